@@ -1,0 +1,55 @@
+"""Errors that a user can act on: what happened, to which object, and what to do next.
+
+Anything derived from `HyperloomError` is printed by the command as its message alone; any other exception is a bug
+or a plug-in's own failure, and is shown with its traceback.
+"""
+
+from __future__ import annotations
+
+
+class HyperloomError(Exception):
+    """Base of every error meant for a user. `exit_code` is what the command returns."""
+
+    exit_code = 1
+
+
+class RecipeError(HyperloomError):
+    """The recipe is wrong: an unknown or mistyped field, a missing step, a cycle. Names file and line."""
+
+    exit_code = 2
+
+
+class PluginError(RecipeError):
+    """A `type:` that nobody registered, or a module that cannot be imported."""
+
+
+class SourceError(HyperloomError):
+    """The raw data is not there, is empty, or cannot be read at all."""
+
+
+class StorageError(HyperloomError):
+    """The root refuses: read-only, full, unreachable."""
+
+
+class LeaseError(HyperloomError):
+    """Another driver works on this root, or this driver lost its lease."""
+
+    exit_code = 3
+
+
+class IntegrityError(HyperloomError):
+    """What a manifest promises is missing, cut short, or was changed."""
+
+
+class StepFailed(HyperloomError):
+    """A step ended without its manifest: units failed for good, or too many samples are in quarantine."""
+
+    exit_code = 4
+
+
+class BadSample(Exception):
+    """A worker's word that one sample is at fault: `key` names it, the message says why. Leads to quarantine."""
+
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
+        self.key = key

@@ -1,0 +1,91 @@
+"""Events: what happened, as JSON lines in storage. MLflow, the progress display and `status` are views of them.
+
+Each writer (the driver, rank 0 of a training) owns its own files, `{root}/events/{run}/{writer}/{seq:06d}.jsonl`, since
+object stores cannot append. An event is {"t": ms since 1970, "kind": ..., "step": step name or "", ...}. Writing one
+never raises into the work: what cannot be written is kept and tried again with the next.
+
+Kinds and their fields:
+    run_started     name, recipe (text), params {}          step_started   stage, fingerprint, params {}, inputs [{name, stage, digest, uri}]
+    step_reused     stage, fingerprint                      step_finished  stage, fingerprint, rows, quarantined, seconds, status
+    progress        done, total, reused, note               metric         values {key: float}, at (training step or 0)
+    artifact        path (in root), to (artifact folder)    table          name, rows [{column: value}]
+    tag             values {key: str}                       register       name, model {...} (see pipeline.tracking)
+    quarantine      unit, samples [{key, error}]            failure        unit, error, attempt, infrastructure
+    run_finished    status, seconds
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.errors import StorageError
+from pipeline.storage import Storage
+
+FLUSH_SECONDS = 1.0
+
+
+class Events:
+    """One writer's events of one run. Thread-safe; `close` (or leaving the `with`) writes what is left."""
+
+    def __init__(self, storage: Storage, run: str, writer: str, listeners: tuple[Any, ...] = ()):
+        self.storage, self.run, self.writer, self.listeners = storage, run, writer, listeners
+        self._folder = f"events/{run}/{writer}"
+        self._lines: list[bytes] = []
+        self._seq = len(storage.names(self._folder))
+        self._lock = threading.Lock()
+        self._last = time.monotonic()
+
+    def emit(self, kind: str, step: str = "", **fields: Any) -> None:
+        """Note an event. It reaches storage within about a second of the next event, or at `flush`."""
+        event = {"t": int(time.time() * 1000), "kind": kind, "step": step, **fields}
+        for listener in self.listeners:
+            listener(event)
+        with self._lock:
+            self._lines.append(json.dumps(event, default=str).encode())
+        if time.monotonic() - self._last > FLUSH_SECONDS or kind.endswith(("_started", "_finished")):
+            self.flush()
+
+    def metric(self, step: str, values: dict[str, float], at: int = 0) -> None:
+        self.emit("metric", step, values={k: float(v) for k, v in values.items()}, at=at)
+
+    def flush(self) -> None:
+        with self._lock:
+            self._last = time.monotonic()
+            if not self._lines:
+                return
+            try:
+                self.storage.write(f"{self._folder}/{self._seq:06d}.jsonl", b"\n".join(self._lines) + b"\n")
+            except StorageError:
+                return  # the view must not stop the work; the lines stay for the next flush
+            self._lines.clear()
+            self._seq += 1
+
+    def close(self) -> None:
+        self.flush()
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read(storage: Storage, run: str, seen: dict[str, int] | None = None) -> Iterator[dict[str, Any]]:
+    """Events of a run, in order within each writer. `seen` (writer -> files read) is advanced, so a second call gives only what is new."""
+    seen = {} if seen is None else seen
+    for writer in storage.names(f"events/{run}"):
+        if "." in writer:
+            continue
+        while True:
+            path = f"events/{run}/{writer}/{seen.get(writer, 0):06d}.jsonl"
+            try:
+                data = storage.read(path)
+            except FileNotFoundError:
+                break
+            for line in data.splitlines():
+                yield {**json.loads(line), "writer": writer}
+            seen[writer] = seen.get(writer, 0) + 1

@@ -1,0 +1,47 @@
+"""Named fault points: places where a test can kill or break the process that passes.
+
+`HYPERLOOM_FAULT="unit.written=kill"` kills with SIGKILL the first process that reaches the point; `=raise` raises
+instead; `=driver` kills the process group of the driver. `HYPERLOOM_FAULT_ONCE=/path` makes it happen once over all
+processes and reruns (the file is created by whoever fires). With the variable unset a point costs one dict lookup.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+POINTS = (
+    "driver.leased",  # lease held, nothing planned yet
+    "step.started",  # before a step does anything
+    "unit.started",  # in the worker, attempt recorded, before the work
+    "unit.written",  # in the worker, data file in place, record not
+    "unit.recorded",  # in the worker, record in place, driver not told
+    "train.step",  # in a training worker, after an optimizer step
+    "train.checkpoint",  # in a training worker, checkpoint written, not yet reported
+    "manifest.before",  # driver, all units done, manifest not written
+    "manifest.after",  # driver, manifest written, step not yet announced
+    "run.finished",  # driver, all steps done, lease still held
+)
+
+
+class FaultInjected(RuntimeError):
+    """What a point raises under `=raise`."""
+
+
+def point(name: str) -> None:
+    """Pass the named point. Raises FaultInjected or kills this process when the environment says so."""
+    wanted = os.environ.get("HYPERLOOM_FAULT")
+    if not wanted:
+        return
+    where, _, action = wanted.partition("=")
+    if where != name:
+        return
+    once = os.environ.get("HYPERLOOM_FAULT_ONCE")
+    if once:
+        try:
+            os.close(os.open(once, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+    if action == "raise":
+        raise FaultInjected(f"fault point {name}")
+    os.kill(os.getpid(), signal.SIGKILL)

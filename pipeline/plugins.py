@@ -1,0 +1,104 @@
+"""Plug-ins: classes found by kind and `type:`, imported only when a recipe names them.
+
+A plug-in class is a `Config`: its fields are what a recipe writes, its methods are what it does, and heavy imports
+live inside the methods, so that planning stays cheap. A type is a registered name, an entry point of the group
+`hyperloom.<kind>`, or `module:Class` for a user's own.
+
+    class Vote(Plugin):
+        revision: ClassVar[int] = 1      # bump when the meaning changes
+        temperature: float = 1.0
+
+    register("consensus", {"vote": "stages.consensus.vote:Vote"})
+    votes: Annotated[Vote, of("consensus")]       # in another Config; `vote` alone is short for {type: vote}
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any, ClassVar
+
+from pydantic import BeforeValidator, ValidationError
+from pydantic_core import PydanticCustomError
+
+from pipeline.config import Config
+from pipeline.errors import PluginError
+
+_REGISTRY: dict[str, dict[str, str]] = {}
+
+
+class Plugin(Config):
+    """Base of every plug-in. `type` is the name under which the recipe asked for it."""
+
+    revision: ClassVar[int] = 1
+    type: str = ""
+
+
+def register(kind: str, types: dict[str, str]) -> None:
+    """Make `types` (name -> "module:Class") known under `kind`. Nothing is imported."""
+    _REGISTRY.setdefault(kind, {}).update(types)
+
+
+def known(kind: str) -> list[str]:
+    """Names registered under `kind`, sorted."""
+    return sorted(_REGISTRY.get(kind, {}))
+
+
+def kinds() -> list[str]:
+    return sorted(_REGISTRY)
+
+
+def load(kind: str, type_: str) -> type[Any]:
+    """The class behind `type_`. Raises PluginError, naming what is known, when there is none."""
+    target = _REGISTRY.get(kind, {}).get(type_) or (type_ if ":" in type_ else _entry_point(kind, type_))
+    if target is None:
+        raise PluginError(f"no {kind} of type {type_!r}; known: {', '.join(known(kind))}; or give 'module:Class'")
+    module, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise PluginError(f"{kind} {type_!r} needs {target!r}, which cannot be imported: {error}") from error
+    except AttributeError as error:
+        raise PluginError(f"{kind} {type_!r}: module {module!r} has no {name!r}") from error
+
+
+def parse(kind: str, value: Any) -> Any:
+    """A plug-in instance from what a recipe wrote: a mapping with `type`, a bare type name, or an instance."""
+    if isinstance(value, Config):
+        return value
+    if isinstance(value, str):
+        value = {"type": value}
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        raise PluginError(f"a {kind} is a mapping with a 'type' ({', '.join(known(kind))}), got {value!r}")
+    cls = load(kind, value["type"])
+    if not (inspect.isclass(cls) and issubclass(cls, Plugin)):
+        raise PluginError(f"{kind} {value['type']!r} is {cls!r}, which is no plug-in class (derive from pipeline.plugins.Plugin)")
+    return cls.model_validate(value)
+
+
+def of(kind: str) -> BeforeValidator:
+    """Annotation that turns a recipe's mapping into the plug-in it names: `Annotated[Any, of("expert")]`."""
+
+    def validate(value: Any) -> Any:
+        try:
+            return parse(kind, value)
+        except PluginError as error:
+            raise PydanticCustomError("plugin", "{message}", {"message": str(error)}) from error
+        except ValidationError as error:
+            raise NestedValidation(error) from error
+
+    return BeforeValidator(validate)
+
+
+class NestedValidation(ValueError):
+    """Carries a plug-in's own validation errors (with their field paths) out through pydantic's outer error."""
+
+    def __init__(self, error: ValidationError):
+        super().__init__(str(error))
+        self.error = error
+
+
+def _entry_point(kind: str, type_: str) -> str | None:
+    from importlib.metadata import entry_points
+
+    return next((e.value for e in entry_points(group=f"hyperloom.{kind}") if e.name == type_), None)

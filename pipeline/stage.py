@@ -1,0 +1,79 @@
+"""The contract between the engine and a stage.
+
+A `Stage` is a plug-in of kind `stage`: its fields are what a step of a recipe may write. The engine asks it for what
+it reads (`StepName` fields), which modalities its identity depends on (`uses`), which outside facts (`facts`), and then
+runs it with a `StepRun`. What `run` returns becomes the manifest's body, written by the engine after `run` ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline.config import Config, placement
+from pipeline.events import Events
+from pipeline.manifest import Manifest, folder
+from pipeline.storage import Storage, sha256
+from pipeline.units import File, Record, Unit, Worker
+
+if TYPE_CHECKING:
+    from pipeline.digests import Digests
+
+
+class Stage(Config):
+    """Base of every stage. Subclasses add fields and `run`."""
+
+    revision: ClassVar[int] = 1
+    stage: str
+    max_quarantine: float = placement(0.2, ge=0, le=1)
+    """Largest share of a step's samples that may be left out before the step fails."""
+
+    def uses(self) -> set[str]:
+        """Names of the modalities whose definitions belong to this step's identity (beyond those of its inputs)."""
+        return set()
+
+    def facts(self, digests: Digests) -> dict[str, Any]:
+        """What outside the recipe bears meaning: digests of raw files, of weights. Raises SourceError."""
+        return {}
+
+    def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]] | None:
+        """The units this step would run, for `plan`; None for a stage that is not made of units."""
+        return None
+
+    def run(self, step: StepRun) -> dict[str, Any]:
+        """Do the work; return the manifest's body (JSON, deterministic)."""
+        raise TypeError(f"the stage {self.stage!r} has no run()")
+
+
+@dataclass
+class StepRun:
+    """Everything a stage may touch while it runs."""
+
+    name: str
+    stage: Stage
+    fingerprint: str
+    modalities: dict[str, Any]
+    storage: Storage
+    inputs: dict[str, Manifest]
+    events: Events
+    run_units: Callable[[Iterable[Unit], dict[str, Worker]], list[Record]]
+    """Run units on the cluster until each is committed; records in the units' order. Raises StepFailed."""
+    cluster: Callable[[], None]
+    """Make sure Ray is up and all its CPUs are free for the stage's own use (Ray Train)."""
+    scratch: Callable[[], str]
+    """A local folder of this run, for libraries that insist on files; emptied at the end."""
+    records: list[Record] = field(default_factory=list)
+    files: list[File] = field(default_factory=list)
+
+    @property
+    def folder(self) -> str:
+        """This step's folder, relative to the root."""
+        return folder(self.stage.stage, self.fingerprint)
+
+    def write(self, name: str, data: bytes) -> File:
+        """Store a file of the step itself (weights, a picture) and enter it in the manifest."""
+        made = File(f"{self.folder}/{name}", len(data), sha256(data))
+        self.storage.write(made.path, data)
+        self.files.append(made)
+        return made

@@ -1,0 +1,218 @@
+"""The root: one folder on any fsspec file system, addressed by relative paths, and the only module that writes to it.
+
+Promises: `write` is atomic (a reader sees the old bytes, the new bytes or nothing), `create` is exclusive (exactly one
+of several writers gets True), and both leave nothing that looks whole when they fail. On local disk that is a
+temporary file, fsync and link/rename; on object stores a single put, with the conditional put for `create`.
+Where a store does not keep the condition (some S3 servers overwrite), `probe_exclusive` says so and the lease falls
+back to write-then-read-back.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.errors import StorageError
+
+
+class Storage:
+    """A root on a file system. Cheap to build from its URL, so it travels to workers as `str(storage)`."""
+
+    def __init__(self, url: str):
+        self.url = url.rstrip("/") if "://" in url else os.path.abspath(os.path.expanduser(url))
+        self.is_local = "://" not in url or url.startswith(("file://", "local://"))
+        if self.is_local:
+            self.base = os.path.abspath(url.split("://", 1)[-1]) if "://" in url else self.url
+            self.url = self.base
+            self._fs: Any = None
+        else:
+            import fsspec
+
+            try:
+                self._fs, self.base = fsspec.core.url_to_fs(self.url)
+            except (ImportError, ValueError) as error:
+                raise StorageError(f"the root {url!r} cannot be used: {error}") from error
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Storage, (self.url,)
+
+    def path(self, path: str) -> str:
+        """The file system's own path of a relative path."""
+        return f"{self.base}/{path}" if path else self.base
+
+    def full(self, path: str) -> str:
+        """A URL (or an absolute local path) that a person or another program can open."""
+        return f"{self.url}/{path}"
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system (a local one for local roots)."""
+        if self._fs is None:
+            from fsspec.implementations.local import LocalFileSystem
+
+            self._fs = LocalFileSystem()
+        return self._fs
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+    def read(self, path: str) -> bytes:
+        """All bytes of a file. Raises FileNotFoundError."""
+        if self.is_local:
+            with open(self.path(path), "rb") as file:
+                return file.read()
+        return self._call("read", path, self.fs.cat_file, self.path(path))
+
+    def read_json(self, path: str) -> Any:
+        return json.loads(self.read(path))
+
+    def open(self, path: str) -> Any:
+        """A seekable binary reader."""
+        return open(self.path(path), "rb") if self.is_local else self.fs.open(self.path(path), "rb")
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(self.path(path)) if self.is_local else self.fs.exists(self.path(path))
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file; None when it is not there."""
+        try:
+            return os.stat(self.path(path)).st_size if self.is_local else self.fs.size(self.path(path))
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        """Names of what lies directly in a folder, sorted; empty when there is none. Temporary files are left out."""
+        try:
+            if self.is_local:
+                found = os.listdir(self.path(folder))
+            else:
+                self.fs.invalidate_cache()
+                found = [p.rstrip("/").rsplit("/", 1)[-1] for p in self.fs.ls(self.path(folder), detail=False)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(n for n in found if not n.startswith(".tmp-") and n)
+
+    def walk(self, folder: str) -> Iterator[str]:
+        """Relative paths of all files below a folder, sorted."""
+        base = self.path(folder)
+        for found in sorted(self.fs.find(base)):
+            yield f"{folder}/{found[len(base) :].lstrip('/')}" if folder else found[len(base) :].lstrip("/")
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+    def write(self, path: str, data: bytes) -> None:
+        """Put `data` there, atomically, replacing what was. Raises StorageError."""
+        if self.is_local:
+            self._local(path, data, exclusive=False)
+        else:
+            self._call("write", path, self.fs.pipe_file, self.path(path), data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Put `data` there unless something is there already; True when this call made it. Raises StorageError."""
+        if self.is_local:
+            return self._local(path, data, exclusive=True)
+        try:
+            self._call("create", path, self.fs.pipe_file, self.path(path), data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def write_json(self, path: str, value: Any) -> None:
+        self.write(path, json.dumps(value, sort_keys=True).encode())
+
+    def delete(self, path: str) -> None:
+        """Remove a file or a folder with all below it; nothing happens when it is not there."""
+        try:
+            if self.is_local and not os.path.isdir(self.path(path)):
+                os.unlink(self.path(path))
+            else:
+                self.fs.rm(self.path(path), recursive=True)
+        except FileNotFoundError:
+            pass
+
+    def check_writable(self) -> None:
+        """Raise StorageError, saying why, when nothing can be written below the root."""
+        probe = f".probe-{uuid.uuid4().hex[:8]}"
+        self.write(probe, b"hyperloom")
+        self.delete(probe)
+
+    def probe_exclusive(self) -> bool:
+        """Does this store refuse the second of two exclusive creations? Asked once for each root."""
+        if self.is_local:
+            return True
+        probe = f".probe-{uuid.uuid4().hex[:8]}"
+        try:
+            first, second = self.create(probe, b"1"), self.create(probe, b"2")
+        except (NotImplementedError, ValueError):
+            return False
+        finally:
+            self.delete(probe)
+        return first and not second
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+    def _local(self, path: str, data: bytes, exclusive: bool) -> bool:
+        target = self.path(path)
+        folder = os.path.dirname(target)
+        temporary = f"{folder}/.tmp-{uuid.uuid4().hex}"
+        try:
+            try:
+                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            except FileNotFoundError:
+                os.makedirs(folder, exist_ok=True)
+                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(handle, view) :]
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            if exclusive:
+                os.link(temporary, target)
+                os.unlink(temporary)
+            else:
+                os.replace(temporary, target)
+        except FileExistsError:
+            _forget(temporary)
+            return False
+        except OSError as error:
+            _forget(temporary)
+            raise _explained("write", self.full(path), error) from error
+        return True
+
+    def _call(self, what: str, path: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (FileNotFoundError, FileExistsError, NotImplementedError, ValueError):
+            raise
+        except Exception as error:  # fsspec back ends raise whatever their client library raises
+            raise _explained(what, self.full(path), error) from error
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _forget(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def _explained(what: str, where: str, error: Exception) -> StorageError:
+    code = getattr(error, "errno", None)
+    advice = {
+        errno.ENOSPC: "the disk is full: free some space, then run the same command again; what was committed is kept",
+        errno.EDQUOT: "the disk quota is used up: free some space, then run the same command again",
+        errno.EROFS: "the file system is read-only: give another root with --root",
+        errno.EACCES: "permission denied: give another root with --root, or change its owner",
+        errno.EPERM: "permission denied: give another root with --root, or change its owner",
+        errno.ENOTDIR: "a part of this path is a file, not a folder: give another root with --root",
+    }.get(code or 0, "run the same command again once the store answers; what was committed is kept")
+    return StorageError(f"cannot {what} {where}: {error}. Next: {advice}")

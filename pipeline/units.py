@@ -1,0 +1,170 @@
+"""Units of work: what Ray runs, what is committed by itself, what a rerun finds done.
+
+A `Unit` belongs to a *space* (a folder under the root, named by a fingerprint) and has an id that is unique there, so
+two steps and two recipes that need the same unit share it. A `Worker` does units; it is built once per process. What
+a worker writes through its `Output` is named by its content, and the unit's *record*, created exclusively after the
+data, is the commit. Records hold nothing of time, host or attempt: the same work gives the same bytes.
+
+    {root}/{space}/data/{id}-{digest}.{suffix}       data, written first
+    {root}/{space}/units/{id}.json                   the record, created last
+    {root}/{space}/quarantine/{id}.json              samples left out, and why (a copy of what the record counts)
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from pipeline import faults
+from pipeline.storage import Storage, sha256
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of work. `payload` is small and JSON-able; `after` names units (space, id) that must be done before."""
+
+    space: str
+    id: str
+    worker: str
+    payload: dict[str, Any] = field(default_factory=dict)
+    after: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.space, self.id
+
+
+@dataclass(frozen=True)
+class File:
+    """A committed file: path relative to the root, bytes, sha256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """The commit of a unit. `meta` is the worker's own small JSON (statistics, schema); `quarantined` samples are missing."""
+
+    space: str
+    id: str
+    rows: int
+    files: tuple[File, ...]
+    quarantined: int = 0
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True).encode()
+
+    @staticmethod
+    def from_dict(value: dict[str, Any]) -> Record:
+        return Record(**{**value, "files": tuple(File(**f) for f in value["files"])})
+
+    @property
+    def file(self) -> File:
+        """The unit's only file."""
+        return self.files[0]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one process of a worker needs."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory_mb: int = 0
+
+
+class Worker(Protocol):
+    """Does units. Travels to the process by pickle, so it holds config only until `setup`."""
+
+    resources: Resources
+
+    def setup(self) -> None:
+        """Once in each process, before the first unit: load weights, import heavy libraries."""
+
+    def run(self, unit: Unit, out: Output) -> None:
+        """Do one unit and hand what it made to `out`. Raising fails the attempt, never the run."""
+
+
+@dataclass
+class Output:
+    """What a worker made of one unit, gathered until it is committed.
+
+    `attempt` counts from 1; from the third on a worker should go sample by sample, since the process may have died of one.
+    """
+
+    storage: Storage
+    unit: Unit
+    attempt: int = 1
+    rows: int = 0
+    meta: dict[str, Any] = field(default_factory=dict)
+    files: list[File] = field(default_factory=list)
+    left_out: list[dict[str, str]] = field(default_factory=list)
+
+    def write(self, suffix: str, data: bytes) -> File:
+        """Store `data` under a name made of the unit's id and the content's digest. Returns its file."""
+        digest = sha256(data)
+        path = f"{self.unit.space}/data/{self.unit.id}-{digest[:12]}.{suffix}"
+        self.storage.write(path, data)
+        made = File(path, len(data), digest)
+        self.files.append(made)
+        return made
+
+    def quarantine(self, key: str, error: BaseException | str) -> None:
+        """Leave the sample `key` out of this unit, saying why; it is counted, listed and can be replayed."""
+        name = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        self.left_out.append({"key": key, "error": name})
+
+    def crumb(self, key: str) -> None:
+        """Note that the sample `key` is being worked on, for the attempt after a process that died of it."""
+        self.storage.write(f"{self.unit.space}/crumbs/{self.unit.id}", key.encode())
+
+    def last_crumb(self) -> str | None:
+        """The sample that the previous attempt was working on when it died; None if it left no note."""
+        try:
+            return self.storage.read(f"{self.unit.space}/crumbs/{self.unit.id}").decode()
+        except FileNotFoundError:
+            return None
+
+
+def record_path(space: str, id_: str) -> str:
+    return f"{space}/units/{id_}.json"
+
+
+def load_record(storage: Storage, space: str, id_: str) -> Record | None:
+    """The committed record of a unit; None when it is not done or its record is torn."""
+    try:
+        return Record.from_dict(json.loads(storage.read(record_path(space, id_))))
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+
+
+def is_whole(storage: Storage, record: Record) -> bool:
+    """Do the record's files exist with the promised sizes? (`verify` re-reads checksums.)"""
+    return all(storage.size(f.path) == f.bytes for f in record.files)
+
+
+def execute(storage: Storage, worker: Worker, unit: Unit, attempt: int) -> Record:
+    """Run one unit and commit it: data first, quarantine list, record last. A unit already committed is returned as it is."""
+    done = load_record(storage, *unit.key)
+    if done is not None and is_whole(storage, done):
+        return done
+    faults.point("unit.started")
+    out = Output(storage, unit, attempt)
+    worker.run(unit, out)
+    faults.point("unit.written")
+    if out.left_out:
+        storage.write_json(f"{unit.space}/quarantine/{unit.id}.json", out.left_out)
+    record = Record(unit.space, unit.id, out.rows, tuple(out.files), len(out.left_out), out.meta)
+    if not storage.create(record_path(*unit.key), record.to_json()):
+        rival = load_record(storage, *unit.key)
+        if rival is not None and is_whole(storage, rival):
+            return rival
+        storage.write(record_path(*unit.key), record.to_json())  # a torn record, or one whose data is gone
+    faults.point("unit.recorded")
+    if attempt > 1:
+        storage.delete(f"{unit.space}/crumbs/{unit.id}")
+    return record

@@ -1,0 +1,59 @@
+"""The stages, in the order data flows, and the table of every plug-in that ships with Hyperloom.
+
+Importing this package imports nothing else: the table holds names, and a plug-in's module loads when a recipe asks.
+Workers import it before they unpickle anything of ours, so `type:` names mean the same everywhere.
+"""
+
+from pipeline import plugins
+
+PLUGINS: dict[str, dict[str, str]] = {
+    "stage": {
+        "ingest": "stages.ingest.stage:Ingest",
+        "label": "stages.label.stage:Label",
+        "consensus": "stages.consensus.stage:ConsensusStage",
+        "shard": "stages.shard.stage:Shard",
+        "train": "stages.train.stage:Train",
+        "distill": "stages.distill.stage:Distill",
+        "evaluate": "stages.evaluate.stage:Evaluate",
+        "release": "stages.release.stage:Release",
+    },
+    "modality": {
+        "image": "stages.modality:Image",
+        "dense": "stages.modality:Dense",
+        "segmentation": "stages.modality:Segmentation",
+        "soft": "stages.modality:Soft",
+        "vector": "stages.modality:Vector",
+    },
+    "source": {
+        "files": "stages.ingest.files:Files",
+        "video": "stages.ingest.video:Video",
+        "flights": "stages.ingest.flights:Flights",
+    },
+    "expert": {
+        "hsv": "stages.label.procedural:Hsv",
+        "edges": "stages.label.procedural:Edges",
+        "flow": "stages.label.procedural:Flow",
+        "depth-from-flow": "stages.label.procedural:DepthFromFlow",
+        "normals": "stages.label.procedural:Normals",
+        "color-classes": "stages.label.procedural:ColorClasses",
+        "texture-classes": "stages.label.procedural:TextureClasses",
+        "remap": "stages.label.procedural:Remap",
+        "onnx": "stages.label.onnx:Onnx",
+        "litert": "stages.label.litert:LiteRT",
+        "torch": "stages.label.torch:Torch",
+        "model": "stages.label.model:Model",
+    },
+    "consensus": {
+        "vote": "stages.consensus.methods:Vote",
+        "mean": "stages.consensus.methods:Mean",
+        "median": "stages.consensus.methods:Median",
+        "copy": "stages.consensus.methods:Copy",
+    },
+    "trunk": {"unet": "stages.train.unet:UNet"},
+    "mask": {"modality": "stages.train.masks:ModalityMask", "none": "stages.train.masks:NoMask"},
+    "balancer": {"static": "stages.train.balancers:Static", "uncertainty": "stages.train.balancers:Uncertainty"},
+    "ensemble": {"masks": "stages.label.model:Masks", "single": "stages.label.model:Single"},
+}
+
+for _kind, _types in PLUGINS.items():
+    plugins.register(_kind, _types)
