@@ -1,27 +1,40 @@
 """The expert protocol: anything that maps columns to columns.
 
 An expert is a plug-in of kind `expert`. Its fields are the recipe's; `build()` loads it once in a worker process and
-returns the function that the label stage calls with batches. Heavy imports belong inside `build`.
+returns the function that the label stage calls with batches. Heavy imports belong inside `build`, so that planning
+stays cheap. An expert sees arrays only: reading, decoding, checking, bisection of bad batches and writing are the
+label worker's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from pipeline.config import placement
 from pipeline.plugins import Plugin
 from pipeline.units import Resources
 
-Batch = dict[str, np.ndarray]
-"""Column name -> (N, *shape) array. Segmentation is (N, H, W) uint8 with 255 for unknown, image (N, H, W, 3) uint8 RGB,
-dense (N, H, W, C) float32. A column asked for with an offset comes as `rgb@camera[-1]`: the same rows of the frame
-before; where the group has none, the row repeats the frame itself."""
+if TYPE_CHECKING:
+    import numpy as np
 
-Function = Callable[[Batch], Batch]
+    from pipeline.manifest import Manifest
+    from pipeline.storage import Storage
+
+Batch: TypeAlias = "dict[str, np.ndarray]"
+"""Column name -> (N, *shape) array. Segmentation is (N, H, W) uint8 with 255 for unknown, image (N, H, W, 3) uint8 RGB,
+dense (N, H, W, C) float32.
+
+An expert with `offsets` also gets, for each, `rgb@camera[-1]`: the same rows of the frame before, and `index` and
+`index[-1]`, (N,) int64: the frames' numbers in their group. Where the group has no such frame (or it is missing), the
+row repeats the frame itself and both indices are equal.
+
+An expert that `accepts_missing` also gets `rgb@camera?`, (N,) bool: False where the sample has no such value and the
+row is zeros."""
+
+Function: TypeAlias = Callable[["Batch"], "Batch"]
 
 
 class Expert(Plugin):
@@ -29,6 +42,10 @@ class Expert(Plugin):
 
     `in` and `out` take one column or a list. Subclasses may give them defaults.
     """
+
+    accepts_missing: ClassVar[bool] = False
+    """False: a sample with a missing input is a null in every output, and the expert never sees it. True: it is called
+    as long as one input is there."""
 
     in_: tuple[str, ...] = Field(alias="in")
     out: tuple[str, ...]
@@ -47,17 +64,29 @@ class Expert(Plugin):
         return Resources(self.cpus, self.gpus)
 
     def offsets(self) -> dict[str, tuple[int, ...]]:
-        """Neighbouring frames wanted: {"rgb@camera": (-1,)} for the frame before. Indices count within the group."""
+        """Neighbouring frames wanted: {"rgb@camera": (-1,)} for the frame before. They count rows within the group."""
         return {}
 
     def weights(self) -> tuple[str, ...]:
         """Files (paths or URLs) whose content belongs to this expert's identity."""
         return ()
 
-    def build(self, modalities: dict[str, Any]) -> Function:
-        """Load everything, once per process. `modalities` are the recipe's, by name (target sizes, classes).
+    def bind(self, inputs: Mapping[str, Manifest]) -> Self:
+        """This expert with what it needs of the steps it names (`StepName` fields): `inputs` are their manifests by name.
+
+        Called on the driver before identities are made; a copy may fill in `in` and placement fields such as a folder.
+        """
+        return self
+
+    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+        """Load everything, once per process. `modalities` are the recipe's, by name (target sizes, classes); `storage`
+        is the root, for experts that read another step's files.
 
         The function gets (N, ...) arrays of `in` and returns (N, ...) arrays of `out`; a masked array's masked rows,
-        or None in an object list, stand for "no answer for this sample". It may raise pipeline.errors.BadSample.
+        or None in a list, stand for "no answer for this sample". It may raise pipeline.errors.BadSample.
         """
         raise TypeError(f"the expert {self.type!r} has no build()")
+
+    def measures(self, batch: Batch, made: Batch, modalities: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Figures of each sample, (N,) float64 with NaN for "does not apply"; the worker keeps their sums and counts."""
+        return {}
