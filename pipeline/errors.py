@@ -28,7 +28,14 @@ class SourceError(HyperloomError):
 
 
 class StorageError(HyperloomError):
-    """The root refuses: read-only, full, unreachable."""
+    """The root refuses: read-only, full, unreachable. `transient` says whether waiting may help."""
+
+    def __init__(self, message: str, transient: bool = True):
+        super().__init__(message)
+        self.transient = transient
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.transient)
 
 
 class LeaseError(HyperloomError):
@@ -53,3 +60,6 @@ class BadSample(Exception):
     def __init__(self, key: str, message: str):
         super().__init__(message)
         self.key = key
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.key, str(self))

@@ -89,3 +89,28 @@ def read(storage: Storage, run: str, seen: dict[str, int] | None = None) -> Iter
             for line in data.splitlines():
                 yield {**json.loads(line), "writer": writer}
             seen[writer] = seen.get(writer, 0) + 1
+
+
+def tracked_path(run: str) -> str:
+    """Where a run's tracker keeps its position, relative to the root."""
+    return f"events/{run}/tracked.json"
+
+
+def tracked(storage: Storage, run: str) -> dict[str, Any]:
+    """The saved position of a run's tracker (see pipeline.tracker.Position); empty when there is none or it is torn."""
+    try:
+        value = json.loads(storage.read(tracked_path(run)))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def pending(storage: Storage) -> list[str]:
+    """Runs with events that no view has taken yet, oldest first."""
+    waiting = []
+    for run in storage.names("events"):
+        seen = tracked(storage, run).get("seen", {})
+        writers = [w for w in storage.names(f"events/{run}") if "." not in w]
+        if any(len(storage.names(f"events/{run}/{w}")) > seen.get(w, 0) for w in writers):
+            waiting.append(run)
+    return waiting

@@ -85,7 +85,7 @@ def of(kind: str) -> BeforeValidator:
         except PluginError as error:
             raise PydanticCustomError("plugin", "{message}", {"message": str(error)}) from error
         except ValidationError as error:
-            raise NestedValidation(error) from error
+            raise NestedValidation(error, load(kind, _type_of(value))) from error
 
     return BeforeValidator(validate)
 
@@ -93,9 +93,13 @@ def of(kind: str) -> BeforeValidator:
 class NestedValidation(ValueError):
     """Carries a plug-in's own validation errors (with their field paths) out through pydantic's outer error."""
 
-    def __init__(self, error: ValidationError):
+    def __init__(self, error: ValidationError, model: type[Config]):
         super().__init__(str(error))
-        self.error = error
+        self.error, self.model = error, model
+
+
+def _type_of(value: Any) -> str:
+    return value if isinstance(value, str) else value["type"]
 
 
 def _entry_point(kind: str, type_: str) -> str | None:

@@ -98,6 +98,17 @@ class Storage:
             return []
         return sorted(n for n in found if not n.startswith(".tmp-") and n)
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Name -> bytes of the files that lie directly in a folder; empty when there is none."""
+        try:
+            if self.is_local:
+                with os.scandir(self.path(folder)) as entries:
+                    return {e.name: e.stat().st_size for e in entries if e.is_file()}
+            self.fs.invalidate_cache()
+            return {i["name"].rsplit("/", 1)[-1]: i["size"] for i in self.fs.ls(self.path(folder), detail=True)}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+
     def walk(self, folder: str) -> Iterator[str]:
         """Relative paths of all files below a folder, sorted."""
         base = self.path(folder)
@@ -215,4 +226,5 @@ def _explained(what: str, where: str, error: Exception) -> StorageError:
         errno.EPERM: "permission denied: give another root with --root, or change its owner",
         errno.ENOTDIR: "a part of this path is a file, not a folder: give another root with --root",
     }.get(code or 0, "run the same command again once the store answers; what was committed is kept")
-    return StorageError(f"cannot {what} {where}: {error}. Next: {advice}")
+    lasting = code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+    return StorageError(f"cannot {what} {where}: {error}. Next: {advice}", transient=not lasting)

@@ -1,0 +1,173 @@
+"""The lease that keeps two drivers off one root.
+
+`{root}/lease.json` names its owner and carries a beat that the owner advances every few seconds. A lease is dead when
+its process is gone (same host) or when its beat has not moved for `EXPIRY` seconds of the observer's own clock, so
+clocks need not agree. Whoever takes over a dead lease removes it and creates its own, exclusively; on a store that does
+not keep exclusive creation, it reads back after a pause instead. A driver that finds another owner in its lease has
+lost it, and `check` raises.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.errors import LeaseError, StorageError
+from pipeline.storage import Storage
+
+PATH = "lease.json"
+BEAT = 5.0
+EXPIRY = 30.0
+
+
+class Lease:
+    """Held from `acquire` (or `with`) to `release`. Heartbeats run in a daemon thread."""
+
+    def __init__(self, storage: Storage, recipe: str, wait: float = 60.0, say: Callable[[str], None] = lambda _: None):
+        self.storage, self.recipe, self.wait, self.say = storage, recipe, wait, say
+        self.owner = uuid.uuid4().hex
+        self._beat = 0
+        self._lost: str | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Lease:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lease, waiting up to `wait` seconds for another driver. Raises LeaseError, saying who holds it."""
+        deadline = time.monotonic() + self.wait
+        exclusive = self.storage.probe_exclusive()
+        if not exclusive:
+            self.say("this store does not keep exclusive creation: the lease falls back to write-then-read-back")
+        watched: tuple[Any, float] = (None, time.monotonic())
+        said = False
+        while True:
+            if self._create(exclusive):
+                self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+                self._thread.start()
+                return
+            held = self._read()
+            if held is None:
+                continue
+            if (held["owner"], held["beat"]) != watched[0]:
+                watched = ((held["owner"], held["beat"]), time.monotonic())
+            if _is_dead(held) or time.monotonic() - watched[1] > EXPIRY:
+                self.say(f"taking over from {_who(held)}, which is gone")
+                self._remove(held["owner"])
+                continue
+            if time.monotonic() > deadline:
+                raise LeaseError(
+                    f"{self.storage} is in use by {_who(held)}, recipe {held['recipe']!r}. Next: wait for it "
+                    f"(hyperloom run --wait 3600 ...), or stop it; if its machine is gone, the lease expires {EXPIRY:.0f} s after the last beat"
+                )
+            if not said:
+                self.say(f"waiting for {_who(held)}, which works on this root (up to {self.wait:.0f} s)")
+                said = True
+            time.sleep(0.5)
+
+    def check(self) -> None:
+        """Raise LeaseError when the lease was lost."""
+        if self._lost:
+            raise LeaseError(f"this driver lost its lease on {self.storage}: {self._lost}. Its finished work is kept; run the same command again")
+
+    def release(self) -> None:
+        """Give the lease back, if it is still ours."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join(timeout=BEAT * 2)
+            self._thread = None
+        if not self._lost:
+            try:
+                self._remove(self.owner)
+            except StorageError:
+                pass  # it expires by itself
+
+    def _value(self) -> bytes:
+        value = {"owner": self.owner, "beat": self._beat, "host": _host(), "pid": os.getpid(), "recipe": self.recipe, "born": _born(os.getpid())}
+        return json.dumps(value).encode()
+
+    def _create(self, exclusive: bool) -> bool:
+        if exclusive:
+            return self.storage.create(PATH, self._value())
+        if self.storage.exists(PATH):
+            return False
+        self.storage.write(PATH, self._value())
+        time.sleep(2.0)
+        held = self._read()
+        return held is not None and held["owner"] == self.owner
+
+    def _read(self) -> dict[str, Any] | None:
+        return read(self.storage)
+
+    def _remove(self, owner: str) -> None:
+        held = self._read()
+        if held is not None and held["owner"] == owner:
+            self.storage.delete(PATH)
+
+    def _keep(self) -> None:
+        failing: float | None = None
+        while not self._stop.wait(BEAT):
+            try:
+                held = self._read()
+                if held is None or held["owner"] != self.owner:
+                    self._lost = f"{_who(held)} took it" if held else "its file is gone"
+                    return
+                self._beat += 1
+                self.storage.write(PATH, self._value())
+                failing = None
+            except StorageError as error:
+                failing = failing or time.monotonic()
+                if time.monotonic() - failing > EXPIRY:
+                    self._lost = f"the store has not answered for {EXPIRY:.0f} s ({error})"
+                    return
+
+
+def read(storage: Storage) -> dict[str, Any] | None:
+    """Who holds the root; None when nobody does."""
+    try:
+        return storage.read_json(PATH)
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {"owner": "?", "beat": -1, "host": "?", "pid": -1, "recipe": "?", "born": ""}
+
+
+def _is_dead(held: dict[str, Any]) -> bool:
+    """Is the owner a process of this host that no longer runs?"""
+    if held["host"] != _host() or held["pid"] <= 0:
+        return False
+    return _born(held["pid"]) != held["born"]
+
+
+def _host() -> str:
+    return socket.gethostname()
+
+
+def _born(pid: int) -> str:
+    """When a process started, in the kernel's own count; tells a reused pid. Empty when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
+    except OSError:
+        pass
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return ""
+    return "running"
+
+
+def _who(held: dict[str, Any]) -> str:
+    return f"process {held['pid']} on {held['host']}"

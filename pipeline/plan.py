@@ -1,0 +1,159 @@
+"""The plan: for each step its identity, whether it is done, and if not, why.
+
+A step is *fresh* when its manifest exists and all files it names have their sizes; *missing* when it never ran;
+*stale* when it ran with another payload (the fields that changed are named, from what to what); *damaged* when files
+its manifest names are gone or cut short. Planning imports no torch, ray or mlflow and writes nothing but the cache of
+digests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from pipeline import manifest as manifests
+from pipeline.digests import Digests
+from pipeline.errors import IntegrityError
+from pipeline.fingerprint import fingerprint, payload
+from pipeline.manifest import Manifest
+from pipeline.recipe import RecipeFile
+from pipeline.stage import Stage
+from pipeline.storage import Storage
+from pipeline.units import File
+
+
+@dataclass
+class PlannedStep:
+    """A step with its identity. `state` is fresh, missing, stale or damaged; `why` are sentences for a person."""
+
+    name: str
+    stage: Stage
+    reads: list[str]
+    payload: dict[str, Any]
+    fingerprint: str
+    state: str
+    why: list[str] = field(default_factory=list)
+    manifest: Manifest | None = None
+
+    @property
+    def folder(self) -> str:
+        return manifests.folder(self.stage.stage, self.fingerprint)
+
+
+def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str] | None = None) -> list[PlannedStep]:
+    """Steps in the order in which they run. `only` keeps these steps and what they need. Raises RecipeError, SourceError."""
+    recipe = loaded.recipe
+    steps: dict[str, PlannedStep] = {}
+    for name in _order(loaded, only):
+        stage = recipe.steps[name]
+        reads = recipe.reads(name)
+        identity: dict[str, Any] = {
+            "stage": stage.stage,
+            "config": payload(stage, lambda n: steps[n].fingerprint),
+        }
+        used = {m: payload(recipe.modalities[m]) for m in sorted(_known(loaded, name, stage))}
+        if used:
+            identity["modalities"] = used
+        if facts := stage.facts(digests):
+            identity["facts"] = facts
+        steps[name] = _judge(storage, recipe.name, PlannedStep(name, stage, reads, identity, fingerprint(identity), "missing"))
+    digests.save()
+    return list(steps.values())
+
+
+def remember(storage: Storage, recipe: str, step: PlannedStep) -> None:
+    """Keep a step's payload, so that a later plan can say what changed."""
+    storage.write_json(f"steps/{recipe}/{step.name}.json", {"fingerprint": step.fingerprint, "payload": step.payload})
+
+
+def missing_files(storage: Storage, files: list[File]) -> list[str]:
+    """Paths of files that are gone or have another size than promised. One listing per folder."""
+    folders: dict[str, dict[str, int]] = {}
+    bad = []
+    for file in files:
+        folder, _, name = file.path.rpartition("/")
+        if folder not in folders:
+            folders[folder] = storage.sizes(folder)
+        if folders[folder].get(name) != file.bytes:
+            bad.append(file.path)
+    return bad
+
+
+def changes(old: Any, new: Any, where: str = "") -> Iterator[str]:
+    """Sentences that name each difference of two payloads."""
+    if isinstance(old, dict) and isinstance(new, dict) and set(old) | set(new) != {"step"}:
+        for key in sorted(set(old) | set(new)):
+            place = f"{where}.{key}" if where else key
+            if key not in old:
+                yield f"{place} added: {_short(new[key])}"
+            elif key not in new:
+                yield f"{place} removed (was {_short(old[key])})"
+            else:
+                yield from changes(old[key], new[key], place)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for i, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from changes(a, b, f"{where}[{i}]")
+    elif isinstance(old, dict) and isinstance(new, dict) and set(old) == set(new) == {"step"}:
+        if old != new:
+            yield f"{where.removeprefix('config.')}: the step it reads changed"
+    elif old != new:
+        yield f"{where.removeprefix('config.')}: {_short(old)} -> {_short(new)}"
+
+
+def _order(loaded: RecipeFile, only: list[str] | None) -> list[str]:
+    recipe = loaded.recipe
+    wanted = list(recipe.steps)
+    if only:
+        for name in only:
+            if name not in recipe.steps:
+                raise loaded.error(("steps",), f"there is no step {name!r}; steps: {', '.join(recipe.steps)}")
+        queue, keep = list(only), set()
+        while queue:
+            name = queue.pop()
+            keep.add(name)
+            queue += [r for r in recipe.reads(name) if r not in keep]
+        wanted = [n for n in recipe.steps if n in keep]
+    try:
+        return list(TopologicalSorter({n: recipe.reads(n) for n in wanted}).static_order())
+    except CycleError as error:
+        ring = " -> ".join(reversed(error.args[1]))
+        raise loaded.error(("steps", error.args[1][0]), f"the steps read each other in a circle: {ring}") from error
+
+
+def _known(loaded: RecipeFile, name: str, stage: Stage) -> set[str]:
+    used = stage.uses()
+    for modality in sorted(used):
+        if modality not in loaded.recipe.modalities:
+            known = ", ".join(loaded.recipe.modalities)
+            raise loaded.error(("steps", name), f"step {name!r} uses the modality {modality!r}, which the recipe does not define ({known})")
+    return used
+
+
+def _judge(storage: Storage, recipe: str, step: PlannedStep) -> PlannedStep:
+    try:
+        step.manifest = manifests.load(storage, step.stage.stage, step.fingerprint)
+    except IntegrityError as error:
+        step.state, step.why = "damaged", [str(error)]
+        return step
+    if step.manifest is not None:
+        bad = missing_files(storage, step.manifest.all_files())
+        step.state = "damaged" if bad else "fresh"
+        step.why = [f"gone or cut short: {path}" for path in bad[:5]] + ([f"and {len(bad) - 5} more"] if len(bad) > 5 else [])
+        return step
+    try:
+        last = storage.read_json(f"steps/{recipe}/{step.name}.json")
+    except (FileNotFoundError, ValueError):
+        step.why = ["it has not run yet"]
+        return step
+    if last["fingerprint"] == step.fingerprint:
+        step.why = ["it has not finished yet"]
+    else:
+        step.state, step.why = "stale", list(changes(last["payload"], step.payload))
+    return step
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,239 @@
+"""Recipes: one YAML file, one pydantic model, and errors that name file and line.
+
+YAML is read by its 1.2 rules (`on` is a key, not True; `1e-3` is a number). `${NAME}` and `${NAME:-default}` in strings
+are taken from the environment, so a path can differ from machine to machine; what is stored and shown elsewhere is
+the text as written, so a secret that comes through the environment stays there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from pipeline import plugins
+from pipeline.config import Config, placement
+from pipeline.errors import PluginError, RecipeError
+from pipeline.fingerprint import step_refs
+from pipeline.schedule import Schedule
+from pipeline.stage import Stage
+
+Where = tuple[str | int, ...]
+
+
+def _stage(value: Any) -> Any:
+    if isinstance(value, Stage):
+        return value
+    if not isinstance(value, dict) or not isinstance(value.get("stage"), str):
+        known = ", ".join(plugins.known("stage"))
+        raise PydanticCustomError("plugin", "{message}", {"message": f"a step is a mapping with a 'stage' ({known})"})
+    try:
+        cls = plugins.load("stage", value["stage"])
+    except PluginError as error:
+        raise PydanticCustomError("plugin", "{message}", {"message": str(error)}) from error
+    try:
+        return cls.model_validate(value)
+    except ValidationError as error:
+        raise plugins.NestedValidation(error, cls) from error
+
+
+class Recipe(Config):
+    """What a recipe file may say. Only `modalities` and `steps` bear meaning."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)
+    root: str = placement("./runs")
+    """Where all state lives: a folder or any fsspec URL."""
+    tracking: str | None = placement(None)
+    """MLflow tracking URI; by default MLFLOW_TRACKING_URI, else a sqlite store in a local root."""
+    cluster: dict[str, Any] = placement(default_factory=dict)
+    """Where Ray runs; see clusters/spec.py."""
+    schedule: Schedule | None = placement(None)
+    modalities: dict[str, Annotated[Any, plugins.of("modality")]]
+    steps: dict[Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*$")], Annotated[Any, BeforeValidator(_stage)]] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, value: Any) -> Any:
+        """Let each modality fill what it takes from the others (a map's size from the image's)."""
+        if not isinstance(value, dict) or not isinstance(value.get("modalities"), dict):
+            return value
+        parsed: dict[str, Any] = {}
+        for name, raw in value["modalities"].items():
+            try:
+                parsed[name] = plugins.parse("modality", raw)
+            except (ValidationError, PluginError):
+                return value  # the field's own validation reports it, with its place
+        try:
+            done = {n: m.completed(parsed) if hasattr(m, "completed") else m for n, m in parsed.items()}
+        except ValueError as error:
+            raise PydanticCustomError("modality", "{message}", {"message": str(error)}) from error
+        return {**value, "modalities": done}
+
+    def reads(self, step: str) -> list[str]:
+        """Names of the steps that a step reads."""
+        return step_refs(self.steps[step])
+
+
+@dataclass
+class RecipeFile:
+    """A recipe with the text it came from, so that later errors can still name lines."""
+
+    recipe: Recipe
+    path: str
+    text: str
+    lines: dict[Where, int] = field(default_factory=dict)
+
+    def error(self, where: Where, message: str) -> RecipeError:
+        """A RecipeError at the deepest known line of `where`."""
+        return RecipeError(_located(self.path, self.lines, where, message))
+
+
+def load(path: str | Path) -> RecipeFile:
+    """Read and check a recipe. Raises RecipeError with file, line and every mistake found."""
+    path = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}. Next: give the path of a recipe, such as recipes/demo.yaml") from error
+    return parse(text, path)
+
+
+def parse(text: str, path: str = "<recipe>") -> RecipeFile:
+    """Check a recipe's text; `path` is only for messages."""
+    lines: dict[Where, int] = {}
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
+        raise RecipeError(f"{at}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    if node is None:
+        raise RecipeError(f"{path}: the recipe is empty. Next: start from recipes/demo.yaml")
+    value = _build(node, (), lines, path)
+    if not isinstance(value, dict):
+        raise RecipeError(f"{path}:1: a recipe is a mapping with name, modalities and steps")
+    try:
+        recipe = Recipe.model_validate(value)
+    except ValidationError as error:
+        messages = [_located(path, lines, w, m) for w, m in _mistakes(error, (), Recipe)]
+        raise RecipeError("\n".join(messages)) from error
+    loaded = RecipeFile(recipe, path, text, lines)
+    for name in recipe.steps:
+        for read in recipe.reads(name):
+            if read not in recipe.steps:
+                hint = _suggest(read, list(recipe.steps))
+                raise loaded.error(("steps", name), f"step {name!r} reads {read!r}, which is no step of this recipe{hint}")
+    return loaded
+
+
+def validate_section(loaded: RecipeFile, section: str, model: type[Config]) -> Any:
+    """Check a section that another package owns (`cluster`) with that package's model. Raises RecipeError with lines."""
+    try:
+        return model.model_validate(getattr(loaded.recipe, section))
+    except ValidationError as error:
+        messages = [_located(loaded.path, loaded.lines, w, m) for w, m in _mistakes(error, (section,), model)]
+        raise RecipeError("\n".join(messages)) from error
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+def _mistakes(error: ValidationError, base: Where, model: type[Config] | None) -> list[tuple[Where, str]]:
+    out: list[tuple[Where, str]] = []
+    for item in error.errors():
+        where = base + tuple(item["loc"])
+        inner = item.get("ctx", {}).get("error")
+        if isinstance(inner, plugins.NestedValidation):
+            out += _mistakes(inner.error, where, inner.model)
+            continue
+        name = where[-1] if where else ""
+        if item["type"] == "extra_forbidden":
+            fields = [f.alias or n for n, f in model.model_fields.items()] if model and len(item["loc"]) == 1 else []
+            hint = _suggest(str(name), fields) or (f"; known: {', '.join(fields)}" if fields else "")
+            out.append((where, f"unknown field {name!r}{hint}"))
+        elif item["type"] == "missing":
+            out.append((where[:-1], f"the field {name!r} is missing"))
+        else:
+            got = f" (got {_short(item['input'])})" if not isinstance(item.get("input"), dict) else ""
+            out.append((where, f"{'.'.join(map(str, where))}: {item['msg'].removeprefix('Value error, ')}{got}"))
+    return out
+
+
+def _located(path: str, lines: dict[Where, int], where: Where, message: str) -> str:
+    place = where
+    while place and place not in lines:
+        place = place[:-1]
+    return f"{path}:{lines.get(place, 1)}: {message}"
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# -- YAML --------------------------------------------------------------------------------------------------------------
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML 1.2's core schema: only true/false are booleans, 1e-3 is a float."""
+
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}
+
+
+_TAG = "tag:yaml.org,2002:"
+_Loader.add_implicit_resolver(_TAG + "bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(_TAG + "int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    _TAG + "float", re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"), list("-+.0123456789")
+)
+_Loader.add_implicit_resolver(_TAG + "null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+
+
+def _build(node: Any, where: Where, lines: dict[Where, int], path: str) -> Any:
+    lines.setdefault(where, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        out: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            at = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise RecipeError(f"{path}:{at}: a key must be plain text")
+            if key in out:
+                raise RecipeError(f"{path}:{at}: {key!r} stands twice in the same mapping")
+            lines[(*where, key)] = at
+            out[key] = _build(value_node, (*where, key), lines, path)
+        return out
+    if isinstance(node, yaml.SequenceNode):
+        return [_build(item, (*where, i), lines, path) for i, item in enumerate(node.value)]
+    return _scalar(node, path)
+
+
+def _scalar(node: Any, path: str) -> Any:
+    kind, text = node.tag.removeprefix(_TAG), node.value
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind in ("int", "float"):
+        return int(text) if kind == "int" else float(text)
+    return _VARIABLE.sub(lambda m: _variable(m, node, path), text)
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def _variable(match: re.Match[str], node: Any, path: str) -> str:
+    name, default = match.group(1), match.group(2)
+    value = os.environ.get(name) or default
+    if value is None:
+        at = node.start_mark.line + 1
+        raise RecipeError(f"{path}:{at}: the environment variable {name} is not set. Next: {name}=... hyperloom run {path}")
+    return value

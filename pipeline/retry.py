@@ -1,0 +1,90 @@
+"""How often a unit may fail, and whose fault a failure is.
+
+Two budgets, as a machine that dies says nothing of the work: *task* failures (exceptions, wrong output) and
+*infrastructure* failures (worker, node, store, network), the latter with backoff. What cannot pass by itself (a full or
+read-only disk) is not retried at all.
+
+Attempts are counted in storage before the work starts, one file a dispatch, `{step}/attempts/{seq}.json`, which is
+removed when the dispatch comes back; so what a dead driver had in flight is known to the next one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pipeline.storage import Storage
+from pipeline.units import Unit
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Attempts a unit has for its own failures, and deaths around it that are forgiven."""
+
+    task: int = 3
+    infrastructure: int = 20
+    backoff: float = 0.5
+    longest: float = 30.0
+
+    def pause(self, deaths: int) -> float:
+        """Seconds to wait before the next attempt after this many infrastructure failures in a row."""
+        return min(self.longest, self.backoff * 2 ** max(0, deaths - 1)) if deaths else 0.0
+
+
+@dataclass
+class Tally:
+    """Failures of one unit in this run, and starts that a dead driver left behind."""
+
+    task: int = 0
+    infrastructure: int = 0
+    started: int = 0
+
+    @property
+    def attempt(self) -> int:
+        """The number of the next attempt, from 1."""
+        return 1 + self.task + self.infrastructure + self.started
+
+
+@dataclass
+class Attempts:
+    """The durable record of what is in flight for one step."""
+
+    storage: Storage
+    folder: str
+    tallies: dict[Key, Tally] = field(default_factory=dict)
+    _next: int = 0
+
+    def load(self) -> None:
+        """Count what a dead driver had in flight, and start numbering after it."""
+        counts: Counter[Key] = Counter()
+        for name in self.storage.names(self.folder):
+            self._next = max(self._next, int(name.split(".")[0]) + 1)
+            try:
+                counts.update(tuple(k) for k in json.loads(self.storage.read(f"{self.folder}/{name}")))
+            except (FileNotFoundError, ValueError):
+                continue
+        for key, count in counts.items():
+            self.of(key).started = count
+
+    def of(self, key: Key) -> Tally:
+        return self.tallies.setdefault(key, Tally())
+
+    def begin(self, units: list[Unit]) -> str:
+        """Note that these units start now; the returned name is for `end`."""
+        path = f"{self.folder}/{self._next:08d}.json"
+        self._next += 1
+        self.storage.write(path, json.dumps([u.key for u in units]).encode())
+        return path
+
+    def end(self, path: str) -> None:
+        """These units came back, done or failed."""
+        self.storage.delete(path)
+
+    def clear(self) -> None:
+        """The step is finished: forget all attempts."""
+        self.tallies.clear()
+        if self.storage.names(self.folder):
+            self.storage.delete(self.folder)

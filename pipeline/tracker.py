@@ -1,0 +1,144 @@
+"""The tracker: carries a run's events from storage into a view, and remembers how far it came.
+
+The position (`events/{run}/tracked.json`) is saved after the view took a batch, never before, and what a view does is
+repeatable; so a tracker that was killed, or a server that was away, costs a repetition and no duplicate. Of several
+trackers on one run the youngest wins. It waits for a dead server with growing pauses, forever while the driver lives
+and for `patience` seconds after that; then the events stay where they are, for the next run or `hyperloom sync`.
+
+It knows nothing of MLflow (that is `pipeline.tracking`) and never writes events.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from pipeline import events
+from pipeline.errors import StorageError
+from pipeline.storage import Storage
+
+POLL_SECONDS = 1.0
+LONGEST_PAUSE = 15.0
+
+
+class Unavailable(Exception):
+    """The view's server does not answer, or refuses everything; the events must wait."""
+
+
+@dataclass
+class Position:
+    """How far a run has been carried over. `uri` names the store (without secrets): ids mean nothing in another one."""
+
+    uri: str
+    owner: str = ""
+    seen: dict[str, int] = field(default_factory=dict)
+    """Files read of each writer."""
+    parent: str = ""
+    steps: dict[str, str] = field(default_factory=dict)
+    """The view's run id of each step."""
+    high: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Largest `at` of each metric of each step: a resumed training logs nothing twice."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What the run's description is written from."""
+    finished: bool = False
+    problem: str = ""
+    """Why events are waiting, in words; empty when they are not."""
+
+    @staticmethod
+    def load(storage: Storage, run: str, uri: str) -> Position:
+        """The saved position in the store `uri`; a new one when there is none, it is torn, or it is of another store."""
+        value = events.tracked(storage, run)
+        return Position(**value) if value.get("uri") == uri else Position(uri)
+
+    def save(self, storage: Storage, run: str) -> None:
+        storage.write(events.tracked_path(run), json.dumps(asdict(self), sort_keys=True).encode())
+
+    def copy(self) -> Position:
+        return Position(**json.loads(json.dumps(asdict(self))))
+
+
+class View(Protocol):
+    """Where events go. Whatever it does may be repeated; it raises Unavailable when its server does not answer."""
+
+    def take(self, batch: list[dict[str, Any]], position: Position) -> None:
+        """Show the events of `batch`, in order, and note in `position` what a later batch needs."""
+
+    def abandon(self, position: Position) -> None:
+        """Show that the driver died: what still counts as running is not."""
+
+
+class Tracker:
+    """Carries one run's events into one view."""
+
+    def __init__(self, storage: Storage, run: str, uri: str, view: Callable[[], View]):
+        self.storage, self.run, self._make, self._view = storage, run, view, None
+        self.position = Position.load(storage, run, uri)
+        self.position.owner = uuid.uuid4().hex
+        self.position.save(storage, run)
+
+    @property
+    def view(self) -> View:
+        if self._view is None:
+            self._view = self._make()
+        return self._view
+
+    def pump(self) -> int:
+        """Carry over what is new; how many events that was. Raises Unavailable, and then nothing counts as carried."""
+        ahead = self.position.copy()
+        batch = list(events.read(self.storage, self.run, ahead.seen))
+        if not batch:
+            return 0
+        for event in batch:
+            if event["kind"] in ("run_started", "run_finished"):
+                ahead.finished = event["kind"] == "run_finished"
+        self.view.take(batch, ahead)
+        ahead.problem = ""
+        ahead.save(self.storage, self.run)
+        self.position = ahead
+        return len(batch)
+
+    def superseded(self) -> bool:
+        """Has a younger tracker taken this run over?"""
+        owner = events.tracked(self.storage, self.run).get("owner", self.position.owner)
+        return owner != self.position.owner
+
+    def follow(self, alive: Callable[[], bool], patience: float, say: Callable[[str], None]) -> bool:
+        """Carry events until the run is finished or the driver is not `alive`; False when events had to be left behind."""
+        pause, deadline = POLL_SECONDS, None
+        while not self.superseded():
+            driver = alive()  # asked before the pump: what the driver wrote before it died is read below
+            try:
+                moved = self.pump()
+                pause = POLL_SECONDS
+                if not moved and (self.position.finished or not driver):
+                    if not self.position.finished and self.position.parent:
+                        self.view.abandon(self.position)
+                    return True
+                if moved:
+                    continue
+            except (Unavailable, StorageError) as error:
+                self._note(str(error), say)
+                if self._ended(driver):
+                    deadline = deadline or time.monotonic() + patience
+                    if time.monotonic() > deadline:
+                        return False
+                pause = min(pause * 2, LONGEST_PAUSE, patience or LONGEST_PAUSE)
+            time.sleep(pause)
+        return True
+
+    def _ended(self, driver: bool) -> bool:
+        return not driver or any(e["kind"] == "run_finished" for e in events.read(self.storage, self.run, {**self.position.seen}))
+
+    def _note(self, problem: str, say: Callable[[str], None]) -> None:
+        if problem == self.position.problem:
+            return
+        say(problem)
+        self.position.problem = problem
+        try:
+            self.position.save(self.storage, self.run)
+        except StorageError:
+            pass  # the note is a courtesy; the position on disk is still the right one
