@@ -1,0 +1,77 @@
+"""Pictures for people: numbers turned into (H, W, 3) uint8 RGB, for collages and reports.
+
+Colours are for looking, never for measuring: maps are stretched to the shown values unless a range is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+UNKNOWN = 255
+"""The class id of pixels that nobody labelled; shown black."""
+
+
+def palette(classes: int) -> np.ndarray:
+    """(classes, 3) uint8 colours that differ well: hues by the golden ratio, brightness in turns."""
+    import cv2
+
+    index = np.arange(classes)
+    hue = (index * 0.61803398875 % 1.0) * 179
+    hsv = np.stack([hue, np.full(classes, 190), np.where(index % 2, 170, 240)], -1).astype(np.uint8)
+    return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
+
+
+def classes_to_rgb(ids: np.ndarray, classes: int, colours: Sequence[Sequence[int]] | None = None) -> np.ndarray:
+    """(H, W) class ids as colours."""
+    table = np.zeros((256, 3), np.uint8)
+    table[:classes] = np.asarray(colours, np.uint8) if colours else palette(classes)
+    table[UNKNOWN] = 0
+    return table[ids]
+
+
+def scalar_to_rgb(values: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """(H, W) numbers through the Turbo colour map, between `limits` or the 2nd and 98th percentile."""
+    import cv2
+
+    lo, hi = limits or tuple(float(q) for q in np.percentile(values, (2, 98)))
+    scaled = np.clip((values.astype(np.float32) - lo) / max(hi - lo, 1e-9), 0, 1)
+    shown = cv2.applyColorMap((scaled * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+    return cv2.cvtColor(shown, cv2.COLOR_BGR2RGB)
+
+
+def flow_to_rgb(flow: np.ndarray) -> np.ndarray:
+    """(H, W, 2) displacements: direction is hue, length is saturation (full at the 98th percentile)."""
+    import cv2
+
+    length, angle = cv2.cartToPolar(
+        np.ascontiguousarray(flow[..., 0], np.float32), np.ascontiguousarray(flow[..., 1], np.float32)
+    )
+    full = max(float(np.percentile(length, 98)), 1e-9)
+    hsv = np.stack([angle * (179 / (2 * np.pi)), np.clip(length / full, 0, 1) * 255, np.full_like(length, 255)], -1)
+    return cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB)
+
+
+def direction_to_rgb(vectors: np.ndarray) -> np.ndarray:
+    """(H, W, 3) components in -1..1 as red, green and blue."""
+    return (np.clip((vectors + 1) * 0.5, 0, 1) * 255).astype(np.uint8)
+
+
+def bars_to_rgb(values: np.ndarray, height: int = 64) -> np.ndarray:
+    """(L,) numbers as L bars of two pixels, scaled to the largest magnitude."""
+    level = np.abs(values) / max(float(np.abs(values).max(initial=0.0)), 1e-9)
+    filled = np.arange(height, 0, -1)[:, None] <= level[None, :] * height
+    return np.repeat(np.repeat(filled[..., None] * np.uint8(255), 2, axis=1), 3, axis=2).astype(np.uint8)
+
+
+def maps_to_rgb(values: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """(H, W, C) maps without a meaning of their own: one as a colour map, two as flow, more as their first three."""
+    channels: Any = values.shape[-1]
+    if channels == 1:
+        return scalar_to_rgb(values[..., 0], limits)
+    if channels == 2:
+        return flow_to_rgb(values)
+    lo, hi = limits or (float(values[..., :3].min()), float(values[..., :3].max()))
+    return (np.clip((values[..., :3] - lo) / max(hi - lo, 1e-9), 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,95 @@
+"""Tables: Arrow columns to Parquet bytes and back, written the same way everywhere.
+
+The bytes are a pure function of the columns (for one version of pyarrow): no time, no host, fixed options. Row groups
+are a few MB, so that readers can take a part, and each column's bytes lie together, so that a reader who wants one
+column fetches one column. Large binary columns get neither a dictionary nor min/max statistics.
+This module does not commit anything: who writes the bytes does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pipeline.errors import IntegrityError
+from pipeline.storage import Storage
+
+Codec = Literal["zstd", "lz4", "none"]
+ROW_GROUP_BYTES = 4 * 1024 * 1024
+"""Uncompressed bytes of a row group, about."""
+
+
+def write_table(
+    columns: Mapping[str, Any],
+    fields: Sequence[Any],
+    codec: Codec = "zstd",
+    metadata: Mapping[str, str] | None = None,
+    row_group_bytes: int = ROW_GROUP_BYTES,
+) -> bytes:
+    """Parquet bytes of `columns` (name -> pa.Array), in the order and with the metadata of `fields` (pa.Field).
+
+    Raises ValueError when the columns are not those of the fields or differ in length.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [f.name for f in fields]
+    if set(names) != set(columns):
+        raise ValueError(f"expected the columns {sorted(names)}, got {sorted(columns)}")
+    if len({len(columns[n]) for n in names}) > 1:
+        raise ValueError(f"columns differ in length: { {n: len(columns[n]) for n in names} }")
+    table = pa.Table.from_arrays([columns[n] for n in names], schema=pa.schema(fields, metadata=dict(metadata or {})))
+    plain = [f.name for f in fields if not (pa.types.is_fixed_size_binary(f.type) or pa.types.is_binary(f.type))]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=_rows_a_group(table, row_group_bytes),
+        compression=codec,
+        compression_level=1 if codec == "zstd" else None,
+        use_dictionary=[f.name for f in fields if pa.types.is_string(f.type)],
+        write_statistics=plain,
+        store_schema=True,
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def read_table(storage: Storage, path: str, columns: Sequence[str] | None = None) -> Any:
+    """The `pa.Table` at `path`, with `columns` in that order; only their bytes are read. Raises IntegrityError."""
+    with open_table(storage, path) as file:
+        _expect(storage, path, file.schema_arrow.names, columns or ())
+        table = file.read(columns=None if columns is None else list(columns), use_threads=False)
+        return table if columns is None else table.select(list(columns))
+
+
+def schema_of(storage: Storage, path: str) -> Any:
+    """The `pa.Schema` at `path`, from the file's footer alone. Raises IntegrityError."""
+    with open_table(storage, path) as file:
+        return file.schema_arrow
+
+
+def open_table(storage: Storage, path: str) -> Any:
+    """A `pq.ParquetFile` at `path`: memory-mapped on local disk, range reads elsewhere. Raises IntegrityError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if storage.is_local:
+            return pq.ParquetFile(storage.path(path), memory_map=True)
+        return pq.ParquetFile(storage.open(path), pre_buffer=True)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        where = storage.full(path)
+        raise IntegrityError(f"{where} is not a whole Parquet file ({error}). Next: hyperloom verify") from error
+
+
+def _expect(storage: Storage, path: str, there: Sequence[str], wanted: Sequence[str]) -> None:
+    absent = [c for c in wanted if c not in there]
+    if absent:
+        where = storage.full(path)
+        raise IntegrityError(f"{where}: expected the columns {absent}, got {list(there)}. Next: hyperloom verify")
+
+
+def _rows_a_group(table: Any, target: int) -> int:
+    if not table.num_rows:
+        return 1
+    return max(1, target // max(1, table.nbytes // table.num_rows))
