@@ -81,7 +81,8 @@ def catalogue(inputs: Iterable[Manifest]) -> Catalogue:
 
     Such a manifest's body has `columns`: {column: {"space", "fingerprint", "about"}}; ingest's records carry
     `meta = {"group", "first"}`, which makes them the partitions. Label and consensus bodies carry the partitions of
-    what they read under `partitions`: [[pid, group, first, rows], ...].
+    what they read under `partitions`: [[pid, group, first, rows], ...]. A record whose unit reads more than its own
+    partition has another id than the pid, and says the pid in its meta.
     """
     partitions: dict[str, Partition] = {}
     producers: dict[str, Producer] = {}
@@ -92,6 +93,6 @@ def catalogue(inputs: Iterable[Manifest]) -> Catalogue:
         for pid, group, first, rows in manifest.body.get("partitions", []):
             partitions.setdefault(pid, Partition(pid, group, first, rows))
         for record in manifest.records:
-            records[(record.space, record.id)] = record
+            records[(record.space, record.meta.get("pid", record.id))] = record
     ordered = sorted(partitions.values(), key=lambda p: (p.group, p.first, p.pid))
     return Catalogue(ordered, producers, records)

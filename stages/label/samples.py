@@ -1,0 +1,130 @@
+"""The rows of one label unit: read from the files of other units, decoded batch by batch, joined by position.
+
+All files of a partition have the same keys in the same order, so joining is reading; a difference raises
+IntegrityError. For an expert that asks for frames before or after, the rows of neighbouring partitions lie around the
+unit's own. Only the columns asked for are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import IntegrityError
+from pipeline.storage import Storage
+from pipeline.units import load_record
+from stages.base import INDEX, KEY, modality_of
+from stages.label.expert import Batch, Expert
+from stages.table import read_table
+
+Reads = dict[str, list[str]]
+"""Column -> [space, id] of the unit that made it, for one partition."""
+
+
+class Samples:
+    """One unit's rows. `keys` are their names; `callable` the rows (positions) that the expert can be asked about."""
+
+    def __init__(self, storage: Storage, payload: dict[str, Any], expert: Expert, modalities: dict[str, Any]):
+        self._expert, self._modalities = expert, modalities
+        self._columns = _read(storage, payload["columns"], keys=True)
+        self.keys: list[str] = self._columns.pop(KEY).to_pylist()
+        self._context = _Context(storage, payload, self._columns, expert, modalities) if "before" in payload else None
+        there = [self._there(column) for column in expert.in_]
+        asked = np.any(there, axis=0) if expert.accepts_missing else np.all(there, axis=0)
+        self.callable = np.flatnonzero(asked)
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """What the expert's function gets for these rows. Raises what decoding raises."""
+        at = np.asarray(rows)
+        found: Batch = {}
+        for column in self._expert.in_:
+            found[column], there = self._decoded(column, at)
+            if self._expert.accepts_missing:
+                found[f"{column}?"] = there
+        if self._context is not None:
+            found.update(self._context.batch(at))
+        return found
+
+    def _there(self, column: str) -> np.ndarray:
+        if column not in self._columns:
+            return np.zeros(len(self.keys), bool)
+        return self._columns[column].is_valid().to_numpy(zero_copy_only=False)
+
+    def _decoded(self, column: str, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        modality = self._modalities[modality_of(column)]
+        if column not in self._columns:
+            return np.full((len(at), *modality.shape), modality.missing, modality.dtype), np.zeros(len(at), bool)
+        return modality.decode(_taken(self._columns[column], at))
+
+
+class _Context:
+    """The unit's rows with those of its neighbours around them, for the columns that are wanted with an offset."""
+
+    def __init__(self, storage: Storage, payload: dict[str, Any], own: dict[str, Any], expert: Expert, modalities: dict[str, Any]):
+        import pyarrow as pa
+
+        self._offsets = expert.offsets()
+        self._modalities = modalities
+        before = [_read(storage, reads) for reads in payload["before"]]
+        after = [_read(storage, reads) for reads in payload["after"]]
+        self._first = sum(len(part[INDEX]) for part in before)
+        parts = [*before, own, *after]
+        self._columns = {c: pa.concat_arrays([part[c] for part in parts]) for c in (*self._offsets, INDEX)}
+        self._index = self._columns[INDEX].to_numpy(zero_copy_only=False)
+        there = [self._columns[c].is_valid().to_numpy(zero_copy_only=False) for c in self._offsets]
+        self._there = np.all(there, axis=0)
+
+    def batch(self, at: np.ndarray) -> Batch:
+        """`column[offset]` for every offset wanted, `index` and `index[offset]`."""
+        found: Batch = {INDEX: self._index[at + self._first]}
+        for column, offsets in self._offsets.items():
+            modality = self._modalities[modality_of(column)]
+            for offset in offsets:
+                places = self._places(at, offset)
+                found[f"{column}[{offset}]"] = modality.decode(_taken(self._columns[column], places))[0]
+                found[f"{INDEX}[{offset}]"] = self._index[places]
+        return found
+
+    def _places(self, at: np.ndarray, offset: int) -> np.ndarray:
+        """Positions of the neighbours; a row's own position where there is none."""
+        own = at + self._first
+        other = own + offset
+        inside = (other >= 0) & (other < len(self._index))
+        inside[inside] = self._there[other[inside]]
+        return np.where(inside, other, own)
+
+
+def _read(storage: Storage, reads: Reads, keys: bool = False) -> dict[str, Any]:
+    """Arrow arrays by column, and the keys; each file is opened once."""
+    import pyarrow as pa
+
+    found: dict[str, Any] = {}
+    for (space, id_), columns in _by_unit(reads).items():
+        record = load_record(storage, space, id_)
+        if record is None:
+            raise IntegrityError(f"the unit {space}/{id_} has no record, though it was done. Next: run the same command again")
+        table = read_table(storage, record.file.path, [*([KEY] if keys else []), *columns])
+        for column in table.column_names:
+            array = table[column].combine_chunks()
+            array = pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
+            if column == KEY and KEY in found and not found[KEY].equals(array):
+                raise IntegrityError(f"{storage.full(record.file.path)} has other samples than the files it goes with. Next: hyperloom verify")
+            found[column] = array
+    return found
+
+
+def _by_unit(reads: Reads) -> dict[tuple[str, str], list[str]]:
+    units: dict[tuple[str, str], list[str]] = {}
+    for column, (space, id_) in reads.items():
+        units.setdefault((space, id_), []).append(column)
+    return units
+
+
+def _taken(array: Any, at: Iterable[int] | np.ndarray) -> Any:
+    """Rows of an Arrow array: a view where they follow each other, else a copy."""
+    at = np.asarray(at)
+    if len(at) and (np.diff(at) == 1).all():
+        return array.slice(int(at[0]), len(at))
+    return array.take(at)

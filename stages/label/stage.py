@@ -1,0 +1,64 @@
+"""The label stage: experts turn the columns of other steps into new ones, partition by partition.
+
+    labels:
+      stage: label
+      data: frames
+      experts:
+        - {type: flow, in: rgb@camera, out: flow@dis}
+        - {type: depth-from-flow, in: [flow@dis, pose@telemetry], out: depth@motion}
+
+Experts may read each other; a sample that an expert cannot do is in quarantine for that expert only and a null in its
+columns. The stage makes no choice among sources (see consensus) and joins nothing (see shard).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.config import StepName
+from pipeline.digests import Digests
+from pipeline.errors import RecipeError
+from pipeline.plugins import of
+from pipeline.stage import Stage, StepRun
+from pipeline.units import Unit, Worker
+from stages.label import graph
+
+
+class Label(Stage):
+    """`data`: the steps whose columns the experts may read. `experts`: plug-ins of kind expert, in any order."""
+
+    revision: ClassVar[int] = 1
+    data: tuple[StepName, ...] = Field(min_length=1)
+    experts: tuple[Annotated[Any, of("expert")], ...] = Field(min_length=1)
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _drawable(self) -> Label:
+        """What is wrong whatever the inputs offer is said when the recipe is read."""
+        try:
+            graph.ordered(self.experts)
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def uses(self) -> set[str]:
+        return graph.modalities_of(self.experts)
+
+    def facts(self, digests: Digests) -> dict[str, Any]:
+        found = graph.weights_of(self.experts, digests)
+        return {"weights": found} if found else {}
+
+    def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
+        drawn = graph.graph(step, self.experts, self.data, "expert")
+        return drawn.units(), drawn.workers(step.storage)
+
+    def run(self, step: StepRun) -> dict[str, Any]:
+        drawn = graph.graph(step, self.experts, self.data, "expert")
+        step.records = step.run_units(drawn.units(), drawn.workers(step.storage))
+        return drawn.body(step.records)

@@ -1,0 +1,118 @@
+"""The label worker: one expert over one partition, to one Parquet file of `key` and the expert's columns.
+
+Invariants: the file has the keys of the partition, all of them, in their order; a sample in quarantine is a null in
+each of this expert's columns; a sample whose input is missing is a null too, without being counted again. The bytes
+depend on the samples and the expert alone. From the third attempt on, when the process may have died of a sample, it
+goes one by one and leaves a note before each; the sample of the last note is then in quarantine.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.storage import Storage
+from pipeline.units import Output, Unit
+from stages.base import KEY, modality_of
+from stages.label.expert import Batch, Expert
+
+CAREFUL_ATTEMPT = 3
+DIED = "the process died on this sample, twice or more"
+
+
+class LabelWorker:
+    """Does the units of one expert. Built from config; `setup` loads the expert, once in each process."""
+
+    def __init__(self, expert: Expert, modalities: dict[str, Any], storage: Storage):
+        self.expert, self.modalities, self.storage = expert, modalities, storage
+        self.resources = expert.resources
+
+    def setup(self) -> None:
+        from stages.label.bisection import Bisection
+
+        _limit_threads(max(1, int(self.expert.cpus)))
+        function = self.expert.build(self.modalities, self.storage)
+        _limit_threads(max(1, int(self.expert.cpus)))  # libraries that came with the expert
+        self._bisection = Bisection(function, self.expert.out, self.modalities, self.expert.batch)
+
+    def run(self, unit: Unit, out: Output) -> None:
+        """Label one partition. Raises what is nobody's fault (see stages.label.bisection); samples never fail a unit."""
+        from stages.label.samples import Samples
+
+        samples = Samples(self.storage, unit.payload, self.expert, self.modalities)
+        values: dict[str, list[Any]] = {c: [None] * len(samples.keys) for c in self.expert.out}
+        figures = _Figures(self.expert, self.modalities)
+        errors: dict[int, Exception | str] = {}
+        for row, answer in self._answers(samples, out, figures):
+            if isinstance(answer, dict):
+                for column, value in answer.items():
+                    values[column][row] = value
+            else:
+                errors[row] = answer
+        for row, error in sorted(errors.items()):
+            out.quarantine(samples.keys[row], error)
+        out.rows = len(samples.keys)
+        out.meta["missing"] = {c: sum(v is None for v in values[c]) for c in self.expert.out}
+        if figures.kept:
+            out.meta["figures"] = figures.sums()
+        if unit.id != unit.payload["pid"]:
+            out.meta["pid"] = unit.payload["pid"]
+        out.write("parquet", _table(samples.keys, values, self.modalities))
+
+    def _answers(self, samples: Any, out: Output, figures: _Figures) -> Iterator[tuple[int, Any]]:
+        rows = [int(r) for r in samples.callable]
+        if out.attempt < CAREFUL_ATTEMPT:
+            yield from self._bisection.answers(samples, rows, figures.seen)
+            return
+        deadly = [key for key in (out.last_crumb() or "").split("\n") if key]
+        for row in rows:
+            if samples.keys[row] in deadly:
+                yield row, DIED
+                continue
+            out.crumb("\n".join([*deadly, samples.keys[row]]))
+            yield from self._bisection.answers(samples, [row], figures.seen)
+        out.crumb("\n".join(deadly))
+
+
+class _Figures:
+    """Sums of what `Expert.measures` says of each sample; exact, so that they do not depend on the batches."""
+
+    def __init__(self, expert: Expert, modalities: dict[str, Any]):
+        self._expert, self._modalities = expert, modalities
+        self.seen = self._seen if type(expert).measures is not Expert.measures else None
+        self.kept: dict[str, list[float]] = {}
+
+    def _seen(self, batch: Batch, made: Batch) -> None:
+        for name, values in self._expert.measures(batch, made, self._modalities).items():
+            self.kept.setdefault(name, []).extend(float(v) for v in values if not math.isnan(v))
+
+    def sums(self) -> dict[str, list[float]]:
+        """Name -> [sum, number of samples]."""
+        return {name: [math.fsum(values), len(values)] for name, values in sorted(self.kept.items())}
+
+
+def _table(keys: list[str], values: dict[str, list[Any]], modalities: dict[str, Any]) -> bytes:
+    import pyarrow as pa
+
+    from stages.table import write_table
+
+    columns: dict[str, Any] = {KEY: pa.array(keys, pa.string())}
+    fields = [pa.field(KEY, pa.string())]
+    for column, made in values.items():
+        modality = modalities[modality_of(column)]
+        columns[column] = modality.encode(made)
+        fields.append(modality.field(column))
+    return write_table(columns, fields)
+
+
+def _limit_threads(count: int) -> None:
+    """As many threads as the worker has CPUs: the parallelism is in the processes."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(count))
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
