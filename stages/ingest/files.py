@@ -1,0 +1,97 @@
+"""Image files as a source: each file a sample, each group (a drive, a patient, a folder) a run of them in name order.
+
+The group comes from `group`, searched in the relative name, else from the file's folder. With `(?P<index>\\d+)` in the
+same expression the index within the group is the number in the name, so that gaps in a recording stay visible;
+without, the files are counted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import SourceError
+from pipeline.fingerprint import fingerprint
+from stages.base import modality_of
+from stages.ingest.sidefile import decode_image, fetch
+from stages.ingest.source import IMAGES, FileSource, Item, Piece, Read, Values, path_safe, stem
+
+if TYPE_CHECKING:
+    from pipeline.digests import Digests, FileDigest
+
+
+class Files(FileSource):
+    """`{type: files, path: images/*.jpg, group: '(?P<group>[^_/]+)_', columns: {semantic@truth: labels/{stem}.png}}`.
+
+    Keys are relative names without suffix.
+    """
+
+    def pieces(self, digests: Digests) -> list[Piece]:
+        found = digests.files(self.path)
+        if os.path.isdir(os.path.expanduser(self.path)):
+            found = [f for f in found if f.name.lower().endswith(IMAGES)]
+        if not found:
+            raise SourceError(f"{self.path} holds no images ({', '.join(IMAGES)}). Next: check the path in the recipe")
+        groups: dict[str, list[FileDigest]] = {}
+        for file in found:
+            groups.setdefault(self._group(file.name), []).append(file)
+        pieces = [self._piece(group, files, digests) for group, files in sorted(groups.items())]
+        self._check_keys(found)
+        self.check_sides(pieces, [n for f in found for n in (stem(f.name), stem(f.name).rpartition("/")[2])])
+        return pieces
+
+    def items(self, piece: Piece) -> list[Item]:
+        items = []
+        for i, file in enumerate(piece.files):
+            names = self._names(file.name)
+            sides = {c: s.place(names) for c, s in self.columns.items() if s.shows(names)}
+            sides = {c: path for c, path in sides.items() if path in piece.sides[c]}
+            digest = fingerprint([file.sha256, {c: piece.sides[c][path] for c, path in sides.items()}])
+            items.append(Item(names["key"], self._index(file.name, i), file.path, 0, sides, digest))
+        if len({item.index for item in items}) < len(items):
+            same = f"two files of the group {piece.group} have the same index by {self.group!r}"
+            raise SourceError(f"{same}. Next: correct the pattern")
+        return sorted(items, key=lambda item: item.index)
+
+    def build(self, modalities: dict[str, Any]) -> Read:
+        modality = modalities[modality_of(self.column)]
+
+        def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
+            for item in items:
+                try:
+                    image = decode_image(fetch(item.path), item.path)
+                    yield item, {self.column: modality.fit(image), **self.read_sides(item, modalities)}
+                except (ValueError, OSError) as error:
+                    yield item, error
+
+        return read
+
+    def _piece(self, group: str, files: list[FileDigest], digests: Digests) -> Piece:
+        sides: dict[str, dict[str, str]] = {column: {} for column in self.columns}
+        for file in files:
+            names = self._names(file.name)
+            for column, side in self.columns.items():
+                if side.shows(names):
+                    sides[column].update(side.find({**names, "frame": 0}, digests))
+        return Piece(group, group, tuple(files), sides)
+
+    def _names(self, name: str) -> dict[str, Any]:
+        key = stem(name)
+        return {"key": key, "stem": key.rpartition("/")[2], "group": self._group(name)}
+
+    def _group(self, name: str) -> str:
+        match = self.match(name)
+        return path_safe(match["group"] if match else os.path.dirname(name) or "all")
+
+    def _index(self, name: str, position: int) -> int:
+        match = self.match(name)
+        return int(match["index"]) if match and "index" in match.re.groupindex else position
+
+    def _check_keys(self, found: list[FileDigest]) -> None:
+        seen: dict[str, str] = {}
+        for file in found:
+            other = seen.setdefault(stem(file.name), file.name)
+            if other != file.name:
+                both = f"{other} and {file.name} of {self.path} would share one key"
+                raise SourceError(f"{both}. Next: rename one, or narrow the path")

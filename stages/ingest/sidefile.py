@@ -1,0 +1,176 @@
+"""Side files: columns that lie in files of their own beside the main ones: label maps, depth, telemetry.
+
+`path` is a template: `{stem}` is the main file's name without folder and suffix, `{key}` the relative name without
+suffix, `{group}` its group and `{frame}` the frame's number in a video (`{frame:06d}` works). Formats: images (label
+ids, 16-bit depth), `.npy`, `.npz`, and `.csv` with one row per sample, whose first field is the frame's number, the
+stem or the key. A file or row that is not there means the sample has no such value: a null, never a stand-in.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import string
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from pipeline.config import Config, placement
+from pipeline.errors import SourceError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.digests import Digests
+
+UNKNOWN = 255
+"""The class id that says unknown."""
+
+
+class SideFile(Config):
+    """Where a column's files are and how their raw numbers become values.
+
+    Class ids go through `remap` and `void` (ids that mean unknown); other numbers become `raw * scale + offset`.
+    `only` restricts the column to the samples named there (by stem or key), as when a few human labels may be used
+    for training.
+    """
+
+    path: str = placement()
+    only: tuple[str, ...] = ()
+    remap: dict[int, int] = Field(default_factory=dict)
+    void: tuple[int, ...] = ()
+    scale: float = 1.0
+    offset: float = 0.0
+    array: str = ""
+    """The name of the array in an .npz; may be left out when there is only one."""
+    fields: tuple[str, ...] = ()
+    """The fields of a .csv that make the vector; all but the first by default."""
+
+    def place(self, names: dict[str, Any]) -> str:
+        """The file of one sample. Raises SourceError for a placeholder that does not exist."""
+        try:
+            return _absolute(self.path.format(**names))
+        except (KeyError, IndexError, ValueError) as error:
+            raise SourceError(f"{self.path!r} cannot be filled in ({error}); it may use {sorted(names)}") from error
+
+    def shows(self, names: dict[str, Any]) -> bool:
+        """May this sample have the column?"""
+        return not self.only or names["stem"] in self.only or names["key"] in self.only
+
+    def find(self, names: dict[str, Any], digests: Digests) -> dict[str, str]:
+        """{path: sha256} of this column's files for one main file. Without `frame` in `names`, those of all frames."""
+        if "frame" in names or not self._per_frame():
+            path = self.place(names)
+            return {path: digests.file(path).sha256} if _exists(path) else {}
+        escaped = {k: glob.escape(str(v)) for k, v in names.items()}
+        pattern = "".join(
+            text + ("" if name is None else "*" if name == "frame" else escaped.get(name, ""))
+            for text, name, _, _ in string.Formatter().parse(self.path)
+        )
+        try:
+            return {f.path: f.sha256 for f in digests.files(pattern)}
+        except SourceError:
+            return {}
+
+    def load(self, path: str, names: tuple[str, ...], modality: Any) -> np.ndarray | None:
+        """The value for the sample called any of `names`; None when a table has no row of it.
+
+        Raises ValueError for what cannot be understood, OSError for what cannot be read.
+        """
+        import numpy as np
+
+        raw = self._raw(path, names)
+        if raw is None:
+            return None
+        if np.dtype(modality.dtype) == np.uint8 and len(modality.shape) == 2:
+            value = self._classes(raw[..., 0] if raw.ndim == 3 else raw)
+        else:
+            value = raw.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
+            if len(modality.shape) == 3:
+                value = value[..., None] if value.ndim == 2 else value[..., : modality.shape[-1]]
+        return modality.fit(np.ascontiguousarray(value))
+
+    def _raw(self, path: str, names: tuple[str, ...]) -> np.ndarray | None:
+        import io
+
+        import numpy as np
+
+        if path.endswith(".csv"):
+            rows = _table(path, self.fields)
+            return next((rows[n] for n in names if n in rows), None)
+        data = fetch(path)
+        if path.endswith((".npy", ".npz")):
+            found = np.load(io.BytesIO(data), allow_pickle=False)
+            if path.endswith(".npy"):
+                return found
+            return found[self.array or found.files[0]]
+        return decode_image(data, path, color=False)
+
+    def _classes(self, raw: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        table = np.arange(65536, dtype=np.int64)
+        for old, new in self.remap.items():
+            table[old] = new
+        table[list(self.void)] = UNKNOWN
+        ids = table[raw.astype(np.uint16)]
+        if ids.max(initial=0) > UNKNOWN:
+            raise ValueError(f"class id {ids.max()} is larger than {UNKNOWN}; give a remap")
+        return ids.astype(np.uint8)
+
+    def _per_frame(self) -> bool:
+        return any(name == "frame" for _, name, _, _ in string.Formatter().parse(self.path))
+
+
+def fetch(path: str) -> bytes:
+    """All bytes of a local file or an fsspec URL. Raises OSError."""
+    if "://" in path:
+        import fsspec
+
+        with fsspec.open(path, "rb") as file:
+            return file.read()
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def decode_image(data: bytes, path: str, color: bool = True) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, or the stored numbers as they are (first channel first). Raises ValueError: not an image."""
+    import cv2
+    import numpy as np
+
+    flags = cv2.IMREAD_COLOR if color else cv2.IMREAD_UNCHANGED
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    if image is None:
+        raise ValueError(f"{os.path.basename(path)} is not an image ({len(data)} bytes)")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 and image.shape[2] == 3 else image
+
+
+@lru_cache(maxsize=8)
+def _table(path: str, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
+    import csv
+
+    import numpy as np
+
+    rows = list(csv.DictReader(fetch(path).decode().splitlines()))
+    if not rows:
+        return {}
+    first, *rest = rows[0]
+    wanted = fields or tuple(rest)
+    missing = sorted(set(wanted) - set(rows[0]))
+    if missing:
+        raise ValueError(f"{os.path.basename(path)} has no field {missing}; it has {list(rows[0])}")
+    return {row[first]: np.array([float(row[f]) for f in wanted]) for row in rows}
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+def _exists(path: str) -> bool:
+    if "://" not in path:
+        return os.path.isfile(path)
+    import fsspec
+
+    fs, inner = fsspec.core.url_to_fs(path)
+    return fs.isfile(inner)

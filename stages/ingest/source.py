@@ -1,0 +1,184 @@
+"""Sources: where raw samples come from, cut into pieces whose content is their identity.
+
+Planning and reading are apart. `pieces` runs while a recipe is planned: it looks at names and content digests only and
+imports nothing heavy. `items` opens containers to learn how many samples they promise. `build` makes, in a worker, the
+function that decodes. A path is where something lies, never what it is: identity comes from relative names and content,
+so moving a data set costs nothing and new files cost only their own partitions.
+
+A source never repairs: a sample that cannot be read is handed back as the error that says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, field_validator
+
+from pipeline.config import placement
+from pipeline.errors import SourceError
+from pipeline.fingerprint import payload
+from pipeline.plugins import Plugin
+from stages.base import modality_of
+from stages.ingest.sidefile import SideFile
+
+if TYPE_CHECKING:
+    from pipeline.digests import Digests, FileDigest
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is planned as one: a video, or the images of one group. `sides` maps column -> {path: sha256}."""
+
+    name: str
+    group: str
+    files: tuple[FileDigest, ...] = ()
+    sides: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def facts(self) -> list[Any]:
+        """[name, group, number of files, one digest over names and content of all of them]."""
+        hashed = hashlib.sha256()
+        for file in self.files:
+            hashed.update(f"{file.name}\0{file.sha256}\n".encode())
+        for column, found in sorted(self.sides.items()):
+            hashed.update(f"{column}\0{chr(0).join(found.values())}\n".encode())
+        return [self.name, self.group, len(self.files), hashed.hexdigest()]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One promised sample. `index` counts within the piece, `frame` within the file at `path`.
+
+    `sides` holds the side file of each column that has one here; `digest` is the content behind the sample.
+    """
+
+    key: str
+    index: int
+    path: str = ""
+    frame: int = 0
+    sides: dict[str, str] = field(default_factory=dict)
+    digest: str = ""
+
+
+Values = dict[str, Any]
+"""Column -> array in the modality's size, or None where this sample has none."""
+
+Read = Callable[[list[Item]], Iterator[tuple[Item, Values | Exception]]]
+"""Gives each item with its values, or with the error that says why it cannot be read."""
+
+
+class Source(Plugin):
+    """Base of every source."""
+
+    def offers(self) -> tuple[str, ...]:
+        """The columns this source makes, in order."""
+        raise TypeError(f"the source {self.type!r} has no offers()")
+
+    def pieces(self, digests: Digests) -> list[Piece]:
+        """The pieces there are, sorted by name. Raises SourceError when there is nothing at all."""
+        raise TypeError(f"the source {self.type!r} has no pieces()")
+
+    def items(self, piece: Piece) -> list[Item]:
+        """The samples that `piece` promises, in order. A piece that cannot be opened is one item."""
+        raise TypeError(f"the source {self.type!r} has no items()")
+
+    def build(self, modalities: dict[str, Any]) -> Read:
+        """The function that decodes items of one piece, made once in a worker process."""
+        raise TypeError(f"the source {self.type!r} has no build()")
+
+    def meaning(self, column: str) -> dict[str, Any]:
+        """What makes a column what it is, apart from the files' content."""
+        return {**payload(self), "column": column}
+
+
+class FileSource(Source):
+    """A source of ordinary files: a main column, and further columns from files beside them.
+
+    `path` is a glob pattern, a folder or one file (relative to where the command runs, or any fsspec URL). `group` is a
+    regular expression with `(?P<group>...)`, searched in each file's relative name.
+    """
+
+    path: str = placement()
+    column: str = "rgb@camera"
+    group: str = ""
+    columns: dict[str, SideFile] = Field(default_factory=dict)
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: {"path": v} if isinstance(v, str) else v for k, v in value.items()}
+
+    @field_validator("group")
+    @classmethod
+    def _pattern(cls, value: str) -> str:
+        try:
+            if value and "group" not in re.compile(value).groupindex:
+                raise ValueError("group needs a part (?P<group>...)")
+        except re.error as error:
+            raise ValueError(f"group is no regular expression: {error}") from error
+        return value
+
+    def offers(self) -> tuple[str, ...]:
+        columns = (self.column, *self.columns)
+        for column in columns:
+            modality_of(column)
+        return columns
+
+    def meaning(self, column: str) -> dict[str, Any]:
+        """Which files show a side column (`only`) is content of the samples, so it is left out here."""
+        plain = {"type": self.type, "revision": type(self).revision, "column": column}
+        if column in self.columns:
+            plain["file"] = {k: v for k, v in payload(self.columns[column]).items() if k != "only"}
+        return plain
+
+    def match(self, name: str) -> re.Match[str] | None:
+        """The group pattern on a relative name; None without a pattern. Raises SourceError where it does not match."""
+        found = re.search(self.group, name) if self.group else None
+        if self.group and found is None:
+            what = f"{name!r} of {self.path} does not match group {self.group!r}"
+            raise SourceError(f"{what}. Next: correct the pattern or the path")
+        return found
+
+    def read_sides(self, item: Item, modalities: dict[str, Any]) -> Values:
+        """The side columns of one sample. Raises ValueError and OSError, naming the column."""
+        values: Values = {}
+        for column, side in self.columns.items():
+            path = item.sides.get(column)
+            names = (str(item.frame), item.key, item.key.rpartition("/")[2])
+            try:
+                values[column] = side.load(path, names, modalities[modality_of(column)]) if path else None
+            except (ValueError, KeyError, OSError) as error:
+                raise ValueError(f"{column}: {error}") from error
+        return values
+
+    def check_sides(self, pieces: list[Piece], stems: Iterable[str]) -> None:
+        """Raise SourceError for a side column that no sample has, and for names in `only` that do not exist."""
+        names = set(stems)
+        for column, side in self.columns.items():
+            unknown = sorted(set(side.only) - names)
+            if unknown:
+                what = f"{column}: 'only' names {unknown[:5]}, which {self.path} does not have"
+                raise SourceError(f"{what}. Next: correct the names")
+            if not any(piece.sides.get(column) for piece in pieces):
+                what = f"{column}: no file matches {side.path!r} for any sample of {self.path}"
+                raise SourceError(f"{what}. Next: correct that path")
+
+
+def path_safe(name: str) -> str:
+    """`name` as one path component; what had to be changed is told apart by a short digest."""
+    safe = re.sub(r"[^A-Za-z0-9._=+-]", "_", name).lstrip(".") or "_"
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def stem(name: str) -> str:
+    """A relative name without its suffix."""
+    head, dot, tail = name.rpartition(".")
+    return head if dot and "/" not in tail and head and not head.endswith("/") else name

@@ -1,0 +1,109 @@
+"""Ingest: raw files become partitions, the same columns and keys for every later step.
+
+A partition is up to `rows` consecutive samples of one group and one unit of work. Its id is a fingerprint of what its
+columns mean, the samples' keys and indices, and the content behind them; so new files make new partitions and leave
+the others, and everything computed from those, alone. (A file that lands in the middle of a group moves the later
+partitions of that group.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from pipeline.digests import Digests
+from pipeline.errors import SourceError
+from pipeline.fingerprint import SHORT, fingerprint, payload
+from pipeline.plugins import of
+from pipeline.stage import Stage, StepRun
+from pipeline.units import Record, Unit, Worker
+from stages.base import modality_of
+from stages.ingest.source import Item, Piece
+
+if TYPE_CHECKING:
+    from stages.ingest.source import Source
+
+PID_DIGITS = 16
+
+
+class Ingest(Stage):
+    """`{stage: ingest, source: {type: video, path: flights/*.mp4}, group: flight, rows: 32}`.
+
+    `group` is the grouping's name, which `shard` splits by; `rows` is the size of a partition.
+    """
+
+    revision: ClassVar[int] = 1
+    source: Annotated[Any, of("source")]
+    group: str = "group"
+    rows: int = Field(32, ge=1)
+
+    def uses(self) -> set[str]:
+        return {modality_of(column) for column in self.source.offers()}
+
+    def facts(self, digests: Digests) -> dict[str, Any]:
+        return {"pieces": [piece.facts() for piece in self.source.pieces(digests)]}
+
+    def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
+        from stages.ingest.worker import Reader
+
+        source: Source = self.source
+        modalities = {name: step.modalities[name] for name in self.uses()}
+        digests = Digests(step.storage)
+        pieces = source.pieces(digests)
+        digests.save()
+        space, taken = self._space(modalities), dict.fromkeys((p.group for p in pieces), 0)
+        units = []
+        for piece in pieces:
+            items = source.items(piece)
+            for start in range(0, len(items), self.rows):
+                units.append(self._unit(space, piece, items[start : start + self.rows], taken[piece.group], modalities))
+            taken[piece.group] += items[-1].index + 1
+        return units, {"ingest": Reader(source, modalities)}
+
+    def run(self, step: StepRun) -> dict[str, Any]:
+        units, workers = self.units(step)
+        records = step.run_units(units, workers)
+        if not any(record.rows for record in records):
+            raise SourceError(self._nothing(step, records))
+        step.records = records
+        space = units[0].space
+        columns = {
+            column: {
+                "space": space,
+                "fingerprint": self._column(column, step.modalities),
+                "about": {"stage": "ingest", "source": self.source.type, **self.source.meaning(column)},
+            }
+            for column in self.source.offers()
+        }
+        return {
+            "columns": columns,
+            "group": self.group,
+            "partitions": [[r.id, r.meta["group"], r.meta["first"], r.rows] for r in records if r.rows],
+            "quarantined": sum(r.quarantined for r in records),
+        }
+
+    def _column(self, column: str, modalities: dict[str, Any]) -> str:
+        """The identity of one column: what it means, whatever files it comes from."""
+        definition = payload(modalities[modality_of(column)])
+        return fingerprint({"revision": self.revision, "source": self.source.meaning(column), "modality": definition})
+
+    def _space(self, modalities: dict[str, Any]) -> str:
+        columns = {column: self._column(column, modalities) for column in self.source.offers()}
+        return f"ingest/{fingerprint(columns)[:SHORT]}"
+
+    def _unit(self, space: str, piece: Piece, items: list[Item], before: int, modalities: dict[str, Any]) -> Unit:
+        """`before` is how many indices of the group earlier pieces have taken."""
+        moved = [asdict(item) | {"index": item.index + before} for item in items]
+        samples = [[item["key"], item["index"], item["digest"]] for item in moved]
+        pid = fingerprint({"columns": space, "group": piece.group, "samples": samples})[:PID_DIGITS]
+        return Unit(space, pid, "ingest", {"group": piece.group, "first": moved[0]["index"], "items": moved})
+
+    def _nothing(self, step: StepRun, records: list[Record]) -> str:
+        left_out = sum(record.quarantined for record in records)
+        first = step.storage.read_json(f"{records[0].space}/quarantine/{records[0].id}.json")[0]
+        return (
+            f"the step {step.name!r} could not read a single one of its {left_out} samples; the first, {first['key']}: "
+            f"{first['error']}. Next: check the files that the recipe's source names"
+        )

@@ -1,0 +1,71 @@
+"""The worker of ingest: decode one partition's samples, check them, write one Parquet file.
+
+A sample that cannot be read, or whose value is not what its modality says, is left out with its key and the reason.
+Rows keep the order of the source. A partition of which nothing is left has a record and no file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.units import Output, Resources, Unit
+from stages.base import GROUP, INDEX, KEY
+from stages.ingest.source import Item, Source, Values
+from stages.table import write_table
+
+
+@dataclass
+class Reader:
+    """Reads partitions of `source`; `modalities` are the recipe's, by name, of the columns it makes."""
+
+    source: Source
+    modalities: dict[str, Any]
+    resources: Resources = field(default_factory=Resources)
+
+    def setup(self) -> None:
+        import cv2
+
+        cv2.setNumThreads(1)
+        self._read = self.source.build(self.modalities)
+
+    def run(self, unit: Unit, out: Output) -> None:
+        group, first = unit.payload["group"], unit.payload["first"]
+        items = [Item(**item) for item in unit.payload["items"]]
+        kept: list[tuple[Item, Values]] = []
+        for item, values in self._read(items):
+            error = values if isinstance(values, Exception) else self._fault(values)
+            if error is not None:
+                out.quarantine(item.key, error)
+            elif not isinstance(values, Exception):
+                kept.append((item, values))
+        out.rows, out.meta = len(kept), {"group": group, "first": first}
+        if kept:
+            out.write("parquet", self._table(group, kept))
+
+    def _fault(self, values: Values) -> ValueError | None:
+        for column, value in values.items():
+            try:
+                if value is not None:
+                    self._modality(column).check(value)
+            except ValueError as error:
+                return ValueError(f"{column}: {error}")
+        return None
+
+    def _table(self, group: str, kept: list[tuple[Item, Values]]) -> bytes:
+        import pyarrow as pa
+
+        fields = [pa.field(KEY, pa.string()), pa.field(GROUP, pa.string()), pa.field(INDEX, pa.int64())]
+        columns = {
+            KEY: pa.array([item.key for item, _ in kept], pa.string()),
+            GROUP: pa.array([group] * len(kept), pa.string()),
+            INDEX: pa.array([item.index for item, _ in kept], pa.int64()),
+        }
+        for column in self.source.offers():
+            modality = self._modality(column)
+            fields.append(modality.field(column))
+            columns[column] = modality.encode([values.get(column) for _, values in kept])
+        return write_table(columns, fields)
+
+    def _modality(self, column: str) -> Any:
+        return self.modalities[column.partition("@")[0]]
