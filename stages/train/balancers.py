@@ -1,0 +1,65 @@
+"""Balancers: from per-task losses to one step direction.
+
+A balancer owns the backward pass, because some methods need the gradient of every task (MGDA, CAGrad) and not only a
+sum. Invariant: a task without a label in the global batch moves nothing, neither weights nor the balancer's own
+parameters. Balancers do not know what the losses are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, field_validator
+
+from pipeline.plugins import Plugin
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Balancer(Plugin):
+    """Base of balancers. `build` gives a module whose `backward` leaves gradients on all parameters."""
+
+    def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
+        """A module with `backward(losses (T,), present (T,) bool, parameters) -> total ()`; its own parameters are
+        trained with the model's. `regression[i]` says whether task i is a regression or a classification."""
+        raise TypeError(f"the balancer {self.type!r} has no build()")
+
+    def check(self, tasks: Sequence[str]) -> None:
+        """Raises ValueError when this balancer names what is no task."""
+
+
+class Static(Balancer):
+    """Fixed weights, 1 unless given: the baseline of every other balancer."""
+
+    revision: ClassVar[int] = 1
+    weights: dict[str, float] = Field(default_factory=dict)
+
+    @field_validator("weights")
+    @classmethod
+    def _positive(cls, value: dict[str, float]) -> dict[str, float]:
+        if any(w < 0 for w in value.values()):
+            raise ValueError("a task's weight cannot be negative")
+        return value
+
+    def check(self, tasks: Sequence[str]) -> None:
+        unknown = sorted(set(self.weights) - set(tasks))
+        if unknown:
+            raise ValueError(f"the balancer weighs {', '.join(unknown)}, but the tasks are {', '.join(tasks)}")
+
+    def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
+        from stages.train import weighting
+
+        return weighting.Fixed([self.weights.get(t, 1.0) for t in tasks])
+
+
+class Uncertainty(Balancer):
+    """Learned homoscedastic uncertainty (Kendall, Gal & Cipolla 2018)."""
+
+    revision: ClassVar[int] = 1
+
+    def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
+        from stages.train import weighting
+
+        return weighting.LogVariance([0.5 if r else 1.0 for r in regression])

@@ -1,0 +1,118 @@
+"""Masks: which input modalities a training step may see.
+
+Hiding whole modalities at random samples one hyper-edge of the graph "these modalities -> all tasks" in each forward
+pass, so that one network learns every edge and can later be asked along any of them (PHG-MAE 2025; MultiMAE, Bachmann
+et al. 2022). Invariants: the same generator gives the same mask; no sample is left without a visible input (its loss
+would teach noise); with `full: false` none keeps all of them (a masked-reconstruction loss would be 0/0).
+A mask says nothing of inputs that are missing in the data: the model hides those by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.plugins import Plugin
+from stages.base import modality_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Mask(Plugin):
+    """Base of masks: `sample` gives, for `count` samples, which of the input columns are visible."""
+
+    def sample(self, columns: Sequence[str], count: int, generator: torch.Generator) -> torch.Tensor:
+        """(count, len(columns)) bool, True = visible."""
+        raise TypeError(f"the mask {self.type!r} has no sample()")
+
+    def check(self, columns: Sequence[str]) -> None:
+        """Raises ValueError when this mask names what is no input."""
+
+
+class NoMask(Mask):
+    """Everything is visible."""
+
+    revision: ClassVar[int] = 1
+
+    def sample(self, columns: Sequence[str], count: int, generator: torch.Generator) -> torch.Tensor:
+        import torch
+
+        return torch.ones(count, len(columns), dtype=torch.bool)
+
+
+class ModalityMask(Mask):
+    """Each modality is visible with probability `keep`, independently; at least one always is.
+
+    `visible` and `hidden` name columns or modalities that are always or never visible. `by` says what is hidden as a
+    whole: a `modality` with all its sources, or each `column` alone. `each` sample draws its own subset, or the `batch` one.
+    """
+
+    revision: ClassVar[int] = 1
+    keep: float = Field(0.5, ge=0, le=1)
+    visible: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    by: Literal["modality", "column"] = "column"
+    each: Literal["sample", "batch"] = "sample"
+    full: bool = True
+    """May a sample keep all its inputs?"""
+
+    @field_validator("visible", "hidden", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> ModalityMask:
+        both = sorted(set(self.visible) & set(self.hidden))
+        if both:
+            raise ValueError(f"{', '.join(both)} cannot be both always visible and always hidden")
+        return self
+
+    def check(self, columns: Sequence[str]) -> None:
+        known = set(columns) | {modality_of(c) for c in columns}
+        unknown = [n for n in (*self.visible, *self.hidden) if n not in known]
+        if unknown:
+            raise ValueError(f"the mask names {', '.join(unknown)}, but the inputs are {', '.join(columns)}")
+        if all(self._named(c, self.hidden) for c in columns):
+            raise ValueError("the mask hides every input; leave one out of `hidden`")
+
+    def sample(self, columns: Sequence[str], count: int, generator: torch.Generator) -> torch.Tensor:
+        import torch
+
+        units = self._units(columns)
+        pinned = torch.tensor([self._named(c, self.visible) for c in columns])
+        banned = torch.tensor([self._named(c, self.hidden) for c in columns])
+        rows = count if self.each == "sample" else 1
+        draws = torch.rand(rows, max(units) + 1, generator=generator)[:, units]
+        shown = ((draws < self.keep) | pinned) & ~banned
+        free = ~pinned & ~banned
+        if free.any():
+            shown = self._guard(shown, draws, free, units)
+        return shown.expand(count, -1).contiguous()
+
+    def _guard(self, shown: torch.Tensor, draws: torch.Tensor, free: torch.Tensor, units: list[int]) -> torch.Tensor:
+        """Show the likeliest free unit where nothing is visible; hide the unlikeliest where everything is and must not be."""
+        import torch
+
+        of_unit = torch.tensor(units)
+        masked = draws.masked_fill(~free, 2.0)
+        first = of_unit[masked.argmin(1)]
+        empty = ~shown.any(1, keepdim=True)
+        shown = shown | (empty & free & (of_unit == first[:, None]))
+        if not self.full and len(set(of_unit[free].tolist())) + int((~free).any()) > 1:
+            last = of_unit[draws.masked_fill(~free, -1.0).argmax(1)]
+            complete = (shown | ~free).all(1, keepdim=True) & shown[:, free].all(1, keepdim=True)
+            shown = shown & ~(complete & free & (of_unit == last[:, None]))
+        return shown
+
+    def _units(self, columns: Sequence[str]) -> list[int]:
+        names = [modality_of(c) if self.by == "modality" else c for c in columns]
+        order = list(dict.fromkeys(names))
+        return [order.index(n) for n in names]
+
+    @staticmethod
+    def _named(column: str, names: Sequence[str]) -> bool:
+        return column in names or modality_of(column) in names

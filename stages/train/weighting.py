@@ -1,0 +1,49 @@
+"""Weightings: balancers that make one weighted sum of the losses and need a single backward pass.
+
+Losses come as (T,), averaged over each task's labelled pixels; `present` (T,) tells which tasks have any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+class Weighting(nn.Module):
+    """Base: subclasses say what the sum is."""
+
+    def combine(self, losses: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        raise TypeError(f"{type(self).__name__} has no combine()")
+
+    def backward(self, losses: torch.Tensor, present: torch.Tensor, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
+        """Leave the gradient of the weighted sum on everything that made it; returns the sum, detached."""
+        total = self.combine(losses, present)
+        total.backward()
+        return total.detach()
+
+
+class Fixed(Weighting):
+    """Given weights."""
+
+    def __init__(self, weights: Sequence[float]):
+        super().__init__()
+        self.register_buffer("weights", torch.tensor(weights), persistent=False)
+
+    def combine(self, losses: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        return (losses * self.weights).sum()
+
+
+class LogVariance(Weighting):
+    """exp(-s) L c + s / 2 with a learned s = log sigma^2 for each task; c = 1/2 for regressions, 1 for classifications
+    (Kendall, Gal & Cipolla 2018, equations 7 and 10)."""
+
+    def __init__(self, factors: Sequence[float]):
+        super().__init__()
+        self.log_variance = nn.Parameter(torch.zeros(len(factors)))
+        self.register_buffer("factors", torch.tensor(factors), persistent=False)
+
+    def combine(self, losses: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        each = torch.exp(-self.log_variance) * losses * self.factors + self.log_variance / 2
+        return (each * present).sum()
