@@ -9,7 +9,7 @@ Kinds and their fields:
     step_reused     stage, fingerprint                      step_finished  stage, fingerprint, rows, quarantined, seconds, status
     progress        done, total, reused, note               metric         values {key: float}, at (training step or 0)
     artifact        path (in root), to (artifact folder)    table          name, rows [{column: value}]
-    tag             values {key: str}                       register       name, model {...} (see pipeline.tracking)
+    tag             values {key: str}                       register       name, model {...} (see pipeline.tracking.model)
     quarantine      unit, samples [{key, error}]            failure        unit, error, attempt, infrastructure
     run_finished    status, seconds
 """
@@ -97,7 +97,7 @@ def tracked_path(run: str) -> str:
 
 
 def tracked(storage: Storage, run: str) -> dict[str, Any]:
-    """The saved position of a run's tracker (see pipeline.tracker.Position); empty when there is none or it is torn."""
+    """The saved position of a run's tracker (see pipeline.tracking.tracker.Position); empty when there is none or it is torn."""
     try:
         value = json.loads(storage.read(tracked_path(run)))
     except (FileNotFoundError, ValueError):

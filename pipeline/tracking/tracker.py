@@ -5,7 +5,7 @@ repeatable; so a tracker that was killed, or a server that was away, costs a rep
 trackers on one run the youngest wins. It waits for a dead server with growing pauses, forever while the driver lives
 and for `patience` seconds after that; then the events stay where they are, for the next run or `hyperloom sync`.
 
-It knows nothing of MLflow (that is `pipeline.tracking`) and never writes events.
+It knows nothing of MLflow (that is `pipeline.tracking.view`) and never writes events.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Position:
 
     @staticmethod
     def load(storage: Storage, run: str, uri: str) -> Position:
-        """The saved position in the store `uri`; a new one when there is none, it is torn, or it is of another store."""
+        """The saved position in the store `uri`; a new one when there is none or it is torn."""
         value = events.tracked(storage, run)
         return Position(**value) if value.get("uri") == uri else Position(uri)
 
@@ -75,7 +75,8 @@ class Tracker:
     """Carries one run's events into one view."""
 
     def __init__(self, storage: Storage, run: str, uri: str, view: Callable[[], View]):
-        self.storage, self.run, self._make, self._view = storage, run, view, None
+        self.storage, self.run, self._make = storage, run, view
+        self._view: View | None = None
         self.position = Position.load(storage, run, uri)
         self.position.owner = uuid.uuid4().hex
         self.position.save(storage, run)
@@ -107,7 +108,7 @@ class Tracker:
         return owner != self.position.owner
 
     def follow(self, alive: Callable[[], bool], patience: float, say: Callable[[str], None]) -> bool:
-        """Carry events until the run is finished or the driver is not `alive`; False when events had to be left behind."""
+        """Carry events until the run is finished or the driver is not `alive`; False if events had to be left."""
         pause, deadline = POLL_SECONDS, None
         while not self.superseded():
             driver = alive()  # asked before the pump: what the driver wrote before it died is read below
@@ -131,7 +132,8 @@ class Tracker:
         return True
 
     def _ended(self, driver: bool) -> bool:
-        return not driver or any(e["kind"] == "run_finished" for e in events.read(self.storage, self.run, {**self.position.seen}))
+        waiting = events.read(self.storage, self.run, dict(self.position.seen))
+        return not driver or any(event["kind"] == "run_finished" for event in waiting)
 
     def _note(self, problem: str, say: Callable[[str], None]) -> None:
         if problem == self.position.problem:

@@ -1,0 +1,52 @@
+"""The tracking process: one run's events into MLflow, until the run is finished or its driver is gone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+
+from pipeline.secrets import blot
+from pipeline.storage import Storage
+from pipeline.tracking.store import store_uri
+from pipeline.tracking.tracker import Tracker, View
+
+WAITING = 75
+"""Exit status of a tracker that had to leave events behind (EX_TEMPFAIL)."""
+
+
+def say(text: str) -> None:
+    print(f"hyperloom tracking: {text}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Carry one run's events into MLflow. 0: all of them; 75: some had to be left in storage; 2: there is no store."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.tracking", description=main.__doc__)
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--uri", default="", help="default: MLFLOW_TRACKING_URI, else sqlite below the root")
+    parser.add_argument("--experiment", default="hyperloom")
+    parser.add_argument("--follow", action="store_true", help="until the run is finished or the parent process is gone")
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds for a dead server once the run has ended")
+    given = parser.parse_args(arguments)
+    storage, parent = Storage(given.root), os.getppid()
+    uri = store_uri(storage, given.uri)
+    if not uri:
+        say("a remote root has no MLflow store. Next: set MLFLOW_TRACKING_URI or the recipe's `tracking:`")
+        return 2
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver; what it wrote is still carried over
+
+    def view() -> View:
+        from pipeline.tracking.view import MLflow
+
+        os.environ["MLFLOW_TRACKING_URI"] = uri  # parts of MLflow look nowhere else
+        return MLflow(storage, given.run, uri, given.experiment)
+
+    tracker = Tracker(storage, given.run, blot(uri), view)
+    done = tracker.follow(lambda: given.follow and os.getppid() == parent, given.patience, say)
+    return 0 if done else WAITING
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Where MLflow keeps what it is shown: the tracking URI of a root, its artifact folder, and the server on top.
+
+A root on a local disk has its own store, `mlflow.db` and `mlartifacts/` beside the data, unless the recipe or
+MLFLOW_TRACKING_URI names another; a remote root needs one of these two. The server listens on loopback by default.
+Nothing here imports MLflow.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.errors import HyperloomError
+from pipeline.storage import Storage
+
+
+def store_uri(storage: Storage, recipe: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
+    """The tracking URI: the recipe's, else MLFLOW_TRACKING_URI, else sqlite below a local root; "" if there is none."""
+    named = recipe or environ.get("MLFLOW_TRACKING_URI", "")
+    return named or (f"sqlite:///{storage.base}/mlflow.db" if storage.is_local else "")
+
+
+def artifacts(uri: str, experiment: str = "") -> str | None:
+    """The folder beside an sqlite store where artifacts go; None where the server decides."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    folder = Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts"
+    return str(folder / experiment) if experiment else str(folder)
+
+
+def serve(uri: str, host: str = "127.0.0.1", port: int = 5000) -> None:
+    """Become `mlflow server` on the store `uri`: this process is replaced. Raises HyperloomError without a store."""
+    if uri.startswith(("http://", "https://")):
+        raise HyperloomError(f"{uri} is a server already. Next: open it in a browser")
+    if not uri:
+        raise HyperloomError("this root has no MLflow store. Next: set MLFLOW_TRACKING_URI or recipe's `tracking:`")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    command += ["--host", host, "--port", str(port), "--serve-artifacts"]
+    folder = artifacts(uri)
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+        command += ["--artifacts-destination", folder]
+    defaults = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    os.execve(sys.executable, command, {**defaults, **os.environ})
