@@ -48,8 +48,9 @@ class Slot(Protocol):
 
     resources: Resources
     loaded: set[str]
+    """Names of the workers this slot has built for the current step."""
 
-    def start(self, job: Job, attempts: list[int]) -> None: ...
+    def start(self, job: Job, attempts: list[int], workers: dict[str, Worker]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -60,13 +61,16 @@ class Executor(Protocol):
         """How many slots of this size fit."""
         ...
 
-    def open(self, resources: Resources, workers: dict[str, Worker]) -> Slot: ...
+    def open(self, resources: Resources) -> Slot: ...
     def wait(self, jobs: list[Job], seconds: float) -> list[tuple[Job, list[Outcome]]]: ...
     def close(self) -> None: ...
 
 
 class Host:
-    """Runs groups of units with workers that are built once. Lives in a slot's process."""
+    """Runs groups of units with workers that are built once. Lives in a slot's process.
+
+    A worker's name is `{step folder}:{name}`; workers of another step are dropped when a new step's units arrive.
+    """
 
     def __init__(self, storage_url: str, workers: Callable[[str], Worker]):
         self.storage = Storage(storage_url)
@@ -80,6 +84,8 @@ class Host:
         try:
             worker = self._built.get(unit.worker)
             if worker is None:
+                step = unit.worker.split(":")[0] + ":"
+                self._built = {n: w for n, w in self._built.items() if n.startswith(step)}
                 worker = self._find(unit.worker)
                 worker.setup()
                 self._built[unit.worker] = worker
@@ -99,8 +105,8 @@ class Inline:
     def slots(self, resources: Resources) -> int:
         return 1
 
-    def open(self, resources: Resources, workers: dict[str, Worker]) -> Slot:
-        return _InlineSlot(Host(str(self.storage), workers.__getitem__), resources)
+    def open(self, resources: Resources) -> Slot:
+        return _InlineSlot(self.storage, resources)
 
     def wait(self, jobs: list[Job], seconds: float) -> list[tuple[Job, list[Outcome]]]:
         return [(job, job.handle) for job in jobs]
@@ -109,14 +115,15 @@ class Inline:
         pass
 
 
-@dataclass
 class _InlineSlot:
-    host: Host
-    resources: Resources
-    loaded: set[str] = field(default_factory=set)
+    def __init__(self, storage: Storage, resources: Resources):
+        self.resources, self.loaded = resources, set[str]()
+        self._workers: dict[str, Worker] = {}
+        self._host = Host(str(storage), self._workers.__getitem__)
 
-    def start(self, job: Job, attempts: list[int]) -> None:
-        job.handle = self.host.run(job.units, attempts)
+    def start(self, job: Job, attempts: list[int], workers: dict[str, Worker]) -> None:
+        self._workers.update(workers)
+        job.handle = self._host.run(job.units, attempts)
 
     def close(self) -> None:
         pass
@@ -142,8 +149,8 @@ class RayExecutor:
             limits.append(self._capacity.get("memory", 0) / (resources.memory_mb * 2**20))
         return max(1, int(min(limits)))
 
-    def open(self, resources: Resources, workers: dict[str, Worker]) -> Slot:
-        return _RaySlot(self.storage, resources, workers)
+    def open(self, resources: Resources) -> Slot:
+        return _RaySlot(self.storage, resources)
 
     def wait(self, jobs: list[Job], seconds: float) -> list[tuple[Job, list[Outcome]]]:
         import ray
@@ -167,11 +174,10 @@ class RayExecutor:
 
 
 class _RaySlot:
-    def __init__(self, storage: Storage, resources: Resources, workers: dict[str, Worker]):
+    def __init__(self, storage: Storage, resources: Resources):
         import ray
 
-        self.resources, self.loaded = resources, set()
-        self._workers = workers
+        self.resources, self.loaded = resources, set[str]()
         self._sent: dict[str, Any] = {}
         options = {
             "num_cpus": resources.cpus,
@@ -183,12 +189,13 @@ class _RaySlot:
         }
         self._actor = ray.remote(_Actor).options(**options).remote(str(storage))
 
-    def start(self, job: Job, attempts: list[int]) -> None:
+    def start(self, job: Job, attempts: list[int], workers: dict[str, Worker]) -> None:
         import ray
 
-        for name in {u.worker for u in job.units} - set(self._sent):
-            self._sent[name] = ray.put(self._workers[name])
-        refs = {name: [self._sent[name]] for name in {u.worker for u in job.units}}
+        wanted = {u.worker for u in job.units}
+        for name in wanted - set(self._sent):
+            self._sent[name] = ray.put(workers[name])
+        refs = {name: [self._sent[name]] for name in wanted}  # in a list, so that only a slot that lacks it fetches it
         job.handle = self._actor.run.remote(refs, job.units, attempts)
 
     def close(self) -> None:

@@ -46,7 +46,8 @@ class File:
 
 @dataclass(frozen=True)
 class Record:
-    """The commit of a unit. `meta` is the worker's own small JSON (statistics, schema); `quarantined` samples are missing."""
+    """The commit of a unit. `rows` counts the good samples, `quarantined` those left out; `meta` is the worker's own
+    small JSON (statistics, schema)."""
 
     space: str
     id: str

@@ -1,0 +1,239 @@
+"""The command. The one module of the engine that knows the other two packages: it puts stages, engine and cluster together.
+
+Start-up is kept cheap: a command imports what it needs when it runs, and none of them imports torch, ray or mlflow for
+its answer alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+DESCRIPTION = "Weave the labels of many expert models into one small model: Ray works, storage remembers, MLflow shows."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong recipe or usage, 3 root in use, 4 a step failed,
+    5 no cluster, 130 interrupted."""
+    given = _parser().parse_args(arguments)
+    from pipeline.errors import HyperloomError
+
+    try:
+        return given.command(given)
+    except HyperloomError as error:
+        print(f"hyperloom: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nhyperloom: interrupted; what was committed is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hyperloom", description=DESCRIPTION)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, function: Callable[[Any], int], help_: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help_, description=help_)
+        sub.add_argument("recipe", help="path of a recipe, such as recipes/demo.yaml")
+        sub.add_argument("--root", help="use this root (a folder or an fsspec URL) instead of the recipe's")
+        sub.set_defaults(command=function)
+        return sub
+
+    sub = command("run", _run, "run the steps that are not fresh; the same command continues after any interruption")
+    sub.add_argument("--step", action="append", metavar="NAME", help="only this step and what it needs (repeatable)")
+    sub.add_argument("--wait", type=float, default=60.0, metavar="SECONDS", help="how long to wait for another driver (60)")
+    sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
+    command("plan", _plan, "say what would run, and why").add_argument("--json", action="store_true", help="as JSON")
+    command("status", _status, "say what the root holds of this recipe")
+    sub = command("submit", _submit, "hand the recipe to a Ray cluster as a job and follow it")
+    sub.add_argument("--address", help="URL of the job server (http://127.0.0.1:8265)")
+    sub.add_argument("--detach", action="store_true", help="do not follow the job's log")
+    sub = command("failed", _failed, "list samples in quarantine and units that failed, with their errors")
+    sub.add_argument("--traces", action="store_true", help="with tracebacks")
+    sub.add_argument("--replay", action="store_true", help="take the quarantined samples back, so that the next run tries them again")
+    sub = command("verify", _verify, "re-read every committed file and compare checksums")
+    sub.add_argument("--repair", action="store_true", help="remove damaged files, so that the next run makes them again")
+    sub.add_argument("--gc", action="store_true", help="also remove data that no manifest names")
+    sub = command("ui", _ui, "start the MLflow server on the recipe's tracking store")
+    sub.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
+    sub.add_argument("--port", type=int, default=5000)
+    sub = command("doctor", _doctor, "look at all that a run needs, and say what is missing")
+    sub.add_argument("--no-ray", action="store_true", help="do not start or join a cluster")
+    return parser
+
+
+def _load(given: Any) -> tuple[Any, Any]:
+    import stages  # noqa: F401  (registers the plug-ins)
+    from pipeline import recipe
+    from pipeline.storage import Storage
+
+    sys.path.insert(0, os.getcwd())  # `module:Class` plug-ins beside the recipe
+    loaded = recipe.load(given.recipe)
+    root = given.root or loaded.recipe.root
+    if "://" not in root and not os.path.isabs(root) and os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        raise loaded.error(
+            ("root",), f"inside a Ray job the root {root!r} would lie in the job's temporary folder and be lost. Next: add --root with a path or URL that all nodes see"
+        )
+    given.root = root
+    return loaded, Storage(root)
+
+
+def _connect(loaded: Any) -> Callable[[], None]:
+    from clusters.spec import Cluster
+    from pipeline.recipe import validate_section
+
+    spec = validate_section(loaded, "cluster", Cluster)
+
+    def connect() -> None:
+        from clusters.connect import connect as join
+
+        join(spec)
+
+    return connect
+
+
+def _run(given: Any) -> int:
+    loaded, storage = _load(given)
+    from pipeline.progress import Progress
+    from pipeline.runner import run
+
+    progress = Progress()
+    outcome = run(loaded, _connect(loaded), given.root, given.step, given.wait, progress, not given.no_mlflow)
+    if outcome.quarantined:
+        progress.say(f"{outcome.quarantined} sample(s) are in quarantine: hyperloom failed {given.recipe}{_root(given)}")
+    if outcome.ok:
+        if outcome.run:
+            progress.say(f"done. Look at it: hyperloom ui {given.recipe}{_root(given)}")
+        return 0
+    for name, problem in outcome.problems.items():
+        progress.say(f"missing: {name}: {problem}")
+    progress.say(f"Continue with: hyperloom run {given.recipe}{_root(given)}")
+    return outcome.error.exit_code if outcome.error else 1
+
+
+def _root(given: Any) -> str:
+    return f" --root {given.root}" if given.root in sys.argv else ""
+
+
+def _steps(loaded: Any, storage: Any) -> list[Any]:
+    from pipeline.digests import Digests
+    from pipeline.plan import plan
+
+    return plan(loaded, storage, Digests(storage))
+
+
+def _plan(given: Any) -> int:
+    loaded, storage = _load(given)
+    from pipeline.progress import table
+
+    steps = _steps(loaded, storage)
+    _connect(loaded)  # checks the section
+    if given.json:
+        print(json.dumps([{"step": s.name, "state": s.state, "why": s.why, "fingerprint": s.fingerprint, "payload": s.payload} for s in steps], indent=1))
+        return 0
+    unfinished = {s.name for s in steps if s.state != "fresh"}
+    shown = [
+        {
+            "step": s.name,
+            "stage": s.stage.stage,
+            "state": s.state,
+            "fingerprint": s.fingerprint[:12],
+            "why": "; ".join(s.why) or (f"{len(s.manifest.records)} units" if s.manifest and s.manifest.records else ""),
+        }
+        for s in steps
+    ]
+    print(table(shown))
+    print(f"{len(unfinished)} of {len(steps)} steps would run" if unfinished else f"all {len(steps)} steps are fresh")
+    return 0
+
+
+def _status(given: Any) -> int:
+    loaded, storage = _load(given)
+    from pipeline import status
+    from pipeline.progress import table
+
+    print(table(status.rows(storage, _steps(loaded, storage))))
+    for note in status.notes(storage):
+        print(note)
+    return 0
+
+
+def _submit(given: Any) -> int:
+    loaded, storage = _load(given)
+    from clusters.submit import submit
+
+    return submit(loaded, _connect(loaded), given.recipe, str(storage), given.address, follow=not given.detach)
+
+
+def _failed(given: Any) -> int:
+    loaded, storage = _load(given)
+    from pipeline import quarantine
+
+    steps = _steps(loaded, storage)
+    if given.replay:
+        reopened = quarantine.replay(storage, steps)
+        print(f"taken back: {', '.join(reopened)}. Next: hyperloom run {given.recipe}{_root(given)}" if reopened else "nothing is in quarantine")
+        return 0
+    count = 0
+    for trouble in quarantine.troubles(storage, steps):
+        count += 1
+        what = f"quarantined {trouble.key}" if trouble.key else "failed"
+        print(f"{trouble.step or '-'}  {trouble.unit}  {what}: {trouble.error}")
+        if given.traces and trouble.trace:
+            print("    " + trouble.trace.replace("\n", "\n    "))
+    print(f"{count} in all" if count else "nothing failed and nothing is in quarantine")
+    return 1 if count else 0
+
+
+def _verify(given: Any) -> int:
+    _, storage = _load(given)
+    from pipeline import verify
+
+    found = list(verify.manifests(storage))
+    problems = verify.verify(storage, found)
+    for problem in problems:
+        print(problem)
+    if given.gc:
+        rubbish = verify.garbage(storage)
+        for path in rubbish:
+            storage.delete(path)
+        print(f"removed {len(rubbish)} file(s) that no manifest names")
+    if problems and given.repair:
+        verify.discard(storage, problems)
+        print(f"removed {len(problems)} damaged file(s). Next: hyperloom run {given.recipe}{_root(given)}")
+    elif problems:
+        print(f"{len(problems)} problem(s). Next: hyperloom verify --repair, then hyperloom run")
+    else:
+        print(f"{len(found)} manifest(s), {sum(len(m.all_files()) for m in found)} file(s): all as committed")
+    return 1 if problems else 0
+
+
+def _ui(given: Any) -> int:
+    loaded, storage = _load(given)
+    from pipeline.tracking.store import serve, store_uri
+
+    print(f"MLflow at http://{given.host}:{given.port} (Ctrl-C ends it)", flush=True)
+    serve(store_uri(storage, loaded.recipe.tracking), given.host, given.port)
+    return 0
+
+
+def _doctor(given: Any) -> int:
+    loaded, _ = _load(given)
+    from pipeline.doctor import examine
+
+    worst = 0
+    for verdict, what, text in examine(given.root, loaded.recipe.tracking, None if given.no_ray else _connect(loaded)):
+        print(f"{verdict:>4}  {what:<14} {text}")
+        worst |= verdict == "bad"
+    return int(worst)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""What a person sees while a run goes on: one line a step, a live line for the one at work, tables when they come.
+
+It is a view of events, like MLflow: the driver's own reach it directly, those of training workers are read from
+storage once a second. On a terminal the live line is redrawn; in a log a line is printed every ten seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from pipeline import events as event_log
+from pipeline.errors import StorageError
+from pipeline.plan import PlannedStep
+from pipeline.storage import Storage
+
+
+class Progress:
+    """Prints to `out` (standard output). Thread-safe."""
+
+    def __init__(self, out: IO[str] | None = None, quiet: bool = False):
+        self.out = out or sys.stdout
+        self.quiet = quiet
+        self.live = self.out.isatty()
+        self._lock = threading.RLock()
+        self._began = self._printed = time.monotonic()
+        self._width = 0
+        self._place = ""
+        self._total = self._number = 0
+
+    def say(self, text: str) -> None:
+        """A line for the user."""
+        with self._lock:
+            self._clear()
+            print(text, file=self.out, flush=True)
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Show one event, if it is for people."""
+        show = getattr(self, "_" + event["kind"], None)
+        if show is not None and not self.quiet:
+            with self._lock:
+                show(event)
+
+    def all_fresh(self, steps: list[PlannedStep]) -> None:
+        rows = sum(s.manifest.rows for s in steps if s.manifest)
+        self.say(f"all {len(steps)} steps are fresh ({rows:,} rows committed); nothing to do")
+
+    @contextmanager
+    def following(self, storage: Storage, run: str) -> Iterator[None]:
+        """Show what other writers (training workers) of this run put into storage meanwhile."""
+        stop = threading.Event()
+        seen: dict[str, int] = {}
+        for _ in event_log.read(storage, run, seen):
+            pass
+
+        def follow() -> None:
+            while not stop.wait(1.0):
+                try:
+                    for event in event_log.read(storage, run, seen):
+                        if event["writer"] != "driver":
+                            self.event(event)
+                except (StorageError, OSError, ValueError):
+                    continue  # the view must not stop the work
+
+        thread = threading.Thread(target=follow, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(timeout=5)
+
+    # -- one method an event kind ----------------------------------------------------------------------------------
+    def _run_started(self, event: dict[str, Any]) -> None:
+        self._total, self._number = event["total"], 0
+        self.say(f"run of {event['name']}, root {event['params']['root']}")
+
+    def _step_started(self, event: dict[str, Any]) -> None:
+        self._number += 1
+        self._began = time.monotonic()
+        self._place = f"[{self._number}/{self._total}] {event['step']}"
+        self._update(f"{event['stage']}: {'; '.join(event['why'][:3])}", force=True)
+
+    def _step_reused(self, event: dict[str, Any]) -> None:
+        self._number += 1
+        self.say(f"[{self._number}/{self._total}] {event['step']:<12} fresh, {event['rows']:,} rows")
+
+    def _progress(self, event: dict[str, Any]) -> None:
+        if event["total"]:
+            seconds = time.monotonic() - self._began
+            fresh = event["done"] - event["reused"]
+            rate = f", {fresh / seconds:.1f}/s" if fresh and seconds > 1 else ""
+            reused = f" ({event['reused']:,} reused)" if event["reused"] else ""
+            failed = f", {event['failed']} failed" if event["failed"] else ""
+            self._update(f"{event['done']:,}/{event['total']:,} units{reused}{rate}{failed}")
+
+    def _metric(self, event: dict[str, Any]) -> None:
+        if event["at"]:
+            values = " ".join(f"{k} {v:.4g}" for k, v in list(event["values"].items())[:4])
+            self._update(f"update {event['at']}: {values}")
+
+    def _failure(self, event: dict[str, Any]) -> None:
+        what = "infrastructure" if event["infrastructure"] else "failure"
+        self.say(f"  {what} (attempt {event['attempt']}) in {event['unit']}: {event['error'][:300]}")
+
+    def _quarantine(self, event: dict[str, Any]) -> None:
+        first = event["samples"][0]
+        more = f" and {event['count'] - 1} more" if event["count"] > 1 else ""
+        self.say(f"  quarantined {first['key']}{more}: {first['error'][:200]}")
+
+    def _step_finished(self, event: dict[str, Any]) -> None:
+        if event["status"] != "done":
+            self.say(f"{self._place:<20} FAILED after {event['seconds']:.1f} s")
+            return
+        left_out = f", {event['quarantined']} in quarantine" if event["quarantined"] else ""
+        rows = f", {event['rows']:,} rows" if event["rows"] else ""
+        self.say(f"{self._place:<20} done in {event['seconds']:.1f} s{rows}{left_out}")
+
+    def _table(self, event: dict[str, Any]) -> None:
+        self.say(f"\n{event['name']}\n{table(event['rows'])}\n")
+
+    def _note(self, event: dict[str, Any]) -> None:
+        self.say(f"  {event['text']}")
+
+    # -- the live line -----------------------------------------------------------------------------------------------
+    def _update(self, text: str, force: bool = False) -> None:
+        line = f"{self._place:<20} {text}"
+        with self._lock:
+            if self.live:
+                self._clear()
+                line = line[:118]
+                self._width = len(line)
+                self.out.write(line)
+                self.out.flush()
+            elif force or time.monotonic() - self._printed > 10:
+                self._printed = time.monotonic()
+                print(line, file=self.out, flush=True)
+
+    def _clear(self) -> None:
+        if self._width:
+            self.out.write("\r" + " " * self._width + "\r")
+            self._width = 0
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as aligned text; numbers to the right with up to four digits."""
+    if not rows:
+        return "(empty)"
+    columns = list(dict.fromkeys(k for row in rows for k in row))
+    cells = [[_cell(row.get(c)) for c in columns] for row in rows]
+    widths = [max(len(c), *(len(r[i]) for r in cells)) for i, c in enumerate(columns)]
+    numeric = [all(isinstance(row.get(c), int | float | None) for row in rows) for c in columns]
+
+    def line(values: list[str]) -> str:
+        return "  ".join(v.rjust(w) if n else v.ljust(w) for v, w, n in zip(values, widths, numeric, strict=True)).rstrip()
+
+    return "\n".join([line(columns), line(["-" * w for w in widths]), *(line(r) for r in cells)])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,58 @@
+"""What went wrong and is kept: samples in quarantine, units that failed for good, and how to try them again.
+
+A worker leaves `{space}/quarantine/{unit}.json` beside its record, the pool leaves `{space}/failures/{unit}.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline import pool
+from pipeline.plan import PlannedStep
+from pipeline.storage import Storage
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One sample left out (`key` names it) or one failed unit (`key` is empty, `trace` says where it broke)."""
+
+    unit: str
+    key: str
+    error: str
+    trace: str = ""
+    step: str = ""
+
+
+def troubles(storage: Storage, steps: list[PlannedStep]) -> Iterator[Trouble]:
+    """Everything kept under the root, failures first; `step` is set where a finished step of the plan holds the unit."""
+    owner = {(r.space, r.id): s.name for s in steps if s.manifest for r in s.manifest.records}
+    spaces = [f"{top}/{sub}" for top in storage.names("") if "." not in top for sub in storage.names(top) if "." not in sub]
+    for space in spaces:
+        for name in storage.names(f"{space}/failures"):
+            value = storage.read_json(f"{space}/failures/{name}")
+            yield Trouble(value["unit"], "", value["error"], value["trace"], value["step"])
+    for space in spaces:
+        for name in storage.names(f"{space}/quarantine"):
+            unit = name.removesuffix(".json")
+            for sample in storage.read_json(f"{space}/quarantine/{name}"):
+                yield Trouble(f"{space}/{unit}", sample["key"], sample["error"], "", owner.get((space, unit), ""))
+
+
+def replay(storage: Storage, steps: list[PlannedStep]) -> list[str]:
+    """Take back the commits of units with samples in quarantine, and of all that was made from them, so that the next
+    run does them again. Returns the names of the steps that will run. Data files stay until `gc`."""
+    reopened: list[str] = []
+    for step in steps:
+        if step.manifest is None:
+            continue
+        downstream = any(r in reopened for r in step.reads)
+        records = [r for r in step.manifest.records if downstream or r.quarantined]
+        if not (records or downstream):
+            continue
+        storage.delete(f"{step.folder}/manifest.json")
+        for record in records:
+            pool.forget(storage, record)
+            storage.delete(f"{record.space}/quarantine/{record.id}.json")
+        reopened.append(step.name)
+    return reopened

@@ -1,0 +1,232 @@
+"""The runner: takes a plan to its end, one step after the other, and tells the story as events.
+
+A step runs, its manifest is created, then the next one starts. A step that fails stops only the steps that read it. A
+run in which everything is fresh takes no lease, writes nothing, and imports neither ray nor mlflow.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline import events as event_log
+from pipeline import faults, manifest
+from pipeline.digests import Digests
+from pipeline.errors import HyperloomError, StepFailed
+from pipeline.events import Events
+from pipeline.manifest import Manifest
+from pipeline.plan import PlannedStep, plan, remember
+from pipeline.progress import Progress
+from pipeline.recipe import RecipeFile
+from pipeline.retry import Budget
+from pipeline.stage import StepRun
+from pipeline.storage import Storage
+
+Connect = Callable[[], None]
+
+
+@dataclass
+class Outcome:
+    """How a run ended: step name -> fresh, done, failed or blocked, and what to say of the ones that failed."""
+
+    run: str
+    states: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    quarantined: int = 0
+    error: HyperloomError | None = None
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def run(
+    loaded: RecipeFile,
+    connect: Connect | None = None,
+    root: str | None = None,
+    only: list[str] | None = None,
+    wait: float = 60.0,
+    progress: Progress | None = None,
+    track: bool = True,
+    budget: Budget | None = None,
+) -> Outcome:
+    """Run a recipe's steps that are not fresh.
+
+    `connect` starts or joins a Ray cluster; None runs units in this process (tests, `memory://`). Raises
+    HyperloomError for what stops the whole run; a step's own failure is in the outcome.
+    """
+    storage = Storage(root or loaded.recipe.root)
+    digests = Digests(storage)
+    progress = progress or Progress()
+    steps = plan(loaded, storage, digests, only)
+    if all(s.state == "fresh" for s in steps):
+        progress.all_fresh(steps)
+        _catch_up(storage, loaded, progress, track)
+        return Outcome("", {s.name: "fresh" for s in steps}, quarantined=_left_out(steps))
+    storage.check_writable()
+    from pipeline.lease import Lease
+
+    with Lease(storage, loaded.recipe.name, wait, progress.say) as lease:
+        faults.point("driver.leased")
+        steps = plan(loaded, storage, digests, only)  # another driver may have finished some while we waited
+        return _Run(loaded, storage, digests, steps, lease.check, progress, connect, budget or Budget()).go(track)
+
+
+@dataclass
+class _Run:
+    loaded: RecipeFile
+    storage: Storage
+    digests: Digests
+    steps: list[PlannedStep]
+    check: Callable[[], None]
+    progress: Progress
+    connect: Connect | None
+    budget: Budget
+    id: str = field(default_factory=lambda: time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6])
+
+    def go(self, track: bool) -> Outcome:
+        from pipeline.executor import Inline, RayExecutor
+        from pipeline.pool import Pool
+
+        recipe, started = self.loaded.recipe, time.monotonic()
+        outcome = Outcome(self.id)
+        status = "failed"
+        with Events(self.storage, self.id, "driver", (self.progress.event,)) as self.events:
+            self.events.emit(
+                "run_started", name=recipe.name, recipe=self.loaded.text, path=self.loaded.path, params={"root": recipe.root}, total=len(self.steps)
+            )
+            tracker = _tracker(self.storage, self.loaded, self.id) if track else None
+            executor = RayExecutor(self.storage, self.connect) if self.connect else Inline(self.storage)
+            self.pool = Pool(self.storage, executor, self.events, self.check, self.budget)
+            try:
+                for step in self.steps:
+                    self._step(step, outcome)
+                status = "finished" if outcome.ok else "failed"
+            except KeyboardInterrupt:
+                status = "interrupted"
+                raise
+            finally:
+                self.pool.close()
+                outcome.quarantined = _left_out(self.steps)
+                self.events.emit("run_finished", status=status, seconds=time.monotonic() - started)
+                self.events.flush()
+                if tracker is not None:
+                    tracker.finish(self.progress.say, patience=5.0 if status == "interrupted" else 120.0)
+        faults.point("run.finished")
+        return outcome
+
+    def _step(self, step: PlannedStep, outcome: Outcome) -> None:
+        blocked = [r for r in step.reads if outcome.states.get(r) in ("failed", "blocked")]
+        if blocked:
+            outcome.states[step.name] = "blocked"
+            outcome.problems[step.name] = f"not run, since it reads {', '.join(blocked)}"
+            return
+        inputs = {name: self._manifest(name) for name in step.reads}
+        if step.state == "fresh":
+            outcome.states[step.name] = "fresh"
+            self.events.emit("step_reused", step.name, stage=step.stage.stage, fingerprint=step.fingerprint, rows=self._manifest(step.name).rows)
+            return
+        began = time.monotonic()
+        remember(self.storage, self.loaded.recipe.name, step)
+        self.events.emit(
+            "step_started", step.name, stage=step.stage.stage, fingerprint=step.fingerprint, params=step.payload, why=step.why,
+            inputs=[{"name": n, "stage": m.stage, "digest": m.fingerprint[:12], "uri": self.storage.full(m.folder)} for n, m in inputs.items()],
+        )  # fmt: skip
+        try:
+            step.manifest = self._work(step, inputs)
+            state, problem = "done", ""
+        except HyperloomError as error:
+            self.check()
+            state, problem, outcome.error = "failed", str(error), outcome.error or error
+            outcome.problems[step.name] = problem
+        outcome.states[step.name] = state
+        made = step.manifest if state == "done" else None
+        self.events.emit(
+            "step_finished", step.name, stage=step.stage.stage, fingerprint=step.fingerprint, seconds=time.monotonic() - began, status=state,
+            rows=made.rows if made else 0, quarantined=made.quarantined if made else 0, error=problem,
+        )  # fmt: skip
+
+    def _work(self, step: PlannedStep, inputs: dict[str, Manifest]) -> Manifest:
+        faults.point("step.started")
+        if step.state == "damaged":
+            self.storage.delete(f"{step.folder}/manifest.json")
+        scratch: list[str] = []
+
+        def make_scratch() -> str:
+            scratch.append(tempfile.mkdtemp(prefix="hyperloom-"))
+            return scratch[-1]
+
+        job = StepRun(
+            step.name, step.stage, step.fingerprint, self.loaded.recipe.modalities, self.storage, inputs, self.events,
+            lambda units, workers: self.pool.run(step.name, step.folder, units, workers), self._cluster, make_scratch,
+        )  # fmt: skip
+        try:
+            with self.progress.following(self.storage, self.id):
+                body = step.stage.run(job)
+        finally:
+            for folder in scratch:
+                shutil.rmtree(folder, ignore_errors=True)
+        made = Manifest(step.stage.stage, step.fingerprint, step.payload, tuple(job.records), tuple(job.files), body)
+        self._judge(step, made)
+        self.check()
+        faults.point("manifest.before")
+        manifest.commit(self.storage, made)
+        faults.point("manifest.after")
+        return made
+
+    def _judge(self, step: PlannedStep, made: Manifest) -> None:
+        """Fail a step in which a producer left out more than the recipe allows; announce what was left out."""
+        rows: dict[str, list[int]] = {}
+        for record in made.records:
+            counts = rows.setdefault(record.space, [0, 0])
+            counts[0] += record.rows + record.quarantined
+            counts[1] += record.quarantined
+            if record.quarantined:
+                samples = self.storage.read_json(f"{record.space}/quarantine/{record.id}.json")
+                self.events.emit("quarantine", step.name, unit=f"{record.space}/{record.id}", samples=samples[:20], count=len(samples))
+        for space, (total, bad) in rows.items():
+            if bad > step.stage.max_quarantine * total:
+                raise StepFailed(
+                    f"step {step.name!r}: {bad} of {total} samples of {space} are in quarantine, more than max_quarantine "
+                    f"{step.stage.max_quarantine:g} allows. Next: `hyperloom failed` lists them with their errors; mend the cause, or raise max_quarantine"
+                )
+
+    def _manifest(self, name: str) -> Manifest:
+        found = next(s for s in self.steps if s.name == name).manifest
+        assert found is not None, name
+        return found
+
+    def _cluster(self) -> None:
+        self.pool.close()
+        if self.connect is None:
+            raise StepFailed("this stage needs a Ray cluster, and the run was started without one")
+        self.connect()
+
+
+def _left_out(steps: list[PlannedStep]) -> int:
+    return sum(s.manifest.quarantined for s in steps if s.manifest)
+
+
+def _tracker(storage: Storage, loaded: RecipeFile, run_id: str, patience: float = 10.0) -> Any:
+    from pipeline.tracking.process import TrackingProcess
+    from pipeline.tracking.store import store_uri
+
+    uri = store_uri(storage, loaded.recipe.tracking)
+    return TrackingProcess(storage, run_id, uri, loaded.recipe.name, patience) if uri else None
+
+
+def _catch_up(storage: Storage, loaded: RecipeFile, progress: Progress, track: bool) -> None:
+    """Replay to MLflow what earlier runs could not tell it."""
+    waiting = event_log.pending(storage) if track else []
+    if waiting:
+        progress.say(f"{len(waiting)} earlier run(s) not yet in MLflow: replaying")
+    for run_id in waiting:
+        tracker = _tracker(storage, loaded, run_id, patience=2.0)
+        if tracker is None or not tracker.finish(progress.say):
+            return
+

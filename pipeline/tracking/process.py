@@ -1,0 +1,56 @@
+"""The tracking process as the driver sees it: started, left alone, given a moment at the end.
+
+It runs beside the driver, in its own session, so that a dead MLflow server, a slow one, or two seconds of imports cost
+the work nothing. Its own messages go to `{temp}/hyperloom-tracking-{run}.log`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.events import pending
+from pipeline.secrets import blot
+from pipeline.storage import Storage
+
+WAITING = 1
+"""Exit status of a tracking process that had to leave events behind."""
+
+
+class TrackingProcess:
+    """`python -m pipeline.tracking` for one run."""
+
+    def __init__(self, storage: Storage, run: str, uri: str, experiment: str, patience: float = 10.0):
+        self.storage, self.run, self.uri = storage, run, uri
+        self.log = os.path.join(tempfile.gettempdir(), f"hyperloom-tracking-{run}.log")
+        command = [sys.executable, "-m", "pipeline.tracking", "--root", str(storage), "--run", run, "--uri", uri]
+        command += ["--experiment", experiment, "--follow", "--patience", str(patience)]
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
+            )
+
+    def finish(self, say: Callable[[str], None], patience: float = 120.0) -> bool:
+        """Wait until everything is shown, at most `patience` seconds; False, and a word to the user, when it is not."""
+        try:
+            status = self._process.wait(timeout=patience)
+        except subprocess.TimeoutExpired:
+            say(f"MLflow is still catching up in the background (log: {self.log})")
+            return False
+        if status == 0 and self.run not in pending(self.storage):
+            os.unlink(self.log)
+            return True
+        why = f"{blot(self.uri)} does not answer" if status == WAITING else f"the tracking process ended with {status}, see {self.log}"
+        say(f"MLflow has not seen all of run {self.run}: {why}. Nothing is lost: the next `hyperloom run` replays it")
+        return False
+
+
+def _environment() -> dict[str, str]:
+    """The driver's environment, less what would mix runs up, and with this source tree importable."""
+    env = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "HYPERLOOM_FAULT")}
+    here = str(Path(__file__).parents[2])
+    return env | {"PYTHONPATH": os.pathsep.join(filter(None, [here, env.get("PYTHONPATH", "")]))}

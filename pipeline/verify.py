@@ -1,0 +1,72 @@
+"""Integrity of a root: re-read what manifests promise, and remove what no manifest names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from pipeline import manifest
+from pipeline.errors import IntegrityError
+from pipeline.manifest import Manifest
+from pipeline.storage import Storage, sha256
+from pipeline.units import File, record_path
+
+THREADS = 4
+
+
+def manifests(storage: Storage) -> Iterator[Manifest]:
+    """All manifests under a root. Raises IntegrityError for a torn one."""
+    for stage in storage.names(""):
+        for name in storage.names(stage):
+            path = f"{stage}/{name}/manifest.json"
+            if storage.exists(path):
+                try:
+                    whole = json.loads(storage.read(path))["fingerprint"]
+                except (ValueError, KeyError) as error:
+                    raise IntegrityError(
+                        f"{storage.full(path)} is not a manifest ({error}). Next: remove that file and run the recipe again"
+                    ) from error
+                found = manifest.load(storage, stage, whole)
+                if found is not None:
+                    yield found
+
+
+def verify(storage: Storage, found: list[Manifest]) -> list[str]:
+    """Sentences, one for each file that is missing, cut short, or whose bytes changed. Empty means all is well."""
+    files = {f.path: f for m in found for f in m.all_files()}
+    with ThreadPoolExecutor(THREADS) as threads:
+        return [problem for problem in threads.map(lambda f: _check(storage, f), files.values()) if problem]
+
+
+def _check(storage: Storage, file: File) -> str:
+    try:
+        data = storage.read(file.path)
+    except FileNotFoundError:
+        return f"{file.path} is missing"
+    if len(data) != file.bytes:
+        return f"{file.path} has {len(data)} bytes instead of {file.bytes}"
+    if sha256(data) != file.sha256:
+        return f"{file.path} was changed: its checksum is not the one committed"
+    return ""
+
+
+def discard(storage: Storage, problems: list[str]) -> None:
+    """Remove the files that `verify` named, so that the next run makes them again."""
+    for problem in problems:
+        storage.delete(problem.split(" ", 1)[0])
+
+
+def garbage(storage: Storage) -> list[str]:
+    """Data files and records that no manifest under the root names: leftovers of failed attempts and of replays."""
+    named: set[str] = set()
+    for found in manifests(storage):
+        named.update(f.path for f in found.all_files())
+        named.update(record_path(r.space, r.id) for r in found.records)
+    out = []
+    for top in storage.names(""):
+        for sub in storage.names(top):
+            for kind in ("data", "units"):
+                folder = f"{top}/{sub}/{kind}"
+                out += [f"{folder}/{n}" for n in storage.names(folder) if f"{folder}/{n}" not in named]
+    return out
