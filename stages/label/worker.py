@@ -3,7 +3,7 @@
 Invariants: the file has the keys of the partition, all of them, in their order; a sample in quarantine is a null in
 each of this expert's columns; a sample whose input is missing is a null too, without being counted again. The bytes
 depend on the samples and the expert alone. From the third attempt on, when the process may have died of a sample, it
-goes one by one and leaves a note before each; the sample of the last note is then in quarantine.
+goes one by one and notes each before it begins; a sample on which the process died twice is in quarantine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from stages.base import KEY, modality_of
 from stages.label.expert import Batch, Expert
 
 CAREFUL_ATTEMPT = 3
-DIED = "the process died on this sample, twice or more"
+DEADLY = 2
+"""Deaths on one sample that are no accident of the machine."""
 
 
 class LabelWorker:
@@ -67,14 +68,15 @@ class LabelWorker:
         if out.attempt < CAREFUL_ATTEMPT:
             yield from self._bisection.answers(samples, rows, figures.seen)
             return
-        deadly = [key for key in (out.last_crumb() or "").split("\n") if key]
+        died = [key for key in (out.last_crumb() or "").split("\n") if key]
         for row in rows:
-            if samples.keys[row] in deadly:
-                yield row, DIED
+            key = samples.keys[row]
+            if died.count(key) >= DEADLY:
+                yield row, f"the process died on this sample, {died.count(key)} times"
                 continue
-            out.crumb("\n".join([*deadly, samples.keys[row]]))
+            out.crumb("\n".join([*died, key]))
             yield from self._bisection.answers(samples, [row], figures.seen)
-        out.crumb("\n".join(deadly))
+        out.crumb("\n".join(died))
 
 
 class _Figures:
