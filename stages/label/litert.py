@@ -1,0 +1,81 @@
+"""Experts from LiteRT (TFLite) files, quantised or not, run by ai-edge-litert.
+
+A tensor is an output's number (0 is the first), its name, or the index of a tensor inside the graph (as visualisers
+show it), which is how a network that ends in argmax still gives soft labels. Quantised tensors come back as real
+numbers, `scale * (q - zero point)`; integer class maps stay integers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import RecipeError, SourceError
+from stages.label.network import Network, library, read_weights
+from stages.label.preprocess import Size
+
+
+class LiteRT(Network):
+    """`{type: litert, path: deeplab.tflite, in: rgb@camera, out: semantic@deeplab, decode: classes}`."""
+
+    def session(self) -> LiteRTSession:
+        return LiteRTSession(self.path, {d.tensor for d in self.decode}, threads=max(1, int(self.cpus)))
+
+
+class LiteRTSession:
+    """A LiteRT graph with one image input of fixed shape."""
+
+    layout: str = "nhwc"
+    batch: int | None
+    size: Size | None
+
+    def __init__(self, path: str, tensors: Iterable[str | int] = (0,), threads: int = 1):
+        interpreter = library("ai_edge_litert.interpreter", "litert").Interpreter
+        content = read_weights(path)
+        try:
+            self._net = interpreter(model_content=content, num_threads=threads)
+            self._outputs = self._net.get_output_details()
+            if any(self._output(t) is None for t in tensors):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # it calls reading inner tensors a matter for debugging only
+                    self._net = interpreter(
+                        model_content=content, num_threads=threads, experimental_preserve_all_tensors=True
+                    )
+            self._net.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise SourceError(f"{path} is no file that LiteRT can load: {error}") from error
+        inputs = self._net.get_input_details()
+        if len(inputs) != 1 or len(inputs[0]["shape"]) != 4:
+            shapes = [i["shape"].tolist() for i in inputs]
+            raise RecipeError(f"{path}: an expert has one image input, this network's inputs are {shapes}")
+        self._input = inputs[0]
+        self._details = {d["index"]: d for d in [*self._net.get_tensor_details(), *self._outputs]}
+        self.dtype: np.dtype[Any] = np.dtype(self._input["dtype"])
+        batch, height, width, _ = (int(n) for n in self._input["shape"])
+        self.batch, self.size = batch, (height, width)
+
+    def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
+        self._net.set_tensor(self._input["index"], images)
+        self._net.invoke()
+        return [self._value(t) for t in tensors]
+
+    def _value(self, tensor: str | int) -> np.ndarray:
+        found = self._output(tensor) or self._inside(tensor)
+        value = self._net.get_tensor(found["index"])
+        scale, zero = found["quantization"]
+        return value if not scale else (value.astype(np.float32) - zero) * np.float32(scale)
+
+    def _output(self, tensor: str | int) -> dict[str, Any] | None:
+        if isinstance(tensor, int):
+            return self._outputs[tensor] if 0 <= tensor < len(self._outputs) else None
+        return next((o for o in self._outputs if o["name"] == tensor), None)
+
+    def _inside(self, tensor: str | int) -> dict[str, Any]:
+        for detail in self._details.values():
+            if tensor in (detail["index"], detail["name"]):
+                return detail
+        names = ", ".join(o["name"] for o in self._outputs)
+        raise RecipeError(f"the network has no tensor {tensor!r}; its outputs are: {names}")

@@ -1,0 +1,150 @@
+"""ESPNet: semantic segmentation with an efficient spatial pyramid of dilated convolutions.
+
+Mehta, Rastegari, Caspi, Shapiro, Hajishirzi, "ESPNet", ECCV 2018. An ESP block reduces its input to a fifth of the
+output's channels, runs five dilated 3x3 convolutions (dilation 1, 2, 4, 8, 16) on the reduced map, sums them
+hierarchically against gridding artefacts, and concatenates the sums. Encoder strides are 2, 4 and 8; the decoder
+goes back up by transposed convolutions. Parameter names follow the published weights (`espnet_p_*_q_*.pth`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+DILATIONS = (1, 2, 4, 8, 16)
+EPS = 1e-3
+
+
+class Conv(nn.Module):
+    """A convolution without bias, `same` padding for its dilation."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1):
+        super().__init__()
+        padding = (kernel - 1) // 2 * dilation
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class NormAct(nn.Module):
+    """Batch normalisation and PReLU."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.bn = nn.BatchNorm2d(channels, eps=EPS)
+        self.act = nn.PReLU(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(x))
+
+
+class ConvNormAct(NormAct):
+    """A convolution, batch normalisation and PReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1):
+        super().__init__(outputs)
+        self.conv = Conv(inputs, outputs, kernel, stride).conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.conv(x))
+
+
+class Pyramid(nn.Module):
+    """Reduce, five dilated convolutions, hierarchical sums, concatenation: `inputs` to `outputs` channels."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1):
+        super().__init__()
+        width = outputs // len(DILATIONS)
+        first = outputs - (len(DILATIONS) - 1) * width
+        self.c1 = Conv(inputs, width, kernel, stride)
+        for dilation in DILATIONS:
+            setattr(self, f"d{dilation}", Conv(width, first if dilation == 1 else width, 3, dilation=dilation))
+
+    def sums(self, x: Tensor) -> Tensor:
+        reduced = self.c1(x)
+        parts = [getattr(self, f"d{dilation}")(reduced) for dilation in DILATIONS]
+        for i in range(2, len(parts)):
+            parts[i] = parts[i] + parts[i - 1]
+        return torch.cat(parts, 1)
+
+
+class Downsample(Pyramid):
+    """A pyramid of stride 2, normalised and activated."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, kernel=3, stride=2)
+        self.bn = nn.BatchNorm2d(outputs, eps=EPS)
+        self.act = nn.PReLU(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.sums(x)))
+
+
+class Block(Pyramid):
+    """A pyramid of stride 1, residual where input and output have the same channels."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.residual = inputs == outputs
+        self.bn = NormAct(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.sums(x)
+        return self.bn(x + made if self.residual else made)
+
+
+class Encoder(nn.Module):
+    """Features at strides 2, 4 and 8; the image itself is fed in again at strides 2 and 4."""
+
+    def __init__(self, classes: int, p: int, q: int):
+        super().__init__()
+        self.level1 = ConvNormAct(3, 16, 3, stride=2)
+        self.shrink = nn.AvgPool2d(3, stride=2, padding=1)
+        self.b1 = NormAct(16 + 3)
+        self.level2_0 = Downsample(16 + 3, 64)
+        self.level2 = nn.ModuleList(Block(64, 64) for _ in range(p))
+        self.b2 = NormAct(128 + 3)
+        self.level3_0 = Downsample(128 + 3, 128)
+        self.level3 = nn.ModuleList(Block(128, 128) for _ in range(q))
+        self.b3 = NormAct(256)
+        self.classifier = Conv(256, classes, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        half, stride2 = self.shrink(x), self.level1(x)
+        entry = deep = self.level2_0(self.b1(torch.cat([stride2, half], 1)))
+        for block in self.level2:
+            deep = block(deep)
+        stride4 = self.b2(torch.cat([deep, entry, self.shrink(half)], 1))
+        entry = deep = self.level3_0(stride4)
+        for block in self.level3:
+            deep = block(deep)
+        return stride2, stride4, self.classifier(self.b3(torch.cat([entry, deep], 1)))
+
+
+class ESPNet(nn.Module):
+    """Segmenter: (N, 3, H, W) float32 -> logits (N, classes, H, W); H and W are multiples of 8.
+
+    `p` and `q` are the depths of the second and third level; 2 and 8 give 0.36 M parameters.
+    """
+
+    def __init__(self, classes: int = 20, p: int = 2, q: int = 8):
+        super().__init__()
+        self.encoder = Encoder(classes, p, q)
+        self.level3_C = Conv(128 + 3, classes, 1)
+        self.br = nn.BatchNorm2d(classes, eps=EPS)
+        self.conv = ConvNormAct(16 + classes, classes, 3)
+        self.up_l3 = nn.Sequential(_double(classes))
+        self.combine_l2_l3 = nn.Sequential(NormAct(2 * classes), Block(2 * classes, classes))
+        self.up_l2 = nn.Sequential(_double(classes), NormAct(classes))
+        self.classifier = _double(classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stride2, stride4, stride8 = self.encoder(x)
+        up = self.up_l3(self.br(stride8))
+        up = self.up_l2(self.combine_l2_l3(torch.cat([self.level3_C(stride4), up], 1)))
+        return self.classifier(self.conv(torch.cat([up, stride2], 1)))
+
+
+def _double(channels: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(channels, channels, 2, stride=2, bias=False)

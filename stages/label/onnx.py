@@ -1,0 +1,89 @@
+"""Experts from ONNX files, run by ONNX Runtime.
+
+Any network with one image input works from a recipe alone: `decode` says what its outputs mean. A tensor is an output's
+name or number. A file that keeps its weights beside it (`model.onnx.data`) needs a local path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import PluginError, RecipeError, SourceError
+from stages.label.network import Network, library, read_weights
+from stages.label.preprocess import Size
+
+DTYPES: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+}
+
+
+class Onnx(Network):
+    """`{type: onnx, path: midas.onnx, in: rgb@camera, out: depth@midas, decode: dense}`."""
+
+    def weights(self) -> tuple[str, ...]:
+        beside = f"{self.path}.data"
+        return (self.path, beside) if os.path.exists(os.path.expanduser(beside)) else (self.path,)
+
+    def session(self) -> OnnxSession:
+        return OnnxSession(self.path, threads=max(1, int(self.cpus)), gpu=self.gpus > 0)
+
+
+class OnnxSession:
+    """An ONNX graph with one image input."""
+
+    batch: int | None
+    size: Size | None
+
+    def __init__(self, path: str, threads: int = 1, gpu: bool = False):
+        runtime = library("onnxruntime", "onnx")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        model = os.path.expanduser(path) if "://" not in path else read_weights(path)
+        if isinstance(model, str) and not os.path.exists(model):
+            read_weights(path)
+        try:
+            self._session = runtime.InferenceSession(model, options, providers=_providers(runtime, gpu))
+        except Exception as error:  # the runtime raises its own classes, which it does not export
+            raise SourceError(f"{path} is no ONNX file that ONNX Runtime can load: {error}") from error
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1:
+            names = ", ".join(i.name for i in inputs)
+            raise RecipeError(f"{path} has {len(inputs)} inputs ({names}); an expert has one image input")
+        if inputs[0].type not in DTYPES or len(inputs[0].shape) != 4:
+            found = f"{inputs[0].type} {inputs[0].shape}"
+            raise RecipeError(f"{path}: the input {inputs[0].name!r} is {found}, not a batch of images")
+        self._input, self._outputs = inputs[0].name, [o.name for o in self._session.get_outputs()]
+        self.dtype: np.dtype[Any] = np.dtype(DTYPES[inputs[0].type])
+        shape = [n if isinstance(n, int) and n > 0 else None for n in inputs[0].shape]
+        self.layout: str = "nhwc" if shape[3] == 3 and shape[1] != 3 else "nchw"
+        height, width = shape[1:3] if self.layout == "nhwc" else shape[2:4]
+        self.batch = shape[0]
+        self.size = (height, width) if height and width else None
+
+    def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
+        return self._session.run([self._name(t) for t in tensors], {self._input: images})
+
+    def _name(self, tensor: str | int) -> str:
+        if isinstance(tensor, int) and 0 <= tensor < len(self._outputs):
+            return self._outputs[tensor]
+        if str(tensor) in self._outputs:
+            return str(tensor)
+        raise RecipeError(f"the network has no output {tensor!r}; there are: {', '.join(self._outputs)}")
+
+
+def _providers(runtime: Any, gpu: bool) -> list[str]:
+    if not gpu:
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in runtime.get_available_providers():
+        advice = "pip install onnxruntime-gpu, or gpus: 0"
+        raise PluginError(f"this expert asks for a GPU, but ONNX Runtime here has no CUDA. Next: {advice}")
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"]

@@ -1,0 +1,155 @@
+"""From a frame to what a network wants to see: resize, tiles, channel order, normalisation, layout.
+
+A frame (H, W, 3) uint8 RGB is resized to `size`, cut into overlapping tiles where `tile` is smaller, and each tile
+becomes `(x - mean) / std / divide` in the network's dtype. The results of tiles are put together by `stitch`, where
+each pixel comes from the tile whose border is farthest away, along each axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from pipeline.config import Config
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+"""Statistics of ImageNet for pixels in 0..255, RGB: `normalise: imagenet`."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tiles of `tile` pixels at `tops` x `lefts` of a frame of `size` pixels, row by row."""
+
+    size: Size
+    tile: Size
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.tops) * len(self.lefts)
+
+    def cut(self, frame: np.ndarray) -> list[np.ndarray]:
+        """The tiles of an array (H, W, ...) of `size`."""
+        height, width = self.tile
+        return [frame[t : t + height, x : x + width] for t in self.tops for x in self.lefts]
+
+    def stitch(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """One map of the whole frame from the tiles' maps (h, w) or (h, w, C), at the maps' own resolution."""
+        if len(parts) == 1:
+            return parts[0]
+        rows = _owned(self.tops, self.tile[0], parts[0].shape[0], self.size[0])
+        columns = _owned(self.lefts, self.tile[1], parts[0].shape[1], self.size[1])
+        whole = np.empty((rows[-1].stop, columns[-1].stop, *parts[0].shape[2:]), parts[0].dtype)
+        cells = [(r, c) for r in rows for c in columns]
+        for part, (r, c) in zip(parts, cells, strict=True):
+            whole[r.start : r.stop, c.start : c.stop] = part[
+                r.start - r.offset : r.stop - r.offset, c.start - c.offset : c.stop - c.offset
+            ]
+        return whole
+
+
+class Preprocess(Config):
+    """How a network wants its frames. What is left out follows from the network's own input where that is fixed.
+
+    `mean` and `std` are in units of 0..255 and in the network's channel order; `divide: 255` is for networks that want
+    0..1. Quantised networks get their integers as they are.
+    """
+
+    size: Size | None = None
+    """Height and width to which the whole frame is resized; by default the network's, else the frame's own."""
+    tile: Size | None = None
+    """Height and width of the network's view of the resized frame; by default all of it."""
+    overlap: float = Field(0.0, ge=0, lt=1)
+    """Share of a tile that neighbouring tiles overlap at least."""
+    channels: Literal["rgb", "bgr"] = "rgb"
+    layout: Literal["nchw", "nhwc"] | None = None
+    """Order of axes of the network's input, and of its maps; by default the usual one of the file's format."""
+    normalise: Literal["imagenet"] | None = None
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    divide: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Preprocess:
+        if self.normalise and (self.mean != (0, 0, 0) or self.std != (1, 1, 1)):
+            raise ValueError("give either normalise or mean and std")
+        if min(self.std) <= 0:
+            raise ValueError(f"std: expected positive numbers, got {list(self.std)}")
+        if self.tile and not self.size:
+            raise ValueError("tile: give size as well, that of the resized frame that is cut into tiles")
+        if self.tile and self.size and (self.tile[0] > self.size[0] or self.tile[1] > self.size[1]):
+            raise ValueError(f"tile: {list(self.tile)} is larger than size {list(self.size)}")
+        return self
+
+    def grid(self, frame: Size, net: Size | None) -> Grid:
+        """The tiles of frames of the height and width `frame` for a network whose input is `net` (None: any)."""
+        size = self.size or net or frame
+        tile = self.tile or size
+        return Grid(size, tile, _starts(size[0], tile[0], self.overlap), _starts(size[1], tile[1], self.overlap))
+
+    def tiles(self, frame: np.ndarray, grid: Grid, layout: str, dtype: np.dtype[Any]) -> list[np.ndarray]:
+        """The network's inputs for one frame (H, W, 3) uint8 RGB: (3, h, w) or (h, w, 3) arrays of `dtype`."""
+        resized = resize(frame, grid.size)
+        if self.channels == "bgr":
+            resized = resized[..., ::-1]
+        return [self._numbers(part, layout, dtype) for part in grid.cut(resized)]
+
+    def _numbers(self, part: np.ndarray, layout: str, dtype: np.dtype[Any]) -> np.ndarray:
+        if dtype == np.int8:  # quantised networks: the same steps as uint8, shifted
+            part = (part.astype(np.int16) - 128).astype(np.int8)
+        elif dtype != np.uint8:
+            mean, std = (IMAGENET["mean"], IMAGENET["std"]) if self.normalise else (self.mean, self.std)
+            if self.normalise and self.channels == "bgr":
+                mean, std = mean[::-1], std[::-1]
+            scale = 1.0 / (np.asarray(std) * self.divide)
+            part = ((part - np.asarray(mean, np.float32)) * scale.astype(np.float32)).astype(dtype)
+        return np.ascontiguousarray(part.transpose(2, 0, 1) if layout == "nchw" else part)
+
+
+def resize(image: np.ndarray, size: Size) -> np.ndarray:
+    """`image` (H, W) or (H, W, C) in another height and width: by area where it shrinks, else linearly."""
+    import cv2
+
+    if image.shape[:2] == tuple(size):
+        return image
+    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    planes = np.atleast_3d(image)
+    made = np.empty((*size, planes.shape[2]), image.dtype)
+    for first in range(0, planes.shape[2], 4):  # OpenCV's area interpolation takes four channels at most
+        part = np.ascontiguousarray(planes[..., first : first + 4])
+        made[..., first : first + 4] = np.atleast_3d(cv2.resize(part, (size[1], size[0]), interpolation=how))
+    return made.reshape(*size, *image.shape[2:])
+
+
+@dataclass(frozen=True)
+class _Span:
+    """What a tile owns of the whole map along one axis; `offset` is where the tile's own map starts."""
+
+    start: int
+    stop: int
+    offset: int
+
+
+def _starts(length: int, tile: int, overlap: float) -> tuple[int, ...]:
+    if tile >= length:
+        return (0,)
+    count = 1 + math.ceil((length - tile) / (tile * (1 - overlap)))
+    return tuple(round(i * (length - tile) / (count - 1)) for i in range(count))
+
+
+def _owned(starts: tuple[int, ...], tile: int, mapped: int, length: int) -> list[_Span]:
+    """Spans in the maps' pixels; `mapped` is the length of a tile's map."""
+    ratio = mapped / tile
+    cuts = [0.0] + [(a + tile + b) / 2 for a, b in pairwise(starts)] + [float(length)]
+    offsets = [round(s * ratio) for s in starts]
+    edges = [round(c * ratio) for c in cuts[:-1]] + [offsets[-1] + mapped]
+    return [_Span(a, b, o) for a, b, o in zip(edges, edges[1:], offsets)]

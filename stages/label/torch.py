@@ -1,0 +1,112 @@
+"""Experts from PyTorch files: a state dict with the network's class, a TorchScript archive, or a torch.export archive.
+
+State dicts load as data only (`weights_only`, or safetensors); the network's class is found by `net:`, a known name or
+`module:Class`, and built with `arguments`. A decoder reads the network's output, or one entry of it by name or number
+where the network gives a mapping or a tuple.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import field_validator, model_validator
+
+from pipeline import plugins
+from pipeline.errors import PluginError, RecipeError, SourceError
+from stages.label.network import Network, library, read_weights
+from stages.label.preprocess import Size
+
+
+class Torch(Network):
+    """`{type: torch, path: espnet.pth, net: espnet, in: rgb@camera, out: semantic@espnet, decode: classes}`."""
+
+    net: str | None = None
+    """For a state dict: the network's class."""
+    arguments: dict[str, bool | int | float | str] = {}
+    """What its constructor gets."""
+    format: Literal["state", "script", "export"] | None = None
+    """By default `state` with a `net`, else `export` for *.pt2 and `script` for the rest."""
+
+    @field_validator("net")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and ":" not in value and value not in plugins.known("net"):
+            raise ValueError(f"no network {value!r}; known: {', '.join(plugins.known('net'))}; or give 'module:Class'")
+        return value
+
+    @model_validator(mode="after")
+    def _state_has_class(self) -> Torch:
+        if (self.format == "state") != (self.net is not None) and self.format is not None:
+            raise ValueError("net: a state dict needs the network's class, and only a state dict does")
+        if self.arguments and self.net is None:
+            raise ValueError("arguments: they are for the constructor of net, which is not given")
+        return self
+
+    def session(self) -> TorchSession:
+        torch = library("torch", "train")
+        torch.set_num_threads(max(1, int(self.cpus)))
+        device = "cuda" if self.gpus > 0 else "cpu"
+        if device == "cuda" and not torch.cuda.is_available():
+            raise PluginError("this expert asks for a GPU, but torch sees none. Next: gpus: 0, or a node that has one")
+        kind = self.format or ("state" if self.net else "export" if self.path.endswith(".pt2") else "script")
+        content = read_weights(self.path)
+        try:
+            if kind == "state":
+                module = _from_state(torch, self.net or "", self.arguments, self.path, content)
+            elif kind == "export":
+                module = torch.export.load(io.BytesIO(content)).module()
+            else:
+                module = torch.jit.load(io.BytesIO(content), map_location=device)
+        except (PluginError, RecipeError):
+            raise
+        except Exception as error:  # unpickling, missing keys, foreign archives: torch raises whatever fits
+            raise SourceError(f"{self.path} does not load as a {kind} file of PyTorch: {error}") from error
+        if kind != "export":  # an exported program has its mode built in
+            module.eval()
+        return TorchSession(torch, module.to(device), device)
+
+
+class TorchSession:
+    """A loaded module that takes (n, 3, h, w) float32 of any n, h and w that the network can."""
+
+    layout: str = "nchw"
+    dtype: np.dtype[Any] = np.dtype(np.float32)
+    batch: int | None = None
+    size: Size | None = None
+
+    def __init__(self, torch: Any, module: Any, device: str):
+        self._torch, self._module, self._device = torch, module, device
+
+    def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
+        with self._torch.inference_mode():
+            made = self._module(self._torch.from_numpy(images).to(self._device))
+        picked = [self._pick(made, t) for t in tensors]
+        return [(p.float() if p.is_floating_point() else p).cpu().numpy() for p in picked]
+
+    def _pick(self, made: Any, tensor: str | int) -> Any:
+        if isinstance(made, self._torch.Tensor) and tensor == 0:
+            return made
+        try:
+            if isinstance(made, Mapping):
+                return made[tensor] if tensor in made else list(made.values())[int(tensor)]
+            return made[int(tensor)]
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            names = ", ".join(map(str, made)) if isinstance(made, Mapping) else type(made).__name__
+            raise RecipeError(f"the network has no output {tensor!r}; it gave: {names}") from error
+
+
+def _from_state(torch: Any, net: str, arguments: dict[str, Any], path: str, content: bytes) -> Any:
+    if path.endswith(".safetensors"):
+        state = library("safetensors.torch", "train").load(content)
+    else:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    for wrapper in ("state_dict", "model"):  # a training checkpoint around the weights
+        if isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    state = {key.removeprefix("module."): value for key, value in state.items()}  # DataParallel's prefix
+    module = plugins.load("net", net)(**arguments)
+    module.load_state_dict(state)
+    return module
