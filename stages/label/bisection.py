@@ -34,7 +34,9 @@ class Bisection:
         self._function, self._out, self._batch = function, tuple(out), batch
         self._modalities = {column: modalities[modality_of(column)] for column in out}
 
-    def answers(self, samples: Samples, rows: Sequence[int], seen: Seen | None = None) -> Iterator[tuple[int, Answer | Exception]]:
+    def answers(
+        self, samples: Samples, rows: Sequence[int], seen: Seen | None = None
+    ) -> Iterator[tuple[int, Answer | Exception]]:
         """(row, answer or error) for every row, in no promised order."""
         todo = [list(rows)]
         while todo:
@@ -99,12 +101,12 @@ class Bisection:
 
 
 def _show(seen: Seen, batch: Batch, answers: list[Answer | Exception]) -> None:
-    good = [i for i, a in enumerate(answers) if isinstance(a, dict) and all(v is not None for v in a.values())]
-    kept = [a for a in answers if isinstance(a, dict)] if len(good) == len(answers) else [answers[i] for i in good]
+    good = {i: a for i, a in enumerate(answers) if isinstance(a, dict) and all(v is not None for v in a.values())}
     if not good:
         return
-    inputs = batch if len(good) == len(answers) else {name: values[good] for name, values in batch.items()}
-    seen(inputs, {c: np.stack([a[c] for a in kept]) for c in kept[0]})  # type: ignore[index,misc]
+    inputs = batch if len(good) == len(answers) else {name: values[list(good)] for name, values in batch.items()}
+    first = next(iter(good.values()))
+    seen(inputs, {column: np.stack([answer[column] for answer in good.values()]) for column in first})  # type: ignore[misc]
 
 
 def _is_memory(error: BaseException) -> bool:

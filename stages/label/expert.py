@@ -72,7 +72,7 @@ class Expert(Plugin):
         return ()
 
     def bind(self, inputs: Mapping[str, Manifest]) -> Self:
-        """This expert with what it needs of the steps it names (`StepName` fields): `inputs` are their manifests by name.
+        """This expert with what it needs of the steps it names (`StepName` fields); `inputs`: their manifests by name.
 
         Called on the driver before identities are made; a copy may fill in `in` and placement fields such as a folder.
         """
@@ -88,5 +88,5 @@ class Expert(Plugin):
         raise TypeError(f"the expert {self.type!r} has no build()")
 
     def measures(self, batch: Batch, made: Batch, modalities: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Figures of each sample, (N,) float64 with NaN for "does not apply"; the worker keeps their sums and counts."""
+        """Figures of each sample, (N,) float64, NaN for "does not apply"; the worker keeps their sums and counts."""
         return {}

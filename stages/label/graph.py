@@ -172,13 +172,17 @@ def ordered(experts: Iterable[Expert], offered: Mapping[str, Any] | None = None)
     for i, expert in enumerate(experts):
         for column in expert.out:
             if column in makers or column in (offered or {}):
-                raise RecipeError(f"two experts make the column {column!r}: give one of them another source name after the @")
+                raise RecipeError(
+                    f"two experts make the column {column!r}: give one of them another source name after the @"
+                )
             makers[column] = i
     for expert in experts if offered is not None else ():
         for column in expert.in_:
             if column not in makers and column not in (offered or {}):
                 names = ", ".join(sorted({*makers, *(offered or {})}))
-                raise RecipeError(f"the expert {expert.type!r} reads {column!r}, which nobody offers; there are: {names}")
+                raise RecipeError(
+                    f"the expert {expert.type!r} reads {column!r}, which nobody offers; there are: {names}"
+                )
     reads = {i: {makers[c] for c in e.in_ if c in makers} for i, e in enumerate(experts)}
     try:
         return [experts[i] for i in _stable(reads)]
@@ -229,7 +233,9 @@ def _own(expert: Expert, modalities: Mapping[str, Any]) -> dict[str, Any]:
     for name in sorted(modalities_of([expert])):
         if name not in modalities:
             known = ", ".join(modalities)
-            raise RecipeError(f"the expert {expert.type!r} needs the modality {name!r}, which the recipe does not define ({known})")
+            raise RecipeError(
+                f"the expert {expert.type!r} needs the modality {name!r}, which the recipe does not define ({known})"
+            )
     return {name: modalities[name] for name in sorted(modalities_of([expert]))}
 
 

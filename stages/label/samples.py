@@ -62,7 +62,9 @@ class Samples:
 class _Context:
     """The unit's rows with those of its neighbours around them, for the columns that are wanted with an offset."""
 
-    def __init__(self, storage: Storage, payload: dict[str, Any], own: dict[str, Any], expert: Expert, modalities: dict[str, Any]):
+    def __init__(
+        self, storage: Storage, payload: dict[str, Any], own: dict[str, Any], expert: Expert, modalities: dict[str, Any]
+    ):
         import pyarrow as pa
 
         self._offsets = expert.offsets()
@@ -104,13 +106,17 @@ def _read(storage: Storage, reads: Reads, keys: bool = False) -> dict[str, Any]:
     for (space, id_), columns in _by_unit(reads).items():
         record = load_record(storage, space, id_)
         if record is None:
-            raise IntegrityError(f"the unit {space}/{id_} has no record, though it was done. Next: run the same command again")
+            raise IntegrityError(
+                f"the unit {space}/{id_} has no record, though it was done. Next: run the same command again"
+            )
         table = read_table(storage, record.file.path, [*([KEY] if keys else []), *columns])
         for column in table.column_names:
             array = table[column].combine_chunks()
             array = pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
             if column == KEY and KEY in found and not found[KEY].equals(array):
-                raise IntegrityError(f"{storage.full(record.file.path)} has other samples than the files it goes with. Next: hyperloom verify")
+                raise IntegrityError(
+                    f"{storage.full(record.file.path)} has other samples than its companions. Next: hyperloom verify"
+                )
             found[column] = array
     return found
 

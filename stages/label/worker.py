@@ -40,7 +40,7 @@ class LabelWorker:
         self._bisection = Bisection(function, self.expert.out, self.modalities, self.expert.batch)
 
     def run(self, unit: Unit, out: Output) -> None:
-        """Label one partition. Raises what is nobody's fault (see stages.label.bisection); samples never fail a unit."""
+        """Label one partition. Raises what is no sample's fault (see stages.label.bisection)."""
         from stages.label.samples import Samples
 
         samples = Samples(self.storage, unit.payload, self.expert, self.modalities)

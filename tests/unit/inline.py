@@ -35,7 +35,9 @@ def step(stage: Stage, storage: Storage, known: Mapping[str, Any], name: str = "
 
     identity = fingerprint({"config": payload(stage, lambda n: inputs[n].fingerprint)})
     events = Events(storage, "test", "driver")
-    return StepRun(name, stage, identity, dict(known), storage, dict(inputs), events, run_units, lambda: None, lambda: "")
+    return StepRun(
+        name, stage, identity, dict(known), storage, dict(inputs), events, run_units, lambda: None, lambda: ""
+    )
 
 
 def finish(step_: StepRun) -> Manifest:
@@ -46,7 +48,9 @@ def finish(step_: StepRun) -> Manifest:
     return made
 
 
-def ingested(storage: Storage, known: Mapping[str, Any], groups: Mapping[str, list[Mapping[str, Any]]], rows: int = 4) -> Manifest:
+def ingested(
+    storage: Storage, known: Mapping[str, Any], groups: Mapping[str, list[Mapping[str, Any]]], rows: int = 4
+) -> Manifest:
     """What an ingest step would have made of `groups`: group -> samples -> {column: value or None}."""
     import pyarrow as pa
 
@@ -66,10 +70,14 @@ def ingested(storage: Storage, known: Mapping[str, Any], groups: Mapping[str, li
             index = np.arange(first, first + len(part))
             names = {"key": pa.array([f"{group}/{i:03d}" for i in index]), "group": pa.array([group] * len(part))}
             data = write_table({**names, "index": pa.array(index), **arrays}, fields)
-            record = _committed(storage, Unit(space, pid, "ingest", {}), data, len(part), {"group": group, "first": first})
+            record = _committed(
+                storage, Unit(space, pid, "ingest", {}), data, len(part), {"group": group, "first": first}
+            )
             records.append(record)
             partitions.append([pid, group, first, len(part)])
-    columns_of = {c: {"space": space, "fingerprint": fingerprint(c), "about": {}} for s in groups.values() for c in s[0]}
+    columns_of = {
+        c: {"space": space, "fingerprint": fingerprint(c), "about": {}} for s in groups.values() for c in s[0]
+    }
     body = {"columns": columns_of, "partitions": partitions, "group": "group"}
     return Manifest("ingest", fingerprint([r.id for r in records]), {}, tuple(records), (), body)
 

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from tests.unit.inline import column, finish, ingested, modalities, step
 from pydantic import ValidationError
 
 from pipeline.errors import BadSample, RecipeError
@@ -15,6 +14,7 @@ from pipeline.storage import Storage
 from pipeline.units import Output, execute
 from stages.label.expert import Batch, Expert, Function
 from stages.label.stage import Label
+from tests.unit.inline import column, finish, ingested, modalities, step
 
 KNOWN = modalities(
     rgb={"type": "image", "size": [4, 6]},
@@ -164,7 +164,9 @@ def test_an_answer_of_the_wrong_length_is_bisected_to_single_samples(storage: St
 
 def test_out_of_memory_halves_the_batch_and_blames_nobody(storage: Storage) -> None:
     made = finish(label(storage, expert("Faulty", **{"in": "rgb@camera"}, out="value@x", room=1, batch=4)))
-    assert made.quarantined == 0 and None not in [v if v is None else 0 for v in column(storage, KNOWN, made, "value@x").values()]
+    assert made.quarantined == 0 and None not in [
+        v if v is None else 0 for v in column(storage, KNOWN, made, "value@x").values()
+    ]
 
 
 def test_experts_follow_those_they_read_and_nulls_travel_uncounted(storage: Storage) -> None:
@@ -248,7 +250,11 @@ def test_a_sample_on_which_the_process_died_twice_is_left_out(storage: Storage, 
 
 def test_identity_follows_meaning(storage: Storage) -> None:
     def space(**fields: Any) -> str:
-        todo = label(storage, expert("Plus", **{"in": "value@a"}, out="value@b", **fields), expert("Faulty", **{"in": "rgb@camera"}, out="value@a"))
+        todo = label(
+            storage,
+            expert("Plus", **{"in": "value@a"}, out="value@b", **fields),
+            expert("Faulty", **{"in": "rgb@camera"}, out="value@a"),
+        )
         return [u.space for u in todo.stage.units(todo)[0]][-1]
 
     assert space() == space(batch=1, cpus=2.0) == space(amount=1.0)
@@ -256,11 +262,15 @@ def test_identity_follows_meaning(storage: Storage) -> None:
 
 
 def test_what_is_wrong_in_the_recipe_is_said(storage: Storage) -> None:
-    with pytest.raises(ValidationError, match="circle: value@. -> value@. -> value@."):
-        label(storage, expert("Plus", **{"in": "value@a"}, out="value@b"), expert("Plus", **{"in": "value@b"}, out="value@a"))
+    with pytest.raises(ValidationError, match=r"circle: value@. -> value@. -> value@."):
+        label(
+            storage,
+            expert("Plus", **{"in": "value@a"}, out="value@b"),
+            expert("Plus", **{"in": "value@b"}, out="value@a"),
+        )
     with pytest.raises(ValidationError, match="two experts make the column 'value@a'"):
         label(storage, *[expert("Plus", **{"in": "rgb@camera"}, out="value@a")] * 2)
-    with pytest.raises(RecipeError, match="'depth@lidar'.*there are: rgb@camera, value@a"):
+    with pytest.raises(RecipeError, match=r"'depth@lidar'.*there are: rgb@camera, value@a"):
         todo = label(storage, expert("Plus", **{"in": "depth@lidar"}, out="value@a"))
         todo.stage.units(todo)
     with pytest.raises(RecipeError, match="needs the modality 'depth'"):

@@ -1,0 +1,71 @@
+"""How far sources agree: figures of each sample for each pair of columns, and the matrices they add up to.
+
+For class maps the figure is `equal`, the share of pixels with the same class among those where both say one. For
+numbers it is `mae`, the mean absolute difference in the modality's unit, and `correlation` (Pearson's, over the
+sample's values); for unit vectors `angle`, the mean angle in degrees. It says nothing of who is right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from pipeline.units import Record
+
+UNKNOWN = 255
+Column = tuple[np.ndarray, "np.ndarray | None"]
+"""Values (N, ...), and which of them are there (None: all)."""
+
+
+def agreement(columns: Mapping[str, Column], modality: Any) -> dict[str, np.ndarray]:
+    """`{measure}:{column}|{column}` -> (N,) float64, NaN where one of the two has nothing to compare."""
+    found: dict[str, np.ndarray] = {}
+    for (a, (left, has_left)), (b, (right, has_right)) in combinations(columns.items(), 2):
+        there = np.ones(len(left), bool)
+        for has in (has_left, has_right):
+            there &= True if has is None else has
+        for measure, values in _compared(left, right, modality).items():
+            found[f"{measure}:{a}|{b}"] = np.where(there, values, np.nan)
+    return found
+
+
+def matrices(records: Iterable[Record], columns: list[str]) -> dict[str, Any]:
+    """Mean figures over all samples: measure -> symmetric matrix over `columns`, None where nothing was compared."""
+    sums: dict[str, list[list[float]]] = {}
+    for record in records:
+        for name, pair in record.meta.get("figures", {}).items():
+            sums.setdefault(name, []).append(pair)
+    found: dict[str, Any] = {"columns": columns}
+    for name, pairs in sorted(sums.items()):
+        measure, _, names = name.partition(":")
+        a, b = (columns.index(c) for c in names.split("|"))
+        matrix = found.setdefault(measure, [[None] * len(columns) for _ in columns])
+        count = sum(n for _, n in pairs)
+        if count:
+            matrix[a][b] = matrix[b][a] = round(math.fsum(s for s, _ in pairs) / count, 6)
+    return found
+
+
+def _compared(left: np.ndarray, right: np.ndarray, modality: Any) -> dict[str, np.ndarray]:
+    if modality.type == "segmentation":
+        both = (left != UNKNOWN) & (right != UNKNOWN)
+        return {"equal": _ratio(_sums((left == right) & both), _sums(both))}
+    if getattr(modality, "direction", False):
+        cosine = np.clip((left * right).sum(-1, dtype=np.float64), -1, 1)
+        return {"angle": np.degrees(np.arccos(cosine)).reshape(len(left), -1).mean(1)}
+    a, b = (v.reshape(len(v), -1).astype(np.float64) for v in (left, right))
+    mae = np.abs(a - b).mean(1)
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    return {"mae": mae, "correlation": _ratio((a * b).sum(1), np.sqrt((a * a).sum(1) * (b * b).sum(1)))}
+
+
+def _sums(mask: np.ndarray) -> np.ndarray:
+    return mask.reshape(len(mask), -1).sum(1).astype(np.float64)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)

@@ -1,0 +1,137 @@
+"""Consensus through its stage: ties, abstentions, missing sources, weights, agreement, what counts by default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from pipeline.errors import RecipeError
+from pipeline.storage import Storage
+from stages.consensus.stage import ConsensusStage
+from stages.consensus.vote import vote
+from tests.unit.inline import column, finish, ingested, modalities, step
+
+KNOWN = modalities(
+    rgb={"type": "image", "size": [2, 2]},
+    depth={"type": "dense", "channels": 1, "storage": "float32"},
+    normals={"type": "dense", "channels": 3, "direction": True, "storage": "float32"},
+    agreement={"type": "dense", "channels": 1, "storage": "float32"},
+    semantic={"type": "segmentation", "classes": ["a", "b", "c"]},
+)
+
+
+def classes(*values: int) -> np.ndarray:
+    return np.array(values, np.uint8).reshape(2, 2)
+
+
+def depth(value: float) -> np.ndarray:
+    return np.full((2, 2, 1), value, np.float32)
+
+
+@pytest.fixture
+def storage(tmp_path: Any) -> Storage:
+    return Storage(str(tmp_path))
+
+
+def consensus(storage: Storage, samples: list[dict[str, Any]], **fields: Any) -> Any:
+    stage = ConsensusStage(stage="consensus", data="labels", **fields)
+    return step(stage, storage, KNOWN, labels=ingested(storage, KNOWN, {"g": samples}))
+
+
+SAMPLES = [
+    {
+        "semantic@x": classes(0, 1, 2, 255),
+        "semantic@y": classes(0, 1, 1, 255),
+        "semantic@z": classes(1, 0, 0, 255),
+        "semantic@truth": classes(2, 2, 2, 2),
+    },
+    {
+        "semantic@x": None,
+        "semantic@y": classes(1, 1, 1, 1),
+        "semantic@z": classes(2, 1, 255, 1),
+        "semantic@truth": None,
+    },
+    {"semantic@x": None, "semantic@y": None, "semantic@z": None, "semantic@truth": classes(0, 0, 0, 0)},
+]
+
+
+def test_votes_ties_abstentions_and_nulls(storage: Storage) -> None:
+    method = {"type": "vote", "agreement": "agreement@vote"}
+    made = finish(consensus(storage, SAMPLES, out="semantic@vote", method=method))
+    values = column(storage, KNOWN, made, "semantic@vote")
+    assert made.body["columns"]["semantic@vote"]["about"]["inputs"] == ["semantic@x", "semantic@y", "semantic@z"]
+    assert (values["g/000"] == classes(0, 1, 2, 255)).all()  # third pixel: three ways, x comes first
+    assert (values["g/001"] == classes(1, 1, 1, 1)).all()  # first pixel: a tie that y, listed before z, decides
+    assert values["g/002"] is None
+    share = column(storage, KNOWN, made, "agreement@vote")["g/000"]
+    assert share is not None and np.allclose(share.ravel(), [2 / 3, 2 / 3, 1 / 3, 0])
+    assert made.quarantined == 0 and made.body["coverage"]["semantic@vote"] == {"rows": 3, "missing": 1}
+
+
+def test_agreement_counts_pixels_where_both_say_something(storage: Storage) -> None:
+    report = finish(consensus(storage, SAMPLES, out="semantic@vote", method="vote")).body["agreement"]["semantic@vote"]
+    assert report["columns"] == ["semantic@x", "semantic@y", "semantic@z", "semantic@vote"]
+    equal = report["equal"]
+    assert equal[0][1] == equal[1][0] == pytest.approx(2 / 3, abs=1e-6)  # x is missing in the second sample
+    assert equal[1][2] == pytest.approx((0 / 3 + 2 / 3) / 2, abs=1e-6)
+    assert equal[0][3] == 1.0 and equal[0][0] is None
+
+
+def test_weights_and_quorum(storage: Storage) -> None:
+    method = {"type": "vote", "weights": {"z": 3}, "quorum": 0.6}
+    made = finish(consensus(storage, SAMPLES, out="semantic@vote", method=method))
+    values = column(storage, KNOWN, made, "semantic@vote")
+    assert (values["g/000"] == classes(1, 0, 0, 255)).all()
+    assert (values["g/001"] == classes(2, 1, 1, 1)).all()
+    strict = {"type": "vote", "quorum": 0.9}
+    values = column(storage, KNOWN, finish(consensus(storage, SAMPLES, out="semantic@v", method=strict)), "semantic@v")
+    assert (values["g/000"] == 255).all() and (values["g/001"] == classes(255, 1, 1, 1)).all()
+
+
+def test_a_tie_is_a_tie_whatever_the_order_of_the_sums() -> None:
+    maps = [np.array([m], np.uint8) for m in (0, 1, 1, 1)]
+    winner, share = vote(maps, [0.6, 0.1, 0.2, 0.3], 2)
+    assert winner[0] == 0 and share[0] == pytest.approx(0.5)
+
+
+def test_median_mean_and_copy_use_what_is_there(storage: Storage) -> None:
+    samples = [
+        {"depth@x": depth(1), "depth@y": depth(2), "depth@z": depth(9)},
+        {"depth@x": None, "depth@y": depth(2), "depth@z": depth(4)},
+    ]
+    choices = {
+        "depth@median": {"method": "median"},
+        "depth@mean": {"method": {"type": "mean", "weights": {"z": 2}}},
+        "depth@copy": {"method": "copy", "of": ["depth@x", "depth@z"]},
+    }
+    made = finish(consensus(storage, samples, columns=choices))
+    found = {
+        n: [float(v.max()) for v in column(storage, KNOWN, made, f"depth@{n}").values() if v is not None]
+        for n in ("median", "mean", "copy")
+    }
+    assert found["median"] == [2, 3] and found["copy"] == [1, 4]
+    assert found["mean"] == pytest.approx([21 / 4, 10 / 3])
+    assert made.body["agreement"]["depth@median"]["mae"][0][1] == 1.0
+
+
+def test_mean_of_directions_has_length_one_and_agreement_is_an_angle(storage: Storage) -> None:
+    up, side = np.zeros((2, 2, 3), np.float32), np.zeros((2, 2, 3), np.float32)
+    up[..., 2], side[..., 0] = 1, 1
+    made = finish(consensus(storage, [{"normals@x": up, "normals@y": side}], out="normals@mean", method="mean"))
+    (value,) = column(storage, KNOWN, made, "normals@mean").values()
+    assert value is not None and np.allclose(np.linalg.norm(value, axis=-1), 1)
+    assert made.body["agreement"]["normals@mean"]["angle"][0][1:] == pytest.approx([90, 45], abs=1e-3)
+
+
+def test_mistakes_are_said(storage: Storage) -> None:
+    with pytest.raises(ValidationError, match="either out and method, or columns"):
+        consensus(storage, SAMPLES, out="semantic@vote")
+    with pytest.raises(RecipeError, match="'vote' is for segmentation"):
+        finish(consensus(storage, [{"depth@x": depth(1)}], out="depth@vote", method="vote"))
+    with pytest.raises(RecipeError, match="weights for q, but the sources are semantic@x"):
+        finish(consensus(storage, SAMPLES, out="semantic@vote", method={"type": "vote", "weights": {"q": 2}}))
+    with pytest.raises(RecipeError, match="nothing to find a consensus of for 'depth@c'"):
+        finish(consensus(storage, SAMPLES, out="depth@c", method="median"))
