@@ -28,6 +28,10 @@ class Mask(Plugin):
         """(count, len(columns)) bool, True = visible."""
         raise TypeError(f"the mask {self.type!r} has no sample()")
 
+    def hidden_inputs(self, columns: Sequence[str]) -> list[bool]:
+        """Which columns are never visible, in training or after."""
+        return [False] * len(columns)
+
     def check(self, columns: Sequence[str]) -> None:
         """Raises ValueError when this mask names what is no input."""
 
@@ -71,6 +75,9 @@ class ModalityMask(Mask):
             raise ValueError(f"{', '.join(both)} cannot be both always visible and always hidden")
         return self
 
+    def hidden_inputs(self, columns: Sequence[str]) -> list[bool]:
+        return [self._named(c, self.hidden) for c in columns]
+
     def check(self, columns: Sequence[str]) -> None:
         known = set(columns) | {modality_of(c) for c in columns}
         unknown = [n for n in (*self.visible, *self.hidden) if n not in known]
@@ -84,7 +91,7 @@ class ModalityMask(Mask):
 
         units = self._units(columns)
         pinned = torch.tensor([self._named(c, self.visible) for c in columns])
-        banned = torch.tensor([self._named(c, self.hidden) for c in columns])
+        banned = torch.tensor(self.hidden_inputs(columns))
         rows = count if self.each == "sample" else 1
         draws = torch.rand(rows, max(units) + 1, generator=generator)[:, units]
         shown = ((draws < self.keep) | pinned) & ~banned

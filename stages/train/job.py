@@ -1,0 +1,86 @@
+"""A training job: everything `loop.fit` needs, made by a stage on the driver and sent to each worker.
+
+It holds configuration only (plug-ins, names, numbers, the root's URL), so it pickles small and imports no torch. What
+bears meaning and what is placement was decided where the recipe was read; the loop treats both alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from pipeline.config import Config
+from pipeline.manifest import Manifest
+from pipeline.storage import Storage
+from stages.train.architecture import Architecture
+from stages.train.balancers import Balancer
+from stages.train.masks import Mask
+from stages.train.objectives import Objective
+
+TRAINED = "trained.json"
+"""The last file of a training, beside the model's: what it ended with, and the digests of those files."""
+
+
+class Optimizer(Config):
+    """AdamW (Loshchilov & Hutter 2019) with a linear warm-up and a cosine to `floor` of the rate."""
+
+    lr: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of the updates in which the rate rises."""
+    floor: float = Field(0.01, ge=0, le=1)
+    clip: float | None = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One column that teaches one task."""
+
+    task: str
+    column: str
+    weight: float
+    objective: Objective
+    class_counts: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """How often, in updates, and with how many threads: nothing here changes a weight."""
+
+    checkpoint: int = 100
+    log: int = 10
+    validate: int = 100
+    threads: int = 1
+    cache_mb: int = 2048
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training: `shards` is the manifest of the data, `folder` where files go, both under `storage`."""
+
+    storage: Storage
+    folder: str
+    shards: Manifest
+    modalities: dict[str, Any]
+    architecture: Architecture
+    parameters: int | None
+    targets: tuple[Target, ...]
+    judged: dict[str, str]
+    """Task -> the column it is validated against; tasks left out are not validated."""
+    mask: Mask
+    balancer: Balancer
+    optimizer: Optimizer
+    batch: int
+    updates: int
+    ema: float
+    seed: int
+    rhythm: Rhythm = Rhythm()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that training reads, once each."""
+        return tuple(dict.fromkeys([*self.architecture.columns, *(t.column for t in self.targets)]))

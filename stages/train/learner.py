@@ -1,0 +1,73 @@
+"""The learner: a model with its targets, so that a batch becomes one loss for each task.
+
+Masked reconstruction and supervision are the same sum here: every labelled pixel of every target counts, whether or
+not its modality was visible. Each task's loss is the weighted mean over all its labelled pixels of the *global* batch,
+so it does not depend on how many workers share the batch, and a task without labels is exactly zero, never 0/0.
+Does not step, log or store anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from stages.base import modality_of
+from stages.modality import Segmentation
+from stages.shard.loader import VALID
+from stages.train.architecture import Scale, Task
+from stages.train.job import Job
+from stages.train.model import Columns, Encoder, MultiTask
+from stages.train.world import World
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Per task, (T,): this rank's share of the mean losses (their sum over ranks is the loss) and whether any pixel of
+    the global batch is labelled."""
+
+    values: torch.Tensor
+    present: torch.Tensor
+
+
+class Learner(nn.Module):
+    """Holds the model and what turns target columns into tensors on the scale of its predictions."""
+
+    def __init__(self, job: Job, model: MultiTask):
+        super().__init__()
+        self.model, self.job = model, job
+        self.tasks = model.architecture.tasks
+        by_name = {t.name: t for t in self.tasks}
+        self.readers = nn.ModuleList()
+        self.pixel_losses = []
+        for target in job.targets:
+            modality, task = job.modalities[modality_of(target.column)], by_name[target.task]
+            scale = task.scale if task.regression else Scale()
+            ids = isinstance(modality, Segmentation)
+            reader = nn.Identity() if ids else Encoder(Task(task.name, modality, scale), model.architecture.size)
+            self.readers.append(reader)
+            self.pixel_losses.append(target.objective.build(target.class_counts))
+
+    def forward(self, batch: Columns, visible: torch.Tensor, world: World) -> Losses:
+        """`batch` is what the loader gives, `visible` (n, inputs) bool what the mask wants."""
+        shown = self.shown(batch, visible)
+        raw = self.model(batch, shown)
+        seen = shown.any(1)
+        sums = [torch.zeros((), device=shown.device) for _ in self.tasks]
+        counts = torch.zeros(len(self.tasks), dtype=torch.float64, device=shown.device)
+        order = {t.name: i for i, t in enumerate(self.tasks)}
+        for target, read, pixels in zip(self.job.targets, self.readers, self.pixel_losses, strict=True):
+            loss, labelled = pixels(raw[target.task], read(batch[target.column]))
+            use = labelled & (batch[target.column + VALID] & seen)[:, None, None]
+            i = order[target.task]
+            sums[i] = sums[i] + target.weight * torch.where(use, loss, 0.0).sum()
+            counts[i] += target.weight * use.sum()
+        counts = world.sum(counts)
+        return Losses(torch.stack(sums) / counts.clamp(min=1e-9).float(), counts > 0)
+
+    def shown(self, batch: Columns, visible: torch.Tensor) -> torch.Tensor:
+        """What the mask shows of what is there; a sample of which the mask shows nothing shows all that is there."""
+        there = torch.stack([batch[c + VALID] for c in self.model.architecture.columns], 1)
+        shown = there & visible
+        return torch.where(shown.any(1, keepdim=True), shown, there)

@@ -1,0 +1,239 @@
+"""The train stage: one model that predicts several modalities from any subset of its inputs.
+
+    teacher:
+      stage: train
+      data: shards
+      in: [rgb@camera, depth@flow, semantic@color, semantic@texture]
+      targets: {semantic: semantic@consensus, depth: depth@consensus}
+      model: {trunk: unet, parameters: 430k}
+      mask: {type: modality, keep: 0.5}
+      balancer: {type: uncertainty}
+      epochs: 30
+      batch: 16
+      workers: 2
+
+Each input column is a slot of its own, so two sources of one modality are two inputs. A task may have several target
+columns with weights, soft ones (a teacher's probabilities) among them. The stage turns a recipe into a `Job`, has
+`stages.train.launch` run it on Ray Train, and takes the files that `stages.train.loop` left. Importing it costs no torch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.config import Config, StepName, placement
+from pipeline.errors import RecipeError, StepFailed
+from pipeline.manifest import Manifest
+from pipeline.plugins import of, parse
+from pipeline.stage import Stage, StepRun
+from stages.base import modality_of
+from stages.modality import Dense, Segmentation, Soft
+from stages.train.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Input, Scale, Task, check_sizes, scale_of
+from stages.train.balancers import Static
+from stages.train.job import TRAINED, Job, Optimizer, Rhythm, Target
+from stages.train.masks import NoMask
+from stages.train.trunks import UNet
+
+_SIZES = {"": 1, "k": 1_000, "m": 1_000_000}
+
+
+class ModelSize(Config):
+    """`{trunk: unet, parameters: 430k}`: the trunk's width is the one whose count is nearest, unless the trunk gives it."""
+
+    trunk: Annotated[Any, of("trunk")] = UNet(type="unet")
+    parameters: int = Field(430_000, gt=0)
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _with_suffix(cls, value: Any) -> Any:
+        match = re.fullmatch(r"([0-9.]+)\s*([km]?)", value.lower()) if isinstance(value, str) else None
+        return round(float(match[1]) * _SIZES[match[2]]) if match else value
+
+
+class Train(Stage):
+    """`data` is a shard step; `in` the input columns; `targets` what teaches each task, with the weights of the sources."""
+
+    revision: ClassVar[int] = 1
+    data: StepName
+    inputs: tuple[str, ...] = Field(alias="in", min_length=1)
+    targets: dict[str, dict[str, float]] = Field(min_length=1)
+    losses: dict[str, Annotated[Any, of("objective")]] = {}
+    """Objectives by column, modality or task, where a modality's own default is not wanted."""
+    validate_on: dict[str, str] = Field({}, alias="validate")
+    """Task -> column of the split `val` that it is compared with; by default its first target that is not soft."""
+    model: ModelSize = ModelSize()
+    mask: Annotated[Any, of("mask")] = NoMask(type="none")
+    balancer: Annotated[Any, of("balancer")] = Static(type="static")
+    optimizer: Optimizer = Optimizer()
+    updates: int | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0)
+    batch: int = Field(16, gt=0)
+    """Samples in one update, over all workers."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of an exponential average of the weights, which is then what is kept; 0 for none."""
+    seed: int = Field(0, ge=0)
+    workers: int = placement(1, gt=0)
+    gpu: bool | None = placement(None)
+    """Left out: GPUs are used when the cluster has one for each worker."""
+    threads: int = placement(1, gt=0)
+    """Of each worker, on the CPU."""
+    checkpoint_every: int = placement(100, gt=0)
+    log_every: int = placement(10, gt=0)
+    validate_every: int = placement(100, gt=0)
+    cache_mb: int = placement(2048, ge=0)
+    """Memory in which each worker may keep decoded samples."""
+    max_failures: int = placement(20, ge=0)
+    """How often the workers are started again after one died."""
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _columns(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            columns = {name: [one] if isinstance(one, str) else list(one) for name, one in value.items()}
+            wrong = [f"{n}: {c}" for n, cs in columns.items() for c in cs if str(c).partition("@")[0] != n]
+            if wrong:
+                raise ValueError(f"an input is listed under its own modality, unlike {', '.join(wrong)}")
+            return tuple(c for cs in columns.values() for c in cs)
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _weighted(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            value = {str(c).partition("@")[0]: c for c in value}
+        if not isinstance(value, dict):
+            return value
+        lists = {t: [c] if isinstance(c, str) else c for t, c in value.items()}
+        return {t: {c: 1.0 for c in cs} if isinstance(cs, list | tuple) else cs for t, cs in lists.items()}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Train:
+        if (self.updates is None) == (self.epochs is None):
+            raise ValueError("give either updates or epochs")
+        for column in [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]:
+            if not re.fullmatch(r"[^@\s]+@[^@\s]+", column):
+                raise ValueError(f"{column!r} is no column: write modality@source, as in rgb@camera")
+        if len(set(self.inputs)) < len(self.inputs):
+            raise ValueError("an input column is listed twice")
+        if self.workers > self.batch:
+            raise ValueError(f"batch: {self.batch} samples cannot be shared by {self.workers} workers")
+        if unknown := sorted(set(self.validate_on) - set(self.targets)):
+            raise ValueError(f"validate: {', '.join(unknown)} is no task")
+        if any(weight <= 0 for columns in self.targets.values() for weight in columns.values()):
+            raise ValueError("targets: a weight is a number above 0; leave a column out instead")
+        self.mask.check(self.inputs)
+        self.balancer.check(list(self.targets))
+        return self
+
+    def uses(self) -> set[str]:
+        columns = [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]
+        return {*self.targets, *(modality_of(c) for c in columns)}
+
+    def run(self, step: StepRun) -> dict[str, Any]:
+        from stages.train import launch
+
+        job = self.job(step)
+        launch.train(step, job, self.workers, self.gpu, self.max_failures)
+        return self.collect(step, job)
+
+    def collect(self, step: StepRun, job: Job) -> dict[str, Any]:
+        """Enter the trained files in the manifest; the body says what the model is and how it ended."""
+        for name in (MODEL_JSON, MODEL_WEIGHTS):
+            step.write(name, step.storage.read(f"{job.folder}/{name}"))
+        trained = step.storage.read_json(f"{job.folder}/{TRAINED}")
+        step.events.metric(step.name, {"parameters": trained["parameters"]})
+        return {
+            "columns_in": list(self.inputs),
+            "tasks": list(self.targets),
+            "targets": self.targets,
+            "hidden": [c for c, h in zip(self.inputs, self.mask.hidden_inputs(self.inputs), strict=True) if h],
+            **{k: trained[k] for k in ("parameters", "updates", "final")},
+        }
+
+    # -- from the recipe to a job ----------------------------------------------------------------------------------
+    def job(self, step: StepRun) -> Job:
+        """What the loop needs. Raises RecipeError and StepFailed when the shards do not offer what the recipe asks for."""
+        shards = step.inputs[self.data]
+        self._check_offered(step, shards)
+        rows = shards.body["splits"]["train"]["rows"]
+        if rows < self.batch:
+            raise StepFailed(f"step {step.name!r}: batch {self.batch} needs as many training rows, there are {rows}. Next: batch: {rows}")
+        tasks = tuple(self._task(step, shards, name) for name in self.targets)
+        architecture = Architecture(self._inputs(step, shards), tasks, self.model.trunk)
+        try:
+            check_sizes(architecture.inputs, tasks)
+        except ValueError as error:
+            raise RecipeError(f"step {step.name!r}: {error}") from error
+        return Job(
+            storage=step.storage,
+            folder=step.folder,
+            shards=shards,
+            modalities=step.modalities,
+            architecture=architecture,
+            parameters=self.model.parameters,
+            targets=tuple(self._target(step, shards, t, c, w) for t, cs in self.targets.items() for c, w in cs.items()),
+            judged=self._judged(step, shards),
+            mask=self.mask,
+            balancer=self.balancer,
+            optimizer=self.optimizer,
+            batch=self.batch,
+            updates=self.updates or max(1, math.ceil(self.epochs * (rows // self.batch))),  # type: ignore[operator]
+            ema=self.ema,
+            seed=self.seed,
+            rhythm=Rhythm(self.checkpoint_every, self.log_every, self.validate_every, self.threads, self.cache_mb),
+        )
+
+    def _check_offered(self, step: StepRun, shards: Manifest) -> None:
+        offered = shards.body.get("schema", {})
+        wanted = [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]
+        absent = sorted({c for c in wanted if c not in offered})
+        if absent:
+            raise RecipeError(
+                f"step {step.name!r}: {self.data!r} has no column {', '.join(absent)}; it has {', '.join(sorted(offered))}"
+            )
+        if unknown := [t for t in self.targets if t not in step.modalities]:
+            raise RecipeError(f"step {step.name!r}: the task {unknown[0]!r} is no modality of the recipe")
+
+    def _inputs(self, step: StepRun, shards: Manifest) -> tuple[Input, ...]:
+        found = []
+        for column in self.inputs:
+            modality = step.modalities[modality_of(column)]
+            found.append(Input(column, modality, scale_of(modality, shards.body["statistics"].get(column, {}))))
+        return tuple(found)
+
+    def _task(self, step: StepRun, shards: Manifest, name: str) -> Task:
+        statistics = [shards.body["statistics"].get(c, {}) for c in self.targets[name]]
+        if all(s.get("missing", 1.0) >= 1.0 for s in statistics):
+            raise StepFailed(
+                f"step {step.name!r}: no training row has a value of {', '.join(self.targets[name])}, so {name!r} cannot be learned"
+            )
+        scales = [scale_of(step.modalities[name], s) for s in statistics]
+        return Task(name, step.modalities[name], next((s for s in scales if s.mean), Scale()))
+
+    def _target(self, step: StepRun, shards: Manifest, task: str, column: str, weight: float) -> Target:
+        modality, predicted = step.modalities[modality_of(column)], step.modalities[task]
+        classes = isinstance(predicted, Segmentation)
+        if not isinstance(modality, (Segmentation | Soft) if classes else Dense) or modality.channels != predicted.channels:
+            raise RecipeError(f"step {step.name!r}: {column} cannot teach {task!r}: their modalities differ in kind or channels")
+        chosen = [self.losses[k] for k in (column, modality_of(column), task) if k in self.losses]
+        fitting = [o for o in chosen if _kind(modality) in o.fits]
+        if chosen and not fitting:
+            raise RecipeError(f"step {step.name!r}: the objective {chosen[0].type!r} does not fit {column}")
+        objective = fitting[0] if fitting else parse("objective", modality.loss)
+        counts = shards.body["statistics"].get(column, {}).get("classes")
+        return Target(task, column, weight, objective, tuple(counts.values()) if counts else None)
+
+    def _judged(self, step: StepRun, shards: Manifest) -> dict[str, str]:
+        """What each task is validated against; nothing when there is no split `val`."""
+        if not shards.body["splits"].get("val", {}).get("rows"):
+            return {}
+        hard = {t: [c for c in cs if not isinstance(step.modalities[modality_of(c)], Soft)] for t, cs in self.targets.items()}
+        return {t: self.validate_on.get(t) or cs[0] for t, cs in hard.items() if cs or t in self.validate_on}
+
+
+def _kind(modality: Any) -> str:
+    return type(modality).__name__.lower()
