@@ -23,12 +23,12 @@ def write_table(
     columns: Mapping[str, Any],
     fields: Sequence[Any],
     codec: Codec = "zstd",
-    metadata: Mapping[str, str] | None = None,
-    row_group_bytes: int = ROW_GROUP_BYTES,
+    rows: int | None = None,
 ) -> bytes:
-    """Parquet bytes of `columns` (name -> pa.Array), in the order and with the metadata of `fields` (pa.Field).
+    """Parquet bytes of `columns` (name -> pa.Array or ChunkedArray), in the order and with the metadata of `fields`.
 
-    Raises ValueError when the columns are not those of the fields or differ in length.
+    `rows` is the size of a row group (default: `rows_a_group`). Raises ValueError when the columns are not those of
+    the fields or differ in length.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -38,13 +38,13 @@ def write_table(
         raise ValueError(f"expected the columns {sorted(names)}, got {sorted(columns)}")
     if len({len(columns[n]) for n in names}) > 1:
         raise ValueError(f"columns differ in length: { {n: len(columns[n]) for n in names} }")
-    table = pa.Table.from_arrays([columns[n] for n in names], schema=pa.schema(fields, metadata=dict(metadata or {})))
+    table = pa.Table.from_arrays([columns[n] for n in names], schema=pa.schema(fields))
     plain = [f.name for f in fields if not (pa.types.is_fixed_size_binary(f.type) or pa.types.is_binary(f.type))]
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
         sink,
-        row_group_size=_rows_a_group(table, row_group_bytes),
+        row_group_size=rows or rows_a_group(table.nbytes, table.num_rows),
         compression=codec,
         compression_level=1 if codec == "zstd" else None,
         use_dictionary=[f.name for f in fields if pa.types.is_string(f.type)],
@@ -68,15 +68,18 @@ def schema_of(storage: Storage, path: str) -> Any:
         return file.schema_arrow
 
 
-def open_table(storage: Storage, path: str) -> Any:
-    """A `pq.ParquetFile` at `path`: memory-mapped on local disk, range reads elsewhere. Raises IntegrityError."""
+def open_table(storage: Storage, path: str, footer: Any = None) -> Any:
+    """A `pq.ParquetFile` at `path`: memory-mapped on local disk, range reads elsewhere. Raises IntegrityError.
+
+    `footer` is the file's `pq.FileMetaData` where the caller has it, and saves reading it.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         if storage.is_local:
-            return pq.ParquetFile(storage.path(path), memory_map=True)
-        return pq.ParquetFile(storage.open(path), pre_buffer=True)
+            return pq.ParquetFile(storage.path(path), memory_map=True, metadata=footer)
+        return pq.ParquetFile(storage.open(path), pre_buffer=True, metadata=footer)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         where = storage.full(path)
         raise IntegrityError(f"{where} is not a whole Parquet file ({error}). Next: hyperloom verify") from error
@@ -89,7 +92,6 @@ def _expect(storage: Storage, path: str, there: Sequence[str], wanted: Sequence[
         raise IntegrityError(f"{where}: expected the columns {absent}, got {list(there)}. Next: hyperloom verify")
 
 
-def _rows_a_group(table: Any, target: int) -> int:
-    if not table.num_rows:
-        return 1
-    return max(1, target // max(1, table.nbytes // table.num_rows))
+def rows_a_group(size: int, rows: int) -> int:
+    """How many of `rows` samples, `size` bytes together, make a row group of about ROW_GROUP_BYTES. At least one."""
+    return max(1, ROW_GROUP_BYTES * rows // max(1, size))

@@ -1,0 +1,169 @@
+"""The shard stage: frames and all their labels, joined by key into Parquet files that training reads and users keep.
+
+    shards: {stage: shard, data: [frames, labels, votes], split: {by: flight, test: 0.2}, shard_mb: 64, codec: zstd}
+
+A shard holds consecutive partitions of one group, so a split never cuts a group, and says nothing of the split: it is
+named by what is in it (content of every partition's files). So new groups add shards and rewrite none, another split
+rewrites nothing, and a group that grows gets a new last shard. Rows are ingest's; a missing label stays null.
+The statistics are those of the training split, so that nothing of the test data reaches a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from pipeline.config import StepName
+from pipeline.errors import RecipeError
+from pipeline.fingerprint import SHORT, fingerprint, payload
+from pipeline.manifest import Manifest
+from pipeline.stage import Stage, StepRun
+from pipeline.units import Record, Unit, Worker
+from stages.base import Catalogue, Partition, catalogue, modality_of
+from stages.shard.splits import SPLITS, Split, SplitName
+from stages.table import Codec
+
+ID_DIGITS = 16
+
+
+class Shard(Stage):
+    """`data`: an ingest step, and label and consensus steps over it. `columns`: what to keep of them; all if empty."""
+
+    revision: ClassVar[int] = 1
+    data: tuple[StepName, ...] = Field(min_length=1)
+    columns: tuple[str, ...] = ()
+    split: Split = Split()
+    shard_mb: float = Field(64, gt=0)
+    """Bytes aimed at in one shard, as the inputs' files count them. A single partition is never cut."""
+    codec: Codec = "zstd"
+    """zstd (level 1) is small, lz4 reads faster, none reads fastest."""
+
+    @field_validator("data", "columns", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("columns")
+    @classmethod
+    def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for column in value:
+            try:
+                modality_of(column)
+            except RecipeError as error:
+                raise ValueError(str(error)) from error
+        return value
+
+    def uses(self) -> set[str]:
+        return {modality_of(column) for column in self.columns}
+
+    def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
+        from stages.shard.worker import Joiner
+
+        offered = self._catalogue(step)
+        columns = self._columns(offered)
+        modalities = {name: step.modalities[name] for name in sorted({modality_of(c) for c in columns})}
+        meaning = {
+            "revision": self.revision,
+            "columns": list(columns),
+            "modalities": {name: payload(modality) for name, modality in modalities.items()},
+            "codec": self.codec,
+        }
+        space = f"shard/{fingerprint(meaning)[:SHORT]}"
+        keys = {r.id: r for m in _ingests(step) for r in m.records}
+        units = [self._unit(space, columns, offered, keys, run) for run in self._runs(offered, columns)]
+        return units, {"shard": Joiner(columns, modalities, self.codec)}
+
+    def run(self, step: StepRun) -> dict[str, Any]:
+        offered = self._catalogue(step)
+        places = self.split.assign(partition.group for partition in offered.partitions)
+        units, workers = self.units(step)
+        step.records = step.run_units(units, workers)
+        columns = self._columns(offered)
+        producers = {c: offered.producer(c) for c in columns}
+        return {
+            "schema": {c: {"modality": modality_of(c), **step.modalities[modality_of(c)].to_recipe()} for c in columns},
+            "columns": {
+                c: {"space": p.space, "fingerprint": p.fingerprint, "about": p.about} for c, p in producers.items()
+            },
+            "splits": {name: _summary(step.records, places, name) for name in SPLITS},
+            "statistics": _statistics(step, columns, places),
+            "shards": [
+                {
+                    "path": record.file.path,
+                    "split": places[record.meta["group"]],
+                    "group": record.meta["group"],
+                    "rows": record.rows,
+                    "bytes": record.file.bytes,
+                    "row_group": record.meta["row_group"],
+                }
+                for record in step.records
+            ],
+        }
+
+    def _catalogue(self, step: StepRun) -> Catalogue:
+        """What the inputs offer. Raises RecipeError when no input is an ingest step, or `by` is not its grouping."""
+        ingests = _ingests(step)
+        if not ingests:
+            raise RecipeError(f"the step {step.name!r}: data needs an ingest step, whose samples become the rows")
+        for manifest in ingests:
+            made = manifest.body.get("group", "")
+            if self.split.by and made and self.split.by != made:
+                raise RecipeError(f"the step {step.name!r}: split by {self.split.by!r}, but ingest groups by {made!r}")
+        return catalogue(step.inputs[name] for name in self.data)
+
+    def _columns(self, offered: Catalogue) -> tuple[str, ...]:
+        for column in self.columns:
+            offered.producer(column)
+        return self.columns or tuple(sorted(offered.producers))
+
+    def _runs(self, offered: Catalogue, columns: tuple[str, ...]) -> Iterator[list[Partition]]:
+        """Partitions to go together: of one group, in order, until the byte target is met."""
+        run: list[Partition] = []
+        size = 0
+        for partition in offered.partitions:
+            mine = _bytes(offered, columns, partition)
+            if run and (run[0].group != partition.group or size + mine > self.shard_mb * 1e6):
+                yield run
+                run, size = [], 0
+            run.append(partition)
+            size += mine
+        if run:
+            yield run
+
+    def _unit(
+        self, space: str, columns: tuple[str, ...], offered: Catalogue, keys: dict[str, Record], run: list[Partition]
+    ) -> Unit:
+        parts, identity = [], []
+        for partition in run:
+            there = keys[partition.pid].file
+            found = {c: r.file for c in columns if (r := offered.record(c, partition.pid)) and r.files}
+            parts.append({"keys": there.path, "columns": {c: file.path for c, file in found.items()}})
+            identity.append([partition.pid, there.sha256, {c: file.sha256 for c, file in found.items()}])
+        group = run[0].group
+        id_ = fingerprint({"group": group, "parts": identity})[:ID_DIGITS]
+        return Unit(space, id_, "shard", {"group": group, "parts": parts})
+
+
+def _ingests(step: StepRun) -> list[Manifest]:
+    return [manifest for manifest in step.inputs.values() if manifest.stage == "ingest"]
+
+
+def _bytes(offered: Catalogue, columns: tuple[str, ...], partition: Partition) -> int:
+    """Bytes of a partition's files, each counted once, though only some of its columns may be wanted."""
+    records = {r.space: r for c in columns if (r := offered.record(c, partition.pid)) and r.files}
+    return sum(record.file.bytes for record in records.values())
+
+
+def _summary(records: list[Record], places: dict[str, SplitName], name: SplitName) -> dict[str, Any]:
+    mine = [r for r in records if places[r.meta["group"]] == name]
+    groups = sorted(group for group, place in places.items() if place == name)
+    return {"rows": sum(r.rows for r in mine), "shards": len(mine), "groups": groups}
+
+
+def _statistics(step: StepRun, columns: tuple[str, ...], places: dict[str, SplitName]) -> dict[str, Any]:
+    from stages.shard.statistics import merged
+
+    mine = [r.meta["statistics"] for r in step.records if places[r.meta["group"]] == "train"]
+    return {c: merged(step.modalities[modality_of(c)], [figures[c] for figures in mine]) for c in columns}
