@@ -44,7 +44,11 @@ class TrackingProcess:
         if status == 0 and self.run not in pending(self.storage):
             os.unlink(self.log)
             return True
-        why = f"{blot(self.uri)} does not answer" if status == WAITING else f"the tracking process ended with {status}, see {self.log}"
+        why = (
+            f"{blot(self.uri)} does not answer"
+            if status == WAITING
+            else f"the tracking process ended with {status}, see {self.log}"
+        )
         say(f"MLflow has not seen all of run {self.run}: {why}. Nothing is lost: the next `hyperloom run` replays it")
         return False
 

@@ -6,9 +6,8 @@ import json
 import re
 from typing import Any
 
-_STATES = {
-    "running": "RUNNING", "finished": "FINISHED", "reused": "FINISHED", "killed": "KILLED", "interrupted": "KILLED",
-}  # fmt: skip
+_STATES = {"running": "RUNNING", "interrupted": "KILLED", "killed": "KILLED"}
+_STATES |= dict.fromkeys(("done", "finished", "reused"), "FINISHED")
 
 
 def state(event: dict[str, Any]) -> str:

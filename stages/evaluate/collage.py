@@ -1,0 +1,94 @@
+"""Collages: one row a sample, one column a `modality@source`, so that the eye compares sources side by side.
+
+Numbers of one modality share one colour range in a row (that of the truth), so that a wrong scale shows as a wrong
+colour. A missing value is a grey panel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.base import modality_of
+from stages.modality import Dense, Modality, Segmentation
+
+WIDTH, CAPTION, GAP = 160, 16, 2
+"""Pixels: of a panel, of the line of text above it, between panels."""
+GREY, PAPER, INK = 96, 255, 0
+
+Row = Mapping[str, np.ndarray | None]
+
+
+def collage(rows: Sequence[tuple[str, Row]], columns: Sequence[str], modalities: Mapping[str, Modality]) -> bytes:
+    """PNG bytes of `rows` [(key, {column: value or None})], with captions, and a legend of the classes shown."""
+    import cv2
+
+    drawn = []
+    for i, (key, values) in enumerate(rows):
+        ranges = _ranges(values, columns, modalities)
+        panels = [_panel(values.get(c), c, modalities[modality_of(c)], ranges, c if not i else "") for c in columns]
+        line = np.concatenate(panels, axis=1)
+        drawn.append(_written(line, key, line.shape[0] - 5))
+    picture = np.concatenate(drawn, axis=0)
+    for name in dict.fromkeys(modality_of(c) for c in columns):
+        modality = modalities[name]
+        if isinstance(modality, Segmentation):
+            picture = np.concatenate([picture, _legend(modality, picture.shape[1])], axis=0)
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def _ranges(values: Row, columns: Sequence[str], modalities: Mapping[str, Modality]) -> dict[str, tuple[float, float]]:
+    """The range of each numeric modality: that of its first column with a value, which is the truth."""
+    found: dict[str, tuple[float, float]] = {}
+    for column in columns:
+        name, value = modality_of(column), values.get(column)
+        scalar = isinstance(modalities[name], Dense) and modalities[name].channels == 1
+        if scalar and value is not None and name not in found:
+            lo, hi = (float(q) for q in np.percentile(value, (1, 99)))
+            found[name] = (lo, max(hi, lo + 1e-6))
+    return found
+
+
+def _panel(
+    value: np.ndarray | None, column: str, modality: Modality, ranges: Mapping[str, tuple[float, float]], caption: str
+) -> np.ndarray:
+    import cv2
+
+    name = modality_of(column)
+    if value is None:
+        height, width = modality.shape[:2] if len(modality.shape) > 1 else (3, 4)
+        shown = np.full((height, width, 3), GREY, np.uint8)
+    else:
+        own = modality.model_copy(update={"range": ranges[name]}) if name in ranges else modality
+        shown = own.picture(value)
+    height = round(shown.shape[0] * WIDTH / shown.shape[1])
+    how = cv2.INTER_NEAREST if isinstance(modality, Segmentation) else cv2.INTER_AREA
+    shown = cv2.resize(shown, (WIDTH, height), interpolation=how)
+    framed = np.full((CAPTION + height + GAP, WIDTH + GAP, 3), PAPER, np.uint8)
+    framed[CAPTION : CAPTION + height, :WIDTH] = shown
+    return _written(framed, caption, CAPTION - 4)
+
+
+def _written(picture: np.ndarray, text: str, y: int) -> np.ndarray:
+    import cv2
+
+    return cv2.putText(
+        np.ascontiguousarray(picture), text, (2, y), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (INK,) * 3, 1, cv2.LINE_AA
+    )
+
+
+def _legend(modality: Segmentation, width: int) -> np.ndarray:
+    """A strip with each class's colour and name, wrapped to `width`."""
+    cell = 110
+    a_line = max(1, width // cell)
+    lines = -(-len(modality.classes) // a_line)
+    strip: Any = np.full((lines * (CAPTION + 4), width, 3), PAPER, np.uint8)
+    for i, name in enumerate(modality.classes):
+        x, y = i % a_line * cell + 2, i // a_line * (CAPTION + 4) + 2
+        strip[y : y + CAPTION - 2, x : x + CAPTION - 2] = modality.picture(np.full((1, 1), i, np.uint8))[0, 0]
+        label = np.full((CAPTION, cell - CAPTION - 4, 3), PAPER, np.uint8)
+        end = min(width, x + CAPTION + label.shape[1])
+        strip[y : y + CAPTION, x + CAPTION : end] = _written(label, name, CAPTION - 5)[:, : end - x - CAPTION]
+    return strip

@@ -1,0 +1,137 @@
+"""The report of an evaluation: figures by subject, the table, the verdict, the collage, and what MLflow is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import SourceError
+from pipeline.stage import StepRun
+from pipeline.units import Record
+from stages.base import KEY, modality_of
+from stages.evaluate import verdict
+from stages.evaluate.scores import Sums, ious, measures, merged
+from stages.evaluate.subject import Subject
+
+if TYPE_CHECKING:
+    from stages.evaluate.stage import Evaluate
+
+TABLE, CLASSES = "results", "classes"
+
+
+class Report:
+    """Made of the records of one evaluation: `columns` for the labels in the shards, and one list for each model."""
+
+    def __init__(
+        self,
+        step: StepRun,
+        stage: Evaluate,
+        truth: Mapping[str, str],
+        who: Sequence[Subject],
+        records: Mapping[str, list[Record]],
+    ):
+        self.step, self.stage, self.truth, self.who, self.records = step, stage, truth, who, records
+        self.modalities = {m: step.modalities[m] for m in truth}
+        self.sums = {s.name: self._sums(s) for s in who}
+        self.figures = {name: self._figures(mine) for name, mine in self.sums.items()}
+        self._check_truth()
+
+    def body(self) -> dict[str, Any]:
+        """The manifest's body; tables and figures also go out as events."""
+        decided = verdict.verdict(self.who, self.figures, self.modalities)
+        rows, classes = verdict.table(self.who, self.figures), self._classes()
+        said = verdict.sentences(decided)
+        self._tell(rows, classes, decided, said)
+        return {
+            "split": self.stage.split,
+            "samples": sum(r.rows for r in self.records["columns"]),
+            "truth": dict(self.truth),
+            "kinds": {s.name: s.kind for s in self.who},
+            "models": {name: self.step.inputs[m.model].fingerprint for name, m in self.stage.models.items()},
+            "figures": self.figures,
+            "table": rows,
+            "classes": classes,
+            "best_expert": {
+                m: verdict.best(self.who, self.figures, "expert", m, d.metric) for m, d in self.modalities.items()
+            },
+            "verdict": decided,
+            "said": said,
+        }
+
+    def pictures(self, raw: Sequence[str]) -> None:
+        """Write the collage of the chosen samples, and tell MLflow."""
+        from stages.evaluate.collage import collage
+
+        rows: dict[str, dict[str, Any]] = {}
+        for records in self.records.values():
+            for record in records:
+                self._read(record, rows)
+        if not rows:
+            return
+        columns = [*raw]
+        for modality, truth in self.truth.items():
+            labels = [c for s in self.who for c in s.columns if modality_of(c) == modality]
+            told = [f"{modality}@{s.name}" for s in self.who if not s.columns and modality in self.sums[s.name]]
+            columns += [truth, *labels, *told]
+        file = self.step.write("collage.png", collage(list(rows.items()), columns, self.step.modalities))
+        self.step.events.emit("artifact", self.step.name, path=file.path, to="pictures")
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+    def _sums(self, subject: Subject) -> dict[str, Sums]:
+        """Statistics by modality, shards added in order."""
+        if not subject.columns:
+            parts = [r.meta["sums"] for r in self.records[subject.name]]
+            return {m: merged([p[m] for p in parts]) for m in self.truth if m in parts[0]}
+        parts = [r.meta["sums"] for r in self.records["columns"]]
+        return {modality_of(c): merged([p[c] for p in parts]) for c in subject.columns}
+
+    def _figures(self, sums: Mapping[str, Sums]) -> dict[str, float]:
+        found = {m: measures(self.modalities[m], s) for m, s in sums.items()}
+        return {f"{m}.{key}": value for m, mine in found.items() for key, value in mine.items()}
+
+    def _check_truth(self) -> None:
+        """Raises SourceError when the truth of a modality is null in the whole split."""
+        for modality in self.truth:
+            sums = [mine[modality] for mine in self.sums.values() if modality in mine]
+            known = (sum(map(sum, s["matrix"])) if "matrix" in s else s["known"] for s in sums)
+            if sums and not any(known):
+                raise SourceError(
+                    f"step {self.step.name!r}: {self.truth[modality]} is missing for every sample of the split "
+                    f"{self.stage.split!r}. Next: pin labelled groups to that split, or leave {modality!r} out of "
+                    "`truth:`"
+                )
+
+    def _classes(self) -> list[dict[str, Any]]:
+        """IoU by class, one row for each subject and segmentation."""
+        rows = []
+        for subject in self.who:
+            for modality, sums in self.sums[subject.name].items():
+                if "matrix" in sums and self.figures[subject.name]:
+                    rows.append({"who": subject.name, "modality": modality, **ious(self.modalities[modality], sums)})
+        return rows
+
+    def _tell(self, rows: list[Any], classes: list[Any], decided: Mapping[str, Any], said: list[str]) -> None:
+        events, name = self.step.events, self.step.name
+        for subject, figures in self.figures.items():
+            if figures:
+                events.metric(name, {f"{key}/{subject}": value for key, value in figures.items()})
+        events.metric(
+            "", {f"{model}.{m}.{d['measure']}": d["value"] for model, mine in decided.items() for m, d in mine.items()}
+        )
+        events.emit("table", name, name=TABLE, rows=rows, said=said)
+        if classes:
+            events.emit("table", name, name=CLASSES, rows=classes)
+        if said:
+            events.emit("tag", name, values={f"verdict.{i}": sentence for i, sentence in enumerate(said)})
+
+    def _read(self, record: Record, rows: dict[str, dict[str, Any]]) -> None:
+        """Add what a unit kept of the chosen samples to `rows`: key -> column -> value."""
+        from stages.table import read_table
+
+        table = read_table(self.step.storage, record.file.path)
+        for column in table.column_names:
+            if column == KEY:
+                continue
+            values, there = self.step.modalities[modality_of(column)].decode(table[column])
+            for key, value, known in zip(table[KEY].to_pylist(), values, there, strict=True):
+                rows.setdefault(key, {})[column] = value if known else None

@@ -1,0 +1,185 @@
+"""The evaluate stage: every expert, consensus and model against the truth, on a split that training did not see.
+
+    report:
+      stage: evaluate
+      data: shards
+      models: {teacher: {model: teacher, ensemble: {type: masks, members: 8}}, student: student}
+      truth: {semantic: semantic@truth, depth: depth@truth}
+
+The figures are exact: counts and sums by shard, added in the shards' order (see scores). The body holds the table, the
+verdict (does a model beat every single expert?) and the figures that a release is decided by. It trains nothing and
+chooses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.config import StepName, placement
+from pipeline.errors import RecipeError, SourceError
+from pipeline.fingerprint import SHORT, fingerprint, payload
+from pipeline.manifest import Manifest
+from pipeline.stage import Stage, StepRun
+from pipeline.units import Record, Resources, Unit, Worker
+from stages.base import TRUTH, modality_of, source_of
+from stages.evaluate.subject import Model, Subject, judged, subjects
+
+Results = dict[str, dict[str, Any]]
+"""Subject -> modality -> sums."""
+
+
+class Evaluate(Stage):
+    """`data`: a shard step. `models`: names to models, or a list of the steps that trained them."""
+
+    revision: ClassVar[int] = 1
+    data: StepName
+    models: dict[str, Model] = {}
+    split: Literal["train", "val", "test"] = "test"
+    truth: dict[str, str] = {}
+    """Modality -> column of the shards; by default every column with the source `truth`."""
+    columns: tuple[str, ...] = ()
+    """Label columns to judge; by default all that tell a modality of the truth."""
+    pictures: int = Field(4, ge=0)
+    """Rows of the collage: samples spread evenly over the split."""
+    batch: int = placement(16, gt=0)
+    cpus: float = placement(1.0, gt=0)
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [value]
+        if isinstance(value, list | tuple):
+            value = {name: name for name in value}
+        return (
+            {k: {"model": v} if isinstance(v, str) else v for k, v in value.items()}
+            if isinstance(value, dict)
+            else value
+        )
+
+    @model_validator(mode="after")
+    def _columns(self) -> Evaluate:
+        try:
+            for modality, column in self.truth.items():
+                if modality_of(column) != modality:
+                    raise ValueError(f"truth: {column!r} is no column of the modality {modality!r}")
+            for column in self.columns:
+                if self.truth and modality_of(column) not in self.truth:
+                    raise ValueError(f"columns: {column!r} has no truth to be judged by")
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def uses(self) -> set[str]:
+        return {*self.truth, *(modality_of(c) for c in self.columns)}
+
+    def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
+        from stages.evaluate.worker import Judge, ModelJudge
+
+        shards, truth = step.inputs[self.data], self._truth(step)
+        columns, shown = self._judged(step, truth), self._raw(step, truth)
+        spaces = {"columns": self._space(step, truth, {"columns": list(columns), "shown": list(shown)})}
+        resources = Resources(self.cpus)
+        workers: dict[str, Worker] = {
+            "columns": Judge(step.storage, step.modalities, truth, columns, shown, self.batch, resources)
+        }
+        for name, model in self.models.items():
+            made = step.inputs[model.model]
+            asked = payload(model, lambda n: step.inputs[n].fingerprint)
+            spaces[name] = self._space(step, truth, {"model": asked, "name": name})
+            workers[f"model {name}"] = ModelJudge(
+                step.storage, step.modalities, truth, name, (made.stage, made.fingerprint), model.ensemble,
+                step.events.run, self.batch, resources,
+            )  # fmt: skip
+        units = []
+        for subject, space in spaces.items():
+            for path, digest, chosen in self._shards(shards):
+                inside = {"path": path, "pictures": chosen, "step": step.name}
+                worker = subject if subject == "columns" else f"model {subject}"
+                units.append(Unit(space, fingerprint([digest, chosen])[:16], worker, inside))
+        return units, workers
+
+    def run(self, step: StepRun) -> dict[str, Any]:
+        from stages.evaluate.report import Report
+
+        units, workers = self.units(step)
+        step.records = step.run_units(units, workers)
+        report = Report(step, self, self._truth(step), self._subjects(step), results(units, step.records, self.models))
+        report.pictures(self._raw(step, self._truth(step)))
+        return report.body()
+
+    # -- what is judged --------------------------------------------------------------------------------------------
+    def _truth(self, step: StepRun) -> dict[str, str]:
+        """Modality -> truth column. Raises RecipeError when the shards have none."""
+        offered = _schema(step.inputs[self.data])
+        truth = self.truth or {modality_of(c): c for c in sorted(offered) if source_of(c) == TRUTH}
+        missing = [c for c in truth.values() if c not in offered]
+        if missing or not truth:
+            raise RecipeError(
+                f"step {step.name!r}: the shards of {self.data!r} hold no truth {', '.join(missing) or '(*@truth)'}; "
+                f"they have {', '.join(sorted(offered))}. Next: name the truth's columns under `truth:`, and keep them "
+                "in the shards"
+            )
+        return truth
+
+    def _judged(self, step: StepRun, truth: Mapping[str, str]) -> tuple[str, ...]:
+        offered = _schema(step.inputs[self.data])
+        absent = [c for c in self.columns if c not in offered]
+        if absent:
+            raise RecipeError(f"step {step.name!r}: the shards have no column {', '.join(absent)} to judge")
+        return tuple(self.columns or judged(offered, truth))
+
+    def _raw(self, step: StepRun, truth: Mapping[str, str]) -> tuple[str, ...]:
+        """What the pictures begin with: the images of the shards."""
+        from stages.modality import Image
+
+        offered = sorted(_schema(step.inputs[self.data]))
+        return tuple(c for c in offered if isinstance(step.modalities[modality_of(c)], Image))
+
+    def _subjects(self, step: StepRun) -> list[Subject]:
+        about = step.inputs[self.data].body.get("columns", {})
+        found = subjects(self._judged(step, self._truth(step)), about, self.models)
+        return [*found, *(Subject(name, "model") for name in self.models)]
+
+    def _shards(self, shards: Manifest) -> list[tuple[str, str, list[int]]]:
+        """Path, digest and chosen rows of each shard of the split. Raises SourceError for an empty split."""
+        mine = [s for s in shards.body["shards"] if s["split"] == self.split and s["rows"]]
+        total = sum(s["rows"] for s in mine)
+        if not total:
+            raise SourceError(
+                f"the split {self.split!r} of step {self.data!r} is empty. Next: give the shard step a split that "
+                "fills it, or evaluate on another one"
+            )
+        digests = {f.path: f.sha256 for f in shards.all_files()}
+        wanted = {int((i + 0.5) * total / self.pictures) for i in range(self.pictures)}
+        found, first = [], 0
+        for shard in mine:
+            rows = [r - first for r in sorted(wanted) if first <= r < first + shard["rows"]]
+            found.append((shard["path"], digests[shard["path"]], rows))
+            first += shard["rows"]
+        return found
+
+    def _space(self, step: StepRun, truth: Mapping[str, str], what: dict[str, Any]) -> str:
+        definitions = {m: payload(step.modalities[m]) for m in truth}
+        meaning = {"revision": self.revision, "truth": dict(truth), "modalities": definitions, **what}
+        return f"score/{fingerprint(meaning)[:SHORT]}"
+
+
+def results(units: list[Unit], records: list[Record], models: Mapping[str, Any]) -> dict[str, list[Record]]:
+    """Records by what was judged: `columns`, or a model's name; shards in order."""
+    found: dict[str, list[Record]] = {"columns": [], **{name: [] for name in models}}
+    for unit, record in zip(units, records, strict=True):
+        found[unit.worker.removeprefix("model ")].append(record)
+    return found
+
+
+def _schema(shards: Manifest) -> dict[str, Any]:
+    return shards.body.get("schema", {})

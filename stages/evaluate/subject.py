@@ -1,0 +1,58 @@
+"""Subjects: who is judged. A source of columns in the shards (an expert, a consensus) or a model that predicts.
+
+A source makes one subject for all its modalities: `color` of `semantic@color` and `normals@color`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pipeline.config import Config, StepName
+from pipeline.plugins import of
+from stages.base import modality_of, source_of
+
+Kind = Literal["expert", "consensus", "model"]
+ORDER: tuple[Kind, ...] = ("expert", "consensus", "model")
+
+
+class Model(Config):
+    """A trained model and how it is asked: `{model: teacher, ensemble: {type: masks, members: 8}}`."""
+
+    model: StepName
+    ensemble: Annotated[Any, of("ensemble")] | None = None
+    """Plug-in of kind ensemble; by default the model is asked once, with all it can see."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is judged, and by which columns of the shards (none for a model)."""
+
+    name: str
+    kind: Kind
+    columns: tuple[str, ...] = ()
+
+
+def subjects(columns: Iterable[str], about: Mapping[str, Mapping[str, Any]], taken: Iterable[str]) -> list[Subject]:
+    """The subjects that `columns` make, experts before consensus. A name that is `taken` gets ` labels` added."""
+    found: dict[str, tuple[Kind, list[str]]] = {}
+    for column in columns:
+        name = source_of(column)
+        name = f"{name} labels" if name in set(taken) else name
+        found.setdefault(name, (kind_of(about.get(column, {})), []))[1].append(column)
+    made = [Subject(name, kind, tuple(own)) for name, (kind, own) in found.items()]
+    return sorted(made, key=lambda s: (ORDER.index(s.kind), s.name))
+
+
+def kind_of(column: Mapping[str, Any]) -> Kind:
+    """What made a column, from what its manifest says; labels of a model that this pipeline trained are the model's."""
+    about = column.get("about", {})
+    if about.get("kind") == "consensus":
+        return "consensus"
+    return "model" if (about.get("expert") or {}).get("type") == "model" else "expert"
+
+
+def judged(columns: Iterable[str], truth: Mapping[str, str]) -> list[str]:
+    """Those of `columns` that tell a modality of `truth` and are not the truth itself, sorted."""
+    return sorted(c for c in columns if modality_of(c) in truth and c not in truth.values())

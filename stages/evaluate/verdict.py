@@ -1,0 +1,86 @@
+"""The verdict: rows of figures and, said plainly, whether each model beats the best single expert.
+
+For each modality the measure is the modality's own (mean IoU, mean absolute error, mean angle). The best expert is the
+best by that measure among those that answered at least half of what the truth knows: one that answers a few easy
+pixels is no rival. Consensus and models are not experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.evaluate.scores import HIGHER_IS_BETTER, better
+from stages.evaluate.subject import Subject
+
+ENOUGH = 0.5
+"""The share of known truth that an expert must answer to be the best."""
+
+Figures = Mapping[str, Mapping[str, float]]
+"""Subject -> "modality.measure" -> value."""
+
+
+def table(who: Sequence[Subject], figures: Figures) -> list[dict[str, Any]]:
+    """One row a subject, one column a figure; None where there is none."""
+    columns = sorted({c for mine in figures.values() for c in mine}, key=_column)
+    return [
+        {"who": s.name, "kind": s.kind, **{c: figures[s.name].get(c) for c in columns}}
+        for s in who
+        if figures.get(s.name)
+    ]
+
+
+def best(who: Sequence[Subject], figures: Figures, kind: str, modality: str, measure: str) -> str | None:
+    """Name of the best subject of a kind by `modality.measure`; None when none of them answered enough."""
+    key, leader = f"{modality}.{measure}", None
+    for subject in who:
+        mine = figures.get(subject.name, {})
+        if subject.kind != kind or key not in mine or mine[f"{modality}.coverage"] < ENOUGH:
+            continue
+        if leader is None or better(measure, mine[key], figures[leader][key]):
+            leader = subject.name
+    return leader
+
+
+def verdict(who: Sequence[Subject], figures: Figures, modalities: Mapping[str, Any]) -> dict[str, Any]:
+    """For each model and modality: its figure, the best expert's, and whether it is better.
+
+    {model: {modality: {"measure", "value", "expert": name or None, "expert_value", "beats": bool or None}}}
+    """
+    found: dict[str, Any] = {}
+    for subject in who:
+        if subject.kind != "model" or subject.columns:
+            continue
+        for name, modality in modalities.items():
+            measure, key = modality.metric, f"{name}.{modality.metric}"
+            if key not in figures.get(subject.name, {}):
+                continue
+            rival, value = best(who, figures, "expert", name, measure), figures[subject.name][key]
+            against = None if rival is None else figures[rival][key]
+            found.setdefault(subject.name, {})[name] = {
+                "measure": measure,
+                "value": value,
+                "expert": rival,
+                "expert_value": against,
+                "beats": None if against is None else better(measure, value, against),
+            }
+    return found
+
+
+def sentences(decided: Mapping[str, Any]) -> list[str]:
+    """The verdict in words, one sentence a model and modality."""
+    said = []
+    for name, modalities in decided.items():
+        for modality, d in modalities.items():
+            figure = f"{name}: {modality} {d['measure']} {d['value']:.4g}"
+            if d["expert"] is None:
+                said.append(f"{figure}; no expert to compare with")
+                continue
+            relation = "beats every single expert" if d["beats"] else "DOES NOT beat the best expert"
+            said.append(f"{figure} {relation} (best: {d['expert']} {d['expert_value']:.4g})")
+    return said
+
+
+def _column(name: str) -> tuple[str, int]:
+    modality, _, measure = name.rpartition(".")
+    return modality, list(HIGHER_IS_BETTER).index(measure) if measure in HIGHER_IS_BETTER else len(HIGHER_IS_BETTER)

@@ -1,0 +1,208 @@
+"""Evaluation: figures against brute force, exact merging, honest abstention, and the stage over real shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import RecipeError, SourceError
+from pipeline.events import read
+from pipeline.storage import Storage
+from stages.evaluate.scores import better, ious, measures, merged, score
+from stages.evaluate.stage import Evaluate
+from stages.evaluate.subject import Subject, subjects
+from stages.evaluate.verdict import best, sentences, verdict
+from stages.modality import Dense, Image, Segmentation
+from stages.shard.stage import Shard
+from tests.unit import inline
+
+SIZE = (8, 8)
+CLASSES = ("land", "water", "road")
+KNOWN: dict[str, Any] = {
+    "rgb": Image(type="image", size=SIZE),
+    "semantic": Segmentation(type="segmentation", classes=CLASSES, size=SIZE),
+    "depth": Dense(type="dense", size=SIZE, unit="m", storage="float32"),
+    "normals": Dense(type="dense", channels=3, direction=True, size=SIZE, storage="float32"),
+}
+SEMANTIC, DEPTH, NORMALS = KNOWN["semantic"], KNOWN["depth"], KNOWN["normals"]
+EVERY = np.ones(6, bool)
+
+
+def _maps(seed: int, unknown: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    truth, told = draw.integers(0, 3, (2, 6, *SIZE)).astype(np.uint8)
+    truth[draw.random(truth.shape) < unknown] = 255
+    return truth, told
+
+
+def test_miou_and_accuracy_agree_with_a_count_by_hand() -> None:
+    truth, told = _maps(0)
+    expected = []
+    for label in range(3):
+        mine, said = truth == label, (told == label) & (truth != 255)
+        expected.append((mine & said).sum() / (mine | said).sum())
+    figures = measures(SEMANTIC, score(SEMANTIC, truth, told, EVERY, EVERY))
+    assert figures["miou"] == pytest.approx(np.mean(expected))
+    assert figures["accuracy"] == pytest.approx((truth == told)[truth != 255].mean())
+    assert figures["coverage"] == 1
+
+
+def test_a_class_without_truth_is_left_out_of_the_mean() -> None:
+    truth, told = np.zeros((1, *SIZE), np.uint8), np.zeros((1, *SIZE), np.uint8)
+    sums = score(SEMANTIC, truth, told, EVERY[:1], EVERY[:1])
+    assert measures(SEMANTIC, sums)["miou"] == 1
+    assert ious(SEMANTIC, sums) == {"land": 1.0, "water": None, "road": None}
+
+
+def test_abstaining_gains_nothing_and_shows_in_coverage() -> None:
+    truth, _ = _maps(1, unknown=0)
+    shy = truth.copy()
+    shy[:, :4] = 255
+    figures = measures(SEMANTIC, score(SEMANTIC, truth, shy, EVERY, EVERY))
+    assert figures["coverage"] == 0.5
+    assert figures["accuracy"] == 0.5
+    assert figures["miou"] < 0.6
+    silent = score(SEMANTIC, truth, truth, EVERY, ~EVERY)
+    assert measures(SEMANTIC, silent) == {}
+
+
+def test_dense_errors_by_hand_and_null_rows_left_out() -> None:
+    truth = np.full((2, *SIZE, 1), 10.0, np.float32)
+    told = np.stack([np.full((*SIZE, 1), 12.0), np.full((*SIZE, 1), 1e6)]).astype(np.float32)
+    figures = measures(DEPTH, score(DEPTH, truth, told, EVERY[:2], np.array([True, False])))
+    assert figures == pytest.approx({"mae": 2.0, "rmse": 2.0, "absrel": 0.2, "coverage": 0.5})
+
+
+def test_angles_are_in_degrees() -> None:
+    up, aside = np.zeros((2, 1, *SIZE, 3), np.float32)
+    up[..., 2], aside[..., 0] = 1, 3
+    assert measures(NORMALS, score(NORMALS, up, aside, EVERY[:1], EVERY[:1]))["angle"] == pytest.approx(90)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 6), max_size=4), st.integers(0, 99))
+def test_merging_parts_is_scoring_the_whole(cuts: list[int], seed: int) -> None:
+    truth, told = _maps(seed)
+    edges = [0, *sorted(cuts), 6]
+    parts = [
+        score(SEMANTIC, truth[a:b], told[a:b], EVERY[a:b], EVERY[a:b]) for a, b in zip(edges, edges[1:], strict=False)
+    ]
+    assert merged(parts) == score(SEMANTIC, truth, told, EVERY, EVERY)
+
+
+def test_subjects_gather_a_source_and_know_consensus_from_experts_and_models() -> None:
+    about = {
+        "semantic@vote": {"about": {"kind": "consensus"}},
+        "semantic@teacher": {"about": {"kind": "expert", "expert": {"type": "model"}}},
+        "semantic@color": {"about": {"kind": "expert", "expert": {"type": "color-classes"}}},
+    }
+    found = subjects(["semantic@vote", "semantic@teacher", "depth@color", "semantic@color"], about, ["teacher"])
+    assert found == [
+        Subject("color", "expert", ("depth@color", "semantic@color")),
+        Subject("vote", "consensus", ("semantic@vote",)),
+        Subject("teacher labels", "model", ("semantic@teacher",)),
+    ]
+
+
+def test_the_verdict_needs_a_rival_that_answered_enough() -> None:
+    who = [Subject("a", "expert", ("x",)), Subject("b", "expert", ("y",)), Subject("student", "model")]
+    figures = {
+        "a": {"semantic.miou": 0.5, "semantic.coverage": 1.0},
+        "b": {"semantic.miou": 0.9, "semantic.coverage": 0.1},
+        "student": {"semantic.miou": 0.6, "semantic.coverage": 1.0},
+    }
+    assert best(who, figures, "expert", "semantic", "miou") == "a"
+    decided = verdict(who, figures, {"semantic": SEMANTIC})
+    assert decided["student"]["semantic"]["beats"] is True
+    assert "beats every single expert" in sentences(decided)[0]
+    figures["b"]["semantic.coverage"] = 0.9
+    assert "DOES NOT beat the best expert (best: b 0.9)" in sentences(verdict(who, figures, {"semantic": SEMANTIC}))[0]
+    assert better("mae", 1.0, 2.0) and better("miou", 2.0, 1.0)
+
+
+# -- the stage ---------------------------------------------------------------------------------------------------------
+def _samples(count: int, seed: int, truth: bool = True) -> list[dict[str, Any]]:
+    draw = np.random.default_rng(seed)
+    made = []
+    for i in range(count):
+        semantic = draw.integers(0, 3, SIZE).astype(np.uint8)
+        depth = draw.random((*SIZE, 1)).astype(np.float32) + 1
+        wrong = semantic.copy()
+        wrong[:2] = (wrong[:2] + 1) % 3
+        made.append(
+            {
+                "rgb@camera": draw.integers(0, 255, (*SIZE, 3)).astype(np.uint8),
+                "semantic@truth": semantic if truth else None,
+                "depth@truth": depth if truth else None,
+                "semantic@exact": semantic,
+                "semantic@wrong": wrong,
+                "depth@far": depth + 0.5 if i else None,
+            }
+        )
+    return made
+
+
+def _shards(storage: Storage, truth: bool = True) -> Any:
+    raw = inline.ingested(storage, KNOWN, {g: _samples(5, i, truth) for i, g in enumerate(["a", "b", "c"])})
+    stage = Shard(stage="shard", data="frames", split={"test": 0.3, "pin": {"test": ["b", "c"], "train": ["a"]}})
+    return inline.finish(inline.step(stage, storage, KNOWN, "shards", frames=raw))
+
+
+def _report(storage: Storage, shards: Any, **config: Any) -> tuple[Any, Any]:
+    stage = Evaluate(stage="evaluate", data="shards", **config)
+    step = inline.step(stage, storage, KNOWN, "report", shards=shards)
+    made = inline.finish(step)
+    step.events.flush()
+    return made, step
+
+
+def test_the_stage_judges_every_column_and_shows_it(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    made, step = _report(storage, _shards(storage), pictures=3)
+    figures = made.body["figures"]
+    assert figures["exact"]["semantic.miou"] == 1
+    assert figures["wrong"]["semantic.accuracy"] == pytest.approx(0.75)
+    assert figures["far"]["depth.mae"] == pytest.approx(0.5, abs=1e-6)
+    assert figures["far"]["depth.coverage"] == pytest.approx(0.8)
+    assert made.body["best_expert"] == {"depth": "far", "semantic": "exact"}
+    assert made.body["samples"] == 10
+    assert {r["who"] for r in made.body["classes"]} == {"exact", "wrong"}
+
+    picture = cv2.imdecode(np.frombuffer(storage.read(made.files[0].path), np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape[1] == 6 * 162  # rgb, two truths, three sources
+    told = list(read(storage, step.events.run))
+    assert [e["name"] for e in told if e["kind"] == "table"] == ["results", "classes"]
+    assert any(e["kind"] == "artifact" and e["to"] == "pictures" for e in told)
+    assert any("semantic.miou/exact" in e["values"] for e in told if e["kind"] == "metric")
+
+
+def test_the_same_evaluation_gives_the_same_bytes(tmp_path: Path) -> None:
+    bodies = []
+    for name in ("one", "two"):
+        storage = Storage(str(tmp_path / name))
+        made, _ = _report(storage, _shards(storage))
+        bodies.append((made.body, made.records, made.files))
+    assert bodies[0] == bodies[1]
+
+
+def test_without_truth_it_says_so(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    shards = _shards(storage, truth=False)
+    with pytest.raises(SourceError, match="truth is missing for every sample of the split 'test'"):
+        _report(storage, shards)
+    with pytest.raises(RecipeError, match="hold no truth semantic@human"):
+        _report(storage, shards, truth={"semantic": "semantic@human"})
+    with pytest.raises(SourceError, match="split 'val' of step 'shards' is empty"):
+        _report(storage, shards, split="val")
+
+
+def test_models_may_be_written_short() -> None:
+    short = Evaluate(stage="evaluate", data=["shards"], models=["teacher", "student"])
+    long = Evaluate(stage="evaluate", data="shards", models={"teacher": {"model": "teacher"}, "student": "student"})
+    assert short.models == long.models
