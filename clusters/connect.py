@@ -1,0 +1,168 @@
+"""Connecting to Ray: the only `ray.init` of the project.
+
+`connect` may be called any number of times; only the first one acts. It must be called from a thread that outlives the
+work (the main thread): Linux ends a private cluster's processes when the thread that started them ends.
+
+Authentication: Ray's token mode is always on for a private cluster. The token is made here, readable by its owner
+alone and complete before it has its name, since two drivers that start Ray for the first time would otherwise each
+keep a token of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from clusters.spec import Cluster, ClusterError
+
+FORWARDED = "HYPERLOOM_"
+"""Variables with this prefix reach every worker; Ray passes on nothing by itself to a cluster that runs already."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""A unit has one core. A worker that needs more asks its own library for them."""
+CONNECT_SECONDS = 10.0
+QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+"""Without it Ray prints a warning about accelerators on machines that have none."""
+
+
+def connect(cluster: Cluster) -> None:
+    """Make Ray usable in this process. Raises ClusterError when there is none at the address or it refuses us."""
+    authenticate(private=cluster.where == "local")  # before the import: ray reads the mode once
+    import ray
+
+    if ray.is_initialized():
+        return
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": cluster.logs}
+    try:
+        if cluster.where == "local":
+            options |= {"num_cpus": cluster.cpus or usable_cpus(), "num_gpus": cluster.gpus, "include_dashboard": False}
+            with _environment({**QUIET, **worker_environment(cluster)}):
+                ray.init("local", object_store_memory=cluster.object_store_mb << 20, **options)
+        else:
+            _probe(cluster.where)
+            ray.init(cluster.where, runtime_env=_runtime_env(cluster), **options)
+    except ray.exceptions.AuthenticationError as error:
+        raise ClusterError(
+            f"the Ray cluster at {cluster.where} refused the token: {error}. Next: put the cluster's token "
+            "(`ray get-auth-token` on its head) into ~/.ray/auth_token or RAY_AUTH_TOKEN here"
+        ) from error
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {cluster.where}: {error}. Next: start one there (ray start --head), "
+            "or leave `cluster: address` and RAY_ADDRESS out for a private one"
+        ) from error
+
+
+def disconnect() -> None:
+    """Leave the cluster; a private one ends."""
+    import ray
+
+    ray.shutdown()
+
+
+def authenticate(private: bool) -> None:
+    """Turn Ray's token authentication on, once, for this process and its children.
+
+    A private cluster gets a token if there is none yet; for a cluster that runs already the mode follows from whether
+    there is a token to show. RAY_AUTH_MODE, where set, is left as it is.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    if private:
+        _ensure_token()
+    if private or _has_token():
+        os.environ["RAY_AUTH_MODE"] = "token"
+        if "ray" in sys.modules:  # Ray read the variable when it was imported
+            from ray._raylet import Config
+
+            Config.initialize("")
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use (affinity counts, as in containers and batch jobs)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_environment(cluster: Cluster) -> dict[str, str]:
+    """Variables that every worker must have: one thread unless the user has set another number, Hyperloom's own, and
+    what the recipe gives."""
+    threads = {k: os.environ.get(k, v) for k, v in ONE_THREAD.items()}
+    own = {k: v for k, v in os.environ.items() if k.startswith(FORWARDED)}
+    return {**threads, **own, **cluster.env}
+
+
+def packages() -> list[str]:
+    """Folders of the packages that workers import, for nodes where Hyperloom is not installed."""
+    import pipeline
+    import stages
+
+    return [str(Path(str(p.__file__)).parent) for p in (pipeline, stages)] + [str(Path(__file__).parent)]
+
+
+def _runtime_env(cluster: Cluster) -> dict[str, Any]:
+    """The runtime environment on a cluster that runs already. Inside a Ray job its code comes from the job, and a
+    variable that the job sets already is left out, since Ray refuses the same key twice."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    inherited = job.get("runtime_env") or {}
+    taken = inherited.get("env_vars") or {}
+    env = {k: v for k, v in worker_environment(cluster).items() if k not in taken}
+    return {"env_vars": env} if job else {"env_vars": env, "py_modules": packages()}
+
+
+def _probe(address: str) -> None:
+    """Raise OSError when nothing listens at `host:port`: Ray itself would go on trying for many minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Variables for the processes started meanwhile; afterwards this process has its own values again."""
+    before = {k: os.environ.get(k) for k in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+def _token_file() -> Path:
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+
+
+def _has_token() -> bool:
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or _token_file().is_file()
+
+
+def _ensure_token() -> None:
+    if _has_token():
+        return
+    target = _token_file()
+    temporary = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            pass  # another driver was first; its token counts
+        finally:
+            os.unlink(temporary)
+    except OSError as error:
+        raise ClusterError(
+            f"cannot keep a token for Ray in {target}: {error}. Next: set RAY_AUTH_TOKEN to 64 random hex digits, "
+            "or RAY_AUTH_TOKEN_PATH to a file that can be written"
+        ) from error

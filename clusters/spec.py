@@ -1,0 +1,65 @@
+"""The recipe's optional `cluster:` section: where Ray runs and with how much. All of it is placement: no field can
+change a result, so none enters a fingerprint.
+
+    cluster: {cpus: 8}                          # a private Ray on this machine, gone when the command ends
+    cluster: {address: auto}                    # the Ray that `ray start` runs on this machine
+    cluster: {address: 10.0.0.5:6379}           # a cluster that this machine has joined
+    cluster: {dashboard: "https://ray.example:8265"}    # where `hyperloom submit` sends jobs
+"""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import field_validator
+
+from pipeline.config import Config, placement
+from pipeline.errors import HyperloomError
+
+DASHBOARD = "http://127.0.0.1:8265"
+
+
+class ClusterError(HyperloomError):
+    """No Ray where one was said to be, it refused us, or a job could not be handed to it."""
+
+    exit_code = 5
+
+
+class Cluster(Config):
+    """Where the work runs."""
+
+    address: str | None = placement(None)
+    """`local` starts a private Ray; `auto` takes the one running on this machine; `host:port` one that this machine has
+    joined. By default RAY_ADDRESS (set inside Ray jobs), else `local`."""
+    cpus: int | None = placement(None, gt=0)
+    """CPUs of a private Ray; by default all that this process may use."""
+    gpus: int | None = placement(None, ge=0)
+    """GPUs of a private Ray; by default all there are."""
+    object_store_mb: int = placement(256, ge=80)
+    """Shared memory of a private Ray. Data goes through storage, so little is needed."""
+    env: dict[str, str] = placement(default_factory=dict)
+    """Environment of the workers, for what their storage needs: `{AWS_ENDPOINT_URL: ...}`. Ray's dashboard shows it."""
+    logs: bool = placement(False)
+    """Show the workers' own output; failures are reported either way."""
+    dashboard: str | None = placement(None)
+    """URL of the job server, for `hyperloom submit`; by default RAY_API_SERVER_ADDRESS, else port 8265 here."""
+
+    @field_validator("address")
+    @classmethod
+    def _reachable(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value:
+            raise ValueError(
+                "give local, auto or host:port. For a cluster elsewhere use `hyperloom submit --address "
+                "http://host:8265`: the driver must run on a node of the cluster"
+            )
+        return value
+
+    @property
+    def where(self) -> str:
+        """The address that counts: the recipe's, else the environment's, else `local`."""
+        return self.address or os.environ.get("RAY_ADDRESS") or "local"
+
+    @property
+    def job_server(self) -> str:
+        """The URL that counts for job submission."""
+        return self.dashboard or os.environ.get("RAY_API_SERVER_ADDRESS") or DASHBOARD
