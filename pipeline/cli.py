@@ -90,10 +90,14 @@ def _connect(loaded: Any) -> Callable[[], None]:
     from pipeline.recipe import validate_section
 
     spec = validate_section(loaded, "cluster", Cluster)
+    started: list[bool] = []
 
     def connect() -> None:
         from clusters.connect import connect as join
 
+        if not started:
+            started.append(True)
+            print(f"Ray: {'starting a private cluster' if spec.where == 'local' else 'joining ' + spec.where}", flush=True)
         join(spec)
 
     return connect

@@ -11,7 +11,7 @@ import math
 import os
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pipeline.errors import StorageError
@@ -137,10 +137,10 @@ class RayExecutor:
         self._capacity: dict[str, float] | None = None
 
     def slots(self, resources: Resources) -> int:
-        import ray
-
-        self._connect()
         if self._capacity is None:
+            self._connect()  # before ray is imported: it sets how ray authenticates
+            import ray
+
             self._capacity = ray.cluster_resources()
         limits = [self._capacity.get("CPU", 1) / resources.cpus if resources.cpus else math.inf]
         if resources.gpus:

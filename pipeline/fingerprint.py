@@ -44,8 +44,10 @@ def payload(config: BaseModel, step: Callable[[str], str] | None = None) -> dict
         if name in ("type", "stage") or is_placement(field):
             continue
         value = getattr(config, name)
-        if not field.is_required() and value == field.get_default(call_default_factory=True):
-            continue
+        if not field.is_required():
+            default = field.get_default(call_default_factory=True)
+            if value == default or _plain(value, None, None) == _plain(default, None, None):
+                continue  # the second comparison is for plug-ins that differ in placement alone
         out[field.alias or name] = _plain(value, step if is_step_ref(field) else None, step)
     return out
 

@@ -44,8 +44,8 @@ class Manifest:
 
 
 def folder(stage: str, fingerprint: str) -> str:
-    """Where a step's manifest lies, relative to the root."""
-    return f"{stage}/{fingerprint[:12]}"
+    """Where a step's manifest lies, relative to the root. (A stage given as module:Class has a colon, which some stores refuse.)"""
+    return f"{stage.replace(':', '.')}/{fingerprint[:12]}"
 
 
 def load(storage: Storage, stage: str, fingerprint: str) -> Manifest | None:

@@ -47,6 +47,7 @@ class Pool:
         attempts = Attempts(self.storage, f"{folder}/attempts")
         attempts.load()
         self._progress(work, force=True)
+        failed_before = {(s, n.removesuffix(".json")) for s in {u.space for u in work.units} for n in self.storage.names(f"{s}/failures")}
         for slot in self._slots:
             slot.loaded.clear()
         jobs: list[Job] = []
@@ -59,6 +60,8 @@ class Pool:
         except BaseException:
             self.close()  # nothing may go on writing once the driver has stopped
             raise
+        for key in failed_before & set(work.records):
+            self.storage.delete(_failure_path(*key))
         return self._finish(work, attempts)
 
     def close(self) -> None:
@@ -130,8 +133,6 @@ class Pool:
         for outcome in outcomes:
             if outcome.record is not None:
                 work.done(outcome.record)
-                if attempts.of(outcome.unit.key).task:
-                    self.storage.delete(_failure_path(outcome.unit))
             else:
                 self._failed(work, outcome, attempts)
 
@@ -153,7 +154,7 @@ class Pool:
             work.again(unit, self.budget.pause(work.deaths if outcome.infrastructure else 0))
             return
         failure = {"unit": f"{unit.space}/{unit.id}", "step": work.step, "error": outcome.error, "trace": outcome.trace}
-        self.storage.write_json(_failure_path(unit), failure)
+        self.storage.write_json(_failure_path(*unit.key), failure)
         work.give_up(unit, outcome.error)
 
     def _finish(self, work: _Work, attempts: Attempts) -> list[Record]:
@@ -303,5 +304,5 @@ def forget(storage: Storage, record: Record) -> None:
     storage.delete(record_path(record.space, record.id))
 
 
-def _failure_path(unit: Unit) -> str:
-    return f"{unit.space}/failures/{unit.id}.json"
+def _failure_path(space: str, id_: str) -> str:
+    return f"{space}/failures/{id_}.json"

@@ -27,7 +27,7 @@ class Trouble:
 def troubles(storage: Storage, steps: list[PlannedStep]) -> Iterator[Trouble]:
     """Everything kept under the root, failures first; `step` is set where a finished step of the plan holds the unit."""
     owner = {(r.space, r.id): s.name for s in steps if s.manifest for r in s.manifest.records}
-    spaces = [f"{top}/{sub}" for top in storage.names("") if "." not in top for sub in storage.names(top) if "." not in sub]
+    spaces = [f"{top}/{sub}" for top in storage.names("") for sub in storage.names(top)]
     for space in spaces:
         for name in storage.names(f"{space}/failures"):
             value = storage.read_json(f"{space}/failures/{name}")

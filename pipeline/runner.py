@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -140,16 +141,26 @@ class _Run:
         try:
             step.manifest = self._work(step, inputs)
             state, problem = "done", ""
-        except HyperloomError as error:
+        except Exception as error:
             self.check()
-            state, problem, outcome.error = "failed", str(error), outcome.error or error
+            state, problem = "failed", self._failure(step, error)
             outcome.problems[step.name] = problem
+            outcome.error = outcome.error or (error if isinstance(error, HyperloomError) else None)
         outcome.states[step.name] = state
         made = step.manifest if state == "done" else None
         self.events.emit(
             "step_finished", step.name, stage=step.stage.stage, fingerprint=step.fingerprint, seconds=time.monotonic() - began, status=state,
             rows=made.rows if made else 0, quarantined=made.quarantined if made else 0, error=problem,
         )  # fmt: skip
+
+    def _failure(self, step: PlannedStep, error: Exception) -> str:
+        """What to tell of a step that failed. What is not ours to explain keeps its traceback for `hyperloom failed`."""
+        if isinstance(error, HyperloomError):
+            return str(error)
+        problem = f"{type(error).__name__}: {error}"
+        value = {"unit": step.folder, "step": step.name, "error": problem, "trace": traceback.format_exc()}
+        self.storage.write_json(f"{step.folder}/failures/step.json", value)
+        return f"{problem}\nNext: `hyperloom failed {self.loaded.path} --traces` shows where"
 
     def _work(self, step: PlannedStep, inputs: dict[str, Manifest]) -> Manifest:
         faults.point("step.started")
@@ -177,6 +188,7 @@ class _Run:
         faults.point("manifest.before")
         manifest.commit(self.storage, made)
         faults.point("manifest.after")
+        self.storage.delete(f"{step.folder}/failures/step.json")
         return made
 
     def _judge(self, step: PlannedStep, made: Manifest) -> None:

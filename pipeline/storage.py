@@ -65,8 +65,11 @@ class Storage:
     def read(self, path: str) -> bytes:
         """All bytes of a file. Raises FileNotFoundError."""
         if self.is_local:
-            with open(self.path(path), "rb") as file:
-                return file.read()
+            try:
+                with open(self.path(path), "rb") as file:
+                    return file.read()
+            except NotADirectoryError as error:
+                raise FileNotFoundError(str(error)) from error
         return self._call("read", path, self.fs.cat_file, self.path(path))
 
     def read_json(self, path: str) -> Any:

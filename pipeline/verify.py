@@ -22,12 +22,12 @@ def manifests(storage: Storage) -> Iterator[Manifest]:
             path = f"{stage}/{name}/manifest.json"
             if storage.exists(path):
                 try:
-                    whole = json.loads(storage.read(path))["fingerprint"]
+                    value = json.loads(storage.read(path))
+                    found = manifest.load(storage, value["stage"], value["fingerprint"])
                 except (ValueError, KeyError) as error:
                     raise IntegrityError(
                         f"{storage.full(path)} is not a manifest ({error}). Next: remove that file and run the recipe again"
                     ) from error
-                found = manifest.load(storage, stage, whole)
                 if found is not None:
                     yield found
 

@@ -1,0 +1,246 @@
+"""The engine from the outside, in one process: reuse and its reasons, failures and their budgets, repair."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline import events, quarantine, recipe, runner, verify
+from pipeline.digests import Digests
+from pipeline.errors import LeaseError, StepFailed, StorageError
+from pipeline.plan import PlannedStep, plan
+from pipeline.progress import Progress
+from pipeline.storage import Storage
+
+TOY = """\
+name: toy
+root: {root}
+modalities: {{}}
+steps:
+  a: {{stage: "tests.toy:Numbers", file: {file}}}
+  b: {{stage: "tests.toy:Squares", data: a}}
+  c: {{stage: "tests.toy:Numbers", start: 5}}
+  e: {{stage: "tests.toy:Sum", data: [a, b, c]}}
+"""
+
+
+class Toy:
+    """A recipe of four steps over one root, run in this process."""
+
+    def __init__(self, tmp_path: Path, root: str | None = None):
+        self.file = tmp_path / "raw.bin"
+        self.file.write_bytes(b"raw")
+        self.storage = Storage(root or str(tmp_path / "root"))
+        self.text = TOY.format(root=self.storage, file=self.file)
+        self.out = io.StringIO()
+
+    def load(self) -> recipe.RecipeFile:
+        return recipe.parse(self.text, "toy.yaml")
+
+    def change(self, old: str, new: str) -> None:
+        assert old in self.text
+        self.text = self.text.replace(old, new)
+
+    def run(self, **options) -> runner.Outcome:
+        return runner.run(self.load(), progress=Progress(self.out), track=False, wait=0, **options)
+
+    def plan(self) -> dict[str, PlannedStep]:
+        return {s.name: s for s in plan(self.load(), self.storage, Digests(self.storage))}
+
+    def data(self) -> dict[str, bytes]:
+        """All data and manifests, by path."""
+        keep = (p for p in self.storage.walk("") if "/data/" in p or p.endswith(("manifest.json", "note.txt")))
+        return {p: self.storage.read(p) for p in keep}
+
+
+@pytest.fixture(params=["local", "memory"])
+def toy(request, tmp_path) -> Toy:
+    return Toy(tmp_path, None if request.param == "local" else f"memory://{tmp_path.name}")
+
+
+def test_a_run_and_a_rerun(toy: Toy) -> None:
+    assert toy.run().states == {"a": "done", "b": "done", "c": "done", "e": "done"}
+    squares = [n * n for n in range(12)]
+    total = sum(range(12)) + sum(squares) + sum(n * n for n in squares) + sum(range(5, 17))
+    assert toy.plan()["e"].manifest.body == {"total": total}
+    before = toy.data()
+    again = toy.run()
+    assert set(again.states.values()) == {"fresh"}
+    assert "nothing to do" in toy.out.getvalue()
+    assert toy.data() == before
+    assert not toy.storage.exists("lease.json")
+
+
+def test_the_plan_says_what_changed(toy: Toy) -> None:
+    assert {s.why[0] for s in toy.plan().values()} == {"it has not run yet"}
+    toy.run()
+    toy.change("start: 5", "start: 6, salt: x")
+    steps = toy.plan()
+    assert [steps[n].state for n in "abce"] == ["fresh", "fresh", "stale", "stale"]
+    assert steps["c"].why == ["config.salt added: x", "start: 5 -> 6"]
+    assert steps["e"].why == ["data[2]: the step it reads changed"]
+    assert toy.run().states == {"a": "fresh", "b": "fresh", "c": "done", "e": "done"}
+
+
+def test_raw_data_is_known_by_content(toy: Toy) -> None:
+    toy.run()
+    toy.file.touch()
+    assert {s.state for s in toy.plan().values()} == {"fresh"}
+    toy.file.write_bytes(b"new")
+    steps = toy.plan()
+    assert [steps[n].state for n in "abce"] == ["stale", "stale", "fresh", "stale"]
+    assert steps["a"].why[0].startswith("facts.file: ")
+
+
+def test_placement_changes_nothing(toy: Toy) -> None:
+    toy.run()
+    toy.change("start: 5", "start: 5, pause: 0.001")
+    assert {s.state for s in toy.plan().values()} == {"fresh"}
+
+
+def test_going_back_reuses_what_was_made_before(toy: Toy) -> None:
+    toy.run()
+    toy.change("start: 5", "start: 6")
+    toy.run()
+    toy.change("start: 6", "start: 5")
+    assert set(toy.run().states.values()) == {"fresh"}
+
+
+def test_only_one_step_and_what_it_needs(toy: Toy) -> None:
+    assert set(toy.run(only=["b"]).states) == {"a", "b"}
+
+
+def test_a_passing_failure_is_tried_again(toy: Toy) -> None:
+    toy.change("start: 5", "start: 5, trouble: raise-once")
+    assert toy.run().ok
+    assert "failure (attempt 1)" in toy.out.getvalue()
+    assert list(quarantine.troubles(toy.storage, [])) == []
+
+
+def test_a_lasting_failure_stops_only_what_reads_it(toy: Toy) -> None:
+    toy.change("start: 5", "start: 5, trouble: raise")
+    outcome = toy.run()
+    assert outcome.states == {"a": "done", "b": "done", "c": "failed", "e": "blocked"}
+    assert isinstance(outcome.error, StepFailed)
+    assert "1 of 4 units failed for good" in outcome.problems["c"]
+    assert "a worker's own mistake" in outcome.problems["c"]
+    (kept,) = quarantine.troubles(toy.storage, [])
+    assert kept.step == "c"
+    assert "Traceback" in kept.trace
+    attempts = [e for e in events.read(toy.storage, outcome.run) if e["kind"] == "failure"]
+    assert [e["attempt"] for e in attempts] == [1, 2, 3]
+    toy.change(", trouble: raise", "")
+    assert toy.run().states == {"a": "fresh", "b": "fresh", "c": "done", "e": "done"}
+    assert list(quarantine.troubles(toy.storage, [])) == []
+
+
+def test_a_bad_sample_is_left_out_counted_listed_and_replayed(toy: Toy) -> None:
+    toy.change("start: 5", "start: 5, trouble: quarantine")
+    outcome = toy.run()
+    assert outcome.ok
+    assert outcome.quarantined == 1
+    (bad,) = quarantine.troubles(toy.storage, list(toy.plan().values()))
+    assert (bad.step, bad.key, bad.error) == ("c", "u3/0", "BadSample: a bad sample")
+    assert toy.plan()["c"].manifest.rows == 11
+    assert set(toy.run().states.values()) == {"fresh"}
+    assert quarantine.replay(toy.storage, list(toy.plan().values())) == ["c", "e"]
+    toy.change(", trouble: quarantine", "")
+    assert toy.run().states == {"a": "fresh", "b": "fresh", "c": "done", "e": "done"}
+    assert toy.plan()["c"].manifest.rows == 12
+    assert list(quarantine.troubles(toy.storage, [])) == []
+
+
+def test_too_many_bad_samples_fail_the_step(toy: Toy) -> None:
+    toy.change("start: 5", "start: 5, trouble: quarantine, max_quarantine: 0.01")
+    outcome = toy.run()
+    assert "1 of 12 samples" in outcome.problems["c"]
+    assert "max_quarantine 0.01" in outcome.problems["c"]
+
+
+def test_damage_is_found_and_made_good(toy: Toy) -> None:
+    toy.run()
+    before = toy.data()
+    steps = toy.plan()
+    torn, gone = (steps["a"].manifest.records[i].file.path for i in (1, 2))
+    toy.storage.write(torn, b"[")
+    toy.storage.delete(gone)
+    found = verify.verify(toy.storage, list(verify.manifests(toy.storage)))
+    assert sorted(p.split(" ", 1)[0] for p in found) == sorted([torn, gone])
+    assert toy.plan()["a"].state == "damaged"
+    assert toy.run().states["a"] == "done"
+    assert toy.data() == before
+    assert verify.verify(toy.storage, list(verify.manifests(toy.storage))) == []
+
+
+def test_a_flipped_byte_is_found_and_repaired(toy: Toy) -> None:
+    toy.run()
+    before = toy.data()
+    path = toy.plan()["b"].manifest.records[0].file.path
+    data = bytearray(toy.storage.read(path))
+    data[1] ^= 1
+    toy.storage.write(path, bytes(data))
+    problems = verify.verify(toy.storage, list(verify.manifests(toy.storage)))
+    assert problems == [f"{path} was changed: its checksum is not the one committed"]
+    verify.discard(toy.storage, problems)
+    toy.run()
+    assert toy.data() == before
+
+
+def test_garbage_is_what_no_manifest_names(toy: Toy) -> None:
+    toy.run()
+    assert verify.garbage(toy.storage) == []
+    folder = toy.plan()["a"].folder
+    toy.storage.write(f"{folder}/data/u9-000000000000.json", b"[]")
+    assert verify.garbage(toy.storage) == [f"{folder}/data/u9-000000000000.json"]
+
+
+def test_a_step_of_a_stage_that_breaks_keeps_its_traceback(toy: Toy) -> None:
+    toy.change("data: [a, b, c]", "data: []")
+    toy.change('"tests.toy:Sum", data: []', '"tests.toy:Squares", data: e2')
+    toy.text += '  e2: {stage: "tests.toy:Sum", data: []}\n'
+    outcome = toy.run()
+    assert outcome.ok  # squares of nothing is nothing
+    toy.storage.delete(toy.plan()["a"].folder)
+    Storage.write_json(toy.storage, f"{toy.plan()['a'].folder}/units/u1.json", {"torn": True})
+    assert toy.run().states["a"] == "done"
+
+
+def test_a_second_driver_is_told(toy: Toy) -> None:
+    from pipeline.lease import Lease
+
+    with Lease(toy.storage, "other"), pytest.raises(LeaseError, match="recipe 'other'"):
+        toy.run()
+
+
+def test_events_tell_the_whole_story(toy: Toy) -> None:
+    outcome = toy.run()
+    told = [e for e in events.read(toy.storage, outcome.run)]
+    kinds = [e["kind"] for e in told]
+    assert kinds[0] == "run_started"
+    assert kinds[-1] == "run_finished"
+    assert kinds.count("step_started") == kinds.count("step_finished") == 4
+    started = next(e for e in told if e["kind"] == "step_started" and e["step"] == "e")
+    assert [i["name"] for i in started["inputs"]] == ["a", "b", "c"]
+    assert next(e for e in told if e["kind"] == "metric")["values"].keys() == {"total"}
+    assert events.pending(toy.storage) == [outcome.run]
+
+
+def test_a_root_that_cannot_be_written_is_one_clear_message(tmp_path) -> None:
+    toy = Toy(tmp_path)
+    (tmp_path / "root").write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="Next: .*give another root"):
+        toy.run()
+
+
+def test_attempts_of_a_dead_driver_are_counted(tmp_path) -> None:
+    toy = Toy(tmp_path)
+    toy.change("start: 5", "start: 5, trouble: raise-once")
+    folder = toy.plan()["c"].folder
+    toy.storage.write(f"{folder}/attempts/00000000.json", json.dumps([[folder, "u3"]]).encode())
+    outcome = toy.run()
+    assert outcome.ok  # the second attempt, so the passing mistake has passed
+    assert not [e for e in events.read(toy.storage, outcome.run) if e["kind"] == "failure"]
+    assert toy.storage.names(f"{folder}/attempts") == []
