@@ -88,6 +88,9 @@ class Source(Plugin):
         """The samples that `piece` promises, in order. A piece that cannot be opened is one item."""
         raise TypeError(f"the source {self.type!r} has no items()")
 
+    def check(self, modalities: dict[str, Any]) -> None:
+        """Raise RecipeError when the recipe's modalities are not what this source can fill."""
+
     def build(self, modalities: dict[str, Any]) -> Read:
         """The function that decodes items of one piece, made once in a worker process."""
         raise TypeError(f"the source {self.type!r} has no build()")

@@ -50,6 +50,7 @@ class Ingest(Stage):
 
         source: Source = self.source
         modalities = {name: step.modalities[name] for name in self.uses()}
+        source.check(modalities)
         digests = Digests(step.storage)
         pieces = source.pieces(digests)
         digests.save()
