@@ -38,6 +38,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "color-classes": "stages.label.procedural:ColorClasses",
         "texture-classes": "stages.label.procedural:TextureClasses",
         "remap": "stages.label.procedural:Remap",
+        "resize": "stages.label.resize:Resize",
         "onnx": "stages.label.onnx:Onnx",
         "litert": "stages.label.litert:LiteRT",
         "torch": "stages.label.torch:Torch",

@@ -71,7 +71,8 @@ class Classes(Decoder):
 class Probabilities(Decoder):
     """Soft labels (H, W, K): softmax of a map of scores (or probabilities as they are), classes folded by `map`.
 
-    What the network gives to classes that abstain is shared out over the others in proportion.
+    What the network gives to classes that abstain is shared out over the others in proportion, and evenly where these
+    have nothing.
     """
 
     map: ClassMap | None = None
@@ -90,8 +91,8 @@ class Probabilities(Decoder):
         for source in range(given.shape[-1]):
             if table[source] < len(modality.classes):
                 folded[..., table[source]] += given[..., source]
-        sized = modality.fit(folded)
-        return sized / np.maximum(sized.sum(-1, keepdims=True), 1e-6)
+        sized = modality.fit(folded) + np.float32(1e-6)
+        return sized / sized.sum(-1, keepdims=True)
 
 
 class DenseMap(Decoder):

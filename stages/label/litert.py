@@ -8,7 +8,7 @@ numbers, `scale * (q - zero point)`; integer class maps stay integers.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ class LiteRT(Network):
     """`{type: litert, path: deeplab.tflite, in: rgb@camera, out: semantic@deeplab, decode: classes}`."""
 
     def session(self) -> LiteRTSession:
-        return LiteRTSession(self.path, {d.tensor for d in self.decode}, threads=max(1, int(self.cpus)))
+        return LiteRTSession(self.path, [d.tensor for d in self.decode], threads=max(1, int(self.cpus)))
 
 
 class LiteRTSession:
@@ -32,7 +32,7 @@ class LiteRTSession:
     batch: int | None
     size: Size | None
 
-    def __init__(self, path: str, tensors: Iterable[str | int] = (0,), threads: int = 1):
+    def __init__(self, path: str, tensors: Sequence[str | int] = (0,), threads: int = 1):
         interpreter = library("ai_edge_litert.interpreter", "litert").Interpreter
         content = read_weights(path)
         try:
@@ -56,6 +56,8 @@ class LiteRTSession:
         self.dtype: np.dtype[Any] = np.dtype(self._input["dtype"])
         batch, height, width, _ = (int(n) for n in self._input["shape"])
         self.batch, self.size = batch, (height, width)
+        for tensor in tensors:
+            self._found(tensor)
 
     def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
         self._net.set_tensor(self._input["index"], images)
@@ -63,7 +65,7 @@ class LiteRTSession:
         return [self._value(t) for t in tensors]
 
     def _value(self, tensor: str | int) -> np.ndarray:
-        found = self._output(tensor) or self._inside(tensor)
+        found = self._found(tensor)
         value = self._net.get_tensor(found["index"])
         scale, zero = found["quantization"]
         return value if not scale else (value.astype(np.float32) - zero) * np.float32(scale)
@@ -73,7 +75,10 @@ class LiteRTSession:
             return self._outputs[tensor] if 0 <= tensor < len(self._outputs) else None
         return next((o for o in self._outputs if o["name"] == tensor), None)
 
-    def _inside(self, tensor: str | int) -> dict[str, Any]:
+    def _found(self, tensor: str | int) -> dict[str, Any]:
+        output = self._output(tensor)
+        if output is not None:
+            return output
         for detail in self._details.values():
             if tensor in (detail["index"], detail["name"]):
                 return detail

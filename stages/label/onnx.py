@@ -32,7 +32,8 @@ class Onnx(Network):
         return (self.path, beside) if os.path.exists(os.path.expanduser(beside)) else (self.path,)
 
     def session(self) -> OnnxSession:
-        return OnnxSession(self.path, threads=max(1, int(self.cpus)), gpu=self.gpus > 0)
+        tensors = [d.tensor for d in self.decode]
+        return OnnxSession(self.path, tensors, threads=max(1, int(self.cpus)), gpu=self.gpus > 0)
 
 
 class OnnxSession:
@@ -41,33 +42,17 @@ class OnnxSession:
     batch: int | None
     size: Size | None
 
-    def __init__(self, path: str, threads: int = 1, gpu: bool = False):
-        runtime = library("onnxruntime", "onnx")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        model = os.path.expanduser(path) if "://" not in path else read_weights(path)
-        if isinstance(model, str) and not os.path.exists(model):
-            read_weights(path)
-        try:
-            self._session = runtime.InferenceSession(model, options, providers=_providers(runtime, gpu))
-        except Exception as error:  # the runtime raises its own classes, which it does not export
-            raise SourceError(f"{path} is no ONNX file that ONNX Runtime can load: {error}") from error
-        inputs = self._session.get_inputs()
-        if len(inputs) != 1:
-            names = ", ".join(i.name for i in inputs)
-            raise RecipeError(f"{path} has {len(inputs)} inputs ({names}); an expert has one image input")
-        if inputs[0].type not in DTYPES or len(inputs[0].shape) != 4:
-            found = f"{inputs[0].type} {inputs[0].shape}"
-            raise RecipeError(f"{path}: the input {inputs[0].name!r} is {found}, not a batch of images")
-        self._input, self._outputs = inputs[0].name, [o.name for o in self._session.get_outputs()]
-        self.dtype: np.dtype[Any] = np.dtype(DTYPES[inputs[0].type])
-        shape = [n if isinstance(n, int) and n > 0 else None for n in inputs[0].shape]
+    def __init__(self, path: str, tensors: Sequence[str | int] = (), threads: int = 1, gpu: bool = False):
+        self._session = _loaded(path, threads, gpu)
+        self._outputs = [o.name for o in self._session.get_outputs()]
+        self._input, kind, shape = _image_input(path, self._session.get_inputs())
+        self.dtype: np.dtype[Any] = np.dtype(DTYPES[kind])
         self.layout: str = "nhwc" if shape[3] == 3 and shape[1] != 3 else "nchw"
         height, width = shape[1:3] if self.layout == "nhwc" else shape[2:4]
         self.batch = shape[0]
         self.size = (height, width) if height and width else None
+        for tensor in tensors:
+            self._name(tensor)
 
     def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
         return self._session.run([self._name(t) for t in tensors], {self._input: images})
@@ -78,6 +63,33 @@ class OnnxSession:
         if str(tensor) in self._outputs:
             return str(tensor)
         raise RecipeError(f"the network has no output {tensor!r}; there are: {', '.join(self._outputs)}")
+
+
+def _loaded(path: str, threads: int, gpu: bool) -> Any:
+    """An ONNX Runtime session on `threads` threads that sleep, not spin, while they wait."""
+    runtime = library("onnxruntime", "onnx")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    local = os.path.expanduser(path)
+    model = local if os.path.exists(local) else read_weights(path)
+    providers = _providers(runtime, gpu)
+    try:
+        return runtime.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # the runtime raises its own classes, which it does not export
+        raise SourceError(f"{path} is no ONNX file that ONNX Runtime can load: {error}") from error
+
+
+def _image_input(path: str, inputs: Sequence[Any]) -> tuple[str, str, list[int | None]]:
+    """Name, type and shape of the only input; None for an axis of any length. Raises RecipeError."""
+    if len(inputs) != 1:
+        names = ", ".join(i.name for i in inputs)
+        raise RecipeError(f"{path} has {len(inputs)} inputs ({names}); an expert has one image input")
+    found = inputs[0]
+    if found.type not in DTYPES or len(found.shape) != 4:
+        raise RecipeError(f"{path}: the input {found.name!r} is {found.type} {found.shape}, not a batch of images")
+    return found.name, found.type, [n if isinstance(n, int) and n > 0 else None for n in found.shape]
 
 
 def _providers(runtime: Any, gpu: bool) -> list[str]:

@@ -17,7 +17,8 @@ from torch.nn import functional
 CYCLE = ("central", "angular", "radial", "plain")
 DEPTHS = (3, 4, 4, 4)
 CLOCKWISE = (3, 0, 1, 6, 4, 2, 7, 8, 5)
-"""For each tap of a 3x3 kernel, the tap that the angular difference subtracts (its neighbour on the ring)."""
+"""Angular differences weigh each pixel of the ring minus the next one clockwise, so the plain kernel's tap is that of
+the weights minus their tap before it, which is listed here for each of the nine."""
 OUTER = (0, 2, 4, 10, 14, 20, 22, 24)
 INNER = (6, 7, 8, 11, 13, 16, 17, 18)
 """Taps of a 5x5 kernel on the outer and the inner ring, paired along the rays of the radial difference. The published
