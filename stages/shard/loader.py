@@ -124,7 +124,7 @@ class Loader:
         found = {c: np.empty((len(rows), *m.shape), m.stored) for c, m in self.modalities.items()}
         valid = {c: np.empty(len(rows), bool) for c in self.modalities}
         starts = np.flatnonzero(np.diff(rows[:, 0], prepend=-1))
-        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+        for start, stop in zip(starts, np.append(starts, len(rows))[1:]):
             number = int(rows[start, 0])
             decoded = opened[number] = opened.get(number) or self._groups.read(number)
             for column, (values, there) in decoded.items():

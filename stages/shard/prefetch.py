@@ -29,6 +29,8 @@ class Prefetch(Generic[T]):
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        while not self._ready.empty():  # wakes a thread that waits for room
+            self._ready.get_nowait()
         self._thread.join()
 
     def _items(self) -> Iterator[T]:

@@ -88,7 +88,7 @@ class Tally:
             part = np.ascontiguousarray(codes[start : start + _EXACT])[:, None, :]
             for channel in range(self._channels):
                 found = cv2.calcHist([part], [channel], None, [bins], [0, bins])
-                self._counts[channel] += found[:, 0].astype(np.int64)
+                self._counts[channel] += found.reshape(-1).astype(np.int64)
 
     def _sum(self, values: np.ndarray) -> None:
         wide = values.astype(np.float64)
@@ -101,10 +101,9 @@ class Tally:
         assert self._counts is not None
         bins = self._counts.shape[1]
         codes = np.arange(bins, dtype=np.uint8 if bins == 256 else np.uint16).view(self.modality.stored)
-        values = self.modality.to_memory(codes).astype(np.float64)
         for channel, counts in enumerate(self._counts):
             there = np.flatnonzero(counts)
-            seen, weight = values[there], counts[there]
+            seen, weight = self.modality.to_memory(codes[there]).astype(np.float64), counts[there]
             self._sums["sum"][channel] = math.fsum(seen * weight)
             self._sums["square"][channel] = math.fsum(seen * seen * weight)
             self._min[channel], self._max[channel] = seen.min(), seen.max()

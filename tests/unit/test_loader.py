@@ -1,0 +1,240 @@
+"""The loader: every sample once, the same batches on any world size, and continuing as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import IntegrityError, RecipeError
+from pipeline.storage import Storage
+from stages.shard.loader import Loader
+from stages.table import write_table
+from tests.unit.inline import modalities
+
+KNOWN = modalities(
+    rgb={"type": "image", "size": [3, 2]},
+    depth={"type": "dense"},
+    soft={"type": "soft", "classes": ["a", "b"]},
+    id={"type": "vector", "length": 1},
+)
+ID, DEPTH = "id@test", "depth@test"
+
+
+def shards(storage: Storage, sizes: list[int], row_group: int) -> list[dict[str, Any]]:
+    """Files with samples numbered through; every third has no depth, the others their number as depth."""
+    made, first = [], 0
+    for number, rows in enumerate(sizes):
+        ids = np.arange(first, first + rows, dtype=np.float32)
+        values = {
+            ID: list(ids[:, None]),
+            DEPTH: [np.full((3, 2, 1), i, np.float32) if i % 3 else None for i in ids],
+            "rgb@test": [np.full((3, 2, 3), i % 256, np.uint8) for i in ids],
+            "soft@test": [np.full((3, 2, 2), 0.4, np.float32)] * rows,
+        }
+        fields = [KNOWN[c.partition("@")[0]].field(c) for c in values]
+        columns = {c: KNOWN[c.partition("@")[0]].encode(v) for c, v in values.items()}
+        storage.write(f"{number}.parquet", write_table(columns, fields, rows=row_group))
+        made.append({"path": f"{number}.parquet", "split": "train", "rows": rows, "row_group": row_group})
+        first += rows
+    return made
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Callable[[tuple[int, ...], int], tuple[Storage, list[dict[str, Any]]]]:
+    """Shards of these sizes, made once."""
+
+    @cache
+    def make(sizes: tuple[int, ...], row_group: int) -> tuple[Storage, list[dict[str, Any]]]:
+        storage = Storage(str(tmp_path_factory.mktemp("data")))
+        return storage, shards(storage, list(sizes), row_group)
+
+    return make
+
+
+def loader(storage: Storage, listed: list[dict[str, Any]], columns: tuple[str, ...] = (ID,), **how: Any) -> Loader:
+    return Loader(storage, listed, KNOWN, columns, **{"batch": 4, "ahead": 0, **how})
+
+
+def ids(batch: dict[str, torch.Tensor]) -> list[int]:
+    return batch[ID][:, 0].int().tolist()
+
+
+def together(parts: Iterable[list[int]]) -> list[int]:
+    return [i for part in parts for i in part]
+
+
+DATA = st.sampled_from([(1,), (2, 7), (12, 1, 5), (31,)])
+SETTINGS = settings(max_examples=20, deadline=None)
+
+
+@SETTINGS
+@given(
+    sizes=DATA, row_group=st.sampled_from([1, 4]), world_size=st.integers(1, 4), batch=st.integers(1, 9),
+    pool=st.integers(1, 6), epoch=st.integers(0, 2), shuffle=st.booleans(),
+)  # fmt: skip
+def test_every_sample_comes_once_and_the_batches_are_the_same_on_any_world_size(
+    made, sizes, row_group, world_size, batch, pool, epoch, shuffle
+) -> None:
+    storage, listed = made(sizes, row_group)
+    how = {"batch": batch, "pool": pool, "shuffle": shuffle, "seed": 3}
+
+    def epochs(world_size: int) -> list[list[list[int]]]:
+        ranks = [loader(storage, listed, world_size=world_size, rank=r, **how) for r in range(world_size)]
+        for rank in ranks:
+            rank.load_state_dict({**rank.state_dict(), "epoch": epoch})
+        return [[ids(part) for part in parts] for parts in zip(*ranks, strict=True)]
+
+    many, one = epochs(world_size), epochs(1)
+    assert sorted(i for parts in many for part in parts for i in part) == list(range(sum(sizes)))
+    assert [together(parts) for parts in many] == [parts[0] for parts in one], "ranks hold slices of the same batch"
+    assert all(max(map(len, parts)) - min(map(len, parts)) <= 1 for parts in many)
+
+
+@SETTINGS
+@given(
+    sizes=DATA, batch=st.integers(1, 6), worlds=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    steps=st.integers(0, 14), drop_last=st.booleans(), ahead=st.sampled_from([0, 2]),
+)  # fmt: skip
+def test_continuing_on_another_world_size_is_as_if_nothing_had_happened(
+    made, sizes, batch, worlds, steps, drop_last, ahead
+) -> None:
+    storage, listed = made(sizes, 4)
+    how = {"batch": batch, "drop_last": drop_last, "pool": 2, "ahead": ahead}
+
+    def walk(ranks: list[Loader], count: int) -> list[list[int]]:
+        """`count` global batches, over the ends of epochs."""
+        found: list[list[int]] = []
+        while len(found) < count:
+            for parts in islice(zip(*ranks, strict=True), count - len(found)):
+                found.append(together(map(ids, parts)))
+        return found
+
+    if drop_last and batch > sum(sizes):
+        return  # no batch is ever full
+    undisturbed = walk([loader(storage, listed, **how)], steps + 6)
+    before = [loader(storage, listed, world_size=worlds[0], rank=r, **how) for r in range(worlds[0])]
+    assert walk(before, steps) == undisturbed[:steps]
+    state = before[-1].state_dict()
+    assert all(rank.state_dict() == state for rank in before)
+    after = [loader(storage, listed, world_size=worlds[1], rank=r, **how) for r in range(worlds[1])]
+    for rank in after:
+        rank.load_state_dict(state)
+    assert walk(after, 6) == undisturbed[steps:]
+
+
+def test_epochs_and_seeds_differ_and_repeat(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    listed = shards(storage, [40, 40], 5)
+    one = loader(storage, listed)
+    first, second = [together(map(ids, one)) for _ in range(2)]
+    assert sorted(first) == sorted(second) and first != second
+    assert together(map(ids, loader(storage, listed))) == first
+    assert together(map(ids, loader(storage, listed, seed=1))) != first
+
+
+def test_the_order_is_pinned(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    listed = shards(storage, [5, 4], 3)
+    found = [sorted(ids(b)) for b in loader(storage, listed, seed=7, pool=2)]
+    assert found == [[0, 1, 6, 8], [2, 3, 5, 7], [4]], "with another order, interrupted trainings continue wrongly"
+
+
+def test_missing_values_are_masked_and_types_are_those_of_memory(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    listed = shards(storage, [7], 3)
+    columns = (ID, DEPTH, "rgb@test", "soft@test")
+    batches = list(loader(storage, listed, columns, batch=3, ahead=2))
+    assert [len(b[ID]) for b in batches] == [3, 3, 1]
+    for batch in batches:
+        assert batch[DEPTH].dtype == torch.float32 and batch["rgb@test"].dtype == torch.uint8
+        there = batch[ID][:, 0] % 3 != 0
+        assert torch.equal(batch[DEPTH + "?"], there)
+        assert torch.equal(batch[DEPTH][there][:, 0, 0], batch[ID][there]) and not batch[DEPTH][~there].any()
+        assert torch.equal(batch["rgb@test"][:, 2, 1, 0], batch[ID][:, 0].byte())
+        assert torch.allclose(batch["soft@test"], torch.tensor(0.4), atol=0.002)
+    native = next(iter(loader(storage, listed, columns, native=True)))
+    assert native[DEPTH].dtype == torch.float16 and native["soft@test"].dtype == torch.uint8
+
+
+@pytest.mark.parametrize("cache_mb", [0, 0.0002, 100])
+def test_memory_changes_nothing_but_the_reads(tmp_path, cache_mb) -> None:
+    storage = Storage(str(tmp_path))
+    listed = shards(storage, [30], 3)
+    plain, kept = (loader(storage, listed, (ID, DEPTH), cache_mb=mb, pool=3) for mb in (0, cache_mb))
+    for _ in range(2):
+        for a, b in zip(plain, kept, strict=True):
+            assert ids(a) == ids(b) and torch.equal(a[DEPTH], b[DEPTH])
+    (tmp_path / "0.parquet").unlink()
+    if cache_mb == 100:
+        assert sum(len(ids(b)) for b in kept) == 30, "a data set that fits is not read again"
+    else:
+        with pytest.raises(IntegrityError, match=r"0\.parquet"):
+            list(kept)
+
+
+def test_only_the_columns_asked_for_are_read(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    listed = shards(storage, [6], 3)
+    path = tmp_path / "0.parquet"
+    data, value = path.read_bytes(), KNOWN["rgb"].encode(np.zeros((1, 3, 2, 3)))
+    import pyarrow.parquet as pq
+
+    column = pq.read_metadata(pa.BufferReader(data)).row_group(0).column(2)
+    assert column.path_in_schema == "rgb@test" and value.nbytes
+    start = column.data_page_offset
+    path.write_bytes(data[:start] + bytes(column.total_compressed_size) + data[start + column.total_compressed_size :])
+    assert sum(len(ids(b)) for b in loader(storage, listed, (ID, DEPTH))) == 6
+    with pytest.raises(OSError):
+        list(loader(storage, listed, ("rgb@test",)))
+
+
+def test_a_reader_that_leaves_early_continues_where_it_was(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    listed = shards(storage, [20], 3)
+    whole = [ids(b) for b in loader(storage, listed)]
+    one = loader(storage, listed, ahead=3)
+    first = next(iter(one))
+    assert [ids(first)] + [ids(b) for b in one] == whole
+    assert one.state_dict()["epoch"] == 1 and len(one) == len(whole) == 5
+
+
+def test_neighbours_are_torn_apart(tmp_path) -> None:
+    """Over an epoch, positions before and after correlate as little as in a true permutation (within 4 sigma)."""
+    from stages.shard.order import epoch
+
+    order = epoch([8] * 400, seed=0, number=0, pool=32)
+    position = order.groups * 8 + order.rows
+    correlation = np.corrcoef(position, np.arange(len(position)))[0, 1]
+    assert abs(correlation) < 4 / np.sqrt(400), "row groups are the units that are permuted"
+    batches = [set(b[:, 0].tolist()) for _, b in order.batches(0, 32)]
+    assert np.mean([len(b) for b in batches]) > 18, "a batch of 32 comes from many places"
+    opened = [len({g for b in batches[:i] for g in b} & {g for b in batches[i:] for g in b}) for i in range(1, 100)]
+    assert max(opened) <= 34, "and yet only about `pool` row groups are open"
+
+
+def test_ranks_keep_to_their_row_groups() -> None:
+    from stages.shard.order import epoch, share
+
+    order = epoch([8] * 256, seed=0, number=0, pool=32)
+    reads = sum(len({int(g) for _, b in order.batches(0, 64) for g in share(b, r, 2)[:, 0]}) for r in range(2))
+    assert reads < 1.5 * 256, "two ranks together read little more than one would"
+
+
+def test_mistakes_are_said_plainly(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    listed = shards(storage, [6], 3)
+    with pytest.raises(RecipeError, match="no shard is in the split 'test'; there are: train"):
+        loader(storage, listed, split="test")
+    with pytest.raises(ValueError, match="other data or another seed"):
+        loader(storage, listed, seed=1).load_state_dict(loader(storage, listed).state_dict())
+    with pytest.raises(IntegrityError, match="other row groups"):
+        list(loader(storage, [{**listed[0], "row_group": 2}]))

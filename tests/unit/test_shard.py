@@ -1,0 +1,212 @@
+"""Sharding: the join, the splits, what new data costs, and the statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pipeline.errors import IntegrityError, RecipeError
+from pipeline.fingerprint import fingerprint
+from pipeline.manifest import Manifest
+from pipeline.storage import Storage
+from pipeline.units import Unit, execute
+from stages.modality import Modality
+from stages.shard.splits import Split
+from stages.shard.stage import Shard
+from stages.shard.statistics import Tally, merged
+from stages.table import read_table, write_table
+from tests.unit.inline import finish, ingested, modalities, step
+
+KNOWN = modalities(
+    rgb={"type": "image", "size": [4, 4]},
+    depth={"type": "dense", "range": [0, 10]},
+    semantic={"type": "segmentation", "classes": ["land", "water"]},
+)
+RGB, DEPTH, VOTES = "rgb@camera", "depth@midas", "semantic@vote"
+
+
+def frames(storage: Storage, *groups: str, count: int = 6) -> Manifest:
+    """`count` samples a group, in partitions of four; a sample's pixels tell which one it is."""
+    made = {g: [{RGB: np.full((4, 4, 3), int(g[-1]) * 20 + i, np.uint8)} for i in range(count)] for g in groups}
+    return ingested(storage, KNOWN, made)
+
+
+def labelled(storage: Storage, data: Manifest, column: str, values: dict[str, Any], reverse: bool = False) -> Manifest:
+    """What a label step would have made: `values` by key, null for others; `reverse` writes the rows backwards."""
+    import pyarrow as pa
+
+    modality = KNOWN[column.partition("@")[0]]
+    records = []
+    for record in data.records:
+        keys = read_table(storage, record.file.path, ["key"])["key"].to_pylist()
+        keys = keys[::-1] if reverse else keys
+        columns = {"key": pa.array(keys), column: modality.encode([values.get(k) for k in keys])}
+        content = write_table(columns, [pa.field("key", pa.string()), modality.field(column)])
+        records.append(execute(storage, Ready(content, len(keys)), Unit(f"label/{column}", record.id, "label"), 1))
+    about = {"space": f"label/{column}", "fingerprint": fingerprint(column), "about": {"type": "test"}}
+    body = {"columns": {column: about}, "partitions": data.body["partitions"]}
+    return Manifest("label", fingerprint([column, [r.file.sha256 for r in records]]), {}, tuple(records), (), body)
+
+
+class Ready:
+    """A worker that has the bytes already."""
+
+    def __init__(self, data: bytes, rows: int):
+        self.data, self.rows = data, rows
+
+    def run(self, unit: Unit, out: Any) -> None:
+        out.rows = self.rows
+        out.write("parquet", self.data)
+
+
+def shards(storage: Storage, data: Manifest, *labels: Manifest, **config: Any) -> Manifest:
+    inputs = {"frames": data, **{f"labels{i}": m for i, m in enumerate(labels)}}
+    stage = Shard.model_validate({"stage": "shard", "data": list(inputs), **config})
+    return finish(step(stage, storage, KNOWN, "shards", **inputs))
+
+
+def test_labels_join_their_frames_by_key(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    data = frames(storage, "a1", "b2")
+    depth = {f"a1/{i:03d}": np.full((4, 4, 1), i, np.float32) for i in (0, 2, 5)} | {"c9/000": np.zeros((4, 4, 1))}
+    made = shards(storage, data, labelled(storage, data, DEPTH, depth, reverse=True), split={"pin": {"test": ["b2"]}})
+
+    assert [(s["group"], s["split"], s["rows"]) for s in made.body["shards"]] == [("a1", "train", 6), ("b2", "test", 6)]
+    table = read_table(storage, made.body["shards"][0]["path"])
+    assert table["key"].to_pylist() == [f"a1/{i:03d}" for i in range(6)]
+    assert table["index"].to_pylist() == list(range(6))
+    rows, valid = KNOWN["depth"].decode(table[DEPTH])
+    assert valid.tolist() == [True, False, True, False, False, True]
+    assert rows[valid][:, 0, 0, 0].tolist() == [0, 2, 5]
+    assert KNOWN["rgb"].decode(table[RGB])[0][:, 0, 0, 0].tolist() == [20, 21, 22, 23, 24, 25]
+    assert read_table(storage, made.body["shards"][1]["path"])[DEPTH].null_count == 6
+    assert made.body["schema"][DEPTH] == {"modality": "depth", "type": "dense", "range": [0, 10], "size": [4, 4]}
+    assert made.body["columns"][DEPTH]["about"] == {"type": "test"}
+
+
+def test_a_partition_that_nobody_labelled_is_null(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    data, half = frames(storage, "a1", "b2"), frames(storage, "a1")
+    labels = labelled(storage, half, DEPTH, {"a1/001": np.ones((4, 4, 1))})
+    made = shards(storage, data, labels)
+    nulls = [read_table(storage, s["path"])[DEPTH].null_count for s in made.body["shards"]]
+    assert nulls == [5, 6]
+
+
+def test_any_reader_of_parquet_understands_a_shard(tmp_path) -> None:
+    made = shards(Storage(str(tmp_path)), frames(Storage(str(tmp_path)), "a1"))
+    frame = pq.read_table(tmp_path / made.body["shards"][0]["path"]).to_pandas()
+    assert frame.columns.tolist() == ["key", "group", "index", RGB] and frame["group"].unique().tolist() == ["a1"]
+    assert np.frombuffer(frame[RGB][3], np.uint8).reshape(4, 4, 3)[0, 0, 0] == 23
+
+
+def test_new_groups_and_other_splits_rewrite_nothing(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    before = shards(storage, frames(storage, "a1", "b2"), shard_mb=0.0001)
+    assert len(before.body["shards"]) == 4, "a partition of each is over the target"
+    more = shards(storage, frames(storage, "a1", "b2", "c3"), shard_mb=0.0001, split={"pin": {"test": ["a1"]}})
+    old, new = ({s["path"] for s in m.body["shards"]} for m in (before, more))
+    assert old < new and len(new - old) == 2
+    assert len(list(storage.walk(before.records[0].space + "/data"))) == 6
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path) -> None:
+    found = []
+    for name in ("one", "two"):
+        storage = Storage(str(tmp_path / name))
+        made = shards(storage, frames(storage, "a1"), codec="lz4")
+        found.append((made.body, [storage.read(f.path) for f in made.all_files()]))
+    assert found[0] == found[1]
+
+
+def test_a_shard_of_several_partitions_is_one_file(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    made = shards(storage, frames(storage, "a1", "b2", count=10))
+    assert [s["rows"] for s in made.body["shards"]] == [10, 10], "never two groups in one shard"
+
+
+def test_a_file_of_another_type_is_named(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    data = frames(storage, "a1")
+    labels = labelled(storage, data, DEPTH, {})
+    wide = modalities(rgb={"type": "image", "size": [4, 4]}, depth={"type": "dense", "storage": "float32"})
+    stage = Shard.model_validate({"stage": "shard", "data": ["frames", "labels"]})
+    run = step(stage, storage, wide, "shards", frames=data, labels=labels)
+    with pytest.raises(IntegrityError, match=r"expected depth@midas as .*64.*, got .*32.*"):
+        finish(run)
+
+
+def test_mistakes_are_said_plainly(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    data = frames(storage, "a1", "b2")
+    with pytest.raises(RecipeError, match="no input offers the column 'depth@x'"):
+        shards(storage, data, columns=["depth@x"])
+    with pytest.raises(RecipeError, match=r"none fell into 'test'.*pin"):
+        shards(storage, data, split={"test": 0.0001})
+    with pytest.raises(RecipeError, match="no group z9; there are: a1, b2"):
+        shards(storage, data, split={"pin": {"test": ["z9"]}})
+    with pytest.raises(RecipeError, match="split by 'flight', but ingest groups by 'group'"):
+        shards(storage, data, split={"by": "flight"})
+    for wrong in ({"split": {"tets": 0.2}}, {"columns": ["rgb"]}, {"split": {"pin": {"val": ["a"], "test": ["a"]}}}):
+        with pytest.raises(ValidationError):
+            Shard.model_validate({"stage": "shard", "data": "frames", **wrong})
+
+
+@given(st.sets(st.text(min_size=1, max_size=8), min_size=2), st.text(min_size=1, max_size=8), st.text(max_size=3))
+def test_a_new_group_moves_no_old_one(groups: set[str], newcomer: str, salt: str) -> None:
+    split = Split(test=0.3, val=0.2, salt=salt)
+    before = {g: split.of(g) for g in groups}
+    assert {g: split.of(g) for g in {*groups, newcomer}}.items() >= before.items()
+
+
+def test_shares_hold_on_average_and_pins_always() -> None:
+    split = Split(test=0.3, val=0.2, pin={"train": ("g7",), "test": ("g8",)})
+    places = split.assign(f"g{i}" for i in range(2000))
+    count = [sum(p == name for p in places.values()) / 2000 for name in ("train", "val", "test")]
+    assert np.allclose(count, [0.5, 0.2, 0.3], atol=0.04) and (places["g7"], places["g8"]) == ("train", "test")
+    tighter = Split(test=0.3, val=0.1).assign(f"g{i}" for i in range(2000))
+    assert all(tighter[g] == "test" for g, p in places.items() if p == "test" and g != "g8"), "the test split stays"
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("rgb", 0, 256), ("depth", 0, 10), ("exact", -3, 5), ("embedding", -1, 1), ("soft", 0, 1)]
+)
+def test_statistics_are_those_of_numpy(name: str, low: float, high: float) -> None:
+    known = {**KNOWN, **modalities(
+        rgb={"type": "image", "size": [4, 4]},
+        exact={"type": "dense", "channels": 2, "storage": "float32"},
+        embedding={"type": "vector", "length": 5},
+        soft={"type": "soft", "classes": ["a", "b", "c"]},
+    )}  # fmt: skip
+    modality: Modality = known[name]
+    values = np.random.default_rng(0).uniform(low, high, (9, *modality.shape)).astype(modality.dtype)
+    figures = []
+    for part in (slice(0, 4), slice(4, 9)):
+        tally = Tally(modality)
+        tally.add(*modality.unpack(modality.encode([*values[part], None])))
+        figures.append(tally.figures())
+    found = merged(modality, figures)
+    kept = modality.decode(modality.encode(values))[0].astype(np.float64).reshape(-1, modality.channels)
+    assert found["rows"] == 11 and found["missing"] == 2 / 11
+    for key, figure in {"mean": kept.mean(0), "std": kept.std(0), "min": kept.min(0), "max": kept.max(0)}.items():
+        assert np.allclose(found[key], figure, atol=1e-6), key
+    assert sum(found["histogram"]["counts"]) == kept.size
+    assert len(found["histogram"]["edges"]) == len(found["histogram"]["counts"]) + 1
+
+
+def test_statistics_come_from_the_training_split(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    data = frames(storage, "a1", "b9")
+    votes = {"a1/000": np.array([[0, 0, 1, 255]] * 4, np.uint8), "b9/000": np.ones((4, 4), np.uint8)}
+    made = shards(storage, data, labelled(storage, data, VOTES, votes), split={"pin": {"test": ["b9"]}})
+    assert made.body["statistics"][VOTES] == {
+        "rows": 6, "missing": 5 / 6, "classes": {"land": 8, "water": 4}, "unknown": 4,
+    }  # fmt: skip
+    assert made.body["statistics"][RGB]["mean"] == [22.5] * 3
+    assert made.body["splits"]["test"] == {"rows": 6, "shards": 1, "groups": ["b9"]}
