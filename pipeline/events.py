@@ -26,6 +26,8 @@ from pipeline.errors import StorageError
 from pipeline.storage import Storage
 
 FLUSH_SECONDS = 1.0
+OWNED_SECONDS = 60.0
+"""A tracker that said nothing for so long is taken for dead."""
 
 
 class Events:
@@ -106,10 +108,13 @@ def tracked(storage: Storage, run: str) -> dict[str, Any]:
 
 
 def pending(storage: Storage) -> list[str]:
-    """Runs with events that no view has taken yet, oldest first."""
+    """Runs with events that no view has taken yet and that no living tracker works on, oldest first."""
     waiting = []
     for run in storage.names("events"):
-        seen = tracked(storage, run).get("seen", {})
+        position = tracked(storage, run)
+        if position.get("owner") and time.time() - position.get("touched", 0) < OWNED_SECONDS:
+            continue
+        seen = position.get("seen", {})
         writers = [w for w in storage.names(f"events/{run}") if "." not in w]
         if any(len(storage.names(f"events/{run}/{w}")) > seen.get(w, 0) for w in writers):
             waiting.append(run)

@@ -224,12 +224,12 @@ def _left_out(steps: list[PlannedStep]) -> int:
     return sum(s.manifest.quarantined for s in steps if s.manifest)
 
 
-def _tracker(storage: Storage, loaded: RecipeFile, run_id: str, patience: float = 10.0) -> Any:
+def _tracker(storage: Storage, loaded: RecipeFile, run_id: str, patience: float = 10.0, follow: bool = True) -> Any:
     from pipeline.tracking.process import TrackingProcess
     from pipeline.tracking.store import store_uri
 
     uri = store_uri(storage, loaded.recipe.tracking)
-    return TrackingProcess(storage, run_id, uri, loaded.recipe.name, patience) if uri else None
+    return TrackingProcess(storage, run_id, uri, loaded.recipe.name, patience, follow) if uri else None
 
 
 def _catch_up(storage: Storage, loaded: RecipeFile, progress: Progress, track: bool) -> None:
@@ -238,7 +238,7 @@ def _catch_up(storage: Storage, loaded: RecipeFile, progress: Progress, track: b
     if waiting:
         progress.say(f"{len(waiting)} earlier run(s) not yet in MLflow: replaying")
     for run_id in waiting:
-        tracker = _tracker(storage, loaded, run_id, patience=2.0)
+        tracker = _tracker(storage, loaded, run_id, patience=2.0, follow=False)
         if tracker is None or not tracker.finish(progress.say):
             return
 

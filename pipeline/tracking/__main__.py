@@ -10,10 +10,7 @@ import sys
 from pipeline.secrets import blot
 from pipeline.storage import Storage
 from pipeline.tracking.store import store_uri
-from pipeline.tracking.tracker import Tracker, View
-
-WAITING = 75
-"""Exit status of a tracker that had to leave events behind (EX_TEMPFAIL)."""
+from pipeline.tracking.tracker import WAITING, Tracker, View
 
 
 def say(text: str) -> None:

@@ -16,19 +16,19 @@ from pathlib import Path
 from pipeline.events import pending
 from pipeline.secrets import blot
 from pipeline.storage import Storage
-
-WAITING = 1
-"""Exit status of a tracking process that had to leave events behind."""
+from pipeline.tracking.tracker import WAITING
 
 
 class TrackingProcess:
-    """`python -m pipeline.tracking` for one run."""
+    """`python -m pipeline.tracking` for one run: this driver's (`follow`), or one that an earlier driver left."""
 
-    def __init__(self, storage: Storage, run: str, uri: str, experiment: str, patience: float = 10.0):
+    def __init__(
+        self, storage: Storage, run: str, uri: str, experiment: str, patience: float = 10.0, follow: bool = True
+    ):
         self.storage, self.run, self.uri = storage, run, uri
         self.log = os.path.join(tempfile.gettempdir(), f"hyperloom-tracking-{run}.log")
         command = [sys.executable, "-m", "pipeline.tracking", "--root", str(storage), "--run", run, "--uri", uri]
-        command += ["--experiment", experiment, "--follow", "--patience", str(patience)]
+        command += ["--experiment", experiment, "--patience", str(patience), *(["--follow"] if follow else [])]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()

@@ -2,7 +2,8 @@
 
 The position (`events/{run}/tracked.json`) is saved after the view took a batch, never before, and what a view does is
 repeatable; so a tracker that was killed, or a server that was away, costs a repetition and no duplicate. Of several
-trackers on one run the youngest wins. It waits for a dead server with growing pauses, forever while the driver lives
+trackers on one run the youngest wins; one that works touches its position, so that nobody takes its run for left
+behind. It waits for a dead server with growing pauses, forever while the driver lives
 and for `patience` seconds after that; then the events stay where they are, for the next run or `hyperloom sync`.
 
 It knows nothing of MLflow (that is `pipeline.tracking.view`) and never writes events.
@@ -21,6 +22,8 @@ from pipeline import events
 from pipeline.errors import StorageError
 from pipeline.storage import Storage
 
+WAITING = 75
+"""Exit status of a tracking process that had to leave events behind (EX_TEMPFAIL)."""
 POLL_SECONDS = 1.0
 LONGEST_PAUSE = 15.0
 
@@ -35,6 +38,9 @@ class Position:
 
     uri: str
     owner: str = ""
+    """The tracker at work; empty when there is none."""
+    touched: float = 0.0
+    """When the owner last said so, in seconds since 1970."""
     seen: dict[str, int] = field(default_factory=dict)
     """Files read of each writer."""
     parent: str = ""
@@ -55,6 +61,7 @@ class Position:
         return Position(**value) if value.get("uri") == uri else Position(uri)
 
     def save(self, storage: Storage, run: str) -> None:
+        self.touched = time.time()
         storage.write(events.tracked_path(run), json.dumps(asdict(self), sort_keys=True).encode())
 
     def copy(self) -> Position:
@@ -109,8 +116,17 @@ class Tracker:
 
     def follow(self, alive: Callable[[], bool], patience: float, say: Callable[[str], None]) -> bool:
         """Carry events until the run is finished or the driver is not `alive`; False if events had to be left."""
+        try:
+            return self._follow(alive, patience, say)
+        finally:
+            if not self.superseded():
+                self.position.owner = ""
+                self._touch(0)
+
+    def _follow(self, alive: Callable[[], bool], patience: float, say: Callable[[str], None]) -> bool:
         pause, deadline = POLL_SECONDS, None
         while not self.superseded():
+            self._touch(events.OWNED_SECONDS / 3)
             driver = alive()  # asked before the pump: what the driver wrote before it died is read below
             try:
                 moved = self.pump()
@@ -140,7 +156,12 @@ class Tracker:
             return
         say(problem)
         self.position.problem = problem
-        try:
-            self.position.save(self.storage, self.run)
-        except StorageError:
-            pass  # the note is a courtesy; the position on disk is still the right one
+        self._touch(0)
+
+    def _touch(self, every: float) -> None:
+        """Save the position again unless that was less than `every` seconds ago."""
+        if time.time() - self.position.touched >= every:
+            try:
+                self.position.save(self.storage, self.run)
+            except StorageError:
+                pass  # a courtesy; the position on disk is still the right one
