@@ -17,8 +17,8 @@ TELEMETRY = (
     "up_x", "up_y", "up_z", "altitude",
 )  # fmt: skip
 """The fields of `pose@telemetry`: intrinsics as shares of width (fx, cx) and height (fy, cy); the motion since the
-frame before, X_before = R X_now + t in camera coordinates and metres (identity and zero at the start); the direction of up in
-camera coordinates, and metres above the ground at take-off."""
+frame before, X_before = R X_now + t in camera coordinates and metres (identity and zero at the start); the direction of
+up in camera coordinates, and metres above the ground at take-off."""
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ class Flights(Source):
 
 
 def record(views: Iterator[View], name: str, folder: str) -> None:
-    """Write views as a recording: `{name}.avi`, `telemetry.csv`, and a PNG a frame in semantic, depth, normals, flow."""
+    """Write views as a recording: `{name}.avi`, `telemetry.csv`, and PNGs in semantic, depth, normals, flow."""
     import cv2
     import numpy as np
 

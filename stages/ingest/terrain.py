@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 CLASSES = ("land", "forest", "road", "water", "building")
-LAND, FOREST, ROAD, WATER, BUILDING = range(5)
+LAND, FOREST, ROAD, WATER, BUILDING = range(5)  # free to grow on, up to FOREST
 CELLS, CELL = 1024, 0.5
 SPAN = CELLS * CELL
 BLOCKS = ((1, 0, 12), (2, 1, 6), (3, 1, 4), (1, 2, 6), (1, 3, 4))
@@ -25,7 +25,7 @@ GROWING = np.array([[0.16, 0.25, 0.08], [0.22, 0.30, 0.11], [0.12, 0.20, 0.07]],
 SOILS = np.array([[0.36, 0.32, 0.18], [0.24, 0.17, 0.11], [0.30, 0.28, 0.24]], np.float32)
 """Dry grass, ploughed, bare."""
 ROOFS = np.array(
-    [[0.32, 0.12, 0.07], [0.22, 0.10, 0.07], [0.14, 0.14, 0.15], [0.3, 0.29, 0.28], [0.55, 0.54, 0.5], [0.17, 0.2, 0.13]],
+    [[0.32, 0.12, 0.07], [0.22, 0.1, 0.07], [0.14, 0.14, 0.15], [0.3, 0.3, 0.3], [0.55, 0.54, 0.5], [0.2, 0.2, 0.13]],
     np.float32,
 )
 """Tile, old tile, slate, gravel, pale metal, green metal."""
@@ -75,13 +75,16 @@ def noise(rng: np.random.Generator, grid: int, octaves: int) -> Map:
     """Periodic fractal noise of about zero mean and unit deviation; `grid` cells of the coarsest octave across."""
     import cv2
 
-    total = np.zeros((CELLS, CELLS), np.float32)
-    for octave in range(octaves):
-        n = min(grid << octave, CELLS)
-        values = np.pad(rng.standard_normal((n, n)).astype(np.float32), 2, "wrap")
-        scale = CELLS // n
-        big = cv2.resize(values, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        total += big[2 * scale : 2 * scale + CELLS, 2 * scale : 2 * scale + CELLS] * np.float32(0.5**octave)
+    def enlarged(values: np.ndarray, scale: int) -> np.ndarray:
+        inside = slice(2 * scale, (2 + len(values)) * scale)
+        padded = np.pad(values, 2, "wrap")
+        return cv2.resize(padded, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)[inside, inside]
+
+    total = rng.standard_normal((grid, grid)).astype(np.float32)
+    for octave in range(1, octaves):
+        total = enlarged(total, 2)
+        total += rng.standard_normal(total.shape).astype(np.float32) * np.float32(0.5**octave)
+    total = enlarged(total, CELLS // len(total))
     return (total - total.mean()) / total.std()
 
 
@@ -151,7 +154,7 @@ def _houses(
     y = np.abs((v % 1 - side[j] - rng.uniform(-0.04, 0.04, (lots, lots))[i, j]) * lot)
     half_x, half_y = rng.uniform(3.5, 6.5, (2, lots, lots))
     there = np.where(settled, (rng.random((lots, lots)) < 0.8)[i, j], (rng.random((lots, lots)) < 0.03)[i, j])
-    inside = (x < half_x[i, j]) & (y < half_y[i, j]) & there & np.isin(classes, (LAND,))
+    inside = (x < half_x[i, j]) & (y < half_y[i, j]) & there & (classes == LAND)
     gable = (rng.random((lots, lots)) < 0.65) * rng.uniform(0.35, 0.7, (lots, lots))
     rise = rng.uniform(3.0, 7.5, (lots, lots))[i, j] + gable[i, j] * (half_y[i, j] - y)
     height[inside] += rise[inside].astype(np.float32)
@@ -179,9 +182,10 @@ def _trees(
         reach = int(radius) + 1
         rows, cols = np.arange(y - reach, y + reach + 1) % CELLS, np.arange(x - reach, x + reach + 1) % CELLS
         patch = np.ix_(rows, cols)
-        away = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) / radius
+        line = np.arange(-reach, reach + 1) / radius
+        away = np.hypot(line[:, None], line)
         crown = top * (1 - away if cone else np.sqrt(np.maximum(1 - away**2, 0)) * 0.7 + 0.3)
-        free = (away < 1) & np.isin(classes[patch], (LAND, FOREST))
+        free = (away < 1) & (classes[patch] <= FOREST)
         colour = greens * (0.7 if cone else 1.0) * rng.uniform(0.75, 1.35)
         base = height[y, x] if classes[y, x] == LAND else 0.0
         height[patch] = np.where(free, np.maximum(height[patch], base + crown), height[patch])
