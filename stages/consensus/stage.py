@@ -36,7 +36,7 @@ Columns = tuple[str, ...]
 
 
 class Choice(Config):
-    """How one column comes about: a plug-in of kind consensus, and the columns it weighs, preferred ones first."""
+    """How one column comes about: a plug-in of kind consensus; the columns it weighs, preferred ones first."""
 
     method: Annotated[Any, plugin_of("consensus")]
     of: Columns = ()
