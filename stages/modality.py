@@ -4,14 +4,12 @@ A recipe names its modalities (`depth: {type: dense, unit: m}`); a column `depth
 A modality knows the shape and dtype in memory, checks and resizes values, encodes them, and names the defaults that
 training takes from it. Its definition, for identity, is `pipeline.fingerprint.payload(modality)`.
 
-Invariants: arrays are HWC; one row of a tensor column is one fixed-size binary value (or one JPEG/PNG), and shape,
-dtype and meaning are in the field's metadata under `hyperloom`; a missing value is null, never a number.
-Importing this module loads numpy and pydantic only. It does not read or write files: see `stages.table`.
+Invariants: arrays are HWC; a missing value is null, never a number. Importing this module loads numpy and pydantic
+only. How values lie in Arrow is `stages.column`, how columns lie in files `stages.table`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,8 +17,8 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.plugins import Plugin
+from stages import column as columns
 from stages import picture
-from stages.base import modality_of, source_of
 from stages.picture import UNKNOWN
 
 Size = tuple[int, int]
@@ -104,64 +102,18 @@ class Modality(Plugin):
     # -- columns ----------------------------------------------------------------------------------------------------
     def field(self, column: str) -> Any:
         """The `pa.Field` of `column`; its metadata let any reader of Parquet understand the bytes."""
-        import pyarrow as pa
-
-        about = {
-            **self.to_recipe(),
-            "modality": modality_of(column),
-            "source": source_of(column),
-            "shape": list(self.shape),
-            "dtype": self.dtype.name,
-            "stored": self.stored.name,
-            "codec": self.codec,
-        }
-        text = json.dumps(about, sort_keys=True)
-        kind = pa.binary(self._bytes) if self.codec == "raw" else pa.binary()
-        extension = {"ARROW:extension:name": "hyperloom.tensor", "ARROW:extension:metadata": text}
-        return pa.field(column, kind, metadata={"hyperloom": text, **extension})
+        return columns.field(self, column)
 
     def encode(self, values: Sequence[np.ndarray | None] | np.ndarray) -> Any:
         """`values` (None for missing) as a `pa.Array`. Raises ValueError for a value of another shape."""
-        import pyarrow as pa
-
-        valid = np.array([v is not None for v in values], bool)
-        rows = np.zeros((len(valid), *self.shape), self.stored)
-        for i, value in enumerate(values):
-            if value is None:
-                continue
-            if np.shape(value) != self.shape:
-                raise ValueError(f"expected shape {self.shape}, got {np.shape(value)}")
-            rows[i] = self._to_stored(np.asarray(value))
-        if self.codec != "raw":
-            packed = [self._compress(row) if ok else None for row, ok in zip(rows, valid, strict=True)]
-            return pa.array(packed, pa.binary())
-        bitmap = None if valid.all() else pa.array(valid).buffers()[1]
-        return pa.Array.from_buffers(pa.binary(self._bytes), len(valid), [bitmap, pa.py_buffer(rows)])
+        return columns.encode(self, values)
 
     def unpack(self, array: Any) -> tuple[np.ndarray, np.ndarray]:
         """A column's values as (N, *shape) of the dtype on disk, and (N,) bool that tells which are there.
 
         Raw columns without nulls are views of Arrow's memory: no copy, read-only. Missing rows hold `missing`.
         """
-        import pyarrow as pa
-
-        if isinstance(array, pa.ChunkedArray):
-            array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
-        valid = np.ones(len(array), bool) if not array.null_count else array.is_valid().to_numpy(zero_copy_only=False)
-        if self.codec != "raw":
-            rows = np.full((len(array), *self.shape), self.missing, self.stored)
-            for i in np.flatnonzero(valid):
-                rows[i] = self._decompress(array[int(i)].as_buffer())
-            return rows, valid
-        if array.type != pa.binary(self._bytes):
-            raise ValueError(f"expected {pa.binary(self._bytes)} ({self.shape} of {self.stored}), got {array.type}")
-        count = int(np.prod(self.shape))
-        flat = np.frombuffer(array.buffers()[1] or b"", self.stored, len(array) * count, array.offset * self._bytes)
-        rows = flat.reshape(len(array), *self.shape)
-        if not valid.all():
-            rows = rows.copy()
-            rows[~valid] = self.missing
-        return rows, valid
+        return columns.unpack(self, array)
 
     def decode(self, array: Any) -> tuple[np.ndarray, np.ndarray]:
         """Like `unpack`, in the dtype of memory."""
@@ -172,18 +124,9 @@ class Modality(Plugin):
         """Rows of the dtype on disk in the dtype of memory (themselves where the two are one)."""
         return rows.astype(self.dtype, copy=False)
 
-    def _to_stored(self, value: np.ndarray) -> np.ndarray:
+    def to_stored(self, value: np.ndarray) -> np.ndarray:
+        """One value in the numbers of the disk."""
         return value
-
-    def _compress(self, row: np.ndarray) -> bytes:
-        raise TypeError(f"{type(self).__name__} has no codec {self.codec!r}")
-
-    def _decompress(self, data: Any) -> np.ndarray:
-        raise TypeError(f"{type(self).__name__} has no codec {self.codec!r}")
-
-    @property
-    def _bytes(self) -> int:
-        return int(np.prod(self.shape)) * self.stored.itemsize
 
 
 class Raster(Modality):
@@ -255,22 +198,6 @@ class Image(Raster):
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         return value
-
-    def _compress(self, row: np.ndarray) -> bytes:
-        import cv2
-
-        jpeg = self.format == "jpeg"
-        options = [cv2.IMWRITE_JPEG_QUALITY, self.quality] if jpeg else [cv2.IMWRITE_PNG_COMPRESSION, 1]
-        return cv2.imencode(f".{self.format}", cv2.cvtColor(row, cv2.COLOR_RGB2BGR), options)[1].tobytes()
-
-    def _decompress(self, data: Any) -> np.ndarray:
-        import cv2
-
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        if image is None or image.shape != self.shape:
-            got = getattr(image, "shape", "other bytes")
-            raise ValueError(f"expected a {self.format} of shape {self.shape}, got {got}")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 class Dense(Raster):
@@ -436,7 +363,7 @@ class Soft(Raster):
     def to_memory(self, rows: np.ndarray) -> np.ndarray:
         return rows.astype(np.float32) * np.float32(1 / 255)
 
-    def _to_stored(self, value: np.ndarray) -> np.ndarray:
+    def to_stored(self, value: np.ndarray) -> np.ndarray:
         return np.rint(np.clip(value, 0, 1) * 255)
 
 
