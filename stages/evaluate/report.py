@@ -46,6 +46,7 @@ class Report:
             "split": self.stage.split,
             "samples": sum(r.rows for r in self.records["columns"]),
             "truth": dict(self.truth),
+            "lineage": self._lineage(),
             "kinds": {s.name: s.kind for s in self.who},
             "models": {name: self.step.inputs[m.model].fingerprint for name, m in self.stage.models.items()},
             "figures": self.figures,
@@ -75,6 +76,12 @@ class Report:
             columns += [truth, *labels, *told]
         file = self.step.write("collage.png", collage(list(rows.items()), columns, self.step.modalities))
         self.step.events.emit("artifact", self.step.name, path=file.path, to="pictures")
+
+    def _lineage(self) -> dict[str, Any]:
+        """What was judged on what: the shards' fingerprint, and who made their columns."""
+        shards = self.step.inputs[self.stage.data]
+        columns = {c: v.get("about", {}) for c, v in shards.body.get("columns", {}).items()}
+        return {"shards": shards.fingerprint, "columns": columns}
 
     # -- inside ----------------------------------------------------------------------------------------------------
     def _sums(self, subject: Subject) -> dict[str, Sums]:
@@ -118,11 +125,12 @@ class Report:
         events.metric(
             "", {f"{model}.{m}.{d['measure']}": d["value"] for model, mine in decided.items() for m, d in mine.items()}
         )
-        events.emit("table", name, name=TABLE, rows=rows, said=said)
+        events.emit("table", name, name=TABLE, rows=rows)
         if classes:
             events.emit("table", name, name=CLASSES, rows=classes)
-        if said:
-            events.emit("tag", name, values={f"verdict.{i}": sentence for i, sentence in enumerate(said)})
+        for i, sentence in enumerate(said):
+            events.emit("tag", name, values={f"verdict.{i}": sentence})
+            events.emit("note", name, text=sentence)
 
     def _read(self, record: Record, rows: dict[str, dict[str, Any]]) -> None:
         """Add what a unit kept of the chosen samples to `rows`: key -> column -> value."""

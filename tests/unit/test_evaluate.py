@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_merging_parts_is_scoring_the_whole(cuts: list[int], seed: int) -> None:
     truth, told = _maps(seed)
     edges = [0, *sorted(cuts), 6]
     parts = [
-        score(SEMANTIC, truth[a:b], told[a:b], EVERY[a:b], EVERY[a:b]) for a, b in zip(edges, edges[1:], strict=False)
+        score(SEMANTIC, truth[a:b], told[a:b], EVERY[a:b], EVERY[a:b]) for a, b in pairwise(edges)
     ]
     assert merged(parts) == score(SEMANTIC, truth, told, EVERY, EVERY)
 

@@ -1,0 +1,86 @@
+"""The model card: what a released student is, how good it is, and what it was made of, in Markdown.
+
+Everything in it follows from manifests, so the same release has the same card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+SOURCES = ("pipeline", "stages")
+
+
+def card(
+    name: str,
+    model: Mapping[str, Any],
+    report: Mapping[str, Any],
+    student: Mapping[str, Any],
+    decided: Sequence[str],
+    champion: bool,
+) -> str:
+    """`model` and `report` are bodies of manifests with their `fingerprint`; `student` is student.json."""
+    tasks = [_task(task, about) for task, about in student["tasks"].items()]
+    size = "{} x {}".format(*student["size"])
+    lineage = report["lineage"]
+    return "\n".join(
+        [
+            f"# {name}",
+            f"{'The champion' if champion else 'Not the champion: its gate did not pass'}. "
+            f"{model['parameters']:,} parameters, RGB images of {size} pixels (height x width), ONNX.",
+            "",
+            "## What it tells",
+            *tasks,
+            "",
+            f"## How good it is: {report['samples']} samples of the split `{report['split']}`, unseen in training",
+            _table(report["table"]),
+            "",
+            *[f"- {sentence}" for sentence in report["said"]],
+            "",
+            "## Gate",
+            *([f"- {said}" for said in decided] or ["- none was asked for"]),
+            "",
+            "## What it was made of",
+            f"- model `{model['fingerprint'][:12]}`, report `{report['fingerprint'][:12]}`, "
+            f"shards `{lineage['shards'][:12]}`",
+            f"- source snapshot `{snapshot()[:12]}`",
+            *[f"- `{column}`: {_producer(about)}" for column, about in sorted(lineage["columns"].items())],
+            "",
+        ]
+    )
+
+
+def snapshot() -> str:
+    """sha256 over the Python sources of the engine and the stages: which code this was."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[2]
+    for folder in SOURCES:
+        for file in sorted(Path(root, folder).rglob("*.py")):
+            digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _task(name: str, about: Mapping[str, Any]) -> str:
+    if about["type"] == "segmentation":
+        return f"- `{name}`: class ids, in order: {', '.join(about['classes'])}"
+    unit = f" in {about['unit']}" if about.get("unit") else ""
+    return f"- `{name}`: {about.get('channels', 1)} channel(s){unit}"
+
+
+def _producer(about: Mapping[str, Any]) -> str:
+    expert = about.get("expert") or {}
+    weights = ", ".join(f"{file} sha256 {digest[:12]}" for file, digest in (about.get("weights") or {}).items())
+    what = f"{about.get('kind', 'raw')} {expert.get('type', '')} revision {about['revision']}" if expert else "raw data"
+    return f"{what}{f' ({weights})' if weights else ''}"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    columns = list(rows[0]) if rows else []
+
+    def cell(value: Any) -> str:
+        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    lines = [columns, ["---"] * len(columns), *([cell(row.get(c)) for c in columns] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

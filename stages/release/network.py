@@ -1,0 +1,56 @@
+"""The student's network as a release describes it: what goes in, what comes out, and an example of a real input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline import manifest as manifests
+from pipeline.errors import IntegrityError
+from pipeline.manifest import Manifest
+from pipeline.storage import Storage
+from stages.base import modality_of
+from stages.modality import Segmentation
+from stages.table import open_table
+
+
+def describe(
+    network: bytes, model: Mapping[str, Any], modalities: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """student.json and MLflow's signature for ONNX bytes whose outputs are named after `model["tasks"]`."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
+    outputs = {o.name for o in session.get_outputs()}
+    tasks: dict[str, Any] = {}
+    signature: dict[str, Any] = {"outputs": []}
+    column = model["columns_in"][0]
+    shape = modalities[modality_of(column)].shape
+    for task in model["tasks"]:
+        if task not in outputs:
+            raise IntegrityError(f"the network has no output {task!r}, it has {', '.join(sorted(outputs))}")
+        modality = modalities[task]
+        tasks[task] = {**modality.to_recipe(), "output": task}
+        dtype = "uint8" if isinstance(modality, Segmentation) else "float32"
+        signature["outputs"].append({"name": task, "dtype": dtype, "shape": [-1, *modality.shape]})
+    signature["inputs"] = [{"name": column, "dtype": "uint8", "shape": [-1, *shape]}]
+    return {"input": column, "size": list(shape[:2]), "tasks": tasks}, signature
+
+
+def example(storage: Storage, report: Manifest, column: str, modalities: Mapping[str, Any]) -> np.ndarray:
+    """(1, H, W, 3) uint8: the first image of the split that the report judged on."""
+    lineage = report.body["lineage"]
+    shards = manifests.load(storage, "shard", lineage["shards"])
+    if shards is None:
+        raise IntegrityError(
+            f"the shards {lineage['shards'][:12]} of the report are gone. Next: run the same command again"
+        )
+    path = next(s["path"] for s in shards.body["shards"] if s["split"] == report.body["split"] and s["rows"])
+    with open_table(storage, path) as file:
+        for part in file.iter_batches(64, columns=[column]):
+            values, there = modalities[modality_of(column)].decode(part.column(column))
+            if there.any():
+                return values[there][:1]
+    raise IntegrityError(f"{storage.full(path)} has no {column}")

@@ -1,0 +1,170 @@
+"""The release stage: a student becomes a registered model, and the champion if its gate passes.
+
+    release:
+      stage: release
+      model: student
+      report: report
+      name: hyperloom-aerial
+      gate: {semantic.miou: [">= 0.3", "> best_expert", ">= champion - 0.005"]}
+
+What is released is a folder that needs nothing of Hyperloom: student.onnx, student.json, hyperloom_student.py, an
+example of the input and a card. The pointer `release/champion-{name}.json` in the root is what counts; MLflow's version
+and alias are views of it, made from the `register` event. A gate that does not pass is no failure of the step: the
+version exists without the alias, and the output says why. The present champion is read when the step runs and is no
+part of its identity, so a finished release stays finished.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from pipeline.config import StepName
+from pipeline.errors import RecipeError
+from pipeline.manifest import Manifest
+from pipeline.stage import Stage, StepRun
+from stages.release import champion as champions
+from stages.release.gate import Outcome, judge, parse
+
+LOADER = "hyperloom_student.py"
+NETWORK = "student.onnx"
+ALIAS = "champion"
+REQUIREMENTS = ("numpy", "onnxruntime", "pillow")
+
+
+class Release(Stage):
+    """`model`: a distill step. `report`: an evaluate step that judged it. `name`: of the registered model."""
+
+    revision: ClassVar[int] = 1
+    model: StepName
+    report: StepName
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    subject: str = ""
+    """The model's name in the report; by default the one that the report gave this very model."""
+    gate: dict[str, tuple[str, ...]] = {}
+    """Figure -> conditions, see stages.release.gate; without any the model always becomes the champion."""
+
+    @field_validator("gate", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: [v] if isinstance(v, str) else v for k, v in value.items()}
+
+    @field_validator("gate")
+    @classmethod
+    def _parsed(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for figure, conditions in value.items():
+            for text in conditions:
+                parse(figure, text)
+        return value
+
+    def run(self, step: StepRun) -> dict[str, Any]:
+        model, report = step.inputs[self.model], step.inputs[self.report]
+        subject = self._subject(step, model, report)
+        champion = champions.load(step.storage, self.name, step.fingerprint)
+        outcomes = self._judged(step, subject, report, champion)
+        passed, said = all(o.passed for o in outcomes), [o.said for o in outcomes]
+        data = report.body["lineage"]["shards"]
+        if champion is not None and champion.data != data and any(o.condition.who == ALIAS for o in outcomes):
+            said.append("the champion's figures were measured on other data: " + champion.data[:12])
+        student = self._package(step, model, report, said, passed)
+        figures = report.body["figures"][subject]
+        if passed:
+            new = champions.Champion(step.fingerprint, figures, data)
+            champions.crown(step.storage, self.name, new, champion)
+        self._announce(step, student, figures, said, passed)
+        return {"name": self.name, "subject": subject, "passed": passed, "gate": said, "figures": figures, **student}
+
+    # -- deciding --------------------------------------------------------------------------------------------------
+    def _subject(self, step: StepRun, model: Manifest, report: Manifest) -> str:
+        judged: Mapping[str, str] = report.body.get("models", {})
+        found = [self.subject] if self.subject else [n for n, f in judged.items() if f == model.fingerprint]
+        if not found or judged.get(found[0]) != model.fingerprint:
+            raise RecipeError(
+                f"step {step.name!r}: {self.report!r} did not judge {self.model!r} (it judged "
+                f"{', '.join(judged) or 'no model'}). Next: add it to `models:` of {self.report!r}, or mend `subject:`"
+            )
+        return found[0]
+
+    def _judged(
+        self, step: StepRun, subject: str, report: Manifest, champion: champions.Champion | None
+    ) -> list[Outcome]:
+        figures = None if champion is None else champion.figures
+        conditions = [parse(figure, text) for figure, texts in self.gate.items() for text in texts]
+        try:
+            return [judge(condition, subject, report.body, figures) for condition in conditions]
+        except ValueError as error:
+            raise RecipeError(f"step {step.name!r}: gate: {error}") from error
+
+    # -- packaging -------------------------------------------------------------------------------------------------
+    def _package(
+        self, step: StepRun, model: Manifest, report: Manifest, said: list[str], passed: bool
+    ) -> dict[str, Any]:
+        """Write the files of the release; what the body and the `register` event say of them."""
+        import numpy as np
+
+        from stages.release.card import card
+        from stages.release.network import describe, example
+
+        network = next((f for f in model.files if f.path.endswith(f"/{NETWORK}")), None)
+        if network is None:
+            raise RecipeError(
+                f"step {step.name!r}: {self.model!r} made no {NETWORK}. Next: name a distill step as `model:`"
+            )
+        data = step.storage.read(network.path)
+        about, signature = describe(data, model.body, step.modalities)
+        picture = example(step.storage, report, model.body["columns_in"][0], step.modalities)
+        buffer = io.BytesIO()
+        np.save(buffer, picture)
+        text = card(self.name, _named(model), _named(report), about, said, passed)
+        files = {
+            NETWORK: step.write(NETWORK, data),
+            "student.json": step.write("student.json", json.dumps(about, sort_keys=True, indent=1).encode()),
+        }
+        return {
+            "files": {name: file.path for name, file in files.items()},
+            "loader": step.write(LOADER, Path(__file__).with_name(LOADER).read_bytes()).path,
+            "example": step.write("example.npy", buffer.getvalue()).path,
+            "card": step.write("card.md", text.encode()).path,
+            "signature": signature,
+        }
+
+    def _announce(
+        self, step: StepRun, student: Mapping[str, Any], figures: Mapping[str, float], said: list[str], passed: bool
+    ) -> None:
+        lineage = {
+            n: m.fingerprint
+            for n, m in ((self.model, step.inputs[self.model]), (self.report, step.inputs[self.report]))
+        }
+        outcome = f"{self.name}: " + (
+            "is the champion" if passed else "registered, but NOT the champion: the gate failed"
+        )
+        step.events.emit(
+            "register",
+            step.name,
+            name=self.name,
+            alias=ALIAS if passed else None,
+            model={
+                "fingerprint": step.fingerprint,
+                "requirements": list(REQUIREMENTS),
+                **{k: student[k] for k in ("files", "loader", "example", "signature")},
+            },
+            tags={"gate": "passed" if passed else "failed", **lineage},
+            metrics=dict(figures),
+            description=step.storage.read(student["card"]).decode(),
+        )
+        step.events.emit("artifact", step.name, path=student["card"], to=None)
+        step.events.emit("tag", step.name, values={"gate": "passed" if passed else "failed", "outcome": outcome})
+        for sentence in [*said, outcome]:
+            step.events.emit("note", step.name, text=sentence)
+        step.events.flush()  # once the manifest is there nobody says it again
+
+
+def _named(made: Manifest) -> dict[str, Any]:
+    return {**made.body, "fingerprint": made.fingerprint}

@@ -1,0 +1,224 @@
+"""Release: gates as recipes write them, who becomes champion, and a package that runs without Hyperloom."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from pipeline.errors import RecipeError
+from pipeline.events import Events, read
+from pipeline.manifest import Manifest
+from pipeline.storage import Storage
+from pipeline.units import File
+from stages.modality import Dense, Image, Segmentation
+from stages.release.champion import load
+from stages.release.gate import judge, parse
+from stages.release.stage import Release
+from stages.shard.stage import Shard
+from tests.unit import inline
+
+SIZE = (4, 6)
+KNOWN: dict[str, Any] = {
+    "rgb": Image(type="image", size=SIZE),
+    "semantic": Segmentation(type="segmentation", classes=("land", "water"), size=SIZE),
+    "depth": Dense(type="dense", size=SIZE, unit="m"),
+}
+REPORT = {
+    "figures": {
+        "student": {"semantic.miou": 0.6, "depth.mae": 2.0},
+        "color": {"semantic.miou": 0.5},
+        "far": {"depth.mae": 1.0},
+    },
+    "best_expert": {"semantic": "color", "depth": "far"},
+}
+
+
+# -- gates -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("figure", "text", "champion", "passed"),
+    [
+        ("semantic.miou", ">= 0.6", None, True),
+        ("semantic.miou", "> 0.6", None, False),
+        ("semantic.miou", "> best_expert", None, True),
+        ("semantic.miou", ">= best_expert + 0.2", None, False),
+        ("semantic.miou", "> color", None, True),
+        ("depth.mae", "< best_expert", None, False),
+        ("depth.mae", "<= best_expert + 1.5", None, True),
+        ("semantic.miou", ">= champion", None, True),
+        ("semantic.miou", ">= champion - 0.005", {"semantic.miou": 0.604}, True),
+        ("semantic.miou", ">= champion - 0.005", {"semantic.miou": 0.606}, False),
+        ("depth.mae", "<= champion", {"semantic.miou": 0.5}, True),
+    ],
+)
+def test_gates_decide_as_written(figure: str, text: str, champion: dict[str, float] | None, passed: bool) -> None:
+    outcome = judge(parse(figure, text), "student", REPORT, champion)
+    assert outcome.passed is passed
+    assert ("holds" if passed else "FAILS") in outcome.said
+
+
+@pytest.mark.parametrize(
+    ("figure", "text", "says"),
+    [
+        ("miou", ">= 0.3", "'miou' is no figure"),
+        ("semantic.mio", ">= 0.3", "write modality.measure"),
+        ("semantic.miou", "at least 0.3", "'at least 0.3' is no condition"),
+        ("semantic.miou", "<= 0.3", "miou is better when larger"),
+        ("depth.mae", ">= champion", "mae is better when smaller"),
+    ],
+)
+def test_a_wrong_gate_is_an_error_of_the_recipe(figure: str, text: str, says: str) -> None:
+    with pytest.raises(ValidationError, match="gate") as caught:
+        Release(stage="release", model="student", report="report", name="x", gate={figure: text})
+    assert says in str(caught.value)
+
+
+def test_a_figure_that_the_report_lacks_is_named() -> None:
+    with pytest.raises(ValueError, match=r"no semantic\.accuracy of 'student'; it has depth\.mae, semantic\.miou"):
+        judge(parse("semantic.accuracy", "> 0.1"), "student", REPORT, None)
+    with pytest.raises(ValueError, match="knows no 'nobody'"):
+        judge(parse("semantic.miou", "> nobody"), "student", REPORT, None)
+
+
+# -- the stage ---------------------------------------------------------------------------------------------------------
+def _network() -> bytes:
+    """rgb (N, H, W, 3) uint8 -> semantic: water where red is above 128, as scores; depth: blue."""
+    from onnx import TensorProto, helper
+
+    def constant(name: str, value: Any, kind: int) -> Any:
+        array = np.asarray(value)
+        return helper.make_tensor(name, kind, array.shape, array.ravel().tolist())
+
+    nodes = [
+        helper.make_node("Cast", ["rgb"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Split", ["float"], ["red", "green", "depth"], axis=3, num_outputs=3),
+        helper.make_node("Sub", ["red", "half"], ["water"]),
+        helper.make_node("Neg", ["water"], ["land"]),
+        helper.make_node("Concat", ["land", "water"], ["semantic"], axis=3),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "student",
+        [helper.make_tensor_value_info("rgb", TensorProto.UINT8, ["n", *SIZE, 3])],
+        [
+            helper.make_tensor_value_info("semantic", TensorProto.FLOAT, ["n", *SIZE, 2]),
+            helper.make_tensor_value_info("depth", TensorProto.FLOAT, ["n", *SIZE, 1]),
+        ],
+        [constant("half", 128.0, TensorProto.FLOAT)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return model.SerializeToString()
+
+
+def _inputs(storage: Storage, miou: float, seed: int = 0) -> dict[str, Manifest]:
+    """A student and its report, as distill and evaluate would have left them, over real shards."""
+    draw = np.random.default_rng(0)
+    samples = [{"rgb@camera": draw.integers(0, 255, (*SIZE, 3)).astype(np.uint8)} for _ in range(3)]
+    raw = inline.ingested(storage, KNOWN, {"a": samples, "b": samples[::-1]})
+    split = {"test": 0.5, "pin": {"test": ["b"], "train": ["a"]}}
+    sharding = inline.step(Shard(stage="shard", data="frames", split=split), storage, KNOWN, "shards", frames=raw)
+    shards = inline.finish(sharding)
+    data = _network()
+    storage.write("distill/x/student.onnx", data)
+    body = {"columns_in": ["rgb@camera"], "tasks": ["semantic", "depth"], "parameters": 123456}
+    files = (File("distill/x/student.onnx", len(data), ""),)
+    student = Manifest("distill", f"{seed:064x}", {}, (), files, body)
+    figures = {**REPORT["figures"], "student": {"semantic.miou": miou, "depth.mae": 2.0}}
+    report = {
+        **REPORT,
+        "figures": figures,
+        "models": {"student": student.fingerprint},
+        "lineage": {"shards": shards.fingerprint, "columns": {"rgb@camera": {}}},
+        "split": "test",
+        "samples": 3,
+        "said": ["student beats every single expert"],
+        "table": [{"who": "student", "semantic.miou": miou, "depth.mae": None}],
+    }
+    return {"student": student, "report": Manifest("evaluate", f"{seed:063x}f", {}, (), (), report)}
+
+
+def _release(storage: Storage, miou: float, seed: int = 0, **config: Any) -> tuple[Manifest, list[dict[str, Any]]]:
+    config = {"gate": {"semantic.miou": [">= 0.3", ">= champion - 0.005"]}, **config}
+    stage = Release(stage="release", model="student", report="report", name="aerial", **config)
+    step = inline.step(stage, storage, KNOWN, "release", **_inputs(storage, miou, seed))
+    step.events = Events(storage, f"run{seed}", "driver")
+    made = inline.finish(step)
+    return made, list(read(storage, f"run{seed}"))
+
+
+def test_the_champion_moves_only_when_the_gate_passes(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    first, told = _release(storage, 0.6, 1)
+    assert first.body["passed"]
+    assert next(e for e in told if e["kind"] == "register")["alias"] == "champion"
+    worse, told = _release(storage, 0.5, 2)
+    assert not worse.body["passed"]
+    event = next(e for e in told if e["kind"] == "register")
+    assert event["alias"] is None and event["tags"]["gate"] == "failed"
+    assert any("registered, but NOT the champion" in e["text"] for e in told if e["kind"] == "note")
+    champion = load(storage, "aerial", "somebody else")
+    assert champion is not None and champion.figures["semantic.miou"] == 0.6
+
+
+def test_a_release_that_was_killed_after_crowning_decides_the_same_again(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    _release(storage, 0.5, 1)
+    gate = {"semantic.miou": "> champion"}
+    better, _ = _release(storage, 0.6, 2, gate=gate)
+    storage.delete(f"{better.folder}/manifest.json")
+    again, _ = _release(storage, 0.6, 2, gate=gate)
+    assert again == better and again.body["passed"]
+
+
+def test_the_package_runs_without_hyperloom(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    made, _ = _release(storage, 0.6)
+    folder = storage.path(made.folder)
+    image = np.full((*SIZE, 3), 200, np.uint8)
+    code = (
+        "import sys; import numpy as np; from hyperloom_student import _load_pyfunc\n"
+        f"s = _load_pyfunc({folder!r}); out = s.predict(np.load({folder + '/example.npy'!r}))\n"
+        "big = s.predict([np.full((40, 60, 3), 200, np.uint8)])\n"
+        "assert (big['semantic'] == 1).all() and big['semantic'].dtype == np.uint8, big\n"
+        "assert 'pipeline' not in sys.modules and 'stages' not in sys.modules\n"
+        "print({k: out[k].shape for k in ('semantic', 'depth')})"
+    )
+    code = f"import sys; sys.path.insert(0, {folder!r})\n{code}"
+    ran = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == "{'semantic': (1, 4, 6), 'depth': (1, 4, 6, 1)}"
+    from stages.release.hyperloom_student import Student
+
+    student = Student(folder)
+    assert (student.predict(image)["depth"] == 200).all()
+    with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8 RGB"):
+        student.predict(np.zeros((*SIZE, 3), np.float32))
+    card = storage.read(made.body["card"]).decode()
+    assert "123,456 parameters" in card and "land, water" in card and "student beats every single expert" in card
+    assert json.loads(storage.read(f"{made.folder}/student.json"))["size"] == list(SIZE)
+
+
+def test_a_model_that_the_report_did_not_judge_is_refused(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    inputs = _inputs(storage, 0.6)
+    other = Manifest("distill", "f" * 64, {}, (), inputs["student"].files, inputs["student"].body)
+    stage = Release(stage="release", model="student", report="report", name="aerial")
+    step = inline.step(stage, storage, KNOWN, "release", student=other, report=inputs["report"])
+    with pytest.raises(RecipeError, match=r"'report' did not judge 'student' \(it judged student\)"):
+        step.stage.run(step)
+
+
+def test_a_model_without_an_onnx_file_is_refused(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    inputs = _inputs(storage, 0.6)
+    teacher = Manifest("train", inputs["student"].fingerprint, {}, (), (), inputs["student"].body)
+    stage = Release(stage="release", model="student", report="report", name="aerial")
+    step = inline.step(stage, storage, KNOWN, "release", student=teacher, report=inputs["report"])
+    with pytest.raises(RecipeError, match=r"made no student\.onnx"):
+        step.stage.run(step)
