@@ -8,6 +8,11 @@ report that counts is the loop's `trained.json`. Rank 0 writes the curve as even
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pipeline import events as event_log
@@ -27,6 +32,7 @@ def train(step: StepRun, job: Job, workers: int, gpu: bool | None, max_failures:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    alone = len(ray.nodes()) == 1
     use_gpu = gpu if gpu is not None else ray.cluster_resources().get("GPU", 0) >= workers
     trainer = TorchTrainer(
         _worker,
@@ -40,11 +46,34 @@ def train(step: StepRun, job: Job, workers: int, gpu: bool | None, max_failures:
         ),
     )
     try:
-        trainer.fit()
+        with _settings(alone):
+            trainer.fit()
     except Exception as error:  # Ray Train raises its own kinds; what the worker raised is inside
         raise StepFailed(f"step {step.name!r}: training failed: {_cause(error)}. Next: run the same command again; it continues") from error
     if not finished(job):
         raise StepFailed(f"step {step.name!r}: the workers ended without {TRAINED}. Next: run the same command again; it continues")
+
+
+@contextmanager
+def _settings(alone: bool) -> Iterator[None]:
+    """Ray Train's settings, and this process's own SIGINT handler again afterwards, which Ray Train replaces.
+
+    On one node there is no one to be preempted by, and the watcher's process would compete with the workers' start.
+    """
+    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
+    if alone:
+        wanted |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
+    added = {k: v for k, v in wanted.items() if k not in os.environ}
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for key in added:
+            os.environ.pop(key, None)
+        if main:
+            signal.signal(signal.SIGINT, handler)
 
 
 def finished(job: Job) -> bool:
