@@ -23,7 +23,7 @@ E = TypeVar("E", bound=Expert)
 
 
 class Hsv(Expert):
-    """`{type: hsv, in: rgb@camera, out: hsv@rgb}`: hue, saturation and value in 0..1; `out` is dense with 3 channels."""
+    """`{type: hsv, in: rgb@camera, out: hsv@rgb}`: hue, saturation, value in 0..1; `out` is dense, 3 channels."""
 
     @model_validator(mode="after")
     def _columns(self) -> Hsv:
@@ -93,7 +93,7 @@ class Flow(Expert):
 class DepthFromFlow(Expert):
     """`{type: depth-from-flow, in: [flow@dis, pose@telemetry], out: depth@motion}`: metres, dense with 1 channel.
 
-    Triangulates flow to the frame before with the camera's known motion (see algorithms.triangulation, algorithms.pose).
+    Triangulates flow with the camera's known motion (see algorithms.triangulation and algorithms.pose).
     `range` is the least and greatest depth; `parallax` the least motion in pixels that a point at the least depth must
     show; `tolerance` the distance in pixels from the epipolar line at which a pixel is filled in from around instead.
     A frame with no parallax at all (the camera stood still) has no answer.
@@ -148,7 +148,9 @@ class Normals(Expert):
         def normals(depth: np.ndarray, *pose: np.ndarray) -> np.ndarray:
             height, width = depth.shape[:2]
             if not pose:
-                return normals_from_depth(depth[..., 0], rays(height, width, (self.focal, self.focal * width / height)), self.sigma)
+                return normals_from_depth(
+                    depth[..., 0], rays(height, width, (self.focal, self.focal * width / height)), self.sigma
+                )
             known = Pose.of(pose[0])
             made = normals_from_depth(depth[..., 0], known.rays(height, width), self.sigma)
             made = (1 - self.level) * made + self.level * known.up.astype(np.float32)

@@ -27,7 +27,9 @@ PICTURE_FEATURES = FEATURES[:5]
 def _named(value: dict[str, float]) -> dict[str, float]:
     unknown = set(value) - set(FEATURES)
     if unknown or not value:
-        raise ValueError(f"expected some of the features {', '.join(FEATURES)}, got {', '.join(sorted(unknown)) or 'none'}")
+        raise ValueError(
+            f"expected some of the features {', '.join(FEATURES)}, got {', '.join(sorted(unknown)) or 'none'}"
+        )
     return value
 
 
@@ -78,7 +80,7 @@ class ColorClasses(Expert):
 
 
 class TextureClasses(Expert):
-    """`{type: texture-classes, in: rgb@camera, out: semantic@texture, looks: {forest: [{rough: -2.9, green: 0.1}], ...}}`.
+    """`{type: texture-classes, in: rgb@camera, out: semantic@texture, looks: {forest: [{rough: -2.9}], ...}}`.
 
     Groups the pixels of a frame into `clusters` by their picture features over windows of `sigma` pixels (k-means),
     and gives each group the class of the nearest look. 255 where the distance is more than `reject`.
@@ -93,7 +95,9 @@ class TextureClasses(Expert):
     def _columns(self) -> TextureClasses:
         used = {name for looks in self.looks.values() for look in looks for name in look}
         if used - set(PICTURE_FEATURES):
-            raise ValueError(f"looks: a picture alone shows {', '.join(PICTURE_FEATURES)}; for more, see relief-classes")
+            raise ValueError(
+                f"looks: a picture alone shows {', '.join(PICTURE_FEATURES)}; for more, see relief-classes"
+            )
         return takes(self, 1, 1)
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
@@ -188,7 +192,9 @@ def class_ids(expert: Expert, column: str, names: Any, modalities: dict[str, Any
     classes = modalities[modality_of(column)].classes
     unknown = [name for name in names if name not in classes]
     if unknown:
-        raise RecipeError(f"the expert {expert.type!r} knows {', '.join(unknown)}, but {column} has {', '.join(classes)}")
+        raise RecipeError(
+            f"the expert {expert.type!r} knows {', '.join(unknown)}, but {column} has {', '.join(classes)}"
+        )
     return [classes.index(name) for name in names]
 
 

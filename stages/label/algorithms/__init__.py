@@ -1,1 +1,1 @@
-"""The procedural experts' algorithms: functions of arrays, on NumPy and OpenCV, that know of no recipe and no storage."""
+"""The procedural experts' algorithms: functions of arrays, on NumPy and OpenCV, without recipe or storage."""

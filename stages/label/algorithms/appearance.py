@@ -24,7 +24,7 @@ def gradient_edges(rgb: np.ndarray, sigma: float, full: float) -> np.ndarray:
 
 
 def canny_edges(rgb: np.ndarray, sigma: float) -> np.ndarray:
-    """(H, W) float32, 1 on thin edges (Canny 1986). Thresholds follow the picture: 0.8 and 1.6 times the mean gradient."""
+    """(H, W) float32, 1 on thin edges (Canny 1986), thresholds at 0.8 and 1.6 times the mean gradient."""
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     if sigma:
         grey = cv2.GaussianBlur(grey, (0, 0), sigma)

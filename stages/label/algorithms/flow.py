@@ -12,7 +12,7 @@ Preset = Literal["ultrafast", "fast", "medium"]
 
 
 def dis_flow(preset: Preset, zoom: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """A function (now, before) -> (H, W, 2) float32 flow (x, y): a pixel of `now` plus it is the same point in `before`.
+    """A function (now, before) -> (H, W, 2) float32 flow (x, y): a pixel of `now` plus flow is its place in `before`.
 
     Dense Inverse Search (Kroeger, Timofte, Dai, Van Gool, ECCV 2016) with variational refinement, in pixels of the
     frames given. Small frames gain from a `zoom` of 2: patches then cover finer things.
@@ -22,7 +22,7 @@ def dis_flow(preset: Preset, zoom: int) -> Callable[[np.ndarray, np.ndarray], np
         "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
         "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
     }[preset]
-    search = cv2.DISOpticalFlow_create(preset_id)
+    search = cv2.DISOpticalFlow.create(preset_id)
     search.setFinestScale(0)
     search.setPatchStride(2)
 

@@ -29,7 +29,9 @@ class Pose:
     def of(vector: np.ndarray) -> Pose:
         """From (20,) numbers. Raises ValueError for another length."""
         if vector.shape != (LENGTH,):
-            raise ValueError(f"expected a pose of {LENGTH} numbers (see stages/label/algorithms/pose.py), got {vector.shape}")
+            raise ValueError(
+                f"expected a pose of {LENGTH} numbers (see stages/label/algorithms/pose.py), got {vector.shape}"
+            )
         v = vector.astype(np.float64)
         return Pose((v[0], v[1]), (v[2], v[3]), v[4:13].reshape(3, 3), v[13:16], v[16:19], float(v[19]))
 

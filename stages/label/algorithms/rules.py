@@ -23,7 +23,9 @@ def nearest_description(features: Features, descriptions: Descriptions) -> tuple
     best, winner = np.full(shape, np.inf, np.float32), np.full(shape, UNKNOWN, np.uint8)
     for class_, looks in descriptions.items():
         for look in looks:
-            squares = [((features[name] - np.float32(value)) / np.float32(SCALES[name])) ** 2 for name, value in look.items()]
+            squares = [
+                ((features[name] - np.float32(value)) / np.float32(SCALES[name])) ** 2 for name, value in look.items()
+            ]
             distance = np.sqrt(np.mean(squares, axis=0, dtype=np.float32))
             nearer = distance < best
             best[nearer], winner[nearer] = distance[nearer], class_
@@ -44,7 +46,9 @@ def clustered(features: Features, clusters: int) -> tuple[np.ndarray, Features]:
     return labels.reshape(shape), {n: centres[:, k] * np.float32(SCALES[n]) for k, n in enumerate(names)}
 
 
-def color_scores(rgb: np.ndarray, prototypes: Sequence[np.ndarray], softness: float, light: float, sigma: float) -> np.ndarray:
+def color_scores(
+    rgb: np.ndarray, prototypes: Sequence[np.ndarray], softness: float, light: float, sigma: float
+) -> np.ndarray:
     """(K, H, W) float32 in 0..1: how near each pixel is to the nearest of each class's colours, smoothed over `sigma`.
 
     `prototypes` are (P, 3) uint8 RGB for each class. Distances are Euclidean in CIE Lab with lightness counted `light`
@@ -53,11 +57,12 @@ def color_scores(rgb: np.ndarray, prototypes: Sequence[np.ndarray], softness: fl
     lab = _lab(rgb)
     lab[..., 0] += 50 - np.median(lab[..., 0])
     lab[..., 0] *= light
+    lengths = (lab**2).sum(-1, keepdims=True)
     scores = []
     for colors in prototypes:
         wanted = _lab(np.asarray(colors, np.uint8)[None])[0] * np.array([light, 1, 1], np.float32)
-        squared = np.min([((lab - w) ** 2).sum(-1) for w in wanted], axis=0)
-        score = np.exp(-squared / np.float32(2 * softness**2))
+        squared = (lengths - 2 * lab @ wanted.T + (wanted**2).sum(-1)).min(-1)
+        score = np.exp(-np.maximum(squared, 0) / np.float32(2 * softness**2))
         scores.append(cv2.GaussianBlur(score, (0, 0), sigma) if sigma else score)
     return np.stack(scores)
 

@@ -36,7 +36,7 @@ def height_above_ground(depth: np.ndarray, rays: np.ndarray, up: np.ndarray, rea
 
 
 def ground_level(height: np.ndarray, reach: int) -> np.ndarray:
-    """(H, W) float32: a morphological opening by a disc of `reach` pixels, smoothed: the ground without what stands on it."""
+    """(H, W) float32: a morphological opening by a disc of `reach` pixels, smoothed: what stands is gone."""
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     low = cv2.erode(cv2.GaussianBlur(height, (0, 0), 1.0), disc, borderType=cv2.BORDER_REPLICATE)
     return cv2.GaussianBlur(cv2.dilate(low, disc, borderType=cv2.BORDER_REPLICATE), (0, 0), reach / 2)

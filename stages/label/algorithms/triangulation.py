@@ -18,7 +18,7 @@ from stages.label.algorithms.pose import Pose
 def depth_from_flow(
     flow: np.ndarray, pose: Pose, near: float, far: float, parallax: float, tolerance: float, sigma: float
 ) -> np.ndarray | None:
-    """(H, W) float32 metres within near..far, or None where less than a twentieth of the pixels could be triangulated.
+    """(H, W) float32 metres within near..far, or None where less than a twentieth of the pixels shows parallax.
 
     `flow` is (H, W, 2), pixels to the frame before. `parallax` is the least motion in pixels that a point at distance
     `near` must show, `tolerance` the largest distance in pixels from the epipolar line, `sigma` the smoothing in pixels.
@@ -41,7 +41,7 @@ def depth_from_flow(
 
 
 def filled(values: np.ndarray, sure: np.ndarray, sigma: float) -> np.ndarray:
-    """(H, W) float32: `values` smoothed over the sure ones (3 by 3 median, then Gaussian); holes from ever farther away."""
+    """(H, W) float32: `values` smoothed over the sure ones (median, then Gaussian); holes from ever farther away."""
     median = cv2.medianBlur(np.where(sure, values, 0).astype(np.float32), 3)
     kept = np.where(sure & (median > 0), median, 0).astype(np.float32)
     weight = (sure & (median > 0)).astype(np.float32)
@@ -50,7 +50,7 @@ def filled(values: np.ndarray, sure: np.ndarray, sigma: float) -> np.ndarray:
     while holes.any():
         total = cv2.GaussianBlur(weight, (0, 0), width, borderType=cv2.BORDER_REFLECT)
         some = holes & (total > 0.05)
-        made[some] = (cv2.GaussianBlur(kept, (0, 0), width, borderType=cv2.BORDER_REFLECT)[some] / total[some])
+        made[some] = cv2.GaussianBlur(kept, (0, 0), width, borderType=cv2.BORDER_REFLECT)[some] / total[some]
         holes &= ~some
         width *= 2
         if width > max(values.shape):
