@@ -15,9 +15,9 @@ import numpy as np
 
 CLASSES = ("land", "forest", "road", "water", "building")
 LAND, FOREST, ROAD, WATER, BUILDING = range(5)  # free to grow on, up to FOREST
-CELLS, CELL = 1024, 0.5
+CELLS, CELL = 768, 0.5
 SPAN = CELLS * CELL
-BLOCKS = ((1, 0, 12), (2, 1, 6), (3, 1, 4), (1, 2, 6), (1, 3, 4))
+BLOCKS = ((1, 0, 10), (2, 1, 4), (3, 1, 3), (1, 2, 4), (1, 3, 3))
 """Lattices (a, b, m) that close on the torus: m * |(a, b)| blocks across, of about 40 m."""
 
 GROWING = np.array([[0.16, 0.25, 0.08], [0.22, 0.30, 0.11], [0.12, 0.20, 0.07]], np.float32)
@@ -148,20 +148,22 @@ def _houses(
 
     u, v = (2 * w for w in _lattice(*lattice))
     lot, lots = SPAN / (lattice[2] * np.hypot(*lattice[:2]) * 2), 128
-    i, j = np.floor(u).astype(int) % lots, np.floor(v).astype(int) % lots
-    side = np.where(np.arange(lots) % 2 == 0, 0.57, 0.43)  # away from the street
-    x = np.abs((u % 1 - side[i] - rng.uniform(-0.04, 0.04, (lots, lots))[i, j]) * lot)
-    y = np.abs((v % 1 - side[j] - rng.uniform(-0.04, 0.04, (lots, lots))[i, j]) * lot)
-    half_x, half_y = rng.uniform(3.5, 6.5, (2, lots, lots))
-    there = np.where(settled, (rng.random((lots, lots)) < 0.8)[i, j], (rng.random((lots, lots)) < 0.03)[i, j])
-    inside = (x < half_x[i, j]) & (y < half_y[i, j]) & there & (classes == LAND)
-    gable = (rng.random((lots, lots)) < 0.65) * rng.uniform(0.35, 0.7, (lots, lots))
-    rise = rng.uniform(3.0, 7.5, (lots, lots))[i, j] + gable[i, j] * (half_y[i, j] - y)
-    height[inside] += rise[inside].astype(np.float32)
+    i, j = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
+    at = i % lots * lots + j % lots
+    side = np.array([0.57, 0.43], np.float32)  # away from the street
+    shift_x, shift_y = rng.uniform(-0.04, 0.04, (2, lots * lots)).astype(np.float32)
+    half_x, half_y = rng.uniform(3.5, 6.5, (2, lots * lots)).astype(np.float32)
+    x = np.abs(u - i - side[i % 2] - shift_x[at]) * np.float32(lot)
+    y = np.abs(v - j - side[j % 2] - shift_y[at]) * np.float32(lot)
+    luck = rng.random(lots * lots, np.float32)[at]
+    inside = (x < half_x[at]) & (y < half_y[at]) & (luck < np.where(settled, 0.8, 0.03)) & (classes == LAND)
     walls = cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~inside
-    paint = ROOFS[rng.choice(len(ROOFS), (lots, lots), p=rng.dirichlet([1.5] * len(ROOFS)))][i, j]
-    shade = rng.uniform(0.8, 1.2, (lots, lots)).astype(np.float32)[i, j][..., None]
-    albedo[inside], classes[inside | walls] = (paint * shade)[inside], BUILDING
+    gable = (rng.random(lots * lots) < 0.65) * rng.uniform(0.35, 0.7, lots * lots)
+    at, y = at[inside], y[inside]
+    height[inside] += (rng.uniform(3.0, 7.5, lots * lots)[at] + gable[at] * (half_y[at] - y)).astype(np.float32)
+    paint = ROOFS[rng.choice(len(ROOFS), lots * lots, p=rng.dirichlet([1.5] * len(ROOFS)))]
+    paint = paint * rng.uniform(0.8, 1.2, (lots * lots, 1)).astype(np.float32)
+    albedo[inside], classes[inside | walls] = paint[at], BUILDING
     albedo[walls] = np.array([0.45, 0.42, 0.37], np.float32)
 
 

@@ -1,0 +1,268 @@
+"""Ingest through the stage: what real, torn and missing files become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.digests import Digests
+from pipeline.errors import SourceError
+from pipeline.manifest import Manifest
+from pipeline.plugins import load
+from pipeline.stage import Stage
+from pipeline.storage import Storage
+from stages.table import read_table
+from tests.unit import inline
+
+KNOWN = inline.modalities(
+    rgb={"type": "image", "size": [12, 16]},
+    semantic={"type": "segmentation", "classes": ["land", "road"]},
+    depth={"type": "dense", "storage": "float32"},
+    speed={"type": "vector", "length": 2},
+)
+
+
+def stage(source: dict[str, Any], **fields: Any) -> Stage:
+    return load("stage", "ingest").model_validate({"stage": "ingest", "source": source, **fields})
+
+
+def ingest(root: Path, source: dict[str, Any], **fields: Any) -> tuple[Manifest, Storage]:
+    storage = Storage(str(root))
+    return inline.finish(inline.step(stage(source, **fields), storage, KNOWN)), storage
+
+
+def rows(made: Manifest, storage: Storage) -> list[tuple[str, str, int]]:
+    found = []
+    for record in made.records:
+        for file in record.files:
+            table = read_table(storage, file.path, ["key", "group", "index"])
+            found += list(zip(*(table[c].to_pylist() for c in table.column_names), strict=True))
+    return found
+
+
+def left_out(made: Manifest, storage: Storage) -> dict[str, str]:
+    lists = [storage.read_json(f"{r.space}/quarantine/{r.id}.json") for r in made.records if r.quarantined]
+    return {sample["key"]: sample["error"] for samples in lists for sample in samples}
+
+
+def image(path: Path, value: int, size: tuple[int, int] = (12, 16)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((*size, 3), value, np.uint8))
+
+
+def film(path: Path, frames: int, size: tuple[int, int] = (48, 64)) -> Path:
+    """A video whose frame t has the brightness 10 * t + 5."""
+    code, api = ("MJPG", cv2.CAP_OPENCV_MJPEG) if path.suffix == ".avi" else ("mp4v", cv2.CAP_FFMPEG)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), api, cv2.VideoWriter.fourcc(*code), 10, size[::-1])
+    assert writer.isOpened()
+    for t in range(frames):
+        writer.write(np.full((*size, 3), 10 * t + 5, np.uint8))
+    writer.release()
+    return path
+
+
+# -- images -----------------------------------------------------------------------------------------------------------
+def test_images_are_grouped_in_name_order_with_exact_values(tmp_path: Path) -> None:
+    for group, count in (("b", 3), ("a", 2)):
+        for i in range(count):
+            image(tmp_path / "raw" / f"{group}_{i}.png", 10 * i)
+    source = {"type": "files", "path": f"{tmp_path}/raw/*.png", "group": "(?P<group>[^_/]+)_"}
+    made, storage = ingest(tmp_path / "root", source, rows=2)
+    assert rows(made, storage) == [("a_0", "a", 0), ("a_1", "a", 1), ("b_0", "b", 0), ("b_1", "b", 1), ("b_2", "b", 2)]
+    assert [p[1:] for p in made.body["partitions"]] == [["a", 0, 2], ["b", 0, 2], ["b", 2, 1]]
+    values = inline.column(storage, KNOWN, made, "rgb@camera")
+    assert {k: int(v.mean()) for k, v in values.items() if v is not None} == {
+        "a_0": 0, "a_1": 10, "b_0": 0, "b_1": 10, "b_2": 20,
+    }  # fmt: skip
+
+
+def test_index_can_come_from_the_name(tmp_path: Path) -> None:
+    for frame in (30, 7, 100):
+        image(tmp_path / "raw" / f"drive_{frame}.png", 1)
+    source = {"type": "files", "path": f"{tmp_path}/raw", "group": r"(?P<group>\w+)_(?P<index>\d+)"}
+    made, storage = ingest(tmp_path / "root", source)
+    assert rows(made, storage) == [("drive_7", "drive", 7), ("drive_30", "drive", 30), ("drive_100", "drive", 100)]
+
+
+def test_a_file_that_is_no_image_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    image(tmp_path / "raw" / "good.png", 9)
+    (tmp_path / "raw" / "text.jpg").write_text("this is a letter, not a picture")
+    (tmp_path / "raw" / "void.jpg").write_bytes(b"")
+    made, storage = ingest(tmp_path / "root", {"type": "files", "path": f"{tmp_path}/raw/*"})
+    assert [key for key, _, _ in rows(made, storage)] == ["good"]
+    assert made.body["quarantined"] == made.quarantined == 2
+    reasons = left_out(made, storage)
+    assert reasons.keys() == {"text", "void"}
+    assert "text.jpg is not an image" in reasons["text"]
+
+
+def test_nothing_readable_is_an_error_that_names_the_first_sample(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "text.jpg").write_text("no picture")
+    with pytest.raises(SourceError, match=r"could not read a single one of its 1 samples.*text"):
+        ingest(tmp_path / "root", {"type": "files", "path": f"{tmp_path}/raw/*.jpg"})
+
+
+@pytest.mark.parametrize("kind", ["files", "video"])
+def test_empty_folder(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(SourceError, match="raw"):
+        stage({"type": kind, "path": f"{tmp_path}/raw"}).facts(Digests(Storage(str(tmp_path / "root"))))
+
+
+# -- side files -------------------------------------------------------------------------------------------------------
+def labelled(tmp_path: Path) -> dict[str, Any]:
+    for i in range(3):
+        image(tmp_path / "raw" / f"{i}.png", 50)
+    (tmp_path / "labels").mkdir()
+    ids = np.zeros((12, 16), np.uint8)
+    ids[:, 8:] = 7
+    ids[0] = 11
+    for i in (0, 2):
+        cv2.imwrite(str(tmp_path / "labels" / f"{i}.png"), ids)
+    labels = {"path": f"{tmp_path}/labels/{{stem}}.png", "remap": {7: 1}, "void": [11]}
+    return {"type": "files", "path": f"{tmp_path}/raw/*.png", "columns": {"semantic@truth": labels}}
+
+
+def test_labels_come_from_sibling_files_and_missing_ones_are_null(tmp_path: Path) -> None:
+    made, storage = ingest(tmp_path / "root", labelled(tmp_path))
+    found = inline.column(storage, KNOWN, made, "semantic@truth")
+    assert found["1"] is None and made.quarantined == 0
+    assert found["0"] is not None and found["0"][0, 0] == 255 and found["0"][5, 3] == 0 and found["0"][5, 12] == 1
+
+
+def test_only_named_samples_show_their_labels(tmp_path: Path) -> None:
+    source = labelled(tmp_path)
+    source["columns"]["semantic@few"] = {**source["columns"]["semantic@truth"], "only": ["2"]}
+    made, storage = ingest(tmp_path / "root", source)
+    assert {k for k, v in inline.column(storage, KNOWN, made, "semantic@few").items() if v is not None} == {"2"}
+    assert {k for k, v in inline.column(storage, KNOWN, made, "semantic@truth").items() if v is not None} == {"0", "2"}
+    source["columns"]["semantic@few"]["only"] = ["nobody"]
+    with pytest.raises(SourceError, match="nobody"):
+        stage(source).facts(Digests(storage))
+
+
+def test_a_wrong_label_file_costs_its_sample_and_says_which_column(tmp_path: Path) -> None:
+    source = labelled(tmp_path)
+    cv2.imwrite(str(tmp_path / "labels" / "1.png"), np.full((12, 16), 40, np.uint8))
+    made, storage = ingest(tmp_path / "root", source)
+    assert list(left_out(made, storage)) == ["1"]
+    assert "semantic@truth" in left_out(made, storage)["1"] and "40" in left_out(made, storage)["1"]
+
+
+def test_a_template_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
+    image(tmp_path / "raw" / "0.png", 1)
+    columns = {"semantic@truth": f"{tmp_path}/labls/{{stem}}.png"}
+    source = {"type": "files", "path": f"{tmp_path}/raw/*", "columns": columns}
+    with pytest.raises(SourceError, match="labls"):
+        stage(source).facts(Digests(Storage(str(tmp_path / "root"))))
+
+
+def test_scaled_depth_and_tables(tmp_path: Path) -> None:
+    for i in range(2):
+        image(tmp_path / "raw" / f"{i}.png", 1)
+    (tmp_path / "depth").mkdir()
+    cv2.imwrite(str(tmp_path / "depth" / "0.png"), np.full((12, 16), 2500, np.uint16))
+    (tmp_path / "log.csv").write_text("name,vx,vy,note\n1,0.5,-2,9\n")
+    columns = {
+        "depth@truth": {"path": f"{tmp_path}/depth/{{stem}}.png", "scale": 0.001},
+        "speed@log": {"path": f"{tmp_path}/log.csv", "fields": ["vx", "vy"]},
+    }
+    made, storage = ingest(tmp_path / "root", {"type": "files", "path": f"{tmp_path}/raw/*", "columns": columns})
+    depth = inline.column(storage, KNOWN, made, "depth@truth")
+    speed = inline.column(storage, KNOWN, made, "speed@log")
+    assert depth["0"] is not None and np.allclose(depth["0"], 2.5) and depth["1"] is None
+    assert speed["0"] is None and speed["1"] is not None and speed["1"].tolist() == [0.5, -2]
+
+
+# -- identity ---------------------------------------------------------------------------------------------------------
+def test_new_files_leave_old_partitions_alone_and_moving_costs_nothing(tmp_path: Path) -> None:
+    for i in range(4):
+        image(tmp_path / "raw" / f"a_{i}.png", i)
+    pattern = {"type": "files", "group": "(?P<group>[^_/]+)_"}
+    old, _ = ingest(tmp_path / "root", {**pattern, "path": f"{tmp_path}/raw/*.png"}, rows=2)
+    image(tmp_path / "raw" / "a_4.png", 4)
+    image(tmp_path / "raw" / "b_0.png", 5)
+    (tmp_path / "raw").rename(tmp_path / "moved")
+    new, _ = ingest(tmp_path / "root2", {**pattern, "path": f"{tmp_path}/moved/*.png"}, rows=2)
+    pids = [p[0] for p in new.body["partitions"]]
+    assert pids[:2] == [p[0] for p in old.body["partitions"]] and len(set(pids)) == 4
+    assert new.records[0].files == old.records[0].files, "the same partition has the same bytes anywhere"
+    image(tmp_path / "moved" / "a_0.png", 200)
+    changed, _ = ingest(tmp_path / "root3", {**pattern, "path": f"{tmp_path}/moved/*.png"}, rows=2)
+    assert [a[0] == b[0] for a, b in zip(changed.body["partitions"], new.body["partitions"], strict=True)] == [
+        False, True, True, True,
+    ]  # fmt: skip
+
+
+def test_facts_follow_content(tmp_path: Path) -> None:
+    source, digests = labelled(tmp_path), Digests(Storage(str(tmp_path / "root")))
+    before = stage(source).facts(digests)
+    assert stage(source).facts(digests) == before
+    cv2.imwrite(str(tmp_path / "labels" / "1.png"), np.zeros((12, 16), np.uint8))
+    assert stage(source).facts(digests) != before
+
+
+# -- videos -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("suffix", ["avi", "mp4"])
+def test_every_frame_once_with_the_right_picture(tmp_path: Path, suffix: str) -> None:
+    film(tmp_path / "raw" / f"one.{suffix}", 11)
+    source = {"type": "video", "path": f"{tmp_path}/raw/*.{suffix}", "every": 2}
+    made, storage = ingest(tmp_path / "root", source, rows=4)
+    assert rows(made, storage) == [(f"one/{t:06d}", "one", i) for i, t in enumerate(range(0, 11, 2))]
+    for key, value in inline.column(storage, KNOWN, made, "rgb@camera").items():
+        assert value is not None and abs(float(value.mean()) - (10 * int(key[-6:]) + 5)) < 5, key
+    assert made.quarantined == 0
+
+
+def test_a_truncated_video_gives_what_decodes_and_counts_the_rest(tmp_path: Path) -> None:
+    whole = film(tmp_path / "raw" / "torn.avi", 20)
+    whole.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.6)])
+    made, storage = ingest(tmp_path / "root", {"type": "video", "path": str(whole)}, rows=6)
+    keys, missing = [key for key, _, _ in rows(made, storage)], list(left_out(made, storage))
+    assert keys + missing == [f"torn/{t:06d}" for t in range(20)]
+    assert 8 <= len(keys) <= 14 and made.body["quarantined"] == len(missing)
+    assert "ends after" in left_out(made, storage)[missing[0]]
+    assert sum(p[3] for p in made.body["partitions"]) == len(keys) and all(p[3] for p in made.body["partitions"])
+
+
+def test_a_video_that_cannot_be_opened_is_one_quarantined_entry(tmp_path: Path) -> None:
+    film(tmp_path / "raw" / "good.mp4", 3)
+    cut = film(tmp_path / "raw" / "cut.mp4", 8)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])  # its index was at the end
+    made, storage = ingest(tmp_path / "root", {"type": "video", "path": f"{tmp_path}/raw"})
+    assert [key for key, _, _ in rows(made, storage)] == [f"good/{t:06d}" for t in range(3)]
+    assert list(left_out(made, storage)) == ["cut"]
+    assert "cut.mp4 cannot be opened as a video" in left_out(made, storage)["cut"]
+
+
+def test_videos_take_labels_by_frame(tmp_path: Path) -> None:
+    film(tmp_path / "raw" / "f1.avi", 4)
+    (tmp_path / "truth" / "f1").mkdir(parents=True)
+    for t in (1, 3):
+        cv2.imwrite(str(tmp_path / "truth" / "f1" / f"{t:04d}.png"), np.full((12, 16), t % 2, np.uint8))
+    columns = {"semantic@truth": f"{tmp_path}/truth/{{stem}}/{{frame:04d}}.png"}
+    made, storage = ingest(tmp_path / "root", {"type": "video", "path": f"{tmp_path}/raw", "columns": columns})
+    found = inline.column(storage, KNOWN, made, "semantic@truth")
+    assert [k for k, v in found.items() if v is not None] == ["f1/000001", "f1/000003"]
+
+
+def test_a_folder_of_images_serves_as_a_video(tmp_path: Path) -> None:
+    for clip in ("x", "y"):
+        for i in range(2):
+            image(tmp_path / "raw" / clip / f"{i}.png", 3)
+    made, storage = ingest(tmp_path / "root", {"type": "video", "path": f"{tmp_path}/raw"})
+    assert rows(made, storage) == [("x/0", "x", 0), ("x/1", "x", 1), ("y/0", "y", 0), ("y/1", "y", 1)]
+
+
+def test_group_names_are_safe_and_stay_apart(tmp_path: Path) -> None:
+    for name in ("a b", "a:b"):
+        image(tmp_path / "raw" / f"{name}-1.png", 3)
+    made, _ = ingest(tmp_path / "root", {"type": "files", "path": f"{tmp_path}/raw/*", "group": "(?P<group>.*)-"})
+    groups = {p[1] for p in made.body["partitions"]}
+    assert len(groups) == 2 and all(set(g).isdisjoint(" :/") for g in groups)
