@@ -85,11 +85,15 @@ def _load(given: Any) -> tuple[Any, Any]:
     return loaded, Storage(root)
 
 
-def _connect(loaded: Any) -> Callable[[], None]:
+def _cluster(loaded: Any) -> Any:
     from clusters.spec import Cluster
     from pipeline.recipe import validate_section
 
-    spec = validate_section(loaded, "cluster", Cluster)
+    return validate_section(loaded, "cluster", Cluster)
+
+
+def _connect(loaded: Any) -> Callable[[], None]:
+    spec = _cluster(loaded)
     started: list[bool] = []
 
     def connect() -> None:
@@ -138,7 +142,7 @@ def _plan(given: Any) -> int:
     from pipeline.progress import table
 
     steps = _steps(loaded, storage)
-    _connect(loaded)  # checks the section
+    _cluster(loaded)  # checks the section
     if given.json:
         print(json.dumps([{"step": s.name, "state": s.state, "why": s.why, "fingerprint": s.fingerprint, "payload": s.payload} for s in steps], indent=1))
         return 0
@@ -173,7 +177,7 @@ def _submit(given: Any) -> int:
     loaded, storage = _load(given)
     from clusters.submit import submit
 
-    return submit(loaded, _connect(loaded), given.recipe, str(storage), given.address, follow=not given.detach)
+    return submit(_cluster(loaded), loaded, str(storage), given.address, follow=not given.detach)
 
 
 def _failed(given: Any) -> int:

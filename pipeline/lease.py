@@ -62,7 +62,7 @@ class Lease:
                 continue
             if (held["owner"], held["beat"]) != watched[0]:
                 watched = ((held["owner"], held["beat"]), time.monotonic())
-            if _is_dead(held) or time.monotonic() - watched[1] > EXPIRY:
+            if is_dead(held) or time.monotonic() - watched[1] > EXPIRY:
                 self.say(f"taking over from {_who(held)}, which is gone")
                 self._remove(held["owner"])
                 continue
@@ -143,7 +143,14 @@ def read(storage: Storage) -> dict[str, Any] | None:
         return {"owner": "?", "beat": -1, "host": "?", "pid": -1, "recipe": "?", "born": ""}
 
 
-def _is_dead(held: dict[str, Any]) -> bool:
+def sweep(storage: Storage) -> None:
+    """Remove the lease of a driver that died on this host."""
+    held = read(storage)
+    if held is not None and is_dead(held):
+        storage.delete(PATH)
+
+
+def is_dead(held: dict[str, Any]) -> bool:
     """Is the owner a process of this host that no longer runs?"""
     if held["host"] != _host() or held["pid"] <= 0:
         return False

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import events as event_log
-from pipeline import faults, manifest
+from pipeline import faults, lease, manifest
 from pipeline.digests import Digests
 from pipeline.errors import HyperloomError, StepFailed
 from pipeline.events import Events
@@ -64,18 +64,17 @@ def run(
     storage = Storage(root or loaded.recipe.root)
     digests = Digests(storage)
     progress = progress or Progress()
+    lease.sweep(storage)
     steps = plan(loaded, storage, digests, only)
     if all(s.state == "fresh" for s in steps):
         progress.all_fresh(steps)
         _catch_up(storage, loaded, progress, track)
         return Outcome("", {s.name: "fresh" for s in steps}, quarantined=_left_out(steps))
     storage.check_writable()
-    from pipeline.lease import Lease
-
-    with Lease(storage, loaded.recipe.name, wait, progress.say) as lease:
+    with lease.Lease(storage, loaded.recipe.name, wait, progress.say) as held:
         faults.point("driver.leased")
         steps = plan(loaded, storage, digests, only)  # another driver may have finished some while we waited
-        return _Run(loaded, storage, digests, steps, lease.check, progress, connect, budget or Budget()).go(track)
+        return _Run(loaded, storage, digests, steps, held.check, progress, connect, budget or Budget()).go(track)
 
 
 @dataclass

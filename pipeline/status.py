@@ -35,7 +35,10 @@ def rows(storage: Storage, steps: list[PlannedStep]) -> list[dict[str, Any]]:
 def notes(storage: Storage) -> Iterator[str]:
     """Sentences on the lease, the last run, and what MLflow has not seen."""
     held = lease.read(storage)
-    yield f"in use by process {held['pid']} on {held['host']}, recipe {held['recipe']!r}" if held else "nobody works on this root"
+    if held is None or lease.is_dead(held):
+        yield "nobody works on this root"
+    else:
+        yield f"in use by process {held['pid']} on {held['host']}, recipe {held['recipe']!r}"
     runs = storage.names("events")
     if runs:
         last: dict[str, Any] = {}

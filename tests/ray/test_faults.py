@@ -1,0 +1,129 @@
+"""kill -9 at every named fault point of the engine, on a real cluster: the same command finishes, nothing that was
+committed is done twice, and data and manifests are the bytes of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline import events, lease
+from pipeline.storage import Storage
+from tests.ray.conftest import BIN, HERE, RayCluster, hyperloom
+
+TOY = """\
+name: toy
+root: {root}
+modalities: {{}}
+steps:
+  a: {{stage: "tests.toy:Numbers", units_: 5}}
+  b: {{stage: "tests.toy:Squares", data: a}}
+  e: {{stage: "tests.toy:Sum", data: [a, b]}}
+"""
+DRIVER = ("driver.leased", "step.started", "manifest.before", "manifest.after", "run.finished")
+WORKER = ("unit.started", "unit.written", "unit.recorded")
+
+
+def recipe(folder: Path, root: str) -> str:
+    path = folder / "toy.yaml"
+    path.write_text(TOY.format(root=folder / root))
+    return str(path)
+
+
+def committed(root: Path) -> dict[str, bytes]:
+    storage = Storage(str(root))
+    keep = (p for p in storage.walk("") if "/data/" in p or "/units/" in p or p.endswith("manifest.json"))
+    return {p: storage.read(p) for p in keep}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster: RayCluster, tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("calm")
+    done = hyperloom("run", recipe(folder, "root"), "--no-mlflow", env=ray_cluster.env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return committed(folder / "root")
+
+
+@pytest.mark.parametrize("point", DRIVER + WORKER)
+def test_killed_at(point: str, ray_cluster: RayCluster, undisturbed: dict[str, bytes], tmp_path) -> None:
+    path = recipe(tmp_path, "root")
+    env = ray_cluster.env | {"HYPERLOOM_FAULT": f"{point}=kill", "HYPERLOOM_FAULT_ONCE": str(tmp_path / "fired")}
+    first = hyperloom("run", path, "--no-mlflow", env=env)
+    assert (tmp_path / "fired").exists()
+    if point in DRIVER:
+        assert first.returncode == -signal.SIGKILL
+        assert lease.read(Storage(str(tmp_path / "root"))) is not None
+    else:  # a worker's death costs a repetition, not the run
+        assert first.returncode == 0, first.stdout + first.stderr
+        assert "infrastructure (attempt" in first.stdout
+    before = committed(tmp_path / "root")
+    times = {p: os.stat(tmp_path / "root" / p).st_mtime_ns for p in before}
+    second = hyperloom("run", path, "--no-mlflow", env=env)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert committed(tmp_path / "root") == undisturbed
+    assert {p: os.stat(tmp_path / "root" / p).st_mtime_ns for p in before} == times  # nothing was made twice
+    assert lease.read(Storage(str(tmp_path / "root"))) is None
+
+
+def test_everything_killed_at_once(undisturbed: dict[str, bytes], tmp_path) -> None:
+    """A private cluster and its driver, all gone in the same moment, twice over."""
+    path = recipe(tmp_path, "root")
+    slow = Path(path).read_text().replace("units_: 5", "units_: 5, pause: 0.7")
+    Path(path).write_text(slow)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "HYPERLOOM_FAULT"))}
+    for kept in (2, 4):
+        process = subprocess.Popen(
+            [str(BIN / "hyperloom"), "run", path, "--no-mlflow"], cwd=HERE, env=env, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        storage = Storage(str(tmp_path / "root"))
+        while process.poll() is None and sum("/units/" in p for p in storage.walk("")) < kept:
+            pass
+        children = all_below(process.pid)
+        for pid in [process.pid, *children]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        process.wait()
+    done = hyperloom("run", path, "--no-mlflow", env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert committed(tmp_path / "root") == undisturbed
+
+
+def all_below(pid: int) -> list[int]:
+    import psutil
+
+    try:
+        return [c.pid for c in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def test_ctrl_c_half_way_says_how_to_go_on(ray_cluster: RayCluster, tmp_path) -> None:
+    path = recipe(tmp_path, "root")
+    Path(path).write_text(Path(path).read_text().replace("units_: 5", "units_: 5, pause: 0.5"))
+    command = [str(BIN / "hyperloom"), "run", path, "--no-mlflow"]
+    process = subprocess.Popen(command, cwd=HERE, env=ray_cluster.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    storage = Storage(str(tmp_path / "root"))
+    while process.poll() is None and not any("/units/" in p for p in storage.walk("")):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in errors
+    assert "Traceback" not in errors
+    assert lease.read(storage) is None
+    run = storage.names("events")[-1]
+    assert [e["status"] for e in events.read(storage, run) if e["kind"] == "run_finished"] == ["interrupted"]
+    assert hyperloom("run", path, "--no-mlflow", env=ray_cluster.env).returncode == 0
+
+
+def test_a_worker_that_dies_again_and_again_costs_only_its_unit(ray_cluster: RayCluster, tmp_path) -> None:
+    path = recipe(tmp_path, "root")
+    Path(path).write_text(Path(path).read_text().replace("units_: 5", "units_: 5, trouble: die-twice"))
+    done = hyperloom("run", path, "--no-mlflow", env=ray_cluster.env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("the worker process is gone") >= 2
