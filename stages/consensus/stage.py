@@ -43,7 +43,7 @@ class Choice(Config):
 
 
 class ConsensusStage(Stage):
-    """`data`: the steps whose columns count. Either `out`, `method` and `of` for one column, or `columns` for several."""
+    """`data`: the steps whose columns count. Either `out`, `method`, `of` for one column, or `columns` for several."""
 
     revision: ClassVar[int] = 1
     data: tuple[StepName, ...] = Field(min_length=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -28,11 +28,12 @@ def dis_flow(preset: Preset, zoom: int) -> Callable[[np.ndarray, np.ndarray], np
 
     def flow(now: np.ndarray, before: np.ndarray) -> np.ndarray:
         height, width = now.shape[:2]
-        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (now, before)]
+        grey: list[Any] = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (now, before)]
         if zoom > 1:
             size = (width * zoom, height * zoom)
             grey = [cv2.resize(g, size, interpolation=cv2.INTER_CUBIC) for g in grey]
-        found = search.calc(*grey, None)
+        none: Any = None  # no first guess; the stubs do not know that
+        found = search.calc(grey[0], grey[1], none)
         if zoom > 1:
             found = cv2.resize(found, (width, height), interpolation=cv2.INTER_AREA) / np.float32(zoom)
         return found.astype(np.float32)

@@ -18,10 +18,10 @@ from stages.label.algorithms.pose import Pose
 def depth_from_flow(
     flow: np.ndarray, pose: Pose, near: float, far: float, parallax: float, tolerance: float, sigma: float
 ) -> np.ndarray | None:
-    """(H, W) float32 metres within near..far, or None where less than a twentieth of the pixels shows parallax.
+    """(H, W) float32 metres within near..far, or None if less than a twentieth of the pixels shows parallax.
 
     `flow` is (H, W, 2), pixels to the frame before. `parallax` is the least motion in pixels that a point at distance
-    `near` must show, `tolerance` the largest distance in pixels from the epipolar line, `sigma` the smoothing in pixels.
+    `near` must show, `tolerance` the largest distance from the epipolar line, `sigma` the smoothing, in pixels.
     """
     height, width = flow.shape[:2]
     focal = np.array([pose.focal[0] * width, pose.focal[1] * height])
