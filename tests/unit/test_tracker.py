@@ -1,0 +1,178 @@
+"""The tracker: events reach a view once, whatever dies in between, and wait for a server that is away."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import events as log
+from pipeline.events import Events, pending, tracked
+from pipeline.secrets import blot
+from pipeline.storage import Storage
+from pipeline.tracking import tracker as tracking
+from pipeline.tracking.store import artifacts, serve, store_uri
+from pipeline.tracking.tracker import Position, Tracker, Unavailable
+from pipeline.tracking.wording import allowed, flat, markdown, state
+
+
+class Notebook:
+    """A view that keeps what it was shown, and answers only while `open`."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.open = True
+        self.abandoned = 0
+
+    def take(self, batch: list[dict[str, Any]], position: Position) -> None:
+        if not self.open:
+            raise Unavailable("nobody answers")
+        position.parent = "parent"
+        self.taken += [e["at"] for e in batch if e["kind"] == "metric"]
+
+    def abandon(self, position: Position) -> None:
+        self.abandoned += 1
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(tracking, "LONGEST_PAUSE", 0.02)
+
+
+def _write(storage: Storage, at: range, end: bool = False) -> None:
+    with Events(storage, "run", "driver") as events:
+        for i in at:
+            events.metric("train", {"loss": 1.0}, i)
+        if end:
+            events.emit("run_finished", status="finished", seconds=1.0)
+
+
+def _tracker(storage: Storage, view: Notebook) -> Tracker:
+    return Tracker(storage, "run", "sqlite:///x", lambda: view)
+
+
+def test_a_second_tracker_goes_on_where_the_first_stopped(storage: Storage) -> None:
+    view = Notebook()
+    _write(storage, range(3))
+    assert _tracker(storage, view).pump() == 3
+    _write(storage, range(3, 5), end=True)
+    assert _tracker(storage, view).follow(lambda: True, 0, print)
+    assert view.taken == [0, 1, 2, 3, 4]
+    assert not pending(storage)
+
+
+def test_another_store_gets_everything_from_the_start(storage: Storage) -> None:
+    view = Notebook()
+    _write(storage, range(3))
+    _tracker(storage, view).pump()
+    Tracker(storage, "run", "http://elsewhere", lambda: view).pump()
+    assert view.taken == [0, 1, 2, 0, 1, 2]
+
+
+def test_events_wait_for_a_server_that_is_away_and_nothing_counts_as_shown(storage: Storage) -> None:
+    view, said = Notebook(), []
+    view.open = False
+    _write(storage, range(3), end=True)
+    assert not _tracker(storage, view).follow(lambda: True, 0.05, said.append)
+    assert said == ["nobody answers"]
+    assert tracked(storage, "run")["problem"] == "nobody answers"
+    assert pending(storage) == ["run"]
+    view.open = True
+    assert _tracker(storage, view).follow(lambda: False, 0, print)
+    assert view.taken == [0, 1, 2]
+    assert not pending(storage) and not tracked(storage, "run")["problem"]
+
+
+def test_while_the_driver_lives_it_never_gives_up(storage: Storage) -> None:
+    view, polls = Notebook(), iter(range(100))
+    view.open = False
+    _write(storage, range(2))
+
+    def alive() -> bool:
+        view.open = next(polls) >= 8
+        return not view.open or not view.taken
+
+    assert _tracker(storage, view).follow(alive, 0, lambda _: None)
+    assert view.taken == [0, 1]
+
+
+def test_what_a_dead_driver_left_is_shown_and_the_run_abandoned(storage: Storage) -> None:
+    view = Notebook()
+    _write(storage, range(2))
+    assert _tracker(storage, view).follow(lambda: False, 0, print)
+    assert view.taken == [0, 1] and view.abandoned == 1
+    _write(storage, range(2, 3), end=True)
+    assert _tracker(storage, view).follow(lambda: False, 0, print)
+    assert view.abandoned == 1
+
+
+def test_of_two_trackers_the_younger_wins(storage: Storage) -> None:
+    old, young = Notebook(), Notebook()
+    first = _tracker(storage, old)
+    second = _tracker(storage, young)
+    _write(storage, range(2), end=True)
+    assert first.follow(lambda: True, 0, print)
+    assert old.taken == []
+    assert second.follow(lambda: True, 0, print)
+    assert young.taken == [0, 1]
+
+
+def test_a_run_in_a_living_trackers_hands_is_not_pending(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    _tracker(storage, Notebook())
+    _write(storage, range(2))
+    assert pending(storage) == []
+    later = time.time() + log.OWNED_SECONDS + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert pending(storage) == ["run"]
+
+
+def test_a_torn_position_starts_again(storage: Storage) -> None:
+    storage.write(log.tracked_path("run"), b'{"uri": "sq')
+    _write(storage, range(2), end=True)
+    view = Notebook()
+    assert _tracker(storage, view).follow(lambda: True, 0, print)
+    assert view.taken == [0, 1]
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("s3://me:pw@host/bucket", "s3://***@host/bucket"),
+        ("https://token@host:5000/x", "https://***@host:5000/x"),
+        ("api_key: abc123", "api_key: ***"),
+        ('{"password": "abc", "user": "me"}', '{"password": "***", "user": "me"}'),
+        ("MLFLOW_TRACKING_TOKEN=xyz", "MLFLOW_TRACKING_TOKEN=***"),
+        ("in: rgb@camera, tokens_per_step 3", "in: rgb@camera, tokens_per_step 3"),
+        ("root: s3://bucket/a@b", "root: s3://bucket/a@b"),
+    ],
+)
+def test_secrets_are_blotted_out_and_nothing_else(text: str, clean: str) -> None:
+    assert blot(text) == clean
+
+
+def test_names_and_parameters_fit_mlflow() -> None:
+    assert allowed("semantic@color/miou?") == "semantic.color/miou_"
+    assert flat({"a": {"b": 1, "c": {}}, "d": [1, 2], "e": "x"}) == {"a.b": "1", "a.c": "{}", "d": "[1, 2]", "e": "x"}
+    assert markdown(["who", "x"], [["a|b", None], ["c", 0.123456]]).splitlines()[2:] == ["| a/b |  |", "| c | 0.1235 |"]
+    assert [state({"status": s}) for s in ("done", "failed", "interrupted")] == ["FINISHED", "FAILED", "KILLED"]
+
+
+def test_the_store_of_a_root(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    assert store_uri(storage, None, {}) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert store_uri(storage, None, {"MLFLOW_TRACKING_URI": "http://a"}) == "http://a"
+    assert store_uri(storage, "http://b", {"MLFLOW_TRACKING_URI": "http://a"}) == "http://b"
+    assert store_uri(Storage("memory://x"), None, {}) == ""
+    assert artifacts(f"sqlite:///{tmp_path}/mlflow.db", "aerial") == f"{tmp_path}/mlartifacts/aerial"
+    assert artifacts("http://a") is None
+    with pytest.raises(Exception, match="is a server already"):
+        serve("http://a")
