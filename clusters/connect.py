@@ -28,6 +28,7 @@ FORWARDED = "HYPERLOOM_"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """A unit has one core. A worker that needs more asks its own library for them."""
 CONNECT_SECONDS = 10.0
+"""How long a cluster may take to accept a connection."""
 QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Without it Ray prints a warning about accelerators on machines that have none."""
 
@@ -46,7 +47,9 @@ def connect(cluster: Cluster) -> None:
             with _environment({**QUIET, **worker_environment(cluster)}):
                 ray.init("local", object_store_memory=cluster.object_store_mb << 20, **options)
         else:
-            _probe(cluster.where)
+            host, _, port = cluster.where.rpartition(":")
+            if port.isdigit():
+                probe(host, int(port))
             ray.init(cluster.where, runtime_env=_runtime_env(cluster), **options)
     except ray.exceptions.AuthenticationError as error:
         raise ClusterError(
@@ -80,7 +83,7 @@ def authenticate(private: bool) -> None:
     if private or _has_token():
         os.environ["RAY_AUTH_MODE"] = "token"
         if "ray" in sys.modules:  # Ray read the variable when it was imported
-            from ray._raylet import Config
+            from ray._raylet import Config  # type: ignore[attr-defined]
 
             Config.initialize("")
 
@@ -88,6 +91,11 @@ def authenticate(private: bool) -> None:
 def usable_cpus() -> int:
     """CPUs that this process may use (affinity counts, as in containers and batch jobs)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def probe(host: str, port: int) -> None:
+    """Raise OSError when nothing listens there: Ray itself would go on trying for many minutes."""
+    socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
 
 
 def worker_environment(cluster: Cluster) -> dict[str, str]:
@@ -114,13 +122,6 @@ def _runtime_env(cluster: Cluster) -> dict[str, Any]:
     taken = inherited.get("env_vars") or {}
     env = {k: v for k, v in worker_environment(cluster).items() if k not in taken}
     return {"env_vars": env} if job else {"env_vars": env, "py_modules": packages()}
-
-
-def _probe(address: str) -> None:
-    """Raise OSError when nothing listens at `host:port`: Ray itself would go on trying for many minutes."""
-    host, _, port = address.rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 @contextmanager

@@ -56,7 +56,9 @@ class Cluster(Config):
 
     @property
     def where(self) -> str:
-        """The address that counts: the recipe's, else the environment's, else `local`."""
+        """The address that counts: inside a Ray job the job's; else the recipe's, the environment's, or `local`."""
+        if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+            return os.environ.get("RAY_ADDRESS", "auto")
         return self.address or os.environ.get("RAY_ADDRESS") or "local"
 
     @property

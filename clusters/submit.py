@@ -1,0 +1,170 @@
+"""Handing a recipe to a Ray cluster as a job, and following it.
+
+The job gets the current folder (without what git ignores), Hyperloom's own packages, and an absolute root. Its id is
+`hyperloom-{recipe}-{digest of recipe and root}-{number}`: while such a job runs, submitting again follows it instead of
+starting a second one, and two submitters that race get the same job, since Ray refuses an id twice.
+
+The cluster needs the libraries of the recipe's stages on its `python`; nothing is installed for a job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from clusters.connect import authenticate, packages, probe, worker_environment
+from clusters.spec import Cluster, ClusterError
+
+if TYPE_CHECKING:
+    from pipeline.recipe import RecipeFile
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+RECONNECTIONS = 20
+
+
+def submit(cluster: Cluster, loaded: RecipeFile, root: str, address: str | None = None, follow: bool = True) -> int:
+    """Submit the recipe; returns the job's exit code, or 0 at once without `follow`.
+
+    `root` is absolute or a URL, `address` the URL of the job server. Raises ClusterError when the server does not
+    answer, refuses the token, or cannot take the job.
+    """
+    url = address or cluster.job_server
+    client = _client(url)
+    if "://" not in root and urlparse(url).hostname not in LOOPBACK:
+        print(f"note: the root {root} must be a folder that all nodes of the cluster share", flush=True)
+    digest = hashlib.sha256("\n".join((root, loaded.text)).encode()).hexdigest()
+    stem = f"hyperloom-{loaded.recipe.name}-{digest[:8]}"
+    running, free = _of_stem(client, stem)
+    job = running or _start(client, cluster, loaded.path, root, f"{stem}-{free}")
+    print(f"{'following the running' if running else 'submitted'} job {job} at {url}", flush=True)
+    if not follow:
+        print(f"Follow it with: ray job logs --follow --address {url} {job}")
+        return 0
+    try:
+        asyncio.run(_follow(client, job))
+    except KeyboardInterrupt:
+        print(f"\nthe job goes on. Stop it with: ray job stop --address {url} {job}")
+        return 130
+    return _outcome(client, job)
+
+
+def runtime_env(cluster: Cluster, root: str) -> dict[str, Any]:
+    """What travels with a job: the current folder without the root, the packages unless that folder holds them, and
+    the workers' environment."""
+    here = Path.cwd()
+    env: dict[str, Any] = {"working_dir": str(here), "env_vars": worker_environment(cluster)}
+    if "://" not in root and Path(root).is_relative_to(here) and Path(root) != here:
+        env["excludes"] = [f"/{Path(root).relative_to(here)}/"]
+    modules = [p for p in packages() if Path(p).parent != here]
+    return {**env, "py_modules": modules} if modules else env
+
+
+def _client(url: str) -> Any:
+    """A client whose server answers and takes our token."""
+    parsed = urlparse(url)
+    if parsed.scheme not in ("http", "https") or not parsed.hostname:
+        raise ClusterError(f"{url!r} is no URL of a job server. Next: --address http://host:8265")
+    default = 443 if parsed.scheme == "https" else 80
+    authenticate(private=False)
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        probe(parsed.hostname, parsed.port or default)
+        with _no_other_address():
+            return JobSubmissionClient(url)
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray job server answers at {url}: {error}. Next: start a cluster (ray start --head), or give its "
+            "dashboard's URL with --address"
+        ) from error
+    except AuthenticationError as error:
+        raise ClusterError(
+            f"the Ray cluster at {url} refused us: {str(error).splitlines()[0]} Next: put the cluster's token "
+            "(`ray get-auth-token` on its head) into ~/.ray/auth_token or RAY_AUTH_TOKEN here, and RAY_AUTH_MODE=token"
+        ) from error
+    except RuntimeError as error:
+        raise ClusterError(f"what answers at {url} is no Ray job server: {error}") from error
+
+
+def _of_stem(client: Any, stem: str) -> tuple[str | None, int]:
+    """The unfinished job of this recipe and root, if there is one, and the first number that is free."""
+    last = 0
+    for job in client.list_jobs():
+        name, _, number = (job.submission_id or "").rpartition("-")
+        if name != stem or not number.isdigit():
+            continue
+        if not job.status.is_terminal():
+            return job.submission_id, 0
+        last = max(last, int(number))
+    return None, last + 1
+
+
+def _start(client: Any, cluster: Cluster, recipe: str, root: str, job: str) -> str:
+    here = Path.cwd()
+    path = Path(recipe).resolve()
+    if not path.is_relative_to(here):
+        raise ClusterError(f"the recipe {recipe} is not below {here}, the folder that is sent. Next: cd to its project")
+    entrypoint = shlex.join(["python", "-m", "pipeline.cli", "run", str(path.relative_to(here)), "--root", root])
+    try:
+        client.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=runtime_env(cluster, root))
+    except (RuntimeError, ValueError, OSError) as error:
+        if "already exists" in str(error):
+            return job  # another submitter was a moment faster; its job is ours
+        raise ClusterError(
+            f"the cluster did not take the job: {error}. Next: if the folder {here} is too large, list what need not "
+            "be sent in .rayignore, with the syntax of .gitignore"
+        ) from error
+    return job
+
+
+async def _follow(client: Any, job: str) -> None:
+    """Print the job's log to its end; a broken connection is taken up again where it broke."""
+    printed = 0
+    for attempt in range(RECONNECTIONS):
+        position = 0
+        try:
+            async for text in client.tail_job_logs(job):
+                fresh = text[max(0, printed - position) :]
+                position += len(text)
+                printed = max(printed, position)
+                print(fresh, end="", flush=True)
+        except (RuntimeError, OSError) as error:
+            if attempt == RECONNECTIONS - 1:
+                raise ClusterError(f"lost the job server while following {job}: {error}; the job may go on") from error
+        if client.get_job_status(job).is_terminal():
+            return
+        await asyncio.sleep(1.0)
+
+
+def _outcome(client: Any, job: str) -> int:
+    from ray.job_submission import JobStatus
+
+    info = client.get_job_info(job)
+    deadline = time.monotonic() + 30
+    while not info.status.is_terminal() and time.monotonic() < deadline:
+        time.sleep(0.5)
+        info = client.get_job_info(job)
+    print(f"job {job}: {info.status.value.lower()}", flush=True)
+    if info.status == JobStatus.SUCCEEDED:
+        return 0
+    print(f"why: {info.message}", flush=True)
+    return info.driver_exit_code or 1
+
+
+@contextmanager
+def _no_other_address() -> Iterator[None]:
+    """Ray lets RAY_ADDRESS and RAY_API_SERVER_ADDRESS overrule the address it is given; the one we chose counts."""
+    hidden = {k: os.environ.pop(k) for k in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") if k in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
