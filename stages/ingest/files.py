@@ -62,7 +62,7 @@ class Files(FileSource):
                 try:
                     image = decode_image(fetch(item.path), item.path)
                     yield item, {self.column: modality.fit(image), **self.read_sides(item, modalities)}
-                except (ValueError, OSError) as error:
+                except ValueError as error:
                     yield item, error
 
         return read

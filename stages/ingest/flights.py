@@ -136,7 +136,12 @@ class Flights(Source):
         flight = Flight(self.seed, int(name.rpartition("_")[2]), self.frames, size)
         record((flight.view(t) for t in range(self.frames)), name, folder)
         if self.folder and not os.path.exists(kept := os.path.join(os.path.expanduser(self.folder), name)):
-            shutil.copytree(folder, kept)
+            half = f"{kept}.{os.getpid()}.tmp"
+            shutil.copytree(folder, half)
+            try:
+                os.rename(half, kept)
+            except OSError:  # another worker was first
+                shutil.rmtree(half)
 
 
 def record(views: Iterator[View], name: str, folder: str) -> None:

@@ -84,7 +84,7 @@ class SideFile(Config):
         if raw is None:
             return None
         if np.dtype(modality.dtype) == np.uint8 and len(modality.shape) == 2:
-            value = self._classes(raw[..., 0] if raw.ndim == 3 else raw)
+            value = self._classes(raw, path)
         else:
             value = raw.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
             if len(modality.shape) == 3:
@@ -92,24 +92,24 @@ class SideFile(Config):
         return modality.fit(np.ascontiguousarray(value))
 
     def _raw(self, path: str, names: tuple[str, ...]) -> np.ndarray | None:
-        import io
-
         import numpy as np
 
         if path.endswith(".csv"):
             rows = _table(path, self.fields)
-            return next((rows[n] for n in names if n in rows), None)
+            row = next((rows[n] for n in names if n in rows), ("",))
+            return None if "" in row else np.array([float(x) for x in row])
         data = fetch(path)
         if path.endswith((".npy", ".npz")):
-            found = np.load(io.BytesIO(data), allow_pickle=False)
-            if path.endswith(".npy"):
-                return found
-            return found[self.array or found.files[0]]
+            return _array(data, self.array, path)
         return decode_image(data, path, color=False)
 
-    def _classes(self, raw: np.ndarray) -> np.ndarray:
+    def _classes(self, raw: np.ndarray, path: str) -> np.ndarray:
         import numpy as np
 
+        if raw.ndim == 3:
+            if (raw != raw[..., :1]).any():
+                raise ValueError(f"{os.path.basename(path)} holds colours, not class ids; store ids as grey values")
+            raw = raw[..., 0]
         table = np.arange(65536, dtype=np.int64)
         for old, new in self.remap.items():
             table[old] = new
@@ -140,17 +140,18 @@ def decode_image(data: bytes, path: str, color: bool = True) -> np.ndarray:
     import numpy as np
 
     flags = cv2.IMREAD_COLOR if color else cv2.IMREAD_UNCHANGED
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error as error:
+        raise ValueError(f"{os.path.basename(path)} cannot be decoded: {error}") from error
     if image is None:
         raise ValueError(f"{os.path.basename(path)} is not an image ({len(data)} bytes)")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 and image.shape[2] == 3 else image
 
 
 @lru_cache(maxsize=8)
-def _table(path: str, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _table(path: str, fields: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     import csv
-
-    import numpy as np
 
     rows = list(csv.DictReader(fetch(path).decode().splitlines()))
     if not rows:
@@ -160,7 +161,20 @@ def _table(path: str, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
     missing = sorted(set(wanted) - set(rows[0]))
     if missing:
         raise ValueError(f"{os.path.basename(path)} has no field {missing}; it has {list(rows[0])}")
-    return {row[first]: np.array([float(row[f]) for f in wanted]) for row in rows}
+    return {row[first]: tuple((row[f] or "").strip() for f in wanted) for row in rows}
+
+
+def _array(data: bytes, name: str, path: str) -> np.ndarray:
+    import io
+    import zipfile
+
+    import numpy as np
+
+    try:
+        found = np.load(io.BytesIO(data), allow_pickle=False)
+        return found if isinstance(found, np.ndarray) else found[name or found.files[0]]
+    except (EOFError, KeyError, IndexError, zipfile.BadZipFile, ValueError) as error:
+        raise ValueError(f"{os.path.basename(path)} holds no array {name!r} ({error})") from error
 
 
 def _absolute(path: str) -> str:

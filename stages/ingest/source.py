@@ -70,7 +70,9 @@ Values = dict[str, Any]
 """Column -> array in the modality's size, or None where this sample has none."""
 
 Read = Callable[[list[Item]], Iterator[tuple[Item, Values | Exception]]]
-"""Gives each item with its values, or with the error that says why it cannot be read."""
+"""Gives each item with its values, or with the ValueError that says why its content cannot be understood.
+
+It raises OSError where a file cannot be reached: that may pass, so it fails the attempt and never costs a sample."""
 
 
 class Source(Plugin):
@@ -151,14 +153,14 @@ class FileSource(Source):
         return found
 
     def read_sides(self, item: Item, modalities: dict[str, Any]) -> Values:
-        """The side columns of one sample. Raises ValueError and OSError, naming the column."""
+        """The side columns of one sample. Raises ValueError, naming the column, and OSError."""
         values: Values = {}
         for column, side in self.columns.items():
             path = item.sides.get(column)
             names = (str(item.frame), item.key, item.key.rpartition("/")[2])
             try:
                 values[column] = side.load(path, names, modalities[modality_of(column)]) if path else None
-            except (ValueError, KeyError, OSError) as error:
+            except ValueError as error:
                 raise ValueError(f"{column}: {error}") from error
         return values
 

@@ -167,9 +167,7 @@ def _houses(
     albedo[walls] = np.array([0.45, 0.42, 0.37], np.float32)
 
 
-def _trees(
-    rng: np.random.Generator, classes: Map, albedo: Map, height: Map, settled: Map, season: np.ndarray
-) -> None:
+def _trees(rng: np.random.Generator, classes: Map, albedo: Map, height: Map, settled: Map, season: np.ndarray) -> None:
     """Crowns on a jittered lattice: dense in forests, loose elsewhere. Conifers are cones, the others domes."""
     wood = noise(rng, 8, 3)
     wood = wood > np.quantile(wood, rng.uniform(0.62, 0.78))

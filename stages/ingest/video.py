@@ -76,7 +76,7 @@ class Video(FileSource):
                 try:
                     image = film.at(item.path, item.frame)
                     yield item, {self.column: modality.fit(image), **self.read_sides(item, modalities)}
-                except (ValueError, OSError) as error:
+                except ValueError as error:
                     yield item, error
 
         return read
@@ -136,6 +136,8 @@ class Frames:
             with open(local, "wb") as file:
                 file.write(fetch(path))
             path = local
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"{path} is gone; it was there when the step was planned")
         self._capture = _capture(path)
         self.position = 0
 

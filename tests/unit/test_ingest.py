@@ -15,6 +15,8 @@ from pipeline.manifest import Manifest
 from pipeline.plugins import load
 from pipeline.stage import Stage
 from pipeline.storage import Storage
+from pipeline.units import execute, load_record
+from stages.ingest import files
 from stages.table import read_table
 from tests.unit import inline
 
@@ -178,6 +180,78 @@ def test_scaled_depth_and_tables(tmp_path: Path) -> None:
     speed = inline.column(storage, KNOWN, made, "speed@log")
     assert depth["0"] is not None and np.allclose(depth["0"], 2.5) and depth["1"] is None
     assert speed["0"] is None and speed["1"] is not None and speed["1"].tolist() == [0.5, -2]
+
+
+def test_colours_are_not_taken_for_class_ids(tmp_path: Path) -> None:
+    source = labelled(tmp_path)
+    colours = np.zeros((12, 16, 3), np.uint8)
+    colours[..., 1] = 1
+    cv2.imwrite(str(tmp_path / "labels" / "2.png"), colours)
+    made, storage = ingest(tmp_path / "root", source)
+    assert list(left_out(made, storage)) == ["2"] and "colours" in left_out(made, storage)["2"]
+
+
+def test_arrays_beside_the_image_and_a_torn_one(tmp_path: Path) -> None:
+    for i in range(2):
+        image(tmp_path / "raw" / f"{i}.png", 1)
+        np.savez(tmp_path / f"{i}.npz", z=np.full((6, 8), 3.0), other=np.zeros(3))
+    (tmp_path / "1.npz").write_bytes((tmp_path / "1.npz").read_bytes()[:200])
+    columns = {"depth@truth": {"path": f"{tmp_path}/{{stem}}.npz", "array": "z"}}
+    made, storage = ingest(tmp_path / "root", {"type": "files", "path": f"{tmp_path}/raw/*", "columns": columns})
+    found = inline.column(storage, KNOWN, made, "depth@truth")
+    assert (
+        found.keys() == {"0"} and found["0"] is not None and found["0"].shape == (12, 16, 1) and found["0"].min() == 3
+    )
+    assert "1.npz" in left_out(made, storage)["1"]
+
+
+def test_any_file_system_will_do(tmp_path: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    image(tmp_path / "0.png", 77)
+    memory.pipe_file("/raw/clip/0.png", (tmp_path / "0.png").read_bytes())
+    memory.pipe_file("/films/one.avi", film(tmp_path / "one.avi", 3).read_bytes())
+    made, storage = ingest(tmp_path / "root", {"type": "files", "path": "memory://raw/clip/*.png"})
+    assert [int(v.mean()) for v in inline.column(storage, KNOWN, made, "rgb@camera").values() if v is not None] == [77]
+    made, storage = ingest(tmp_path / "root", {"type": "video", "path": "memory://films/*.avi"})
+    assert [key for key, _, _ in rows(made, storage)] == [f"one/{t:06d}" for t in range(3)]
+
+
+# -- failure ----------------------------------------------------------------------------------------------------------
+def test_a_file_that_cannot_be_reached_fails_the_attempt_and_costs_no_sample(tmp_path: Path) -> None:
+    image(tmp_path / "raw" / "0.png", 1)
+    film(tmp_path / "raw" / "1.avi", 2)
+    for kind, name in (("files", "0.png"), ("video", "1.avi")):
+        storage = Storage(str(tmp_path / kind))
+        stage_ = stage({"type": kind, "path": f"{tmp_path}/raw/{name}"})
+        units, workers = stage_.units(inline.step(stage_, storage, KNOWN))  # type: ignore[misc]
+        (tmp_path / "raw" / name).unlink()
+        workers["ingest"].setup()
+        with pytest.raises(FileNotFoundError):
+            execute(storage, workers["ingest"], units[0], 1)
+        assert load_record(storage, *units[0].key) is None
+
+
+def test_a_sample_that_kills_the_process_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(3):
+        image(tmp_path / "raw" / f"{i}.png", 1)
+    storage, stage_ = Storage(str(tmp_path / "root")), stage({"type": "files", "path": f"{tmp_path}/raw"})
+    units, workers = stage_.units(inline.step(stage_, storage, KNOWN))  # type: ignore[misc]
+
+    def deadly(path: str) -> bytes:
+        if path.endswith("1.png"):
+            raise KeyboardInterrupt  # as good as a dead process: nothing is caught, nothing is committed
+        return Path(path).read_bytes()
+
+    monkeypatch.setattr(files, "fetch", deadly)
+    workers["ingest"].setup()
+    for attempt in range(1, 5):
+        with pytest.raises(KeyboardInterrupt):
+            execute(storage, workers["ingest"], units[0], attempt)
+    record = execute(storage, workers["ingest"], units[0], 5)
+    assert (record.rows, record.quarantined) == (2, 1)
+    assert storage.read_json(f"{record.space}/quarantine/{record.id}.json")[0]["key"] == "1"
 
 
 # -- identity ---------------------------------------------------------------------------------------------------------
