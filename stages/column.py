@@ -2,8 +2,8 @@
 
 Raw values are fixed-size binary, one contiguous buffer for all rows, so that reading is a view; images may be JPEG or
 PNG bytes instead. The field's metadata say what the bytes are: `hyperloom` holds JSON with modality, source, shape,
-dtype in memory, dtype stored, codec, and whatever the recipe says (classes, unit, range); the extension name marks
-the type for Arrow's readers, who see plain binary if they do not know it.
+dtype in memory, dtype stored, the scale between them, codec, and whatever the recipe says (classes, unit, range); the
+extension name marks the type for Arrow's readers, who see plain binary if they do not know it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def field(modality: Modality, column: str) -> Any:
         "shape": list(modality.shape),
         "dtype": modality.dtype.name,
         "stored": modality.stored.name,
+        "scale": modality.scale,
         "codec": modality.codec,
     }
     text = json.dumps(about, sort_keys=True)

@@ -58,6 +58,11 @@ class Modality(Plugin):
         return self.dtype
 
     @property
+    def scale(self) -> float:
+        """A number in memory is the number stored times this."""
+        return 1.0
+
+    @property
     def codec(self) -> str:
         """`raw` for fixed-size binary values, else the format of each value."""
         return "raw"
@@ -122,7 +127,8 @@ class Modality(Plugin):
 
     def to_memory(self, rows: np.ndarray) -> np.ndarray:
         """Rows of the dtype on disk in the dtype of memory (themselves where the two are one)."""
-        return rows.astype(self.dtype, copy=False)
+        rows = rows.astype(self.dtype, copy=False)
+        return rows if self.scale == 1 else rows * rows.dtype.type(self.scale)
 
     def to_stored(self, value: np.ndarray) -> np.ndarray:
         """One value in the numbers of the disk."""
@@ -360,8 +366,9 @@ class Soft(Raster):
     def picture(self, value: np.ndarray) -> np.ndarray:
         return picture.classes_to_rgb(value.argmax(-1).astype(np.uint8), len(self.classes))
 
-    def to_memory(self, rows: np.ndarray) -> np.ndarray:
-        return rows.astype(np.float32) * np.float32(1 / 255)
+    @property
+    def scale(self) -> float:
+        return 1 / 255
 
     def to_stored(self, value: np.ndarray) -> np.ndarray:
         return np.rint(np.clip(value, 0, 1) * 255)

@@ -78,7 +78,7 @@ def open_table(storage: Storage, path: str, footer: Any = None) -> Any:
 
     try:
         if storage.is_local:
-            return pq.ParquetFile(storage.path(path), memory_map=True, metadata=footer)
+            return pq.ParquetFile(pa.memory_map(storage.path(path)), metadata=footer)
         return pq.ParquetFile(storage.open(path), pre_buffer=True, metadata=footer)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         where = storage.full(path)

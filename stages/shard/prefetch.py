@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -17,7 +17,7 @@ _END = object()
 class Prefetch(Generic[T]):
     """Iterates `source`, keeping up to `ahead` items ready."""
 
-    def __init__(self, source: Iterator[T], ahead: int):
+    def __init__(self, source: Generator[T, None, None], ahead: int):
         self._source = source
         self._ready: queue.Queue[object] = queue.Queue(ahead)
         self._stop = threading.Event()
@@ -50,6 +50,8 @@ class Prefetch(Generic[T]):
             self._offer(_END)
         except BaseException as error:
             self._offer(_Failure(error))
+        finally:
+            self._source.close()
 
     def _offer(self, item: object) -> bool:
         """Wait for room; False when the reader has left."""
