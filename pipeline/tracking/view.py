@@ -43,7 +43,12 @@ REFUSALS = (
 PAUSES = (0.5, 2.0)
 """Seconds before a call that failed for no clear reason is tried again."""
 NOTE = Path(__file__).parents[2] / "mlflow" / "run.md"
-SETTINGS = {"HTTP_REQUEST_TIMEOUT": "10", "HTTP_REQUEST_MAX_RETRIES": "1", "DISABLE_TELEMETRY": "true"}
+SETTINGS = {
+    "HTTP_REQUEST_TIMEOUT": "10",
+    "HTTP_REQUEST_MAX_RETRIES": "1",
+    "DISABLE_TELEMETRY": "true",
+    "SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 Event = dict[str, Any]
 

@@ -1,0 +1,216 @@
+"""A real MLflow server on loopback that a test can stop and start, and a run's events that tell of everything."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.events import Events
+from pipeline.storage import Storage
+
+HERE = Path(__file__).parents[2]
+SIZE = (24, 32)
+START_SECONDS = 90
+
+
+@dataclass
+class Server:
+    """`mlflow server` on its own sqlite store, as `hyperloom ui` starts it."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        code = (
+            f"from pipeline.tracking.store import serve; serve('sqlite:///{self.folder}/mlflow.db', port={self.port})"
+        )
+        with open(self.folder / "server.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                cwd=HERE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=environment(),
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{self.url}/health", timeout=2).read()
+                return
+            except OSError:
+                assert self.process.poll() is None, (self.folder / "server.log").read_text()
+                time.sleep(0.3)
+        raise AssertionError("the MLflow server did not start:\n" + (self.folder / "server.log").read_text())
+
+    def stop(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    made = Server(tmp_path_factory.mktemp("mlflow"), port)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    return mlflow.MlflowClient(server.url, server.url)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "root"))
+
+
+def environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def track(storage: Storage, run: str, uri: str, experiment: str, *options: str) -> subprocess.Popen[str]:
+    """The tracking process, as the driver starts it."""
+    command = [sys.executable, "-m", "pipeline.tracking", "--root", str(storage), "--run", run, "--uri", uri]
+    return subprocess.Popen(
+        [*command, "--experiment", experiment, *options],
+        cwd=HERE,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def story(storage: Storage, run: str, name: str, points: range = range(100), end: bool = True) -> None:
+    """The events of a run with every kind in it: a training's curve, a report with its collage, a release."""
+    package = _package(storage)
+    writer = "driver" if end else "train-student"
+    with Events(storage, run, "driver") as driver:
+        driver.emit(
+            "run_started", name=name, recipe="name: aerial\nroot: s3://me:pw@h/x\n", params={"root": "s3://me:pw@h/x"}
+        )
+        driver.emit("step_reused", "frames", stage="ingest", fingerprint="aa" * 32, rows=7)
+        shards = {"name": "shards", "stage": "shard", "digest": "cd" * 6, "uri": "s3://me:pw@h/shard/cd"}
+        student = {"optimizer": {"lr": 0.01}, "in": ["rgb@camera"], "note": "n" * 9000}
+        driver.emit("step_started", "student", stage="distill", fingerprint="bb" * 32, params=student, inputs=[shards])
+    with Events(storage, run, writer) as curve:
+        for at in points:
+            curve.metric("student", {"loss": 1 / (at + 1), "val.semantic.miou": at / 100}, at)
+    if not end:
+        return
+    with Events(storage, run, "driver") as driver:
+        driver.emit(
+            "step_finished", "student", stage="distill", fingerprint="bb" * 32, status="done", seconds=9.5, rows=0
+        )
+        driver.emit("step_started", "report", stage="evaluate", fingerprint="cc" * 32, params={}, inputs=[])
+        rows = [{"who": "color", "semantic.miou": 0.41}, {"who": "student", "semantic.miou": 0.62, "depth.mae": 1.5}]
+        driver.emit("table", "report", name="results", rows=rows)
+        driver.emit("artifact", "report", path="evaluate/x/collage.png", to="pictures")
+        driver.emit("artifact", "report", path="evaluate/x/missing.png", to="pictures")
+        driver.metric("", {"student.semantic.miou": 0.62})
+        driver.emit("register", "report", **package)
+        driver.emit(
+            "step_finished", "report", stage="evaluate", fingerprint="cc" * 32, status="done", seconds=1.0, rows=3
+        )
+        driver.emit("run_finished", status="finished", seconds=20.0)
+
+
+def _package(storage: Storage) -> dict[str, Any]:
+    """A release's files, with a network that calls water what is more green than red, and its `register` event."""
+    from onnx import TensorProto, helper
+
+    from stages.evaluate.collage import collage
+    from stages.modality import Image, Segmentation
+
+    known = {"rgb": Image(size=SIZE), "semantic": Segmentation(classes=("land", "water"), size=SIZE)}
+    picture = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
+    row = {"rgb@camera": picture, "semantic@truth": (picture[..., 0] > 128).astype(np.uint8), "semantic@student": None}
+    storage.write("evaluate/x/collage.png", collage([("flight/000001", row)] * 2, list(row), known))
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["rgb"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Split", ["float"], ["land", "water", "blue"], axis=3, num_outputs=3),
+            helper.make_node("Concat", ["land", "water"], ["semantic"], axis=3),
+        ],
+        "student",
+        [value("rgb", TensorProto.UINT8, ["n", *SIZE, 3])],
+        [value("semantic", TensorProto.FLOAT, ["n", *SIZE, 2])],
+    )
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    storage.write("release/x/student.onnx", network.SerializeToString())
+    tasks = {"semantic": {"type": "segmentation", "classes": ["land", "water"], "output": "semantic"}}
+    storage.write_json("release/x/student.json", {"size": list(SIZE), "tasks": tasks, "input": "rgb@camera"})
+    storage.write("release/x/hyperloom_student.py", (HERE / "stages/release/hyperloom_student.py").read_bytes())
+    example = io.BytesIO()
+    np.save(example, picture[None])
+    storage.write("release/x/example.npy", example.getvalue())
+    return {
+        "name": "aerial",
+        "alias": "champion",
+        "tags": {"gate": "passed"},
+        "metrics": {"semantic.miou": 0.62},
+        "description": "# aerial",
+        "model": {
+            "fingerprint": "dd" * 32,
+            "files": {name: f"release/x/{name}" for name in ("student.onnx", "student.json")},
+            "loader": "release/x/hyperloom_student.py",
+            "example": "release/x/example.npy",
+            "requirements": ["numpy", "onnxruntime", "pillow"],
+            "signature": {
+                "inputs": [{"name": "rgb@camera", "dtype": "uint8", "shape": [-1, *SIZE, 3]}],
+                "outputs": [{"name": "semantic", "dtype": "uint8", "shape": [-1, *SIZE]}],
+            },
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium; skipped where it or its driver is not installed."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for word in (
+        "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+        "disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1500,1300",
+    ):  # fmt: skip
+        options.add_argument(f"--{word}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        yield made
+    finally:
+        made.quit()

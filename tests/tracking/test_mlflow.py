@@ -1,0 +1,136 @@
+"""MLflow as it ends up after a run: asked through its own client, at a real server that also dies and comes back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.events import Events, pending, tracked
+from pipeline.storage import Storage
+from tests.tracking.conftest import SIZE, Server, story, track
+
+
+def _finish(process: subprocess.Popen[str], expected: int = 0) -> str:
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == expected, said
+    return said
+
+
+def _runs(client: Any, experiment: str) -> dict[str, Any]:
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id])
+    names = [r.info.run_name for r in runs]
+    assert len(set(names)) == len(names), f"a run was made twice: {names}"
+    return {r.info.run_name: r for r in runs}
+
+
+def _artifacts(client: Any, run: Any, folder: str) -> set[str]:
+    return {a.path for a in client.list_artifacts(run.info.run_id, folder)}
+
+
+@pytest.mark.timeout(240)
+def test_a_run_is_all_there(server: Server, client: Any, storage: Storage) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    story(storage, "r1", "whole")
+    said = _finish(track(storage, "r1", server.url, "whole"))
+    runs = _runs(client, "whole")
+    assert set(runs) == {"whole r1", "frames", "student", "report"}
+    parent, student, report, frames = (runs[n] for n in ("whole r1", "student", "report", "frames"))
+    assert {r.info.status for r in runs.values()} == {"FINISHED"}
+    assert {runs[n].data.tags["mlflow.parentRunId"] for n in ("student", "report", "frames")} == {parent.info.run_id}
+
+    assert student.data.tags["stage"] == "distill" and student.data.tags["reused"] == "false"
+    assert student.data.tags["fingerprint"] == "bb" * 32 and frames.data.tags["reused"] == "true"
+    assert student.data.params["optimizer.lr"] == "0.01" and len(student.data.params["note"]) == 500
+    history = client.get_metric_history(student.info.run_id, "loss")
+    assert [m.step for m in history] == list(range(100)) and history[3].value == 0.25
+    assert student.data.metrics["seconds"] == 9.5
+    (data,) = student.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("shards", "cd" * 6)
+    assert json.loads(data.dataset.source) == {"uri": "s3://***@h/shard/cd"}
+
+    assert _artifacts(client, report, "pictures") == {"pictures/collage.png"}
+    assert _artifacts(client, report, "tables") == {"tables/results.json", "tables/results.md"}
+    assert parent.data.metrics["student.semantic.miou"] == 0.62
+    note = parent.data.tags["mlflow.note.content"]
+    assert "| student | 0.62 | 1.5 |" in note and "| frames | ingest |" in note
+    assert "missing.png" in said and "missing.png" in parent.data.tags["hyperloom.refused"]
+    recipe = mlflow.artifacts.load_text(f"{parent.info.artifact_uri}/recipe.yaml")
+    assert recipe == "name: aerial\nroot: s3://***@h/x\n"
+    assert ":pw@" not in str([r.to_dictionary() for r in runs.values()])
+
+    version = client.get_model_version_by_alias("aerial", "champion")
+    assert version.tags == {"gate": "passed", "fingerprint": "dd" * 32} and version.run_id == report.info.run_id
+    model = mlflow.pyfunc.load_model("models:/aerial@champion")
+    image = np.zeros((2, *SIZE, 3), np.uint8)
+    image[1, ..., 1] = 200
+    told = model.predict(image)["semantic"]
+    assert told.shape == (2, *SIZE) and not told[0].any() and told[1].all()
+    assert model.metadata.signature.inputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, *SIZE, 3)
+    example = model.metadata.load_input_example(mlflow.artifacts.download_artifacts("models:/aerial@champion"))
+    assert example.shape == (1, *SIZE, 3)
+    with pytest.raises(mlflow.exceptions.MlflowException, match="shape"):
+        model.predict(np.zeros((2, 5, 5, 3), np.uint8))
+
+
+@pytest.mark.timeout(240)
+def test_a_killed_tracker_costs_no_duplicate(server: Server, client: Any, storage: Storage) -> None:
+    story(storage, "r2", "killed", range(50), end=False)
+    process = track(storage, "r2", server.url, "killed", "--follow")
+    deadline = time.monotonic() + 60
+    while not tracked(storage, "r2").get("steps") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    story(storage, "r2", "killed", range(50, 100), end=True)
+    time.sleep(0.7)  # somewhere inside what it now shows
+    process.kill()
+    process.communicate()
+    before = tracked(storage, "r2")
+    assert before["seen"]
+    _finish(track(storage, "r2", server.url, "killed"))
+    _finish(track(storage, "r2", server.url, "killed"))
+    runs = _runs(client, "killed")
+    steps = [m.step for m in client.get_metric_history(runs["student"].info.run_id, "loss")]
+    assert steps == list(range(100))
+    versions = client.search_model_versions("name = 'aerial'")
+    assert len([v for v in versions if v.run_id == runs["report"].info.run_id]) <= 1
+    assert {r.info.status for r in runs.values()} == {"FINISHED"}
+
+
+@pytest.mark.timeout(240)
+def test_a_dead_server_delays_nobody_and_gets_everything_later(server: Server, client: Any, storage: Storage) -> None:
+    server.stop()
+    try:
+        process = track(storage, "r3", server.url, "revived", "--follow", "--patience", "1")
+        began = time.monotonic()
+        with Events(storage, "r3", "driver") as driver:
+            driver.emit("run_started", name="revived", recipe="", params={})
+            for at in range(1000):
+                driver.metric("train", {"loss": 1.0}, at)
+            driver.emit("run_finished", status="finished", seconds=1.0)
+        assert time.monotonic() - began < 5
+        said = _finish(process, expected=75)
+        assert f"MLflow at {server.url} does not answer" in said
+        assert pending(storage) == ["r3"] and "does not answer" in tracked(storage, "r3")["problem"]
+    finally:
+        server.start()
+    _finish(track(storage, "r3", server.url, "revived"))
+    assert pending(storage) == [] and not tracked(storage, "r3")["problem"]
+    run = _runs(client, "revived")["train"]
+    assert len(client.get_metric_history(run.info.run_id, "loss")) == 1000
+
+
+@pytest.mark.timeout(240)
+def test_a_driver_that_died_leaves_a_killed_run_which_a_later_one_revives(
+    server: Server, client: Any, storage: Storage
+) -> None:
+    story(storage, "r4", "died", range(10), end=False)
+    _finish(track(storage, "r4", server.url, "died"))
+    assert {r.info.status for n, r in _runs(client, "died").items() if n != "frames"} == {"KILLED"}
+    story(storage, "r4", "died", range(10, 20))
+    _finish(track(storage, "r4", server.url, "died"))
+    assert {r.info.status for r in _runs(client, "died").values()} == {"FINISHED"}
