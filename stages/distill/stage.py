@@ -30,10 +30,10 @@ class Distill(Train):
     teacher: StepName
 
     def collect(self, step: StepRun, job: Job) -> dict[str, Any]:
-        from stages.distill import onnx
+        from stages.distill import export
         from stages.train.model import load_model
 
         body = super().collect(step, job)
-        exported = onnx.export(load_model(step.storage, job.folder))
-        step.write(onnx.STUDENT_ONNX, exported.model)
+        exported = export.to_onnx(load_model(step.storage, job.folder))
+        step.write(export.STUDENT_ONNX, exported.data)
         return {**body, "onnx": exported.about}

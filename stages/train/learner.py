@@ -18,7 +18,7 @@ from stages.modality import Segmentation
 from stages.shard.loader import VALID
 from stages.train.architecture import Scale, Task
 from stages.train.job import Job
-from stages.train.model import Columns, Encoder, MultiTask
+from stages.train.model import Columns, Encoder, MultiTask, shown
 from stages.train.world import World
 
 
@@ -51,11 +51,11 @@ class Learner(nn.Module):
 
     def forward(self, batch: Columns, visible: torch.Tensor, world: World) -> Losses:
         """`batch` is what the loader gives, `visible` (n, inputs) bool what the mask wants."""
-        shown = self.shown(batch, visible)
-        raw = self.model(batch, shown)
-        seen = shown.any(1)
-        sums = [torch.zeros((), device=shown.device) for _ in self.tasks]
-        counts = torch.zeros(len(self.tasks), dtype=torch.float64, device=shown.device)
+        there = torch.stack([batch[c + VALID] for c in self.model.architecture.columns], 1)
+        raw = self.model(batch, shown(there, visible))
+        seen = there.any(1)
+        sums = [torch.zeros((), device=seen.device) for _ in self.tasks]
+        counts = torch.zeros(len(self.tasks), dtype=torch.float64, device=seen.device)
         order = {t.name: i for i, t in enumerate(self.tasks)}
         for target, read, pixels in zip(self.job.targets, self.readers, self.pixel_losses, strict=True):
             loss, labelled = pixels(raw[target.task], read(batch[target.column]))
@@ -65,9 +65,3 @@ class Learner(nn.Module):
             counts[i] += target.weight * use.sum()
         counts = world.sum(counts)
         return Losses(torch.stack(sums) / counts.clamp(min=1e-9).float(), counts > 0)
-
-    def shown(self, batch: Columns, visible: torch.Tensor) -> torch.Tensor:
-        """What the mask shows of what is there; a sample of which the mask shows nothing shows all that is there."""
-        there = torch.stack([batch[c + VALID] for c in self.model.architecture.columns], 1)
-        shown = there & visible
-        return torch.where(shown.any(1, keepdim=True), shown, there)

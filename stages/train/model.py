@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -68,12 +68,18 @@ class MultiTask(nn.Module):
 
     def forward(self, columns: Columns, visible: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """Logits of classes and standardised values, (N, C, H, W) by task. `visible` is (N, inputs) bool."""
-        planes = []
-        for i, (item, encoder) in enumerate(zip(self.architecture.inputs, self.encoders, strict=True)):
-            encoded = encoder(columns[item.column]).clamp(-LIMIT, LIMIT)
-            planes.append(encoded if visible is None else encoded * visible[:, i, None, None, None])
-        fused = torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)
-        features = self.trunk(fused)
+        return self.fuse(self.encode(columns), visible)
+
+    def encode(self, columns: Columns) -> list[torch.Tensor]:
+        """Each input's planes, (N, channels, H, W), in the order of the architecture."""
+        pairs = zip(self.architecture.inputs, self.encoders, strict=True)
+        return [encoder(columns[item.column]).clamp(-LIMIT, LIMIT) for item, encoder in pairs]
+
+    def fuse(self, planes: Sequence[torch.Tensor], visible: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """From encoded inputs to what `forward` returns; a hidden input's planes become zero."""
+        if visible is not None:
+            planes = [p * visible[:, i, None, None, None] for i, p in enumerate(planes)]
+        features = self.trunk(torch.cat(list(planes), 1).contiguous(memory_format=torch.channels_last))
         return {name: head(features) for name, head in self.heads.items()}
 
     def predict(self, columns: Columns, visible: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
@@ -93,6 +99,12 @@ class MultiTask(nn.Module):
                 values = values * values.new_tensor(task.scale.std) + values.new_tensor(task.scale.mean)
             out[task.name] = values
         return out
+
+
+def shown(there: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """What a mask shows of what is there, (N, inputs) bool each: a sample of which it would show nothing shows all."""
+    both = there & wanted
+    return torch.where(both.any(1, keepdim=True), both, there)
 
 
 def build_model(architecture: Architecture, parameters: int | None = None) -> MultiTask:
