@@ -91,6 +91,7 @@ class MLflow:
         about.update(name=event.get("name", ""), status="running")
         parent = self._parent(event)
         self.client.update_run(parent, status="RUNNING")
+        self._tags(parent, {"mlflow.source.name": event.get("path"), "mlflow.source.type": "LOCAL"})
         self._params(parent, event.get("params", {}))
         self.client.log_text(parent, blot(event.get("recipe", "")), "recipe.yaml")
         self._note()
@@ -207,7 +208,8 @@ class MLflow:
     def _find_experiment(self, uri: str, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            return self.client.create_experiment(name, artifact_location=artifacts(uri, name))
+            tags = {"mlflow.experimentKind": "custom_model_development"}  # the pages for training, not for chat
+            return self.client.create_experiment(name, artifacts(uri, name), tags)
         if found.lifecycle_stage != "active":
             self.client.restore_experiment(found.experiment_id)
         return found.experiment_id
@@ -286,6 +288,6 @@ class MLflow:
             root=blot(str(self.storage)),
             status=about.get("status", ""),
             steps=markdown(["step", "stage", "fingerprint", "status", "seconds"], steps),
-            tables="\n".join(f"## {name}\n{table}\n" for name, table in about.get("tables", {}).items()),
+            tables="\n".join(f"**{name}**\n\n{table}\n" for name, table in about.get("tables", {}).items()),
         )
         self.client.set_tag(self._position.parent, "mlflow.note.content", text[:7900])

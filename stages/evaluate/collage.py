@@ -15,7 +15,7 @@ from stages.base import modality_of
 from stages.modality import Dense, Modality, Segmentation
 
 WIDTH, CAPTION, GAP = 160, 16, 2
-"""Pixels: of a panel, of the line of text above it, between panels."""
+"""Pixels: of a panel, of a line of text, between panels."""
 GREY, PAPER, INK = 96, 255, 0
 
 Row = Mapping[str, np.ndarray | None]
@@ -25,12 +25,12 @@ def collage(rows: Sequence[tuple[str, Row]], columns: Sequence[str], modalities:
     """PNG bytes of `rows` [(key, {column: value or None})], with captions, and a legend of the classes shown."""
     import cv2
 
-    drawn = []
-    for i, (key, values) in enumerate(rows):
+    width = len(columns) * (WIDTH + GAP)
+    drawn = [np.concatenate([_text(c, WIDTH + GAP) for c in columns], axis=1)]
+    for key, values in rows:
         ranges = _ranges(values, columns, modalities)
-        panels = [_panel(values.get(c), c, modalities[modality_of(c)], ranges, c if not i else "") for c in columns]
-        line = np.concatenate(panels, axis=1)
-        drawn.append(_written(line, key, line.shape[0] - 5))
+        panels = [_panel(values.get(c), c, modalities[modality_of(c)], ranges) for c in columns]
+        drawn += [_text(key, width), np.concatenate(panels, axis=1)]
     picture = np.concatenate(drawn, axis=0)
     for name in dict.fromkeys(modality_of(c) for c in columns):
         modality = modalities[name]
@@ -52,7 +52,7 @@ def _ranges(values: Row, columns: Sequence[str], modalities: Mapping[str, Modali
 
 
 def _panel(
-    value: np.ndarray | None, column: str, modality: Modality, ranges: Mapping[str, tuple[float, float]], caption: str
+    value: np.ndarray | None, column: str, modality: Modality, ranges: Mapping[str, tuple[float, float]]
 ) -> np.ndarray:
     import cv2
 
@@ -66,17 +66,17 @@ def _panel(
     height = round(shown.shape[0] * WIDTH / shown.shape[1])
     how = cv2.INTER_NEAREST if isinstance(modality, Segmentation) else cv2.INTER_AREA
     shown = cv2.resize(shown, (WIDTH, height), interpolation=how)
-    framed = np.full((CAPTION + height + GAP, WIDTH + GAP, 3), PAPER, np.uint8)
-    framed[CAPTION : CAPTION + height, :WIDTH] = shown
-    return _written(framed, caption, CAPTION - 4)
+    framed = np.full((height + GAP, WIDTH + GAP, 3), PAPER, np.uint8)
+    framed[:height, :WIDTH] = shown
+    return framed
 
 
-def _written(picture: np.ndarray, text: str, y: int) -> np.ndarray:
+def _text(text: str, width: int) -> np.ndarray:
+    """A line of text, cut to `width` pixels."""
     import cv2
 
-    return cv2.putText(
-        np.ascontiguousarray(picture), text, (2, y), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (INK,) * 3, 1, cv2.LINE_AA
-    )
+    line = np.full((CAPTION, width, 3), PAPER, np.uint8)
+    return cv2.putText(line, text, (2, CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (INK,) * 3, 1, cv2.LINE_AA)
 
 
 def _legend(modality: Segmentation, width: int) -> np.ndarray:
@@ -88,7 +88,6 @@ def _legend(modality: Segmentation, width: int) -> np.ndarray:
     for i, name in enumerate(modality.classes):
         x, y = i % a_line * cell + 2, i // a_line * (CAPTION + 4) + 2
         strip[y : y + CAPTION - 2, x : x + CAPTION - 2] = modality.picture(np.full((1, 1), i, np.uint8))[0, 0]
-        label = np.full((CAPTION, cell - CAPTION - 4, 3), PAPER, np.uint8)
-        end = min(width, x + CAPTION + label.shape[1])
-        strip[y : y + CAPTION, x + CAPTION : end] = _written(label, name, CAPTION - 5)[:, : end - x - CAPTION]
+        end = min(width, x + cell - 4)
+        strip[y : y + CAPTION, x + CAPTION : end] = _text(name, end - x - CAPTION)
     return strip

@@ -96,8 +96,8 @@ class Evaluate(Stage):
             asked = payload(model, lambda n: step.inputs[n].fingerprint)
             spaces[name] = self._space(step, truth, {"model": asked, "name": name})
             workers[f"model {name}"] = ModelJudge(
-                step.storage, step.modalities, truth, name, (made.stage, made.fingerprint), model.ensemble,
-                step.events.run, self.batch, resources,
+                step.storage, step.modalities, truth, name, (made.stage, made.fingerprint), self._inputs(step, made),
+                model.ensemble, step.events.run, self.batch, resources,
             )  # fmt: skip
         units = []
         for subject, space in spaces.items():
@@ -136,6 +136,17 @@ class Evaluate(Stage):
         if absent:
             raise RecipeError(f"step {step.name!r}: the shards have no column {', '.join(absent)} to judge")
         return tuple(self.columns or judged(offered, truth))
+
+    def _inputs(self, step: StepRun, made: Manifest) -> tuple[str, ...]:
+        """Which of a model's inputs the shards have. Raises RecipeError when there is none."""
+        wanted = made.body.get("columns_in", [])
+        found = tuple(c for c in wanted if c in _schema(step.inputs[self.data]))
+        if not found:
+            raise RecipeError(
+                f"step {step.name!r}: the shards of {self.data!r} have no input of the model {made.stage}/"
+                f"{made.fingerprint[:12]} ({', '.join(wanted) or 'which is no model'})"
+            )
+        return found
 
     def _raw(self, step: StepRun, truth: Mapping[str, str]) -> tuple[str, ...]:
         """What the pictures begin with: the images of the shards."""

@@ -20,7 +20,7 @@ from pipeline.storage import Storage
 from pipeline.units import Output, Resources, Unit
 from stages.base import KEY, modality_of
 from stages.evaluate.scores import Sums, merged, score
-from stages.modality import Modality
+from stages.modality import Modality, Segmentation
 from stages.table import open_table, read_table, write_table
 
 Batch = dict[str, np.ndarray]
@@ -65,13 +65,15 @@ class Judge:
 
 @dataclass
 class ModelJudge:
-    """Judges one trained model on a shard. `step`: stage and fingerprint of the step that made it."""
+    """Judges one trained model on a shard. `step`: stage and fingerprint of its step; `inputs`: those of its columns
+    that the shards have."""
 
     storage: Storage
     modalities: Mapping[str, Modality]
     truth: Mapping[str, str]
     name: str
     step: tuple[str, str]
+    inputs: tuple[str, ...]
     ensemble: Any
     run_id: str
     batch: int = 8
@@ -82,45 +84,53 @@ class ModelJudge:
 
         made = manifests.load(self.storage, *self.step)
         if made is None:
-            raise IntegrityError(
-                f"the model's step {'/'.join(self.step)} has no manifest. Next: run the same command again"
-            )
-        self._predict = predictor(self.storage, made, self.ensemble)
+            where = "/".join(self.step)
+            raise IntegrityError(f"the model's step {where} has no manifest. Next: run the same command again")
+        self._predictor = predictor(self.storage, made, self.ensemble)
 
     def run(self, unit: Unit, out: Output) -> None:
-        import pyarrow as pa
-
         sums: dict[str, list[Sums]] = {}
         kept: dict[str, list[np.ndarray]] = {}
-        keys: list[str] = []
-        spent, first, chosen = 0.0, 0, set(unit.payload["pictures"])
-        wanted = [*self.truth.values(), *(c for c in self._predict.columns if c not in self.truth.values())]
+        wanted = list(dict.fromkeys([*self.truth.values(), *self.inputs]))
+        spent = 0.0
         for values, there in batches(self.storage, unit.payload["path"], self.modalities, wanted, self.batch):
             began = time.perf_counter()
-            told = self._predict(values, there)
+            told = self._told(values, there)
             spent += time.perf_counter() - began
-            rows = len(next(iter(values.values())))
-            for modality, truth in self.truth.items():
-                if modality in told:
-                    every = np.ones(rows, bool)
-                    part = score(self.modalities[modality], values[truth], told[modality], there[truth], every)
-                    sums.setdefault(modality, []).append(part)
-                    kept.setdefault(modality, []).extend(told[modality][i] for i in range(rows) if first + i in chosen)
-            first += rows
-        out.rows = first
-        out.meta["sums"] = {modality: merged(parts) for modality, parts in sums.items()}
-        fields = [self.modalities[m].field(f"{m}@{self.name}") for m in kept]
-        keys = read_table(self.storage, unit.payload["path"], [KEY]).take(sorted(chosen))[KEY].to_pylist()
-        columns = {f.name: self.modalities[m].encode(kept[m]) for f, m in zip(fields, kept, strict=True)}
-        out.write(
-            "parquet", write_table({KEY: pa.array(keys, pa.string()), **columns}, [pa.field(KEY, pa.string()), *fields])
-        )
-        self._say(unit, spent / max(first, 1))
+            rows = len(there[wanted[0]])
+            chosen = [r - out.rows for r in unit.payload["pictures"] if out.rows <= r < out.rows + rows]
+            for name, answer in told.items():
+                truth = self.truth[name]
+                every = np.ones(rows, bool)
+                part = score(self.modalities[name], values[truth], answer, there[truth], every)
+                sums.setdefault(name, []).append(part)
+                kept.setdefault(name, []).extend(answer[chosen])
+            out.rows += rows
+        out.meta["sums"] = {name: merged(parts) for name, parts in sums.items()}
+        out.write("parquet", self._pictured(unit, kept))
+        self._say(unit, spent / max(out.rows, 1))
+
+    def _told(self, values: Batch, there: Batch) -> Batch:
+        """The model's answer for each modality of the truth that it predicts."""
+        from stages.shard.loader import VALID
+
+        given = {c: values[c] for c in self.inputs} | {c + VALID: there[c] for c in self.inputs}
+        mean = self._predictor(given).mean
+        classes = {name for name in self.truth if isinstance(self.modalities[name], Segmentation)}
+        told = {name: mean[name] for name in self.truth if name in mean}
+        return {name: v.argmax(-1).astype(np.uint8) if name in classes else v for name, v in told.items()}
+
+    def _pictured(self, unit: Unit, kept: Mapping[str, list[np.ndarray]]) -> bytes:
+        import pyarrow as pa
+
+        keys = read_table(self.storage, unit.payload["path"], [KEY]).take(unit.payload["pictures"])
+        arrays = {f"{name}@{self.name}": self.modalities[name].encode(values) for name, values in kept.items()}
+        fields = [pa.field(KEY, pa.string()), *(self.modalities[modality_of(c)].field(c) for c in arrays)]
+        return write_table({KEY: pa.array(keys[KEY].to_pylist(), pa.string()), **arrays}, fields)
 
     def _say(self, unit: Unit, seconds: float) -> None:
-        step = unit.payload["step"]
         with Events(self.storage, self.run_id, f"evaluate-{unit.id}-{self.name}") as events:
-            events.metric(step, {f"milliseconds a frame/{self.name}": 1000 * seconds})
+            events.metric(unit.payload["step"], {f"milliseconds a frame/{self.name}": 1000 * seconds})
 
 
 def batches(
