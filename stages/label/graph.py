@@ -85,7 +85,7 @@ class Graph:
         counts: dict[str, dict[str, Any]] = {}
         for record in records:
             count = counts.setdefault(record.space, {"rows": 0, "quarantined": 0, "missing": {}})
-            count["rows"] += record.rows
+            count["rows"] += record.rows + record.quarantined
             count["quarantined"] += record.quarantined
             for column, missing in record.meta.get("missing", {}).items():
                 count["missing"][column] = count["missing"].get(column, 0) + missing

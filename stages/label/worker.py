@@ -55,7 +55,7 @@ class LabelWorker:
                 errors[row] = answer
         for row, error in sorted(errors.items()):
             out.quarantine(samples.keys[row], error)
-        out.rows = len(samples.keys)
+        out.rows = len(samples.keys) - len(errors)
         out.meta["missing"] = {c: sum(v is None for v in values[c]) for c in self.expert.out}
         if figures.kept:
             out.meta["figures"] = figures.sums()
