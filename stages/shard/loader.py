@@ -42,7 +42,7 @@ class Loader:
     memory), `threads` (that read), `ahead` (batches put together ahead; 0 does that in the caller's thread), `native`
     (tensors in the dtype of the disk: float16 maps, uint8 probabilities; converting is left to the caller).
     Without `drop_last` the last batch of a rank may be empty, so that all ranks take the same number of steps.
-    Raises RecipeError when the split or a column is not there.
+    Raises RecipeError when the split or a column is not there, or no batch would be full.
     """
 
     def __init__(
@@ -74,6 +74,11 @@ class Loader:
         self.epoch = self.position = 0
         self.seed, self.shuffle, self.pool = seed, shuffle, pool
         self._groups = RowGroups(storage, mine, self.modalities, cache_mb)
+        if not len(self):
+            raise RecipeError(
+                f"the split {split!r} has {self.rows} samples, fewer than one batch of {batch}, and a batch that is not "
+                "full is left out. Next: take a smaller batch"
+            )
 
     @property
     def rows(self) -> int:
