@@ -72,7 +72,10 @@ def to_onnx(model: MultiTask) -> Exported:
     compare(model, data)
     about = {
         "opset": OPSET,
-        "inputs": [{"name": i.column, "shape": list(i.modality.shape), "dtype": i.modality.dtype.name} for i in architecture.inputs],
+        "inputs": [
+            {"name": i.column, "shape": list(i.modality.shape), "dtype": i.modality.dtype.name}
+            for i in architecture.inputs
+        ],
         "outputs": [
             {
                 "name": t.name,
@@ -104,8 +107,8 @@ def compare(model: MultiTask, data: bytes, samples: int = 3) -> float:
         worst = max(worst, float(np.abs(ours.numpy() - theirs).max()) / reach)
         if not worst <= TOLERANCE:
             raise StepFailed(
-                f"the exported {STUDENT_ONNX} differs from the model by {worst:.2g} of the range of {task.name!r}, more than {TOLERANCE}. "
-                "Next: report it with the recipe; the model itself is stored and usable"
+                f"{STUDENT_ONNX} differs from its model by {worst:.2g} of the range of {task.name!r}, more "
+                f"than {TOLERANCE}. Next: report it with the recipe; the model itself is stored and usable"
             )
     return worst
 
@@ -116,6 +119,7 @@ def _examples(model: MultiTask, samples: int) -> list[torch.Tensor]:
     made = []
     for item in model.architecture.inputs:
         shape = (samples, *item.modality.shape)
+        values: np.ndarray
         if isinstance(item.modality, Segmentation):
             values = random.integers(0, item.modality.channels, shape)
         elif isinstance(item.modality, Image):
@@ -132,8 +136,13 @@ def _without_traces(graph: Any) -> bytes:
     graph.producer_name, graph.producer_version, graph.doc_string = "hyperloom", "", ""
     graph.graph.doc_string = ""
     del graph.graph.metadata_props[:]
-    for item in (*graph.graph.node, *graph.graph.input, *graph.graph.output, *graph.graph.value_info, *graph.graph.initializer):
+    for item in (
+        *graph.graph.node,
+        *graph.graph.input,
+        *graph.graph.output,
+        *graph.graph.value_info,
+        *graph.graph.initializer,
+    ):
         item.doc_string = ""
         del item.metadata_props[:]
     return graph.SerializeToString(deterministic=True)
-

@@ -1,6 +1,6 @@
 """The expert `model`: a model that this pipeline trained, used like any other expert.
 
-    {type: model, model: teacher, out: [semantic@teacher, soft@teacher, depth@teacher], ensemble: {type: masks, members: 16}}
+    {type: model, model: teacher, out: [semantic@teacher, soft@teacher], ensemble: {type: masks, members: 16}}
 
 An ensemble of masks asks the one network along many hyper-edges (random subsets of its inputs) and averages the answers
 (PHG-MAE 2025). An output column is a task's prediction (classes by the highest mean probability), or the probabilities
@@ -93,10 +93,14 @@ class Model(Expert):
         made = inputs[self.model]
         known = made.body.get("columns_in")
         if known is None:
-            raise RecipeError(f"the expert `model` reads {self.model!r}, which is a {made.stage} step and holds no model")
+            raise RecipeError(
+                f"the expert `model` reads {self.model!r}, which is a {made.stage} step and holds no model"
+            )
         unknown = [c for c in self.in_ if c not in known]
         if unknown:
-            raise RecipeError(f"the model of {self.model!r} has no input {', '.join(unknown)}; it has {', '.join(known)}")
+            raise RecipeError(
+                f"the model of {self.model!r} has no input {', '.join(unknown)}; it has {', '.join(known)}"
+            )
         visible = tuple(c for c in known if c not in made.body.get("hidden", ()))
         return self.model_copy(update={"in_": self.in_ or visible, "folder": made.folder})
 

@@ -49,9 +49,13 @@ def train(step: StepRun, job: Job, workers: int, gpu: bool | None, max_failures:
         with _settings(alone):
             trainer.fit()
     except Exception as error:  # Ray Train raises its own kinds; what the worker raised is inside
-        raise StepFailed(f"step {step.name!r}: training failed: {_cause(error)}. Next: run the same command again; it continues") from error
+        raise StepFailed(
+            f"step {step.name!r}: training failed: {_cause(error)}. Next: run the same command again; it continues"
+        ) from error
     if not finished(job):
-        raise StepFailed(f"step {step.name!r}: the workers ended without {TRAINED}. Next: run the same command again; it continues")
+        raise StepFailed(
+            f"step {step.name!r}: the workers ended without {TRAINED}. Next: run the same command again; it continues"
+        )
 
 
 @contextmanager

@@ -54,7 +54,9 @@ class Training:
 
     def __init__(self, job: Job, world: World, log: Log):
         self.job, self.world, self.log = job, world, log if world.rank == 0 else lambda at, values: None
-        self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        self.device = (
+            torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        )
         torch.manual_seed(_seed(job.seed, "weights"))
         model = build_model(job.architecture, job.parameters)
         self.learner = Learner(job, model).to(self.device)
@@ -93,7 +95,9 @@ class Training:
             if last or self.update % rhythm.log == 0:
                 self._note(self._figures(losses, total), {"samples_per_second": self._speed()})
             if self.job.judged and (last or self.update % rhythm.validate == 0):
-                self._note(validate(self.job, self.kept, self._loader("val", shuffle=False), self.world, self.device), {})
+                self._note(
+                    validate(self.job, self.kept, self._loader("val", shuffle=False), self.world, self.device), {}
+                )
             if last or self.update % rhythm.checkpoint == 0:
                 self._save()
         self._finish()
@@ -141,7 +145,9 @@ class Training:
     # -- data ------------------------------------------------------------------------------------------------------
     def _loader(self, split: str, shuffle: bool) -> Loader:
         job = self.job
-        columns = job.columns if shuffle else tuple(dict.fromkeys([*self.model.architecture.columns, *job.judged.values()]))
+        columns = (
+            job.columns if shuffle else tuple(dict.fromkeys([*self.model.architecture.columns, *job.judged.values()]))
+        )
         return Loader(
             job.storage,
             job.shards,
@@ -211,7 +217,7 @@ class Training:
 
 
 def rate(job: Job, update: int) -> float:
-    """The learning rate of an update as a share of the highest: linear warm-up, then cosine (Loshchilov & Hutter 2017)."""
+    """An update's learning rate as a share of the highest: linear warm-up, then cosine (Loshchilov & Hutter 2017)."""
     warm = round(job.optimizer.warmup * job.updates)
     if update < warm:
         return (update + 1) / (warm + 1)

@@ -51,7 +51,7 @@ class ModalityMask(Mask):
     """Each modality is visible with probability `keep`, independently; at least one always is.
 
     `visible` and `hidden` name columns or modalities that are always or never visible. `by` says what is hidden as a
-    whole: a `modality` with all its sources, or each `column` alone. `each` sample draws its own subset, or the `batch` one.
+    whole: a `modality` with all its sources, or each `column` alone. A subset is drawn for `each` sample or batch.
     """
 
     revision: ClassVar[int] = 1
@@ -101,7 +101,7 @@ class ModalityMask(Mask):
         return shown.expand(count, -1).contiguous()
 
     def _guard(self, shown: torch.Tensor, draws: torch.Tensor, free: torch.Tensor, units: list[int]) -> torch.Tensor:
-        """Show the likeliest free unit where nothing is visible; hide the unlikeliest where everything is and must not be."""
+        """Show the likeliest free unit where nothing is visible; hide the unlikeliest where not all may be."""
         import torch
 
         of_unit = torch.tensor(units)

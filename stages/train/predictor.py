@@ -49,7 +49,8 @@ class Predictor:
         mean = {t: v / count for t, v in total.items()}
         variance = {t: (square[t] / count - m.square()).clamp(min=0).mean(-1, keepdim=True) for t, m in mean.items()}
         return Prediction(
-            {t: m.contiguous().numpy() for t, m in mean.items()}, {t: v.sqrt().contiguous().numpy() for t, v in variance.items()}
+            {t: m.contiguous().numpy() for t, m in mean.items()},
+            {t: v.sqrt().contiguous().numpy() for t, v in variance.items()},
         )
 
     def _tensors(self, batch: Mapping[str, np.ndarray]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -64,5 +65,5 @@ class Predictor:
             else:
                 valid = batch.get(item.column + VALID)
                 there[:, n] = True if valid is None else torch.from_numpy(np.asarray(valid, bool))
-            columns[item.column] = torch.from_numpy(np.ascontiguousarray(values))
+            columns[item.column] = torch.from_numpy(np.require(values, requirements=["C", "W"]))
         return columns, there & self._allowed

@@ -14,7 +14,7 @@
 
 Each input column is a slot of its own, so two sources of one modality are two inputs. A task may have several target
 columns with weights, soft ones (a teacher's probabilities) among them. The stage turns a recipe into a `Job`, has
-`stages.train.launch` run it on Ray Train, and takes the files that `stages.train.loop` left. Importing it costs no torch.
+`stages.train.launch` run it on Ray Train, and takes the files that `stages.train.loop` left. Its import needs no torch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SIZES = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
 class ModelSize(Config):
-    """`{trunk: unet, parameters: 430k}`: the trunk's width is the one whose count is nearest, unless the trunk gives it."""
+    """`{trunk: unet, parameters: 430k}`: the width is the one whose count is nearest, unless the trunk gives it."""
 
     trunk: Annotated[Any, of("trunk")] = UNet(type="unet")
     parameters: int = Field(430_000, gt=0)
@@ -55,7 +55,7 @@ class ModelSize(Config):
 
 
 class Train(Stage):
-    """`data` is a shard step; `in` the input columns; `targets` what teaches each task, with the weights of the sources."""
+    """`data` is a shard step, `in` the input columns, `targets` what teaches each task, with the sources' weights."""
 
     revision: ClassVar[int] = 1
     data: StepName
@@ -108,7 +108,7 @@ class Train(Stage):
         if not isinstance(value, dict):
             return value
         lists = {t: [c] if isinstance(c, str) else c for t, c in value.items()}
-        return {t: {c: 1.0 for c in cs} if isinstance(cs, list | tuple) else cs for t, cs in lists.items()}
+        return {t: dict.fromkeys(cs, 1.0) if isinstance(cs, list | tuple) else cs for t, cs in lists.items()}
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:
@@ -156,12 +156,14 @@ class Train(Stage):
 
     # -- from the recipe to a job ----------------------------------------------------------------------------------
     def job(self, step: StepRun) -> Job:
-        """What the loop needs. Raises RecipeError and StepFailed when the shards do not offer what the recipe asks for."""
+        """What the loop needs. Raises RecipeError or StepFailed when the shards do not offer what the recipe wants."""
         shards = step.inputs[self.data]
         self._check_offered(step, shards)
         rows = shards.body["splits"]["train"]["rows"]
         if rows < self.batch:
-            raise StepFailed(f"step {step.name!r}: batch {self.batch} needs as many training rows, there are {rows}. Next: batch: {rows}")
+            raise StepFailed(
+                f"step {step.name!r}: batch {self.batch} is more than the {rows} training rows. Next: batch: {rows}"
+            )
         tasks = tuple(self._task(step, shards, name) for name in self.targets)
         architecture = Architecture(self._inputs(step, shards), tasks, self.model.trunk)
         try:
@@ -193,7 +195,8 @@ class Train(Stage):
         absent = sorted({c for c in wanted if c not in offered})
         if absent:
             raise RecipeError(
-                f"step {step.name!r}: {self.data!r} has no column {', '.join(absent)}; it has {', '.join(sorted(offered))}"
+                f"step {step.name!r}: {self.data!r} has no column {', '.join(absent)}; "
+                f"it has {', '.join(sorted(offered))}"
             )
         if unknown := [t for t in self.targets if t not in step.modalities]:
             raise RecipeError(f"step {step.name!r}: the task {unknown[0]!r} is no modality of the recipe")
@@ -209,7 +212,8 @@ class Train(Stage):
         statistics = [shards.body["statistics"].get(c, {}) for c in self.targets[name]]
         if all(s.get("missing", 1.0) >= 1.0 for s in statistics):
             raise StepFailed(
-                f"step {step.name!r}: no training row has a value of {', '.join(self.targets[name])}, so {name!r} cannot be learned"
+                f"step {step.name!r}: no training row has a value of {', '.join(self.targets[name])}, "
+                f"so {name!r} cannot be learned. Next: see the quarantine of the step that makes it (hyperloom failed)"
             )
         scales = [scale_of(step.modalities[name], s) for s in statistics]
         return Task(name, step.modalities[name], next((s for s in scales if s.mean), Scale()))
@@ -217,8 +221,13 @@ class Train(Stage):
     def _target(self, step: StepRun, shards: Manifest, task: str, column: str, weight: float) -> Target:
         modality, predicted = step.modalities[modality_of(column)], step.modalities[task]
         classes = isinstance(predicted, Segmentation)
-        if not isinstance(modality, (Segmentation | Soft) if classes else Dense) or modality.channels != predicted.channels:
-            raise RecipeError(f"step {step.name!r}: {column} cannot teach {task!r}: their modalities differ in kind or channels")
+        if (
+            not isinstance(modality, (Segmentation | Soft) if classes else Dense)
+            or modality.channels != predicted.channels
+        ):
+            raise RecipeError(
+                f"step {step.name!r}: {column} cannot teach {task!r}: their modalities differ in kind or channels"
+            )
         chosen = [self.losses[k] for k in (column, modality_of(column), task) if k in self.losses]
         fitting = [o for o in chosen if _kind(modality) in o.fits]
         if chosen and not fitting:
@@ -231,7 +240,10 @@ class Train(Stage):
         """What each task is validated against; nothing when there is no split `val`."""
         if not shards.body["splits"].get("val", {}).get("rows"):
             return {}
-        hard = {t: [c for c in cs if not isinstance(step.modalities[modality_of(c)], Soft)] for t, cs in self.targets.items()}
+        hard = {
+            t: [c for c in cs if not isinstance(step.modalities[modality_of(c)], Soft)]
+            for t, cs in self.targets.items()
+        }
         return {t: self.validate_on.get(t) or cs[0] for t, cs in hard.items() if cs or t in self.validate_on}
 
 

@@ -22,7 +22,9 @@ from stages.train.world import World
 
 
 @torch.no_grad()
-def validate(job: Job, model: MultiTask, batches: Iterable[Mapping[str, torch.Tensor]], world: World, device: torch.device) -> dict[str, float]:
+def validate(
+    job: Job, model: MultiTask, batches: Iterable[Mapping[str, torch.Tensor]], world: World, device: torch.device
+) -> dict[str, float]:
     """{"val.semantic.miou": ..., "val.depth.mae": ...} over all of `batches`; tasks without any label are left out."""
     tasks = [t for t in model.architecture.tasks if t.name in job.judged]
     metrics = {t.name: _metric(t).to(device) for t in tasks}
