@@ -76,8 +76,8 @@ class Loader:
         self._groups = RowGroups(storage, mine, self.modalities, cache_mb)
         if not len(self):
             raise RecipeError(
-                f"the split {split!r} has {self.rows} samples, fewer than one batch of {batch}, and a batch that is not "
-                "full is left out. Next: take a smaller batch"
+                f"the split {split!r} has {self.rows} samples, fewer than one batch of {batch}, and batches that are "
+                "not full are left out. Next: take a smaller batch"
             )
 
     @property

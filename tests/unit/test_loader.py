@@ -180,6 +180,12 @@ def test_memory_changes_nothing_but_the_reads(tmp_path, cache_mb) -> None:
             list(kept)
 
 
+def test_shards_may_lie_in_another_store(tmp_path) -> None:
+    local, remote = Storage(str(tmp_path)), Storage(f"memory://{tmp_path.name}")
+    found = [[ids(b) for b in loader(s, shards(s, [9, 4], 2), (ID, DEPTH))] for s in (local, remote)]
+    assert found[0] == found[1]
+
+
 def test_only_the_columns_asked_for_are_read(tmp_path) -> None:
     storage = Storage(str(tmp_path))
     listed = shards(storage, [6], 3)

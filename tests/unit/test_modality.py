@@ -41,7 +41,7 @@ def sample(name: str, seed: int) -> np.ndarray:
     return value * 8 if name == "depth" else modality.fit(value * 2 - 1) if name == "normals" else value
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.sampled_from(sorted(KNOWN)), st.lists(st.booleans(), max_size=6), st.integers(0, 5))
 def test_values_survive_encoding(name: str, there: list[bool], skip: int) -> None:
     modality = KNOWN[name]
