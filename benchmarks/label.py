@@ -128,18 +128,9 @@ def labelled_here(ready: RecipeFile) -> float:
     """Seconds of the label worker and its commits in this process."""
     storage = Storage(ready.recipe.root)
     stage, frames = ready.recipe.steps["labels"], _frames(ready)
-    step = StepRun(
-        "labels",
-        stage,
-        "0" * 64,
-        ready.recipe.modalities,
-        storage,
-        {"frames": frames},
-        None,
-        None,
-        None,
-        None,  # type: ignore[arg-type]
-    )
+    absent: Any = None  # what only a running step needs
+    known = ready.recipe.modalities
+    step = StepRun("labels", stage, "0" * 64, known, storage, {"frames": frames}, absent, absent, absent, absent)
     units, workers = stage.units(step)
 
     def work() -> None:

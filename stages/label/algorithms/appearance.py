@@ -20,7 +20,8 @@ def gradient_edges(rgb: np.ndarray, sigma: float, full: float) -> np.ndarray:
     """
     smooth = cv2.GaussianBlur(rgb.astype(np.float32) / 255, (0, 0), sigma) if sigma else rgb.astype(np.float32) / 255
     dx, dy = (cv2.Scharr(smooth, cv2.CV_32F, *order) / 32 for order in ((1, 0), (0, 1)))
-    return np.minimum(np.hypot(dx, dy).max(-1) / np.float32(full), 1)
+    red, green, blue = cv2.split(dx * dx + dy * dy)
+    return np.minimum(np.sqrt(cv2.max(red, cv2.max(green, blue))) / np.float32(full), 1)
 
 
 def canny_edges(rgb: np.ndarray, sigma: float) -> np.ndarray:
