@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import manifest as manifests
 from pipeline.errors import RecipeError, SourceError
 from pipeline.events import read
+from pipeline.manifest import Manifest
 from pipeline.storage import Storage
+from stages.base import modality_of
 from stages.evaluate.scores import better, ious, measures, merged, score
 from stages.evaluate.stage import Evaluate
 from stages.evaluate.subject import Subject, subjects
 from stages.evaluate.verdict import best, sentences, verdict
+from stages.evaluate.worker import batches
 from stages.modality import Dense, Image, Segmentation
 from stages.shard.stage import Shard
 from tests.unit import inline
@@ -91,9 +96,7 @@ def test_angles_are_in_degrees() -> None:
 def test_merging_parts_is_scoring_the_whole(cuts: list[int], seed: int) -> None:
     truth, told = _maps(seed)
     edges = [0, *sorted(cuts), 6]
-    parts = [
-        score(SEMANTIC, truth[a:b], told[a:b], EVERY[a:b], EVERY[a:b]) for a, b in pairwise(edges)
-    ]
+    parts = [score(SEMANTIC, truth[a:b], told[a:b], EVERY[a:b], EVERY[a:b]) for a, b in pairwise(edges)]
     assert merged(parts) == score(SEMANTIC, truth, told, EVERY, EVERY)
 
 
@@ -207,3 +210,64 @@ def test_models_may_be_written_short() -> None:
     short = Evaluate(stage="evaluate", data=["shards"], models=["teacher", "student"])
     long = Evaluate(stage="evaluate", data="shards", models={"teacher": {"model": "teacher"}, "student": "student"})
     assert short.models == long.models
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+def _trained(storage: Storage, inputs: tuple[str, ...] = ("rgb@camera", "depth@far")) -> Manifest:
+    """A network of random weights, as a train step leaves it."""
+    import torch
+
+    from stages.train.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Input, Scale, Task
+    from stages.train.model import build_model, weights
+    from stages.train.trunks import UNet
+
+    torch.manual_seed(0)
+    scale = {"rgb": Scale((128.0,) * 3, (64.0,) * 3), "depth": Scale((1.5,), (0.3,))}
+    columns = tuple(Input(c, KNOWN[modality_of(c)], scale[modality_of(c)]) for c in inputs)
+    tasks = (Task("semantic", SEMANTIC, Scale()), Task("depth", DEPTH, scale["depth"]))
+    model = build_model(Architecture(columns, tasks, UNet(type="unet", width=2)))
+    made = Manifest("train", "7" * 64, {}, (), (), {"columns_in": list(inputs), "tasks": ["semantic", "depth"]})
+    storage.write(f"{made.folder}/{MODEL_JSON}", json.dumps(model.architecture.to_json()).encode())
+    storage.write(f"{made.folder}/{MODEL_WEIGHTS}", weights(model))
+    manifests.commit(storage, made)
+    return made
+
+
+def test_a_model_is_asked_and_judged_like_everybody_else(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    shards, trained = _shards(storage), _trained(storage)
+    models = {"once": "trained", "often": {"model": "trained", "ensemble": {"type": "masks", "members": 4}}}
+    stage = Evaluate(stage="evaluate", data="shards", models=models, pictures=2)
+    step = inline.step(stage, storage, KNOWN, "report", shards=shards, trained=trained)
+    body = inline.finish(step).body
+
+    from stages.label.model import predictor
+
+    asked = predictor(storage, trained)
+    sums = []
+    for shard in shards.body["shards"]:
+        if shard["split"] == "test":
+            for values, there in batches(
+                storage, shard["path"], KNOWN, ["rgb@camera", "depth@far", "semantic@truth"], 99
+            ):
+                told = asked({**values, "depth@far?": there["depth@far"]}).mean["semantic"].argmax(-1).astype(np.uint8)
+                every = there["semantic@truth"]
+                sums.append(score(SEMANTIC, values["semantic@truth"], told, every, every))
+    assert body["figures"]["once"]["semantic.miou"] == measures(SEMANTIC, merged(sums))["miou"]
+    assert body["figures"]["often"] != body["figures"]["once"]
+    assert body["verdict"]["once"]["semantic"]["expert"] == "exact"
+    assert body["verdict"]["once"]["semantic"]["beats"] is False
+    assert any("once: semantic miou" in said and "DOES NOT beat" in said for said in body["said"])
+    step.events.flush()
+    told = [e for e in read(storage, step.events.run) if e["kind"] == "metric"]
+    assert any("milliseconds a frame/once" in e["values"] for e in told)
+    assert any("once.semantic.miou" in e["values"] and e["step"] == "" for e in told)
+
+
+def test_a_model_that_sees_nothing_of_the_shards_is_refused(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    made = Manifest("train", "8" * 64, {}, (), (), {"columns_in": ["rgb@infrared"]})
+    stage = Evaluate(stage="evaluate", data="shards", models=["trained"])
+    step = inline.step(stage, storage, KNOWN, "report", shards=_shards(storage), trained=made)
+    with pytest.raises(RecipeError, match="have no input of the model train/888888888888 \\(rgb@infrared\\)"):
+        step.stage.run(step)
