@@ -3,11 +3,13 @@
 `run` is the one public entry for Python users; everything else is reached through the `hyperloom` command.
 """
 
+from typing import Any
+
 __all__ = ["run"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """`pipeline.run` without paying for its imports when only a submodule is wanted."""
     if name == "run":
         from pipeline.runner import run
