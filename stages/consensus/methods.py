@@ -80,12 +80,13 @@ class Vote(Weighted):
     """Each pixel's class by weighted majority of the sources that say one; 255 where none does, or fewer than `quorum`.
 
     `quorum` is the share of the weight of all that vote at a pixel which the winner needs. `agreement` names a dense
-    one-channel column that gets that share, 0..1.
+    one-channel column that gets that share, 0..1. With `smooth` (pixels) the votes of the surroundings count too.
     """
 
     types: ClassVar[tuple[str, ...]] = ("segmentation",)
     quorum: float = Field(0.0, ge=0, le=1)
     agreement: str = ""
+    smooth: float = Field(0.0, ge=0)
 
     def extra(self) -> tuple[str, ...]:
         return (self.agreement,) if self.agreement else ()
@@ -97,7 +98,7 @@ class Vote(Weighted):
         weights = [self.weight(c) for c in self.in_]
 
         def call(batch: Batch) -> Batch:
-            winner, share = vote([batch[c] for c in self.in_], weights, classes, self.quorum)
+            winner, share = vote([batch[c] for c in self.in_], weights, classes, self.quorum, self.smooth)
             return dict(zip(self.out, (winner, share[..., None]), strict=False))
 
         return call

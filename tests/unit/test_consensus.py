@@ -97,6 +97,15 @@ def test_a_tie_is_a_tie_whatever_the_order_of_the_sums() -> None:
     assert winner[0] == 0 and share[0] == pytest.approx(0.5)
 
 
+def test_smooth_votes_heed_the_surroundings_but_fill_no_abstention() -> None:
+    labels = np.zeros((1, 9, 9), np.uint8)
+    labels[0, 4, 4], labels[0, 0, 0] = 1, 255
+    plain, _ = vote([labels], [1.0], 2)
+    smooth, share = vote([labels], [1.0], 2, smooth=1.0)
+    assert plain[0, 4, 4] == 1 and smooth[0, 4, 4] == 0 and 0.5 < share[0, 4, 4] < 1
+    assert smooth[0, 0, 0] == 255 and share[0, 0, 0] == 0
+
+
 def test_median_mean_and_copy_use_what_is_there(storage: Storage) -> None:
     samples = [
         {"depth@x": depth(1), "depth@y": depth(2), "depth@z": depth(9)},
