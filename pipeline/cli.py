@@ -1,4 +1,4 @@
-"""The command. The one module of the engine that knows the other two packages: it puts stages, engine and cluster together.
+"""The command. The one module of the engine that knows the other packages: it puts stages, engine and cluster together.
 
 Start-up is kept cheap: a command imports what it needs when it runs, and none of them imports torch, ray or mlflow for
 its answer alone.
@@ -17,8 +17,8 @@ DESCRIPTION = "Weave the labels of many expert models into one small model: Ray 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong recipe or usage, 3 root in use, 4 a step failed,
-    5 no cluster, 130 interrupted."""
+    """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong recipe or usage, 3 root in use, 4 a step
+    failed, 5 no cluster, 130 interrupted."""
     given = _parser().parse_args(arguments)
     from pipeline.errors import HyperloomError
 
@@ -28,7 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"hyperloom: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\nhyperloom: interrupted; what was committed is kept, and the same command goes on from there", file=sys.stderr)
+        print(
+            "\nhyperloom: interrupted; what was committed is kept, and the same command goes on from there",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("run", _run, "run the steps that are not fresh; the same command continues after any interruption")
     sub.add_argument("--step", action="append", metavar="NAME", help="only this step and what it needs (repeatable)")
-    sub.add_argument("--wait", type=float, default=60.0, metavar="SECONDS", help="how long to wait for another driver (60)")
+    sub.add_argument(
+        "--wait", type=float, default=60.0, metavar="SECONDS", help="how long to wait for another driver (60)"
+    )
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
     command("plan", _plan, "say what would run, and why").add_argument("--json", action="store_true", help="as JSON")
     command("status", _status, "say what the root holds of this recipe")
@@ -57,9 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--detach", action="store_true", help="do not follow the job's log")
     sub = command("failed", _failed, "list samples in quarantine and units that failed, with their errors")
     sub.add_argument("--traces", action="store_true", help="with tracebacks")
-    sub.add_argument("--replay", action="store_true", help="take the quarantined samples back, so that the next run tries them again")
+    sub.add_argument(
+        "--replay", action="store_true", help="take the quarantined samples back, so that the next run tries them again"
+    )
     sub = command("verify", _verify, "re-read every committed file and compare checksums")
-    sub.add_argument("--repair", action="store_true", help="remove damaged files, so that the next run makes them again")
+    sub.add_argument(
+        "--repair", action="store_true", help="remove damaged files, so that the next run makes them again"
+    )
     sub.add_argument("--gc", action="store_true", help="also remove data that no manifest names")
     sub = command("ui", _ui, "start the MLflow server on the recipe's tracking store")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
@@ -79,7 +88,9 @@ def _load(given: Any) -> tuple[Any, Any]:
     root = given.root or loaded.recipe.root
     if "://" not in root and not os.path.isabs(root) and os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
         raise loaded.error(
-            ("root",), f"inside a Ray job the root {root!r} would lie in the job's temporary folder and be lost. Next: add --root with a path or URL that all nodes see"
+            ("root",),
+            f"inside a Ray job the root {root!r} would lie in the job's temporary folder and be lost. "
+            "Next: add --root with a path or URL that all nodes see",
         )
     given.root = root
     return loaded, Storage(root)
@@ -101,21 +112,25 @@ def _connect(loaded: Any) -> Callable[[], None]:
 
         if not started:
             started.append(True)
-            print(f"Ray: {'starting a private cluster' if spec.where == 'local' else 'joining ' + spec.where}", flush=True)
+            print(
+                f"Ray: {'starting a private cluster' if spec.where == 'local' else 'joining ' + spec.where}", flush=True
+            )
         join(spec)
 
     return connect
 
 
 def _run(given: Any) -> int:
-    loaded, storage = _load(given)
+    loaded, _ = _load(given)
     from pipeline.progress import Progress
     from pipeline.runner import run
 
     progress = Progress()
     outcome = run(loaded, _connect(loaded), given.root, given.step, given.wait, progress, not given.no_mlflow)
     if outcome.quarantined:
-        progress.say(f"{outcome.quarantined} sample(s) are in quarantine: hyperloom failed {given.recipe}{_root(given)}")
+        progress.say(
+            f"{outcome.quarantined} sample(s) are in quarantine: hyperloom failed {given.recipe}{_root(given)}"
+        )
     if outcome.ok:
         if outcome.run:
             progress.say(f"done. Look at it: hyperloom ui {given.recipe}{_root(given)}")
@@ -144,7 +159,15 @@ def _plan(given: Any) -> int:
     steps = _steps(loaded, storage)
     _cluster(loaded)  # checks the section
     if given.json:
-        print(json.dumps([{"step": s.name, "state": s.state, "why": s.why, "fingerprint": s.fingerprint, "payload": s.payload} for s in steps], indent=1))
+        print(
+            json.dumps(
+                [
+                    {"step": s.name, "state": s.state, "why": s.why, "fingerprint": s.fingerprint, "payload": s.payload}
+                    for s in steps
+                ],
+                indent=1,
+            )
+        )
         return 0
     unfinished = {s.name for s in steps if s.state != "fresh"}
     shown = [
@@ -153,7 +176,8 @@ def _plan(given: Any) -> int:
             "stage": s.stage.stage,
             "state": s.state,
             "fingerprint": s.fingerprint[:12],
-            "why": "; ".join(s.why) or (f"{len(s.manifest.records)} units" if s.manifest and s.manifest.records else ""),
+            "why": "; ".join(s.why)
+            or (f"{len(s.manifest.records)} units" if s.manifest and s.manifest.records else ""),
         }
         for s in steps
     ]
@@ -187,7 +211,11 @@ def _failed(given: Any) -> int:
     steps = _steps(loaded, storage)
     if given.replay:
         reopened = quarantine.replay(storage, steps)
-        print(f"taken back: {', '.join(reopened)}. Next: hyperloom run {given.recipe}{_root(given)}" if reopened else "nothing is in quarantine")
+        print(
+            f"taken back: {', '.join(reopened)}. Next: hyperloom run {given.recipe}{_root(given)}"
+            if reopened
+            else "nothing is in quarantine"
+        )
         return 0
     count = 0
     for trouble in quarantine.troubles(storage, steps):

@@ -64,7 +64,9 @@ class Digests:
         """
         found = self._find_remote(pattern) if "://" in pattern else self._find_local(pattern)
         if not found:
-            raise SourceError(f"no file matches {pattern!r}. Next: check the path in the recipe (it is relative to {os.getcwd()})")
+            raise SourceError(
+                f"no file matches {pattern!r}. Next: check the path in the recipe (it is relative to {os.getcwd()})"
+            )
         return [self.file(path, name) for path, name in sorted(found, key=lambda f: f[1])]
 
     def save(self) -> None:
@@ -106,7 +108,10 @@ class Digests:
 
         fs, inner = fsspec.core.url_to_fs(path)
         info = fs.info(inner)
-        mark = [info["size"], str(info.get("ETag") or info.get("mtime") or info.get("LastModified") or info.get("created"))]
+        mark = [
+            info["size"],
+            str(info.get("ETag") or info.get("mtime") or info.get("LastModified") or info.get("created")),
+        ]
         known = self._known.get(path)
         if known is None or known[:2] != mark:
             with fs.open(inner, "rb") as file:

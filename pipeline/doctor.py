@@ -19,7 +19,15 @@ from pipeline.tracking.store import store_uri
 Finding = tuple[str, str, str]
 """(ok | note | bad, what was looked at, what was found and what to do)"""
 
-LIBRARIES = {"ray": "ray", "torch": "train", "mlflow": "mlflow", "pyarrow": "", "cv2": "vision", "onnxruntime": "onnx", "ai_edge_litert": "litert"}
+LIBRARIES = {
+    "ray": "ray",
+    "torch": "train",
+    "mlflow": "mlflow",
+    "pyarrow": "",
+    "cv2": "vision",
+    "onnxruntime": "onnx",
+    "ai_edge_litert": "litert",
+}
 
 
 def examine(root: str, tracking: str | None, connect: Callable[[], None] | None) -> Iterator[Finding]:
@@ -44,7 +52,7 @@ def _root(storage: Storage) -> Iterator[Finding]:
         yield "ok", "root", f"{storage} can be written"
         exclusive = storage.probe_exclusive()
         yield ("ok", "root", "keeps exclusive creation") if exclusive else (
-            "note", "root", "does not keep exclusive creation: the lease falls back to write-then-read-back; start one driver at a time",
+            "note", "root", "does not keep exclusive creation: the lease reads back; start one driver at a time",
         )  # fmt: skip
         held = lease.read(storage)
         if held:
@@ -53,13 +61,21 @@ def _root(storage: Storage) -> Iterator[Finding]:
         yield "bad", "root", str(error)
     if storage.is_local and os.path.isdir(storage.base):
         free = shutil.disk_usage(storage.base).free / 2**30
-        yield ("ok" if free > 2 else "bad"), "disk", f"{free:.1f} GiB free" + ("" if free > 2 else ". Next: free some space")
+        yield (
+            ("ok" if free > 2 else "bad"),
+            "disk",
+            f"{free:.1f} GiB free" + ("" if free > 2 else ". Next: free some space"),
+        )
 
 
 def _tracking(uri: str) -> Finding:
     parsed = urlparse(uri)
     if not uri:
-        return "bad", "mlflow", "a remote root has no store of its own. Next: set MLFLOW_TRACKING_URI or `tracking:` in the recipe"
+        return (
+            "bad",
+            "mlflow",
+            "a remote root has no store of its own. Next: set MLFLOW_TRACKING_URI or `tracking:` in the recipe",
+        )
     if parsed.scheme not in ("http", "https"):
         return "ok", "mlflow", f"store {uri.split('://')[0]} beside the root; `hyperloom ui RECIPE` shows it"
     try:
@@ -67,7 +83,11 @@ def _tracking(uri: str) -> Finding:
         with socket.create_connection((parsed.hostname or "", port), timeout=3):
             return "ok", "mlflow", f"{parsed.hostname}:{port} answers"
     except OSError as error:
-        return "bad", "mlflow", f"{parsed.hostname} does not answer ({error}); runs go on, and are replayed once it does"
+        return (
+            "bad",
+            "mlflow",
+            f"{parsed.hostname} does not answer ({error}); runs go on, and are replayed once it does",
+        )
 
 
 def _ray(connect: Callable[[], None]) -> Finding:
@@ -76,7 +96,11 @@ def _ray(connect: Callable[[], None]) -> Finding:
         import ray
 
         resources = ray.cluster_resources()
-        return "ok", "ray", f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs, {len(ray.nodes())} node(s)"
+        return (
+            "ok",
+            "ray",
+            f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs, {len(ray.nodes())} node(s)",
+        )
     except HyperloomError as error:
         return "bad", "ray", str(error)
 

@@ -5,12 +5,18 @@ object stores cannot append. An event is {"t": ms since 1970, "kind": ..., "step
 never raises into the work: what cannot be written is kept and tried again with the next.
 
 Kinds and their fields:
-    run_started     name, recipe (text), params {}          step_started   stage, fingerprint, params {}, inputs [{name, stage, digest, uri}]
-    step_reused     stage, fingerprint                      step_finished  stage, fingerprint, rows, quarantined, seconds, status
-    progress        done, total, reused, note               metric         values {key: float}, at (training step or 0)
-    artifact        path (in root), to (artifact folder)    table          name, rows [{column: value}]
-    tag             values {key: str}                       register       name, model {...} (see pipeline.tracking.model)
-    quarantine      unit, samples [{key, error}]            failure        unit, error, attempt, infrastructure
+    run_started     name, recipe (text), path, params {}, total
+    step_started    stage, fingerprint, params {}, why [..], inputs [{name, stage, digest, uri}]
+    step_reused     stage, fingerprint, rows
+    progress        done, total, reused, failed             of a step's units
+    metric          values {key: float}, at                 at: the training update, or 0
+    artifact        path (in root), to (artifact folder)
+    table           name, rows [{column: value}]
+    tag             values {key: str}
+    register        name, model {...}                       see pipeline.tracking.model
+    quarantine      unit, samples [{key, error}], count
+    failure         unit, error, attempt, infrastructure
+    step_finished   stage, fingerprint, rows, quarantined, seconds, status, error
     run_finished    status, seconds
 """
 
@@ -77,7 +83,10 @@ class Events:
 
 
 def read(storage: Storage, run: str, seen: dict[str, int] | None = None) -> Iterator[dict[str, Any]]:
-    """Events of a run, in order within each writer. `seen` (writer -> files read) is advanced, so a second call gives only what is new."""
+    """Events of a run, in order within each writer.
+
+    `seen` (writer -> files read) is advanced, so a second call gives only what is new.
+    """
     seen = {} if seen is None else seen
     for writer in storage.names(f"events/{run}"):
         if "." in writer:
@@ -99,7 +108,7 @@ def tracked_path(run: str) -> str:
 
 
 def tracked(storage: Storage, run: str) -> dict[str, Any]:
-    """The saved position of a run's tracker (see pipeline.tracking.tracker.Position); empty when there is none or it is torn."""
+    """The saved position of a run's tracker (pipeline.tracking.tracker.Position); empty without a whole one."""
     try:
         value = json.loads(storage.read(tracked_path(run)))
     except (FileNotFoundError, ValueError):

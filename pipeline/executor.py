@@ -226,4 +226,3 @@ def _threads(resources: Resources) -> dict[str, str]:
     threads = str(max(1, int(resources.cpus)))
     env = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     return env | {k: v for k, v in os.environ.items() if k.startswith("HYPERLOOM_FAULT")}
-

@@ -23,7 +23,7 @@ SHORT = 12
 
 
 def canonical(value: Any) -> str:
-    """Canonical JSON: sorted keys, no spaces, exact floats. Raises TypeError for anything else than JSON's own types."""
+    """Canonical JSON: sorted keys, no spaces, exact floats. Raises TypeError for anything but JSON's own types."""
     _check(value, "$")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 

@@ -69,7 +69,7 @@ class Lease:
             if time.monotonic() > deadline:
                 raise LeaseError(
                     f"{self.storage} is in use by {_who(held)}, recipe {held['recipe']!r}. Next: wait for it "
-                    f"(hyperloom run --wait 3600 ...), or stop it; if its machine is gone, the lease expires {EXPIRY:.0f} s after the last beat"
+                    f"(hyperloom run --wait 3600 ...), or stop it; a dead machine's lease expires in {EXPIRY:.0f} s"
                 )
             if not said:
                 self.say(f"waiting for {_who(held)}, which works on this root (up to {self.wait:.0f} s)")
@@ -79,7 +79,10 @@ class Lease:
     def check(self) -> None:
         """Raise LeaseError when the lease was lost."""
         if self._lost:
-            raise LeaseError(f"this driver lost its lease on {self.storage}: {self._lost}. Its finished work is kept; run the same command again")
+            raise LeaseError(
+                f"this driver lost its lease on {self.storage}: {self._lost}. "
+                "Its finished work is kept; run the same command again"
+            )
 
     def release(self) -> None:
         """Give the lease back, if it is still ours."""
@@ -94,7 +97,14 @@ class Lease:
                 pass  # it expires by itself
 
     def _value(self) -> bytes:
-        value = {"owner": self.owner, "beat": self._beat, "host": _host(), "pid": os.getpid(), "recipe": self.recipe, "born": _born(os.getpid())}
+        value = {
+            "owner": self.owner,
+            "beat": self._beat,
+            "host": _host(),
+            "pid": os.getpid(),
+            "recipe": self.recipe,
+            "born": _born(os.getpid()),
+        }
         return json.dumps(value).encode()
 
     def _create(self, exclusive: bool) -> bool:

@@ -44,7 +44,7 @@ class Manifest:
 
 
 def folder(stage: str, fingerprint: str) -> str:
-    """Where a step's manifest lies, relative to the root. (A stage given as module:Class has a colon, which some stores refuse.)"""
+    """Where a step's manifest lies, relative to the root. (Some stores refuse the colon of a stage `module:Class`.)"""
     return f"{stage.replace(':', '.')}/{fingerprint[:12]}"
 
 
@@ -63,7 +63,9 @@ def load(storage: Storage, stage: str, fingerprint: str) -> Manifest | None:
             f"{storage.full(path)} is not a manifest ({error}). Next: remove that file, then run the same command again"
         ) from error
     if manifest.fingerprint != fingerprint:
-        raise IntegrityError(f"{storage.full(path)} belongs to another step ({manifest.fingerprint[:12]}); remove its folder")
+        raise IntegrityError(
+            f"{storage.full(path)} belongs to another step ({manifest.fingerprint[:12]}); remove its folder"
+        )
     return manifest
 
 
@@ -72,4 +74,6 @@ def commit(storage: Storage, manifest: Manifest) -> None:
     path = f"{manifest.folder}/manifest.json"
     data = json.dumps(asdict(manifest), sort_keys=True, indent=1).encode()
     if not storage.create(path, data) and storage.read(path) != data:
-        raise IntegrityError(f"{storage.full(path)} exists with other content; another driver made it. Next: hyperloom verify")
+        raise IntegrityError(
+            f"{storage.full(path)} exists with other content; another driver made it. Next: hyperloom verify"
+        )

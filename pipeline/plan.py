@@ -43,7 +43,7 @@ class PlannedStep:
 
 
 def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str] | None = None) -> list[PlannedStep]:
-    """Steps in the order in which they run. `only` keeps these steps and what they need. Raises RecipeError, SourceError."""
+    """Steps in the order in which they run; `only` these and what they need. Raises RecipeError, SourceError."""
     recipe = loaded.recipe
     steps: dict[str, PlannedStep] = {}
     for name in _order(loaded, only):
@@ -58,7 +58,9 @@ def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str]
             identity["modalities"] = used
         if facts := stage.facts(digests):
             identity["facts"] = facts
-        steps[name] = _judge(storage, recipe.name, PlannedStep(name, stage, reads, identity, fingerprint(identity), "missing"))
+        steps[name] = _judge(
+            storage, recipe.name, PlannedStep(name, stage, reads, identity, fingerprint(identity), "missing")
+        )
     digests.save()
     return list(steps.values())
 
@@ -127,7 +129,10 @@ def _known(loaded: RecipeFile, name: str, stage: Stage) -> set[str]:
     for modality in sorted(used):
         if modality not in loaded.recipe.modalities:
             known = ", ".join(loaded.recipe.modalities)
-            raise loaded.error(("steps", name), f"step {name!r} uses the modality {modality!r}, which the recipe does not define ({known})")
+            raise loaded.error(
+                ("steps", name),
+                f"step {name!r} uses the modality {modality!r}, which the recipe does not define ({known})",
+            )
     return used
 
 
@@ -140,7 +145,9 @@ def _judge(storage: Storage, recipe: str, step: PlannedStep) -> PlannedStep:
     if step.manifest is not None:
         bad = missing_files(storage, step.manifest.all_files())
         step.state = "damaged" if bad else "fresh"
-        step.why = [f"gone or cut short: {path}" for path in bad[:5]] + ([f"and {len(bad) - 5} more"] if len(bad) > 5 else [])
+        step.why = [f"gone or cut short: {path}" for path in bad[:5]] + (
+            [f"and {len(bad) - 5} more"] if len(bad) > 5 else []
+        )
         return step
     try:
         last = storage.read_json(f"steps/{recipe}/{step.name}.json")

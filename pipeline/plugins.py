@@ -72,7 +72,9 @@ def parse(kind: str, value: Any) -> Any:
         raise PluginError(f"a {kind} is a mapping with a 'type' ({', '.join(known(kind))}), got {value!r}")
     cls = load(kind, value["type"])
     if not (inspect.isclass(cls) and issubclass(cls, Plugin)):
-        raise PluginError(f"{kind} {value['type']!r} is {cls!r}, which is no plug-in class (derive from pipeline.plugins.Plugin)")
+        raise PluginError(
+            f"{kind} {value['type']!r} is {cls!r}, which is no plug-in class (derive from pipeline.plugins.Plugin)"
+        )
     return cls.model_validate(value)
 
 

@@ -3,7 +3,8 @@
 It finds what is committed already, starts a unit as soon as the units it needs are done (no barriers), sends small
 units in groups, prefers slots that have built the worker, and gives idle slots to the worker with most waiting units.
 In-flight work is one group a slot, so memory in the workers does not grow with the data. Failures follow
-`retry.Budget`; a unit that fails for good leaves `{space}/failures/{id}.json`, and the step fails once all others are done.
+`retry.Budget`; a unit that fails for good leaves `{space}/failures/{id}.json`, and the step fails once the others are
+done.
 """
 
 from __future__ import annotations
@@ -47,7 +48,11 @@ class Pool:
         attempts = Attempts(self.storage, f"{folder}/attempts")
         attempts.load()
         self._progress(work, force=True)
-        failed_before = {(s, n.removesuffix(".json")) for s in {u.space for u in work.units} for n in self.storage.names(f"{s}/failures")}
+        failed_before = {
+            (s, n.removesuffix(".json"))
+            for s in {u.space for u in work.units}
+            for n in self.storage.names(f"{s}/failures")
+        }
         for slot in self._slots:
             slot.loaded.clear()
         jobs: list[Job] = []
@@ -121,7 +126,9 @@ class Pool:
         for job in [j for j in jobs if time.monotonic() - j.started > self.unit_seconds * len(j.units)]:
             jobs.remove(job)
             hung = f"no answer within {self.unit_seconds:.0f} s"
-            self._settle(work, job, [Outcome(u, None, hung, "", infrastructure=True) for u in job.units], attempts, died=True)
+            self._settle(
+                work, job, [Outcome(u, None, hung, "", infrastructure=True) for u in job.units], attempts, died=True
+            )
 
     def _settle(self, work: _Work, job: Job, outcomes: list[Outcome], attempts: Attempts, died: bool = False) -> None:
         attempts.end(job.note)
@@ -139,7 +146,12 @@ class Pool:
     def _failed(self, work: _Work, outcome: Outcome, attempts: Attempts) -> None:
         unit, tally = outcome.unit, attempts.of(outcome.unit.key)
         self.events.emit(
-            "failure", work.step, unit=f"{unit.space}/{unit.id}", error=outcome.error, attempt=tally.attempt, infrastructure=outcome.infrastructure
+            "failure",
+            work.step,
+            unit=f"{unit.space}/{unit.id}",
+            error=outcome.error,
+            attempt=tally.attempt,
+            infrastructure=outcome.infrastructure,
         )
         if outcome.hopeless:
             work.hopeless = outcome.error
@@ -168,7 +180,7 @@ class Pool:
             more = f"\n  and {len(work.failed) - 5} more" if len(work.failed) > 5 else ""
             raise StepFailed(
                 f"step {work.step!r}: {len(work.failed)} of {len(work.units)} units failed for good:{shown}{more}\n"
-                f"Next: `hyperloom failed` shows their tracebacks; the same command tries them again, the others are kept"
+                "Next: `hyperloom failed` shows their tracebacks; the same command tries them again"
             )
         return [work.records[u.key] for u in work.units]
 
@@ -176,7 +188,14 @@ class Pool:
         now = time.monotonic()
         if force or now - work.told > 1.0:
             work.told = now
-            self.events.emit("progress", work.step, done=len(work.records), total=len(work.units), reused=work.reused, failed=len(work.failed))
+            self.events.emit(
+                "progress",
+                work.step,
+                done=len(work.records),
+                total=len(work.units),
+                reused=work.reused,
+                failed=len(work.failed),
+            )
 
 
 class _Work:

@@ -25,7 +25,7 @@ class Trouble:
 
 
 def troubles(storage: Storage, steps: list[PlannedStep]) -> Iterator[Trouble]:
-    """Everything kept under the root, failures first; `step` is set where a finished step of the plan holds the unit."""
+    """Everything kept under the root, failures first; `step` is set where a finished step holds the unit."""
     owner = {(r.space, r.id): s.name for s in steps if s.manifest for r in s.manifest.records}
     spaces = [f"{top}/{sub}" for top in storage.names("") for sub in storage.names(top)]
     for space in spaces:

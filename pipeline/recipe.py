@@ -56,7 +56,9 @@ class Recipe(Config):
     """Where Ray runs; see clusters/spec.py."""
     schedule: Schedule | None = placement(None)
     modalities: dict[str, Annotated[Any, plugins.of("modality")]]
-    steps: dict[Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*$")], Annotated[Any, BeforeValidator(_stage)]] = Field(min_length=1)
+    steps: dict[Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*$")], Annotated[Any, BeforeValidator(_stage)]] = (
+        Field(min_length=1)
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -101,7 +103,9 @@ def load(path: str | Path) -> RecipeFile:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error}. Next: give the path of a recipe, such as recipes/demo.yaml") from error
+        raise RecipeError(
+            f"cannot read the recipe {path}: {error}. Next: give the path of a recipe, such as recipes/demo.yaml"
+        ) from error
     return parse(text, path)
 
 
@@ -129,12 +133,14 @@ def parse(text: str, path: str = "<recipe>") -> RecipeFile:
         for read in recipe.reads(name):
             if read not in recipe.steps:
                 hint = _suggest(read, list(recipe.steps))
-                raise loaded.error(("steps", name), f"step {name!r} reads {read!r}, which is no step of this recipe{hint}")
+                raise loaded.error(
+                    ("steps", name), f"step {name!r} reads {read!r}, which is no step of this recipe{hint}"
+                )
     return loaded
 
 
 def validate_section(loaded: RecipeFile, section: str, model: type[Config]) -> Any:
-    """Check a section that another package owns (`cluster`) with that package's model. Raises RecipeError with lines."""
+    """Check a section that another package owns (`cluster`) with that package's model. Raises RecipeError."""
     try:
         return model.model_validate(getattr(loaded.recipe, section))
     except ValidationError as error:
@@ -235,5 +241,7 @@ def _variable(match: re.Match[str], node: Any, path: str) -> str:
     value = os.environ.get(name) or default
     if value is None:
         at = node.start_mark.line + 1
-        raise RecipeError(f"{path}:{at}: the environment variable {name} is not set. Next: {name}=... hyperloom run {path}")
+        raise RecipeError(
+            f"{path}:{at}: the environment variable {name} is not set. Next: {name}=... hyperloom run {path}"
+        )
     return value

@@ -98,7 +98,12 @@ class _Run:
         status = "failed"
         with Events(self.storage, self.id, "driver", (self.progress.event,)) as self.events:
             self.events.emit(
-                "run_started", name=recipe.name, recipe=self.loaded.text, path=self.loaded.path, params={"root": recipe.root}, total=len(self.steps)
+                "run_started",
+                name=recipe.name,
+                recipe=self.loaded.text,
+                path=self.loaded.path,
+                params={"root": recipe.root},
+                total=len(self.steps),
             )
             tracker = _tracker(self.storage, self.loaded, self.id) if track else None
             executor = RayExecutor(self.storage, self.connect) if self.connect else Inline(self.storage)
@@ -127,16 +132,18 @@ class _Run:
             outcome.problems[step.name] = f"not run, since it reads {', '.join(blocked)}"
             return
         inputs = {name: self._manifest(name) for name in step.reads}
+        about = {"stage": step.stage.stage, "fingerprint": step.fingerprint}
         if step.state == "fresh":
             outcome.states[step.name] = "fresh"
-            self.events.emit("step_reused", step.name, stage=step.stage.stage, fingerprint=step.fingerprint, rows=self._manifest(step.name).rows)
+            self.events.emit("step_reused", step.name, **about, rows=self._manifest(step.name).rows)
             return
         began = time.monotonic()
         remember(self.storage, self.loaded.recipe.name, step)
-        self.events.emit(
-            "step_started", step.name, stage=step.stage.stage, fingerprint=step.fingerprint, params=step.payload, why=step.why,
-            inputs=[{"name": n, "stage": m.stage, "digest": m.fingerprint[:12], "uri": self.storage.full(m.folder)} for n, m in inputs.items()],
-        )  # fmt: skip
+        read = [
+            {"name": n, "stage": m.stage, "digest": m.fingerprint[:12], "uri": self.storage.full(m.folder)}
+            for n, m in inputs.items()
+        ]
+        self.events.emit("step_started", step.name, **about, params=step.payload, why=step.why, inputs=read)
         try:
             step.manifest = self._work(step, inputs)
             state, problem = "done", ""
@@ -147,13 +154,12 @@ class _Run:
             outcome.error = outcome.error or (error if isinstance(error, HyperloomError) else None)
         outcome.states[step.name] = state
         made = step.manifest if state == "done" else None
-        self.events.emit(
-            "step_finished", step.name, stage=step.stage.stage, fingerprint=step.fingerprint, seconds=time.monotonic() - began, status=state,
-            rows=made.rows if made else 0, quarantined=made.quarantined if made else 0, error=problem,
-        )  # fmt: skip
+        counts = {"rows": made.rows if made else 0, "quarantined": made.quarantined if made else 0}
+        seconds = time.monotonic() - began
+        self.events.emit("step_finished", step.name, **about, **counts, seconds=seconds, status=state, error=problem)
 
     def _failure(self, step: PlannedStep, error: Exception) -> str:
-        """What to tell of a step that failed. What is not ours to explain keeps its traceback for `hyperloom failed`."""
+        """What to tell of a failed step. An error not made for users keeps its traceback for `hyperloom failed`."""
         if isinstance(error, HyperloomError):
             return str(error)
         problem = f"{type(error).__name__}: {error}"
@@ -199,12 +205,19 @@ class _Run:
             counts[1] += record.quarantined
             if record.quarantined:
                 samples = self.storage.read_json(f"{record.space}/quarantine/{record.id}.json")
-                self.events.emit("quarantine", step.name, unit=f"{record.space}/{record.id}", samples=samples[:20], count=len(samples))
+                self.events.emit(
+                    "quarantine",
+                    step.name,
+                    unit=f"{record.space}/{record.id}",
+                    samples=samples[:20],
+                    count=len(samples),
+                )
         for space, (total, bad) in rows.items():
             if bad > step.stage.max_quarantine * total:
                 raise StepFailed(
-                    f"step {step.name!r}: {bad} of {total} samples of {space} are in quarantine, more than max_quarantine "
-                    f"{step.stage.max_quarantine:g} allows. Next: `hyperloom failed` lists them with their errors; mend the cause, or raise max_quarantine"
+                    f"step {step.name!r}: {bad} of {total} samples of {space} are in quarantine, more than "
+                    f"max_quarantine {step.stage.max_quarantine:g} allows. Next: `hyperloom failed` lists them with "
+                    "their errors; mend the cause, or raise max_quarantine"
                 )
 
     def _manifest(self, name: str) -> Manifest:
@@ -240,4 +253,3 @@ def _catch_up(storage: Storage, loaded: RecipeFile, progress: Progress, track: b
         tracker = _tracker(storage, loaded, run_id, patience=2.0, follow=False)
         if tracker is None or not tracker.finish(progress.say):
             return
-

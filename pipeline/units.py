@@ -94,7 +94,7 @@ class Worker(Protocol):
 class Output:
     """What a worker made of one unit, gathered until it is committed.
 
-    `attempt` counts from 1; from the third on a worker should go sample by sample, since the process may have died of one.
+    `attempt` counts from 1; from the third on a worker should go sample by sample: the process may have died of one.
     """
 
     storage: Storage
@@ -149,7 +149,7 @@ def is_whole(storage: Storage, record: Record) -> bool:
 
 
 def execute(storage: Storage, worker: Worker, unit: Unit, attempt: int) -> Record:
-    """Run one unit and commit it: data first, quarantine list, record last. A unit already committed is returned as it is."""
+    """Run one unit and commit it: data, quarantine list, record last. One that is committed already is returned."""
     done = load_record(storage, *unit.key)
     if done is not None and is_whole(storage, done):
         return done

@@ -26,7 +26,7 @@ def manifests(storage: Storage) -> Iterator[Manifest]:
                     found = manifest.load(storage, value["stage"], value["fingerprint"])
                 except (ValueError, KeyError) as error:
                     raise IntegrityError(
-                        f"{storage.full(path)} is not a manifest ({error}). Next: remove that file and run the recipe again"
+                        f"{storage.full(path)} is not a manifest ({error}). Next: remove it and run the recipe again"
                     ) from error
                 if found is not None:
                     yield found

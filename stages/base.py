@@ -67,7 +67,10 @@ class Catalogue:
     records: dict[tuple[str, str], Record]
 
     def record(self, column: str, pid: str) -> Record | None:
-        """The record that holds `column` of a partition; None when that unit is missing. Raises RecipeError for an unknown column."""
+        """The record that holds `column` of a partition; None when that unit is missing.
+
+        Raises RecipeError for an unknown column.
+        """
         return self.records.get((self.producer(column).space, pid))
 
     def producer(self, column: str) -> Producer:

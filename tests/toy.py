@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config import StepName, placement
@@ -25,7 +25,7 @@ class Writer:
 
     trouble: str = ""
     pause: float = 0.0
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
 
     def setup(self) -> None:
         pass
@@ -69,7 +69,10 @@ class Numbers(Stage):
         return {"file": digests.file(self.file).sha256} if self.file else {}
 
     def run(self, step: StepRun) -> dict[str, Any]:
-        units = [Unit(step.folder, f"u{i}", "w", {"numbers": [self.start + i * self.each + k for k in range(self.each)]}) for i in range(self.units_)]
+        units = [
+            Unit(step.folder, f"u{i}", "w", {"numbers": [self.start + i * self.each + k for k in range(self.each)]})
+            for i in range(self.units_)
+        ]
         step.records = step.run_units(units, {"w": Writer(self.trouble, self.pause)})
         return {"total": sum(r.rows for r in step.records)}
 

@@ -80,6 +80,11 @@ class MLflow:
 
     def abandon(self, position: Position) -> None:
         """Mark what still runs as killed; a later driver of the same run sets it running again. Raises Unavailable."""
+        self._position = position
+        for about in (position.about, *self._steps().values()):
+            if about.get("status") == "running":
+                about["status"] = "killed"
+        self._guarded(self._note)
         for id_ in [*position.steps.values(), position.parent]:
             run = self._guarded(partial(self.client.get_run, id_))
             if run.info.status == "RUNNING":

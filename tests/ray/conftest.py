@@ -48,7 +48,9 @@ def ray_cluster() -> Iterator[RayCluster]:
     started = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert started.returncode == 0, started.stdout + started.stderr
     try:
-        yield RayCluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", env | {"RAY_ADDRESS": f"127.0.0.1:{port}"})
+        yield RayCluster(
+            f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", env | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
+        )
     finally:
         end_processes(folder)
         shutil.rmtree(folder, ignore_errors=True)
@@ -74,7 +76,9 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def hyperloom(*arguments: str, env: dict[str, str], timeout: float = 110, cwd: Path = HERE) -> subprocess.CompletedProcess[str]:
+def hyperloom(
+    *arguments: str, env: dict[str, str], timeout: float = 110, cwd: Path = HERE
+) -> subprocess.CompletedProcess[str]:
     """The command as a user runs it."""
     command = [str(BIN / "hyperloom"), *arguments]
     return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=timeout)

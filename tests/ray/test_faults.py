@@ -76,7 +76,11 @@ def test_everything_killed_at_once(undisturbed: dict[str, bytes], tmp_path) -> N
     env = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "HYPERLOOM_FAULT"))}
     for kept in (2, 4):
         process = subprocess.Popen(
-            [str(BIN / "hyperloom"), "run", path, "--no-mlflow"], cwd=HERE, env=env, stdout=subprocess.DEVNULL, start_new_session=True
+            [str(BIN / "hyperloom"), "run", path, "--no-mlflow"],
+            cwd=HERE,
+            env=env,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
         storage = Storage(str(tmp_path / "root"))
         while process.poll() is None and sum("/units/" in p for p in storage.walk("")) < kept:
@@ -106,7 +110,9 @@ def test_ctrl_c_half_way_says_how_to_go_on(ray_cluster: RayCluster, tmp_path) ->
     path = recipe(tmp_path, "root")
     Path(path).write_text(Path(path).read_text().replace("units_: 5", "units_: 5, pause: 0.5"))
     command = [str(BIN / "hyperloom"), "run", path, "--no-mlflow"]
-    process = subprocess.Popen(command, cwd=HERE, env=ray_cluster.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=HERE, env=ray_cluster.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     storage = Storage(str(tmp_path / "root"))
     while process.poll() is None and not any("/units/" in p for p in storage.walk("")):
         pass

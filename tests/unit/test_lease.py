@@ -53,7 +53,9 @@ def test_a_killed_driver_is_replaced_at_once(storage: Storage, tmp_path) -> None
 
 def test_a_driver_of_another_machine_that_went_silent_is_replaced(storage: Storage, monkeypatch) -> None:
     monkeypatch.setattr(leases, "EXPIRY", 0.6)
-    storage.write_json("lease.json", {"owner": "x", "beat": 7, "host": "elsewhere", "pid": 1, "recipe": "far", "born": "1"})
+    storage.write_json(
+        "lease.json", {"owner": "x", "beat": 7, "host": "elsewhere", "pid": 1, "recipe": "far", "born": "1"}
+    )
     with Lease(storage, "next", wait=30):
         assert leases.read(storage)["recipe"] == "next"
 
@@ -65,7 +67,7 @@ def test_a_driver_that_lost_its_lease_stops(storage: Storage, monkeypatch) -> No
         thief = {"owner": "thief", "beat": 0, "host": "elsewhere", "pid": 9, "recipe": "x", "born": ""}
         storage.write_json("lease.json", thief)
         time.sleep(0.4)
-        with pytest.raises(LeaseError, match="lost its lease.*process 9 on elsewhere"):
+        with pytest.raises(LeaseError, match=r"lost its lease.*process 9 on elsewhere"):
             lease.check()
     assert leases.read(storage)["owner"] == "thief"  # another's lease is not removed
 

@@ -217,7 +217,7 @@ def test_a_second_driver_is_told(toy: Toy) -> None:
 
 def test_events_tell_the_whole_story(toy: Toy) -> None:
     outcome = toy.run()
-    told = [e for e in events.read(toy.storage, outcome.run)]
+    told = list(events.read(toy.storage, outcome.run))
     kinds = [e["kind"] for e in told]
     assert kinds[0] == "run_started"
     assert kinds[-1] == "run_finished"
@@ -231,7 +231,7 @@ def test_events_tell_the_whole_story(toy: Toy) -> None:
 def test_a_root_that_cannot_be_written_is_one_clear_message(tmp_path) -> None:
     toy = Toy(tmp_path)
     (tmp_path / "root").write_text("a file where the folder should be")
-    with pytest.raises(StorageError, match="Next: .*give another root"):
+    with pytest.raises(StorageError, match=r"Next: .*give another root"):
         toy.run()
 
 

@@ -68,7 +68,7 @@ def test_a_storage_travels_by_its_url(storage: Storage) -> None:
 
 def test_a_root_that_is_a_file(tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="Next: .*give another root") as error:
+    with pytest.raises(StorageError, match=r"Next: .*give another root") as error:
         Storage(str(tmp_path / "file")).check_writable()
     assert not error.value.transient
 
