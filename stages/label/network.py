@@ -77,6 +77,7 @@ class Network(Expert):
                 decoder.ready(target, column)
             except ValueError as error:
                 raise RecipeError(f"the expert {self.type} ({self.path}): {error}") from error
+        library("cv2", "vision")  # resizes frames; loaded now, so that the worker can limit its threads
         session = self.session()
         frame = modalities[modality_of(self.in_[0])].shape[:2]
         grid = self.preprocess.grid(frame, session.size)

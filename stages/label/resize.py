@@ -25,6 +25,7 @@ class Resize(Expert):
         return self
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+        import cv2  # noqa: F401  `fit` uses it; loaded now, so that the worker can limit its threads
         import numpy as np
 
         target = modalities[modality_of(self.out[0])]
