@@ -1,0 +1,27 @@
+"""An expert that brings its process down on one frame, as a bad native library would."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import numpy as np
+
+from pipeline.storage import Storage
+from stages.label.expert import Batch, Expert, Function
+
+
+class Deadly(Expert):
+    """Copies the first channel; dies at the picture whose first value is `mark`."""
+
+    mark: int
+
+    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+        def call(batch: Batch) -> Batch:
+            picture = batch[self.in_[0]]
+            if (picture[:, 0, 0, 0] == self.mark).any():
+                os.kill(os.getpid(), signal.SIGKILL)
+            return {self.out[0]: picture[..., :1].astype(np.float32)}
+
+        return call
