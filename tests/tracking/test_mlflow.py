@@ -130,7 +130,9 @@ def test_a_driver_that_died_leaves_a_killed_run_which_a_later_one_revives(
 ) -> None:
     story(storage, "r4", "died", range(10), end=False)
     _finish(track(storage, "r4", server.url, "died"))
-    assert {r.info.status for n, r in _runs(client, "died").items() if n != "frames"} == {"KILLED"}
+    runs = _runs(client, "died")
+    assert {r.info.status for n, r in runs.items() if n != "frames"} == {"KILLED"}
+    assert "**killed**" in runs["died r4"].data.tags["mlflow.note.content"]
     story(storage, "r4", "died", range(10, 20))
     _finish(track(storage, "r4", server.url, "died"))
     assert {r.info.status for r in _runs(client, "died").values()} == {"FINISHED"}
