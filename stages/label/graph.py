@@ -209,7 +209,7 @@ def _node(
     digests: Digests,
     kind: str,
 ) -> Node:
-    weights = [digests.file(w) for w in expert.weights()]
+    weights = [digests.file(w).sha256 for w in expert.weights()]  # where they lie is no part of a manifest either
     config = payload(expert, lambda name: inputs[name].fingerprint)
     identity: dict[str, Any] = {
         "expert": config,
@@ -217,12 +217,12 @@ def _node(
         "inputs": {c: known[c].fingerprint for c in sorted(expert.in_)},
     }
     if weights:
-        identity["weights"] = [w.sha256 for w in weights]
+        identity["weights"] = weights
     about = {
         "kind": kind,
         "expert": config,
         "revision": type(expert).revision,
-        "weights": {w.name: w.sha256 for w in weights},
+        "weights": weights,
         "inputs": list(expert.in_),
     }
     return Node(expert, fingerprint(identity), about)

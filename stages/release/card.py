@@ -71,7 +71,7 @@ def _task(name: str, about: Mapping[str, Any]) -> str:
 
 def _producer(about: Mapping[str, Any]) -> str:
     expert = about.get("expert") or {}
-    weights = ", ".join(f"{file} sha256 {digest[:12]}" for file, digest in (about.get("weights") or {}).items())
+    weights = ", ".join(f"weights sha256 {digest[:12]}" for digest in about.get("weights") or ())
     what = f"{about.get('kind', 'raw')} {expert.get('type', '')} revision {about['revision']}" if expert else "raw data"
     return f"{what}{f' ({weights})' if weights else ''}"
 

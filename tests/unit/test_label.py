@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.errors import BadSample, RecipeError
-from pipeline.storage import Storage
+from pipeline.config import placement
+from pipeline.digests import Digests
+from pipeline.errors import BadSample, RecipeError, SourceError
+from pipeline.storage import Storage, sha256
 from pipeline.units import Output, execute
 from stages.label.expert import Batch, Expert, Function
 from stages.label.stage import Label
@@ -64,6 +66,15 @@ class Plus(Expert):
         return lambda batch: {self.out[0]: batch[self.in_[0]] + np.float32(self.amount)}
 
 
+class Weighing(Plus):
+    """Has weights, which only identity looks at."""
+
+    path: str = placement("")
+
+    def weights(self) -> tuple[str, ...]:
+        return (self.path,)
+
+
 class Before(Expert):
     """The value of two frames ago, and how far back it really is."""
 
@@ -107,6 +118,9 @@ def expert(name: str, **fields: Any) -> dict[str, Any]:
 def label(storage: Storage, *experts: dict[str, Any], frames: int = 10, groups: tuple[str, ...] = ("f",)) -> Any:
     data = ingested(storage, KNOWN, {g: [frame(i) for i in range(frames)] for g in groups})
     return step(Label(stage="label", data="frames", experts=experts), storage, KNOWN, frames=data)
+
+
+REDS = expert("Faulty", **{"in": "rgb@camera"}, out="value@a")
 
 
 @pytest.fixture
@@ -259,6 +273,21 @@ def test_identity_follows_meaning(storage: Storage) -> None:
 
     assert space() == space(batch=1, cpus=2.0) == space(amount=1.0)
     assert space() != space(amount=2.0)
+
+
+def test_weights_count_by_content_not_by_place(storage: Storage, tmp_path: Any) -> None:
+    def space(name: str, content: bytes) -> str:
+        (tmp_path / name).write_bytes(content)
+        apart = Storage(str(tmp_path / f"root-{name}"))
+        todo = label(apart, expert("Weighing", **{"in": "value@a"}, out="value@b", path=str(tmp_path / name)), REDS)
+        found = {column: (value["space"], value["about"]) for column, value in finish(todo).body["columns"].items()}
+        assert found["value@b"][1]["weights"] == [sha256(content)]
+        return found["value@b"][0]
+
+    assert space("one", b"1") == space("other", b"1") != space("third", b"3")
+    gone = label(storage, expert("Weighing", **{"in": "rgb@camera"}, out="value@b", path=str(tmp_path / "gone")))
+    with pytest.raises(SourceError, match="gone"):
+        gone.stage.facts(Digests(storage))
 
 
 def test_what_is_wrong_in_the_recipe_is_said(storage: Storage) -> None:
