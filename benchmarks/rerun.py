@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def medians(command: list[str], repeats: int, expect: str) -> tuple[float, float]:
-    """Median wall and CPU seconds of a command, whose output must hold `expect`. The first, uncounted run warms the disk."""
+    """Median wall and CPU seconds of a command whose output holds `expect`. The first, uncounted run warms the disk."""
     wall, cpu = [], []
     for _ in range(repeats + 1):
         started, spent = time.perf_counter(), children()
