@@ -39,7 +39,8 @@ class Report:
     def body(self) -> dict[str, Any]:
         """The manifest's body; tables and figures also go out as events."""
         decided = verdict.verdict(self.who, self.figures, self.modalities)
-        rows, classes = verdict.table(self.who, self.figures), self._classes()
+        parameters = {n: self.step.inputs[m.model].body.get("parameters") for n, m in self.stage.models.items()}
+        rows, classes = verdict.table(self.who, self.figures, self.modalities, parameters), self._classes()
         said = verdict.sentences(decided)
         self._tell(rows, classes, decided, said)
         return {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.evaluate.scores import HIGHER_IS_BETTER, better
+from stages.evaluate.scores import better
 from stages.evaluate.subject import Subject
 
 ENOUGH = 0.5
@@ -20,11 +20,23 @@ Figures = Mapping[str, Mapping[str, float]]
 """Subject -> "modality.measure" -> value."""
 
 
-def table(who: Sequence[Subject], figures: Figures) -> list[dict[str, Any]]:
-    """One row a subject, one column a figure; None where there is none."""
-    columns = sorted({c for mine in figures.values() for c in mine}, key=_column)
+def table(
+    who: Sequence[Subject], figures: Figures, modalities: Mapping[str, Any], parameters: Mapping[str, int | None]
+) -> list[dict[str, Any]]:
+    """One row a subject: its measure of each modality, the share it answered where somebody did not answer all, and the
+    parameters of models. None where there is none."""
+    columns = []
+    for name, modality in modalities.items():
+        columns.append(f"{name}.{modality.metric}")
+        if any(mine.get(f"{name}.coverage", 1) < 1 for mine in figures.values()):
+            columns.append(f"{name}.coverage")
     return [
-        {"who": s.name, "kind": s.kind, **{c: figures[s.name].get(c) for c in columns}}
+        {
+            "who": s.name,
+            "kind": s.kind,
+            **{c: figures[s.name].get(c) for c in columns},
+            "parameters": parameters.get(s.name),
+        }
         for s in who
         if figures.get(s.name)
     ]
@@ -79,8 +91,3 @@ def sentences(decided: Mapping[str, Any]) -> list[str]:
             relation = "beats every single expert" if d["beats"] else "DOES NOT beat the best expert"
             said.append(f"{figure} {relation} (best: {d['expert']} {d['expert_value']:.4g})")
     return said
-
-
-def _column(name: str) -> tuple[str, int]:
-    modality, _, measure = name.rpartition(".")
-    return modality, list(HIGHER_IS_BETTER).index(measure) if measure in HIGHER_IS_BETTER else len(HIGHER_IS_BETTER)
