@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import distributed, nn
@@ -51,6 +52,14 @@ class World:
         for parameter, gradient, part in zip(parameters, gradients, parts, strict=True):
             parameter.grad = gradient
             gradient.copy_(part.view(gradient.shape))
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's `value`, in the order of ranks."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return values
 
     def barrier(self) -> None:
         """Wait for all ranks."""

@@ -1,0 +1,184 @@
+"""The training loop: the same bytes after any interruption, missing labels, what it learns, what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.errors import RecipeError, StepFailed
+from pipeline.faults import FaultInjected
+from pipeline.manifest import Manifest
+from pipeline.storage import Storage
+from stages.train import checkpoint, launch, loop
+from stages.train.job import Job
+from stages.train.learner import Learner
+from stages.train.model import build_model
+from stages.train.stage import Train
+from stages.train.world import World
+from tests.unit import scenes
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, Manifest, Manifest]:
+    return scenes.shards(tmp_path_factory.mktemp("root"))
+
+
+def _job(data: Any, folder: Path, **fields: Any) -> Job:
+    """A job whose files go to `folder` while its shards stay where they are."""
+    from dataclasses import replace
+
+    storage, _, made = data
+    run = scenes.step(storage, made, **fields)
+    return replace(run.stage.job(run), folder=f"train/{folder.parent.name}-{folder.name}")
+
+
+def _weights(job: Job) -> bytes:
+    return job.storage.read(f"{job.folder}/model.safetensors")
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("options", [{}, {"ema": 0.8, "balancer": "uncertainty"}])
+def test_interrupted_training_ends_in_the_same_bytes(data: Any, tmp_path: Path, options: dict[str, Any]) -> None:
+    calm, rough = _job(data, tmp_path / "calm", **options), _job(data, tmp_path / "rough", **options)
+    told: list[int] = []
+    loop.fit(calm, log=lambda at, values: told.append(at))
+
+    def break_at(update: int) -> Any:
+        def log(at: int, values: dict[str, float]) -> None:
+            if at >= update and "loss" in values:
+                raise Interrupted
+
+        return log
+
+    for update in (2, 5, 8):
+        with pytest.raises(Interrupted):
+            loop.fit(rough, log=break_at(update))
+        assert not launch.finished(rough)
+    again: list[int] = []
+    loop.fit(rough, log=lambda at, values: again.append(at))
+    assert _weights(rough) == _weights(calm)
+    assert rough.storage.read(f"{rough.folder}/trained.json") == calm.storage.read(f"{calm.folder}/trained.json")
+    assert again == told  # the history is told again, so that the curve of a new run is whole
+    assert launch.finished(rough)
+
+
+def test_a_fault_after_a_checkpoint_costs_nothing(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm, rough = _job(data, tmp_path / "one"), _job(data, tmp_path / "two")
+    loop.fit(calm)
+    monkeypatch.setenv("HYPERLOOM_FAULT", "train.checkpoint=raise")
+    monkeypatch.setenv("HYPERLOOM_FAULT_ONCE", str(tmp_path / "once"))
+    with pytest.raises(FaultInjected):
+        loop.fit(rough)
+    state = checkpoint.load(rough.storage, rough.folder)
+    assert state is not None and state["update"] == 3
+    loop.fit(rough)
+    assert _weights(rough) == _weights(calm)
+
+
+def test_a_torn_checkpoint_counts_as_none(data: Any, tmp_path: Path) -> None:
+    storage = data[0]
+    checkpoint.save(storage, "torn", 3, {"update": 3})
+    checkpoint.save(storage, "torn", 6, {"update": 6})
+    assert checkpoint.load(storage, "torn") == {"update": 6}
+    assert storage.names("torn/checkpoints") == ["00000006.pt"]
+    storage.write("torn/checkpoints/00000006.pt", b"cut short")
+    assert checkpoint.load(storage, "torn") is None
+
+
+def test_it_learns_what_is_there_to_learn(tmp_path: Path) -> None:
+    data = scenes.shards(tmp_path / "root", val=True)
+    job = _job(data, tmp_path / "fit", **scenes.LEARN)
+    curve: list[dict[str, float]] = []
+    loop.fit(job, log=lambda at, values: curve.append(values))
+    losses = [v["loss.semantic"] for v in curve if "loss.semantic" in v]
+    assert losses[-1] < 0.7 * losses[0]
+    last = job.storage.read_json(f"{job.folder}/trained.json")["final"]
+    assert last["val.semantic.miou"] > 0.5
+    assert last["val.depth.mae"] < 2.5
+
+
+def _losses(job: Job, batch: dict[str, torch.Tensor]) -> list[float]:
+    torch.manual_seed(0)
+    learner = Learner(job, build_model(job.architecture, job.parameters))
+    visible = torch.ones(len(batch["rgb@camera"]), 2, dtype=torch.bool)
+    return learner(batch, visible, World()).values.tolist()
+
+
+def test_missing_labels_and_inputs_do_not_count(data: Any, tmp_path: Path) -> None:
+    job = _job(data, tmp_path / "losses")
+    batch = next(iter(loop.Training(job, World(), lambda at, values: None).loader))
+    full = _losses(job, batch)
+    assert all(v > 0 for v in full)
+    none = {**batch, "depth@laser?": torch.zeros(4, dtype=torch.bool)}
+    assert _losses(job, none) == [full[0], 0.0]
+    blind = {**batch, **{f"{c}?": torch.zeros(4, dtype=torch.bool) for c in ("rgb@camera", "semantic@noisy")}}
+    assert _losses(job, blind) == [0.0, 0.0]
+    alone = {k: v[:1] for k, v in batch.items()}
+    twice = {k: torch.cat([v[:1], v[:1]]) for k, v in batch.items()}
+    assert _losses(job, twice) == pytest.approx(_losses(job, alone))
+    filler = {k: torch.cat([v[:1], v[1:2]]) for k, v in batch.items()}
+    filler |= {k: torch.tensor([bool(batch[k][0]), False]) for k in batch if k.endswith("?")}
+    assert _losses(job, filler) == pytest.approx(_losses(job, alone))
+
+
+def test_several_sources_teach_one_task_by_weight(data: Any, tmp_path: Path) -> None:
+    both = {"semantic": {"soft@teacher": 3.0, "semantic@truth": 1.0}}
+    batch = next(iter(loop.Training(_job(data, tmp_path / "w", targets=both), World(), lambda a, v: None).loader))
+    mixed, soft, hard = (
+        _losses(_job(data, tmp_path / "w", targets={"semantic": t}), batch)[0]
+        for t in (both["semantic"], {"soft@teacher": 1.0}, {"semantic@truth": 1.0})
+    )
+    pixels = batch["semantic@truth"].numel()
+    known = int((batch["semantic@truth"] != 255).sum())
+    assert mixed == pytest.approx((3 * pixels * soft + known * hard) / (3 * pixels + known), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"in": "thermal@camera"}, RecipeError, "no column thermal@camera"),
+        ({"targets": {"depth": "semantic@truth"}}, RecipeError, "cannot teach 'depth'"),
+        ({"losses": {"depth": "cross-entropy"}}, RecipeError, "does not fit depth@laser"),
+        ({"batch": 64}, StepFailed, "batch 64 is more than the 12"),
+        ({"targets": {"rgb": "rgb@camera"}}, RecipeError, "rgb"),
+    ],
+)
+def test_what_the_shards_do_not_offer_is_said(
+    data: Any, fields: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    run = scenes.step(data[0], data[2], **fields)
+    with pytest.raises(error, match=words):
+        run.stage.job(run)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"epochs": 3}, "either updates or epochs"),
+        ({"in": {"depth": "rgb@camera"}}, "its own modality"),
+        ({"in": ["rgb"]}, "no column"),
+        ({"workers": 8}, "cannot be shared"),
+        ({"mask": {"type": "modality", "visible": "depth"}}, "inputs are"),
+        ({"balancer": {"type": "static", "weights": {"flow": 1}}}, "flow"),
+        ({"validate": {"flow": "flow@a"}}, "no task"),
+        ({"learning_rate": 1}, "learning_rate"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Train.model_validate({**scenes.TRAIN, **fields})
+
+
+def test_placement_does_not_change_the_identity() -> None:
+    from pipeline.fingerprint import payload
+
+    here = Train.model_validate(scenes.TRAIN)
+    there = Train.model_validate({**scenes.TRAIN, "workers": 4, "threads": 8, "checkpoint_every": 1, "gpu": True})
+    assert payload(here, str) == payload(there, str)
+    assert payload(here, str) != payload(Train.model_validate({**scenes.TRAIN, "batch": 8}), str)

@@ -1,0 +1,157 @@
+"""Parts of training: sizes of the network, masks, objectives and balancers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pipeline import plugins
+from stages.modality import Dense, Image, Segmentation
+from stages.train.architecture import Architecture, Input, Scale, Task
+from stages.train.balancers import Static, Uncertainty
+from stages.train.masks import ModalityMask
+from stages.train.model import build_model, nearest_width
+from stages.train.objectives import Cosine, CrossEntropy, Huber, SoftCrossEntropy
+from stages.train.unet import UNet
+
+COLUMNS = ("rgb@camera", "depth@a", "depth@b", "semantic@c")
+
+
+@pytest.mark.parametrize(("width", "count"), [(6, 159_000), (10, 439_000), (16, 1_120_000), (32, 4_460_000)])
+def test_the_networks_have_the_sizes_of_the_paper(width: int, count: int) -> None:
+    with torch.device("meta"):
+        network = torch.nn.Sequential(UNet(15, width), torch.nn.Conv2d(width, 15, 1))
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(count, rel=0.005)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (15, 17), (24, 9)])
+def test_the_trunk_takes_any_size(size: tuple[int, int]) -> None:
+    assert UNet(2, 3)(torch.zeros(1, 2, *size)).shape == (1, 3, *size)
+
+
+def test_parameters_choose_the_nearest_width() -> None:
+    image, classes = (
+        Image(type="image", size=(16, 16)),
+        Segmentation(type="segmentation", classes=("a", "b"), size=(16, 16)),
+    )
+    tasks = (Task("semantic", classes, Scale()),)
+    plan = Architecture((Input("rgb@camera", image, Scale()),), tasks, plugins.parse("trunk", "unet"))
+    counts = {w: build_model(plan.with_trunk(plan.trunk.of_width(w))).parameter_count for w in (3, 4, 5)}
+    assert nearest_width(plan, counts[4] + 1) == 4
+    assert nearest_width(plan, (counts[4] + counts[5]) // 2 + 1) == 5
+    assert nearest_width(plan, 1) == 1
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    keep=st.sampled_from([0.0, 0.3, 1.0]),
+    by=st.sampled_from(["modality", "column"]),
+    each=st.sampled_from(["sample", "batch"]),
+    full=st.booleans(),
+    visible=st.sampled_from([(), ("rgb",), ("depth@a",)]),
+    hidden=st.sampled_from([(), ("semantic",), ("depth@b",)]),
+)
+def test_a_mask_never_hides_all_and_keeps_its_promises(
+    seed: int, keep: float, by: str, each: str, full: bool, visible: tuple[str, ...], hidden: tuple[str, ...]
+) -> None:
+    mask = ModalityMask(type="modality", keep=keep, by=by, each=each, full=full, visible=visible, hidden=hidden)
+    drawn = mask.sample(COLUMNS, 16, torch.Generator().manual_seed(seed))
+    again = mask.sample(COLUMNS, 16, torch.Generator().manual_seed(seed))
+    assert torch.equal(drawn, again)
+    assert drawn.any(1).all()
+    banned = torch.tensor(mask.hidden_inputs(COLUMNS))
+    assert not drawn[:, banned].any()
+    if visible:
+        assert drawn[:, 0 if visible == ("rgb",) else 1].all()
+    if not full:
+        assert not (drawn | banned).all(1).any()
+    if each == "batch":
+        assert (drawn == drawn[0]).all()
+    if by == "modality" and not visible and not hidden:
+        assert torch.equal(drawn[:, 1], drawn[:, 2])
+
+
+def test_a_mask_shows_what_share_it_says() -> None:
+    drawn = ModalityMask(type="modality", keep=0.7).sample(COLUMNS, 4000, torch.Generator().manual_seed(0))
+    assert drawn.float().mean() == pytest.approx(0.7, abs=0.02)
+
+
+@pytest.mark.parametrize("wrong", [{"visible": "normals"}, {"hidden": ["rgb", "depth", "semantic"]}])
+def test_a_mask_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="mask"):
+        ModalityMask(type="modality", **wrong).check(COLUMNS)
+    with pytest.raises(ValidationError, match="both"):
+        ModalityMask(type="modality", visible=("rgb",), hidden=("rgb",))
+
+
+def test_cross_entropy_leaves_unknown_pixels_out_and_balances() -> None:
+    logits, ids = torch.zeros(1, 2, 1, 4), torch.tensor([[[0, 0, 1, 255]]], dtype=torch.uint8)
+    loss, labelled = CrossEntropy(type="cross-entropy").build(None)(logits, ids)
+    assert labelled.tolist() == [[[True, True, True, False]]]
+    assert loss[0, 0, :3].tolist() == pytest.approx([math.log(2)] * 3)
+    balanced, _ = CrossEntropy(type="cross-entropy", balance=1).build([2, 1])(logits, ids)
+    assert balanced[0, 0, 2] == pytest.approx(2 * float(balanced[0, 0, 0]))
+    assert balanced[0, 0, :3].mean() == pytest.approx(math.log(2))
+
+
+def test_soft_targets_are_matched_at_any_temperature() -> None:
+    truth = torch.tensor([0.7, 0.2, 0.1]).view(1, 3, 1, 1)
+    for temperature in (1.0, 4.0):
+        pixels = SoftCrossEntropy(type="kl", temperature=temperature).build(None)
+        assert float(pixels(truth.log(), truth)[0]) == pytest.approx(0, abs=1e-5)
+        assert float(pixels(torch.zeros_like(truth), truth)[0]) > 0.05
+    assert not SoftCrossEntropy(type="kl").build(None)(truth, torch.zeros_like(truth))[1].any()
+
+
+def test_regressions_leave_pixels_out_that_are_no_numbers() -> None:
+    target = torch.tensor([1.0, math.nan, math.inf]).view(1, 1, 1, 3)
+    loss, labelled = Huber(type="huber").build(None)(torch.zeros(1, 1, 1, 3), target)
+    assert labelled.flatten().tolist() == [True, False, False]
+    assert loss.isfinite().all() and float(loss[..., 0]) == pytest.approx(0.5)
+    straight = torch.tensor([0.0, 0.0, 2.0]).view(1, 3, 1, 1)
+    assert float(Cosine(type="cosine").build(None)(straight * 3, straight)[0]) == pytest.approx(0, abs=1e-6)
+    assert not Cosine(type="cosine").build(None)(straight, straight * 0)[1].any()
+
+
+def test_a_task_without_labels_moves_nothing() -> None:
+    model = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+    for balancer in (Static(type="static"), Uncertainty(type="uncertainty")):
+        module = balancer.build(["a", "b"], [False, True])
+        model.grad = None
+        losses = model.square() * torch.tensor([1.0, 0.0])
+        module.backward(losses, torch.tensor([True, False]), [model])
+        assert model.grad is not None and model.grad.tolist() == [2.0, 0.0]
+        for parameter in module.parameters():
+            assert parameter.grad is not None and parameter.grad[1] == 0
+
+
+def test_uncertainty_settles_where_the_weight_is_the_inverse_loss() -> None:
+    module = Uncertainty(type="uncertainty").build(["a", "b"], [False, True])
+    losses = torch.tensor([0.5, 0.02])
+    optimizer = torch.optim.SGD(module.parameters(), 0.5)
+    for _ in range(300):
+        optimizer.zero_grad()
+        module.backward(losses, torch.tensor([True, True]), [])
+        optimizer.step()
+    (log_variance,) = module.parameters()
+    assert log_variance.exp().tolist() == pytest.approx([2 * 0.5, 2 * 0.02 / 2], rel=0.01)
+
+
+def test_static_weights_name_tasks() -> None:
+    with pytest.raises(ValueError, match="detph"):
+        Static(type="static", weights={"detph": 1}).check(["depth"])
+
+
+def test_dense_modalities_keep_their_definition_in_an_architecture() -> None:
+    depth = Dense(type="dense", size=(16, 16), unit="m")
+    plan = Architecture(
+        (Input("depth@a", depth, Scale((3.0,), (2.0,))),), (Task("depth", depth, Scale((3.0,), (2.0,))),),
+        plugins.parse("trunk", {"type": "unet", "width": 3}),
+    )  # fmt: skip
+    assert Architecture.from_json(plan.to_json()) == plan
