@@ -1,0 +1,117 @@
+"""Where Ray runs, as far as it can be decided without starting one."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import stat
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from clusters import connect
+from clusters.spec import Cluster
+from clusters.submit import runtime_env
+from pipeline.config import Config
+from pipeline.fingerprint import payload
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No Ray around, and a token folder of our own."""
+    ours = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+    for name in (*ours, "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "")  # so that what a test sets itself is taken back as well
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "ray" / "token"))
+
+
+def test_the_address_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Cluster().where == "local"
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.5:6379")
+    assert Cluster().where == "10.0.0.5:6379"
+    assert Cluster(address="local").where == "local"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert Cluster(address="local").where == "10.0.0.5:6379", "a job works on the cluster it was given to"
+
+
+def test_a_cluster_elsewhere_is_refused_with_advice() -> None:
+    with pytest.raises(ValidationError, match="hyperloom submit"):
+        Cluster(address="ray://10.0.0.5:10001")
+
+
+def test_nothing_of_it_bears_meaning() -> None:
+    class Holder(Config):
+        cluster: Cluster
+
+    full = Cluster(
+        address="auto", cpus=3, gpus=1, env={"A": "b"}, logs=True, dashboard="http://x:1", object_store_mb=99
+    )
+    assert set(full.model_fields_set) == set(Cluster.model_fields), "a new field is not covered here"
+    assert payload(Holder(cluster=full)) == payload(Holder(cluster=Cluster()))
+
+
+def test_workers_get_one_thread_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERLOOM_FAULT", "unit.written=kill")
+    monkeypatch.setenv("SECRET", "x")
+    env = connect.worker_environment(Cluster(env={"AWS_ENDPOINT_URL": "http://s3"}))
+    assert env["OMP_NUM_THREADS"] == "1"
+    assert env["HYPERLOOM_FAULT"] == "unit.written=kill" and env["AWS_ENDPOINT_URL"] == "http://s3"
+    assert "SECRET" not in env
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert connect.worker_environment(Cluster())["OMP_NUM_THREADS"] == "4"
+    assert connect.worker_environment(Cluster(env={"OMP_NUM_THREADS": "2"}))["OMP_NUM_THREADS"] == "2"
+
+
+def test_inside_a_job_nothing_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray refuses a runtime environment with a key that the job has already."""
+    assert "py_modules" in connect._runtime_env(Cluster())
+    job = {"runtime_env": {"working_dir": "gcs://x.zip", "env_vars": {"OMP_NUM_THREADS": "1", "A": "b"}}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    env = connect._runtime_env(Cluster(env={"A": "c", "D": "e"}))
+    assert set(env) == {"env_vars"}
+    assert env["env_vars"]["D"] == "e" and not {"A", "OMP_NUM_THREADS"} & set(env["env_vars"])
+
+
+def test_a_job_gets_the_folder_without_the_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = runtime_env(Cluster(), str(tmp_path / "runs" / "a"))
+    assert env["working_dir"] == str(tmp_path) and env["excludes"] == ["/runs/a/"]
+    assert [Path(p).name for p in env["py_modules"]] == ["pipeline", "stages", "clusters"]
+    assert "excludes" not in runtime_env(Cluster(), "s3://bucket/runs")
+    monkeypatch.chdir(Path(env["py_modules"][0]).parent)
+    assert "py_modules" not in runtime_env(Cluster(), "s3://bucket/runs"), "the folder holds the packages"
+
+
+def test_the_token_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
+    """Several first drivers at a time end with one token."""
+    context = multiprocessing.get_context("fork")
+    first = [context.Process(target=connect._ensure_token) for _ in range(4)]
+    for process in first:
+        process.start()
+    for process in first:
+        process.join(30)
+    assert [p.exitcode for p in first] == [0] * 4
+    (file,) = (tmp_path / "ray").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    token = file.read_text()
+    assert len(token) == 64
+    connect._ensure_token()
+    assert file.read_text() == token
+
+
+def test_the_mode_follows_the_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delitem(connect.sys.modules, "ray", raising=False)  # Ray's own state must not change
+    environ = connect.os.environ
+    connect.authenticate(private=False)
+    assert "RAY_AUTH_MODE" not in environ, "a cluster without tokens is joined without"
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    connect.authenticate(private=True)
+    assert environ["RAY_AUTH_MODE"] == "disabled", "the user's word counts"
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    connect.authenticate(private=True)
+    assert environ["RAY_AUTH_MODE"] == "token" and (tmp_path / "ray" / "token").is_file()
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    connect.authenticate(private=False)
+    assert environ["RAY_AUTH_MODE"] == "token"
