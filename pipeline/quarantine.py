@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline import pool
+from pipeline import pool, verify
 from pipeline.plan import PlannedStep
 from pipeline.storage import Storage
+from pipeline.units import Record, load_record
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Trouble:
 def troubles(storage: Storage, steps: list[PlannedStep]) -> Iterator[Trouble]:
     """Everything kept under the root, failures first; `step` is set where a finished step holds the unit."""
     owner = {(r.space, r.id): s.name for s in steps if s.manifest for r in s.manifest.records}
-    spaces = [f"{top}/{sub}" for top in storage.names("") for sub in storage.names(top)]
+    spaces = _spaces(storage)
     for space in spaces:
         for name in storage.names(f"{space}/failures"):
             value = storage.read_json(f"{space}/failures/{name}")
@@ -41,7 +42,11 @@ def troubles(storage: Storage, steps: list[PlannedStep]) -> Iterator[Trouble]:
 
 def replay(storage: Storage, steps: list[PlannedStep]) -> list[str]:
     """Take back the commits of units with samples in quarantine, and of all that was made from them, so that the next
-    run does them again. Returns the names of the steps that will run. Data files stay until `gc`."""
+    run does them again. Returns the names of the steps that will run. Data files stay until `gc`.
+
+    A step that failed because of its quarantine has no manifest: units that no manifest holds are taken back as well.
+    """
+    loose = _unheld(storage)
     reopened: list[str] = []
     for step in steps:
         if step.manifest is None:
@@ -55,4 +60,23 @@ def replay(storage: Storage, steps: list[PlannedStep]) -> list[str]:
             pool.forget(storage, record)
             storage.delete(f"{record.space}/quarantine/{record.id}.json")
         reopened.append(step.name)
-    return reopened
+    for record in loose:
+        pool.forget(storage, record)
+        storage.delete(f"{record.space}/quarantine/{record.id}.json")
+    unfinished = [s.name for s in steps if s.manifest is None and loose]
+    return [s.name for s in steps if s.name in {*reopened, *unfinished}]
+
+
+def _unheld(storage: Storage) -> list[Record]:
+    """Units with samples in quarantine that belong to no finished step of any recipe in this root."""
+    held = {(r.space, r.id) for manifest in verify.manifests(storage) for r in manifest.records}
+    found = []
+    for space in _spaces(storage):
+        ids = (name.removesuffix(".json") for name in storage.names(f"{space}/quarantine"))
+        records = (load_record(storage, space, id_) for id_ in ids if (space, id_) not in held)
+        found += [record for record in records if record is not None]
+    return found
+
+
+def _spaces(storage: Storage) -> list[str]:
+    return [f"{top}/{sub}" for top in storage.names("") for sub in storage.names(top)]

@@ -158,6 +158,11 @@ def test_too_many_bad_samples_fail_the_step(toy: Toy) -> None:
     outcome = toy.run()
     assert "1 of 12 samples" in outcome.problems["c"]
     assert "max_quarantine 0.01" in outcome.problems["c"]
+    toy.change(", trouble: quarantine", "")
+    assert "1 of 12 samples" in toy.run().problems["c"], "what is committed is not tried again by itself"
+    assert quarantine.replay(toy.storage, list(toy.plan().values())) == ["c", "e"]
+    assert toy.run().states == {"a": "fresh", "b": "fresh", "c": "done", "e": "done"}
+    assert toy.plan()["c"].manifest.quarantined == 0
 
 
 def test_damage_is_found_and_made_good(toy: Toy) -> None:
