@@ -4,7 +4,8 @@ The bare loop is what one would write by hand for the same expert: read a Parque
 batches, encode, write a Parquet file; no checks of values, no records, no checksums, no quarantine. Both work on the
 same partitions of 256x256 frames that an ingest step made, and both start their processes within the time measured.
 
-`vs_bare_worker` compares within one process: the label worker with its commit against the loop.
+`vs_bare_worker` compares within one process: the label worker with its commit against the loop; `_cpu` by CPU seconds,
+which leaves out the disk (commits are synced, the loop's files are not) and whatever else the machine is doing.
 `vs_bare_ray` compares the whole step on Ray, actors' start included, against a pool of as many processes.
 The last line is JSON.
 """
@@ -17,11 +18,11 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import stages  # noqa: F401  registers the plug-ins
 from benchmarks.samples import SIZE, samples, source
@@ -37,8 +38,16 @@ from pipeline.stage import StepRun
 from pipeline.storage import Storage
 from pipeline.units import execute
 
-Pair = tuple[float, float]
-"""Seconds of the bare loop and of the label stage."""
+
+class Cost(NamedTuple):
+    """Seconds of one run: by the clock, and of this process's CPU."""
+
+    wall: float
+    cpu: float
+
+
+Pair = tuple[Cost, Cost]
+"""The bare loop and the label stage."""
 
 EXPERTS = {
     "edges": ("edges@x", "{type: edges, in: rgb@camera, out: edges@x, batch: 8}"),
@@ -68,17 +77,18 @@ def main() -> None:
         images = Path(folder, "images")
         write_images(images, asked.frames)
         worker, ray = measure(folder, images, asked)
-    bare_one, labelled_one = (statistics.median(times) for times in zip(*worker, strict=True))
-    bare_many, labelled_many = (statistics.median(times) for times in zip(*ray, strict=True))
+    bare_one, labelled_one = (median(costs) for costs in zip(*worker, strict=True))
+    bare_many, labelled_many = (median(costs).wall for costs in zip(*ray, strict=True))
     line = {
         "benchmark": "label",
         "expert": asked.expert,
         "frames": asked.frames,
         "data": source(),
         "processes": asked.processes,
-        "bare_fps_one_process": round(asked.frames / bare_one, 1),
-        "worker_fps_one_process": round(asked.frames / labelled_one, 1),
-        "vs_bare_worker": round(bare_one / labelled_one, 3),
+        "bare_fps_one_process": round(asked.frames / bare_one.wall, 1),
+        "worker_fps_one_process": round(asked.frames / labelled_one.wall, 1),
+        "vs_bare_worker": round(bare_one.wall / labelled_one.wall, 3),
+        "vs_bare_worker_cpu": round(bare_one.cpu / labelled_one.cpu, 3),
         "bare_fps": round(asked.frames / bare_many, 1),
         "ray_fps": round(asked.frames / labelled_many, 1),
         "vs_bare_ray": round(bare_many / labelled_many, 3),
@@ -119,12 +129,12 @@ def ingest(ready: RecipeFile) -> list[str]:
     return [storage.path(record.file.path) for record in made.records]
 
 
-def labelled_on_ray(ready: RecipeFile, cluster: Cluster) -> float:
+def labelled_on_ray(ready: RecipeFile, cluster: Cluster) -> Cost:
     """Seconds of the label step on a Ray that is up; its actors start within them."""
     return _timed(run, ready, lambda: connect(cluster), only=["labels"], track=False, progress=silent())
 
 
-def labelled_here(ready: RecipeFile) -> float:
+def labelled_here(ready: RecipeFile) -> Cost:
     """Seconds of the label worker and its commits in this process."""
     storage = Storage(ready.recipe.root)
     stage, frames = ready.recipe.steps["labels"], _frames(ready)
@@ -194,10 +204,14 @@ def _frames(ready: RecipeFile) -> Manifest:
     return step.manifest
 
 
-def _timed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-    started = time.perf_counter()
+def _timed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Cost:
+    wall, cpu = time.perf_counter(), time.process_time()
     function(*args, **kwargs)
-    return time.perf_counter() - started
+    return Cost(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def median(costs: Iterable[Cost]) -> Cost:
+    return Cost(*(statistics.median(values) for values in zip(*costs, strict=True)))
 
 
 if __name__ == "__main__":
