@@ -84,10 +84,10 @@ class Training:
     def run(self) -> None:
         """Updates until the last, then the files."""
         self._resume()
-        rhythm, batches = self.job.rhythm, self._batches()
+        rhythm, batches = self.job.rhythm, self.batches()
         while self.update < self.job.updates:
             began = time.perf_counter()
-            losses, total = self._step(next(batches))
+            losses, total = self.step(next(batches))
             self.update += 1
             self.busy += time.perf_counter() - began
             faults.point("train.step")
@@ -109,7 +109,8 @@ class Training:
         return speed
 
     # -- one update ------------------------------------------------------------------------------------------------
-    def _step(self, batch: Tensors) -> tuple[Losses, torch.Tensor]:
+    def step(self, batch: Tensors) -> tuple[Losses, torch.Tensor]:
+        """One update from this rank's part of a global batch: the tasks' losses, and the balancer's sum of them."""
         job, columns = self.job, self.model.architecture.columns
         torch.manual_seed(_seed(job.seed, "update", self.update, self.world.rank))
         generator = torch.Generator().manual_seed(_seed(job.seed, "mask", self.update))
@@ -164,7 +165,7 @@ class Training:
             native=True,
         )
 
-    def _batches(self) -> Iterator[Tensors]:
+    def batches(self) -> Iterator[Tensors]:
         """Tensorses without end, epoch after epoch, from where the loader stands."""
         while True:
             yield from self.loader
