@@ -1,0 +1,80 @@
+"""Roots that refuse: a full disk and a read-only one, for real (small tmpfs mounts; skipped without the right to mount)."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+from pipeline.errors import StorageError
+from pipeline.storage import Storage
+
+RECIPE = """\
+name: toy
+root: {root}
+modalities: {{}}
+steps:
+  a: {{stage: "tests.toy:Numbers", units_: 40, each: 3000}}
+  e: {{stage: "tests.toy:Sum", data: [a]}}
+"""
+
+
+def mount(folder: Path, options: str) -> None:
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot mount a tmpfs here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def small(tmp_path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount(folder, "size=400k")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def run(recipe: Path, monkeypatch) -> int:
+    """`hyperloom run`, with units in this process instead of on Ray."""
+    monkeypatch.setattr(cli, "_connect", lambda loaded: None)
+    return cli.main(["run", str(recipe), "--no-mlflow"])
+
+
+def test_a_full_disk_is_one_clear_message_and_a_rerun_repairs(small: Path, tmp_path, monkeypatch, capsys) -> None:
+    recipe = tmp_path / "toy.yaml"
+    recipe.write_text(RECIPE.format(root=small / "root"))
+    assert run(recipe, monkeypatch) != 0
+    told = "".join(capsys.readouterr())
+    assert "the disk is full: free some space, then run the same command again" in told
+    assert "Traceback" not in told
+    storage = Storage(str(small / "root"))
+    units = [p for p in storage.walk("") if "/units/" in p]
+    assert 0 < len(units) < 40
+    assert not [p for p in storage.walk("") if p.endswith("manifest.json")]
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
+    assert run(recipe, monkeypatch) == 0
+    calm = tmp_path / "calm"
+    recipe.write_text(RECIPE.format(root=calm))
+    assert run(recipe, monkeypatch) == 0
+    assert kept(storage) == kept(Storage(str(calm)))
+
+
+def test_a_read_only_root_is_one_clear_message(small: Path, tmp_path, monkeypatch, capsys) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+    recipe = tmp_path / "toy.yaml"
+    recipe.write_text(RECIPE.format(root=small / "root"))
+    assert run(recipe, monkeypatch) == StorageError.exit_code
+    told = "".join(capsys.readouterr())
+    assert "read-only: give another root with --root" in told
+    assert "Traceback" not in told
+    assert cli.main(["plan", str(recipe)]) == 0  # looking is allowed
+
+
+def kept(storage: Storage) -> dict[str, bytes]:
+    wanted = (p for p in storage.walk("") if "/data/" in p or "/units/" in p or p.endswith("manifest.json"))
+    return {p: storage.read(p) for p in wanted}
