@@ -3,6 +3,7 @@
 #   make demo RECIPE=recipes/video.yaml ROOT=/data/runs
 SHELL  := /bin/bash
 VENV   ?= .venv
+S3     ?= .venv-s3
 RECIPE ?= recipes/demo.yaml
 ROOT   ?=
 CANDIDATES = python3 python3.11 python3.12 python3.13 python
@@ -19,7 +20,7 @@ help:
 	@echo "make demo    set up what the demo needs and run the main job ($(RECIPE))"
 	@echo "make test    set up everything and run the checks: ruff, mypy, pytest"
 	@echo "make lint    ruff and mypy only        make unit   the unit tests only (no Ray, < 30 s)"
-	@echo "make setup   only install, into $(VENV)     make clean  remove $(VENV) and caches; runs/ stays"
+	@echo "make setup   only install, into $(VENV)     make clean  remove environments and caches; runs/ stays"
 
 demo: setup
 	$(SAY) "running $(RECIPE): the first run takes some minutes, a second one reuses everything"
@@ -44,7 +45,7 @@ unit: setup-test
 	@$(RUN) pytest -q tests/unit
 
 setup: $(VENV)/.demo
-setup-test: $(VENV)/.test
+setup-test: $(VENV)/.test $(S3)/.ready
 
 # A stamp is made after a complete installation and depends on what was installed, so a repeated make installs nothing.
 # The test stamp covers the demo's needs.
@@ -57,6 +58,13 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(SAY) "installing everything into $(VENV), once; this can take some minutes"
 	@$(PIP) -c constraints.txt -e '.[test]'
 	@touch $@
+
+# The S3 server of the tests has an environment of its own: moto and s3fs want different versions of botocore.
+$(S3)/.ready: tests/s3-server.txt | $(VENV)/.test
+	$(SAY) "installing the S3 server of the tests into $(S3), once"
+	@{ $(RUN) venv "$(S3)" && "$(S3)/bin/python" -m pip --disable-pip-version-check install -q -r tests/s3-server.txt; } || \
+	  echo "could not install it: the tests against S3 will skip"
+	@mkdir -p "$(S3)" && touch $@
 
 $(VENV)/bin/python:
 	@if [ -z "$(PYTHON)" ]; then \
@@ -75,5 +83,5 @@ constraints: setup-test
 	@mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(S3) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
