@@ -68,6 +68,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "cosine": "stages.train.objectives:Cosine",
     },
     "mask": {"modality": "stages.train.masks:ModalityMask", "none": "stages.train.masks:NoMask"},
+    "augment": {"flip": "stages.train.augments:Flip", "colour": "stages.train.augments:Colour"},
     "balancer": {"static": "stages.train.balancers:Static", "uncertainty": "stages.train.balancers:Uncertainty"},
     "ensemble": {"masks": "stages.label.model:Masks", "single": "stages.label.model:Single"},
 }

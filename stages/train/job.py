@@ -15,6 +15,7 @@ from pipeline.config import Config
 from pipeline.manifest import Manifest
 from pipeline.storage import Storage
 from stages.train.architecture import Architecture
+from stages.train.augments import Augment
 from stages.train.balancers import Balancer
 from stages.train.masks import Mask
 from stages.train.objectives import Objective
@@ -72,6 +73,7 @@ class Job:
     judged: dict[str, str]
     """Task -> the column it is validated against; tasks left out are not validated."""
     mask: Mask
+    augment: tuple[Augment, ...]
     balancer: Balancer
     optimizer: Optimizer
     batch: int

@@ -113,9 +113,12 @@ class Training:
         """One update from this rank's part of a global batch: the tasks' losses, and the balancer's sum of them."""
         job, columns = self.job, self.model.architecture.columns
         torch.manual_seed(_seed(job.seed, "update", self.update, self.world.rank))
+        part = self.world.slice(job.batch)
         generator = torch.Generator().manual_seed(_seed(job.seed, "mask", self.update))
-        visible = job.mask.sample(columns, job.batch, generator)[self.world.slice(job.batch)]
+        visible = job.mask.sample(columns, job.batch, generator)[part]
         tensors = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+        for augment in job.augment:
+            tensors = augment.apply(tensors, self.loader.modalities, job.batch, part, generator)
         self.model.train()
         losses = self.learner(tensors, visible.to(self.device), self.world)
         scaled = losses.values * self.world.size  # gradients are averaged over ranks, the losses are shares of a mean

@@ -67,6 +67,7 @@ class Train(Stage):
     """Task -> column of the split `val` that it is compared with; by default its first target that is not soft."""
     model: ModelSize = ModelSize()
     mask: Annotated[Any, of("mask")] = NoMask(type="none")
+    augment: tuple[Annotated[Any, of("augment")], ...] = ()
     balancer: Annotated[Any, of("balancer")] = Static(type="static")
     optimizer: Optimizer = Optimizer()
     updates: int | None = Field(None, gt=0)
@@ -164,22 +165,17 @@ class Train(Stage):
             raise StepFailed(
                 f"step {step.name!r}: batch {self.batch} is more than the {rows} training rows. Next: batch: {rows}"
             )
-        tasks = tuple(self._task(step, shards, name) for name in self.targets)
-        architecture = Architecture(self._inputs(step, shards), tasks, self.model.trunk)
-        try:
-            check_sizes(architecture.inputs, tasks)
-        except ValueError as error:
-            raise RecipeError(f"step {step.name!r}: {error}") from error
         return Job(
             storage=step.storage,
             folder=step.folder,
             shards=shards,
             modalities=step.modalities,
-            architecture=architecture,
+            architecture=self._architecture(step, shards),
             parameters=self.model.parameters,
             targets=tuple(self._target(step, shards, t, c, w) for t, cs in self.targets.items() for c, w in cs.items()),
             judged=self._judged(step, shards),
             mask=self.mask,
+            augment=self.augment,
             balancer=self.balancer,
             optimizer=self.optimizer,
             batch=self.batch,
@@ -188,6 +184,18 @@ class Train(Stage):
             seed=self.seed,
             rhythm=Rhythm(self.checkpoint_every, self.log_every, self.validate_every, self.threads, self.cache_mb),
         )
+
+    def _architecture(self, step: StepRun, shards: Manifest) -> Architecture:
+        inputs = self._inputs(step, shards)
+        tasks = tuple(self._task(step, shards, name) for name in self.targets)
+        read = [*self.inputs, *(c for columns in self.targets.values() for c in columns)]
+        try:
+            check_sizes(inputs, tasks)
+            for augment in self.augment:
+                augment.check({c: step.modalities[modality_of(c)] for c in read})
+        except ValueError as error:
+            raise RecipeError(f"step {step.name!r}: {error}") from error
+        return Architecture(inputs, tasks, self.model.trunk)
 
     def _check_offered(self, step: StepRun, shards: Manifest) -> None:
         offered = shards.body.get("schema", {})

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline import plugins
-from stages.modality import Dense, Image, Segmentation
+from stages.modality import Dense, Image, Segmentation, Vector
 from stages.train.architecture import Architecture, Input, Scale, Task
+from stages.train.augments import Colour, Flip
 from stages.train.balancers import Static, Uncertainty
 from stages.train.masks import ModalityMask
 from stages.train.model import build_model, nearest_width
@@ -155,3 +156,42 @@ def test_dense_modalities_keep_their_definition_in_an_architecture() -> None:
         plugins.parse("trunk", {"type": "unet", "width": 3}),
     )  # fmt: skip
     assert Architecture.from_json(plan.to_json()) == plan
+
+
+def _views(part: slice, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Flipped and recoloured samples `part` of a batch of 6 that all look the same."""
+    columns = {
+        "rgb@camera": Image(type="image", size=(4, 6)),
+        "normals@a": Dense(type="dense", channels=3, direction=True, size=(4, 6)),
+        "semantic@b": Segmentation(type="segmentation", classes=("a", "b"), size=(4, 6)),
+    }
+    ramp = torch.arange(6, dtype=torch.float32).view(1, 1, 6, 1).expand(6, 4, 6, 3)
+    batch = {"rgb@camera": (ramp * 20 + 60).to(torch.uint8), "normals@a": ramp.clone()}
+    batch |= {"semantic@b": (ramp[..., 0] > 2).to(torch.uint8), "semantic@b?": torch.ones(6, dtype=torch.bool)}
+    generator = torch.Generator().manual_seed(seed)
+    mine = {c: v[part] for c, v in batch.items()}
+    for augment in (Flip(type="flip"), Colour(type="colour")):
+        mine = augment.apply(mine, columns, 6, part, generator)
+    return mine
+
+
+def test_augmentations_move_all_columns_alike_and_turn_directions() -> None:
+    views = _views(slice(0, 6))
+    flipped = views["semantic@b"][:, 0, 0] == 1
+    assert 0 < flipped.sum() < 6
+    for i in range(6):
+        row = views["normals@a"][i, 0]
+        expected = torch.arange(6.0).flip(0) if flipped[i] else torch.arange(6.0)
+        assert torch.equal(row[:, 1], expected)
+        assert torch.equal(row[:, 0], -expected if flipped[i] else expected)
+        bright = views["rgb@camera"][i, 0, :, 0]
+        assert bool(bright[0] > bright[-1]) == bool(flipped[i])
+    assert views["rgb@camera"].flatten(1).unique(dim=0).shape[0] == 6  # each sample in another light
+
+
+def test_a_batch_looks_the_same_on_any_number_of_workers() -> None:
+    whole, first, second = _views(slice(0, 6)), _views(slice(0, 3)), _views(slice(3, 6))
+    for column, values in whole.items():
+        assert torch.equal(values, torch.cat([first[column], second[column]]))
+    with pytest.raises(ValueError, match="pose@a"):
+        Flip(type="flip").check({"pose@a": Vector(type="vector", length=2)})

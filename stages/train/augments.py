@@ -1,0 +1,91 @@
+"""Augmentations: changed views of a batch that keep its labels true.
+
+Each draws for the whole global batch and applies its rank's part, so that a batch looks the same however many workers
+share it. Geometry moves all columns alike, and what points somewhere turns with the picture; colour touches images
+only. An augmentation changes training batches, never what is validated or stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from pipeline.plugins import Plugin
+from stages.modality import Dense, Image, Modality, Vector
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensors = dict[str, torch.Tensor]
+
+
+class Augment(Plugin):
+    """Base of augmentations."""
+
+    def apply(
+        self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator
+    ) -> Tensors:
+        """`batch` with its columns, (n, *shape) as the loader gives them, changed. The batch is samples `part` of the
+        `count` of the global batch, for all of which random numbers are drawn."""
+        raise TypeError(f"the augmentation {self.type!r} has no apply()")
+
+    def check(self, columns: Mapping[str, Modality]) -> None:
+        """Raises ValueError when this augmentation would make a column untrue."""
+
+
+class Flip(Augment):
+    """Mirror left and right. The first channel changes its sign in directions and in displacements (unit px)."""
+
+    revision: ClassVar[int] = 1
+    probability: float = Field(0.5, ge=0, le=1)
+
+    def check(self, columns: Mapping[str, Modality]) -> None:
+        wrong = [c for c, m in columns.items() if isinstance(m, Vector)]
+        if wrong:
+            raise ValueError(f"flip cannot mirror {', '.join(wrong)}, which has no width")
+
+    def apply(
+        self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator
+    ) -> Tensors:
+        import torch
+
+        drawn = (torch.rand(count, generator=generator) < self.probability)[part]
+        changed = dict(batch)
+        for column, modality in columns.items():
+            values = batch[column]
+            chosen = drawn.to(values.device)
+            mirrored = values[chosen].flip(2)
+            if isinstance(modality, Dense) and (modality.direction or modality.unit == "px"):
+                mirrored[..., 0] *= -1
+            changed[column] = values.index_put((chosen.nonzero()[:, 0],), mirrored)
+        return changed
+
+
+class Colour(Augment):
+    """Another light on images: contrast, brightness and the balance of the colours change by up to these shares."""
+
+    revision: ClassVar[int] = 1
+    contrast: float = Field(0.2, ge=0, lt=1)
+    brightness: float = Field(0.15, ge=0, lt=1)
+    balance: float = Field(0.08, ge=0, lt=1)
+
+    def apply(
+        self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator
+    ) -> Tensors:
+        import torch
+
+        drawn = (torch.rand(count, 5, generator=generator) * 2 - 1)[part]
+        contrast = 1 + self.contrast * drawn[:, 0].view(-1, 1, 1, 1)
+        shift = 255 * self.brightness * drawn[:, 1].view(-1, 1, 1, 1)
+        gain = 1 + self.balance * drawn[:, 2:].view(-1, 1, 1, 3)
+        changed = dict(batch)
+        for column, modality in columns.items():
+            if isinstance(modality, Image):
+                values = batch[column].float()
+                device = values.device
+                mean = values.mean((1, 2, 3), keepdim=True)
+                lit = ((values - mean) * contrast.to(device) + mean + shift.to(device)) * gain.to(device)
+                changed[column] = lit.clamp(0, 255)
+        return changed
