@@ -61,7 +61,7 @@ class Report:
         }
 
     def pictures(self, raw: Sequence[str]) -> None:
-        """Write the collage of the chosen samples, and tell MLflow."""
+        """Write the collages of the chosen samples, one of everything and one of each modality, and tell MLflow."""
         from stages.evaluate.collage import collage
 
         rows: dict[str, dict[str, Any]] = {}
@@ -70,19 +70,23 @@ class Report:
                 self._read(record, rows)
         if not rows:
             return
-        columns = [*raw]
-        for modality, truth in self.truth.items():
-            labels = [c for s in self.who for c in s.columns if modality_of(c) == modality]
-            told = [f"{modality}@{s.name}" for s in self.who if not s.columns and modality in self.sums[s.name]]
-            columns += [truth, *labels, *told]
-        file = self.step.write("collage.png", collage(list(rows.items()), columns, self.step.modalities))
-        self.step.events.emit("artifact", self.step.name, path=file.path, to="pictures")
+        shown = {modality: self._shown(modality) for modality in self.truth}
+        pages = {"collage": [c for columns in shown.values() for c in columns], **shown}
+        for name, columns in pages.items():
+            file = self.step.write(f"{name}.png", collage(list(rows.items()), [*raw, *columns], self.step.modalities))
+            self.step.events.emit("artifact", self.step.name, path=file.path, to="pictures")
 
     def _lineage(self) -> dict[str, Any]:
         """What was judged on what: the shards' fingerprint, and who made their columns."""
         shards = self.step.inputs[self.stage.data]
         columns = {c: v.get("about", {}) for c, v in shards.body.get("columns", {}).items()}
         return {"shards": shards.fingerprint, "columns": columns}
+
+    def _shown(self, modality: str) -> list[str]:
+        """Columns of one modality, the truth first, then labels, then models."""
+        labels = [c for s in self.who for c in s.columns if modality_of(c) == modality]
+        told = [f"{modality}@{s.name}" for s in self.who if not s.columns and modality in self.sums[s.name]]
+        return [self.truth[modality], *labels, *told]
 
     # -- inside ----------------------------------------------------------------------------------------------------
     def _sums(self, subject: Subject) -> dict[str, Sums]:

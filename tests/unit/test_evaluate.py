@@ -182,6 +182,7 @@ def test_the_stage_judges_every_column_and_shows_it(tmp_path: Path) -> None:
 
     picture = cv2.imdecode(np.frombuffer(storage.read(made.files[0].path), np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape[1] == 6 * 162  # rgb, two truths, three sources
+    assert [f.path.rsplit("/")[-1] for f in made.files] == ["collage.png", "depth.png", "semantic.png"]
     told = list(read(storage, step.events.run))
     assert [e["name"] for e in told if e["kind"] == "table"] == ["results", "classes"]
     assert any(e["kind"] == "artifact" and e["to"] == "pictures" for e in told)
