@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import shlex
 import time
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 RECONNECTIONS = 20
+READY_SECONDS = 90.0
+"""A cluster that has just started answers before it can take jobs."""
+CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
+"""Loggers that report each folder they send."""
 
 
 def submit(cluster: Cluster, loaded: RecipeFile, root: str, address: str | None = None, follow: bool = True) -> int:
@@ -77,6 +82,8 @@ def _client(url: str) -> Any:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         probe(parsed.hostname, parsed.port or default)
         with _no_other_address():
@@ -114,16 +121,20 @@ def _start(client: Any, cluster: Cluster, recipe: str, root: str, job: str) -> s
     if not path.is_relative_to(here):
         raise ClusterError(f"the recipe {recipe} is not below {here}, the folder that is sent. Next: cd to its project")
     entrypoint = shlex.join(["python", "-m", "pipeline.cli", "run", str(path.relative_to(here)), "--root", root])
-    try:
-        client.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=runtime_env(cluster, root))
-    except (RuntimeError, ValueError, OSError) as error:
-        if "already exists" in str(error):
-            return job  # another submitter was a moment faster; its job is ours
-        raise ClusterError(
-            f"the cluster did not take the job: {error}. Next: if the folder {here} is too large, list what need not "
-            "be sent in .rayignore, with the syntax of .gitignore"
-        ) from error
-    return job
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            client.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=runtime_env(cluster, root))
+            return job
+        except (RuntimeError, ValueError, OSError) as error:
+            if "already exists" in str(error):
+                return job  # another submitter was a moment faster; its job is ours
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise ClusterError(
+                    f"the cluster did not take the job: {error}. Next: if the folder {here} is too large, list what "
+                    "need not be sent in .rayignore, with the syntax of .gitignore"
+                ) from error
+        time.sleep(2.0)
 
 
 async def _follow(client: Any, job: str) -> None:

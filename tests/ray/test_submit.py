@@ -1,22 +1,16 @@
-"""A recipe as a Ray job, on a real cluster made by `ray start --head` with token authentication.
-
-The cluster has ports, a temporary folder and a token of its own, so it meets no other Ray of this machine; it ends with
-the process that started it.
-"""
+"""A recipe as a Ray job, on a real cluster made by `ray start --head` with token authentication (see conftest.py)."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,76 +27,16 @@ steps:
 """
 
 
-@dataclass
-class Head:
-    """A running cluster: its job server's URL, its address, and the environment that can reach it."""
+@pytest.fixture
+def call(ray_cluster: Any, project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command in the project's folder as a client of the cluster; both outputs in `stdout`."""
 
-    url: str
-    address: str
-    env: dict[str, str]
+    def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
+        merged = {**ray_cluster.env, **env}
+        both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.run(command, cwd=project, env=merged, text=True, timeout=200, **both)
 
-    def call(self, *command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command,
-            cwd=cwd,
-            env={**self.env, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=200,
-        )
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-@pytest.fixture(scope="module")
-def head() -> Iterator[Head]:
-    folder = Path(tempfile.mkdtemp(prefix="hl", dir="/tmp"))  # short: Unix sockets below it have at most 107 characters
-    token = folder / "token"
-    token.write_text("a" * 64)
-    port, dashboard, client, agent = _free_ports(4)
-    drop = ("RAY_", "HYPERLOOM_", "PYTHONPATH")
-    env = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
-    env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-    command = f"""ray start --head --block --num-cpus=2 --node-ip-address=127.0.0.1 --port={port}
-        --temp-dir={folder}/ray
-        --dashboard-host=127.0.0.1 --dashboard-port={dashboard} --ray-client-server-port={client}
-        --dashboard-agent-listen-port={agent} --min-worker-port=0 --max-worker-port=0 --object-store-memory=100000000"""
-    log = (folder / "head.log").open("w")
-    process = subprocess.Popen(command.split(), env=env, stdout=log, stderr=log, start_new_session=True)
-    try:
-        _wait_for(dashboard, process, folder / "head.log")
-        yield Head(f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}", env)
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        log.close()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.3)
-    raise AssertionError(f"the cluster did not start:\n{log.read_text()}")
+    return run
 
 
 @pytest.fixture
@@ -119,52 +53,70 @@ def _manifests(root: Path) -> list[str]:
     return sorted(str(p.parent.parent.relative_to(root)) for p in root.glob("*/*/manifest.json"))
 
 
-def test_ray_job_submit(head: Head, project: Path, tmp_path: Path) -> None:
+def test_ray_job_submit(call: Any, ray_cluster: Any, tmp_path: Path) -> None:
     """The documented line: the recipe's units run on the cluster and are committed under the given root."""
     root = tmp_path / "root"
-    submit = ("ray", "job", "submit", "--address", head.url, "--working-dir", ".", "--")
-    done = head.call(*submit, "hyperloom", "run", "recipe.yaml", "--root", str(root), "--no-mlflow", cwd=project)
+    submit = ("ray", "job", "submit", "--address", ray_cluster.dashboard, "--working-dir", ".", "--")
+    command = (*submit, "hyperloom", "run", "recipe.yaml", "--root", str(root), "--no-mlflow")
+    done = call(*command)
+    for _ in range(20):
+        if "No available agent" not in done.stdout:  # a cluster that has just started cannot take jobs yet
+            break
+        time.sleep(3)
+        done = call(*command)
     assert done.returncode == 0, done.stdout
     assert "succeeded" in done.stdout
     assert _manifests(root) == ["toy.Numbers", "toy.Squares"]
 
 
-def test_hyperloom_submit(head: Head, project: Path) -> None:
+def test_hyperloom_submit(call: Any, ray_cluster: Any, project: Path) -> None:
     """Fewer words: the root is made absolute, the log is followed, the job's outcome is the command's. A job that
     failed does not stand in the way of the next one."""
     (project / "recipe.yaml").write_text(RECIPE.replace('"toy:Numbers"', '"toy:Numbers", file: raw.bin'))
-    command = (sys.executable, "-m", "pipeline.cli", "submit", "recipe.yaml", "--address", head.url, "--root", "out")
-    failed = head.call(*command, cwd=project)
+    command = (
+        sys.executable,
+        "-m",
+        "pipeline.cli",
+        "submit",
+        "recipe.yaml",
+        "--address",
+        ray_cluster.dashboard,
+        "--root",
+        "out",
+    )
+    failed = call(*command)
     assert failed.returncode == 1, failed.stdout
     assert "-1 at http" in failed.stdout and "raw.bin" in failed.stdout
     (project / "raw.bin").write_bytes(b"raw")
-    done = head.call(*command, cwd=project)
+    done = call(*command)
     assert done.returncode == 0, done.stdout
     assert "-2 at http" in done.stdout and "Ray: joining" in done.stdout and "succeeded" in done.stdout
     assert _manifests(project / "out") == ["toy.Numbers", "toy.Squares"]
 
 
-def test_the_driver_may_join_a_running_cluster(head: Head, project: Path) -> None:
+def test_the_driver_may_join_a_running_cluster(call: Any, ray_cluster: Any, project: Path) -> None:
     """Without a job: the recipe names the address, and the packages travel to the workers."""
-    (project / "recipe.yaml").write_text(f'cluster: {{address: "{head.address}"}}\n{RECIPE}')
+    (project / "recipe.yaml").write_text(f'cluster: {{address: "{ray_cluster.address}"}}\n{RECIPE}')
     command = (sys.executable, "-m", "pipeline.cli", "run", "recipe.yaml", "--root", "out", "--no-mlflow")
-    done = head.call(*command, cwd=project)
+    done = call(*command)
     assert done.returncode == 0, done.stdout
-    assert f"joining {head.address}" in done.stdout
+    assert f"joining {ray_cluster.address}" in done.stdout
     assert _manifests(project / "out") == ["toy.Numbers", "toy.Squares"]
 
 
-def test_a_wrong_token_is_explained(head: Head, project: Path) -> None:
+def test_a_wrong_token_is_explained(call: Any, ray_cluster: Any, project: Path) -> None:
     wrong = project / "wrong"
     wrong.write_text("b" * 64)
-    command = (sys.executable, "-m", "pipeline.cli", "submit", "recipe.yaml", "--address", head.url)
-    done = head.call(*command, cwd=project, RAY_AUTH_TOKEN_PATH=str(wrong))
+    command = (sys.executable, "-m", "pipeline.cli", "submit", "recipe.yaml", "--address", ray_cluster.dashboard)
+    done = call(*command, RAY_AUTH_TOKEN_PATH=str(wrong))
     assert done.returncode == 5
     assert "ray get-auth-token" in done.stdout and "Traceback" not in done.stdout
 
 
 def test_what_cannot_work_is_explained_at_once(project: Path) -> None:
-    (port,) = _free_ports(1)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]  # nobody listens there once it is closed
     command = (sys.executable, "-m", "pipeline.cli")
     submit = (*command, "submit", "recipe.yaml", "--address", f"http://127.0.0.1:{port}")
     done = subprocess.run(submit, cwd=project, capture_output=True, text=True, timeout=60)

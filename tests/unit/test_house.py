@@ -108,8 +108,10 @@ def test_imports_are_declared() -> None:
     lines = project["dependencies"] + [r for extra in project["optional-dependencies"].values() for r in extra]
     declared = {re.split(r"[\[<>=~! ]", line)[0].lower() for line in lines}
     implied = {"pydantic_core", "botocore"}  # come with pydantic and s3fs, whose own interfaces show them
-    used = {i.partition(".")[0] for p in sources(*PACKAGES) for i in imports(p)}
-    foreign = used - set(sys.stdlib_module_names) - set(PACKAGES) - implied
+    files = sources(*PACKAGES, "tests", "benchmarks")
+    ours = {*PACKAGES, "tests", "benchmarks", *(p.stem for p in files)}
+    used = {i.partition(".")[0] for p in files for i in imports(p)}
+    foreign = used - set(sys.stdlib_module_names) - ours - implied
     assert {m for m in foreign if DISTRIBUTIONS.get(m, m).lower() not in declared} == set()
 
 
