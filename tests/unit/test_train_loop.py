@@ -12,7 +12,7 @@ from pipeline.errors import RecipeError, StepFailed
 from pipeline.faults import FaultInjected
 from pipeline.manifest import Manifest
 from pipeline.storage import Storage
-from stages.train import checkpoint, launch, loop
+from stages.train import checkpoint, failures, launch, loop
 from stages.train.job import Job
 from stages.train.learner import Learner
 from stages.train.model import build_model
@@ -182,3 +182,17 @@ def test_placement_does_not_change_the_identity() -> None:
     there = Train.model_validate({**scenes.TRAIN, "workers": 4, "threads": 8, "checkpoint_every": 1, "gpu": True})
     assert payload(here, str) == payload(there, str)
     assert payload(here, str) != payload(Train.model_validate({**scenes.TRAIN, "batch": 8}), str)
+
+
+def test_failures_of_the_work_are_counted_and_broken_connections_are_not(data: Any) -> None:
+    storage = data[0]
+    failures.note(storage, "f", 0, RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
+    failures.note(storage, "f", 0, OSError("no route to host"))
+    assert failures.count(storage, "f") == 0 and failures.last(storage, "f") is None
+    failures.note(storage, "f", 0, ValueError("rank 1 was first"))
+    failures.note(storage, "f", 0, ValueError("rank 0 was late"))
+    failures.note(storage, "f", 1, ZeroDivisionError("again"))
+    assert failures.count(storage, "f") == 2
+    assert failures.last(storage, "f") == "ZeroDivisionError: again"
+    failures.forget(storage, "f")
+    assert failures.count(storage, "f") == 0
