@@ -1,16 +1,17 @@
 """Failures of a training's own: counted in storage, so that an error in the work is not tried twenty times.
 
 Ray Train has one budget and starts workers again whatever they died of. A worker that is killed leaves nothing here and
-spends Ray's budget; one that raises notes its exception under `{folder}/failures/{attempt}.json`, the first of its group
-wins, and after `LIMIT` of them the workers end at once. A group whose connection broke because another died is not at
-fault. A new command of the user starts at zero.
+spends Ray's budget; one that raises notes its exception in `{folder}/failures/{attempt}.json`, the first of its group
+wins, and after `LIMIT` of them the workers end at once. A connection that broke because another worker died, or a store
+that does not answer, is not counted. A new command of the user starts at zero.
 """
 
 from __future__ import annotations
 
+import json
 import traceback
-from typing import Any
 
+from pipeline.errors import StorageError
 from pipeline.storage import Storage
 
 LIMIT = 3
@@ -25,10 +26,10 @@ def count(storage: Storage, folder: str) -> int:
 
 
 def note(storage: Storage, folder: str, attempt: int, error: BaseException) -> None:
-    """Remember that `attempt` (from 0) failed with `error`, unless the error is a broken connection to other workers."""
-    if not _connection(error):
+    """Remember that `attempt` (from 0) failed with `error`, unless a connection or the store is to blame."""
+    if not _infrastructure(error):
         record = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exception(error)}
-        storage.create(_path(folder, attempt), _json(record))
+        storage.create(_path(folder, attempt), json.dumps(record, sort_keys=True).encode())
 
 
 def last(storage: Storage, folder: str) -> str | None:
@@ -45,15 +46,10 @@ def _path(folder: str, attempt: int) -> str:
     return f"{folder}/failures/{attempt}.json"
 
 
-def _connection(error: BaseException) -> bool:
-    """Did a collective break? gloo says so only in words; NCCL has a type of its own."""
+def _infrastructure(error: BaseException) -> bool:
+    """Did the store fail, or a collective because another worker died? gloo says that only in words."""
     from torch.distributed import DistError
 
     words = ("gloo", "Connection closed by peer", "Connection reset", "Timed out waiting")
-    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
-
-
-def _json(value: Any) -> bytes:
-    import json
-
-    return json.dumps(value, sort_keys=True).encode()
+    broken = isinstance(error, RuntimeError) and any(w in str(error) for w in words)
+    return broken or isinstance(error, DistError | StorageError | OSError)

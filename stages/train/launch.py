@@ -2,7 +2,8 @@
 
 Ray Train starts the workers, joins them with torch.distributed and starts all of them again when one dies; everything
 that a new start needs is in our own storage, so Ray is given no checkpoints and a folder that is thrown away. The only
-report that counts is the loop's `trained.json`. Rank 0 writes the curve as events of the run, from where it is.
+report that counts is the loop's `trained.json`. Rank 0 writes the curve as events of the run, from where it is. What
+the work itself raises is tried three times (`stages.train.failures`), dead workers spend the budget of infrastructure.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pipeline.errors import StepFailed
 from pipeline.events import Events
 from pipeline.stage import StepRun
 from pipeline.storage import Storage, sha256
+from stages.train import failures
 from stages.train.job import TRAINED, Job
 
 
@@ -45,16 +47,20 @@ def train(step: StepRun, job: Job, workers: int, gpu: bool | None, max_failures:
             failure_config=FailureConfig(max_failures=max_failures),
         ),
     )
+    failures.forget(job.storage, job.folder)
     try:
         with _settings(alone):
             trainer.fit()
-    except Exception as error:  # Ray Train raises its own kinds; what the worker raised is inside
+    except Exception as error:  # Ray Train raises its own kinds, with what the workers raised as text
         raise StepFailed(
-            f"step {step.name!r}: training failed: {_cause(error)}. Next: run the same command again; it continues"
+            f"step {step.name!r}: training gave up after its workers died {max_failures} times: {_cause(error)}. "
+            "Next: run the same command again; it continues from the last checkpoint"
         ) from error
     if not finished(job):
+        why = failures.last(job.storage, job.folder) or f"the workers ended without {TRAINED}"
         raise StepFailed(
-            f"step {step.name!r}: the workers ended without {TRAINED}. Next: run the same command again; it continues"
+            f"step {step.name!r}: training failed {failures.count(job.storage, job.folder)} times: {why}. Next: mend the "
+            "cause and run the same command again; it continues from the last checkpoint"
         )
 
 
@@ -109,14 +115,22 @@ def _worker(config: dict[str, Any]) -> None:
     from stages.train.world import World
 
     world, job = World.current(), config["job"]
-    if world.rank:
-        loop.fit(job, world)
+    attempt = world.gather(failures.count(job.storage, job.folder))[0]
+    if attempt >= failures.LIMIT:
         return
-    curve = Curve(job.storage, config["run"], config["step"])
+    curve = Curve(job.storage, config["run"], config["step"]) if world.rank == 0 else None
     try:
-        loop.fit(job, world, curve)
+        loop.fit(job, world, curve or _silent)
+    except Exception as error:
+        failures.note(job.storage, job.folder, attempt, error)
+        raise
     finally:
-        curve.events.close()
+        if curve:
+            curve.events.close()
+
+
+def _silent(at: int, values: dict[str, float]) -> None:
+    """Ranks other than 0 say nothing."""
 
 
 def _cause(error: BaseException) -> str:
