@@ -59,8 +59,8 @@ def train(step: StepRun, job: Job, workers: int, gpu: bool | None, max_failures:
     if not finished(job):
         why = failures.last(job.storage, job.folder) or f"the workers ended without {TRAINED}"
         raise StepFailed(
-            f"step {step.name!r}: training failed {failures.count(job.storage, job.folder)} times: {why}. Next: mend the "
-            "cause and run the same command again; it continues from the last checkpoint"
+            f"step {step.name!r}: training failed {failures.count(job.storage, job.folder)} times: {why}. Next: mend "
+            "the cause and run the same command again; it continues from the last checkpoint"
         )
 
 
