@@ -97,6 +97,8 @@ class MultiTask(nn.Module):
                 values = normalize(values, dim=-1)
             elif task.scale.mean:
                 values = values * values.new_tensor(task.scale.std) + values.new_tensor(task.scale.mean)
+            if isinstance(task.modality, Dense) and task.modality.range:
+                values = values.clamp(*task.modality.range)  # a regression may overshoot what the modality allows
             out[task.name] = values
         return out
 

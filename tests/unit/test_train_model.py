@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.errors import IntegrityError, RecipeError
 from pipeline.manifest import Manifest
@@ -15,7 +17,7 @@ from stages.label.model import Masks, Model, predictor
 from stages.label.stage import Label
 from stages.train import loop
 from stages.train.masks import ModalityMask
-from stages.train.model import load_model
+from stages.train.model import MultiTask, load_model
 from tests.unit import inline, scenes
 
 
@@ -53,6 +55,23 @@ def test_a_model_answers_from_any_subset(trained: Any) -> None:
     assert np.array_equal(alone, masked)
     assert not np.allclose(alone, whole.mean["semantic"])
     assert _right(alone, batch) > 0.7
+
+
+def test_predicted_numbers_stay_within_their_modalitys_range(trained: Any) -> None:
+    storage, _, teacher = trained
+    free = load_model(storage, teacher.folder)
+    tasks = [t if t.name != "depth" else replace(t, modality=_within(t.modality)) for t in free.architecture.tasks]
+    bound = MultiTask(replace(free.architecture, tasks=tuple(tasks))).eval()
+    bound.load_state_dict(free.state_dict())
+    columns = {c: torch.from_numpy(_batch()[c]) for c in free.architecture.columns}
+    with torch.inference_mode():
+        before, after = free.predict(columns)["depth"], bound.predict(columns)["depth"]
+    assert before.min() < 14 and before.max() > 16
+    assert torch.equal(after, before.clamp(14, 16))
+
+
+def _within(depth: Any) -> Any:
+    return depth.model_copy(update={"range": (14.0, 16.0)})
 
 
 def test_an_ensemble_is_the_mean_of_its_members(trained: Any) -> None:
