@@ -68,9 +68,10 @@ def train(step: StepRun, job: Job, workers: int, gpu: bool | None, max_failures:
 def _settings(alone: bool) -> Iterator[None]:
     """Ray Train's settings, and this process's own SIGINT handler again afterwards, which Ray Train replaces.
 
-    On one node there is no one to be preempted by, and the watcher's process would compete with the workers' start.
+    A busy machine needs more than the usual minute to start workers, and beginning anew makes it busier. On one node
+    there is no one to be preempted by, and the watcher's process would compete with the workers' start.
     """
-    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
+    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300"}
     if alone:
         wanted |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
     added = {k: v for k, v in wanted.items() if k not in os.environ}
