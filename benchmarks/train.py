@@ -113,7 +113,7 @@ def manifest(storage: Storage, known: dict[str, Any]) -> Manifest:
     statistics_: dict[str, Any] = {c: {"missing": 0.0, "mean": m, "std": s} for c, (m, s) in numbers.items()}
     schema = dict.fromkeys([*numbers, "classes@quantised"], "")
     body = {"schema": schema, "shards": listed, "splits": {"train": {"rows": 32}}}
-    classes = {"missing": 0.0, "classes": {c: 1 for c in known["classes"].classes}}
+    classes = {"missing": 0.0, "classes": dict.fromkeys(known["classes"].classes, 1)}
     return Manifest("shard", "0" * 64, {}, body={**body, "statistics": {**statistics_, "classes@quantised": classes}})
 
 
