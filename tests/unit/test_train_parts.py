@@ -27,7 +27,8 @@ COLUMNS = ("rgb@camera", "depth@a", "depth@b", "semantic@c")
 def test_the_networks_have_the_sizes_of_the_paper(width: int, count: int) -> None:
     with torch.device("meta"):
         network = torch.nn.Sequential(UNet(15, width), torch.nn.Conv2d(width, 15, 1))
-    assert sum(p.numel() for p in network.parameters()) == pytest.approx(count, rel=0.005)
+    # The paper's counts include the scale and shift of a normalisation, under 1 % of the parameters.
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(count, rel=0.01)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (15, 17), (24, 9)])

@@ -1,0 +1,87 @@
+"""Training on Ray Train: two workers, kill -9 of one, a driver that died, and still the same weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import events
+from pipeline.storage import Storage
+from tests.ray.conftest import RayCluster, hyperloom
+
+RECIPE = """\
+name: tiny
+root: {root}
+modalities:
+  rgb:      {{type: image, size: [24, 32]}}
+  semantic: {{type: segmentation, classes: [land, forest, road, water, building]}}
+  depth:    {{type: dense, unit: m}}
+  normals:  {{type: dense, channels: 3, direction: true}}
+  flow:     {{type: dense, channels: 2, unit: px}}
+  pose:     {{type: vector, length: 20}}
+steps:
+  frames: {{stage: ingest, source: {{type: flights, flights: 3, frames: 4, seed: 3}}, group: flight, rows: 4}}
+  shards: {{stage: shard, data: frames}}
+  model:
+    stage: train
+    data: shards
+    in: rgb@camera
+    targets: {{semantic: semantic@truth, depth: depth@truth}}
+    model: {{trunk: {{type: unet, width: 2}}}}
+    updates: 8
+    batch: 6
+    workers: 2
+    checkpoint_every: 3
+    log_every: 2
+"""
+
+
+def train(folder: Path, cluster: RayCluster, fault: str = "") -> None:
+    """Run the recipe with its root below `folder`."""
+    path = folder / "tiny.yaml"
+    path.write_text(RECIPE.format(root=folder / "root"))
+    env = dict(cluster.env)
+    if fault:
+        env |= {"HYPERLOOM_FAULT": fault, "HYPERLOOM_FAULT_ONCE": str(folder / "fired")}
+    done = hyperloom("run", str(path), "--no-mlflow", env=env, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What the step holds in the end, its manifest included."""
+    names = ("model.safetensors", "model.json", "trained.json", "manifest.json")
+    return {p.name: p.read_bytes() for p in (folder / "root" / "train").rglob("*") if p.name in names}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("calm")
+    train(folder, ray_cluster)
+    return files(folder)
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_worker_costs_one_interval(
+    ray_cluster: RayCluster, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    train(tmp_path, ray_cluster, "train.checkpoint=kill")
+    assert (tmp_path / "fired").exists()
+    assert files(tmp_path) == undisturbed
+    storage = Storage(str(tmp_path / "root"))
+    (run,) = storage.names("events")
+    at = [e["at"] for e in events.read(storage, run) if e["kind"] == "metric" and "loss" in e["values"]]
+    assert at == [2, 4, 6, 8]
+
+
+@pytest.mark.timeout(600)
+def test_a_driver_that_died_before_the_manifest_does_not_train_again(
+    ray_cluster: RayCluster, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    train(tmp_path, ray_cluster)
+    (manifest,) = (tmp_path / "root" / "train").rglob("manifest.json")
+    before = manifest.with_name("trained.json").stat().st_mtime_ns
+    manifest.unlink()
+    train(tmp_path, ray_cluster)
+    assert manifest.with_name("trained.json").stat().st_mtime_ns == before
+    assert files(tmp_path) == undisturbed
