@@ -111,8 +111,9 @@ def test_ctrl_c_half_way_says_how_to_go_on(ray_cluster: RayCluster, tmp_path) ->
     Path(path).write_text(Path(path).read_text().replace("units_: 5", "units_: 5, pause: 0.5"))
     command = [str(BIN / "hyperloom"), "run", path, "--no-mlflow"]
     process = subprocess.Popen(
-        command, cwd=HERE, env=ray_cluster.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command, cwd=HERE, env=ray_cluster.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's `&` turns it off
+    )  # fmt: skip
     storage = Storage(str(tmp_path / "root"))
     while process.poll() is None and not any("/units/" in p for p in storage.walk("")):
         pass

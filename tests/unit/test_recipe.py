@@ -37,7 +37,11 @@ def test_a_good_recipe_and_its_edges(tmp_path) -> None:
         ("tests.toy:Squares", "squares", r"r.yaml:6: .*no stage of type 'squares'; known: .*ingest"),
         ("tests.toy:Squares", "tests.toys:Squares", r"r.yaml:6: .*cannot be imported"),
         ("name: toy", "name: Toy!", r"r.yaml:1: name: "),
-        ("modalities: {}", "modalities: {rgb: {type: imag}}", r"r.yaml:3: .*no modality of type 'imag'; known: .*image"),
+        (
+            "modalities: {}",
+            "modalities: {rgb: {type: imag}}",
+            r"r.yaml:3: .*no modality of type 'imag'; known: .*image",
+        ),
         ("modalities: {}", "rooot: x", r"r.yaml:3: unknown field 'rooot'; did you mean 'root'\?"),
         ("  b:", "  a:", r"r.yaml:6: 'a' stands twice"),
         ("steps:", "steps: [", r"r.yaml:\d+:\d+: not valid YAML"),
@@ -61,7 +65,9 @@ def test_several_mistakes_are_told_at_once() -> None:
 def test_a_circle_is_named(tmp_path) -> None:
     text = GOOD.format(root=tmp_path).replace('"tests.toy:Numbers", start: 1', '"tests.toy:Squares", data: b')
     storage = Storage(str(tmp_path))
-    with pytest.raises(RecipeError, match=r"r.yaml:5: the steps read each other in a circle: (a -> b -> a|b -> a -> b)"):
+    with pytest.raises(
+        RecipeError, match=r"r.yaml:5: the steps read each other in a circle: (a -> b -> a|b -> a -> b)"
+    ):
         plan(recipe.parse(text, "r.yaml"), storage, Digests(storage))
 
 
