@@ -10,7 +10,7 @@ CANDIDATES = python3 python3.11 python3.12 python3.13 python
 PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 RUN     = $(VENV)/bin/python -m
-PIP     = $(RUN) pip --disable-pip-version-check install --progress-bar off
+PIP     = $(RUN) pip --disable-pip-version-check install --quiet --progress-bar off
 SAY     = @printf '\n== %s\n'
 
 .PHONY: help demo test setup setup-test check lint types unit constraints clean
