@@ -287,12 +287,13 @@ class MLflow:
             [name, s.get("stage"), str(s.get("fingerprint"))[:12], s.get("status"), s.get("seconds")]
             for name, s in self._steps().items()
         ]
+        tables = sorted(about.get("tables", {}).items(), key=lambda t: t[0] != "results")  # what people look for first
         text = Template(NOTE.read_text()).safe_substitute(
             name=about.get("name", ""),
             run=self.run,
             root=blot(str(self.storage)),
             status=about.get("status", ""),
             steps=markdown(["step", "stage", "fingerprint", "status", "seconds"], steps),
-            tables="\n".join(f"**{name}**\n\n{table}\n" for name, table in about.get("tables", {}).items()),
+            tables="\n".join(f"**{name}**\n\n{table}\n" for name, table in tables),
         )
         self.client.set_tag(self._position.parent, "mlflow.note.content", text[:7900])

@@ -117,6 +117,8 @@ class ConsensusStage(Stage):
 def _show(step: StepRun, made: str, report: dict[str, Any]) -> None:
     """The matrices as tables and each source's figure against the outcome as metrics."""
     columns = report["columns"]
+    if len(columns) < 3:
+        return  # one source and what was made of it agree by definition
     for measure in sorted(set(report) - {"columns"}):
         rows = [
             {"column": c, **dict(zip(columns, row, strict=True))}

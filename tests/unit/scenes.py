@@ -60,7 +60,7 @@ def scene(random: np.random.Generator, index: int) -> dict[str, Any]:
 
 
 def shards(root: Path, val: bool = False) -> tuple[Storage, Manifest, Manifest]:
-    """A root, an ingest manifest and a shard manifest of 16 samples: g1 tests, with `val` g0 validates, others train."""
+    """A root, an ingest and a shard manifest of 16 samples: g1 tests, with `val` g0 validates, others train."""
     storage, random = Storage(str(root)), np.random.default_rng(0)
     made = inline.ingested(storage, KNOWN, {f"g{g}": [scene(random, i) for i in range(4)] for g in range(4)})
     pin = {"test": ["g1"], **({"val": ["g0"]} if val else {})}

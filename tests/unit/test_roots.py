@@ -1,4 +1,4 @@
-"""Roots that refuse: a full disk and a read-only one, for real (small tmpfs mounts; skips without the right to mount)."""
+"""Roots that refuse: a full disk and a read-only one, for real (tmpfs mounts; skips without the right to mount)."""
 
 from __future__ import annotations
 
