@@ -25,6 +25,7 @@ from pipeline.plan import PlannedStep, plan, remember
 from pipeline.progress import Progress
 from pipeline.recipe import RecipeFile
 from pipeline.retry import Budget
+from pipeline.secrets import blot
 from pipeline.stage import StepRun
 from pipeline.storage import Storage
 
@@ -102,7 +103,7 @@ class _Run:
                 name=recipe.name,
                 recipe=self.loaded.text,
                 path=self.loaded.path,
-                params={"root": recipe.root},
+                params={"root": blot(str(self.storage))},
                 total=len(self.steps),
             )
             tracker = _tracker(self.storage, self.loaded, self.id) if track else None

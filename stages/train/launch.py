@@ -51,6 +51,8 @@ def train(step: StepRun, job: Job, workers: int, gpu: bool | None, max_failures:
     try:
         with _settings(alone):
             trainer.fit()
+    except SystemExit as error:  # Ray Train's answer to Ctrl-C: it ends its workers and would end us with status 0
+        raise KeyboardInterrupt from error
     except Exception as error:  # Ray Train raises its own kinds, with what the workers raised as text
         raise StepFailed(
             f"step {step.name!r}: training gave up after its workers died {max_failures} times: {_cause(error)}. "
