@@ -4,7 +4,7 @@ The position (`events/{run}/tracked.json`) is saved after the view took a batch,
 repeatable; so a tracker that was killed, or a server that was away, costs a repetition and no duplicate. Of several
 trackers on one run the youngest wins; one that works touches its position, so that nobody takes its run for left
 behind. It waits for a dead server with growing pauses, forever while the driver lives
-and for `patience` seconds after that; then the events stay where they are, for the next run or `hyperloom sync`.
+and for `patience` seconds after that; then the events stay where they are, for the next run.
 
 It knows nothing of MLflow (that is `pipeline.tracking.view`) and never writes events.
 """
