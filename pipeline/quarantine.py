@@ -52,7 +52,8 @@ def replay(storage: Storage, steps: list[PlannedStep]) -> list[str]:
         if step.manifest is None:
             continue
         downstream = any(r in reopened for r in step.reads)
-        records = [r for r in step.manifest.records if downstream or r.quarantined]
+        bad = {_part(r) for r in step.manifest.records if r.quarantined}
+        records = [r for r in step.manifest.records if downstream or _part(r) in bad]
         if not (records or downstream):
             continue
         storage.delete(f"{step.folder}/manifest.json")
@@ -65,6 +66,11 @@ def replay(storage: Storage, steps: list[PlannedStep]) -> list[str]:
         storage.delete(f"{record.space}/quarantine/{record.id}.json")
     unfinished = [s.name for s in steps if s.manifest is None and loose]
     return [s.name for s in steps if s.name in {*reopened, *unfinished}]
+
+
+def _part(record: Record) -> str:
+    """The part of the data that a unit is about: of one step's units about it, some may be made from others."""
+    return str(record.meta.get("pid", record.id))
 
 
 def _unheld(storage: Storage) -> list[Record]:

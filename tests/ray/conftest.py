@@ -57,9 +57,11 @@ def ray_cluster() -> Iterator[RayCluster]:
 
 
 def end_processes(mark: str) -> None:
-    """Kill every process that names `mark` in its command line, as Ray's do their session folder."""
+    """Kill every process that names `mark` in its command line, as Ray's do their session folder, and all below them:
+    Ray's agents go by other names."""
     for _ in range(20):
-        found = [p for p in psutil.process_iter(["cmdline"]) if any(mark in word for word in p.info["cmdline"] or [])]
+        named = [p for p in psutil.process_iter(["cmdline"]) if any(mark in word for word in p.info["cmdline"] or [])]
+        found = [*(c for p in named for c in _below(p)), *named]
         if not found:
             return
         for process in found:
@@ -68,6 +70,13 @@ def end_processes(mark: str) -> None:
             except psutil.NoSuchProcess:
                 continue
         time.sleep(0.2)
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def free_port() -> int:
