@@ -1,7 +1,7 @@
 """Named fault points: places where a test can kill or break the process that passes.
 
 `HYPERLOOM_FAULT="unit.written=kill"` kills with SIGKILL the first process that reaches the point; `=raise` raises
-instead; `=driver` kills the process group of the driver. `HYPERLOOM_FAULT_ONCE=/path` makes it happen once over all
+instead. `HYPERLOOM_FAULT_ONCE=/path` makes it happen once over all
 processes and reruns (the file is created by whoever fires). With the variable unset a point costs one dict lookup.
 """
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.errors import IntegrityError
+from pipeline.fingerprint import SHORT
 from pipeline.storage import Storage
 from pipeline.units import File, Record
 
@@ -45,7 +46,7 @@ class Manifest:
 
 def folder(stage: str, fingerprint: str) -> str:
     """Where a step's manifest lies, relative to the root. (Some stores refuse the colon of a stage `module:Class`.)"""
-    return f"{stage.replace(':', '.')}/{fingerprint[:12]}"
+    return f"{stage.replace(':', '.')}/{fingerprint[:SHORT]}"
 
 
 def load(storage: Storage, stage: str, fingerprint: str) -> Manifest | None:

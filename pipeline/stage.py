@@ -37,10 +37,6 @@ class Stage(Config):
         """What outside the recipe bears meaning: digests of raw files, of weights. Raises SourceError."""
         return {}
 
-    def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]] | None:
-        """The units this step would run, for `plan`; None for a stage that is not made of units."""
-        return None
-
     def run(self, step: StepRun) -> dict[str, Any]:
         """Do the work; return the manifest's body (JSON, deterministic)."""
         raise TypeError(f"the stage {self.stage!r} has no run()")
