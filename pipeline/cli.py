@@ -237,9 +237,12 @@ def _verify(given: Any) -> int:
     for problem in problems:
         print(problem)
     if given.gc:
-        rubbish = verify.garbage(storage)
-        for path in rubbish:
-            storage.delete(path)
+        from pipeline.lease import Lease
+
+        with Lease(storage, "verify --gc", wait=0):  # what a driver has in flight is in no manifest yet
+            rubbish = verify.garbage(storage)
+            for path in rubbish:
+                storage.delete(path)
         print(f"removed {len(rubbish)} file(s) that no manifest names")
     if problems and given.repair:
         verify.discard(storage, problems)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import events, quarantine, recipe, runner, verify
+from pipeline import cli, events, lease, quarantine, recipe, runner, verify
 from pipeline.digests import Digests
 from pipeline.errors import LeaseError, StepFailed, StorageError
 from pipeline.plan import PlannedStep, plan
@@ -200,6 +200,17 @@ def test_garbage_is_what_no_manifest_names(toy: Toy) -> None:
     folder = toy.plan()["a"].folder
     toy.storage.write(f"{folder}/data/u9-000000000000.json", b"[]")
     assert verify.garbage(toy.storage) == [f"{folder}/data/u9-000000000000.json"]
+
+
+def test_garbage_is_not_collected_beside_a_driver(tmp_path, capsys) -> None:
+    toy, path = Toy(tmp_path), tmp_path / "toy.yaml"
+    path.write_text(toy.text)
+    with lease.Lease(toy.storage, "other"):
+        toy.storage.write("x/y/data/u0-000000000000.json", b"[]")
+        assert cli.main(["verify", str(path), "--gc"]) == LeaseError.exit_code
+        assert "recipe 'other'" in capsys.readouterr().err
+    assert cli.main(["verify", str(path), "--gc"]) == 0
+    assert not toy.storage.exists("x/y/data/u0-000000000000.json")
 
 
 def test_a_step_of_a_stage_that_breaks_keeps_its_traceback(toy: Toy) -> None:
