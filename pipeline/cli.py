@@ -250,7 +250,7 @@ def _verify(given: Any) -> int:
     elif problems:
         print(f"{len(problems)} problem(s). Next: hyperloom verify --repair, then hyperloom run")
     else:
-        print(f"{len(found)} manifest(s), {sum(len(m.all_files()) for m in found)} file(s): all as committed")
+        print(f"{len(found)} manifest(s), {sum(1 for m in found for _ in m.all_files())} file(s): all as committed")
     return 1 if problems else 0
 
 

@@ -7,16 +7,18 @@ the command hands in `connect`.
 
 from __future__ import annotations
 
-import math
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.errors import StorageError
 from pipeline.storage import Storage
 from pipeline.units import Record, Resources, Unit, Worker, execute
+
+if TYPE_CHECKING:
+    from pipeline.room import Place, Room
 
 
 @dataclass
@@ -32,11 +34,10 @@ class Outcome:
     """True when trying again cannot help: a full disk, a read-only root."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """A group of units on its way."""
 
-    slot: Slot
     units: list[Unit]
     note: str = ""
     handle: Any = None
@@ -44,48 +45,46 @@ class Job:
 
 
 class Slot(Protocol):
-    """A place that runs one group of units at a time."""
+    """A place that runs groups of units one after the other."""
 
-    resources: Resources
-    loaded: set[str]
-    """Names of the workers this slot has built for the current step."""
+    def start(self, job: Job, attempts: list[int], scope: str, workers: Mapping[str, Worker]) -> None:
+        """Run a group. `scope` is the step's folder: workers that were built for another one are of no use."""
 
-    def start(self, job: Job, attempts: list[int], workers: dict[str, Worker]) -> None: ...
     def close(self) -> None: ...
 
 
 class Executor(Protocol):
     """Makes slots and waits for them."""
 
-    def slots(self, resources: Resources) -> int:
-        """How many slots of this size fit."""
+    def open(self, resources: Resources) -> Slot | None:
+        """A new slot of this size; None where there is no room beside those that are open."""
+
+    def wait(self, jobs: list[Job], seconds: float) -> dict[int, list[Outcome]]:
+        """What came back within `seconds`, by `id` of the job; at least one where there is any."""
         ...
 
-    def open(self, resources: Resources) -> Slot: ...
-    def wait(self, jobs: list[Job], seconds: float) -> list[tuple[Job, list[Outcome]]]: ...
     def close(self) -> None: ...
 
 
 class Host:
-    """Runs groups of units with workers that are built once. Lives in a slot's process.
-
-    A worker's name is `{step folder}:{name}`; workers of another step are dropped when a new step's units arrive.
-    """
+    """Runs groups of units with workers that are built once. Lives in a slot's process."""
 
     def __init__(self, storage_url: str, workers: Callable[[str], Worker]):
         self.storage = Storage(storage_url)
         self._find = workers
+        self._scope = ""
         self._built: dict[str, Worker] = {}
 
-    def run(self, units: list[Unit], attempts: list[int]) -> list[Outcome]:
+    def run(self, scope: str, units: list[Unit], attempts: list[int]) -> list[Outcome]:
+        """Outcomes of the units, in order. Workers of another scope are dropped."""
+        if scope != self._scope:
+            self._scope, self._built = scope, {}
         return [self._one(unit, attempt) for unit, attempt in zip(units, attempts, strict=True)]
 
     def _one(self, unit: Unit, attempt: int) -> Outcome:
         try:
             worker = self._built.get(unit.worker)
             if worker is None:
-                step = unit.worker.split(":")[0] + ":"
-                self._built = {n: w for n, w in self._built.items() if n.startswith(step)}
                 worker = self._find(unit.worker)
                 worker.setup()
                 self._built[unit.worker] = worker
@@ -96,69 +95,67 @@ class Host:
             return Outcome(unit, None, f"{type(error).__name__}: {error}", traceback.format_exc(), store, hopeless)
 
 
-@dataclass
 class Inline:
     """Runs everything in the driver's process, one group at a time: for tests and `memory://` roots."""
 
-    storage: Storage
+    def __init__(self, storage: Storage):
+        self.storage = storage
+        self._open = False
 
-    def slots(self, resources: Resources) -> int:
-        return 1
+    def open(self, resources: Resources) -> Slot | None:
+        if self._open:
+            return None
+        self._open = True
+        return _InlineSlot(self)
 
-    def open(self, resources: Resources) -> Slot:
-        return _InlineSlot(self.storage, resources)
+    def wait(self, jobs: list[Job], seconds: float) -> dict[int, list[Outcome]]:
+        return {id(job): job.handle for job in jobs}
 
-    def wait(self, jobs: list[Job], seconds: float) -> list[tuple[Job, list[Outcome]]]:
-        return [(job, job.handle) for job in jobs]
+    def closed(self) -> None:
+        self._open = False
 
     def close(self) -> None:
         pass
 
 
 class _InlineSlot:
-    def __init__(self, storage: Storage, resources: Resources):
-        self.resources, self.loaded = resources, set[str]()
+    def __init__(self, inline: Inline):
+        self._inline = inline
         self._workers: dict[str, Worker] = {}
-        self._host = Host(str(storage), self._workers.__getitem__)
+        self._host = Host(str(inline.storage), self._workers.__getitem__)
 
-    def start(self, job: Job, attempts: list[int], workers: dict[str, Worker]) -> None:
+    def start(self, job: Job, attempts: list[int], scope: str, workers: Mapping[str, Worker]) -> None:
         self._workers.update(workers)
-        job.handle = self._host.run(job.units, attempts)
+        job.handle = self._host.run(scope, job.units, attempts)
 
     def close(self) -> None:
-        pass
+        self._inline.closed()
 
 
 class RayExecutor:
-    """Slots are Ray actors. `connect` starts or joins the cluster when the first slot is wanted."""
+    """Slots are Ray actors. `connect` starts or joins the cluster when the first slot is wanted; `say` tells the user
+    what a run waits for."""
 
-    def __init__(self, storage: Storage, connect: Callable[[], None]):
-        self.storage, self._connect = storage, connect
-        self._capacity: dict[str, float] | None = None
+    def __init__(self, storage: Storage, connect: Callable[[], None], say: Callable[[str], None] = lambda _: None):
+        self.storage, self._connect, self._say = storage, connect, say
+        self._room: Room | None = None
 
-    def slots(self, resources: Resources) -> int:
-        if self._capacity is None:
+    def open(self, resources: Resources) -> Slot | None:
+        if self._room is None:
             self._connect()  # before ray is imported: it sets how ray authenticates
-            import ray
+            from pipeline.room import Room
 
-            self._capacity = ray.cluster_resources()
-        limits = [self._capacity.get("CPU", 1) / resources.cpus if resources.cpus else math.inf]
-        if resources.gpus:
-            limits.append(self._capacity.get("GPU", 0) / resources.gpus)
-        if resources.memory_mb:
-            limits.append(self._capacity.get("memory", 0) / (resources.memory_mb * 2**20))
-        return max(1, int(min(limits)))
+            self._room = Room(self._say)
+        place = self._room.take(resources)
+        return None if place is None else _RaySlot(self.storage, self._room, place)
 
-    def open(self, resources: Resources) -> Slot:
-        return _RaySlot(self.storage, resources)
-
-    def wait(self, jobs: list[Job], seconds: float) -> list[tuple[Job, list[Outcome]]]:
+    def wait(self, jobs: list[Job], seconds: float) -> dict[int, list[Outcome]]:
         import ray
 
         refs = {job.handle: job for job in jobs}
         ready, _ = ray.wait(list(refs), num_returns=1, timeout=seconds)
         more, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0) if ready else ([], [])
-        return [(refs[ref], self._collect(ref, refs[ref])) for ref in dict.fromkeys([*ready, *more])]
+        return {id(refs[ref]): self._collect(ref, refs[ref]) for ref in dict.fromkeys([*ready, *more])}
 
     def _collect(self, ref: Any, job: Job) -> list[Outcome]:
         import ray
@@ -170,15 +167,17 @@ class RayExecutor:
             return [Outcome(u, None, reason, "", infrastructure=True) for u in job.units]
 
     def close(self) -> None:
-        self._capacity = None
+        self._room = None
 
 
 class _RaySlot:
-    def __init__(self, storage: Storage, resources: Resources):
+    def __init__(self, storage: Storage, room: Room, place: Place):
         import ray
 
-        self.resources, self.loaded = resources, set[str]()
+        self._room, self._place = room, place
+        self._scope = ""
         self._sent: dict[str, Any] = {}
+        resources = place.resources
         options = {
             "num_cpus": resources.cpus,
             "num_gpus": resources.gpus,
@@ -186,21 +185,25 @@ class _RaySlot:
             "max_restarts": 0,
             "max_task_retries": 0,
             "runtime_env": {"env_vars": _threads(resources)},
+            "scheduling_strategy": place.strategy(),
         }
         self._actor = ray.remote(_Actor).options(**options).remote(str(storage))
 
-    def start(self, job: Job, attempts: list[int], workers: dict[str, Worker]) -> None:
+    def start(self, job: Job, attempts: list[int], scope: str, workers: Mapping[str, Worker]) -> None:
         import ray
 
+        if scope != self._scope:
+            self._scope, self._sent = scope, {}
         wanted = {u.worker for u in job.units}
         for name in wanted - set(self._sent):
             self._sent[name] = ray.put(workers[name])
         refs = {name: [self._sent[name]] for name in wanted}  # in a list, so that only a slot that lacks it fetches it
-        job.handle = self._actor.run.remote(refs, job.units, attempts)
+        job.handle = self._actor.run.remote(scope, refs, job.units, attempts)
 
     def close(self) -> None:
         import ray
 
+        self._room.give_back(self._place)
         ray.kill(self._actor)
 
 
@@ -211,9 +214,9 @@ class _Actor:
         self._refs: dict[str, list[Any]] = {}
         self._host = Host(storage_url, self._worker)
 
-    def run(self, refs: dict[str, list[Any]], units: list[Unit], attempts: list[int]) -> list[Outcome]:
+    def run(self, scope: str, refs: dict[str, list[Any]], units: list[Unit], attempts: list[int]) -> list[Outcome]:
         self._refs.update(refs)
-        return self._host.run(units, attempts)
+        return self._host.run(scope, units, attempts)
 
     def _worker(self, name: str) -> Worker:
         import ray

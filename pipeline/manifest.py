@@ -2,18 +2,25 @@
 
 `{root}/{stage}/{fingerprint[:12]}/manifest.json` is created last and exclusively. Readers trust it and never a listing.
 It holds nothing of time, host or attempt, so an interrupted and resumed step ends in the same bytes.
+
+It is JSON with a line for each record, which is written and read line by line: a step may have a hundred thousand.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import IntegrityError
 from pipeline.fingerprint import SHORT
+from pipeline.records import Records
 from pipeline.storage import Storage
 from pipeline.units import File, Record
+
+PART = 1 << 20
+"""Bytes written at a time."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class Manifest:
     stage: str
     fingerprint: str
     payload: dict[str, Any]
-    records: tuple[Record, ...] = ()
+    records: Sequence[Record] = ()
     files: tuple[File, ...] = ()
     body: dict[str, Any] = field(default_factory=dict)
 
@@ -40,8 +47,10 @@ class Manifest:
     def quarantined(self) -> int:
         return sum(r.quarantined for r in self.records)
 
-    def all_files(self) -> list[File]:
-        return [f for r in self.records for f in r.files] + list(self.files)
+    def all_files(self) -> Iterator[File]:
+        for record in self.records:
+            yield from record.files
+        yield from self.files
 
 
 def folder(stage: str, fingerprint: str) -> str:
@@ -53,16 +62,9 @@ def load(storage: Storage, stage: str, fingerprint: str) -> Manifest | None:
     """The manifest of a finished step; None when the step is not finished. Raises IntegrityError when it is torn."""
     path = f"{folder(stage, fingerprint)}/manifest.json"
     try:
-        value = json.loads(storage.read(path))
-        records = tuple(Record.from_dict(r) for r in value.pop("records"))
-        files = tuple(File(**f) for f in value.pop("files"))
-        manifest = Manifest(records=records, files=files, **value)
+        manifest = read(storage, path)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise IntegrityError(
-            f"{storage.full(path)} is not a manifest ({error}). Next: remove that file, then run the same command again"
-        ) from error
     if manifest.fingerprint != fingerprint:
         raise IntegrityError(
             f"{storage.full(path)} belongs to another step ({manifest.fingerprint[:12]}); remove its folder"
@@ -70,11 +72,73 @@ def load(storage: Storage, stage: str, fingerprint: str) -> Manifest | None:
     return manifest
 
 
+def read(storage: Storage, path: str) -> Manifest:
+    """The manifest at `path`. Raises FileNotFoundError, and IntegrityError when it is torn."""
+    records, rest = Records(), []
+    try:
+        for line in storage.lines(path):
+            if line.startswith(b"  {"):
+                records.append(Record.from_dict(json.loads(line.rstrip(b",\n"))))
+            else:
+                rest.append(line)
+        value = json.loads(b"".join(rest))
+        promised = value.pop("units")
+        if value.pop("records") or len(records) != promised:
+            raise ValueError(f"{len(records)} records instead of {promised}")
+        files = tuple(File(**f) for f in value.pop("files"))
+        return Manifest(records=records, files=files, body=_shared(value.pop("body"), {}), **value)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise IntegrityError(
+            f"{storage.full(path)} is not a manifest ({error}). Next: remove that file, then run the same command again"
+        ) from error
+
+
 def commit(storage: Storage, manifest: Manifest) -> None:
     """Create the manifest; finding the same one there already is fine, another one is not."""
     path = f"{manifest.folder}/manifest.json"
-    data = json.dumps(asdict(manifest), sort_keys=True, indent=1).encode()
-    if not storage.create(path, data) and storage.read(path) != data:
+    if not storage.create(path, _parts(manifest)) and storage.read(path) != b"".join(_parts(manifest)):
         raise IntegrityError(
             f"{storage.full(path)} exists with other content; another driver made it. Next: hyperloom verify"
         )
+
+
+def _parts(manifest: Manifest) -> Iterator[bytes]:
+    """The manifest's bytes, about PART at a time."""
+    part: list[bytes] = []
+    size = 0
+    for line in _lines(manifest):
+        part.append(line)
+        size += len(line)
+        if size > PART:
+            yield b"".join(part)
+            part, size = [], 0
+    yield b"".join(part)
+
+
+def _lines(manifest: Manifest) -> Iterator[bytes]:
+    files = [{"bytes": f.bytes, "path": f.path, "sha256": f.sha256} for f in manifest.files]
+    yield b"{\n"
+    for name, value in (("body", manifest.body), ("files", files), ("fingerprint", manifest.fingerprint)):
+        yield b' "%s": %s,\n' % (name.encode(), _json(value))
+    yield b' "payload": %s,\n "records": [' % _json(manifest.payload)
+    between = b"\n  "
+    for record in manifest.records:
+        yield between + record.to_json()
+        between = b",\n  "
+    yield b'\n ],\n "stage": %s,\n "units": %d\n}\n' % (_json(manifest.stage), len(manifest.records))
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
+
+
+def _shared(value: Any, known: dict[str, str]) -> Any:
+    """`value` with equal strings kept once: group names and ids repeat thousands of times."""
+    if isinstance(value, str):
+        return known.setdefault(value, value)
+    if isinstance(value, list):
+        value[:] = [_shared(v, known) for v in value]
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            value[key] = _shared(item, known)
+    return value

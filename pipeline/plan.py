@@ -8,7 +8,7 @@ digests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -70,7 +70,7 @@ def remember(storage: Storage, recipe: str, step: PlannedStep) -> None:
     storage.write_json(f"steps/{recipe}/{step.name}.json", {"fingerprint": step.fingerprint, "payload": step.payload})
 
 
-def missing_files(storage: Storage, files: list[File]) -> list[str]:
+def missing_files(storage: Storage, files: Iterable[File]) -> list[str]:
     """Paths of files that are gone or have another size than promised. One listing per folder."""
     folders: dict[str, dict[str, int]] = {}
     bad = []

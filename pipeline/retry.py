@@ -66,11 +66,18 @@ class Attempts:
                 counts.update(tuple(k) for k in json.loads(self.storage.read(f"{self.folder}/{name}")))
             except (FileNotFoundError, ValueError):
                 continue
-        for key, count in counts.items():
-            self.of(key).started = count
+        self.tallies.update((key, Tally(started=count)) for key, count in counts.items())
 
     def of(self, key: Key) -> Tally:
-        return self.tallies.setdefault(key, Tally())
+        """What is counted against a unit; a fresh tally, which `keep` would keep, where there is nothing."""
+        return self.tallies.get(key) or Tally()
+
+    def keep(self, key: Key, tally: Tally) -> None:
+        self.tallies[key] = tally
+
+    def forget(self, key: Key) -> None:
+        """The unit is done."""
+        self.tallies.pop(key, None)
 
     def begin(self, units: list[Unit]) -> str:
         """Note that these units start now; the returned name is for `end`."""

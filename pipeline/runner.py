@@ -107,7 +107,8 @@ class _Run:
                 total=len(self.steps),
             )
             tracker = _tracker(self.storage, self.loaded, self.id) if track else None
-            executor = RayExecutor(self.storage, self.connect) if self.connect else Inline(self.storage)
+            say = self.progress.say
+            executor = RayExecutor(self.storage, self.connect, say) if self.connect else Inline(self.storage)
             self.pool = Pool(self.storage, executor, self.events, self.check, self.budget)
             try:
                 for step in self.steps:
@@ -188,7 +189,7 @@ class _Run:
         finally:
             for folder in scratch:
                 shutil.rmtree(folder, ignore_errors=True)
-        made = Manifest(step.stage.stage, step.fingerprint, step.payload, tuple(job.records), tuple(job.files), body)
+        made = Manifest(step.stage.stage, step.fingerprint, step.payload, job.records, tuple(job.files), body)
         self._judge(step, made)
         self.check()
         faults.point("manifest.before")

@@ -7,7 +7,7 @@ runs it with a `StepRun`. What `run` returns becomes the manifest's body, writte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -53,13 +53,14 @@ class StepRun:
     storage: Storage
     inputs: dict[str, Manifest]
     events: Events
-    run_units: Callable[[Iterable[Unit], dict[str, Worker]], list[Record]]
-    """Run units on the cluster until each is committed; records in the units' order. Raises StepFailed."""
+    run_units: Callable[[Iterable[Unit], dict[str, Worker]], Sequence[Record]]
+    """Run units on the cluster until each is committed; records in the units' order. The units are gone through once,
+    as slots become free; each follows those it needs. Raises StepFailed."""
     cluster: Callable[[], None]
     """Make sure Ray is up and all its CPUs are free for the stage's own use (Ray Train)."""
     scratch: Callable[[], str]
     """A local folder of this run, for libraries that insist on files; emptied at the end."""
-    records: list[Record] = field(default_factory=list)
+    records: Sequence[Record] = ()
     files: list[File] = field(default_factory=list)
 
     @property

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pipeline.errors import StorageError
@@ -72,6 +72,17 @@ class Storage:
                 raise FileNotFoundError(str(error)) from error
         return self._call("read", path, self.fs.cat_file, self.path(path))
 
+    def lines(self, path: str) -> Iterator[bytes]:
+        """The lines of a file, one after the other where the file system can. Raises FileNotFoundError."""
+        if not self.is_local:
+            yield from self.read(path).splitlines(keepends=True)
+            return
+        try:
+            with open(self.path(path), "rb") as file:
+                yield from file
+        except NotADirectoryError as error:
+            raise FileNotFoundError(str(error)) from error
+
     def read_json(self, path: str) -> Any:
         return json.loads(self.read(path))
 
@@ -126,12 +137,14 @@ class Storage:
         else:
             self._call("write", path, self.fs.pipe_file, self.path(path), data)
 
-    def create(self, path: str, data: bytes) -> bool:
-        """Put `data` there unless something is there already; True when this call made it. Raises StorageError."""
+    def create(self, path: str, data: bytes | Iterable[bytes]) -> bool:
+        """Put `data` (bytes, or parts of them in order) there unless something is there already; True when this call
+        made it. Raises StorageError."""
         if self.is_local:
             return self._local(path, data, exclusive=True)
+        whole = data if isinstance(data, bytes) else b"".join(data)
         try:
-            self._call("create", path, self.fs.pipe_file, self.path(path), data, mode="create")
+            self._call("create", path, self.fs.pipe_file, self.path(path), whole, mode="create")
         except FileExistsError:
             return False
         return True
@@ -169,7 +182,7 @@ class Storage:
         return first and not second
 
     # -- inside ----------------------------------------------------------------------------------------------------
-    def _local(self, path: str, data: bytes, exclusive: bool) -> bool:
+    def _local(self, path: str, data: bytes | Iterable[bytes], exclusive: bool) -> bool:
         target = self.path(path)
         folder = os.path.dirname(target)
         temporary = f"{folder}/.tmp-{uuid.uuid4().hex}"
@@ -180,9 +193,10 @@ class Storage:
                 os.makedirs(folder, exist_ok=True)
                 handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(handle, view) :]
+                for part in [data] if isinstance(data, bytes | bytearray | memoryview) else data:
+                    view = memoryview(part)
+                    while view:
+                        view = view[os.write(handle, view) :]
                 os.fsync(handle)
             finally:
                 os.close(handle)

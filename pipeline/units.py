@@ -13,16 +13,17 @@ data, is the commit. Records hold nothing of time, host or attempt: the same wor
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pipeline import faults
 from pipeline.storage import Storage, sha256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
-    """One piece of work. `payload` is small and JSON-able; `after` names units (space, id) that must be done before."""
+    """One piece of work. `payload` is small and JSON-able; `after` names units (space, id) that must be done before:
+    a step gives each unit after those it names here."""
 
     space: str
     id: str
@@ -35,7 +36,7 @@ class Unit:
         return self.space, self.id
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """A committed file: path relative to the root, bytes, sha256."""
 
@@ -44,7 +45,7 @@ class File:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """The commit of a unit. `rows` counts the good samples, `quarantined` those left out; `meta` is the worker's own
     small JSON (statistics, schema)."""
@@ -57,7 +58,9 @@ class Record:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), sort_keys=True).encode()
+        files = [{"bytes": f.bytes, "path": f.path, "sha256": f.sha256} for f in self.files]
+        value = {"id": self.id, "quarantined": self.quarantined, "rows": self.rows, "space": self.space}
+        return json.dumps({**value, "files": files, "meta": self.meta}, sort_keys=True).encode()
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> Record:
@@ -108,7 +111,7 @@ class Output:
     def write(self, suffix: str, data: bytes) -> File:
         """Store `data` under a name made of the unit's id and the content's digest. Returns its file."""
         digest = sha256(data)
-        path = f"{self.unit.space}/data/{self.unit.id}-{digest[:12]}.{suffix}"
+        path = data_path(self.unit.space, self.unit.id, digest, suffix)
         self.storage.write(path, data)
         made = File(path, len(data), digest)
         self.files.append(made)
@@ -129,6 +132,10 @@ class Output:
             return self.storage.read(f"{self.unit.space}/crumbs/{self.unit.id}").decode()
         except FileNotFoundError:
             return None
+
+
+def data_path(space: str, id_: str, sha256: str, suffix: str) -> str:
+    return f"{space}/data/{id_}-{sha256[:12]}.{suffix}"
 
 
 def record_path(space: str, id_: str) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline import manifest
-from pipeline.errors import IntegrityError
 from pipeline.manifest import Manifest
 from pipeline.storage import Storage, sha256
 from pipeline.units import File, record_path
@@ -20,16 +18,10 @@ def manifests(storage: Storage) -> Iterator[Manifest]:
     for stage in storage.names(""):
         for name in storage.names(stage):
             path = f"{stage}/{name}/manifest.json"
-            if storage.exists(path):
-                try:
-                    value = json.loads(storage.read(path))
-                    found = manifest.load(storage, value["stage"], value["fingerprint"])
-                except (ValueError, KeyError) as error:
-                    raise IntegrityError(
-                        f"{storage.full(path)} is not a manifest ({error}). Next: remove it and run the recipe again"
-                    ) from error
-                if found is not None:
-                    yield found
+            try:
+                yield manifest.read(storage, path)
+            except FileNotFoundError:
+                continue
 
 
 def verify(storage: Storage, found: list[Manifest]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.errors import RecipeError
 from pipeline.manifest import Manifest
+from pipeline.records import Records
 from pipeline.units import Record
 
 KEY, GROUP, INDEX = "key", "group", "index"
@@ -38,7 +39,7 @@ def source_of(column: str) -> str:
     return column.partition("@")[2]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Partition:
     """One run of consecutive samples of one group. `first` is the index of its first sample in the group."""
 
@@ -58,25 +59,48 @@ class Producer:
     about: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
 class Catalogue:
-    """The columns that a step's inputs offer, and the record of each (column, partition)."""
+    """The columns that a step's inputs offer, and the record of each (column, partition).
 
-    partitions: list[Partition]
-    producers: dict[str, Producer]
-    records: dict[tuple[str, str], Record]
+    `partitions` are in order: by group, then by the first sample's index. Records stay packed until one is looked up.
+    """
+
+    def __init__(self, partitions: Iterable[Partition], producers: dict[str, Producer]):
+        self.partitions = sorted(partitions, key=lambda p: (p.group, p.first, p.pid))
+        self.producers = producers
+        self._records = Records()
+        self._places: dict[str, dict[str, int]] = {}
+        self._ingested: set[str] = set()
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Take in what a step made; a unit of which there is a record already is replaced."""
+        known = {p.pid: p.pid for p in self.partitions}
+        for record in records:
+            pid = str(record.meta.get("pid", record.id))
+            if "first" in record.meta:
+                self._ingested.add(record.space)
+            self._places.setdefault(record.space, {})[known.get(pid, pid)] = len(self._records)
+            self._records.append(record)
 
     def record(self, column: str, pid: str) -> Record | None:
         """The record that holds `column` of a partition; None when that unit is missing.
 
         Raises RecipeError for an unknown column.
         """
-        return self.records.get((self.producer(column).space, pid))
+        return self._record(self.producer(column).space, pid)
+
+    def ingested(self, pid: str) -> Record | None:
+        """The record of the ingest step that made a partition; None when no such step is among the inputs."""
+        return next((r for space in self._ingested if (r := self._record(space, pid))), None)
 
     def producer(self, column: str) -> Producer:
         if column not in self.producers:
             raise RecipeError(f"no input offers the column {column!r}; there are: {', '.join(sorted(self.producers))}")
         return self.producers[column]
+
+    def _record(self, space: str, pid: str) -> Record | None:
+        place = self._places.get(space, {}).get(pid)
+        return None if place is None else self._records[place]
 
 
 def catalogue(inputs: Iterable[Manifest]) -> Catalogue:
@@ -87,15 +111,15 @@ def catalogue(inputs: Iterable[Manifest]) -> Catalogue:
     what they read under `partitions`: [[pid, group, first, rows], ...]. A record whose unit reads more than its own
     partition has another id than the pid, and says the pid in its meta.
     """
+    inputs = list(inputs)
     partitions: dict[str, Partition] = {}
     producers: dict[str, Producer] = {}
-    records: dict[tuple[str, str], Record] = {}
     for manifest in inputs:
         for column, value in manifest.body.get("columns", {}).items():
             producers[column] = Producer(column, value["space"], value["fingerprint"], value.get("about", {}))
         for pid, group, first, rows in manifest.body.get("partitions", []):
             partitions.setdefault(pid, Partition(pid, group, first, rows))
-        for record in manifest.records:
-            records[(record.space, record.meta.get("pid", record.id))] = record
-    ordered = sorted(partitions.values(), key=lambda p: (p.group, p.first, p.pid))
-    return Catalogue(ordered, producers, records)
+    found = Catalogue(partitions.values(), producers)
+    for manifest in inputs:
+        found.add(manifest.records)
+    return found

@@ -88,7 +88,7 @@ class Squares(Stage):
         read = step.inputs[self.data]
         first = [Unit(step.folder, f"{r.id}-a", "w", {"numbers": [], "read": [[r.space, r.id]]}) for r in read.records]
         second = [Unit(step.folder, u.id[:-2], "w", {"numbers": [], "read": [u.key]}, after=(u.key,)) for u in first]
-        step.records = step.run_units([*second, *first], {"w": Writer(self.trouble)})
+        step.records = step.run_units([*first, *second], {"w": Writer(self.trouble)})
         step.write("note.txt", b"squared")
         return {}
 

@@ -27,7 +27,7 @@ from pipeline.config import Config, StepName
 from pipeline.errors import RecipeError
 from pipeline.plugins import of as plugin_of
 from pipeline.stage import Stage, StepRun
-from pipeline.units import Unit, Worker
+from pipeline.units import Worker
 from stages.base import TRUTH, catalogue, modality_of, source_of
 from stages.consensus.methods import Method
 from stages.label import graph
@@ -76,7 +76,7 @@ class ConsensusStage(Stage):
         extra = [c for choice in self.choices.values() for c in choice.method.extra()]
         return {modality_of(column) for column in (*self.choices, *extra)}
 
-    def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
+    def units(self, step: StepRun) -> tuple[graph.Units, dict[str, Worker]]:
         drawn = self._drawn(step)
         return drawn.units(), drawn.workers(step.storage)
 

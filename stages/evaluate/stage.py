@@ -13,7 +13,7 @@ chooses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -184,7 +184,7 @@ class Evaluate(Stage):
         return f"score/{fingerprint(meaning)[:SHORT]}"
 
 
-def results(units: list[Unit], records: list[Record], models: Mapping[str, Any]) -> dict[str, list[Record]]:
+def results(units: list[Unit], records: Sequence[Record], models: Mapping[str, Any]) -> dict[str, list[Record]]:
     """Records by what was judged: `columns`, or a model's name; shards in order."""
     found: dict[str, list[Record]] = {"columns": [], **{name: [] for name in models}}
     for unit, record in zip(units, records, strict=True):

@@ -8,6 +8,7 @@ partitions of that group.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -101,7 +102,7 @@ class Ingest(Stage):
         pid = fingerprint({"columns": space, "group": piece.group, "samples": samples})[:PID_DIGITS]
         return Unit(space, pid, "ingest", {"group": piece.group, "first": moved[0]["index"], "items": moved})
 
-    def _nothing(self, step: StepRun, records: list[Record]) -> str:
+    def _nothing(self, step: StepRun, records: Sequence[Record]) -> str:
         left_out = sum(record.quarantined for record in records)
         first = step.storage.read_json(f"{records[0].space}/quarantine/{records[0].id}.json")[0]
         return (

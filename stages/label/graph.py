@@ -7,14 +7,17 @@ over one partition; it waits only for the units it reads (`after`), so no expert
 
 A unit's id is the partition's pid. Where more than this partition is read (frames before or after it, or a column
 whose unit did that), the id is a fingerprint of all that is read and the record says the pid in its meta; so a changed
-neighbour redoes what depended on it. Consensus is made of the same parts (see stages/consensus/stage.py).
+neighbour redoes what depended on it. Units follow from (expert, partition) alone, so they are
+made as they are asked for and never kept. Consensus is made of the same parts (see stages/consensus/stage.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
+from itertools import groupby
 from typing import Any
 
 from pipeline.digests import Digests
@@ -30,7 +33,14 @@ from stages.label.worker import LabelWorker
 UnitKey = tuple[str, str]
 
 
-@dataclass(frozen=True)
+class Group(tuple[Partition, ...]):
+    """All partitions of one group, in order. Hashed as the object it is: there may be thousands in it."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+@dataclass(frozen=True, eq=False)
 class Node:
     """An expert with its identity. `about` is what a manifest says of the columns it makes."""
 
@@ -47,34 +57,27 @@ class Node:
         return f"{self.expert.type}-{self.fingerprint[:SHORT]}"
 
 
-@dataclass
 class Graph:
     """Experts in an order in which each follows those it reads, over the columns of a catalogue."""
 
-    catalogue: Catalogue
-    nodes: list[Node]
-    modalities: dict[str, Any]
-    made: dict[tuple[str, str], UnitKey] = field(default_factory=dict)
-    """(column, pid) -> the unit of this step that makes it; filled by `units`."""
+    def __init__(self, offered: Catalogue, nodes: list[Node], modalities: dict[str, Any]):
+        self.catalogue, self.nodes, self.modalities = offered, nodes, modalities
+        self._spaces = {n.space for n in nodes}
+        self._makers = {column: node for node in nodes for column in node.expert.out}
+        self._known = lru_cache(1024)(self._reads)
 
-    def __post_init__(self) -> None:
-        self._ingested = {r.id: (r.space, r.id) for r in self.catalogue.records.values() if "first" in r.meta}
-        self._spaces = {n.space for n in self.nodes}
+    def units(self) -> Units:
+        """All units, group by group and partition by partition, each after those it reads."""
+        return Units(self)
 
-    def units(self) -> list[Unit]:
-        """All units, expert by expert; partitions in order. A partition that lacks a needed column has no unit."""
-        groups: dict[str, list[Partition]] = {}
-        for partition in self.catalogue.partitions:
-            groups.setdefault(partition.group, []).append(partition)
-        found: list[Unit] = []
-        for node in self.nodes:
-            for group in groups.values():
-                for at in range(len(group)):
-                    unit = self._unit(node, group, at)
-                    if unit is not None:
-                        found.append(unit)
-                        self.made.update({(column, group[at].pid): unit.key for column in node.expert.out})
-        return found
+    def unit(self, node: Node, group: Group, at: int) -> Unit | None:
+        """The unit of an expert about one partition; None where a column that it needs is not there."""
+        reads = self._known(node, group, at)
+        if reads is None:
+            return None
+        used = _unit_keys(reads)
+        after = tuple(key for key in used if key[0] in self._spaces)
+        return Unit(node.space, _id(group[at].pid, used), node.worker, reads, after)
 
     def workers(self, storage: Any) -> dict[str, Worker]:
         """One worker for each expert, by the name that its units carry."""
@@ -99,50 +102,98 @@ class Graph:
         partitions = [[p.pid, p.group, p.first, p.rows] for p in self.catalogue.partitions]
         return {"columns": columns, "partitions": partitions, "quarantined": quarantined, "coverage": missing}
 
-    def _unit(self, node: Node, group: list[Partition], at: int) -> Unit | None:
-        own = self._reads(node.expert, node.expert.in_, group[at].pid)
+    def _reads(self, node: Node, group: Group, at: int) -> dict[str, Any] | None:
+        """The payload of a unit: what it reads, as [space, id] by column; None where there is no unit."""
+        expert = node.expert
+        own = self._columns(expert, expert.in_, group, at)
         if not own:
             return None
-        offsets = node.expert.offsets()
         reads: dict[str, Any] = {"pid": group[at].pid, "columns": own}
-        if offsets:
-            steps = [o for wanted in offsets.values() for o in wanted]
-            before = _neighbours(group, range(at - 1, -1, -1), -min(0, *steps))
-            after = _neighbours(group, range(at + 1, len(group)), max(0, *steps))
-            wanted = (*offsets, INDEX)
-            reads["before"] = [self._context(node.expert, wanted, p) for p in reversed(before)]
-            reads["after"] = [self._context(node.expert, wanted, p) for p in after]
-            reads["columns"] = {**own, INDEX: self._index(node.expert, group[at].pid)}
-        used = _unit_keys(reads)
-        same = all(id_ == group[at].pid for _, id_ in used)
-        id_ = group[at].pid if same else fingerprint([list(u) for u in used])[:16]
-        return Unit(node.space, id_, node.worker, reads, tuple(u for u in used if u[0] in self._spaces))
+        if expert.offsets():
+            wanted = (*expert.offsets(), INDEX)
+            before, after = around(expert, group, at)
+            reads["before"] = [self._context(expert, wanted, group, place) for place in before]
+            reads["after"] = [self._context(expert, wanted, group, place) for place in after]
+            reads["columns"] = {**own, INDEX: self._index(expert, group[at].pid)}
+        return reads
 
-    def _reads(self, expert: Expert, columns: Iterable[str], pid: str) -> dict[str, list[str]]:
+    def _columns(self, expert: Expert, columns: Iterable[str], group: Group, at: int) -> dict[str, list[str]]:
         """Unit keys by column; empty when one that the expert needs is not there for this partition."""
         found: dict[str, list[str]] = {}
         for column in columns:
-            key = self.made.get((column, pid))
-            if key is None and column in self.catalogue.producers:
-                record = self.catalogue.record(column, pid)
-                key = (record.space, record.id) if record else None
+            key = self._maker(column, group, at)
             if key is not None:
-                found[column] = list(key)
+                found[column] = key
             elif not expert.accepts_missing:
                 return {}
         return found
 
-    def _context(self, expert: Expert, wanted: Iterable[str], partition: Partition) -> dict[str, list[str]]:
-        found = self._reads(expert, (c for c in wanted if c != INDEX), partition.pid)
-        return {**found, INDEX: self._index(expert, partition.pid)} if found else {}
+    def _maker(self, column: str, group: Group, at: int) -> list[str] | None:
+        """The unit that makes a column of a partition: of this step, or of an input."""
+        if column in self._makers:
+            node = self._makers[column]
+            reads = self._known(node, group, at)
+            return None if reads is None else [node.space, _id(group[at].pid, _unit_keys(reads))]
+        record = self.catalogue.record(column, group[at].pid) if column in self.catalogue.producers else None
+        return [record.space, record.id] if record else None
+
+    def _context(self, expert: Expert, wanted: Iterable[str], group: Group, at: int) -> dict[str, list[str]]:
+        found = self._columns(expert, (c for c in wanted if c != INDEX), group, at)
+        return {**found, INDEX: self._index(expert, group[at].pid)} if found else {}
 
     def _index(self, expert: Expert, pid: str) -> list[str]:
-        if pid not in self._ingested:
+        record = self.catalogue.ingested(pid)
+        if record is None:
             raise RecipeError(
                 f"the expert {expert.type!r} reads neighbouring frames, whose order only an ingest step knows: "
                 "add that step to this step's `data`"
             )
-        return list(self._ingested[pid])
+        return [record.space, record.id]
+
+
+class Units:
+    """The units of a graph, made as they are asked for; `len` counts them without keeping any."""
+
+    def __init__(self, drawn: Graph):
+        self._graph = drawn
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[Unit]:
+        partitions = self._graph.catalogue.partitions
+        for _, group in groupby(partitions, key=lambda p: p.group):
+            yield from self._of(Group(group))
+
+    def _of(self, group: Group) -> Iterator[Unit]:
+        """One group's units. Each expert goes on to partition `at` when it is that one's turn or when another reads
+        so far ahead; so each unit follows those it reads, and none comes earlier than it must."""
+        done = dict.fromkeys(self._graph.nodes, 0)
+        makers = {column: node for node in self._graph.nodes for column in node.expert.out}
+
+        def advance(node: Node, to: int) -> Iterator[Unit]:
+            while done[node] <= to:
+                at = done[node]
+                for column in node.expert.in_:
+                    if column in makers:
+                        _, after = around(node.expert, group, at)
+                        yield from advance(makers[column], after[-1] if after else at)
+                done[node] += 1
+                unit = self._graph.unit(node, group, at)
+                if unit is not None:
+                    yield unit
+
+        for at in range(len(group)):
+            for node in self._graph.nodes:
+                yield from advance(node, at)
+
+
+def around(expert: Expert, group: Group, at: int) -> tuple[list[int], list[int]]:
+    """Places of the partitions before and after `at` that hold the neighbouring rows an expert asks for, in order."""
+    steps = [offset for offsets in expert.offsets().values() for offset in offsets]
+    before = _neighbours(group, range(at - 1, -1, -1), -min(0, *steps, 0))
+    after = _neighbours(group, range(at + 1, len(group)), max(0, *steps, 0))
+    return before[::-1], after
 
 
 def graph(step: StepRun, experts: Iterable[Expert], inputs: Iterable[str], kind: str) -> Graph:
@@ -239,15 +290,21 @@ def _own(expert: Expert, modalities: Mapping[str, Any]) -> dict[str, Any]:
     return {name: modalities[name] for name in sorted(modalities_of([expert]))}
 
 
-def _neighbours(group: list[Partition], places: Iterable[int], rows: int) -> list[Partition]:
-    """The nearest partitions that together hold `rows` rows."""
-    found: list[Partition] = []
+def _neighbours(group: Group, places: Iterable[int], rows: int) -> list[int]:
+    """The nearest of these places whose partitions together hold `rows` rows."""
+    found: list[int] = []
     for place in places:
         if rows <= 0:
             break
-        found.append(group[place])
+        found.append(place)
         rows -= group[place].rows
     return found
+
+
+def _id(pid: str, used: Iterable[UnitKey]) -> str:
+    """A unit's id: the partition's where it reads nothing else, otherwise a fingerprint of what it reads."""
+    same = all(id_ == pid for _, id_ in used)
+    return pid if same else fingerprint([list(u) for u in used])[:16]
 
 
 def _unit_keys(reads: Mapping[str, Any]) -> list[UnitKey]:

@@ -22,7 +22,7 @@ from pipeline.digests import Digests
 from pipeline.errors import RecipeError
 from pipeline.plugins import of
 from pipeline.stage import Stage, StepRun
-from pipeline.units import Unit, Worker
+from pipeline.units import Worker
 from stages.label import graph
 
 
@@ -54,7 +54,7 @@ class Label(Stage):
         found = graph.weights_of(self.experts, digests)
         return {"weights": found} if found else {}
 
-    def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
+    def units(self, step: StepRun) -> tuple[graph.Units, dict[str, Worker]]:
         drawn = graph.graph(step, self.experts, self.data, "expert")
         return drawn.units(), drawn.workers(step.storage)
 

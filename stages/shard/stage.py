@@ -10,7 +10,7 @@ The statistics are those of the training split, so that nothing of the test data
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -156,7 +156,7 @@ def _bytes(offered: Catalogue, columns: tuple[str, ...], partition: Partition) -
     return sum(record.file.bytes for record in records.values())
 
 
-def _summary(records: list[Record], places: dict[str, SplitName], name: SplitName) -> dict[str, Any]:
+def _summary(records: Sequence[Record], places: dict[str, SplitName], name: SplitName) -> dict[str, Any]:
     mine = [r for r in records if places[r.meta["group"]] == name]
     groups = sorted(group for group, place in places.items() if place == name)
     return {"rows": sum(r.rows for r in mine), "shards": len(mine), "groups": groups}

@@ -1,0 +1,51 @@
+"""What is committed already: one listing per folder, made when the first unit of a space is asked about.
+
+Storage is the truth: a unit counts as done when its record can be read and its files have the sizes that it says. So
+a torn record and a data file that is gone or cut short both mean that the unit is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from pipeline.storage import Storage
+from pipeline.units import Record, Unit, load_record
+
+THREADS = 16
+"""Records read at once from an object store."""
+
+
+class Committed:
+    """The committed units of the spaces that are asked about, as they were at the first question about each."""
+
+    def __init__(self, storage: Storage):
+        self.storage = storage
+        self._records: dict[str, set[str]] = {}
+        self._sizes: dict[str, dict[str, int]] = {}
+
+    def has(self, space: str, id_: str) -> bool:
+        """Is there a record of this unit? Looks at the listing alone."""
+        if space not in self._records:
+            self._records[space] = {name.removesuffix(".json") for name in self.storage.names(f"{space}/units")}
+        return id_ in self._records[space]
+
+    def find(self, units: Sequence[Unit]) -> list[Record | None]:
+        """The record of each unit that is committed and whole, else None. Records are read, data is not."""
+        there = [u.key for u in units if self.has(u.space, u.id)]
+        if self.storage.is_local or len(there) < 4:
+            read = [load_record(self.storage, *key) for key in there]
+        else:
+            with ThreadPoolExecutor(THREADS) as threads:
+                read = list(threads.map(lambda key: load_record(self.storage, *key), there))
+        found = {(r.space, r.id): r for r in read if r is not None and self._whole(r)}
+        return [found.get(u.key) for u in units]
+
+    def _whole(self, record: Record) -> bool:
+        for file in record.files:
+            folder, _, name = file.path.rpartition("/")
+            if folder not in self._sizes:
+                self._sizes[folder] = self.storage.sizes(folder)
+            if self._sizes[folder].get(name) != file.bytes:
+                return False
+        return True

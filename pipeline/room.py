@@ -1,0 +1,95 @@
+"""Room on a Ray cluster: which node has CPUs, GPUs and memory left for one more slot.
+
+It counts by node, as Ray does, and pins each slot to the node it was counted on: an actor that fits nowhere would wait
+without end. Nodes are asked for anew every few seconds, so what is lost is no longer counted and what joins is used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.errors import StepFailed
+from pipeline.units import Resources
+
+ASK_AGAIN = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A share of a node (its id; empty when Ray is to find one) that is taken by a slot."""
+
+    node: str
+    resources: Resources
+
+    def strategy(self) -> Any:
+        """Ray's scheduling strategy for it."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return NodeAffinitySchedulingStrategy(self.node, soft=True) if self.node else "DEFAULT"
+
+
+class Room:
+    """What the nodes of the connected cluster have, and what our slots have taken of it."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say = say
+        self._nodes: dict[str, Resources] = {}
+        self._asked = 0.0
+        self._taken: list[Place] = []
+
+    def take(self, wanted: Resources) -> Place | None:
+        """A place for a slot; None where there is none beside those taken. Where no node could hold it alone, fewer
+        CPUs do; Raises StepFailed for a GPU or memory that no node has."""
+        nodes = self._alive()
+        wanted = self._possible(wanted, nodes)
+        for node, has in nodes.items():
+            taken = [p.resources for p in self._taken if p.node == node]
+            if _holds(has, [*taken, wanted]):
+                self._taken.append(Place(node, wanted))
+                return self._taken[-1]
+        if self._taken or nodes:
+            return None
+        self._say("the cluster has no node with CPUs yet: waiting for one")
+        self._taken.append(Place("", wanted))
+        return self._taken[-1]
+
+    def give_back(self, place: Place) -> None:
+        self._taken.remove(place)
+        self._asked = 0.0  # it may have gone because its node is gone
+
+    def _alive(self) -> dict[str, Resources]:
+        if time.monotonic() - self._asked > ASK_AGAIN:
+            import ray
+
+            self._asked = time.monotonic()
+            found = {n["NodeID"]: n["Resources"] for n in ray.nodes() if n["Alive"]}
+            self._nodes = {id_: _resources(r) for id_, r in sorted(found.items()) if r.get("CPU")}
+        return self._nodes
+
+    def _possible(self, wanted: Resources, nodes: dict[str, Resources]) -> Resources:
+        if not nodes or any(_holds(has, [wanted]) for has in nodes.values()):
+            return wanted
+        most = max(has.cpus for has in nodes.values())
+        fewer = replace(wanted, cpus=min(wanted.cpus, most))
+        if any(_holds(has, [fewer]) for has in nodes.values()):
+            return fewer
+        has = ", ".join(f"{n.cpus:g} CPUs, {n.gpus:g} GPUs, {n.memory_mb} MB" for n in nodes.values())
+        raise StepFailed(
+            f"a worker asks for {wanted.gpus:g} GPUs and {wanted.memory_mb} MB of memory, which no node of the cluster "
+            f"has ({has}). Next: ask for less in the recipe (gpus, memory_mb), or join a node that has it"
+        )
+
+
+def _resources(ray: dict[str, float]) -> Resources:
+    return Resources(ray.get("CPU", 0.0), ray.get("GPU", 0.0), int(ray.get("memory", 0.0) / 2**20))
+
+
+def _holds(has: Resources, wanted: list[Resources]) -> bool:
+    return (
+        sum(r.cpus for r in wanted) <= has.cpus + 1e-9
+        and sum(r.gpus for r in wanted) <= has.gpus + 1e-9
+        and sum(r.memory_mb for r in wanted) <= has.memory_mb
+    )

@@ -1,0 +1,125 @@
+"""Slots and who gets them: processes of declared size, opened as far as the machines go, moved to where work waits.
+
+A slot of CPUs alone takes the units of any worker of its size and keeps all that it has built. One with a share of a
+GPU, or with memory of its own, is for one worker, so that what was declared is what it uses. While a kind may still
+get work it keeps its last slot, so that weights are not loaded over and over; only where kinds do not fit beside each
+other do they take turns.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pipeline.executor import Executor, Job, Slot
+from pipeline.units import Resources, Worker
+
+FAR_BEHIND = 64
+"""Places by which a kind's oldest ready unit lies before another's when it is taken to limit the step."""
+SWITCH_SECONDS = 5.0
+"""Work that must wait for each slot of a kind before another kind's idle slot makes room: about what a start costs."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Slots of one size; `worker` is named where they are for that one alone."""
+
+    resources: Resources
+    worker: str = ""
+
+    @staticmethod
+    def of(name: str, worker: Worker) -> Kind:
+        needs = worker.resources
+        return Kind(needs, name if needs.gpus or needs.memory_mb else "")
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """Ready work of one kind: seconds of it, the place of its oldest unit, the workers it is for."""
+
+    seconds: float
+    oldest: int
+    workers: set[str]
+
+
+@dataclass(eq=False)
+class Seat:
+    """An open slot: the workers it has built, and the groups it was given, the first of which is being done."""
+
+    slot: Slot
+    kind: Kind
+    loaded: set[str] = field(default_factory=set)
+    jobs: deque[Job] = field(default_factory=deque)
+
+
+class Seats:
+    """The open slots of a run. They live from step to step."""
+
+    def __init__(self, executor: Executor):
+        self._executor = executor
+        self.all: list[Seat] = []
+
+    def of(self, kind: Kind) -> list[Seat]:
+        return [s for s in self.all if s.kind == kind]
+
+    def jobs(self) -> list[Job]:
+        return [job for seat in self.all for job in seat.jobs]
+
+    def forget_workers(self) -> None:
+        """Another step begins: what the slots have built is of no use to it."""
+        for seat in self.all:
+            seat.loaded.clear()
+
+    def free(self, backlog: dict[Kind, Backlog], alive: set[Kind]) -> Seat | None:
+        """An idle slot for one of the kinds that have work, opened if need be: first for kinds that have none, then
+        for the one that limits. `alive` may get work later. None when all are busy."""
+        seats = {kind: len(self.of(kind)) for kind in backlog}
+        for kind in sorted(backlog, key=lambda k: (seats[k] > 0, -backlog[k].seconds / max(1, seats[k]))):
+            idle = [s for s in self.of(kind) if not s.jobs]
+            if idle:
+                return max(idle, key=lambda s: len(s.loaded & backlog[kind].workers))
+            opened = self._open(kind, backlog, alive)
+            if opened is not None:
+                return opened
+        return None
+
+    def starving(self, backlog: dict[Kind, Backlog]) -> bool:
+        """Is there a kind that has work and no slot?"""
+        return any(not self.of(kind) for kind in backlog)
+
+    def _open(self, kind: Kind, backlog: dict[Kind, Backlog], alive: set[Kind]) -> Seat | None:
+        """A new slot, in place of idle ones where there is no room."""
+        while True:
+            slot = self._executor.open(kind.resources)
+            if slot is not None:
+                self.all.append(Seat(slot, kind))
+                return self.all[-1]
+            spare = self._spare(kind, backlog, alive)
+            if spare is None:
+                return None
+            self.close(spare)
+
+    def _spare(self, kind: Kind, backlog: dict[Kind, Backlog], alive: set[Kind]) -> Seat | None:
+        """An idle slot of another kind that makes room: one of a kind that gets no work any more, or has none now; of
+        one with work only while it keeps another slot and `kind` has none or is far behind it."""
+        mine = len(self.of(kind))
+        limits = not mine or backlog[kind].seconds / mine > SWITCH_SECONDS
+        for seat in self.all:
+            if seat.jobs or seat.kind == kind:
+                continue
+            more, other = len(self.of(seat.kind)) > 1, backlog.get(seat.kind)
+            if other is None:
+                if seat.kind not in alive or not mine or (limits and more):
+                    return seat
+            elif more and limits and (not mine or other.oldest - backlog[kind].oldest > FAR_BEHIND):
+                return seat
+        return None
+
+    def close(self, seat: Seat) -> None:
+        seat.slot.close()
+        self.all.remove(seat)
+
+    def close_all(self, seats: Iterable[Seat] | None = None) -> None:
+        for seat in list(self.all if seats is None else seats):
+            self.close(seat)

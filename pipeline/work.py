@@ -1,0 +1,218 @@
+"""The work of one step: its units as they come from the stage, what is ready, what waits for what, what came back.
+
+Units are taken from the stage as they are needed. Those that are taken and not done are *open*, and there are never
+more than a window of them, however many the step has; of what is done only packed records stay. The stage gives units
+partition by partition, each after those it needs, and a ready unit with a lower place goes first: so partitions are
+finished one after the other, and what one expert makes for another never piles up.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import dataclass
+from itertools import islice
+
+from pipeline.committed import Committed
+from pipeline.records import Records
+from pipeline.retry import Key
+from pipeline.slots import Backlog, Kind, Seat
+from pipeline.units import Record, Unit, Worker
+
+WINDOW = 256
+GROUP_SECONDS = 0.5
+GROUP_MOST = 16
+UNKNOWN_SECONDS = 1.0
+"""What a unit is taken to last before one of its kind has been timed."""
+
+
+@dataclass(slots=True)
+class Open:
+    """A unit that is not done: its place among all, how many it still waits for, and who waits for it."""
+
+    unit: Unit
+    place: int
+    needs: int = 0
+    unblocks: list[Key] | None = None
+    alone: bool = False
+    also: list[int] | None = None
+    """Further places at which the stage gave the same unit."""
+
+
+class Work:
+    """The units of one step on their way to `records`. `reused` counts those that were committed before."""
+
+    def __init__(self, step: str, units: Iterable[Unit], workers: dict[str, Worker], committed: Committed):
+        self.step, self.workers = step, workers
+        self.records = Records()
+        self.failed: dict[Key, str] = {}
+        self.spaces: set[str] = set()
+        self.hopeless = ""
+        self.reused = self.deaths = self.taken = 0
+        self.told = 0.0
+        self.kinds = {name: Kind.of(name, worker) for name, worker in workers.items()}
+        self._total = len(units) if isinstance(units, Sized) else 0
+        self._units = iter(units)
+        self._more = True
+        self._committed = committed
+        self._open: dict[Key, Open] = {}
+        self._ready: dict[str, list[tuple[int, Key]]] = {}
+        self._later: list[tuple[float, Key]] = []
+        self._seconds: dict[str, float] = {}
+
+    @property
+    def total(self) -> int:
+        """How many units there are, as far as is known."""
+        return max(self._total, self.taken)
+
+    @property
+    def over(self) -> bool:
+        return not self._open and not self._more
+
+    # -- taking from the stage ---------------------------------------------------------------------------------------
+    def pull(self, window: int, check: Callable[[], None]) -> None:
+        """Take units until `window` are open. `check` is called now and then; it raises when the run must end."""
+        while self._more and len(self._open) < window:
+            check()
+            units = list(islice(self._units, window - len(self._open)))
+            self._more = bool(units)
+            for unit, record in zip(units, self._committed.find(units)):
+                self._take(unit, record)
+
+    def _take(self, unit: Unit, record: Record | None) -> None:
+        place = self.taken
+        self.taken += 1
+        self.spaces.add(unit.space)
+        if record is not None:
+            self.records.put(place, record)
+            self.reused += 1
+            return
+        if (twin := self._open.get(unit.key)) is not None:
+            twin.also = [*(twin.also or []), place]
+            return
+        entry = self._open[unit.key] = Open(unit, place)
+        lost = next((k for k in unit.after if k in self.failed), None)
+        if lost is not None:
+            self.give_up(unit, _lost(lost))
+            return
+        for key in unit.after:
+            if (other := self._open.get(key)) is not None:
+                entry.needs += 1
+                other.unblocks = [*(other.unblocks or []), unit.key]
+        if not entry.needs:
+            self._put(entry)
+
+    def _put(self, entry: Open) -> None:
+        heapq.heappush(self._ready.setdefault(entry.unit.worker, []), (entry.place, entry.unit.key))
+
+    # -- giving to slots ---------------------------------------------------------------------------------------------
+    def backlog(self) -> dict[Kind, Backlog]:
+        """The ready work of each kind of slot that has any."""
+        found: dict[Kind, Backlog] = {}
+        for kind in dict.fromkeys(self.kinds[n] for n, queue in self._ready.items() if queue):
+            names = self.waiting(kind)
+            seconds = sum(len(self._ready[n]) * self._seconds.get(n, UNKNOWN_SECONDS) for n in names)
+            found[kind] = Backlog(seconds, min(self._ready[n][0][0] for n in names), names)
+        return found
+
+    def alive(self) -> set[Kind]:
+        """Kinds of slot that may still get work."""
+        open_ = {self.kinds[e.unit.worker] for e in self._open.values()}
+        return set(self.kinds.values()) if self._more else open_
+
+    def waiting(self, kind: Kind) -> set[str]:
+        """Names of this kind's workers with ready units."""
+        return {n for n, queue in self._ready.items() if queue and self.kinds[n] == kind}
+
+    def quick(self, kind: Kind) -> bool:
+        """Are all of this kind's ready units so short that a slot should have its next group at hand?"""
+        return all(self._seconds.get(n, GROUP_SECONDS) < GROUP_SECONDS for n in self.waiting(kind))
+
+    def take(self, seat: Seat, seats: list[Seat]) -> list[Unit]:
+        """The next group for a slot: units of one worker, small ones together. `seats` are all slots of this kind."""
+        name = self._choice(seat, seats)
+        if name is None:
+            return []
+        queue = self._ready[name]
+        fits = int(GROUP_SECONDS / max(self._seconds[name], 1e-4)) if name in self._seconds else 1
+        size = max(1, min(GROUP_MOST, fits, len(queue) // (2 * len(seats))))
+        group: list[Unit] = []
+        while queue and len(group) < size:
+            entry = self._open[queue[0][1]]
+            if entry.alone and group:
+                break
+            heapq.heappop(queue)
+            group.append(entry.unit)
+            if entry.alone:
+                break
+        return group
+
+    def _choice(self, seat: Seat, seats: list[Seat]) -> str | None:
+        """Whose unit a slot takes: the oldest of those it has loaded. It loads another worker when that one's oldest
+        unit is older and no slot has it loaded, or has been passed over for long; and when it has nothing to do, the
+        one that limits: with most seconds of ready work for each slot that has it."""
+        waiting = self.waiting(seat.kind)
+        if not waiting:
+            return None
+
+        def oldest(name: str) -> int:
+            return self._ready[name][0][0]
+
+        loaded = {n: sum(n in s.loaded for s in seats) for n in waiting}
+        first = min(waiting, key=oldest)
+        mine = min(waiting & seat.loaded, key=oldest, default=None)
+        if mine is None:
+            unloaded = [n for n in waiting if not loaded[n]]
+            if unloaded:
+                return min(unloaded, key=oldest)
+            return max(waiting, key=lambda n: len(self._ready[n]) * self._seconds.get(n, UNKNOWN_SECONDS) / loaded[n])
+        passed_over = oldest(mine) - oldest(first) > WINDOW // 2
+        return first if not loaded[first] or passed_over else mine
+
+    # -- what comes back ---------------------------------------------------------------------------------------------
+    def timed(self, units: list[Unit], seconds: float) -> None:
+        each, name = seconds / len(units), units[0].worker
+        self._seconds[name] = min(each, self._seconds.get(name, each) * 0.5 + each * 0.5)
+
+    def done(self, record: Record) -> None:
+        entry = self._open.pop((record.space, record.id))
+        for place in (entry.place, *(entry.also or ())):
+            self.records.put(place, record)
+        self.deaths = 0
+        for key in entry.unblocks or ():
+            if (waiting := self._open.get(key)) is not None:
+                waiting.needs -= 1
+                if not waiting.needs:
+                    self._put(waiting)
+
+    def back(self, units: Iterable[Unit]) -> None:
+        """These units were never begun: they are ready as before."""
+        for unit in units:
+            self._put(self._open[unit.key])
+
+    def again(self, unit: Unit, pause: float) -> None:
+        """Try a unit once more, by itself, after a pause."""
+        self._open[unit.key].alone = True
+        self._later.append((time.monotonic() + pause, unit.key))
+
+    def wake(self) -> None:
+        """Units whose pause is over are ready."""
+        now = time.monotonic()
+        for _, key in [(at, key) for at, key in self._later if at <= now]:
+            self._put(self._open[key])
+        self._later = [(at, key) for at, key in self._later if at > now]
+
+    def until_wake(self) -> float:
+        return max(0.0, min((at for at, _ in self._later), default=0.0) - time.monotonic())
+
+    def give_up(self, unit: Unit, error: str) -> None:
+        """A unit failed for good, and with it all that wait for it."""
+        self.failed[unit.key] = error
+        for key in self._open.pop(unit.key).unblocks or ():
+            if (waiting := self._open.get(key)) is not None:
+                self.give_up(waiting.unit, _lost(unit.key))
+
+
+def _lost(key: Key) -> str:
+    return f"it needs {key[0]}/{key[1]}, which failed"
