@@ -39,11 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from stages.data import command as data
+
     parser = argparse.ArgumentParser(prog="hyperloom", description=DESCRIPTION)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, function: Callable[[Any], int], help_: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=help_, description=help_)
+    def command(name: str, function: Callable[[Any], int], help_: str, to: Any = commands) -> argparse.ArgumentParser:
+        sub = to.add_parser(name, help=help_, description=help_)
         sub.add_argument("recipe", help="path of a recipe, such as recipes/demo.yaml")
         sub.add_argument("--root", help="use this root (a folder or an fsspec URL) instead of the recipe's")
         sub.set_defaults(command=function)
@@ -70,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         "--repair", action="store_true", help="remove damaged files, so that the next run makes them again"
     )
     sub.add_argument("--gc", action="store_true", help="also remove data that no manifest names")
+    data.add(command, commands, _load, _steps)
+    sub = commands.add_parser("import", help="read a directory of Video Representations Extractor or Dronescapes")
+    sub.add_argument("directory", help="with a folder for each representation")
+    sub.add_argument("--recipe", help="the recipe to write and run (DIRECTORY's name.yaml)")
+    sub.add_argument("--root", help="use this root instead of the recipe's ./runs")
+    sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
+    sub.set_defaults(command=_import)
     sub = command("ui", _ui, "start the MLflow server on the recipe's tracking store")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
     sub.add_argument("--port", type=int, default=5000)
@@ -139,6 +148,13 @@ def _run(given: Any) -> int:
         progress.say(f"missing: {name}: {problem}")
     progress.say(f"Continue with: hyperloom run {given.recipe}{_root(given)}")
     return outcome.error.exit_code if outcome.error else 1
+
+
+def _import(given: Any) -> int:
+    from stages.data.command import import_
+
+    given.step, given.wait = None, 60.0
+    return import_(given, _run)
 
 
 def _root(given: Any) -> str:

@@ -28,18 +28,41 @@ def verify(storage: Storage, found: list[Manifest]) -> list[str]:
     """Sentences, one for each file that is missing, cut short, or whose bytes changed. Empty means all is well."""
     files = {f.path: f for m in found for f in m.all_files()}
     with ThreadPoolExecutor(THREADS) as threads:
-        return [problem for problem in threads.map(lambda f: _check(storage, f), files.values()) if problem]
+        return [problem for problem in threads.map(lambda f: _check(storage, f, files), files.values()) if problem]
 
 
-def _check(storage: Storage, file: File) -> str:
+def _check(storage: Storage, file: File, files: dict[str, File]) -> str:
     try:
         data = storage.read(file.path)
     except FileNotFoundError:
         return f"{file.path} is missing"
+    if len(data) == file.bytes and sha256(data) == file.sha256:
+        return ""
+    if file.path.endswith(".parquet") and (foreign := _foreign(storage, file, data, files)):
+        return f"{file.path} {foreign}"
     if len(data) != file.bytes:
         return f"{file.path} has {len(data)} bytes instead of {file.bytes}"
-    if sha256(data) != file.sha256:
-        return f"{file.path} was changed: its checksum is not the one committed"
+    return f"{file.path} was changed: its checksum is not the one committed"
+
+
+def _foreign(storage: Storage, file: File, data: bytes, files: dict[str, File]) -> str:
+    """Of a changed file that is whole Parquet all the same: how its columns differ from those of its companions."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = file.path.rpartition("/")[0]
+    for other in files.values():
+        if other.path.rpartition("/")[0] != folder or other is file or not other.path.endswith(".parquet"):
+            continue
+        try:
+            got = pq.read_schema(pa.BufferReader(data))
+            expected = pq.read_schema(pa.BufferReader(storage.read(other.path)))
+        except (pa.ArrowInvalid, FileNotFoundError):
+            return ""
+        if got.equals(expected, check_metadata=True):
+            return ""
+        named = ", ".join(f"{f.name}: {f.type}" for f in got if f not in list(expected)) or "other metadata"
+        return f"holds a foreign schema: expected {expected.names}, got {got.names} ({named})"
     return ""
 
 

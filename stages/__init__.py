@@ -27,6 +27,7 @@ PLUGINS: dict[str, dict[str, str]] = {
     "source": {
         "files": "stages.ingest.files:Files",
         "video": "stages.ingest.video:Video",
+        "arrays": "stages.ingest.arrays:Arrays",
         "flights": "stages.ingest.flights:Flights",
     },
     "expert": {

@@ -78,11 +78,13 @@ class SideFile(Config):
 
         Raises ValueError for what cannot be understood, OSError for what cannot be read.
         """
+        raw = self._raw(path, names)
+        return None if raw is None else self.value(raw, path, modality)
+
+    def value(self, raw: np.ndarray, path: str, modality: Any) -> np.ndarray:
+        """The stored numbers of the file at `path` as a value of `modality`. Raises ValueError."""
         import numpy as np
 
-        raw = self._raw(path, names)
-        if raw is None:
-            return None
         if np.dtype(modality.dtype) == np.uint8 and len(modality.shape) == 2:
             value = self._classes(raw, path)
         else:
@@ -100,7 +102,7 @@ class SideFile(Config):
             return None if "" in row else np.array([float(x) for x in row])
         data = fetch(path)
         if path.endswith((".npy", ".npz")):
-            return _array(data, self.array, path)
+            return read_array(data, self.array, path)
         return decode_image(data, path, color=False)
 
     def _classes(self, raw: np.ndarray, path: str) -> np.ndarray:
@@ -164,7 +166,8 @@ def _table(path: str, fields: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return {row[first]: tuple((row[f] or "").strip() for f in wanted) for row in rows}
 
 
-def _array(data: bytes, name: str, path: str) -> np.ndarray:
+def read_array(data: bytes, name: str, path: str) -> np.ndarray:
+    """The array of an `.npy`, or the one called `name` (else the first) of an `.npz`. Raises ValueError."""
     import io
     import zipfile
 

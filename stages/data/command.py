@@ -1,0 +1,133 @@
+"""The commands about data: `hyperloom import`, `hyperloom export`, `hyperloom data show|head|stats|export`.
+
+Each imports what it needs when it runs. Opening the recipe and its root is the command line's (`pipeline.cli`), which
+hands in `load` and `steps`; nothing here knows Ray or MLflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipeline.errors import RecipeError, StepFailed
+
+Load = Callable[[Any], tuple[Any, Any]]
+"""Given the parsed arguments: the recipe and its storage."""
+Steps = Callable[[Any, Any], list[Any]]
+"""Given recipe and storage: the planned steps."""
+
+
+def add(command: Callable[..., argparse.ArgumentParser], commands: Any, load: Load, steps: Steps) -> None:
+    """Add the commands to a parser. `command(name, function, help, parent)` makes one that takes a recipe."""
+    data = commands.add_parser("data", help="look at a step's samples: show, head, stats, export")
+    kinds = data.add_subparsers(metavar="KIND", required=True)
+
+    def of_step(name: str, function: Callable[[Any, Any, Any], int], help_: str, parent: Any) -> Any:
+        def run(given: Any) -> int:
+            loaded, storage = load(given)
+            return function(given, loaded, _reader(given, storage, steps(loaded, storage)))
+
+        sub = command(name, run, help_, parent)
+        sub.add_argument("step", help="an ingest, label, consensus or shard step of the recipe")
+        sub.add_argument("--columns", nargs="+", metavar="COLUMN", default=(), help="only these (rgb@camera ...)")
+        return sub
+
+    sub = of_step("show", _show, "a picture: one row a sample, one column a modality@source", kinds)
+    sub.add_argument("--rows", type=int, default=8, help="samples (8)")
+    sub.add_argument("--start", type=int, default=0, help="the first of them (0)")
+    sub.add_argument("--to", metavar="FILE", help="the PNG to write (STEP.png)")
+    sub = of_step("head", _head, "a table of the first samples", kinds)
+    sub.add_argument("--rows", type=int, default=8, help="samples (8)")
+    sub.add_argument("--start", type=int, default=0, help="the first of them (0)")
+    of_step("stats", _stats, "figures of each column: share missing, mean, deviation, range, classes", kinds)
+    for parent in (kinds, commands):
+        sub = of_step(
+            "export", _export, "write a step's columns for other tools (VRE, Dronescapes, PNG, Parquet)", parent
+        )
+        sub.add_argument("--to", required=True, metavar="DIR", help="folder or fsspec URL to write below")
+        sub.add_argument("--layout", choices=("vre", "dronescapes", "png", "parquet"), default="vre")
+
+
+def import_(given: Any, run: Callable[[Any], int]) -> int:
+    """Write the recipe of a VRE or Dronescapes directory, unless it is there already, and run it."""
+    from stages.data import importer
+
+    name = os.path.basename(os.path.abspath(given.directory))
+    given.recipe = given.recipe or f"{name}.yaml"
+    if os.path.exists(given.recipe):
+        print(f"{given.recipe} is there: going on with it")
+    else:
+        pattern, found = importer.representations(given.directory)
+        text = importer.recipe(name, pattern, found)
+        try:
+            with open(given.recipe, "x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise RecipeError(f"cannot write {given.recipe}: {error}. Next: give another with --recipe") from error
+        print(f"wrote {given.recipe}: {', '.join(r.column for r in found)}")
+    return run(given)
+
+
+def _reader(given: Any, storage: Any, planned: Sequence[Any]) -> tuple[Any, Any]:
+    """The step's manifest and a reader of its samples. Raises RecipeError, StepFailed when it has not run."""
+    from stages.data.reader import Reader
+
+    by_name = {s.name: s for s in planned}
+    step = by_name.get(given.step)
+    if step is None:
+        raise RecipeError(f"there is no step {given.step!r} in {given.recipe}; steps: {', '.join(by_name)}")
+    if step.manifest is None:
+        why = "; ".join(step.why)
+        raise StepFailed(f"the step {given.step!r} is not done ({why}). Next: hyperloom run {given.recipe}")
+    ingests = [by_name[n].manifest for n in _above(given.step, by_name) if by_name[n].stage.stage == "ingest"]
+    return step.manifest, Reader(storage, given.step, step.manifest, [m for m in ingests if m], given.columns)
+
+
+def _above(name: str, by_name: dict[str, Any]) -> list[str]:
+    """The step and all that it reads, directly or not."""
+    found, queue = dict.fromkeys([name]), [name]
+    while queue:
+        for read in by_name[queue.pop()].reads:
+            if read not in found:
+                found[read] = None
+                queue.append(read)
+    return list(found)
+
+
+def _show(given: Any, loaded: Any, read: Any) -> int:
+    from pipeline.storage import Storage
+    from stages.data.look import picture
+
+    path = os.path.abspath(given.to or f"{given.step}.png")
+    data = picture(read[1].head(given.rows, given.start), loaded.recipe.modalities)
+    Storage(os.path.dirname(path)).write(os.path.basename(path), data)
+    print(f"wrote {path}")
+    return 0
+
+
+def _head(given: Any, loaded: Any, read: Any) -> int:
+    from pipeline.progress import table
+    from stages.data.look import head
+
+    print(table(head(read[1].head(given.rows, given.start), loaded.recipe.modalities)))
+    return 0
+
+
+def _stats(given: Any, loaded: Any, read: Any) -> int:
+    from pipeline.progress import table
+    from stages.data.look import statistics
+
+    made, reader = read
+    print(table(statistics(made, reader, loaded.recipe.modalities)))
+    return 0
+
+
+def _export(given: Any, loaded: Any, read: Any) -> int:
+    from pipeline.storage import Storage
+    from stages.data.export import export
+
+    count = export(read[1], loaded.recipe.modalities, Storage(given.to), given.layout)
+    print(f"wrote {count} file(s) below {given.to}")
+    return 0

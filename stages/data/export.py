@@ -1,0 +1,76 @@
+"""Export: a step's columns as files that other tools read.
+
+    vre           DIR/{group}/{modality}_{source}/npz/{index}.npz
+    dronescapes   DIR/{modality}_{source}/{group}_{index:06d}.npz
+    png           DIR/{modality}_{source}/{group}_{index:06d}.png      pictures for people, colours as in MLflow
+    parquet       DIR/{group}-{number:04d}.parquet                     keys and columns as they are stored
+
+A missing value has no file. Each file appears whole or not at all, and a repeated export replaces it with the same.
+Arrays keep the numbers of memory: uint8 images and class ids (255: unknown), float32 maps.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Literal, get_args
+
+from pipeline.storage import Storage
+from stages.base import GROUP, INDEX, KEY, modality_of, source_of
+from stages.data.reader import Reader, Rows, modality, values
+from stages.ingest.source import path_safe
+
+Layout = Literal["vre", "dronescapes", "png", "parquet"]
+LAYOUTS: tuple[str, ...] = get_args(Layout)
+
+
+def export(reader: Reader, modalities: dict[str, Any], target: Storage, layout: Layout) -> int:
+    """Write everything that `reader` gives below `target`; returns the number of files. Raises StorageError."""
+    if layout == "parquet":
+        return sum(_parquet(rows, modalities, target, number) for number, rows in enumerate(reader))
+    write = _picture if layout == "png" else _npz
+    count = 0
+    for rows in reader:
+        for column, array in rows.columns.items():
+            kind = modality(column, modalities)
+            for i, value in enumerate(values(array, kind)):
+                if value is not None:
+                    name = _name(column, rows.groups[i], rows.index[i], layout)
+                    target.write(name, write(value, kind))
+                    count += 1
+    return count
+
+
+def _name(column: str, group: str, index: int, layout: Layout) -> str:
+    folder = path_safe(f"{modality_of(column)}_{source_of(column)}")
+    if layout == "vre":
+        return f"{path_safe(group)}/{folder}/npz/{index}.npz"
+    return f"{folder}/{path_safe(group)}_{index:06d}.{'png' if layout == 'png' else 'npz'}"
+
+
+def _npz(value: Any, kind: Any) -> bytes:
+    import numpy as np
+
+    sink = io.BytesIO()
+    np.savez_compressed(sink, np.asarray(value))
+    return sink.getvalue()
+
+
+def _picture(value: Any, kind: Any) -> bytes:
+    import cv2
+
+    return cv2.imencode(".png", cv2.cvtColor(kind.picture(value), cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def _parquet(rows: Rows, modalities: dict[str, Any], target: Storage, number: int) -> int:
+    import pyarrow as pa
+
+    from stages.table import write_table
+
+    arrays: dict[str, Any] = {KEY: pa.array(rows.keys), GROUP: pa.array(rows.groups), INDEX: pa.array(rows.index)}
+    fields = [pa.field(name, array.type) for name, array in arrays.items()]
+    for column, array in rows.columns.items():
+        field = modality(column, modalities).field(column)
+        arrays[column] = pa.nulls(len(rows), field.type) if pa.types.is_null(array.type) else array
+        fields.append(field)
+    target.write(f"{path_safe(rows.groups[0])}-{number:04d}.parquet", write_table(arrays, fields))
+    return 1

@@ -1,0 +1,111 @@
+"""Looking at samples: a table of the first rows, figures of each column, a picture with one row a sample.
+
+Numbers here are for people; what training uses are the statistics that sharding counted (`stages.shard.statistics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.manifest import Manifest
+from stages.data.reader import Reader, Rows, modality, values
+
+LONGEST = 40
+"""Characters of a text shown in a cell."""
+
+
+def head(rows: Iterable[Rows], modalities: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a sample: key, group, index, and for each column its value, or what it is like when it is an array."""
+    found = []
+    for part in rows:
+        cells = {c: [_cell(v) for v in _plain(a, modality(c, modalities))] for c, a in part.columns.items()}
+        for i, key in enumerate(part.keys):
+            names = {"key": key, "group": part.groups[i], "index": part.index[i]}
+            found.append({**names, **{c: cells[c][i] for c in part.columns}})
+    return found
+
+
+def statistics(made: Manifest, reader: Reader, modalities: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a column: type, rows, share missing, mean, standard deviation, least, largest, most frequent classes.
+
+    Of a shard step they are those of its training split; of other steps they are counted now, which reads all of it.
+    """
+    counted = made.body.get("statistics")
+    if counted is None:
+        counted = _counted(reader, modalities)
+    found = []
+    for column in reader.columns:
+        figures = counted.get(column, {})
+        row = {"column": column, "type": modality(column, modalities).type, "rows": figures.get("rows", 0)}
+        row["missing"] = f"{figures.get('missing', 0.0):.1%}"
+        for name in ("mean", "std", "min", "max"):
+            row[name] = _numbers(figures.get(name))
+        row["classes"] = _shares(figures.get("classes"))
+        found.append(row)
+    return found
+
+
+def picture(rows: Iterable[Rows], modalities: dict[str, Any]) -> bytes:
+    """PNG bytes: a row for each sample, a column for each modality@source."""
+    from stages.evaluate.collage import collage
+
+    shown: list[tuple[str, dict[str, Any]]] = []
+    columns: tuple[str, ...] = ()
+    for part in rows:
+        columns = tuple(part.columns)
+        decoded = {c: values(a, modality(c, modalities)) for c, a in part.columns.items()}
+        shown += [(key, {c: decoded[c][i] for c in columns}) for i, key in enumerate(part.keys)]
+    return collage(shown, columns, modalities)
+
+
+def _counted(reader: Reader, modalities: dict[str, Any]) -> dict[str, Any]:
+    from stages.shard.statistics import Tally, merged
+
+    kinds = {c: modality(c, modalities) for c in reader.columns}
+    tallies = {c: Tally(kind) for c, kind in kinds.items()}
+    for part in reader:
+        for column, array in part.columns.items():
+            if array.null_count == len(array):
+                tallies[column].rows += len(array)
+                tallies[column].missing += len(array)
+            else:
+                tallies[column].add(*kinds[column].unpack(array))
+    return {c: merged(kind, [tallies[c].figures()]) for c, kind in kinds.items()}
+
+
+def _plain(array: Any, kind: Any) -> list[Any]:
+    """Values that a cell can show: Arrow's own where they are text or numbers, else decoded arrays."""
+    import pyarrow as pa
+
+    binary = pa.types.is_fixed_size_binary(array.type) or pa.types.is_binary(array.type)
+    return values(array, kind) if binary else array.to_pylist()
+
+
+def _cell(value: Any) -> Any:
+    import numpy as np
+
+    if value is None:
+        return "-"
+    if not isinstance(value, np.ndarray):
+        text = str(value)
+        return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    if value.size <= 4:
+        return " ".join(f"{x:.4g}" for x in value.reshape(-1))
+    shape = "x".join(map(str, value.shape))
+    return f"{shape} {value.dtype} {np.nanmin(value):.4g}..{np.nanmax(value):.4g}"
+
+
+def _numbers(found: Any) -> str:
+    listed = found if isinstance(found, list) else [] if found is None else [found]
+    shown = " ".join(f"{x:.4g}" for x in listed[:4])
+    return shown + (" …" if len(listed) > 4 else "")
+
+
+def _shares(classes: dict[str, int] | None) -> str:
+    """The most frequent classes with their shares."""
+    total = sum((classes or {}).values())
+    if not classes or not total:
+        return ""
+    ordered = sorted(classes.items(), key=lambda item: -item[1])
+    return " ".join(f"{name} {count / total:.0%}" for name, count in ordered[:4]) + (" …" if len(ordered) > 4 else "")

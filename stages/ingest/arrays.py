@@ -1,0 +1,174 @@
+"""Folders of arrays as a source: one folder a representation, one `.npz` (or `.npy`, or image) a frame.
+
+This is how Video Representations Extractor and Dronescapes keep what they computed:
+
+    DIR/{representation}/npz/{frame}.npz            VRE, one directory a video
+    DIR/{representation}/{scene}_{frame}.npz        Dronescapes, all scenes in one directory
+
+A sample is every frame that any representation has; where one lacks it, its column is null. No representation leads,
+so a frame is not lost because the file of one of them is. `*_extra.npz`, VRE's notes beside a frame, are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from pipeline.config import placement
+from pipeline.errors import SourceError
+from pipeline.fingerprint import fingerprint, payload
+from stages.base import modality_of
+from stages.ingest.sidefile import SideFile, fetch, read_array
+from stages.ingest.source import IMAGES, Item, Piece, Read, Source, Values, path_safe, stem
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.digests import Digests, FileDigest
+
+ARRAYS = (".npz", ".npy")
+BELOW = ("npz", "npy", "png", "jpg", "")
+"""Where a representation's frames lie below its folder; arrays win over pictures of them, the first of each counts."""
+FRAME = r"^(?P<group>.*?)_?(?P<index>\d+)$"
+
+
+class Arrays(Source):
+    """`{type: arrays, path: scenes, columns: {rgb@camera: rgb, depth@marigold: depth_marigold}}`.
+
+    `path` may be a pattern: `videos/*` takes a VRE directory for each video. `columns` maps a column to its folder
+    below `path`, or to a side file's mapping with `path`, `remap`, `void`, `scale`, `offset`, `array`. `group` is a
+    regular expression on a frame's name with `(?P<group>...)` and `(?P<index>\\d+)`; where the group is empty (VRE
+    names frames by number alone) it is the directory's name.
+    Integers become classes through `remap` and `void`; numbers (H, W, classes) become classes by the largest, or, for
+    a soft modality, probabilities (through a softmax where they are logits). Raises SourceError.
+    """
+
+    revision: ClassVar[int] = 1
+    path: str = placement()
+    columns: dict[str, SideFile] = Field(min_length=1)
+    group: str = FRAME
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: {"path": v} if isinstance(v, str) else v for k, v in value.items()}
+
+    @field_validator("group")
+    @classmethod
+    def _pattern(cls, value: str) -> str:
+        try:
+            if not {"group", "index"} <= set(re.compile(value).groupindex):
+                raise ValueError(r"group needs the parts (?P<group>...) and (?P<index>\d+)")
+        except re.error as error:
+            raise ValueError(f"group is no regular expression: {error}") from error
+        return value
+
+    def offers(self) -> tuple[str, ...]:
+        for column in self.columns:
+            modality_of(column)
+        return tuple(self.columns)
+
+    def pieces(self, digests: Digests) -> list[Piece]:
+        files: dict[str, list[FileDigest]] = {}
+        sides: dict[str, dict[str, dict[str, str]]] = {}
+        for column, folder in self.columns.items():
+            for file in self._files(folder.path, digests):
+                group, index = self._frame(file.path, folder.path)
+                files.setdefault(group, []).append(replace(file, name=f"{column}/{index}"))
+                sides.setdefault(group, {}).setdefault(column, {})[file.path] = file.sha256
+        return [Piece(group, group, tuple(files[group]), sides[group]) for group in sorted(files)]
+
+    def items(self, piece: Piece) -> list[Item]:
+        frames: dict[int, dict[str, str]] = {}
+        for column, paths in piece.sides.items():
+            for path in paths:
+                index = self._frame(path, self.columns[column].path)[1]
+                other = frames.setdefault(index, {}).setdefault(column, path)
+                if other != path:
+                    raise SourceError(f"{other} and {path} are both frame {index}. Next: remove one, or mend group")
+        return [
+            Item(f"{piece.group}/{index:06d}", index, next(iter(sides.values())), 0, sides, self._digest(piece, sides))
+            for index, sides in sorted(frames.items())
+        ]
+
+    def build(self, modalities: dict[str, Any]) -> Read:
+        def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
+            for item in items:
+                try:
+                    yield item, {c: self._value(c, item, modalities[modality_of(c)]) for c in self.columns}
+                except ValueError as error:
+                    yield item, error
+
+        return read
+
+    def meaning(self, column: str) -> dict[str, Any]:
+        """The folder's name and which frames there are mean nothing; how numbers are read does."""
+        plain = {"type": self.type, "revision": self.revision, "column": column}
+        return {**plain, "file": payload(self.columns[column])}
+
+    def _files(self, folder: str, digests: Digests) -> list[FileDigest]:
+        """One representation's frames. Raises SourceError when there are none."""
+        below = f"{self.path.rstrip('/')}/{folder.strip('/')}"
+        for suffixes in (ARRAYS, IMAGES):
+            for subfolder in BELOW:
+                try:
+                    found = digests.files(f"{below}/{subfolder}".rstrip("/") + "/*")
+                except SourceError:
+                    continue
+                frames = [f for f in found if f.name.lower().endswith(suffixes) and not stem(f.name).endswith("_extra")]
+                if frames:
+                    return frames
+        raise SourceError(f"{below} holds no frames ({', '.join(ARRAYS)} or images). Next: check path and columns")
+
+    def _frame(self, path: str, folder: str) -> tuple[str, int]:
+        """Group and index of the frame in the file at `path`, which lies in a representation's `folder`."""
+        above, name = path.rsplit("/", 1)
+        match = re.search(self.group, stem(name))
+        if match is None:
+            raise SourceError(f"the frame {path} does not match group {self.group!r}. Next: mend that pattern")
+        whole = re.sub(rf"/{re.escape(folder.strip('/'))}(/({'|'.join(filter(None, BELOW))}))?$", "", above)
+        return path_safe(match["group"] or whole.rsplit("/", 1)[-1]), int(match["index"])
+
+    def _digest(self, piece: Piece, sides: dict[str, str]) -> str:
+        return fingerprint({column: piece.sides[column][path] for column, path in sides.items()})
+
+    def _value(self, column: str, item: Item, modality: Any) -> np.ndarray | None:
+        path = item.sides.get(column)
+        if path is None:
+            return None
+        try:
+            return self._fitted(self.columns[column], path, modality)
+        except ValueError as error:
+            raise ValueError(f"{column}: {error}") from error
+
+    def _fitted(self, file: SideFile, path: str, modality: Any) -> np.ndarray | None:
+        import numpy as np
+
+        if not path.endswith(ARRAYS):
+            return file.load(path, (), modality)
+        raw = read_array(fetch(path), file.array, path)
+        classes = len(getattr(modality, "classes", ()))
+        scores = classes > 1 and raw.ndim == 3 and raw.shape[-1] == classes and raw.dtype.kind == "f"
+        if scores and len(modality.shape) == 2:
+            raw = raw.argmax(-1).astype(np.uint16)
+        elif scores:
+            return modality.fit(_probabilities(raw.astype(np.float32)))
+        elif raw.dtype == np.uint8 and modality.dtype == np.uint8 and len(modality.shape) == 3:
+            return modality.fit(raw)
+        return file.value(raw, path, modality)
+
+
+def _probabilities(scores: np.ndarray) -> np.ndarray:
+    """(H, W, K) scores as probabilities: themselves where they are some, else their softmax."""
+    import numpy as np
+
+    if scores.min() >= 0 and np.allclose(scores.sum(-1), 1, atol=2e-2):
+        return scores
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
