@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SourceError
+from pipeline.errors import RecipeError, SourceError
 from pipeline.stage import StepRun
 from pipeline.units import Record
 from stages.base import KEY, modality_of
 from stages.evaluate import verdict
-from stages.evaluate.scores import Sums, ious, measures, merged
+from stages.evaluate.compare import BEST_EXPERT, Comparison
+from stages.evaluate.intervals import resampled
+from stages.evaluate.scores import Sums, by_class, measures, merged
 from stages.evaluate.subject import Subject
 
 if TYPE_CHECKING:
     from stages.evaluate.stage import Evaluate
 
-TABLE, CLASSES = "results", "classes"
+TABLE, CLASSES, DIFFERENCES, SEEDS = "results", "classes", "differences", "seeds"
 
 
 class Report:
@@ -41,8 +43,10 @@ class Report:
         decided = verdict.verdict(self.who, self.figures, self.modalities)
         parameters = {n: self.step.inputs[m.model].body.get("parameters") for n, m in self.stage.models.items()}
         rows, classes = verdict.table(self.who, self.figures, self.modalities, parameters), self._classes()
-        said = verdict.sentences(decided)
-        self._tell(rows, classes, decided, said)
+        best = {m: verdict.best(self.who, self.figures, "expert", m, d.metric) for m, d in self.modalities.items()}
+        compared = self._compared(best)
+        said = [*verdict.sentences(decided), *compared.pop("said", [])]
+        self._tell(rows, classes, decided, said, compared)
         return {
             "split": self.stage.split,
             "samples": sum(r.rows for r in self.records["columns"]),
@@ -53,9 +57,9 @@ class Report:
             "figures": self.figures,
             "table": rows,
             "classes": classes,
-            "best_expert": {
-                m: verdict.best(self.who, self.figures, "expert", m, d.metric) for m, d in self.modalities.items()
-            },
+            "best_expert": best,
+            **compared,
+            **self._steadiness(),
             "verdict": decided,
             "said": said,
         }
@@ -89,6 +93,51 @@ class Report:
         return [self.truth[modality], *labels, *told]
 
     # -- inside ----------------------------------------------------------------------------------------------------
+    def _compared(self, best: Mapping[str, str | None]) -> dict[str, Any]:
+        """Bounds, seeds, differences and what to say of them; empty where no intervals are wanted."""
+        config = self.stage.intervals
+        if config is None:
+            return {}
+        draws, units = {}, 0
+        for subject in self.who:
+            names = self._names(subject)
+            records = self.records["columns" if subject.columns else subject.name]
+            draws[subject.name], units = resampled(config, self.step.storage, records, names)
+        compared = Comparison(config, self.figures, draws, self.stage.seeds)
+        try:
+            rows = compared.differences(self.who, self.stage.against, best)
+        except KeyError as error:
+            known = ", ".join([*self.figures, *self.stage.seeds])
+            raise RecipeError(
+                f"step {self.step.name!r}: against: nobody is called {error.args[0]!r}. Next: name one of {known}, or "
+                f"{BEST_EXPERT}"
+            ) from error
+        return {
+            "intervals": {"level": config.level, "draws": config.draws, "over": config.over, "resampled": units},
+            "bounds": compared.bounds(),
+            "seeds": compared.seeds(),
+            "differences": rows,
+            "said": verdict.difference_sentences(rows, self.modalities, config.level),
+        }
+
+    def _names(self, subject: Subject) -> dict[str, tuple[str, Any]]:
+        """What the subject's sheets call each modality -> its name and itself."""
+        names = {c: modality_of(c) for c in subject.columns} or {m: m for m in self.truth}
+        return {name: (m, self.modalities[m]) for name, m in names.items()}
+
+    def _steadiness(self) -> dict[str, Any]:
+        """How steady the truth itself is, as a measure of the flow: nobody can be expected to be steadier."""
+        if self.stage.temporal is None:
+            return {}
+        found: dict[str, float] = {}
+        for modality, column in self.truth.items():
+            sums = merged([r.meta["sums"][column] for r in self.records["columns"] if column in r.meta["sums"]])
+            if sums.get("moved"):
+                found[f"{modality}.consistency"] = sums["same"] / sums["moved"]
+            elif sums.get("changes"):
+                found[f"{modality}.flicker"] = sums["change"] / sums["changes"]
+        return {"temporal": {"gap": self.stage.temporal.gap, "truth": found}}
+
     def _sums(self, subject: Subject) -> dict[str, Sums]:
         """Statistics by modality, shards added in order."""
         if not subject.columns:
@@ -104,7 +153,7 @@ class Report:
     def _check_truth(self) -> None:
         """Raises SourceError when the truth of a modality is null in the whole split."""
         for modality in self.truth:
-            sums = [mine[modality] for mine in self.sums.values() if modality in mine]
+            sums = [mine[modality] for mine in self.sums.values() if mine.get(modality)]
             known = (sum(map(sum, s["matrix"])) if "matrix" in s else s["known"] for s in sums)
             if sums and not any(known):
                 raise SourceError(
@@ -114,15 +163,23 @@ class Report:
                 )
 
     def _classes(self) -> list[dict[str, Any]]:
-        """IoU by class, one row for each subject and segmentation."""
+        """IoU, recall and precision by class, one row for each subject, modality and measure."""
         rows = []
         for subject in self.who:
             for modality, sums in self.sums[subject.name].items():
                 if "matrix" in sums and self.figures[subject.name]:
-                    rows.append({"who": subject.name, "modality": modality, **ious(self.modalities[modality], sums)})
+                    for measure, values in by_class(self.modalities[modality], sums).items():
+                        rows.append({"who": subject.name, "modality": modality, "measure": measure, **values})
         return rows
 
-    def _tell(self, rows: list[Any], classes: list[Any], decided: Mapping[str, Any], said: list[str]) -> None:
+    def _tell(
+        self,
+        rows: list[Any],
+        classes: list[Any],
+        decided: Mapping[str, Any],
+        said: list[str],
+        compared: Mapping[str, Any],
+    ) -> None:
         events, name = self.step.events, self.step.name
         for subject, figures in self.figures.items():
             if figures:
@@ -131,6 +188,17 @@ class Report:
             "", {f"{model}.{m}.{d['measure']}": d["value"] for model, mine in decided.items() for m, d in mine.items()}
         )
         events.emit("table", name, name=TABLE, rows=rows)
+        if compared.get("differences"):
+            events.emit("table", name, name=DIFFERENCES, rows=compared["differences"])
+        for family, figures in compared.get("seeds", {}).items():
+            events.metric(name, {f"{key}/{family}": row["mean"] for key, row in figures.items()})
+        if compared.get("seeds"):
+            seeds = [
+                {"who": family, "figure": key, **row}
+                for family, f in compared["seeds"].items()
+                for key, row in f.items()
+            ]
+            events.emit("table", name, name=SEEDS, rows=seeds)
         if classes:
             events.emit("table", name, name=CLASSES, rows=classes)
         for i, sentence in enumerate(said):

@@ -9,7 +9,7 @@ abstaining) and numbers leave it out; `coverage` says the share answered for bot
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,23 @@ from stages.picture import UNKNOWN
 
 Sums = dict[str, Any]
 
-HIGHER_IS_BETTER = {"miou": True, "accuracy": True, "mae": False, "rmse": False, "absrel": False, "angle": False}
-"""Every measure and its direction. miou, accuracy and absrel are shares, angle is in degrees, mae and rmse have the
-modality's unit."""
+HIGHER_IS_BETTER = {
+    "miou": True,
+    "accuracy": True,
+    "consistency": True,
+    "mae": False,
+    "rmse": False,
+    "absrel": False,
+    "angle": False,
+    "ece": False,
+    "flicker": False,
+}
+"""Every measure and its direction. miou, accuracy, consistency, absrel and ece are shares, angle is in degrees, mae,
+rmse and flicker have the modality's unit (flicker of directions is in degrees)."""
+BINS = 15
+"""Of confidence, in the expected calibration error."""
+FINE = 65535
+"""Steps in which confidence is counted, so that its sums are integers."""
 SMALLEST = 1e-6
 """Truth below this magnitude has no relative error."""
 
@@ -65,23 +79,41 @@ def _errors(modality: Modality, truth: np.ndarray, told: np.ndarray) -> Sums:
 
 
 def merged(parts: Iterable[Sums]) -> Sums:
-    """Statistics of several batches, in their order: counts add as integers, sums by `math.fsum` (exactly rounded)."""
-    parts = list(parts)
-    if parts and "matrix" in parts[0]:
-        return {"matrix": np.sum([p["matrix"] for p in parts], axis=0).tolist()}
-    total: Sums = {}
-    for key in parts[0] if parts else ():
-        values = [p[key] for p in parts]
-        total[key] = math.fsum(values) if any(isinstance(v, float) for v in values) else sum(values)
-    return total
+    """Statistics of several batches: counts add as integers, sums by `math.fsum` (exactly rounded, in any order).
+
+    A statistic that a part lacks (motion, where there is no frame before) counts as nothing there.
+    """
+    found: dict[str, list[Any]] = {}
+    for part in parts:
+        for key, value in part.items():
+            found.setdefault(key, []).append(value)
+    return {key: _added(values) for key, values in found.items()}
 
 
-def measures(modality: Modality, sums: Sums) -> dict[str, float]:
+def _added(values: list[Any]) -> Any:
+    if isinstance(values[0], list):
+        return np.sum(values, axis=0).tolist()
+    return math.fsum(values) if any(isinstance(v, float) for v in values) else sum(values)
+
+
+def measures(modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
     """The figures that the statistics amount to, with `coverage`; empty when the subject answered nothing.
 
     Classes: miou, the mean of `ious` over classes that occur in the truth, and accuracy. Numbers: mae, rmse, absrel.
-    Directions: angle.
+    Directions: angle. Where there are probabilities, ece (see `confidence`); where there is motion, consistency of
+    classes and flicker of numbers (see stages.evaluate.motion).
     """
+    figures = _measures(modality, sums)
+    if figures and sums.get("moved"):
+        figures["consistency"] = sums["same"] / sums["moved"]
+    if figures and sums.get("changes"):
+        figures["flicker"] = sums["change"] / sums["changes"]
+    if figures and sum(sums.get("sure", ())):
+        figures["ece"] = _calibration(sums)
+    return figures
+
+
+def _measures(modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
     if "matrix" in sums:
         matrix = np.asarray(sums["matrix"], np.int64)
         known, told = int(matrix.sum()), int(matrix[:, :-1].sum())
@@ -101,7 +133,7 @@ def measures(modality: Modality, sums: Sums) -> dict[str, float]:
     return figures | {"coverage": coverage}
 
 
-def ious(modality: Modality, sums: Sums) -> dict[str, float | None]:
+def ious(modality: Modality, sums: Mapping[str, Any]) -> dict[str, float | None]:
     """Intersection over union of each class (Jaccard index); None for a class that does not occur in the truth."""
     assert isinstance(modality, Segmentation)
     matrix = np.asarray(sums["matrix"], np.int64)
@@ -110,6 +142,46 @@ def ious(modality: Modality, sums: Sums) -> dict[str, float | None]:
         name: float(hit[i] / (truth[i] + told[i] - hit[i])) if truth[i] else None
         for i, name in enumerate(modality.classes)
     }
+
+
+def by_class(modality: Modality, sums: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """`iou`, `recall` (share of the class that was found) and `precision` (share of what was told that is right), by
+    class; None for a class that does not occur in the truth (or, for precision, is never told)."""
+    assert isinstance(modality, Segmentation)
+    matrix = np.asarray(sums["matrix"], np.int64)
+    hit, truth, told = np.diagonal(matrix), matrix.sum(1), matrix[:, :-1].sum(0)
+
+    def shares(whole: np.ndarray) -> dict[str, float | None]:
+        return {name: float(hit[i] / whole[i]) if whole[i] else None for i, name in enumerate(modality.classes)}
+
+    return {"iou": ious(modality, sums), "recall": shares(truth), "precision": shares(told)}
+
+
+def confidence(modality: Modality, truth: np.ndarray, soft: np.ndarray, known: np.ndarray) -> Sums:
+    """How sure the probabilities `soft` (N, H, W, K) are and how often right, by bins of the highest probability:
+    `sure` pixels, `sureness` their summed confidence in steps of 1/65535, `right` those whose class is the truth."""
+    counted = (truth != UNKNOWN) & known[:, None, None] & (soft.sum(-1) > 0.5)
+    told, true = soft[counted], truth[counted]
+    steps = np.rint(np.clip(told.max(-1), 0, 1) * FINE).astype(np.int64)
+    bins = np.minimum(steps * BINS // FINE, BINS - 1)
+    right = bins[told.argmax(-1) == true]
+
+    def summed(values: np.ndarray) -> list[int]:
+        total = np.zeros(BINS, np.int64)
+        np.add.at(total, bins, values)
+        return total.tolist()
+
+    return {
+        "sure": np.bincount(bins, minlength=BINS).tolist(),
+        "sureness": summed(steps),
+        "right": np.bincount(right, minlength=BINS).tolist(),
+    }
+
+
+def _calibration(sums: Mapping[str, Any]) -> float:
+    """Expected calibration error (Naeini, Cooper & Hauskrecht 2015): the mean gap between confidence and accuracy."""
+    sure, sureness, right = (np.asarray(sums[k], np.float64) for k in ("sure", "sureness", "right"))
+    return float(np.abs(sureness / FINE - right).sum() / sure.sum())
 
 
 def better(measure: str, one: float, other: float) -> bool:

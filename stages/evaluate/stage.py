@@ -5,6 +5,9 @@
       data: shards
       models: {teacher: {model: teacher, ensemble: {type: masks, members: 8}}, student: student}
       truth: {semantic: semantic@truth, depth: depth@truth}
+      temporal: {gap: 1}
+      seeds: {joint: [joint0, joint1, joint2], alone: [alone0, alone1, alone2]}
+      against: [best_expert, alone]
 
 The figures are exact: counts and sums by shard, added in the shards' order (see scores). The body holds the table, the
 verdict (does a model beat every single expert?) and the figures that a release is decided by. It trains nothing and
@@ -25,6 +28,9 @@ from pipeline.manifest import Manifest
 from pipeline.stage import Stage, StepRun
 from pipeline.units import Record, Resources, Unit, Worker
 from stages.base import TRUTH, modality_of, source_of
+from stages.evaluate.compare import BEST_EXPERT
+from stages.evaluate.intervals import Intervals
+from stages.evaluate.motion import Temporal
 from stages.evaluate.subject import Model, Subject, judged, subjects
 
 Results = dict[str, dict[str, Any]]
@@ -34,7 +40,7 @@ Results = dict[str, dict[str, Any]]
 class Evaluate(Stage):
     """`data`: a shard step. `models`: names to models, or a list of the steps that trained them."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     data: StepName
     models: dict[str, Model] = {}
     split: Literal["train", "val", "test"] = "test"
@@ -44,6 +50,15 @@ class Evaluate(Stage):
     """Label columns to judge; by default all that tell a modality of the truth."""
     pictures: int = Field(4, ge=0)
     """Rows of the collage: samples spread evenly over the split."""
+    temporal: Temporal | None = None
+    """How steady what is told stays from frame to frame, see stages.evaluate.motion; left out, it is not measured."""
+    intervals: Intervals | None = Intervals()
+    """Bounds of all figures and differences, see stages.evaluate.intervals; null for none."""
+    seeds: dict[str, tuple[str, ...]] = {}
+    """Models that differ in nothing but chance, by the name of their mean: `{joint: [joint0, joint1, joint2]}`. Two
+    such families are compared seed by seed, in the order given."""
+    against: tuple[str, ...] = (BEST_EXPERT,)
+    """Whom every model, consensus and family of seeds is compared with: subjects, families, or `best_expert`."""
     batch: int = placement(16, gt=0)
     cpus: float = placement(1.0, gt=0)
 
@@ -65,6 +80,20 @@ class Evaluate(Stage):
             else value
         )
 
+    @field_validator("against", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _families(self) -> Evaluate:
+        for family, members in self.seeds.items():
+            unknown = [m for m in members if m not in self.models]
+            if unknown or not members or family in self.models:
+                what = f"{', '.join(unknown)} is no model" if unknown else "give it models, and a name of its own"
+                raise ValueError(f"seeds: {family}: {what}; the models are {', '.join(self.models) or 'none'}")
+        return self
+
     @model_validator(mode="after")
     def _columns(self) -> Evaluate:
         try:
@@ -82,23 +111,20 @@ class Evaluate(Stage):
         return {*self.truth, *(modality_of(c) for c in self.columns)}
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
-        from stages.evaluate.worker import Judge, ModelJudge
+        from stages.evaluate.worker import Judge, ModelJudge, Task
 
         shards, truth = step.inputs[self.data], self._truth(step)
         columns, shown = self._judged(step, truth), self._raw(step, truth)
         spaces = {"columns": self._space(step, truth, {"columns": list(columns), "shown": list(shown)})}
         resources = Resources(self.cpus)
-        workers: dict[str, Worker] = {
-            "columns": Judge(step.storage, step.modalities, truth, columns, shown, self.batch, resources)
-        }
+        task = Task(step.storage, step.modalities, truth, self._temporal(step), self.batch)
+        workers: dict[str, Worker] = {"columns": Judge(task, columns, shown, resources)}
         for name, model in self.models.items():
             made = step.inputs[model.model]
             asked = payload(model, lambda n: step.inputs[n].fingerprint)
             spaces[name] = self._space(step, truth, {"model": asked, "name": name})
-            workers[f"model {name}"] = ModelJudge(
-                step.storage, step.modalities, truth, name, (made.stage, made.fingerprint), self._inputs(step, made),
-                model.ensemble, step.events.run, self.batch, resources,
-            )  # fmt: skip
+            asks = (made.stage, made.fingerprint), self._inputs(step, made), model.ensemble
+            workers[f"model {name}"] = ModelJudge(task, name, *asks, step.events.run, resources)
         units = []
         for subject, space in spaces.items():
             for path, digest, chosen in self._shards(shards):
@@ -155,6 +181,19 @@ class Evaluate(Stage):
         offered = sorted(_schema(step.inputs[self.data]))
         return tuple(c for c in offered if isinstance(step.modalities[modality_of(c)], Image))
 
+    def _temporal(self, step: StepRun) -> Temporal | None:
+        """With its image column filled in. Raises RecipeError when the shards have none."""
+        if self.temporal is None:
+            return None
+        images = self._raw(step, self._truth(step))
+        column = self.temporal.image or next(iter(images), "")
+        if column not in images:
+            raise RecipeError(
+                f"step {step.name!r}: temporal: the shards of {self.data!r} have no image {column or 'column'} to see "
+                f"motion in (images: {', '.join(images) or 'none'}). Next: keep the pictures in the shards"
+            )
+        return self.temporal.model_copy(update={"image": column})
+
     def _subjects(self, step: StepRun) -> list[Subject]:
         about = step.inputs[self.data].body.get("columns", {})
         found = subjects(self._judged(step, self._truth(step)), about, self.models)
@@ -180,7 +219,9 @@ class Evaluate(Stage):
 
     def _space(self, step: StepRun, truth: Mapping[str, str], what: dict[str, Any]) -> str:
         definitions = {m: payload(step.modalities[m]) for m in truth}
-        meaning = {"revision": self.revision, "truth": dict(truth), "modalities": definitions, **what}
+        temporal = self._temporal(step)
+        seen = {"temporal": payload(temporal)} if temporal else {}
+        meaning = {"revision": self.revision, "truth": dict(truth), "modalities": definitions, **what, **seen}
         return f"score/{fingerprint(meaning)[:SHORT]}"
 
 

@@ -91,3 +91,18 @@ def sentences(decided: Mapping[str, Any]) -> list[str]:
             relation = "beats every single expert" if d["beats"] else "DOES NOT beat the best expert"
             said.append(f"{figure} {relation} (best: {d['expert']} {d['expert_value']:.4g})")
     return said
+
+
+def difference_sentences(rows: Sequence[Mapping[str, Any]], modalities: Mapping[str, Any], level: float) -> list[str]:
+    """The differences by each modality's own measure and in steadiness, in words, where they have bounds."""
+    said = []
+    for row in rows:
+        name, _, measure = row["figure"].rpartition(".")
+        if row["low"] is None or measure not in (modalities[name].metric, "consistency", "flicker"):
+            continue
+        outcome = {True: "better", False: "WORSE", None: "no difference shown"}[row["better"]]
+        said.append(
+            f"{row['who']} against {row['against']}: {row['figure']} {row['difference']:+.4f} "
+            f"({100 * level:g} % interval {row['low']:+.4f} to {row['high']:+.4f}): {outcome}"
+        )
+    return said

@@ -1,7 +1,8 @@
 """The worker of evaluation: one shard, judged for all label columns at once or for one model.
 
-A unit's record carries the statistics (`meta`, see scores); its file holds what the pictures need of this shard: the
-chosen rows, with the columns shown. The time a model takes goes out as an event, since a record holds no times.
+A unit's record carries the statistics (`meta`, see scores). Its files: what the pictures need of this shard (the chosen
+rows, with the columns shown), and the sheet of every sample's statistics. The time a model takes goes out as an event,
+since a record holds no times.
 """
 
 from __future__ import annotations
@@ -18,46 +19,76 @@ from pipeline.errors import IntegrityError
 from pipeline.events import Events
 from pipeline.storage import Storage
 from pipeline.units import Output, Resources, Unit
-from stages.base import KEY, modality_of
-from stages.evaluate.scores import Sums, merged, score
-from stages.modality import Modality, Segmentation
+from stages.base import GROUP, INDEX, KEY, modality_of
+from stages.evaluate.motion import Motion, Temporal
+from stages.evaluate.scores import Sums, confidence, score
+from stages.evaluate.sheet import Sheet
+from stages.modality import Modality, Raster, Segmentation
 from stages.table import open_table, read_table, write_table
 
 Batch = dict[str, np.ndarray]
 
 
 @dataclass
-class Judge:
-    """Judges the label columns of a shard. `truth`: modality -> column; `columns` are judged, `shown` also pictured."""
+class Task:
+    """What all judges of one evaluation share. `truth`: modality -> column; `temporal`: with the image column to see
+    motion in, or None."""
 
     storage: Storage
     modalities: Mapping[str, Modality]
     truth: Mapping[str, str]
+    temporal: Temporal | None = None
+    batch: int = 16
+
+    def motion(self, names: Mapping[str, str]) -> Motion | None:
+        """Motion over what is told under `names` (name -> modality); None where nobody asked for it or none has rows
+        and columns."""
+        seen = {n: self.modalities[m] for n, m in names.items() if isinstance(self.modalities[m], Raster)}
+        return Motion(self.temporal, seen) if self.temporal and seen else None
+
+    @property
+    def watched(self) -> list[str]:
+        """The column in which motion is seen."""
+        return [self.temporal.image] if self.temporal else []
+
+
+@dataclass
+class Judge:
+    """Judges the label columns of a shard: `columns` are judged, `shown` also pictured."""
+
+    task: Task
     columns: tuple[str, ...]
     shown: tuple[str, ...] = ()
-    batch: int = 16
     resources: Resources = field(default_factory=Resources)
 
     def setup(self) -> None:
         pass
 
     def run(self, unit: Unit, out: Output) -> None:
-        sums: dict[str, list[Sums]] = {column: [] for column in self.columns}
-        for values, there in batches(self.storage, unit.payload["path"], self.modalities, self._read(), self.batch):
-            for column in self.columns:
-                truth = self.truth[modality_of(column)]
-                modality = self.modalities[modality_of(column)]
-                sums[column].append(score(modality, values[truth], values[column], there[truth], there[column]))
-            out.rows += len(next(iter(values.values())))
-        out.meta["sums"] = {column: merged(parts) for column, parts in sums.items()}
+        task, sheet = self.task, Sheet()
+        told = [*self.columns, *(task.truth.values() if task.temporal else ())]
+        motion = task.motion({c: modality_of(c) for c in told})
+        for rows in batches(task.storage, unit.payload["path"], task.modalities, self._read(), task.batch):
+            for i in range(len(rows)):
+                sums = {c: self._scored(rows, c, i) for c in self.columns}
+                sheet.add(*rows.name(i), _with_motion(sums, motion, rows, i, task.watched, rows.told(told, i)))
+        out.rows = len(sheet)
+        out.meta["sums"] = sheet.sums()
         out.write("parquet", self._pictured(unit))
+        out.write("parquet", sheet.to_parquet())
+
+    def _scored(self, rows: Rows, column: str, i: int) -> Sums:
+        name = modality_of(column)
+        truth, modality, one = self.task.truth[name], self.task.modalities[name], slice(i, i + 1)
+        values, there = rows.values, rows.there
+        return score(modality, values[truth][one], values[column][one], there[truth][one], there[column][one])
 
     def _read(self) -> list[str]:
-        return list(dict.fromkeys([*self.truth.values(), *self.columns]))
+        return list(dict.fromkeys([*self.task.truth.values(), *self.columns, *self.task.watched]))
 
     def _pictured(self, unit: Unit) -> bytes:
         shown = list(dict.fromkeys([*self.shown, *self._read()]))
-        table = read_table(self.storage, unit.payload["path"], [KEY, *shown]).take(unit.payload["pictures"])
+        table = read_table(self.task.storage, unit.payload["path"], [KEY, *shown]).take(unit.payload["pictures"])
         table = table.combine_chunks()
         columns = {name: table[name].combine_chunks() for name in table.column_names}
         return write_table(columns, list(table.schema))
@@ -68,76 +99,122 @@ class ModelJudge:
     """Judges one trained model on a shard. `step`: stage and fingerprint of its step; `inputs`: those of its columns
     that the shards have."""
 
-    storage: Storage
-    modalities: Mapping[str, Modality]
-    truth: Mapping[str, str]
+    task: Task
     name: str
     step: tuple[str, str]
     inputs: tuple[str, ...]
     ensemble: Any
     run_id: str
-    batch: int = 8
     resources: Resources = field(default_factory=Resources)
 
     def setup(self) -> None:
         from stages.label.model import predictor
 
-        made = manifests.load(self.storage, *self.step)
+        made = manifests.load(self.task.storage, *self.step)
         if made is None:
             where = "/".join(self.step)
             raise IntegrityError(f"the model's step {where} has no manifest. Next: run the same command again")
-        self._predictor = predictor(self.storage, made, self.ensemble)
+        self._predictor = predictor(self.task.storage, made, self.ensemble)
 
     def run(self, unit: Unit, out: Output) -> None:
-        sums: dict[str, list[Sums]] = {}
+        task, sheet = self.task, Sheet()
+        motion = task.motion({m: m for m in task.truth})
         kept: dict[str, list[np.ndarray]] = {}
-        wanted = list(dict.fromkeys([*self.truth.values(), *self.inputs]))
+        wanted = list(dict.fromkeys([*task.truth.values(), *self.inputs, *task.watched]))
         spent = 0.0
-        for values, there in batches(self.storage, unit.payload["path"], self.modalities, wanted, self.batch):
+        for rows in batches(task.storage, unit.payload["path"], task.modalities, wanted, task.batch):
             began = time.perf_counter()
-            told = self._told(values, there)
+            mean = self._asked(rows)
             spent += time.perf_counter() - began
-            rows = len(there[wanted[0]])
-            chosen = [r - out.rows for r in unit.payload["pictures"] if out.rows <= r < out.rows + rows]
-            for name, answer in told.items():
-                truth = self.truth[name]
-                every = np.ones(rows, bool)
-                part = score(self.modalities[name], values[truth], answer, there[truth], every)
-                sums.setdefault(name, []).append(part)
-                kept.setdefault(name, []).extend(answer[chosen])
-            out.rows += rows
-        out.meta["sums"] = {name: merged(parts) for name, parts in sums.items()}
+            told = {name: self._answer(name, values) for name, values in mean.items()}
+            for i in range(len(rows)):
+                if len(sheet) in unit.payload["pictures"]:
+                    for name, answer in told.items():
+                        kept.setdefault(name, []).append(answer[i])
+                sums = {name: self._scored(rows, name, mean[name], told[name], i) for name in told}
+                one = {name: answer[i] for name, answer in told.items()}
+                sheet.add(*rows.name(i), _with_motion(sums, motion, rows, i, task.watched, one))
+        out.rows = len(sheet)
+        out.meta["sums"] = sheet.sums()
         out.write("parquet", self._pictured(unit, kept))
+        out.write("parquet", sheet.to_parquet())
         self._say(unit, spent / max(out.rows, 1))
 
-    def _told(self, values: Batch, there: Batch) -> Batch:
-        """The model's answer for each modality of the truth that it predicts."""
+    def _asked(self, rows: Rows) -> dict[str, np.ndarray]:
+        """The model's mean prediction for each modality of the truth that it predicts."""
         from stages.shard.loader import VALID
 
-        given = {c: values[c] for c in self.inputs} | {c + VALID: there[c] for c in self.inputs}
+        given = {c: rows.values[c] for c in self.inputs} | {c + VALID: rows.there[c] for c in self.inputs}
         mean = self._predictor(given).mean
-        classes = {name for name in self.truth if isinstance(self.modalities[name], Segmentation)}
-        told = {name: mean[name] for name in self.truth if name in mean}
-        return {name: v.argmax(-1).astype(np.uint8) if name in classes else v for name, v in told.items()}
+        return {name: mean[name] for name in self.task.truth if name in mean}
+
+    def _answer(self, name: str, mean: np.ndarray) -> np.ndarray:
+        classes = isinstance(self.task.modalities[name], Segmentation)
+        return mean.argmax(-1).astype(np.uint8) if classes else mean
+
+    def _scored(self, rows: Rows, name: str, mean: np.ndarray, told: np.ndarray, i: int) -> Sums:
+        modality, column, one = self.task.modalities[name], self.task.truth[name], slice(i, i + 1)
+        truth, known = rows.values[column][one], rows.there[column][one]
+        sums = score(modality, truth, told[one], known, np.ones(1, bool))
+        return sums | confidence(modality, truth, mean[one], known) if isinstance(modality, Segmentation) else sums
 
     def _pictured(self, unit: Unit, kept: Mapping[str, list[np.ndarray]]) -> bytes:
         import pyarrow as pa
 
-        keys = read_table(self.storage, unit.payload["path"], [KEY]).take(unit.payload["pictures"])
-        arrays = {f"{name}@{self.name}": self.modalities[name].encode(values) for name, values in kept.items()}
-        fields = [pa.field(KEY, pa.string()), *(self.modalities[modality_of(c)].field(c) for c in arrays)]
+        modalities = self.task.modalities
+        keys = read_table(self.task.storage, unit.payload["path"], [KEY]).take(unit.payload["pictures"])
+        arrays = {f"{name}@{self.name}": modalities[name].encode(values) for name, values in kept.items()}
+        fields = [pa.field(KEY, pa.string()), *(modalities[modality_of(c)].field(c) for c in arrays)]
         return write_table({KEY: pa.array(keys[KEY].to_pylist(), pa.string()), **arrays}, fields)
 
     def _say(self, unit: Unit, seconds: float) -> None:
-        with Events(self.storage, self.run_id, f"evaluate-{unit.id}-{self.name}") as events:
+        with Events(self.task.storage, self.run_id, f"evaluate-{unit.id}-{self.name}") as events:
             events.metric(unit.payload["step"], {f"milliseconds a frame/{self.name}": 1000 * seconds})
+
+
+def _with_motion(
+    sums: dict[str, Sums], motion: Motion | None, rows: Rows, i: int, watched: list[str], told: Batch
+) -> dict[str, Sums]:
+    """`sums` of one sample, with those of its motion."""
+    if motion is None:
+        return sums
+    _, group, index = rows.name(i)
+    image = rows.values[watched[0]][i] if rows.there[watched[0]][i] else None
+    for name, found in motion.step(group, index, image, told).items():
+        sums[name] = sums.get(name, {}) | found
+    return sums
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a shard: by column the values (N, *shape) and which are there, (N,) bool; and the rows' names."""
+
+    keys: list[str]
+    groups: list[str]
+    index: list[int]
+    values: Batch
+    there: Batch
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def name(self, i: int) -> tuple[str, str, int]:
+        """Key, group and index of row `i`."""
+        return self.keys[i], self.groups[i], self.index[i]
+
+    def told(self, columns: list[str], i: int) -> Batch:
+        """The values of row `i` that are there."""
+        return {c: self.values[c][i] for c in columns if self.there[c][i]}
 
 
 def batches(
     storage: Storage, path: str, modalities: Mapping[str, Modality], columns: list[str], size: int
-) -> Iterator[tuple[Batch, Batch]]:
-    """A shard's columns, `size` rows at a time: values (N, *shape) and which are there, (N,) bool, by column."""
+) -> Iterator[Rows]:
+    """A shard's rows, `size` at a time."""
     with open_table(storage, path) as file:
-        for part in file.iter_batches(size, columns=columns, use_threads=False):
+        for part in file.iter_batches(size, columns=[KEY, GROUP, INDEX, *columns], use_threads=False):
             decoded = {c: modalities[modality_of(c)].decode(part.column(c)) for c in columns}
-            yield {c: v for c, (v, _) in decoded.items()}, {c: t for c, (_, t) in decoded.items()}
+            keys, groups, index = (part.column(n).to_pylist() for n in (KEY, GROUP, INDEX))
+            yield Rows(
+                keys, groups, index, {c: v for c, (v, _) in decoded.items()}, {c: t for c, (_, t) in decoded.items()}
+            )
