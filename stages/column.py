@@ -9,7 +9,7 @@ extension name marks the type for Arrow's readers, who see plain binary if they 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +41,25 @@ def field(modality: Modality, column: str) -> Any:
     kind = pa.binary(_width(modality)) if modality.codec == "raw" else pa.binary()
     extension = {"ARROW:extension:name": EXTENSION, "ARROW:extension:metadata": text}
     return pa.field(column, kind, metadata={METADATA: text, **extension})
+
+
+def produced(field: Any, about: Mapping[str, Any] | None) -> Any:
+    """`field`, saying under `producer` who made its values: JSON with the expert, its revision, the digests of its
+    weights, and its inputs. Without `about`, the field as it is."""
+    if not about:
+        return field
+    known = {key.decode(): value for key, value in field.metadata.items()}
+    text = json.dumps({**json.loads(known[METADATA]), "producer": about}, sort_keys=True)
+    for key in (METADATA, "ARROW:extension:metadata"):
+        if key in known:
+            known[key] = text.encode()
+    return field.with_metadata(known)
+
+
+def producer(field: Any) -> dict[str, Any] | None:
+    """What `produced` noted in a field; None where nobody did."""
+    about = (field.metadata or {}).get(METADATA.encode())
+    return json.loads(about).get("producer") if about else None
 
 
 def encode(modality: Modality, values: Sequence[np.ndarray | None] | np.ndarray) -> Any:

@@ -37,6 +37,10 @@ row is zeros."""
 Function: TypeAlias = Callable[["Batch"], "Batch"]
 
 
+CPU_BATCH = 8
+"""Usual batch of torch on CPUs: it picks kernels by shape, so that answers depend on the batch in their last bits."""
+
+
 class Expert(Plugin):
     """Base of every expert: declared inputs and outputs, and `build`.
 
@@ -49,8 +53,8 @@ class Expert(Plugin):
 
     in_: tuple[str, ...] = Field(alias="in")
     out: tuple[str, ...]
-    batch: int = placement(8, gt=0)
-    """Samples per call."""
+    batch: int | None = placement(None, gt=0)
+    """Samples per call; left out, it is `usual_batch` or found by trial."""
     cpus: float = placement(1.0, gt=0)
     gpus: float = placement(0.0, ge=0)
 
@@ -62,6 +66,15 @@ class Expert(Plugin):
     @property
     def resources(self) -> Resources:
         return Resources(self.cpus, self.gpus)
+
+    @property
+    def usual_batch(self) -> int | None:
+        """Samples per call where the recipe says nothing; None: the size under which a sample is cheapest, by trial.
+
+        A number is for experts whose every call costs money, or whose answers depend on the batch in their last bits:
+        a size found by the clock would then show in the labels' bytes.
+        """
+        return None
 
     def offsets(self) -> dict[str, tuple[int, ...]]:
         """Neighbouring frames wanted: {"rgb@camera": (-1,)} for the frame before. They count rows within the group."""
@@ -83,7 +96,8 @@ class Expert(Plugin):
         is the root, for experts that read another step's files.
 
         The function gets (N, ...) arrays of `in` and returns (N, ...) arrays of `out`; a masked array's masked rows,
-        or None in a list, stand for "no answer for this sample". It may raise pipeline.errors.BadSample.
+        or None in a list, stand for "no answer for this sample", an exception in a list for "this sample failed". It
+        may raise pipeline.errors.BadSample.
         """
         raise TypeError(f"the expert {self.type!r} has no build()")
 

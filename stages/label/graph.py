@@ -81,7 +81,7 @@ class Graph:
 
     def workers(self, storage: Any) -> dict[str, Worker]:
         """One worker for each expert, by the name that its units carry."""
-        return {n.worker: LabelWorker(n.expert, _own(n.expert, self.modalities), storage) for n in self.nodes}
+        return {n.worker: LabelWorker(n.expert, _own(n.expert, self.modalities), storage, n.about) for n in self.nodes}
 
     def body(self, records: Iterable[Record]) -> dict[str, Any]:
         """What the step's manifest says: columns, partitions, and how many samples each column lacks and why."""

@@ -22,7 +22,7 @@ from pipeline.manifest import Manifest
 from pipeline.plugins import Plugin, of
 from pipeline.storage import Storage
 from stages.base import modality_of
-from stages.label.expert import Batch, Expert, Function
+from stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from stages.modality import Dense, Segmentation, Soft
 from stages.train.masks import ModalityMask
 
@@ -103,6 +103,10 @@ class Model(Expert):
             )
         visible = tuple(c for c in known if c not in made.body.get("hidden", ()))
         return self.model_copy(update={"in_": self.in_ or visible, "folder": made.folder})
+
+    @property
+    def usual_batch(self) -> int | None:
+        return None if self.gpus else CPU_BATCH
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         predictor = _predictor(storage, self.folder, self.ensemble, self.in_)

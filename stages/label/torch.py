@@ -16,6 +16,7 @@ from pydantic import field_validator, model_validator
 
 from pipeline import plugins
 from pipeline.errors import PluginError, RecipeError, SourceError
+from stages.label.expert import CPU_BATCH
 from stages.label.network import Network, library, read_weights
 from stages.label.preprocess import Size
 
@@ -44,6 +45,10 @@ class Torch(Network):
         if self.arguments and self.net is None:
             raise ValueError("arguments: they are for the constructor of net, which is not given")
         return self
+
+    @property
+    def usual_batch(self) -> int | None:
+        return None if self.gpus else CPU_BATCH
 
     def session(self) -> TorchSession:
         torch = library("torch", "train")

@@ -2,8 +2,9 @@
 
 Invariants: the file has the keys of the partition, all of them, in their order; a sample in quarantine is a null in
 each of this expert's columns; a sample whose input is missing is a null too, without being counted again. The bytes
-depend on the samples and the expert alone. From the third attempt on, when the process may have died of a sample, it
-goes one by one and notes each before it begins; a sample on which the process died twice is in quarantine.
+depend on the samples and the expert alone; each column's field says who made it (`producer`). From the third attempt
+on, when the process may have died of a sample, it goes one by one and notes each before it begins; a sample on which
+the process died twice is in quarantine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from pipeline.storage import Storage
 from pipeline.units import Output, Unit
 from stages.base import KEY, modality_of
+from stages.label.batching import BatchSize
 from stages.label.expert import Batch, Expert
 
 CAREFUL_ATTEMPT = 3
@@ -25,10 +27,13 @@ DEADLY = 2
 
 
 class LabelWorker:
-    """Does the units of one expert. Built from config; `setup` loads the expert, once in each process."""
+    """Does the units of one expert. Built from config; `setup` loads the expert, once in each process.
 
-    def __init__(self, expert: Expert, modalities: dict[str, Any], storage: Storage):
-        self.expert, self.modalities, self.storage = expert, modalities, storage
+    `about` is what each column that it makes says of its producer: small JSON that holds meaning only.
+    """
+
+    def __init__(self, expert: Expert, modalities: dict[str, Any], storage: Storage, about: dict[str, Any]):
+        self.expert, self.modalities, self.storage, self.about = expert, modalities, storage, about
         self.resources = expert.resources
 
     def setup(self) -> None:
@@ -37,7 +42,8 @@ class LabelWorker:
         _limit_threads(max(1, int(self.expert.cpus)))
         function = self.expert.build(self.modalities, self.storage)
         _limit_threads(max(1, int(self.expert.cpus)))  # libraries that came with the expert
-        self._bisection = Bisection(function, self.expert.out, self.modalities, self.expert.batch)
+        self._bisection = Bisection(function, self.expert.out, self.modalities)
+        self._sizes: dict[str, BatchSize] = {}
 
     def run(self, unit: Unit, out: Output) -> None:
         """Label one partition. Raises what is no sample's fault (see stages.label.bisection)."""
@@ -61,12 +67,15 @@ class LabelWorker:
             out.meta["figures"] = figures.sums()
         if unit.id != unit.payload["pid"]:
             out.meta["pid"] = unit.payload["pid"]
-        out.write("parquet", _table(samples.keys, values, self.modalities))
+        out.write("parquet", _table(samples.keys, values, self.modalities, self.about))
 
     def _answers(self, samples: Any, out: Output, figures: _Figures) -> Iterator[tuple[int, Any]]:
         rows = [int(r) for r in samples.callable]
+        size = self._size(out.unit.space)
         if out.attempt < CAREFUL_ATTEMPT:
-            yield from self._bisection.answers(samples, rows, figures.seen)
+            if rows and not size.known:
+                size.find(rows, lambda some: self._bisection.trial(samples, some))
+            yield from self._bisection.answers(samples, rows, size, figures.seen)
             return
         died = [key for key in (out.last_crumb() or "").split("\n") if key]
         for row in rows:
@@ -75,8 +84,13 @@ class LabelWorker:
                 yield row, f"the process died on this sample, {died.count(key)} times"
                 continue
             out.crumb("\n".join([*died, key]))
-            yield from self._bisection.answers(samples, [row], figures.seen)
+            yield from self._bisection.answers(samples, [row], size, figures.seen)
         out.crumb("\n".join(died))
+
+    def _size(self, space: str) -> BatchSize:
+        if space not in self._sizes:
+            self._sizes[space] = BatchSize(self.storage, space, self.expert.batch or self.expert.usual_batch)
+        return self._sizes[space]
 
 
 class _Figures:
@@ -96,9 +110,12 @@ class _Figures:
         return {name: [math.fsum(values), len(values)] for name, values in sorted(self.kept.items())}
 
 
-def _table(keys: list[str], values: dict[str, list[Any]], modalities: dict[str, Any]) -> bytes:
+def _table(
+    keys: list[str], values: dict[str, list[Any]], modalities: dict[str, Any], about: dict[str, Any]
+) -> bytes:
     import pyarrow as pa
 
+    from stages.column import produced
     from stages.table import write_table
 
     columns: dict[str, Any] = {KEY: pa.array(keys, pa.string())}
@@ -106,7 +123,7 @@ def _table(keys: list[str], values: dict[str, list[Any]], modalities: dict[str, 
     for column, made in values.items():
         modality = modalities[modality_of(column)]
         columns[column] = modality.encode(made)
-        fields.append(modality.field(column))
+        fields.append(produced(modality.field(column), about))
     return write_table(columns, fields)
 
 

@@ -2,7 +2,7 @@
 
 The partitions' own keys say which rows there are and in what order; a key that a producer does not have, or a
 producer that has not done the partition, gives nulls. Values are copied as they lie, never re-encoded, and seen once
-on the way for the statistics.
+on the way for the statistics. Each column's field keeps who made it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pipeline.errors import IntegrityError
 from pipeline.storage import Storage
 from pipeline.units import Output, Resources, Unit
 from stages.base import GROUP, INDEX, KEY, modality_of
+from stages.column import produced, producer
 from stages.modality import Modality
 from stages.shard.statistics import Tally
 from stages.table import Codec, read_table, rows_a_group, write_table
@@ -40,11 +41,13 @@ class Joiner:
         fields += [self._modality(column).field(column) for column in self.columns]
         tallies = {column: Tally(self._modality(column)) for column in self.columns}
         chunks: dict[str, list[Any]] = {field.name: [] for field in fields}
+        makers: dict[str, Any] = {}
         for part in unit.payload["parts"]:
-            for name, array in self._part(out.storage, part).items():
+            for name, array in self._part(out.storage, part, makers).items():
                 chunks[name].append(array)
                 if name in tallies:
                     tallies[name].add(*self._modality(name).unpack(array))
+        fields = [produced(field, makers.get(field.name)) for field in fields]
         joined = {field.name: pa.chunked_array(chunks[field.name], field.type) for field in fields}
         out.rows = len(joined[KEY])
         rows = rows_a_group(sum(column.nbytes for column in joined.values()), out.rows)
@@ -52,8 +55,8 @@ class Joiner:
         figures = {column: tally.figures() for column, tally in tallies.items()}
         out.meta = {"group": unit.payload["group"], "row_group": rows, "statistics": figures}
 
-    def _part(self, storage: Storage, part: dict[str, Any]) -> dict[str, Any]:
-        """One partition's columns, each in the order of its keys."""
+    def _part(self, storage: Storage, part: dict[str, Any], makers: dict[str, Any]) -> dict[str, Any]:
+        """One partition's columns, each in the order of its keys. `makers` gathers who made them, as the files say."""
         import pyarrow as pa
 
         wanted: dict[str, list[str]] = {part["keys"]: [KEY, GROUP, INDEX]}
@@ -65,6 +68,7 @@ class Joiner:
             keys = found.setdefault(KEY, table.column(KEY))
             if not table.column(KEY).equals(keys):
                 table = _aligned(table, keys)
+            makers |= {name: maker for name in names if (maker := producer(table.field(name)))}
             for name in names:
                 if name != KEY:
                     found[name] = self._expected(storage, path, name, table.column(name))

@@ -48,7 +48,8 @@ def answers(street: Any, out: str, photos: np.ndarray) -> dict[str, np.ndarray]:
     """What the recipe's expert that makes `out` says of photos; every answer passes its modality's check."""
     (expert,) = [e for e in street.steps["labels"].experts if out in e.out]
     function = expert.build(street.modalities, Storage("memory://street"))
-    parts = [function({"photo@camera": photos[i : i + expert.batch]}) for i in range(0, len(photos), expert.batch)]
+    batch = expert.batch or 8
+    parts = [function({"photo@camera": photos[i : i + batch]}) for i in range(0, len(photos), batch)]
     found = {c: np.concatenate([p[c] for p in parts]) for c in expert.out}
     for column, values in found.items():
         for value in values:
