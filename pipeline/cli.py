@@ -145,8 +145,9 @@ def _run(given: Any) -> int:
             progress.say(f"done. Look at it: hyperloom ui {given.recipe}{_root(given)}")
         return 0
     for name, problem in outcome.problems.items():
-        progress.say(f"missing: {name}: {problem}")
-    progress.say(f"Continue with: hyperloom run {given.recipe}{_root(given)}")
+        progress.say(f"{name}: {problem}")
+    missing = ", ".join(f"{name} ({what})" for name, what in outcome.missing.items())
+    progress.say(f"missing: {missing}. Continue with: hyperloom run {given.recipe}{_root(given)}")
     return outcome.error.exit_code if outcome.error else 1
 
 
@@ -170,15 +171,21 @@ def _steps(loaded: Any, storage: Any) -> list[Any]:
 
 def _plan(given: Any) -> int:
     loaded, storage = _load(given)
+    from dataclasses import asdict
+
+    from pipeline import forecast
     from pipeline.progress import table
 
     steps = _steps(loaded, storage)
     _cluster(loaded)  # checks the section
+    told = forecast.forecast(storage, steps, loaded.recipe.modalities)
     if given.json:
+        told_of = {n: None if shares is None else [asdict(s) for s in shares] for n, shares in told.items()}
         print(
             json.dumps(
                 [
                     {"step": s.name, "state": s.state, "why": s.why, "fingerprint": s.fingerprint, "payload": s.payload}
+                    | {"units": told_of[s.name]}
                     for s in steps
                 ],
                 indent=1,
@@ -198,6 +205,8 @@ def _plan(given: Any) -> int:
         for s in steps
     ]
     print(table(shown))
+    if units := forecast.rows({n: shares for n, shares in told.items() if n in unfinished}):
+        print(f"\n{table(units)}\n")
     print(f"{len(unfinished)} of {len(steps)} steps would run" if unfinished else f"all {len(steps)} steps are fresh")
     return 0
 

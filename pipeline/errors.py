@@ -49,9 +49,17 @@ class IntegrityError(HyperloomError):
 
 
 class StepFailed(HyperloomError):
-    """A step ended without its manifest: units failed for good, or too many samples are in quarantine."""
+    """A step ended without its manifest: units failed for good, or too many samples are in quarantine. `missing` says
+    in a few words how much of it is not there."""
 
     exit_code = 4
+
+    def __init__(self, message: str, missing: str = ""):
+        super().__init__(message)
+        self.missing = missing
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.missing)
 
 
 class BadSample(Exception):

@@ -177,7 +177,8 @@ class Pool:
             more = f"\n  and {len(work.failed) - 5} more" if len(work.failed) > 5 else ""
             raise StepFailed(
                 f"step {work.step!r}: {len(work.failed)} of {work.total} units failed for good:{shown}{more}\n"
-                "Next: `hyperloom failed` shows their tracebacks; the same command tries them again"
+                "Next: `hyperloom failed` shows their tracebacks; the same command tries them again",
+                missing=f"{len(work.failed)} of {work.total} units",
             )
         return work.records
 

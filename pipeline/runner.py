@@ -39,6 +39,8 @@ class Outcome:
     run: str
     states: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    """What is not there, in a few words for each step that did not end: "3 of 120 units", "not run"."""
     quarantined: int = 0
     error: HyperloomError | None = None
 
@@ -131,6 +133,7 @@ class _Run:
         blocked = [r for r in step.reads if outcome.states.get(r) in ("failed", "blocked")]
         if blocked:
             outcome.states[step.name] = "blocked"
+            outcome.missing[step.name] = "not run"
             outcome.problems[step.name] = f"not run, since it reads {', '.join(blocked)}"
             return
         inputs = {name: self._manifest(name) for name in step.reads}
@@ -153,6 +156,7 @@ class _Run:
             self.check()
             state, problem = "failed", self._failure(step, error)
             outcome.problems[step.name] = problem
+            outcome.missing[step.name] = getattr(error, "missing", "") or "failed"
             outcome.error = outcome.error or (error if isinstance(error, HyperloomError) else None)
         outcome.states[step.name] = state
         made = step.manifest if state == "done" else None
@@ -219,7 +223,8 @@ class _Run:
                 raise StepFailed(
                     f"step {step.name!r}: {bad} of {total} samples of {space} are in quarantine, more than "
                     f"max_quarantine {step.stage.max_quarantine:g} allows. Next: `hyperloom failed` lists them with "
-                    "their errors; mend the cause, or raise max_quarantine"
+                    "their errors; mend the cause, or raise max_quarantine",
+                    missing=f"{bad} of {total} samples",
                 )
 
     def _manifest(self, name: str) -> Manifest:

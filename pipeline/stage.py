@@ -37,9 +37,27 @@ class Stage(Config):
         """What outside the recipe bears meaning: digests of raw files, of weights. Raises SourceError."""
         return {}
 
+    def forecast(self, step: StepRun) -> Forecast | None:
+        """What the step would do with these inputs, found out without doing or importing much: for `plan`. The inputs
+        may be forecasts themselves. None when only a run can tell."""
+        return None
+
+    def producers(self, manifest: Manifest) -> dict[str, str]:
+        """What to call the makers of a manifest's records (real or forecast), by the records' space."""
+        return {}
+
     def run(self, step: StepRun) -> dict[str, Any]:
         """Do the work; return the manifest's body (JSON, deterministic)."""
         raise TypeError(f"the stage {self.stage!r} has no run()")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The units that a step would do, and what its manifest would say for the steps that read it: records have the
+    right space, id and meta, and no files."""
+
+    units: Iterable[Unit]
+    manifest: Manifest
 
 
 @dataclass

@@ -25,8 +25,9 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.config import Config, StepName
 from pipeline.errors import RecipeError
+from pipeline.manifest import Manifest
 from pipeline.plugins import of as plugin_of
-from pipeline.stage import Stage, StepRun
+from pipeline.stage import Forecast, Stage, StepRun
 from pipeline.units import Worker
 from stages.base import TRUTH, catalogue, modality_of, source_of
 from stages.consensus.methods import Method
@@ -79,6 +80,12 @@ class ConsensusStage(Stage):
     def units(self, step: StepRun) -> tuple[graph.Units, dict[str, Worker]]:
         drawn = self._drawn(step)
         return drawn.units(), drawn.workers(step.storage)
+
+    def forecast(self, step: StepRun) -> Forecast:
+        return self._drawn(step).forecast(step)
+
+    def producers(self, manifest: Manifest) -> dict[str, str]:
+        return graph.producers(manifest)
 
     def run(self, step: StepRun) -> dict[str, Any]:
         from stages.consensus.agreement import matrices

@@ -17,8 +17,10 @@ from pydantic import Field
 from pipeline.digests import Digests
 from pipeline.errors import SourceError
 from pipeline.fingerprint import SHORT, fingerprint, payload
+from pipeline.manifest import Manifest
 from pipeline.plugins import of
-from pipeline.stage import Stage, StepRun
+from pipeline.records import Records
+from pipeline.stage import Forecast, Stage, StepRun
 from pipeline.units import Record, Unit, Worker
 from stages.base import modality_of
 from stages.ingest.source import Item, Piece
@@ -70,11 +72,27 @@ class Ingest(Stage):
         if not any(record.rows for record in records):
             raise SourceError(self._nothing(step, records))
         step.records = records
-        space = units[0].space
+        return self._body(units[0].space, records, step.modalities)
+
+    def forecast(self, step: StepRun) -> Forecast:
+        """As far as names and containers tell: a sample that turns out not to be readable is counted here."""
+        units, _ = self.units(step)
+        records = Records(
+            Record(u.space, u.id, len(u.payload["items"]), (), 0, {k: u.payload[k] for k in ("group", "first")})
+            for u in units
+        )
+        body = self._body(units[0].space, records, step.modalities)
+        return Forecast(units, Manifest(step.stage.stage, step.fingerprint, {}, records, (), body))
+
+    def producers(self, manifest: Manifest) -> dict[str, str]:
+        columns = manifest.body["columns"]
+        return {value["space"]: f"{value['about'].get('source', '')} {'+'.join(columns)}" for value in columns.values()}
+
+    def _body(self, space: str, records: Sequence[Record], modalities: dict[str, Any]) -> dict[str, Any]:
         columns = {
             column: {
                 "space": space,
-                "fingerprint": self._column(column, step.modalities),
+                "fingerprint": self._column(column, modalities),
                 "about": {"stage": "ingest", "source": self.source.type, **self.source.meaning(column)},
             }
             for column in self.source.offers()

@@ -24,7 +24,8 @@ from pipeline.digests import Digests
 from pipeline.errors import RecipeError
 from pipeline.fingerprint import SHORT, fingerprint, payload
 from pipeline.manifest import Manifest
-from pipeline.stage import StepRun
+from pipeline.records import Records
+from pipeline.stage import Forecast, StepRun
 from pipeline.units import Record, Unit, Worker
 from stages.base import INDEX, Catalogue, Partition, Producer, catalogue, modality_of
 from stages.label.expert import Expert
@@ -78,6 +79,12 @@ class Graph:
         used = _unit_keys(reads)
         after = tuple(key for key in used if key[0] in self._spaces)
         return Unit(node.space, _id(group[at].pid, used), node.worker, reads, after)
+
+    def forecast(self, step: StepRun) -> Forecast:
+        """What the step would do, and what its manifest would say of it."""
+        made = Records(Record(u.space, u.id, 0, (), 0, {"pid": u.payload["pid"]}) for u in self.units())
+        body = self.body(())
+        return Forecast(self.units(), Manifest(step.stage.stage, step.fingerprint, {}, made, (), body))
 
     def workers(self, storage: Any) -> dict[str, Worker]:
         """One worker for each expert, by the name that its units carry."""
@@ -240,6 +247,16 @@ def ordered(experts: Iterable[Expert], offered: Mapping[str, Any] | None = None)
     except CycleError as error:
         ring = " -> ".join("+".join(experts[i].out) for i in reversed(error.args[1]))
         raise RecipeError(f"experts read each other in a circle: {ring}") from error
+
+
+def producers(manifest: Manifest) -> dict[str, str]:
+    """Each expert behind a manifest of this kind, by the space of its units: its type and the columns it makes."""
+    columns: dict[str, list[str]] = {}
+    types: dict[str, str] = {}
+    for column, value in manifest.body.get("columns", {}).items():
+        columns.setdefault(value["space"], []).append(column)
+        types[value["space"]] = value["about"].get("expert", {}).get("type", "")
+    return {space: f"{types[space]} {'+'.join(made)}" for space, made in columns.items()}
 
 
 def modalities_of(experts: Iterable[Expert]) -> set[str]:

@@ -20,8 +20,9 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config import StepName
 from pipeline.digests import Digests
 from pipeline.errors import RecipeError
+from pipeline.manifest import Manifest
 from pipeline.plugins import of
-from pipeline.stage import Stage, StepRun
+from pipeline.stage import Forecast, Stage, StepRun
 from pipeline.units import Worker
 from stages.label import graph
 
@@ -57,6 +58,12 @@ class Label(Stage):
     def units(self, step: StepRun) -> tuple[graph.Units, dict[str, Worker]]:
         drawn = graph.graph(step, self.experts, self.data, "expert")
         return drawn.units(), drawn.workers(step.storage)
+
+    def forecast(self, step: StepRun) -> Forecast:
+        return graph.graph(step, self.experts, self.data, "expert").forecast(step)
+
+    def producers(self, manifest: Manifest) -> dict[str, str]:
+        return graph.producers(manifest)
 
     def run(self, step: StepRun) -> dict[str, Any]:
         drawn = graph.graph(step, self.experts, self.data, "expert")

@@ -137,6 +137,19 @@ def test_a_lasting_failure_stops_only_what_reads_it(toy: Toy) -> None:
     assert list(quarantine.troubles(toy.storage, [])) == []
 
 
+def test_exit_code_and_last_line_say_what_is_missing(tmp_path, capsys) -> None:
+    toy, path = Toy(tmp_path), tmp_path / "toy.yaml"
+    toy.change("start: 5", "start: 5, trouble: raise")
+    outcome = toy.run()
+    assert outcome.missing == {"c": "1 of 4 units", "e": "not run"}
+    path.write_text(toy.text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "_connect", lambda loaded: None)  # in this process
+        assert cli.main(["run", str(path), "--no-mlflow"]) == StepFailed.exit_code
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"missing: c (1 of 4 units), e (not run). Continue with: hyperloom run {path}"
+
+
 def test_a_bad_sample_is_left_out_counted_listed_and_replayed(toy: Toy) -> None:
     toy.change("start: 5", "start: 5, trouble: quarantine")
     outcome = toy.run()

@@ -1,0 +1,93 @@
+"""The forecast: how many units a run would do and how many it would reuse, said without starting anything.
+
+A step that is done says what it holds. One that is not is asked what it would make of its inputs as they are or as
+they are forecast, so a plan tells what new data, a new expert or a changed threshold costs. A step that reads what
+only a run can make, such as a trained model, is not told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+from pipeline.committed import Committed
+from pipeline.errors import HyperloomError
+from pipeline.events import Events
+from pipeline.manifest import Manifest
+from pipeline.plan import PlannedStep
+from pipeline.stage import StepRun
+from pipeline.storage import Storage
+from pipeline.units import Unit
+
+
+@dataclass(frozen=True)
+class Share:
+    """The units of one producer (an expert, a consensus method) in a step: `run` are to do, `reuse` are committed."""
+
+    producer: str
+    space: str
+    run: int
+    reuse: int
+
+
+def forecast(
+    storage: Storage, steps: Iterable[PlannedStep], modalities: dict[str, Any]
+) -> dict[str, list[Share] | None]:
+    """Shares by step; None for a step of which nothing can be told yet. Steps without units have no shares."""
+    known: dict[str, Manifest] = {}
+    found: dict[str, list[Share] | None] = {}
+    committed = Committed(storage)
+    for step in steps:
+        if step.state == "fresh" and step.manifest is not None:
+            known[step.name] = step.manifest
+            counts = Counter(r.space for r in step.manifest.records)
+            found[step.name] = _shares(step, step.manifest, Counter(), counts)
+            continue
+        found[step.name] = None
+        inputs = {name: known[name] for name in step.reads if name in known}
+        if len(inputs) < len(step.reads):
+            continue
+        try:
+            told = step.stage.forecast(_run(storage, step, inputs, modalities))
+        except HyperloomError:
+            continue  # the run will say what is wrong
+        if told is not None:
+            known[step.name] = told.manifest
+            found[step.name] = _shares(step, told.manifest, *_counted(committed, told.units))
+    return found
+
+
+def rows(found: dict[str, list[Share] | None]) -> list[dict[str, Any]]:
+    """The shares as rows of a table."""
+    return [{"step": name, **asdict(share)} for name, shares in found.items() for share in shares or ()]
+
+
+def _shares(step: PlannedStep, manifest: Manifest, run: Counter[str], reuse: Counter[str]) -> list[Share]:
+    names = step.stage.producers(manifest)
+    return [Share(names.get(s, s), s, run[s], reuse[s]) for s in dict.fromkeys((*names, *run, *reuse))]
+
+
+def _counted(committed: Committed, units: Iterable[Unit]) -> tuple[Counter[str], Counter[str]]:
+    """Units to run and to reuse, by space. On an object store, where reading thousands of records takes minutes, a
+    unit counts as committed when its record is listed."""
+    run, reuse = Counter[str](), Counter[str]()
+    walk = iter(units)
+    while part := list(islice(walk, 256)):
+        local = committed.storage.is_local
+        there = committed.find(part) if local else [committed.has(u.space, u.id) or None for u in part]
+        for unit, record in zip(part, there):
+            (run if record is None else reuse)[unit.space] += 1
+    return run, reuse
+
+
+def _run(storage: Storage, step: PlannedStep, inputs: dict[str, Manifest], modalities: dict[str, Any]) -> StepRun:
+    def never(*_: object) -> Any:
+        raise TypeError("a forecast runs nothing")
+
+    events = Events(storage, "forecast", "driver")
+    return StepRun(
+        step.name, step.stage, step.fingerprint, modalities, storage, inputs, events, never, never, never
+    )  # fmt: skip
