@@ -1,8 +1,9 @@
 """Balancers: from per-task losses to one step direction.
 
-A balancer owns the backward pass, because some methods need the gradient of every task (MGDA, CAGrad) and not only a
-sum. Invariant: a task without a label in the global batch moves nothing, neither weights nor the balancer's own
-parameters. Balancers do not know what the losses are.
+A balancer owns the backward pass and the agreement over workers, because some methods need the gradient of every task
+over the whole global batch (MGDA, CAGrad) and not only a sum. Invariants: a task without a label in the global batch
+moves nothing, neither weights nor the balancer's own parameters; the step is the same however many workers share the
+batch, up to the rounding of sums. Balancers do not know what the losses are.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 
 
 class Balancer(Plugin):
-    """Base of balancers. `build` gives a module whose `backward` leaves gradients on all parameters."""
+    """Base of balancers."""
+
+    per_task: ClassVar[bool] = False
+    """Does it take the gradient of each task on its own? Then it needs the whole parameters in each process."""
 
     def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
-        """A module with `backward(losses (T,), present (T,) bool, parameters) -> total ()`; its own parameters are
-        trained with the model's. `regression[i]` says whether task i is a regression or a classification."""
+        """A module as `stages.train.weighting.Weighting` describes; its own parameters are trained with the model's.
+        `regression[i]` says whether task i is a regression or a classification. Raises PluginError."""
         raise TypeError(f"the balancer {self.type!r} has no build()")
 
     def check(self, tasks: Sequence[str]) -> None:

@@ -123,7 +123,7 @@ class Training:
         losses = self.learner(tensors, visible.to(self.device), self.world)
         scaled = losses.values * self.world.size  # gradients are averaged over ranks, the losses are shares of a mean
         total = self.balancer.backward(scaled, losses.present, self.parameters)
-        self.world.mean_gradients(self.parameters)
+        self.balancer.settle(self.parameters, self.world)
         if job.optimizer.clip:
             clip_grad_norm_(self.parameters, job.optimizer.clip)
         self.optimizer.step()

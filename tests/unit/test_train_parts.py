@@ -19,6 +19,7 @@ from stages.train.masks import ModalityMask
 from stages.train.model import build_model, nearest_width
 from stages.train.objectives import Cosine, CrossEntropy, Huber, SoftCrossEntropy
 from stages.train.unet import UNet
+from stages.train.world import World
 
 COLUMNS = ("rgb@camera", "depth@a", "depth@b", "semantic@c")
 
@@ -140,6 +141,7 @@ def test_uncertainty_settles_where_the_weight_is_the_inverse_loss() -> None:
     for _ in range(300):
         optimizer.zero_grad()
         module.backward(losses, torch.tensor([True, True]), [])
+        module.settle([], World())
         optimizer.step()
     (log_variance,) = module.parameters()
     assert log_variance.exp().tolist() == pytest.approx([2 * 0.5, 2 * 0.02 / 2], rel=0.01)
