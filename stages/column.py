@@ -1,15 +1,19 @@
 """Columns of Arrow: how values of a modality become one, and come back.
 
-Raw values are fixed-size binary, one contiguous buffer for all rows, so that reading is a view; images may be JPEG or
-PNG bytes instead. The field's metadata say what the bytes are: `hyperloom` holds JSON with modality, source, shape,
-dtype in memory, dtype stored, the scale between them, codec, and whatever the recipe says (classes, unit, range); the
-extension name marks the type for Arrow's readers, who see plain binary if they do not know it.
+Raw values are fixed-size binary, one contiguous buffer for all rows, so that reading is a view; images and audio may be
+the bytes of a file instead; text, tags, classes, boxes and edges are Arrow's own strings, lists and structs. The
+field's metadata say what the bytes are: `hyperloom` holds JSON with modality, source, shape, dtype in memory, dtype
+stored, the scale between them, codec, and whatever the recipe says (classes, unit, range); the extension name marks
+tensors for Arrow's readers, who see plain binary if they do not know it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +21,12 @@ import numpy as np
 from stages.base import modality_of, source_of
 
 if TYPE_CHECKING:
-    from stages.modality import Modality
+    from stages.modality.base import Modality
 
 METADATA = "hyperloom"
 EXTENSION = "hyperloom.tensor"
+FEW = 4
+"""Values that one thread decodes faster than several can be woken."""
 
 
 def field(modality: Modality, column: str) -> Any:
@@ -37,10 +43,12 @@ def field(modality: Modality, column: str) -> Any:
         "scale": modality.scale,
         "codec": modality.codec,
     }
+    if modality.offset:
+        about["offset"] = modality.offset
     text = json.dumps(about, sort_keys=True)
-    kind = pa.binary(_width(modality)) if modality.codec == "raw" else pa.binary()
-    extension = {"ARROW:extension:name": EXTENSION, "ARROW:extension:metadata": text}
-    return pa.field(column, kind, metadata={METADATA: text, **extension})
+    native = modality.codec == "native"
+    extension = {} if native else {"ARROW:extension:name": EXTENSION, "ARROW:extension:metadata": text}
+    return pa.field(column, modality.arrow(), metadata={METADATA: text, **extension})
 
 
 def produced(field: Any, about: Mapping[str, Any] | None) -> Any:
@@ -62,20 +70,25 @@ def producer(field: Any) -> dict[str, Any] | None:
     return json.loads(about).get("producer") if about else None
 
 
-def encode(modality: Modality, values: Sequence[np.ndarray | None] | np.ndarray) -> Any:
+def binary(modality: Modality) -> Any:
+    """The `pa.DataType` of a modality without a native form."""
+    import pyarrow as pa
+
+    return pa.binary(_width(modality)) if modality.codec == "raw" else pa.binary()
+
+
+def encode(modality: Modality, values: Sequence[Any] | np.ndarray) -> Any:
     """See `Modality.encode`."""
     import pyarrow as pa
 
     valid = np.array([v is not None for v in values], bool)
+    if modality.codec not in ("raw", "native"):
+        return pa.array(_threaded(lambda v: _compressed(modality, v), values), pa.binary())
     rows = np.zeros((len(valid), *modality.shape), modality.stored)
     for i in np.flatnonzero(valid):
-        value = np.asarray(values[int(i)])
-        if value.shape != modality.shape:
-            raise ValueError(f"expected shape {modality.shape}, got {value.shape}")
-        rows[i] = modality.to_stored(value)
-    if modality.codec != "raw":
-        packed = [compress(row, modality) if ok else None for row, ok in zip(rows, valid, strict=True)]
-        return pa.array(packed, pa.binary())
+        rows[i] = modality.to_stored(_shaped(modality, values[int(i)]))
+    if modality.codec == "native":
+        return modality.pack(rows, valid)
     bitmap = None if valid.all() else pa.array(valid).buffers()[1]
     return pa.Array.from_buffers(pa.binary(_width(modality)), len(valid), [bitmap, pa.py_buffer(rows)])
 
@@ -86,45 +99,55 @@ def unpack(modality: Modality, array: Any) -> tuple[np.ndarray, np.ndarray]:
 
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
+    if array.type != modality.arrow():
+        raise ValueError(f"expected {modality.arrow()} ({modality.shape} of {modality.stored}), got {array.type}")
     valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else np.ones(len(array), bool)
-    if modality.codec != "raw":
-        rows = np.full((len(array), *modality.shape), modality.missing, modality.stored)
-        for i in np.flatnonzero(valid):
-            rows[i] = decompress(array[int(i)].as_buffer(), modality)
-        return rows, valid
+    if modality.codec == "native":
+        return modality.unpacked(array, valid), valid
+    if modality.codec == "raw":
+        return _view(modality, array, valid), valid
+    rows = np.full((len(array), *modality.shape), modality.missing, modality.stored)
+    there = [int(i) for i in np.flatnonzero(valid)]
+    _threaded(lambda i: modality.decompress(array[i].as_buffer(), rows[i]), there)
+    return rows, valid
+
+
+def _view(modality: Modality, array: Any, valid: np.ndarray) -> np.ndarray:
     width = _width(modality)
-    if array.type != pa.binary(width):
-        raise ValueError(f"expected {pa.binary(width)} ({modality.shape} of {modality.stored}), got {array.type}")
     count = len(array) * width // modality.stored.itemsize
     rows = np.frombuffer(array.buffers()[1] or b"", modality.stored, count, array.offset * width)
     rows = rows.reshape(len(array), *modality.shape)
     if not valid.all():
         rows = rows.copy()
         rows[~valid] = modality.missing
-    return rows, valid
+    return rows
 
 
-def compress(row: np.ndarray, modality: Modality) -> bytes:
-    """One RGB image as JPEG or PNG bytes."""
-    import cv2
-
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    if modality.codec == "jpeg":
-        options = [cv2.IMWRITE_JPEG_QUALITY, modality.quality]  # type: ignore[attr-defined]
-    return cv2.imencode(f".{modality.codec}", cv2.cvtColor(row, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+def _compressed(modality: Modality, value: Any) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    return modality.compress(modality.to_stored(_shaped(modality, value)).astype(modality.stored, copy=False))
 
 
-def decompress(data: Any, modality: Modality) -> np.ndarray:
-    """JPEG or PNG bytes as an RGB image. Raises ValueError when they are something else, or of another size."""
-    import cv2
-
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None or image.shape != modality.shape:
-        got = getattr(image, "shape", "other bytes")
-        raise ValueError(f"expected a {modality.codec} of shape {modality.shape}, got {got}")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+def _shaped(modality: Modality, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.shape != modality.shape:
+        raise ValueError(f"expected shape {modality.shape}, got {array.shape}")
+    return array
 
 
 def _width(modality: Modality) -> int:
     """Bytes of one raw value."""
     return int(np.prod(modality.shape)) * modality.stored.itemsize
+
+
+def _threaded(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """`function` of each item, in order. The codecs' C code runs without Python's lock, so threads help."""
+    items = list(items)
+    return [function(item) for item in items] if len(items) < FEW else list(_pool(os.getpid()).map(function, items))
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """One pool a process (its number is there since a fork inherits no threads)."""
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), "codec")

@@ -75,3 +75,67 @@ def maps_to_rgb(values: np.ndarray, limits: tuple[float, float] | None = None) -
         return flow_to_rgb(values)
     lo, hi = limits or (float(values[..., :3].min()), float(values[..., :3].max()))
     return (np.clip((values[..., :3] - lo) / max(hi - lo, 1e-9), 0, 1) * 255).astype(np.uint8)
+
+
+def text_to_rgb(text: str, width: int = 192) -> np.ndarray:
+    """Text in lines of `width` pixels, black on white, at most eight lines; what OpenCV has no letters for is `?`."""
+    import textwrap
+
+    import cv2
+
+    lines = textwrap.wrap(text.encode("ascii", "replace").decode(), width // 7)[:8] or [""]
+    paper = np.full((4 + 14 * len(lines), width, 3), 255, np.uint8)
+    for i, line in enumerate(lines):
+        cv2.putText(paper, line, (3, 13 + 14 * i), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA)
+    return paper
+
+
+def boxes_to_rgb(corners: np.ndarray, colours: np.ndarray, size: int = 128) -> np.ndarray:
+    """(n, 4) corners x0, y0, x1, y1 in 0..1 as outlines of (n, 3) colours on a square."""
+    import cv2
+
+    paper = np.full((size, size, 3), 24, np.uint8)
+    for (x0, y0, x1, y1), colour in zip(np.rint(corners * (size - 1)).astype(int).tolist(), colours.tolist()):
+        cv2.rectangle(paper, (x0, y0), (x1, y1), colour, 1)
+    return paper
+
+
+def points_to_rgb(points: np.ndarray, colours: np.ndarray, size: int = 128) -> np.ndarray:
+    """(n, 2) points in 0..1 as dots of (n, 3) colours on a square."""
+    import cv2
+
+    paper = np.full((size, size, 3), 24, np.uint8)
+    for (x, y), colour in zip(np.rint(points * (size - 1)).astype(int).tolist(), colours.tolist()):
+        cv2.circle(paper, (x, y), 3, colour, -1)
+    return paper
+
+
+def lines_to_rgb(values: np.ndarray, height: int = 64, width: int = 192) -> np.ndarray:
+    """(T, C) numbers as C curves over time, between their smallest and their largest."""
+    import cv2
+
+    paper = np.full((height, width, 3), 24, np.uint8)
+    if len(values) == 0:
+        return paper
+    lo, hi = float(values.min()), float(values.max())
+    y = np.rint((height - 1) * (1 - (values - lo) / max(hi - lo, 1e-9))).astype(np.int32)
+    x = np.rint(np.linspace(0, width - 1, len(values))).astype(np.int32)
+    for channel, colour in enumerate(palette(values.shape[1]).tolist()):
+        cv2.polylines(paper, [np.stack([x, y[:, channel]], -1)[:, None]], False, colour, 1)
+    return paper
+
+
+def wave_to_rgb(samples: np.ndarray, height: int = 64, width: int = 192) -> np.ndarray:
+    """(n,) samples in -1..1 as the span between the smallest and the largest of each piece of time."""
+    edges = np.linspace(0, len(samples), min(width, len(samples)) + 1).astype(int)
+    low, high = np.minimum.reduceat(samples, edges[:-1]), np.maximum.reduceat(samples, edges[:-1])
+    level = np.linspace(1, -1, height)[:, None]
+    inside = (level <= high[None] + 1 / height) & (level >= low[None] - 1 / height)
+    return np.where(inside[..., None], (90, 200, 250), 24).astype(np.uint8)
+
+
+def pairs_to_rgb(pairs: np.ndarray, nodes: int) -> np.ndarray:
+    """(n, 2) node numbers as white cells of a nodes x nodes table, from down, to across."""
+    table = np.full((nodes, nodes, 3), 24, np.uint8)
+    table[pairs[:, 0], pairs[:, 1]] = 255
+    return table

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SourceError
 from stages.ingest.arrays import ARRAYS, BELOW, FRAME
-from stages.ingest.sidefile import fetch, read_array
+from stages.ingest.sidefile import fetch
+from stages.modality.formats import decode_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,7 +105,7 @@ def _look(folder: str, files: list[str]) -> Representation:
     error = ""
     for path in files[:: max(1, len(files) // LOOKED_AT)][:LOOKED_AT]:
         try:
-            arrays.append(read_array(fetch(path), "", path))
+            arrays.append(decode_array(fetch(path), "", path))
         except (ValueError, OSError) as problem:
             error = str(problem)
     usable = [a for a in arrays if a.ndim in (2, 3)]

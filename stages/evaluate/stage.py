@@ -32,6 +32,7 @@ from stages.evaluate.compare import BEST_EXPERT
 from stages.evaluate.intervals import Intervals
 from stages.evaluate.motion import Temporal
 from stages.evaluate.subject import Model, Subject, judged, subjects
+from stages.modality import Dense, Image, Segmentation, Vector
 
 Results = dict[str, dict[str, Any]]
 """Subject -> modality -> sums."""
@@ -154,6 +155,10 @@ class Evaluate(Stage):
                 f"they have {', '.join(sorted(offered))}. Next: name the truth's columns under `truth:`, and keep them "
                 "in the shards"
             )
+        for name in truth:
+            if not isinstance(step.modalities[name], Segmentation | Dense | Vector):
+                what = f"no measure for the {step.modalities[name].type} modality {name!r}"
+                raise RecipeError(f"step {step.name!r}: there is {what}. Next: leave it out of `truth:`")
         return truth
 
     def _judged(self, step: StepRun, truth: Mapping[str, str]) -> tuple[str, ...]:
@@ -176,8 +181,6 @@ class Evaluate(Stage):
 
     def _raw(self, step: StepRun, truth: Mapping[str, str]) -> tuple[str, ...]:
         """What the pictures begin with: the images of the shards."""
-        from stages.modality import Image
-
         offered = sorted(_schema(step.inputs[self.data]))
         return tuple(c for c in offered if isinstance(step.modalities[modality_of(c)], Image))
 

@@ -22,8 +22,9 @@ from pipeline.config import placement
 from pipeline.errors import SourceError
 from pipeline.fingerprint import fingerprint, payload
 from stages.base import modality_of
-from stages.ingest.sidefile import SideFile, fetch, read_array
+from stages.ingest.sidefile import SideFile, fetch
 from stages.ingest.source import IMAGES, Item, Piece, Read, Source, Values, path_safe, stem
+from stages.modality.formats import decode_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,7 +153,7 @@ class Arrays(Source):
 
         if not path.endswith(ARRAYS):
             return file.load(path, (), modality)
-        raw = read_array(fetch(path), file.array, path)
+        raw = decode_array(fetch(path), file.array, path)
         classes = len(getattr(modality, "classes", ()))
         scores = classes > 1 and raw.ndim == 3 and raw.shape[-1] == classes and raw.dtype.kind == "f"
         if scores and len(modality.shape) == 2:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import SourceError
 from pipeline.fingerprint import fingerprint
 from stages.base import modality_of
-from stages.ingest.sidefile import decode_image, fetch
+from stages.ingest.sidefile import fetch
 from stages.ingest.source import IMAGES, FileSource, Item, Piece, Read, Values, path_safe, stem
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class Files(FileSource):
         def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
             for item in items:
                 try:
-                    image = decode_image(fetch(item.path), item.path)
-                    yield item, {self.column: modality.fit(image), **self.read_sides(item, modalities)}
+                    value = modality.read(fetch(item.path), item.path)
+                    yield item, {self.column: value, **self.read_sides(item, modalities)}
                 except ValueError as error:
                     yield item, error
 

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from pipeline.config import Config, placement
 from pipeline.errors import SourceError
+from stages.modality.formats import decode_array, decode_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +103,7 @@ class SideFile(Config):
             return None if "" in row else np.array([float(x) for x in row])
         data = fetch(path)
         if path.endswith((".npy", ".npz")):
-            return read_array(data, self.array, path)
+            return decode_array(data, self.array, path)
         return decode_image(data, path, color=False)
 
     def _classes(self, raw: np.ndarray, path: str) -> np.ndarray:
@@ -136,21 +137,6 @@ def fetch(path: str) -> bytes:
         return file.read()
 
 
-def decode_image(data: bytes, path: str, color: bool = True) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, or the stored numbers as they are (first channel first). Raises ValueError: not an image."""
-    import cv2
-    import numpy as np
-
-    flags = cv2.IMREAD_COLOR if color else cv2.IMREAD_UNCHANGED
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error as error:
-        raise ValueError(f"{os.path.basename(path)} cannot be decoded: {error}") from error
-    if image is None:
-        raise ValueError(f"{os.path.basename(path)} is not an image ({len(data)} bytes)")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 and image.shape[2] == 3 else image
-
-
 @lru_cache(maxsize=8)
 def _table(path: str, fields: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     import csv
@@ -164,20 +150,6 @@ def _table(path: str, fields: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     if missing:
         raise ValueError(f"{os.path.basename(path)} has no field {missing}; it has {list(rows[0])}")
     return {row[first]: tuple((row[f] or "").strip() for f in wanted) for row in rows}
-
-
-def read_array(data: bytes, name: str, path: str) -> np.ndarray:
-    """The array of an `.npy`, or the one called `name` (else the first) of an `.npz`. Raises ValueError."""
-    import io
-    import zipfile
-
-    import numpy as np
-
-    try:
-        found = np.load(io.BytesIO(data), allow_pickle=False)
-        return found if isinstance(found, np.ndarray) else found[name or found.files[0]]
-    except (EOFError, KeyError, IndexError, zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f"{os.path.basename(path)} holds no array {name!r} ({error})") from error
 
 
 def _absolute(path: str) -> str:

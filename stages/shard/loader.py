@@ -25,7 +25,7 @@ from pipeline.errors import RecipeError
 from pipeline.manifest import Manifest
 from pipeline.storage import Storage
 from stages.base import modality_of
-from stages.modality import Modality
+from stages.modality import Modality, Soft
 from stages.shard.order import Epoch, epoch, share
 from stages.shard.prefetch import Prefetch
 from stages.shard.rows import Decoded, RowGroups
@@ -156,7 +156,8 @@ class Loader:
         batch: dict[str, Any] = {}
         for column, modality in self.modalities.items():
             tensor = torch.from_numpy(found[column])
-            batch[column] = tensor if self.native else _to_memory(tensor, modality)
+            as_stored = self.native and (modality.stored.kind == modality.dtype.kind or isinstance(modality, Soft))
+            batch[column] = tensor if as_stored else _to_memory(tensor, modality)
             batch[column + VALID] = torch.from_numpy(valid[column])
         return batch
 
@@ -165,8 +166,9 @@ def _to_memory(tensor: Any, modality: Modality) -> Any:
     """`Modality.to_memory` for a tensor, many times faster than NumPy for float16."""
     import torch
 
-    tensor = tensor.to(getattr(torch, modality.dtype.name))
-    return tensor if modality.scale == 1 else tensor.mul_(modality.scale)
+    if modality.stored.kind == modality.dtype.kind:
+        return tensor.to(getattr(torch, modality.dtype.name))
+    return torch.from_numpy(modality.to_memory(tensor.numpy()))
 
 
 def _chosen(

@@ -4,7 +4,8 @@ A `Tally` sees the rows of one shard as they lie on disk. Values of one or two b
 float16 maps) are counted value by value, so every figure follows from exact counts; wider floats are summed in
 float64. What a tally gives is small, JSON-able and additive: `merged` of all shards does not depend on how the rows
 were dealt to them, but for the last bits of float64 sums, whose order is fixed.
-Histograms pool the channels. Pixels are not weighted; missing rows are counted and otherwise left out.
+Histograms pool the channels. Pixels are not weighted; missing rows are counted and otherwise left out. What a
+modality's numbers or classes are, `Modality.tallied` says: pixels, samples, the lengths of texts, the classes of boxes.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.modality import Modality, Segmentation
-from stages.picture import UNKNOWN
+from stages.modality import Modality
 
 BINS = 32
 _EXACT = 1 << 24
@@ -25,12 +25,9 @@ _EXACT = 1 << 24
 
 def edges(modality: Modality) -> list[float]:
     """Edges of the histogram's bins: even over a known range, else powers of two around zero; the last is closed."""
-    if modality.stored == np.uint8:
-        top = 256.0 if modality.dtype == np.uint8 else 1.0
-        return [top * i / BINS for i in range(BINS + 1)]
-    limits = getattr(modality, "range", None)
-    if limits:
-        return [limits[0] + (limits[1] - limits[0]) * i / BINS for i in range(BINS + 1)]
+    if modality.limits:
+        lowest, highest = modality.limits
+        return [lowest + (highest - lowest) * i / BINS for i in range(BINS + 1)]
     powers = [2.0**k for k in range(-8, 17, 2)]
     return [-math.inf, *(-p for p in reversed(powers)), 0.0, *powers, math.inf]
 
@@ -41,13 +38,7 @@ class Tally:
     def __init__(self, modality: Modality):
         self.modality = modality
         self.rows = self.missing = 0
-        self._channels = 1 if isinstance(modality, Segmentation) else modality.channels
-        self._counts: np.ndarray | None = None
-        self._sums = {name: np.zeros(self._channels) for name in ("sum", "square")}
-        self._min, self._max = np.full(self._channels, np.inf), np.full(self._channels, -np.inf)
-        self._histogram = np.zeros(len(edges(modality)) - 1, np.int64)
-        if modality.stored.itemsize <= 2:
-            self._counts = np.zeros((self._channels, 256**modality.stored.itemsize), np.int64)
+        self._seen: Classes | Codes | Sums | None = None
 
     def add(self, rows: np.ndarray, valid: np.ndarray) -> None:
         """Count rows of the dtype on disk, (N, *shape); where `valid` (N,) is false a row is missing."""
@@ -55,80 +46,148 @@ class Tally:
         self.missing += int(len(valid) - valid.sum())
         rows = rows if valid.all() else rows[valid]
         if len(rows):
-            values = rows.reshape(-1, self._channels)
-            (self._sum if self._counts is None else self._count)(values)
+            values = self.modality.tallied(rows)
+            if self._seen is None:
+                self._seen = self._kind(values)(self.modality, values)
+            self._seen.add(values)
 
     def figures(self) -> dict[str, Any]:
         """What was seen, additive: to be kept in the shard's record."""
         head = {"rows": self.rows, "missing": self.missing}
-        if isinstance(self.modality, Segmentation):
-            assert self._counts is not None
-            counts = self._counts[0]
-            return {**head, "classes": counts[: self.modality.channels].tolist(), "unknown": int(counts[UNKNOWN])}
-        if self.rows == self.missing:
-            return head
-        if self._counts is not None:
-            self._from_counts()
-        return {
-            **head,
-            "count": int(np.prod(self.modality.shape)) // self._channels * (self.rows - self.missing),
-            **{name: values.tolist() for name, values in self._sums.items()},
-            "min": self._min.tolist(),
-            "max": self._max.tolist(),
-            "histogram": self._histogram.tolist(),
-        }
+        if self._seen is not None:
+            return {**head, **self._seen.figures()}
+        if self.modality.counted:
+            return {**head, "classes": [0] * len(self.modality.counted), "unknown": 0}
+        return head
 
-    def _count(self, values: np.ndarray) -> None:
-        import cv2
+    def _kind(self, values: np.ndarray) -> type[Classes | Codes | Sums]:
+        if self.modality.counted:
+            return Classes
+        return Codes if values.dtype == self.modality.stored and values.dtype.itemsize <= 2 else Sums
 
-        assert self._counts is not None
+
+class Classes:
+    """Counts of class ids; what is no class is unknown."""
+
+    def __init__(self, modality: Modality, values: np.ndarray):
+        self._classes = len(modality.counted)
+        self._counts = np.zeros(self._classes + 1, np.int64)
+
+    def add(self, ids: np.ndarray) -> None:
+        if ids.dtype == np.uint8:
+            counts = code_counts(ids.reshape(-1, 1), 256)[0]
+            self._counts[:-1] += counts[: self._classes]
+            self._counts[-1] += counts[self._classes :].sum()
+        else:
+            known = np.where((ids >= 0) & (ids < self._classes), ids, self._classes)
+            self._counts += np.bincount(known.reshape(-1), minlength=self._classes + 1)
+
+    def figures(self) -> dict[str, Any]:
+        return {"classes": self._counts[:-1].tolist(), "unknown": int(self._counts[-1])}
+
+
+class Codes:
+    """Numbers of one or two bytes, counted code by code, so that every figure follows from exact counts."""
+
+    def __init__(self, modality: Modality, values: np.ndarray):
+        self.modality = modality
+        self._counts = np.zeros((values.shape[1], 256**values.dtype.itemsize), np.int64)
+
+    def add(self, values: np.ndarray) -> None:
         bins = self._counts.shape[1]
-        codes = values.view(np.uint8 if bins == 256 else np.uint16)
-        for start in range(0, len(codes), _EXACT):
-            part = np.ascontiguousarray(codes[start : start + _EXACT])[:, None, :]
-            for channel in range(self._channels):
-                found = cv2.calcHist([part], [channel], None, [bins], [0, bins])
-                self._counts[channel] += found.reshape(-1).astype(np.int64)
+        self._counts += code_counts(values.view(np.uint8 if bins == 256 else np.uint16), bins)
 
-    def _sum(self, values: np.ndarray) -> None:
-        wide = values.astype(np.float64)
-        self._sums["sum"] += wide.sum(0)
-        self._sums["square"] += (wide * wide).sum(0)
-        self._min, self._max = np.minimum(self._min, wide.min(0)), np.maximum(self._max, wide.max(0))
-        self._histogram += np.histogram(wide, edges(self.modality))[0]
-
-    def _from_counts(self) -> None:
-        assert self._counts is not None
+    def figures(self) -> dict[str, Any]:
         bins = self._counts.shape[1]
         codes = np.arange(bins, dtype=np.uint8 if bins == 256 else np.uint16).view(self.modality.stored)
+        moments = Moments(len(self._counts))
+        histogram = np.zeros(len(edges(self.modality)) - 1, np.int64)
         for channel, counts in enumerate(self._counts):
             there = np.flatnonzero(counts)
             seen, weight = self.modality.to_memory(codes[there]).astype(np.float64), counts[there]
-            self._sums["sum"][channel] = math.fsum(seen * weight)
-            self._sums["square"][channel] = math.fsum(seen * seen * weight)
-            self._min[channel], self._max[channel] = seen.min(), seen.max()
-            self._histogram += np.histogram(seen, edges(self.modality), weights=weight)[0].astype(np.int64)
+            seen, weight = seen[np.isfinite(seen)], weight[np.isfinite(seen)]
+            moments.count[channel] = weight.sum()
+            moments.sum[channel] = math.fsum(seen * weight)
+            moments.square[channel] = math.fsum(seen * seen * weight)
+            moments.min[channel], moments.max[channel] = seen.min(initial=np.inf), seen.max(initial=-np.inf)
+            histogram += np.histogram(seen, edges(self.modality), weights=weight)[0].astype(np.int64)
+        return {**moments.figures(), "histogram": histogram.tolist()} if moments.count.all() else {}
+
+
+class Sums:
+    """Wider numbers, summed in float64; those that are not finite are left out."""
+
+    def __init__(self, modality: Modality, values: np.ndarray):
+        self.modality = modality
+        self._moments = Moments(values.shape[1])
+        self._histogram = np.zeros(len(edges(modality)) - 1, np.int64)
+
+    def add(self, values: np.ndarray) -> None:
+        for channel in range(values.shape[1]):
+            wide = values[:, channel].astype(np.float64)
+            wide = wide[np.isfinite(wide)]
+            self._moments.add(channel, wide)
+            self._histogram += np.histogram(wide, edges(self.modality))[0]
+
+    def figures(self) -> dict[str, Any]:
+        return {**self._moments.figures(), "histogram": self._histogram.tolist()} if self._moments.count.all() else {}
+
+
+class Moments:
+    """What mean, deviation and range follow from, one number a channel."""
+
+    def __init__(self, channels: int):
+        self.count = np.zeros(channels, np.int64)
+        self.sum, self.square = np.zeros(channels), np.zeros(channels)
+        self.min, self.max = np.full(channels, np.inf), np.full(channels, -np.inf)
+
+    def add(self, channel: int, values: np.ndarray) -> None:
+        self.count[channel] += len(values)
+        self.sum[channel] += values.sum()
+        self.square[channel] += (values * values).sum()
+        self.min[channel] = min(self.min[channel], values.min(initial=np.inf))
+        self.max[channel] = max(self.max[channel], values.max(initial=-np.inf))
+
+    def figures(self) -> dict[str, Any]:
+        """`count` is one number where it is the same in all channels."""
+        counts = self.count.tolist()
+        named = {"sum": self.sum, "square": self.square, "min": self.min, "max": self.max}
+        return {"count": counts if len(set(counts)) > 1 else counts[0], **{n: v.tolist() for n, v in named.items()}}
+
+
+def code_counts(codes: np.ndarray, bins: int) -> np.ndarray:
+    """(channels, bins) int64: how often each code occurs in (n, channels) uint8 or uint16."""
+    import cv2
+
+    found = np.zeros((codes.shape[1], bins), np.int64)
+    for start in range(0, len(codes), _EXACT):
+        part = np.ascontiguousarray(codes[start : start + _EXACT])[:, None, :]
+        for channel in range(codes.shape[1]):
+            found[channel] += cv2.calcHist([part], [channel], None, [bins], [0, bins]).reshape(-1).astype(np.int64)
+    return found
 
 
 def merged(modality: Modality, figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One column's statistics over many shards.
 
-    {"rows", "missing" (share)} and, for segmentation, {"classes": {name: pixels}, "unknown": pixels}; else, unless
-    every row is missing, {"mean", "std", "min", "max"} (each a list, one number a channel, in the units of memory) and
-    "histogram" {"edges", "counts"} (null stands for an infinite edge).
+    {"rows", "missing" (share)} and, for what has classes, {"classes": {name: count}, "unknown": count}, counts of
+    pixels, samples, boxes or tags; else, unless every row is missing, {"mean", "std", "min", "max"} (each a list, one
+    number a channel, in the units of memory) and "histogram" {"edges", "counts"} (null stands for an infinite edge).
     """
     rows, missing = sum(f["rows"] for f in figures), sum(f["missing"] for f in figures)
     head: dict[str, Any] = {"rows": rows, "missing": missing / rows if rows else 0.0}
-    if isinstance(modality, Segmentation):
-        pixels = [sum(column) for column in zip(*(f["classes"] for f in figures), strict=True)]
-        classes = dict(zip(modality.classes, pixels or [0] * modality.channels, strict=True))
+    if modality.counted:
+        counts = [sum(column) for column in zip(*(f["classes"] for f in figures), strict=True)]
+        classes = dict(zip(modality.counted, counts or [0] * len(modality.counted), strict=True))
         return {**head, "classes": classes, "unknown": sum(f["unknown"] for f in figures)}
     seen = [f for f in figures if "count" in f]
     if not seen:
         return head
-    count = sum(f["count"] for f in seen)
-    mean = [math.fsum(column) / count for column in zip(*(f["sum"] for f in seen), strict=True)]
-    square = [math.fsum(column) / count for column in zip(*(f["square"] for f in seen), strict=True)]
+    channels = len(seen[0]["sum"])
+    parts = [f["count"] if isinstance(f["count"], list) else [f["count"]] * channels for f in seen]
+    counts = [sum(column) for column in zip(*parts, strict=True)]
+    mean = [math.fsum(c) / n for c, n in zip(zip(*(f["sum"] for f in seen)), counts, strict=True)]
+    square = [math.fsum(c) / n for c, n in zip(zip(*(f["square"] for f in seen)), counts, strict=True)]
     return {
         **head,
         "mean": mean,

@@ -98,6 +98,9 @@ class Architecture:
 
 def check_sizes(inputs: Sequence[Input], tasks: Sequence[Task]) -> None:
     """Raises ValueError unless all rasters share one height and width and every task is one."""
+    for item in inputs:
+        if not isinstance(item.modality, Image | Dense | Segmentation | Soft | Vector):
+            raise ValueError(f"{item.column} cannot be an input: no encoder for {item.modality.type} modalities")
     sizes = {i.column: i.modality.shape[:2] for i in inputs if not isinstance(i.modality, Vector)}
     for task in tasks:
         if not isinstance(task.modality, Dense | Segmentation):

@@ -73,7 +73,7 @@ class MultiTask(nn.Module):
     def encode(self, columns: Columns) -> list[torch.Tensor]:
         """Each input's planes, (N, channels, H, W), in the order of the architecture."""
         pairs = zip(self.architecture.inputs, self.encoders, strict=True)
-        return [encoder(columns[item.column]).clamp(-LIMIT, LIMIT) for item, encoder in pairs]
+        return [_known(item, encoder(columns[item.column])).clamp(-LIMIT, LIMIT) for item, encoder in pairs]
 
     def fuse(self, planes: Sequence[torch.Tensor], visible: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """From encoded inputs to what `forward` returns; a hidden input's planes become zero."""
@@ -101,6 +101,12 @@ class MultiTask(nn.Module):
                 values = values.clamp(*task.modality.range)  # a regression may overshoot what the modality allows
             out[task.name] = values
         return out
+
+
+def _known(item: Input, planes: torch.Tensor) -> torch.Tensor:
+    """Pixels without a number become zero after standardisation, as missing inputs do."""
+    holes = isinstance(item.modality, Dense) and item.modality.unknown is not None
+    return planes.nan_to_num(0.0) if holes else planes
 
 
 def shown(there: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

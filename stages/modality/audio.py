@@ -1,0 +1,185 @@
+"""Audio: one channel of sound of a fixed length, kept as 16-bit samples or as the bytes of a file."""
+
+from __future__ import annotations
+
+import io
+import os
+import wave
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from pipeline.errors import PluginError
+from stages import picture
+from stages.modality.base import Defaults, Modality
+from stages.modality.formats import decode_array
+
+FULL = 32768
+"""16-bit samples of -1..1."""
+SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
+
+
+class Audio(Modality):
+    """(samples,) float32 in -1..1, `seconds` at `rate` samples a second; shorter recordings end in silence.
+
+    Kept in 16 bits a sample: `raw`, or as wav or flac (both without further loss), or with `codec: file` as the file
+    came, where it is a wav or flac of this rate, one channel and no greater length, and as flac otherwise. A longer
+    recording is an error, or with `cut: true` loses its end. `fit` averages channels; `read` also resamples. Needs the
+    extra `audio` for anything but 16-bit wav files of this rate.
+    """
+
+    defaults: ClassVar[Defaults] = Defaults("series", "l1", "mae")
+    rate: int = Field(ge=1)
+    """Samples a second, Hz."""
+    seconds: float = Field(gt=0)
+    cut: bool = False
+    format: Literal["raw", "wav", "flac", "file"] = Field("raw", alias="codec")
+
+    @property
+    def samples(self) -> int:
+        return max(1, round(self.rate * self.seconds))
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.samples,)
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        return np.dtype(np.int16)
+
+    @property
+    def scale(self) -> float:
+        return 1 / FULL
+
+    @property
+    def codec(self) -> str:
+        return self.format
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        return (-1.0, 1.0)
+
+    def check(self, value: Any) -> None:
+        if isinstance(value, bytes):
+            self.decompress(value)
+        else:
+            super().check(value)
+
+    def _check_values(self, array: np.ndarray) -> None:
+        super()._check_values(array)
+        if array.min() < -1 or array.max() > 1:
+            raise ValueError(f"expected samples in -1..1, got {array.min():.6g} to {array.max():.6g}")
+
+    def fit(self, value: Any) -> np.ndarray:
+        """From (n,) or (n, channels) numbers, in -1..1 or 16-bit integers."""
+        array = np.asarray(value)
+        if array.ndim not in (1, 2) or not (array.dtype.kind == "f" or array.dtype == np.int16):
+            raise ValueError(f"expected (n,) or (n, channels) samples, float or int16, got {array.shape} {array.dtype}")
+        mono = array.astype(np.float32) / (FULL if array.dtype == np.int16 else 1)
+        return self._padded(mono.mean(1, dtype=np.float32) if mono.ndim == 2 else mono)
+
+    def read(self, data: bytes, name: str) -> Any:
+        if name.lower().endswith((".npy", ".npz")):
+            return self.fit(decode_array(data, "", name))
+        try:
+            sound, rate = decode_sound(data)
+            kept = self.format == "file" and rate == self.rate and sound.dtype == np.int16 and sound.ndim == 1
+            if kept and len(sound) <= self.samples and data.startswith((b"RIFF", b"fLaC")):
+                return data
+            return self.fit(sound if rate == self.rate else resampled(sound, rate, self.rate))
+        except ValueError as error:
+            raise ValueError(f"{os.path.basename(name)}: {error}") from error
+
+    def to_stored(self, value: np.ndarray) -> np.ndarray:
+        return np.clip(np.rint(value * np.float32(FULL)), -FULL, FULL - 1)
+
+    def compress(self, row: np.ndarray) -> bytes:
+        sink = io.BytesIO()
+        if self.format == "wav":
+            with wave.open(sink, "wb") as file:
+                file.setparams((1, 2, self.rate, len(row), "NONE", ""))
+                file.writeframes(row.astype("<i2").tobytes())
+        else:
+            _soundfile().write(sink, row, self.rate, format="FLAC", subtype="PCM_16")
+        return sink.getvalue()
+
+    def decompress(self, data: Any, out: np.ndarray | None = None) -> np.ndarray:
+        if self.format == "raw":
+            return super().decompress(data, out)
+        sound, rate = decode_sound(data)
+        if rate != self.rate or sound.ndim != 1 or sound.dtype != np.int16 or len(sound) > self.samples:
+            got = f"{sound.shape} {sound.dtype} at {rate} Hz"
+            raise ValueError(f"expected up to {self.samples} 16-bit samples, one channel, at {self.rate} Hz, got {got}")
+        out = np.zeros(self.shape, np.int16) if out is None else out
+        out[: len(sound)] = sound
+        return out
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        return picture.wave_to_rgb(value)
+
+    def words(self, value: np.ndarray) -> str:
+        return f"{self.seconds:g} s, peak {float(np.abs(value).max()):.2f}"
+
+    def tallied(self, rows: np.ndarray) -> np.ndarray:
+        return rows.reshape(-1, 1)
+
+    def _padded(self, sound: np.ndarray) -> np.ndarray:
+        if len(sound) > self.samples and not self.cut:
+            raise ValueError(
+                f"expected at most {self.seconds:g} s ({self.samples} samples), got {len(sound) / self.rate:g} s; more "
+                "`seconds` hold it, and `cut: true` leaves out the end"
+            )
+        full = np.zeros(self.samples, np.float32)
+        full[: len(sound)] = sound[: self.samples]
+        return full
+
+
+def decode_sound(data: Any) -> tuple[np.ndarray, int]:
+    """(n,) or (n, channels) samples, int16 where the file has 16 bits, else float32; and samples a second.
+
+    Raises ValueError for what is no sound file, PluginError where reading it needs soundfile, which is not installed.
+    """
+    data = bytes(data)
+    if data.startswith(b"RIFF"):
+        try:
+            with wave.open(io.BytesIO(data)) as file:
+                if file.getsampwidth() == 2:
+                    frames = file.readframes(file.getnframes())
+                    sound = np.frombuffer(frames[: len(frames) // 2 * 2], "<i2")
+                    if len(sound) != file.getnframes() * file.getnchannels():
+                        raise ValueError(f"expected {file.getnframes()} samples, as it says, got {len(sound)}")
+                    channels = file.getnchannels()
+                    return (sound if channels == 1 else sound.reshape(-1, channels)), file.getframerate()
+        except (EOFError, wave.Error):
+            pass  # not plain PCM: soundfile knows more kinds
+    soundfile = _soundfile()
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            return file.read(dtype="int16" if file.subtype == "PCM_16" else "float32"), file.samplerate
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"is no sound file ({len(data)} bytes): {error.error_string}") from error
+
+
+def resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """Samples at another rate, by SciPy's polyphase filter."""
+    try:
+        from scipy.signal import resample_poly
+    except ImportError as error:
+        raise PluginError("resampling audio needs SciPy. Next: pip install 'hyperloom[audio]'") from error
+    common = int(np.gcd(rate, wanted))
+    values = sound.astype(np.float32) / (FULL if sound.dtype == np.int16 else 1)
+    return np.clip(resample_poly(values, wanted // common, rate // common, axis=0), -1, 1).astype(np.float32)
+
+
+def _soundfile() -> Any:
+    try:
+        import soundfile
+    except ImportError as error:
+        what = "audio files other than 16-bit wav need soundfile"
+        raise PluginError(f"{what}. Next: pip install 'hyperloom[audio]'") from error
+    return soundfile

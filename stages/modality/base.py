@@ -1,0 +1,207 @@
+"""The base of every modality, and all that a type of one's own may override.
+
+Invariants: one value in memory is one NumPy array of `shape` and `dtype`; batches have a leading N; a missing value is
+null, never a number. A type says its shape, what `check` refuses and what `fit` accepts, and gets raw fixed-size values
+on disk for nothing; one with a native Arrow form overrides `arrow`, `pack` and `unpacked`, one that may stay compressed
+`compress` and `decompress`. How values lie in Arrow is `stages.column`, how columns lie in files `stages.table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from pipeline.plugins import Plugin
+from stages import column as columns
+from stages import picture
+
+
+class Defaults(NamedTuple):
+    """Names of the head, the objective and the measure of a type."""
+
+    head: str
+    loss: str
+    metric: str
+
+
+class Modality(Plugin):
+    """Base of every modality. `dtype` is that of memory, `stored` that of disk, `missing` fills the rows of nulls."""
+
+    defaults: ClassVar[Defaults] = Defaults("dense", "l1", "mae")
+
+    # What training and evaluation take when the recipe says nothing else.
+    @property
+    def head(self) -> str:
+        """What kind of prediction this is: dense, classify, ordinal, regress, boxes, tokens, tag, embed, series or
+        pair."""
+        return self.defaults.head
+
+    @property
+    def loss(self) -> str:
+        """Default objective."""
+        return self.defaults.loss
+
+    @property
+    def metric(self) -> str:
+        """Default measure."""
+        return self.defaults.metric
+
+    @property
+    def channels(self) -> int:
+        """Channels as a network's input and output: colours, values, or one per class."""
+        return self.shape[-1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one value in memory. Raises ValueError while the size is unknown (see `completed`)."""
+        raise TypeError(f"{type(self).__name__} has no shape")
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32)
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        return self.dtype
+
+    @property
+    def scale(self) -> float:
+        """A number in memory is the number stored times this, plus `offset`."""
+        return 1.0
+
+    @property
+    def offset(self) -> float:
+        return 0.0
+
+    @property
+    def codec(self) -> str:
+        """`raw` for fixed-size binary values, `native` for an Arrow type, else the format of each value's bytes."""
+        return "raw"
+
+    @property
+    def missing(self) -> float:
+        """A number of the disk. What it means in memory is nothing: masks say which rows are there."""
+        return 0
+
+    # -- values -----------------------------------------------------------------------------------------------------
+    def check(self, value: Any) -> None:
+        """Raise ValueError, saying what was expected and what came, unless `value` is one good sample.
+
+        A type that may stay compressed also takes the bytes of a file.
+        """
+        if isinstance(value, bytes):
+            value = self.decompress(value)
+        array = np.asarray(value)
+        if array.shape != self.shape:
+            raise ValueError(f"expected shape {self.shape}, got {array.shape}")
+        both_float = self.dtype.kind == "f" and array.dtype.kind == "f"
+        if array.dtype != self.dtype and not both_float:
+            raise ValueError(f"expected dtype {self.dtype}, got {array.dtype}")
+        self._check_values(array)
+
+    def _check_values(self, array: np.ndarray) -> None:
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int(array.size - np.isfinite(array).sum())
+            raise ValueError(f"expected finite numbers, got {bad} NaN or infinite of {array.size}")
+
+    def fit(self, value: Any) -> Any:
+        """`value`, as people and files write it, in this modality's size and dtype. Raises ValueError when it cannot
+        be one."""
+        return np.asarray(value, self.dtype)
+
+    def read(self, data: bytes, name: str) -> Any:
+        """The value in a file's bytes; `name` says the format (.npy, .npz, .json, .txt, and what the type adds).
+
+        An array, or the bytes themselves where the modality keeps files as they came. Raises ValueError.
+        """
+        from stages.modality.formats import parse
+
+        return self.fit(parse(data, name))
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of one value, for people."""
+        return picture.maps_to_rgb(np.atleast_3d(value))
+
+    def words(self, value: np.ndarray) -> str:
+        """One value in a few words, for a table."""
+        return f"{'x'.join(map(str, value.shape))} {value.dtype}"
+
+    def completed(self, modalities: Mapping[str, Modality]) -> Modality:
+        """This modality with everything that follows from the recipe's others filled in. Raises ValueError."""
+        return self
+
+    def to_recipe(self) -> dict[str, Any]:
+        """What a recipe would write: `plugins.parse("modality", ...)` of it gives an equal modality."""
+        written = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return {**written, "type": self.type or type(self).__name__.lower()}
+
+    # -- statistics -------------------------------------------------------------------------------------------------
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The classes that statistics count; none when they are of numbers."""
+        return ()
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """Where the numbers that statistics are of lie, if that is known."""
+        return None
+
+    def tallied(self, rows: np.ndarray) -> np.ndarray:
+        """What statistics are of, from rows (N, *shape) of the dtype on disk: (n, channels) numbers, of which those
+        that are not finite are left out; or class ids of any shape, of which those that are no class are unknown."""
+        return rows.reshape(-1, rows.shape[-1] if rows.ndim > 1 else 1)
+
+    # -- columns ----------------------------------------------------------------------------------------------------
+    def field(self, column: str) -> Any:
+        """The `pa.Field` of `column`; its metadata let any reader of Parquet understand the bytes."""
+        return columns.field(self, column)
+
+    def arrow(self) -> Any:
+        """The `pa.DataType` of a column."""
+        return columns.binary(self)
+
+    def encode(self, values: Sequence[Any] | np.ndarray) -> Any:
+        """`values` (None for missing) as a `pa.Array`. Raises ValueError for a value of another shape."""
+        return columns.encode(self, values)
+
+    def unpack(self, array: Any) -> tuple[np.ndarray, np.ndarray]:
+        """A column's values as (N, *shape) of the dtype on disk, and (N,) bool that tells which are there.
+
+        Raw columns without nulls are views of Arrow's memory: no copy, read-only. Missing rows hold `missing`.
+        Compressed values are decoded in several threads. Raises ValueError for what is no column of this modality.
+        """
+        return columns.unpack(self, array)
+
+    def decode(self, array: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Like `unpack`, in the dtype of memory."""
+        rows, valid = self.unpack(array)
+        return self.to_memory(rows), valid
+
+    def to_memory(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of the dtype on disk in the dtype of memory (themselves where the two are one)."""
+        rows = rows.astype(self.dtype, copy=False)
+        if self.scale != 1:
+            rows = rows * rows.dtype.type(self.scale)
+        return rows if self.offset == 0 else rows + rows.dtype.type(self.offset)
+
+    def to_stored(self, value: np.ndarray) -> np.ndarray:
+        """One value in the numbers of the disk."""
+        return value
+
+    def pack(self, rows: np.ndarray, valid: np.ndarray) -> Any:
+        """Native types: the `pa.Array` of rows (N, *shape), null where `valid` (N,) is false. Raises ValueError."""
+        raise TypeError(f"{type(self).__name__} has no native form")
+
+    def unpacked(self, array: Any, valid: np.ndarray) -> np.ndarray:
+        """Native types: rows (N, *shape) of a `pa.Array`. Raises ValueError."""
+        raise TypeError(f"{type(self).__name__} has no native form")
+
+    def compress(self, row: np.ndarray) -> bytes:
+        """Compressed types: the bytes of one value."""
+        raise TypeError(f"{type(self).__name__} has no compressed form")
+
+    def decompress(self, data: Any, out: np.ndarray | None = None) -> np.ndarray:
+        """Compressed types: one value of the dtype on disk, written into `out` if given. Raises ValueError."""
+        raise ValueError(f"a {self.type or type(self).__name__.lower()} column keeps no files as they came")

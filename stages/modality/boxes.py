@@ -1,0 +1,171 @@
+"""Boxes: objects in a picture, each a rectangle with a class and a score."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from stages import picture
+from stages.modality.base import Defaults, Modality
+from stages.modality.choice import distinct, ids_of, numbered
+
+CORNERS = ("x0", "y0", "x1", "y1")
+
+
+class Boxes(Modality):
+    """(most, 6) float32: x0, y0, x1, y1 in shares of width and height, the class's id, a score in 0..1.
+
+    Rows that are not used are NaN and lie at the end. A column of it is a list of structs, the class by its name.
+    """
+
+    defaults: ClassVar[Defaults] = Defaults("boxes", "boxes", "map")
+    classes: tuple[str, ...] = Field(min_length=1)
+    most: int = Field(100, ge=1)
+    """Boxes that one sample can have."""
+
+    _numbered = field_validator("classes", mode="before")(numbered)
+    _distinct = field_validator("classes")(distinct)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.most, 6)
+
+    @property
+    def codec(self) -> str:
+        return "native"
+
+    @property
+    def missing(self) -> float:
+        return float("nan")
+
+    def _check_values(self, array: np.ndarray) -> None:
+        used = used_rows(array, "boxes")
+        if not used.size:
+            return
+        corners, ids, scores = used[:, :4], used[:, 4], used[:, 5]
+        if corners.min() < 0 or corners.max() > 1:
+            raise ValueError(f"expected corners in 0..1 of the picture, got {corners.min():.6g} to {corners.max():.6g}")
+        if (corners[:, :2] > corners[:, 2:]).any():
+            raise ValueError("expected x0 <= x1 and y0 <= y1 in each box")
+        if (ids != np.rint(ids)).any() or ids.min() < 0 or ids.max() >= len(self.classes):
+            raise ValueError(f"expected class ids below {len(self.classes)}, got {ids.min():.6g} to {ids.max():.6g}")
+        if scores.min() < 0 or scores.max() > 1:
+            raise ValueError(f"expected scores in 0..1, got {scores.min():.6g} to {scores.max():.6g}")
+
+    def fit(self, value: Any) -> np.ndarray:
+        """From a list of {x0, y0, x1, y1, class (name or id), score (1 if left out)}, or n rows of 5 or 6 numbers."""
+        if isinstance(value, list | tuple) and all(isinstance(v, dict) for v in value):
+            value = [self._row(box) for box in value]
+        array = np.asarray(value, np.float32)
+        array = array.reshape(-1, 6) if not array.size else array
+        if array.ndim != 2 or array.shape[1] not in (5, 6):
+            raise ValueError(f"expected (n, 5) or (n, 6) numbers a sample, got {array.shape}")
+        if array.shape[1] == 5:
+            array = np.concatenate([array, np.ones((len(array), 1), np.float32)], 1)
+        array = array[~np.isnan(array).all(1)]
+        return padded(array, self.most, "boxes", "most")
+
+    def _row(self, box: dict[str, Any]) -> list[float]:
+        try:
+            kind = box["class"]
+            id_ = self.classes.index(kind) if isinstance(kind, str) else int(kind)
+            return [*(float(box[c]) for c in CORNERS), id_, float(box.get("score", 1))]
+        except (KeyError, ValueError, TypeError) as error:
+            what = "expected {x0, y0, x1, y1, class, score}, the class one of " + ", ".join(self.classes)
+            raise ValueError(f"{what}, got {box!r}") from error
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        used = value[~np.isnan(value).any(1)]
+        return picture.boxes_to_rgb(used[:, :4], picture.palette(len(self.classes))[used[:, 4].astype(int)])
+
+    def words(self, value: np.ndarray) -> str:
+        ids = value[~np.isnan(value).any(1), 4].astype(int)
+        counts = [f"{int((ids == i).sum())} {name}" for i, name in enumerate(self.classes) if (ids == i).any()]
+        return ", ".join(counts) or "none"
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        return self.classes
+
+    def tallied(self, rows: np.ndarray) -> np.ndarray:
+        ids = rows[..., 4]
+        return ids[~np.isnan(ids)].astype(np.int64)
+
+    def arrow(self) -> Any:
+        import pyarrow as pa
+
+        number = pa.float32()
+        parts = [*((c, number) for c in CORNERS), ("class", pa.string()), ("score", number)]
+        return pa.list_(pa.struct(parts))
+
+    def pack(self, rows: np.ndarray, valid: np.ndarray) -> Any:
+        import pyarrow as pa
+
+        used = ~np.isnan(rows).any(2) & valid[:, None]
+        flat = rows[used]
+        if flat.size and not (flat[:, 4].min() >= 0 and flat[:, 4].max() < len(self.classes)):
+            raise ValueError(f"expected class ids below {len(self.classes)}")
+        numbers = {c: pa.array(flat[:, i]) for i, c in enumerate((*CORNERS, "", "score"))}
+        numbers["class"] = pa.array(self.classes, pa.string()).take(pa.array(flat[:, 4].astype(np.int64)))
+        kind = self.arrow()
+        struct = pa.StructArray.from_arrays([numbers[f.name] for f in kind.value_type], fields=list(kind.value_type))
+        return lists(struct, used.sum(1), valid, kind)
+
+    def unpacked(self, array: Any, valid: np.ndarray) -> np.ndarray:
+        flat, owner, place = flattened(array)
+        too_many("boxes", place, self.most, "most")
+        rows = np.full((len(array), self.most, 6), np.nan, np.float32)
+        for i, name in enumerate((*CORNERS, "class", "score")):
+            part = flat.field(name)
+            values = ids_of(part, self.classes) if name == "class" else part.to_numpy(zero_copy_only=False)
+            rows[owner, place, i] = values
+        return rows
+
+
+def used_rows(array: np.ndarray, what: str) -> np.ndarray:
+    """The rows of (n, c) before the padding. Raises ValueError for padding in the middle, or half a row of NaN."""
+    empty = np.isnan(array)
+    used = ~empty.all(1)
+    count = int(used.sum())
+    if empty[used].any() or not np.isfinite(array[used]).all():
+        raise ValueError(f"expected {what} of finite numbers, or rows of NaN alone for padding")
+    if not used[:count].all():
+        raise ValueError(f"expected the padding (rows of NaN) after all {what}")
+    return array[:count]
+
+
+def padded(array: np.ndarray, most: int, what: str, field: str) -> np.ndarray:
+    """(n, c) as (most, c), rows of NaN added. Raises ValueError when there are more, naming the recipe's field."""
+    if len(array) > most:
+        raise ValueError(f"expected at most {most} {what}, got {len(array)}; a larger `{field}` holds them")
+    full = np.full((most, *array.shape[1:]), np.nan, np.float32)
+    full[: len(array)] = array
+    return full
+
+
+def lists(values: Any, counts: np.ndarray, valid: np.ndarray, kind: Any) -> Any:
+    """A `pa.ListArray` of `kind` whose N lists take `counts` values each, null where not `valid`."""
+    import pyarrow as pa
+
+    offsets = np.zeros(len(counts) + 1, np.int32)
+    np.cumsum(counts, out=offsets[1:])
+    mask = None if valid.all() else pa.array(~valid)
+    return pa.ListArray.from_arrays(pa.array(offsets), values, type=kind, mask=mask)
+
+
+def flattened(array: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+    """The values of a `pa.ListArray`, and for each the row it belongs to and its place in that row's list."""
+    import pyarrow.compute as pc
+
+    counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    owner = np.repeat(np.arange(len(array)), counts)
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return array.flatten(), owner, place
+
+
+def too_many(what: str, place: np.ndarray, most: int, field: str) -> None:
+    """Raise ValueError when a list is longer than the modality holds."""
+    if place.size and place.max() >= most:
+        raise ValueError(f"expected at most {most} {what}, got {place.max() + 1}; a larger `{field}` holds them")

@@ -1,0 +1,141 @@
+"""Choices: one of several named classes for a whole sample, without an order (category) or with one (ordinal).
+
+In memory an id, in the column the name, so that any reader of Parquet sees words. -1, unknown, is a null.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from stages import picture
+from stages.modality.base import Defaults, Modality
+
+NAMELESS = -1
+"""The id that says unknown."""
+
+
+def numbered(value: Any) -> Any:
+    """A count as names "0", "1", ...; anything else as it is."""
+    return tuple(map(str, range(value))) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises ValueError when two names are the same."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"names differ from each other, but {', '.join(map(repr, twice))} is there twice")
+    return names
+
+
+class Choice(Modality):
+    """Base of both: () int64, the id of one of `names`; -1 is unknown."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        raise TypeError(f"{type(self).__name__} has no names")
+
+    @property
+    def channels(self) -> int:
+        return len(self.names)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.int64)
+
+    @property
+    def codec(self) -> str:
+        return "native"
+
+    @property
+    def missing(self) -> float:
+        return NAMELESS
+
+    def _check_values(self, array: np.ndarray) -> None:
+        if not NAMELESS <= int(array) < len(self.names):
+            raise ValueError(f"expected an id below {len(self.names)}, or {NAMELESS} for unknown, got {int(array)}")
+
+    def fit(self, value: Any) -> np.ndarray:
+        """From a name or an id."""
+        if isinstance(value, str):
+            if value not in self.names:
+                raise ValueError(f"expected one of {', '.join(self.names)}, got {value!r}")
+            return np.array(self.names.index(value), np.int64)
+        array = np.asarray(value)
+        if array.size != 1 or array.dtype.kind not in "iuf" or float(array.item()) != int(array.item()):
+            raise ValueError(f"expected a name or an id, got {value!r}")
+        return np.array(int(array.item()), np.int64)
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        return picture.text_to_rgb(self.words(value))
+
+    def words(self, value: np.ndarray) -> str:
+        return self.names[int(value)] if value >= 0 else "unknown"
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        return self.names
+
+    def tallied(self, rows: np.ndarray) -> np.ndarray:
+        return rows
+
+    def arrow(self) -> Any:
+        import pyarrow as pa
+
+        return pa.string()
+
+    def pack(self, rows: np.ndarray, valid: np.ndarray) -> Any:
+        import pyarrow as pa
+
+        if (rows[valid] >= len(self.names)).any():
+            raise ValueError(f"expected ids below {len(self.names)}, got {int(rows[valid].max())}")
+        return pa.array(self.names, pa.string()).take(pa.array(rows, pa.int64(), mask=~valid | (rows < 0)))
+
+    def unpacked(self, array: Any, valid: np.ndarray) -> np.ndarray:
+        return ids_of(array, self.names)
+
+
+class Category(Choice):
+    """() int64: one of `classes` (names, or how many); -1 is unknown."""
+
+    defaults: ClassVar[Defaults] = Defaults("classify", "cross-entropy", "accuracy")
+    classes: tuple[str, ...] = Field(min_length=1)
+
+    _numbered = field_validator("classes", mode="before")(numbered)
+    _distinct = field_validator("classes")(distinct)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.classes
+
+
+class Ordinal(Choice):
+    """() int64: one of `levels` (names from the lowest up, or how many); -1 is unknown. Its error counts levels."""
+
+    defaults: ClassVar[Defaults] = Defaults("ordinal", "cumulative", "mae")
+    levels: tuple[str, ...] = Field(min_length=2)
+
+    _numbered = field_validator("levels", mode="before")(numbered)
+    _distinct = field_validator("levels")(distinct)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.levels
+
+
+def ids_of(array: Any, names: tuple[str, ...]) -> np.ndarray:
+    """(N,) int64 ids of a `pa.StringArray`, -1 for null. Raises ValueError for a string that is none of `names`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.index_in(array, value_set=pa.array(names, pa.string()))
+    if found.null_count > array.null_count:
+        foreign = array.filter(pc.and_(pc.is_null(found), pc.is_valid(array)))[0].as_py()
+        raise ValueError(f"expected one of {', '.join(names)}, got {foreign!r}")
+    return pc.fill_null(found, NAMELESS).to_numpy(zero_copy_only=False).astype(np.int64)

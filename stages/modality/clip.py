@@ -1,0 +1,40 @@
+"""Clips: several pictures that follow each other, as one value."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from stages.modality.base import Defaults
+from stages.modality.raster import Image, Raster
+
+
+class Clip(Raster):
+    """(frames, H, W, 3) uint8 RGB. A size left out is that of the recipe's only image modality."""
+
+    defaults: ClassVar[Defaults] = Defaults("dense", "l1", "mae")
+    frames: int = Field(ge=1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.frames, *self.height_width, 3)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        return (0.0, 256.0)
+
+    def fit(self, value: Any) -> np.ndarray:
+        """Each frame as an image is; there must be `frames` of them."""
+        if len(value) != self.frames:
+            raise ValueError(f"expected {self.frames} frames, got {len(value)}")
+        image = Image(type="image", size=self.size)
+        return np.stack([image.fit(frame) for frame in value])
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        return np.concatenate(list(value), axis=1)

@@ -1,0 +1,64 @@
+"""Keypoints: a fixed set of named points in a picture, such as the joints of a body."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from stages import picture
+from stages.modality.base import Defaults, Modality
+from stages.modality.choice import distinct, numbered
+
+
+class Keypoints(Modality):
+    """(K, 3) float32: x and y in shares of width and height, and 1 where the point is visible, else 0 (and x = y = 0).
+
+    `points` are their names, or how many. `fit` takes K rows of x, y, visible, or {name: [x, y]}, where points left out
+    are not visible.
+    """
+
+    defaults: ClassVar[Defaults] = Defaults("regress", "keypoints", "pck")
+    points: tuple[str, ...] = Field(min_length=1)
+
+    _numbered = field_validator("points", mode="before")(numbered)
+    _distinct = field_validator("points")(distinct)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.points), 3)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        return (0.0, 1.0)
+
+    def _check_values(self, array: np.ndarray) -> None:
+        super()._check_values(array)
+        if not np.isin(array[:, 2], (0, 1)).all():
+            raise ValueError("expected visible as 0 or 1")
+        places = array[:, :2]
+        if places.min() < 0 or places.max() > 1:
+            raise ValueError(f"expected x and y in 0..1 of the picture, got {places.min():.6g} to {places.max():.6g}")
+
+    def fit(self, value: Any) -> np.ndarray:
+        if isinstance(value, dict):
+            foreign = sorted(set(value) - set(self.points))
+            if foreign:
+                raise ValueError(f"expected points among {', '.join(self.points)}, got {foreign[0]!r}")
+            value = [[*value[name], 1] if value.get(name) is not None else [0, 0, 0] for name in self.points]
+        array = np.asarray(value, np.float32)
+        if array.shape != self.shape:
+            raise ValueError(f"expected {len(self.points)} times x, y, visible, got {array.shape}")
+        hidden = (array[:, 2] == 0) | np.isnan(array).any(1)
+        return np.where(hidden[:, None], np.float32(0), array)
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        visible = value[:, 2] > 0
+        return picture.points_to_rgb(value[visible, :2], picture.palette(len(self.points))[visible])
+
+    def words(self, value: np.ndarray) -> str:
+        return f"{int((value[:, 2] > 0).sum())} of {len(self.points)} points"
+
+    def tallied(self, rows: np.ndarray) -> np.ndarray:
+        return np.where(rows[..., 2:] > 0, rows[..., :2], np.nan).reshape(-1, 2)

@@ -1,0 +1,75 @@
+"""Multilabels: any number of classes for a whole sample, each yes, no or unknown."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from stages import picture
+from stages.modality.base import Defaults, Modality
+from stages.modality.choice import distinct, numbered
+from stages.picture import UNKNOWN
+
+
+class Multilabel(Modality):
+    """(K,) uint8: 1 where a class of `classes` (names, or how many) applies, 0 where not, 255 where nobody knows."""
+
+    defaults: ClassVar[Defaults] = Defaults("classify", "bce", "f1")
+    classes: tuple[str, ...] = Field(min_length=1)
+
+    _numbered = field_validator("classes", mode="before")(numbered)
+    _distinct = field_validator("classes")(distinct)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.classes),)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8)
+
+    @property
+    def missing(self) -> float:
+        return UNKNOWN
+
+    def _check_values(self, array: np.ndarray) -> None:
+        wrong = array[(array > 1) & (array != UNKNOWN)]
+        if wrong.size:
+            raise ValueError(f"expected 0, 1 or {UNKNOWN} for each class, got {int(wrong[0])}")
+
+    def fit(self, value: Any) -> np.ndarray:
+        """From the names that apply (a list, or a string with `,`, `;` or `|` between), from {name: yes, no or None
+        for unknown}, where a name left out is unknown, or from K numbers."""
+        if isinstance(value, str):
+            value = [name.strip() for name in re.split(r"[,;|]", value) if name.strip()]
+        if isinstance(value, dict):
+            return self._named({n: UNKNOWN if v is None else int(bool(v)) for n, v in value.items()}, UNKNOWN)
+        if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+            return self._named(dict.fromkeys(value, 1), 0)
+        array = np.asarray(value)
+        if array.shape != self.shape or array.dtype.kind not in "buif" or not np.isin(array, (0, 1, UNKNOWN)).all():
+            wanted = f"names of classes, or {len(self.classes)} times 0, 1 or {UNKNOWN}"
+            raise ValueError(f"expected {wanted}, got {value!r}")
+        return array.astype(np.uint8)
+
+    def _named(self, marks: dict[str, int], otherwise: int) -> np.ndarray:
+        foreign = [name for name in marks if name not in self.classes]
+        if foreign:
+            raise ValueError(f"expected some of {', '.join(self.classes)}, got {foreign[0]!r}")
+        return np.array([marks.get(name, otherwise) for name in self.classes], np.uint8)
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        return picture.text_to_rgb(self.words(value))
+
+    def words(self, value: np.ndarray) -> str:
+        return ", ".join(n for n, v in zip(self.classes, value, strict=True) if v == 1) or "none"
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        return self.classes
+
+    def tallied(self, rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.nonzero(rows == 1)[1], np.full(int((rows == UNKNOWN).sum()), -1)])

@@ -1,0 +1,130 @@
+"""Rasters: values with a height and a width, of which images are one.
+
+Arrays are HWC. `fit` resizes by the kind of value: images by area, numbers linearly, classes to the nearest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from stages.modality.base import Modality
+from stages.modality.formats import decode_image
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+class Raster(Modality):
+    """Base of what has a height and a width. A size left out is that of the recipe's only image modality."""
+
+    size: Size | None = None
+
+    @field_validator("size")
+    @classmethod
+    def _positive(cls, value: Size | None) -> Size | None:
+        if value is not None and min(value) < 1:
+            raise ValueError(f"a size is [height, width] in pixels, got {list(value)}")
+        return value
+
+    @property
+    def height_width(self) -> Size:
+        if self.size is None:
+            raise ValueError("the size is not known yet: give size: [height, width], or call completed() first")
+        return self.size
+
+    def completed(self, modalities: Mapping[str, Modality]) -> Modality:
+        if self.size is not None:
+            return self
+        images = {n: m.size for n, m in modalities.items() if isinstance(m, Image) and m.size}
+        if len(images) != 1:
+            found = ", ".join(images) or "none"
+            raise ValueError(f"no size given, and it follows only from a single image modality with a size ({found})")
+        return self.model_copy(update={"size": next(iter(images.values()))})
+
+    def _resized(self, value: np.ndarray, nearest: bool = False, area: bool = False) -> np.ndarray:
+        import cv2
+
+        height, width = self.height_width
+        if value.shape[:2] == (height, width):
+            return value
+        shrinks = height < value.shape[0] and width < value.shape[1]
+        how = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if area and shrinks else cv2.INTER_LINEAR
+        return cv2.resize(np.ascontiguousarray(value), (width, height), interpolation=how)
+
+
+FILES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"RIFF")
+"""How JPEG, PNG and WebP files begin. What decodes as an image and begins so is one of them."""
+
+
+class Image(Raster):
+    """(H, W, 3) uint8 RGB, kept as it is (`raw`) or as the bytes of a file.
+
+    `codec`: png loses nothing; jpeg and webp lose by `quality`, which choosing them says; file keeps the bytes of a
+    JPEG, PNG or WebP file as they came where its size is this modality's, and is png for the rest.
+    """
+
+    format: Literal["raw", "jpeg", "png", "webp", "file"] = Field("raw", alias="codec")
+    quality: int = Field(95, ge=1, le=100)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.height_width, 3)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8)
+
+    @property
+    def codec(self) -> str:
+        return self.format
+
+    def fit(self, value: Any) -> np.ndarray:
+        """Resize by area; grey becomes RGB, an alpha channel is dropped."""
+        array = np.asarray(value)
+        if array.dtype != np.uint8:
+            raise ValueError(f"expected dtype uint8, got {array.dtype}")
+        if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 1):
+            array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=-1)
+        if array.ndim != 3 or array.shape[-1] not in (3, 4):
+            raise ValueError(f"expected (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
+        return self._resized(array[..., :3], area=True)
+
+    def read(self, data: bytes, name: str) -> Any:
+        if name.lower().endswith((".npy", ".npz")):
+            return super().read(data, name)
+        image = decode_image(data, name)
+        kept = self.format == "file" and image.shape == self.shape and data.startswith(FILES)
+        return data if kept else self.fit(image)
+
+    def compress(self, row: np.ndarray) -> bytes:
+        import cv2
+
+        kind = "png" if self.format == "file" else self.format
+        options = {
+            "png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
+            "jpeg": [cv2.IMWRITE_JPEG_QUALITY, self.quality],
+            "webp": [cv2.IMWRITE_WEBP_QUALITY, self.quality],
+        }
+        return cv2.imencode(f".{kind}", cv2.cvtColor(row, cv2.COLOR_RGB2BGR), options[kind])[1].tobytes()
+
+    def decompress(self, data: Any, out: np.ndarray | None = None) -> np.ndarray:
+        import cv2
+
+        if self.format == "raw":
+            return super().decompress(data, out)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if len(data) else None
+        if image is None or image.shape != self.shape:
+            got = getattr(image, "shape", "other bytes")
+            raise ValueError(f"expected a {self.format} of shape {self.shape}, got {got}")
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        return (0.0, 256.0)
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        return value

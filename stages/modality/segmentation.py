@@ -1,0 +1,128 @@
+"""Maps of classes: one id a pixel, or a probability for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from stages import picture
+from stages.modality.base import Defaults, Modality
+from stages.modality.formats import decode_array, decode_image
+from stages.modality.raster import Raster
+from stages.picture import UNKNOWN
+
+
+class Segmentation(Raster):
+    """(H, W) uint8 class ids; 255 is unknown."""
+
+    defaults: ClassVar[Defaults] = Defaults("dense", "cross-entropy", "miou")
+    classes: tuple[str, ...] = Field(min_length=1, max_length=UNKNOWN)
+    palette: tuple[tuple[int, int, int], ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_colour_a_class(self) -> Segmentation:
+        if self.palette is not None and len(self.palette) != len(self.classes):
+            raise ValueError(f"palette: expected {len(self.classes)} colours, one a class, got {len(self.palette)}")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.height_width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8)
+
+    @property
+    def missing(self) -> int:
+        return UNKNOWN
+
+    @property
+    def channels(self) -> int:
+        return len(self.classes)
+
+    def _check_values(self, array: np.ndarray) -> None:
+        bad = array[(array >= len(self.classes)) & (array != UNKNOWN)]
+        if bad.size:
+            raise ValueError(f"expected class ids below {len(self.classes)} or {UNKNOWN}, got {int(bad[0])}")
+
+    def fit(self, value: Any) -> np.ndarray:
+        array = np.asarray(value)
+        if array.ndim == 3 and array.shape[-1] == 1:
+            array = array[..., 0]
+        if array.ndim != 2 or array.dtype.kind not in "ui":
+            raise ValueError(f"expected (H, W) class ids, got {array.shape} {array.dtype}")
+        if array.size and (array.min() < 0 or array.max() > UNKNOWN):
+            raise ValueError(f"expected class ids in 0..{UNKNOWN}, got {array.min()}..{array.max()}")
+        return self._resized(array.astype(np.uint8), nearest=True)
+
+    def read(self, data: bytes, name: str) -> Any:
+        """Class ids from an array, or from the grey values of an image."""
+        if name.lower().endswith((".npy", ".npz")):
+            return self.fit(decode_array(data, "", name))
+        return self.fit(decode_image(data, name, color=False))
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        return self.classes
+
+    def tallied(self, rows: np.ndarray) -> np.ndarray:
+        return rows
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        return picture.classes_to_rgb(value, len(self.classes), self.palette)
+
+
+class Soft(Raster):
+    """(H, W, K) float32 class probabilities, kept in steps of 1/255. `of` takes the classes of a segmentation."""
+
+    defaults: ClassVar[Defaults] = Defaults("dense", "kl", "miou")
+    classes: tuple[str, ...] = ()
+    of: str = ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        if not self.classes:
+            raise ValueError("the classes are not known yet: give classes, or of: and call completed() first")
+        return (*self.height_width, len(self.classes))
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8)
+
+    def completed(self, modalities: Mapping[str, Modality]) -> Modality:
+        if self.classes:
+            return super().completed(modalities)
+        of = modalities.get(self.of)
+        if not isinstance(of, Segmentation):
+            known = ", ".join(n for n, m in modalities.items() if isinstance(m, Segmentation)) or "none"
+            raise ValueError(f"of: expected the name of a segmentation modality ({known}), got {self.of!r}")
+        return super().completed(modalities).model_copy(update={"classes": of.classes})
+
+    def _check_values(self, array: np.ndarray) -> None:
+        super()._check_values(array)
+        if array.min() < -1e-3 or array.max() > 1 + 1e-3:
+            raise ValueError(f"expected probabilities in 0..1, got {array.min():.6g} to {array.max():.6g}")
+
+    def fit(self, value: Any) -> np.ndarray:
+        array = np.asarray(value, np.float32)
+        if array.ndim != 3 or array.shape[-1] != len(self.classes):
+            raise ValueError(f"expected (H, W, {len(self.classes)}), got {array.shape}")
+        return self._resized(array).reshape(self.shape)
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        return picture.classes_to_rgb(value.argmax(-1).astype(np.uint8), len(self.classes))
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        return (0.0, 1.0)
+
+    @property
+    def scale(self) -> float:
+        return 1 / 255
+
+    def to_stored(self, value: np.ndarray) -> np.ndarray:
+        return np.rint(np.clip(value, 0, 1) * 255)

@@ -1,0 +1,60 @@
+"""Series: numbers over time, of any length up to a limit."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from stages import picture
+from stages.modality.base import Defaults, Modality
+from stages.modality.boxes import padded, used_rows
+
+
+class Series(Modality):
+    """(steps, channels) float32: measurements at even times; a shorter series ends in rows of NaN."""
+
+    defaults: ClassVar[Defaults] = Defaults("series", "huber", "mae")
+    steps: int = Field(ge=1)
+    channels_: int = Field(1, alias="channels", ge=1)
+    unit: str = ""
+    storage: Literal["float16", "float32"] = "float32"
+
+    @property
+    def channels(self) -> int:
+        return self.channels_
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.steps, self.channels_)
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        return np.dtype(self.storage)
+
+    @property
+    def missing(self) -> float:
+        return float("nan")
+
+    def _check_values(self, array: np.ndarray) -> None:
+        used = used_rows(array, "steps")
+        limit = float(np.finfo(self.stored).max)
+        if used.size and np.abs(used).max() > limit:
+            raise ValueError(f"expected numbers that {self.storage} holds, got {np.abs(used).max():.6g}")
+
+    def fit(self, value: Any) -> np.ndarray:
+        """From up to `steps` rows of `channels` numbers, or as many numbers if there is one channel."""
+        array = np.asarray(value, np.float32)
+        if array.ndim == 1 and self.channels_ == 1:
+            array = array[:, None]
+        array = array.reshape(0, self.channels_) if not array.size else array
+        if array.ndim != 2 or array.shape[1] != self.channels_:
+            raise ValueError(f"expected (steps, {self.channels_}) numbers, got {np.shape(value)}")
+        return padded(array, self.steps, "steps", "steps")
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        return picture.lines_to_rgb(value[~np.isnan(value).any(1)])
+
+    def words(self, value: np.ndarray) -> str:
+        return f"{int((~np.isnan(value).any(1)).sum())} steps of {self.channels_}"

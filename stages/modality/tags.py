@@ -1,0 +1,99 @@
+"""Tags: a label for each token of a sentence, such as parts of speech or names of persons and places."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from stages import picture
+from stages.modality.base import Defaults, Modality
+from stages.modality.boxes import flattened, lists, too_many
+from stages.modality.choice import NAMELESS, distinct, ids_of, numbered
+
+
+class Tags(Modality):
+    """(length,) int64: ids of `tags` (names, or how many), one a token; -1 is padding. Columns hold lists of names.
+
+    Tokens are the words of the text beside it, as spaces cut it.
+    """
+
+    defaults: ClassVar[Defaults] = Defaults("tag", "cross-entropy", "accuracy")
+    tags: tuple[str, ...] = Field(min_length=1)
+    length: int = Field(ge=1)
+
+    _numbered = field_validator("tags", mode="before")(numbered)
+    _distinct = field_validator("tags")(distinct)
+
+    @property
+    def channels(self) -> int:
+        return len(self.tags)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.int64)
+
+    @property
+    def codec(self) -> str:
+        return "native"
+
+    @property
+    def missing(self) -> float:
+        return NAMELESS
+
+    def _check_values(self, array: np.ndarray) -> None:
+        if array.min() < NAMELESS or array.max() >= len(self.tags):
+            raise ValueError(f"expected ids below {len(self.tags)}, or {NAMELESS} for padding, got {array.min()} to "
+                             f"{array.max()}")  # fmt: skip
+        if (array[: int((array >= 0).sum())] < 0).any():
+            raise ValueError(f"expected the padding ({NAMELESS}) after the tags")
+
+    def fit(self, value: Any) -> np.ndarray:
+        """From a list of names or ids, or a string of names with spaces between."""
+        if isinstance(value, str):
+            value = value.split()
+        foreign = [v for v in value if isinstance(v, str) and v not in self.tags]
+        if foreign:
+            raise ValueError(f"expected tags among {', '.join(self.tags)}, got {foreign[0]!r}")
+        ids = np.array([self.tags.index(v) if isinstance(v, str) else int(v) for v in value], np.int64)
+        ids = ids[: len(ids) - int(np.argmax(np.append(ids, 0)[::-1] >= 0)) + 1] if (ids < 0).any() else ids
+        if len(ids) > self.length:
+            raise ValueError(f"expected at most {self.length} tags, got {len(ids)}; a larger `length` holds them")
+        return np.concatenate([ids, np.full(self.length - len(ids), NAMELESS)])
+
+    def words(self, value: np.ndarray) -> str:
+        return " ".join(self.tags[i] for i in value if i >= 0)
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        return picture.text_to_rgb(self.words(value))
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        return self.tags
+
+    def tallied(self, rows: np.ndarray) -> np.ndarray:
+        return rows[rows >= 0]
+
+    def arrow(self) -> Any:
+        import pyarrow as pa
+
+        return pa.list_(pa.string())
+
+    def pack(self, rows: np.ndarray, valid: np.ndarray) -> Any:
+        import pyarrow as pa
+
+        used = (rows >= 0) & valid[:, None]
+        names = pa.array(self.tags, pa.string()).take(pa.array(rows[used]))
+        return lists(names, used.sum(1), valid, self.arrow())
+
+    def unpacked(self, array: Any, valid: np.ndarray) -> np.ndarray:
+        flat, owner, place = flattened(array)
+        too_many("tags", place, self.length, "length")
+        rows = np.full((len(array), self.length), NAMELESS, np.int64)
+        rows[owner, place] = ids_of(flat, self.tags)
+        return rows

@@ -1,0 +1,114 @@
+"""Texts: strings, to a model a row of bytes; so every language works and there is no vocabulary to keep."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from stages import picture
+from stages.modality.base import Defaults, Modality
+
+BYTES = 256
+
+
+class Text(Modality):
+    """(length,) int64: the bytes of UTF-8, each plus 1; 0 is padding. A column of it holds plain strings.
+
+    A text of more than `length` bytes is an error, or with `cut: true` loses its end, at the border of a character.
+    """
+
+    defaults: ClassVar[Defaults] = Defaults("tokens", "cross-entropy", "accuracy")
+    length: int = Field(ge=1)
+    cut: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Padding and 256 bytes."""
+        return BYTES + 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.int64)
+
+    @property
+    def codec(self) -> str:
+        return "native"
+
+    def _check_values(self, array: np.ndarray) -> None:
+        if array.min() < 0 or array.max() > BYTES:
+            raise ValueError(f"expected bytes plus one (0 is padding), got {array.min()} to {array.max()}")
+        count = int((array > 0).sum())
+        if (array[:count] == 0).any():
+            raise ValueError("expected the padding (0) after the text")
+        try:
+            self.words(array)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"expected UTF-8, got bytes that are none ({error.reason} at {error.start})") from error
+
+    def fit(self, value: Any) -> np.ndarray:
+        """From a string, or from ids, whose bytes that make no character are left out."""
+        if isinstance(value, str):
+            data = value.encode()
+        else:
+            ids = np.asarray(value)
+            if ids.ndim != 1 or ids.dtype.kind not in "iu" or (ids.size and (ids.min() < 0 or ids.max() > BYTES)):
+                raise ValueError(f"expected a text, got {value!r}")
+            data = self._bytes(ids).decode(errors="ignore").encode()
+        if len(data) > self.length and not self.cut:
+            raise ValueError(
+                f"expected at most {self.length} bytes, got {len(data)}; a larger `length` holds them, and `cut: true` "
+                "leaves out the end"
+            )
+        if len(data) > self.length:
+            data = data[: self.length].decode(errors="ignore").encode()
+        return self._row(data)
+
+    def read(self, data: bytes, name: str) -> Any:
+        try:
+            return self.fit(data.decode())
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name} is no UTF-8 text ({error.reason} at byte {error.start})") from error
+
+    def words(self, value: np.ndarray) -> str:
+        """The text. Raises UnicodeDecodeError (a ValueError)."""
+        return self._bytes(value).decode()
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        return picture.text_to_rgb(self._bytes(value).decode(errors="replace"))
+
+    def tallied(self, rows: np.ndarray) -> np.ndarray:
+        """Lengths in bytes."""
+        return (rows > 0).sum(1)[:, None]
+
+    def arrow(self) -> Any:
+        import pyarrow as pa
+
+        return pa.string()
+
+    def pack(self, rows: np.ndarray, valid: np.ndarray) -> Any:
+        import pyarrow as pa
+
+        return pa.array([self.words(r) if ok else None for r, ok in zip(rows, valid, strict=True)], pa.string())
+
+    def unpacked(self, array: Any, valid: np.ndarray) -> np.ndarray:
+        import pyarrow as pa
+
+        rows = np.zeros((len(array), self.length), np.int64)
+        for i, data in enumerate(array.cast(pa.binary()).to_pylist()):
+            if data is not None:
+                rows[i] = self._row(data) if len(data) <= self.length else self.fit(data.decode())
+        return rows
+
+    def _row(self, data: bytes) -> np.ndarray:
+        row = np.zeros(self.length, np.int64)
+        row[: len(data)] = np.frombuffer(data, np.uint8).astype(np.int64) + 1
+        return row
+
+    def _bytes(self, row: np.ndarray) -> bytes:
+        return (row[row > 0] - 1).astype(np.uint8).tobytes()

@@ -1,0 +1,93 @@
+"""Vectors: a fixed number of numbers for a whole sample: a pose, one scalar, an embedding."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from stages import picture
+from stages.modality.base import Defaults, Modality
+
+
+class Vector(Modality):
+    """(length,) float32 numbers, such as a pose. `range` is what `check` accepts."""
+
+    defaults: ClassVar[Defaults] = Defaults("regress", "huber", "mae")
+    length: int = Field(ge=1)
+    unit: str = ""
+    range: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _lowest_first(self) -> Vector:
+        if self.range and not self.range[0] < self.range[1]:
+            raise ValueError(f"range: expected two numbers, the smaller first, got {list(self.range)}")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        return self.range
+
+    def _check_values(self, array: np.ndarray) -> None:
+        super()._check_values(array)
+        if self.range and (array.min() < self.range[0] or array.max() > self.range[1]):
+            raise ValueError(f"expected values within {self.range}, got {array.min():.6g} to {array.max():.6g}")
+
+    def fit(self, value: Any) -> np.ndarray:
+        try:
+            array = np.asarray(value, np.float32).reshape(-1)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"expected {self.length} numbers, got {value!r}") from error
+        if array.shape != self.shape:
+            raise ValueError(f"expected {self.length} numbers, got {array.size}")
+        return array
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        return picture.bars_to_rgb(value)
+
+    def words(self, value: np.ndarray) -> str:
+        shown = " ".join(f"{v:.4g}" for v in value[:4])
+        return f"{shown} ... ({self.length})" if self.length > 4 else shown
+
+
+class Scalar(Vector):
+    """(1,) float32: one number, a plain float column on disk."""
+
+    length: Literal[1] = 1
+
+    @property
+    def codec(self) -> str:
+        return "native"
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        return picture.text_to_rgb(f"{self.words(value)} {self.unit}")
+
+    def arrow(self) -> Any:
+        import pyarrow as pa
+
+        return pa.float32()
+
+    def pack(self, rows: np.ndarray, valid: np.ndarray) -> Any:
+        import pyarrow as pa
+
+        return pa.array(rows[:, 0], pa.float32(), mask=~valid)
+
+    def unpacked(self, array: Any, valid: np.ndarray) -> np.ndarray:
+        rows = array.fill_null(self.missing) if array.null_count else array
+        return rows.to_numpy(zero_copy_only=False)[:, None]
+
+
+class Embedding(Vector):
+    """(length,) float32: a point in a space where directions mean something, compared by the angle between them."""
+
+    defaults: ClassVar[Defaults] = Defaults("embed", "cosine", "cosine")
+    storage: Literal["float16", "float32"] = "float32"
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        return np.dtype(self.storage)
