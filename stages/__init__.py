@@ -46,6 +46,7 @@ PLUGINS: dict[str, dict[str, str]] = {
     "expert": {
         "hsv": "stages.label.procedural:Hsv",
         "edges": "stages.label.procedural:Edges",
+        "soft-colors": "stages.label.procedural:SoftColors",
         "flow": "stages.label.procedural:Flow",
         "depth-from-flow": "stages.label.procedural:DepthFromFlow",
         "normals": "stages.label.procedural:Normals",
@@ -53,10 +54,12 @@ PLUGINS: dict[str, dict[str, str]] = {
         "texture-classes": "stages.label.segmenters:TextureClasses",
         "relief-classes": "stages.label.segmenters:ReliefClasses",
         "remap": "stages.label.segmenters:Remap",
+        "rules": "stages.label.rules:Rules",
         "resize": "stages.label.resize:Resize",
         "onnx": "stages.label.onnx:Onnx",
         "litert": "stages.label.litert:LiteRT",
         "torch": "stages.label.torch:Torch",
+        "python": "stages.label.python:Python",
         "model": "stages.label.model:Model",
     },
     "decoder": {

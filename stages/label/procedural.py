@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from stages.base import modality_of
 from stages.label.expert import Batch, Expert, Function
 
 if TYPE_CHECKING:
@@ -38,11 +39,12 @@ class Hsv(Expert):
 class Edges(Expert):
     """`{type: edges, in: rgb@camera, out: edges@gradient}`: 0..1, dense with 1 channel.
 
-    `gradient` is the strength of the strongest channel's gradient, 1 at `full` grey values (of 0..1) a pixel;
-    `canny` is 1 on thin edges. `sigma` is the blur before, in pixels.
+    `gradient` is the strength of the strongest channel's gradient (Scharr's kernel) and `sobel` that of the grey
+    picture's (Sobel's), 1 at `full` grey values (of 0..1) a pixel; `canny` is 1 on thin edges. `sigma` is the blur
+    before, in pixels.
     """
 
-    method: Literal["gradient", "canny"] = "gradient"
+    method: Literal["gradient", "sobel", "canny"] = "gradient"
     sigma: float = Field(0.7, ge=0)
     full: float = Field(0.25, gt=0)
 
@@ -55,7 +57,30 @@ class Edges(Expert):
 
         if self.method == "canny":
             return each(self, lambda rgb: appearance.canny_edges(rgb, self.sigma)[..., None])
-        return each(self, lambda rgb: appearance.gradient_edges(rgb, self.sigma, self.full)[..., None])
+        strength = appearance.sobel_edges if self.method == "sobel" else appearance.gradient_edges
+        return each(self, lambda rgb: strength(rgb, self.sigma, self.full)[..., None])
+
+
+class SoftColors(Expert):
+    """`{type: soft-colors, in: rgb@camera, out: softseg@color}`: soft segments by colour, 0..1, one a channel of `out`.
+
+    See algorithms.softcolors. `seeds` squared patches are compared, colours in `bins` steps an axis; `sigma` is the
+    smoothing of the result, in pixels.
+    """
+
+    seeds: int = Field(8, ge=2, le=16)
+    bins: int = Field(12, ge=2, le=32)
+    sigma: float = Field(1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _columns(self) -> SoftColors:
+        return takes(self, 1, 1)
+
+    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+        from stages.label.algorithms.softcolors import soft_colors
+
+        count = modalities[modality_of(self.out[0])].channels
+        return each(self, lambda rgb: soft_colors(rgb, count, self.seeds, self.bins, self.sigma))
 
 
 class Flow(Expert):
@@ -124,11 +149,14 @@ class DepthFromFlow(Expert):
 class Normals(Expert):
     """`{type: normals, in: [depth@motion, pose@telemetry], out: normals@depth}`: unit vectors in camera coordinates.
 
-    `out` is dense with 3 channels. The plane is fitted over a window of `sigma` pixels. Without a pose the camera's
-    focal length is `focal`, as a share of the picture's width. With one, `level` (0..1) is how much is given to the
-    prior that the world is horizontal: depth from motion is noisy, and its derivatives more so.
+    `out` is dense with 3 channels. The plane is fitted over a window of `sigma` pixels: `inverse-depth` as the gradient
+    of inverse depth, `svd` as the direction in which the points of a square of 2 sigma to each side vary least, which
+    leaves out depths of 0 and below. Without a pose the camera's focal length is `focal`, as a share of the picture's
+    width. With one, `level` (0..1) is how much is given to the prior that the world is horizontal: depth from motion
+    is noisy, and its derivatives more so.
     """
 
+    method: Literal["inverse-depth", "svd"] = "inverse-depth"
     sigma: float = Field(3.0, gt=0)
     focal: float = Field(0.85, gt=0)
     level: float = Field(0.0, ge=0, lt=1)
@@ -142,17 +170,17 @@ class Normals(Expert):
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         import numpy as np
 
+        from stages.label.algorithms import surface
         from stages.label.algorithms.pose import Pose, rays
-        from stages.label.algorithms.surface import normals_from_depth
+
+        fit = surface.normals_by_svd if self.method == "svd" else surface.normals_from_depth
 
         def normals(depth: np.ndarray, *pose: np.ndarray) -> np.ndarray:
             height, width = depth.shape[:2]
             if not pose:
-                return normals_from_depth(
-                    depth[..., 0], rays(height, width, (self.focal, self.focal * width / height)), self.sigma
-                )
+                return fit(depth[..., 0], rays(height, width, (self.focal, self.focal * width / height)), self.sigma)
             known = Pose.of(pose[0])
-            made = normals_from_depth(depth[..., 0], known.rays(height, width), self.sigma)
+            made = fit(depth[..., 0], known.rays(height, width), self.sigma)
             made = (1 - self.level) * made + self.level * known.up.astype(np.float32)
             return made / np.maximum(np.linalg.norm(made, axis=-1, keepdims=True), 1e-6)
 

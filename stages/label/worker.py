@@ -110,9 +110,7 @@ class _Figures:
         return {name: [math.fsum(values), len(values)] for name, values in sorted(self.kept.items())}
 
 
-def _table(
-    keys: list[str], values: dict[str, list[Any]], modalities: dict[str, Any], about: dict[str, Any]
-) -> bytes:
+def _table(keys: list[str], values: dict[str, list[Any]], modalities: dict[str, Any], about: dict[str, Any]) -> bytes:
     import pyarrow as pa
 
     from stages.column import produced

@@ -27,6 +27,7 @@ KNOWN = modalities(
     depth={"type": "dense", "channels": 1, "storage": "float32"},
     normals={"type": "dense", "channels": 3, "direction": True, "storage": "float32"},
     pose={"type": "vector", "length": 20},
+    softseg={"type": "dense", "channels": 2, "range": [0, 1]},
     semantic={"type": "segmentation", "classes": ["grass", "lake", "house"]},
     fluid={"type": "segmentation", "classes": ["water", "solid", "house"]},
 )
@@ -79,7 +80,7 @@ def test_hsv_and_edges_of_plain_pictures() -> None:
     picture[:, :, W // 2 :] = (0, 255, 0)
     made = built(type="hsv", **{"in": "rgb@camera"}, out="hsv@rgb")({"rgb@camera": picture})["hsv@rgb"][0]
     assert np.allclose(made[0, 0], 0) and np.allclose(made[0, -1], [1 / 3, 1, 1])
-    for method in ("gradient", "canny"):
+    for method in ("gradient", "sobel", "canny"):
         call = built(type="edges", **{"in": "rgb@camera"}, out="edges@x", method=method)
         edges = call({"rgb@camera": picture})["edges@x"][0]
         assert edges.shape == (H, W, 1) and edges.max() <= 1
@@ -137,11 +138,12 @@ def test_holes_are_filled_from_around() -> None:
     assert np.allclose(filled(values, sure, 1.0), 2.0, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["inverse-depth", "svd"])
 @pytest.mark.parametrize("normal", [(0, 0, -1), (0.1, -0.9, -0.5), (-0.4, -0.3, -0.8)])
-def test_normals_of_a_plane(normal: tuple[float, float, float]) -> None:
+def test_normals_of_a_plane(normal: tuple[float, float, float], method: str) -> None:
     depth, n = slanted(normal, 25)
     depth = depth[None, ..., None].astype(np.float32)
-    call = built(type="normals", **{"in": "depth@x"}, out="normals@x", focal=FOCAL[0], sigma=1.5)
+    call = built(type="normals", **{"in": "depth@x"}, out="normals@x", focal=FOCAL[0], sigma=1.5, method=method)
     made = call({"depth@x": depth})["normals@x"][0]
     assert np.allclose(np.linalg.norm(made, axis=-1), 1, atol=1e-5)
     assert angle(made, n)[6:-6, 6:-6].max() < 1
@@ -149,6 +151,64 @@ def test_normals_of_a_plane(normal: tuple[float, float, float]) -> None:
     up = (0.0, -0.8, -0.6)
     made = call({"depth@x": depth, "pose@t": telemetry(np.eye(3), np.zeros(3), up)[None]})["normals@x"][0]
     assert angle(made, np.array(up)).max() < 1
+
+
+def test_svd_normals_leave_out_what_has_no_depth() -> None:
+    depth, n = slanted((0.1, -0.9, -0.5), 25)
+    depth[5:30, 10:40] = 0
+    call = built(type="normals", **{"in": "depth@x"}, out="normals@x", focal=FOCAL[0], sigma=1.0, method="svd")
+    made = call({"depth@x": depth[None, ..., None].astype(np.float32)})["normals@x"][0]
+    assert angle(made, n).max() < 1, "holes take the normal of the nearest pixel that has one"
+    with pytest.raises(ValueError, match="no three points"):
+        call({"depth@x": np.zeros((1, H, W, 1), np.float32)})
+
+
+def test_soft_colors_tell_regions_apart() -> None:
+    rng = np.random.default_rng(0)
+    picture = np.zeros((H, W, 3), np.int64)
+    picture[:, : W // 2], picture[:, W // 2 :] = (40, 60, 150), (200, 190, 90)
+    picture[: H // 3, W // 4 : 3 * W // 4] = (30, 120, 40)
+    picture = np.clip(picture + rng.integers(-6, 7, picture.shape), 0, 255).astype(np.uint8)
+    call = built(type="soft-colors", **{"in": "rgb@camera"}, out="softseg@color")
+    first, again, flat = call({"rgb@camera": np.stack([picture, picture, np.full_like(picture, 90)])})["softseg@color"]
+    assert np.array_equal(first, again) and first.shape == (H, W, 2) and first.min() >= 0 and first.max() <= 1
+    left, right, top = first[-8:, 4:20], first[-8:, -20:-4], first[3:10, W // 2 - 8 : W // 2 + 8]
+    assert right[..., 0].mean() - left[..., 0].mean() > 0.6, "the first layer parts the two large regions, light above"
+    means = np.stack([part.mean((0, 1)) for part in (left, right, top)])
+    apart = [np.linalg.norm(means[a] - means[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert min(apart) > 0.3 and max(part.std((0, 1)).max() for part in (left, right, top)) < 0.1
+    assert (flat == 0.5).all()
+
+
+def test_rules_derive_classes_and_do_not_guess() -> None:
+    up, wall = (0, -1, 0), (0, 0, -1)
+    normals = np.array([[up, up, wall, up, up, wall]], np.float32)
+    depth = np.array([[5, 50, 5, 5, 5, 5]], np.float32)[..., None]
+    ids = np.array([[0, 0, 0, 1, 255, 255]], np.uint8)
+    known = modalities(
+        normals={"type": "dense", "channels": 3, "size": [1, 6]},
+        depth={"type": "dense", "size": [1, 6]},
+        semantic={"type": "segmentation", "classes": ["grass", "lake"], "size": [1, 6]},
+        landing={"type": "segmentation", "classes": ["safe", "wet", "unsafe"], "size": [1, 6]},
+    )
+    flat = {"column": "normals@x", "towards": up, "within": 20}
+    rules = [
+        {"class": "safe", "when": [flat, {"column": "depth@x", "above": 0, "below": 40},
+                                   {"column": "semantic@x", "classes": ["grass"]}]},
+        {"class": "wet", "when": [{"column": "semantic@x", "classes": ["lake"]}]},
+    ]  # fmt: skip
+    fields = {"type": "rules", "in": ["normals@x", "depth@x", "semantic@x"], "out": "landing@x", "rules": rules}
+    batch = {"normals@x": normals[None], "depth@x": depth[None], "semantic@x": ids[None]}
+    for otherwise, expected in (("unsafe", [0, 2, 2, 1, 255, 255]), (None, [0, 255, 255, 1, 255, 255])):
+        call = plugins.parse("expert", {**fields, "otherwise": otherwise}).build(known, NOWHERE)
+        assert call(batch)["landing@x"][0][0].tolist() == expected
+    with pytest.raises(ValidationError, match="not among the inputs"):
+        plugins.parse("expert", {**fields, "in": "depth@x"})
+    with pytest.raises(ValidationError, match="give classes, or above"):
+        plugins.parse("expert", {**fields, "rules": [{"class": "wet", "when": [{"column": "depth@x"}]}]})
+    bad = [{"class": "wet", "when": [{"column": "semantic@x", "classes": ["ice"]}]}]
+    with pytest.raises(RecipeError, match="no class 'ice'; it has grass, lake"):
+        plugins.parse("expert", {**fields, "rules": bad}).build(known, NOWHERE)
 
 
 def test_what_stands_is_above_the_ground() -> None:

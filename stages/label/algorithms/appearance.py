@@ -24,6 +24,18 @@ def gradient_edges(rgb: np.ndarray, sigma: float, full: float) -> np.ndarray:
     return np.minimum(np.sqrt(cv2.max(red, cv2.max(green, blue))) / np.float32(full), 1)
 
 
+def sobel_edges(rgb: np.ndarray, sigma: float, full: float) -> np.ndarray:
+    """(H, W) float32 in 0..1: the length of the Sobel gradient of the grey picture after a blur of `sigma` pixels.
+
+    A gradient of `full` (in grey values of 0..1 a pixel) and more gives 1.
+    """
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    if sigma:
+        grey = cv2.GaussianBlur(grey, (0, 0), sigma)
+    dx, dy = (cv2.Sobel(grey, cv2.CV_32F, *order) / 8 for order in ((1, 0), (0, 1)))
+    return np.minimum(cv2.magnitude(dx, dy) / np.float32(full), 1)
+
+
 def canny_edges(rgb: np.ndarray, sigma: float) -> np.ndarray:
     """(H, W) float32, 1 on thin edges (Canny 1986), thresholds at 0.8 and 1.6 times the mean gradient."""
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)

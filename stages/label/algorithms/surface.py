@@ -26,6 +26,45 @@ def normals_from_depth(depth: np.ndarray, rays: np.ndarray, sigma: float) -> np.
     return (made / np.maximum(np.linalg.norm(made, axis=-1, keepdims=True), 1e-12)).astype(np.float32)
 
 
+def normals_by_svd(depth: np.ndarray, rays: np.ndarray, sigma: float) -> np.ndarray:
+    """(H, W, 3) float32 unit normals in camera coordinates, towards the camera: of the plane through the points seen
+    in a square of 2 `sigma` pixels to each side that leaves the least squared distances (the last singular vector).
+
+    `depth` is (H, W) in any unit; 0 and below is no point. Where no three points (or only points on a line) are near,
+    the normal is that of the nearest pixel that has them. Raises ValueError when there is none at all.
+    """
+    there = np.isfinite(depth) & (depth > 0)
+    points = rays * np.where(there, depth, 0)[..., None].astype(np.float64)
+    side = 2 * round(2 * sigma) + 1
+    pairs = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]
+    planes = [
+        there.astype(np.float64),
+        *np.moveaxis(points, -1, 0),
+        *(points[..., i] * points[..., j] for i, j in pairs),
+    ]
+    count, x, y, z, *seconds = (
+        cv2.boxFilter(p, cv2.CV_64F, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT) for p in planes
+    )
+    mean = np.stack([x, y, z], -1) / np.maximum(count, 1)[..., None]
+    spread = np.empty((*depth.shape, 3, 3))
+    for (i, j), second in zip(pairs, seconds, strict=True):
+        spread[..., i, j] = spread[..., j, i] = second / np.maximum(count, 1) - mean[..., i] * mean[..., j]
+    spans, directions = np.linalg.eigh(spread)
+    made = directions[..., 0]
+    sure = (count > 2.5) & (spans[..., 1] > 1e-6 * spans[..., 2])  # points on a line are in many planes
+    if not sure.any():
+        raise ValueError("no three points with a depth above 0 are near each other")
+    made *= -np.sign((made * rays).sum(-1, keepdims=True))
+    if not sure.all():
+        _, nearest = cv2.distanceTransformWithLabels(
+            (~sure).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        which = np.zeros(nearest.max() + 1, np.int64)
+        which[nearest[sure]] = np.flatnonzero(sure)
+        made = made.reshape(-1, 3)[which[nearest]]
+    return made.astype(np.float32)
+
+
 def height_above_ground(depth: np.ndarray, rays: np.ndarray, up: np.ndarray, reach: int) -> np.ndarray:
     """(H, W) float32 metres above the lowest surface within `reach` pixels (its upper envelope smoothed).
 

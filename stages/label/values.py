@@ -1,0 +1,41 @@
+"""Between a modality's arrays and the plain values that people, services and pipelines speak: text, numbers, lists.
+
+A modality's `fit` makes one value of what a person would write; `words` goes the other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def fitted(modality: Any, values: Any) -> Any:
+    """A column's answers, plain ones brought into the modality's form; arrays, None and exceptions stay as they are.
+
+    One that does not fit becomes the error that says why.
+    """
+    if isinstance(values, np.ndarray) or not isinstance(values, Sequence) or isinstance(values, str):
+        return values
+    return [fit(modality, value) for value in values]
+
+
+def fit(modality: Any, value: Any) -> Any:
+    """One answer in the modality's form, or the ValueError that says why it has none."""
+    if value is None or isinstance(value, np.ndarray | Exception):
+        return value
+    try:
+        return modality.fit(value)
+    except (ValueError, TypeError) as error:
+        return ValueError(f"{_short(value)}: {error}")
+
+
+def told(modality: Any, rows: np.ndarray) -> list[str]:
+    """Rows (N, length) of a text modality as strings."""
+    return [modality.words(row) for row in rows]
+
+
+def _short(value: Any) -> str:
+    said = repr(value)
+    return said if len(said) <= 80 else f"{said[:77]}..."
