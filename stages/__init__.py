@@ -71,7 +71,9 @@ PLUGINS: dict[str, dict[str, str]] = {
     },
     "net": {"espnet": "stages.label.nets.espnet:ESPNet", "pidinet": "stages.label.nets.pidinet:PiDiNet"},
     "consensus": {
-        "vote": "stages.consensus.methods:Vote",
+        "vote": "stages.consensus.vote:Vote",
+        "dawid-skene": "stages.consensus.reliability:DawidSkene",
+        "inverse-variance": "stages.consensus.reliability:InverseVariance",
         "mean": "stages.consensus.methods:Mean",
         "median": "stages.consensus.methods:Median",
         "copy": "stages.consensus.methods:Copy",

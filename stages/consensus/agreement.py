@@ -1,6 +1,6 @@
 """How far sources agree: figures of each sample for each pair of columns, and the matrices they add up to.
 
-For class maps the figure is `equal`, the share of pixels with the same class among those where both say one. For
+For classes the figure is `equal`, the share of pixels with the same class among those where both say one. For
 numbers it is `mae`, the mean absolute difference in the modality's unit, and `correlation` (Pearson's, over the
 sample's values); for unit vectors `angle`, the mean angle in degrees. It says nothing of who is right.
 """
@@ -16,7 +16,6 @@ import numpy as np
 
 from pipeline.units import Record
 
-UNKNOWN = 255
 Column = tuple[np.ndarray, "np.ndarray | None"]
 """Values (N, ...), and which of them are there (None: all)."""
 
@@ -51,8 +50,8 @@ def matrices(records: Iterable[Record], columns: list[str]) -> dict[str, Any]:
 
 
 def _compared(left: np.ndarray, right: np.ndarray, modality: Any) -> dict[str, np.ndarray]:
-    if modality.type == "segmentation":
-        both = (left != UNKNOWN) & (right != UNKNOWN)
+    if left.dtype.kind in "iu":
+        both = (left != modality.missing) & (right != modality.missing)
         return {"equal": _ratio(_sums((left == right) & both), _sums(both))}
     if getattr(modality, "direction", False):
         cosine = np.clip((left * right).sum(-1, dtype=np.float64), -1, 1)

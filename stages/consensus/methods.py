@@ -1,13 +1,14 @@
 """Consensus methods: several sources of one modality become one column.
 
-A method is an expert whose inputs are columns of one modality; so the label worker runs it, and what is missing in one
-source is simply not counted. A sample that no source has stays null. Ties never depend on chance: they go to the source
-listed first.
+A method is an expert whose inputs are columns of one modality (and what says how sure they are), so the label worker
+runs it, and what is missing in one source is simply not counted. A sample that no source has stays null. Ties never
+depend on chance: they go to the source listed first.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pydantic import Field, field_validator
 
@@ -20,42 +21,99 @@ if TYPE_CHECKING:
 
     from pipeline.storage import Storage
 
+Made: TypeAlias = "tuple[Batch, np.ndarray | None]"
+"""Columns made, and each sample's score, (N,): what `least` is compared with."""
+
 
 class Method(Expert):
-    """Base of every method. The stage fills in `in` (the sources, in order of preference) and `out`."""
+    """Base of every method. The stage fills in `in` (the sources, in order of preference, then what else is read) and
+    `out`; subclasses implement `making`."""
 
     accepts_missing: ClassVar[bool] = True
     types: ClassVar[tuple[str, ...]] = ()
     """Types of modality it can do; empty for all."""
+    learns: ClassVar[bool] = False
+    """Does it first go over all data for estimates? Then it has `tally` and `estimated`, see stages.consensus.tally."""
 
     in_: tuple[str, ...] = Field((), alias="in")
     out: tuple[str, ...] = ()
+    truth: str = ""
+    """A column that sources and outcome are compared with in the report, and that decides nothing."""
 
-    def over(self, sources: tuple[str, ...], out: str, modalities: dict[str, Any]) -> Method:
+    def over(self, sources: tuple[str, ...], out: str, modalities: dict[str, Any], truth: str = "") -> Method:
         """This method for these columns. Raises RecipeError when it cannot do their modality."""
         modality = modalities.get(modality_of(out))
         if self.types and modality is not None and modality.type not in self.types:
             raise RecipeError(
                 f"{out}: {self.type!r} is for {' and '.join(self.types)} modalities, this one is {modality.type}"
             )
-        return self.model_copy(update={"in_": sources, "out": (out, *self.extra())})
+        reads = (*sources, *self.reads(sources, out), *([truth] if truth else []))
+        return self.model_copy(update={"in_": reads, "out": (out, *self.extra()), "truth": truth})
 
     def extra(self) -> tuple[str, ...]:
         """Further columns the method makes."""
         return ()
 
+    def reads(self, sources: tuple[str, ...], out: str) -> tuple[str, ...]:
+        """Further columns the method reads, of other modalities. Raises RecipeError for a wrong one."""
+        return ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The columns whose consensus it is."""
+        own = modality_of(self.out[0])
+        return tuple(c for c in self.in_ if modality_of(c) == own and c != self.truth)
+
+    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], Made]:
+        """What makes the columns of a batch of which each sample has at least one source."""
+        raise TypeError(f"the consensus method {self.type!r} has no making()")
+
+    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+        import numpy as np
+
+        make, least = self.making(modalities, storage), getattr(self, "least", 0.0)
+
+        def call(batch: Batch) -> Batch:
+            there = np.any([batch[f"{c}?"] for c in self.sources], axis=0)
+            made, score = make({c: v[there] for c, v in batch.items()})
+            kept = np.ones(there.sum(), bool) if score is None or not least else score >= least
+            return {c: _rows(v, there, kept if c == self.out[0] else None) for c, v in made.items()}
+
+        return call
+
     def measures(self, batch: Batch, made: Batch, modalities: dict[str, Any]) -> dict[str, np.ndarray]:
         from stages.consensus.agreement import Column, agreement
 
-        columns: dict[str, Column] = {c: (batch[c], batch[f"{c}?"]) for c in self.in_}
+        compared = (*self.sources, *([self.truth] if self.truth else []))
+        columns: dict[str, Column] = {c: (batch[c], batch[f"{c}?"]) for c in compared}
         columns[self.out[0]] = (made[self.out[0]], None)
         return agreement(columns, modalities[modality_of(self.out[0])])
 
+    # -- of methods that learn -----------------------------------------------------------------------------------------
+    def tally(self, sample: Batch, modalities: dict[str, Any]) -> dict[str, float]:
+        """Counts and sums of one sample (leading axis 1), that add up over all samples."""
+        raise TypeError(f"the consensus method {self.type!r} has no tally()")
+
+    def estimated(self, total: Mapping[str, float], modalities: dict[str, Any]) -> Method:
+        """This method with what the total tells."""
+        raise TypeError(f"the consensus method {self.type!r} has no estimated()")
+
+    def told(self) -> dict[str, float]:
+        """What was estimated, for people: a figure for each source."""
+        return {}
+
 
 class Weighted(Method):
-    """A method whose sources may count differently: `weights: {espnet: 2, color: 0.5}`, by source or column, else 1."""
+    """A method whose sources may count differently.
+
+    `weights: {espnet: 2, color: 0.5}`, by source or column, else 1. `confidence: {deeplab: soft@deeplab, espnet:
+    score@espnet}` names, by source or column, what says how sure a source is at each place: probabilities of a `soft`
+    modality, which then vote in the source's stead, or one dense channel of numbers >= 0, which multiplies its weight.
+    Where a source is there and its confidence is not, it counts fully.
+    """
 
     by_source: dict[str, float] = Field(default_factory=dict, alias="weights")
+    confidence: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("by_source")
     @classmethod
@@ -64,101 +122,116 @@ class Weighted(Method):
             raise ValueError("weights are above 0; leave a source out with `of`")
         return value
 
-    def over(self, sources: tuple[str, ...], out: str, modalities: dict[str, Any]) -> Method:
-        unknown = set(self.by_source) - set(sources) - {source_of(s) for s in sources}
-        if unknown:
-            raise RecipeError(
-                f"{out}: weights for {', '.join(sorted(unknown))}, but the sources are {', '.join(sources)}"
-            )
-        return super().over(sources, out, modalities)
+    def over(self, sources: tuple[str, ...], out: str, modalities: dict[str, Any], truth: str = "") -> Method:
+        for what, named in (("weights", self.by_source), ("confidence", self.confidence)):
+            unknown = set(named) - set(sources) - {source_of(s) for s in sources}
+            if unknown:
+                raise RecipeError(
+                    f"{out}: {what} for {', '.join(sorted(unknown))}, but the sources are {', '.join(sources)}"
+                )
+        for column in self.confidence.values():
+            modality = modalities.get(modality_of(column))
+            if modality is not None and modality.type != "soft" and modality.shape[-1:] != (1,):
+                raise RecipeError(f"{out}: confidence: {column} is neither soft nor of one channel")
+        return super().over(sources, out, modalities, truth)
+
+    def reads(self, sources: tuple[str, ...], out: str) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(self.confidence.values()))
+        if own := [c for c in found if modality_of(c) == modality_of(out)]:
+            raise RecipeError(f"{out}: confidence: {own[0]} is of the modality itself; give it one of its own")
+        return found
 
     def weight(self, column: str) -> float:
         return self.by_source.get(column, self.by_source.get(source_of(column), 1.0))
 
-
-class Vote(Weighted):
-    """Each pixel's class by weighted majority of the sources that say one; 255 where none does, or fewer than `quorum`.
-
-    `quorum` is the share of the weight of all that vote at a pixel which the winner needs. `agreement` names a dense
-    one-channel column that gets that share, 0..1. With `smooth` (pixels) the votes of the surroundings count too.
-    """
-
-    types: ClassVar[tuple[str, ...]] = ("segmentation",)
-    quorum: float = Field(0.0, ge=0, le=1)
-    agreement: str = ""
-    smooth: float = Field(0.0, ge=0)
-
-    def extra(self) -> tuple[str, ...]:
-        return (self.agreement,) if self.agreement else ()
-
-    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
-        from stages.consensus.vote import vote
-
-        classes = len(modalities[modality_of(self.out[0])].classes)
-        weights = [self.weight(c) for c in self.in_]
-
-        def call(batch: Batch) -> Batch:
-            winner, share = vote([batch[c] for c in self.in_], weights, classes, self.quorum, self.smooth)
-            return dict(zip(self.out, (winner, share[..., None]), strict=False))
-
-        return call
+    def sure(self, column: str) -> str:
+        """The column that says how sure `column` is; empty for none."""
+        return self.confidence.get(column, self.confidence.get(source_of(column), ""))
 
 
 class Mean(Weighted):
-    """Weighted mean of the sources that are there; of unit vectors, made of length one again."""
+    """Weighted mean of the sources that are there; of unit vectors, made of length one again.
 
-    types: ClassVar[tuple[str, ...]] = ("dense", "soft", "vector")
+    `spread` names a dense one-channel column that gets the standard deviation over sources, averaged over channels.
+    """
 
-    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+    types: ClassVar[tuple[str, ...]] = ("dense", "soft", "vector", "scalar", "embedding", "series", "audio")
+    spread: str = ""
+
+    def extra(self) -> tuple[str, ...]:
+        return (self.spread,) if self.spread else ()
+
+    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], Made]:
         import numpy as np
 
         modality = modalities[modality_of(self.out[0])]
 
-        def call(batch: Batch) -> Batch:
-            total = np.zeros_like(batch[self.in_[0]])
-            weight = np.zeros((len(total), *(1,) * (total.ndim - 1)), np.float32)
-            for column in self.in_:
-                mine = self.weight(column) * batch[f"{column}?"].astype(np.float32).reshape(weight.shape)
-                total += mine * batch[column]
-                weight += mine
-            return {self.out[0]: _unit(total / weight, modality)}
+        def make(batch: Batch) -> Made:
+            total = np.zeros_like(batch[self.sources[0]])
+            square, weight = np.zeros_like(total), np.zeros((*total.shape[:-1], 1), np.float32)
+            for column in self.sources:
+                mine = self._weights(batch, column)
+                total, square = total + mine * batch[column], square + mine * batch[column] ** 2
+                weight = weight + mine
+            mean = total / np.maximum(weight, 1e-12)
+            deviation = np.sqrt(np.maximum(square / np.maximum(weight, 1e-12) - mean**2, 0).mean(-1, keepdims=True))
+            return dict(zip(self.out, (_unit(mean, modality), deviation), strict=False)), None
 
-        return call
+        return make
+
+    def _weights(self, batch: Batch, column: str) -> np.ndarray:
+        """How much the source counts at each place, (N, ..., 1)."""
+        import numpy as np
+
+        there = batch[f"{column}?"].astype(np.float32).reshape(-1, *(1,) * (batch[column].ndim - 1))
+        weights, sure = np.float32(self.weight(column)) * there, self.sure(column)
+        if not sure:
+            return weights
+        known = batch[f"{sure}?"].reshape(-1, *(1,) * (batch[sure].ndim - 1))
+        return weights * np.where(known, np.maximum(batch[sure], 0), 1).max(-1, keepdims=True)
 
 
 class Median(Method):
     """Median of the sources that are there, value by value; of unit vectors, made of length one again."""
 
-    types: ClassVar[tuple[str, ...]] = ("dense", "soft", "vector")
+    types: ClassVar[tuple[str, ...]] = Mean.types
 
-    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], Made]:
         import numpy as np
 
         modality = modalities[modality_of(self.out[0])]
 
-        def call(batch: Batch) -> Batch:
-            made = np.empty_like(batch[self.in_[0]])
+        def make(batch: Batch) -> Made:
+            made = np.empty_like(batch[self.sources[0]])
             for i in range(len(made)):
-                made[i] = np.median([batch[c][i] for c in self.in_ if batch[f"{c}?"][i]], axis=0)
-            return {self.out[0]: _unit(made, modality)}
+                made[i] = np.median([batch[c][i] for c in self.sources if batch[f"{c}?"][i]], axis=0)
+            return {self.out[0]: _unit(made, modality)}, None
 
-        return call
+        return make
 
 
 class Copy(Method):
     """The first listed source that has the sample."""
 
-    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], Made]:
         import numpy as np
 
-        def call(batch: Batch) -> Batch:
-            made = np.array(batch[self.in_[-1]])
-            for column in reversed(self.in_[:-1]):
+        def make(batch: Batch) -> Made:
+            made = np.array(batch[self.sources[-1]])
+            for column in reversed(self.sources[:-1]):
                 there = batch[f"{column}?"]
                 made[there] = batch[column][there]
-            return {self.out[0]: made}
+            return {self.out[0]: made}, None
 
-        return call
+        return make
+
+
+def _rows(values: np.ndarray, there: np.ndarray, kept: np.ndarray | None) -> Any:
+    """A value for each sample of the batch; None where no source is there, or where it is not kept."""
+    rows: list[Any] = [None] * len(there)
+    for place, row in enumerate(there.nonzero()[0]):
+        rows[row] = values[place] if kept is None or kept[place] else None
+    return rows
 
 
 def _unit(values: np.ndarray, modality: Any) -> np.ndarray:

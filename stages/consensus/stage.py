@@ -12,9 +12,12 @@
       columns:
         semantic@consensus: {method: vote}
         depth@consensus: {method: median, of: [depth@motion, depth@net]}
+        normals@consensus: {method: inverse-variance, truth: normals@truth}
 
 Without `of`, all columns of the modality count that the inputs offer, except truth and what a consensus made. A method
-is an expert over label columns: units, quarantine and nulls are the label stage's. It never looks at truth by itself.
+is an expert over label columns: units, quarantine and nulls are the label stage's. A method that learns how reliable
+the sources are goes over the data once more before (see stages.consensus.tally). Truth is looked at only where `truth`
+names it, and then only for the report: how often sources and outcome are right.
 """
 
 from __future__ import annotations
@@ -28,7 +31,6 @@ from pipeline.errors import RecipeError
 from pipeline.manifest import Manifest
 from pipeline.plugins import of as plugin_of
 from pipeline.stage import Forecast, Stage, StepRun
-from pipeline.units import Worker
 from stages.base import TRUTH, catalogue, modality_of, source_of
 from stages.consensus.methods import Method
 from stages.label import graph
@@ -41,16 +43,19 @@ class Choice(Config):
 
     method: Annotated[Any, plugin_of("consensus")]
     of: Columns = ()
+    truth: str = ""
 
 
 class ConsensusStage(Stage):
-    """`data`: the steps whose columns count. Either `out`, `method`, `of` for one column, or `columns` for several."""
+    """`data`: the steps whose columns count. Either `out`, `method`, `of`, `truth` for one column, or `columns` for
+    several."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     data: tuple[StepName, ...] = Field(min_length=1)
     out: str = ""
     method: Annotated[Any, plugin_of("consensus")] = None
     of: Columns = ()
+    truth: str = ""
     columns: dict[str, Choice] = Field(default_factory=dict)
 
     @field_validator("data", mode="before")
@@ -62,26 +67,25 @@ class ConsensusStage(Stage):
     def _one_form(self) -> ConsensusStage:
         if bool(self.columns) == bool(self.out) or bool(self.out) != bool(self.method):
             raise ValueError("give either out and method, or columns: {modality@source: {method: ...}, ...}")
-        if self.out in self.columns or (self.columns and self.of):
-            raise ValueError("of belongs to out and method; with columns, each column has its own")
-        for column in self.choices:
-            modality_of(column)
+        if self.out in self.columns or (self.columns and (self.of or self.truth)):
+            raise ValueError("of and truth belong to out and method; with columns, each column has its own")
+        for column, choice in self.choices.items():
+            if choice.truth and modality_of(choice.truth) != modality_of(column):
+                raise ValueError(f"truth: {choice.truth!r} is no column of the modality of {column!r}")
         return self
 
     @property
     def choices(self) -> dict[str, Choice]:
         """What is to be made, by column."""
-        return self.columns or {self.out: Choice(method=self.method, of=self.of)}
+        return self.columns or {self.out: Choice(method=self.method, of=self.of, truth=self.truth)}
 
     def uses(self) -> set[str]:
         extra = [c for choice in self.choices.values() for c in choice.method.extra()]
         return {modality_of(column) for column in (*self.choices, *extra)}
 
-    def units(self, step: StepRun) -> tuple[graph.Units, dict[str, Worker]]:
-        drawn = self._drawn(step)
-        return drawn.units(), drawn.workers(step.storage)
-
-    def forecast(self, step: StepRun) -> Forecast:
+    def forecast(self, step: StepRun) -> Forecast | None:
+        if any(choice.method.learns for choice in self.choices.values()):
+            return None  # its identity follows from estimates that only a run makes
         return self._drawn(step).forecast(step)
 
     def producers(self, manifest: Manifest) -> dict[str, str]:
@@ -89,16 +93,27 @@ class ConsensusStage(Stage):
 
     def run(self, step: StepRun) -> dict[str, Any]:
         from stages.consensus.agreement import matrices
+        from stages.consensus.tally import learned
 
         drawn = self._drawn(step)
+        methods, tallies = learned(step, drawn)
+        if tallies:
+            drawn = graph.graph(step, methods, self.data, "consensus")
         step.records = step.run_units(drawn.units(), drawn.workers(step.storage))
-        report = {}
+        report, reliability = {}, {}
         for node in drawn.nodes:
-            made = node.expert.out[0]
+            method: Any = node.expert
+            made, truth = method.out[0], [method.truth] if method.truth else []
             records = [r for r in step.records if r.space == node.space]
-            report[made] = matrices(records, [*node.expert.in_, made])
-            _show(step, made, report[made])
-        return {**drawn.body(step.records), "agreement": report}
+            report[made] = matrices(records, [*method.sources, *truth, made])
+            if method.told():
+                reliability[made] = method.told()
+            _show(step, made, report[made], method.told())
+        body = {**drawn.body(step.records), "agreement": report}
+        if tallies:
+            step.records = [*step.records, *tallies]  # verify re-reads them too, and gc knows them
+            body["reliability"] = reliability
+        return body
 
     def _drawn(self, step: StepRun) -> graph.Graph:
         offered = catalogue([step.inputs[name] for name in self.data]).producers
@@ -109,7 +124,7 @@ class ConsensusStage(Stage):
                     c
                     for c, producer in offered.items()
                     if modality_of(c) == modality_of(column)
-                    and c != column
+                    and c not in (column, choice.truth)
                     and source_of(c) != TRUTH
                     and producer.about.get("kind") != "consensus"
                 )
@@ -117,13 +132,16 @@ class ConsensusStage(Stage):
             if not sources:
                 known = ", ".join(sorted(offered))
                 raise RecipeError(f"nothing to find a consensus of for {column!r}; the steps offer: {known}")
-            methods.append(choice.method.over(sources, column, step.modalities))
+            methods.append(choice.method.over(sources, column, step.modalities, choice.truth))
         return graph.graph(step, methods, self.data, "consensus")
 
 
-def _show(step: StepRun, made: str, report: dict[str, Any]) -> None:
-    """The matrices as tables and each source's figure against the outcome as metrics."""
+def _show(step: StepRun, made: str, report: dict[str, Any], told: dict[str, float]) -> None:
+    """The matrices as tables and pictures; each source's figure against the outcome and its reliability as metrics."""
+    from stages.consensus.picture import heat_map
+
     columns = report["columns"]
+    step.events.metric(step.name, {f"reliability/{c}": v for c, v in told.items()})
     if len(columns) < 3:
         return  # one source and what was made of it agree by definition
     for measure in sorted(set(report) - {"columns"}):
@@ -131,7 +149,10 @@ def _show(step: StepRun, made: str, report: dict[str, Any]) -> None:
             {"column": c, **dict(zip(columns, row, strict=True))}
             for c, row in zip(columns, report[measure], strict=True)
         ]
-        step.events.emit("table", step.name, name=f"agreement {made} {measure}", rows=rows)
+        name = f"agreement {made} {measure}"
+        step.events.emit("table", step.name, name=name, rows=rows)
+        picture = step.write(f"{name.replace(' ', '-')}.png", heat_map(columns, report[measure], name))
+        step.events.emit("artifact", step.name, path=picture.path, to="pictures")
         against = {
             f"agreement/{c}/{measure}": v for c, v in zip(columns, report[measure][-1], strict=True) if v is not None
         }

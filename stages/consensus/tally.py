@@ -1,0 +1,79 @@
+"""Tallies: the first of the two passes of a consensus method that learns.
+
+A unit is one partition; its file holds names and numbers that add up over units. They are few: for classes the
+combinations of answers that occur, for numbers three sums a pair of sources.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.fingerprint import SHORT, fingerprint
+from pipeline.stage import StepRun
+from pipeline.storage import Storage
+from pipeline.units import Output, Record, Resources, Unit
+from stages.consensus.methods import Method
+from stages.label.graph import Graph
+
+NAME, VALUE = "name", "value"
+
+
+class TallyWorker:
+    """Runs `method.tally` over the samples of a partition."""
+
+    def __init__(self, method: Method, modalities: dict[str, Any], storage: Storage):
+        self.method, self.modalities, self.storage = method, modalities, storage
+        self.resources = Resources(method.cpus)
+
+    def setup(self) -> None:
+        pass
+
+    def run(self, unit: Unit, out: Output) -> None:
+        import pyarrow as pa
+
+        from stages.label.samples import Samples
+        from stages.table import write_table
+
+        samples = Samples(self.storage, unit.payload, self.method, self.modalities)
+        parts = []
+        for row in samples.callable:
+            parts.append(self.method.tally(samples.batch([int(row)]), self.modalities))
+        total = added(parts)
+        out.rows = len(parts)
+        out.meta["pid"] = unit.payload["pid"]
+        arrays = {NAME: pa.array(list(total), pa.string()), VALUE: pa.array(list(total.values()), pa.float64())}
+        out.write("parquet", write_table(arrays, [pa.field(n, a.type) for n, a in arrays.items()]))
+
+
+def learned(step: StepRun, drawn: Graph) -> tuple[list[Method], list[Record]]:
+    """The methods of a graph with their estimates, and the records of the units that this took."""
+    methods: list[Method] = []
+    records: list[Record] = []
+    for node in drawn.nodes:
+        method: Any = node.expert
+        if method.learns:
+            space = f"tally/{fingerprint([node.fingerprint])[:SHORT]}"
+            units = [Unit(space, u.id, "tally", u.payload) for u in drawn.units() if u.space == node.space]
+            made = list(step.run_units(units, {"tally": TallyWorker(method, step.modalities, step.storage)}))
+            records += made
+            method = method.estimated(added(_read(step.storage, r) for r in made), step.modalities)
+        methods.append(method)
+    return methods, records
+
+
+def added(parts: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Sums by name, sorted; exactly rounded, so that they do not depend on an order."""
+    found: dict[str, list[float]] = {}
+    for part in parts:
+        for name, value in part.items():
+            found.setdefault(name, []).append(value)
+    return {name: math.fsum(values) for name, values in sorted(found.items())}
+
+
+def _read(storage: Storage, record: Record) -> dict[str, float]:
+    from stages.table import read_table
+
+    table = read_table(storage, record.file.path)
+    return dict(zip(table[NAME].to_pylist(), table[VALUE].to_pylist(), strict=True))

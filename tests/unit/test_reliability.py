@@ -1,0 +1,190 @@
+"""Consensus that knows how far to trust: confidence, reliability estimated without truth, filters, and the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from pipeline.errors import RecipeError
+from pipeline.events import read
+from pipeline.storage import Storage
+from stages.consensus.stage import ConsensusStage
+from tests.unit.inline import column, finish, ingested, modalities, step
+
+SIZE = (16, 16)
+KNOWN = modalities(
+    rgb={"type": "image", "size": list(SIZE)},
+    semantic={"type": "segmentation", "classes": ["a", "b", "c"]},
+    soft={"type": "soft", "of": "semantic"},
+    depth={"type": "dense", "storage": "float32"},
+    score={"type": "dense", "storage": "float32"},
+)
+
+
+@pytest.fixture
+def storage(tmp_path: Any) -> Storage:
+    return Storage(str(tmp_path))
+
+
+def consensus(storage: Storage, samples: list[dict[str, Any]], rows: int = 4, **fields: Any) -> Any:
+    stage = ConsensusStage(stage="consensus", data="labels", **fields)
+    return step(stage, storage, KNOWN, labels=ingested(storage, KNOWN, {"g": samples}, rows))
+
+
+def _labels(count: int = 8) -> list[dict[str, Any]]:
+    """Truth, one good source, two bad ones, and one that says b where it is c."""
+    draw, made = np.random.default_rng(0), []
+    for i in range(count):
+        truth = draw.integers(0, 3, SIZE).astype(np.uint8)
+        sample: dict[str, Any] = {"semantic@truth": truth}
+        for name, right in (("good", 0.95), ("bad", 0.5), ("worse", 0.4)):
+            wrong = draw.random(SIZE) > right
+            sample[f"semantic@{name}"] = np.where(wrong, draw.integers(0, 3, SIZE), truth).astype(np.uint8)
+        sample["semantic@swap"] = np.where(truth == 2, 1, truth).astype(np.uint8)
+        sample["semantic@good"][0, 0] = 255
+        if i % 4 == 3:
+            sample["semantic@bad"] = None
+        made.append(sample)
+    return made
+
+
+def _right(values: dict[str, Any], samples: list[dict[str, Any]]) -> float:
+    return float(np.mean([v == s["semantic@truth"] for v, s in zip(values.values(), samples, strict=True)]))
+
+
+def test_dawid_skene_finds_whom_to_trust_without_truth(storage: Storage) -> None:
+    samples = _labels()
+    method = {"type": "dawid-skene", "agreement": "score@ds", "soft": "soft@ds"}
+    made = finish(consensus(storage, samples, out="semantic@ds", method=method, truth="semantic@truth"))
+    voted = finish(consensus(storage, samples, out="semantic@vote", method="vote"))
+    trusting = _right(column(storage, KNOWN, made, "semantic@ds"), samples)
+    assert trusting > _right(column(storage, KNOWN, voted, "semantic@vote"), samples) + 0.03
+    assert trusting > 0.96  # better than the best source, since the swap tells a and (b or c) apart
+
+    found = made.body["reliability"]["semantic@ds"]
+    actual = {
+        c: np.mean([np.mean((s[c] == s["semantic@truth"])[s[c] != 255]) for s in samples if s[c] is not None])
+        for c in found
+    }
+    assert list(found) == ["semantic@bad", "semantic@good", "semantic@swap", "semantic@worse"]
+    assert all(found[c] == pytest.approx(actual[c], abs=0.04) for c in found)
+
+    score, soft = (column(storage, KNOWN, made, c)["g/000"] for c in ("score@ds", "soft@ds"))
+    assert score is not None and soft is not None
+    assert np.allclose(soft.max(-1), score[..., 0], atol=1 / 255)
+    right = column(storage, KNOWN, made, "semantic@ds")["g/000"] == samples[0]["semantic@truth"]
+    assert score[..., 0][right].mean() > score[..., 0][~right].mean()
+
+
+def test_estimates_do_not_depend_on_partitions_and_belong_to_the_identity(storage: Storage) -> None:
+    samples = _labels()
+    bodies = [
+        finish(consensus(storage, samples, rows, out="semantic@ds", method="dawid-skene")).body for rows in (2, 8)
+    ]
+    estimates = [b["columns"]["semantic@ds"]["about"]["expert"]["estimates"] for b in bodies]
+    assert estimates[0] == estimates[1] and len(estimates[0]["tables"]) == 4
+    more = finish(consensus(storage, _labels(9), out="semantic@ds", method="dawid-skene")).body
+    assert more["columns"]["semantic@ds"]["fingerprint"] != bodies[0]["columns"]["semantic@ds"]["fingerprint"]
+
+
+def test_one_number_a_source_is_enough_where_mistakes_are_even(storage: Storage) -> None:
+    samples = [{k: v for k, v in s.items() if "swap" not in k} for s in _labels()]
+    method = {"type": "dawid-skene", "confusions": False}
+    made = finish(consensus(storage, samples, out="semantic@ds", method=method))
+    voted = finish(consensus(storage, samples, out="semantic@vote", method="vote"))
+    better = _right(column(storage, KNOWN, made, "semantic@ds"), samples)
+    assert better > _right(column(storage, KNOWN, voted, "semantic@vote"), samples) + 0.05
+
+
+def test_inverse_variance_weighs_numbers_by_errors_found_from_differences(storage: Storage) -> None:
+    draw, samples = np.random.default_rng(0), []
+    for _ in range(6):
+        truth = draw.uniform(5, 10, (*SIZE, 1)).astype(np.float32)
+        noise = {"fine": 0.1, "rough": 1.0, "wild": 3.0}
+        samples.append(
+            {f"depth@{n}": (truth + draw.normal(0, s, truth.shape)).astype(np.float32) for n, s in noise.items()}
+            | {"depth@truth": truth}
+        )
+    made = finish(
+        consensus(storage, samples, out="depth@iv", method={"type": "inverse-variance", "spread": "score@iv"})
+    )
+    mean = finish(consensus(storage, samples, out="depth@mean", method="mean"))
+    sigma = {c: 1 / v for c, v in made.body["reliability"]["depth@iv"].items()}
+    assert sigma["depth@rough"] == pytest.approx(1, rel=0.1) and sigma["depth@wild"] == pytest.approx(3, rel=0.1)
+
+    def error(made: Any, name: str) -> float:
+        values = column(storage, KNOWN, made, name).values()
+        return float(np.mean([np.abs(v - s["depth@truth"]) for v, s in zip(values, samples, strict=True)]))
+
+    assert error(made, "depth@iv") < 0.15 < 0.5 < error(mean, "depth@mean")
+    spread = column(storage, KNOWN, made, "score@iv")["g/000"]
+    assert spread is not None and 0.05 < spread.mean() < 0.2
+    with pytest.raises(RecipeError, match="needs three sources or more, there are depth@fine, depth@rough"):
+        choice = {"out": "depth@iv", "of": ["depth@fine", "depth@rough"], "method": "inverse-variance"}
+        finish(consensus(storage, samples, **choice))
+
+
+def test_confidence_of_each_pixel_splits_or_scales_a_vote(storage: Storage) -> None:
+    one, two, three = (np.full(SIZE, k, np.uint8) for k in range(3))
+    soft = np.zeros((*SIZE, 3), np.float32)
+    soft[..., 0], soft[..., 2] = 0.4, 0.6
+    low, high = np.full((*SIZE, 1), 0.1, np.float32), np.full((*SIZE, 1), 0.9, np.float32)
+    samples = [{"semantic@x": one, "semantic@y": two, "semantic@z": three, "score@y": low, "soft@x": soft}]
+    samples += [{**samples[0], "score@y": high}, {**samples[0], "score@y": None, "soft@x": None}]
+    method = {"type": "vote", "confidence": {"y": "score@y", "semantic@x": "soft@x"}, "agreement": "score@vote"}
+    made = finish(consensus(storage, samples, out="semantic@vote", method=method))
+    found = [int(v[0, 0]) for v in column(storage, KNOWN, made, "semantic@vote").values() if v is not None]
+    assert found == [2, 2, 0]  # .6 + 1 for c; the same; all alike, and x comes first
+    shares = [float(v[0, 0, 0]) for v in column(storage, KNOWN, made, "score@vote").values() if v is not None]
+    assert shares == pytest.approx([1.6 / 2.1, 1.6 / 2.9, 1 / 3], abs=1e-5)
+    assert made.body["agreement"]["semantic@vote"]["columns"][:-1] == ["semantic@x", "semantic@y", "semantic@z"]
+
+
+def test_confidence_weighs_a_mean_and_its_spread_is_told(storage: Storage) -> None:
+    full = np.ones((*SIZE, 1), np.float32)
+    samples = [{"depth@x": full, "depth@y": 4 * full, "score@y": 0.5 * full}]
+    method = {"type": "mean", "confidence": {"y": "score@y"}, "spread": "score@mean"}
+    made = finish(consensus(storage, samples, out="depth@mean", method=method))
+    value, spread = (column(storage, KNOWN, made, c)["g/000"] for c in ("depth@mean", "score@mean"))
+    assert value is not None and spread is not None
+    assert np.allclose(value, 2) and np.allclose(spread, np.sqrt(2), atol=1e-3)
+
+
+def test_samples_nobody_agrees_on_become_null_and_keep_their_score(storage: Storage) -> None:
+    samples = _labels(2)
+    samples[1] |= {c: np.full(SIZE, i % 3, np.uint8) for i, c in enumerate(sorted(samples[1])) if "truth" not in c}
+    method = {"type": "vote", "least": 0.55, "agreement": "score@vote"}
+    made = finish(consensus(storage, samples, out="semantic@vote", method=method))
+    values, scores = (column(storage, KNOWN, made, c) for c in ("semantic@vote", "score@vote"))
+    assert values["g/000"] is not None and values["g/001"] is None and scores["g/001"] is not None
+    assert made.quarantined == 0
+
+
+def test_the_report_says_how_right_everyone_is_where_a_truth_is_named(storage: Storage) -> None:
+    samples = _labels()
+    todo = consensus(storage, samples, out="semantic@vote", method="vote", truth="semantic@truth")
+    made = finish(todo)
+    report = made.body["agreement"]["semantic@vote"]
+    at = report["columns"].index("semantic@truth")
+    quality = dict(zip(report["columns"], report["equal"][at], strict=True))
+    expected = np.mean(
+        [np.mean((s["semantic@good"] == s["semantic@truth"])[s["semantic@good"] != 255]) for s in samples]
+    )
+    assert quality["semantic@good"] == pytest.approx(expected, abs=1e-5)
+    assert quality["semantic@worse"] < quality["semantic@vote"]
+    without = finish(consensus(storage, samples, out="semantic@vote", method="vote"))
+    same = [column(storage, KNOWN, m, "semantic@vote") for m in (made, without)]
+    assert all((same[0][k] == same[1][k]).all() for k in same[0])  # the truth decides nothing
+    todo.events.flush()
+    told = list(read(storage, "test"))
+    (picture,) = [e["path"] for e in told if e["kind"] == "artifact"][:1]
+    drawn = cv2.imdecode(np.frombuffer(storage.read(picture), np.uint8), cv2.IMREAD_COLOR)
+    assert drawn.shape[1] > 6 * 64
+    with pytest.raises(ValidationError, match="'depth@truth' is no column of the modality of 'semantic@vote'"):
+        consensus(storage, samples, out="semantic@vote", method="vote", truth="depth@truth")
+    with pytest.raises(ValidationError, match="estimates are made from the data"):
+        consensus(storage, samples, out="semantic@x", method={"type": "dawid-skene", "estimates": {"prior": [1]}})
