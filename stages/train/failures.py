@@ -2,8 +2,9 @@
 
 Ray Train has one budget and starts workers again whatever they died of. A worker that is killed leaves nothing here and
 spends Ray's budget; one that raises notes its exception in `{folder}/failures/{attempt}.json`, the first of its group
-wins, and after `LIMIT` of them the workers end at once. A connection that broke because another worker died, or a store
-that does not answer, is not counted. A new command of the user starts at zero.
+wins, and after `LIMIT` of them the workers end at once. What cannot pass by itself (`NotFinite`) is final at the first
+time. A connection that broke because another worker died, a store that does not answer, or a notice, is not counted. A
+new command of the user starts at zero.
 """
 
 from __future__ import annotations
@@ -11,10 +12,17 @@ from __future__ import annotations
 import json
 import traceback
 
-from pipeline.errors import StorageError
+from pipeline.errors import HyperloomError, StorageError
 from pipeline.storage import Storage
+from stages.train.notice import Preempted
 
 LIMIT = 3
+
+
+class NotFinite(HyperloomError):
+    """A loss or gradient became infinite or no number."""
+
+    exit_code = 4
 
 
 def count(storage: Storage, folder: str) -> int:
@@ -32,6 +40,17 @@ def note(storage: Storage, folder: str, attempt: int, error: BaseException) -> N
         storage.create(_path(folder, attempt), json.dumps(record, sort_keys=True).encode())
 
 
+def end(storage: Storage, folder: str, error: NotFinite) -> None:
+    """Remember that trying again is of no use."""
+    storage.create(_path(folder, "final"), json.dumps({"error": str(error)}).encode())
+
+
+def final(storage: Storage, folder: str) -> str | None:
+    """The error that ended the training for good; None when there is none."""
+    path = _path(folder, "final")
+    return storage.read_json(path)["error"] if storage.exists(path) else None
+
+
 def last(storage: Storage, folder: str) -> str | None:
     """The newest failure in one line; None when there is none."""
     failed = count(storage, folder)
@@ -42,7 +61,7 @@ def forget(storage: Storage, folder: str) -> None:
     storage.delete(f"{folder}/failures")
 
 
-def _path(folder: str, attempt: int) -> str:
+def _path(folder: str, attempt: int | str) -> str:
     return f"{folder}/failures/{attempt}.json"
 
 
@@ -52,4 +71,4 @@ def _infrastructure(error: BaseException) -> bool:
 
     words = ("gloo", "Connection closed by peer", "Connection reset", "Timed out waiting")
     broken = isinstance(error, RuntimeError) and any(w in str(error) for w in words)
-    return broken or isinstance(error, DistError | StorageError | OSError)
+    return broken or isinstance(error, DistError | StorageError | OSError | Preempted)

@@ -43,10 +43,10 @@ class Jacobian(nn.Module):
         self.present = present
         return losses.detach().sum()
 
-    def settle(self, parameters: Sequence[nn.Parameter], world: World, parts: int = 1) -> None:
-        """Average the rows over ranks and parts, aggregate them, and leave the result as every rank's gradient."""
+    def settle(self, parameters: Sequence[nn.Parameter], world: World) -> None:
+        """Average the rows over ranks, aggregate them, and leave the result as every rank's gradient."""
         assert self.rows is not None and self.present is not None
-        rows, sizes = world.sum(self.rows) / (world.size * parts), [p.numel() for p in parameters]
+        rows, sizes = world.sum(self.rows) / world.size, [p.numel() for p in parameters]
         there = self.present.to(rows.device)
         several = torch.stack([part.any(1).sum() > 1 for part in rows.split(sizes, 1)])
         shared = several.repeat_interleave(torch.tensor(sizes, device=rows.device))

@@ -19,6 +19,7 @@ from stages.train.augments import Augment
 from stages.train.balancers import Balancer
 from stages.train.masks import Mask
 from stages.train.objectives import Objective
+from stages.train.stopping import EarlyStop
 
 TRAINED = "trained.json"
 """The last file of a training, beside the model's: what it ended with, and the digests of those files."""
@@ -50,13 +51,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How often, in updates, and with how many threads: nothing here changes a weight."""
+    """How often, in updates, and by what means: nothing here changes a weight by more than the rounding of sums."""
 
     checkpoint: int = 100
     log: int = 10
     validate: int = 100
     threads: int = 1
     cache_mb: int = 2048
+    micro: int | None = None
+    """Samples that a worker takes through the network at once; gradients add up over its share of the batch."""
+    compile: bool = False
+    sharded: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,8 @@ class Job:
     ema: float
     seed: int
     rhythm: Rhythm = Rhythm()
+    precision: str = "fp32"
+    stop: EarlyStop | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 Ray Train starts the workers, joins them with torch.distributed and starts all of them again when one dies; everything
 that a new start needs is in our own storage, so Ray is given no checkpoints and a folder that is thrown away. The only
 report that counts is the loop's `trained.json`. Rank 0 writes the curve as events of the run, from where it is. What
-the work itself raises is tried three times (`stages.train.failures`), dead workers spend the budget of infrastructure.
+the work itself raises is tried three times (`stages.train.failures`), dead workers spend the budget of infrastructure,
+nodes that say they leave (`stages.train.notice`) spend none.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline import events as event_log
@@ -21,21 +23,62 @@ from pipeline.errors import StepFailed
 from pipeline.events import Events
 from pipeline.stage import StepRun
 from pipeline.storage import Storage, sha256
-from stages.train import failures
+from stages.train import failures, notice
 from stages.train.job import TRAINED, Job
 
 
-def train(step: StepRun, job: Job, workers: int, gpu: bool | None, max_failures: int) -> None:
-    """Train `job` on `workers` processes of the cluster unless that is done. Raises StepFailed."""
+class Stopped(StepFailed):
+    """The driver was told to end (SIGTERM) and the training did, at a checkpoint."""
+
+    exit_code = 143
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Fewest and most workers, whether each wants a GPU (None: if there are enough), and how often to start again."""
+
+    least: int = 1
+    most: int = 1
+    gpu: bool | None = None
+    max_failures: int = 20
+
+    @property
+    def told(self) -> str:
+        number = str(self.most) if self.least == self.most else f"{self.least} to {self.most}"
+        return f"{number} worker{'' if self.most == 1 else 's'}"
+
+
+def train(step: StepRun, job: Job, scale: Scale) -> None:
+    """Train `job` on the cluster unless that is done. Raises StepFailed."""
     if finished(job):
         return
     step.cluster()
+    failures.forget(job.storage, job.folder)
+    notice.withdraw(job.storage, job.folder)
+    trainer, alone = _trainer(step, job, scale)
+    step.events.emit("note", step.name, text=f"{step.name}: starting {scale.told}; that takes half a minute or so")
+    try:
+        with _settings(job, alone):
+            trainer.fit()
+    except SystemExit as error:  # Ray Train's answer to Ctrl-C: it ends its workers and would end us with status 0
+        raise KeyboardInterrupt from error
+    except Exception as error:  # Ray Train raises its own kinds, with what the workers raised as text
+        raise StepFailed(
+            f"step {step.name!r}: training gave up after its workers died {scale.max_failures} times: {_cause(error)}. "
+            "Next: run the same command again; it continues from the last checkpoint"
+        ) from error
+    if not finished(job):
+        raise _unfinished(step.name, job)
+
+
+def _trainer(step: StepRun, job: Job, scale: Scale) -> tuple[Any, bool]:
+    """Ray's trainer, and whether the cluster is one node."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    alone = len(ray.nodes()) == 1
-    use_gpu = gpu if gpu is not None else ray.cluster_resources().get("GPU", 0) >= workers
+    use_gpu = _room(step.name, scale)
+    workers = scale.most if scale.least == scale.most else (scale.least, scale.most)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"job": job, "run": step.events.run, "step": step.name},
@@ -44,31 +87,52 @@ def train(step: StepRun, job: Job, workers: int, gpu: bool | None, max_failures:
         run_config=RunConfig(
             name=step.fingerprint[:12],
             storage_path=step.scratch(),
-            failure_config=FailureConfig(max_failures=max_failures),
+            failure_config=FailureConfig(max_failures=scale.max_failures, controller_failure_limit=scale.max_failures),
         ),
     )
-    failures.forget(job.storage, job.folder)
-    try:
-        with _settings(alone):
-            trainer.fit()
-    except SystemExit as error:  # Ray Train's answer to Ctrl-C: it ends its workers and would end us with status 0
-        raise KeyboardInterrupt from error
-    except Exception as error:  # Ray Train raises its own kinds, with what the workers raised as text
+    return trainer, len(ray.nodes()) == 1
+
+
+def _room(step: str, scale: Scale) -> bool:
+    """Does each worker get a GPU? Raises StepFailed when the cluster cannot ever hold the workers: Ray would wait."""
+    import ray
+    from ray._private.state import state
+
+    now, later = ray.cluster_resources(), state.get_max_resources_from_cluster_config() or {}
+    have = {kind: max(now.get(kind, 0), later.get(kind, 0)) for kind in ("CPU", "GPU")}
+    use_gpu = scale.gpu if scale.gpu is not None else have["GPU"] >= scale.least
+    kind = "GPU" if use_gpu else "CPU"
+    if have[kind] < scale.least:
+        advice = "gpu: false, or leave gpu out" if use_gpu and not have["GPU"] else f"workers: {int(have[kind]) or 1}"
         raise StepFailed(
-            f"step {step.name!r}: training gave up after its workers died {max_failures} times: {_cause(error)}. "
-            "Next: run the same command again; it continues from the last checkpoint"
-        ) from error
-    if not finished(job):
-        why = failures.last(job.storage, job.folder) or f"the workers ended without {TRAINED}"
-        raise StepFailed(
-            f"step {step.name!r}: training failed {failures.count(job.storage, job.folder)} times: {why}. Next: mend "
-            "the cause and run the same command again; it continues from the last checkpoint"
+            f"step {step!r}: {scale.told} need a {kind} each, and the cluster has {have[kind]:g}. Next: {advice}, or "
+            "add nodes"
         )
+    return use_gpu
+
+
+def _unfinished(step: str, job: Job) -> StepFailed:
+    """Why the workers ended in peace without a trained model."""
+    storage, folder = job.storage, job.folder
+    if notice.given(storage, folder):
+        notice.withdraw(storage, folder)
+        return Stopped(
+            f"step {step!r}: training stopped on notice, at a checkpoint. Next: run the same command again; it goes on "
+            "from there"
+        )
+    if final := failures.final(storage, folder):
+        return StepFailed(f"step {step!r}: {final}")
+    why = failures.last(storage, folder) or f"the workers ended without {TRAINED}"
+    return StepFailed(
+        f"step {step!r}: training failed {failures.count(storage, folder)} times: {why}. Next: mend the cause and run "
+        "the same command again; it continues from the last checkpoint"
+    )
 
 
 @contextmanager
-def _settings(alone: bool) -> Iterator[None]:
-    """Ray Train's settings, and this process's own SIGINT handler again afterwards, which Ray Train replaces.
+def _settings(job: Job, alone: bool) -> Iterator[None]:
+    """Ray Train's settings; meanwhile SIGTERM asks the training to stop at a checkpoint, and afterwards this process
+    has its own handlers again (Ray Train replaces that of SIGINT).
 
     A busy machine needs more than the usual minute to start workers, and beginning anew makes it busier. On one node
     there is no one to be preempted by, and the watcher's process would compete with the workers' start.
@@ -78,15 +142,18 @@ def _settings(alone: bool) -> Iterator[None]:
         wanted |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
     added = {k: v for k, v in wanted.items() if k not in os.environ}
     main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT)
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     os.environ.update(added)
+    if main:
+        signal.signal(signal.SIGTERM, lambda *_: notice.give(job.storage, job.folder))
     try:
         yield
     finally:
         for key in added:
             os.environ.pop(key, None)
         if main:
-            signal.signal(signal.SIGINT, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def finished(job: Job) -> bool:
@@ -111,25 +178,62 @@ class Curve:
         if new:
             self.events.metric(self.step, new, at)
 
+    def began(self, job: Job, workers: int, device: Any) -> None:
+        """Say where the training runs."""
+        from stages.train import compute
+
+        self.note(f"{workers} worker{'' if workers == 1 else 's'} on {device.type} began")
+        if job.rhythm.compile and (why := compute.why_not_compile(device)):
+            self.note(f"the network runs as it is, not compiled: {why}")
+
+    def note(self, text: str) -> None:
+        """A line for the user."""
+        self.events.emit("note", self.step, text=f"{self.step}: {text}")
+        self.events.flush()
+
 
 def _worker(config: dict[str, Any]) -> None:
+    import torch
+    from ray.train.torch import get_device
+
     import stages  # noqa: F401  registers the plug-ins
     from stages.train import loop
     from stages.train.world import World
 
-    world, job = World.current(), config["job"]
+    world, job, device = World.current(), config["job"], get_device()
     attempt = world.gather(failures.count(job.storage, job.folder))[0]
     if attempt >= failures.LIMIT:
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     curve = Curve(job.storage, config["run"], config["step"]) if world.rank == 0 else None
+    if curve:
+        curve.began(job, world.size, device)
     try:
-        loop.fit(job, world, curve or _silent)
+        with notice.Notice(job.storage, job.folder, bool(curve), _leaving()) as asked:
+            loop.fit(job, world, curve or _silent, asked, device)
+    except failures.NotFinite as error:  # on all ranks alike
+        failures.end(job.storage, job.folder, error)
+    except notice.Preempted as end:
+        if curve:
+            curve.note(str(end))
+        if end.ask is not notice.Ask.STOP:
+            raise  # Ray Train starts again, where there is room
     except Exception as error:
         failures.note(job.storage, job.folder, attempt, error)
         raise
     finally:
         if curve:
             curve.events.close()
+
+
+def _leaving() -> Callable[[], bool]:
+    """Has Ray said that a node of this training drains? Ray's own function for that is a barrier of all workers, too
+    slow for each update, so this looks at what it reads."""
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    context = getattr(get_train_context(), "preemption_context", None)
+    return lambda: getattr(context, "preemption_info", None) is not None
 
 
 def _silent(at: int, values: dict[str, float]) -> None:

@@ -8,6 +8,7 @@ Does not step, log or store anything.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,9 @@ class Learner(nn.Module):
     def __init__(self, job: Job, model: MultiTask):
         super().__init__()
         self.model, self.job = model, job
+        self.network: Callable[..., Columns] = model.__call__
+        """Runs the model: the loop may set another precision."""
+        self._blank: dict[str, torch.Tensor] | None = None
         self.tasks = model.architecture.tasks
         by_name = {t.name: t for t in self.tasks}
         self.readers = nn.ModuleList()
@@ -49,11 +53,33 @@ class Learner(nn.Module):
             self.readers.append(reader)
             self.pixel_losses.append(target.objective.build(target.class_counts))
 
-    def forward(self, batch: Columns, visible: torch.Tensor, world: World) -> Losses:
-        """`batch` is what the loader gives, `visible` (n, inputs) bool what the mask wants."""
+    def forward(
+        self, batch: Columns, visible: torch.Tensor, world: World, counts: torch.Tensor | None = None
+    ) -> Losses:
+        """`batch` is what the loader gives, `visible` (n, inputs) bool what the mask wants. With `counts` (see `count`)
+        the batch is a part of this rank's share, and the losses are that part's share."""
         there = torch.stack([batch[c + VALID] for c in self.model.architecture.columns], 1)
-        raw = self.model(batch, shown(there, visible))
-        seen = there.any(1)
+        raw = self.network(batch, shown(there, visible))
+        sums, own = self._sums(batch, raw, there.any(1))
+        counts = world.sum(own) if counts is None else counts
+        return Losses(torch.stack(sums) / counts.clamp(min=1e-9).float(), counts > 0)
+
+    @torch.no_grad()
+    def count(self, parts: Sequence[Columns], world: World) -> torch.Tensor:
+        """What `forward` divides each task's sum by, (T,) float64 over the global batch, for this rank's share in
+        `parts`, without running the network on it."""
+        own = []
+        for batch in parts:
+            there = torch.stack([batch[c + VALID] for c in self.model.architecture.columns], 1)
+            if self._blank is None:
+                raw = self.model({k: v[:1] for k, v in batch.items()})
+                self._blank = {name: torch.zeros_like(values[0]) for name, values in raw.items()}
+            blank = {name: values.expand(len(there), *values.shape) for name, values in self._blank.items()}
+            own.append(self._sums(batch, blank, there.any(1))[1])
+        return world.sum(torch.stack(own).sum(0))
+
+    def _sums(self, batch: Columns, raw: Columns, seen: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Per task the weighted sum of losses over labelled pixels, and their weighted number."""
         sums = [torch.zeros((), device=seen.device) for _ in self.tasks]
         counts = torch.zeros(len(self.tasks), dtype=torch.float64, device=seen.device)
         order = {t.name: i for i, t in enumerate(self.tasks)}
@@ -63,5 +89,4 @@ class Learner(nn.Module):
             i = order[target.task]
             sums[i] = sums[i] + target.weight * torch.where(use, loss, 0.0).sum()
             counts[i] += target.weight * use.sum()
-        counts = world.sum(counts)
-        return Losses(torch.stack(sums) / counts.clamp(min=1e-9).float(), counts > 0)
+        return sums, counts

@@ -140,11 +140,11 @@ def nearest_width(architecture: Architecture, parameters: int) -> int:
     return min((low, high), key=lambda w: abs(count(w) - parameters))
 
 
-def weights(model: MultiTask) -> bytes:
-    """The model's weights as safetensors; the same weights give the same bytes."""
+def weights(state: Mapping[str, torch.Tensor]) -> bytes:
+    """A model's state as safetensors; the same weights give the same bytes."""
     from safetensors.torch import save
 
-    return save({k: v.detach().cpu().contiguous() for k, v in sorted(model.state_dict().items())})
+    return save({k: v.detach().cpu().contiguous() for k, v in sorted(state.items())})
 
 
 def load_model(storage: Storage, folder: str) -> MultiTask:

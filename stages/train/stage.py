@@ -10,7 +10,8 @@
       balancer: {type: uncertainty}
       epochs: 30
       batch: 16
-      workers: 2
+      stop: {metric: semantic.miou, patience: 5}
+      workers: [1, 4]
 
 Each input column is a slot of its own, so two sources of one modality are two inputs. A task may have several target
 columns with weights, soft ones (a teacher's probabilities) among them. The stage turns a recipe into a `Job`, has
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -36,6 +37,7 @@ from stages.train.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, I
 from stages.train.balancers import Static
 from stages.train.job import TRAINED, Job, Optimizer, Rhythm, Target
 from stages.train.masks import NoMask
+from stages.train.stopping import EarlyStop
 from stages.train.trunks import UNet
 
 _SIZES = {"": 1, "k": 1_000, "m": 1_000_000}
@@ -77,7 +79,20 @@ class Train(Stage):
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay of an exponential average of the weights, which is then what is kept; 0 for none."""
     seed: int = Field(0, ge=0)
-    workers: int = placement(1, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: the network runs in bfloat16 where that is safe; weights, losses and what is stored stay float32."""
+    stop: EarlyStop | None = None
+    """End early, by the split `val`, and keep the best weights."""
+    workers: int | tuple[int, int] = placement(1)
+    """Processes that share each batch; [least, most] takes what the cluster has in between, and follows it when nodes
+    come or go."""
+    parallel: Literal["ddp", "fsdp"] = placement("ddp")
+    """ddp: each worker holds the whole model. fsdp: weights, gradients and optimizer are split over the workers, for
+    models that do not fit one."""
+    micro: int | None = placement(None, gt=0)
+    """Samples that a worker takes through the network at once, when its share of the batch does not fit its memory."""
+    compile: bool = placement(False)
+    """torch.compile: slower to start (a minute or more), faster afterwards, mostly on GPUs."""
     gpu: bool | None = placement(None)
     """Left out: GPUs are used when the cluster has one for each worker."""
     threads: int = placement(1, gt=0)
@@ -120,15 +135,27 @@ class Train(Stage):
                 raise ValueError(f"{column!r} is no column: write modality@source, as in rgb@camera")
         if len(set(self.inputs)) < len(self.inputs):
             raise ValueError("an input column is listed twice")
-        if self.workers > self.batch:
-            raise ValueError(f"batch: {self.batch} samples cannot be shared by {self.workers} workers")
+        least, most = self.scale
+        if not 1 <= least <= most:
+            raise ValueError("workers: give a number from 1, or [least, most]")
+        if most > self.batch:
+            raise ValueError(f"batch: {self.batch} samples cannot be shared by {most} workers")
+        if self.stop and self.stop.task not in self.targets:
+            raise ValueError(f"stop: {self.stop.task!r} is no task; they are {', '.join(self.targets)}")
         if unknown := sorted(set(self.validate_on) - set(self.targets)):
             raise ValueError(f"validate: {', '.join(unknown)} is no task")
         if any(weight <= 0 for columns in self.targets.values() for weight in columns.values()):
             raise ValueError("targets: a weight is a number above 0; leave a column out instead")
+        if self.parallel == "fsdp" and self.balancer.per_task:
+            raise ValueError(f"parallel: the balancer {self.balancer.type!r} needs whole gradients; use ddp")
         self.mask.check(self.inputs)
         self.balancer.check(list(self.targets))
         return self
+
+    @property
+    def scale(self) -> tuple[int, int]:
+        """Fewest and most workers."""
+        return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
 
     def uses(self) -> set[str]:
         columns = [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]
@@ -138,7 +165,7 @@ class Train(Stage):
         from stages.train import launch
 
         job = self.job(step)
-        launch.train(step, job, self.workers, self.gpu, self.max_failures)
+        launch.train(step, job, launch.Scale(*self.scale, self.gpu, self.max_failures))
         return self.collect(step, job)
 
     def collect(self, step: StepRun, job: Job) -> dict[str, Any]:
@@ -152,7 +179,7 @@ class Train(Stage):
             "tasks": list(self.targets),
             "targets": self.targets,
             "hidden": [c for c, h in zip(self.inputs, self.mask.hidden_inputs(self.inputs), strict=True) if h],
-            **{k: trained[k] for k in ("parameters", "updates", "final")},
+            **{k: trained[k] for k in ("parameters", "updates", "kept", "final") if k in trained},
         }
 
     # -- from the recipe to a job ----------------------------------------------------------------------------------
@@ -165,6 +192,7 @@ class Train(Stage):
             raise StepFailed(
                 f"step {step.name!r}: batch {self.batch} is more than the {rows} training rows. Next: batch: {rows}"
             )
+        judged = self._judged(step, shards)
         return Job(
             storage=step.storage,
             folder=step.folder,
@@ -173,7 +201,7 @@ class Train(Stage):
             architecture=self._architecture(step, shards),
             parameters=self.model.parameters,
             targets=tuple(self._target(step, shards, t, c, w) for t, cs in self.targets.items() for c, w in cs.items()),
-            judged=self._judged(step, shards),
+            judged=judged,
             mask=self.mask,
             augment=self.augment,
             balancer=self.balancer,
@@ -182,8 +210,34 @@ class Train(Stage):
             updates=self.updates or max(1, math.ceil(self.epochs * (rows // self.batch))),  # type: ignore[operator]
             ema=self.ema,
             seed=self.seed,
-            rhythm=Rhythm(self.checkpoint_every, self.log_every, self.validate_every, self.threads, self.cache_mb),
+            rhythm=Rhythm(
+                checkpoint=self.checkpoint_every,
+                log=self.log_every,
+                validate=self.validate_every,
+                threads=self.threads,
+                cache_mb=self.cache_mb,
+                micro=self.micro,
+                compile=self.compile,
+                sharded=self.parallel == "fsdp",
+            ),
+            precision=self.precision,
+            stop=self._stop(step, judged),
         )
+
+    def _stop(self, step: StepRun, judged: dict[str, str]) -> EarlyStop | None:
+        """Early stopping, if what it looks at is measured."""
+        if self.stop is None:
+            return None
+        if self.stop.task not in judged:
+            raise RecipeError(
+                f"step {step.name!r}: stop looks at {self.stop.metric}, and {self.stop.task!r} is not validated. Next: "
+                f"give {self.data!r} a split val (split: {{val: 0.1}}), and the task a hard target or validate: "
+                f"{{{self.stop.task}: a column}}"
+            )
+        measure = step.modalities[self.stop.task].metric
+        if self.stop.measure != measure:
+            raise RecipeError(f"step {step.name!r}: validation measures {self.stop.task}.{measure}; stop on that")
+        return self.stop
 
     def _architecture(self, step: StepRun, shards: Manifest) -> Architecture:
         inputs = self._inputs(step, shards)

@@ -29,10 +29,15 @@ def validate(
     sums: list[dict[str, Sums]] = []
     model.eval()
     for batch in batches:
-        there = torch.stack([batch[c + VALID] for c in model.architecture.columns], 1) & ~hidden
-        if not len(there):
+        empty = not len(batch[model.architecture.columns[0]])
+        if empty and not job.rhythm.sharded:
             continue
+        if empty:  # a sharded network runs on all ranks or on none
+            batch = {k: torch.zeros(1, *v.shape[1:], dtype=v.dtype) for k, v in batch.items()}
+        there = torch.stack([batch[c + VALID] for c in model.architecture.columns], 1) & ~hidden
         told = model.predict({k: v.to(device) for k, v in batch.items()}, there.to(device))
+        if empty:
+            continue
         every = np.ones(len(there), bool)
         found = {}
         for name, modality in tasks.items():

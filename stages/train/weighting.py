@@ -17,6 +17,11 @@ from stages.train.world import World
 class Weighting(nn.Module):
     """Base: subclasses say what the sum is."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = 0
+        """How many parts of the current update went through `backward`."""
+
     def combine(self, losses: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         raise TypeError(f"{type(self).__name__} has no combine()")
 
@@ -24,16 +29,13 @@ class Weighting(nn.Module):
         """Leave the gradient of the weighted sum on everything that made it; returns the sum, detached."""
         total = self.combine(losses, present)
         total.backward()
+        self.parts += 1
         return total.detach()
 
-    def settle(self, parameters: Sequence[nn.Parameter], world: World, parts: int = 1) -> None:
-        """After the last `backward` of an update: make all ranks hold the gradient of the global batch, the mean over
-        ranks and `parts` (each was given losses scaled by how many ranks and parts there are)."""
+    def settle(self, parameters: Sequence[nn.Parameter], world: World) -> None:
+        """After the last `backward` of an update: make all ranks hold the gradient of the global batch."""
         world.mean_gradients(parameters)
-        if parts > 1:
-            for parameter in parameters:
-                if parameter.grad is not None:
-                    parameter.grad /= parts
+        self.parts = 0
 
 
 class Fixed(Weighting):
@@ -57,5 +59,7 @@ class LogVariance(Weighting):
         self.register_buffer("factors", torch.tensor(factors), persistent=False)
 
     def combine(self, losses: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        each = torch.exp(-self.log_variance) * losses * self.factors + self.log_variance / 2
+        each = torch.exp(-self.log_variance) * losses * self.factors
+        if self.parts == 0:
+            each = each + self.log_variance / 2  # once an update, however many parts it has
         return (each * present).sum()

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import distributed, nn
+from torch.distributed.tensor import DTensor
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,19 @@ class World:
         return value
 
     def mean_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over ranks; a missing one counts as zero."""
+        """Replace each gradient by its mean over ranks; a missing one counts as zero. Sharded ones are left alone: FSDP
+        has averaged them already."""
         if self.size == 1:
             return
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+        plain = [p for p in parameters if not isinstance(p, DTensor)]
+        if not plain:
+            return
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in plain]
         flat = torch.cat([g.reshape(-1) for g in gradients])
         distributed.all_reduce(flat)
         flat /= self.size
         parts = flat.split([g.numel() for g in gradients])
-        for parameter, gradient, part in zip(parameters, gradients, parts, strict=True):
+        for parameter, gradient, part in zip(plain, gradients, parts, strict=True):
             parameter.grad = gradient
             gradient.copy_(part.view(gradient.shape))
 

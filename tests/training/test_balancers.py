@@ -51,8 +51,8 @@ def _train(balancer: Any, world: World, updates: int = 4, parts: int = 1, presen
         torch.manual_seed(100 * world.rank + update)  # as the loop does: ranks draw differently
         for x, y in zip(*(m.chunk(parts) for m in mine), strict=True):
             losses = net.losses(x, y, 8) * torch.tensor(present)
-            module.backward(losses * world.size * parts, torch.tensor(present), parameters)
-        module.settle(parameters, world, parts)
+            module.backward(losses * world.size, torch.tensor(present), parameters)
+        module.settle(parameters, world)
         optimizer.step()
         optimizer.zero_grad()
     return torch.cat([p.detach().reshape(-1) for p in net.parameters()])

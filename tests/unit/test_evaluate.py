@@ -231,7 +231,7 @@ def _trained(storage: Storage, inputs: tuple[str, ...] = ("rgb@camera", "depth@f
     model = build_model(Architecture(columns, tasks, UNet(type="unet", width=2)))
     made = Manifest("train", "7" * 64, {}, (), (), {"columns_in": list(inputs), "tasks": ["semantic", "depth"]})
     storage.write(f"{made.folder}/{MODEL_JSON}", json.dumps(model.architecture.to_json()).encode())
-    storage.write(f"{made.folder}/{MODEL_WEIGHTS}", weights(model))
+    storage.write(f"{made.folder}/{MODEL_WEIGHTS}", weights(model.state_dict()))
     manifests.commit(storage, made)
     return made
 

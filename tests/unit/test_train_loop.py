@@ -164,6 +164,12 @@ def test_what_the_shards_do_not_offer_is_said(
         ({"in": {"depth": "rgb@camera"}}, "its own modality"),
         ({"in": ["rgb"]}, "no column"),
         ({"workers": 8}, "cannot be shared"),
+        ({"workers": [1, 8]}, "cannot be shared"),
+        ({"workers": [2, 1]}, "least, most"),
+        ({"workers": 0}, "least, most"),
+        ({"precision": "fp16"}, "precision"),
+        ({"parallel": "fsdp", "balancer": "mgda"}, "whole gradients"),
+        ({"stop": {"metric": "flow.mae"}}, "'flow' is no task"),
         ({"mask": {"type": "modality", "visible": "depth"}}, "inputs are"),
         ({"balancer": {"type": "static", "weights": {"flow": 1}}}, "flow"),
         ({"validate": {"flow": "flow@a"}}, "no task"),
@@ -179,9 +185,11 @@ def test_placement_does_not_change_the_identity() -> None:
     from pipeline.fingerprint import payload
 
     here = Train.model_validate(scenes.TRAIN)
-    there = Train.model_validate({**scenes.TRAIN, "workers": 4, "threads": 8, "checkpoint_every": 1, "gpu": True})
+    placed = {"workers": [1, 4], "parallel": "fsdp", "micro": 2, "compile": True}
+    there = Train.model_validate({**scenes.TRAIN, **placed, "threads": 8, "checkpoint_every": 1, "gpu": True})
     assert payload(here, str) == payload(there, str)
-    assert payload(here, str) != payload(Train.model_validate({**scenes.TRAIN, "batch": 8}), str)
+    for meaning in ({"batch": 8}, {"precision": "bf16"}, {"stop": {"metric": "depth.mae"}}):
+        assert payload(here, str) != payload(Train.model_validate({**scenes.TRAIN, **meaning}), str)
 
 
 def test_failures_of_the_work_are_counted_and_broken_connections_are_not(data: Any) -> None:

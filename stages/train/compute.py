@@ -1,0 +1,44 @@
+"""How a network is run while it trains: in which precision, compiled or not. Losses, weights and their average stay
+float32 either way, and so does what is validated and stored."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+Raw = dict[str, torch.Tensor]
+Run = Callable[..., Raw]
+
+
+def runner(model: nn.Module, precision: str, compiled: bool, device: torch.device) -> Run:
+    """A function that runs `model` and gives float32. `bf16` is torch's autocast: matrix products and convolutions in
+    bfloat16 (Kalamkar et al. 2019), which keeps float32's range, so losses need no scaling."""
+    call: Callable[..., Mapping[str, torch.Tensor]] = model
+    if compiled:
+        from torch import _dynamo
+
+        _dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
+        call = torch.compile(model)
+
+    def run(*inputs: object) -> Raw:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            raw = call(*inputs)
+        return {name: values.float() for name, values in raw.items()}
+
+    return run
+
+
+def why_not_compile(device: torch.device) -> str | None:
+    """What this machine lacks for `torch.compile`; None when nothing."""
+    if device.type == "cuda":
+        there = importlib.util.find_spec("triton") is not None
+        return None if there else "Triton is not installed. Next: pip install triton on the workers"
+    compilers = [os.environ.get("CXX", ""), "g++", "clang++"]
+    if any(c and shutil.which(c) for c in compilers):
+        return None
+    return "no C++ compiler is on the PATH. Next: install g++ on the workers, or name one in CXX"

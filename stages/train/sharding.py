@@ -1,0 +1,98 @@
+"""Sharding: FSDP2 for models whose weights, gradients and optimizer state do not fit one worker.
+
+`shard` splits every parameter over the ranks (Rajbhandari et al. 2020, ZeRO; Zhao et al. 2023, FSDP); between `whole`
+and `scattered` a state is plain tensors again, so a checkpoint says nothing of how many workers wrote it, nor whether
+they sharded. Gradients come out averaged over ranks, as with the flat all-reduce. Works on gloo and NCCL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+BLOCK = 100_000
+"""Parameters from which an item of a list of layers is gathered and freed by itself."""
+
+
+def shard(model: nn.Module, world_size: int, device: torch.device) -> None:
+    """Split the parameters of `model` over all ranks, in place: each large item of its lists of layers is a unit of its
+    own, what remains another. Every rank must hold the same weights when it calls this."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (world_size,))
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # FSDP splits contiguous tensors
+    for block in list(_blocks(model)):
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """The large items of the innermost lists of layers."""
+    listed = isinstance(module, nn.ModuleList | nn.Sequential)
+    for child in module.children():
+        innermost = not any(isinstance(m, nn.ModuleList) for m in child.modules())
+        if listed and innermost and sum(p.numel() for p in child.parameters()) >= BLOCK:
+            yield child
+        else:
+            yield from _blocks(child)
+
+
+def free(model: nn.Module) -> None:
+    """Let go of parameters that a forward pass without a backward pass left gathered."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def whole(state: Any) -> Any:
+    """`state` with every sharded tensor made whole, on the CPU, at any depth. All ranks must call it."""
+    if isinstance(state, DTensor):
+        return state.full_tensor().cpu()
+    if isinstance(state, Mapping):
+        return {k: whole(v) for k, v in state.items()}
+    return [whole(v) for v in state] if isinstance(state, list) else state
+
+
+def scattered(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A whole tensor, the same on each rank, as `like` is: this rank's part of it where `like` is sharded. Its memory
+    has the layout of `like`, since the fused optimizer pairs numbers by where they lie."""
+    if value.shape != like.shape:
+        return value
+    if not isinstance(like, DTensor):
+        return torch.empty_like(like, dtype=value.dtype).copy_(value)
+    return distribute_tensor(value.to(like.device).contiguous(), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def load(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """`module.load_state_dict` from a whole state."""
+    mine = module.state_dict()
+    module.load_state_dict({k: scattered(v, mine[k]) if k in mine else v for k, v in state.items()})
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """`optimizer.load_state_dict` from a whole state: moments are shared out like the parameters they belong to."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    numbers = [n for group in state["param_groups"] for n in group["params"]]
+    owner = dict(zip(numbers, parameters, strict=True))
+    moments = {n: {k: scattered(v, owner[n]) for k, v in kept.items()} for n, kept in state["state"].items()}
+    optimizer.load_state_dict({**state, "state": moments})
+
+
+def clip(parameters: Sequence[nn.Parameter], most: float | None) -> torch.Tensor:
+    """The norm of the whole gradient, (), and gradients scaled down to `most` where it is larger."""
+    kinds = [[p for p in parameters if p.grad is not None and isinstance(p, DTensor) is d] for d in (False, True)]
+    norms = [get_total_norm([p.grad for p in kind if p.grad is not None]) for kind in kinds if kind]
+    norms = [n.full_tensor() if isinstance(n, DTensor) else n for n in norms]
+    norm = norms[0] if len(norms) == 1 else torch.stack(norms).square().sum().sqrt()
+    if most:
+        for kind in kinds:
+            clip_grads_with_norm_(kind, most, norm)
+    return norm

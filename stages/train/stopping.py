@@ -1,0 +1,72 @@
+"""Early stopping: end when validation has not improved for a while, and keep the weights of its best moment.
+
+    stop: {metric: semantic.miou, patience: 5, every: 100}
+
+It depends on updates alone, never on time or on when a run was resumed, so all of it is meaning (Prechelt 1998, "Early
+Stopping - But When?"). The learning rate still follows the whole number of updates. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from pipeline.config import Config
+
+
+class EarlyStop(Config):
+    """`metric` is `task.measure` of the split `val`; it is looked at every `every` updates, in place of
+    `validate_every`, and must be better by more than `change`, in its own unit, to count as progress."""
+
+    metric: str
+    patience: int = Field(5, gt=0)
+    """How many looks in a row may pass without progress."""
+    every: int = Field(100, gt=0)
+    change: float = Field(0.0, ge=0)
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        from stages.evaluate.scores import HIGHER_IS_BETTER
+
+        task, _, measure = value.rpartition(".")
+        if not task or measure not in HIGHER_IS_BETTER:
+            raise ValueError(f"{value!r} is no task.measure; measures are {', '.join(HIGHER_IS_BETTER)}")
+        return value
+
+    @property
+    def task(self) -> str:
+        return self.metric.rpartition(".")[0]
+
+    @property
+    def measure(self) -> str:
+        return self.metric.rpartition(".")[2]
+
+    def better(self, one: float, other: float) -> bool:
+        """Is `one` progress over `other`? A figure that is no number never is."""
+        from stages.evaluate.scores import HIGHER_IS_BETTER
+
+        return (one - other if HIGHER_IS_BETTER[self.measure] else other - one) > self.change
+
+
+@dataclass
+class Best:
+    """The best moment so far: its update, the metric there, and the weights (name -> tensor on the CPU)."""
+
+    update: int = 0
+    value: float | None = None
+    weights: dict[str, Any] | None = None
+
+    def offer(self, stop: EarlyStop, update: int, figures: dict[str, float], weights: Callable[[], Any]) -> None:
+        """Take the weights of `update` if it is better; a look at which nothing was measured is none."""
+        value = figures.get(f"val.{stop.metric}")
+        if value is not None and value == value and (self.value is None or stop.better(value, self.value)):
+            self.update, self.value = update, value
+            self.weights = {k: v.detach().cpu().clone() for k, v in weights().items()}
+
+    def exhausted(self, stop: EarlyStop, update: int) -> bool:
+        """Has patience run out at `update`?"""
+        return self.value is not None and update - self.update >= stop.patience * stop.every
