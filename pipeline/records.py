@@ -26,11 +26,21 @@ class Records(Sequence[Record]):
         self._space_of = array("I")
         self.filled = 0
         """Places that are filled: all of them once a step is done."""
-        for record in records:
-            self.append(record)
+        self.extend(records)
 
     def append(self, record: Record) -> None:
         self.put(len(self._lines), record)
+
+    def extend(self, records: Iterable[Record]) -> None:
+        """Add records to the end. Packed ones are shared, not copied."""
+        if not isinstance(records, Records):
+            for record in records:
+                self.append(record)
+            return
+        numbers = [self._spaces.setdefault(space, len(self._spaces)) for space in records._spaces]
+        self._lines += records._lines
+        self._space_of.extend(numbers[n] for n in records._space_of)
+        self.filled += records.filled
 
     def put(self, place: int, record: Record) -> None:
         """Keep the record at `place`, which may lie beyond the end; one that is there already is replaced."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.errors import RecipeError
 from pipeline.manifest import Manifest
@@ -39,9 +39,9 @@ def source_of(column: str) -> str:
     return column.partition("@")[2]
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
-    """One run of consecutive samples of one group. `first` is the index of its first sample in the group."""
+class Partition(NamedTuple):
+    """One run of consecutive samples of one group. `first` is the index of its first sample in the group. In a
+    manifest's body it is the list of these four."""
 
     pid: str
     group: str
@@ -75,12 +75,14 @@ class Catalogue:
     def add(self, records: Iterable[Record]) -> None:
         """Take in what a step made; a unit of which there is a record already is replaced."""
         known = {p.pid: p.pid for p in self.partitions}
-        for record in records:
+        start = len(self._records)
+        self._records.extend(records)
+        for place in range(start, len(self._records)):
+            record = self._records[place]
             pid = str(record.meta.get("pid", record.id))
             if "first" in record.meta:
                 self._ingested.add(record.space)
-            self._places.setdefault(record.space, {})[known.get(pid, pid)] = len(self._records)
-            self._records.append(record)
+            self._places.setdefault(record.space, {})[known.get(pid, pid)] = place
 
     def record(self, column: str, pid: str) -> Record | None:
         """The record that holds `column` of a partition; None when that unit is missing.

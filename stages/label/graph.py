@@ -106,7 +106,7 @@ class Graph:
                 columns[column] = {"space": node.space, "fingerprint": node.fingerprint, "about": node.about}
                 quarantined[column] = count["quarantined"]
                 missing[column] = {"rows": count["rows"], "missing": count["missing"].get(column, 0)}
-        partitions = [[p.pid, p.group, p.first, p.rows] for p in self.catalogue.partitions]
+        partitions = self.catalogue.partitions  # kept once, however many steps say them
         return {"columns": columns, "partitions": partitions, "quarantined": quarantined, "coverage": missing}
 
     def _reads(self, node: Node, group: Group, at: int) -> dict[str, Any] | None:
