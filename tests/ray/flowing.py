@@ -1,0 +1,57 @@
+"""Experts that write down when they began and ended each batch, and when they were built: for tests of scheduling."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import placement
+from pipeline.storage import Storage
+from stages.label.expert import Batch, Expert, Function
+
+
+class Timed(Expert):
+    """Adds one to the first channel; takes `seconds` a batch and notes it in the file `log`."""
+
+    seconds: float = placement(0.1)
+    log: str = placement()
+    clip: bool = False
+    """True: reads the frame before and the frame after as well, and adds them up."""
+
+    def offsets(self) -> dict[str, tuple[int, ...]]:
+        return {self.in_[0]: (-1, 1)} if self.clip else {}
+
+    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+        self._note("built", -1, time.time())
+
+        def call(batch: Batch) -> Batch:
+            began, name = time.time(), self.in_[0]
+            values = batch[name][..., :1].astype(np.float32)
+            frame = int(values.flat[0])
+            time.sleep(self.seconds)
+            around = sum(batch[f"{name}[{o}]"][..., :1].astype(np.float32) for o in (-1, 1)) if self.clip else 0
+            self._note("batch", frame, began)
+            return {self.out[0]: values + 1 + around}
+
+        return call
+
+    def _note(self, what: str, frame: int, began: float) -> None:
+        line = {
+            "what": what,
+            "out": self.out[0],
+            "frame": frame,
+            "pid": os.getpid(),
+            "began": began,
+            "ended": time.time(),
+        }
+        with open(self.log, "ab", buffering=0) as file:
+            file.write(json.dumps(line).encode() + b"\n")
+
+
+def notes(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_bytes().splitlines()]
