@@ -70,6 +70,12 @@ def producer(field: Any) -> dict[str, Any] | None:
     return json.loads(about).get("producer") if about else None
 
 
+def described(field: Any) -> dict[str, Any]:
+    """What a field's metadata say of its values, whoever made them; empty for a field that is not ours."""
+    about = json.loads((field.metadata or {}).get(METADATA.encode(), "{}"))
+    return {name: value for name, value in about.items() if name != "producer"}
+
+
 def binary(modality: Modality) -> Any:
     """The `pa.DataType` of a modality without a native form."""
     import pyarrow as pa

@@ -15,8 +15,8 @@ from pipeline.errors import IntegrityError
 from pipeline.storage import Storage
 
 Codec = Literal["zstd", "lz4", "none"]
-ROW_GROUP_BYTES = 4 * 1024 * 1024
-"""Uncompressed bytes of a row group, about."""
+ROW_GROUP_MB = 4.0
+"""Uncompressed MiB of a row group, about."""
 
 
 def write_table(
@@ -92,6 +92,6 @@ def _expect(storage: Storage, path: str, there: Sequence[str], wanted: Sequence[
         raise IntegrityError(f"{where}: expected the columns {absent}, got {list(there)}. Next: hyperloom verify")
 
 
-def rows_a_group(size: int, rows: int) -> int:
-    """How many of `rows` samples, `size` bytes together, make a row group of about ROW_GROUP_BYTES. At least one."""
-    return max(1, ROW_GROUP_BYTES * rows // max(1, size))
+def rows_a_group(size: int, rows: int, target_mb: float = ROW_GROUP_MB) -> int:
+    """How many of `rows` samples, `size` bytes together, make a row group of about `target_mb` MiB. At least one."""
+    return max(1, int(target_mb * 1024 * 1024) * rows // max(1, size))

@@ -3,18 +3,27 @@
 A group's place is a pure function of its name, so new data never moves an old group: a stable hash puts the name on
 0..1, the first `test` of that line is the test split, the next `val` the validation split, the rest trains. Groups may
 be pinned by name instead. Shares are of groups, and met only on average: with few groups, pin.
+
+`stratify` meets the shares within strata, but for rounding: groups of one majority class, of like mean, or of like size
+(within a power of two). That has a price: a new group moves up to one old group of its own stratum over each border
+between neighbouring splits (test, val, train); groups of other strata stay. A group is dealt anew only when its own
+data change so much that it belongs to another stratum.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Literal
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config import Config
 from pipeline.errors import RecipeError
+
+if TYPE_CHECKING:
+    from stages.modality import Modality
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -27,6 +36,8 @@ class Split(Config):
     test: float = Field(0.0, ge=0, lt=1)
     val: float = Field(0.0, ge=0, lt=1)
     pin: dict[SplitName, tuple[str, ...]] = {}
+    stratify: str = ""
+    """`size`, or a column of the shards."""
     salt: str = ""
     """Another salt deals the groups anew."""
 
@@ -41,17 +52,19 @@ class Split(Config):
         return self
 
     def of(self, group: str) -> SplitName:
-        """The split of a group."""
-        for name, groups in self.pin.items():
-            if group in groups:
-                return name
-        digest = hashlib.sha256(f"{self.salt}/{group}".encode()).digest()
-        place = int.from_bytes(digest[:8], "big") / 2**64
-        return "test" if place < self.test else "val" if place < self.test + self.val else "train"
+        """The split of a group by its name alone."""
+        place = self._place(group)
+        return self._pinned(group) or ("test" if place < self.test else "val" if place < self._held else "train")
 
-    def assign(self, groups: Iterable[str]) -> dict[str, SplitName]:
-        """The split of each group. Raises RecipeError when a wanted split stays empty or a pinned group is unknown."""
-        found = {group: self.of(group) for group in sorted(set(groups))}
+    def assign(self, groups: Iterable[str] | Mapping[str, str]) -> dict[str, SplitName]:
+        """The split of each group; a mapping says the stratum of each, within which shares are met.
+
+        Raises RecipeError when a wanted split stays empty or a pinned group is unknown.
+        """
+        if isinstance(groups, Mapping):
+            found = self._within(groups)
+        else:
+            found = {group: self.of(group) for group in sorted(set(groups))}
         unknown = sorted({g for pinned in self.pin.values() for g in pinned} - set(found))
         if unknown:
             raise RecipeError(f"split.pin: no group {', '.join(unknown)}; there are: {', '.join(found)}")
@@ -64,3 +77,45 @@ class Split(Config):
                     f"Next: pin some by name, as in split: {{pin: {{{name}: [{example}]}}}}, or give another salt"
                 )
         return found
+
+    def _within(self, strata: Mapping[str, str]) -> dict[str, SplitName]:
+        """In each stratum the first groups on the line test, the next validate; how many of n, follows from the share,
+        rounded up or down by the stratum's own place on the line, so that small strata are not all cut off."""
+        found = {group: self._pinned(group) for group in sorted(strata)}
+        for kind in sorted(set(strata.values())):
+            mine = [group for group in found if strata[group] == kind and not self._pinned(group)]
+            line = sorted(mine, key=lambda group: (self._place(group), group))
+            rounding = self._place(f"stratum/{kind}")
+            tests = math.floor(self.test * len(line) + rounding)
+            held = max(tests, math.floor(self._held * len(line) + rounding))
+            found |= {g: "test" if i < tests else "val" if i < held else "train" for i, g in enumerate(line)}
+        return {group: place or "train" for group, place in found.items()}
+
+    @property
+    def _held(self) -> float:
+        return self.test + self.val
+
+    def _pinned(self, group: str) -> SplitName | None:
+        return next((name for name, groups in self.pin.items() if group in groups), None)
+
+    def _place(self, name: str) -> float:
+        """Where a name lies on 0..1."""
+        digest = hashlib.sha256(f"{self.salt}/{name}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def stratum(modality: Modality, statistics: Mapping[str, Any]) -> str:
+    """The stratum of a group, from its merged statistics of the column: the most frequent class, or for numbers the
+    part of the known range (a quarter of it), else the power of four, in which their mean lies. Nothing here depends on
+    other groups, so new data changes no old group's stratum."""
+    from stages.shard.statistics import edges
+
+    if modality.counted:
+        counts = statistics.get("classes", {})
+        return max(counts, key=lambda name: counts[name]) if any(counts.values()) else "none"
+    if "mean" not in statistics:
+        return "none"
+    mean = math.fsum(statistics["mean"]) / len(statistics["mean"])
+    bins = edges(modality)
+    borders = bins[:: (len(bins) - 1) // 4] if modality.limits else bins
+    return str(sum(mean >= border for border in borders[1:-1]))

@@ -22,10 +22,13 @@ from pipeline.manifest import Manifest
 from pipeline.stage import Stage, StepRun
 from pipeline.units import Record, Unit, Worker
 from stages.base import Catalogue, Partition, catalogue, modality_of
-from stages.shard.splits import SPLITS, Split, SplitName
-from stages.table import Codec
+from stages.shard.splits import SPLITS, Split, SplitName, stratum
+from stages.shard.statistics import merged
+from stages.table import ROW_GROUP_MB, Codec
 
 ID_DIGITS = 16
+SIZE = "size"
+"""Strata by how many samples a group has."""
 
 
 class Shard(Stage):
@@ -37,6 +40,8 @@ class Shard(Stage):
     split: Split = Split()
     shard_mb: float = Field(64, gt=0)
     """Bytes aimed at in one shard, as the inputs' files count them. A single partition is never cut."""
+    row_group_mb: float = Field(ROW_GROUP_MB, gt=0)
+    """Uncompressed MiB aimed at in one row group, which a loader reads as one. A single sample is never cut."""
     codec: Codec = "zstd"
     """zstd (level 1) is small, lz4 reads faster, none reads fastest."""
 
@@ -70,17 +75,24 @@ class Shard(Stage):
             "modalities": {name: payload(modality) for name, modality in modalities.items()},
             "codec": self.codec,
         }
+        if self.row_group_mb != ROW_GROUP_MB:
+            meaning["row_group_mb"] = self.row_group_mb
         space = f"shard/{fingerprint(meaning)[:SHORT]}"
         keys = {r.id: r for m in _ingests(step) for r in m.records}
         units = [self._unit(space, columns, offered, keys, run) for run in self._runs(offered, columns)]
-        return units, {"shard": Joiner(columns, modalities, self.codec)}
+        return units, {"shard": Joiner(columns, modalities, self.codec, self.row_group_mb)}
 
     def run(self, step: StepRun) -> dict[str, Any]:
         offered = self._catalogue(step)
-        places = self.split.assign(partition.group for partition in offered.partitions)
+        places = None if self.split.stratify else self.split.assign(p.group for p in offered.partitions)
         units, workers = self.units(step)
         step.records = step.run_units(units, workers)
         columns = self._columns(offered)
+        gaps = _gaps(columns, units)
+        for column, count in gaps.items():
+            what = f"{count} of {len(offered.partitions)} partitions have no {column}: null in all of their rows"
+            step.events.emit("note", step.name, text=what)
+        places = places or self.split.assign(self._strata(step))
         producers = {c: offered.producer(c) for c in columns}
         return {
             "schema": {c: {"modality": modality_of(c), **step.modalities[modality_of(c)].to_recipe()} for c in columns},
@@ -89,6 +101,7 @@ class Shard(Stage):
             },
             "splits": {name: _summary(step.records, places, name) for name in SPLITS},
             "statistics": _statistics(step, columns, places),
+            "gaps": gaps,
             "shards": [
                 {
                     "path": record.file.path,
@@ -103,7 +116,8 @@ class Shard(Stage):
         }
 
     def _catalogue(self, step: StepRun) -> Catalogue:
-        """What the inputs offer. Raises RecipeError when no input is an ingest step, or `by` is not its grouping."""
+        """What the inputs offer. Raises RecipeError when no input is an ingest step, `by` is not its grouping, or two
+        inputs offer one column."""
         ingests = _ingests(step)
         if not ingests:
             raise RecipeError(f"the step {step.name!r}: data needs an ingest step, whose samples become the rows")
@@ -111,12 +125,39 @@ class Shard(Stage):
             made = manifest.body.get("group", "")
             if self.split.by and made and self.split.by != made:
                 raise RecipeError(f"the step {step.name!r}: split by {self.split.by!r}, but ingest groups by {made!r}")
-        return catalogue(step.inputs[name] for name in self.data)
+        _check_producers(step, self.data, self.columns)
+        offered = catalogue(step.inputs[name] for name in self.data)
+        offered.partitions = [p for p in offered.partitions if offered.ingested(p.pid)]  # others have no rows here
+        return offered
 
     def _columns(self, offered: Catalogue) -> tuple[str, ...]:
-        for column in self.columns:
+        """The columns to keep. Raises RecipeError for one that nobody offers, or not for a single one of these
+        partitions."""
+        columns = self.columns or tuple(sorted(offered.producers))
+        for column in columns:
             offered.producer(column)
-        return self.columns or tuple(sorted(offered.producers))
+            if offered.partitions and not any(offered.record(column, p.pid) for p in offered.partitions):
+                raise RecipeError(
+                    f"{column} was made for none of the {len(offered.partitions)} partitions of these frames. "
+                    "Next: let the step that makes it read the ingest step that is listed here"
+                )
+        by = self.split.stratify
+        if by and by != SIZE and by not in columns:
+            what = f"{by!r} is neither {SIZE!r} nor a column of the shards, {', '.join(columns)}"
+            raise RecipeError(f"split.stratify: {what}")
+        return columns
+
+    def _strata(self, step: StepRun) -> dict[str, str]:
+        """Group -> stratum, from what was counted while its shards were written."""
+        groups: dict[str, list[Record]] = {}
+        for record in step.records:
+            groups.setdefault(record.meta["group"], []).append(record)
+        if self.split.stratify == SIZE:
+            return {group: str(sum(r.rows for r in mine).bit_length()) for group, mine in groups.items()}
+        column = self.split.stratify
+        modality = step.modalities[modality_of(column)]
+        counted = {g: merged(modality, [r.meta["statistics"][column] for r in mine]) for g, mine in groups.items()}
+        return {group: stratum(modality, statistics) for group, statistics in counted.items()}
 
     def _runs(self, offered: Catalogue, columns: tuple[str, ...]) -> Iterator[list[Partition]]:
         """Partitions to go together: of one group, in order, until the byte target is met."""
@@ -146,6 +187,21 @@ class Shard(Stage):
         return Unit(space, id_, "shard", {"group": group, "parts": parts})
 
 
+def _check_producers(step: StepRun, names: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise RecipeError when two inputs offer one column with different values."""
+    makers: dict[str, tuple[str, str]] = {}
+    for name in names:
+        for column, made in step.inputs[name].body.get("columns", {}).items():
+            if wanted and column not in wanted:
+                continue
+            other, fingerprint_ = makers.setdefault(column, (name, made["fingerprint"]))
+            if fingerprint_ != made["fingerprint"]:
+                raise RecipeError(
+                    f"the step {step.name!r}: both {other!r} and {name!r} offer {column}, and not the same. "
+                    "Next: give one of them another source name, or leave one of the steps out of data"
+                )
+
+
 def _ingests(step: StepRun) -> list[Manifest]:
     return [manifest for manifest in step.inputs.values() if manifest.stage == "ingest"]
 
@@ -156,6 +212,13 @@ def _bytes(offered: Catalogue, columns: tuple[str, ...], partition: Partition) -
     return sum(record.file.bytes for record in records.values())
 
 
+def _gaps(columns: Sequence[str], units: Sequence[Unit]) -> dict[str, int]:
+    """For each column that lacks some, how many partitions nobody made it for (or every sample is in quarantine)."""
+    parts = [part["columns"] for unit in units for part in unit.payload["parts"]]
+    missing = {column: sum(column not in part for part in parts) for column in columns}
+    return {column: count for column, count in missing.items() if count}
+
+
 def _summary(records: Sequence[Record], places: dict[str, SplitName], name: SplitName) -> dict[str, Any]:
     mine = [r for r in records if places[r.meta["group"]] == name]
     groups = sorted(group for group, place in places.items() if place == name)
@@ -163,7 +226,5 @@ def _summary(records: Sequence[Record], places: dict[str, SplitName], name: Spli
 
 
 def _statistics(step: StepRun, columns: tuple[str, ...], places: dict[str, SplitName]) -> dict[str, Any]:
-    from stages.shard.statistics import merged
-
     mine = [r.meta["statistics"] for r in step.records if places[r.meta["group"]] == "train"]
     return {c: merged(step.modalities[modality_of(c)], [figures[c] for figures in mine]) for c in columns}

@@ -7,6 +7,7 @@ on the way for the statistics. Each column's field keeps who made it.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +15,10 @@ from pipeline.errors import IntegrityError
 from pipeline.storage import Storage
 from pipeline.units import Output, Resources, Unit
 from stages.base import GROUP, INDEX, KEY, modality_of
-from stages.column import produced, producer
+from stages.column import described, produced, producer
 from stages.modality import Modality
 from stages.shard.statistics import Tally
-from stages.table import Codec, read_table, rows_a_group, write_table
+from stages.table import ROW_GROUP_MB, Codec, read_table, rows_a_group, write_table
 
 
 @dataclass
@@ -27,36 +28,47 @@ class Joiner:
     columns: tuple[str, ...]
     modalities: dict[str, Modality]
     codec: Codec
+    row_group_mb: float = ROW_GROUP_MB
     resources: Resources = field(default_factory=Resources)
 
     def setup(self) -> None:
         import cv2
 
         cv2.setNumThreads(1)
+        self._fields = {column: self._modality(column).field(column) for column in self.columns}
 
     def run(self, unit: Unit, out: Output) -> None:
         import pyarrow as pa
 
         fields = [pa.field(KEY, pa.string()), pa.field(GROUP, pa.string()), pa.field(INDEX, pa.int64())]
-        fields += [self._modality(column).field(column) for column in self.columns]
+        fields += self._fields.values()
         tallies = {column: Tally(self._modality(column)) for column in self.columns}
         chunks: dict[str, list[Any]] = {field.name: [] for field in fields}
         makers: dict[str, Any] = {}
-        for part in unit.payload["parts"]:
-            for name, array in self._part(out.storage, part, makers).items():
-                chunks[name].append(array)
-                if name in tallies:
-                    tallies[name].add(*self._modality(name).unpack(array))
-        fields = [produced(field, makers.get(field.name)) for field in fields]
-        joined = {field.name: pa.chunked_array(chunks[field.name], field.type) for field in fields}
-        out.rows = len(joined[KEY])
-        rows = rows_a_group(sum(column.nbytes for column in joined.values()), out.rows)
-        out.write("parquet", write_table(joined, fields, self.codec, rows=rows))
+        with ThreadPoolExecutor(1, "statistics") as counting:  # counts while this thread reads on and compresses
+            counted = []
+            for part in unit.payload["parts"]:
+                for name, arrays in self._part(out.storage, part, makers).items():
+                    chunks[name] += arrays
+                    if name in tallies:
+                        counted.append(counting.submit(self._count, tallies[name], arrays))
+            fields = [produced(field, makers.get(field.name)) for field in fields]
+            joined = {field.name: pa.chunked_array(chunks[field.name], field.type) for field in fields}
+            out.rows = len(joined[KEY])
+            rows = rows_a_group(sum(column.nbytes for column in joined.values()), out.rows, self.row_group_mb)
+            out.write("parquet", write_table(joined, fields, self.codec, rows=rows))
+            for each in counted:
+                each.result()
         figures = {column: tally.figures() for column, tally in tallies.items()}
         out.meta = {"group": unit.payload["group"], "row_group": rows, "statistics": figures}
 
-    def _part(self, storage: Storage, part: dict[str, Any], makers: dict[str, Any]) -> dict[str, Any]:
-        """One partition's columns, each in the order of its keys. `makers` gathers who made them, as the files say."""
+    def _count(self, tally: Tally, arrays: list[Any]) -> None:
+        for array in arrays:
+            tally.add(*tally.modality.unpack(array))
+
+    def _part(self, storage: Storage, part: dict[str, Any], makers: dict[str, Any]) -> dict[str, list[Any]]:
+        """One partition's columns, each in the order of its keys, in the chunks they were read in: nothing is copied
+        where a file's keys are the partition's own. `makers` gathers who made them, as the files say."""
         import pyarrow as pa
 
         wanted: dict[str, list[str]] = {part["keys"]: [KEY, GROUP, INDEX]}
@@ -64,29 +76,36 @@ class Joiner:
             wanted.setdefault(path, [KEY]).append(column)
         found: dict[str, Any] = {}
         for path, names in wanted.items():
-            table = read_table(storage, path, names).combine_chunks()
+            table = read_table(storage, path, names)
             keys = found.setdefault(KEY, table.column(KEY))
             if not table.column(KEY).equals(keys):
                 table = _aligned(table, keys)
             makers |= {name: maker for name in names if (maker := producer(table.field(name)))}
             for name in names:
                 if name != KEY:
-                    found[name] = self._expected(storage, path, name, table.column(name))
+                    self._expect(storage, path, table.field(name))
+                    found[name] = table.column(name)
         for column in self.columns:
             if column not in found:
-                found[column] = pa.nulls(len(found[KEY]), self._modality(column).field(column).type)
-        return {name: _one_chunk(column) for name, column in found.items()}
+                found[column] = pa.chunked_array([pa.nulls(len(found[KEY]), self._fields[column].type)])
+        return {name: column.chunks for name, column in found.items()}
 
-    def _expected(self, storage: Storage, path: str, name: str, column: Any) -> Any:
-        """The column, if its type is what its modality says."""
-        if name in self.columns:
-            kind = self._modality(name).field(name).type
-            if column.type != kind:
-                raise IntegrityError(
-                    f"{storage.full(path)}: expected {name} as {kind}, got {column.type}. "
-                    "Next: hyperloom verify, then remove that file's step folder and run the same command again"
-                )
-        return column
+    def _expect(self, storage: Storage, path: str, got: Any) -> None:
+        """Raise IntegrityError unless a field of the file at `path` is what its modality says."""
+        if got.name not in self.columns:
+            return
+        wanted = self._fields[got.name]
+        difference = [] if got.type == wanted.type else [(f"as {wanted.type}", str(got.type))]
+        there = described(got)
+        for name, value in described(wanted).items() if there else ():
+            if there.get(name) != value:
+                difference.append((f"with {name} {value}", f"{name} {there.get(name)}"))
+        if difference:
+            expected, found = (" and ".join(side) for side in zip(*difference, strict=True))
+            raise IntegrityError(
+                f"{storage.full(path)}: expected {got.name} {expected}, got {found}. "
+                "Next: hyperloom verify, then remove that file's step folder and run the same command again"
+            )
 
     def _modality(self, column: str) -> Modality:
         return self.modalities[modality_of(column)]
@@ -97,11 +116,3 @@ def _aligned(table: Any, keys: Any) -> Any:
     import pyarrow.compute as pc
 
     return table.take(pc.index_in(keys, table.column(KEY)))
-
-
-def _one_chunk(column: Any) -> Any:
-    import pyarrow as pa
-
-    if not isinstance(column, pa.ChunkedArray):
-        return column
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -29,6 +32,7 @@ KNOWN = modalities(
     semantic={"type": "segmentation", "classes": ["land", "water"]},
 )
 RGB, DEPTH, VOTES = "rgb@camera", "depth@midas", "semantic@vote"
+KEYS = [f"{group}/{i:03d}" for group in ("a1", "b2") for i in range(5)]
 
 
 def frames(storage: Storage, *groups: str, count: int = 6) -> Manifest:
@@ -39,8 +43,6 @@ def frames(storage: Storage, *groups: str, count: int = 6) -> Manifest:
 
 def labelled(storage: Storage, data: Manifest, column: str, values: dict[str, Any], reverse: bool = False) -> Manifest:
     """What a label step would have made: `values` by key, null for others; `reverse` writes the rows backwards."""
-    import pyarrow as pa
-
     modality = KNOWN[column.partition("@")[0]]
     records = []
     for record in data.records:
@@ -96,7 +98,9 @@ def test_a_partition_that_nobody_labelled_is_null(tmp_path) -> None:
     labels = labelled(storage, half, DEPTH, {"a1/001": np.ones((4, 4, 1))})
     made = shards(storage, data, labels)
     nulls = [read_table(storage, s["path"])[DEPTH].null_count for s in made.body["shards"]]
-    assert nulls == [5, 6]
+    assert nulls == [5, 6] and made.body["gaps"] == {DEPTH: 2}
+    with pytest.raises(RecipeError, match="depth@midas was made for none of the 2 partitions of these frames"):
+        shards(storage, frames(storage, "c3"), labels)
 
 
 def test_any_reader_of_parquet_understands_a_shard(tmp_path) -> None:
@@ -138,8 +142,53 @@ def test_a_file_of_another_type_is_named(tmp_path) -> None:
     wide = modalities(rgb={"type": "image", "size": [4, 4]}, depth={"type": "dense", "storage": "float32"})
     stage = Shard.model_validate({"stage": "shard", "data": ["frames", "labels"]})
     run = step(stage, storage, wide, "shards", frames=data, labels=labels)
-    with pytest.raises(IntegrityError, match=r"expected depth@midas as .*64.*, got .*32.*"):
+    with pytest.raises(IntegrityError, match=r"label/depth@midas/data.*: expected depth@midas as .*64.*, got .*32.*"):
         finish(run)
+    other = modalities(rgb={"type": "image", "size": [4, 4]}, depth={"type": "dense", "range": [0, 20]})
+    run = step(stage, storage, other, "shards", frames=data, labels=labels)
+    with pytest.raises(IntegrityError, match=r"with range \[0.0, 20.0\], got range \[0.0, 10.0\]"):
+        finish(run)
+
+
+def test_a_column_of_two_makers_is_refused(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    data = frames(storage, "a1")
+    one = labelled(storage, data, DEPTH, {})
+    other = replace(one, body={**one.body, "columns": {DEPTH: {"space": "label/x", "fingerprint": "another"}}})
+    with pytest.raises(RecipeError, match="both 'labels0' and 'labels1' offer depth@midas, and not the same"):
+        shards(storage, data, one, other)
+    assert shards(storage, data, one, other, columns=[RGB]).body["schema"].keys() == {RGB}
+    assert shards(storage, data, one, one).rows == 6, "one and the same step may be listed twice"
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), st.tuples(st.booleans(), st.booleans())), st.booleans(), st.booleans())
+def test_any_labels_join_their_frames(made: dict[str, tuple[bool, bool]], depth_back: bool, votes_back: bool) -> None:
+    """Whatever was labelled by whom, in whatever order: each row gets its own labels, and null for the rest."""
+    with tempfile.TemporaryDirectory() as folder:
+        storage = Storage(folder)
+        data = frames(storage, "a1", "b2", count=5)
+        depth = {k: np.full((4, 4, 1), KEYS.index(k) / 2, np.float32) for k, (there, _) in made.items() if there}
+        votes = {k: np.full((4, 4), KEYS.index(k) % 2, np.uint8) for k, (_, there) in made.items() if there}
+        labels = [labelled(storage, data, DEPTH, depth, depth_back), labelled(storage, data, VOTES, votes, votes_back)]
+        listed = shards(storage, data, *labels, shard_mb=0.0001).body["shards"]
+        table = pa.concat_tables([read_table(storage, s["path"], ["key", RGB, DEPTH, VOTES]) for s in listed])
+        assert table["key"].to_pylist() == KEYS
+        for column, expected in {DEPTH: depth, VOTES: votes}.items():
+            values, there = KNOWN[column.partition("@")[0]].decode(table[column])
+            assert there.tolist() == [key in expected for key in KEYS]
+            assert all((value == expected[key]).all() for key, value, ok in zip(KEYS, values, there) if ok)
+        assert KNOWN["rgb"].decode(table[RGB])[0][:, 0, 0, 0].tolist() == [20, 21, 22, 23, 24, 40, 41, 42, 43, 44]
+
+
+def test_row_groups_have_the_size_that_is_asked_for(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    data = frames(storage, "a1", count=12)
+    made = shards(storage, data, row_group_mb=220 / 2**20)
+    assert made.body["shards"][0]["row_group"] == 3
+    meta = pq.read_metadata(tmp_path / made.body["shards"][0]["path"])
+    assert [meta.row_group(i).num_rows for i in range(meta.num_row_groups)] == [3, 3, 3, 3]
+    assert made.records[0].space != shards(storage, data).records[0].space
 
 
 def test_mistakes_are_said_plainly(tmp_path) -> None:
@@ -163,6 +212,48 @@ def test_a_new_group_moves_no_old_one(groups: set[str], newcomer: str, salt: str
     split = Split(test=0.3, val=0.2, salt=salt)
     before = {g: split.of(g) for g in groups}
     assert {g: split.of(g) for g in {*groups, newcomer}}.items() >= before.items()
+
+
+STRATA = st.dictionaries(st.text(min_size=1, max_size=6), st.sampled_from("abc"), min_size=1, max_size=40)
+
+
+@given(STRATA, st.text(min_size=7, max_size=8), st.sampled_from("abc"), st.text(max_size=3))
+def test_a_new_group_moves_at_most_one_over_each_border_of_its_stratum(
+    groups: dict[str, str], newcomer: str, kind: str, salt: str
+) -> None:
+    split = Split(test=0.3, val=0.2, salt=salt)
+    order = {"test": 0, "val": 1, "train": 2}
+    before, after = split._within(groups), split._within({**groups, newcomer: kind})
+    moved = {g for g in groups if before[g] != after[g]}
+    assert {groups[g] for g in moved} <= {kind}
+    for border in (0, 1):
+        assert sum((order[before[g]] > border) != (order[after[g]] > border) for g in moved) <= 1
+    for stratum in "abc":
+        mine = [after[g] for g, s in {**groups, newcomer: kind}.items() if s == stratum]
+        assert abs(mine.count("test") - 0.3 * len(mine)) < 1 and abs(mine.count("train") - 0.5 * len(mine)) < 1
+
+
+def test_strata_come_from_what_the_shards_hold(tmp_path) -> None:
+    """Ten groups of land and ten of water, half of them tested: five of each, though names say nothing."""
+    storage = Storage(str(tmp_path))
+    names = [f"{kind}{i}" for kind in "gh" for i in range(6)]
+    data = frames(storage, *names, count=1)
+    votes = {f"{n}/000": np.full((4, 4), n[0] == "h", np.uint8) for n in names}
+    labels = labelled(storage, data, VOTES, votes)
+
+    def tested(made: Manifest) -> list[str]:
+        return sorted(name[0] for name in made.body["splits"]["test"]["groups"])
+
+    made = shards(storage, data, labels, split={"test": 0.5, "stratify": VOTES})
+    assert tested(made) == ["g"] * 3 + ["h"] * 3
+    assert made.body["statistics"][VOTES]["classes"] == {"land": 48, "water": 48}
+    black = np.zeros((4, 4, 3), np.uint8)
+    uneven = {n: [{RGB: black + 200 * (n[0] == "h")}] * (1 + 8 * (n[0] == "h")) for n in names}
+    for by in (RGB, "size"):
+        made = shards(storage, ingested(storage, KNOWN, uneven), split={"test": 0.5, "stratify": by})
+        assert tested(made) == ["g"] * 3 + ["h"] * 3, by
+    with pytest.raises(RecipeError, match="stratify: 'depth@x' is neither 'size' nor a column"):
+        shards(storage, data, split={"test": 0.5, "stratify": "depth@x"})
 
 
 def test_shares_hold_on_average_and_pins_always() -> None:
