@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 class Files(FileSource):
     """`{type: files, path: images/*.jpg, group: '(?P<group>[^_/]+)_', columns: {semantic@truth: labels/{stem}.png}}`.
 
-    Keys are relative names without suffix.
+    Keys are relative names without suffix. `only` keeps the files named there, by stem or key.
     """
 
+    only: tuple[str, ...] = ()
+
     def pieces(self, digests: Digests) -> list[Piece]:
-        found = digests.files(self.path)
+        found = self._wanted(digests.files(self.path))
         if os.path.isdir(os.path.expanduser(self.path)):
             found = [f for f in found if f.name.lower().endswith(IMAGES)]
         if not found:
@@ -66,6 +68,18 @@ class Files(FileSource):
                     yield item, error
 
         return read
+
+    def _wanted(self, found: list[FileDigest]) -> list[FileDigest]:
+        """The files that `only` names, all without it. Raises SourceError for a name that is not there."""
+        if not self.only:
+            return found
+        keys = {f.name: stem(f.name) for f in found}
+        kept = [f for f in found if {keys[f.name], keys[f.name].rpartition("/")[2]} & set(self.only)]
+        there = {n for f in kept for n in (keys[f.name], keys[f.name].rpartition("/")[2])}
+        if unknown := sorted(set(self.only) - there):
+            what = f"'only' names {unknown[:5]}, which {self.path} does not have"
+            raise SourceError(f"{what}. Next: correct the names")
+        return kept
 
     def _piece(self, group: str, files: list[FileDigest], digests: Digests) -> Piece:
         sides: dict[str, dict[str, str]] = {column: {} for column in self.columns}

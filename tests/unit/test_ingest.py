@@ -149,6 +149,15 @@ def test_only_named_samples_show_their_labels(tmp_path: Path) -> None:
         stage(source).facts(Digests(storage))
 
 
+def test_only_named_files_are_samples(tmp_path: Path) -> None:
+    for i in range(4):
+        image(tmp_path / "a" / f"{i}.png", i)
+    source = {"type": "files", "path": str(tmp_path / "a" / "*.png"), "only": ["3", "1"]}
+    assert [key for key, _, _ in rows(*ingest(tmp_path / "root", source))] == ["1", "3"]
+    with pytest.raises(SourceError, match=r"\['7'\]"):
+        ingest(tmp_path / "root", {**source, "only": ["1", "7"]})
+
+
 def test_a_wrong_label_file_costs_its_sample_and_says_which_column(tmp_path: Path) -> None:
     source = labelled(tmp_path)
     cv2.imwrite(str(tmp_path / "labels" / "1.png"), np.full((12, 16), 40, np.uint8))
