@@ -109,7 +109,7 @@ def test_imports_are_declared() -> None:
     declared = {re.split(r"[\[<>=~! ]", line)[0].lower() for line in lines}
     implied = {"pydantic_core", "botocore"}  # come with pydantic and s3fs, whose own interfaces show them
     files = sources(*PACKAGES, "tests", "benchmarks")
-    ours = {*PACKAGES, "tests", "benchmarks", *(p.stem for p in files)}
+    ours = {*PACKAGES, "tests", "benchmarks", "recipes", *(p.stem for p in files)}
     used = {i.partition(".")[0] for p in files for i in imports(p)}
     foreign = used - set(sys.stdlib_module_names) - ours - implied
     assert {m for m in foreign if DISTRIBUTIONS.get(m, m).lower() not in declared} == set()
