@@ -253,20 +253,18 @@ class Study:
         return figures.compared_numbers(*sides) | {"truth": truth}
 
     def _agreement(self, test: str, seed: int, name: str) -> np.ndarray:
-        from stages.base import KEY
-        from stages.evaluate.worker import batches
+        from stages.base import KEY, modality_of
         from stages.table import read_table
 
         exam, modalities = self.manifests[test, seed]["exam"], self.recipes[test, seed].recipe.modalities
-        column, flow = f"semantic@{name}", "flow@dis"
-        maps, moved = [], []
+        columns = (f"semantic@{name}", "flow@dis")
+        parts: list[list[np.ndarray]] = [[], []]
         for shard in (s for s in exam.body["shards"] if s["split"] == "test"):
-            keys = read_table(self.storage, shard["path"], [KEY])[KEY].to_pylist()
-            keep = [i for i, key in enumerate(keys) if key in self.dense]
-            for values, _ in batches(self.storage, shard["path"], modalities, [column, flow], len(keys)):
-                maps.append(values[column][keep])
-                moved.append(values[flow][keep])
-        return figures.agreement(np.concatenate(maps), np.concatenate(moved))
+            table = read_table(self.storage, shard["path"], [KEY, *columns])
+            keep = [i for i, key in enumerate(table[KEY].to_pylist()) if key in self.dense]
+            for part, column in zip(parts, columns, strict=True):
+                part.append(modalities[modality_of(column)].decode(table[column])[0][keep])
+        return figures.agreement(*(np.concatenate(part) for part in parts))
 
     def _speed(self) -> dict[str, Any]:
         from recipes.papers.phg_mae.speed import speed

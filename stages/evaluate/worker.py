@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from stages.evaluate.scores import Sums, confidence, score
 from stages.evaluate.sheet import Sheet
 from stages.modality import Modality, Raster, Segmentation
 from stages.table import open_table, read_table, write_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Batch = dict[str, np.ndarray]
 
@@ -88,7 +91,7 @@ class Judge:
 
     def _pictured(self, unit: Unit) -> bytes:
         shown = list(dict.fromkeys([*self.shown, *self._read()]))
-        table = read_table(self.task.storage, unit.payload["path"], [KEY, *shown]).take(unit.payload["pictures"])
+        table = _pick(self.task.storage, unit, [KEY, *shown])
         table = table.combine_chunks()
         columns = {name: table[name].combine_chunks() for name in table.column_names}
         return write_table(columns, list(table.schema))
@@ -162,7 +165,7 @@ class ModelJudge:
         import pyarrow as pa
 
         modalities = self.task.modalities
-        keys = read_table(self.task.storage, unit.payload["path"], [KEY]).take(unit.payload["pictures"])
+        keys = _pick(self.task.storage, unit, [KEY])
         arrays = {f"{name}@{self.name}": modalities[name].encode(values) for name, values in kept.items()}
         fields = [pa.field(KEY, pa.string()), *(modalities[modality_of(c)].field(c) for c in arrays)]
         return write_table({KEY: pa.array(keys[KEY].to_pylist(), pa.string()), **arrays}, fields)
@@ -183,6 +186,13 @@ def _with_motion(
     for name, found in motion.step(group, index, image, told).items():
         sums[name] = sums.get(name, {}) | found
     return sums
+
+
+def _pick(storage: Storage, unit: Unit, columns: list[str]) -> pa.Table:
+    """The rows of a unit's shard that are to be pictured, none of most shards (an empty list alone has no type)."""
+    import pyarrow as pa
+
+    return read_table(storage, unit.payload["path"], columns).take(pa.array(unit.payload["pictures"], pa.int64()))
 
 
 @dataclass(frozen=True)

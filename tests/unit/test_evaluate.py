@@ -189,6 +189,14 @@ def test_the_stage_judges_every_column_and_shows_it(tmp_path: Path) -> None:
     assert any("semantic.miou/exact" in e["values"] for e in told if e["kind"] == "metric")
 
 
+@pytest.mark.parametrize("pictures", [0, 1])
+def test_shards_of_which_nothing_is_pictured_are_judged_all_the_same(tmp_path: Path, pictures: int) -> None:
+    storage = Storage(str(tmp_path))
+    made, _ = _report(storage, _shards(storage), pictures=pictures)
+    assert made.body["samples"] == 10 and made.body["figures"]["exact"]["semantic.miou"] == 1
+    assert bool(made.files) == bool(pictures)
+
+
 def test_the_same_evaluation_gives_the_same_bytes(tmp_path: Path) -> None:
     bodies = []
     for name in ("one", "two"):
