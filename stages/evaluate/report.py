@@ -31,8 +31,10 @@ class Report:
         truth: Mapping[str, str],
         who: Sequence[Subject],
         records: Mapping[str, list[Record]],
+        costs: Mapping[str, Mapping[str, int]],
     ):
         self.step, self.stage, self.truth, self.who, self.records = step, stage, truth, who, records
+        self.costs = costs
         self.modalities = {m: step.modalities[m] for m in truth}
         self.sums = {s.name: self._sums(s) for s in who}
         self.figures = {name: self._figures(mine) for name, mine in self.sums.items()}
@@ -41,8 +43,7 @@ class Report:
     def body(self) -> dict[str, Any]:
         """The manifest's body; tables and figures also go out as events."""
         decided = verdict.verdict(self.who, self.figures, self.modalities)
-        parameters = {n: self.step.inputs[m.model].body.get("parameters") for n, m in self.stage.models.items()}
-        rows, classes = verdict.table(self.who, self.figures, self.modalities, parameters), self._classes()
+        rows, classes = verdict.table(self.who, self.figures, self.modalities, self.costs), self._classes()
         best = {m: verdict.best(self.who, self.figures, "expert", m, d.metric) for m, d in self.modalities.items()}
         compared = self._compared(best)
         said = [*verdict.sentences(decided), *compared.pop("said", [])]
@@ -55,6 +56,7 @@ class Report:
             "kinds": {s.name: s.kind for s in self.who},
             "models": {name: self.step.inputs[m.model].fingerprint for name, m in self.stage.models.items()},
             "figures": self.figures,
+            "costs": {name: dict(cost) for name, cost in self.costs.items()},
             "table": rows,
             "classes": classes,
             "best_expert": best,

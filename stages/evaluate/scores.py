@@ -1,9 +1,10 @@
 """Scores: how far predictions are from the truth, as small statistics that add up exactly over shards.
 
-Two kinds: a confusion matrix for classes and error sums for numbers. Both are plain JSON, so they are a unit's `meta`;
-adding them in the shards' order gives the same figures however the work was spread. Where the truth is unknown nothing
-counts. Where the truth is known and the subject has no answer, classes count it as wrong (an expert must not gain by
-abstaining) and numbers leave it out; `coverage` says the share answered for both.
+Mostly two kinds: a confusion matrix for classes and error sums for numbers; boxes, points, labels and pairs have their
+own (stages.evaluate.things). All are plain JSON, so they are a unit's `meta`; adding them gives the same figures
+however the work was spread. Where the truth is unknown nothing counts. Where the truth is known and the subject has no
+answer, classes count it as wrong (an expert must not gain by abstaining) and numbers leave it out; `coverage` says the
+share answered for both.
 """
 
 from __future__ import annotations
@@ -14,14 +15,21 @@ from typing import Any
 
 import numpy as np
 
-from stages.modality import Modality, Segmentation
-from stages.picture import UNKNOWN
+from stages.evaluate import things
+from stages.modality import Choice, Modality, Multilabel, Ordinal, Segmentation, Tags
 
 Sums = dict[str, Any]
+CLASSES = (Segmentation, Choice, Tags)
+"""Types of which each pixel, sample or token has one class."""
 
 HIGHER_IS_BETTER = {
     "miou": True,
     "accuracy": True,
+    "f1": True,
+    "map": True,
+    "map50": True,
+    "pck": True,
+    "cosine": True,
     "consistency": True,
     "mae": False,
     "rmse": False,
@@ -30,8 +38,8 @@ HIGHER_IS_BETTER = {
     "ece": False,
     "flicker": False,
 }
-"""Every measure and its direction. miou, accuracy, consistency, absrel and ece are shares, angle is in degrees, mae,
-rmse and flicker have the modality's unit (flicker of directions is in degrees)."""
+"""Every measure and its direction. Shares: miou, accuracy, f1, map, map50, pck, consistency, absrel, ece. angle is in
+degrees; mae, rmse and flicker have the modality's unit (mae of levels counts levels, flicker of directions degrees)."""
 BINS = 15
 """Of confidence, in the expected calibration error."""
 FINE = 65535
@@ -45,31 +53,53 @@ def score(modality: Modality, truth: np.ndarray, told: np.ndarray, known: np.nda
 
     `truth` and `told` are (N, *shape) of the modality; `known` and `answered`, (N,) bool, tell which rows are there.
     """
-    if isinstance(modality, Segmentation):
-        return _confusion(len(modality.classes), truth[known], told[known], answered[known])
+    if isinstance(modality, CLASSES):
+        unknown = modality.missing
+        return _confusion(modality.channels, int(unknown), truth[known], told[known], answered[known])
+    if special := things.STATISTICS.get(modality.metric):
+        return special(modality, truth[known], told[known], answered[known])
     both = known & answered
-    shape = truth.shape[1:-1]
-    rows = {"known": int(known.sum()) * math.prod(shape), "answered": int(both.sum()) * math.prod(shape)}
-    return rows | _errors(modality, truth[both].astype(np.float64), told[both].astype(np.float64))
+    if modality.metric == "angle":
+        each = math.prod(truth.shape[1:-1])  # a direction counts as one value
+        rows = {"known": int(known.sum()) * each, "answered": int(both.sum()) * each}
+        return rows | _angles(truth[both].astype(np.float64), told[both].astype(np.float64))
+    real = np.isfinite(truth[known].astype(np.float64))  # NaN is padding
+    return {"known": int(real.sum())} | _errors(truth[both].astype(np.float64), told[both].astype(np.float64))
 
 
-def _confusion(classes: int, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
-    """`matrix[t][p]`: pixels of class t that were told p; the last column counts those without an answer."""
-    told = np.where((told == UNKNOWN) | ~answered[:, None, None], classes, told)
-    counted = truth != UNKNOWN
+def decided(modality: Modality, values: np.ndarray) -> np.ndarray:
+    """The answer that a model's output (N, ...) amounts to, (N, *shape): the class of the highest probability, labels
+    that are more likely than not; other values are answers already."""
+    if values.dtype.kind != "f" or modality.dtype.kind not in "iu":
+        return values
+    if isinstance(modality, CLASSES) or values.shape[1:] == (*modality.shape, modality.channels):
+        return values.argmax(-1).astype(modality.dtype)
+    return (values > 0.5).astype(modality.dtype) if isinstance(modality, Multilabel) else values
+
+
+def _confusion(classes: int, unknown: int, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
+    """`matrix[t][p]`: pixels (samples, tokens) of class t that were told p; the last column: those without answer."""
+    there = answered.reshape(-1, *(1,) * (truth.ndim - 1))
+    told = np.where((told == unknown) | ~there, classes, told)
+    counted = truth != unknown
     pairs = truth[counted].astype(np.int64) * (classes + 1) + told[counted]
     return {"matrix": np.bincount(pairs, minlength=classes * (classes + 1)).reshape(classes, classes + 1).tolist()}
 
 
-def _errors(modality: Modality, truth: np.ndarray, told: np.ndarray) -> Sums:
-    if modality.metric == "angle":
-        lengths = np.linalg.norm(truth, axis=-1) * np.linalg.norm(told, axis=-1)
-        cosine = (truth * told).sum(-1) / np.maximum(lengths, SMALLEST)
-        degrees = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-        return {"angle": float(degrees.sum()), "angles": int(degrees.size)}
+def _angles(truth: np.ndarray, told: np.ndarray) -> Sums:
+    lengths = np.linalg.norm(truth, axis=-1) * np.linalg.norm(told, axis=-1)
+    cosine = (truth * told).sum(-1) / np.maximum(lengths, SMALLEST)
+    degrees = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    return {"angle": float(degrees.sum()), "angles": int(degrees.size)}
+
+
+def _errors(truth: np.ndarray, told: np.ndarray) -> Sums:
+    real = np.isfinite(truth) & np.isfinite(told)
+    truth, told = truth[real], told[real]
     error, size = np.abs(told - truth), np.abs(truth)
     relative = size > SMALLEST
     return {
+        "answered": int(error.size),
         "absolute": float(error.sum()),
         "squared": float((error * error).sum()),
         "values": int(error.size),
@@ -99,9 +129,10 @@ def _added(values: list[Any]) -> Any:
 def measures(modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
     """The figures that the statistics amount to, with `coverage`; empty when the subject answered nothing.
 
-    Classes: miou, the mean of `ious` over classes that occur in the truth, and accuracy. Numbers: mae, rmse, absrel.
-    Directions: angle. Where there are probabilities, ece (see `confidence`); where there is motion, consistency of
-    classes and flicker of numbers (see stages.evaluate.motion).
+    Maps: miou, the mean of `ious` over classes that occur in the truth, and accuracy. Classes of samples and tokens:
+    accuracy, f1. Levels: mae. Numbers: mae, rmse, absrel. Directions: angle. Boxes: map, map50. Points: pck. Labels and
+    pairs: f1. Embeddings: cosine. Where there are probabilities, ece (see `confidence`); where there is motion,
+    consistency of classes and flicker of numbers (see stages.evaluate.motion).
     """
     figures = _measures(modality, sums)
     if figures and sums.get("moved"):
@@ -115,52 +146,64 @@ def measures(modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
 
 def _measures(modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
     if "matrix" in sums:
-        matrix = np.asarray(sums["matrix"], np.int64)
-        known, told = int(matrix.sum()), int(matrix[:, :-1].sum())
-        if not told:
-            return {}
-        found = [v for v in ious(modality, sums).values() if v is not None]
-        right = int(np.trace(matrix[:, :-1]))
-        return {"miou": math.fsum(found) / len(found), "accuracy": right / known, "coverage": told / known}
+        return _of_classes(modality, sums)
     if not sums.get("answered"):
         return {}
-    coverage = sums["answered"] / sums["known"]
+    coverage = {"coverage": sums["answered"] / sums["known"]} if sums["known"] else {}
+    if special := things.MEASURES.get(modality.metric):
+        return special(sums) | coverage
     if "angles" in sums:
-        return {"angle": sums["angle"] / sums["angles"], "coverage": coverage}
+        return {"angle": sums["angle"] / sums["angles"]} | coverage
     figures = {"mae": sums["absolute"] / sums["values"], "rmse": math.sqrt(sums["squared"] / sums["values"])}
     if sums["relatives"]:
         figures["absrel"] = sums["relative"] / sums["relatives"]
-    return figures | {"coverage": coverage}
+    return figures | coverage
+
+
+def _of_classes(modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
+    """Of maps miou; of one class a sample or token f1 (the mean over classes that occur); of levels mae as well."""
+    matrix = np.asarray(sums["matrix"], np.int64)
+    known, told = int(matrix.sum()), int(matrix[:, :-1].sum())
+    if not told:
+        return {}
+    rest = {"accuracy": int(np.trace(matrix[:, :-1])) / known, "coverage": told / known}
+    found = [v for v in ious(modality, sums).values() if v is not None]
+    if isinstance(modality, Segmentation):
+        return {"miou": math.fsum(found) / len(found)} | rest
+    figures = {"f1": math.fsum(2 * v / (1 + v) for v in found) / len(found)}
+    if isinstance(modality, Ordinal):
+        levels = np.arange(len(matrix))
+        figures["mae"] = float((matrix[:, :-1] * np.abs(levels[:, None] - levels)).sum() / told)
+    return figures | rest
 
 
 def ious(modality: Modality, sums: Mapping[str, Any]) -> dict[str, float | None]:
     """Intersection over union of each class (Jaccard index); None for a class that does not occur in the truth."""
-    assert isinstance(modality, Segmentation)
     matrix = np.asarray(sums["matrix"], np.int64)
     hit, truth, told = np.diagonal(matrix), matrix.sum(1), matrix[:, :-1].sum(0)
     return {
         name: float(hit[i] / (truth[i] + told[i] - hit[i])) if truth[i] else None
-        for i, name in enumerate(modality.classes)
+        for i, name in enumerate(modality.counted)
     }
 
 
 def by_class(modality: Modality, sums: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
     """`iou`, `recall` (share of the class that was found) and `precision` (share of what was told that is right), by
     class; None for a class that does not occur in the truth (or, for precision, is never told)."""
-    assert isinstance(modality, Segmentation)
     matrix = np.asarray(sums["matrix"], np.int64)
     hit, truth, told = np.diagonal(matrix), matrix.sum(1), matrix[:, :-1].sum(0)
 
     def shares(whole: np.ndarray) -> dict[str, float | None]:
-        return {name: float(hit[i] / whole[i]) if whole[i] else None for i, name in enumerate(modality.classes)}
+        return {name: float(hit[i] / whole[i]) if whole[i] else None for i, name in enumerate(modality.counted)}
 
     return {"iou": ious(modality, sums), "recall": shares(truth), "precision": shares(told)}
 
 
 def confidence(modality: Modality, truth: np.ndarray, soft: np.ndarray, known: np.ndarray) -> Sums:
-    """How sure the probabilities `soft` (N, H, W, K) are and how often right, by bins of the highest probability:
+    """How sure the probabilities `soft` (N, ..., K) are and how often right, by bins of the highest probability:
     `sure` pixels, `sureness` their summed confidence in steps of 1/65535, `right` those whose class is the truth."""
-    counted = (truth != UNKNOWN) & known[:, None, None] & (soft.sum(-1) > 0.5)
+    there = known.reshape(-1, *(1,) * (truth.ndim - 1))
+    counted = (truth != modality.missing) & there & (soft.sum(-1) > 0.5)
     told, true = soft[counted], truth[counted]
     steps = np.rint(np.clip(told.max(-1), 0, 1) * FINE).astype(np.int64)
     bins = np.minimum(steps * BINS // FINE, BINS - 1)

@@ -112,6 +112,7 @@ class Evaluate(Stage):
         return {*self.truth, *(modality_of(c) for c in self.columns)}
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
+        from stages.evaluate.cost import CostWorker
         from stages.evaluate.worker import Judge, ModelJudge, Task
 
         shards, truth = step.inputs[self.data], self._truth(step)
@@ -126,7 +127,8 @@ class Evaluate(Stage):
             spaces[name] = self._space(step, truth, {"model": asked, "name": name})
             asks = (made.stage, made.fingerprint), self._inputs(step, made), model.ensemble
             workers[f"model {name}"] = ModelJudge(task, name, *asks, step.events.run, resources)
-        units = []
+            workers[f"cost {name}"] = CostWorker(task, name, *asks, step.events.run, resources)
+        units = [Unit(f"{spaces[name]}-cost", "cost", f"cost {name}", {"step": step.name}) for name in self.models]
         for subject, space in spaces.items():
             for path, digest, chosen in self._shards(shards):
                 inside = {"path": path, "pictures": chosen, "step": step.name}
@@ -139,7 +141,8 @@ class Evaluate(Stage):
 
         units, workers = self.units(step)
         step.records = step.run_units(units, workers)
-        report = Report(step, self, self._truth(step), self._subjects(step), results(units, step.records, self.models))
+        judged = results(units, step.records, self.models)
+        report = Report(step, self, self._truth(step), self._subjects(step), judged, costs(units, step.records))
         report.pictures(self._raw(step, self._truth(step)))
         return report.body()
 
@@ -228,11 +231,18 @@ class Evaluate(Stage):
         return f"score/{fingerprint(meaning)[:SHORT]}"
 
 
+def costs(units: list[Unit], records: Sequence[Record]) -> dict[str, dict[str, int]]:
+    """What each model takes, by name: parameters, members, flops (see stages.evaluate.cost)."""
+    pairs = zip(units, records, strict=True)
+    return {u.worker.removeprefix("cost "): dict(r.meta) for u, r in pairs if u.worker.startswith("cost ")}
+
+
 def results(units: list[Unit], records: Sequence[Record], models: Mapping[str, Any]) -> dict[str, list[Record]]:
     """Records by what was judged: `columns`, or a model's name; shards in order."""
     found: dict[str, list[Record]] = {"columns": [], **{name: [] for name in models}}
     for unit, record in zip(units, records, strict=True):
-        found[unit.worker.removeprefix("model ")].append(record)
+        if not unit.worker.startswith("cost "):
+            found[unit.worker.removeprefix("model ")].append(record)
     return found
 
 

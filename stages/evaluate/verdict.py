@@ -21,21 +21,25 @@ Figures = Mapping[str, Mapping[str, float]]
 
 
 def table(
-    who: Sequence[Subject], figures: Figures, modalities: Mapping[str, Any], parameters: Mapping[str, int | None]
+    who: Sequence[Subject], figures: Figures, modalities: Mapping[str, Any], costs: Mapping[str, Mapping[str, int]]
 ) -> list[dict[str, Any]]:
-    """One row a subject: its measure of each modality, the share it answered where somebody did not answer all, and the
-    parameters of models. None where there is none."""
+    """One row a subject: its measure of each modality, the share it answered where somebody did not answer all, its
+    steadiness where that was measured, and of models the parameters, and the operations for one sample in millions.
+    None where there is none."""
     columns = []
     for name, modality in modalities.items():
         columns.append(f"{name}.{modality.metric}")
         if any(mine.get(f"{name}.coverage", 1) < 1 for mine in figures.values()):
             columns.append(f"{name}.coverage")
+        steady = (f"{name}.{measure}" for measure in ("consistency", "flicker"))
+        columns += [c for c in steady if any(c in mine for mine in figures.values())]
     return [
         {
             "who": s.name,
             "kind": s.kind,
             **{c: figures[s.name].get(c) for c in columns},
-            "parameters": parameters.get(s.name),
+            "parameters": costs.get(s.name, {}).get("parameters"),
+            "megaflops": round(costs[s.name]["flops"] / 1e6, 3) if s.name in costs else None,
         }
         for s in who
         if figures.get(s.name)

@@ -21,9 +21,9 @@ from pipeline.storage import Storage
 from pipeline.units import Output, Resources, Unit
 from stages.base import GROUP, INDEX, KEY, modality_of
 from stages.evaluate.motion import Motion, Temporal
-from stages.evaluate.scores import Sums, confidence, score
+from stages.evaluate.scores import CLASSES, Sums, confidence, decided, score
 from stages.evaluate.sheet import Sheet
-from stages.modality import Modality, Raster, Segmentation
+from stages.modality import Modality, Raster
 from stages.table import open_table, read_table, write_table
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class ModelJudge:
             began = time.perf_counter()
             mean = self._asked(rows)
             spent += time.perf_counter() - began
-            told = {name: self._answer(name, values) for name, values in mean.items()}
+            told = {name: decided(task.modalities[name], values) for name, values in mean.items()}
             for i in range(len(rows)):
                 if len(sheet) in unit.payload["pictures"]:
                     for name, answer in told.items():
@@ -151,15 +151,11 @@ class ModelJudge:
         mean = self._predictor(given).mean
         return {name: mean[name] for name in self.task.truth if name in mean}
 
-    def _answer(self, name: str, mean: np.ndarray) -> np.ndarray:
-        classes = isinstance(self.task.modalities[name], Segmentation)
-        return mean.argmax(-1).astype(np.uint8) if classes else mean
-
     def _scored(self, rows: Rows, name: str, mean: np.ndarray, told: np.ndarray, i: int) -> Sums:
         modality, column, one = self.task.modalities[name], self.task.truth[name], slice(i, i + 1)
         truth, known = rows.values[column][one], rows.there[column][one]
         sums = score(modality, truth, told[one], known, np.ones(1, bool))
-        return sums | confidence(modality, truth, mean[one], known) if isinstance(modality, Segmentation) else sums
+        return sums | confidence(modality, truth, mean[one], known) if isinstance(modality, CLASSES) else sums
 
     def _pictured(self, unit: Unit, kept: Mapping[str, list[np.ndarray]]) -> bytes:
         import pyarrow as pa

@@ -177,7 +177,7 @@ def test_the_stage_judges_every_column_and_shows_it(tmp_path: Path) -> None:
     assert made.body["best_expert"] == {"depth": "far", "semantic": "exact"}
     assert made.body["samples"] == 10
     assert [row["who"] for row in made.body["table"]] == ["exact", "far", "wrong"]
-    assert list(made.body["table"][0])[2:-1] == ["depth.mae", "depth.coverage", "semantic.miou"]
+    assert list(made.body["table"][0])[2:-2] == ["depth.mae", "depth.coverage", "semantic.miou"]
     assert {r["who"] for r in made.body["classes"]} == {"exact", "wrong"}
 
     picture = cv2.imdecode(np.frombuffer(storage.read(made.files[0].path), np.uint8), cv2.IMREAD_COLOR)
@@ -272,6 +272,13 @@ def test_a_model_is_asked_and_judged_like_everybody_else(tmp_path: Path) -> None
     told = [e for e in read(storage, step.events.run) if e["kind"] == "metric"]
     assert any("milliseconds a frame/once" in e["values"] for e in told)
     assert any("once.semantic.miou" in e["values"] and e["step"] == "" for e in told)
+
+    once, often = body["costs"]["once"], body["costs"]["often"]
+    assert once["parameters"] == often["parameters"] and often["members"] == 4
+    assert often["flops"] == 4 * once["flops"] > 2 * once["parameters"]
+    assert any("latency ms/often/torch" in e["values"] for e in told)
+    assert body["figures"]["once"]["semantic.ece"] > 0  # of random weights
+    assert [r["against"] for r in body["differences"] if r["figure"] == "semantic.miou"] == ["exact", "exact"]
 
 
 def test_a_model_that_sees_nothing_of_the_shards_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,133 @@
+"""The measure of every type of modality, against counts by hand, and merged from parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.evaluate.scores import HIGHER_IS_BETTER, decided, measures, merged, score
+from stages.evaluate.things import FITS
+from tests.unit import inline
+
+KNOWN: dict[str, Any] = inline.modalities(
+    rgb={"type": "image", "size": [4, 4]},
+    clip={"type": "clip", "frames": 2},
+    species={"type": "category", "classes": ["cat", "dog", "owl"]},
+    grade={"type": "ordinal", "levels": 5},
+    labels={"type": "multilabel", "classes": ["wet", "dark", "fast"]},
+    pose={"type": "vector", "length": 3},
+    count={"type": "scalar"},
+    boxes={"type": "boxes", "classes": ["car", "man"], "most": 4},
+    points={"type": "keypoints", "points": ["left", "right"]},
+    text={"type": "text", "length": 8},
+    pos={"type": "tags", "tags": ["NOUN", "VERB"], "length": 4},
+    meaning={"type": "embedding", "length": 2},
+    sound={"type": "audio", "rate": 8, "seconds": 1},
+    track={"type": "series", "steps": 3, "channels": 2},
+    links={"type": "graph", "nodes": 4, "edges": 3},
+)
+
+
+def figures(name: str, truth: Any, told: Any, answered: Any = None) -> dict[str, float]:
+    """Of two samples, scored together; scoring them apart and merging must give the same."""
+    modality = KNOWN[name]
+    truth, told = (np.stack([modality.fit(v) for v in values]) for values in (truth, told))
+    every = np.ones(len(truth), bool)
+    answered = every if answered is None else np.array(answered)
+    whole = score(modality, truth, told, every, answered)
+    parts = [score(modality, *(v[i : i + 1] for v in (truth, told, every, answered))) for i in range(len(truth))]
+    assert measures(modality, merged(parts)) == pytest.approx(measures(modality, whole))
+    return measures(modality, whole)
+
+
+def test_every_type_has_a_measure_with_a_direction() -> None:
+    assert {m.metric for m in KNOWN.values()} <= set(HIGHER_IS_BETTER)
+
+
+def test_categories_and_levels() -> None:
+    found = figures("species", ["cat", "dog"], ["cat", "owl"])
+    assert found == pytest.approx({"accuracy": 0.5, "f1": 0.5, "coverage": 1})
+    found = figures("species", ["cat", "dog"], ["cat", "dog"], [True, False])
+    assert found["accuracy"] == 0.5 and found["coverage"] == 0.5  # silence is no right answer
+    assert figures("grade", [0, 4], [2, 3])["mae"] == 1.5
+
+
+def test_labels_count_each_class_that_occurs() -> None:
+    truth, told = [[1, 0, 0], [1, 1, 0]], [[1, 1, 0], [0, 1, 0]]
+    assert figures("labels", truth, told)["f1"] == pytest.approx((2 / 3 + 2 / 3) / 2)
+    unknown = figures("labels", [[1, 255, 0], [1, 1, 0]], told)
+    assert unknown["f1"] == pytest.approx((2 / 3 + 1) / 2)  # told wet where nobody knows is no mistake
+
+
+def test_numbers_leave_out_padding() -> None:
+    assert figures("pose", [[1, 2, 3], [0, 0, 0]], [[1, 2, 6], [0, 3, 0]])["mae"] == 1
+    assert figures("count", [5, 6], [6, 4])["mae"] == pytest.approx(1.5)
+    track = figures("track", [[[1, 1], [2, 2]], [[0, 0]]], [[[1, 2], [2, 3], [9, 9]], [[1, 1]]])
+    assert track["mae"] == pytest.approx(4 / 6) and track["coverage"] == 1
+    assert figures("sound", np.zeros((2, 8)), np.full((2, 8), 0.25))["mae"] == 0.25
+    assert figures("clip", np.zeros((2, 2, 4, 4, 3), np.uint8), np.full((2, 2, 4, 4, 3), 3, np.uint8))["mae"] == 3
+
+
+def test_points_near_enough() -> None:
+    truth = [{"left": [0.5, 0.5], "right": [0.1, 0.1]}, {"left": [0.5, 0.5]}]
+    told = [{"left": [0.52, 0.5], "right": [0.3, 0.1]}, {"left": [0.5, 0.53], "right": [0, 0]}]
+    assert figures("points", truth, told)["pck"] == pytest.approx(2 / 3)
+
+
+def test_texts_tags_embeddings_and_pairs() -> None:
+    assert figures("text", ["abcd", "xy"], ["abxd", "zz"])["accuracy"] == pytest.approx(3 / 6)
+    assert figures("pos", [["NOUN", "VERB"], ["VERB"]], [["NOUN", "NOUN"], ["VERB"]])["accuracy"] == pytest.approx(
+        2 / 3
+    )
+    assert figures("meaning", [[1, 0], [0, 1]], [[2, 0], [1, 0]])["cosine"] == pytest.approx(0.5)
+    pairs = figures("links", [[[0, 1], [1, 2]], [[2, 3]]], [[[0, 1]], [[2, 3], [0, 3]]])
+    assert pairs["f1"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
+
+
+def _average_precision(truth: list[Any], told: list[Any], class_: int, fit: float) -> float:
+    """By the book: all boxes of all samples sorted by score, each matched with the best free true box."""
+    boxes = sorted(((b[5], i, b[:4]) for i, t in enumerate(told) for b in t if b[4] == class_), key=lambda b: -b[0])
+    free = {(i, j): b[:4] for i, t in enumerate(truth) for j, b in enumerate(t) if b[4] == class_}
+    count, hits, curve = len(free), 0, []
+    for n, (_, i, box) in enumerate(boxes, 1):
+        best = max((k for k in free if k[0] == i), key=lambda k: _iou(box, free[k]), default=None)
+        if best is not None and _iou(box, free[best]) >= fit:
+            del free[best]
+            hits += 1
+        curve.append((hits / count, hits / n))
+    recalls = [0.0, *(r for r, _ in curve)]
+    return sum((r - recalls[k]) * max(p for _, p in curve[k:]) for k, (r, _) in enumerate(curve))
+
+
+def _iou(a: Any, b: Any) -> float:
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    inside = max(w, 0) * max(h, 0)
+    return inside / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inside)
+
+
+def test_average_precision_of_boxes_is_that_of_the_book() -> None:
+    draw = np.random.default_rng(0)
+    truth, told = [], []
+    for i in range(12):
+        corners = draw.uniform(0, 0.5, (3, 2))
+        true = np.concatenate([corners, corners + draw.uniform(0.2, 0.4, (3, 2)), draw.integers(0, 2, (3, 1))], 1)
+        said = true.copy()
+        said[:, :4] = np.clip(said[:, :4] + draw.normal(0, 0.02, (3, 4)), 0, 1)
+        said = np.concatenate([said, [[0.1, 0.1, 0.2, 0.2, 1]]])  # nothing is there
+        scores = (np.arange(4)[:, None] * 12 + i) / 50  # a step of score for each box, so that counting loses nothing
+        truth.append(true)
+        told.append(np.concatenate([said, draw.permutation(scores) + 0.005], 1))
+    found = figures("boxes", truth, told)
+    expected = [np.mean([_average_precision(truth, told, c, fit) for c in (0, 1)]) for fit in FITS]
+    assert found["map50"] == pytest.approx(expected[0])
+    assert found["map"] == pytest.approx(np.mean(expected), abs=0.02)  # matched once, not for each threshold anew
+    assert 0.1 < found["map"] < found["map50"] < 1
+
+
+def test_probabilities_become_answers() -> None:
+    assert decided(KNOWN["species"], np.array([[0.1, 0.7, 0.2]])).tolist() == [1]
+    assert decided(KNOWN["pos"], np.eye(2)[[[0, 1, 1, 0]]]).tolist() == [[0, 1, 1, 0]]
+    assert decided(KNOWN["labels"], np.array([[0.1, 0.7, 0.5]])).tolist() == [[0, 1, 0]]
+    assert decided(KNOWN["pose"], np.array([[0.1, 0.7, 0.5]])).tolist() == [[0.1, 0.7, 0.5]]
