@@ -90,9 +90,9 @@ class Host:
                 self._built[unit.worker] = worker
             return Outcome(unit, execute(self.storage, worker, unit, attempt))
         except Exception as error:  # a worker may raise anything; it becomes a counted failure with its trace kept
-            store = isinstance(error, StorageError)
-            hopeless = store and not getattr(error, "transient", True)
-            return Outcome(unit, None, f"{type(error).__name__}: {error}", traceback.format_exc(), store, hopeless)
+            away = isinstance(error, StorageError | ConnectionError | TimeoutError)  # a store, a service: not the work
+            hopeless = isinstance(error, StorageError) and not error.transient
+            return Outcome(unit, None, f"{type(error).__name__}: {error}", traceback.format_exc(), away, hopeless)
 
 
 class Inline:

@@ -21,8 +21,8 @@ from stages.label.batching import Ahead, BatchSize
 from stages.label.expert import Batch, Function
 from stages.label.samples import Samples
 
-Answer = dict[str, "np.ndarray | None"]
-"""One sample's value of each output column; None for "no answer"."""
+Answer = dict[str, "np.ndarray | bytes | None"]
+"""One sample's value of each output column (bytes: of a file); None for "no answer"."""
 
 Seen = Callable[[Batch, Batch], None]
 """Gets inputs and outputs of the samples of a batch that have a good answer in every column."""
@@ -76,7 +76,7 @@ class Bisection:
         batch = samples.batch(rows)
         answers = self._split(self._function(batch), len(rows))
         made = [value for answer in answers if isinstance(answer, dict) for value in answer.values()]
-        return sum(v.nbytes for v in (*batch.values(), *made) if v is not None)
+        return sum(len(v) if isinstance(v, bytes) else v.nbytes for v in (*batch.values(), *made) if v is not None)
 
     def _blamed(
         self,
@@ -131,7 +131,9 @@ class Bisection:
                 self._modalities[column].check(value)
             except (ValueError, TypeError) as error:
                 return ValueError(f"{column}: {error}")
-            answer[column] = np.array(value)  # a copy: the function may use its memory again
+            answer[column] = (
+                value if isinstance(value, bytes) else np.array(value)
+            )  # the function may use its memory again
         return answer
 
 

@@ -26,7 +26,7 @@ def fit(modality: Any, value: Any) -> Any:
     if value is None or isinstance(value, np.ndarray | Exception):
         return value
     try:
-        return modality.fit(value)
+        return modality.fit(_named(modality, value))
     except (ValueError, TypeError) as error:
         return ValueError(f"{_short(value)}: {error}")
 
@@ -34,6 +34,15 @@ def fit(modality: Any, value: Any) -> Any:
 def told(modality: Any, rows: np.ndarray) -> list[str]:
     """Rows (N, length) of a text modality as strings."""
     return [modality.words(row) for row in rows]
+
+
+def _named(modality: Any, value: Any) -> Any:
+    """Of a choice, the name that is meant, whatever its case and the punctuation around it: `"Sunny."` is sunny."""
+    names = getattr(modality, "names", None)
+    if not isinstance(value, str) or not names or value in names:
+        return value
+    bare = value.strip(" \t\n.,;:!?\"'`*").casefold()
+    return next((name for name in names if name.casefold() == bare), value)
 
 
 def _short(value: Any) -> str:

@@ -62,12 +62,12 @@ class LabelWorker:
         for row, error in sorted(errors.items()):
             out.quarantine(samples.keys[row], error)
         out.rows = len(samples.keys) - len(errors)
-        out.meta["missing"] = {c: sum(v is None for v in values[c]) for c in self.expert.out}
+        table, out.meta["missing"] = _table(samples.keys, values, self.modalities, self.about)
         if figures.kept:
             out.meta["figures"] = figures.sums()
         if unit.id != unit.payload["pid"]:
             out.meta["pid"] = unit.payload["pid"]
-        out.write("parquet", _table(samples.keys, values, self.modalities, self.about))
+        out.write("parquet", table)
 
     def _answers(self, samples: Any, out: Output, figures: _Figures) -> Iterator[tuple[int, Any]]:
         rows = [int(r) for r in samples.callable]
@@ -110,7 +110,10 @@ class _Figures:
         return {name: [math.fsum(values), len(values)] for name, values in sorted(self.kept.items())}
 
 
-def _table(keys: list[str], values: dict[str, list[Any]], modalities: dict[str, Any], about: dict[str, Any]) -> bytes:
+def _table(
+    keys: list[str], values: dict[str, list[Any]], modalities: dict[str, Any], about: dict[str, Any]
+) -> tuple[bytes, dict[str, int]]:
+    """The file, and how many values each column lacks: no answers, and answers that are "unknown"."""
     import pyarrow as pa
 
     from stages.column import produced
@@ -122,7 +125,7 @@ def _table(keys: list[str], values: dict[str, list[Any]], modalities: dict[str, 
         modality = modalities[modality_of(column)]
         columns[column] = modality.encode(made)
         fields.append(produced(modality.field(column), about))
-    return write_table(columns, fields)
+    return write_table(columns, fields), {column: columns[column].null_count for column in values}
 
 
 def _limit_threads(count: int) -> None:

@@ -63,7 +63,7 @@ def ingested(
             part = samples[first : first + rows]
             columns = list(part[0])
             arrays = {c: known[modality_of(c)].encode([s[c] for s in part]) for c in columns}
-            digest = fingerprint({c: fingerprint(a.to_pylist()[0].hex()) for c, a in arrays.items() if a[0].is_valid})
+            digest = fingerprint({c: fingerprint(repr(a[0].as_py())) for c, a in arrays.items() if a[0].is_valid})
             pid = fingerprint([group, first, len(part), digest])[:16]
             fields = [pa.field("key", pa.string()), pa.field("group", pa.string()), pa.field("index", pa.int64())]
             fields += [known[modality_of(c)].field(c) for c in columns]
