@@ -59,6 +59,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "onnx": "stages.label.onnx:Onnx",
         "litert": "stages.label.litert:LiteRT",
         "torch": "stages.label.torch:Torch",
+        "huggingface": "stages.label.huggingface:HuggingFace",
         "http": "stages.label.http:Http",
         "python": "stages.label.python:Python",
         "model": "stages.label.model:Model",

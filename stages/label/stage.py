@@ -24,6 +24,7 @@ from pipeline.manifest import Manifest
 from pipeline.plugins import of
 from pipeline.stage import Forecast, Stage, StepRun
 from pipeline.units import Worker
+from stages import provenance
 from stages.label import graph
 
 
@@ -68,4 +69,6 @@ class Label(Stage):
     def run(self, step: StepRun) -> dict[str, Any]:
         drawn = graph.graph(step, self.experts, self.data, "expert")
         step.records = step.run_units(drawn.units(), drawn.workers(step.storage))
-        return drawn.body(step.records)
+        body = drawn.body(step.records)
+        provenance.tell(step, body["columns"])
+        return body

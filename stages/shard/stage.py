@@ -21,6 +21,7 @@ from pipeline.fingerprint import SHORT, fingerprint, payload
 from pipeline.manifest import Manifest
 from pipeline.stage import Stage, StepRun
 from pipeline.units import Record, Unit, Worker
+from stages import provenance
 from stages.base import Catalogue, Partition, catalogue, modality_of
 from stages.shard.splits import SPLITS, Split, SplitName, stratum
 from stages.shard.statistics import merged
@@ -94,11 +95,11 @@ class Shard(Stage):
             step.events.emit("note", step.name, text=what)
         places = places or self.split.assign(self._strata(step))
         producers = {c: offered.producer(c) for c in columns}
+        made = {c: {"space": p.space, "fingerprint": p.fingerprint, "about": p.about} for c, p in producers.items()}
+        provenance.tell(step, made)
         return {
             "schema": {c: {"modality": modality_of(c), **step.modalities[modality_of(c)].to_recipe()} for c in columns},
-            "columns": {
-                c: {"space": p.space, "fingerprint": p.fingerprint, "about": p.about} for c, p in producers.items()
-            },
+            "columns": made,
             "splits": {name: _summary(step.records, places, name) for name in SPLITS},
             "statistics": _statistics(step, columns, places),
             "gaps": gaps,

@@ -1,0 +1,1 @@
+"""The parts of the expert `huggingface`: loading a local model directory, maps, features, and pipelines."""

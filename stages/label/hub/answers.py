@@ -1,0 +1,115 @@
+"""What pipelines of transformers take and answer, in terms of modalities.
+
+A pipeline answers a sample with a list of {label, score}, of boxes, of tokens, or with a text. `told` makes of that a
+plain value for the modality asked for: the name of a class, scores in the model's order, boxes in 0..1, a tag for each
+word, a text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import RecipeError
+
+Labels = Mapping[str, "str | None"]
+"""The model's label -> the modality's class, null for none; what is not named keeps its name."""
+
+
+def asked(modality: Any, value: Any, column: str) -> Any:
+    """An input's value as a pipeline takes it: a picture, a text, a sound. Raises RecipeError for any other."""
+    if modality.type == "image":
+        from PIL import Image
+
+        return Image.fromarray(value)
+    if modality.type == "text":
+        return modality.words(value)
+    if modality.type == "audio":
+        return {"raw": np.asarray(value, np.float32), "sampling_rate": modality.rate}
+    raise RecipeError(f"{column}: pipelines read image, text and audio columns, not {modality.type}")
+
+
+def told(answer: Any, modality: Any, given: Any, labels: Labels, threshold: float, order: list[str]) -> Any:
+    """A plain value of `modality` from one sample's answer: `given` is what was asked, `order` the model's labels.
+
+    Raises ValueError where the answer makes no such value.
+    """
+    answer = _scored(answer)
+    if modality.type == "text":
+        return _text(answer)
+    if modality.type == "boxes":
+        return _boxes(answer, modality, given, labels, threshold)
+    if modality.type == "tags":
+        return _tags(answer, given, labels)
+    scores = {str(entry["label"]): float(entry["score"]) for entry in _entries(answer)}
+    if modality.type == "multilabel":
+        named = [_name(label, labels) for label, score in scores.items() if score >= threshold]
+        return [name for name in named if name is not None]
+    if hasattr(modality, "names"):
+        best = max(scores, key=lambda label: scores[label])
+        return _name(best, labels) if scores[best] >= threshold else None
+    if modality.shape == (1,):
+        return [max(scores.values())]
+    lacking = [label for label in order if label not in scores]
+    if lacking:
+        raise ValueError(f"expected a score of each label, there is none of {', '.join(lacking[:5])}")
+    return [scores[label] for label in order]
+
+
+def _scored(answer: Any) -> Any:
+    """Zero-shot classification answers {labels, scores} where others answer [{label, score}]."""
+    if isinstance(answer, dict) and {"labels", "scores"} <= set(answer):
+        return [{"label": label, "score": score} for label, score in zip(answer["labels"], answer["scores"])]
+    if isinstance(answer, dict) and "label" in answer:
+        return [answer]
+    return answer
+
+
+def _entries(answer: Any) -> list[dict[str, Any]]:
+    if isinstance(answer, list) and answer and all(isinstance(e, dict) and "label" in e for e in answer):
+        return answer
+    raise ValueError(f"expected labels with scores, got {str(answer)[:200]}")
+
+
+def _text(answer: Any) -> str:
+    entry = answer[0] if isinstance(answer, list) and answer else answer
+    for key in ("generated_text", "text"):
+        if isinstance(entry, dict) and isinstance(entry.get(key), str):
+            return entry[key].strip()
+    if isinstance(entry, dict) and "label" in entry:
+        return str(max(answer, key=lambda e: e["score"])["label"])
+    raise ValueError(f"expected a text, got {str(answer)[:200]}")
+
+
+def _boxes(answer: Any, modality: Any, picture: Any, labels: Labels, threshold: float) -> list[dict[str, Any]]:
+    width, height = picture.size
+    made = []
+    for entry in sorted(answer, key=lambda e: -e["score"]):
+        kind, box = _name(str(entry["label"]), labels), entry["box"]
+        if kind is None or kind not in modality.classes or entry["score"] < threshold:
+            continue
+        x0, y0, x1, y1 = (
+            float(np.clip(box[name] / size, 0, 1))
+            for name, size in (("xmin", width), ("ymin", height), ("xmax", width), ("ymax", height))
+        )
+        made.append({"x0": x0, "y0": y0, "x1": x1, "y1": y1, "class": kind, "score": float(entry["score"])})
+    return made[: modality.most]
+
+
+def _tags(answer: Any, text: str, labels: Labels) -> list[str | None]:
+    """The tag of each word (between spaces): that of its first piece."""
+    starts = {int(piece["start"]): str(piece["entity"]) for piece in answer}
+    tags = []
+    for word in re.finditer(r"\S+", text):
+        pieces = [at for at in starts if word.start() <= at < word.end()]
+        if not pieces:
+            raise ValueError(f"the model gave no tag for the word {word.group()!r}")
+        tags.append(_name(starts[min(pieces)], labels))
+    return tags
+
+
+def _name(label: str, labels: Labels) -> str | None:
+    return labels.get(label, label)

@@ -1,0 +1,55 @@
+"""Embeddings: of texts by a text encoder, of pictures by a vision encoder.
+
+`mean` is the mean of the last layer over the tokens that are no padding, `cls` its first token, `model` what the model
+itself calls its pooled output. With `unit` vectors have length one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.errors import RecipeError
+from stages.label.hub.loading import Directory
+
+Pool = Literal["mean", "cls", "model"]
+
+
+class Features:
+    """Texts (N strings) or frames (N, H, W, 3) uint8 -> (N, dimensions) float32."""
+
+    def __init__(self, home: Directory, pictures: bool, pool: Pool, unit: bool):
+        self._home, self._pictures, self._pool, self._unit = home, pictures, pool, unit
+        self._prepare = home.part("AutoImageProcessor" if pictures else "AutoTokenizer")
+        self._model = home.model("AutoModel")
+
+    def __call__(self, values: Sequence[Any] | np.ndarray) -> np.ndarray:
+        torch = self._home.torch
+        with torch.inference_mode():
+            if self._pictures:
+                inputs = self._home.tensors(self._prepare(images=list(values), return_tensors="pt"))
+            else:
+                made = self._prepare(list(values), padding=True, truncation=True, return_tensors="pt")
+                inputs = self._home.tensors(made)
+            found = self._pooled(self._model(**inputs), inputs.get("attention_mask")).float()
+            if self._unit:
+                found = torch.nn.functional.normalize(found, dim=-1)
+        return found.cpu().numpy()
+
+    def _pooled(self, made: Any, mask: Any) -> Any:
+        if self._pool == "model":
+            pooled = getattr(made, "pooler_output", None)
+            if pooled is None:
+                raise RecipeError(f"the model of {self._home.path} pools nothing itself. Next: pool: mean or cls")
+            return pooled.flatten(1)
+        last = made.last_hidden_state
+        if last.ndim == 4:  # convolutional: (N, C, h, w)
+            last = last.flatten(2).transpose(1, 2)
+        if self._pool == "cls":
+            return last[:, 0]
+        if mask is None:
+            return last.mean(1)
+        weight = mask[..., None].to(last.dtype)
+        return (last * weight).sum(1) / weight.sum(1).clamp_min(1)

@@ -1,0 +1,80 @@
+"""Networks that see a picture and answer with maps: semantic segmentation and depth.
+
+The model's own processor prepares the frames. Networks of masks (MaskFormer, Mask2Former) give, for each query, classes
+and a mask; the score of a class at a pixel is the sum over the queries of both (Cheng et al., Mask2Former, CVPR 2022),
+and goes on as its logarithm, so that a softmax of it is the score again, normalised. Processors that crop or pad are
+not understood: maps are taken to cover the whole frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import RecipeError
+from stages.label.hub.loading import Directory
+
+AUTO = {
+    "image-segmentation": ("AutoModelForSemanticSegmentation", "AutoModelForUniversalSegmentation"),
+    "depth-estimation": ("AutoModelForDepthEstimation",),
+}
+MAIN = {"image-segmentation": "logits", "depth-estimation": "predicted_depth"}
+"""The output that a decoder reads when it names none."""
+
+
+class Maps:
+    """(N, H, W, 3) uint8 frames -> the tensors asked for, (N, C, h, w) or (N, h, w) float32."""
+
+    def __init__(self, home: Directory, task: str):
+        self._home, self._main = home, MAIN[task]
+        known = [name for name in AUTO[task] if home.fits(name)]
+        if not known:
+            raise RecipeError(f"{home.path} holds {type(home.config).__name__}, which is no model for {task}")
+        self._processor, self._model = home.part("AutoImageProcessor"), home.model(known[0])
+
+    def __call__(self, frames: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
+        torch = self._home.torch
+        with torch.inference_mode():
+            inputs = self._home.tensors(self._processor(images=list(frames), return_tensors="pt"))
+            made = dict(self._model(**{k: v for k, v in inputs.items() if k != "pixel_mask"}))
+            if "logits" not in made and {"class_queries_logits", "masks_queries_logits"} <= set(made):
+                made["logits"] = _semantic(torch, made["class_queries_logits"], made["masks_queries_logits"])
+        return [self._picked(made, t) for t in tensors]
+
+    def _picked(self, made: Mapping[str, Any], tensor: str | int) -> np.ndarray:
+        name = self._main if tensor == 0 else str(tensor)
+        if name not in made:
+            there = ", ".join(k for k, v in made.items() if hasattr(v, "shape"))
+            raise RecipeError(f"the model of {self._home.path} has no output {name!r}; it gave: {there}")
+        return made[name].float().cpu().numpy()
+
+
+def class_map(
+    labels: Mapping[int, str], classes: Sequence[str], table: Mapping[str, str | None]
+) -> dict[int, Any] | None:
+    """The modality's class for each of the model's, by name: `table` first, then the same name whatever its case.
+
+    None (each id as it is) where the model has no names and as many classes as the modality. Raises RecipeError where
+    no name fits.
+    """
+    known = {name.casefold(): name for name in classes}
+    unknown = set(table) - set(labels.values())
+    if unknown:
+        raise RecipeError(f"labels: the model has no {', '.join(sorted(unknown))}; it has {', '.join(labels.values())}")
+    found = {i: table[name] if name in table else known.get(name.casefold()) for i, name in labels.items()}
+    if any(value is not None for value in found.values()):
+        return found
+    if len(labels) == len(classes) and all(name == f"LABEL_{i}" for i, name in labels.items()):
+        return None
+    raise RecipeError(
+        f"no label of the model is a class of the modality. Next: give labels: {{theirs: ours}}; theirs are "
+        f"{', '.join(labels.values())}; ours are {', '.join(classes)}"
+    )
+
+
+def _semantic(torch: Any, classes: Any, masks: Any) -> Any:
+    """(N, K, h, w) from (N, Q, K + 1) and (N, Q, h, w)."""
+    scores = torch.einsum("nqk,nqhw->nkhw", classes.softmax(-1)[..., :-1], masks.sigmoid())
+    return scores.clamp_min(1e-8).log()

@@ -1,0 +1,187 @@
+"""Experts from Hugging Face model directories, run by transformers: maps, classes, boxes, texts, embeddings.
+
+    - {type: huggingface, path: models/segformer, task: image-segmentation, in: rgb@camera,
+       out: [semantic@segformer, soft@segformer], labels: {vegetation: forest}}
+    - {type: huggingface, path: models/minilm, task: feature-extraction, in: text@caption, out: embedding@minilm}
+
+`path` is a local directory as `hf download --local-dir` or `save_pretrained` make it; its content is the identity.
+Nothing is downloaded and no code of a model's own is run. Labels of the model are classes of the modality by name,
+`labels` renames them (null: none). torchvision is not needed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, JsonValue, field_validator, model_validator
+
+from pipeline.config import placement
+from pipeline.errors import RecipeError
+from pipeline.plugins import of, parse
+from pipeline.storage import Storage
+from stages.base import modality_of
+from stages.label.expert import CPU_BATCH, Batch, Expert, Function
+from stages.label.network import library
+from stages.label.values import fit
+
+Task = Literal[
+    "image-segmentation", "depth-estimation", "feature-extraction", "image-feature-extraction", "image-classification",
+    "text-classification", "audio-classification", "token-classification", "object-detection",
+    "zero-shot-classification", "zero-shot-image-classification", "automatic-speech-recognition", "text-generation",
+    "image-text-to-text",
+]  # fmt: skip
+MAPS = ("image-segmentation", "depth-estimation")
+FEATURES = ("feature-extraction", "image-feature-extraction")
+ALL_LABELS: dict[str, dict[str, Any]] = {
+    "image-classification": {"top_k": None},
+    "text-classification": {"top_k": None},
+    "audio-classification": {"top_k": None},
+    "token-classification": {"ignore_labels": [], "aggregation_strategy": "none"},
+    "object-detection": {"threshold": 0.0},
+    "text-generation": {"return_full_text": False, "do_sample": False},
+    "image-text-to-text": {"return_full_text": False},
+}
+"""What a pipeline is called with, so that it leaves nothing out and draws nothing by chance; `options` overrule it."""
+
+
+class HuggingFace(Expert):
+    """Raises SourceError for a directory that cannot be loaded, PluginError without transformers."""
+
+    path: str = placement()
+    task: Task
+    labels: dict[str, str | None] = {}
+    decode: tuple[Annotated[Any, of("decoder")], ...] = ()
+    """Of maps: one decoder for each column; by default `classes`, `probabilities` or `dense`, as the modality is."""
+    pool: Literal["mean", "cls", "model"] = "mean"
+    unit: bool = False
+    """Of features: bring vectors to length one."""
+    threshold: float = Field(0.0, ge=0, le=1)
+    """The least score of a class, a label or a box."""
+    prompt: str = ""
+    """image-text-to-text: what is asked about each picture."""
+    options: dict[str, JsonValue] = {}
+    """More arguments of the pipeline's call: candidate_labels, max_new_tokens, ..."""
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+
+    @field_validator("decode", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else (value,)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HuggingFace:
+        if len(self.in_) != 1:
+            raise ValueError(f"in: {self.task} reads one column, got {list(self.in_)}")
+        if self.decode and (self.task not in MAPS or len(self.decode) != len(self.out)):
+            raise ValueError(f"decode: is for {' and '.join(MAPS)}, one decoder for each column")
+        if self.task in FEATURES and len(self.out) != 1:
+            raise ValueError(f"out: {self.task} makes one column, got {list(self.out)}")
+        if self.prompt and self.task != "image-text-to-text":
+            raise ValueError(f"prompt: {self.task} takes none")
+        return self
+
+    @property
+    def usual_batch(self) -> int | None:
+        return None if self.gpus else CPU_BATCH
+
+    def weights(self) -> tuple[str, ...]:
+        from stages.label.hub.loading import files
+
+        return files(self.path)
+
+    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+        from stages.label.hub.loading import Directory
+
+        home = Directory(self.path, self.precision, self.gpus > 0)
+        home.torch.set_num_threads(max(1, int(self.cpus)))
+        if self.task in MAPS:
+            return self._maps(home, modalities)
+        if self.task in FEATURES:
+            return self._features(home, modalities)
+        return self._pipeline(home, modalities)
+
+    def _maps(self, home: Any, modalities: dict[str, Any]) -> Function:
+        from stages.label.hub.maps import Maps
+
+        library("cv2", "vision")
+        targets = [modalities[modality_of(column)] for column in self.out]
+        decoders = [self._decoder(home, i, target) for i, target in enumerate(targets)]
+        for decoder, target, column in zip(decoders, targets, self.out):
+            try:
+                decoder.ready(target, column)
+            except ValueError as error:
+                raise RecipeError(f"the expert huggingface ({self.path}): {error}") from error
+        net = Maps(home, self.task)
+
+        def call(batch: Batch) -> Batch:
+            frames = batch[self.in_[0]]
+            made: Batch = {}
+            raw = net(frames, [d.tensor for d in decoders])
+            for column, decoder, target, tensor in zip(self.out, decoders, targets, raw):
+                tiles = [decoder.tile(one, "nchw", frames.shape[1:3]) for one in tensor]
+                made[column] = np.stack([decoder.finish(tile, target) for tile in tiles])
+            return made
+
+        return call
+
+    def _decoder(self, home: Any, at: int, target: Any) -> Any:
+        """The recipe's decoder, or the usual one; classes go by name where the decoder says nothing of them."""
+        from stages.label.hub.maps import class_map
+
+        usual = {"segmentation": "classes", "soft": "probabilities", "dense": "dense"}.get(target.type)
+        if not self.decode and usual is None:
+            raise RecipeError(
+                f"{self.out[at]}: {self.task} makes segmentation, soft and dense columns, not {target.type}"
+            )
+        decoder = self.decode[at] if self.decode else parse("decoder", usual)
+        if self.task == "image-segmentation" and getattr(decoder, "map", "") is None:
+            named = {int(i): name for i, name in home.config.id2label.items()}
+            decoder = decoder.model_copy(update={"map": class_map(named, target.classes, self.labels)})
+        return decoder
+
+    def _features(self, home: Any, modalities: dict[str, Any]) -> Function:
+        from stages.label.hub.features import Features
+
+        source = modalities[modality_of(self.in_[0])]
+        pictures = self.task == "image-feature-extraction"
+        if source.type != ("image" if pictures else "text"):
+            raise RecipeError(f"{self.in_[0]}: {self.task} reads {'images' if pictures else 'text'}, not {source.type}")
+        encode = Features(home, pictures, self.pool, self.unit)
+
+        def call(batch: Batch) -> Batch:
+            rows = batch[self.in_[0]]
+            return {self.out[0]: encode(rows if pictures else [source.words(row) for row in rows])}
+
+        return call
+
+    def _pipeline(self, home: Any, modalities: dict[str, Any]) -> Function:
+        from stages.label.hub.answers import asked, told
+
+        library("PIL", "huggingface")
+        source = modalities[modality_of(self.in_[0])]
+        targets = {column: modalities[modality_of(column)] for column in self.out}
+        run = home.pipeline(self.task)
+        options: dict[str, Any] = {**ALL_LABELS.get(self.task, {}), **self.options}
+        if self.prompt:
+            options["text"] = self.prompt
+        order = [home.config.id2label[i] for i in sorted(home.config.id2label)]
+        order = options.get("candidate_labels", order)  # zero-shot
+
+        def one(row: np.ndarray) -> dict[str, Any]:
+            given = asked(source, row, self.in_[0])
+            answer = run(given, **options)
+            made = {}
+            for column, target in targets.items():
+                try:
+                    made[column] = fit(target, told(answer, target, given, self.labels, self.threshold, order))
+                except ValueError as error:
+                    made[column] = error
+            return made
+
+        def call(batch: Batch) -> Batch:
+            rows = [one(row) for row in batch[self.in_[0]]]
+            made: dict[str, Any] = {column: [row[column] for row in rows] for column in self.out}
+            return made
+
+        return call

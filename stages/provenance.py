@@ -1,0 +1,37 @@
+"""Who made a column, told to whoever watches a run in the words that columns' fields and manifests have too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.stage import StepRun
+
+LONGEST = 480
+"""Characters of a tag that are shown for certain."""
+
+
+def tell(step: StepRun, columns: Mapping[str, Mapping[str, Any]]) -> None:
+    """Emit a tag for each column that an expert or a consensus made: `column.depth@midas` = JSON with its type,
+    revision, digests of weights, and inputs. `columns` is a manifest's: column -> {"about": {...}, ...}."""
+    made = {c: value.get("about") or {} for c, value in columns.items()}
+    tags = {f"column.{column}": told(about) for column, about in made.items() if about.get("expert")}
+    if tags:
+        step.events.emit("tag", step.name, values=tags)
+
+
+def told(about: Mapping[str, Any]) -> str:
+    """The JSON. Many files of weights are told by the beginnings of their digests."""
+    said = {
+        "kind": about.get("kind"),
+        "expert": (about.get("expert") or {}).get("type"),
+        "revision": about.get("revision"),
+        "inputs": list(about.get("inputs") or ()),
+    }
+    weights = list(about.get("weights") or ())
+    for digits in (64, 12, 6):
+        text = json.dumps({**said, "weights": [digest[:digits] for digest in weights]}, sort_keys=True)
+        if len(text) <= LONGEST:
+            break
+    return text
