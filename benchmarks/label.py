@@ -1,217 +1,229 @@
-"""How much of a bare loop's speed the label stage keeps: `python -m benchmarks.label [--frames N] [--expert edges]`.
+"""What the label stage costs and gains: `python -m benchmarks.label [part ...]`, one JSON line last.
 
-The bare loop is what one would write by hand for the same expert: read a Parquet file, decode it, call the expert in
-batches, encode, write a Parquet file; no checks of values, no records, no checksums, no quarantine. Both work on the
-same partitions of 256x256 frames that an ingest step made, and both start their processes within the time measured.
+Parts, all by default, each of a few minutes on two cores:
+`efficiency`  frames a second at steady state over a hand-written loop of the same expert, one process a core each, for
+              an expert of about 80 ms and one of about 9 ms a frame (see benchmarks.label_speed)
+`engine`      milliseconds a frame of the whole stage for an expert that costs next to nothing, at 1,000, 4,000 and
+              16,000 frames; `engine_flat` is the largest of them over the smallest
+`vre`         frames a second at 4,000 frames of that expert over VRE's. VRE needs a Python of its own, named by --vre:
+                  python3 -m venv .venv-vre && .venv-vre/bin/pip install video-representations-extractor
+                  python -m benchmarks.label vre --vre .venv-vre/bin/python
+`ray-data`    the expert of 9 ms: the stage over Ray Data's map_batches + write_parquet, both as a whole (needs the
+              extra `peers`)
+`resume`      seconds in which a fresh `hyperloom run` finds that 16,000 frames x 5 experts are done; `resume_units_s`
+              is the same in a process that is up, when the step's manifest is gone and every unit is looked at
+`memory`      peak MB of the driver at 1,000 and 100,000 units, experts stubbed out (see benchmarks.label_memory)
 
-`vs_bare_worker` compares within one process: the label worker with its commit against the loop; `_cpu` by CPU seconds,
-which leaves out the disk (commits are synced, the loop's files are not) and whatever else the machine is doing.
-`vs_bare_ray` compares the whole step on Ray, actors' start included, against a pool of as many processes.
-The last line is JSON.
+Experts and frames are the published ones of recipes/street.yaml where HYPERLOOM_SHARED (../shared) has them; otherwise
+generated ONNX networks of about the same cost on noise.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
+import itertools
 import json
+import os
+import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import stages  # noqa: F401  registers the plug-ins
-from benchmarks.samples import SIZE, samples, source
-from clusters.connect import connect, disconnect
-from clusters.spec import Cluster
-from pipeline import recipe, run
-from pipeline.digests import Digests
-from pipeline.manifest import Manifest
-from pipeline.plan import plan
-from pipeline.progress import Progress
-from pipeline.recipe import RecipeFile
-from pipeline.stage import StepRun
-from pipeline.storage import Storage
-from pipeline.units import execute
+import numpy as np
 
+from benchmarks.label_memory import memory
+from benchmarks.label_peers import ray_data, vre
+from benchmarks.label_speed import Bench, compare, silent, timed
+from clusters.connect import disconnect, usable_cpus
+from pipeline import run
 
-class Cost(NamedTuple):
-    """Seconds of one run: by the clock, and of this process's CPU."""
-
-    wall: float
-    cpu: float
-
-
-Pair = tuple[Cost, Cost]
-"""The bare loop and the label stage."""
-
-EXPERTS = {
-    "edges": ("edges@x", "{type: edges, in: rgb@camera, out: edges@x, batch: 8}"),
-    "hsv": ("hsv@x", "{type: hsv, in: rgb@camera, out: hsv@x, batch: 8}"),
-}
-RECIPE = """
-name: bench-label
-root: {root}
-modalities:
-  rgb: {{type: image, size: [{size}, {size}]}}
-  edges: {{type: dense}}
-  hsv: {{type: dense, channels: 3}}
-steps:
-  frames: {{stage: ingest, source: {{type: files, path: "{images}"}}, rows: 32}}
-  labels: {{stage: label, data: frames, experts: [{expert}]}}
-"""
+PARTS = ("efficiency", "engine", "vre", "ray-data", "resume", "memory")
+SHARED = Path(os.environ.get("HYPERLOOM_SHARED", Path(__file__).parents[2] / "shared"))
+DEEPLAB = SHARED / "experts/deeplab_mnedgetpu_slim_cityscapes19_uint8.tflite"
+TCMONO = SHARED / "experts/tcmonodepth_small_192x320.onnx"
+FREE = '{{type: "benchmarks.noop:Free", number: {n}, in: photo@camera, out: value@x{n}, batch: 32}}'
+PHOTO, TINY = (360, 480), (32, 32)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=512)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)} (all)")
+    parser.add_argument("--processes", type=int, default=usable_cpus())
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--expert", choices=sorted(EXPERTS), default="edges")
+    parser.add_argument("--vre", default=".venv-vre/bin/python", help="a Python that has VRE")
+    parser.add_argument("--units", type=int, default=100_000, help="units of the memory part")
+    parser.add_argument("--experts", type=int, default=5, help="experts of the memory part")
+    parser.add_argument("--frames", type=int, nargs="*", default=[1000, 4000, 16000], help="frames of the engine part")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        images = Path(folder, "images")
-        write_images(images, asked.frames)
-        worker, ray = measure(folder, images, asked)
-    bare_one, labelled_one = (median(costs) for costs in zip(*worker, strict=True))
-    bare_many, labelled_many = (median(costs).wall for costs in zip(*ray, strict=True))
-    line = {
-        "benchmark": "label",
-        "expert": asked.expert,
-        "frames": asked.frames,
-        "data": source(),
-        "processes": asked.processes,
-        "bare_fps_one_process": round(asked.frames / bare_one.wall, 1),
-        "worker_fps_one_process": round(asked.frames / labelled_one.wall, 1),
-        "vs_bare_worker": round(bare_one.wall / labelled_one.wall, 3),
-        "vs_bare_worker_cpu": round(bare_one.cpu / labelled_one.cpu, 3),
-        "bare_fps": round(asked.frames / bare_many, 1),
-        "ray_fps": round(asked.frames / labelled_many, 1),
-        "vs_bare_ray": round(bare_many / labelled_many, 3),
-    }
+    line: dict[str, Any] = {"benchmark": "label", "processes": asked.processes, "load": round(os.getloadavg()[0], 1)}
+    line["experts"] = "published" if DEEPLAB.exists() and TCMONO.exists() else "generated"
+    for part in asked.parts or PARTS:
+        with tempfile.TemporaryDirectory() as folder:
+            made = globals()[f"part_{part.replace('-', '_')}"](Path(folder), asked)
+            print(f"{part}: {json.dumps(made)}", flush=True)
+            line |= made
+        disconnect()
     print(json.dumps(line))
 
 
-def measure(folder: str, images: Path, asked: argparse.Namespace) -> tuple[list[Pair], list[Pair]]:
-    """In one process, and on `processes`: seconds of each repeat. Each has a root of its own, so nothing is reused."""
-    column, expert = EXPERTS[asked.expert]
-    cluster = Cluster(address="local", cpus=asked.processes)
-    one, many = [], []
-    connect(cluster)
-    try:
-        for number in range(asked.repeats):
-            ready = loaded(f"{folder}/root{number}", images, expert)
-            files = ingest(ready)
-            bare(files[:1], f"{folder}/warm{number}", expert, column)  # what the first call imports is not the loop's
-            here = _timed(bare, files, f"{folder}/bare{number}", expert, column)
-            pool = _timed(pooled, files, f"{folder}/pool{number}", expert, column, asked.processes)
-            many.append((pool, labelled_on_ray(ready, cluster)))
-            again = loaded(f"{folder}/again{number}", images, expert)
-            ingest(again)
-            one.append((here, labelled_here(again)))
-    finally:
-        disconnect()
-    return one, many
+def part_efficiency(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    images = photos(folder / "images", 640)
+    found: dict[str, Any] = {}
+    for name, expert, count in (("80ms", slow(folder), 320), ("9ms", fast(folder), 640)):
+        some = subset(images, folder / f"images-{name}", count)
+        bench = Bench(folder / name, some, f"[{expert}]", PHOTO, 8, "jpeg", asked.processes)
+        bench.loop()  # the page cache and the disk are warm afterwards
+        found |= {f"{key}_{name}": value for key, value in compare(bench, asked.repeats).items()}
+    return found
 
 
-def loaded(root: str, images: Path, expert: str) -> RecipeFile:
-    return recipe.parse(RECIPE.format(root=root, size=SIZE, images=images, expert=expert))
+def part_engine(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    images = noise(folder / "images", max(asked.frames), TINY)
+    costs = {}
+    for count in asked.frames:
+        bench = free_bench(folder / f"frames{count}", subset(images, folder / f"images{count}", count), asked)
+        bench.stage()
+        repeats = max(1, min(5, 2 * max(asked.frames) // count))
+        costs[str(count)] = round(1000 / statistics.median(bench.stage()[0] for _ in range(repeats)), 4)
+    return {"engine_ms_per_frame": costs, "engine_flat": round(max(costs.values()) / min(costs.values()), 3)}
 
 
-def ingest(ready: RecipeFile) -> list[str]:
-    """Make the partitions; their files."""
-    run(ready, None, only=["frames"], track=False, progress=silent())
-    storage, made = Storage(ready.recipe.root), _frames(ready)
-    return [storage.path(record.file.path) for record in made.records]
+def part_vre(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    if not Path(asked.vre).exists():
+        return {"vs_vre_4000": None, "vre_missing": f"no {asked.vre}; see python -m benchmarks.label --help"}
+    bench = free_bench(folder / "frames", noise(folder / "images", 4000, TINY), asked)
+    bench.stage()
+    seconds = statistics.median(bench.stage()[1] for _ in range(asked.repeats))
+    theirs = vre(asked.vre, 4000, 60)
+    return {
+        "vre_fps_4000": round(theirs, 1),
+        "fps_4000": round(4000 / seconds, 1),
+        "vs_vre_4000": round(4000 / seconds / theirs, 1),
+    }
 
 
-def labelled_on_ray(ready: RecipeFile, cluster: Cluster) -> Cost:
-    """Seconds of the label step on a Ray that is up; its actors start within them."""
-    return _timed(run, ready, lambda: connect(cluster), only=["labels"], track=False, progress=silent())
+def part_ray_data(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    bench = Bench(
+        folder / "root", photos(folder / "images", 1600), f"[{fast(folder)}]", PHOTO, 16, "jpeg", asked.processes
+    )
+    text = bench.loaded(folder / "root" / "root0").text
+    files = [bench.storage.path(r.file.path) for r in bench.frames.records]
+    ratios, ours = [], []
+    for number in range(asked.repeats):
+        theirs = timed(lambda: ray_data(files, str(folder / f"out{number}"), text, 8, asked.processes))  # noqa: B023
+        ours.append(bench.stage()[1])
+        ratios.append(theirs / ours[-1])
+        written = sum(f.stat().st_size for f in (folder / f"out{number}").rglob("*.parquet"))
+        assert written, "Ray Data wrote nothing"
+    return {
+        "stage_fps_whole": round(1600 / statistics.median(ours), 1),
+        "vs_ray_data": round(statistics.median(ratios), 2),
+    }
 
 
-def labelled_here(ready: RecipeFile) -> Cost:
-    """Seconds of the label worker and its commits in this process."""
-    storage = Storage(ready.recipe.root)
-    stage, frames = ready.recipe.steps["labels"], _frames(ready)
-    absent: Any = None  # what only a running step needs
-    known = ready.recipe.modalities
-    step = StepRun("labels", stage, "0" * 64, known, storage, {"frames": frames}, absent, absent, absent, absent)
-    units, workers = stage.units(step)
+def part_resume(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    images = noise(folder / "images", 16000, TINY)
+    bench = free_bench(folder / "root", images, asked, experts=5)
+    bench.stage()
+    disconnect()
+    loaded = bench.loaded(folder / "root" / "root0")
+    recipe = folder / "bench.yaml"
+    recipe.write_text(loaded.text)
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(recipe), "--no-mlflow"]
+    whole = []
+    for _ in range(asked.repeats):
+        whole.append(timed(lambda: subprocess.run(command, check=True, capture_output=True)))
 
-    def work() -> None:
-        for worker in workers.values():
-            worker.setup()
-        for unit in units:
-            execute(storage, workers[unit.worker], unit, 1)
+    def no_ray() -> None:
+        raise AssertionError("everything is done, and yet Ray was asked for")
 
-    return _timed(work)
-
-
-def bare(files: list[str], folder: str, expert: str, column: str) -> None:
-    """The loop one would write by hand."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    ready = loaded(folder, Path(folder), expert)
-    call = ready.recipe.steps["labels"].experts[0].build(ready.recipe.modalities, Storage(folder))
-    for file in files:
-        table = pq.read_table(file, columns=["key", "rgb@camera"], use_threads=False)
-        array = table["rgb@camera"].combine_chunks()
-        rgb = np.frombuffer(array.buffers()[1], np.uint8).reshape(len(table), SIZE, SIZE, 3)
-        made = []
-        for start in range(0, len(rgb), 8):
-            made += list(call({"rgb@camera": rgb[start : start + 8]})[column])
-        values = np.stack(made).astype(np.float16)
-        width = values[0].nbytes
-        encoded = pa.Array.from_buffers(pa.binary(width), len(values), [None, pa.py_buffer(values)])
-        out = pa.table({"key": table["key"], column: encoded})
-        pq.write_table(
-            out, f"{folder}/{Path(file).name}", compression="zstd", compression_level=1, use_dictionary=False
-        )
+    looked = []
+    for _ in range(asked.repeats):
+        bench.storage.delete("label")
+        looked.append(timed(lambda: run(loaded, no_ray, track=False, progress=silent())))
+    units = sum(len(bench.storage.names(f"expert/{s}/units")) for s in bench.storage.names("expert"))
+    return {
+        "resume_units": units,
+        "resume_s": round(statistics.median(whole), 2),
+        "resume_units_s": round(statistics.median(looked), 2),
+    }
 
 
-def pooled(files: list[str], folder: str, expert: str, column: str, processes: int) -> None:
-    """The loop on a pool of fresh processes."""
-    parts = [files[i::processes] for i in range(processes)]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        list(pool.map(bare, parts, [folder] * processes, [expert] * processes, [column] * processes))
+def part_memory(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    return memory(1000, asked.units, asked.experts)
 
 
-def write_images(folder: Path, count: int) -> None:
+def free_bench(folder: Path, images: Path, asked: argparse.Namespace, experts: int = 1) -> Bench:
+    """Tiny frames in partitions of 32, and experts that cost next to nothing."""
+    listed = ", ".join(FREE.format(n=n) for n in range(experts))
+    return Bench(folder, images, f"[{listed}]", TINY, 32, "raw", asked.processes)
+
+
+# -- frames and experts ------------------------------------------------------------------------------------------------
+def photos(folder: Path, count: int) -> Path:
+    """A folder of `count` pictures of 360x480: the street frames, over again where there are more to be."""
+    found = sorted((SHARED / "data/street/images").glob("*.jpg"))
+    if not found:
+        return noise(folder, count, PHOTO)
+    folder.mkdir(parents=True)
+    for i in range(count):
+        shutil.copy(found[i % len(found)], folder / f"{i:05d}.jpg")
+    return folder
+
+
+def noise(folder: Path, count: int, size: tuple[int, int]) -> Path:
     import cv2
 
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for i in range(count):
+        cv2.imwrite(str(folder / f"{i:05d}.png"), random.integers(0, 255, (*size, 3), np.uint8))
+    return folder
+
+
+def subset(images: Path, folder: Path, count: int) -> Path:
     folder.mkdir()
-    for i, sample in enumerate(samples(count)):
-        image = cv2.cvtColor(sample["rgb@camera"], cv2.COLOR_RGB2BGR)
-        cv2.imwrite(f"{folder}/{i:05d}.png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    for file in sorted(images.iterdir())[:count]:
+        os.link(file, folder / file.name)
+    return folder
 
 
-def silent() -> Progress:
-    return Progress(io.StringIO(), quiet=True)
+def slow(folder: Path) -> str:
+    """An expert of about 80 ms a frame on one thread."""
+    if DEEPLAB.exists():
+        return f"{{type: litert, path: {DEEPLAB}, in: photo@camera, out: semantic@net, decode: classes, batch: 4}}"
+    return _onnx(folder / "slow.onnx", 24, 8)
 
 
-def _frames(ready: RecipeFile) -> Manifest:
-    storage = Storage(ready.recipe.root)
-    step = next(s for s in plan(ready, storage, Digests(storage)) if s.name == "frames")
-    assert step.manifest is not None
-    return step.manifest
+def fast(folder: Path) -> str:
+    """An expert of about 9 ms a frame on one thread."""
+    if TCMONO.exists():
+        decode = "{type: dense, normalise: percentiles}"
+        return f"{{type: onnx, path: {TCMONO}, in: photo@camera, out: disparity@net, decode: {decode}, batch: 8}}"
+    return _onnx(folder / "fast.onnx", 16, 2)
 
 
-def _timed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Cost:
-    wall, cpu = time.perf_counter(), time.process_time()
-    function(*args, **kwargs)
-    return Cost(time.perf_counter() - wall, time.process_time() - cpu)
+def _onnx(path: Path, width: int, layers: int) -> str:
+    """A network of `layers` 3x3 convolutions of `width` channels on 192x320, with random weights."""
+    from onnx import TensorProto, helper, numpy_helper, save
 
-
-def median(costs: Iterable[Cost]) -> Cost:
-    return Cost(*(statistics.median(values) for values in zip(*costs, strict=True)))
+    random = np.random.default_rng(0)
+    widths = [3, *[width] * layers, 1]
+    nodes, weights = [], []
+    for i, (a, b) in enumerate(itertools.pairwise(widths)):
+        weights.append(numpy_helper.from_array(random.normal(0, 0.1, (b, a, 3, 3)).astype(np.float32), f"w{i}"))
+        nodes.append(helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"x{i + 1}"], pads=[1, 1, 1, 1]))
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, n, 192, 320])
+        for name, n in (("x0", 3), (f"x{len(nodes)}", 1))
+    ]
+    graph = helper.make_graph(nodes, "bench", ends[:1], ends[1:], weights)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    decode = "{type: dense, normalise: percentiles}"
+    return f"{{type: onnx, path: {path}, in: photo@camera, out: disparity@net, decode: {decode}, batch: 8}}"
 
 
 if __name__ == "__main__":
