@@ -41,6 +41,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "files": "stages.ingest.files:Files",
         "video": "stages.ingest.video:Video",
         "arrays": "stages.ingest.arrays:Arrays",
+        "table": "stages.ingest.tabular:Table",
         "flights": "stages.ingest.flights:Flights",
     },
     "expert": {

@@ -15,7 +15,7 @@ from pipeline.errors import SourceError
 from pipeline.fingerprint import fingerprint
 from stages.base import modality_of
 from stages.ingest.sidefile import fetch
-from stages.ingest.source import IMAGES, FileSource, Item, Piece, Read, Values, path_safe, stem
+from stages.ingest.source import IMAGES, SOUNDS, FileSource, Item, Piece, Read, Values, path_safe, stem
 
 if TYPE_CHECKING:
     from pipeline.digests import Digests, FileDigest
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 class Files(FileSource):
     """`{type: files, path: images/*.jpg, group: '(?P<group>[^_/]+)_', columns: {semantic@truth: labels/{stem}.png}}`.
 
-    Keys are relative names without suffix. `only` keeps the files named there, by stem or key.
+    The main column may have any modality that reads files: images, audio, text, arrays; of a folder only images
+    count, or sounds if it has none. Keys are relative names without suffix. `only` keeps the files named there, by stem
+    or key.
     """
 
     only: tuple[str, ...] = ()
@@ -32,9 +34,11 @@ class Files(FileSource):
     def pieces(self, digests: Digests) -> list[Piece]:
         found = self._wanted(digests.files(self.path))
         if os.path.isdir(os.path.expanduser(self.path)):
-            found = [f for f in found if f.name.lower().endswith(IMAGES)]
+            images = [f for f in found if f.name.lower().endswith(IMAGES)]
+            found = images or [f for f in found if f.name.lower().endswith(SOUNDS)]
         if not found:
-            raise SourceError(f"{self.path} holds no images ({', '.join(IMAGES)}). Next: check the path in the recipe")
+            what = f"{self.path} holds no images ({', '.join(IMAGES)}) and no sounds ({', '.join(SOUNDS)})"
+            raise SourceError(f"{what}. Next: check the path in the recipe")
         groups: dict[str, list[FileDigest]] = {}
         for file in found:
             groups.setdefault(self._group(file.name), []).append(file)

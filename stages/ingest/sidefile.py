@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from pipeline.digests import Digests
 
+NUMBERS = ("image", "dense", "segmentation", "soft", "vector", "scalar", "embedding")
+"""Types whose side files are raw numbers; the others read their files themselves."""
 UNKNOWN = 255
 """The class id that says unknown."""
 
@@ -79,6 +81,8 @@ class SideFile(Config):
 
         Raises ValueError for what cannot be understood, OSError for what cannot be read.
         """
+        if modality.type not in NUMBERS and not path.endswith(".csv"):
+            return modality.read(fetch(path), path)
         raw = self._raw(path, names)
         return None if raw is None else self.value(raw, path, modality)
 

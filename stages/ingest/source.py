@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.digests import Digests, FileDigest
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 
 

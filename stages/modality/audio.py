@@ -17,7 +17,6 @@ from stages.modality.formats import decode_array
 
 FULL = 32768
 """16-bit samples of -1..1."""
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
 
 
 class Audio(Modality):

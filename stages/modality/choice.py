@@ -62,8 +62,10 @@ class Choice(Modality):
             raise ValueError(f"expected an id below {len(self.names)}, or {NAMELESS} for unknown, got {int(array)}")
 
     def fit(self, value: Any) -> np.ndarray:
-        """From a name or an id."""
+        """From a name, or an id, also one in letters where names are no numbers."""
         if isinstance(value, str):
+            if value not in self.names and value.removeprefix("-").isdecimal():
+                return np.array(int(value), np.int64)
             if value not in self.names:
                 raise ValueError(f"expected one of {', '.join(self.names)}, got {value!r}")
             return np.array(self.names.index(value), np.int64)

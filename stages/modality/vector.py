@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -39,7 +40,9 @@ class Vector(Modality):
             raise ValueError(f"expected values within {self.range}, got {array.min():.6g} to {array.max():.6g}")
 
     def fit(self, value: Any) -> np.ndarray:
+        """From numbers, or from a string of them with spaces, commas or semicolons between."""
         try:
+            value = [float(part) for part in re.split(r"[\s,;]+", value.strip())] if isinstance(value, str) else value
             array = np.asarray(value, np.float32).reshape(-1)
         except (TypeError, ValueError) as error:
             raise ValueError(f"expected {self.length} numbers, got {value!r}") from error

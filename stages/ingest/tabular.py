@@ -1,0 +1,205 @@
+"""Tables as a source: each row a sample, its cells values or the names of files.
+
+Formats: CSV, TSV, JSON lines, Parquet and CoNLL-U (see `stages.ingest.rows`). A row's identity is what its mapped cells
+hold and what lies in the files that they name, so new rows cost their own partitions only; Parquet counts by file.
+An empty cell is a missing value. A row that cannot be understood, or names a file that is not there, is quarantined.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.config import Config, placement
+from pipeline.errors import RecipeError, SourceError
+from pipeline.fingerprint import fingerprint
+from stages.base import modality_of
+from stages.ingest.rows import TABLES, Row, rows
+from stages.ingest.sidefile import fetch
+from stages.ingest.source import Item, Piece, Read, Source, Values, path_safe, stem
+
+if TYPE_CHECKING:
+    from pipeline.digests import Digests, FileDigest
+
+FROM_FILES = ("image", "audio", "clip", "dense", "segmentation", "soft")
+"""Types whose values are not written into cells."""
+
+
+class Cell(Config):
+    """Where a column's values are: in the cells of `field`, or in the files that the cells of `file` name."""
+
+    field: str = ""
+    file: str = ""
+    folder: str = placement("")
+    """The folder that file names are relative to; by default the table's own."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Cell:
+        if bool(self.field) == bool(self.file):
+            raise ValueError("give either field (the cell is the value) or file (the cell names a file)")
+        return self
+
+
+class Table(Source):
+    """`{type: table, path: a.csv, key: id, group: speaker, columns: {digit@truth: digit, sound@mic: {file: clip}}}`.
+
+    `path` is a file, a folder or a pattern. `columns` maps a column to the field that holds its values, or to
+    `{file: field}` where that holds file names. `key` names the field with the samples' names (by default the file's
+    name and the row's number), `group` the one with what they belong to (by default all rows of a file are one group).
+    """
+
+    revision: ClassVar[int] = 1
+    path: str = placement()
+    columns: dict[str, Cell] = Field(min_length=1)
+    key: str = ""
+    group: str = ""
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: {"field": v} if isinstance(v, str) else v for k, v in value.items()}
+
+    def offers(self) -> tuple[str, ...]:
+        for column in self.columns:
+            modality_of(column)
+        return tuple(self.columns)
+
+    def check(self, modalities: dict[str, Any]) -> None:
+        for column, cell in self.columns.items():
+            kind = modalities[modality_of(column)].type
+            if kind in FROM_FILES and cell.field and not self._holds_bytes():
+                raise RecipeError(f"{column}: {kind} values come from files. Next: write {{file: {cell.field}}}")
+
+    def pieces(self, digests: Digests) -> list[Piece]:
+        found = [f for f in digests.files(self.path) if f.name.lower().endswith(TABLES)]
+        if not found:
+            raise SourceError(f"{self.path} holds no table ({', '.join(TABLES)}). Next: check the path in the recipe")
+        seen: dict[str, str] = {}
+        pieces = []
+        for table in found:
+            groups: dict[str, list[FileDigest]] = {}
+            for number, row in enumerate(_read(table.path, table.sha256)):
+                key, group = self._names(table, number, row)
+                other = seen.setdefault(key, f"row {number + 1} of {table.name}")
+                if other != f"row {number + 1} of {table.name}":
+                    both = f"{other} and row {number + 1} of {table.name} have the same key {key!r}"
+                    raise SourceError(f"{both}. Next: name a field whose values differ as `key`")
+                groups.setdefault(group, []).append(self._digest(table, number, key, row, digests))
+            pieces += [Piece(f"{stem(table.name)}/{g}", g, tuple(files)) for g, files in sorted(groups.items())]
+        return pieces
+
+    def items(self, piece: Piece) -> list[Item]:
+        items = []
+        for index, file in enumerate(piece.files):
+            digest, _, number = file.sha256.partition(":")
+            table, _, version = file.path.rpartition("#")
+            items.append(Item(file.name, index, table, int(number), {"": version}, digest))
+        return items
+
+    def build(self, modalities: dict[str, Any]) -> Read:
+        def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
+            for item in items:
+                row = _read(item.path, item.sides[""])[item.frame]
+                try:
+                    if isinstance(row, ValueError):
+                        raise row
+                    yield item, {c: self._value(c, row, item, modalities[modality_of(c)]) for c in self.columns}
+                except ValueError as error:
+                    yield item, error
+
+        return read
+
+    def meaning(self, column: str) -> dict[str, Any]:
+        """How rows are named and grouped shows in the samples; here counts where one column's values are."""
+        cell = self.columns[column]
+        return {"type": self.type, "revision": self.revision, "column": column, "field": cell.field or cell.file}
+
+    def _holds_bytes(self) -> bool:
+        """Only Parquet has cells that are a file's bytes."""
+        return self.path.lower().endswith(".parquet") or os.path.isdir(os.path.expanduser(self.path))
+
+    def _names(self, table: FileDigest, number: int, row: Row | ValueError) -> tuple[str, str]:
+        """Key and group of a row. Raises SourceError for a field that the table does not have."""
+        key, group = f"{stem(table.name)}/{number:06d}", path_safe(stem(table.name))
+        if isinstance(row, ValueError):
+            return key, group
+        wanted = [self.key, self.group, *(cell.field or cell.file for cell in self.columns.values())]
+        absent = sorted({name for name in wanted if name and name not in row})
+        if absent and not table.name.lower().endswith(("jsonl", "ndjson")):
+            raise SourceError(
+                f"{table.path} has no field {absent[0]!r}; it has {', '.join(row)}. Next: correct the recipe"
+            )
+        if self.key and row.get(self.key) not in (None, ""):
+            key = str(row[self.key])
+        if self.group:
+            group = path_safe(str(row.get(self.group) or "none"))
+        return key, group
+
+    def _digest(self, table: FileDigest, number: int, key: str, row: Row | ValueError, digests: Digests) -> FileDigest:
+        """A row as if it were a file: its digest is that of its cells and of the files they name."""
+        from pipeline.digests import FileDigest
+
+        place = f"{table.path}#{table.sha256}"
+        if isinstance(row, ValueError):
+            return FileDigest(place, key, 0, f"{fingerprint([table.sha256, number])}:{number}")
+        if table.name.lower().endswith(".parquet"):
+            content: Any = [table.sha256, number]
+        else:
+            content = {c: row.get(cell.field) for c, cell in sorted(self.columns.items()) if cell.field}
+        files = {}
+        for column, cell in self.columns.items():
+            path = self._file(cell, row, table.path)
+            if path:
+                files[column] = digests.file(path).sha256 if "://" in path or os.path.isfile(path) else "absent"
+        return FileDigest(place, key, 0, f"{fingerprint([content, files])}:{number}")
+
+    def _file(self, cell: Cell, row: Row, table: str) -> str:
+        """The file that a row names; empty where it names none."""
+        name = row.get(cell.file) if cell.file else None
+        if not name:
+            return ""
+        folder = cell.folder or table.rpartition("/")[0]
+        folder = folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
+        return str(name) if "://" in str(name) or os.path.isabs(str(name)) else f"{folder}/{name}"
+
+    def _value(self, column: str, row: Row, item: Item, modality: Any) -> Any:
+        cell = self.columns[column]
+        try:
+            if cell.file:
+                path = self._file(cell, row, item.path)
+                return modality.read(fetch(path), path) if path else None
+            return _cell(row.get(cell.field), item.key, modality)
+        except FileNotFoundError as error:
+            raise ValueError(f"{column}: {error.filename or error} is not there") from error
+        except ValueError as error:
+            raise ValueError(f"{column}: {error}") from error
+
+
+def _cell(value: Any, name: str, modality: Any) -> Any:
+    """What a cell holds as a value; None for an empty one. Lists and objects may be written as JSON."""
+    if isinstance(value, dict) and set(value) <= {"bytes", "path", "sampling_rate"}:  # how data sets keep files
+        value, name = value.get("bytes"), value.get("path") or name
+    if value is None or value == "":
+        return None
+    if isinstance(value, bytes):
+        return modality.read(value, name)
+    if isinstance(value, str) and value[0] in "[{" and modality.type != "text":
+        value = json.loads(value)
+    return modality.fit(value)
+
+
+@lru_cache(maxsize=4)
+def _read(path: str, sha256: str) -> list[Row | ValueError]:
+    """The rows of a table, kept for the next partition. Raises SourceError when it is not the one that was planned."""
+    data = fetch(path)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise SourceError(f"{path} was changed while it was read. Next: run the same command again")
+    return rows(data, path)
