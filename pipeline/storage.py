@@ -2,7 +2,8 @@
 
 Promises: `write` is atomic (a reader sees the old bytes, the new bytes or nothing), `create` is exclusive (exactly one
 of several writers gets True), and both leave nothing that looks whole when they fail. On local disk that is a
-temporary file, fsync and link/rename; on object stores a single put, with the conditional put for `create`.
+temporary file, fsync and link/rename; over SFTP the same with the server's renames (`pipeline.sftp`); on object stores
+a single put, with the conditional put for `create`. A store that does not answer is given up after bounded waits.
 Where a store does not keep the condition (some S3 servers overwrite), `probe_exclusive` says so and the lease falls
 back to write-then-read-back.
 """
@@ -14,10 +15,14 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from pipeline.errors import StorageError
+from pipeline.errors import PluginError, StorageError
+from pipeline.sftp import Sftp
+
+S3_WAITS: dict[str, Any] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}}
+"""Seconds, and attempts of the client below s3fs (which tries dropped connections again by itself)."""
 
 
 class Storage:
@@ -26,15 +31,20 @@ class Storage:
     def __init__(self, url: str):
         self.url = url.rstrip("/") if "://" in url else os.path.abspath(os.path.expanduser(url))
         self.is_local = "://" not in url or url.startswith(("file://", "local://"))
+        self._fs: Any = None
+        self._sftp: Sftp | None = None
         if self.is_local:
             self.base = os.path.abspath(url.split("://", 1)[-1]) if "://" in url else self.url
             self.url = self.base
-            self._fs: Any = None
+        elif self.url.startswith(("sftp://", "ssh://")):
+            self._sftp = Sftp(self.url)
+            self.base = "/" + self.url.split("://", 1)[1].partition("/")[2]
         else:
             import fsspec
 
             try:
-                self._fs, self.base = fsspec.core.url_to_fs(self.url)
+                waits = {"config_kwargs": S3_WAITS} if self.url.startswith(("s3://", "s3a://")) else {}
+                self._fs, self.base = fsspec.core.url_to_fs(self.url, **waits)
             except (ImportError, ValueError) as error:
                 raise StorageError(f"the root {url!r} cannot be used: {error}") from error
 
@@ -54,7 +64,9 @@ class Storage:
 
     @property
     def fs(self) -> Any:
-        """The fsspec file system (a local one for local roots)."""
+        """The fsspec file system (a local one for local roots; over SFTP the calling thread's own)."""
+        if self._sftp is not None:
+            return self._sftp.fs
         if self._fs is None:
             from fsspec.implementations.local import LocalFileSystem
 
@@ -70,7 +82,13 @@ class Storage:
                     return file.read()
             except NotADirectoryError as error:
                 raise FileNotFoundError(str(error)) from error
-        return self._call("read", path, self.fs.cat_file, self.path(path))
+        return self._call("read", path, lambda: self.fs.cat_file(self.path(path)))
+
+    def ranges(self, path: str, places: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of a file from start to stop, for each of `places`. Raises FileNotFoundError, StorageError."""
+        starts, stops = [start for start, _ in places], [stop for _, stop in places]
+        where = [self.path(path)] * len(places)
+        return self._call("read", path, lambda: self.fs.cat_ranges(where, starts, stops, on_error="raise"))
 
     def lines(self, path: str) -> Iterator[bytes]:
         """The lines of a file, one after the other where the file system can. Raises FileNotFoundError."""
@@ -88,15 +106,21 @@ class Storage:
 
     def open(self, path: str) -> Any:
         """A seekable binary reader."""
-        return open(self.path(path), "rb") if self.is_local else self.fs.open(self.path(path), "rb")
+        if self.is_local:
+            return open(self.path(path), "rb")
+        return self._call("open", path, lambda: self.fs.open(self.path(path), "rb"))
 
     def exists(self, path: str) -> bool:
-        return os.path.exists(self.path(path)) if self.is_local else self.fs.exists(self.path(path))
+        if self.is_local:
+            return os.path.exists(self.path(path))
+        return self._call("look for", path, lambda: self.fs.exists(self.path(path)))
 
     def size(self, path: str) -> int | None:
         """Bytes of a file; None when it is not there."""
         try:
-            return os.stat(self.path(path)).st_size if self.is_local else self.fs.size(self.path(path))
+            if self.is_local:
+                return os.stat(self.path(path)).st_size
+            return self._call("look for", path, lambda: self.fs.size(self.path(path)))
         except FileNotFoundError:
             return None
 
@@ -106,8 +130,8 @@ class Storage:
             if self.is_local:
                 found = os.listdir(self.path(folder))
             else:
-                self.fs.invalidate_cache()
-                found = [p.rstrip("/").rsplit("/", 1)[-1] for p in self.fs.ls(self.path(folder), detail=False)]
+                listed = self._call("list", folder, lambda: self._list(folder))
+                found = [i["name"].rstrip("/").rsplit("/", 1)[-1] for i in listed]
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(n for n in found if not n.startswith(".tmp-") and n)
@@ -118,15 +142,15 @@ class Storage:
             if self.is_local:
                 with os.scandir(self.path(folder)) as entries:
                     return {e.name: e.stat().st_size for e in entries if e.is_file()}
-            self.fs.invalidate_cache()
-            return {i["name"].rsplit("/", 1)[-1]: i["size"] for i in self.fs.ls(self.path(folder), detail=True)}
+            listed = self._call("list", folder, lambda: self._list(folder))
+            return {i["name"].rsplit("/", 1)[-1]: i["size"] for i in listed}
         except (FileNotFoundError, NotADirectoryError):
             return {}
 
     def walk(self, folder: str) -> Iterator[str]:
         """Relative paths of all files below a folder, sorted."""
         base = self.path(folder)
-        for found in sorted(self.fs.find(base)):
+        for found in sorted(self._call("list", folder, lambda: self.fs.find(base))):
             yield f"{folder}/{found[len(base) :].lstrip('/')}" if folder else found[len(base) :].lstrip("/")
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -135,7 +159,7 @@ class Storage:
         if self.is_local:
             self._local(path, data, exclusive=False)
         else:
-            self._call("write", path, self.fs.pipe_file, self.path(path), data)
+            self._call("write", path, lambda: self._put(path, data, "overwrite"))
 
     def create(self, path: str, data: bytes | Iterable[bytes]) -> bool:
         """Put `data` (bytes, or parts of them in order) there unless something is there already; True when this call
@@ -144,10 +168,9 @@ class Storage:
             return self._local(path, data, exclusive=True)
         whole = data if isinstance(data, bytes) else b"".join(data)
         try:
-            self._call("create", path, self.fs.pipe_file, self.path(path), whole, mode="create")
+            return self._call("create", path, lambda: self._put(path, whole, "create"))
         except FileExistsError:
             return False
-        return True
 
     def write_json(self, path: str, value: Any) -> None:
         self.write(path, json.dumps(value, sort_keys=True).encode())
@@ -158,7 +181,7 @@ class Storage:
             if self.is_local and not os.path.isdir(self.path(path)):
                 os.unlink(self.path(path))
             else:
-                self.fs.rm(self.path(path), recursive=True)
+                self._call("delete", path, lambda: self.fs.rm(self.path(path), recursive=True))
         except FileNotFoundError:
             pass
 
@@ -213,10 +236,21 @@ class Storage:
             raise _explained("write", self.full(path), error) from error
         return True
 
-    def _call(self, what: str, path: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def _put(self, path: str, data: bytes, mode: str) -> bool:
+        if self._sftp is not None:
+            return self._sftp.write(self.path(path), data, exclusive=mode == "create")
+        self.fs.pipe_file(self.path(path), data, **({"mode": mode} if mode == "create" else {}))
+        return True
+
+    def _list(self, folder: str) -> list[dict[str, Any]]:
+        self.fs.invalidate_cache()
+        return self.fs.ls(self.path(folder), detail=True)
+
+    def _call(self, what: str, path: str, function: Callable[[], Any]) -> Any:
+        """What `function` gives; everything but a missing or present file comes out as a StorageError."""
         try:
-            return function(*args, **kwargs)
-        except (FileNotFoundError, FileExistsError, NotImplementedError, ValueError):
+            return function()
+        except (FileNotFoundError, FileExistsError, NotImplementedError, ValueError, PluginError):
             raise
         except Exception as error:  # fsspec back ends raise whatever their client library raises
             raise _explained(what, self.full(path), error) from error
@@ -244,4 +278,9 @@ def _explained(what: str, where: str, error: Exception) -> StorageError:
         errno.ENOTDIR: "a part of this path is a file, not a folder: give another root with --root",
     }.get(code or 0, "run the same command again once the store answers; what was committed is kept")
     lasting = code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
-    return StorageError(f"cannot {what} {where}: {error}. Next: {advice}", transient=not lasting)
+    return StorageError(f"cannot {what} {where}: {_said(error)}. Next: {advice}", transient=not lasting)
+
+
+def _said(error: Exception) -> str:
+    """Some client libraries raise without a word."""
+    return str(error) or type(error).__name__

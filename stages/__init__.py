@@ -81,6 +81,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "median": "stages.consensus.methods:Median",
         "copy": "stages.consensus.methods:Copy",
     },
+    "sampler": {"temperature": "stages.shard.mixture:Temperature", "shares": "stages.shard.mixture:Shares"},
     "trunk": {"unet": "stages.train.trunks:UNet"},
     "objective": {
         "cross-entropy": "stages.train.objectives:CrossEntropy",

@@ -5,18 +5,20 @@
         batch["rgb@camera"]         # (B, H, W, 3) uint8, this rank's part of the global batch
         batch["rgb@camera?"]        # (B,) bool: False where the sample has no such value, and the row is filler
 
-Invariants: the global batches are a pure function of (shards, seed, epoch); ranks take slices of them, so any world
-size sees the same batches and every sample exactly once an epoch; `state_dict` counts the samples of the epoch handed
-out so far, and restores on any world size. Only the bytes of the columns asked for are read, by a thread that runs
-ahead. It knows nothing of Ray, and neither augments nor permutes axes.
+Invariants: the global batches are a pure function of (shards, shares, seed, epoch); ranks take slices of them, so any
+world size sees the same batches and every sample exactly once an epoch (of a mixture: once in each pass of its data
+set, see `stages.shard.mixture`); `state_dict` counts the samples of the epoch handed out so far, and restores on any
+world size. Only the bytes of the columns asked for are read. Some threads read and decode row groups, others put
+batches together, whose memory is used again once nobody holds it. It knows nothing of Ray, and neither augments nor
+permutes axes.
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -26,21 +28,29 @@ from pipeline.manifest import Manifest
 from pipeline.storage import Storage
 from stages.base import modality_of
 from stages.modality import Modality, Soft
-from stages.shard.order import Epoch, epoch, share
-from stages.shard.prefetch import Prefetch
-from stages.shard.rows import Decoded, RowGroups
+from stages.shard.buffers import Buffers
+from stages.shard.cache import DiskCache
+from stages.shard.mixture import Mixture, mixed
+from stages.shard.order import Epoch, share
+from stages.shard.rows import Decoded, Part, RowGroups
 
 VALID = "?"
 """Suffix of a column's mask in a batch."""
+MOST_THREADS = 4
+
+Entries = Sequence[Mapping[str, Any]]
+"""`shards` of a shard manifest's body: path, split, rows, row_group, bytes."""
 
 
 class Loader:
     """Batches of one split, as seen by one rank.
 
     Meaning: `batch` (global, over all ranks), `seed`, `shuffle`, `pool` (row groups shuffled together), `drop_last`
-    (leave out a last batch that is not full). Placement: `world_size`, `rank`, `cache_mb` (decoded samples kept in
-    memory), `threads` (that read), `ahead` (batches put together ahead; 0 does that in the caller's thread), `native`
-    (tensors in the dtype of the disk: float16 maps, uint8 probabilities; converting is left to the caller).
+    (leave out a last batch that is not full), and the shares of a mixture. Placement: `world_size`, `rank`, `cache_mb`
+    (decoded samples kept in memory), `disk` (a cache for remote stores), `threads` (that read and decode; by default
+    one a core, up to 4), `ahead` (batches put together ahead; 0 does one when it is asked for), `pinned` (memory from
+    which a GPU copies while we go on; by default when there is a GPU), `native` (tensors in the dtype of the disk:
+    float16 maps, uint8 probabilities; converting is left to the caller).
     Without `drop_last` the last batch of a rank may be empty, so that all ranks take the same number of steps.
     Raises RecipeError when the split or a column is not there, or no batch would be full.
     """
@@ -48,7 +58,7 @@ class Loader:
     def __init__(
         self,
         storage: Storage,
-        shards: Manifest | Sequence[Mapping[str, Any]],
+        shards: Manifest | Mixture | Entries,
         modalities: Mapping[str, Modality],
         columns: Sequence[str],
         split: str = "train",
@@ -61,82 +71,93 @@ class Loader:
         world_size: int = 1,
         rank: int = 0,
         cache_mb: float = 256,
+        disk: DiskCache | None = None,
         ahead: int = 2,
-        threads: int = 2,
+        threads: int | None = None,
+        pinned: bool | None = None,
         native: bool = False,
     ):
         if not 0 <= rank < world_size or batch < 1:
             raise ValueError(f"expected 0 <= rank < world_size and batch >= 1, got {rank}, {world_size}, {batch}")
-        mine = _chosen(shards, columns, split)
+        sets = _chosen(shards, columns, split, shuffle)
         self.modalities = {column: modalities[modality_of(column)] for column in columns}
         self.batch, self.drop_last, self.native, self.ahead = batch, drop_last, native, ahead
-        self.world_size, self.rank, self.threads = world_size, rank, threads
+        self.world_size, self.rank = world_size, rank
+        self.threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
         self.epoch = self.position = 0
         self.seed, self.shuffle, self.pool = seed, shuffle, pool
-        self._groups = RowGroups(storage, mine, self.modalities, cache_mb)
+        self._sets = [np.concatenate([part.sizes for part in parts]) for parts in sets]
+        rows = [int(sizes.sum()) for sizes in self._sets]
+        self.shares = shards.sampler.shares(rows) if isinstance(shards, Mixture) and shuffle else (1.0,)
+        self._groups = RowGroups(storage, [p for parts in sets for p in parts], self.modalities, cache_mb, disk)
+        self._buffers = Buffers(_has_gpu() if pinned is None else pinned)
+        self.rows = sum(rows)
+        """Samples of the split, over all ranks and data sets."""
         if not len(self):
             raise RecipeError(
                 f"the split {split!r} has {self.rows} samples, fewer than one batch of {batch}, and batches that are "
                 "not full are left out. Next: take a smaller batch"
             )
 
-    @property
-    def rows(self) -> int:
-        """Samples of the split, over all ranks."""
-        return sum(self._groups.sizes)
-
     def __len__(self) -> int:
         """Batches of a whole epoch."""
         return self.rows // self.batch if self.drop_last else -(-self.rows // self.batch)
 
-    def state_dict(self) -> dict[str, int]:
-        """Where the loader stands: epoch and samples of it handed out. `rows` and `seed` are there to be checked."""
-        return {"epoch": self.epoch, "position": self.position, "rows": self.rows, "seed": self.seed}
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands: epoch and samples of it handed out. The other entries are there to be checked."""
+        mixed = {"shares": list(self.shares)} if len(self.shares) > 1 else {}
+        return {"epoch": self.epoch, "position": self.position, "rows": self.rows, "seed": self.seed, **mixed}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from there, on any world size. Raises ValueError for the state of other data or another seed."""
         here = self.state_dict()
-        if any(state[name] != here[name] for name in ("rows", "seed")):
+        if any(state.get(name) != here.get(name) for name in ("rows", "seed", "shares")):
             raise ValueError(f"the state {dict(state)} belongs to other data or another seed than {here}")
         self.epoch, self.position = state["epoch"], state["position"]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The rest of this epoch; once it is through, the loader stands at the start of the next."""
-        batches = self._batches()
-        if self.ahead:
-            with Prefetch(batches, self.ahead) as ready:
-                yield from self._counted(ready)
-        else:
-            yield from self._counted(batches)
-
-    def _counted(self, batches: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
-        for end, tensors in batches:
+        for end, tensors in self._batches():
             self.position = end
             yield tensors
+            del tensors  # so that the caller alone decides when its memory is free
         self.epoch, self.position = self.epoch + 1, 0
 
+    def order(self) -> Epoch:
+        """The order of the epoch in which the loader stands."""
+        return mixed(self._sets, self.shares, self.seed, self.epoch, self.pool, self.shuffle)
+
     def _batches(self) -> Generator[tuple[int, dict[str, Any]], None, None]:
-        """Where each global batch ends in the epoch, and this rank's tensors of it. Row groups are read ahead."""
-        order = epoch(self._groups.sizes, self.seed, self.epoch, self.pool, self.shuffle)
-        last, opened = order.last_use(), dict[int, Future[Decoded]]()
-        plan = self._plan(order)
+        """Where each global batch ends in the epoch, and this rank's tensors of it."""
+        order = self.order()
+        last, plan = order.last_use(), self._plan(order)
+        opened: dict[int, Future[Decoded]] = {}
+        coming: deque[tuple[int, Future[dict[str, Any]]]] = deque()
         readers = ThreadPoolExecutor(self.threads, "row-groups")
+        makers = ThreadPoolExecutor(max(1, self.ahead), "batches")
         try:
-            window = deque(islice(plan, 2))
-            while window:
-                for number in dict.fromkeys(int(n) for _, rows in window for n in rows[:, 0]):
-                    if number not in opened:
-                        opened[number] = readers.submit(self._groups.read, number)
-                end, rows = window.popleft()
-                yield end, self._tensors(rows, opened)
-                for number in [n for n in opened if last[n] < end]:
-                    del opened[number]
-                window.extend(islice(plan, 1))
+            while True:
+                while len(coming) <= self.ahead and (planned := next(plan, None)):
+                    end, rows = planned
+                    wanted = np.unique(rows[:, 0]).tolist()
+                    for visit in (v for v in wanted if v not in opened):
+                        opened[visit] = readers.submit(self._groups.read, int(order.numbers[visit]))
+                    coming.append((end, makers.submit(self._tensors, rows, {v: opened[v] for v in wanted})))
+                    for visit in [v for v in opened if last[v] < end]:
+                        del opened[visit]
+                if not coming:
+                    return
+                end, made = coming.popleft()
+                tensors = made.result()
+                del made  # so that nothing here keeps the batch's memory
+                yield end, tensors
+                del tensors
         finally:
             readers.shutdown(cancel_futures=True)
+            makers.shutdown(cancel_futures=True)
 
     def _plan(self, order: Epoch) -> Iterator[tuple[int, np.ndarray]]:
-        """This rank's rows of each global batch, (n, 2) row group and row, with where the batch ends."""
+        """This rank's rows of each global batch, (n, 2) visit and row, with where the batch ends."""
         for end, batch in order.batches(self.position, self.batch):
             if len(batch) == self.batch or not self.drop_last:
                 yield end, share(batch, self.rank, self.world_size)
@@ -145,21 +166,28 @@ class Loader:
         """Gather rows (n, 2) out of the row groups."""
         import torch
 
-        found = {c: np.empty((len(rows), *m.shape), m.stored) for c, m in self.modalities.items()}
+        most = -(-self.batch // self.world_size)
+        made = {c: self._buffers.take(len(rows), most, m.shape, m.stored) for c, m in self.modalities.items()}
         valid = {c: np.empty(len(rows), bool) for c in self.modalities}
         starts = np.flatnonzero(np.diff(rows[:, 0], prepend=-1))
         for start, stop in zip(starts, np.append(starts, len(rows))[1:]):
             mine = rows[start:stop, 1]
             for column, (values, there) in opened[int(rows[start, 0])].result().items():
-                np.take(values, mine, axis=0, out=found[column][start:stop], mode="clip")
+                np.take(values, mine, axis=0, out=made[column][0][start:stop], mode="clip")
                 valid[column][start:stop] = there[mine]
         batch: dict[str, Any] = {}
         for column, modality in self.modalities.items():
-            tensor = torch.from_numpy(found[column])
+            tensor = made[column][1]
             as_stored = self.native and (modality.stored.kind == modality.dtype.kind or isinstance(modality, Soft))
             batch[column] = tensor if as_stored else _to_memory(tensor, modality)
             batch[column + VALID] = torch.from_numpy(valid[column])
         return batch
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _to_memory(tensor: Any, modality: Modality) -> Any:
@@ -172,19 +200,30 @@ def _to_memory(tensor: Any, modality: Modality) -> Any:
 
 
 def _chosen(
-    shards: Manifest | Sequence[Mapping[str, Any]], columns: Sequence[str], split: str
-) -> list[Mapping[str, Any]]:
-    """The shards of one split. Raises RecipeError when there are none, or a column is not among theirs."""
-    if isinstance(shards, Manifest):
-        absent = [c for c in columns if c not in shards.body["schema"]]
-        if absent:
-            there = ", ".join(shards.body["schema"])
-            raise RecipeError(f"the shards have no column {', '.join(absent)}; there are: {there}")
-        listed: Sequence[Mapping[str, Any]] = shards.body["shards"]
-    else:
-        listed = shards
-    mine = [shard for shard in listed if shard["split"] == split]
-    if not mine:
-        there = ", ".join(sorted({shard["split"] for shard in listed})) or "none at all"
-        raise RecipeError(f"no shard is in the split {split!r}; there are: {there}. Next: see the shard step's split")
-    return mine
+    shards: Manifest | Mixture | Entries, columns: Sequence[str], split: str, shuffle: bool
+) -> list[list[Part]]:
+    """The shards of one split, for each data set. Raises RecipeError when there are none, or a column is in no set.
+
+    What is drawn from must be there in every set; what is only looked through (validation) may be missing in some.
+    """
+    given = shards.sets if isinstance(shards, Mixture) else (shards,)
+    schemas = [set(made.body["schema"]) if isinstance(made, Manifest) else set(columns) for made in given]
+    absent = [c for c in columns if not any(c in schema for schema in schemas)]
+    if absent:
+        there = ", ".join(sorted(set().union(*schemas)))
+        raise RecipeError(f"the shards have no column {', '.join(absent)}; there are: {there}")
+    sets = []
+    for made, schema in zip(given, schemas, strict=True):
+        lacks = frozenset(columns) - schema
+        listed: Entries = made.body["shards"] if isinstance(made, Manifest) else made
+        mine = [s for s in listed if s["split"] == split]
+        if mine:
+            sets.append([Part(s["path"], s["rows"], s["row_group"], s.get("bytes", 0), lacks) for s in mine])
+        elif shuffle or len(given) == 1:
+            there = ", ".join(sorted({shard["split"] for shard in listed})) or "none at all"
+            raise RecipeError(
+                f"no shard is in the split {split!r}; there are: {there}. Next: see the shard step's split"
+            )
+    if not sets:
+        raise RecipeError(f"no data set has a shard in the split {split!r}. Next: see the shard steps' splits")
+    return sets

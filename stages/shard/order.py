@@ -8,6 +8,9 @@ than `pool` the epoch is a true permutation. A global batch is a slice of that l
 Within a batch rows lie by lane (place modulo pool), which changes no batch, but lets the slice of each worker touch
 the same few row groups again: rank r of w takes rows [r*n//w, (r+1)*n//w) of a batch of n. Nothing else knows the
 world size. Random numbers come from the raw stream of PCG64, which NumPy keeps stable, not from its samplers.
+
+How well that shuffles stands in docs/data.md and is held by tests/unit/test_shuffle.py. Several data sets in one line
+are `stages.shard.mixture`.
 """
 
 from __future__ import annotations
@@ -20,42 +23,57 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's samples in their order: (n,) row group of each, (n,) row in it; and the lane of each row group."""
+    """One epoch's samples in their order: (n,) visit of each sample and (n,) row in it.
 
-    groups: np.ndarray
+    A visit is one opening of a row group, which a mixture may visit more than once: (visits,) `numbers` tells which row
+    group that is, (visits,) `lanes` where its rows lie within a batch.
+    """
+
+    visits: np.ndarray
     rows: np.ndarray
     lanes: np.ndarray
+    numbers: np.ndarray
 
     def batches(self, position: int, batch: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Global batches from sample `position` on: where each ends, and (n, 2) row group and row."""
-        for start in range(position, len(self.groups), batch):
+        """Global batches from sample `position` on: where each ends, and (n, 2) visit and row."""
+        for start in range(position, len(self.visits), batch):
             mine = slice(start, start + batch)
-            groups = self.groups[mine]
-            by_lane = np.lexsort((groups, self.lanes[groups]))
-            yield start + len(groups), np.stack([groups, self.rows[mine]], 1)[by_lane]
+            visits = self.visits[mine]
+            by_lane = np.lexsort((visits, self.lanes[visits]))
+            yield start + len(visits), np.stack([visits, self.rows[mine]], 1)[by_lane]
 
     def last_use(self) -> np.ndarray:
-        """For each row group, the position of its last sample."""
-        last = np.zeros(len(self.lanes), np.int64)
-        last[self.groups] = np.arange(len(self.groups))
+        """For each visit, the position of its last sample; -1 where the epoch has none of it."""
+        last = np.full(len(self.lanes), -1, np.int64)
+        last[self.visits] = np.arange(len(self.visits))
         return last
 
 
-def epoch(sizes: Sequence[int], seed: int, number: int, pool: int, shuffle: bool = True) -> Epoch:
-    """The order of epoch `number`; the stored one without `shuffle`. `sizes`: rows of each row group."""
-    count, total = np.asarray(sizes, np.int64), int(sum(sizes))
-    width = min(pool, len(count))
-    groups = np.argsort(_random(len(count), seed, number, 0), kind="stable") if shuffle else np.arange(len(count))
+def epoch(
+    sizes: Sequence[int] | np.ndarray,
+    seed: int,
+    number: int,
+    pool: int,
+    shuffle: bool = True,
+    salt: tuple[int, ...] = (),
+) -> Epoch:
+    """The order of epoch `number`; the stored one without `shuffle`. `sizes`: rows of each row group. `salt` makes the
+    chance of data sets that are mixed independent."""
+    count = np.asarray(sizes, np.int64)
+    total, width = int(count.sum()), min(pool, len(count))
+    groups = np.arange(len(count))
+    if shuffle:
+        groups = np.argsort(_random(len(count), seed, number, 0, *salt), kind="stable")
     lanes = np.empty(len(count), np.int64)
     lanes[groups] = np.arange(len(count)) % width
     place = np.repeat(np.arange(len(count)), count[groups])
     first = np.cumsum(count[groups]) - count[groups]
     row = np.arange(total) - first[place]
     if shuffle:
-        window = width * (_random(total, seed, number, 1) >> np.uint64(11)) * 2.0**-53
+        window = width * (_random(total, seed, number, 1, *salt) >> np.uint64(11)) * 2.0**-53
         order = np.argsort(window if width == len(count) else place + window, kind="stable")
         place, row = place[order], row[order]
-    return Epoch(groups[place], row, lanes)
+    return Epoch(groups[place], row, lanes, np.arange(len(count)))
 
 
 def share(batch: np.ndarray, rank: int, world_size: int) -> np.ndarray:

@@ -1,14 +1,16 @@
 """Row groups of shards, decoded: the loader's unit of reading, with a memory of a limited size.
 
 A row group becomes one contiguous array a column, in the dtype of the disk, of the columns asked for; no other
-column's bytes are read. Row groups stay in memory, first come first kept, until `cache_mb` is used up, so a data set
-that fits is read and decompressed once.
+column's bytes are read. On a local disk files are mapped; from elsewhere come the exact byte ranges of the columns, by
+way of a cache on the local disk where there is one. Row groups stay in memory, first come first kept, until `cache_mb`
+is used up, so a data set that fits is read and decompressed once. A shard that lacks a column has no value of it.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,44 +18,89 @@ import numpy as np
 from pipeline.errors import IntegrityError
 from pipeline.storage import Storage
 from stages.modality import Modality
+from stages.shard.cache import DiskCache
+from stages.shard.ranges import Ranges
 from stages.table import open_table
 
 Decoded = dict[str, tuple[np.ndarray, np.ndarray]]
 """Column -> rows (N, *shape) in the dtype of the disk, and which of them are there (N,)."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """One shard of a data set, and the columns that it is known to lack."""
+
+    path: str
+    rows: int
+    row_group: int
+    bytes: int = 0
+    lacks: frozenset[str] = frozenset()
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Rows of each row group."""
+        sizes = np.full(-(-self.rows // self.row_group), self.row_group, np.int64)
+        if len(sizes):
+            sizes[-1] = self.rows - self.row_group * (len(sizes) - 1)
+        return sizes
+
+
 class RowGroups:
-    """The row groups of `shards` (entries of a shard manifest's body) in their order, numbered from 0."""
+    """The row groups of `parts` in their order, numbered from 0."""
 
     def __init__(
-        self, storage: Storage, shards: Sequence[Mapping[str, Any]], modalities: Mapping[str, Modality], cache_mb: float
+        self,
+        storage: Storage,
+        parts: Sequence[Part],
+        modalities: Mapping[str, Modality],
+        cache_mb: float,
+        disk: DiskCache | None = None,
     ):
-        self.storage, self.modalities = storage, modalities
-        self.sizes: list[int] = []
-        self._places: list[tuple[str, int]] = []
-        for shard in shards:
-            for number, first in enumerate(range(0, shard["rows"], shard["row_group"])):
-                self._places.append((shard["path"], number))
-                self.sizes.append(min(shard["row_group"], shard["rows"] - first))
+        self.storage, self.modalities, self.disk = storage, modalities, disk
+        self._parts = parts
+        groups = [part.sizes for part in parts]
+        self.sizes = np.concatenate(groups) if groups else np.empty(0, np.int64)
+        self._ends = np.cumsum([len(sizes) for sizes in groups])
         self._left = int(cache_mb * 1e6)
         self._kept: dict[int, Decoded] = {}
         self._footers: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def read(self, number: int) -> Decoded:
-        """One row group, from memory or from its file. Thread-safe. Raises IntegrityError."""
+        """One row group, from memory or from its file. Thread-safe. Raises IntegrityError or StorageError."""
         kept = self._kept.get(number)
         if kept is not None:
             return kept
-        path, index = self._places[number]
-        with open_table(self.storage, path, self._footers.get(path)) as file:
-            self._footers.setdefault(path, file.metadata)
-            if index >= file.num_row_groups or file.metadata.row_group(index).num_rows != self.sizes[number]:
-                raise IntegrityError(f"{self.storage.full(path)} has other row groups than its manifest says")
-            table = file.read_row_group(index, columns=list(self.modalities), use_threads=False)
-        decoded = {column: self._unpack(path, table, column) for column in self.modalities}
+        which = int(np.searchsorted(self._ends, number, "right"))
+        part = self._parts[which]
+        index = number - int(self._ends[which - 1] if which else 0)
+        columns = [c for c in self.modalities if c not in part.lacks]
+        table = self._table(part, index, columns, int(self.sizes[number])) if columns else None
+        decoded = {}
+        for column, modality in self.modalities.items():
+            if column in part.lacks:
+                decoded[column] = _nothing(modality, int(self.sizes[number]))
+            else:
+                decoded[column] = self._unpack(part.path, table, column)
         self._keep(number, decoded)
         return decoded
+
+    def _table(self, part: Part, index: int, columns: list[str], rows: int) -> Any:
+        path, footer = part.path, self._footers.get(part.path)
+        if self.storage.is_local:
+            with open_table(self.storage, path, footer) as file:
+                self._footers.setdefault(path, file.metadata)
+                self._expect(path, file.metadata, index, rows)
+                return file.read_row_group(index, columns=columns, use_threads=False)
+        ranges = Ranges(self.storage, path, part.bytes, self.disk)
+        if footer is None:
+            footer = self._footers.setdefault(path, ranges.footer())
+        self._expect(path, footer, index, rows)
+        return ranges.read(footer, index, columns)
+
+    def _expect(self, path: str, footer: Any, index: int, rows: int) -> None:
+        if index >= footer.num_row_groups or footer.row_group(index).num_rows != rows:
+            raise IntegrityError(f"{self.storage.full(path)} has other row groups than its manifest says")
 
     def _unpack(self, path: str, table: Any, column: str) -> tuple[np.ndarray, np.ndarray]:
         try:
@@ -68,3 +115,9 @@ class RowGroups:
             if number not in self._kept and size <= self._left:
                 self._left -= size
                 self._kept[number] = decoded
+
+
+def _nothing(modality: Modality, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """`rows` missing values, which take no memory of their own."""
+    filler = np.full((1, *modality.shape), modality.missing, modality.stored)
+    return np.broadcast_to(filler, (rows, *modality.shape)), np.zeros(rows, bool)

@@ -14,6 +14,7 @@ from pydantic import Field
 from pipeline.config import Config
 from pipeline.manifest import Manifest
 from pipeline.storage import Storage
+from stages.shard.mixture import Mixture
 from stages.train.architecture import Architecture
 from stages.train.augments import Augment
 from stages.train.balancers import Balancer
@@ -62,6 +63,8 @@ class Rhythm:
     """Samples that a worker takes through the network at once; gradients add up over its share of the batch."""
     compile: bool = False
     sharded: bool = False
+    disk_cache: str = ""
+    disk_cache_gb: float = 50
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Job:
 
     storage: Storage
     folder: str
-    shards: Manifest
+    shards: Manifest | Mixture
     modalities: dict[str, Any]
     architecture: Architecture
     parameters: int | None

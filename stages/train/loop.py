@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline import faults
 from pipeline.storage import sha256
+from stages.shard.cache import DiskCache
 from stages.shard.loader import Loader
 from stages.train import checkpoint, compute, sharding
 from stages.train.architecture import MODEL_JSON, MODEL_WEIGHTS
@@ -264,6 +265,7 @@ class Training:
             shuffle=shuffle,
             drop_last=shuffle,
             cache_mb=job.rhythm.cache_mb,
+            disk=DiskCache(job.rhythm.disk_cache, job.rhythm.disk_cache_gb * 1e9) if job.rhythm.disk_cache else None,
             native=True,
         )
 

@@ -33,6 +33,7 @@ from pipeline.plugins import of, parse
 from pipeline.stage import Stage, StepRun
 from stages.base import modality_of
 from stages.modality import Dense, Segmentation, Soft
+from stages.shard.mixture import Mixture, Temperature
 from stages.train.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Input, Scale, Task, check_sizes, scale_of
 from stages.train.balancers import Static
 from stages.train.job import TRAINED, Job, Optimizer, Rhythm, Target
@@ -57,10 +58,12 @@ class ModelSize(Config):
 
 
 class Train(Stage):
-    """`data` is a shard step, `in` the input columns, `targets` what teaches each task, with the sources' weights."""
+    """`data` is a shard step, or several that `sampler` mixes, `in` the input columns, `targets` what teaches each
+    task, with the sources' weights."""
 
     revision: ClassVar[int] = 1
-    data: StepName
+    data: StepName | tuple[StepName, ...]
+    sampler: Annotated[Any, of("sampler")] = Temperature(type="temperature")
     inputs: tuple[str, ...] = Field(alias="in", min_length=1)
     targets: dict[str, dict[str, float]] = Field(min_length=1)
     losses: dict[str, Annotated[Any, of("objective")]] = {}
@@ -102,6 +105,9 @@ class Train(Stage):
     validate_every: int = placement(100, gt=0)
     cache_mb: int = placement(2048, ge=0)
     """Memory in which each worker may keep decoded samples."""
+    disk_cache: str = placement("")
+    """Folder on each worker's own disk that keeps what was read of a remote root; empty for none."""
+    disk_cache_gb: float = placement(50, gt=0)
     max_failures: int = placement(20, ge=0)
     """How often the workers are started again after one died."""
 
@@ -133,6 +139,8 @@ class Train(Stage):
         for column in [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]:
             if not re.fullmatch(r"[^@\s]+@[^@\s]+", column):
                 raise ValueError(f"{column!r} is no column: write modality@source, as in rgb@camera")
+        if not isinstance(self.data, str) and len(set(self.data)) < max(1, len(self.data)):
+            raise ValueError("data: one shard step, or several different ones")
         if len(set(self.inputs)) < len(self.inputs):
             raise ValueError("an input column is listed twice")
         least, most = self.scale
@@ -185,7 +193,7 @@ class Train(Stage):
     # -- from the recipe to a job ----------------------------------------------------------------------------------
     def job(self, step: StepRun) -> Job:
         """What the loop needs. Raises RecipeError or StepFailed when the shards do not offer what the recipe wants."""
-        shards = step.inputs[self.data]
+        shards = self._shards(step)
         self._check_offered(step, shards)
         rows = shards.body["splits"]["train"]["rows"]
         if rows < self.batch:
@@ -219,6 +227,8 @@ class Train(Stage):
                 micro=self.micro,
                 compile=self.compile,
                 sharded=self.parallel == "fsdp",
+                disk_cache=self.disk_cache,
+                disk_cache_gb=self.disk_cache_gb,
             ),
             precision=self.precision,
             stop=self._stop(step, judged),
@@ -239,7 +249,12 @@ class Train(Stage):
             raise RecipeError(f"step {step.name!r}: validation measures {self.stop.task}.{measure}; stop on that")
         return self.stop
 
-    def _architecture(self, step: StepRun, shards: Manifest) -> Architecture:
+    def _shards(self, step: StepRun) -> Manifest | Mixture:
+        if isinstance(self.data, str):
+            return step.inputs[self.data]
+        return Mixture(tuple(step.inputs[name] for name in self.data), self.sampler, step.modalities)
+
+    def _architecture(self, step: StepRun, shards: Manifest | Mixture) -> Architecture:
         inputs = self._inputs(step, shards)
         tasks = tuple(self._task(step, shards, name) for name in self.targets)
         read = [*self.inputs, *(c for columns in self.targets.values() for c in columns)]
@@ -251,7 +266,7 @@ class Train(Stage):
             raise RecipeError(f"step {step.name!r}: {error}") from error
         return Architecture(inputs, tasks, self.model.trunk)
 
-    def _check_offered(self, step: StepRun, shards: Manifest) -> None:
+    def _check_offered(self, step: StepRun, shards: Manifest | Mixture) -> None:
         offered = shards.body.get("schema", {})
         wanted = [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]
         absent = sorted({c for c in wanted if c not in offered})
@@ -263,14 +278,14 @@ class Train(Stage):
         if unknown := [t for t in self.targets if t not in step.modalities]:
             raise RecipeError(f"step {step.name!r}: the task {unknown[0]!r} is no modality of the recipe")
 
-    def _inputs(self, step: StepRun, shards: Manifest) -> tuple[Input, ...]:
+    def _inputs(self, step: StepRun, shards: Manifest | Mixture) -> tuple[Input, ...]:
         found = []
         for column in self.inputs:
             modality = step.modalities[modality_of(column)]
             found.append(Input(column, modality, scale_of(modality, shards.body["statistics"].get(column, {}))))
         return tuple(found)
 
-    def _task(self, step: StepRun, shards: Manifest, name: str) -> Task:
+    def _task(self, step: StepRun, shards: Manifest | Mixture, name: str) -> Task:
         statistics = [shards.body["statistics"].get(c, {}) for c in self.targets[name]]
         if all(s.get("missing", 1.0) >= 1.0 for s in statistics):
             raise StepFailed(
@@ -280,7 +295,7 @@ class Train(Stage):
         scales = [scale_of(step.modalities[name], s) for s in statistics]
         return Task(name, step.modalities[name], next((s for s in scales if s.mean), Scale()))
 
-    def _target(self, step: StepRun, shards: Manifest, task: str, column: str, weight: float) -> Target:
+    def _target(self, step: StepRun, shards: Manifest | Mixture, task: str, column: str, weight: float) -> Target:
         modality, predicted = step.modalities[modality_of(column)], step.modalities[task]
         classes = isinstance(predicted, Segmentation)
         if (
@@ -298,7 +313,7 @@ class Train(Stage):
         counts = shards.body["statistics"].get(column, {}).get("classes")
         return Target(task, column, weight, objective, tuple(counts.values()) if counts else None)
 
-    def _judged(self, step: StepRun, shards: Manifest) -> dict[str, str]:
+    def _judged(self, step: StepRun, shards: Manifest | Mixture) -> dict[str, str]:
         """What each task is validated against; nothing when there is no split `val`."""
         if not shards.body["splits"].get("val", {}).get("rows"):
             return {}

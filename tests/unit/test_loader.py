@@ -217,7 +217,7 @@ def test_neighbours_are_torn_apart(tmp_path) -> None:
     from stages.shard.order import epoch
 
     order = epoch([8] * 400, seed=0, number=0, pool=32)
-    position = order.groups * 8 + order.rows
+    position = order.visits * 8 + order.rows
     correlation = np.corrcoef(position, np.arange(len(position)))[0, 1]
     assert abs(correlation) < 4 / np.sqrt(400), "row groups are the units that are permuted"
     batches = [set(b[:, 0].tolist()) for _, b in order.batches(0, 32)]

@@ -1,0 +1,102 @@
+"""SFTP: what `pipeline.storage` promises, kept over a connection that has no such promises.
+
+A file is written under a temporary name and renamed when all of it has arrived: over an old file with OpenSSH's
+`posix-rename`, exclusively with the plain rename of the protocol, which OpenSSH refuses where something is there
+(other servers may not; storage asks them with its probe). Every thread has a connection of its own, since one cannot
+be shared, and a connection that dropped is made again by the next call. No wait is unbounded. A host key that differs
+from the one in ~/.ssh/known_hosts is refused, an unknown host trusted (FSSPEC_SFTP_HOST_KEY_POLICY=reject refuses it
+too). Keys come from ~/.ssh and the agent, further options of paramiko's `connect` from FSSPEC_SFTP_*.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from typing import Any
+
+from pipeline.errors import PluginError
+
+PATIENCE = {"timeout": 15.0, "banner_timeout": 15.0, "auth_timeout": 15.0}
+"""Seconds to connect, for the server's first word, and to be let in."""
+SILENCE = 60.0
+"""Seconds without an answer after which a connection counts as dropped."""
+
+
+class Sftp:
+    """The connections to one server, one a thread."""
+
+    def __init__(self, url: str):
+        self.url = url
+        self._own = threading.local()
+        try:
+            import paramiko  # noqa: F401
+        except ImportError as error:
+            raise PluginError(f"{url} needs paramiko. Next: pip install 'hyperloom[sftp]'") from error
+
+    @property
+    def fs(self) -> Any:
+        """This thread's fsspec file system, connected. Raises OSError or paramiko's SSHException."""
+        found = getattr(self._own, "fs", None)
+        if found is None or not found.client.get_transport().is_active():
+            found = self._own.fs = _connected(self.url)
+        return found
+
+    def write(self, path: str, data: bytes, exclusive: bool) -> bool:
+        """Put `data` at `path` in one step; False when `exclusive` and something is there. Raises as paramiko does."""
+        fs, folder = self.fs, path.rpartition("/")[0]
+        temporary = f"{folder}/.tmp-{uuid.uuid4().hex}"
+        try:
+            try:
+                self._send(temporary, data)
+            except FileNotFoundError:
+                fs.makedirs(folder, exist_ok=True)
+                self._send(temporary, data)
+            if not exclusive:
+                fs.ftp.posix_rename(temporary, path)
+                return True
+            try:
+                fs.ftp.rename(temporary, path)
+            except OSError:
+                if not fs.exists(path):
+                    raise
+                fs.ftp.remove(temporary)
+                return False
+            return True
+        except Exception:
+            _forget(fs, temporary)
+            raise
+
+    def _send(self, path: str, data: bytes) -> None:
+        ftp = self.fs.ftp
+        with ftp.open(path, "wb") as file:
+            file.set_pipelined(True)  # an answer for every 32 kB would cost a round trip each
+            file.write(data)
+        arrived = ftp.stat(path).st_size
+        if arrived != len(data):
+            raise OSError(f"only {arrived} of {len(data)} bytes arrived; is the server's disk full?")
+
+
+def _connected(url: str) -> Any:
+    import paramiko
+    from fsspec.implementations.sftp import SFTPFileSystem
+
+    class FileSystem(SFTPFileSystem):
+        """With known hosts, and no unbounded wait."""
+
+        def _connect(self) -> None:
+            self.client = paramiko.SSHClient()
+            self.client.load_system_host_keys()
+            self.client.set_missing_host_key_policy(self.host_key_policy)
+            self.client.connect(self.host, **{**PATIENCE, **self.ssh_kwargs})
+            self.client.get_transport().set_keepalive(15)
+            self.ftp = self.client.open_sftp()
+            self.ftp.get_channel().settimeout(SILENCE)
+
+    return FileSystem(skip_instance_cache=True, **FileSystem._get_kwargs_from_urls(url))
+
+
+def _forget(fs: Any, path: str) -> None:
+    try:
+        fs.ftp.remove(path)
+    except Exception:  # the connection is gone; readers pass over temporary names
+        pass

@@ -1,0 +1,144 @@
+"""Mixtures: several data sets in one line of samples, by shares, and nothing left to chance.
+
+What holds: each set runs through passes of its own, and in a pass each of its samples comes exactly once, in an order
+that is a pure function of (seed, set, pass). Which set comes next is no lottery: of any n samples from the start, a set
+with share p has given n*p, within the number of sets, so every batch has the asked-for proportions. An epoch of the
+mixture is as many samples as the sets hold together; with shares in proportion to the sizes that is every sample of
+every set once. Passes go on over the ends of epochs, so a large set with a small share is still seen as a whole before
+any of it comes again.
+
+A sampler (plug-in kind `sampler`) turns the sets' sizes into shares. Not here: reading, and what a set's columns are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from pipeline.errors import RecipeError
+from pipeline.manifest import Manifest
+from pipeline.plugins import Plugin
+from stages.modality import Modality
+from stages.shard.order import Epoch, epoch
+
+SMALLEST_POOL = 4
+"""Row groups of a set with a small share that are shuffled together, at least."""
+
+
+class Sampler(Plugin):
+    """Base: how much each of several data sets gives."""
+
+    def shares(self, rows: Sequence[int]) -> tuple[float, ...]:
+        """The share of each set, all above 0, together 1, from the sets' rows. Raises RecipeError."""
+        raise NotImplementedError
+
+
+class Temperature(Sampler):
+    """share ~ weight * rows ** (1 / temperature), as in multilingual training (Arivazhagan et al. 2019): 1 is in
+    proportion to the sizes, large ones even the sets out. `weights` in the order of `data`, by default all 1."""
+
+    temperature: float = Field(1.0, gt=0)
+    weights: tuple[float, ...] = ()
+
+    @field_validator("weights")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(weight <= 0 for weight in value):
+            raise ValueError("a weight is a number above 0; leave a data set out instead")
+        return value
+
+    def shares(self, rows: Sequence[int]) -> tuple[float, ...]:
+        weights = self.weights or (1.0,) * len(rows)
+        if len(weights) != len(rows):
+            raise RecipeError(f"the sampler has {len(weights)} weights for {len(rows)} data sets: give one for each")
+        top = max(rows)
+        return _shares([w * (n / top) ** (1 / self.temperature) for w, n in zip(weights, rows, strict=True)])
+
+
+class Shares(Sampler):
+    """The shares themselves, in the order of `data`, whatever the sizes: `{type: shares, shares: [3, 1]}`."""
+
+    asked: tuple[float, ...] = Field(alias="shares", min_length=1)
+
+    @field_validator("asked")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(share <= 0 for share in value):
+            raise ValueError("a share is a number above 0; leave a data set out instead")
+        return value
+
+    def shares(self, rows: Sequence[int]) -> tuple[float, ...]:
+        if len(self.asked) != len(rows):
+            raise RecipeError(f"the sampler has {len(self.asked)} shares for {len(rows)} data sets: give one for each")
+        return _shares(self.asked)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Manifests of shard steps, and the sampler that mixes them. `body` is that of one manifest that held them all."""
+
+    sets: tuple[Manifest, ...]
+    sampler: Sampler
+    modalities: dict[str, Modality] = field(default_factory=dict)
+
+    @cached_property
+    def body(self) -> dict[str, Any]:
+        """Schema (every column that any set has), rows of the splits, and exact statistics of the training splits."""
+        schema = {c: about for made in self.sets for c, about in made.body["schema"].items()}
+        names = dict.fromkeys(name for made in self.sets for name in made.body["splits"])
+        splits = {n: {"rows": sum(m.body["splits"].get(n, {}).get("rows", 0) for m in self.sets)} for n in names}
+        return {"schema": schema, "splits": splits, "statistics": {c: self._statistics(c) for c in schema}}
+
+    def _statistics(self, column: str) -> dict[str, Any]:
+        from stages.shard.statistics import merged
+
+        found = []
+        for made in self.sets:
+            if column in made.body["schema"]:
+                places = zip(made.records, made.body["shards"], strict=True)
+                found += [r.meta["statistics"][column] for r, shard in places if shard["split"] == "train"]
+        return merged(self.modalities[column.partition("@")[0]], found)
+
+
+def mixed(
+    sets: Sequence[np.ndarray], shares: Sequence[float], seed: int, number: int, pool: int, shuffle: bool = True
+) -> Epoch:
+    """Epoch `number` of the sets, each given as the rows of its row groups; row groups are numbered through.
+
+    Without `shuffle` the sets follow one another, each once, whatever the shares. `pool` is dealt out by share.
+    """
+    if len(sets) == 1 or not shuffle:
+        return epoch(np.concatenate(sets), seed, number, pool, shuffle)
+    total = sum(int(sizes.sum()) for sizes in sets)
+    before, after = (drawn(shares, n * total) for n in (number, number + 1))
+    parts, times, first, opened = [], [], 0, 0
+    for i, sizes in enumerate(sets):
+        rows, width = int(sizes.sum()), max(SMALLEST_POOL, round(pool * shares[i]))
+        for turn in range(before[i] // rows, -(-after[i] // rows)):
+            whole = epoch(sizes, seed, turn, width, salt=(1 + i,))
+            mine = slice(max(0, before[i] - turn * rows), min(rows, after[i] - turn * rows))
+            parts.append(Epoch(whole.visits[mine] + opened, whole.rows[mine], whole.lanes, whole.numbers + first))
+            opened += len(whole.numbers)
+        times.append((np.arange(before[i], after[i]) + 0.5) / shares[i])
+        first += len(sizes)
+    order = np.argsort(np.concatenate(times), kind="stable")
+    line, row = (np.concatenate(arrays)[order] for arrays in ([p.visits for p in parts], [p.rows for p in parts]))
+    return Epoch(line, row, np.concatenate([p.lanes for p in parts]), np.concatenate([p.numbers for p in parts]))
+
+
+def drawn(shares: Sequence[float], count: int) -> list[int]:
+    """How many of the first `count` samples come from each set: sample k of a set with share p is due at (k + 1/2)/p,
+    and they come in the order in which they are due."""
+    taken = [max(0, int((count - len(shares)) * p + 0.5)) for p in shares]
+    while sum(taken) < count:
+        taken[min(range(len(shares)), key=lambda i: (taken[i] + 0.5) / shares[i])] += 1
+    return taken
+
+
+def _shares(weights: Sequence[float]) -> tuple[float, ...]:
+    return tuple(weight / sum(weights) for weight in weights)
