@@ -73,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--gc", action="store_true", help="also remove data that no manifest names")
     data.add(command, commands, _load, _steps)
+    sub = command("release", _release, "list the champions, or go back to the one before")
+    sub.add_argument("--rollback", action="store_true", help="make the champion before the present one champion again")
+    sub.add_argument("--name", help="of the registered model, where there are several")
+    sub.add_argument(
+        "--wait", type=float, default=60.0, metavar="SECONDS", help="how long to wait for another driver (60)"
+    )
     sub = commands.add_parser("import", help="read a directory of Video Representations Extractor or Dronescapes")
     sub.add_argument("directory", help="with a folder for each representation")
     sub.add_argument("--recipe", help="the recipe to write and run (DIRECTORY's name.yaml)")
@@ -220,6 +226,16 @@ def _status(given: Any) -> int:
     for note in status.notes(storage):
         print(note)
     return 0
+
+
+def _release(given: Any) -> int:
+    loaded, storage = _load(given)
+    from pipeline.progress import Progress
+    from pipeline.runner import catch_up
+    from stages.release.command import release
+
+    named = [s.name for s in loaded.recipe.steps.values() if s.stage == "release"]
+    return release(given, storage, named, lambda: catch_up(storage, loaded, Progress(), True))
 
 
 def _submit(given: Any) -> int:

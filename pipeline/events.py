@@ -14,6 +14,7 @@ Kinds and their fields:
     table           name, rows [{column: value}]
     tag             values {key: str}
     register        name, model {...}                       see pipeline.tracking.model
+    alias           name, alias, fingerprint, left          the registered model's alias goes to another version
     quarantine      unit, samples [{key, error}], count
     failure         unit, error, attempt, infrastructure
     step_finished   stage, fingerprint, rows, quarantined, seconds, status, error

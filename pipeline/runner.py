@@ -71,7 +71,7 @@ def run(
     steps = plan(loaded, storage, digests, only)
     if all(s.state == "fresh" for s in steps):
         progress.all_fresh(steps)
-        _catch_up(storage, loaded, progress, track)
+        catch_up(storage, loaded, progress, track)
         return Outcome("", {s.name: "fresh" for s in steps}, quarantined=_left_out(steps))
     storage.check_writable()
     with lease.Lease(storage, loaded.recipe.name, wait, progress.say) as held:
@@ -251,7 +251,7 @@ def _tracker(storage: Storage, loaded: RecipeFile, run_id: str, patience: float 
     return TrackingProcess(storage, run_id, uri, loaded.recipe.name, patience, follow) if uri else None
 
 
-def _catch_up(storage: Storage, loaded: RecipeFile, progress: Progress, track: bool) -> None:
+def catch_up(storage: Storage, loaded: RecipeFile, progress: Progress, track: bool) -> None:
     """Replay to MLflow what earlier runs could not tell it."""
     waiting = event_log.pending(storage) if track else []
     if waiting:

@@ -22,6 +22,8 @@ from pipeline.storage import Storage
 from pipeline.tracking.wording import allowed
 
 Event = dict[str, Any]
+LONGEST = 5000
+"""Characters of a version's tag."""
 
 
 def register(client: Any, storage: Storage, experiment: str, run: str, event: Event) -> str:
@@ -29,7 +31,8 @@ def register(client: Any, storage: Storage, experiment: str, run: str, event: Ev
     from mlflow.exceptions import MlflowException
 
     name, fingerprint = event["name"], event["model"]["fingerprint"]
-    tags = {k: blot(str(v)) for k, v in (event.get("tags") or {}).items()} | {"fingerprint": fingerprint}
+    tags = {allowed(k): blot(str(v))[:LONGEST] for k, v in (event.get("tags") or {}).items()}
+    tags["fingerprint"] = fingerprint
     try:
         client.create_registered_model(name, tags={"made_by": "hyperloom"})
     except MlflowException as error:
@@ -46,6 +49,19 @@ def register(client: Any, storage: Storage, experiment: str, run: str, event: Ev
     if event.get("alias"):
         client.set_registered_model_alias(name, event["alias"], version.version)
     return str(version.version)
+
+
+def move_alias(client: Any, event: Event) -> None:
+    """Set an alias on the version of `event["fingerprint"]`, and tag the version that it left.
+
+    Raises KeyError when there is no such version.
+    """
+    versions = {v.tags.get("fingerprint"): v for v in client.search_model_versions(f"name = '{event['name']}'")}
+    if event["fingerprint"] not in versions:
+        raise KeyError(f"{event['name']} has no version {event['fingerprint'][:12]}")
+    client.set_registered_model_alias(event["name"], event["alias"], versions[event["fingerprint"]].version)
+    if event.get("left") in versions:
+        client.set_model_version_tag(event["name"], versions[event["left"]].version, "rolled_back", "true")
 
 
 def _log(client: Any, storage: Storage, experiment: str, run: str, event: Event, tags: dict[str, str]) -> Any:

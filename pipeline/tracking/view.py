@@ -24,7 +24,7 @@ from typing import Any
 
 from pipeline.secrets import blot
 from pipeline.storage import Storage
-from pipeline.tracking.model import register
+from pipeline.tracking.model import move_alias, register
 from pipeline.tracking.store import artifacts
 from pipeline.tracking.tracker import Position, Unavailable
 from pipeline.tracking.wording import allowed, flat, markdown, state
@@ -174,6 +174,9 @@ class MLflow:
         run = self._step(event)
         version = register(self.client, self.storage, self.experiment, run, event)
         self._tags(run, {"registered": f"{event['name']} version {version}"})
+
+    def _on_alias(self, event: Event) -> None:
+        move_alias(self.client, event)
 
     # -- the server ------------------------------------------------------------------------------------------------
     def _guarded(self, call: Callable[[], Any]) -> Any:

@@ -107,7 +107,9 @@ class Report:
             draws[subject.name], units = resampled(config, self.step.storage, records, names)
         compared = Comparison(config, self.figures, draws, self.stage.seeds)
         try:
-            rows = compared.differences(self.who, self.stage.against, best)
+            missing = {"champion"} - {s.name for s in self.who} if self.stage.champion else set()
+            against = [name for name in self.stage.against if name not in missing]  # there may be no champion yet
+            rows = compared.differences(self.who, against, best)
         except KeyError as error:
             known = ", ".join([*self.figures, *self.stage.seeds])
             raise RecipeError(

@@ -16,8 +16,8 @@ chooses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -25,6 +25,7 @@ from pipeline.config import StepName, placement
 from pipeline.errors import RecipeError, SourceError
 from pipeline.fingerprint import SHORT, fingerprint, payload
 from pipeline.manifest import Manifest
+from pipeline.plugins import parse
 from pipeline.stage import Stage, StepRun
 from pipeline.units import Record, Resources, Unit, Worker
 from stages.base import TRUTH, modality_of, source_of
@@ -34,8 +35,8 @@ from stages.evaluate.motion import Temporal
 from stages.evaluate.subject import Model, Subject, judged, subjects
 from stages.modality import Dense, Image, Segmentation, Vector
 
-Results = dict[str, dict[str, Any]]
-"""Subject -> modality -> sums."""
+if TYPE_CHECKING:
+    from stages.evaluate.rival import Rival
 
 
 class Evaluate(Stage):
@@ -60,6 +61,8 @@ class Evaluate(Stage):
     such families are compared seed by seed, in the order given."""
     against: tuple[str, ...] = (BEST_EXPERT,)
     """Whom every model, consensus and family of seeds is compared with: subjects, families, or `best_expert`."""
+    champion: str = ""
+    """The name of a registered model, whose present champion is judged too, as the subject `champion`."""
     batch: int = placement(16, gt=0)
     cpus: float = placement(1.0, gt=0)
 
@@ -88,6 +91,8 @@ class Evaluate(Stage):
 
     @model_validator(mode="after")
     def _families(self) -> Evaluate:
+        if "champion" in self.models:
+            raise ValueError("models: `champion` is the name of the registered champion; call it something else")
         for family, members in self.seeds.items():
             unknown = [m for m in members if m not in self.models]
             if unknown or not members or family in self.models:
@@ -113,6 +118,7 @@ class Evaluate(Stage):
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
         from stages.evaluate.cost import CostWorker
+        from stages.evaluate.rival import CHAMPION, RivalJudge
         from stages.evaluate.worker import Judge, ModelJudge, Task
 
         shards, truth = step.inputs[self.data], self._truth(step)
@@ -129,6 +135,12 @@ class Evaluate(Stage):
             workers[f"model {name}"] = ModelJudge(task, name, *asks, step.events.run, resources)
             workers[f"cost {name}"] = CostWorker(task, name, *asks, step.events.run, resources)
         units = [Unit(f"{spaces[name]}-cost", "cost", f"cost {name}", {"step": step.name}) for name in self.models]
+        if rival := self._rival(step):
+            spaces[CHAMPION] = self._space(step, truth, {"release": rival.release})
+            inputs = (rival.column,)
+            workers[f"model {CHAMPION}"] = RivalJudge(
+                task, CHAMPION, ("release", rival.release), inputs, None, step.events.run, resources, rival.folder
+            )
         for subject, space in spaces.items():
             for path, digest, chosen in self._shards(shards):
                 inside = {"path": path, "pictures": chosen, "step": step.name}
@@ -138,13 +150,15 @@ class Evaluate(Stage):
 
     def run(self, step: StepRun) -> dict[str, Any]:
         from stages.evaluate.report import Report
+        from stages.evaluate.rival import CHAMPION
 
         units, workers = self.units(step)
         step.records = step.run_units(units, workers)
-        judged = results(units, step.records, self.models)
+        rival = self._rival(step)
+        judged = results(units, step.records, [*self.models, *([CHAMPION] if rival else [])])
         report = Report(step, self, self._truth(step), self._subjects(step), judged, costs(units, step.records))
         report.pictures(self._raw(step, self._truth(step)))
-        return report.body()
+        return {**report.body(), **({CHAMPION: rival.release} if rival else {})}
 
     # -- what is judged --------------------------------------------------------------------------------------------
     def _truth(self, step: StepRun) -> dict[str, str]:
@@ -203,7 +217,22 @@ class Evaluate(Stage):
     def _subjects(self, step: StepRun) -> list[Subject]:
         about = step.inputs[self.data].body.get("columns", {})
         found = subjects(self._judged(step, self._truth(step)), about, self.models)
-        return [*found, *(Subject(name, "model") for name in self.models)]
+        from stages.evaluate.rival import CHAMPION
+
+        rival = [CHAMPION] if self._rival(step) else []
+        return [*found, *(Subject(name, "model") for name in [*self.models, *rival])]
+
+    def _rival(self, step: StepRun) -> Rival | None:
+        """The champion to judge; None where none is wanted or there, or its picture or answers have other sizes."""
+        from stages.evaluate.rival import rival
+
+        found = rival(step.storage, self.champion) if self.champion else None
+        if found is None or found.column not in _schema(step.inputs[self.data]):
+            return None
+        told = {n: parse("modality", {k: v for k, v in t.items() if k != "output"}) for n, t in found.tasks.items()}
+        truth = [m for m in self._truth(step) if m in told]
+        same = all(told[m].shape == step.modalities[m].shape for m in truth)
+        return found if truth and same else None
 
     def _shards(self, shards: Manifest) -> list[tuple[str, str, list[int]]]:
         """Path, digest and chosen rows of each shard of the split. Raises SourceError for an empty split."""
@@ -237,7 +266,7 @@ def costs(units: list[Unit], records: Sequence[Record]) -> dict[str, dict[str, i
     return {u.worker.removeprefix("cost "): dict(r.meta) for u, r in pairs if u.worker.startswith("cost ")}
 
 
-def results(units: list[Unit], records: Sequence[Record], models: Mapping[str, Any]) -> dict[str, list[Record]]:
+def results(units: list[Unit], records: Sequence[Record], models: Iterable[str]) -> dict[str, list[Record]]:
     """Records by what was judged: `columns`, or a model's name; shards in order."""
     found: dict[str, list[Record]] = {"columns": [], **{name: [] for name in models}}
     for unit, record in zip(units, records, strict=True):

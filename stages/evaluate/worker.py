@@ -155,7 +155,8 @@ class ModelJudge:
         modality, column, one = self.task.modalities[name], self.task.truth[name], slice(i, i + 1)
         truth, known = rows.values[column][one], rows.there[column][one]
         sums = score(modality, truth, told[one], known, np.ones(1, bool))
-        return sums | confidence(modality, truth, mean[one], known) if isinstance(modality, CLASSES) else sums
+        probable = isinstance(modality, CLASSES) and mean.dtype.kind == "f"
+        return sums | confidence(modality, truth, mean[one], known) if probable else sums
 
     def _pictured(self, unit: Unit, kept: Mapping[str, list[np.ndarray]]) -> bytes:
         import pyarrow as pa

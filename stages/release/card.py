@@ -5,12 +5,10 @@ Everything in it follows from manifests, so the same release has the same card.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-SOURCES = ("pipeline", "stages")
+from stages.release.lineage import snapshot
 
 
 def card(
@@ -50,16 +48,6 @@ def card(
             "",
         ]
     )
-
-
-def snapshot() -> str:
-    """sha256 over the Python sources of the engine and the stages: which code this was."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parents[2]
-    for folder in SOURCES:
-        for file in sorted(Path(root, folder).rglob("*.py")):
-            digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def _task(name: str, about: Mapping[str, Any]) -> str:

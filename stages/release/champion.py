@@ -1,6 +1,8 @@
 """The champion: the model of a name that passed its gate last. The root's pointer is the truth, MLflow's alias a view.
 
-The pointer remembers who was champion before: a release that was killed after moving it decides the same again.
+The pointer remembers who was champion before, and before that: a release that was killed after moving it decides the
+same again, and `hyperloom release --rollback` goes back. Who was rolled back is champion again only when a release
+makes it so.
 """
 
 from __future__ import annotations
@@ -8,7 +10,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.errors import StepFailed
 from pipeline.storage import Storage
+
+REMEMBERED = 50
+"""Champions that the pointer remembers."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +31,56 @@ def path(name: str) -> str:
     return f"release/champion-{name}.json"
 
 
-def load(storage: Storage, name: str, release: str) -> Champion | None:
-    """Whom the release step `release` has to beat: the champion, or the one before when that step is it already."""
+def current(storage: Storage, name: str) -> Champion | None:
+    """The present champion; None while there is none."""
     try:
-        found = Champion(**storage.read_json(path(name)))
+        return Champion(**storage.read_json(path(name)))
     except FileNotFoundError:
         return None
-    if found.release != release:
+
+
+def load(storage: Storage, name: str, release: str) -> Champion | None:
+    """Whom the release step `release` has to beat: the champion, or the one before when that step is it already."""
+    found = current(storage, name)
+    if found is None or found.release != release:
         return found
     return Champion(**found.before) if found.before else None
 
 
 def crown(storage: Storage, name: str, new: Champion, old: Champion | None) -> None:
     """Make `new` the champion after `old`."""
-    before = None if old is None else {**asdict(old), "before": None}
-    storage.write_json(path(name), {**asdict(new), "before": before})
+    storage.write_json(path(name), {**asdict(new), "before": _cut(asdict(old) if old else None, REMEMBERED)})
+
+
+def line(storage: Storage, name: str) -> list[Champion]:
+    """The champion and those before, newest first."""
+    found, at = [], current(storage, name)
+    while at is not None:
+        found.append(at)
+        at = Champion(**at.before) if at.before else None
+    return found
+
+
+def names(storage: Storage) -> list[str]:
+    """All names that have a champion."""
+    files = (f for f in storage.names("release") if f.startswith("champion-") and f.endswith(".json"))
+    return [f.removeprefix("champion-").removesuffix(".json") for f in files]
+
+
+def back(storage: Storage, name: str) -> tuple[Champion, Champion]:
+    """Make the champion before the present one champion again; the one that left and the one that came.
+
+    Raises StepFailed when there is none before.
+    """
+    known = line(storage, name)
+    if len(known) < 2:
+        said = "is the only champion there was" if known else "has no champion"
+        raise StepFailed(f"{name!r} {said}: there is nobody to go back to. Next: hyperloom release lists champions")
+    storage.write_json(path(name), asdict(known[1]))
+    return known[0], known[1]
+
+
+def _cut(chain: dict[str, Any] | None, depth: int) -> dict[str, Any] | None:
+    if chain is None or depth == 0:
+        return None
+    return {**chain, "before": _cut(chain.get("before"), depth - 1)}

@@ -136,3 +136,28 @@ def test_a_driver_that_died_leaves_a_killed_run_which_a_later_one_revives(
     story(storage, "r4", "died", range(10, 20))
     _finish(track(storage, "r4", server.url, "died"))
     assert {r.info.status for r in _runs(client, "died").values()} == {"FINISHED"}
+
+
+@pytest.mark.timeout(240)
+def test_a_roll_back_moves_the_alias(server: Server, client: Any, storage: Storage, tmp_path: Any) -> None:
+    from pipeline import cli
+    from stages.release.champion import Champion, crown
+
+    old, new = "11" * 32, "22" * 32
+    for run, fingerprint in (("r1", old), ("r2", new)):
+        story(storage, run, "back", name_of_model="rolled", fingerprint=fingerprint)
+        _finish(track(storage, run, server.url, "back"))
+    assert client.get_model_version_by_alias("rolled", "champion").tags["fingerprint"] == new
+    first = Champion(old, {"semantic.miou": 0.5}, "ab" * 32)
+    crown(storage, "rolled", first, None)
+    crown(storage, "rolled", Champion(new, {"semantic.miou": 0.6}, "ab" * 32), first)
+    recipe = tmp_path / "back.yaml"
+    recipe.write_text(
+        f"name: back\nroot: {storage}\ntracking: {server.url}\nmodalities:\n  rgb: {{type: image, size: [8, 8]}}\n"
+        "steps:\n  frames: {stage: ingest, source: {type: files, path: '*.png'}}\n"
+    )
+    assert cli.main(["release", str(recipe), "--rollback"]) == 0
+    assert client.get_model_version_by_alias("rolled", "champion").tags["fingerprint"] == old
+    left = next(v for v in client.search_model_versions("name = 'rolled'") if v.tags["fingerprint"] == new)
+    assert left.tags["rolled_back"] == "true"
+    assert not pending(storage)

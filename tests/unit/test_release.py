@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, StepFailed
 from pipeline.events import Events, read
 from pipeline.manifest import Manifest
 from pipeline.storage import Storage
 from pipeline.units import File
+from stages.evaluate.stage import Evaluate
 from stages.modality import Dense, Image, Segmentation
-from stages.release.champion import load
+from stages.release.champion import line, load
+from stages.release.command import release
 from stages.release.gate import judge, parse
 from stages.release.stage import Release
 from stages.shard.stage import Shard
@@ -222,3 +225,74 @@ def test_a_model_without_an_onnx_file_is_refused(tmp_path: Path) -> None:
     step = inline.step(stage, storage, KNOWN, "release", student=teacher, report=inputs["report"])
     with pytest.raises(RecipeError, match=r"made no student\.onnx"):
         step.stage.run(step)
+
+
+# -- back, and where it came from --------------------------------------------------------------------------------------
+def test_rolling_back_makes_the_one_before_champion_and_tells_mlflow(tmp_path: Path, capsys: Any) -> None:
+    storage, caught = Storage(str(tmp_path)), []
+    made = [_release(storage, miou, seed, gate={})[0] for seed, miou in ((1, 0.5), (2, 0.6), (3, 0.4))]
+    given = Namespace(rollback=True, name=None, wait=1.0)
+
+    assert release(given, storage, ["aerial"], lambda: caught.append(1)) == 0
+    assert [c.release for c in line(storage, "aerial")] == [made[1].fingerprint, made[0].fingerprint]
+    runs = [run for run in storage.names("events") if not run.startswith("run")]
+    (event,) = read(storage, runs[0])
+    assert event["kind"] == "alias" and event["fingerprint"] == made[1].fingerprint
+    assert event["left"] == made[2].fingerprint and caught == [1]
+    release(Namespace(rollback=False), storage, [], lambda: None)
+    assert f"champion  {made[1].fingerprint[:12]}" in capsys.readouterr().out
+
+    release(given, storage, ["aerial"], lambda: None)
+    with pytest.raises(StepFailed, match="'aerial' is the only champion there was"):
+        release(given, storage, ["aerial"], lambda: None)
+    with pytest.raises(RecipeError, match="which name\\? there are a, b"):
+        release(given, storage, ["a", "b"], lambda: None)
+
+
+def test_a_version_says_which_shards_experts_and_code_made_it(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    inputs = _inputs(storage, 0.6)
+    weights = "ab" * 32
+    about = {"kind": "expert", "expert": {"type": "onnx"}, "revision": 2, "weights": [weights]}
+    inputs["report"].body["lineage"]["columns"]["semantic@color"] = about
+    inputs["student"].payload["config"] = {"data": "cd" * 32}
+    step = inline.step(
+        Release(stage="release", model="student", report="report", name="aerial"), storage, KNOWN, "release", **inputs
+    )
+    inline.finish(step)
+    tags = next(e for e in read(storage, step.events.run) if e["kind"] == "register")["tags"]
+    assert tags["made_by/semantic@color"] == f"expert onnx revision 2 weights:{weights}"
+    assert tags["made_by/rgb@camera"] == "raw data"
+    assert tags["shards"] == inputs["report"].body["lineage"]["shards"] and tags["trained_on"] == "cd" * 32
+    assert len(tags["source.sha256"]) == 64
+    if (Path(__file__).parents[2] / ".git").exists():
+        assert len(tags["source.commit"].removesuffix("-dirty")) == 40
+
+
+def test_the_champion_is_judged_on_the_frames_of_the_report_and_the_gate_uses_that(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    first, _ = _release(storage, 0.9, 1)  # so it says of itself
+    draw = np.random.default_rng(0)
+    samples = []
+    for _ in range(4):
+        rgb = draw.integers(0, 255, (*SIZE, 3)).astype(np.uint8)
+        wet = (rgb[..., 0] > 128).astype(np.uint8)  # what the champion's network says
+        wrong = np.where(draw.random(SIZE) < 0.5, 1 - wet, wet).astype(np.uint8)
+        samples.append({"rgb@camera": rgb, "semantic@truth": wet, "semantic@poor": wrong})
+    raw = inline.ingested(storage, KNOWN, {"a": samples, "b": samples})
+    split = {"test": 0.5, "pin": {"test": ["b"], "train": ["a"]}}
+    sharding = inline.step(Shard(stage="shard", data="frames", split=split), storage, KNOWN, "shards", frames=raw)
+    stage = Evaluate(stage="evaluate", data="shards", champion="aerial", against="champion", pictures=0)
+    report = inline.finish(inline.step(stage, storage, KNOWN, "report", shards=inline.finish(sharding)))
+    assert report.body["figures"]["champion"]["semantic.miou"] == 1.0
+    assert report.body["champion"] == first.fingerprint
+    inputs = _inputs(storage, 0.95, 2)
+    body = {**inputs["report"].body, "champion": first.fingerprint}
+    body["figures"] = {**body["figures"], "champion": report.body["figures"]["champion"]}
+    inputs["report"] = Manifest("evaluate", "e" * 64, {}, (), (), body)
+    stage = Release(
+        stage="release", model="student", report="report", name="aerial", gate={"semantic.miou": ">= champion"}
+    )
+    made = inline.finish(inline.step(stage, storage, KNOWN, "release", **inputs))
+    assert not made.body["passed"]  # .95 is more than the champion once said of itself, and less than it does here
+    assert "against 1" in made.body["gate"][0]

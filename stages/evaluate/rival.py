@@ -1,0 +1,64 @@
+"""The present champion among those judged: what was released last is asked about the very frames of this report.
+
+Its figures in the root's pointer were measured on the shards of its own time; here it meets the others on equal terms,
+paired frame by frame. Who is champion is read when the step runs and is no part of the step's identity (as in the
+release stage), so a finished report stays finished.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline import manifest as manifests
+from pipeline.storage import Storage
+from stages.evaluate.worker import ModelJudge, Rows
+from stages.release import champion as champions
+
+CHAMPION = "champion"
+FILES = ("student.onnx", "student.json")
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A released student: fingerprint of its release step, its folder in the root, its input column and tasks."""
+
+    release: str
+    folder: str
+    column: str
+    tasks: dict[str, Any]
+
+
+def rival(storage: Storage, name: str) -> Rival | None:
+    """The champion of a registered name; None while there is none, or where its files are gone."""
+    found = champions.current(storage, name)
+    made = found and manifests.load(storage, "release", found.release)
+    if not made:
+        return None
+    about = storage.read_json(f"{made.folder}/{FILES[1]}")
+    return Rival(made.fingerprint, made.folder, about["input"], about["tasks"])
+
+
+@dataclass
+class RivalJudge(ModelJudge):
+    """Judges a released student by its own loader, so exactly as its users meet it."""
+
+    folder: str = ""
+
+    def setup(self) -> None:
+        from stages.release.hyperloom_student import Student
+
+        with tempfile.TemporaryDirectory() as local:
+            for name in FILES:
+                with open(os.path.join(local, name), "wb") as file:
+                    file.write(self.task.storage.read(f"{self.folder}/{name}"))
+            self._student = Student(local)
+
+    def _asked(self, rows: Rows) -> dict[str, np.ndarray]:
+        images = rows.values[self.inputs[0]]
+        told = self._student.predict(images)
+        return {name: told[name] for name in self.task.truth if name in told}

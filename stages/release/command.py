@@ -1,0 +1,53 @@
+"""The command `hyperloom release`: who is champion, who was before, and back to the one before.
+
+Going back moves the pointer in the root, under the lease, and leaves an `alias` event, from which MLflow's alias
+follows: at once where the server answers, else with the next run. No step becomes stale: what was made stays made.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.errors import RecipeError
+from pipeline.events import Events
+from pipeline.lease import Lease
+from pipeline.storage import Storage
+from stages.release import champion as champions
+from stages.release.stage import ALIAS
+
+
+def release(given: Any, storage: Storage, named: list[str], catch_up: Callable[[], None]) -> int:
+    """List the champions, or with `given.rollback` go back to the one before; `named` are the recipe's own names."""
+    known = champions.names(storage)
+    if not given.rollback:
+        for name in known:
+            print("\n".join(_listed(name, champions.line(storage, name))))
+        print("" if known else "no release has passed its gate yet", end="" if known else "\n")
+        return 0
+    name = given.name or _only(named or known)
+    with Lease(storage, "release --rollback", wait=given.wait):
+        left, came = champions.back(storage, name)
+        run = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6]
+        with Events(storage, run, "driver") as events:
+            events.emit("alias", "", name=name, alias=ALIAS, fingerprint=came.release, left=left.release)
+    print(f"{name}: {came.release[:12]} is the champion again, in place of {left.release[:12]}")
+    catch_up()
+    return 0
+
+
+def _only(names: list[str]) -> str:
+    if len(names) != 1:
+        what = f"there are {', '.join(names)}" if names else "the recipe has no release step and the root no champion"
+        raise RecipeError(f"which name? {what}. Next: say it with --name")
+    return names[0]
+
+
+def _listed(name: str, line: list[champions.Champion]) -> list[str]:
+    said = [f"{name}"]
+    for place, one in enumerate(line):
+        figures = ", ".join(f"{k} {v:.4g}" for k, v in sorted(one.figures.items()) if not k.endswith("coverage"))
+        said.append(f"  {'champion' if place == 0 else 'before  '}  {one.release[:12]}  on {one.data[:12]}  {figures}")
+    return said
