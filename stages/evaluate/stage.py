@@ -32,8 +32,9 @@ from stages.base import TRUTH, modality_of, source_of
 from stages.evaluate.compare import BEST_EXPERT
 from stages.evaluate.intervals import Intervals
 from stages.evaluate.motion import Temporal
+from stages.evaluate.scores import HIGHER_IS_BETTER
 from stages.evaluate.subject import Model, Subject, judged, subjects
-from stages.modality import Dense, Image, Segmentation, Vector
+from stages.modality import Image
 
 if TYPE_CHECKING:
     from stages.evaluate.rival import Rival
@@ -173,9 +174,10 @@ class Evaluate(Stage):
                 "in the shards"
             )
         for name in truth:
-            if not isinstance(step.modalities[name], Segmentation | Dense | Vector):
-                what = f"no measure for the {step.modalities[name].type} modality {name!r}"
-                raise RecipeError(f"step {step.name!r}: there is {what}. Next: leave it out of `truth:`")
+            metric = step.modalities[name].metric
+            if metric not in HIGHER_IS_BETTER:
+                what = f"the measure {metric!r} of {name!r} is none of {', '.join(HIGHER_IS_BETTER)}"
+                raise RecipeError(f"step {step.name!r}: {what}. Next: leave it out of `truth:`")
         return truth
 
     def _judged(self, step: StepRun, truth: Mapping[str, str]) -> tuple[str, ...]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import sys
+import types
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -340,6 +344,21 @@ def test_a_type_of_ones_own_is_a_class() -> None:
     rows, _ = own.decode(own.encode([own.fit(370.0)]))
     assert rows.tolist() == [[10.0]] and (own.head, own.metric) == ("regress", "angle")
     assert plugins.parse("modality", own.to_recipe()) == own
+
+
+def test_the_documentation_names_every_type_and_its_example_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs/modalities.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    shown = {name: [cell.strip(" |") for cell in row[3:]] for row in rows for name in row[0].strip("| ").split(", ")}
+    assert set(shown) - {"type"} == set(plugins.known("modality"))
+    for name in CONTRACT:
+        found = (KNOWN[name].head, KNOWN[name].loss, KNOWN[name].metric)
+        assert all(word in cell for word, cell in zip(found, shown[KNOWN[name].type], strict=True)), name
+    example = types.ModuleType("heading")
+    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], example.__dict__)
+    monkeypatch.setitem(sys.modules, "heading", example)
+    own = modalities(heading={"type": "heading:Heading"})["heading"]
+    assert np.allclose(own.decode(own.encode([own.fit("90")]))[0], [[1, 0]], atol=1e-6) and own.metric == "mae"
 
 
 class Angle(Modality):

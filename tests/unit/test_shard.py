@@ -22,7 +22,7 @@ from pipeline.units import Unit, execute
 from stages.modality import Modality
 from stages.shard.splits import Split
 from stages.shard.stage import Shard
-from stages.shard.statistics import Tally, merged
+from stages.shard.statistics import PAIRS, Tally, code_counts, merged
 from stages.table import read_table, write_table
 from tests.unit.inline import finish, ingested, modalities, step
 
@@ -289,6 +289,50 @@ def test_statistics_are_those_of_numpy(name: str, low: float, high: float) -> No
         assert np.allclose(found[key], figure, atol=1e-6), key
     assert sum(found["histogram"]["counts"]) == kept.size
     assert len(found["histogram"]["edges"]) == len(found["histogram"]["counts"]) + 1
+
+
+@pytest.mark.parametrize(
+    ("definition", "values", "expected"),
+    [
+        ({"type": "category", "classes": ["a", "b"]}, ["a", "b", "a"], {"classes": {"a": 2, "b": 1}, "unknown": 0}),
+        ({"type": "ordinal", "levels": 2}, [1, 1], {"classes": {"0": 0, "1": 2}, "unknown": 0}),
+        ({"type": "multilabel", "classes": 2}, [[1, 255], [1, 0]], {"classes": {"0": 2, "1": 0}, "unknown": 1}),
+        ({"type": "tags", "tags": ["x", "y"], "length": 3}, ["x y", "y"], {"classes": {"x": 1, "y": 2}, "unknown": 0}),
+        ({"type": "boxes", "classes": ["x", "y"], "most": 2}, [[[0, 0, 1, 1, 1]], []], {"classes": {"x": 0, "y": 1}}),
+        ({"type": "text", "length": 9}, ["é", "four"], {"mean": [3.0], "std": [1.0], "min": [2.0], "max": [4.0]}),
+        ({"type": "graph", "nodes": 3, "edges": 3}, [[[0, 1]], []], {"mean": [0.5], "max": [1.0]}),
+        ({"type": "scalar"}, [1.0, 2.0], {"mean": [1.5], "min": [1.0]}),
+        ({"type": "series", "steps": 3, "channels": 2}, [[[1, 10]], [[3, 30], [5, 20]]], {"mean": [3.0, 20.0]}),
+        ({"type": "keypoints", "points": 2}, [[[0.5, 1, 1], [0, 0, 0]]], {"mean": [0.5, 1.0], "min": [0.5, 1.0]}),
+        ({"type": "audio", "rate": 4, "seconds": 1}, [[0.5, -0.5]], {"mean": [0.0], "max": [0.5], "min": [-0.5]}),
+        ({"type": "clip", "frames": 1, "size": [1, 1]}, [np.full((1, 1, 1, 3), 7, np.uint8)], {"mean": [7.0] * 3}),
+    ],
+    ids=lambda v: v["type"] if isinstance(v, dict) and "type" in v else "",
+)
+def test_every_type_is_counted(definition: dict[str, Any], values: list[Any], expected: dict[str, Any]) -> None:
+    modality = modalities(m=definition)["m"]
+    figures = []
+    for value in [*values, None]:
+        tally = Tally(modality)
+        tally.add(*modality.unpack(modality.encode([None if value is None else modality.fit(value)])))
+        figures.append(tally.figures())
+    found = merged(modality, figures)
+    assert found["missing"] == 1 / (len(values) + 1)
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_unknown_pixels_are_left_out_of_statistics() -> None:
+    for storage in ("float16", "uint8"):
+        depth = modalities(d={"type": "dense", "size": [1, 4], "range": [0, 4], "unknown": 0, "storage": storage})["d"]
+        tally = Tally(depth)
+        tally.add(*depth.unpack(depth.encode([depth.fit(np.array([[0, 2, 4, 0]]))])))
+        found = merged(depth, [tally.figures()])
+        assert (found["mean"], found["min"], sum(found["histogram"]["counts"])) == ([3.0], [2.0], 2)
+
+
+def test_classes_counted_by_twos_are_the_same() -> None:
+    ids = np.random.default_rng(0).integers(0, 256, (PAIRS + 3, 1)).astype(np.uint8)
+    assert (code_counts(ids, 256)[0] == np.bincount(ids[:, 0], minlength=256)).all()
 
 
 def test_statistics_come_from_the_training_split(tmp_path) -> None:

@@ -199,3 +199,18 @@ def test_a_folder_of_sounds_with_boxes_beside_them(tmp_path: Path) -> None:
     found = table(inline.finish(inline.step(stage, storage, known)), storage)
     assert found["key"] == ["a", "b"] and found["sound@mic"][0][:4] == b"RIFF"
     assert found["boxes@truth"][0][0]["class"] == "bird" and found["boxes@truth"][1] is None
+
+
+def test_labels_of_a_table_are_judged(tmp_path: Path) -> None:
+    """From rows to shards to figures, without a picture anywhere."""
+    storage = Storage(str(tmp_path / "root"))
+    rows = [
+        {"kind": k, "told": t, "stars": "3", "guess": s} for k, t, s in (("news", "news", "1"), ("mail", "news", "3"))
+    ]
+    columns = {"genre@truth": "kind", "genre@reader": "told", "stars@truth": "stars", "stars@reader": "guess"}
+    frames, _ = ingest(tmp_path / "root", {"path": str(write(tmp_path / "a.csv", rows)), "columns": columns})
+    shard = load("stage", "shard").model_validate({"stage": "shard", "data": "frames"})
+    shards = inline.finish(inline.step(shard, storage, KNOWN, "shards", frames=frames))
+    evaluate = load("stage", "evaluate").model_validate({"stage": "evaluate", "data": "shards", "split": "train"})
+    made = inline.finish(inline.step(evaluate, storage, KNOWN, "report", shards=shards))
+    assert made.body["figures"]["reader"]["genre.accuracy"] == 0.5 and made.body["figures"]["reader"]["stars.mae"] == 1
