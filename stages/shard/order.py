@@ -9,7 +9,7 @@ Within a batch rows lie by lane (place modulo pool), which changes no batch, but
 the same few row groups again: rank r of w takes rows [r*n//w, (r+1)*n//w) of a batch of n. Nothing else knows the
 world size. Random numbers come from the raw stream of PCG64, which NumPy keeps stable, not from its samplers.
 
-How well that shuffles stands in docs/data.md and is held by tests/unit/test_shuffle.py. Several data sets in one line
+How well that shuffles stands in docs/loader.md and is held by tests/unit/test_shuffle.py. Several data sets in one line
 are `stages.shard.mixture`.
 """
 
