@@ -30,7 +30,7 @@ TRIAL_SECONDS = 1.0
 """No larger size is tried once the trial took so long."""
 ROOM = 256 * 2**20
 """Bytes of inputs and answers of one batch beyond which no larger one is tried."""
-WORTH = 0.001
+WORTH = 0.002
 """Seconds of reading a batch from which on a thread is worth its cost."""
 
 
@@ -97,7 +97,7 @@ class Ahead:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
-        self._worth = False
+        self._seconds = float("inf")  # the least that a batch took: the machine may have been busy with other things
         self._part: Sequence[int] | None = None
         self._batch: Future[Batch] | None = None
 
@@ -106,13 +106,15 @@ class Ahead:
         if self._batch is not None and self._part is part:
             batch, self._batch = self._batch, None
             return batch.result()
-        at = time.perf_counter()
-        try:
-            return samples.batch(part)
-        finally:
-            self._worth = time.perf_counter() - at > WORTH
+        return self._read(samples, part)
 
     def prepare(self, samples: Samples, part: Sequence[int]) -> None:
         """Begin to read `part`, the very list that `take` will be asked for next."""
-        if self._worth:
-            self._part, self._batch = part, self._thread.submit(samples.batch, part)
+        if WORTH < self._seconds < float("inf"):
+            self._part, self._batch = part, self._thread.submit(self._read, samples, part)
+
+    def _read(self, samples: Samples, part: Sequence[int]) -> Batch:
+        at = time.perf_counter()
+        batch = samples.batch(part)
+        self._seconds = min(self._seconds, time.perf_counter() - at)
+        return batch

@@ -8,6 +8,8 @@ where the network gives a mapping or a tuple.
 from __future__ import annotations
 
 import io
+import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,6 +21,8 @@ from pipeline.errors import PluginError, RecipeError, SourceError
 from stages.label.expert import CPU_BATCH
 from stages.label.network import Network, library, read_weights
 from stages.label.preprocess import Size
+
+FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 class Torch(Network):
@@ -62,10 +66,10 @@ class Torch(Network):
             if kind == "state":
                 module = _from_state(torch, self.net or "", self.arguments, self.path, content)
             elif kind == "export":
-                module = torch.export.load(io.BytesIO(content)).module()
+                module = _from_export(torch, self.path, content)
             else:
                 module = torch.jit.load(io.BytesIO(content), map_location=device)
-        except (PluginError, RecipeError):
+        except (PluginError, RecipeError, SourceError):
             raise
         except Exception as error:  # unpickling, missing keys, foreign archives: torch raises whatever fits
             raise SourceError(f"{self.path} does not load as a {kind} file of PyTorch: {error}") from error
@@ -101,6 +105,26 @@ class TorchSession:
         except (KeyError, IndexError, ValueError, TypeError) as error:
             names = ", ".join(map(str, made)) if isinstance(made, Mapping) else type(made).__name__
             raise RecipeError(f"the network has no output {tensor!r}; it gave: {names}") from error
+
+
+def _from_export(torch: Any, path: str, content: bytes) -> Any:
+    """The module of a torch.export archive. Such an archive may hold pickles, which torch would run: with this
+    environment torch.load takes tensors only, and objects that it would unpickle past that are refused."""
+    from torch.export.pt2_archive.constants import OPAQUE_OBJ_FILENAME_PREFIX
+
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        listed = [archive.read(n).decode() for n in archive.namelist() if n.endswith("constants_config.json")]
+    if any(OPAQUE_OBJ_FILENAME_PREFIX in text for text in listed):
+        raise SourceError(f"{path} holds Python objects, which would run code. Next: export the network without them")
+    before = os.environ.get(FORCED)
+    os.environ[FORCED] = "1"
+    try:
+        return torch.export.load(io.BytesIO(content)).module()
+    finally:
+        if before is None:
+            del os.environ[FORCED]
+        else:
+            os.environ[FORCED] = before
 
 
 def _from_state(torch: Any, net: str, arguments: dict[str, Any], path: str, content: bytes) -> Any:
