@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from pipeline.plugins import Plugin
-from stages.modality import Dense, Image, Modality, Vector
+from stages.modality import Boxes, Clip, Dense, Image, Keypoints, Modality, Raster, Vector
 
 if TYPE_CHECKING:
     import torch
@@ -36,15 +36,17 @@ class Augment(Plugin):
 
 
 class Flip(Augment):
-    """Mirror left and right. The first channel changes its sign in directions and in displacements (unit px)."""
+    """Mirror left and right: rasters, clips and boxes. The first channel changes its sign in directions and in
+    displacements (unit px). What has no width (classes, texts, sounds, series) stays; vectors and keypoints, in which
+    left and right may have names, are refused."""
 
     revision: ClassVar[int] = 1
     probability: float = Field(0.5, ge=0, le=1)
 
     def check(self, columns: Mapping[str, Modality]) -> None:
-        wrong = [c for c, m in columns.items() if isinstance(m, Vector)]
+        wrong = [c for c, m in columns.items() if isinstance(m, Vector | Keypoints)]
         if wrong:
-            raise ValueError(f"flip cannot mirror {', '.join(wrong)}, which has no width")
+            raise ValueError(f"flip cannot mirror {', '.join(wrong)}, whose numbers it does not know the sides of")
 
     def apply(
         self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator
@@ -54,9 +56,15 @@ class Flip(Augment):
         drawn = (torch.rand(count, generator=generator) < self.probability)[part]
         changed = dict(batch)
         for column, modality in columns.items():
+            if not isinstance(modality, Raster | Boxes):
+                continue
             values = batch[column]
             chosen = drawn.to(values.device)
-            mirrored = values[chosen].flip(2)
+            if isinstance(modality, Boxes):
+                mirrored = values[chosen]
+                mirrored[..., [0, 2]] = 1 - mirrored[..., [2, 0]]
+            else:
+                mirrored = values[chosen].flip(3 if isinstance(modality, Clip) else 2)
             if isinstance(modality, Dense) and (modality.direction or modality.unit == "px"):
                 mirrored[..., 0] *= -1
             changed[column] = values.index_put((chosen.nonzero()[:, 0],), mirrored)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline import plugins
-from stages.modality import Dense, Image, Segmentation, Vector
+from stages.modality import Boxes, Category, Clip, Dense, Image, Keypoints, Segmentation, Vector
 from stages.train.architecture import Architecture, Input, Scale, Task
 from stages.train.augments import Colour, Flip
 from stages.train.balancers import Static, Uncertainty
@@ -190,6 +190,24 @@ def test_augmentations_move_all_columns_alike_and_turn_directions() -> None:
         bright = views["rgb@camera"][i, 0, :, 0]
         assert bool(bright[0] > bright[-1]) == bool(flipped[i])
     assert views["rgb@camera"].flatten(1).unique(dim=0).shape[0] == 6  # each sample in another light
+
+
+def test_a_mirror_turns_boxes_and_clips_and_leaves_what_has_no_width() -> None:
+    columns = {
+        "objects@a": Boxes(type="boxes", classes=("car",), most=2),
+        "film@a": Clip(type="clip", frames=2, size=(3, 4)),
+        "weather@a": Category(type="category", classes=("sun", "rain")),
+    }
+    boxes = torch.tensor([[[0.1, 0.2, 0.4, 1, 0, 0.5], [math.nan] * 6]] * 2)
+    film = torch.arange(4, dtype=torch.uint8).view(1, 1, 1, 4, 1).expand(2, 2, 3, 4, 3)
+    batch = {"objects@a": boxes, "film@a": film, "weather@a": torch.tensor([0, 1])}
+    flip = Flip(type="flip", probability=1)
+    made = flip.apply(batch, columns, 2, slice(0, 2), torch.Generator())
+    assert torch.allclose(made["objects@a"][0, 0], torch.tensor([0.6, 0.2, 0.9, 1, 0, 0.5]))
+    assert made["objects@a"][:, 1].isnan().all() and torch.equal(made["film@a"], film.flip(3))
+    assert torch.equal(made["weather@a"], batch["weather@a"])
+    with pytest.raises(ValueError, match="joints@a"):
+        flip.check({"joints@a": Keypoints(type="keypoints", points=("left", "right"))})
 
 
 def test_a_batch_looks_the_same_on_any_number_of_workers() -> None:
