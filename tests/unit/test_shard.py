@@ -345,3 +345,38 @@ def test_statistics_come_from_the_training_split(tmp_path) -> None:
     }  # fmt: skip
     assert made.body["statistics"][RGB]["mean"] == [22.5] * 3
     assert made.body["splits"]["test"] == {"rows": 6, "shards": 1, "groups": ["b9"]}
+
+
+@pytest.mark.parametrize("where", ["memory", "folder"])
+@pytest.mark.parametrize("native", [False, True])
+def test_every_form_on_disk_reaches_a_batch(tmp_path: Any, where: str, native: bool) -> None:
+    """Structs, lists, strings, compressed sound, steps of 8 bits and tensors, from a folder and by byte ranges."""
+    from stages.shard.loader import Loader
+
+    known = modalities(
+        boxes={"type": "boxes", "classes": ["car", "dog"], "most": 3},
+        pos={"type": "tags", "tags": ["NOUN", "VERB"], "length": 4},
+        depth={"type": "dense", "size": [2, 2], "range": [0, 254], "unknown": 0, "storage": "uint8"},
+        sound={"type": "audio", "rate": 100, "seconds": 0.1, "codec": "wav"},
+        review={"type": "text", "length": 9},
+        links={"type": "graph", "nodes": 4, "edges": 3},
+        stars={"type": "ordinal", "levels": 5},
+    )
+    storage = Storage(f"memory://every-form-{native}" if where == "memory" else str(tmp_path))
+    written = [
+        {
+            "boxes": [[0, 0, 0.5, 0.5, 1]] * (i % 3), "pos": "NOUN VERB", "depth": np.array([[0, i], [2, 3]]),
+            "sound": np.full(8, 0.5), "review": f"hé{i}", "links": [[0, i % 4]], "stars": i % 5,
+        }
+        for i in range(1, 8)
+    ]  # fmt: skip
+    samples = [{f"{n}@a": known[n].fit(v) if i else None for n, v in row.items()} for i, row in enumerate(written)]
+    data = ingested(storage, known, {"g": samples})
+    stage = Shard.model_validate({"stage": "shard", "data": "frames", "row_group_mb": 0.0005})
+    made = finish(step(stage, storage, known, "shards", frames=data))
+    loader = Loader(storage, made, known, list(samples[0]), "train", batch=7, shuffle=False, native=native)
+    (batch,) = list(loader)
+    for column in samples[0]:
+        assert batch[f"{column}?"].tolist() == [False] + [True] * 6
+        got, expected = batch[column][1:].numpy(), np.stack([sample[column] for sample in samples[1:]])
+        assert np.allclose(got, expected, atol=1e-4, equal_nan=True), column
