@@ -57,6 +57,9 @@ class Expert(Plugin):
     """Samples per call; left out, it is `usual_batch` or found by trial."""
     cpus: float = placement(1.0, gt=0)
     gpus: float = placement(0.0, ge=0)
+    memory_mb: int = placement(0, ge=0)
+    """Memory that one process of this expert needs; 0: little. With it, or with a share of a GPU, a process is for this
+    expert alone; otherwise one process hosts all experts that ask for as many CPUs."""
 
     @field_validator("in_", "out", mode="before")
     @classmethod
@@ -65,7 +68,7 @@ class Expert(Plugin):
 
     @property
     def resources(self) -> Resources:
-        return Resources(self.cpus, self.gpus)
+        return Resources(self.cpus, self.gpus, self.memory_mb)
 
     @property
     def usual_batch(self) -> int | None:
