@@ -10,15 +10,21 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor as Threads
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.errors import StorageError
 from pipeline.storage import Storage
-from pipeline.units import Record, Resources, Unit, Worker, execute
+from pipeline.units import Output, Record, Resources, Unit, Worker, commit, work
 
 if TYPE_CHECKING:
     from pipeline.room import Place, Room
+
+
+AT_HAND = 2
+"""Groups a slot has when units are short: the one that is worked on, and the next or the one that is committed."""
 
 
 @dataclass
@@ -67,28 +73,40 @@ class Executor(Protocol):
 
 
 class Host:
-    """Runs groups of units with workers that are built once. Lives in a slot's process."""
+    """Runs groups of units with workers that are built once. Lives in a slot's process.
 
-    def __init__(self, storage_url: str, workers: Callable[[str], Worker]):
+    Where two groups are given at once, one is worked on while the other is committed: waiting for the disk or the
+    store costs no time. All that workers do happens in one thread, `hand`; libraries rely on that.
+    """
+
+    def __init__(self, storage_url: str, workers: Callable[[str], Worker], hand: Threads | None = None):
         self.storage = Storage(storage_url)
         self._find = workers
+        self._hand = hand
         self._scope = ""
         self._built: dict[str, Worker] = {}
 
     def run(self, scope: str, units: list[Unit], attempts: list[int]) -> list[Outcome]:
         """Outcomes of the units, in order. Workers of another scope are dropped."""
+        return [self._one(scope, unit, attempt) for unit, attempt in zip(units, attempts, strict=True)]
+
+    def _work(self, scope: str, unit: Unit, attempt: int) -> Output | Record:
         if scope != self._scope:
             self._scope, self._built = scope, {}
-        return [self._one(unit, attempt) for unit, attempt in zip(units, attempts, strict=True)]
+        worker = self._built.get(unit.worker)
+        if worker is None:
+            worker = self._find(unit.worker)
+            worker.setup()
+            self._built[unit.worker] = worker
+        return work(self.storage, worker, unit, attempt)
 
-    def _one(self, unit: Unit, attempt: int) -> Outcome:
+    def _one(self, scope: str, unit: Unit, attempt: int) -> Outcome:
         try:
-            worker = self._built.get(unit.worker)
-            if worker is None:
-                worker = self._find(unit.worker)
-                worker.setup()
-                self._built[unit.worker] = worker
-            return Outcome(unit, execute(self.storage, worker, unit, attempt))
+            if self._hand is None:
+                done = self._work(scope, unit, attempt)
+            else:
+                done = self._hand.submit(self._work, scope, unit, attempt).result()
+            return Outcome(unit, done if isinstance(done, Record) else commit(done))
         except Exception as error:  # a worker may raise anything; it becomes a counted failure with its trace kept
             away = isinstance(error, StorageError | ConnectionError | TimeoutError)  # a store, a service: not the work
             hopeless = isinstance(error, StorageError) and not error.transient
@@ -182,6 +200,7 @@ class _RaySlot:
             "num_cpus": resources.cpus,
             "num_gpus": resources.gpus,
             "memory": resources.memory_mb * 2**20 or None,
+            "max_concurrency": AT_HAND,
             "max_restarts": 0,
             "max_task_retries": 0,
             "runtime_env": {"env_vars": _threads(resources)},
@@ -212,7 +231,7 @@ class _Actor:
 
     def __init__(self, storage_url: str):
         self._refs: dict[str, list[Any]] = {}
-        self._host = Host(storage_url, self._worker)
+        self._host = Host(storage_url, self._worker, ThreadPoolExecutor(1))
 
     def run(self, scope: str, refs: dict[str, list[Any]], units: list[Unit], attempts: list[int]) -> list[Outcome]:
         self._refs.update(refs)

@@ -16,15 +16,12 @@ from dataclasses import dataclass, field
 from pipeline.committed import Committed
 from pipeline.errors import StepFailed, StorageError
 from pipeline.events import Events
-from pipeline.executor import Executor, Job, Outcome
+from pipeline.executor import AT_HAND, Executor, Job, Outcome
 from pipeline.retry import Attempts, Budget
 from pipeline.slots import Seat, Seats
 from pipeline.storage import Storage
 from pipeline.units import Record, Unit, Worker, load_record, record_path
 from pipeline.work import GROUP_MOST, WINDOW, Work
-
-AT_HAND = 2
-"""Groups a slot has when units are short: the one it does and the next, so that it never waits for the driver."""
 
 
 @dataclass
@@ -104,9 +101,10 @@ class Pool:
             return
         came = self.executor.wait(jobs, 0.5)
         for seat in list(self._seats.all):
-            while seat.jobs and id(seat.jobs[0]) in came:
-                job = seat.jobs.popleft()
-                self._settle(work, seat, job, came[id(job)], attempts)
+            for job in [j for j in seat.jobs if id(j) in came]:
+                if job in seat.jobs:  # not lost with the one before
+                    seat.jobs.remove(job)
+                    self._settle(work, seat, job, came[id(job)], attempts)
             if seat.jobs and time.monotonic() - seat.jobs[0].started > self.unit_seconds * len(seat.jobs[0].units):
                 hung = f"no answer within {self.unit_seconds:.0f} s"
                 job = seat.jobs.popleft()
@@ -118,7 +116,7 @@ class Pool:
         now = time.monotonic()
         if all(o.infrastructure and not o.trace for o in outcomes):
             work.deaths += 1
-            self._bury(work, seat, attempts)
+            outcomes = outcomes + self._bury(seat, outcomes[0].error, attempts)
         else:
             work.timed(job.units, now - job.started)
         if seat.jobs:
@@ -130,13 +128,14 @@ class Pool:
             else:
                 self._failed(work, outcome, attempts)
 
-    def _bury(self, work: Work, seat: Seat, attempts: Attempts) -> None:
-        """Close a slot whose process is gone or hangs. What it was given and cannot have begun goes to another."""
+    def _bury(self, seat: Seat, reason: str, attempts: Attempts) -> list[Outcome]:
+        """Close a slot whose process is gone or hangs. All that it was given was lost with it."""
         self._seats.close(seat)
+        lost = [Outcome(unit, None, reason, "", infrastructure=True) for job in seat.jobs for unit in job.units]
         for job in seat.jobs:
             attempts.end(job.note)
-            work.back(job.units)
         seat.jobs.clear()
+        return lost
 
     def _failed(self, work: Work, outcome: Outcome, attempts: Attempts) -> None:
         unit, tally = outcome.unit, attempts.of(outcome.unit.key)

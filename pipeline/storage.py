@@ -154,12 +154,26 @@ class Storage:
             yield f"{folder}/{found[len(base) :].lstrip('/')}" if folder else found[len(base) :].lstrip("/")
 
     # -- writing ---------------------------------------------------------------------------------------------------
-    def write(self, path: str, data: bytes) -> None:
-        """Put `data` there, atomically, replacing what was. Raises StorageError."""
+    def write(self, path: str, data: bytes, durable: bool = True) -> None:
+        """Put `data` there, atomically, replacing what was. One that need not be `durable` yet must be given to `sync`
+        before anything says that it is there. Raises StorageError."""
         if self.is_local:
-            self._local(path, data, exclusive=False)
+            self._local(path, data, exclusive=False, durable=durable)
         else:
             self._call("write", path, lambda: self._put(path, data, "overwrite"))
+
+    def sync(self, path: str) -> None:
+        """Wait until a written file would outlive a power failure. Raises StorageError."""
+        if not self.is_local:
+            return
+        try:
+            handle = os.open(self.path(path), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise _explained("write", self.full(path), error) from error
 
     def create(self, path: str, data: bytes | Iterable[bytes]) -> bool:
         """Put `data` (bytes, or parts of them in order) there unless something is there already; True when this call
@@ -205,7 +219,7 @@ class Storage:
         return first and not second
 
     # -- inside ----------------------------------------------------------------------------------------------------
-    def _local(self, path: str, data: bytes | Iterable[bytes], exclusive: bool) -> bool:
+    def _local(self, path: str, data: bytes | Iterable[bytes], exclusive: bool, durable: bool = True) -> bool:
         target = self.path(path)
         folder = os.path.dirname(target)
         temporary = f"{folder}/.tmp-{uuid.uuid4().hex}"
@@ -220,7 +234,8 @@ class Storage:
                     view = memoryview(part)
                     while view:
                         view = view[os.write(handle, view) :]
-                os.fsync(handle)
+                if durable:
+                    os.fsync(handle)
             finally:
                 os.close(handle)
             if exclusive:

@@ -112,7 +112,7 @@ class Output:
         """Store `data` under a name made of the unit's id and the content's digest. Returns its file."""
         digest = sha256(data)
         path = data_path(self.unit.space, self.unit.id, digest, suffix)
-        self.storage.write(path, data)
+        self.storage.write(path, data, durable=False)  # the commit syncs it
         made = File(path, len(data), digest)
         self.files.append(made)
         return made
@@ -156,7 +156,13 @@ def is_whole(storage: Storage, record: Record) -> bool:
 
 
 def execute(storage: Storage, worker: Worker, unit: Unit, attempt: int) -> Record:
-    """Run one unit and commit it: data, quarantine list, record last. One that is committed already is returned."""
+    """Run one unit and commit it. One that is committed already is returned."""
+    done = work(storage, worker, unit, attempt)
+    return done if isinstance(done, Record) else commit(done)
+
+
+def work(storage: Storage, worker: Worker, unit: Unit, attempt: int) -> Output | Record:
+    """Run one unit; its record when it is committed already."""
     done = load_record(storage, *unit.key)
     if done is not None and is_whole(storage, done):
         return done
@@ -164,6 +170,14 @@ def execute(storage: Storage, worker: Worker, unit: Unit, attempt: int) -> Recor
     out = Output(storage, unit, attempt)
     worker.run(unit, out)
     faults.point("unit.written")
+    return out
+
+
+def commit(out: Output) -> Record:
+    """Commit what a worker made: data first, then the quarantine list, the record last."""
+    storage, unit = out.storage, out.unit
+    for file in out.files:
+        storage.sync(file.path)
     if out.left_out:
         storage.write_json(f"{unit.space}/quarantine/{unit.id}.json", out.left_out)
     record = Record(unit.space, unit.id, out.rows, tuple(out.files), len(out.left_out), out.meta)
@@ -173,6 +187,6 @@ def execute(storage: Storage, worker: Worker, unit: Unit, attempt: int) -> Recor
             return rival
         storage.write(record_path(*unit.key), record.to_json())  # a torn record, or one whose data is gone
     faults.point("unit.recorded")
-    if attempt > 1:
+    if out.attempt > 1:
         storage.delete(f"{unit.space}/crumbs/{unit.id}")
     return record

@@ -186,11 +186,6 @@ class Work:
                 if not waiting.needs:
                     self._put(waiting)
 
-    def back(self, units: Iterable[Unit]) -> None:
-        """These units were never begun: they are ready as before."""
-        for unit in units:
-            self._put(self._open[unit.key])
-
     def again(self, unit: Unit, pause: float) -> None:
         """Try a unit once more, by itself, after a pause."""
         self._open[unit.key].alone = True
