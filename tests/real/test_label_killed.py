@@ -22,7 +22,7 @@ from pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE
 from tests.real.test_street_experts import SHARED, pytestmark  # noqa: F401  skips where there is no data
 
-FRAMES = int(os.environ.get("HYPERLOOM_STREET_FRAMES", "40"))
+FRAMES = int(os.environ.get("HYPERLOOM_STREET_FRAMES", "24"))
 EVERY = 5.0
 """Seconds between two kills, at least: on a busy machine the next one waits until a unit more is committed."""
 
@@ -41,7 +41,7 @@ def recipe(folder: Path, root: str) -> Path:
             (images / file.name).symlink_to(file)
     text = text.replace("${HYPERLOOM_SHARED:-../shared}/data/street/images/*.jpg", f"{images}/*.jpg")
     text = re.sub(r"\n +only: \[.*?\]", "", text, flags=re.S)  # it names frames that are not in the slice
-    text = text.replace("root: ./runs", f"root: {folder / root}").replace("rows: 16", "rows: 8")
+    text = text.replace("root: ./runs", f"root: {folder / root}").replace("rows: 16", "rows: 4")
     path = folder / f"{root}.yaml"
     path.write_text(text)
     return path
