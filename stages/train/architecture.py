@@ -1,7 +1,8 @@
 """Architectures: what a model is, as JSON, without its weights.
 
-`encoders -> fusion -> trunk -> heads`: each input column is encoded by its modality (standardised numbers, or one
-channel a class), the encodings are concatenated, the trunk sees all of them, and each task has a head of its own.
+`encoders -> fusion -> trunk -> heads`: each input column is encoded by its modality (standardised numbers, one channel
+a class, or ids), the fusion brings the encodings together as the trunk wants them (planes side by side, or tokens),
+the trunk sees all of them, and each task has a head of its own.
 Everything that a prediction depends on is in here (columns, modalities, statistics), so `model.json` beside
 `model.safetensors` is enough to use a model anywhere. Imports no torch.
 """
@@ -14,7 +15,8 @@ from typing import Any
 
 from pipeline import plugins
 from pipeline.fingerprint import payload
-from stages.modality import Dense, Image, Modality, Segmentation, Soft, Vector
+from stages.modality import Audio, Clip, Dense, Embedding, Image, Modality, Raster, Segmentation, Series, Soft, Vector
+from stages.train.grids import planes_of
 from stages.train.trunks import Trunk
 
 MODEL_JSON, MODEL_WEIGHTS = "model.json", "model.safetensors"
@@ -47,7 +49,11 @@ class Task:
 
     @property
     def regression(self) -> bool:
-        return isinstance(self.modality, Dense)
+        """Is it of numbers, rather than of classes?"""
+        head = self.modality.head
+        return head in ("regress", "embed", "series") or (
+            head == "dense" and not isinstance(self.modality, Segmentation | Soft)
+        )
 
 
 @dataclass(frozen=True)
@@ -64,13 +70,20 @@ class Architecture:
 
     @property
     def channels(self) -> int:
-        """Channels that enter the trunk."""
-        return sum(i.modality.channels for i in self.inputs)
+        """Planes that enter a trunk which reads planes."""
+        return sum(planes_of(i.modality) for i in self.inputs)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels, one for all modalities."""
-        return self.tasks[0].modality.shape[0], self.tasks[0].modality.shape[1]
+        """Height and width in pixels, one for all rasters; (1, 1) where there is none."""
+        every = [*(t.modality for t in self.tasks), *(i.modality for i in self.inputs)]
+        return next((m.height_width for m in every if isinstance(m, Raster)), (1, 1))
+
+    def grids(self, patch: int | None = None) -> list[tuple[int, ...]]:
+        """For each input, the grid on which parts of it can be hidden, squares being `patch` pixels wide (by default
+        the trunk's own patches); (1,) where it is a whole."""
+        side = patch or int(getattr(self.trunk, "patch", 16))
+        return [self.trunk.grid(i.modality, side) for i in self.inputs]
 
     def with_trunk(self, trunk: Trunk) -> Architecture:
         return replace(self, trunk=trunk)
@@ -97,22 +110,20 @@ class Architecture:
 
 
 def check_sizes(inputs: Sequence[Input], tasks: Sequence[Task]) -> None:
-    """Raises ValueError unless all rasters share one height and width and every task is one."""
-    for item in inputs:
-        if not isinstance(item.modality, Image | Dense | Segmentation | Soft | Vector):
-            raise ValueError(f"{item.column} cannot be an input: no encoder for {item.modality.type} modalities")
-    sizes = {i.column: i.modality.shape[:2] for i in inputs if not isinstance(i.modality, Vector)}
-    for task in tasks:
-        if not isinstance(task.modality, Dense | Segmentation):
-            raise ValueError(f"{task.name} cannot be a task: a model predicts dense and segmentation modalities")
-        sizes[task.name] = task.modality.shape[:2]
+    """Raises ValueError unless all rasters share one height and width, and tasks of a picture have a raster."""
+    sizes = {i.column: i.modality.height_width for i in inputs if isinstance(i.modality, Raster)}
+    sizes |= {t.name: t.modality.height_width for t in tasks if isinstance(t.modality, Raster)}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"inputs and tasks differ in size: {sizes}; give the modalities one size")
+    blind = [t.name for t in tasks if t.modality.head == "boxes"]
+    if blind and not sizes:
+        raise ValueError(f"{', '.join(blind)} lies in a picture, so a raster must be among the inputs or tasks")
 
 
 def scale_of(modality: Modality, statistics: Mapping[str, Any]) -> Scale:
     """How values of a column are standardised: by its statistics for numbers and images, not at all for the rest."""
-    standardised = isinstance(modality, Image | Vector) or (isinstance(modality, Dense) and not modality.direction)
-    if isinstance(modality, Segmentation | Soft) or not standardised or not statistics.get("mean"):
+    numbers = isinstance(modality, Image | Clip | Series | Audio | Vector) and not isinstance(modality, Embedding)
+    numbers = numbers or (isinstance(modality, Dense) and not modality.direction)
+    if not numbers or not statistics.get("mean"):
         return Scale()
     return Scale(tuple(map(float, statistics["mean"])), tuple(max(float(s), 1e-6) for s in statistics["std"]))

@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from stages.base import modality_of
-from stages.modality import Segmentation
 from stages.shard.loader import VALID
-from stages.train.architecture import Scale, Task
+from stages.train.encoders import target_reader
 from stages.train.job import Job
-from stages.train.model import Columns, Encoder, MultiTask, shown
+from stages.train.model import Columns, MultiTask
+from stages.train.visible import Visible, shown
 from stages.train.world import World
 
 
@@ -43,20 +43,14 @@ class Learner(nn.Module):
         self._blank: dict[str, torch.Tensor] | None = None
         self.tasks = model.architecture.tasks
         by_name = {t.name: t for t in self.tasks}
-        self.readers = nn.ModuleList()
-        self.pixel_losses = []
-        for target in job.targets:
-            modality, task = job.modalities[modality_of(target.column)], by_name[target.task]
-            scale = task.scale if task.regression else Scale()
-            ids = isinstance(modality, Segmentation)
-            reader = nn.Identity() if ids else Encoder(Task(task.name, modality, scale), model.architecture.size)
-            self.readers.append(reader)
-            self.pixel_losses.append(target.objective.build(target.class_counts))
+        self.readers = [target_reader(job.modalities[modality_of(t.column)], by_name[t.task]) for t in job.targets]
+        self.held = nn.ModuleList(r for r in self.readers if isinstance(r, nn.Module))
+        self.pixel_losses = [t.objective.build(t.class_counts) for t in job.targets]
 
     def forward(
-        self, batch: Columns, visible: torch.Tensor, world: World, counts: torch.Tensor | None = None
+        self, batch: Columns, visible: Visible | torch.Tensor, world: World, counts: torch.Tensor | None = None
     ) -> Losses:
-        """`batch` is what the loader gives, `visible` (n, inputs) bool what the mask wants. With `counts` (see `count`)
+        """`batch` is what the loader gives, `visible` what the mask wants. With `counts` (see `count`)
         the batch is a part of this rank's share, and the losses are that part's share."""
         there = torch.stack([batch[c + VALID] for c in self.model.architecture.columns], 1)
         raw = self.network(batch, shown(there, visible))
@@ -85,7 +79,7 @@ class Learner(nn.Module):
         order = {t.name: i for i, t in enumerate(self.tasks)}
         for target, read, pixels in zip(self.job.targets, self.readers, self.pixel_losses, strict=True):
             loss, labelled = pixels(raw[target.task], read(batch[target.column]))
-            use = labelled & (batch[target.column + VALID] & seen)[:, None, None]
+            use = labelled & (batch[target.column + VALID] & seen).view(-1, *[1] * (labelled.ndim - 1))
             i = order[target.task]
             sums[i] = sums[i] + target.weight * torch.where(use, loss, 0.0).sum()
             counts[i] += target.weight * use.sum()

@@ -36,6 +36,7 @@ from stages.train.model import MultiTask, build_model, weights
 from stages.train.notice import Ask, Preempted
 from stages.train.stopping import Best
 from stages.train.validation import validate
+from stages.train.visible import Visible
 from stages.train.world import World
 
 Values = dict[str, float]
@@ -191,10 +192,10 @@ class Training:
     # -- one update ------------------------------------------------------------------------------------------------
     def step(self, batch: Tensors) -> Update:
         """One update from this rank's part of a global batch."""
-        job, columns, world = self.job, self.model.architecture.columns, self.world
+        job, world = self.job, self.world
         part = world.slice(job.batch)
         generator = torch.Generator().manual_seed(_seed(job.seed, "mask", self.update))
-        visible = job.mask.sample(columns, job.batch, generator)[part].to(self.device)
+        visible = job.mask.draw(self.model.architecture, job.batch, generator)[part].to(self.device)
         tensors = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
         for augment in job.augment:
             tensors = augment.apply(tensors, self.loader.modalities, job.batch, part, generator)
@@ -211,7 +212,7 @@ class Training:
             self.average.update_parameters(self.model)
         return Update(self.update + 1, losses, total, norm, told)
 
-    def _backward(self, tensors: Tensors, visible: torch.Tensor) -> tuple[Losses, torch.Tensor]:
+    def _backward(self, tensors: Tensors, visible: Visible) -> tuple[Losses, torch.Tensor]:
         """Gradients from this rank's share, in parts that fit memory. Gradients add up over parts and are averaged over
         ranks, and the losses are shares of a mean, so each is scaled by the number of ranks."""
         pieces = [{k: v[part] for k, v in tensors.items()} for part in self.parts] if len(self.parts) > 1 else [tensors]

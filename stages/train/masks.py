@@ -1,16 +1,18 @@
-"""Masks: which input modalities a training step may see.
+"""Masks: what of its inputs a training step may see, whole modalities or patches.
 
 Hiding whole modalities at random samples one hyper-edge of the graph "these modalities -> all tasks" in each forward
 pass, so that one network learns every edge and can later be asked along any of them (PHG-MAE 2025; MultiMAE, Bachmann
-et al. 2022). Invariants: the same generator gives the same mask; no sample is left without a visible input (its loss
-would teach noise); with `full: false` none keeps all of them (a masked-reconstruction loss would be 0/0).
-A mask says nothing of inputs that are missing in the data: the model hides those by itself.
+et al. 2022). Hiding patches makes it reconstruct what lies between (He et al. 2022). A patch is a square of a raster or
+a token of a sequence; numbers of whole samples are one patch. Invariants: all is drawn for the whole global batch, so
+it does not depend on how many workers share it; the same generator gives the same mask; no sample is left without a
+visible input (its loss would teach noise); with `full: false` none keeps all of them (a masked-reconstruction loss
+would be 0/0). A mask says nothing of inputs that are missing in the data: the model hides those by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,13 +22,23 @@ from stages.base import modality_of
 if TYPE_CHECKING:
     import torch
 
+    from stages.train.architecture import Architecture
+    from stages.train.visible import Visible
+
 
 class Mask(Plugin):
-    """Base of masks: `sample` gives, for `count` samples, which of the input columns are visible."""
+    """Base of masks: `sample` gives, for `count` samples, which of the input columns are visible, and `draw` what of
+    them."""
 
     def sample(self, columns: Sequence[str], count: int, generator: torch.Generator) -> torch.Tensor:
         """(count, len(columns)) bool, True = visible."""
         raise TypeError(f"the mask {self.type!r} has no sample()")
+
+    def draw(self, architecture: Architecture, count: int, generator: torch.Generator) -> Visible:
+        """What an update shows of each of `count` samples; by default whole inputs."""
+        from stages.train.visible import Visible
+
+        return Visible(self.sample(architecture.columns, count, generator))
 
     def hidden_inputs(self, columns: Sequence[str]) -> list[bool]:
         """Which columns are never visible, in training or after."""
@@ -47,21 +59,11 @@ class NoMask(Mask):
         return torch.ones(count, len(columns), dtype=torch.bool)
 
 
-class ModalityMask(Mask):
-    """Each modality is visible with probability `keep`, independently; at least one always is.
+class NamingMask(Mask):
+    """Base of masks in which `visible` and `hidden` name columns or modalities that always or never show."""
 
-    `visible` and `hidden` name columns or modalities that are always or never visible. `by` says what is hidden as a
-    whole: a `modality` with all its sources, or each `column` alone. A subset is drawn for `each` sample or batch.
-    """
-
-    revision: ClassVar[int] = 1
-    keep: float = Field(0.5, ge=0, le=1)
     visible: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
-    by: Literal["modality", "column"] = "column"
-    each: Literal["sample", "batch"] = "sample"
-    full: bool = True
-    """May a sample keep all its inputs?"""
 
     @field_validator("visible", "hidden", mode="before")
     @classmethod
@@ -69,7 +71,7 @@ class ModalityMask(Mask):
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _disjoint(self) -> ModalityMask:
+    def _disjoint(self) -> Self:
         both = sorted(set(self.visible) & set(self.hidden))
         if both:
             raise ValueError(f"{', '.join(both)} cannot be both always visible and always hidden")
@@ -85,6 +87,25 @@ class ModalityMask(Mask):
             raise ValueError(f"the mask names {', '.join(unknown)}, but the inputs are {', '.join(columns)}")
         if all(self._named(c, self.hidden) for c in columns):
             raise ValueError("the mask hides every input; leave one out of `hidden`")
+
+    @staticmethod
+    def _named(column: str, names: Sequence[str]) -> bool:
+        return column in names or modality_of(column) in names
+
+
+class ModalityMask(NamingMask):
+    """Each modality is visible with probability `keep`, independently; at least one always is.
+
+    `visible` and `hidden` name columns or modalities that are always or never visible. `by` says what is hidden as a
+    whole: a `modality` with all its sources, or each `column` alone. A subset is drawn for `each` sample or batch.
+    """
+
+    revision: ClassVar[int] = 1
+    keep: float = Field(0.5, ge=0, le=1)
+    by: Literal["modality", "column"] = "column"
+    each: Literal["sample", "batch"] = "sample"
+    full: bool = True
+    """May a sample keep all its inputs?"""
 
     def sample(self, columns: Sequence[str], count: int, generator: torch.Generator) -> torch.Tensor:
         import torch
@@ -119,7 +140,3 @@ class ModalityMask(Mask):
         names = [modality_of(c) if self.by == "modality" else c for c in columns]
         order = list(dict.fromkeys(names))
         return [order.index(n) for n in names]
-
-    @staticmethod
-    def _named(column: str, names: Sequence[str]) -> bool:
-        return column in names or modality_of(column) in names

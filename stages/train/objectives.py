@@ -1,15 +1,17 @@
-"""Objectives: the loss of one task against one column of targets, pixel by pixel.
+"""Objectives: the loss of one task against one column of targets, site by site.
 
-`build` returns a function from a prediction (N, C, H, W) and a target to the loss of each pixel and whether the pixel
-is labelled, both (N, H, W); who reduces them (the loop) decides on missing samples, sources and workers. Unlabelled is
-a class id of 255, or a value that is not finite. Predictions are logits for classes and standardised values
-for regressions; a `target` comes prepared by the model: ids, probabilities, or values on the prediction's scale.
+`build` returns a function from a prediction (N, C, *sites) and a target to the loss of each site and whether the site
+is labelled, both (N, *sites): pixels of a raster, steps of a series, nothing more where a sample has one label. Who
+reduces them (the learner) decides on missing samples, sources, confidence and workers. Unlabelled is a class id of 255
+(bytes) or below 0, or a value that is not finite. Predictions are logits for classes and standardised values for
+regressions; a `target` comes prepared (`stages.train.encoders.target_reader`): ids, probabilities, or values on the
+prediction's scale. Objectives of whole samples are `stages.train.wholes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pydantic import Field
 
@@ -21,12 +23,34 @@ if TYPE_CHECKING:
     PixelLoss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 UNKNOWN = 255
+NUMBERS = ("dense", "image", "clip", "vector", "series", "audio")
+
+
+def types_of(modality: Any) -> list[str]:
+    """The type of a modality and those it derives from, as recipes name them."""
+    return [k.__name__.lower() for k in type(modality).__mro__]
+
+
+def teaches(modality: Any, predicted: Any) -> bool:
+    """Can a column of one modality be the target of a task of the other? The same type and shape can; probabilities
+    can teach classes, of pixels (soft) or of samples (a vector as long as a category has classes)."""
+    ours, theirs = types_of(modality), types_of(predicted)
+    if modality.channels != predicted.channels:
+        return False
+    if "segmentation" in theirs or "soft" in theirs:
+        return "segmentation" in ours or "soft" in ours
+    if "choice" in theirs and "vector" in ours:
+        return "category" in theirs
+    return (ours[0] == theirs[0] or ("vector" in ours and "vector" in theirs)) and modality.shape == predicted.shape
 
 
 class Objective(Plugin):
-    """Base of objectives. `fits` names the types of modality that it takes as targets."""
+    """Base of objectives. `fits` names the types of modality that it takes as targets, with those derived from them."""
 
-    fits: ClassVar[tuple[str, ...]] = ("dense",)
+    fits: ClassVar[tuple[str, ...]] = NUMBERS
+
+    def takes(self, modality: Any) -> bool:
+        return not set(self.fits).isdisjoint(types_of(modality))
 
     def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
         """`class_counts` are the training pixels of each class in this column, where it has classes."""
@@ -34,11 +58,11 @@ class Objective(Plugin):
 
 
 class CrossEntropy(Objective):
-    """Cross-entropy against class ids. `balance` > 0 weighs class c by frequency(c) ** -balance, so that the average
-    labelled pixel weighs 1; a class that never occurs gets no weight."""
+    """Cross-entropy against class ids of pixels, samples, bytes or tags. `balance` > 0 weighs class c by
+    frequency(c) ** -balance, so that the average labelled pixel weighs 1; a class that never occurs gets no weight."""
 
     revision: ClassVar[int] = 1
-    fits: ClassVar[tuple[str, ...]] = ("segmentation",)
+    fits: ClassVar[tuple[str, ...]] = ("segmentation", "category", "text", "tags")
     balance: float = Field(0.0, ge=0, le=1)
     smoothing: float = Field(0.0, ge=0, lt=1)
 
@@ -56,20 +80,21 @@ class CrossEntropy(Objective):
         def pixels(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             ids = target.long()
             scale = None if weight is None else weight.to(prediction.device)
+            unknown = UNKNOWN if target.dtype == torch.uint8 else -1
             loss = cross_entropy(
-                prediction, ids, scale, ignore_index=UNKNOWN, reduction="none", label_smoothing=self.smoothing
+                prediction, ids, scale, ignore_index=unknown, reduction="none", label_smoothing=self.smoothing
             )
-            return loss, ids != UNKNOWN
+            return loss, ids != unknown
 
         return pixels
 
 
 class SoftCrossEntropy(Objective):
     """Kullback-Leibler divergence from a teacher's probabilities, both sides softened by `temperature` and scaled by
-    its square (Hinton, Vinyals & Dean 2015). A pixel whose probabilities sum to nothing is unlabelled."""
+    its square (Hinton, Vinyals & Dean 2015). A site whose probabilities sum to nothing is unlabelled."""
 
     revision: ClassVar[int] = 1
-    fits: ClassVar[tuple[str, ...]] = ("soft",)
+    fits: ClassVar[tuple[str, ...]] = ("soft", "vector")
     temperature: float = Field(1.0, gt=0)
 
     def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
@@ -118,6 +143,7 @@ class Cosine(Objective):
     """1 - cosine of the angle between directions; a target of length zero is unlabelled."""
 
     revision: ClassVar[int] = 1
+    fits: ClassVar[tuple[str, ...]] = ("dense", "vector")
 
     def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
         from torch.nn.functional import cosine_similarity
@@ -127,6 +153,83 @@ class Cosine(Objective):
             return 1 - cosine_similarity(prediction, finite, dim=1), labelled & (finite.square().sum(1) > 1e-6)
 
         return pixels
+
+
+class Features(Objective):
+    """A teacher's features, matched through the task's own head as projector (FitNets, Romero et al. 2015): squared
+    error after both are made of mean 0 and deviation 1 over channels, so that only their pattern counts."""
+
+    revision: ClassVar[int] = 1
+    fits: ClassVar[tuple[str, ...]] = ("dense", "vector")
+
+    def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
+        from torch.nn.functional import mse_loss
+
+        def normal(x: torch.Tensor) -> torch.Tensor:
+            return (x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + 1e-6).sqrt()
+
+        def pixels(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            finite, labelled = _finite(target)
+            return mse_loss(normal(prediction), normal(finite), reduction="none").mean(1), labelled
+
+        return pixels
+
+
+class BinaryCrossEntropy(Objective):
+    """Each class or pair on its own, yes or no; 255 is unlabelled. `positive` weighs what is there more than what is
+    not, for rare classes and sparse graphs."""
+
+    revision: ClassVar[int] = 1
+    fits: ClassVar[tuple[str, ...]] = ("multilabel", "graph")
+    positive: float = Field(1.0, gt=0)
+
+    def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
+        from torch.nn.functional import binary_cross_entropy_with_logits as bce
+
+        def sites(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            labelled = target <= 1
+            truth = (target == 1).to(prediction.dtype)
+            weight = prediction.new_tensor(self.positive)
+            return bce(prediction, truth, reduction="none", pos_weight=weight), labelled
+
+        return sites
+
+
+class Cumulative(Objective):
+    """The likelihood of an ordered level under a cumulative link (McCullagh 1980), from the logits of lying above each
+    threshold; below 0 is unlabelled."""
+
+    revision: ClassVar[int] = 1
+    fits: ClassVar[tuple[str, ...]] = ("ordinal",)
+
+    def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
+        from stages.train.heads import level_probabilities
+
+        def sites(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            chance = level_probabilities(prediction).gather(1, target.clamp(min=0)[:, None])[:, 0]
+            return -chance.clamp(min=1e-6).log(), target >= 0
+
+        return sites
+
+
+class KeypointsLoss(Objective):
+    """Places of visible points by their distance (huber), in shares of the picture times `scale`, and whether each
+    point is visible by cross-entropy."""
+
+    revision: ClassVar[int] = 1
+    fits: ClassVar[tuple[str, ...]] = ("keypoints",)
+    scale: float = Field(10.0, gt=0)
+
+    def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
+        from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss
+
+        def sites(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            finite, labelled = _finite(target)
+            there = finite[:, 2]
+            place = huber_loss(prediction[:, :2] * self.scale, finite[:, :2] * self.scale, reduction="none").mean(1)
+            return place * there + binary_cross_entropy_with_logits(prediction[:, 2], there, reduction="none"), labelled
+
+        return sites
 
 
 def _finite(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 
 from stages.shard.loader import VALID
-from stages.train.model import MultiTask, shown
+from stages.train.model import MultiTask
+from stages.train.visible import shown
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """By task: `mean` (N, H, W, C), class probabilities or values in units, and `spread` (N, H, W, 1), the standard
-    deviation over members, its square averaged over channels (zero for a single pass)."""
+    """By task: `mean` (N, *sites, C), class probabilities or values in units as `MultiTask.predict` has them, and
+    `spread` (N, *sites, 1), the standard deviation over members, its square averaged over channels (zero for a single
+    pass)."""
 
     mean: dict[str, np.ndarray]
     spread: dict[str, np.ndarray]

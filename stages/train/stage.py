@@ -32,12 +32,13 @@ from pipeline.manifest import Manifest
 from pipeline.plugins import of, parse
 from pipeline.stage import Stage, StepRun
 from stages.base import modality_of
-from stages.modality import Dense, Segmentation, Soft
+from stages.modality import Choice, Soft
 from stages.shard.mixture import Mixture, Temperature
 from stages.train.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Input, Scale, Task, check_sizes, scale_of
 from stages.train.balancers import Static
 from stages.train.job import TRAINED, Job, Optimizer, Rhythm, Target
 from stages.train.masks import NoMask
+from stages.train.objectives import teaches
 from stages.train.stopping import EarlyStop
 from stages.train.trunks import UNet
 
@@ -260,6 +261,7 @@ class Train(Stage):
         read = [*self.inputs, *(c for columns in self.targets.values() for c in columns)]
         try:
             check_sizes(inputs, tasks)
+            self.model.trunk.check(inputs, tasks)
             for augment in self.augment:
                 augment.check({c: step.modalities[modality_of(c)] for c in read})
         except ValueError as error:
@@ -297,19 +299,16 @@ class Train(Stage):
 
     def _target(self, step: StepRun, shards: Manifest | Mixture, task: str, column: str, weight: float) -> Target:
         modality, predicted = step.modalities[modality_of(column)], step.modalities[task]
-        classes = isinstance(predicted, Segmentation)
-        if (
-            not isinstance(modality, (Segmentation | Soft) if classes else Dense)
-            or modality.channels != predicted.channels
-        ):
+        if not teaches(modality, predicted):
             raise RecipeError(
                 f"step {step.name!r}: {column} cannot teach {task!r}: their modalities differ in kind or channels"
             )
         chosen = [self.losses[k] for k in (column, modality_of(column), task) if k in self.losses]
-        fitting = [o for o in chosen if _kind(modality) in o.fits]
+        fitting = [o for o in chosen if o.takes(modality)]
         if chosen and not fitting:
             raise RecipeError(f"step {step.name!r}: the objective {chosen[0].type!r} does not fit {column}")
-        objective = fitting[0] if fitting else parse("objective", modality.loss)
+        shares = isinstance(predicted, Choice) and not isinstance(modality, Choice)  # probabilities of whole samples
+        objective = fitting[0] if fitting else parse("objective", "kl" if shares else modality.loss)
         counts = shards.body["statistics"].get(column, {}).get("classes")
         return Target(task, column, weight, objective, tuple(counts.values()) if counts else None)
 
@@ -322,7 +321,3 @@ class Train(Stage):
             for t, cs in self.targets.items()
         }
         return {t: self.validate_on.get(t) or cs[0] for t, cs in hard.items() if cs or t in self.validate_on}
-
-
-def _kind(modality: Any) -> str:
-    return type(modality).__name__.lower()

@@ -14,14 +14,35 @@ one that is not. The trunk knows nothing of modalities, heads or losses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
+
+from stages.train.features import Features
+from stages.train.visible import Visible
 
 DILATIONS = (1, 2, 4, 8, 16, 32)
 
 
+class Planes(nn.Module):
+    """The fusion: encoded inputs side by side, (N, channels, H, W); what is hidden is zero, which is its mean. Numbers
+    of whole samples become planes of one value."""
+
+    def __init__(self, size: tuple[int, int]):
+        super().__init__()
+        self.size = size
+
+    def forward(self, planes: Sequence[torch.Tensor], visible: Visible | None) -> torch.Tensor:
+        rasters = [p if p.ndim == 4 else p.flatten(1)[:, :, None, None].expand(-1, -1, *self.size) for p in planes]
+        if visible is not None:
+            rasters = [p * visible.sites(i, p.shape[2:]).unsqueeze(1) for i, p in enumerate(rasters)]
+        return torch.cat(rasters, 1).contiguous(memory_format=torch.channels_last)
+
+
 class UNet(nn.Module):
-    """(N, channels, H, W) -> (N, width, H, W), any H, W >= 8."""
+    """(N, channels, H, W) -> `Features` with planes of `width` channels, any H, W >= 8. What is pooled, and what heads
+    may attend to, is the bottom of the net, of 8 times `width` channels."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
@@ -34,7 +55,7 @@ class UNet(nn.Module):
         self.grow = nn.ModuleList(_block(i, o, up=True) for i, o in ((d, c), (c, b), (a, a)))
         self.merge = nn.ModuleList(_block(i, o) for i, o in ((2 * c, c), (2 * b, a), (2 * a, a)))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Features:
         skips = []
         for enter, refine, shrink in zip(self.enter, self.refine, self.shrink, strict=True):
             skips.append(enter(x))
@@ -49,7 +70,7 @@ class UNet(nn.Module):
             x = grow(x)
             missing = (0, skip.shape[-1] - x.shape[-1], 0, skip.shape[-2] - x.shape[-2])
             x = merge(torch.cat([nn.functional.pad(x, missing), skip], 1))
-        return x
+        return Features(x, total.mean((2, 3)), total.flatten(2).transpose(1, 2))
 
 
 def _block(channels: int, filters: int, stride: int = 1, dilation: int = 1, up: bool = False) -> nn.Sequential:

@@ -34,7 +34,7 @@ def test_the_networks_have_the_sizes_of_the_paper(width: int, count: int) -> Non
 
 @pytest.mark.parametrize("size", [(8, 8), (15, 17), (24, 9)])
 def test_the_trunk_takes_any_size(size: tuple[int, int]) -> None:
-    assert UNet(2, 3)(torch.zeros(1, 2, *size)).shape == (1, 3, *size)
+    assert UNet(2, 3)(torch.zeros(1, 2, *size)).planes.shape == (1, 3, *size)
 
 
 def test_parameters_choose_the_nearest_width() -> None:

@@ -1,0 +1,66 @@
+"""The objective of boxes: each object is taught to the cell in which its centre lies (Zhou, Wang & Krähenbühl 2019).
+
+Classes by a focal cross-entropy over all cells (Lin et al. 2017), so that the many empty ones do not drown the few
+centres; the box's sides by absolute error at centres alone. Where two centres share a cell the later row wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from stages.train.objectives import Objective, PixelLoss  # type: ignore[attr-defined]
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Centres(Objective):
+    """`sides` weighs the sides' error, in shares of the picture, against the classes' loss."""
+
+    revision: ClassVar[int] = 1
+    fits: ClassVar[tuple[str, ...]] = ("boxes",)
+    sides: float = Field(5.0, gt=0)
+    gamma: float = Field(2.0, ge=0)
+
+    def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        def cells(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            classes = prediction.shape[1] - 4
+            truth, sides, centre = painted(target, classes, prediction.shape[2], prediction.shape[3])
+            logits = prediction[:, :classes]
+            wrong = (logits.sigmoid() - truth).abs() ** self.gamma
+            kind = (wrong * binary_cross_entropy_with_logits(logits, truth, reduction="none")).sum(1)
+            error = (prediction[:, classes:] - sides).abs().sum(1) * centre
+            few = centre.flatten(1).sum(1).clamp(min=1)[:, None, None]  # a sample counts as much as it has objects
+            cells = centre.shape[1] * centre.shape[2]
+            return (kind + self.sides * error) * cells / few, centre >= 0
+
+        return cells
+
+
+def painted(
+    boxes: torch.Tensor, classes: int, height: int, width: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """From boxes (N, most, 6), NaN where unused: which class has a centre in each cell (N, classes, h, w), how far its
+    left, top, right and lower side are from the cell's middle (N, 4, h, w), and where a centre is (N, h, w)."""
+    import torch
+
+    used = boxes.isfinite().all(2)
+    x0, y0, x1, y1, kind, _ = boxes.nan_to_num().unbind(2)
+    column = ((x0 + x1) / 2 * width).long().clamp(0, width - 1)
+    row = ((y0 + y1) / 2 * height).long().clamp(0, height - 1)
+    x, y = (column + 0.5) / width, (row + 0.5) / height
+    distances = torch.stack([x - x0, y - y0, x1 - x, y1 - y], 2)
+    truth = boxes.new_zeros(len(boxes), classes, height, width)
+    sides, centre = boxes.new_zeros(len(boxes), 4, height, width), boxes.new_zeros(len(boxes), height, width)
+    sample, place = used.nonzero(as_tuple=True)
+    at = (sample, row[sample, place], column[sample, place])
+    truth[at[0], kind[sample, place].long(), at[1], at[2]] = 1
+    centre[at] = 1
+    for side in range(4):
+        sides[at[0], side, at[1], at[2]] = distances[sample, place, side]
+    return truth, sides, centre

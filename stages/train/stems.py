@@ -1,0 +1,201 @@
+"""Stems: from an encoded input (`stages.train.encoders`) to tokens of one width, for trunks that read tokens.
+
+A stem is a module with `grid`, the sites of its tokens, and `forward(values) -> tokens (N, sites, width), there`, where
+`there` (N, sites) bool is false for tokens of padding, or None where there is none. A modality of one's own names its
+stem by an attribute `encoder` ("module:Class"); `stages.PLUGINS["encoder"]` holds those that ship.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from stages.modality import Audio, Boxes, Clip, Graph, Keypoints, Series, Tags, Text
+from stages.train.encoders import adjacency
+from stages.train.grids import BYTES_A_TOKEN, frames_of, grid_of, steps_of
+
+Made: TypeAlias = tuple[torch.Tensor, torch.Tensor | None]
+
+
+class Stem(nn.Module):
+    """Base: sites are what `grid_of` says."""
+
+    def __init__(self, modality: Any, width: int, patch: int):
+        super().__init__()
+        self.modality, self.width, self.patch = modality, width, patch
+        self.grid = grid_of(modality, patch)
+
+    def forward(self, values: torch.Tensor) -> Made:
+        raise TypeError(f"{type(self).__name__} has no forward()")
+
+
+class Patches(Stem):
+    """Rasters: one token a square of `patch` pixels, the last of a row or column filled up with zeros."""
+
+    def __init__(self, modality: Any, width: int, patch: int):
+        super().__init__(modality, width, patch)
+        self.project = nn.Conv2d(modality.channels, width, patch, stride=patch)
+
+    def forward(self, values: torch.Tensor) -> Made:
+        height, across = values.shape[-2:]
+        values = nn.functional.pad(values, (0, -across % self.patch, 0, -height % self.patch))
+        return self.project(values).flatten(2).transpose(1, 2), None
+
+
+class Frames(Patches):
+    """Clips: the squares of each frame."""
+
+    modality: Clip
+
+    def forward(self, values: torch.Tensor) -> Made:
+        frames = values.unflatten(1, (self.modality.frames, -1)).flatten(0, 1)
+        tokens, _ = super().forward(frames)
+        return tokens.unflatten(0, (-1, self.modality.frames)).flatten(1, 2), None
+
+
+class Whole(Stem):
+    """Numbers and classes of a whole sample: one token."""
+
+    def __init__(self, modality: Any, width: int, patch: int):
+        super().__init__(modality, width, patch)
+        self.project = nn.Linear(modality.channels, width)
+
+    def forward(self, values: torch.Tensor) -> Made:
+        return self.project(values).unsqueeze(1), None
+
+
+class Bytes(Stem):
+    """Texts: some neighbouring bytes make one token."""
+
+    modality: Text
+
+    def __init__(self, modality: Any, width: int, patch: int):
+        super().__init__(modality, width, patch)
+        self.embed = nn.Embedding(modality.channels, width, padding_idx=0)
+        self.join = nn.Conv1d(width, width, BYTES_A_TOKEN, stride=BYTES_A_TOKEN)
+
+    def forward(self, values: torch.Tensor) -> Made:
+        ids = nn.functional.pad(values, (0, -values.shape[1] % BYTES_A_TOKEN))
+        there = (ids > 0).unflatten(1, (-1, BYTES_A_TOKEN)).any(2)
+        return self.join(self.embed(ids).transpose(1, 2)).transpose(1, 2), there
+
+
+class Labels(Stem):
+    """Tags: one token each."""
+
+    modality: Tags
+
+    def __init__(self, modality: Any, width: int, patch: int):
+        super().__init__(modality, width, patch)
+        self.embed = nn.Embedding(modality.channels + 1, width, padding_idx=0)
+
+    def forward(self, values: torch.Tensor) -> Made:
+        return self.embed(values + 1), values >= 0
+
+
+class Mel(Stem):
+    """Sound: the logarithm of a mel spectrogram (windows of 25 ms every 10 ms), some neighbouring windows a token."""
+
+    modality: Audio
+
+    def __init__(self, modality: Any, width: int, patch: int):
+        super().__init__(modality, width, patch)
+        self.window, self.hop, self.count, self.join = frames_of(modality)
+        bands = min(64, self.window // 8 + 1)
+        self.register_buffer("taper", torch.hann_window(self.window), persistent=False)
+        self.register_buffer("bank", mel_bank(modality.rate, self.window, bands), persistent=False)
+        self.project = nn.Linear(bands * self.join, width)
+
+    def spectrogram(self, sound: torch.Tensor) -> torch.Tensor:
+        """(N, samples) -> (N, bands, windows), about -1..1."""
+        sound = nn.functional.pad(sound, (0, max(0, self.window - sound.shape[-1])))
+        found = (
+            torch.stft(sound.float(), self.window, self.hop, window=self.taper, center=False, return_complex=True)
+            .abs()
+            .square()
+        )
+        return (self.bank @ found + 1e-6).log10() / 3 + 0.5
+
+    def forward(self, values: torch.Tensor) -> Made:
+        bands = self.spectrogram(values[:, 0])[..., : self.count]
+        bands = nn.functional.pad(bands, (0, self.grid[0] * self.join - bands.shape[-1]))
+        tokens = bands.unflatten(2, (self.grid[0], self.join)).transpose(1, 2).flatten(2)
+        return self.project(tokens), None
+
+
+def mel_bank(rate: int, window: int, bands: int) -> torch.Tensor:
+    """(bands, window // 2 + 1) triangles, even on the mel scale (O'Shaughnessy 1987), each with a sum of at least 1."""
+    top = 2595 * torch.log10(torch.tensor(1 + rate / 2 / 700))
+    edges = 700 * (10 ** (torch.linspace(0, 1, bands + 2) * top / 2595) - 1)
+    bins = torch.linspace(0, rate / 2, window // 2 + 1)
+    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    triangles = torch.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clamp(min=0)
+    nearest = nn.functional.one_hot((bins - middle).abs().argmin(1), len(bins)).float()
+    return torch.where(triangles.sum(1, keepdim=True) > 0, triangles, nearest)
+
+
+class Steps(Stem):
+    """Series: some neighbouring steps a token, with the marks of which numbers are there."""
+
+    modality: Series
+
+    def __init__(self, modality: Any, width: int, patch: int):
+        super().__init__(modality, width, patch)
+        self.join = steps_of(modality)
+        self.project = nn.Linear(2 * self.join * modality.channels, width)
+
+    def forward(self, values: torch.Tensor) -> Made:
+        short = self.grid[0] * self.join - values.shape[2]
+        values = nn.functional.pad(values, (0, short), value=float("nan"))
+        groups = values.unflatten(2, (self.grid[0], self.join)).transpose(1, 2).flatten(2)
+        known = groups.isfinite()
+        return self.project(torch.cat([groups.nan_to_num(), known.float()], 2)), known.any(2)
+
+
+class Points(Stem):
+    """Keypoints: one token each."""
+
+    modality: Keypoints
+
+    def __init__(self, modality: Any, width: int, patch: int):
+        super().__init__(modality, width, patch)
+        self.project = nn.Linear(3, width)
+
+    def forward(self, values: torch.Tensor) -> Made:
+        return self.project(values.transpose(1, 2).nan_to_num()), None
+
+
+class Rectangles(Stem):
+    """Boxes: one token each."""
+
+    modality: Boxes
+
+    def __init__(self, modality: Any, width: int, patch: int):
+        super().__init__(modality, width, patch)
+        self.project = nn.Linear(5, width)
+        self.embed = nn.Embedding(len(modality.classes), width)
+
+    def forward(self, values: torch.Tensor) -> Made:
+        there = values.isfinite().all(2)
+        values = values.nan_to_num()
+        numbers = torch.cat([values[..., :4], values[..., 5:]], 2)
+        return self.project(numbers) + self.embed(values[..., 4].long()), there
+
+
+class Nodes(Stem):
+    """Graphs: one token a node, which knows its neighbours by one round of messages, in and out (Hamilton, Ying &
+    Leskovec 2017)."""
+
+    modality: Graph
+
+    def __init__(self, modality: Any, width: int, patch: int):
+        super().__init__(modality, width, patch)
+        self.node = nn.Parameter(torch.randn(modality.nodes, width) * 0.02)
+        self.into, self.out = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, values: torch.Tensor) -> Made:
+        edges = adjacency(values, self.modality.nodes).to(self.node.dtype)
+        away, back = (e / e.sum(2, keepdim=True).clamp(min=1) for e in (edges, edges.transpose(1, 2)))
+        return self.node + self.out(away @ self.node) + self.into(back @ self.node), None

@@ -1,0 +1,57 @@
+"""What a mask shows of a batch: which inputs of each sample and, of some, which squares of a grid.
+
+A grid divides an input evenly whatever its size in pixels, so that one drawing serves networks that hide pixels and
+networks that drop tokens. Slicing takes samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+
+Grid: TypeAlias = torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Visible:
+    """`inputs` (N, inputs) bool; `squares[i]` (N, *grid) bool, or None where input i is shown or hidden as a whole."""
+
+    inputs: torch.Tensor
+    squares: tuple[Grid, ...] = ()
+
+    def __getitem__(self, part: slice) -> Visible:
+        return Visible(self.inputs[part], tuple(s if s is None else s[part] for s in self.squares))
+
+    def to(self, device: torch.device | str) -> Visible:
+        return Visible(self.inputs.to(device), tuple(s if s is None else s.to(device) for s in self.squares))
+
+    def sites(self, i: int, grid: Sequence[int]) -> torch.Tensor:
+        """Which sites of input i are shown, on another grid: (N, *grid) bool, or (N, 1, ...) where it is a whole."""
+        whole = self.inputs[:, i].view(-1, *[1] * len(grid))
+        squares = self.squares[i] if self.squares else None
+        return whole if squares is None else whole & resampled(squares, grid)
+
+
+def resampled(squares: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
+    """(N, *coarse) on a grid of as many dimensions, each site taking the square in which it lies."""
+    for dim, size in enumerate(grid, 1):
+        coarse = squares.shape[dim]
+        if coarse != size:
+            place = torch.arange(size, device=squares.device) * coarse // size
+            squares = squares.index_select(dim, place)
+    return squares
+
+
+def shown(there: torch.Tensor, wanted: Visible | torch.Tensor) -> Visible:
+    """What a mask shows of what is there, (N, inputs) bool: a sample of which it would show nothing shows all."""
+    if isinstance(wanted, torch.Tensor):
+        wanted = Visible(wanted)
+    any_square = [s.flatten(1).any(1) if s is not None else torch.ones_like(there[:, 0]) for s in wanted.squares]
+    seen = wanted.inputs & torch.stack(any_square, 1) if any_square else wanted.inputs
+    both = there & seen
+    empty = ~both.any(1)
+    squares = tuple(s if s is None else s | empty.view(-1, *[1] * (s.ndim - 1)) for s in wanted.squares)
+    return replace(wanted, inputs=torch.where(empty[:, None], there, both), squares=squares)

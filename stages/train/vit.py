@@ -1,0 +1,114 @@
+"""A multi-modal vision transformer: every input becomes tokens, and tokens that nobody may see cost nothing.
+
+As in MultiMAE (Bachmann et al. 2022) and 4M (Mizrahi et al. 2023): each input has a stem of its own
+(`stages.train.stems`), its tokens carry a learned embedding of the input and the place on its grid; the trunk sees the
+visible tokens of all inputs at once, and predictions ask its memory by attention. Hidden tokens are dropped before the
+trunk, so a sample with a quarter of its tokens takes a quarter of the time; samples that keep fewer than the batch's
+most are padded. With `masked: replace` they become one learned token instead, and shapes stay fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline import plugins
+from stages.train.attention import Block, Query, positions
+from stages.train.features import Features
+from stages.train.visible import Visible
+
+
+class Tokens(nn.Module):
+    """The fusion: encoded inputs to visible tokens (N, T, width), and which of them are no padding (N, T) or None."""
+
+    def __init__(self, inputs: Sequence[Any], width: int, patch: int, replace: bool):
+        super().__init__()
+        self.stems = nn.ModuleList(stem_of(i.modality)(i.modality, width, patch) for i in inputs)
+        self.kinds = nn.Parameter(torch.randn(len(inputs), width) * 0.02)
+        self.whole = nn.Parameter(torch.randn(1, width) * 0.02)
+        """A token of no input, which is always there: no sample is ever without one."""
+        self.hidden = nn.Parameter(torch.randn(width) * 0.02) if replace else None
+        for i, stem in enumerate(self.stems):
+            self.register_buffer(f"places{i}", positions(stem.grid, width), persistent=False)
+
+    def forward(
+        self, planes: Sequence[torch.Tensor], visible: Visible | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        made, kept = [], []
+        for i, (stem, values) in enumerate(zip(self.stems, planes, strict=True)):
+            tokens, there = stem(values)
+            place = self.get_buffer(f"places{i}") + self.kinds[i]
+            made.append(tokens + place)
+            keep = None if visible is None else visible.sites(i, stem.grid).expand(-1, *stem.grid).flatten(1)
+            if self.hidden is not None and keep is not None:
+                made[-1] = torch.where(keep[..., None], made[-1], (self.hidden + place).expand_as(made[-1]))
+                keep = None
+            kept.append(keep if there is None else there if keep is None else keep & there)
+        count = len(made[0])
+        tokens = torch.cat([self.whole.expand(count, 1, -1).to(made[0].dtype), *made], 1)
+        if all(k is None for k in kept):
+            return tokens, None
+        first = torch.ones(count, 1, dtype=torch.bool, device=tokens.device)
+        every = [first.expand(-1, m.shape[1]) if k is None else k for k, m in zip(kept, made, strict=True)]
+        return dropped(tokens, torch.cat([first, *every], 1))
+
+
+def dropped(tokens: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Only the tokens (N, T, D) of which `keep` (N, T) is true, in their order, padded to the most that one sample has;
+    and which are no padding, None where all are none. A graph that is being exported keeps all and hides by padding."""
+    if torch.jit.is_tracing():
+        return tokens, keep
+    counts = keep.sum(1)
+    most, least = int(counts.max()), int(counts.min())
+    order = keep.to(torch.uint8).argsort(1, descending=True, stable=True)[:, :most]
+    fewer = tokens.gather(1, order[..., None].expand(-1, -1, tokens.shape[2]))
+    return fewer, None if least == most else keep.gather(1, order)
+
+
+class ViT(nn.Module):
+    """Visible tokens -> `Features`; planes of `size` only where `dense` asks for them."""
+
+    def __init__(self, width: int, depth: int, decoder: int, patch: int, size: tuple[int, int], dense: bool):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.after = nn.LayerNorm(width)
+        self.raster = Raster(width, decoder, patch, size) if dense else None
+
+    def forward(self, fused: tuple[torch.Tensor, torch.Tensor | None]) -> Features:
+        x, padding = fused
+        for block in self.blocks:
+            x = block(x, padding=padding)
+        x = self.after(x)
+        weight = torch.ones_like(x[..., :1]) if padding is None else padding[..., None].to(x.dtype)
+        pooled = (x * weight).sum(1) / weight.sum(1)
+        return Features(None if self.raster is None else self.raster(x, padding), pooled, x, padding)
+
+
+class Raster(nn.Module):
+    """Memory -> planes (N, features, H, W): one question a square, then steps that double the resolution."""
+
+    def __init__(self, width: int, depth: int, patch: int, size: tuple[int, int]):
+        super().__init__()
+        self.size, self.grid = size, (-(-size[0] // patch), -(-size[1] // patch))
+        self.query = Query(self.grid, width, width, depth)
+        steps: list[nn.Module] = []
+        for _ in range(patch.bit_length() - 1):
+            steps += [nn.ConvTranspose2d(width, max(8, width // 2), 2, stride=2), nn.GELU()]
+            width = max(8, width // 2)
+        self.grow = nn.Sequential(*steps, nn.Conv2d(width, width, 3, padding=1), nn.GELU())
+
+    def forward(self, memory: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:
+        tokens = self.query(memory, padding)
+        planes = self.grow(tokens.transpose(1, 2).unflatten(2, self.grid))
+        return planes[..., : self.size[0], : self.size[1]]
+
+
+def stem_of(modality: Any) -> type[nn.Module]:
+    """The stem that a modality names, or that of its type or a type it derives from. Raises PluginError."""
+    named = getattr(modality, "encoder", "")
+    types = [k.__name__.lower() for k in type(modality).__mro__]
+    known = [t for t in types if t in plugins.known("encoder")]
+    return plugins.load("encoder", named or next(iter(known), types[0]))
