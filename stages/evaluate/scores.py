@@ -48,6 +48,12 @@ SMALLEST = 1e-6
 """Truth below this magnitude has no relative error."""
 
 
+def scored(modality: Modality) -> bool:
+    """Can `score` judge values of this modality?"""
+    numbers = modality.head in ("dense", "regress") and modality.metric in ("mae", "angle")
+    return numbers or isinstance(modality, Segmentation)
+
+
 def score(modality: Modality, truth: np.ndarray, told: np.ndarray, known: np.ndarray, answered: np.ndarray) -> Sums:
     """Statistics of a batch.
 

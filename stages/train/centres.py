@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from stages.train.objectives import Objective, PixelLoss  # type: ignore[attr-defined]
+from stages.train.objectives import Objective
 
 if TYPE_CHECKING:
     import torch
+
+    from stages.train.objectives import PixelLoss
 
 
 class Centres(Objective):

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from stages.evaluate.scores import Sums, measures, merged, score
-from stages.modality import Segmentation
 from stages.shard.loader import VALID
+from stages.train.answers import answer
 from stages.train.job import Job
 from stages.train.model import MultiTask
 from stages.train.world import World
@@ -41,9 +41,9 @@ def validate(
         every = np.ones(len(there), bool)
         found = {}
         for name, modality in tasks.items():
-            values = told[name].argmax(-1).to(torch.uint8) if isinstance(modality, Segmentation) else told[name]
+            values = answer(modality, told[name].cpu().numpy())
             truth, known = batch[job.judged[name]], batch[job.judged[name] + VALID]
-            found[name] = score(modality, truth.numpy(), values.cpu().numpy(), known.numpy(), every)
+            found[name] = score(modality, truth.numpy(), values, known.numpy(), every)
         sums.append(found)
     whole = [part for parts in world.gather(sums) for part in parts]
     figures = {n: measures(m, merged(p[n] for p in whole)) for n, m in tasks.items()}

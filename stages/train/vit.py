@@ -63,7 +63,7 @@ def dropped(tokens: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, tor
         return tokens, keep
     counts = keep.sum(1)
     most, least = int(counts.max()), int(counts.min())
-    order = keep.to(torch.uint8).argsort(1, descending=True, stable=True)[:, :most]
+    order = keep.to(torch.uint8).argsort(stable=True, dim=1, descending=True)[:, :most]
     fewer = tokens.gather(1, order[..., None].expand(-1, -1, tokens.shape[2]))
     return fewer, None if least == most else keep.gather(1, order)
 
@@ -97,8 +97,11 @@ class Raster(nn.Module):
         steps: list[nn.Module] = []
         for _ in range(patch.bit_length() - 1):
             steps += [nn.ConvTranspose2d(width, max(8, width // 2), 2, stride=2), nn.GELU()]
+            nn.init.normal_(steps[-2].weight, std=(2 / width) ** 0.5)  # type: ignore[arg-type]
             width = max(8, width // 2)
-        self.grow = nn.Sequential(*steps, nn.Conv2d(width, width, 3, padding=1), nn.GELU())
+        smooth = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.kaiming_normal_(smooth.weight, nonlinearity="relu")  # torch's own start would all but silence it
+        self.grow = nn.Sequential(*steps, smooth, nn.GELU())
 
     def forward(self, memory: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:
         tokens = self.query(memory, padding)
