@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from stages.evaluate import things
-from stages.modality import Choice, Modality, Multilabel, Ordinal, Segmentation, Tags
+from stages.modality import Choice, Modality, Ordinal, Segmentation, Tags
+from stages.train.answers import answer
 
 Sums = dict[str, Any]
 CLASSES = (Segmentation, Choice, Tags)
@@ -48,12 +49,6 @@ SMALLEST = 1e-6
 """Truth below this magnitude has no relative error."""
 
 
-def scored(modality: Modality) -> bool:
-    """Can `score` judge values of this modality?"""
-    numbers = modality.head in ("dense", "regress") and modality.metric in ("mae", "angle")
-    return numbers or isinstance(modality, Segmentation)
-
-
 def score(modality: Modality, truth: np.ndarray, told: np.ndarray, known: np.ndarray, answered: np.ndarray) -> Sums:
     """Statistics of a batch.
 
@@ -74,13 +69,8 @@ def score(modality: Modality, truth: np.ndarray, told: np.ndarray, known: np.nda
 
 
 def decided(modality: Modality, values: np.ndarray) -> np.ndarray:
-    """The answer that a model's output (N, ...) amounts to, (N, *shape): the class of the highest probability, labels
-    that are more likely than not; other values are answers already."""
-    if values.dtype.kind != "f" or modality.dtype.kind not in "iu":
-        return values
-    if isinstance(modality, CLASSES) or values.shape[1:] == (*modality.shape, modality.channels):
-        return values.argmax(-1).astype(modality.dtype)
-    return (values > 0.5).astype(modality.dtype) if isinstance(modality, Multilabel) else values
+    """The answer that a model's output (N, ...) amounts to, (N, *shape); integers are answers already."""
+    return values if values.dtype.kind != "f" else answer(modality, values)
 
 
 def _confusion(classes: int, unknown: int, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:

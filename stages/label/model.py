@@ -24,6 +24,7 @@ from pipeline.storage import Storage
 from stages.base import modality_of
 from stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from stages.modality import Dense, Segmentation, Soft
+from stages.train.answers import answer
 from stages.train.masks import ModalityMask
 
 if TYPE_CHECKING:
@@ -123,9 +124,7 @@ class Model(Expert):
         tasks = {t.name: t.modality for t in architecture.tasks}
         name = modality_of(column)
         if name in tasks:
-            if isinstance(modality, Segmentation):
-                return lambda p: p.mean[name].argmax(-1).astype(np.uint8)
-            return lambda p: p.mean[name]
+            return lambda p: answer(modality, p.mean[name])
         if isinstance(modality, Soft):
             classed = [t for t, m in tasks.items() if isinstance(m, Segmentation) and m.classes == modality.classes]
             of = modality.of if modality.of in tasks else next(iter(classed), "")

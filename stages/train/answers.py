@@ -1,14 +1,27 @@
 """Answers: from a model's prediction to a value of the modality, as its columns hold it.
 
 Predictions are what `stages.train.predictor` gives: probabilities of classes, numbers in their units. An answer is the
-likeliest class, the likeliest level, every label or pair that is likelier than not. Imports no torch.
+likeliest class, the middle one of the levels, every label or pair that is likelier than not. Imports no torch.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from stages.modality import Boxes, Choice, Clip, Graph, Image, Keypoints, Modality, Multilabel, Segmentation, Tags, Text
+from stages.modality import (
+    Boxes,
+    Choice,
+    Clip,
+    Graph,
+    Image,
+    Keypoints,
+    Modality,
+    Multilabel,
+    Ordinal,
+    Segmentation,
+    Tags,
+    Text,
+)
 
 FAINT = 0.05
 """Boxes of a lower score are no answer."""
@@ -16,6 +29,8 @@ FAINT = 0.05
 
 def answer(modality: Modality, mean: np.ndarray) -> np.ndarray:
     """(N, *shape) in the dtype of `modality`, from predictions (N, ...)."""
+    if isinstance(modality, Ordinal):
+        return (mean.cumsum(-1) < 0.5).sum(-1).clip(0, modality.channels - 1).astype(np.int64)
     if isinstance(modality, Segmentation | Choice | Tags):
         return mean.argmax(-1).astype(modality.dtype)
     if isinstance(modality, Image | Clip):

@@ -32,7 +32,6 @@ from pipeline.manifest import Manifest
 from pipeline.plugins import of, parse
 from pipeline.stage import Stage, StepRun
 from stages.base import modality_of
-from stages.evaluate.scores import scored
 from stages.modality import Choice, Soft
 from stages.shard.mixture import Mixture, Temperature
 from stages.train.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Input, Scale, Task, check_sizes, scale_of
@@ -320,6 +319,5 @@ class Train(Stage):
         hard = {
             t: [c for c in cs if not isinstance(step.modalities[modality_of(c)], Soft)]
             for t, cs in self.targets.items()
-            if scored(step.modalities[t])
         }
         return {t: self.validate_on.get(t) or cs[0] for t, cs in hard.items() if cs or t in self.validate_on}
