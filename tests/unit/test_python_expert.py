@@ -20,6 +20,9 @@ KNOWN = modalities(
     rgb={"type": "image", "size": [4, 6]},
     value={"type": "dense", "channels": 1, "storage": "float32"},
     pair={"type": "vector", "length": 2},
+    text={"type": "text", "length": 20},
+    mood={"type": "category", "classes": ["good", "bad"]},
+    tags={"type": "tags", "tags": ["short", "long"], "length": 4},
 )
 MODULE = """\
 import numpy as np
@@ -44,6 +47,14 @@ def one(rgb):
 
 def two(rgb):
     return np.zeros((4, 6, 1), np.float32), (7.0, 8.0)
+
+
+def mood(batch):
+    return ["good" if "love" in text else "Bad." if text else None for text in batch["text@review"]]
+
+
+def shout(text):
+    return text.upper() + "!", ["long" if len(word) > 4 else "short" for word in text.split()]
 
 
 class Adding:
@@ -88,6 +99,24 @@ def test_a_function_of_a_batch(storage: Storage) -> None:
     assert reds(storage, "red", options={"gain": 2}) == [0, 2, 4, 6, 8, 10]
     made = finish(label(storage, ["value@x", "pair@x"], "both"))
     assert [v.tolist() for v in column(storage, KNOWN, made, "pair@x").values()] == [[i, 0] for i in range(6)]
+
+
+def test_texts_come_and_go_as_strings(storage: Storage) -> None:
+    texts = ["I love héron", "never again", ""]
+    data = ingested(storage, KNOWN, {"g": [{"text@review": KNOWN["text"].fit(t)} for t in texts]})
+    experts = [
+        {"type": "python", "call": "mine_of_test:mood", "in": "text@review", "out": "mood@mine"},
+        {"type": "python", "call": "mine_of_test:shout", "in": "text@review", "out": ["text@loud", "tags@mine"],
+         "per": "sample"},
+    ]  # fmt: skip
+    made = finish(step(Label(stage="label", data="frames", experts=experts), storage, KNOWN, frames=data))
+    assert made.quarantined == 0
+    moods = column(storage, KNOWN, made, "mood@mine").values()
+    assert [None if v is None else int(v) for v in moods] == [0, 1, None]
+    loud = [KNOWN["text"].words(v) for v in column(storage, KNOWN, made, "text@loud").values() if v is not None]
+    assert loud == ["I LOVE HÉRON!", "NEVER AGAIN!", "!"]
+    tags = [v.tolist() for v in column(storage, KNOWN, made, "tags@mine").values() if v is not None]
+    assert tags[0] == [0, 0, 1, -1] and tags[1] == [1, 1, -1, -1]
 
 
 @pytest.mark.parametrize("name, fields", [("Adding", {}), ("adder", {"factory": True})])
