@@ -271,7 +271,7 @@ def test_identity_follows_meaning(storage: Storage) -> None:
         )
         return [u.space for u in todo.stage.units(todo)[0]][-1]
 
-    assert space() == space(batch=1, cpus=2.0) == space(amount=1.0)
+    assert space() == space(batch=1, cpus=2.0, memory_mb=100) == space(amount=1.0)
     assert space() != space(amount=2.0)
 
 
