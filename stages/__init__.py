@@ -146,7 +146,11 @@ PLUGINS: dict[str, dict[str, str]] = {
         "pcgrad": "stages.train.aggregators:Aggregated",
         "upgrad": "stages.train.aggregators:Aggregated",
     },
-    "ensemble": {"masks": "stages.label.model:Masks", "single": "stages.label.model:Single"},
+    "ensemble": {
+        "masks": "stages.label.model:Masks",
+        "models": "stages.label.model:Models",
+        "single": "stages.label.model:Single",
+    },
 }
 
 for _kind, _types in PLUGINS.items():

@@ -72,6 +72,7 @@ def to_onnx(model: MultiTask) -> Exported:
     compare(model, data)
     about = {
         "opset": OPSET,
+        "flops": _flops(model),
         "inputs": [
             {"name": i.column, "shape": list(i.modality.shape), "dtype": i.modality.dtype.name}
             for i in architecture.inputs
@@ -111,6 +112,30 @@ def compare(model: MultiTask, data: bytes, samples: int = 3) -> float:
                 f"than {TOLERANCE}. Next: report it with the recipe; the model itself is stored and usable"
             )
     return worst
+
+
+def milliseconds(model: MultiTask, data: bytes) -> dict[str, float]:
+    """How long one sample takes on one thread, the median of several, in `onnx` Runtime and in `torch`."""
+    from stages.evaluate.cost import milliseconds, onnx_milliseconds
+
+    examples, threads = _examples(model, 1), torch.get_num_threads()
+    batch = {c: e.numpy() for c, e in zip(model.architecture.columns, examples, strict=True)}
+    positional = _Positional(model.eval())
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            return {"onnx": onnx_milliseconds(data, batch), "torch": milliseconds(lambda: positional(*examples))}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _flops(model: MultiTask) -> int:
+    """Floating-point operations for one sample."""
+    from stages.evaluate.cost import operations
+
+    positional, examples = _Positional(model.eval()), _examples(model, 1)
+    with torch.no_grad():
+        return operations(lambda: positional(*examples))
 
 
 def _examples(model: MultiTask, samples: int) -> list[torch.Tensor]:

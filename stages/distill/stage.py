@@ -10,12 +10,17 @@
       epochs: 40
 
 It is the train stage with the teacher's outputs among the targets (Hinton, Vinyals & Dean 2015), and it ends in one
-more file: `student.onnx`, which holds the whole way from raw pixels to predictions and was compared with torch.
+more file: `student.onnx`, which holds the whole way from raw pixels to predictions and was compared with torch. How
+long one sample takes in ONNX Runtime and in torch goes to MLflow; the manifest has the operations, which do not depend
+on the machine. Hard labels, soft ones, regressions and features mix freely as targets: a column of the teacher's
+features is a dense modality that the student predicts through a head of its own, which is the projector.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
+
+from pydantic import field_validator
 
 from pipeline.config import StepName
 from pipeline.stage import StepRun
@@ -29,11 +34,20 @@ class Distill(Train):
     revision: ClassVar[int] = 1
     teacher: StepName
 
+    @field_validator("model", mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        """`model: 150k` is short for `{parameters: 150k}`."""
+        return {"parameters": value} if isinstance(value, str | int) else value
+
     def collect(self, step: StepRun, job: Job) -> dict[str, Any]:
         from stages.distill import export
         from stages.train.model import load_model
 
         body = super().collect(step, job)
-        exported = export.to_onnx(load_model(step.storage, job.folder))
+        model = load_model(step.storage, job.folder)
+        exported = export.to_onnx(model)
         step.write(export.STUDENT_ONNX, exported.data)
+        times = export.milliseconds(model, exported.data)
+        step.events.metric(step.name, {f"latency ms/{runtime}": value for runtime, value in times.items()})
         return {**body, "onnx": exported.about}

@@ -53,7 +53,7 @@ class CostWorker:
         ask, batch = predictor(self.task.storage, made, self.ensemble), self._sample()
         out.rows = 1
         out.meta = {
-            "parameters": sum(p.numel() for p in ask.model.parameters()),
+            "parameters": ask.parameters,
             "members": len(ask.members),
             "flops": operations(lambda: ask(batch)),
         }

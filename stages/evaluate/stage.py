@@ -132,7 +132,8 @@ class Evaluate(Stage):
             made = step.inputs[model.model]
             asked = payload(model, lambda n: step.inputs[n].fingerprint)
             spaces[name] = self._space(step, truth, {"model": asked, "name": name})
-            asks = (made.stage, made.fingerprint), self._inputs(step, made), model.ensemble
+            ensemble = model.ensemble.bind(step.inputs) if model.ensemble else None
+            asks = (made.stage, made.fingerprint), self._inputs(step, made), ensemble
             workers[f"model {name}"] = ModelJudge(task, name, *asks, step.events.run, resources)
             workers[f"cost {name}"] = CostWorker(task, name, *asks, step.events.run, resources)
         units = [Unit(f"{spaces[name]}-cost", "cost", f"cost {name}", {"step": step.name}) for name in self.models]

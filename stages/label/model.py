@@ -3,15 +3,17 @@
     {type: model, model: teacher, out: [semantic@teacher, soft@teacher], ensemble: {type: masks, members: 16}}
 
 An ensemble of masks asks the one network along many hyper-edges (random subsets of its inputs) and averages the answers
-(PHG-MAE 2025). An output column is a task's prediction (classes by the highest mean probability), or the probabilities
-of a task with classes (a `soft` modality), or, for any other dense modality of one channel, how much the members differ
-(`spread_of` a task). Inputs default to the model's own; missing ones are hidden. Imports torch only in a worker.
+(PHG-MAE 2025); an ensemble of models asks several that were trained apart. `pool` says how answers become one. An
+output column is a task's prediction (classes by the highest mean probability), or the probabilities of a task with
+classes (a `soft` modality), or, for any other dense modality of one channel, how much the members differ (`spread_of`
+a task), which can weigh a student's loss as `certainty`. Inputs default to the model's own; missing ones are hidden.
+Imports torch only in a worker.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -28,12 +30,30 @@ from stages.train.answers import answer
 from stages.train.masks import ModalityMask
 
 if TYPE_CHECKING:
-    from stages.train.architecture import Architecture
-    from stages.train.predictor import Prediction, Predictor
+    from stages.train.architecture import Architecture, Task
+    from stages.train.predictor import Prediction, Predictor, Together
 
 
 class Ensemble(Plugin):
-    """Base of ensembles: which inputs each member may see."""
+    """Base of ensembles: which inputs each member may see, and how their answers become one."""
+
+    pool: Literal["mean", "median", "vote"] = "mean"
+    """mean of the answers; their median; or, for classes, the share of the members that chose each."""
+
+    def bind(self, inputs: Mapping[str, Manifest]) -> Self:
+        """This ensemble with what it needs of the steps it names. Raises RecipeError."""
+        return self
+
+    def predictor(self, storage: Storage, folder: str, visible: Sequence[str]) -> Predictor | Together:
+        """The model in `folder`, ready to be asked; `visible` are the columns that it may see at all."""
+        from stages.train.model import load_model
+        from stages.train.predictor import Predictor
+
+        model = load_model(storage, folder)
+        columns = model.architecture.columns
+        place = {c: i for i, c in enumerate(visible)}
+        seen = [[c in place and member[place[c]] for c in columns] for member in self.members(visible)]
+        return Predictor(model, seen, self.pool)
 
     def members(self, columns: Sequence[str]) -> list[list[bool]]:
         """One row a member, one bool an input."""
@@ -68,6 +88,41 @@ class Masks(Ensemble):
         return drawn.tolist()
 
 
+class Models(Ensemble):
+    """The model and the further `models`, trained by steps of their own (other seeds, other data), each asked `each`
+    way (by default once). They have the same inputs and tasks."""
+
+    revision: ClassVar[int] = 1
+    others: tuple[StepName, ...] = Field(alias="models", min_length=1)
+    each: Annotated[Any, of("ensemble")] = Single(type="single")
+    folders: tuple[str, ...] = placement(())
+    """Filled in by `bind`."""
+
+    @field_validator("folders")
+    @classmethod
+    def _unset(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value:
+            raise ValueError("the models' folders follow from their steps; leave them out")
+        return value
+
+    def bind(self, inputs: Mapping[str, Manifest]) -> Self:
+        for name in self.others:
+            if "columns_in" not in inputs[name].body:
+                raise RecipeError(f"ensemble: {name!r} is a {inputs[name].stage} step and holds no model")
+        return self.model_copy(update={"folders": tuple(inputs[name].folder for name in self.others)})
+
+    def predictor(self, storage: Storage, folder: str, visible: Sequence[str]) -> Predictor | Together:
+        from stages.train.predictor import Predictor, Together
+
+        made = [self.each.predictor(storage, each, visible) for each in (folder, *self.folders)]
+        first = made[0].model.architecture
+        for where, one in zip(self.folders, made[1:], strict=True):
+            other = one.model.architecture
+            if (other.columns, [t.name for t in other.tasks]) != (first.columns, [t.name for t in first.tasks]):
+                raise RecipeError(f"ensemble: the model in {where} has other inputs or tasks than the first")
+        return Together([p for p in made if isinstance(p, Predictor)], self.pool)
+
+
 class Model(Expert):
     """`model` names the train or distill step; `in` may be fewer columns than it was trained with."""
 
@@ -79,6 +134,9 @@ class Model(Expert):
     ensemble: Annotated[Any, of("ensemble")] = Single(type="single")
     spread_of: str = ""
     """The task whose spread a dense column that is no task shows; by default the first."""
+    as_: Literal["spread", "certainty"] = Field("spread", alias="spread_as")
+    """spread: the standard deviation over members, in the task's unit or as a probability. certainty: 1 where all
+    agree, 0 where they could not differ more; of numbers one half where they differ as the training data do."""
     folder: str = placement("")
     """Filled in by `bind`."""
 
@@ -103,14 +161,15 @@ class Model(Expert):
                 f"the model of {self.model!r} has no input {', '.join(unknown)}; it has {', '.join(known)}"
             )
         visible = tuple(c for c in known if c not in made.body.get("hidden", ()))
-        return self.model_copy(update={"in_": self.in_ or visible, "folder": made.folder})
+        bound = {"in_": self.in_ or visible, "folder": made.folder, "ensemble": self.ensemble.bind(inputs)}
+        return self.model_copy(update=bound)
 
     @property
     def usual_batch(self) -> int | None:
         return None if self.gpus else CPU_BATCH
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
-        predictor = _predictor(storage, self.folder, self.ensemble, self.in_)
+        predictor = self.ensemble.predictor(storage, self.folder, self.in_)
         pick = {c: self._picker(c, modalities[modality_of(c)], predictor.model.architecture) for c in self.out}
 
         def run(batch: Batch) -> Batch:
@@ -132,25 +191,24 @@ class Model(Expert):
                 return lambda p: p.mean[of]
         elif isinstance(modality, Dense) and modality.channels == 1:
             task = self.spread_of or next(iter(tasks))
-            if task in tasks:
+            if task in tasks and self.as_ == "spread":
                 return lambda p: p.spread[task]
+            if task in tasks:
+                return certainty(next(t for t in architecture.tasks if t.name == task))
         raise RecipeError(f"the model of {self.model!r} predicts {', '.join(tasks)}, nothing for {column}")
 
 
-def predictor(storage: Storage, manifest: Manifest, ensemble: Ensemble | None = None) -> Predictor:
+def certainty(task: Task) -> Callable[[Prediction], np.ndarray]:
+    """What makes of a task's spread a number in 0..1, (N, ..., 1) float32, to weigh a loss by."""
+    if isinstance(task.modality, Segmentation):
+        return lambda p: np.clip(1 - 2 * p.spread[task.name] * np.sqrt(task.modality.channels / 2), 0, 1)
+    deviation = np.float32(np.mean(task.scale.std) if task.scale.std else 1.0)
+    return lambda p: 1 / (1 + (p.spread[task.name] / deviation) ** 2)
+
+
+def predictor(storage: Storage, manifest: Manifest, ensemble: Ensemble | None = None) -> Predictor | Together:
     """The model of a train or distill step, ready to be called with a batch: {column: (N, *shape)} and, where samples
     may miss it, {column?: (N,) bool}. Returns a `Prediction` with the `mean` and `spread` of each task."""
     hidden = manifest.body.get("hidden", ())
     visible = [c for c in manifest.body["columns_in"] if c not in hidden]
-    return _predictor(storage, manifest.folder, ensemble or Single(type="single"), visible)
-
-
-def _predictor(storage: Storage, folder: str, ensemble: Ensemble, visible: Sequence[str]) -> Predictor:
-    from stages.train.model import load_model
-    from stages.train.predictor import Predictor
-
-    model = load_model(storage, folder)
-    columns = model.architecture.columns
-    members = ensemble.members(visible)
-    place = {c: i for i, c in enumerate(visible)}
-    return Predictor(model, [[c in place and member[place[c]] for c in columns] for member in members])
+    return (ensemble or Single(type="single")).predictor(storage, manifest.folder, visible)

@@ -1,20 +1,24 @@
-"""Prediction with a trained model: one pass, or the mean and spread over an ensemble of masks.
+"""Prediction with a trained model: one pass, or what an ensemble of masks or of models comes to.
 
 Batches are numpy, as experts and evaluation have them; inputs that are missing (absent from the batch, or false in
-their `?` mask) are hidden from the model. Members are summed as they come, so memory does not grow with their number.
+their `?` mask) are hidden from the model. Members are asked one after the other (see stages.train.pooling).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from stages.modality import Choice, Segmentation, Tags
 from stages.shard.loader import VALID
 from stages.train.model import MultiTask
+from stages.train.pooling import Answers, How, Pool
 from stages.train.visible import shown
+
+CLASSED = (Segmentation, Choice, Tags)
 
 
 @dataclass(frozen=True)
@@ -28,32 +32,33 @@ class Prediction:
 
 
 class Predictor:
-    """`members` says, for each member of the ensemble, which inputs it may see."""
+    """`members` says, for each member of the ensemble, which inputs it may see; `how`, how their answers are pooled."""
 
-    def __init__(self, model: MultiTask, members: Sequence[Sequence[bool]]):
-        self.model, self.members = model.eval(), [torch.tensor(m) for m in members]
+    def __init__(self, model: MultiTask, members: Sequence[Sequence[bool]], how: How = "mean"):
+        self.model, self.members, self.how = model.eval(), [torch.tensor(m) for m in members], how
         self._allowed = torch.stack(self.members).any(0)
+
+    @property
+    def parameters(self) -> int:
+        """Of the one network that all members are."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def classed(self) -> frozenset[str]:
+        """Tasks whose answers are probabilities of classes."""
+        return frozenset(t.name for t in self.model.architecture.tasks if isinstance(t.modality, CLASSED))
 
     @torch.inference_mode()
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Prediction:
         """Predict for `batch`: column -> (N, *shape), optionally column? -> (N,) bool."""
+        return predicted(self.answers(batch), self.how, self.classed)
+
+    def answers(self, batch: Mapping[str, np.ndarray]) -> Iterator[Answers]:
+        """Each member's answers, one after the other."""
         columns, there = self._tensors(batch)
         planes = self.model.encode(columns)
-        total: dict[str, torch.Tensor] = {}
-        square: dict[str, torch.Tensor] = {}
         for member in self.members:
-            made = self.model.finish(self.model.fuse(planes, shown(there, member)))
-            for task, values in made.items():
-                total[task] = total[task] + values if task in total else values
-                power = values.square()
-                square[task] = square[task] + power if task in square else power
-        count = len(self.members)
-        mean = {t: v / count for t, v in total.items()}
-        variance = {t: (square[t] / count - m.square()).clamp(min=0).mean(-1, keepdim=True) for t, m in mean.items()}
-        return Prediction(
-            {t: m.contiguous().numpy() for t, m in mean.items()},
-            {t: v.sqrt().contiguous().numpy() for t, v in variance.items()},
-        )
+            yield self.model.finish(self.model.fuse(planes, shown(there, member)))
 
     def _tensors(self, batch: Mapping[str, np.ndarray]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Inputs of the model, zeros for those that are absent, and which are there, (N, inputs) bool."""
@@ -69,3 +74,34 @@ class Predictor:
                 there[:, n] = True if valid is None else torch.from_numpy(np.asarray(valid, bool))
             columns[item.column] = torch.from_numpy(np.require(values, requirements=["C", "W"]))
         return columns, there & self._allowed
+
+
+class Together:
+    """Several models asked as one: each model's members are members of the whole."""
+
+    def __init__(self, predictors: Sequence[Predictor], how: How = "mean"):
+        self.predictors, self.how = list(predictors), how
+        self.model = self.predictors[0].model
+        self.members = [m for p in self.predictors for m in p.members]
+
+    @property
+    def parameters(self) -> int:
+        """Of all models."""
+        return sum(p.parameters for p in self.predictors)
+
+    @torch.inference_mode()
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> Prediction:
+        """As a `Predictor` does."""
+        answers = (made for one in self.predictors for made in one.answers(batch))
+        return predicted(answers, self.how, self.predictors[0].classed)
+
+
+def predicted(answers: Iterable[Answers], how: How, classed: frozenset[str]) -> Prediction:
+    """What the members' answers come to."""
+    pool = Pool(how, classed)
+    for made in answers:
+        pool.add(made)
+    pooled, spread = pool.pooled()
+    return Prediction(
+        {t: v.contiguous().numpy() for t, v in pooled.items()}, {t: v.contiguous().numpy() for t, v in spread.items()}
+    )
