@@ -33,13 +33,16 @@ def classes_to_rgb(ids: np.ndarray, classes: int, colours: Sequence[Sequence[int
 
 
 def scalar_to_rgb(values: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
-    """(H, W) numbers through the Turbo colour map, between `limits` or the 2nd and 98th percentile."""
+    """(H, W) numbers through the Turbo colour map, between `limits` or the 2nd and 98th percentile; NaN is black."""
     import cv2
 
-    lo, hi = limits or tuple(float(q) for q in np.percentile(values, (2, 98)))
-    scaled = np.clip((values.astype(np.float32) - lo) / max(hi - lo, 1e-9), 0, 1)
-    shown = cv2.applyColorMap((scaled * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
-    return cv2.cvtColor(shown, cv2.COLOR_BGR2RGB)
+    known = np.isfinite(values)
+    if not known.any():
+        return np.zeros((*values.shape, 3), np.uint8)
+    lo, hi = limits or tuple(float(q) for q in np.percentile(values[known], (2, 98)))
+    scaled = np.clip((np.where(known, values, lo).astype(np.float32) - lo) / max(hi - lo, 1e-9), 0, 1)
+    shown = cv2.cvtColor(cv2.applyColorMap((scaled * 255).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    return shown * known[..., None]
 
 
 def flow_to_rgb(flow: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stages.base import modality_of
-from stages.modality import Dense, Modality, Segmentation
+from stages.modality import Dense, Modality, Raster, Segmentation
 
 WIDTH, CAPTION, GAP = 160, 16, 2
 """Pixels: of a panel, of a line of text, between panels."""
@@ -30,7 +30,7 @@ def collage(rows: Sequence[tuple[str, Row]], columns: Sequence[str], modalities:
     for key, values in rows:
         ranges = _ranges(values, columns, modalities)
         panels = [_panel(values.get(c), c, modalities[modality_of(c)], ranges) for c in columns]
-        drawn += [_text(key, width), np.concatenate(panels, axis=1)]
+        drawn += [_text(key, width), np.concatenate(_level(panels), axis=1)]
     picture = np.concatenate(drawn, axis=0)
     for name in dict.fromkeys(modality_of(c) for c in columns):
         modality = modalities[name]
@@ -45,8 +45,8 @@ def _ranges(values: Row, columns: Sequence[str], modalities: Mapping[str, Modali
     for column in columns:
         name, value = modality_of(column), values.get(column)
         scalar = isinstance(modalities[name], Dense) and modalities[name].channels == 1
-        if scalar and value is not None and name not in found:
-            lo, hi = (float(q) for q in np.percentile(value, (1, 99)))
+        if scalar and value is not None and np.isfinite(value).any() and name not in found:
+            lo, hi = (float(q) for q in np.nanpercentile(value, (1, 99)))
             found[name] = (lo, max(hi, lo + 1e-6))
     return found
 
@@ -58,17 +58,23 @@ def _panel(
 
     name = modality_of(column)
     if value is None:
-        height, width = modality.shape[:2] if len(modality.shape) > 1 else (3, 4)
+        height, width = modality.height_width if isinstance(modality, Raster) else (3, 4)
         shown = np.full((height, width, 3), GREY, np.uint8)
     else:
         own = modality.model_copy(update={"range": ranges[name]}) if name in ranges else modality
         shown = own.picture(value)
-    height = round(shown.shape[0] * WIDTH / shown.shape[1])
+    height = max(1, round(shown.shape[0] * WIDTH / shown.shape[1]))
     how = cv2.INTER_NEAREST if isinstance(modality, Segmentation) else cv2.INTER_AREA
     shown = cv2.resize(shown, (WIDTH, height), interpolation=how)
     framed = np.full((height + GAP, WIDTH + GAP, 3), PAPER, np.uint8)
     framed[:height, :WIDTH] = shown
     return framed
+
+
+def _level(panels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Panels of one height: paper below the shorter ones."""
+    height = max(len(panel) for panel in panels)
+    return [np.pad(p, ((0, height - len(p)), (0, 0), (0, 0)), constant_values=PAPER) for p in panels]
 
 
 def _text(text: str, width: int) -> np.ndarray:

@@ -434,3 +434,19 @@ def test_row_groups_are_a_few_megabytes() -> None:
     data = write_table({"rgb@x": image.encode(np.zeros((12, 512, 512, 3), np.uint8))}, [image.field("rgb@x")])
     meta = pq.read_metadata(pa.BufferReader(data))
     assert [meta.row_group(i).num_rows for i in range(meta.num_row_groups)] == [5, 5, 2]
+
+
+def test_samples_of_every_type_fit_one_picture() -> None:
+    """Also missing ones, and maps with unknown pixels, which are black."""
+    import cv2
+
+    from stages.evaluate.collage import WIDTH, collage
+
+    columns = [f"{name}@x" for name in sorted(KNOWN)]
+    full = {f"{name}@x": sample(name, 1) for name in KNOWN}
+    drawn = collage([("there", full), ("missing", dict.fromkeys(full))], columns, KNOWN)
+    picture = cv2.imdecode(np.frombuffer(drawn, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape[1] == len(KNOWN) * (WIDTH + 2) and picture.shape[0] < 2000
+    assert not KNOWN["holes"].picture(np.full((6, 5, 1), np.nan, np.float32)).any()
+    half = KNOWN["holes"].picture(np.concatenate([np.full((6, 2, 1), np.nan), np.full((6, 3, 1), 7.0)], 1))
+    assert not half[:, :2].any() and half[:, 2:].any()
