@@ -12,6 +12,7 @@ rerun, a replay of failed samples, and a changed reading of the answers (`fields
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
@@ -31,6 +32,8 @@ from stages.label.expert import Batch, Expert, Function
 from stages.label.replay import Replay
 from stages.label.values import fit
 
+OTHERS_SECONDS = 0.1
+"""Between two looks for what another process asks."""
 READING = ("out", "fields", "decode")
 """Fields that say how an answer is read, not what is asked."""
 
@@ -103,7 +106,7 @@ class Http(Expert):
         url = self.url.rstrip("/") + (api.path if self.path is None else self.path)
         endpoint = Endpoint(url, self.key_env, self.key_header, self.timeout, self.patience)
         asked = {k: v for k, v in payload(self).items() if k not in READING}
-        replay = Replay(storage, asked) if self.replay else None
+        replay = Replay(storage, asked, self.timeout) if self.replay else None
         for decoder, column in zip(self.decode, self.out):
             try:
                 decoder.ready(modalities[modality_of(column)], column)
@@ -133,6 +136,7 @@ class _Caller:
 
     def _answers(self, questions: Sequence[Question]) -> list[Any]:
         """One answer a question, in a tuple, or the exception that it met. The same question is asked once."""
+        began = time.monotonic()
         keys = [Replay.key(question) for question in questions]
         found: dict[str, Any] = {}
         if self._replay is not None:
@@ -140,10 +144,30 @@ class _Caller:
             found = {key: answer for key, answer in zip(dict.fromkeys(keys), kept) if answer is not None}
         open_ = {key: question for key, question in zip(keys, questions) if key not in found}
         size = self._expert.per_request if self._api.groups else 1
-        todo = list(open_.items())
-        for answered in self._threads.map(self._ask, [todo[i : i + size] for i in range(0, len(todo), size)]):
-            found |= answered
+        while open_:
+            todo = list(open_.items())
+            for answered in self._threads.map(self._claimed, [todo[i : i + size] for i in range(0, len(todo), size)]):
+                found |= answered
+            open_ = {key: question for key, question in open_.items() if key not in found}
+            if open_:  # another process asks these; it has its own bounds, and so has this wait
+                if time.monotonic() - began > self._expert.patience + self._expert.timeout:
+                    raise TimeoutError(f"another process has been asking for {len(open_)} answers without getting them")
+                time.sleep(OTHERS_SECONDS)
         return [found[key] for key in keys]
+
+    def _claimed(self, group: Sequence[tuple[str, Question]]) -> dict[str, Any]:
+        """Ask what nobody else asks, and take what somebody else has got."""
+        replay = self._replay
+        if replay is None:
+            return self._ask(group)
+        mine = [(key, question) for key, question in group if replay.claim(key)]
+        try:
+            found = self._ask(mine) if mine else {}
+        finally:
+            for key, _ in mine:
+                replay.release(key)
+        others = {key: replay.get(key) for key, _ in group if key not in found}
+        return found | {key: answer for key, answer in others.items() if answer is not None}
 
     def _ask(self, group: Sequence[tuple[str, Question]]) -> dict[str, Any]:
         """Send one request and keep what comes, before anything is done with it."""

@@ -4,11 +4,17 @@
 
 An answer is written, whole or not at all, before anybody looks at it: a process that dies loses the questions that it
 had in the air, never an answer. Nothing else is kept: no address, no header, no key. Remove the folder to ask anew.
+
+Who asks claims the question first (`.asking`), so that two processes that meet it in the same moment ask once. A claim
+whose process is gone counts for nothing; of a process on another machine that is judged by the claim's age.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import socket
+import time
 from typing import Any
 
 from pipeline.fingerprint import SHORT, fingerprint
@@ -18,10 +24,11 @@ FOLDER = "calls"
 
 
 class Replay:
-    """Answers by question, for one expert: `identity` is all that decides its answers beside the question itself."""
+    """Answers by question, for one expert: `identity` is all that decides its answers beside the question itself;
+    `seconds` is how long a claim from another machine is believed."""
 
-    def __init__(self, storage: Storage, identity: Any):
-        self._storage = storage
+    def __init__(self, storage: Storage, identity: Any, seconds: float):
+        self._storage, self._seconds = storage, seconds
         self._folder = f"{FOLDER}/{fingerprint(identity)[:SHORT]}"
 
     @staticmethod
@@ -39,5 +46,55 @@ class Replay:
     def put(self, key: str, answer: Any) -> None:
         self._storage.write(self._path(key), json.dumps({"answer": answer}).encode())
 
+    def claim(self, key: str) -> bool:
+        """True: the question is this process's to ask. False: somebody asks it just now, or has."""
+        if self.get(key) is not None:
+            return False
+        path, mine = self._claim(key), json.dumps(_self()).encode()
+        if not self._storage.create(path, mine):
+            if self._alive(path):
+                return False
+            self._storage.write(path, mine)
+        if self.get(key) is not None:  # answered between the look and the claim
+            self.release(key)
+            return False
+        return True
+
+    def release(self, key: str) -> None:
+        """Let others ask, or find the answer."""
+        self._storage.delete(self._claim(key))
+
+    def _alive(self, path: str) -> bool:
+        try:
+            claim = self._storage.read_json(path)
+            if claim["host"] == socket.gethostname():
+                return _started(claim["pid"]) == claim["started"]
+            return time.time() - claim["at"] < self._seconds
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return False
+
+    def _claim(self, key: str) -> str:
+        return f"{self._folder}/{key[:2]}/{key}.asking"
+
     def _path(self, key: str) -> str:
         return f"{self._folder}/{key[:2]}/{key}.json"
+
+
+def _self() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "started": _started(pid), "at": time.time()}
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this machine started, in the kernel's words; "" where it does not say; None for no process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
