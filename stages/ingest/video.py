@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pipeline.errors import SourceError
+from pipeline.errors import RecipeError, SourceError
 from pipeline.fingerprint import fingerprint
 from stages.base import modality_of
 from stages.ingest.files import Files
@@ -39,12 +39,32 @@ class Video(FileSource):
     """
 
     every: int = Field(1, ge=1)
+    clip: int = Field(1, ge=1)
+    """Frames of one sample, from the kept one on, for a main column of the type clip."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Video:
+        if self.clip > self.every:
+            raise ValueError(f"clips do not overlap: {self.clip} frames a sample need every: {self.clip} or more")
+        return self
+
+    def check(self, modalities: dict[str, Any]) -> None:
+        wanted = getattr(modalities[modality_of(self.column)], "frames", 1)
+        if wanted != self.clip:
+            raise RecipeError(
+                f"{self.column} has {wanted} frames, but the source gives {self.clip}. Next: clip: {wanted}"
+            )
+
+    def meaning(self, column: str) -> dict[str, Any]:
+        return super().meaning(column) | ({"clip": self.clip} if self.clip > 1 else {})
 
     def pieces(self, digests: Digests) -> list[Piece]:
         found = digests.files(self.path)
         if os.path.isdir(os.path.expanduser(self.path)):
             videos = [f for f in found if f.name.lower().endswith(VIDEOS)]
             if not videos and any(f.name.lower().endswith(IMAGES) for f in found):
+                if self.clip > 1:
+                    raise SourceError(f"{self.path} holds images, and clips come from videos. Next: name videos")
                 return self._images().pieces(digests)
             found = videos
         if not found:
@@ -60,7 +80,7 @@ class Video(FileSource):
             return self._images().items(piece)
         file = piece.files[0]
         promised = count_frames(file.path)
-        frames = range(0, promised, self.every)
+        frames = range(0, max(0, promised - self.clip + 1), self.every)
         items = [self._item(piece, file, index, frame) for index, frame in enumerate(frames)]
         return items or [Item(piece.name, 0, file.path, 0, {}, file.sha256)]
 
@@ -74,8 +94,9 @@ class Video(FileSource):
                 return
             for item in items:
                 try:
-                    image = film.at(item.path, item.frame)
-                    yield item, {self.column: modality.fit(image), **self.read_sides(item, modalities)}
+                    shown = [film.at(item.path, item.frame + i) for i in range(self.clip)]
+                    value = modality.fit(shown if hasattr(modality, "frames") else shown[0])
+                    yield item, {self.column: value, **self.read_sides(item, modalities)}
                 except ValueError as error:
                     yield item, error
 

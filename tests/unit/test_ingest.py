@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.digests import Digests
-from pipeline.errors import SourceError
+from pipeline.errors import RecipeError, SourceError
 from pipeline.manifest import Manifest
 from pipeline.plugins import load
 from pipeline.stage import Stage
@@ -25,6 +25,7 @@ KNOWN = inline.modalities(
     semantic={"type": "segmentation", "classes": ["land", "road"]},
     depth={"type": "dense", "storage": "float32"},
     speed={"type": "vector", "length": 2},
+    film={"type": "clip", "frames": 2},
 )
 
 
@@ -66,6 +67,20 @@ def film(path: Path, frames: int, size: tuple[int, int] = (48, 64)) -> Path:
         writer.write(np.full((*size, 3), 10 * t + 5, np.uint8))
     writer.release()
     return path
+
+
+def test_a_video_gives_clips(tmp_path: Path) -> None:
+    film(tmp_path / "raw/one.avi", 8)
+    source = {"type": "video", "path": f"{tmp_path}/raw/*.avi", "column": "film@camera", "clip": 2, "every": 3}
+    made, storage = ingest(tmp_path / "root", source)
+    values = inline.column(storage, KNOWN, made, "film@camera")
+    assert list(values) == ["one/000000", "one/000003", "one/000006"]
+    shown = np.stack([v for v in values.values() if v is not None])[:, :, 6, 8, 0]
+    assert np.abs(shown - np.array([[5, 15], [35, 45], [65, 75]])).max() <= 3
+    with pytest.raises(RecipeError, match="film@camera has 2 frames, but the source gives 1. Next: clip: 2"):
+        ingest(tmp_path / "other", {**source, "clip": 1})
+    with pytest.raises(ValueError, match="clips do not overlap"):
+        load("source", "video").model_validate({**source, "every": 1})
 
 
 # -- images -----------------------------------------------------------------------------------------------------------
