@@ -177,13 +177,12 @@ class Study:
     def result(self) -> dict[str, Any]:
         chosen = {t: self.manifests[t, self.seeds[0]]["choice"].body["best_expert"]["semantic"] for t in self.tests}
         compared = self._compared(chosen)
-        student = self.manifests[self.tests[0], self.seeds[0]]["student"].body["parameters"]
-        small = figures.HOLDS if student < SMALL else figures.REVERSED
+        small = all(made["student"].body["parameters"] < SMALL for made in self.manifests.values())
         return {
             "a": compared["a"]["verdict"],
             "b": compared["b"]["verdict"],
             "c": figures.together(*(p["verdict"] for p in (compared["c_miou"], compared["c_temporal"]) if p)),
-            "d": figures.together(compared["d"]["verdict"], small),
+            "d": compared["d"]["verdict"] if small else figures.REVERSED,
             "e": compared["e"]["verdict"],
             "figures": compared,
             "miou": self._table(),
