@@ -59,9 +59,9 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@$(PIP) -c constraints.txt -e '.[test]'
 	@touch $@
 
-# The S3 server of the tests has an environment of its own: moto and s3fs want different versions of botocore.
+# The S3 servers of the tests have an environment of their own: moto and s3fs want different versions of botocore.
 $(S3)/.ready: tests/s3-server.txt | $(VENV)/.test
-	$(SAY) "installing the S3 server of the tests into $(S3), once"
+	$(SAY) "installing the S3 servers of the tests into $(S3), once"
 	@{ $(RUN) venv "$(S3)" && "$(S3)/bin/python" -m pip --disable-pip-version-check install -q -r tests/s3-server.txt; } || \
 	  echo "could not install it: the tests against S3 will skip"
 	@mkdir -p "$(S3)" && touch $@

@@ -10,6 +10,7 @@ too). Keys come from ~/.ssh and the agent, further options of paramiko's `connec
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from typing import Any
@@ -32,6 +33,7 @@ class Sftp:
             import paramiko  # noqa: F401
         except ImportError as error:
             raise PluginError(f"{url} needs paramiko. Next: pip install 'hyperloom[sftp]'") from error
+        logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # else it prints tracebacks of what it also raises
 
     @property
     def fs(self) -> Any:
@@ -40,6 +42,10 @@ class Sftp:
         if found is None or not found.client.get_transport().is_active():
             found = self._own.fs = _connected(self.url)
         return found
+
+    def drop(self) -> None:
+        """Have this thread's next call connect anew: after an error the old connection may be dead and not know it."""
+        self._own.fs = None
 
     def write(self, path: str, data: bytes, exclusive: bool) -> bool:
         """Put `data` at `path` in one step; False when `exclusive` and something is there. Raises as paramiko does."""

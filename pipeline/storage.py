@@ -21,8 +21,14 @@ from typing import Any
 from pipeline.errors import PluginError, StorageError
 from pipeline.sftp import Sftp
 
-S3_WAITS: dict[str, Any] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}}
-"""Seconds, and attempts of the client below s3fs (which tries dropped connections again by itself)."""
+S3_CONFIG: dict[str, Any] = {
+    "connect_timeout": 10,
+    "read_timeout": 60,
+    "retries": {"total_max_attempts": 2},
+    "response_checksum_validation": "when_required",
+}
+"""Seconds to wait; s3fs tries again by itself, so the client below it need not. Some servers answer a range with the
+checksum of the whole object; what is read is checked by digests of our own."""
 
 
 class Storage:
@@ -43,7 +49,7 @@ class Storage:
             import fsspec
 
             try:
-                waits = {"config_kwargs": S3_WAITS} if self.url.startswith(("s3://", "s3a://")) else {}
+                waits = {"config_kwargs": S3_CONFIG} if self.url.startswith(("s3://", "s3a://")) else {}
                 self._fs, self.base = fsspec.core.url_to_fs(self.url, **waits)
             except (ImportError, ValueError) as error:
                 raise StorageError(f"the root {url!r} cannot be used: {error}") from error
@@ -113,7 +119,11 @@ class Storage:
     def exists(self, path: str) -> bool:
         if self.is_local:
             return os.path.exists(self.path(path))
-        return self._call("look for", path, lambda: self.fs.exists(self.path(path)))
+        try:  # not fs.exists: to some file systems that is also what a connection that dropped looks like
+            self._call("look for", path, lambda: self.fs.info(self.path(path)))
+        except FileNotFoundError:
+            return False
+        return True
 
     def size(self, path: str) -> int | None:
         """Bytes of a file; None when it is not there."""
@@ -195,7 +205,9 @@ class Storage:
             if self.is_local and not os.path.isdir(self.path(path)):
                 os.unlink(self.path(path))
             else:
-                self._call("delete", path, lambda: self.fs.rm(self.path(path), recursive=True))
+                where = self.path(path)
+                self._call("delete", path, lambda: self.fs.info(where))  # rm takes a dropped connection for "not there"
+                self._call("delete", path, lambda: self.fs.rm(where, recursive=True))
         except FileNotFoundError:
             pass
 
@@ -268,6 +280,8 @@ class Storage:
         except (FileNotFoundError, FileExistsError, NotImplementedError, ValueError, PluginError):
             raise
         except Exception as error:  # fsspec back ends raise whatever their client library raises
+            if self._sftp is not None:
+                self._sftp.drop()
             raise _explained(what, self.full(path), error) from error
 
 
