@@ -6,7 +6,9 @@ An ensemble of masks asks the one network along many hyper-edges (random subsets
 (PHG-MAE 2025); an ensemble of models asks several that were trained apart. `pool` says how answers become one. An
 output column is a task's prediction (classes by the highest mean probability), or the probabilities of a task with
 classes (a `soft` modality), or, for any other dense modality of one channel, how much the members differ (`spread_of`
-a task), which can weigh a student's loss as `certainty`. Inputs default to the model's own; missing ones are hidden.
+a task), which can weigh a student's loss as `certainty`. A dense modality of several channels that is no task gets the
+features at full resolution, and an embedding those of the whole sample: targets for a student, whose head for them is
+the projector (FitNets, Romero et al. 2015). Inputs default to the model's own; missing ones are hidden.
 Imports torch only in a worker.
 """
 
@@ -25,7 +27,7 @@ from pipeline.plugins import Plugin, of
 from pipeline.storage import Storage
 from stages.base import modality_of
 from stages.label.expert import CPU_BATCH, Batch, Expert, Function
-from stages.modality import Dense, Segmentation, Soft
+from stages.modality import Dense, Embedding, Segmentation, Soft
 from stages.train.answers import answer
 from stages.train.masks import ModalityMask
 
@@ -171,6 +173,9 @@ class Model(Expert):
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         predictor = self.ensemble.predictor(storage, self.folder, self.in_)
         pick = {c: self._picker(c, modalities[modality_of(c)], predictor.model.architecture) for c in self.out}
+        predictor.features = any(
+            features_of(c, modalities[modality_of(c)], predictor.model.architecture) for c in self.out
+        )
 
         def run(batch: Batch) -> Batch:
             prediction = predictor(batch)
@@ -195,7 +200,25 @@ class Model(Expert):
                 return lambda p: p.spread[task]
             if task in tasks:
                 return certainty(next(t for t in architecture.tasks if t.name == task))
-        raise RecipeError(f"the model of {self.model!r} predicts {', '.join(tasks)}, nothing for {column}")
+        sizes = architecture.trunk.sizes
+        if key := features_of(column, modality, architecture):
+            return lambda p: p.mean[key]
+        raise RecipeError(
+            f"the model of {self.model!r} predicts {', '.join(tasks)}, nothing for {column} (its features have "
+            f"{sizes.planes} channels, those of a whole sample {sizes.pooled})"
+        )
+
+
+def features_of(column: str, modality: Any, architecture: Architecture) -> str:
+    """Which of the features the column holds, as the answers call them; empty when it is a task or fits none."""
+    from stages.train.predictor import PLANES, POOLED
+
+    if modality_of(column) in {t.name for t in architecture.tasks}:
+        return ""
+    sizes = architecture.trunk.sizes
+    if isinstance(modality, Dense) and modality.channels == sizes.planes > 1:
+        return PLANES
+    return POOLED if isinstance(modality, Embedding) and modality.length == sizes.pooled else ""
 
 
 def certainty(task: Task) -> Callable[[Prediction], np.ndarray]:

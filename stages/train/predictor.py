@@ -19,6 +19,8 @@ from stages.train.pooling import Answers, How, Pool
 from stages.train.visible import shown
 
 CLASSED = (Segmentation, Choice, Tags)
+PLANES, POOLED = "*planes", "*pooled"
+"""Names of the features among the answers; no modality is called so."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Predictor:
     def __init__(self, model: MultiTask, members: Sequence[Sequence[bool]], how: How = "mean"):
         self.model, self.members, self.how = model.eval(), [torch.tensor(m) for m in members], how
         self._allowed = torch.stack(self.members).any(0)
+        self.features = False
+        """Give what the heads see too, as PLANES (N, H, W, F) and POOLED (N, P) among the answers."""
 
     @property
     def parameters(self) -> int:
@@ -58,7 +62,12 @@ class Predictor:
         columns, there = self._tensors(batch)
         planes = self.model.encode(columns)
         for member in self.members:
-            yield self.model.finish(self.model.fuse(planes, shown(there, member)))
+            seen = self.model.features(planes, shown(there, member))
+            made = dict(self.model.finish({name: head(seen) for name, head in self.model.heads.items()}))
+            if self.features:
+                made |= {POOLED: seen.pooled}
+                made |= {} if seen.planes is None else {PLANES: seen.planes.permute(0, 2, 3, 1)}
+            yield made
 
     def _tensors(self, batch: Mapping[str, np.ndarray]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Inputs of the model, zeros for those that are absent, and which are there, (N, inputs) bool."""
@@ -83,6 +92,7 @@ class Together:
         self.predictors, self.how = list(predictors), how
         self.model = self.predictors[0].model
         self.members = [m for p in self.predictors for m in p.members]
+        self.features = False
 
     @property
     def parameters(self) -> int:
@@ -92,6 +102,8 @@ class Together:
     @torch.inference_mode()
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Prediction:
         """As a `Predictor` does."""
+        for one in self.predictors:
+            one.features = self.features
         answers = (made for one in self.predictors for made in one.answers(batch))
         return predicted(answers, self.how, self.predictors[0].classed)
 

@@ -186,3 +186,45 @@ def test_a_student_says_what_it_costs(tmp_path: Any) -> None:
     assert made.body["onnx"]["flops"] > made.body["parameters"]
     told = [e["values"] for e in read(storage, "test") if e["kind"] == "metric" and e["step"] == "student"]
     assert any({"latency ms/onnx", "latency ms/torch"} <= set(values) for values in told)
+
+
+def test_a_student_learns_features_through_a_projector(tmp_path: Any) -> None:
+    storage, frames, shards = scenes.shards(tmp_path)
+    teacher = _train(storage, shards, "teacher", updates=10)
+    sizes = predictor(storage, teacher).model.architecture.trunk.sizes
+    known = KNOWN | inline.modalities(
+        planes={"type": "dense", "channels": sizes.planes, "size": list(scenes.SIZE)},
+        whole={"type": "embedding", "length": sizes.pooled},
+        wrong={"type": "dense", "channels": 99, "size": list(scenes.SIZE)},
+    )
+
+    def asked(*out: str) -> Manifest:
+        experts = [{"type": "model", "model": "teacher", "out": list(out)}]
+        stage = Label.model_validate({"stage": "label", "data": "frames", "experts": experts})
+        return inline.finish(inline.step(stage, storage, known, "soft", frames=frames, teacher=teacher))
+
+    soft = asked("planes@teacher", "whole@teacher", "soft@teacher2")
+    planes = inline.column(storage, known, soft, "planes@teacher")["g0/000"]
+    assert planes is not None and planes.shape == (*scenes.SIZE, sizes.planes) and planes.std() > 0
+    stage = Shard(stage="shard", data=("frames", "soft"), split=SPLIT)
+    taught = inline.finish(inline.step(stage, storage, known, "taught", frames=frames, soft=soft))
+    config = {
+        **scenes.TRAIN,
+        **scenes.LEARN,
+        "stage": "distill",
+        "teacher": "teacher",
+        "in": "rgb@camera",
+        "mask": "none",
+        "targets": {"semantic": "soft@teacher2", "planes": "planes@teacher", "whole": "whole@teacher"},
+    }
+    step = inline.step(Distill.model_validate(config), storage, known, "student", shards=taught, teacher=teacher)
+    loop.fit(step.stage.job(step))
+    made = inline.finish(step)
+    assert set(made.body["tasks"]) == {"semantic", "planes", "whole"}
+    batch = {"rgb@camera": _batch()["rgb@camera"]}
+    asked_teacher = predictor(storage, teacher)
+    asked_teacher.features = True
+    wanted, told = asked_teacher(batch).mean["*planes"], predictor(storage, made)(batch).mean["planes"]
+    assert np.abs(told - wanted).mean() < 0.8 * np.abs(wanted - wanted.mean((0, 1, 2))).mean()  # more than their mean
+    with pytest.raises(RecipeError, match="nothing for wrong@teacher \\(its features have"):
+        asked("wrong@teacher")
