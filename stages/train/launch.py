@@ -58,7 +58,7 @@ def train(step: StepRun, job: Job, scale: Scale) -> None:
     trainer, alone = _trainer(step, job, scale)
     step.events.emit("note", step.name, text=f"{step.name}: starting {scale.told}; that takes half a minute or so")
     try:
-        with _settings(job, alone):
+        with _settings(job, alone, elastic=scale.least < scale.most):
             trainer.fit()
     except SystemExit as error:  # Ray Train's answer to Ctrl-C: it ends its workers and would end us with status 0
         raise KeyboardInterrupt from error
@@ -130,14 +130,16 @@ def _unfinished(step: str, job: Job) -> StepFailed:
 
 
 @contextmanager
-def _settings(job: Job, alone: bool) -> Iterator[None]:
+def _settings(job: Job, alone: bool, elastic: bool) -> Iterator[None]:
     """Ray Train's settings; meanwhile SIGTERM asks the training to stop at a checkpoint, and afterwards this process
     has its own handlers again (Ray Train replaces that of SIGINT).
 
-    A busy machine needs more than the usual minute to start workers, and beginning anew makes it busier. On one node
-    there is no one to be preempted by, and the watcher's process would compete with the workers' start.
+    A busy machine needs more than the usual minute to start workers, and beginning anew makes it busier; but where
+    fewer would do, waiting for a node that has just been lost is in vain. On one node there is no one to be preempted
+    by, and the watcher's process would compete with the workers' start.
     """
-    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300"}
+    patience = "30" if elastic else "300"
+    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": patience}
     if alone:
         wanted |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
     added = {k: v for k, v in wanted.items() if k not in os.environ}

@@ -31,7 +31,7 @@ def train(jobs: Sequence[tuple[Job, int]], size: int, folder: Path) -> list[str]
         for r in range(size)
     ]
     try:
-        told = [w.communicate(timeout=100)[0] for w in workers]
+        told = [w.communicate(timeout=400)[0] for w in workers]
     finally:
         for worker in workers:
             worker.kill()

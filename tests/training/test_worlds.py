@@ -17,6 +17,7 @@ from tests.training import ranks
 from tests.training.ledger import Ledger, seen
 from tests.unit import scenes
 
+pytestmark = pytest.mark.timeout(500)  # three imports of torch at once, on a machine that may be busy
 FULL: dict[str, Any] = {"ema": 0.8, "balancer": "uncertainty", "validate_every": 4, "batch": 5, "updates": 10}
 """Everything that a state can hold; a batch that two workers cannot halve; rows that no batch divides."""
 
