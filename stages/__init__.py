@@ -121,6 +121,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "keypoints": "stages.train.objectives:KeypointsLoss",
         "boxes": "stages.train.centres:Centres",
     },
+    "extra": {"contrastive": "stages.train.contrast:Contrastive"},
     "mask": {
         "none": "stages.train.masks:NoMask",
         "modality": "stages.train.masks:ModalityMask",

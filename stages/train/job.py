@@ -6,10 +6,10 @@ bears meaning and what is placement was decided where the recipe was read; the l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config import Config
 from pipeline.manifest import Manifest
@@ -18,6 +18,7 @@ from stages.shard.mixture import Mixture
 from stages.train.architecture import Architecture
 from stages.train.augments import Augment
 from stages.train.balancers import Balancer
+from stages.train.contrast import Extra
 from stages.train.masks import Mask
 from stages.train.objectives import Objective
 from stages.train.stopping import EarlyStop
@@ -39,15 +40,31 @@ class Optimizer(Config):
     """Largest norm of the gradient."""
 
 
+class Confidence(Config):
+    """A column of one number a pixel or sample that weighs the loss there: a score (the weight itself), or with `falls`
+    a spread, whose weight is exp(-spread / falls). A label without a confidence does not count."""
+
+    column: str
+    falls: float | None = Field(None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"column": value} if isinstance(value, str) else value
+
+
 @dataclass(frozen=True)
 class Target:
-    """One column that teaches one task."""
+    """One column that teaches one task. `confidence` weighs its sites; with `hidden` only those count that were hidden,
+    where the column is an input too."""
 
     task: str
     column: str
     weight: float
     objective: Objective
     class_counts: tuple[float, ...] | None = None
+    confidence: Confidence | None = None
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +109,15 @@ class Job:
     precision: str = "fp32"
     stop: EarlyStop | None = None
 
+    extras: dict[str, Extra] = field(default_factory=dict)
+    """Objectives without a target, by name."""
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns that training reads, once each."""
-        return tuple(dict.fromkeys([*self.architecture.columns, *(t.column for t in self.targets)]))
+        return tuple(dict.fromkeys([*self.architecture.columns, *(t.column for t in self.targets), *self.weighing]))
+
+    @property
+    def weighing(self) -> list[str]:
+        """Columns of confidence."""
+        return [t.confidence.column for t in self.targets if t.confidence]

@@ -1,23 +1,25 @@
 """The learner: a model with its targets, so that a batch becomes one loss for each task.
 
-Masked reconstruction and supervision are the same sum here: every labelled pixel of every target counts, whether or
-not its modality was visible. Each task's loss is the weighted mean over all its labelled pixels of the *global* batch,
-so it does not depend on how many workers share the batch, and a task without labels is exactly zero, never 0/0.
-Does not step, log or store anything.
+Masked reconstruction and supervision are the same sum here: an input may be a target, and every labelled pixel of every
+target counts, whether or not it was visible (PHG-MAE), or only where it was hidden (MAE). Each task's loss is the
+weighted mean over all its labelled pixels of the *global* batch, so it does not depend on how many workers share the
+batch, and a task without labels is exactly zero, never 0/0. Does not step, log or store anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from stages.base import modality_of
 from stages.shard.loader import VALID
-from stages.train.encoders import target_reader
-from stages.train.job import Job
+from stages.train.architecture import Input, Scale
+from stages.train.encoders import Encoder, target_reader
+from stages.train.job import Confidence, Job
 from stages.train.model import Columns, MultiTask
 from stages.train.visible import Visible, shown
 from stages.train.world import World
@@ -44,6 +46,7 @@ class Learner(nn.Module):
         self.tasks = model.architecture.tasks
         by_name = {t.name: t for t in self.tasks}
         self.readers = [target_reader(job.modalities[modality_of(t.column)], by_name[t.task]) for t in job.targets]
+        self.weighers = [Weigher(t.confidence, job.modalities) if t.confidence else None for t in job.targets]
         self.held = nn.ModuleList(r for r in self.readers if isinstance(r, nn.Module))
         self.pixel_losses = [t.objective.build(t.class_counts) for t in job.targets]
 
@@ -53,34 +56,81 @@ class Learner(nn.Module):
         """`batch` is what the loader gives, `visible` what the mask wants. With `counts` (see `count`)
         the batch is a part of this rank's share, and the losses are that part's share."""
         there = torch.stack([batch[c + VALID] for c in self.model.architecture.columns], 1)
-        raw = self.network(batch, shown(there, visible))
-        sums, own = self._sums(batch, raw, there.any(1))
+        seen = shown(there, visible)
+        raw = self.network(batch, seen)
+        sums, own = self._sums(batch, raw, there.any(1), seen)
+        if self.job.extras:
+            planes = self.model.encode(batch)
+            sums += [extra.loss(self.model, planes, there, world) for extra in self.job.extras.values()]
         counts = world.sum(own) if counts is None else counts
         return Losses(torch.stack(sums) / counts.clamp(min=1e-9).float(), counts > 0)
 
     @torch.no_grad()
-    def count(self, parts: Sequence[Columns], world: World) -> torch.Tensor:
+    def count(self, parts: Sequence[Columns], visible: Sequence[Visible], world: World) -> torch.Tensor:
         """What `forward` divides each task's sum by, (T,) float64 over the global batch, for this rank's share in
         `parts`, without running the network on it."""
         own = []
-        for batch in parts:
+        for batch, wanted in zip(parts, visible, strict=True):
             there = torch.stack([batch[c + VALID] for c in self.model.architecture.columns], 1)
             if self._blank is None:
                 raw = self.model({k: v[:1] for k, v in batch.items()})
                 self._blank = {name: torch.zeros_like(values[0]) for name, values in raw.items()}
             blank = {name: values.expand(len(there), *values.shape) for name, values in self._blank.items()}
-            own.append(self._sums(batch, blank, there.any(1))[1])
+            own.append(self._sums(batch, blank, there.any(1), shown(there, wanted))[1])
         return world.sum(torch.stack(own).sum(0))
 
-    def _sums(self, batch: Columns, raw: Columns, seen: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Per task the weighted sum of losses over labelled pixels, and their weighted number."""
+    @property
+    def names(self) -> list[str]:
+        """The tasks, then the extras, in the order of the losses."""
+        return [*(t.name for t in self.tasks), *self.job.extras]
+
+    def _sums(
+        self, batch: Columns, raw: Columns, seen: torch.Tensor, visible: Visible
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Per task the weighted sum of losses over labelled pixels; the weighted number of those, and of the samples
+        that each extra counts."""
         sums = [torch.zeros((), device=seen.device) for _ in self.tasks]
-        counts = torch.zeros(len(self.tasks), dtype=torch.float64, device=seen.device)
-        order = {t.name: i for i, t in enumerate(self.tasks)}
-        for target, read, pixels in zip(self.job.targets, self.readers, self.pixel_losses, strict=True):
+        counts = torch.zeros(len(self.names), dtype=torch.float64, device=seen.device)
+        columns = self.model.architecture.columns
+        parts = zip(self.job.targets, self.readers, self.pixel_losses, self.weighers, strict=True)
+        for target, read, pixels, weigher in parts:
             loss, labelled = pixels(raw[target.task], read(batch[target.column]))
             use = labelled & (batch[target.column + VALID] & seen).view(-1, *[1] * (labelled.ndim - 1))
-            i = order[target.task]
+            if target.hidden and target.column in columns:
+                use = use & hidden(visible, columns.index(target.column), loss.shape[1:])
+            amount = use.sum()
+            if weigher is not None:
+                weight = torch.where(use, weigher(batch, loss.ndim), 0.0)
+                loss, amount = loss * weight, weight.double().sum()
+            i = self.names.index(target.task)
             sums[i] = sums[i] + target.weight * torch.where(use, loss, 0.0).sum()
-            counts[i] += target.weight * use.sum()
+            counts[i] += target.weight * amount
+        there = torch.stack([batch[c + VALID] for c in columns], 1)
+        for i, extra in enumerate(self.job.extras.values(), len(self.tasks)):
+            counts[i] += extra.count(columns, there)
         return sums, counts
+
+
+class Weigher:
+    """Reads a confidence as weights, (N, *sites) or (N, 1, ...) where a sample has one."""
+
+    def __init__(self, confidence: Confidence, modalities: Mapping[str, Any]):
+        self.confidence = confidence
+        self.read = Encoder(Input(confidence.column, modalities[modality_of(confidence.column)], Scale()))
+
+    def __call__(self, batch: Columns, dims: int) -> torch.Tensor:
+        column, falls = self.confidence.column, self.confidence.falls
+        value = self.read(batch[column])[:, 0]
+        weight = value.clamp(min=0) if falls is None else torch.exp(-value.clamp(min=0) / falls)
+        weight = weight.nan_to_num(0.0) * batch[column + VALID].view(-1, *[1] * (value.ndim - 1))
+        return weight if weight.ndim == dims else weight.view(len(weight), *[1] * (dims - 1))
+
+
+def hidden(visible: Visible, i: int, sites: Sequence[int]) -> torch.Tensor:
+    """Which sites of input i were hidden, (N, *sites) bool; where its patches are of another kind than the sites, all
+    of a sample are that is not wholly visible."""
+    squares = visible.squares[i] if visible.squares else None
+    if squares is None or squares.ndim - 1 == len(sites):
+        return ~visible.sites(i, sites)
+    whole = visible.inputs[:, i] & squares.flatten(1).all(1)
+    return ~whole.view(-1, *[1] * len(sites))

@@ -99,7 +99,8 @@ class Training:
         compiled = job.rhythm.compile and compute.why_not_compile(self.device) is None
         self.learner.network = compute.runner(model, job.precision, compiled, self.device)
         tasks = model.architecture.tasks
-        self.balancer = job.balancer.build([t.name for t in tasks], [t.regression for t in tasks]).to(self.device)
+        kinds = [*(t.regression for t in tasks), *(False for _ in job.extras)]
+        self.balancer = job.balancer.build(self.learner.names, kinds).to(self.device)
         self.parameters = [*model.parameters(), *self.balancer.parameters()]
         self.optimizer = _optimizer(job, model, self.balancer)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda u: rate(job, u))
@@ -172,7 +173,7 @@ class Training:
         return ask
 
     def _refuse(self, made: Update) -> None:
-        mine = [t.name for t, v in zip(self.model.architecture.tasks, made.losses.values) if not math.isfinite(v)]
+        mine = [t for t, v in zip(self.learner.names, made.losses.values) if not math.isfinite(v)]
         wrong = dict.fromkeys(n for names in self.world.gather(mine) for n in names)
         columns = [t.column for t in self.job.targets if t.task in wrong]
         what = f"the loss of {', '.join(wrong)}" if wrong else "the gradient"
@@ -216,7 +217,7 @@ class Training:
         """Gradients from this rank's share, in parts that fit memory. Gradients add up over parts and are averaged over
         ranks, and the losses are shares of a mean, so each is scaled by the number of ranks."""
         pieces = [{k: v[part] for k, v in tensors.items()} for part in self.parts] if len(self.parts) > 1 else [tensors]
-        counts = self.learner.count(pieces, self.world) if len(pieces) > 1 else None
+        counts = self.learner.count(pieces, [visible[p] for p in self.parts], self.world) if len(pieces) > 1 else None
         torch.manual_seed(_seed(self.job.seed, "update", self.update, self.world.rank))
         found, totals = [], []
         for part, piece in zip(self.parts, pieces, strict=True):
@@ -238,7 +239,7 @@ class Training:
         losses = made.losses
         shares = torch.cat([losses.values, made.total.view(1) / self.world.size])
         values = self.world.sum(shares).tolist()
-        names = [t.name for t in self.model.architecture.tasks]
+        names = self.learner.names
         each = {f"loss.{n}": v for n, v, p in zip(names, values, losses.present.tolist(), strict=False) if p}
         return {"loss": values[-1], **each, "lr": self.schedule.get_last_lr()[0]}
 

@@ -52,7 +52,7 @@ class PatchMask(NamingMask):
         from stages.train.visible import Visible
 
         columns, grids = architecture.columns, architecture.grids(self.patch)
-        kept = [_share(grid, self.keep, count, generator) for grid in grids]
+        kept = [share(grid, self.keep, count, generator) for grid in grids]
         kept = [k | True if self._named(c, self.visible) else k for k, c in zip(kept, columns, strict=True)]
         return _guarded(Visible(self.sample(columns, count, generator), tuple(kept)), generator)
 
@@ -69,7 +69,7 @@ class BothMask(ModalityMask):
         inputs = self.sample(architecture.columns, count, generator)
         kept = []
         for column, grid in zip(architecture.columns, architecture.grids(self.patches.patch), strict=True):
-            drawn = _share(grid, self.patches.keep, count, generator)
+            drawn = share(grid, self.patches.keep, count, generator)
             kept.append(drawn | True if self._named(column, self.visible) or math.prod(grid) == 1 else drawn)
         return Visible(inputs, tuple(kept))
 
@@ -127,7 +127,7 @@ def allotment(sizes: torch.Tensor, wanted: int, alpha: float, count: int, genera
     return given
 
 
-def _share(grid: Sequence[int], keep: float, count: int, generator: torch.Generator) -> torch.Tensor:
+def share(grid: Sequence[int], keep: float, count: int, generator: torch.Generator | None) -> torch.Tensor:
     """(count, *grid) bool with the nearest number of true ones to `keep`, at least one and not all; a single one is
     true with that chance."""
     import torch

@@ -36,7 +36,7 @@ from stages.modality import Choice, Soft
 from stages.shard.mixture import Mixture, Temperature
 from stages.train.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Input, Scale, Task, check_sizes, scale_of
 from stages.train.balancers import Static
-from stages.train.job import TRAINED, Job, Optimizer, Rhythm, Target
+from stages.train.job import TRAINED, Confidence, Job, Optimizer, Rhythm, Target
 from stages.train.masks import NoMask
 from stages.train.objectives import teaches
 from stages.train.stopping import EarlyStop
@@ -69,6 +69,13 @@ class Train(Stage):
     targets: dict[str, dict[str, float]] = Field(min_length=1)
     losses: dict[str, Annotated[Any, of("objective")]] = {}
     """Objectives by column, modality or task, where a modality's own default is not wanted."""
+    confidence: dict[str, Confidence] = {}
+    """By target column, the column that weighs its loss pixel by pixel or sample by sample."""
+    count: Literal["all", "hidden"] = "all"
+    """Of a target that is an input too: does every pixel count, or only what was hidden?"""
+    extras: dict[str, Annotated[Any, of("extra")]] = {}
+    """Objectives that need no target, such as `{type: contrastive, between: [rgb@camera, caption@web]}`, by names of
+    their own."""
     validate_on: dict[str, str] = Field({}, alias="validate")
     """Task -> column of the split `val` that it is compared with; by default its first target that is not soft."""
     model: ModelSize = ModelSize()
@@ -157,8 +164,15 @@ class Train(Stage):
             raise ValueError("targets: a weight is a number above 0; leave a column out instead")
         if self.parallel == "fsdp" and self.balancer.per_task:
             raise ValueError(f"parallel: the balancer {self.balancer.type!r} needs whole gradients; use ddp")
+        taught = [c for columns in self.targets.values() for c in columns]
+        if wrong := sorted(set(self.confidence) - set(taught)):
+            raise ValueError(f"confidence: {', '.join(wrong)} is no target; they are {', '.join(taught)}")
+        if both := sorted(set(self.extras) & set(self.targets)):
+            raise ValueError(f"extras: {', '.join(both)} is the name of a task already")
         self.mask.check(self.inputs)
-        self.balancer.check(list(self.targets))
+        self.balancer.check([*self.targets, *self.extras])
+        for extra in self.extras.values():
+            extra.check(self.inputs)
         return self
 
     @property
@@ -168,6 +182,7 @@ class Train(Stage):
 
     def uses(self) -> set[str]:
         columns = [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]
+        columns += [c.column for c in self.confidence.values()]
         return {*self.targets, *(modality_of(c) for c in columns)}
 
     def run(self, step: StepRun) -> dict[str, Any]:
@@ -233,6 +248,7 @@ class Train(Stage):
             ),
             precision=self.precision,
             stop=self._stop(step, judged),
+            extras=self.extras,
         )
 
     def _stop(self, step: StepRun, judged: dict[str, str]) -> EarlyStop | None:
@@ -259,6 +275,7 @@ class Train(Stage):
         inputs = self._inputs(step, shards)
         tasks = tuple(self._task(step, shards, name) for name in self.targets)
         read = [*self.inputs, *(c for columns in self.targets.values() for c in columns)]
+        read += [c.column for c in self.confidence.values()]
         try:
             check_sizes(inputs, tasks)
             self.model.trunk.check(inputs, tasks)
@@ -271,6 +288,7 @@ class Train(Stage):
     def _check_offered(self, step: StepRun, shards: Manifest | Mixture) -> None:
         offered = shards.body.get("schema", {})
         wanted = [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]
+        wanted += [c.column for c in self.confidence.values()]
         absent = sorted({c for c in wanted if c not in offered})
         if absent:
             raise RecipeError(
@@ -310,7 +328,11 @@ class Train(Stage):
         shares = isinstance(predicted, Choice) and not isinstance(modality, Choice)  # probabilities of whole samples
         objective = fitting[0] if fitting else parse("objective", "kl" if shares else modality.loss)
         counts = shards.body["statistics"].get(column, {}).get("classes")
-        return Target(task, column, weight, objective, tuple(counts.values()) if counts else None)
+        confidence = self.confidence.get(column)
+        if confidence and step.modalities[modality_of(confidence.column)].channels != 1:
+            raise RecipeError(f"step {step.name!r}: {confidence.column} has several channels, confidence is one number")
+        classes = tuple(counts.values()) if counts else None
+        return Target(task, column, weight, objective, classes, confidence, self.count == "hidden")
 
     def _judged(self, step: StepRun, shards: Manifest | Mixture) -> dict[str, str]:
         """What each task is validated against; nothing when there is no split `val`."""

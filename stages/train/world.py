@@ -58,6 +58,22 @@ class World:
             parameter.grad = gradient
             gradient.copy_(part.view(gradient.shape))
 
+    def place(self, count: int) -> int:
+        """Where this rank's rows begin among all ranks' rows, of which it has `count`."""
+        return sum(self.gather(count)[: self.rank])
+
+    def together(self, rows: torch.Tensor) -> torch.Tensor:
+        """All ranks' rows, in the order of ranks; gradients of every rank flow back to whose rows they are."""
+        if self.size == 1:
+            return rows
+        from torch.distributed.nn.functional import all_reduce
+
+        counts = self.gather(len(rows))
+        before, after = sum(counts[: self.rank]), sum(counts[self.rank + 1 :])
+        return all_reduce(
+            torch.cat([rows.new_zeros(before, rows.shape[1]), rows, rows.new_zeros(after, rows.shape[1])])
+        )
+
     def gather(self, value: Any) -> list[Any]:
         """Every rank's `value`, in the order of ranks."""
         if self.size == 1:
