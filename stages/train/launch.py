@@ -63,9 +63,11 @@ def train(step: StepRun, job: Job, scale: Scale) -> None:
     except SystemExit as error:  # Ray Train's answer to Ctrl-C: it ends its workers and would end us with status 0
         raise KeyboardInterrupt from error
     except Exception as error:  # Ray Train raises its own kinds, with what the workers raised as text
+        died = bool(getattr(error, "worker_failures", None))
+        what = f"gave up after its workers died {scale.max_failures} times" if died else "was broken off by Ray"
         raise StepFailed(
-            f"step {step.name!r}: training gave up after its workers died {scale.max_failures} times: {_cause(error)}. "
-            "Next: run the same command again; it continues from the last checkpoint"
+            f"step {step.name!r}: training {what}: {_cause(error)}. Next: run the same command again; it continues "
+            "from the last checkpoint"
         ) from error
     if not finished(job):
         raise _unfinished(step.name, job)
