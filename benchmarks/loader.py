@@ -1,49 +1,97 @@
-"""How much of the machine's reading speed the loader keeps.
+"""How fast samples come to training, beside other loaders and beside what the machine could do.
 
-    python -m benchmarks.loader [--samples 600] [--codec zstd] [--rounds 5]
+    python -m benchmarks.loader [--samples 400] [--codec zstd] [--rounds 3] [--peers .venv-peers/bin/python]
 
-Samples a second, median of interleaved rounds, one process, batches of 32 torch tensors in the dtype of the disk:
-`loader` shuffles and prefetches; `bare` reads the same row groups of the same files one after the other and makes
-tensors of them without shuffling or copying; `cached` is the loader's second epoch when the data set fits in memory.
-Both find the files in the page cache. Prints one JSON line last; target: vs_bare_loop >= 0.85.
+Samples a second of batches of 32 torch tensors in the dtype of the disk, shuffled; files lie in the page cache, nothing
+is kept decoded. `loader` is this project's with its best number of threads; peers (benchmarks/loader_peers.py, in the
+environment that `--peers` names; one that cannot be imported is null) each with their best number of workers. Limits:
+`gather`, a memory map per column and a gather; `bare`, one thread that reads the same row groups one after the other
+and neither shuffles nor copies. The same with JPEG images. Prints one JSON line last:
+`vs_best_peer` (target 2.5), `vs_bare_loop` (0.85), `write_vs_bare` (0.8: this project's encoding and writing against
+pyarrow's alone), `write_vs_npz` (3), bytes; `resume_ms`, metadata only, in the middle of an epoch of a million samples;
+`peak_rss_mb` of an epoch over the data and over four times as much.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.samples import COLUMNS, modalities, samples, source
+from pipeline import plugins
 from pipeline.storage import Storage
 from stages.shard.loader import Loader
 from stages.table import rows_a_group, write_table
 
 BATCH = 32
+SHARD = 150
+PEERS = ("npz", "webdataset", "litdata", "datasets", "ray", "streaming")
+THREADS = (1, 2, 3)
+Rates = dict[str, Callable[[], int]]
 
 
-def write(storage: Storage, known: dict[str, Any], count: int, codec: Any) -> list[dict[str, Any]]:
-    """Shards of 150 samples."""
+def known(jpeg: bool) -> dict[str, Any]:
+    """The modalities, images raw or as JPEG."""
+    made = modalities()
+    if jpeg:
+        made["rgb"] = plugins.parse("modality", {"type": "image", "size": list(made["rgb"].size), "codec": "jpeg"})
+    return made
+
+
+def of(made: dict[str, Any], column: str) -> Any:
+    return made[column.partition("@")[0]]
+
+
+def write(storage: Storage, made: dict[str, Any], raw: dict[str, np.ndarray], codec: Any) -> list[dict[str, Any]]:
+    """Shards of 150 samples, as the shard stage writes them."""
     listed = []
-    kept = list(samples(count))
-    for first in range(0, count, 150):
-        part = kept[first : first + 150]
-        columns = {c: known[c.partition("@")[0]].encode([s[c] for s in part]) for c in COLUMNS}
-        fields = [known[c.partition("@")[0]].field(c) for c in COLUMNS]
-        rows = rows_a_group(sum(a.nbytes for a in columns.values()), len(part))
-        data = write_table(columns, fields, codec, rows)
-        storage.write(f"{first}.parquet", data)
-        entry = {"path": f"{first}.parquet", "split": "train", "rows": len(part), "row_group": rows, "bytes": len(data)}
-        listed.append(entry)
+    for first in range(0, len(raw[COLUMNS[0]]), SHARD):
+        part = {c: raw[c][first : first + SHARD] for c in COLUMNS}
+        columns = {c: of(made, c).encode(list(values)) for c, values in part.items()}
+        count = len(part[COLUMNS[0]])
+        rows = rows_a_group(sum(a.nbytes for a in columns.values()), count)
+        data = write_table(columns, [of(made, c).field(c) for c in COLUMNS], codec, rows)
+        storage.write(f"{codec}-{first}.parquet", data)
+        listed.append(
+            {"path": f"{codec}-{first}.parquet", "split": "train", "rows": count, "row_group": rows, "bytes": len(data)}
+        )
     return listed
 
 
-def bare(storage: Storage, known: dict[str, Any], listed: list[dict[str, Any]]) -> int:
-    """Every row group read by pyarrow, every batch a view of it as tensors."""
+def write_bare(folder: Path, made: dict[str, Any], raw: dict[str, np.ndarray], codec: str, rows: int) -> None:
+    """The same bytes to the same disk with nothing but pyarrow: no checks, no metadata, no digest, no commit."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for first in range(0, len(raw[COLUMNS[0]]), SHARD):
+        columns = {}
+        for c in COLUMNS:
+            values = np.ascontiguousarray(raw[c][first : first + SHARD])
+            width = values.nbytes // len(values)
+            columns[c] = pa.Array.from_buffers(pa.binary(width), len(values), [None, pa.py_buffer(values)])
+        level = 1 if codec == "zstd" else None
+        pq.write_table(
+            pa.table(columns), folder / f"bare-{first}.parquet", row_group_size=rows, compression=codec,
+            compression_level=level, use_dictionary=False, write_statistics=False,
+        )  # fmt: skip
+        with (folder / f"bare-{first}.parquet").open("rb+") as file:
+            os.fsync(file)
+
+
+def bare(storage: Storage, made: dict[str, Any], listed: list[dict[str, Any]]) -> int:
+    """Every row group read by pyarrow, every column of it a tensor."""
     import pyarrow.parquet as pq
     import torch
 
@@ -52,67 +100,175 @@ def bare(storage: Storage, known: dict[str, Any], listed: list[dict[str, Any]]) 
         with pq.ParquetFile(storage.path(shard["path"]), memory_map=True) as file:
             for index in range(file.num_row_groups):
                 table = file.read_row_group(index, columns=list(COLUMNS), use_threads=False)
-                for column in COLUMNS:
-                    rows, _ = known[column.partition("@")[0]].unpack(table.column(column))
-                    tensor = torch.from_numpy(rows)
-                seen += len(tensor)
+                tensors = [torch.from_numpy(of(made, c).unpack(table.column(c))[0]) for c in COLUMNS]
+                seen += len(tensors[0])
     return seen
+
+
+def gather(raw: dict[str, np.ndarray]) -> int:
+    """A permutation, and every batch taken out of the memory maps."""
+    import torch
+
+    order = np.random.default_rng(0).permutation(len(raw[COLUMNS[0]]))
+    for start in range(0, len(order), BATCH):
+        [torch.from_numpy(raw[c][order[start : start + BATCH]]) for c in COLUMNS]
+    return len(order)
 
 
 def through(loader: Loader) -> int:
     return sum(len(batch[COLUMNS[0]]) for batch in loader)
 
 
-def rate(function: Callable[[], int]) -> float:
-    started = time.perf_counter()
-    seen = function()
-    return seen / (time.perf_counter() - started)
+def measured(runs: Rates, rounds: int) -> dict[str, float]:
+    """Samples a second of each, the median of interleaved rounds after one that warms up."""
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for round_ in range(rounds + 1):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            seen = run()
+            if round_:
+                found[name].append(seen / (time.perf_counter() - began))
+    return {name: round(statistics.median(rates), 1) for name, rates in found.items()}
+
+
+def ours(storage: Storage, made: dict[str, Any], listed: list[dict[str, Any]], rounds: int) -> dict[str, Any]:
+    """The loader with each number of threads, and the bare loop."""
+    runs: Rates = {"bare": lambda: bare(storage, made, listed)}
+    for threads in THREADS:
+        loader = Loader(storage, listed, made, COLUMNS, batch=BATCH, native=True, cache_mb=0, threads=threads)
+        runs[f"{threads}"] = lambda loader=loader: through(loader)  # type: ignore[misc]
+    rates = measured(runs, rounds)
+    best = max(THREADS, key=lambda threads: rates[f"{threads}"])
+    size = sum(shard["bytes"] for shard in listed)
+    return {"loader": rates[f"{best}"], "threads": best, "bare": rates["bare"], "bytes": size}
+
+
+def peer(python: str, name: str, folder: Path, jpeg: bool) -> dict[str, Any] | None:
+    """What a peer measured of itself; null, and why on stderr, when it cannot."""
+    command = [python, "-m", "benchmarks.loader_peers", name, str(folder), *(["jpeg"] if jpeg else [])]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "HF_HUB_OFFLINE": "1", "RAY_DEDUP_LOGS": "0"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, cwd=folder)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return None
+    if done.returncode:
+        print(f"{name}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        return None
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    rates = found["samples_per_s"]
+    workers = max(rates, key=rates.__getitem__)
+    return {"samples_per_s": rates[workers], "workers": int(workers), **{k: found[k] for k in ("write_per_s", "bytes")}}
+
+
+def resume_ms(total: int = 1_000_000, rows: int = 9) -> float:
+    """A loader made, put into the middle of an epoch, and its first batch's places known; no file is touched."""
+    listed = [
+        {"path": f"{i}.parquet", "split": "train", "rows": 1000, "row_group": rows, "bytes": 1}
+        for i in range(total // 1000)
+    ]
+    state = {"epoch": 3, "position": total // 2, "rows": total, "seed": 0}
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        loader = Loader(Storage("/"), listed, modalities(), COLUMNS, batch=BATCH, native=True)
+        loader.load_state_dict(state)
+        next(loader.order().batches(loader.position, BATCH))
+        times.append((time.perf_counter() - began) * 1e3)
+    return round(min(times), 1)
+
+
+def peak_rss_mb(folder: Path, listed: list[dict[str, Any]], times: int) -> float:
+    """Of a process of its own that takes one epoch of the shards, listed `times` times over."""
+    code = f"import json; from benchmarks import loader; loader.epoch({str(folder)!r}, json.loads(input()) * {times})"
+    done = subprocess.run([sys.executable, "-c", code], input=json.dumps(listed), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return float(done.stdout)
+
+
+def epoch(folder: str, listed: list[dict[str, Any]]) -> None:
+    """One epoch; prints the process's peak RSS in MB."""
+    through(Loader(Storage(folder), listed, known(False), COLUMNS, batch=BATCH, native=True, cache_mb=0))
+    peak = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("VmHWM"))
+    print(round(int(peak.split()[1]) / 1024, 1))  # ru_maxrss would be no less than that of the parent process
+
+
+def per_second(count: int, function: Callable[[], Any]) -> float:
+    """The better of two."""
+    found = []
+    for _ in range(2):
+        began = time.perf_counter()
+        function()
+        found.append(count / (time.perf_counter() - began))
+    return round(max(found), 1)
+
+
+def raw_samples(folder: Path, count: int) -> dict[str, np.ndarray]:
+    """The samples in the dtypes of the disk, as memory maps; peers find them under `raw`."""
+    (folder / "raw").mkdir()
+    made, maps = modalities(), {}
+    for c in COLUMNS:
+        path = folder / "raw" / f"{c.partition('@')[0]}.npy"
+        maps[c] = np.lib.format.open_memmap(path, "w+", of(made, c).stored, (count, *of(made, c).shape))
+    for i, sample in enumerate(samples(count)):
+        for c in COLUMNS:
+            maps[c][i] = sample[c]
+    return {c: np.load(folder / "raw" / f"{c.partition('@')[0]}.npy", mmap_mode="r") for c in COLUMNS}
+
+
+def compare(folder: Path, raw: dict[str, np.ndarray], options: argparse.Namespace, jpeg: bool) -> dict[str, Any]:
+    """Everything about raw images, or about JPEG."""
+    made, storage, count = known(jpeg), Storage(str(folder / ("jpeg" if jpeg else "shards"))), options.samples
+    codecs = [options.codec] if jpeg else dict.fromkeys([options.codec, "zstd", "lz4", "none"])
+    found = {codec: ours(storage, made, write(storage, made, raw, codec), options.rounds) for codec in codecs}
+    peers = {name: peer(options.peers, name, folder, jpeg) for name in options.only}
+    mine, there = found[options.codec], [p["samples_per_s"] for p in peers.values() if p]
+    line: dict[str, Any] = {
+        "samples_per_s": mine["loader"],
+        "threads": mine["threads"],
+        "bare": mine["bare"],
+        "bytes": mine["bytes"],
+        "peers": peers,
+        "vs_bare_loop": round(mine["loader"] / mine["bare"], 3),
+        "vs_best_peer": round(mine["loader"] / max(there), 2) if there else None,
+    }
+    if jpeg:
+        return line
+    listed = write(storage, made, raw, options.codec)
+    rows = listed[0]["row_group"]
+    wrote = per_second(count, lambda: write(storage, made, raw, options.codec))
+    plain = per_second(count, lambda: write_bare(folder, made, raw, options.codec, rows))
+    rss = [peak_rss_mb(folder / "shards", listed, times) for times in (1, 4)]
+    return {
+        **line,
+        "codecs": {codec: {**f, "vs_bare_loop": round(f["loader"] / f["bare"], 3)} for codec, f in found.items()},
+        "gather": measured({"gather": lambda: gather(raw)}, options.rounds)["gather"],
+        "write_per_s": wrote,
+        "write_vs_bare": round(wrote / plain, 3),
+        "write_vs_npz": round(wrote / peers["npz"]["write_per_s"], 2) if peers.get("npz") else None,
+        "peak_rss_mb": {"1x": rss[0], "4x": rss[1]},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=600)
+    there = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
+    parser.add_argument("--samples", type=int, default=400)
     parser.add_argument("--codec", choices=["zstd", "lz4", "none"], default="zstd")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peers", default=str(there) if there.exists() else sys.executable)
+    parser.add_argument("--only", nargs="*", default=list(PEERS), metavar="PEER", help="compare with these peers only")
     options = parser.parse_args()
-    known = modalities()
-    with tempfile.TemporaryDirectory() as folder:
-        storage = Storage(folder)
-        listed = write(storage, known, options.samples, options.codec)
-
-        def loader(**how: Any) -> Loader:
-            return Loader(storage, listed, known, COLUMNS, batch=BATCH, native=True, **how)
-
-        plain, converted = loader(cache_mb=0), Loader(storage, listed, known, COLUMNS, batch=BATCH, cache_mb=0)
-        kept = loader(cache_mb=4096)
-        through(kept)
-        runs: dict[str, Callable[[], int]] = {
-            "bare": lambda: bare(storage, known, listed),
-            "loader": lambda: through(plain),
-            "loader_float32": lambda: through(converted),
-            "cached": lambda: through(kept),
-        }
-        found: dict[str, list[float]] = {name: [] for name in runs}
-        for round_ in range(options.rounds + 1):
-            for name, run in runs.items():
-                speed = rate(run)
-                if round_:  # the first round warms up
-                    found[name].append(speed)
-        speeds = {name: round(statistics.median(values), 1) for name, values in found.items()}
-    line = {
-        "benchmark": "loader",
-        "samples": options.samples,
-        "codec": options.codec,
-        "source": source(),
-        "mb": round(sum(shard["bytes"] for shard in listed) / 1e6, 1),
-        "samples_per_s": speeds,
-        "vs_bare_loop": round(speeds["loader"] / speeds["bare"], 3),
-    }
+    head = {"benchmark": "loader", "samples": options.samples, "codec": options.codec, "source": source()}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        raw = raw_samples(folder, options.samples)
+        line = {**head, **compare(folder, raw, options, jpeg=False), "resume_ms": resume_ms()}
+        line["jpeg"] = compare(folder, raw, options, jpeg=True)
     print(json.dumps(line))
 
 
 if __name__ == "__main__":
-    import warnings
-
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     main()
