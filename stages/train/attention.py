@@ -59,7 +59,7 @@ class Query(nn.Module):
         self.after = nn.LayerNorm(width)
 
     def forward(self, memory: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:
-        x = self.ask((self.start + self.positions).expand(len(memory), -1, -1), memory, padding)
+        x = self.ask((self.start + self.positions).expand(memory.shape[0], -1, -1), memory, padding)
         for block in self.blocks:
             x = block(x)
         return self.after(x)

@@ -47,7 +47,7 @@ class Tokens(nn.Module):
                 made[-1] = torch.where(keep[..., None], made[-1], (self.hidden + place).expand_as(made[-1]))
                 keep = None
             kept.append(keep if there is None else there if keep is None else keep & there)
-        count = len(made[0])
+        count = made[0].shape[0]  # len() would be a constant in an exported graph
         tokens = torch.cat([self.whole.expand(count, 1, -1).to(made[0].dtype), *made], 1)
         if all(k is None for k in kept):
             return tokens, None

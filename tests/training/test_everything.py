@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline import plugins
 from pipeline.errors import RecipeError
+from stages.distill import export
 from stages.modality import Raster
 from stages.shard.loader import Loader
 from stages.train import loop
 from stages.train.answers import answer
-from stages.train.model import load_model
+from stages.train.architecture import Architecture, Input, Scale, Task
+from stages.train.model import build_model, load_model
 from stages.train.predictor import Predictor
 from tests.training import everything
 from tests.training.everything import COLUMNS, KNOWN
@@ -130,3 +133,11 @@ def test_patches_are_hidden_from_the_transformer(data: Any, mask: Any, masked: s
     job, curve = run.stage.job(run), []
     loop.Training(job, loop.World(), lambda at, values: curve.append(values)).run()
     assert np.isfinite(curve[-1]["loss"])
+
+
+def test_a_transformer_becomes_an_onnx_file_for_any_number_of_samples() -> None:
+    image, classes = KNOWN["rgb"], KNOWN["semantic"]
+    trunk = plugins.parse("trunk", {"type": "vit", "width": 2, "patch": 8, "depth": 1})
+    inputs = (Input("rgb@a", image, Scale((120.0,) * 3, (60.0,) * 3)),)
+    model = build_model(Architecture(inputs, (Task("semantic", classes, Scale()),), trunk))
+    assert export.compare(model, export.to_onnx(model).data, samples=5) < 1e-4
