@@ -131,7 +131,7 @@ def rclone(folder: Path) -> Server:
     """S3 without conditional writes: the folders in `folder` are its buckets."""
     port = free_port()
     command = [program("rclone", S3_PROGRAMS), "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"]
-    command += ["--auth-key", "tester,secret-of-the-test", "--config", "/dev/null", "--dir-cache-time", "0s"]
+    command += ["--auth-key", "tester,secret-of-the-test", "--config", "/dev/null"]
     return Server(command, port)
 
 
