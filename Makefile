@@ -29,7 +29,8 @@ demo: setup
 
 test: setup-test check
 	$(SAY) "pytest: all tests (those that lack a program or data say why they skip)"
-	@$(RUN) pytest -q
+	@$(RUN) pytest -q -n 2 tests/unit
+	@$(RUN) pytest -q --ignore=tests/unit
 
 check: setup-test lint types
 
@@ -42,7 +43,7 @@ types: setup-test
 	@$(RUN) mypy
 
 unit: setup-test
-	@$(RUN) pytest -q tests/unit
+	@$(RUN) pytest -q -n 2 tests/unit
 
 setup: $(VENV)/.demo
 setup-test: $(VENV)/.test $(S3)/.ready
