@@ -45,7 +45,7 @@ def connect(cluster: Cluster) -> None:
         if cluster.where == "local":
             options |= {"num_cpus": cluster.cpus or usable_cpus(), "num_gpus": cluster.gpus, "include_dashboard": False}
             with _environment({**QUIET, **worker_environment(cluster)}):
-                ray.init("local", object_store_memory=cluster.object_store_mb << 20, **options)
+                _start(object_store_memory=cluster.object_store_mb << 20, **options)
         else:
             host, _, port = cluster.where.rpartition(":")
             if port.isdigit():
@@ -60,6 +60,21 @@ def connect(cluster: Cluster) -> None:
         raise ClusterError(
             f"no Ray cluster answers at {cluster.where}: {error}. Next: start one there (ray start --head), "
             "or leave `cluster: address` and RAY_ADDRESS out for a private one"
+        ) from error
+
+
+def _start(**options: Any) -> None:
+    """Start a private cluster. Raises ClusterError, where Ray raises bare exceptions on a machine too busy to start."""
+    import ray
+
+    try:
+        ray.init("local", **options)
+    except Exception as error:
+        ray.shutdown()
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ClusterError(
+            f"a private Ray cluster did not start: {first} Next: the same command again, when the machine is less busy "
+            "or has more memory; `hyperloom doctor` looks at it"
         ) from error
 
 

@@ -45,9 +45,9 @@ def ray_cluster() -> Iterator[RayCluster]:
     command = [str(BIN / "ray"), "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2"]
     command += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     command += [f"--temp-dir={folder}/r", "--object-store-memory=100000000", "--disable-usage-stats"]
-    started = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
-    assert started.returncode == 0, started.stdout + started.stderr
     try:
+        started = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+        assert started.returncode == 0, started.stdout + started.stderr
         yield RayCluster(
             f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", env | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
         )
