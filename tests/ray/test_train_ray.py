@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from pipeline import events
 from pipeline.storage import Storage
-from tests.ray.conftest import RayCluster, hyperloom
+from tests.ray.conftest import BIN, RayCluster, hyperloom
 
 RECIPE = """\
 name: tiny
@@ -85,3 +88,35 @@ def test_a_driver_that_died_before_the_manifest_does_not_train_again(
     train(tmp_path, ray_cluster)
     assert manifest.with_name("trained.json").stat().st_mtime_ns == before
     assert files(tmp_path) == undisturbed
+
+
+@pytest.mark.timeout(600)
+def test_a_driver_that_is_told_to_end_leaves_a_checkpoint(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    long = RECIPE.replace("updates: 8", "updates: 100000").replace("checkpoint_every: 3", "checkpoint_every: 100000")
+    path.write_text(long.format(root=tmp_path / "root"))
+    command = [str(BIN / "hyperloom"), "run", str(path), "--no-mlflow"]
+    with (tmp_path / "log").open("w") as log:
+        driver = subprocess.Popen(command, env=ray_cluster.env, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            while not [p for p in tmp_path.glob("root/events/*/train-model/*") if b'"metric"' in p.read_bytes()]:
+                assert driver.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.2)
+            driver.terminate()
+            assert driver.wait(timeout=120) == 143
+        finally:
+            driver.kill()
+    assert "stopped on notice" in (tmp_path / "log").read_text()
+    (pointer,) = tmp_path.glob("root/train/*/checkpoint.json")
+    assert 2 <= json.loads(pointer.read_text())["update"] < 100000
+    assert not pointer.with_name("notice.json").exists()
+
+
+@pytest.mark.timeout(120)
+def test_workers_that_no_node_can_hold_are_refused(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    """Ray itself would wait for them."""
+    for number, (field, words) in enumerate({"workers: 6": "the cluster has 2", "gpu: true": "gpu: false"}.items()):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(RECIPE.replace("workers: 2", field).format(root=tmp_path / str(number)))
+        done = hyperloom("run", str(path), "--no-mlflow", env=ray_cluster.env)
+        assert done.returncode == 4 and words in done.stdout, done.stdout + done.stderr
