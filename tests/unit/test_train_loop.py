@@ -146,7 +146,6 @@ def test_several_sources_teach_one_task_by_weight(data: Any, tmp_path: Path) -> 
         ({"targets": {"depth": "semantic@truth"}}, RecipeError, "cannot teach 'depth'"),
         ({"losses": {"depth": "cross-entropy"}}, RecipeError, "does not fit depth@laser"),
         ({"batch": 64}, StepFailed, "batch 64 is more than the 12"),
-        ({"targets": {"rgb": "rgb@camera"}}, RecipeError, "rgb"),
     ],
 )
 def test_what_the_shards_do_not_offer_is_said(
