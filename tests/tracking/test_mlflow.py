@@ -65,7 +65,9 @@ def test_a_run_is_all_there(server: Server, client: Any, storage: Storage) -> No
     assert ":pw@" not in str([r.to_dictionary() for r in runs.values()])
 
     version = client.get_model_version_by_alias("aerial", "champion")
-    assert version.tags == {"gate": "passed", "fingerprint": "dd" * 32} and version.run_id == report.info.run_id
+    made_by = {"made_by/semantic.color": "expert onnx revision 1"}
+    assert version.tags == {"gate": "passed", "fingerprint": "dd" * 32, **made_by}
+    assert version.run_id == report.info.run_id
     model = mlflow.pyfunc.load_model("models:/aerial@champion")
     image = np.zeros((2, *SIZE, 3), np.uint8)
     image[1, ..., 1] = 200
