@@ -1,6 +1,6 @@
 """How fast samples come to training, beside other loaders and beside what the machine could do.
 
-    python -m benchmarks.loader [--samples 400] [--codec zstd] [--rounds 3] [--peers .venv-peers/bin/python]
+    python -m benchmarks.loader [--samples 400] [--codec lz4] [--rounds 3] [--peers .venv-peers/bin/python]
 
 Samples a second of batches of 32 torch tensors in the dtype of the disk, shuffled; files lie in the page cache, nothing
 is kept decoded. `loader` is this project's with its best number of threads; peers (benchmarks/loader_peers.py, in the
@@ -255,7 +255,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     there = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
     parser.add_argument("--samples", type=int, default=400)
-    parser.add_argument("--codec", choices=["zstd", "lz4", "none"], default="zstd")
+    parser.add_argument("--codec", choices=["zstd", "lz4", "none"], default="lz4")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default=str(there) if there.exists() else sys.executable)
     parser.add_argument("--only", nargs="*", default=list(PEERS), metavar="PEER", help="compare with these peers only")

@@ -125,7 +125,7 @@ class Bare:
 
 def manifest(storage: Storage, known: dict[str, Any]) -> Manifest:
     """32 samples in shards, with round figures for statistics."""
-    listed = write(storage, known, 32, "zstd")
+    listed = write(storage, known, 32, "lz4")
     numbers = {"rgb@camera": ([128.0] * 3, [60.0] * 3), "depth@blur": ([30.0], [20.0]), "edges@sobel": ([0.1], [0.2])}
     statistics_: dict[str, Any] = {c: {"missing": 0.0, "mean": m, "std": s} for c, (m, s) in numbers.items()}
     schema = dict.fromkeys([*numbers, "classes@quantised"], "")
