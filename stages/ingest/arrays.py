@@ -22,7 +22,7 @@ from pipeline.config import placement
 from pipeline.errors import SourceError
 from pipeline.fingerprint import fingerprint, payload
 from stages.base import modality_of
-from stages.ingest.sidefile import SideFile, fetch
+from stages.ingest.sidefile import SideFile, SideFiles, fetch
 from stages.ingest.source import IMAGES, Item, Piece, Read, Source, Values, path_safe, stem
 from stages.modality.formats import decode_array
 
@@ -50,15 +50,8 @@ class Arrays(Source):
 
     revision: ClassVar[int] = 1
     path: str = placement()
-    columns: dict[str, SideFile] = Field(min_length=1)
+    columns: SideFiles = Field(min_length=1)
     group: str = FRAME
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {k: {"path": v} if isinstance(v, str) else v for k, v in value.items()}
 
     @field_validator("group")
     @classmethod

@@ -12,9 +12,9 @@ import glob
 import os
 import string
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from pipeline.config import Config, placement
 from pipeline.errors import SourceError
@@ -128,6 +128,17 @@ class SideFile(Config):
 
     def _per_frame(self) -> bool:
         return any(name == "frame" for _, name, _, _ in string.Formatter().parse(self.path))
+
+
+def _written(value: Any) -> Any:
+    """A column's path alone is short for a mapping with `path`."""
+    if not isinstance(value, dict):
+        return value
+    return {k: {"path": v} if isinstance(v, str) else v for k, v in value.items()}
+
+
+SideFiles = Annotated[dict[str, SideFile], BeforeValidator(_written)]
+"""Column -> its side files, as a recipe writes them."""
 
 
 def fetch(path: str) -> bytes:

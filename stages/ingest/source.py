@@ -23,7 +23,7 @@ from pipeline.errors import SourceError
 from pipeline.fingerprint import payload
 from pipeline.plugins import Plugin
 from stages.base import modality_of
-from stages.ingest.sidefile import SideFile
+from stages.ingest.sidefile import SideFiles
 
 if TYPE_CHECKING:
     from pipeline.digests import Digests, FileDigest
@@ -113,14 +113,7 @@ class FileSource(Source):
     path: str = placement()
     column: str = "rgb@camera"
     group: str = ""
-    columns: dict[str, SideFile] = Field(default_factory=dict)
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {k: {"path": v} if isinstance(v, str) else v for k, v in value.items()}
+    columns: SideFiles = Field(default_factory=dict)
 
     @field_validator("group")
     @classmethod
