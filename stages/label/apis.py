@@ -42,7 +42,7 @@ class Api:
         self.modalities = {c: modalities[modality_of(c)] for c in (*expert.in_, *expert.out)}
 
     def question(self, values: Mapping[str, np.ndarray]) -> Question:
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no question()")
 
     def body(self, questions: Sequence[Question]) -> Any:
         (question,) = questions

@@ -205,3 +205,20 @@ class Modality(Plugin):
     def decompress(self, data: Any, out: np.ndarray | None = None) -> np.ndarray:
         """Compressed types: one value of the dtype on disk, written into `out` if given. Raises ValueError."""
         raise ValueError(f"a {self.type or type(self).__name__.lower()} column keeps no files as they came")
+
+
+class Ids(Modality):
+    """Base of what is whole numbers in memory, int64, and native in Arrow; -1 is unknown or padding,
+    unless a type says otherwise."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.int64)
+
+    @property
+    def codec(self) -> str:
+        return "native"
+
+    @property
+    def missing(self) -> float:
+        return -1

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from stages import picture
-from stages.modality.base import Defaults, Modality
+from stages.modality.base import Defaults, Ids
 
 NAMELESS = -1
 """The id that says unknown."""
@@ -30,7 +30,7 @@ def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-class Choice(Modality):
+class Choice(Ids):
     """Base of both: () int64, the id of one of `names`; -1 is unknown."""
 
     @property
@@ -44,18 +44,6 @@ class Choice(Modality):
     @property
     def shape(self) -> tuple[int, ...]:
         return ()
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.int64)
-
-    @property
-    def codec(self) -> str:
-        return "native"
-
-    @property
-    def missing(self) -> float:
-        return NAMELESS
 
     def _check_values(self, array: np.ndarray) -> None:
         if not NAMELESS <= int(array) < len(self.names):

@@ -8,13 +8,13 @@ import numpy as np
 from pydantic import Field
 
 from stages import picture
-from stages.modality.base import Defaults, Modality
+from stages.modality.base import Defaults, Ids
 from stages.modality.boxes import flattened, lists, too_many
 
 NOBODY = -1
 
 
-class Graph(Modality):
+class Graph(Ids):
     """(edges, 2) int64: from and to, numbers below `nodes`; rows of -1 are padding. A column is a list of structs.
 
     The order of the edges is kept and means nothing.
@@ -29,18 +29,6 @@ class Graph(Modality):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.edges, 2)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.int64)
-
-    @property
-    def codec(self) -> str:
-        return "native"
-
-    @property
-    def missing(self) -> float:
-        return NOBODY
 
     def _check_values(self, array: np.ndarray) -> None:
         used = np.asarray((array >= 0).all(1))

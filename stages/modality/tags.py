@@ -8,12 +8,12 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from stages import picture
-from stages.modality.base import Defaults, Modality
+from stages.modality.base import Defaults, Ids
 from stages.modality.boxes import flattened, lists, too_many
 from stages.modality.choice import NAMELESS, distinct, ids_of, numbered
 
 
-class Tags(Modality):
+class Tags(Ids):
     """(length,) int64: ids of `tags` (names, or how many), one a token; -1 is padding. Columns hold lists of names.
 
     Tokens are the words of the text beside it, as spaces cut it.
@@ -33,18 +33,6 @@ class Tags(Modality):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.int64)
-
-    @property
-    def codec(self) -> str:
-        return "native"
-
-    @property
-    def missing(self) -> float:
-        return NAMELESS
 
     def _check_values(self, array: np.ndarray) -> None:
         if array.min() < NAMELESS or array.max() >= len(self.tags):

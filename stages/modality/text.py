@@ -8,12 +8,12 @@ import numpy as np
 from pydantic import Field
 
 from stages import picture
-from stages.modality.base import Defaults, Modality
+from stages.modality.base import Defaults, Ids
 
 BYTES = 256
 
 
-class Text(Modality):
+class Text(Ids):
     """(length,) int64: the bytes of UTF-8, each plus 1; 0 is padding. A column of it holds plain strings.
 
     A text of more than `length` bytes is an error, or with `cut: true` loses its end, at the border of a character.
@@ -33,12 +33,8 @@ class Text(Modality):
         return (self.length,)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.int64)
-
-    @property
-    def codec(self) -> str:
-        return "native"
+    def missing(self) -> float:
+        return 0
 
     def _check_values(self, array: np.ndarray) -> None:
         if array.min() < 0 or array.max() > BYTES:

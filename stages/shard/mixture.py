@@ -35,7 +35,7 @@ class Sampler(Plugin):
 
     def shares(self, rows: Sequence[int]) -> tuple[float, ...]:
         """The share of each set, all above 0, together 1, from the sets' rows. Raises RecipeError."""
-        raise NotImplementedError
+        raise TypeError(f"the sampler {self.type!r} has no shares()")
 
 
 class Temperature(Sampler):
