@@ -121,7 +121,11 @@ PLUGINS: dict[str, dict[str, str]] = {
         "keypoints": "stages.train.objectives:KeypointsLoss",
         "boxes": "stages.train.centres:Centres",
     },
-    "extra": {"contrastive": "stages.train.contrast:Contrastive"},
+    "extra": {
+        "contrastive": "stages.train.contrast:Contrastive",
+        "rotation": "stages.train.pretext:Rotation",
+        "jigsaw": "stages.train.pretext:Jigsaw",
+    },
     "mask": {
         "none": "stages.train.masks:NoMask",
         "modality": "stages.train.masks:ModalityMask",

@@ -4,9 +4,9 @@
       pairs: {type: contrastive, between: [rgb@camera, caption@web], temperature: 0.1}
       views: {type: contrastive, between: [rgb@camera], keep: 0.5}
 
-InfoNCE (van den Oord, Li & Vinyals 2018; Radford et al. 2021): each input is shown alone, what the trunk pools of it is
-a point on a sphere, and of all samples of the batch, those of other workers too, the own one must be the nearest. One
-input alone is compared with itself under two random sets of patches. Extras are tasks to the balancer, by their names.
+InfoNCE (van den Oord, Li & Vinyals 2018; Radford et al. 2021): each input is shown alone, a projector makes a point on
+a sphere of what the trunk pools of it, and of all samples of the batch, those of other workers too, the own one must be
+the nearest. One input alone is compared with itself under two random sets of patches.
 """
 
 from __future__ import annotations
@@ -17,39 +17,29 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from pipeline.plugins import Plugin
+from stages.train.extras import Extra, Samples, alone
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
+    from stages.train.architecture import Architecture
     from stages.train.model import MultiTask
     from stages.train.world import World
-
-
-class Extra(Plugin):
-    """Base of objectives of whole samples that need no target."""
-
-    def check(self, columns: Sequence[str]) -> None:
-        """Raises ValueError when this objective names what is no input."""
-
-    def count(self, columns: Sequence[str], there: torch.Tensor) -> torch.Tensor:
-        """How many samples count, (); `there` is (N, inputs) bool."""
-        raise TypeError(f"the objective {self.type!r} has no count()")
-
-    def loss(self, model: MultiTask, planes: list[torch.Tensor], there: torch.Tensor, world: World) -> torch.Tensor:
-        """The sum of the losses of this rank's samples, (), from encoded inputs. All ranks call it together."""
-        raise TypeError(f"the objective {self.type!r} has no loss()")
 
 
 class Contrastive(Extra):
     """`between` names one input column, or several, of which each pair is contrasted."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     between: tuple[str, ...] = Field(min_length=1)
     temperature: float = Field(0.1, gt=0)
     weight: float = Field(1.0, gt=0)
     keep: float = Field(0.5, gt=0, lt=1)
     """Share of the patches in each of two views of one input."""
+    project: int | None = Field(128, ge=2)
+    """Length of the points. Each input's projector has two layers (Chen et al. 2020); null for none, which compares
+    what is pooled itself."""
 
     @field_validator("between", mode="before")
     @classmethod
@@ -64,38 +54,52 @@ class Contrastive(Extra):
     def pairs(self) -> list[tuple[str, str]]:
         return list(combinations(self.between, 2)) or [(self.between[0], self.between[0])]
 
+    def build(self, architecture: Architecture) -> nn.Module:
+        from torch import nn
+
+        pooled, length = architecture.trunk.sizes.pooled, self.project
+
+        def projector() -> nn.Module:
+            if length is None:
+                return nn.Identity()
+            return nn.Sequential(nn.Linear(pooled, pooled), nn.ReLU(), nn.Linear(pooled, length))
+
+        return nn.ModuleList(projector() for _ in self.between)
+
+    def draw(self, architecture: Architecture, count: int, generator: torch.Generator) -> torch.Tensor:
+        """(count, 2, *grid) bool, what each of two views shows; nothing between several inputs."""
+        import torch
+
+        from stages.train.patches import share
+
+        if len(self.between) > 1:
+            return super().draw(architecture, count, generator)
+        grid = architecture.grids()[architecture.columns.index(self.between[0])]
+        return torch.stack([share(grid, self.keep, count, generator) for _ in range(2)], 1)
+
     def count(self, columns: Sequence[str], there: torch.Tensor) -> torch.Tensor:
         return sum(self._both(columns, there, pair).sum() for pair in self.pairs)  # type: ignore[return-value]
 
-    def loss(self, model: MultiTask, planes: list[torch.Tensor], there: torch.Tensor, world: World) -> torch.Tensor:
-        columns = model.architecture.columns
-        import torch
+    def loss(self, model: MultiTask, own: nn.Module, samples: Samples) -> torch.Tensor:
+        from torch.nn.functional import normalize
 
-        total = torch.zeros((), device=there.device)
-        for first, second in self.pairs:
-            looks = [self._point(model, planes, columns.index(c), first == second) for c in (first, second)]
-            both = self._both(columns, there, (first, second))
-            total = total + (info_nce(looks[0], looks[1], both, self.temperature, world)) * self.weight
+        columns = model.architecture.columns
+        views = samples.drawn.unbind(1) if len(self.between) == 1 else [None] * len(self.between)
+        shown = self.between * 2 if len(self.between) == 1 else self.between
+        points = []
+        for column, squares in zip(shown, views, strict=True):
+            project = own[self.between.index(column)]  # type: ignore[index]
+            pooled = alone(model, samples.planes, columns.index(column), squares).pooled
+            points.append(normalize(project(pooled.float()), dim=1))
+        total = samples.there.new_zeros((), dtype=points[0].dtype)
+        for i, j in combinations(range(len(shown)), 2):
+            both = self._both(columns, samples.there, (shown[i], shown[j]))
+            total = total + info_nce(points[i], points[j], both, self.temperature, samples.world) * self.weight
         return total
 
     @staticmethod
     def _both(columns: Sequence[str], there: torch.Tensor, pair: tuple[str, str]) -> torch.Tensor:
         return there[:, columns.index(pair[0])] & there[:, columns.index(pair[1])]
-
-    def _point(self, model: MultiTask, planes: list[torch.Tensor], i: int, views: bool) -> torch.Tensor:
-        """(N, P) unit vectors: what is pooled of input i alone."""
-        import torch
-        from torch.nn.functional import normalize
-
-        from stages.train.patches import share
-        from stages.train.visible import Visible
-
-        inputs = torch.zeros(len(planes[i]), len(planes), dtype=torch.bool, device=planes[i].device)
-        inputs[:, i] = True
-        squares: list[torch.Tensor | None] = [None] * len(planes)
-        if views:
-            squares[i] = share(model.architecture.grids()[i], self.keep, len(inputs), None).to(inputs.device)
-        return normalize(model.features(planes, Visible(inputs, tuple(squares))).pooled.float(), dim=1)
 
 
 def info_nce(

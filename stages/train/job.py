@@ -18,7 +18,7 @@ from stages.shard.mixture import Mixture
 from stages.train.architecture import Architecture
 from stages.train.augments import Augment
 from stages.train.balancers import Balancer
-from stages.train.contrast import Extra
+from stages.train.extras import Extra
 from stages.train.masks import Mask
 from stages.train.objectives import Objective
 from stages.train.stopping import EarlyStop

@@ -19,6 +19,7 @@ from stages.base import modality_of
 from stages.shard.loader import VALID
 from stages.train.architecture import Input, Scale
 from stages.train.encoders import Encoder, target_reader
+from stages.train.extras import DRAWN, Samples
 from stages.train.job import Confidence, Job
 from stages.train.model import Columns, MultiTask
 from stages.train.visible import Visible, shown
@@ -49,20 +50,27 @@ class Learner(nn.Module):
         self.weighers = [Weigher(t.confidence, job.modalities) if t.confidence else None for t in job.targets]
         self.held = nn.ModuleList(r for r in self.readers if isinstance(r, nn.Module))
         self.pixel_losses = [t.objective.build(t.class_counts) for t in job.targets]
+        self.extras = nn.ModuleList(extra.build(model.architecture) for extra in job.extras.values())
+        """What extras have of their own, in their order."""
+
+    def draw(self, count: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """What extras need to be drawn for the `count` samples of a global batch, as columns of it."""
+        return {n + DRAWN: e.draw(self.model.architecture, count, generator) for n, e in self.job.extras.items()}
 
     def forward(
         self, batch: Columns, visible: Visible | torch.Tensor, world: World, counts: torch.Tensor | None = None
     ) -> Losses:
-        """`batch` is what the loader gives, `visible` what the mask wants. With `counts` (see `count`)
+        """`batch` is what the loader gives and `draw` drew, `visible` what the mask wants. With `counts` (see `count`)
         the batch is a part of this rank's share, and the losses are that part's share."""
         there = torch.stack([batch[c + VALID] for c in self.model.architecture.columns], 1)
         seen = shown(there, visible)
         raw = self.network(batch, seen)
-        sums, own = self._sums(batch, raw, there.any(1), seen)
+        sums, amounts = self._sums(batch, raw, there.any(1), seen)
         if self.job.extras:
             planes = self.model.encode(batch)
-            sums += [extra.loss(self.model, planes, there, world) for extra in self.job.extras.values()]
-        counts = world.sum(own) if counts is None else counts
+            for (name, extra), own in zip(self.job.extras.items(), self.extras, strict=True):
+                sums.append(extra.loss(self.model, own, Samples(planes, there, batch[name + DRAWN], world)))
+        counts = world.sum(amounts) if counts is None else counts
         return Losses(torch.stack(sums) / counts.clamp(min=1e-9).float(), counts > 0)
 
     @torch.no_grad()

@@ -27,7 +27,7 @@ from pipeline import faults
 from pipeline.storage import sha256
 from stages.shard.cache import DiskCache
 from stages.shard.loader import Loader
-from stages.train import checkpoint, compute, sharding
+from stages.train import checkpoint, compute, optimizer, sharding
 from stages.train.architecture import MODEL_JSON, MODEL_WEIGHTS
 from stages.train.failures import NotFinite
 from stages.train.job import TRAINED, Job
@@ -101,9 +101,9 @@ class Training:
         tasks = model.architecture.tasks
         kinds = [*(t.regression for t in tasks), *(False for _ in job.extras)]
         self.balancer = job.balancer.build(self.learner.names, kinds).to(self.device)
-        self.parameters = [*model.parameters(), *self.balancer.parameters()]
-        self.optimizer = _optimizer(job, model, self.balancer)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda u: rate(job, u))
+        self.parameters = [*model.parameters(), *self.learner.extras.parameters(), *self.balancer.parameters()]
+        self.optimizer = optimizer.adamw(job, model, [self.learner.extras, self.balancer])
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda u: optimizer.rate(job, u))
         self.loader = self._loader("train", shuffle=True)
         self.parts = self._parts()
         self.update = self.timed = 0
@@ -200,6 +200,8 @@ class Training:
         tensors = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
         for augment in job.augment:
             tensors = augment.apply(tensors, self.loader.modalities, job.batch, part, generator)
+        drawn = self.learner.draw(job.batch, torch.Generator().manual_seed(_seed(job.seed, "extras", self.update)))
+        tensors |= {name: values[part].to(self.device) for name, values in drawn.items()}
         self.model.train()
         losses, total = self._backward(tensors, visible)
         self.balancer.settle(self.parameters, world)
@@ -281,6 +283,7 @@ class Training:
         state = {
             "update": self.update,
             "model": self.model.state_dict(),
+            "extras": self.learner.extras.state_dict(),
             "balancer": self.balancer.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -302,6 +305,7 @@ class Training:
         if state is None:
             return
         sharding.load(self.model, state["model"])
+        self.learner.extras.load_state_dict(state["extras"])
         self.balancer.load_state_dict(state["balancer"])
         sharding.load_optimizer(self.optimizer, state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -332,25 +336,6 @@ class Training:
 
 def _device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-
-
-def rate(job: Job, update: int) -> float:
-    """An update's learning rate as a share of the highest: linear warm-up, then cosine (Loshchilov & Hutter 2017)."""
-    warm = round(job.optimizer.warmup * job.updates)
-    if update < warm:
-        return (update + 1) / (warm + 1)
-    done = (update - warm) / max(1, job.updates - warm)
-    return job.optimizer.floor + (1 - job.optimizer.floor) * (1 + math.cos(math.pi * done)) / 2
-
-
-def _optimizer(job: Job, model: MultiTask, balancer: torch.nn.Module) -> torch.optim.Optimizer:
-    """AdamW; only matrices and filters decay, norms, biases and the balancer's parameters do not."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    groups = [{"params": decayed, "weight_decay": job.optimizer.weight_decay}]
-    groups += [{"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0}]
-    if own := list(balancer.parameters()):
-        groups += [{"params": own, "weight_decay": 0.0}]  # a group of their own: they are never sharded
-    return torch.optim.AdamW(groups, lr=job.optimizer.lr, betas=job.optimizer.betas, fused=True)
 
 
 def _seed(*parts: Any) -> int:

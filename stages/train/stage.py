@@ -281,9 +281,12 @@ class Train(Stage):
             self.model.trunk.check(inputs, tasks)
             for augment in self.augment:
                 augment.check({c: step.modalities[modality_of(c)] for c in read})
+            architecture = Architecture(inputs, tasks, self.model.trunk)
+            for extra in self.extras.values():
+                extra.fits(architecture)
         except ValueError as error:
             raise RecipeError(f"step {step.name!r}: {error}") from error
-        return Architecture(inputs, tasks, self.model.trunk)
+        return architecture
 
     def _check_offered(self, step: StepRun, shards: Manifest | Mixture) -> None:
         offered = shards.body.get("schema", {})

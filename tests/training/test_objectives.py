@@ -118,6 +118,8 @@ def test_two_workers_contrast_all_samples_as_one_does(data: Any, tmp_path: Path)
         ({"confidence": {"semantic@nobody": "depth@laser"}}, "no target"),
         ({"extras": {"semantic": {"type": "contrastive", "between": "rgb@camera"}}}, "name of a task"),
         ({"extras": {"x": {"type": "contrastive", "between": ["rgb@thermal"]}}}, "contrast between rgb@thermal"),
+        ({"extras": {"x": {"type": "rotation", "of": "rgb@thermal"}}}, "rotation of rgb@thermal"),
+        ({"extras": {"x": {"type": "jigsaw", "of": "rgb@camera", "grid": 2, "permutations": 25}}}, "have 24 orders"),
     ],
 )
 def test_what_makes_no_sense_is_refused(fields: dict[str, Any], words: str) -> None:

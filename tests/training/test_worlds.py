@@ -21,6 +21,15 @@ pytestmark = pytest.mark.timeout(500)  # three imports of torch at once, on a ma
 FULL: dict[str, Any] = {"ema": 0.8, "balancer": "uncertainty", "validate_every": 4, "batch": 5, "updates": 10}
 """Everything that a state can hold; a batch that two workers cannot halve; rows that no batch divides."""
 
+EXTRAS: dict[str, Any] = {
+    "extras": {
+        "turns": {"type": "rotation", "of": "rgb@camera"},
+        "tiles": {"type": "jigsaw", "of": "semantic@noisy", "grid": 2, "gap": 1, "permutations": 6},
+        "views": {"type": "contrastive", "between": "rgb@camera", "project": 8},
+    }
+}
+"""Objectives that draw at random, have parameters of their own and, in one case, look at all workers' samples."""
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
@@ -80,6 +89,8 @@ def pairs(data: Any, alone: Job, tmp_path_factory: pytest.TempPathFactory) -> di
         "sharded-leaves": {"parallel": "fsdp"},
         "joins": {},
         "sharded-joins": {"parallel": "fsdp"},
+        "extras": EXTRAS,
+        "sharded-extras-leaves": {"parallel": "fsdp", **EXTRAS},
     }
     jobs = {name: made(data, name, **fields) for name, fields in options.items()}
     for name, job in jobs.items():
@@ -100,6 +111,20 @@ def pairs(data: Any, alone: Job, tmp_path_factory: pytest.TempPathFactory) -> di
 )
 def test_two_workers_train_as_one(alone: Job, pairs: dict[str, Job], name: str) -> None:
     same(pairs[name], alone)
+
+
+def test_two_workers_learn_extras_as_one(data: Any, pairs: dict[str, Job]) -> None:
+    job = made(data, "extras-alone", **EXTRAS)
+    leave(job, 4)
+    loop.fit(job)
+    whole = made(data, "extras-undisturbed", **EXTRAS)
+    loop.fit(whole)
+    weights = [j.storage.read(f"{j.folder}/model.safetensors") for j in (job, whole)]
+    assert weights[0] == weights[1]
+    assert not any("extras" in name for name in load(weights[0]))  # what extras learned for themselves is not kept
+    assert {"loss.turns", "loss.tiles", "loss.views"} <= set().union(*curve(whole))
+    for name in ("extras", "sharded-extras-leaves"):
+        same(whole, pairs[name])
 
 
 def test_another_number_of_workers_sees_every_sample_as_often(data: Any, pairs: dict[str, Job], tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Extras: objectives of whole samples that need no target, beside the tasks' own.
+
+    extras:
+      pairs: {type: contrastive, between: [rgb@camera, caption@web]}
+      turns: {type: rotation, of: rgb@camera}
+      tiles: {type: jigsaw, of: rgb@camera}
+
+To the balancer an extra is a task of its name. It may have parameters of its own (a projector, a classifier), which are
+trained and kept in checkpoints with the model, and are no part of the model that is stored. What it draws at random is
+drawn for the whole global batch, so it does not depend on how many workers share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.plugins import Plugin
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from stages.train.architecture import Architecture
+    from stages.train.features import Features
+    from stages.train.model import MultiTask
+    from stages.train.visible import Grid
+    from stages.train.world import World
+
+DRAWN = "!"
+"""In a batch, the column `name + DRAWN` holds what the extra of that name drew."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What an extra looks at: this rank's encoded inputs, which of them are there, (N, inputs) bool, and what was drawn
+    for these samples, (N, ...)."""
+
+    planes: Sequence[torch.Tensor]
+    there: torch.Tensor
+    drawn: torch.Tensor
+    world: World
+
+
+class Extra(Plugin):
+    """Base of objectives of whole samples that need no target."""
+
+    def check(self, columns: Sequence[str]) -> None:
+        """Raises ValueError when this objective names what is no input."""
+
+    def fits(self, architecture: Architecture) -> None:
+        """Raises ValueError when an input is of a kind that this objective cannot use."""
+
+    def build(self, architecture: Architecture) -> nn.Module:
+        """Its own parameters, initialised from the current seed; none by default."""
+        from torch import nn
+
+        return nn.Identity()
+
+    def draw(self, architecture: Architecture, count: int, generator: torch.Generator) -> torch.Tensor:
+        """What is random, for each of the `count` samples of the global batch: (count, ...); nothing by default."""
+        import torch
+
+        return torch.empty(count, 0)
+
+    def count(self, columns: Sequence[str], there: torch.Tensor) -> torch.Tensor:
+        """How many samples count, (); `there` is (N, inputs) bool."""
+        raise TypeError(f"the objective {self.type!r} has no count()")
+
+    def loss(self, model: MultiTask, own: nn.Module, samples: Samples) -> torch.Tensor:
+        """The sum of the losses of this rank's samples, (); `own` is what `build` gave. All ranks call it together."""
+        raise TypeError(f"the objective {self.type!r} has no loss()")
+
+
+def alone(model: MultiTask, planes: Sequence[torch.Tensor], i: int, squares: Grid = None) -> Features:
+    """What the trunk makes of input i when nothing else shows, or of those `squares` of it, (N, *grid) bool."""
+    import torch
+
+    from stages.train.visible import Visible
+
+    inputs = torch.zeros(len(planes[i]), len(planes), dtype=torch.bool, device=planes[i].device)
+    inputs[:, i] = True
+    grids: list[Grid] = [None] * len(planes)
+    grids[i] = squares
+    return model.features(planes, Visible(inputs, tuple(grids)))
