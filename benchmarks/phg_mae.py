@@ -1,6 +1,6 @@
 """The study of PHG-MAE's loop on real driving frames: what of it holds on drives that no training saw.
 
-    python -m benchmarks.phg_mae [--data FOLDER ...] [--test DRIVE ...] [--seeds 0 1 2] [--updates 1600] [--root FOLDER]
+    python -m benchmarks.phg_mae [--data FOLDER ...] [--test DRIVE ...] [--seeds 0 1 2] [--updates 2000] [--root FOLDER]
 
 Runs recipes/papers/phg_mae/street.yaml once for each test drive and seed, by the command itself: it goes on after any
 interruption, experts label once, and nothing runs that is fresh. A folder of `--data` holds `images/`, `labels/` and

@@ -102,10 +102,11 @@ class SoftCrossEntropy(Objective):
 
         def pixels(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             labelled = target.sum(1) > 0.5
-            teacher = target.clamp(min=1e-6) ** (1 / self.temperature)
+            teacher, student = target.clamp(min=1e-6), prediction
+            if self.temperature != 1:  # powers of every pixel's every class take as long as the rest of the loss
+                teacher, student = teacher ** (1 / self.temperature), prediction / self.temperature
             teacher = teacher / teacher.sum(1, keepdim=True)
-            student = log_softmax(prediction / self.temperature, 1)
-            return kl_div(student, teacher, reduction="none").sum(1) * self.temperature**2, labelled
+            return kl_div(log_softmax(student, 1), teacher, reduction="none").sum(1) * self.temperature**2, labelled
 
         return pixels
 

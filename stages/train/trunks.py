@@ -65,7 +65,7 @@ class UNet(Trunk):
     """The U-Net of SafeUAV and PHG-MAE (see `stages.train.unet`), for frames of at least 8x8 pixels. Reads rasters, and
     numbers and classes of whole samples as planes of one value."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     @property
     def sizes(self) -> Sizes:

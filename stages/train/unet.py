@@ -5,10 +5,11 @@ convolutions (1, 2, 4, 8, 16, 32) with 8 times `width` filters run one after ano
 summed, which lets a small net see the whole frame; three transposed convolutions go up again over skips. With 15
 channels in and out, widths 6, 10, 16 and 32 give about 159k, 439k, 1.12M and 4.46M parameters.
 
-There is no normalisation of activations; the weights start as He et al. (2015) give them, which keeps their scale.
-Statistics over a batch would jump with every mask that hides whole modalities and would tie results to how a batch is
-split over workers; statistics over a picture would take from it what it means as a whole (how far, how bright, which
-classes), and cost more time than the convolutions. A width that is a multiple of 8 runs about twice as fast on a CPU as
+Not activations are normalised but filters: each has mean 0 and a fixed deviation, times a gain that is learned (scaled
+weight standardisation, Brock, De & Smith 2021), which trains as fast as batch normalisation does. Statistics over a
+batch would jump with every mask that hides whole modalities and would tie results to how a batch is split over
+workers; statistics over a picture would take from it what it means as a whole (how far, how bright, which classes), and
+cost more time than the convolutions. A width that is a multiple of 8 runs about twice as fast on a CPU as
 one that is not. The trunk knows nothing of modalities, heads or losses.
 """
 
@@ -73,12 +74,40 @@ class UNet(nn.Module):
         return Features(x, total.mean((2, 3)), total.flatten(2).transpose(1, 2))
 
 
+class Conv(nn.Conv2d):
+    """A convolution whose filters are standardised."""
+
+    def __init__(self, channels: int, filters: int, stride: int, dilation: int):
+        super().__init__(channels, filters, 3, stride=stride, padding=dilation, dilation=dilation)
+        self.gain = nn.Parameter(torch.ones(filters))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        filters = standardised(self.weight, self.gain)
+        return nn.functional.conv2d(x, filters, self.bias, self.stride, self.padding, self.dilation)
+
+
+class Grow(nn.ConvTranspose2d):
+    """A transposed convolution that doubles the resolution, whose filters are standardised."""
+
+    def __init__(self, channels: int, filters: int):
+        super().__init__(channels, filters, 3, stride=2, padding=1)
+        self.gain = nn.Parameter(torch.ones(filters))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        filters = standardised(self.weight.transpose(0, 1), 2 * self.gain).transpose(0, 1)  # a pixel meets 1 tap in 4
+        return nn.functional.conv_transpose2d(x, filters, self.bias, self.stride, self.padding)
+
+
+def standardised(filters: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+    """`filters` (F, C, h, w), each with mean 0 and deviation gain * sqrt(2 / (C h w)), so that activations behind a
+    ReLU keep their scale (He et al. 2015)."""
+    flat = filters.flatten(1)
+    even = nn.functional.layer_norm(flat, flat.shape[1:])
+    return (even * (gain * (2 / flat.shape[1]) ** 0.5)[:, None]).view(filters.shape)
+
+
 def _block(channels: int, filters: int, stride: int = 1, dilation: int = 1, up: bool = False) -> nn.Sequential:
-    conv: nn.Module
-    if up:
-        conv = nn.ConvTranspose2d(channels, filters, 3, stride=2, padding=1)
-    else:
-        conv = nn.Conv2d(channels, filters, 3, stride=stride, padding=dilation, dilation=dilation)
+    conv = Grow(channels, filters) if up else Conv(channels, filters, stride, dilation)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out" if up else "fan_in", nonlinearity="relu")
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
     return nn.Sequential(conv, nn.ReLU(inplace=True))
