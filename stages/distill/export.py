@@ -1,15 +1,17 @@
 """Export: a trained model as one ONNX file that needs neither torch nor Hyperloom.
 
-The graph is the whole way from raw columns to predictions: it takes each input column as it is stored (an image is
-(N, H, W, 3) uint8 RGB), standardises it, and gives for each task (N, H, W, K) class probabilities or (N, H, W, C)
-values in units. N is free, H and W are the training size. Before the bytes leave, ONNX Runtime's answers are compared
-with torch's. The same weights give the same bytes: names of source files and code are taken out of the graph.
+The graph is the whole way from raw columns to predictions: it takes each input column as it lies in memory (an image is
+(N, H, W, 3) uint8 RGB, a text (N, length) int64), standardises it, and gives each task's predictions as
+`MultiTask.predict` does. N is free, all other lengths are those of training. Before the bytes leave, ONNX Runtime's
+answers are compared with torch's, for another N than the graph was made with. The same weights give the same bytes:
+names of source files and code are taken out of the graph.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,49 +20,77 @@ import torch
 from torch import nn
 
 from pipeline.errors import StepFailed
-from stages.modality import Image, Segmentation
+from stages.distill.examples import examples
+from stages.modality import Boxes
+from stages.train.architecture import Task
 from stages.train.model import MultiTask
 
 STUDENT_ONNX = "student.onnx"
 OPSET = 17
+TRACED, COMPARED = 2, 3
+"""Samples that the graph is made from, and with which it is compared: a number that sticks shows."""
 TOLERANCE = 1e-3
 """Largest difference allowed, as a share of a task's range of values."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """ONNX bytes, and what a reader must know: {"opset", "inputs": [...], "outputs": [...]}."""
+    """ONNX bytes, and what a reader must know: {"opset", "flops" (for one sample), "inputs": [...], "outputs": [...]}.
+
+    An input is {"name", "shape", "dtype", "type"}, an output {"name", "shape", "dtype", "type", "head", "classes",
+    "unit"}. Shapes are without N; `type` is the modality's and says what its numbers mean (docs/modalities.md), `head` what
+    is predicted of it: probabilities of `classes` along the last axis (of bytes, for a text), or values in `unit`.
+    """
 
     data: bytes
     about: dict[str, Any]
 
 
 class _Positional(nn.Module):
-    """A model that takes its columns one by one and returns its tasks one by one."""
+    """A model that takes its columns one by one and returns `tasks` one by one."""
 
-    def __init__(self, model: MultiTask):
+    def __init__(self, model: MultiTask, tasks: Sequence[Task]):
         super().__init__()
-        self.model = model
+        self.model, self.names = model.eval(), [t.name for t in tasks]
 
     def forward(self, *columns: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        made = self.model.predict(dict(zip(self.model.architecture.columns, columns, strict=True)))
-        return tuple(made[t.name] for t in self.model.architecture.tasks)
+        given = dict(zip(self.model.architecture.columns, columns, strict=True))
+        features = self.model.features(self.model.encode(given))
+        heads = [self.model.heads[name] for name in self.names]
+        return tuple(head.finish(head(features)) for head in heads)
 
 
 def to_onnx(model: MultiTask) -> Exported:
-    """Export `model` and compare. Raises StepFailed when ONNX Runtime does not give what torch gives."""
+    """Export `model` and compare. Raises StepFailed, naming the tasks, when one cannot be written as ONNX or ONNX
+    Runtime does not give what torch gives."""
+    tasks = model.architecture.tasks
+    try:
+        data = _written(model, tasks)
+        _compared(model, data, tasks, COMPARED)
+    except StepFailed:
+        raise
+    except Exception as error:  # tracing runs any code of heads and encoders, so whatever comes of it is the answer
+        raise StepFailed(_refused(model, error)) from error
+    return Exported(data, _about(model))
+
+
+def compare(model: MultiTask, data: bytes, samples: int = COMPARED) -> float:
+    """The largest difference between ONNX Runtime and torch, as a share of each task's range. Raises StepFailed."""
+    return _compared(model, data, model.architecture.tasks, samples)
+
+
+def _written(model: MultiTask, tasks: Sequence[Task]) -> bytes:
+    """The ONNX bytes of some of a model's tasks. Raises whatever torch does."""
     import onnx
 
-    architecture = model.architecture
-    examples = _examples(model, 2)
-    inputs, outputs = list(architecture.columns), [t.name for t in architecture.tasks]
+    inputs, outputs = list(model.architecture.columns), [t.name for t in tasks]
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # Tracing takes a seventh of the time of torch.export here (1 s against 7), and `compare` checks what it gives.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _Positional(model.eval()),
-            tuple(examples),
+            _Positional(model, tasks),
+            tuple(_tensors(model, TRACED)),
             buffer,
             dynamo=False,
             opset_version=OPSET,
@@ -68,44 +98,26 @@ def to_onnx(model: MultiTask) -> Exported:
             output_names=outputs,
             dynamic_axes={name: {0: "N"} for name in (*inputs, *outputs)},
         )
-    data = _without_traces(onnx.load_from_string(buffer.getvalue()))
-    compare(model, data)
-    about = {
-        "opset": OPSET,
-        "flops": _flops(model),
-        "inputs": [
-            {"name": i.column, "shape": list(i.modality.shape), "dtype": i.modality.dtype.name}
-            for i in architecture.inputs
-        ],
-        "outputs": [
-            {
-                "name": t.name,
-                "shape": [*architecture.size, t.modality.channels],
-                "classes": list(t.modality.classes) if isinstance(t.modality, Segmentation) else [],
-                "unit": getattr(t.modality, "unit", ""),
-            }
-            for t in architecture.tasks
-        ],
-    }
-    return Exported(data, about)
+    return _without_traces(onnx.load_from_string(buffer.getvalue()))
 
 
-def compare(model: MultiTask, data: bytes, samples: int = 3) -> float:
-    """The largest difference between ONNX Runtime and torch, as a share of each task's range. Raises StepFailed."""
+def _compared(model: MultiTask, data: bytes, tasks: Sequence[Task], samples: int) -> float:
+    """`compare` for the bytes of some tasks. Raises StepFailed, and whatever ONNX Runtime does."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised too
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    examples = _examples(model, samples)
+    given = _tensors(model, samples)
     with torch.inference_mode():
-        expected = _Positional(model.eval())(*examples)
-    got = session.run(None, {i.name: e.numpy() for i, e in zip(session.get_inputs(), examples, strict=True)})
+        expected = _Positional(model, tasks)(*given)
+    # An input that no answer depends on is not in the graph.
+    named = {c: e.numpy() for c, e in zip(model.architecture.columns, given, strict=True)}
+    got = session.run(None, {i.name: named[i.name] for i in session.get_inputs()})
     worst = 0.0
-    for task, ours, theirs in zip(model.architecture.tasks, expected, got, strict=True):
-        reach = max(1e-6, float(ours.max() - ours.min()))
-        worst = max(worst, float(np.abs(ours.numpy() - theirs).max()) / reach)
+    for task, ours, theirs in zip(tasks, expected, got, strict=True):
+        worst = max(worst, _difference(task, ours.numpy(), theirs))
         if not worst <= TOLERANCE:
             raise StepFailed(
                 f"{STUDENT_ONNX} differs from its model by {worst:.2g} of the range of {task.name!r}, more "
@@ -114,45 +126,103 @@ def compare(model: MultiTask, data: bytes, samples: int = 3) -> float:
     return worst
 
 
+def _difference(task: Task, ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference as a share of the range; infinite where the shapes or the NaN differ."""
+    if ours.shape != theirs.shape or (np.isnan(ours) != np.isnan(theirs)).any():
+        return np.inf
+    known = np.abs(ours[~np.isnan(ours)])
+    if not known.size:
+        return 0.0
+    # Answers that hardly differ from each other still have a scale: that of the training data, and of float32.
+    reach = max(1e-6, float(np.ptp(ours[~np.isnan(ours)])), 0.1 * float(known.max()), *task.scale.std)
+    if isinstance(task.modality, Boxes):
+        return _boxes_apart(ours, theirs) / reach
+    return float(np.nanmax(np.abs(ours - theirs))) / reach
+
+
+def _boxes_apart(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Scores compared in order, boxes as sets: which of two equal scores comes first, or stays out, is chance. So up to
+    one box in a hundred (or one at all) may be another."""
+    scores = float(np.nanmax(np.abs(ours[..., 5] - theirs[..., 5])))
+    nearest = np.abs(ours[:, :, None] - theirs[:, None]).max(-1)
+    nearest = np.where(np.isnan(nearest), np.inf, nearest).min(2)[~np.isnan(ours[..., 0])]
+    return max(scores, float(np.quantile(nearest, 0.99, method="lower")))
+
+
+def _refused(model: MultiTask, error: Exception) -> str:
+    """What to say when the tasks together cannot be written: each is tried alone to find those at fault."""
+    tasks, guilty = model.architecture.tasks, {}
+    for task in tasks:
+        try:
+            _compared(model, _written(model, [task]), [task], COMPARED)
+        except Exception as alone:
+            guilty[task.name] = alone
+    error = next(iter(guilty.values()), error)
+    names = ", ".join(f"{t.name!r} (head {t.modality.head})" for t in tasks if t.name in guilty or not guilty)
+    shared = "" if 0 < len(guilty) < len(tasks) else ", or what they share: its inputs and trunk"
+    said = (str(error).strip().splitlines() or [""])[0][:300]
+    return (
+        f"{STUDENT_ONNX} cannot hold the task {names}{shared}. ONNX opset {OPSET} says: {type(error).__name__}: "
+        f"{said}. Next: leave it out of the student, mend its module if it is your own, or train with `stage: train`, "
+        "which needs no ONNX; the model itself is stored and usable"
+    )
+
+
+def _about(model: MultiTask) -> dict[str, Any]:
+    """See `Exported`; shapes are those of a prediction."""
+    from stages.evaluate.cost import operations
+
+    positional, given = _Positional(model, model.architecture.tasks), _tensors(model, 1)
+    made: list[torch.Tensor] = []
+    with torch.no_grad():
+        flops = operations(lambda: made.extend(positional(*given)))
+    return {
+        "opset": OPSET,
+        "flops": flops,
+        "inputs": [
+            {
+                "name": i.column,
+                "shape": list(i.modality.shape),
+                "dtype": i.modality.dtype.name,
+                "type": i.modality.to_recipe()["type"],
+            }
+            for i in model.architecture.inputs
+        ],
+        "outputs": [_output(t, m.numpy()) for t, m in zip(model.architecture.tasks, made, strict=True)],
+    }
+
+
+def _output(task: Task, made: np.ndarray) -> dict[str, Any]:
+    modality = task.modality
+    named = modality.counted or getattr(modality, "classes", ()) or getattr(modality, "points", ())
+    return {
+        "name": task.name,
+        "shape": list(made.shape[1:]),
+        "dtype": made.dtype.name,
+        "type": modality.to_recipe()["type"],
+        "head": modality.head,
+        "classes": list(named),
+        "unit": getattr(modality, "unit", ""),
+    }
+
+
 def milliseconds(model: MultiTask, data: bytes) -> dict[str, float]:
     """How long one sample takes on one thread, the median of several, in `onnx` Runtime and in `torch`."""
     from stages.evaluate.cost import milliseconds, onnx_milliseconds
 
-    examples, threads = _examples(model, 1), torch.get_num_threads()
-    batch = {c: e.numpy() for c, e in zip(model.architecture.columns, examples, strict=True)}
-    positional = _Positional(model.eval())
+    given, threads = _tensors(model, 1), torch.get_num_threads()
+    batch = {c: e.numpy() for c, e in zip(model.architecture.columns, given, strict=True)}
+    positional = _Positional(model, model.architecture.tasks)
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            return {"onnx": onnx_milliseconds(data, batch), "torch": milliseconds(lambda: positional(*examples))}
+            return {"onnx": onnx_milliseconds(data, batch), "torch": milliseconds(lambda: positional(*given))}
     finally:
         torch.set_num_threads(threads)
 
 
-def _flops(model: MultiTask) -> int:
-    """Floating-point operations for one sample."""
-    from stages.evaluate.cost import operations
-
-    positional, examples = _Positional(model.eval()), _examples(model, 1)
-    with torch.no_grad():
-        return operations(lambda: positional(*examples))
-
-
-def _examples(model: MultiTask, samples: int) -> list[torch.Tensor]:
-    """Inputs with the statistics of the training data, the same each time."""
-    random = np.random.default_rng(0)
-    made = []
-    for item in model.architecture.inputs:
-        shape = (samples, *item.modality.shape)
-        values: np.ndarray
-        if isinstance(item.modality, Segmentation):
-            values = random.integers(0, item.modality.channels, shape)
-        elif isinstance(item.modality, Image):
-            values = random.integers(0, 256, shape)
-        else:
-            values = random.normal(item.scale.mean or 0.0, item.scale.std or 1.0, shape)
-        made.append(torch.from_numpy(values.astype(item.modality.dtype)))
-    return made
+def _tensors(model: MultiTask, samples: int) -> list[torch.Tensor]:
+    return [torch.from_numpy(e) for e in examples(model.architecture.inputs, samples)]
 
 
 def _without_traces(graph: Any) -> bytes:

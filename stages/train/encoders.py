@@ -99,5 +99,6 @@ def _with_one_end(ids: torch.Tensor) -> torch.Tensor:
 def adjacency(edges: torch.Tensor, nodes: int) -> torch.Tensor:
     """(N, E, 2) pairs, -1 for padding -> (N, nodes, nodes) float32, 1 from the first of a pair to the second."""
     place = torch.where(edges[..., 0] >= 0, edges[..., 0] * nodes + edges[..., 1], nodes * nodes)
-    flat = torch.zeros(len(edges), nodes * nodes + 1, device=edges.device).scatter(1, place, 1.0)
+    count = edges.shape[0]  # len() would be a constant in an exported graph
+    flat = torch.zeros(count, nodes * nodes + 1, device=edges.device).scatter(1, place, 1.0)
     return flat[:, :-1].view(-1, nodes, nodes)

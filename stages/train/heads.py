@@ -198,14 +198,14 @@ class BoxesHead(nn.Module):
         super().__init__()
         modality: Any = task.modality
         self.modality: Boxes = modality
-        self.grid = tuple(max(1, n // self.CELL) for n in size)
+        self.grid = (max(1, size[0] // self.CELL), max(1, size[1] // self.CELL))
         self.mix = nn.Conv2d(sizes.planes, max(32, sizes.planes), 3, padding=1)
         self.out = nn.Conv2d(max(32, sizes.planes), len(modality.classes) + 4, 1)
         nn.init.constant_(self.out.bias[: len(modality.classes)], -2.0)  # most cells are no centre
 
     def forward(self, features: Features) -> torch.Tensor:
         assert features.planes is not None
-        cells = nn.functional.adaptive_avg_pool2d(features.planes, self.grid)
+        cells = averaged(features.planes, self.grid)
         raw = self.out(self.mix(cells).relu())
         count = len(self.modality.classes)
         return torch.cat([raw[:, :count], nn.functional.softplus(raw[:, count:])], 1)
@@ -218,10 +218,26 @@ class BoxesHead(nn.Module):
         middle = cell_middles(raw.shape[2], raw.shape[3]).to(raw)
         left, top, right, low = sides.flatten(2).unbind(1)
         x, y = middle[:, 0], middle[:, 1]
-        corners = torch.stack([x - left, y - top, x + right, y + low, kind.to(raw.dtype)], 2)
-        corners[..., :4] = corners[..., :4].clamp(0, 1)
-        found = torch.cat([corners.gather(1, place[..., None].expand(-1, -1, 5)), best[..., None]], 2)
+        corners = torch.stack([x - left, y - top, x + right, y + low], 2).clamp(0, 1)
+        cells = torch.cat([corners, kind.to(raw.dtype)[..., None]], 2)
+        found = torch.cat([cells.gather(1, place[..., None].expand(-1, -1, 5)), best[..., None]], 2)
         return nn.functional.pad(found, (0, 0, 0, self.modality.most - found.shape[1]), value=float("nan"))
+
+
+def averaged(planes: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """(N, F, H, W) -> (N, F, *grid): the mean over each cell. ONNX pools only where cells share no pixels, so a graph
+    that is being exported multiplies by shares instead."""
+    if not torch.jit.is_tracing():
+        return nn.functional.adaptive_avg_pool2d(planes, grid)
+    down, across = (cell_shares(int(n), cells) for n, cells in zip(planes.shape[-2:], grid, strict=True))
+    return down @ planes @ across.T
+
+
+def cell_shares(length: int, cells: int) -> torch.Tensor:
+    """(cells, length): what each pixel of an axis counts in each cell, as torch's adaptive pooling cuts them."""
+    pixel, cell = torch.arange(length), torch.arange(cells)[:, None]
+    inside = (pixel >= cell * length // cells) & (pixel < -(-(cell + 1) * length // cells))
+    return inside / inside.sum(1, keepdim=True)
 
 
 def cell_middles(height: int, width: int) -> torch.Tensor:

@@ -110,13 +110,22 @@ class Mel(Stem):
 
     def spectrogram(self, sound: torch.Tensor) -> torch.Tensor:
         """(N, samples) -> (N, bands, windows), about -1..1."""
-        sound = nn.functional.pad(sound, (0, max(0, self.window - sound.shape[-1])))
-        found = (
-            torch.stft(sound.float(), self.window, self.hop, window=self.taper, center=False, return_complex=True)
-            .abs()
-            .square()
+        sound = nn.functional.pad(sound, (0, max(0, self.window - sound.shape[-1]))).float()
+        if torch.jit.is_tracing():  # ONNX has no complex numbers
+            power = self._power(sound)
+        else:
+            waves = torch.stft(sound, self.window, self.hop, window=self.taper, center=False, return_complex=True)
+            power = waves.abs().square()
+        return (self.bank @ power + 1e-6).log10() / 3 + 0.5
+
+    def _power(self, sound: torch.Tensor) -> torch.Tensor:
+        """(N, window // 2 + 1, windows): squares of the Fourier transform of each window, as convolutions."""
+        waves = torch.fft.rfft(torch.diag(self.taper.double())).T
+        real, imaginary = (
+            nn.functional.conv1d(sound[:, None], part.float()[:, None], stride=self.hop)
+            for part in (waves.real, waves.imag)
         )
-        return (self.bank @ found + 1e-6).log10() / 3 + 0.5
+        return real.square() + imaginary.square()
 
     def forward(self, values: torch.Tensor) -> Made:
         bands = self.spectrogram(values[:, 0])[..., : self.count]

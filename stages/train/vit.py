@@ -47,7 +47,7 @@ class Tokens(nn.Module):
                 made[-1] = torch.where(keep[..., None], made[-1], (self.hidden + place).expand_as(made[-1]))
                 keep = None
             kept.append(keep if there is None else there if keep is None else keep & there)
-        count = made[0].shape[0]  # len() would be a constant in an exported graph
+        count = planes[0].shape[0]  # len() would be a constant in an exported graph, and so may be made[0].shape[0]
         tokens = torch.cat([self.whole.expand(count, 1, -1).to(made[0].dtype), *made], 1)
         if all(k is None for k in kept):
             return tokens, None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -15,7 +17,6 @@ from stages.modality import Raster
 from stages.shard.loader import Loader
 from stages.train import loop
 from stages.train.answers import answer
-from stages.train.architecture import Architecture, Input, Scale, Task
 from stages.train.model import build_model, load_model
 from stages.train.predictor import Predictor
 from tests.training import everything
@@ -29,6 +30,8 @@ ALL: dict[str, Any] = {
     "optimizer": {"lr": 0.01, "clip": 10.0},
     "updates": 70,
 }
+READABLE = [n for n in KNOWN if n not in ("caption", "words", "sound", "track", "boxes", "links")]
+"""What a U-Net reads."""
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +103,7 @@ def test_hidden_tokens_change_nothing_and_cost_nothing(data: Any, learned: Any) 
 
 
 def test_the_unet_serves_every_head_over_rasters_and_numbers(data: Any) -> None:
-    readable = [f"{n}@a" for n in KNOWN if n not in ("caption", "words", "sound", "track", "boxes", "links")]
-    fields = {**ALL, "in": readable, "model": {"trunk": {"type": "unet", "width": 4}}, "updates": 3}
+    fields = {**ALL, "in": [f"{n}@a" for n in READABLE], "model": {"trunk": {"type": "unet", "width": 4}}, "updates": 3}
     run = everything.job(data, **fields)
     job, curve = run.stage.job(run), []
     loop.fit(job, log=lambda at, values: curve.append(values))
@@ -135,9 +137,40 @@ def test_patches_are_hidden_from_the_transformer(data: Any, mask: Any, masked: s
     assert np.isfinite(curve[-1]["loss"])
 
 
-def test_a_transformer_becomes_an_onnx_file_for_any_number_of_samples() -> None:
-    image, classes = KNOWN["rgb"], KNOWN["semantic"]
-    trunk = plugins.parse("trunk", {"type": "vit", "width": 2, "patch": 8, "depth": 1})
-    inputs = (Input("rgb@a", image, Scale((120.0,) * 3, (60.0,) * 3)),)
-    model = build_model(Architecture(inputs, (Task("semantic", classes, Scale()),), trunk))
-    assert export.compare(model, export.to_onnx(model).data, samples=5) < 1e-4
+@pytest.mark.parametrize("trunk", ["vit", "unet"])
+def test_a_model_of_every_type_becomes_an_onnx_file_for_any_number_of_samples(
+    data: Any, learned: Any, trunk: str
+) -> None:
+    model = load_model(learned[0].storage, learned[0].folder)
+    if trunk == "unet":
+        inputs = tuple(i for i in model.architecture.inputs if i.column.removesuffix("@a") in READABLE)
+        unet = plugins.parse("trunk", {"type": "unet", "width": 4})
+        torch.manual_seed(0)
+        model = build_model(replace(model.architecture, inputs=inputs, trunk=unet)).eval()
+    exported = export.to_onnx(model)
+    batch = next(iter(_loader(data)))
+    assert not all(batch[f"{c}?"].all() for c in COLUMNS), "missing values are tried too"
+    asked = {c: batch[c][:11] for c in model.architecture.columns}
+    with torch.inference_mode():
+        told = {name: made.numpy() for name, made in model.predict(asked).items()}
+    session = onnxruntime.InferenceSession(exported.data, providers=["CPUExecutionProvider"])
+    found = session.run(list(told), {c: v.numpy() for c, v in asked.items()})
+    for (name, ours), theirs in zip(told.items(), found, strict=True):
+        assert theirs == pytest.approx(ours, abs=3e-4 * max(1.0, float(np.nanmax(np.abs(ours)))), nan_ok=True), name
+    _described(exported.about, told)
+
+
+def _described(about: dict[str, Any], told: dict[str, np.ndarray]) -> None:
+    """What is said of the outputs, in their order, is what came."""
+    outputs = {o["name"]: o for o in about["outputs"]}
+    assert list(outputs) == list(told) == list(KNOWN)
+    for name, made in told.items():
+        assert (outputs[name]["shape"], outputs[name]["dtype"]) == (list(made.shape[1:]), made.dtype.name), name
+        assert (outputs[name]["type"], outputs[name]["head"]) == (KNOWN[name].type, KNOWN[name].head)
+    assert outputs["depth"] == {"name": "depth", "shape": [16, 24, 1], "dtype": "float32", "type": "dense",
+                                "head": "dense", "classes": [], "unit": "m"}  # fmt: skip
+    shapes = {"level": [4], "boxes": [3, 6], "points": [4, 3], "caption": [14, 257], "links": [4, 4], "sound": [200]}
+    assert {n: outputs[n]["shape"] for n in shapes} == shapes
+    classes = {"soft": ["a", "b", "c"], "weather": ["sun", "rain", "snow"], "level": ["0", "1", "2", "3"],
+               "boxes": ["x", "y"], "words": ["N", "V", "D"], "points": ["0", "1", "2", "3"], "clue": []}  # fmt: skip
+    assert {n: outputs[n]["classes"] for n in classes} == classes

@@ -1,0 +1,114 @@
+"""Students as ONNX files: examples of every type, sizes that no cell divides, what cannot be written, what differs."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import plugins
+from pipeline.errors import RecipeError, StepFailed
+from stages.distill import export
+from stages.distill.examples import examples
+from stages.modality import Defaults, Vector
+from stages.train.architecture import Architecture, Input, Scale, Task
+from stages.train.heads import RegressHead
+from stages.train.model import MultiTask, build_model
+from tests.unit.test_modality import KNOWN
+
+PICTURE = plugins.parse("modality", {"type": "image", "size": [20, 28]})
+NUMBERS = Scale((2.0,), (3.0,))
+
+
+class Solved(RegressHead):
+    """A head that ONNX has no words for."""
+
+    def finish(self, raw: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.eigvalsh(raw[:, :, None] * raw[:, None])
+
+
+class Strange(Vector):
+    revision: ClassVar[int] = 1
+    defaults: ClassVar[Defaults] = Defaults(f"{__name__}:Solved", "huber", "mae")
+
+
+class Picky(Vector):
+    revision: ClassVar[int] = 1
+
+    def _check_values(self, array: np.ndarray) -> None:
+        if (array != 7).any():
+            raise ValueError("expected sevens")
+
+
+def _model(inputs: dict[str, Any], trunk: str = "unet", **tasks: Any) -> MultiTask:
+    torch.manual_seed(0)
+    made = plugins.parse("trunk", {"type": trunk, "width": 2, **({"depth": 1, "patch": 8} if trunk == "vit" else {})})
+    given = tuple(Input(c, m, Scale()) for c, m in inputs.items())
+    return build_model(Architecture(given, tuple(Task(n, m, Scale()) for n, m in tasks.items()), made))
+
+
+def test_examples_are_values_of_their_modalities_with_all_that_may_be_in_them() -> None:
+    scales = {"depth": NUMBERS, "age": NUMBERS}
+    inputs = [Input(f"{n}@a", m, scales.get(n, Scale())) for n, m in KNOWN.items()]
+    made = dict(zip(KNOWN, examples(inputs, 40), strict=True))
+    for name, modality in KNOWN.items():
+        assert (made[name].shape, made[name].dtype) == ((40, *modality.shape), modality.dtype), name
+        for value in made[name]:
+            modality.check(value)
+    assert made["age"].mean() == pytest.approx(2, abs=1.5) and made["age"].std() == pytest.approx(3, abs=1)
+    assert {n for n, values in made.items() if np.isnan(values).any()} == {"holes", "boxes", "heart"}
+    assert {n: int(made[n].min()) for n in ("genre", "pos", "links")} == {"genre": -1, "pos": -1, "links": -1}
+    assert made["semantic"].max() == made["attributes"].max() == 255 and made["review"].min() == 0
+    again = examples(inputs, 40)
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(made.values(), again, strict=True))
+
+
+def test_a_type_that_refuses_what_is_made_for_it_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"no example of odd@a .* Picky .* expected sevens\. Next: "):
+        examples([Input("odd@a", Picky(type="vector", length=2), Scale())], 1)
+
+
+@pytest.mark.parametrize("trunk", ["unet", "vit"])
+def test_boxes_are_found_in_pictures_that_no_cell_divides(trunk: str) -> None:
+    boxes = plugins.parse("modality", {"type": "boxes", "classes": ["x", "y"], "most": 9})
+    model = _model({"rgb@a": PICTURE}, trunk, boxes=boxes)
+    exported = export.to_onnx(model)
+    assert export.compare(model, exported.data, samples=5) < 1e-4
+    assert exported.about["outputs"][0]["shape"] == [9, 6]  # six cells and three rows of NaN
+    with torch.no_grad():
+        model.heads["boxes"].out.bias += 0.1
+    with pytest.raises(StepFailed, match=r"differs from its model by .* of the range of 'boxes'"):
+        export.compare(model, exported.data)
+
+
+@pytest.mark.parametrize(
+    "first", [{"type": "audio", "rate": 1000, "seconds": 0.01}, {"type": "series", "steps": 9, "channels": 2}]
+)
+def test_whichever_input_comes_first_the_number_of_samples_is_free(first: dict[str, Any]) -> None:
+    modality = plugins.parse("modality", first)  # the sound is shorter than a window
+    model = _model({"first@a": modality, "links@a": KNOWN["links"]}, "vit", genre=KNOWN["genre"])
+    exported = export.to_onnx(model)
+    assert all(export.compare(model, exported.data, samples=n) < 1e-4 for n in (1, 7))
+    assert [(i["name"], i["shape"], i["dtype"], i["type"]) for i in exported.about["inputs"]] == [
+        ("first@a", list(modality.shape), "float32", first["type"]),
+        ("links@a", [4, 2], "int64", "graph"),
+    ]
+    assert exported.data == export.to_onnx(model).data
+
+
+def test_numbers_that_hardly_differ_are_compared_on_the_scale_of_their_data() -> None:
+    model = _model({"rgb@a": PICTURE}, age=KNOWN["age"])
+    with torch.no_grad():
+        model.heads["age"].weight.mul_(1e-6)
+        model.heads["age"].bias.fill_(1000.0)
+    assert export.compare(model, export.to_onnx(model).data) < 1e-4
+
+
+def test_a_task_that_onnx_cannot_hold_is_named() -> None:
+    strange = Strange(type="vector", length=3)
+    with pytest.raises(StepFailed, match=r"cannot hold the task 'odd' \(head .*Solved\)\. .* Next: leave it out"):
+        export.to_onnx(_model({"rgb@a": PICTURE}, genre=KNOWN["genre"], odd=strange))
+    with pytest.raises(StepFailed, match=r"the task 'odd' \(head .*\), or what they share: its inputs and trunk\. "):
+        export.to_onnx(_model({"rgb@a": PICTURE}, odd=strange))
