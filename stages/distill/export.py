@@ -38,8 +38,8 @@ class Exported:
     """ONNX bytes, and what a reader must know: {"opset", "flops" (for one sample), "inputs": [...], "outputs": [...]}.
 
     An input is {"name", "shape", "dtype", "type"}, an output {"name", "shape", "dtype", "type", "head", "classes",
-    "unit"}. Shapes are without N; `type` is the modality's and says what its numbers mean (docs/modalities.md), `head` what
-    is predicted of it: probabilities of `classes` along the last axis (of bytes, for a text), or values in `unit`.
+    "unit"}. Shapes are without N; `type` is the modality's and says what the numbers mean (docs/modalities.md), `head`
+    what predicts it: probabilities of `classes` along the last axis (of bytes, for a text), or values in `unit`.
     """
 
     data: bytes

@@ -54,7 +54,10 @@ def _task(name: str, about: Mapping[str, Any]) -> str:
     if about["type"] == "segmentation":
         return f"- `{name}`: class ids, in order: {', '.join(about['classes'])}"
     unit = f" in {about['unit']}" if about.get("unit") else ""
-    return f"- `{name}`: {about.get('channels', 1)} channel(s){unit}"
+    if about["type"] == "dense":
+        return f"- `{name}`: {about.get('channels', 1)} channel(s){unit}"
+    named = next((about[k] for k in ("classes", "levels", "tags", "points") if about.get(k)), ())
+    return f"- `{name}`: {about['type']}{unit}{': ' if named else ''}{', '.join(named)}"
 
 
 def _producer(about: Mapping[str, Any]) -> str:

@@ -1,10 +1,11 @@
-"""A released student: images in, one map a task out. Needs numpy and onnxruntime, nothing of Hyperloom.
+"""A released student: images in, one answer a task out. Needs numpy and onnxruntime, nothing of Hyperloom.
 
 This file travels with the model. In MLflow, `mlflow.pyfunc.load_model("models:/NAME@champion").predict(batch)` takes a
 (N, H, W, 3) uint8 batch of the model's own size. Here, `Student(folder).predict(images)` also takes one (H, W, 3)
 image, a path, encoded bytes, or a list of these in any size (decoding and resizing need Pillow).
 
-Segmentation comes out as (N, H, W) uint8 class ids, numbers as (N, H, W, C) float32 in the unit `student.json` says.
+Segmentation comes out as (N, H, W) uint8 class ids, dense maps as (N, H, W, C) float32 in the unit `student.json` says,
+all else as float32 too: probabilities of a category's classes (N, K), numbers (N, length), boxes (N, most, 6).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Student:
         return self.about["size"][0], self.about["size"][1]
 
     def predict(self, images: Any, params: dict[str, Any] | None = None) -> dict[str, np.ndarray]:
-        """Task -> (N, H, W) uint8 or (N, H, W, C) float32. Raises ValueError for what is no RGB image."""
+        """Task -> (N, H, W) uint8 or (N, ...) float32. Raises ValueError for what is no RGB image."""
         batch = self._batch(images)
         parts = [self._run(batch[first : first + BATCH]) for first in range(0, len(batch), BATCH)]
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}

@@ -8,20 +8,30 @@ from typing import Any
 import numpy as np
 
 from pipeline import manifest as manifests
-from pipeline.errors import IntegrityError
+from pipeline.errors import IntegrityError, RecipeError
 from pipeline.manifest import Manifest
 from pipeline.storage import Storage
 from stages.base import modality_of
-from stages.modality import Segmentation
+from stages.modality import Image, Segmentation
 from stages.table import open_table
 
 
 def describe(
     network: bytes, model: Mapping[str, Any], modalities: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """student.json and MLflow's signature for ONNX bytes whose outputs are named after `model["tasks"]`."""
+    """student.json and MLflow's signature for ONNX bytes whose outputs are named after `model["tasks"]`.
+
+    `model` is the distill step's body; its `onnx` says the outputs' shapes. Raises RecipeError for a student that takes
+    anything but one picture, IntegrityError where the network lacks a task.
+    """
     import onnxruntime
 
+    if len(model["columns_in"]) > 1 or not isinstance(modalities[modality_of(model["columns_in"][0])], Image):
+        raise RecipeError(
+            f"a release takes one picture, and this student takes {', '.join(model['columns_in'])}. Next: distil one "
+            "with an image as `in`, or use the ONNX file of the distill step as it is"
+        )
+    shapes = {o["name"]: o["shape"] for o in model.get("onnx", {}).get("outputs", ())}
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     outputs = {o.name for o in session.get_outputs()}
     tasks: dict[str, Any] = {}
@@ -33,8 +43,9 @@ def describe(
             raise IntegrityError(f"the network has no output {task!r}, it has {', '.join(sorted(outputs))}")
         modality = modalities[task]
         tasks[task] = {**modality.to_recipe(), "output": task}
-        dtype = "uint8" if isinstance(modality, Segmentation) else "float32"
-        signature["outputs"].append({"name": task, "dtype": dtype, "shape": [-1, *modality.shape]})
+        ids = isinstance(modality, Segmentation)  # the loader makes ids of its probabilities
+        given = modality.shape if ids else shapes.get(task, modality.shape)
+        signature["outputs"].append({"name": task, "dtype": "uint8" if ids else "float32", "shape": [-1, *given]})
     signature["inputs"] = [{"name": column, "dtype": "uint8", "shape": [-1, *shape]}]
     return {"input": column, "size": list(shape[:2]), "tasks": tasks}, signature
 

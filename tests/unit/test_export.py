@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +15,9 @@ from pipeline.errors import RecipeError, StepFailed
 from stages.distill import export
 from stages.distill.examples import examples
 from stages.modality import Defaults, Vector
+from stages.release.card import card
+from stages.release.hyperloom_student import Student
+from stages.release.network import describe
 from stages.train.architecture import Architecture, Input, Scale, Task
 from stages.train.heads import RegressHead
 from stages.train.model import MultiTask, build_model
@@ -112,3 +117,23 @@ def test_a_task_that_onnx_cannot_hold_is_named() -> None:
         export.to_onnx(_model({"rgb@a": PICTURE}, genre=KNOWN["genre"], odd=strange))
     with pytest.raises(StepFailed, match=r"the task 'odd' \(head .*\), or what they share: its inputs and trunk\. "):
         export.to_onnx(_model({"rgb@a": PICTURE}, odd=strange))
+
+
+def test_a_release_says_what_comes_of_a_student_of_any_head(tmp_path: Path) -> None:
+    known = {**KNOWN, "rgb": PICTURE}
+    names = ("genre", "age", "boxes")
+    exported = export.to_onnx(_model({"rgb@a": PICTURE}, **{n: known[n] for n in names}))
+    body = {"columns_in": ["rgb@a"], "tasks": list(names), "onnx": exported.about, "parameters": 1}
+    about, signature = describe(exported.data, body, known)
+    (tmp_path / "student.onnx").write_bytes(exported.data)
+    (tmp_path / "student.json").write_text(json.dumps(about))
+    told = Student(str(tmp_path)).predict(np.zeros((3, 20, 28, 3), np.uint8))
+    assert {o["name"]: (o["dtype"], o["shape"][1:]) for o in signature["outputs"]} == {
+        n: (v.dtype.name, list(v.shape[1:])) for n, v in told.items()
+    }
+    assert told["genre"].shape == (3, 3) and told["genre"].sum(1) == pytest.approx(1)
+    report = {"lineage": {"columns": {}, "shards": ""}, "samples": 1, "split": "test", "table": [], "said": []}
+    text = card("n", {**body, "fingerprint": ""}, {**report, "fingerprint": ""}, about, [], True)
+    assert "- `genre`: category: news, mail, web\n- `age`: scalar in y\n- `boxes`: boxes: car, dog\n" in text
+    with pytest.raises(RecipeError, match=r"takes one picture, and this student takes rgb@a, age@a\. Next: "):
+        describe(exported.data, {**body, "columns_in": ["rgb@a", "age@a"]}, known)
