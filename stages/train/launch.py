@@ -26,6 +26,9 @@ from pipeline.storage import Storage, sha256
 from stages.train import failures, notice
 from stages.train.job import TRAINED, Job
 
+GROWTH_SECONDS = 30.0
+"""How long an elastic training runs before it is started anew on nodes that have come."""
+
 
 class Stopped(StepFailed):
     """The driver was told to end (SIGTERM) and the training did, at a checkpoint."""
@@ -85,7 +88,9 @@ def _trainer(step: StepRun, job: Job, scale: Scale) -> tuple[Any, bool]:
         _worker,
         train_loop_config={"job": job, "run": step.events.run, "step": step.name},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=use_gpu, elastic_resize_monitor_interval_s=GROWTH_SECONDS
+        ),
         run_config=RunConfig(
             name=step.fingerprint[:12],
             storage_path=step.scratch(),

@@ -45,9 +45,17 @@ class Hosts:
         done = subprocess.run(["ip", "netns", "pids", self._name(host)], capture_output=True, text=True)
         return [int(pid) for pid in done.stdout.split()]
 
+    def cut(self, host: int) -> None:
+        """Pull a host's cable; what runs on it goes on."""
+        _ip("link", "set", f"hv{self._mark}{host}", "down")
+
+    def mend(self, host: int) -> None:
+        """Plug a host's cable in again."""
+        _ip("link", "set", f"hv{self._mark}{host}", "up")
+
     def lose(self, host: int) -> None:
         """Kill all that runs on a host, and pull its cable."""
-        _ip("link", "set", f"hv{self._mark}{host}", "down")
+        self.cut(host)
         while pids := self.pids(host):
             for pid in pids:
                 try:

@@ -1,4 +1,4 @@
-"""Training over two hosts (see hosts.py): one is lost, and the training goes on."""
+"""Training over two hosts (see hosts.py): one is cut off, comes back and drains, and the training goes on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from tests.ray.conftest import BIN, HERE, end_processes
 from tests.ray.hosts import Hosts, unavailable
 from tests.training.ledger import seen
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(560)]
-UPDATES, BATCH = 300, 6
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
+UPDATES, BATCH = 900, 6
 RECIPE = """\
 name: nodes
 root: {root}
@@ -45,13 +45,27 @@ steps:
     in: rgb@camera
     targets: {{semantic: semantic@truth, depth: depth@truth}}
     model: {{trunk: {{type: unet, width: 2}}}}
-    augment: [{{type: "ledger:Ledger", folder: {root}/ledger}}]
+    augment: [{{type: "ledger:Ledger", folder: {root}/ledger, brake: {root}/brake}}]
     updates: {updates}
     batch: {batch}
     workers: [1, 2]
     checkpoint_every: 20
     log_every: 20
 """
+
+
+def _start(hosts: Hosts, env: dict[str, str], host: int, *command: str) -> str:
+    """What a command of Ray's prints on a host."""
+    line = hosts.command(host, *command)
+    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _join(hosts: Hosts, env: dict[str, str]) -> None:
+    """Start Ray on the second host."""
+    join = ("ray", "start", f"--address={env['RAY_ADDRESS']}", f"--node-ip-address={hosts.address(2)}", "--num-cpus=1")
+    _start(hosts, env, 2, *join, "--object-store-memory=100000000")
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +83,10 @@ def cluster() -> Iterator[tuple[Hosts, dict[str, str]]]:
         with Hosts(2) as made:
             head = ["ray", "start", "--head", f"--node-ip-address={made.address(1)}", "--port=6379", "--num-cpus=1"]
             head += [f"--dashboard-host={made.address(1)}", f"--temp-dir={folder}/r", "--disable-usage-stats"]
-            join = ["ray", "start", f"--address={made.address(1)}:6379", f"--node-ip-address={made.address(2)}"]
-            for host, command in ((1, head), (2, [*join, "--num-cpus=1"])):
-                command = made.command(host, *command, "--object-store-memory=100000000")
-                done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=150)
-                assert done.returncode == 0, done.stdout + done.stderr
+            head += ["--object-store-memory=100000000"]
+            _start(made, env, 1, *head)
             env["RAY_ADDRESS"] = f"{made.address(1)}:6379"
+            _join(made, env)
             yield made, env
     finally:
         end_processes(folder)
@@ -104,9 +116,30 @@ def _expected(root: Path) -> Counter[str]:
     return counts
 
 
-def test_a_training_survives_the_loss_of_a_node(cluster: tuple[Hosts, dict[str, str]], tmp_path: Path) -> None:
+def _notes(root: Path) -> list[str]:
+    """What the training told its user."""
+    storage = Storage(str(root))
+    (run,) = storage.names("events")
+    return [e["text"] for e in events.read(storage, run) if e["kind"] == "note" and e["step"] == "model"]
+
+
+def _worlds(root: Path) -> list[int]:
+    """How many workers there were, each time that workers began."""
+    return [int(n.split()[1]) for n in _notes(root) if "began" in n]
+
+
+NODE = """\
+import ray, sys
+ray.init(address="auto", log_to_driver=False)
+print(*(n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeManagerAddress"] == sys.argv[1]))
+"""
+
+
+def test_a_training_follows_a_node_that_is_cut_off_comes_back_and_drains(
+    cluster: tuple[Hosts, dict[str, str]], tmp_path: Path
+) -> None:
     hosts, env = cluster
-    root, project = tmp_path / "root", tmp_path / "project"
+    root, project, brake = tmp_path / "root", tmp_path / "project", tmp_path / "root" / "brake"
     project.mkdir()
     (project / "nodes.yaml").write_text(RECIPE.format(root=root, updates=UPDATES, batch=BATCH))
     shutil.copy(HERE / "tests" / "training" / "ledger.py", project)
@@ -114,19 +147,32 @@ def test_a_training_survives_the_loss_of_a_node(cluster: tuple[Hosts, dict[str, 
     command = hosts.command(1, sys.executable, *run)
     with (tmp_path / "log").open("w") as log:
         job = subprocess.Popen(command, cwd=project, env=env, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            while _at(root) < 60:
-                assert job.poll() is None, (tmp_path / "log").read_text()
+
+        def until(done: Callable[[], bool], seconds: float) -> None:
+            end = time.monotonic() + seconds
+            while not done():
+                assert job.poll() is None and time.monotonic() < end, (tmp_path / "log").read_text()
                 time.sleep(0.1)
+
+        try:
+            until(lambda: _at(root) >= 60, 200)
+            brake.touch()
             assert len(hosts.pids(2)) > 2  # Ray's processes and a worker
+            hosts.cut(2)
+            until(lambda: _worlds(root) == [2, 1], 150)
             hosts.lose(2)
-            lost = _at(root)
-            assert job.wait(timeout=400) == 0, (tmp_path / "log").read_text()
+            hosts.mend(2)
+            _join(hosts, env)
+            until(lambda: _worlds(root) == [2, 1, 2], 200)
+            began = _at(root)
+            until(lambda: _at(root) > began, 60)
+            node = _start(hosts, env, 1, sys.executable, "-c", NODE, hosts.address(2)).split()[-1]
+            drain = ("ray", "drain-node", f"--node-id={node}", "--deadline-remaining-seconds=60")
+            _start(hosts, env, 1, *drain, "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=test")
+            until(lambda: _worlds(root) == [2, 1, 2, 1], 150)
+            brake.unlink()
+            assert job.wait(timeout=200) == 0, (tmp_path / "log").read_text()
         finally:
             job.kill()
-    assert lost < UPDATES
-    storage = Storage(str(root))
-    (run,) = storage.names("events")
-    notes = [e["text"] for e in events.read(storage, run) if e["kind"] == "note" and e["step"] == "model"]
-    assert [n.split(": ")[1] for n in notes if "began" in n] == ["2 workers on cpu began", "1 worker on cpu began"]
+    assert sum("move on notice" in n for n in _notes(root)) == 1
     assert seen(root / "ledger", BATCH) == (UPDATES, _expected(root))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +13,19 @@ from stages.train.augments import Augment
 
 
 class Ledger(Augment):
-    """Writes `{folder}/{seed of the update}/{first}-{end of this rank's part}`: a digest of each sample's picture."""
+    """Writes `{folder}/{seed of the update}/{first}-{end of this rank's part}`: a digest of each sample's picture.
+    While the file `brake` is there, an update takes half a second longer."""
 
     folder: str
+    brake: str = ""
 
     def apply(self, batch: Any, columns: Mapping[str, Any], count: int, part: slice, generator: Any) -> Any:
         path = Path(self.folder) / str(generator.initial_seed()) / f"{part.start}-{part.stop}"
         path.parent.mkdir(parents=True, exist_ok=True)
         digests = [hashlib.sha256(picture.numpy().tobytes()).hexdigest() for picture in batch["rgb@camera"]]
         path.write_text("\n".join(digests))
+        if self.brake and Path(self.brake).exists():
+            time.sleep(0.5)
         return batch
 
 
