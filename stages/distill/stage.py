@@ -31,7 +31,7 @@ from stages.train.stage import Train
 class Distill(Train):
     """The train stage plus `teacher`, the step whose labels teach, and an ONNX file."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     teacher: StepName
 
     @field_validator("model", mode="before")
