@@ -37,7 +37,7 @@ from recipes.papers.phg_mae import figures
 CHECKOUT = Path(__file__).parents[1]
 RECIPE = CHECKOUT / "recipes/papers/phg_mae/street.yaml"
 SHARED = Path(os.environ.get("HYPERLOOM_SHARED", CHECKOUT.parent / "shared")).resolve()
-TRAINED = ("teacher", "picture", "few", "student")
+TRAINED = ("teacher", "picture", "semi", "few", "student")
 LABELLED = 25
 KEPT = 0.9
 """Share of the ensemble's mean IoU that a student keeps at "little loss"."""
@@ -212,7 +212,9 @@ class Study:
             "c_temporal_student": self._temporal("student", "single"),
             "d": figures.compared(student, ensemble, np.divide, KEPT),
             "d_over_picture": figures.compared(student, picture),
-            "e": figures.compared(picture, self.matrices("untaught")),
+            "e": figures.compared(self.matrices("semi"), self.matrices("untaught")),
+            "e_three_tasks": figures.compared(picture, self.matrices("untaught")),
+            "student_over_untaught": figures.compared(student, self.matrices("untaught")),
             "ensemble_over_best_expert": figures.compared(ensemble, _spread(best, len(self.seeds))),
             "student_over_best_expert": figures.compared(student, _spread(best, len(self.seeds))),
         }
