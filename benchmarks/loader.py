@@ -246,7 +246,7 @@ def compare(folder: Path, raw: dict[str, np.ndarray], options: argparse.Namespac
         "gather": measured({"gather": lambda: gather(raw)}, options.rounds)["gather"],
         "write_per_s": wrote,
         "write_vs_bare": round(wrote / plain, 3),
-        "write_vs_npz": round(wrote / peers["npz"]["write_per_s"], 2) if peers.get("npz") else None,
+        "write_vs_npz": round(wrote / npz["write_per_s"], 2) if (npz := peers.get("npz")) else None,
         "peak_rss_mb": {"1x": rss[0], "4x": rss[1]},
     }
 

@@ -247,11 +247,11 @@ class Study:
         clips = [t for t in self.tests if t in self.clips]
         if not clips:
             return None
-        sides: list[dict[str, np.ndarray]] = []
-        for name in (ours, theirs):
-            sides.append({t: np.stack([self._agreement(t, s, name) for s in self.seeds]) for t in clips})
+        mine, other = (
+            {t: np.stack([self._agreement(t, s, name) for s in self.seeds]) for t in clips} for name in (ours, theirs)
+        )
         truth = {t: round(float(np.nanmean(self._agreement(t, self.seeds[0], "truth"))), 4) for t in clips}
-        return figures.compared_numbers(*sides) | {"truth": truth}
+        return figures.compared_numbers(mine, other) | {"truth": truth}
 
     def _agreement(self, test: str, seed: int, name: str) -> np.ndarray:
         from stages.base import KEY, modality_of

@@ -128,7 +128,7 @@ def write_npz(storage: Storage, kept: Samples) -> None:
     for number, sample in enumerate(kept):
         halves = {c: v.astype(np.float16) if v.dtype == np.float32 else v for c, v in sample.items()}
         sink = io.BytesIO()
-        np.savez_compressed(sink, **halves)
+        np.savez_compressed(sink, **halves)  # type: ignore[arg-type]
         storage.write(f"npz/{number}.npz", sink.getvalue())
 
 
