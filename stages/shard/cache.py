@@ -56,22 +56,21 @@ class DiskCache:
         path, size = self._path(name), len(data) + DIGEST
         temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
         try:
-            if size > self.limit or not self._reserve(size):
+            if size > self.limit or not self._reserve(size, temporary):
                 return
-            path.parent.mkdir(exist_ok=True)
-            with temporary.open("xb") as file:
+            with temporary.open("r+b") as file:
                 file.write(data)
                 file.write(_digest(name, data))
             temporary.replace(path)
         except OSError:
             _remove(temporary)
 
-    def _reserve(self, size: int) -> bool:
+    def _reserve(self, size: int, temporary: Path) -> bool:
         """Count `size` more bytes, over all processes; what was not used for longest goes where they are too many.
 
-        What a dying process reserved and did not write is found out when the folder is looked through again.
+        They are there at once, as the size of the file `temporary`: who looks through the folder meanwhile counts them.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".used").open("a+") as count:
             fcntl.flock(count, fcntl.LOCK_EX)
             count.seek(0)
@@ -83,7 +82,11 @@ class DiskCache:
             count.seek(0)
             count.truncate()
             count.write(str(used))
-        return used <= self.limit
+            if used > self.limit:
+                return False
+            with temporary.open("xb") as file:
+                file.truncate(size)
+        return True
 
     def _clean(self, room: int) -> int:
         """Remove what was not used for longest until no more than `room` bytes are left; how many those are."""
