@@ -31,7 +31,7 @@ def describe(
             f"a release takes one picture, and this student takes {', '.join(model['columns_in'])}. Next: distil one "
             "with an image as `in`, or use the ONNX file of the distill step as it is"
         )
-    shapes = {o["name"]: o["shape"] for o in model.get("onnx", {}).get("outputs", ())}
+    shapes = {o["name"]: o["shape"] for o in model["onnx"]["outputs"]}
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     outputs = {o.name for o in session.get_outputs()}
     tasks: dict[str, Any] = {}
@@ -44,7 +44,7 @@ def describe(
         modality = modalities[task]
         tasks[task] = {**modality.to_recipe(), "output": task}
         ids = isinstance(modality, Segmentation)  # the loader makes ids of its probabilities
-        given = modality.shape if ids else shapes.get(task, modality.shape)
+        given = modality.shape if ids else shapes[task]
         signature["outputs"].append({"name": task, "dtype": "uint8" if ids else "float32", "shape": [-1, *given]})
     signature["inputs"] = [{"name": column, "dtype": "uint8", "shape": [-1, *shape]}]
     return {"input": column, "size": list(shape[:2]), "tasks": tasks}, signature

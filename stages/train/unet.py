@@ -108,6 +108,7 @@ def standardised(filters: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
 
 def _block(channels: int, filters: int, stride: int = 1, dilation: int = 1, up: bool = False) -> nn.Sequential:
     conv = Grow(channels, filters) if up else Conv(channels, filters, stride, dilation)
+    # Standardised filters have no scale of their own, but the smaller they start, the faster Adam turns them.
     nn.init.kaiming_normal_(conv.weight, mode="fan_out" if up else "fan_in", nonlinearity="relu")
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
     return nn.Sequential(conv, nn.ReLU(inplace=True))

@@ -6,44 +6,22 @@ import json
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline import events
 from pipeline.storage import Storage
 from tests.ray.conftest import BIN, RayCluster, hyperloom
+from tests.ray.tiny import recipe
 
-RECIPE = """\
-name: tiny
-root: {root}
-modalities:
-  rgb:      {{type: image, size: [24, 32]}}
-  semantic: {{type: segmentation, classes: [land, forest, road, water, building]}}
-  depth:    {{type: dense, unit: m}}
-  normals:  {{type: dense, channels: 3, direction: true}}
-  flow:     {{type: dense, channels: 2, unit: px}}
-  pose:     {{type: vector, length: 20}}
-steps:
-  frames: {{stage: ingest, source: {{type: flights, flights: 3, frames: 4, seed: 3}}, group: flight, rows: 4}}
-  shards: {{stage: shard, data: frames}}
-  model:
-    stage: train
-    data: shards
-    in: rgb@camera
-    targets: {{semantic: semantic@truth, depth: depth@truth}}
-    model: {{trunk: {{type: unet, width: 2}}}}
-    updates: 8
-    batch: 6
-    workers: 2
-    checkpoint_every: 3
-    log_every: 2
-"""
+FIELDS = {"updates": 8, "batch": 6, "workers": 2, "checkpoint_every": 3, "log_every": 2}
 
 
 def train(folder: Path, cluster: RayCluster, fault: str = "") -> None:
     """Run the recipe with its root below `folder`."""
     path = folder / "tiny.yaml"
-    path.write_text(RECIPE.format(root=folder / "root"))
+    path.write_text(recipe(folder / "root", **FIELDS))
     env = dict(cluster.env)
     if fault:
         env |= {"HYPERLOOM_FAULT": fault, "HYPERLOOM_FAULT_ONCE": str(folder / "fired")}
@@ -93,8 +71,7 @@ def test_a_driver_that_died_before_the_manifest_does_not_train_again(
 @pytest.mark.timeout(600)
 def test_a_driver_that_is_told_to_end_leaves_a_checkpoint(ray_cluster: RayCluster, tmp_path: Path) -> None:
     path = tmp_path / "tiny.yaml"
-    long = RECIPE.replace("updates: 8", "updates: 100000").replace("checkpoint_every: 3", "checkpoint_every: 100000")
-    path.write_text(long.format(root=tmp_path / "root"))
+    path.write_text(recipe(tmp_path / "root", **{**FIELDS, "updates": 100000, "checkpoint_every": 100000}))
     command = [str(BIN / "hyperloom"), "run", str(path), "--no-mlflow"]
     with (tmp_path / "log").open("w") as log:
         driver = subprocess.Popen(command, env=ray_cluster.env, stdout=log, stderr=subprocess.STDOUT)
@@ -115,8 +92,9 @@ def test_a_driver_that_is_told_to_end_leaves_a_checkpoint(ray_cluster: RayCluste
 @pytest.mark.timeout(120)
 def test_workers_that_no_node_can_hold_are_refused(ray_cluster: RayCluster, tmp_path: Path) -> None:
     """Ray itself would wait for them."""
-    for number, (field, words) in enumerate({"workers: 6": "the cluster has 2", "gpu: true": "gpu: false"}.items()):
+    wrong: list[tuple[dict[str, Any], str]] = [({"workers": 6}, "the cluster has 2"), ({"gpu": True}, "gpu: false")]
+    for number, (fields, words) in enumerate(wrong):
         path = tmp_path / f"{number}.yaml"
-        path.write_text(RECIPE.replace("workers: 2", field).format(root=tmp_path / str(number)))
+        path.write_text(recipe(tmp_path / str(number), **{**FIELDS, **fields}))
         done = hyperloom("run", str(path), "--no-mlflow", env=ray_cluster.env)
         assert done.returncode == 4 and words in done.stdout, done.stdout + done.stderr

@@ -22,36 +22,11 @@ from pipeline import events, manifest
 from pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE, end_processes
 from tests.ray.hosts import Hosts, unavailable
+from tests.ray.tiny import SIZE, recipe
 from tests.training.ledger import seen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 UPDATES, BATCH = 900, 6
-RECIPE = """\
-name: nodes
-root: {root}
-modalities:
-  rgb:      {{type: image, size: [24, 32]}}
-  semantic: {{type: segmentation, classes: [land, forest, road, water, building]}}
-  depth:    {{type: dense, unit: m}}
-  normals:  {{type: dense, channels: 3, direction: true}}
-  flow:     {{type: dense, channels: 2, unit: px}}
-  pose:     {{type: vector, length: 20}}
-steps:
-  frames: {{stage: ingest, source: {{type: flights, flights: 3, frames: 4, seed: 3}}, group: flight, rows: 4}}
-  shards: {{stage: shard, data: frames}}
-  model:
-    stage: train
-    data: shards
-    in: rgb@camera
-    targets: {{semantic: semantic@truth, depth: depth@truth}}
-    model: {{trunk: {{type: unet, width: 2}}}}
-    augment: [{{type: "ledger:Ledger", folder: {root}/ledger, brake: {root}/brake}}]
-    updates: {updates}
-    batch: {batch}
-    workers: [1, 2]
-    checkpoint_every: 20
-    log_every: 20
-"""
 
 
 def _start(hosts: Hosts, env: dict[str, str], host: int, *command: str) -> str:
@@ -107,7 +82,7 @@ def _expected(root: Path) -> Counter[str]:
 
     (path,) = root.glob("shard/*/manifest.json")
     shards = manifest.read(Storage(str(root)), str(path.relative_to(root)))
-    rgb: Any = plugins.parse("modality", {"type": "image", "size": [24, 32]})
+    rgb: Any = plugins.parse("modality", {"type": "image", "size": list(SIZE)})
     loader = Loader(Storage(str(root)), shards, {"rgb": rgb}, ["rgb@camera"], batch=BATCH, drop_last=True, native=True)
     counts: Counter[str] = Counter()
     for _ in range(UPDATES // len(loader)):
@@ -141,9 +116,11 @@ def test_a_training_follows_a_node_that_is_cut_off_comes_back_and_drains(
     hosts, env = cluster
     root, project, brake = tmp_path / "root", tmp_path / "project", tmp_path / "root" / "brake"
     project.mkdir()
-    (project / "nodes.yaml").write_text(RECIPE.format(root=root, updates=UPDATES, batch=BATCH))
+    ledger = {"type": "ledger:Ledger", "folder": str(root / "ledger"), "brake": str(brake)}
+    fields = {"updates": UPDATES, "batch": BATCH, "checkpoint_every": 20, "log_every": 20}
+    (project / "tiny.yaml").write_text(recipe(root, **fields, workers=[1, 2], augment=[ledger]))
     shutil.copy(HERE / "tests" / "training" / "ledger.py", project)
-    run = ("-m", "pipeline.cli", "run", "nodes.yaml", "--root", str(root), "--no-mlflow")
+    run = ("-m", "pipeline.cli", "run", "tiny.yaml", "--root", str(root), "--no-mlflow")
     command = hosts.command(1, sys.executable, *run)
     with (tmp_path / "log").open("w") as log:
         job = subprocess.Popen(command, cwd=project, env=env, stdout=log, stderr=subprocess.STDOUT)

@@ -129,7 +129,9 @@ def _inputs(storage: Storage, miou: float, seed: int = 0) -> dict[str, Manifest]
     shards = inline.finish(sharding)
     data = _network()
     storage.write("distill/x/student.onnx", data)
+    outputs = [{"name": "semantic", "shape": [*SIZE, 2]}, {"name": "depth", "shape": [*SIZE, 1]}]
     body = {"columns_in": ["rgb@camera"], "tasks": ["semantic", "depth"], "parameters": 123456}
+    body["onnx"] = {"outputs": outputs}
     files = (File("distill/x/student.onnx", len(data), ""),)
     student = Manifest("distill", f"{seed:064x}", {}, (), files, body)
     figures = {**REPORT["figures"], "student": {"semantic.miou": miou, "depth.mae": 2.0}}
