@@ -24,7 +24,7 @@ help:
 
 demo: setup
 	$(SAY) "running $(RECIPE): the first run takes some minutes, a second one reuses everything"
-	@$(RUN) pipeline.cli run $(RECIPE) $(if $(ROOT),--root $(ROOT))
+	@$(RUN) hyperloom.pipeline.cli run $(RECIPE) $(if $(ROOT),--root $(ROOT))
 	@printf '\nThe whole story in MLflow:\n    %s ui %s\n' "$(VENV)/bin/hyperloom" "$(RECIPE) $(if $(ROOT),--root $(ROOT))"
 
 test: setup-test check
@@ -40,6 +40,7 @@ lint: setup-test
 
 types: setup-test
 	$(SAY) "mypy"
+	@mkdir -p build/types/hyperloom && for p in pipeline stages clusters; do ln -sfn ../../../$$p build/types/hyperloom/$$p; done
 	@$(RUN) mypy
 
 unit: setup-test

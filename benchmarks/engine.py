@@ -24,14 +24,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import stages  # noqa: F401  registers the plug-ins
+import hyperloom.stages  # noqa: F401  registers the plug-ins
 from benchmarks.noop import Idle
-from clusters.connect import connect, disconnect
-from clusters.spec import Cluster
-from pipeline import recipe, run
-from pipeline.progress import Progress
-from pipeline.storage import Storage
-from pipeline.units import Record, Unit, execute, record_path
+from hyperloom.clusters.connect import connect, disconnect
+from hyperloom.clusters.spec import Cluster
+from hyperloom.pipeline import recipe, run
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Record, Unit, execute, record_path
 
 RECIPE = """
 name: bench-engine

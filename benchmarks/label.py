@@ -37,8 +37,8 @@ import numpy as np
 from benchmarks.label_memory import memory
 from benchmarks.label_peers import ray_data, vre
 from benchmarks.label_speed import Bench, compare, silent, timed
-from clusters.connect import disconnect, usable_cpus
-from pipeline import run
+from hyperloom.clusters.connect import disconnect, usable_cpus
+from hyperloom.pipeline import run
 
 PARTS = ("efficiency", "engine", "vre", "ray-data", "resume", "memory")
 SHARED = Path(os.environ.get("HYPERLOOM_SHARED", Path(__file__).parents[2] / "shared"))
@@ -135,7 +135,7 @@ def part_resume(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     loaded = bench.loaded(folder / "root" / "root0")
     recipe = folder / "bench.yaml"
     recipe.write_text(loaded.text)
-    command = [sys.executable, "-m", "pipeline.cli", "run", str(recipe), "--no-mlflow"]
+    command = [sys.executable, "-m", "hyperloom.pipeline.cli", "run", str(recipe), "--no-mlflow"]
     whole = []
     for _ in range(asked.repeats):
         whole.append(timed(lambda: subprocess.run(command, check=True, capture_output=True)))

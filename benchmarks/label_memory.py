@@ -42,11 +42,11 @@ def _apart(count: int, experts: int) -> int:
 
 
 def run_here(count: int, experts: int) -> None:
-    import stages  # noqa: F401  registers the plug-ins
-    from clusters.connect import connect, disconnect
-    from clusters.spec import Cluster
-    from pipeline import recipe, run
-    from pipeline.progress import Progress
+    import hyperloom.stages  # noqa: F401  registers the plug-ins
+    from hyperloom.clusters.connect import connect, disconnect
+    from hyperloom.clusters.spec import Cluster
+    from hyperloom.pipeline import recipe, run
+    from hyperloom.pipeline.progress import Progress
 
     with tempfile.TemporaryDirectory() as folder:
         listed = ", ".join(EXPERT.format(n=n) for n in range(experts))

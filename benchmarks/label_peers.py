@@ -17,8 +17,8 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from pipeline import recipe
-from pipeline.storage import Storage
+from hyperloom.pipeline import recipe
+from hyperloom.pipeline.storage import Storage
 
 VRE = """
 import json, sys, time
@@ -66,7 +66,7 @@ class Called:
     """The expert as an actor of Ray Data."""
 
     def __init__(self, text: str):
-        import stages  # noqa: F401  registers the plug-ins
+        import hyperloom.stages  # noqa: F401  registers the plug-ins
         from benchmarks.label_speed import limit_threads
 
         limit_threads()

@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 
-import stages  # noqa: F401  registers the plug-ins
-from clusters.connect import connect
-from clusters.spec import Cluster
-from pipeline import recipe, run
-from pipeline.digests import Digests
-from pipeline.manifest import Manifest
-from pipeline.plan import plan
-from pipeline.progress import Progress
-from pipeline.recipe import RecipeFile
-from pipeline.storage import Storage
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.clusters.connect import connect
+from hyperloom.clusters.spec import Cluster
+from hyperloom.pipeline import recipe, run
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plan import plan
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.storage import Storage
 
 RECIPE = """
 name: bench-label

@@ -30,10 +30,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.samples import COLUMNS, modalities, samples, source
-from pipeline import plugins
-from pipeline.storage import Storage
-from stages.shard.loader import Loader
-from stages.table import rows_a_group, write_table
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.shard.loader import Loader
+from hyperloom.stages.table import rows_a_group, write_table
 
 BATCH = 32
 SHARD = 150

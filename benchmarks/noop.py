@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import StepName
-from pipeline.records import Records
-from pipeline.stage import Stage, StepRun
-from pipeline.storage import Storage
-from pipeline.units import Output, Record, Resources, Unit
-from stages.label.expert import Batch, Expert, Function
-from stages.label.stage import Label
+from hyperloom.pipeline.config import StepName
+from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.stage import Stage, StepRun
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Output, Record, Resources, Unit
+from hyperloom.stages.label.expert import Batch, Expert, Function
+from hyperloom.stages.label.stage import Label
 
 
 @dataclass

@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-import stages  # noqa: F401  registers the plug-ins
-from pipeline.digests import Digests
-from pipeline.manifest import Manifest
-from pipeline.plan import plan
-from pipeline.recipe import RecipeFile, load
-from pipeline.storage import Storage
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plan import plan
+from hyperloom.pipeline.recipe import RecipeFile, load
+from hyperloom.pipeline.storage import Storage
 from recipes.papers.phg_mae import figures
 
 CHECKOUT = Path(__file__).parents[1]
@@ -154,7 +154,17 @@ def variant(data: Path, frames: list[Frame], test: str, seed: int, root: str, up
 def run(path: Path, steps: Iterable[str] = ()) -> None:
     """`hyperloom run`, its lines on stderr. Ends the study where it fails: the same command goes on."""
     wanted = [x for step in steps for x in ("--step", step)]
-    command = [sys.executable, "-m", "pipeline.cli", "run", str(path), "--no-mlflow", "--wait", "600", *wanted]
+    command = [
+        sys.executable,
+        "-m",
+        "hyperloom.pipeline.cli",
+        "run",
+        str(path),
+        "--no-mlflow",
+        "--wait",
+        "600",
+        *wanted,
+    ]
     environment = {"HYPERLOOM_SHARED": str(SHARED), **os.environ}
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, stdout=sys.stderr, check=False)
     if done.returncode:
@@ -254,8 +264,8 @@ class Study:
         return figures.compared_numbers(mine, other) | {"truth": truth}
 
     def _agreement(self, test: str, seed: int, name: str) -> np.ndarray:
-        from stages.base import KEY, modality_of
-        from stages.table import read_table
+        from hyperloom.stages.base import KEY, modality_of
+        from hyperloom.stages.table import read_table
 
         exam, modalities = self.manifests[test, seed]["exam"], self.recipes[test, seed].recipe.modalities
         columns = (f"semantic@{name}", "flow@dis")

@@ -18,9 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import stages  # noqa: F401  registers the plug-ins
-from pipeline import recipe, run
-from pipeline.progress import Progress
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import recipe, run
+from hyperloom.pipeline.progress import Progress
 
 EDGES = {"a": [], "b": ["a"], "c": ["b"], "d": ["a", "b", "c"], "e": ["d"], "f": ["a"], "g": ["d", "f"], "h": ["g"]}
 
@@ -35,7 +35,7 @@ def main() -> None:
         path.write_text("\n".join([f"name: toy\nroot: {folder}/root\nmodalities: {{}}\nsteps:", *steps, ""]))
         outcome = run(recipe.load(path), progress=Progress(quiet=True), track=False)
         assert outcome.ok, outcome.problems
-        command = [sys.executable, "-m", "pipeline.cli"]
+        command = [sys.executable, "-m", "hyperloom.pipeline.cli"]
         result = {"benchmark": "rerun", "steps": len(EDGES), "load": round(os.getloadavg()[0], 1)}
         for name, line, expect in (
             ("rerun", [*command, "run", str(path)], "nothing to do"),

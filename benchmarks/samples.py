@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import plugins
+from hyperloom.pipeline import plugins
 
 SIZE = 256
 COLUMNS = ("rgb@camera", "depth@blur", "edges@sobel", "classes@quantised")
@@ -21,7 +21,7 @@ COLUMNS = ("rgb@camera", "depth@blur", "edges@sobel", "classes@quantised")
 
 def modalities() -> dict[str, Any]:
     """The modalities of the benchmarks' columns: u8x3, f16, f16, u8."""
-    import stages  # noqa: F401  registers the plug-ins
+    import hyperloom.stages  # noqa: F401  registers the plug-ins
 
     size = [SIZE, SIZE]
     written: dict[str, dict[str, Any]] = {

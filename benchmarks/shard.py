@@ -24,15 +24,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.samples import COLUMNS, modalities, samples, source
-from pipeline.events import Events
-from pipeline.fingerprint import fingerprint
-from pipeline.manifest import Manifest
-from pipeline.stage import StepRun
-from pipeline.storage import Storage
-from pipeline.units import Output, Record, Unit, execute
-from stages.base import GROUP, INDEX, KEY
-from stages.shard.stage import Shard
-from stages.table import write_table
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.fingerprint import fingerprint
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.stage import StepRun
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Output, Record, Unit, execute
+from hyperloom.stages.base import GROUP, INDEX, KEY
+from hyperloom.stages.shard.stage import Shard
+from hyperloom.stages.table import write_table
 
 PARTITION, GROUPS = 32, 4
 Samples = list[dict[str, np.ndarray]]

@@ -31,16 +31,16 @@ from torch.nn.functional import cross_entropy, l1_loss
 
 from benchmarks.loader import write
 from benchmarks.samples import COLUMNS, modalities, samples, source
-from pipeline import events as event_log
-from pipeline.events import Events
-from pipeline.manifest import Manifest
-from pipeline.stage import StepRun
-from pipeline.storage import Storage, sha256
-from stages.train.job import Job
-from stages.train.loop import Training
-from stages.train.model import build_model
-from stages.train.stage import Train
-from stages.train.world import World
+from hyperloom.pipeline import events as event_log
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.stage import StepRun
+from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.stages.network.model import build_model
+from hyperloom.stages.train.job import Job
+from hyperloom.stages.train.loop import Training
+from hyperloom.stages.train.stage import Train
+from hyperloom.stages.train.world import World
 
 RECIPE: dict[str, Any] = {
     "stage": "train",
@@ -147,8 +147,8 @@ def run(storage: Storage, known: dict[str, Any], shards: Manifest, stage: Train,
 
 def on_ray(storage: Storage, known: dict[str, Any], shards: Manifest, workers: int) -> tuple[float, float]:
     """Seconds from calling the stage until the first update is logged, Ray being up; and samples a second after it."""
-    from clusters.connect import connect, disconnect
-    from clusters.spec import Cluster
+    from hyperloom.clusters.connect import connect, disconnect
+    from hyperloom.clusters.spec import Cluster
 
     connect(Cluster(cpus=workers))
     fields = {"updates": 40, "workers": workers, "batch": 4 * workers, "log_every": 1, "gpu": False}

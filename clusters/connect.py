@@ -10,18 +10,22 @@ keep a token of their own.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
 import secrets
+import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from clusters.spec import Cluster, ClusterError
+from hyperloom.clusters.spec import Cluster, ClusterError
 
 FORWARDED = "HYPERLOOM_"
 """Variables with this prefix reach every worker; Ray passes on nothing by itself to a cluster that runs already."""
@@ -121,12 +125,15 @@ def worker_environment(cluster: Cluster) -> dict[str, str]:
     return {**threads, **own, **cluster.env}
 
 
-def packages() -> list[str]:
-    """Folders of the packages that workers import, for nodes where Hyperloom is not installed."""
-    import pipeline
-    import stages
-
-    return [str(Path(str(p.__file__)).parent) for p in (pipeline, stages)] + [str(Path(__file__).parent)]
+@cache
+def package() -> str:
+    """A copy of Hyperloom under its import name, for nodes where it is not installed. It goes with this process."""
+    source = Path(__file__).parents[1]
+    staged = Path(tempfile.mkdtemp(prefix="hyperloom-package-")) / "hyperloom"
+    atexit.register(shutil.rmtree, staged.parent, ignore_errors=True)
+    for folder in ("pipeline", "stages", "clusters"):
+        shutil.copytree(source / folder, staged / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return str(staged)
 
 
 def _runtime_env(cluster: Cluster) -> dict[str, Any]:
@@ -136,7 +143,7 @@ def _runtime_env(cluster: Cluster) -> dict[str, Any]:
     inherited = job.get("runtime_env") or {}
     taken = inherited.get("env_vars") or {}
     env = {k: v for k, v in worker_environment(cluster).items() if k not in taken}
-    return {"env_vars": env} if job else {"env_vars": env, "py_modules": packages()}
+    return {"env_vars": env} if job else {"env_vars": env, "py_modules": [package()]}
 
 
 @contextmanager

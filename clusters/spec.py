@@ -13,8 +13,8 @@ import os
 
 from pydantic import field_validator
 
-from pipeline.config import Config, placement
-from pipeline.errors import HyperloomError
+from hyperloom.pipeline.config import Config, placement
+from hyperloom.pipeline.errors import HyperloomError
 
 DASHBOARD = "http://127.0.0.1:8265"
 

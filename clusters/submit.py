@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-from clusters.connect import authenticate, packages, probe, worker_environment
-from clusters.spec import Cluster, ClusterError
+from hyperloom.clusters.connect import authenticate, package, probe, worker_environment
+from hyperloom.clusters.spec import Cluster, ClusterError
 
 if TYPE_CHECKING:
-    from pipeline.recipe import RecipeFile
+    from hyperloom.pipeline.recipe import RecipeFile
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 RECONNECTIONS = 20
@@ -62,14 +62,12 @@ def submit(cluster: Cluster, loaded: RecipeFile, root: str, address: str | None 
 
 
 def runtime_env(cluster: Cluster, root: str) -> dict[str, Any]:
-    """What travels with a job: the current folder without the root, the packages unless that folder holds them, and
-    the workers' environment."""
+    """What travels with a job: the current folder without the root, Hyperloom itself, and the workers' environment."""
     here = Path.cwd()
     env: dict[str, Any] = {"working_dir": str(here), "env_vars": worker_environment(cluster)}
     if "://" not in root and Path(root).is_relative_to(here) and Path(root) != here:
         env["excludes"] = [f"/{Path(root).relative_to(here)}/"]
-    modules = [p for p in packages() if Path(p).parent != here]
-    return {**env, "py_modules": modules} if modules else env
+    return {**env, "py_modules": [package()]}
 
 
 def _client(url: str) -> Any:
@@ -120,7 +118,9 @@ def _start(client: Any, cluster: Cluster, recipe: str, root: str, job: str) -> s
     path = Path(recipe).resolve()
     if not path.is_relative_to(here):
         raise ClusterError(f"the recipe {recipe} is not below {here}, the folder that is sent. Next: cd to its project")
-    entrypoint = shlex.join(["python", "-m", "pipeline.cli", "run", str(path.relative_to(here)), "--root", root])
+    entrypoint = shlex.join(
+        ["python", "-m", "hyperloom.pipeline.cli", "run", str(path.relative_to(here)), "--root", root]
+    )
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:

@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong recipe or usage, 3 root in use, 4 a step
     failed, 5 no cluster, 130 interrupted."""
     given = _parser().parse_args(arguments)
-    from pipeline.errors import HyperloomError
+    from hyperloom.pipeline.errors import HyperloomError
 
     try:
         return given.command(given)
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from stages.data import command as data
+    from hyperloom.stages.data import command as data
 
     parser = argparse.ArgumentParser(prog="hyperloom", description=DESCRIPTION)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -94,9 +94,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _load(given: Any) -> tuple[Any, Any]:
-    import stages  # noqa: F401  (registers the plug-ins)
-    from pipeline import recipe
-    from pipeline.storage import Storage
+    import hyperloom.stages  # noqa: F401  (registers the plug-ins)
+    from hyperloom.pipeline import recipe
+    from hyperloom.pipeline.storage import Storage
 
     sys.path.insert(0, os.getcwd())  # `module:Class` plug-ins beside the recipe
     loaded = recipe.load(given.recipe)
@@ -112,8 +112,8 @@ def _load(given: Any) -> tuple[Any, Any]:
 
 
 def _cluster(loaded: Any) -> Any:
-    from clusters.spec import Cluster
-    from pipeline.recipe import validate_section
+    from hyperloom.clusters.spec import Cluster
+    from hyperloom.pipeline.recipe import validate_section
 
     return validate_section(loaded, "cluster", Cluster)
 
@@ -123,7 +123,7 @@ def _connect(loaded: Any) -> Callable[[], None]:
     started: list[bool] = []
 
     def connect() -> None:
-        from clusters.connect import connect as join
+        from hyperloom.clusters.connect import connect as join
 
         if not started:
             started.append(True)
@@ -137,8 +137,8 @@ def _connect(loaded: Any) -> Callable[[], None]:
 
 def _run(given: Any) -> int:
     loaded, _ = _load(given)
-    from pipeline.progress import Progress
-    from pipeline.runner import run
+    from hyperloom.pipeline.progress import Progress
+    from hyperloom.pipeline.runner import run
 
     progress = Progress()
     outcome = run(loaded, _connect(loaded), given.root, given.step, given.wait, progress, not given.no_mlflow)
@@ -158,7 +158,7 @@ def _run(given: Any) -> int:
 
 
 def _import(given: Any) -> int:
-    from stages.data.command import import_
+    from hyperloom.stages.data.command import import_
 
     given.step, given.wait = None, 60.0
     return import_(given, _run)
@@ -169,8 +169,8 @@ def _root(given: Any) -> str:
 
 
 def _steps(loaded: Any, storage: Any) -> list[Any]:
-    from pipeline.digests import Digests
-    from pipeline.plan import plan
+    from hyperloom.pipeline.digests import Digests
+    from hyperloom.pipeline.plan import plan
 
     return plan(loaded, storage, Digests(storage))
 
@@ -179,8 +179,8 @@ def _plan(given: Any) -> int:
     loaded, storage = _load(given)
     from dataclasses import asdict
 
-    from pipeline import forecast
-    from pipeline.progress import table
+    from hyperloom.pipeline import forecast
+    from hyperloom.pipeline.progress import table
 
     steps = _steps(loaded, storage)
     _cluster(loaded)  # checks the section
@@ -219,8 +219,8 @@ def _plan(given: Any) -> int:
 
 def _status(given: Any) -> int:
     loaded, storage = _load(given)
-    from pipeline import status
-    from pipeline.progress import table
+    from hyperloom.pipeline import status
+    from hyperloom.pipeline.progress import table
 
     print(table(status.rows(storage, _steps(loaded, storage))))
     for note in status.notes(storage):
@@ -230,9 +230,9 @@ def _status(given: Any) -> int:
 
 def _release(given: Any) -> int:
     loaded, storage = _load(given)
-    from pipeline.progress import Progress
-    from pipeline.runner import catch_up
-    from stages.release.command import release
+    from hyperloom.pipeline.progress import Progress
+    from hyperloom.pipeline.runner import catch_up
+    from hyperloom.stages.release.command import release
 
     named = [s.name for s in loaded.recipe.steps.values() if s.stage == "release"]
     return release(given, storage, named, lambda: catch_up(storage, loaded, Progress(), True))
@@ -240,14 +240,14 @@ def _release(given: Any) -> int:
 
 def _submit(given: Any) -> int:
     loaded, storage = _load(given)
-    from clusters.submit import submit
+    from hyperloom.clusters.submit import submit
 
     return submit(_cluster(loaded), loaded, str(storage), given.address, follow=not given.detach)
 
 
 def _failed(given: Any) -> int:
     loaded, storage = _load(given)
-    from pipeline import quarantine
+    from hyperloom.pipeline import quarantine
 
     steps = _steps(loaded, storage)
     if given.replay:
@@ -271,14 +271,14 @@ def _failed(given: Any) -> int:
 
 def _verify(given: Any) -> int:
     _, storage = _load(given)
-    from pipeline import verify
+    from hyperloom.pipeline import verify
 
     found = list(verify.manifests(storage))
     problems = verify.verify(storage, found)
     for problem in problems:
         print(problem)
     if given.gc:
-        from pipeline.lease import Lease
+        from hyperloom.pipeline.lease import Lease
 
         with Lease(storage, "verify --gc", wait=0):  # what a driver has in flight is in no manifest yet
             rubbish = verify.garbage(storage)
@@ -297,7 +297,7 @@ def _verify(given: Any) -> int:
 
 def _ui(given: Any) -> int:
     loaded, storage = _load(given)
-    from pipeline.tracking.store import serve, store_uri
+    from hyperloom.pipeline.tracking.store import serve, store_uri
 
     print(f"MLflow at http://{given.host}:{given.port} (Ctrl-C ends it)", flush=True)
     serve(store_uri(storage, loaded.recipe.tracking), given.host, given.port)
@@ -306,7 +306,7 @@ def _ui(given: Any) -> int:
 
 def _doctor(given: Any) -> int:
     loaded, _ = _load(given)
-    from pipeline.doctor import examine
+    from hyperloom.pipeline.doctor import examine
 
     worst = 0
     for verdict, what, text in examine(given.root, loaded.recipe.tracking, None if given.no_ray else _connect(loaded)):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.storage import Storage
-from pipeline.units import Record, Unit, load_record
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Record, Unit, load_record
 
 THREADS = 16
 """Records read at once from an object store."""

@@ -12,8 +12,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import SourceError, StorageError
-from pipeline.storage import Storage
+from hyperloom.pipeline.errors import SourceError, StorageError
+from hyperloom.pipeline.storage import Storage
 
 STORE = "digests.json"
 

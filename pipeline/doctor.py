@@ -11,10 +11,10 @@ from importlib import metadata
 from importlib.util import find_spec
 from urllib.parse import urlparse
 
-from pipeline import lease
-from pipeline.errors import HyperloomError
-from pipeline.storage import Storage
-from pipeline.tracking.store import store_uri
+from hyperloom.pipeline import lease
+from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.store import store_uri
 
 Finding = tuple[str, str, str]
 """(ok | note | bad, what was looked at, what was found and what to do)"""

@@ -29,8 +29,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.errors import StorageError
-from pipeline.storage import Storage
+from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline.storage import Storage
 
 FLUSH_SECONDS = 1.0
 OWNED_SECONDS = 60.0

@@ -15,12 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.errors import StorageError
-from pipeline.storage import Storage
-from pipeline.units import Output, Record, Resources, Unit, Worker, commit, work
+from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Output, Record, Resources, Unit, Worker, commit, work
 
 if TYPE_CHECKING:
-    from pipeline.room import Place, Room
+    from hyperloom.pipeline.room import Place, Room
 
 
 AT_HAND = 2
@@ -161,7 +161,7 @@ class RayExecutor:
     def open(self, resources: Resources) -> Slot | None:
         if self._room is None:
             self._connect()  # before ray is imported: it sets how ray authenticates
-            from pipeline.room import Room
+            from hyperloom.pipeline.room import Room
 
             self._room = Room(self._say)
         place = self._room.take(resources)

@@ -16,7 +16,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pipeline.config import STEP_REF
+from hyperloom.pipeline.config import STEP_REF
 
 SHORT = 12
 """How many hex digits name a folder."""

@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from pipeline.committed import Committed
-from pipeline.errors import HyperloomError
-from pipeline.events import Events
-from pipeline.manifest import Manifest
-from pipeline.plan import PlannedStep
-from pipeline.stage import StepRun
-from pipeline.storage import Storage
-from pipeline.units import Unit
+from hyperloom.pipeline.committed import Committed
+from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.pipeline.stage import StepRun
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Unit
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.errors import LeaseError, StorageError
-from pipeline.storage import Storage
+from hyperloom.pipeline.errors import LeaseError, StorageError
+from hyperloom.pipeline.storage import Storage
 
 PATH = "lease.json"
 BEAT = 5.0

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.errors import IntegrityError
-from pipeline.fingerprint import SHORT
-from pipeline.records import Records
-from pipeline.storage import Storage
-from pipeline.units import File, Record
+from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.fingerprint import SHORT
+from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import File, Record
 
 PART = 1 << 20
 """Bytes written at a time."""

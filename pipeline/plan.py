@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from pipeline import manifest as manifests
-from pipeline.digests import Digests
-from pipeline.errors import IntegrityError
-from pipeline.fingerprint import fingerprint, payload
-from pipeline.manifest import Manifest
-from pipeline.recipe import RecipeFile
-from pipeline.stage import Stage
-from pipeline.storage import Storage
-from pipeline.units import File
+from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.fingerprint import fingerprint, payload
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.stage import Stage
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import File
 
 
 @dataclass

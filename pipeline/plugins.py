@@ -8,7 +8,7 @@ live inside the methods, so that planning stays cheap. A type is a registered na
         revision: ClassVar[int] = 1      # bump when the meaning changes
         temperature: float = 1.0
 
-    register("consensus", {"vote": "stages.consensus.vote:Vote"})
+    register("consensus", {"vote": "hyperloom.stages.consensus.vote:Vote"})
     votes: Annotated[Vote, of("consensus")]       # in another Config; `vote` alone is short for {type: vote}
 """
 
@@ -21,8 +21,8 @@ from typing import Any, ClassVar
 from pydantic import BeforeValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
-from pipeline.config import Config
-from pipeline.errors import PluginError
+from hyperloom.pipeline.config import Config
+from hyperloom.pipeline.errors import PluginError
 
 _REGISTRY: dict[str, dict[str, str]] = {}
 
@@ -73,7 +73,8 @@ def parse(kind: str, value: Any) -> Any:
     cls = load(kind, value["type"])
     if not (inspect.isclass(cls) and issubclass(cls, Plugin)):
         raise PluginError(
-            f"{kind} {value['type']!r} is {cls!r}, which is no plug-in class (derive from pipeline.plugins.Plugin)"
+            f"{kind} {value['type']!r} is {cls!r}, which is no plug-in class "
+            "(derive from hyperloom.pipeline.plugins.Plugin)"
         )
     return cls.model_validate(value)
 

@@ -13,15 +13,15 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.committed import Committed
-from pipeline.errors import StepFailed, StorageError
-from pipeline.events import Events
-from pipeline.executor import AT_HAND, Executor, Job, Outcome
-from pipeline.retry import Attempts, Budget
-from pipeline.slots import Seat, Seats
-from pipeline.storage import Storage
-from pipeline.units import Record, Unit, Worker, load_record, record_path
-from pipeline.work import GROUP_MOST, WINDOW, Work
+from hyperloom.pipeline.committed import Committed
+from hyperloom.pipeline.errors import StepFailed, StorageError
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.executor import AT_HAND, Executor, Job, Outcome
+from hyperloom.pipeline.retry import Attempts, Budget
+from hyperloom.pipeline.slots import Seat, Seats
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Record, Unit, Worker, load_record, record_path
+from hyperloom.pipeline.work import GROUP_MOST, WINDOW, Work
 
 
 @dataclass

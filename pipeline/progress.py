@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from pipeline import events as event_log
-from pipeline.errors import StorageError
-from pipeline.plan import PlannedStep
-from pipeline.storage import Storage
+from hyperloom.pipeline import events as event_log
+from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.pipeline.storage import Storage
 
 
 class Progress:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline import pool, verify
-from pipeline.plan import PlannedStep
-from pipeline.storage import Storage
-from pipeline.units import Record, load_record
+from hyperloom.pipeline import pool, verify
+from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Record, load_record
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline import plugins
-from pipeline.config import Config, placement
-from pipeline.errors import PluginError, RecipeError
-from pipeline.fingerprint import step_refs
-from pipeline.schedule import Schedule
-from pipeline.stage import Stage
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.config import Config, placement
+from hyperloom.pipeline.errors import PluginError, RecipeError
+from hyperloom.pipeline.fingerprint import step_refs
+from hyperloom.pipeline.schedule import Schedule
+from hyperloom.pipeline.stage import Stage
 
 Where = tuple[str | int, ...]
 

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
-from pipeline.units import File, Record, data_path
+from hyperloom.pipeline.units import File, Record, data_path
 
 GAP = b""
 

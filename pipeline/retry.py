@@ -14,8 +14,8 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 
-from pipeline.storage import Storage
-from pipeline.units import Unit
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Unit
 
 Key = tuple[str, str]
 

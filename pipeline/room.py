@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.errors import StepFailed
-from pipeline.units import Resources
+from hyperloom.pipeline.errors import StepFailed
+from hyperloom.pipeline.units import Resources
 
 ASK_AGAIN = 2.0
 

@@ -15,25 +15,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import events as event_log
-from pipeline import faults, lease, manifest
-from pipeline.digests import Digests
-from pipeline.errors import HyperloomError, StepFailed
-from pipeline.events import Events
-from pipeline.manifest import Manifest
-from pipeline.plan import PlannedStep, plan, remember
-from pipeline.progress import Progress
-from pipeline.recipe import RecipeFile
-from pipeline.retry import Budget
-from pipeline.secrets import blot
-from pipeline.stage import StepRun
-from pipeline.storage import Storage
+from hyperloom.pipeline import events as event_log
+from hyperloom.pipeline import faults, lease, manifest
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import HyperloomError, StepFailed
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plan import PlannedStep, plan, remember
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.retry import Budget
+from hyperloom.pipeline.secrets import blot
+from hyperloom.pipeline.stage import StepRun
+from hyperloom.pipeline.storage import Storage
 
 Connect = Callable[[], None]
 
 
 @dataclass
-class Outcome:
+class RunResult:
     """How a run ended: step name -> fresh, done, failed or blocked, and what to say of the ones that failed."""
 
     run: str
@@ -58,7 +58,7 @@ def run(
     progress: Progress | None = None,
     track: bool = True,
     budget: Budget | None = None,
-) -> Outcome:
+) -> RunResult:
     """Run a recipe's steps that are not fresh.
 
     `connect` starts or joins a Ray cluster; None runs units in this process (tests, `memory://`). Raises
@@ -72,7 +72,7 @@ def run(
     if all(s.state == "fresh" for s in steps):
         progress.all_fresh(steps)
         catch_up(storage, loaded, progress, track)
-        return Outcome("", {s.name: "fresh" for s in steps}, quarantined=_left_out(steps))
+        return RunResult("", {s.name: "fresh" for s in steps}, quarantined=_left_out(steps))
     storage.check_writable()
     with lease.Lease(storage, loaded.recipe.name, wait, progress.say) as held:
         faults.point("driver.leased")
@@ -92,12 +92,12 @@ class _Run:
     budget: Budget
     id: str = field(default_factory=lambda: time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6])
 
-    def go(self, track: bool) -> Outcome:
-        from pipeline.executor import Inline, RayExecutor
-        from pipeline.pool import Pool
+    def go(self, track: bool) -> RunResult:
+        from hyperloom.pipeline.executor import Inline, RayExecutor
+        from hyperloom.pipeline.pool import Pool
 
         recipe, started = self.loaded.recipe, time.monotonic()
-        outcome = Outcome(self.id)
+        outcome = RunResult(self.id)
         status = "failed"
         with Events(self.storage, self.id, "driver", (self.progress.event,)) as self.events:
             self.events.emit(
@@ -129,7 +129,7 @@ class _Run:
         faults.point("run.finished")
         return outcome
 
-    def _step(self, step: PlannedStep, outcome: Outcome) -> None:
+    def _step(self, step: PlannedStep, outcome: RunResult) -> None:
         blocked = [r for r in step.reads if outcome.states.get(r) in ("failed", "blocked")]
         if blocked:
             outcome.states[step.name] = "blocked"
@@ -244,8 +244,8 @@ def _left_out(steps: list[PlannedStep]) -> int:
 
 
 def _tracker(storage: Storage, loaded: RecipeFile, run_id: str, patience: float = 10.0, follow: bool = True) -> Any:
-    from pipeline.tracking.process import TrackingProcess
-    from pipeline.tracking.store import store_uri
+    from hyperloom.pipeline.tracking.process import TrackingProcess
+    from hyperloom.pipeline.tracking.store import store_uri
 
     uri = store_uri(storage, loaded.recipe.tracking)
     return TrackingProcess(storage, run_id, uri, loaded.recipe.name, patience, follow) if uri else None

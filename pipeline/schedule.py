@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.config import Config
+from hyperloom.pipeline.config import Config
 
 
 class Schedule(Config):

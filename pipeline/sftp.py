@@ -15,7 +15,7 @@ import threading
 import uuid
 from typing import Any
 
-from pipeline.errors import PluginError
+from hyperloom.pipeline.errors import PluginError
 
 PATIENCE = {"timeout": 15.0, "banner_timeout": 15.0, "auth_timeout": 15.0}
 """Seconds to connect, for the server's first word, and to be let in."""

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pipeline.executor import Executor, Job, Slot
-from pipeline.units import Resources, Worker
+from hyperloom.pipeline.executor import Executor, Job, Slot
+from hyperloom.pipeline.units import Resources, Worker
 
 FAR_BEHIND = 64
 """Places by which a kind's oldest ready unit lies before another's when it is taken to limit the step."""

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.config import Config, placement
-from pipeline.events import Events
-from pipeline.manifest import Manifest, folder
-from pipeline.storage import Storage, sha256
-from pipeline.units import File, Record, Unit, Worker
+from hyperloom.pipeline.config import Config, placement
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.manifest import Manifest, folder
+from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.pipeline.units import File, Record, Unit, Worker
 
 if TYPE_CHECKING:
-    from pipeline.digests import Digests
+    from hyperloom.pipeline.digests import Digests
 
 
 class Stage(Config):

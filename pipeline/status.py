@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline import events as event_log
-from pipeline import lease
-from pipeline.plan import PlannedStep
-from pipeline.storage import Storage
+from hyperloom.pipeline import events as event_log
+from hyperloom.pipeline import lease
+from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.pipeline.storage import Storage
 
 
 def rows(storage: Storage, steps: list[PlannedStep]) -> list[dict[str, Any]]:

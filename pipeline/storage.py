@@ -18,8 +18,8 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from pipeline.errors import PluginError, StorageError
-from pipeline.sftp import Sftp
+from hyperloom.pipeline.errors import PluginError, StorageError
+from hyperloom.pipeline.sftp import Sftp
 
 S3_CONFIG: dict[str, Any] = {
     "connect_timeout": 10,

@@ -16,8 +16,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pipeline import faults
-from pipeline.storage import Storage, sha256
+from hyperloom.pipeline import faults
+from hyperloom.pipeline.storage import Storage, sha256
 
 
 @dataclass(frozen=True, slots=True)

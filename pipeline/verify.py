@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline import manifest
-from pipeline.manifest import Manifest
-from pipeline.storage import Storage, sha256
-from pipeline.units import File, record_path
+from hyperloom.pipeline import manifest
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.pipeline.units import File, record_path
 
 THREADS = 4
 

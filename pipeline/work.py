@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from itertools import islice
 
-from pipeline.committed import Committed
-from pipeline.records import Records
-from pipeline.retry import Key
-from pipeline.slots import Backlog, Kind, Seat
-from pipeline.units import Record, Unit, Worker
+from hyperloom.pipeline.committed import Committed
+from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.retry import Key
+from hyperloom.pipeline.slots import Backlog, Kind, Seat
+from hyperloom.pipeline.units import Record, Unit, Worker
 
 WINDOW = 256
 GROUP_SECONDS = 0.5

@@ -15,12 +15,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pipeline.errors import RecipeError
-from pipeline.manifest import Manifest
-from pipeline.records import Records
-from pipeline.units import Record
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.units import Record
 
 KEY, GROUP, INDEX = "key", "group", "index"
+VALID = "?"
+"""Ends the name of the (N,) bool array of a batch that says which samples have the column: `depth@midas?`."""
+UNKNOWN = 255
+"""The class id, of one byte, of what nobody labelled."""
 TRUTH = "truth"
 """The source name of human or rendered ground truth. Only `evaluate`, and what a recipe names, may read it."""
 

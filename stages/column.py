@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.base import modality_of, source_of
+from hyperloom.stages.base import modality_of, source_of
 
 if TYPE_CHECKING:
-    from stages.modality.base import Modality
+    from hyperloom.stages.modality.base import Modality
 
 METADATA = "hyperloom"
 EXTENSION = "hyperloom.tensor"

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-UNKNOWN = 255
-"""The class id of pixels that nobody labelled; shown black."""
+from hyperloom.stages.base import UNKNOWN
 
 
 def palette(classes: int) -> np.ndarray:

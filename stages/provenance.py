@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.stage import StepRun
+from hyperloom.pipeline.stage import StepRun
 
 LONGEST = 480
 """Characters of a tag that are shown for certain."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pipeline.errors import IntegrityError
-from pipeline.storage import Storage
+from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.storage import Storage
 
 Codec = Literal["zstd", "lz4", "none"]
 ROW_GROUP_MB = 4.0

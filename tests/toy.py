@@ -12,11 +12,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config import StepName, placement
-from pipeline.digests import Digests
-from pipeline.errors import BadSample
-from pipeline.stage import Stage, StepRun
-from pipeline.units import Output, Resources, Unit, load_record
+from hyperloom.pipeline.config import StepName, placement
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import BadSample
+from hyperloom.pipeline.stage import Stage, StepRun
+from hyperloom.pipeline.units import Output, Resources, Unit, load_record
 
 
 @dataclass

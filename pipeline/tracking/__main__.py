@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 
-from pipeline.secrets import blot
-from pipeline.storage import Storage
-from pipeline.tracking.store import store_uri
-from pipeline.tracking.tracker import WAITING, Tracker, View
+from hyperloom.pipeline.secrets import blot
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.store import store_uri
+from hyperloom.pipeline.tracking.tracker import WAITING, Tracker, View
 
 
 def say(text: str) -> None:
@@ -19,7 +19,7 @@ def say(text: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Carry one run's events into MLflow. 0: all of them; 75: some had to be left in storage; 2: there is no store."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.tracking", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hyperloom.pipeline.tracking", description=main.__doc__)
     parser.add_argument("--root", required=True)
     parser.add_argument("--run", required=True)
     parser.add_argument("--uri", default="", help="default: MLFLOW_TRACKING_URI, else sqlite below the root")
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver; what it wrote is still carried over
 
     def view() -> View:
-        from pipeline.tracking.view import MLflow
+        from hyperloom.pipeline.tracking.view import MLflow
 
         os.environ["MLFLOW_TRACKING_URI"] = uri  # parts of MLflow look nowhere else
         return MLflow(storage, given.run, uri, given.experiment)

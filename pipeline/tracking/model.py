@@ -17,9 +17,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipeline.secrets import blot
-from pipeline.storage import Storage
-from pipeline.tracking.wording import allowed
+from hyperloom.pipeline.secrets import blot
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.wording import allowed
 
 Event = dict[str, Any]
 LONGEST = 5000

@@ -13,21 +13,31 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.events import pending
-from pipeline.secrets import blot
-from pipeline.storage import Storage
-from pipeline.tracking.tracker import WAITING
+from hyperloom.pipeline.events import pending
+from hyperloom.pipeline.secrets import blot
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.tracker import WAITING
 
 
 class TrackingProcess:
-    """`python -m pipeline.tracking` for one run: this driver's (`follow`), or one that an earlier driver left."""
+    """`python -m hyperloom.pipeline.tracking` for one run: this driver's (`follow`), or one that an earlier left."""
 
     def __init__(
         self, storage: Storage, run: str, uri: str, experiment: str, patience: float = 10.0, follow: bool = True
     ):
         self.storage, self.run, self.uri = storage, run, uri
         self.log = os.path.join(tempfile.gettempdir(), f"hyperloom-tracking-{run}.log")
-        command = [sys.executable, "-m", "pipeline.tracking", "--root", str(storage), "--run", run, "--uri", uri]
+        command = [
+            sys.executable,
+            "-m",
+            "hyperloom.pipeline.tracking",
+            "--root",
+            str(storage),
+            "--run",
+            run,
+            "--uri",
+            uri,
+        ]
         command += ["--experiment", experiment, "--patience", str(patience), *(["--follow"] if follow else [])]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(

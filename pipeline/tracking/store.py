@@ -12,8 +12,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.errors import HyperloomError
-from pipeline.storage import Storage
+from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.storage import Storage
 
 
 def store_uri(storage: Storage, recipe: str | None = None, environ: Mapping[str, str] = os.environ) -> str:

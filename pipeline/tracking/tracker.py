@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from pipeline import events
-from pipeline.errors import StorageError
-from pipeline.storage import Storage
+from hyperloom.pipeline import events
+from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline.storage import Storage
 
 WAITING = 75
 """Exit status of a tracking process that had to leave events behind (EX_TEMPFAIL)."""

@@ -22,12 +22,12 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from pipeline.secrets import blot
-from pipeline.storage import Storage
-from pipeline.tracking.model import move_alias, register
-from pipeline.tracking.store import artifacts
-from pipeline.tracking.tracker import Position, Unavailable
-from pipeline.tracking.wording import allowed, flat, markdown, state
+from hyperloom.pipeline.secrets import blot
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.model import move_alias, register
+from hyperloom.pipeline.tracking.store import artifacts
+from hyperloom.pipeline.tracking.tracker import Position, Unavailable
+from hyperloom.pipeline.tracking.wording import allowed, flat, markdown, state
 
 LONGEST = 500
 """Characters of a parameter's or tag's value that are shown."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.units import Record
+from hyperloom.pipeline.units import Record
 
 Column = tuple[np.ndarray, "np.ndarray | None"]
 """Values (N, ...), and which of them are there (None: all)."""

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pydantic import Field, field_validator
 
-from pipeline.errors import RecipeError
-from stages.base import modality_of, source_of
-from stages.label.expert import Batch, Expert, Function
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.base import modality_of, source_of
+from hyperloom.stages.label.expert import Batch, Expert, Function
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.storage import Storage
+    from hyperloom.pipeline.storage import Storage
 
 Made: TypeAlias = "tuple[Batch, np.ndarray | None]"
 """Columns made, and each sample's score, (N,): what `least` is compared with."""
@@ -82,7 +82,7 @@ class Method(Expert):
         return call
 
     def measures(self, batch: Batch, made: Batch, modalities: dict[str, Any]) -> dict[str, np.ndarray]:
-        from stages.consensus.agreement import Column, agreement
+        from hyperloom.stages.consensus.agreement import Column, agreement
 
         compared = (*self.sources, *([self.truth] if self.truth else []))
         columns: dict[str, Column] = {c: (batch[c], batch[f"{c}?"]) for c in compared}

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from pipeline.errors import RecipeError
-from stages.base import modality_of
-from stages.consensus.methods import Made, Method, _unit
-from stages.consensus.vote import CLASSES, mean_share
-from stages.label.expert import Batch
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.consensus.methods import Made, Method, _unit
+from hyperloom.stages.consensus.vote import CLASSES, mean_share
+from hyperloom.stages.label.expert import Batch
 
 if TYPE_CHECKING:
-    from pipeline.storage import Storage
+    from hyperloom.pipeline.storage import Storage
 
 DIGITS = 9
 """Of estimates, so that the last bit of a sum cannot move an identity."""
@@ -76,7 +76,7 @@ class DawidSkene(Learning):
         return {str(code): int(count) for code, count in zip(codes, counts, strict=True)}
 
     def estimated(self, total: Mapping[str, float], modalities: dict[str, Any]) -> Method:
-        from stages.consensus.em import dawid_skene
+        from hyperloom.stages.consensus.em import dawid_skene
 
         classes = modalities[modality_of(self.out[0])].channels
         codes = np.array(sorted(int(c) for c in total), np.int64)
@@ -91,7 +91,7 @@ class DawidSkene(Learning):
         return self.model_copy(update={"estimates": found})
 
     def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], Made]:
-        from stages.consensus.em import posterior
+        from hyperloom.stages.consensus.em import posterior
 
         modality = modalities[modality_of(self.out[0])]
         prior, tables = np.array(self.estimates["prior"]), np.array(self.estimates["tables"])

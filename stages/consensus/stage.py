@@ -26,14 +26,14 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config import Config, StepName
-from pipeline.errors import RecipeError
-from pipeline.manifest import Manifest
-from pipeline.plugins import of as plugin_of
-from pipeline.stage import Forecast, Stage, StepRun
-from stages.base import TRUTH, catalogue, modality_of, source_of
-from stages.consensus.methods import Method
-from stages.label import graph
+from hyperloom.pipeline.config import Config, StepName
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import of as plugin_of
+from hyperloom.pipeline.stage import Forecast, Stage, StepRun
+from hyperloom.stages.base import TRUTH, catalogue, modality_of, source_of
+from hyperloom.stages.consensus.methods import Method
+from hyperloom.stages.label import graph
 
 Columns = tuple[str, ...]
 
@@ -92,8 +92,8 @@ class ConsensusStage(Stage):
         return graph.producers(manifest)
 
     def run(self, step: StepRun) -> dict[str, Any]:
-        from stages.consensus.agreement import matrices
-        from stages.consensus.tally import learned
+        from hyperloom.stages.consensus.agreement import matrices
+        from hyperloom.stages.consensus.tally import learned
 
         drawn = self._drawn(step)
         methods, tallies = learned(step, drawn)
@@ -138,7 +138,7 @@ class ConsensusStage(Stage):
 
 def _show(step: StepRun, made: str, report: dict[str, Any], told: dict[str, float]) -> None:
     """The matrices as tables and pictures; each source's figure against the outcome and its reliability as metrics."""
-    from stages.consensus.picture import heat_map
+    from hyperloom.stages.consensus.picture import heat_map
 
     columns = report["columns"]
     step.events.metric(step.name, {f"reliability/{c}": v for c, v in told.items()})

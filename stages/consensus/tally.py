@@ -10,12 +10,12 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.fingerprint import SHORT, fingerprint
-from pipeline.stage import StepRun
-from pipeline.storage import Storage
-from pipeline.units import Output, Record, Resources, Unit
-from stages.consensus.methods import Method
-from stages.label.graph import Graph
+from hyperloom.pipeline.fingerprint import SHORT, fingerprint
+from hyperloom.pipeline.stage import StepRun
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Output, Record, Resources, Unit
+from hyperloom.stages.consensus.methods import Method
+from hyperloom.stages.label.graph import Graph
 
 NAME, VALUE = "name", "value"
 
@@ -33,8 +33,8 @@ class TallyWorker:
     def run(self, unit: Unit, out: Output) -> None:
         import pyarrow as pa
 
-        from stages.label.samples import Samples
-        from stages.table import write_table
+        from hyperloom.stages.label.samples import Samples
+        from hyperloom.stages.table import write_table
 
         samples = Samples(self.storage, unit.payload, self.method, self.modalities)
         parts = []
@@ -73,7 +73,7 @@ def added(parts: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 def _read(storage: Storage, record: Record) -> dict[str, float]:
-    from stages.table import read_table
+    from hyperloom.stages.table import read_table
 
     table = read_table(storage, record.file.path)
     return dict(zip(table[NAME].to_pylist(), table[VALUE].to_pylist(), strict=True))

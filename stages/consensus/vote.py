@@ -5,20 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from stages.base import modality_of
-from stages.consensus.methods import Made, Weighted
-from stages.label.expert import Batch
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.consensus.methods import Made, Weighted
+from hyperloom.stages.label.algorithms.majority import mean_share, vote
+from hyperloom.stages.label.expert import Batch
 
 if TYPE_CHECKING:
-    from pipeline.storage import Storage
+    from hyperloom.pipeline.storage import Storage
 
-UNKNOWN = 255
 CLASSES = ("segmentation", "category", "ordinal")
 
 
@@ -63,53 +63,3 @@ class Vote(Weighted):
         hard = labels[..., None] == np.arange(modality.channels)
         votes = np.where(known[..., None], batch[sure] * (labels != modality.missing)[..., None], hard)
         return labels, weight, votes
-
-
-def vote(
-    maps: Sequence[np.ndarray],
-    weights: Sequence[float | np.ndarray],
-    classes: int,
-    quorum: float = 0.0,
-    smooth: float = 0.0,
-    shares: Sequence[np.ndarray | None] = (),
-    unknown: int = UNKNOWN,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The winning class of each pixel, (N, ...) like the maps, and its share of the weight that voted, float32 in 0..1.
-
-    `maps` are (N, H, W) uint8, or (N,) ints, with `unknown` for an abstention; each has a weight, of everywhere or of
-    each pixel. Where `shares` has (N, ..., classes) for a map, its vote is split so. Where several classes have the
-    same weight, the map listed first that chose one of them decides; where nobody votes the class is unknown and the
-    share 0. With `smooth` the votes of the surroundings count too, by a Gaussian of so many pixels.
-    """
-    scores = np.zeros((classes, *maps[0].shape), np.float32)
-    for i, (labels, weight) in enumerate(zip(maps, weights, strict=True)):
-        split = shares[i] if shares else None
-        for class_ in range(classes):
-            scores[class_] += np.float32(weight) * ((labels == class_) if split is None else split[..., class_])
-    voted = scores.sum(0) > 0
-    if smooth:
-        scores = _blurred(scores, smooth)
-    best, total = scores.max(0), scores.sum(0)
-    tied = scores >= best * (1 - 1e-6)  # sums of the same weights in another order are a tie
-    winner = np.full(maps[0].shape, unknown, maps[0].dtype)
-    for labels in maps:
-        for class_ in range(classes):
-            winner[(winner == unknown) & (labels == class_) & tied[class_]] = class_
-    around = voted & (winner == unknown)  # what nobody here chose can win only by surroundings or second thoughts
-    winner[around] = scores.argmax(0)[around]
-    share = np.divide(best, total, out=np.zeros_like(best), where=voted)
-    winner[~voted | (share < quorum - 1e-6)] = unknown
-    return winner, share
-
-
-def mean_share(share: np.ndarray) -> np.ndarray:
-    """The mean of each sample's shares over the places where anybody voted, (N,); 0 where nobody did."""
-    flat = share.reshape(len(share), -1).astype(np.float64)
-    return flat.sum(1) / np.maximum((flat > 0).sum(1), 1)
-
-
-def _blurred(scores: np.ndarray, sigma: float) -> np.ndarray:
-    import cv2
-
-    flat = scores.reshape(-1, *scores.shape[-2:])
-    return np.stack([cv2.GaussianBlur(s, (0, 0), sigma) for s in flat]).reshape(scores.shape)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.errors import RecipeError, StepFailed
+from hyperloom.pipeline.errors import RecipeError, StepFailed
 
 Load = Callable[[Any], tuple[Any, Any]]
 """Given the parsed arguments: the recipe and its storage."""
@@ -52,7 +52,7 @@ def add(command: Callable[..., argparse.ArgumentParser], commands: Any, load: Lo
 
 def import_(given: Any, run: Callable[[Any], int]) -> int:
     """Write the recipe of a VRE or Dronescapes directory, unless it is there already, and run it."""
-    from stages.data import importer
+    from hyperloom.stages.data import importer
 
     name = os.path.basename(os.path.abspath(given.directory))
     given.recipe = given.recipe or f"{name}.yaml"
@@ -72,7 +72,7 @@ def import_(given: Any, run: Callable[[Any], int]) -> int:
 
 def _reader(given: Any, storage: Any, planned: Sequence[Any]) -> tuple[Any, Any]:
     """The step's manifest and a reader of its samples. Raises RecipeError, StepFailed when it has not run."""
-    from stages.data.reader import Reader
+    from hyperloom.stages.data.reader import Reader
 
     by_name = {s.name: s for s in planned}
     step = by_name.get(given.step)
@@ -97,8 +97,8 @@ def _above(name: str, by_name: dict[str, Any]) -> list[str]:
 
 
 def _show(given: Any, loaded: Any, read: Any) -> int:
-    from pipeline.storage import Storage
-    from stages.data.look import picture
+    from hyperloom.pipeline.storage import Storage
+    from hyperloom.stages.data.look import picture
 
     path = os.path.abspath(given.to or f"{given.step}.png")
     data = picture(read[1].head(given.rows, given.start), loaded.recipe.modalities)
@@ -108,16 +108,16 @@ def _show(given: Any, loaded: Any, read: Any) -> int:
 
 
 def _head(given: Any, loaded: Any, read: Any) -> int:
-    from pipeline.progress import table
-    from stages.data.look import head
+    from hyperloom.pipeline.progress import table
+    from hyperloom.stages.data.look import head
 
     print(table(head(read[1].head(given.rows, given.start), loaded.recipe.modalities)))
     return 0
 
 
 def _stats(given: Any, loaded: Any, read: Any) -> int:
-    from pipeline.progress import table
-    from stages.data.look import statistics
+    from hyperloom.pipeline.progress import table
+    from hyperloom.stages.data.look import statistics
 
     made, reader = read
     print(table(statistics(made, reader, loaded.recipe.modalities)))
@@ -125,8 +125,8 @@ def _stats(given: Any, loaded: Any, read: Any) -> int:
 
 
 def _export(given: Any, loaded: Any, read: Any) -> int:
-    from pipeline.storage import Storage
-    from stages.data.export import export
+    from hyperloom.pipeline.storage import Storage
+    from hyperloom.stages.data.export import export
 
     count = export(read[1], loaded.recipe.modalities, Storage(given.to), given.layout)
     print(f"wrote {count} file(s) below {given.to}")

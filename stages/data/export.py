@@ -14,10 +14,10 @@ from __future__ import annotations
 import io
 from typing import Any, Literal, get_args
 
-from pipeline.storage import Storage
-from stages.base import GROUP, INDEX, KEY, modality_of, source_of
-from stages.data.reader import Reader, Rows, modality, values
-from stages.ingest.source import path_safe
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of, source_of
+from hyperloom.stages.data.reader import Reader, Rows, modality, values
+from hyperloom.stages.ingest.source import path_safe
 
 Layout = Literal["vre", "dronescapes", "png", "parquet"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
@@ -64,7 +64,7 @@ def _picture(value: Any, kind: Any) -> bytes:
 def _parquet(rows: Rows, modalities: dict[str, Any], target: Storage, number: int) -> int:
     import pyarrow as pa
 
-    from stages.table import write_table
+    from hyperloom.stages.table import write_table
 
     arrays: dict[str, Any] = {KEY: pa.array(rows.keys), GROUP: pa.array(rows.groups), INDEX: pa.array(rows.index)}
     fields = [pa.field(name, array.type) for name, array in arrays.items()]

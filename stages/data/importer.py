@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from glob import glob
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SourceError
-from stages.ingest.arrays import ARRAYS, BELOW, FRAME
-from stages.ingest.sidefile import fetch
-from stages.modality.formats import decode_array
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.stages.ingest.arrays import ARRAYS, BELOW, FRAME
+from hyperloom.stages.ingest.sidefile import fetch
+from hyperloom.stages.modality.formats import decode_array
 
 if TYPE_CHECKING:
     import numpy as np

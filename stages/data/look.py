@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.manifest import Manifest
-from stages.data.reader import Reader, Rows, modality, values
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.stages.data.reader import Reader, Rows, modality, values
 
 LONGEST = 40
 """Characters of a text shown in a cell."""
@@ -48,7 +48,7 @@ def statistics(made: Manifest, reader: Reader, modalities: dict[str, Any]) -> li
 
 def picture(rows: Iterable[Rows], modalities: dict[str, Any]) -> bytes:
     """PNG bytes: a row for each sample, a column for each modality@source."""
-    from stages.evaluate.collage import collage
+    from hyperloom.stages.evaluate.collage import collage
 
     shown: list[tuple[str, dict[str, Any]]] = []
     columns: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ def picture(rows: Iterable[Rows], modalities: dict[str, Any]) -> bytes:
 
 
 def _counted(reader: Reader, modalities: dict[str, Any]) -> dict[str, Any]:
-    from stages.shard.statistics import Tally, merged
+    from hyperloom.stages.shard.statistics import Tally, merged
 
     kinds = {c: modality(c, modalities) for c in reader.columns}
     tallies = {c: Tally(kind) for c, kind in kinds.items()}

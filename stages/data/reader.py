@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import RecipeError
-from pipeline.manifest import Manifest
-from pipeline.storage import Storage
-from stages.base import GROUP, INDEX, KEY, Catalogue, Partition, catalogue, modality_of
-from stages.table import open_table, read_table
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import GROUP, INDEX, KEY, Catalogue, Partition, catalogue, modality_of
+from hyperloom.stages.table import open_table, read_table
 
 BATCH = 32
 """Rows read at a time from a shard."""

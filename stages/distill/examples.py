@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import RecipeError
-from stages.modality import (
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.base import UNKNOWN
+from hyperloom.stages.modality import (
     Boxes,
     Choice,
     Clip,
@@ -24,8 +25,7 @@ from stages.modality import (
     Tags,
     Text,
 )
-from stages.picture import UNKNOWN
-from stages.train.architecture import Input
+from hyperloom.stages.network.architecture import Input
 
 LETTERS = (ord("a") + 1, ord("z") + 2)
 """Ids of the bytes of small letters, as texts have them in memory."""

@@ -22,10 +22,10 @@ from typing import Any, ClassVar
 
 from pydantic import field_validator
 
-from pipeline.config import StepName
-from pipeline.stage import StepRun
-from stages.train.job import Job
-from stages.train.stage import Train
+from hyperloom.pipeline.config import StepName
+from hyperloom.pipeline.stage import StepRun
+from hyperloom.stages.train.job import Job
+from hyperloom.stages.train.stage import Train
 
 
 class Distill(Train):
@@ -41,8 +41,8 @@ class Distill(Train):
         return {"parameters": value} if isinstance(value, str | int) else value
 
     def collect(self, step: StepRun, job: Job) -> dict[str, Any]:
-        from stages.distill import export
-        from stages.train.model import load_model
+        from hyperloom.stages.distill import export
+        from hyperloom.stages.network.model import load_model
 
         body = super().collect(step, job)
         model = load_model(step.storage, job.folder)

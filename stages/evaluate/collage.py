@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.base import modality_of
-from stages.modality import Dense, Modality, Raster, Segmentation
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.modality import Dense, Modality, Raster, Segmentation
 
 WIDTH, CAPTION, GAP = 160, 16, 2
 """Pixels: of a panel, of a line of text, between panels."""

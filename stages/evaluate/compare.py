@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.evaluate.intervals import Draws, Intervals, student_t
-from stages.evaluate.scores import HIGHER_IS_BETTER
-from stages.evaluate.subject import Subject
+from hyperloom.stages.evaluate.subject import Subject
+from hyperloom.stages.measure.intervals import Draws, Intervals, student_t
+from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
 
 BEST_EXPERT = "best_expert"
 

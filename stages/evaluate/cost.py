@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import manifest as manifests
-from pipeline.errors import IntegrityError
-from pipeline.events import Events
-from pipeline.units import Output, Resources, Unit
-from stages.base import modality_of
-from stages.evaluate.worker import Task
+from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.evaluate.worker import Evaluation
 
 REPEATS = 9
 
@@ -29,7 +29,7 @@ REPEATS = 9
 class CostWorker:
     """Asks one model about one sample; see `ModelJudge` for the fields."""
 
-    task: Task
+    task: Evaluation
     name: str
     step: tuple[str, str]
     inputs: tuple[str, ...]
@@ -43,7 +43,7 @@ class CostWorker:
     def run(self, unit: Unit, out: Output) -> None:
         import torch
 
-        from stages.label.model import predictor
+        from hyperloom.stages.network.ensemble import predictor
 
         made = manifests.load(self.task.storage, *self.step)
         if made is None:

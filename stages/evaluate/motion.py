@@ -14,10 +14,10 @@ from collections.abc import Mapping
 import numpy as np
 from pydantic import Field
 
-from pipeline.config import Config
-from stages.evaluate.scores import SMALLEST, Sums
-from stages.modality import Modality, Segmentation
-from stages.picture import UNKNOWN
+from hyperloom.pipeline.config import Config
+from hyperloom.stages.base import UNKNOWN
+from hyperloom.stages.measure.scores import SMALLEST, Sums
+from hyperloom.stages.modality import Modality, Segmentation
 
 
 class Temporal(Config):
@@ -36,7 +36,7 @@ class Motion:
     """Goes through the frames of one group in order and keeps what was told of the one before."""
 
     def __init__(self, config: Temporal, modalities: Mapping[str, Modality]):
-        from stages.label.algorithms.flow import dis_flow
+        from hyperloom.stages.label.algorithms.flow import dis_flow
 
         self._config, self._modalities = config, modalities
         self._flow = dis_flow("medium", config.zoom)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import RecipeError, SourceError
-from pipeline.stage import StepRun
-from pipeline.units import Record
-from stages.base import KEY, modality_of
-from stages.evaluate import verdict
-from stages.evaluate.compare import BEST_EXPERT, Comparison
-from stages.evaluate.intervals import resampled
-from stages.evaluate.scores import Sums, by_class, measures, merged
-from stages.evaluate.subject import Subject
+from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.stage import StepRun
+from hyperloom.pipeline.units import Record
+from hyperloom.stages.base import KEY, modality_of
+from hyperloom.stages.evaluate import verdict
+from hyperloom.stages.evaluate.compare import BEST_EXPERT, Comparison
+from hyperloom.stages.evaluate.subject import Subject
+from hyperloom.stages.measure.intervals import resampled
+from hyperloom.stages.measure.scores import Sums, by_class, measures, merged
 
 if TYPE_CHECKING:
-    from stages.evaluate.stage import Evaluate
+    from hyperloom.stages.evaluate.stage import Evaluate
 
 TABLE, CLASSES, DIFFERENCES, SEEDS = "results", "classes", "differences", "seeds"
 
@@ -68,7 +68,7 @@ class Report:
 
     def pictures(self, raw: Sequence[str]) -> None:
         """Write the collages of the chosen samples, one of everything and one of each modality, and tell MLflow."""
-        from stages.evaluate.collage import collage
+        from hyperloom.stages.evaluate.collage import collage
 
         rows: dict[str, dict[str, Any]] = {}
         for records in self.records.values():
@@ -211,7 +211,7 @@ class Report:
 
     def _read(self, record: Record, rows: dict[str, dict[str, Any]]) -> None:
         """Add what a unit kept of the chosen samples to `rows`: key -> column -> value."""
-        from stages.table import read_table
+        from hyperloom.stages.table import read_table
 
         table = read_table(self.step.storage, record.file.path)
         for column in table.column_names:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import manifest as manifests
-from pipeline.storage import Storage
-from stages.evaluate.worker import ModelJudge, Rows
-from stages.release import champion as champions
+from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages import champion as champions
+from hyperloom.stages.evaluate.worker import ModelJudge, Rows
 
 CHAMPION = "champion"
 FILES = ("student.onnx", "student.json")
@@ -50,7 +50,7 @@ class RivalJudge(ModelJudge):
     folder: str = ""
 
     def setup(self) -> None:
-        from stages.release.hyperloom_student import Student
+        from hyperloom.stages.distill.hyperloom_student import Student
 
         with tempfile.TemporaryDirectory() as local:
             for name in FILES:

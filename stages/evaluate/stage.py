@@ -21,23 +21,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config import StepName, placement
-from pipeline.errors import RecipeError, SourceError
-from pipeline.fingerprint import SHORT, fingerprint, payload
-from pipeline.manifest import Manifest
-from pipeline.plugins import parse
-from pipeline.stage import Stage, StepRun
-from pipeline.units import Record, Resources, Unit, Worker
-from stages.base import TRUTH, modality_of, source_of
-from stages.evaluate.compare import BEST_EXPERT
-from stages.evaluate.intervals import Intervals
-from stages.evaluate.motion import Temporal
-from stages.evaluate.scores import HIGHER_IS_BETTER
-from stages.evaluate.subject import Model, Subject, judged, subjects
-from stages.modality import Image
+from hyperloom.pipeline.config import StepName, placement
+from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import parse
+from hyperloom.pipeline.stage import Stage, StepRun
+from hyperloom.pipeline.units import Record, Resources, Unit, Worker
+from hyperloom.stages.base import TRUTH, modality_of, source_of
+from hyperloom.stages.evaluate.compare import BEST_EXPERT
+from hyperloom.stages.evaluate.motion import Temporal
+from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
+from hyperloom.stages.measure.intervals import Intervals
+from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
+from hyperloom.stages.modality import Image
 
 if TYPE_CHECKING:
-    from stages.evaluate.rival import Rival
+    from hyperloom.stages.evaluate.rival import Rival
 
 
 class Evaluate(Stage):
@@ -56,7 +56,7 @@ class Evaluate(Stage):
     temporal: Temporal | None = None
     """How steady what is told stays from frame to frame, see stages.evaluate.motion; left out, it is not measured."""
     intervals: Intervals | None = Intervals()
-    """Bounds of all figures and differences, see stages.evaluate.intervals; null for none."""
+    """Bounds of all figures and differences, see stages.measure.intervals; null for none."""
     seeds: dict[str, tuple[str, ...]] = {}
     """Models that differ in nothing but chance, by the name of their mean: `{joint: [joint0, joint1, joint2]}`. Two
     such families are compared seed by seed, in the order given."""
@@ -118,15 +118,15 @@ class Evaluate(Stage):
         return {*self.truth, *(modality_of(c) for c in self.columns)}
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
-        from stages.evaluate.cost import CostWorker
-        from stages.evaluate.rival import CHAMPION, RivalJudge
-        from stages.evaluate.worker import Judge, ModelJudge, Task
+        from hyperloom.stages.evaluate.cost import CostWorker
+        from hyperloom.stages.evaluate.rival import CHAMPION, RivalJudge
+        from hyperloom.stages.evaluate.worker import Evaluation, Judge, ModelJudge
 
         shards, truth = step.inputs[self.data], self._truth(step)
         columns, shown = self._judged(step, truth), self._raw(step, truth)
         spaces = {"columns": self._space(step, truth, {"columns": list(columns), "shown": list(shown)})}
         resources = Resources(self.cpus)
-        task = Task(step.storage, step.modalities, truth, self._temporal(step), self.batch)
+        task = Evaluation(step.storage, step.modalities, truth, self._temporal(step), self.batch)
         workers: dict[str, Worker] = {"columns": Judge(task, columns, shown, resources)}
         for name, model in self.models.items():
             made = step.inputs[model.model]
@@ -151,8 +151,8 @@ class Evaluate(Stage):
         return units, workers
 
     def run(self, step: StepRun) -> dict[str, Any]:
-        from stages.evaluate.report import Report
-        from stages.evaluate.rival import CHAMPION
+        from hyperloom.stages.evaluate.report import Report
+        from hyperloom.stages.evaluate.rival import CHAMPION
 
         units, workers = self.units(step)
         step.records = step.run_units(units, workers)
@@ -220,14 +220,14 @@ class Evaluate(Stage):
     def _subjects(self, step: StepRun) -> list[Subject]:
         about = step.inputs[self.data].body.get("columns", {})
         found = subjects(self._judged(step, self._truth(step)), about, self.models)
-        from stages.evaluate.rival import CHAMPION
+        from hyperloom.stages.evaluate.rival import CHAMPION
 
         rival = [CHAMPION] if self._rival(step) else []
         return [*found, *(Subject(name, "model") for name in [*self.models, *rival])]
 
     def _rival(self, step: StepRun) -> Rival | None:
         """The champion to judge; None where none is wanted or there, or its picture or answers have other sizes."""
-        from stages.evaluate.rival import rival
+        from hyperloom.stages.evaluate.rival import rival
 
         found = rival(step.storage, self.champion) if self.champion else None
         if found is None or found.column not in _schema(step.inputs[self.data]):

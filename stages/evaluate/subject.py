@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pipeline.config import Config, StepName
-from pipeline.plugins import of
-from stages.base import modality_of, source_of
+from hyperloom.pipeline.config import Config, StepName
+from hyperloom.pipeline.plugins import of
+from hyperloom.stages.base import modality_of, source_of
 
 Kind = Literal["expert", "consensus", "model"]
 ORDER: tuple[Kind, ...] = ("expert", "consensus", "model")

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.evaluate.scores import better
-from stages.evaluate.subject import Subject
+from hyperloom.stages.evaluate.subject import Subject
+from hyperloom.stages.measure.scores import better
 
 ENOUGH = 0.5
 """The share of known truth that an expert must answer to be the best."""

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import manifest as manifests
-from pipeline.errors import IntegrityError
-from pipeline.events import Events
-from pipeline.storage import Storage
-from pipeline.units import Output, Resources, Unit
-from stages.base import GROUP, INDEX, KEY, modality_of
-from stages.evaluate.motion import Motion, Temporal
-from stages.evaluate.scores import CLASSES, Sums, confidence, decided, score
-from stages.evaluate.sheet import Sheet
-from stages.modality import Modality, Raster
-from stages.table import open_table, read_table, write_table
+from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
+from hyperloom.stages.evaluate.motion import Motion, Temporal
+from hyperloom.stages.measure.scores import CLASSES, Sums, confidence, decided, score
+from hyperloom.stages.measure.sheet import Sheet
+from hyperloom.stages.modality import Modality, Raster
+from hyperloom.stages.table import open_table, read_table, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,7 @@ Batch = dict[str, np.ndarray]
 
 
 @dataclass
-class Task:
+class Evaluation:
     """What all judges of one evaluation share. `truth`: modality -> column; `temporal`: with the image column to see
     motion in, or None."""
 
@@ -59,7 +59,7 @@ class Task:
 class Judge:
     """Judges the label columns of a shard: `columns` are judged, `shown` also pictured."""
 
-    task: Task
+    task: Evaluation
     columns: tuple[str, ...]
     shown: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
@@ -102,7 +102,7 @@ class ModelJudge:
     """Judges one trained model on a shard. `step`: stage and fingerprint of its step; `inputs`: those of its columns
     that the shards have."""
 
-    task: Task
+    task: Evaluation
     name: str
     step: tuple[str, str]
     inputs: tuple[str, ...]
@@ -111,7 +111,7 @@ class ModelJudge:
     resources: Resources = field(default_factory=Resources)
 
     def setup(self) -> None:
-        from stages.label.model import predictor
+        from hyperloom.stages.network.ensemble import predictor
 
         made = manifests.load(self.task.storage, *self.step)
         if made is None:
@@ -145,7 +145,7 @@ class ModelJudge:
 
     def _asked(self, rows: Rows) -> dict[str, np.ndarray]:
         """The model's mean prediction for each modality of the truth that it predicts."""
-        from stages.shard.loader import VALID
+        from hyperloom.stages.base import VALID
 
         given = {c: rows.values[c] for c in self.inputs} | {c + VALID: rows.there[c] for c in self.inputs}
         mean = self._predictor(given).mean

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from pipeline.config import placement
-from pipeline.errors import SourceError
-from pipeline.fingerprint import fingerprint, payload
-from stages.base import modality_of
-from stages.ingest.sidefile import SideFile, SideFiles, fetch
-from stages.ingest.source import IMAGES, Item, Piece, Read, Source, Values, path_safe, stem
-from stages.modality.formats import decode_array
+from hyperloom.pipeline.config import placement
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.fingerprint import fingerprint, payload
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.ingest.sidefile import SideFile, SideFiles, fetch
+from hyperloom.stages.ingest.source import IMAGES, Item, Piece, Read, Source, Values, path_safe, stem
+from hyperloom.stages.modality.formats import decode_array
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.digests import Digests, FileDigest
+    from hyperloom.pipeline.digests import Digests, FileDigest
 
 ARRAYS = (".npz", ".npy")
 BELOW = ("npz", "npy", "png", "jpg", "")

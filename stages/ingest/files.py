@@ -11,14 +11,14 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SourceError
-from pipeline.fingerprint import fingerprint
-from stages.base import modality_of
-from stages.ingest.sidefile import fetch
-from stages.ingest.source import IMAGES, SOUNDS, FileSource, Item, Piece, Read, Values, path_safe, stem
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.fingerprint import fingerprint
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.ingest.sidefile import fetch
+from hyperloom.stages.ingest.source import IMAGES, SOUNDS, FileSource, Item, Piece, Read, Values, path_safe, stem
 
 if TYPE_CHECKING:
-    from pipeline.digests import Digests, FileDigest
+    from hyperloom.pipeline.digests import Digests, FileDigest
 
 
 class Files(FileSource):

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
-from pipeline.config import placement
-from pipeline.errors import RecipeError
-from pipeline.fingerprint import fingerprint
-from stages.base import modality_of
-from stages.ingest.sidefile import UNKNOWN, SideFile
-from stages.ingest.source import Item, Piece, Read, Source, Values
-from stages.ingest.video import Video
+from hyperloom.pipeline.config import placement
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.fingerprint import fingerprint
+from hyperloom.stages.base import UNKNOWN, modality_of
+from hyperloom.stages.ingest.sidefile import SideFile
+from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values
+from hyperloom.stages.ingest.video import Video
 
 if TYPE_CHECKING:
-    from pipeline.digests import Digests
-    from stages.ingest.render import View
+    from hyperloom.pipeline.digests import Digests
+    from hyperloom.stages.ingest.render import View
 
 RGB, POSE = "rgb@camera", "pose@telemetry"
 COLUMNS = (RGB, POSE, "semantic@truth", "depth@truth", "normals@truth", "flow@truth")
@@ -69,7 +69,7 @@ class Flights(Source):
         return {"type": self.type, "revision": type(self).revision, "column": column, "seed": self.seed}
 
     def check(self, modalities: dict[str, Any]) -> None:
-        from stages.ingest.camera import TELEMETRY
+        from hyperloom.stages.ingest.camera import TELEMETRY
 
         size = modalities["rgb"].shape[:2]
         dense = {"depth@truth": (*size, 1), "normals@truth": (*size, 3), "flow@truth": (*size, 2)}
@@ -107,7 +107,7 @@ class Flights(Source):
 
     def _side_files(self, modalities: dict[str, Any]) -> dict[str, SideFile]:
         """How the files that `_record` writes are read."""
-        from stages.ingest.terrain import CLASSES
+        from hyperloom.stages.ingest.terrain import CLASSES
 
         sides = {
             POSE: SideFile(path="{stem}/telemetry.csv"),
@@ -131,7 +131,7 @@ class Flights(Source):
 
     def _record(self, name: str, folder: str, size: tuple[int, int]) -> None:
         """Render flight `name` into `folder`, and copy it to the kept ones if that is wanted."""
-        from stages.ingest.render import Flight
+        from hyperloom.stages.ingest.render import Flight
 
         flight = Flight(self.seed, int(name.rpartition("_")[2]), self.frames, size)
         record((flight.view(t) for t in range(self.frames)), name, folder)
@@ -149,7 +149,7 @@ def record(views: Iterator[View], name: str, folder: str) -> None:
     import cv2
     import numpy as np
 
-    from stages.ingest.camera import TELEMETRY
+    from hyperloom.stages.ingest.camera import TELEMETRY
 
     for part in ("semantic", "depth", "normals", "flow"):
         os.makedirs(os.path.join(folder, part))

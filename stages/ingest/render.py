@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.ingest.camera import Camera, fly
-from stages.ingest.terrain import CELL, CLASSES, SPAN, WATER, Terrain, terrain
+from hyperloom.stages.ingest.camera import Camera, fly
+from hyperloom.stages.ingest.terrain import CELL, CLASSES, SPAN, WATER, Terrain, terrain
 
 Size = tuple[int, int]
 STEPS, HALVINGS = 64, 9

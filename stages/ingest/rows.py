@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.errors import SourceError
+from hyperloom.pipeline.errors import SourceError
 
 Row = dict[str, Any]
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".conllu")

@@ -16,19 +16,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from pipeline.config import Config, placement
-from pipeline.errors import SourceError
-from stages.modality.formats import decode_array, decode_image
+from hyperloom.pipeline.config import Config, placement
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.stages.base import UNKNOWN
+from hyperloom.stages.modality.formats import decode_array, decode_image
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.digests import Digests
+    from hyperloom.pipeline.digests import Digests
 
 NUMBERS = ("image", "dense", "segmentation", "soft", "vector", "scalar", "embedding")
 """Types whose side files are raw numbers; the others read their files themselves."""
-UNKNOWN = 255
-"""The class id that says unknown."""
 
 
 class SideFile(Config):

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
-from pipeline.config import placement
-from pipeline.errors import SourceError
-from pipeline.fingerprint import payload
-from pipeline.plugins import Plugin
-from stages.base import modality_of
-from stages.ingest.sidefile import SideFiles
+from hyperloom.pipeline.config import placement
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.fingerprint import payload
+from hyperloom.pipeline.plugins import Plugin
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.ingest.sidefile import SideFiles
 
 if TYPE_CHECKING:
-    from pipeline.digests import Digests, FileDigest
+    from hyperloom.pipeline.digests import Digests, FileDigest
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff")

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.digests import Digests
-from pipeline.errors import SourceError
-from pipeline.fingerprint import SHORT, fingerprint, payload
-from pipeline.manifest import Manifest
-from pipeline.plugins import of
-from pipeline.records import Records
-from pipeline.stage import Forecast, Stage, StepRun
-from pipeline.units import Record, Unit, Worker
-from stages.base import modality_of
-from stages.ingest.source import Item, Piece
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import of
+from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.stage import Forecast, Stage, StepRun
+from hyperloom.pipeline.units import Record, Unit, Worker
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.ingest.source import Item, Piece
 
 if TYPE_CHECKING:
-    from stages.ingest.source import Source
+    from hyperloom.stages.ingest.source import Source
 
 PID_DIGITS = 16
 
@@ -49,7 +49,7 @@ class Ingest(Stage):
         return {"pieces": [piece.facts() for piece in self.source.pieces(digests)]}
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
-        from stages.ingest.worker import Reader
+        from hyperloom.stages.ingest.worker import Reader
 
         source: Source = self.source
         modalities = {name: step.modalities[name] for name in self.uses()}

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config import Config, placement
-from pipeline.errors import RecipeError, SourceError
-from pipeline.fingerprint import fingerprint
-from stages.base import modality_of
-from stages.ingest.rows import TABLES, Row, rows
-from stages.ingest.sidefile import fetch
-from stages.ingest.source import Item, Piece, Read, Source, Values, path_safe, stem
+from hyperloom.pipeline.config import Config, placement
+from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.fingerprint import fingerprint
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.ingest.rows import TABLES, Row, rows
+from hyperloom.stages.ingest.sidefile import fetch
+from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, path_safe, stem
 
 if TYPE_CHECKING:
-    from pipeline.digests import Digests, FileDigest
+    from hyperloom.pipeline.digests import Digests, FileDigest
 
 FROM_FILES = ("image", "audio", "clip", "dense", "segmentation", "soft")
 """Types whose values are not written into cells."""
@@ -145,7 +145,7 @@ class Table(Source):
 
     def _digest(self, table: FileDigest, number: int, key: str, row: Row | ValueError, digests: Digests) -> FileDigest:
         """A row as if it were a file: its digest is that of its cells and of the files they name."""
-        from pipeline.digests import FileDigest
+        from hyperloom.pipeline.digests import FileDigest
 
         place = f"{table.path}#{table.sha256}"
         if isinstance(row, ValueError):

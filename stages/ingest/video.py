@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from pipeline.errors import RecipeError, SourceError
-from pipeline.fingerprint import fingerprint
-from stages.base import modality_of
-from stages.ingest.files import Files
-from stages.ingest.sidefile import fetch
-from stages.ingest.source import IMAGES, VIDEOS, FileSource, Item, Piece, Read, Values, path_safe, stem
+from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.fingerprint import fingerprint
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.ingest.files import Files
+from hyperloom.stages.ingest.sidefile import fetch
+from hyperloom.stages.ingest.source import IMAGES, VIDEOS, FileSource, Item, Piece, Read, Values, path_safe, stem
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.digests import Digests, FileDigest
+    from hyperloom.pipeline.digests import Digests, FileDigest
 
 COUNTED = (".mp4", ".m4v", ".mov", ".avi")
 """Containers that store the number of their frames."""

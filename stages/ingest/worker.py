@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.units import Output, Resources, Unit
-from stages.base import GROUP, INDEX, KEY
-from stages.ingest.source import Item, Source, Values
-from stages.table import write_table
+from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.stages.base import GROUP, INDEX, KEY
+from hyperloom.stages.ingest.source import Item, Source, Values
+from hyperloom.stages.table import write_table
 
 CAREFUL_ATTEMPT = 3
 DEADLY = 2

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.base import modality_of
+from hyperloom.stages.base import modality_of
 
 if TYPE_CHECKING:
-    from stages.label.http import Http
+    from hyperloom.stages.label.http import Http
 
 Question = Any
 Answer = Any

@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from pipeline.errors import HyperloomError
-from pipeline.storage import Storage
+from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.storage import Storage
 
 if TYPE_CHECKING:
-    from stages.label.expert import Batch
-    from stages.label.samples import Samples
+    from hyperloom.stages.label.expert import Batch
+    from hyperloom.stages.label.samples import Samples
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 GAIN = 0.95

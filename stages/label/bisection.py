@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import BadSample, HyperloomError
-from stages.base import modality_of
-from stages.label.batching import Ahead, BatchSize
-from stages.label.expert import Batch, Function
-from stages.label.samples import Samples
+from hyperloom.pipeline.errors import BadSample, HyperloomError
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.label.batching import Ahead, BatchSize
+from hyperloom.stages.label.expert import Batch, Function
+from hyperloom.stages.label.samples import Samples
 
 Answer = dict[str, "np.ndarray | bytes | None"]
 """One sample's value of each output column (bytes: of a file); None for "no answer"."""

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from stages.label.decoders import Decoder
-from stages.label.preprocess import Size
+from hyperloom.stages.label.decoders import Decoder
+from hyperloom.stages.label.preprocess import Size
 
 
 class Boxes(Decoder):

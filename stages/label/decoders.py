@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from pipeline.plugins import Plugin
-from stages.label.preprocess import Size, resize
+from hyperloom.pipeline.plugins import Plugin
+from hyperloom.stages.base import UNKNOWN
+from hyperloom.stages.label.preprocess import Size, resize
 
-UNKNOWN = 255
 ClassMap = tuple[str | int | None, ...] | dict[int, str | int | None]
 """For each class of the network the modality's class (name or id), null to abstain. What is left out abstains too."""
 

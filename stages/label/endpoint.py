@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from pipeline.errors import RecipeError, SourceError
-from pipeline.secrets import BLOT, blot
-from stages.label.network import library
+from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.secrets import BLOT, blot
+from hyperloom.stages.label.network import library
 
 PASSING = frozenset({408, 409, 423, 425, 429, 500, 502, 503, 504, 529})
 """Answers that another try may change."""

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from pydantic import Field, field_validator
 
-from pipeline.config import placement
-from pipeline.plugins import Plugin
-from pipeline.units import Resources
+from hyperloom.pipeline.config import placement
+from hyperloom.pipeline.plugins import Plugin
+from hyperloom.pipeline.units import Resources
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.manifest import Manifest
-    from pipeline.storage import Storage
+    from hyperloom.pipeline.manifest import Manifest
+    from hyperloom.pipeline.storage import Storage
 
 Batch: TypeAlias = "dict[str, np.ndarray]"
 """Column name -> (N, *shape) array. Segmentation is (N, H, W) uint8 with 255 for unknown, image (N, H, W, 3) uint8 RGB,

@@ -20,16 +20,16 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import groupby
 from typing import Any
 
-from pipeline.digests import Digests
-from pipeline.errors import RecipeError
-from pipeline.fingerprint import SHORT, fingerprint, payload
-from pipeline.manifest import Manifest
-from pipeline.records import Records
-from pipeline.stage import Forecast, StepRun
-from pipeline.units import Record, Unit, Worker
-from stages.base import INDEX, Catalogue, Partition, Producer, catalogue, modality_of
-from stages.label.expert import Expert
-from stages.label.worker import LabelWorker
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.stage import Forecast, StepRun
+from hyperloom.pipeline.units import Record, Unit, Worker
+from hyperloom.stages.base import INDEX, Catalogue, Partition, Producer, catalogue, modality_of
+from hyperloom.stages.label.expert import Expert
+from hyperloom.stages.label.worker import LabelWorker
 
 UnitKey = tuple[str, str]
 

@@ -20,17 +20,17 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import JsonValue, field_validator, model_validator
 
-from pipeline.config import placement
-from pipeline.errors import RecipeError
-from pipeline.fingerprint import payload
-from pipeline.plugins import of
-from pipeline.storage import Storage
-from stages.base import modality_of
-from stages.label.apis import APIS, Api, Question
-from stages.label.endpoint import Endpoint, Refused
-from stages.label.expert import Batch, Expert, Function
-from stages.label.replay import Replay
-from stages.label.values import fit
+from hyperloom.pipeline.config import placement
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.fingerprint import payload
+from hyperloom.pipeline.plugins import of
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.label.apis import APIS, Api, Question
+from hyperloom.stages.label.endpoint import Endpoint, Refused
+from hyperloom.stages.label.expert import Batch, Expert, Function
+from hyperloom.stages.label.replay import Replay
+from hyperloom.stages.label.values import fit
 
 OTHERS_SECONDS = 0.1
 """Between two looks for what another process asks."""

@@ -16,14 +16,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from pipeline.config import placement
-from pipeline.errors import RecipeError
-from pipeline.plugins import of, parse
-from pipeline.storage import Storage
-from stages.base import modality_of
-from stages.label.expert import CPU_BATCH, Batch, Expert, Function
-from stages.label.network import library
-from stages.label.values import fit
+from hyperloom.pipeline.config import placement
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.plugins import of, parse
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
+from hyperloom.stages.label.network import library
+from hyperloom.stages.label.values import fit
 
 Task = Literal[
     "image-segmentation", "depth-estimation", "feature-extraction", "image-feature-extraction", "image-classification",
@@ -86,12 +86,12 @@ class HuggingFace(Expert):
         return None if self.gpus else CPU_BATCH
 
     def weights(self) -> tuple[str, ...]:
-        from stages.label.hub.loading import files
+        from hyperloom.stages.label.hub.loading import files
 
         return files(self.path)
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
-        from stages.label.hub.loading import Directory
+        from hyperloom.stages.label.hub.loading import Directory
 
         home = Directory(self.path, self.precision, self.gpus > 0)
         home.torch.set_num_threads(max(1, int(self.cpus)))
@@ -102,7 +102,7 @@ class HuggingFace(Expert):
         return self._pipeline(home, modalities)
 
     def _maps(self, home: Any, modalities: dict[str, Any]) -> Function:
-        from stages.label.hub.maps import Maps
+        from hyperloom.stages.label.hub.maps import Maps
 
         library("cv2", "vision")
         targets = [modalities[modality_of(column)] for column in self.out]
@@ -127,7 +127,7 @@ class HuggingFace(Expert):
 
     def _decoder(self, home: Any, at: int, target: Any) -> Any:
         """The recipe's decoder, or the usual one; classes go by name where the decoder says nothing of them."""
-        from stages.label.hub.maps import class_map
+        from hyperloom.stages.label.hub.maps import class_map
 
         usual = {"segmentation": "classes", "soft": "probabilities", "dense": "dense"}.get(target.type)
         if not self.decode and usual is None:
@@ -141,13 +141,13 @@ class HuggingFace(Expert):
         return decoder
 
     def _features(self, home: Any, modalities: dict[str, Any]) -> Function:
-        from stages.label.hub.features import Features
+        from hyperloom.stages.label.hub.features import FeatureExtraction
 
         source = modalities[modality_of(self.in_[0])]
         pictures = self.task == "image-feature-extraction"
         if source.type != ("image" if pictures else "text"):
             raise RecipeError(f"{self.in_[0]}: {self.task} reads {'images' if pictures else 'text'}, not {source.type}")
-        encode = Features(home, pictures, self.pool, self.unit)
+        encode = FeatureExtraction(home, pictures, self.pool, self.unit)
 
         def call(batch: Batch) -> Batch:
             rows = batch[self.in_[0]]
@@ -156,7 +156,7 @@ class HuggingFace(Expert):
         return call
 
     def _pipeline(self, home: Any, modalities: dict[str, Any]) -> Function:
-        from stages.label.hub.answers import asked, told
+        from hyperloom.stages.label.hub.answers import asked, told
 
         library("PIL", "huggingface")
         source = modalities[modality_of(self.in_[0])]

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import RecipeError, SourceError
-from stages.label.network import Network, library, read_weights
-from stages.label.preprocess import Size
+from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.stages.label.network import Network, library, read_weights
+from hyperloom.stages.label.preprocess import Size
 
 
 class LiteRT(Network):

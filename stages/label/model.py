@@ -14,115 +14,26 @@ Imports torch only in a worker.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, field_validator
 
-from pipeline.config import StepName, placement
-from pipeline.errors import RecipeError
-from pipeline.manifest import Manifest
-from pipeline.plugins import Plugin, of
-from pipeline.storage import Storage
-from stages.base import modality_of
-from stages.label.expert import CPU_BATCH, Batch, Expert, Function
-from stages.modality import Dense, Embedding, Segmentation, Soft
-from stages.train.answers import answer
-from stages.train.masks import ModalityMask
+from hyperloom.pipeline.config import StepName, placement
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import of
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
+from hyperloom.stages.modality import Dense, Embedding, Segmentation, Soft
+from hyperloom.stages.network.answers import answer
+from hyperloom.stages.network.ensemble import Single
 
 if TYPE_CHECKING:
-    from stages.train.architecture import Architecture, Task
-    from stages.train.predictor import Prediction, Predictor, Together
-
-
-class Ensemble(Plugin):
-    """Base of ensembles: which inputs each member may see, and how their answers become one."""
-
-    pool: Literal["mean", "median", "vote"] = "mean"
-    """mean of the answers; their median; or, for classes, the share of the members that chose each."""
-
-    def bind(self, inputs: Mapping[str, Manifest]) -> Self:
-        """This ensemble with what it needs of the steps it names. Raises RecipeError."""
-        return self
-
-    def predictor(self, storage: Storage, folder: str, visible: Sequence[str]) -> Predictor | Together:
-        """The model in `folder`, ready to be asked; `visible` are the columns that it may see at all."""
-        from stages.train.model import load_model
-        from stages.train.predictor import Predictor
-
-        model = load_model(storage, folder)
-        columns = model.architecture.columns
-        place = {c: i for i, c in enumerate(visible)}
-        seen = [[c in place and member[place[c]] for c in columns] for member in self.members(visible)]
-        return Predictor(model, seen, self.pool)
-
-    def members(self, columns: Sequence[str]) -> list[list[bool]]:
-        """One row a member, one bool an input."""
-        raise TypeError(f"the ensemble {self.type!r} has no members()")
-
-
-class Single(Ensemble):
-    """One pass over everything that is there."""
-
-    revision: ClassVar[int] = 1
-
-    def members(self, columns: Sequence[str]) -> list[list[bool]]:
-        return [[True] * len(columns)]
-
-
-class Masks(Ensemble):
-    """`count` random subsets of the inputs, the same for every sample; with `full` the first sees everything."""
-
-    revision: ClassVar[int] = 1
-    count: int = Field(16, alias="members", ge=1, le=1024)
-    seed: int = Field(0, ge=0)
-    full: bool = True
-    mask: ModalityMask = ModalityMask(type="modality")
-
-    def members(self, columns: Sequence[str]) -> list[list[bool]]:
-        import torch
-
-        generator = torch.Generator().manual_seed(self.seed)
-        drawn = self.mask.sample(columns, self.count, generator)
-        if self.full:
-            drawn[0] = ~torch.tensor(self.mask.hidden_inputs(columns))
-        return drawn.tolist()
-
-
-class Models(Ensemble):
-    """The model and the further `models`, trained by steps of their own (other seeds, other data), each asked `each`
-    way (by default once). They have the same inputs and tasks."""
-
-    revision: ClassVar[int] = 1
-    others: tuple[StepName, ...] = Field(alias="models", min_length=1)
-    each: Annotated[Any, of("ensemble")] = Single(type="single")
-    folders: tuple[str, ...] = placement(())
-    """Filled in by `bind`."""
-
-    @field_validator("folders")
-    @classmethod
-    def _unset(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value:
-            raise ValueError("the models' folders follow from their steps; leave them out")
-        return value
-
-    def bind(self, inputs: Mapping[str, Manifest]) -> Self:
-        for name in self.others:
-            if "columns_in" not in inputs[name].body:
-                raise RecipeError(f"ensemble: {name!r} is a {inputs[name].stage} step and holds no model")
-        return self.model_copy(update={"folders": tuple(inputs[name].folder for name in self.others)})
-
-    def predictor(self, storage: Storage, folder: str, visible: Sequence[str]) -> Predictor | Together:
-        from stages.train.predictor import Predictor, Together
-
-        made = [self.each.predictor(storage, each, visible) for each in (folder, *self.folders)]
-        first = made[0].model.architecture
-        for where, one in zip(self.folders, made[1:], strict=True):
-            other = one.model.architecture
-            if (other.columns, [t.name for t in other.tasks]) != (first.columns, [t.name for t in first.tasks]):
-                raise RecipeError(f"ensemble: the model in {where} has other inputs or tasks than the first")
-        return Together([p for p in made if isinstance(p, Predictor)], self.pool)
+    from hyperloom.stages.network.architecture import Architecture, Task
+    from hyperloom.stages.network.predictor import Prediction
 
 
 class Model(Expert):
@@ -211,7 +122,7 @@ class Model(Expert):
 
 def features_of(column: str, modality: Any, architecture: Architecture) -> str:
     """Which of the features the column holds, as the answers call them; empty when it is a task or fits none."""
-    from stages.train.predictor import PLANES, POOLED
+    from hyperloom.stages.network.predictor import PLANES, POOLED
 
     if modality_of(column) in {t.name for t in architecture.tasks}:
         return ""
@@ -227,11 +138,3 @@ def certainty(task: Task) -> Callable[[Prediction], np.ndarray]:
         return lambda p: np.clip(1 - 2 * p.spread[task.name] * np.sqrt(task.modality.channels / 2), 0, 1)
     deviation = np.float32(np.mean(task.scale.std) if task.scale.std else 1.0)
     return lambda p: 1 / (1 + (p.spread[task.name] / deviation) ** 2)
-
-
-def predictor(storage: Storage, manifest: Manifest, ensemble: Ensemble | None = None) -> Predictor | Together:
-    """The model of a train or distill step, ready to be called with a batch: {column: (N, *shape)} and, where samples
-    may miss it, {column?: (N,) bool}. Returns a `Prediction` with the `mean` and `spread` of each task."""
-    hidden = manifest.body.get("hidden", ())
-    visible = [c for c in manifest.body["columns_in"] if c not in hidden]
-    return (ensemble or Single(type="single")).predictor(storage, manifest.folder, visible)

@@ -15,13 +15,13 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config import placement
-from pipeline.errors import PluginError, RecipeError, SourceError
-from pipeline.plugins import of
-from pipeline.storage import Storage
-from stages.base import modality_of
-from stages.label.expert import Batch, Expert, Function
-from stages.label.preprocess import Grid, Preprocess, Size
+from hyperloom.pipeline.config import placement
+from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
+from hyperloom.pipeline.plugins import of
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.label.expert import Batch, Expert, Function
+from hyperloom.stages.label.preprocess import Grid, Preprocess, Size
 
 
 class Session(Protocol):

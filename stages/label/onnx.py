@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import PluginError, RecipeError, SourceError
-from stages.label.network import Network, library, read_weights
-from stages.label.preprocess import Size
+from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
+from hyperloom.stages.label.network import Network, library, read_weights
+from hyperloom.stages.label.preprocess import Size
 
 DTYPES: dict[str, Any] = {
     "tensor(float)": np.float32,

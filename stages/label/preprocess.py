@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from pipeline.config import Config
+from hyperloom.pipeline.config import Config
 
 Size = tuple[int, int]
 """Height and width in pixels."""

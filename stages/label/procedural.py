@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from stages.base import modality_of
-from stages.label.expert import Batch, Expert, Function
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.label.expert import Batch, Expert, Function
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.storage import Storage
+    from hyperloom.pipeline.storage import Storage
 
 E = TypeVar("E", bound=Expert)
 
@@ -31,7 +31,7 @@ class Hsv(Expert):
         return takes(self, 1, 1)
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
-        from stages.label.algorithms.appearance import hsv
+        from hyperloom.stages.label.algorithms.appearance import hsv
 
         return each(self, hsv)
 
@@ -53,7 +53,7 @@ class Edges(Expert):
         return takes(self, 1, 1)
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
-        from stages.label.algorithms import appearance
+        from hyperloom.stages.label.algorithms import appearance
 
         if self.method == "canny":
             return each(self, lambda rgb: appearance.canny_edges(rgb, self.sigma)[..., None])
@@ -77,7 +77,7 @@ class SoftColors(Expert):
         return takes(self, 1, 1)
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
-        from stages.label.algorithms.softcolors import soft_colors
+        from hyperloom.stages.label.algorithms.softcolors import soft_colors
 
         count = modalities[modality_of(self.out[0])].channels
         return each(self, lambda rgb: soft_colors(rgb, count, self.seeds, self.bins, self.sigma))
@@ -102,7 +102,7 @@ class Flow(Expert):
         return {self.in_[0]: (-1,)}
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
-        from stages.label.algorithms.flow import dis_flow
+        from hyperloom.stages.label.algorithms.flow import dis_flow
 
         flow = dis_flow(self.preset, self.zoom)
 
@@ -136,8 +136,8 @@ class DepthFromFlow(Expert):
         return takes(self, 2, 1)
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
-        from stages.label.algorithms.pose import Pose
-        from stages.label.algorithms.triangulation import depth_from_flow
+        from hyperloom.stages.label.algorithms.pose import Pose
+        from hyperloom.stages.label.algorithms.triangulation import depth_from_flow
 
         def depth(flow: np.ndarray, pose: np.ndarray) -> np.ndarray | None:
             made = depth_from_flow(flow, Pose.of(pose), *self.range, self.parallax, self.tolerance, self.sigma)
@@ -170,8 +170,8 @@ class Normals(Expert):
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         import numpy as np
 
-        from stages.label.algorithms import surface
-        from stages.label.algorithms.pose import Pose, rays
+        from hyperloom.stages.label.algorithms import surface
+        from hyperloom.stages.label.algorithms.pose import Pose, rays
 
         fit = surface.normals_by_svd if self.method == "svd" else surface.normals_from_depth
 

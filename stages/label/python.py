@@ -23,11 +23,11 @@ from typing import Any, Literal
 
 from pydantic import JsonValue, field_validator
 
-from pipeline.errors import PluginError, RecipeError
-from pipeline.storage import Storage
-from stages.base import modality_of
-from stages.label.expert import Batch, Expert, Function
-from stages.label.values import fitted, told
+from hyperloom.pipeline.errors import PluginError, RecipeError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.label.expert import Batch, Expert, Function
+from hyperloom.stages.label.values import fitted, told
 
 
 class Python(Expert):

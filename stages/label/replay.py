@@ -17,8 +17,8 @@ import socket
 import time
 from typing import Any
 
-from pipeline.fingerprint import SHORT, fingerprint
-from pipeline.storage import Storage
+from hyperloom.pipeline.fingerprint import SHORT, fingerprint
+from hyperloom.pipeline.storage import Storage
 
 FOLDER = "calls"
 

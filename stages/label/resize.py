@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import model_validator
 
-from pipeline.storage import Storage
-from stages.base import modality_of
-from stages.label.expert import Batch, Expert, Function
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.label.expert import Batch, Expert, Function
 
 
 class Resize(Expert):

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Config
-from pipeline.errors import RecipeError
-from stages.base import modality_of
-from stages.label.expert import Expert, Function
-from stages.label.procedural import each, takes
-from stages.label.segmenters import class_ids
+from hyperloom.pipeline.config import Config
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.label.expert import Expert, Function
+from hyperloom.stages.label.procedural import each, takes
+from hyperloom.stages.label.segmenters import class_ids
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.storage import Storage
+    from hyperloom.pipeline.storage import Storage
 
     Test = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     """A column's value of one sample -> (H, W) bool: where the condition holds, and where that is known."""

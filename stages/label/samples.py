@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import IntegrityError
-from pipeline.storage import Storage
-from pipeline.units import load_record
-from stages.base import INDEX, KEY, modality_of
-from stages.label.expert import Batch, Expert
-from stages.table import read_table
+from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import load_record
+from hyperloom.stages.base import INDEX, KEY, modality_of
+from hyperloom.stages.label.expert import Batch, Expert
+from hyperloom.stages.table import read_table
 
 Reads = dict[str, list[str]]
 """Column -> [space, id] of the unit that made it, for one partition."""

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipeline.errors import RecipeError
-from stages.base import modality_of
-from stages.label.expert import Batch, Expert, Function
-from stages.label.procedural import each, takes
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.label.expert import Batch, Expert, Function
+from hyperloom.stages.label.procedural import each, takes
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.storage import Storage
+    from hyperloom.pipeline.storage import Storage
 
 FEATURES = ("light", "green", "warm", "rough", "lines", "above", "rise", "slope")
 PICTURE_FEATURES = FEATURES[:5]
@@ -67,7 +67,8 @@ class ColorClasses(Expert):
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         import numpy as np
 
-        from stages.label.algorithms.rules import UNKNOWN, color_scores
+        from hyperloom.stages.base import UNKNOWN
+        from hyperloom.stages.label.algorithms.rules import color_scores
 
         ids = np.array(class_ids(self, self.out[0], self.colors, modalities), np.uint8)
         prototypes = [np.array([_rgb(c) for c in colors], np.uint8) for colors in self.colors.values()]
@@ -101,8 +102,9 @@ class TextureClasses(Expert):
         return takes(self, 1, 1)
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
-        from stages.label.algorithms.features import picture_features
-        from stages.label.algorithms.rules import UNKNOWN, clustered, nearest_description
+        from hyperloom.stages.base import UNKNOWN
+        from hyperloom.stages.label.algorithms.features import picture_features
+        from hyperloom.stages.label.algorithms.rules import clustered, nearest_description
 
         ids = class_ids(self, self.out[0], self.looks, modalities)
         looks = dict(zip(ids, self.looks.values(), strict=True))
@@ -133,9 +135,10 @@ class ReliefClasses(Expert):
         return takes(self, 3, 1)
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
-        from stages.label.algorithms.features import picture_features, relief_features
-        from stages.label.algorithms.pose import Pose
-        from stages.label.algorithms.rules import UNKNOWN, nearest_description
+        from hyperloom.stages.base import UNKNOWN
+        from hyperloom.stages.label.algorithms.features import picture_features, relief_features
+        from hyperloom.stages.label.algorithms.pose import Pose
+        from hyperloom.stages.label.algorithms.rules import nearest_description
 
         ids = class_ids(self, self.out[0], self.looks, modalities)
         looks = dict(zip(ids, self.looks.values(), strict=True))
@@ -164,7 +167,7 @@ class Remap(Expert):
         return takes(self, (1, 64), 1)
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
-        from stages.consensus.vote import vote
+        from hyperloom.stages.label.algorithms.majority import vote
 
         target = modalities[modality_of(self.out[0])].classes
         luts = [self._lut(modalities[modality_of(column)].classes, target) for column in self.in_]

@@ -17,15 +17,15 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config import StepName
-from pipeline.digests import Digests
-from pipeline.errors import RecipeError
-from pipeline.manifest import Manifest
-from pipeline.plugins import of
-from pipeline.stage import Forecast, Stage, StepRun
-from pipeline.units import Worker
-from stages import provenance
-from stages.label import graph
+from hyperloom.pipeline.config import StepName
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import of
+from hyperloom.pipeline.stage import Forecast, Stage, StepRun
+from hyperloom.pipeline.units import Worker
+from hyperloom.stages import provenance
+from hyperloom.stages.label import graph
 
 
 class Label(Stage):

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import field_validator, model_validator
 
-from pipeline import plugins
-from pipeline.errors import PluginError, RecipeError, SourceError
-from stages.label.expert import CPU_BATCH
-from stages.label.network import Network, library, read_weights
-from stages.label.preprocess import Size
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
+from hyperloom.stages.label.expert import CPU_BATCH
+from hyperloom.stages.label.network import Network, library, read_weights
+from hyperloom.stages.label.preprocess import Size
 
 FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 

@@ -15,11 +15,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.storage import Storage
-from pipeline.units import Output, Unit
-from stages.base import KEY, modality_of
-from stages.label.batching import BatchSize
-from stages.label.expert import Batch, Expert
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Output, Unit
+from hyperloom.stages.base import KEY, modality_of
+from hyperloom.stages.label.batching import BatchSize
+from hyperloom.stages.label.expert import Batch, Expert
 
 CAREFUL_ATTEMPT = 3
 DEADLY = 2
@@ -37,7 +37,7 @@ class LabelWorker:
         self.resources = expert.resources
 
     def setup(self) -> None:
-        from stages.label.bisection import Bisection
+        from hyperloom.stages.label.bisection import Bisection
 
         _limit_threads(max(1, int(self.expert.cpus)))
         function = self.expert.build(self.modalities, self.storage)
@@ -47,7 +47,7 @@ class LabelWorker:
 
     def run(self, unit: Unit, out: Output) -> None:
         """Label one partition. Raises what is no sample's fault (see stages.label.bisection)."""
-        from stages.label.samples import Samples
+        from hyperloom.stages.label.samples import Samples
 
         samples = Samples(self.storage, unit.payload, self.expert, self.modalities)
         values: dict[str, list[Any]] = {c: [None] * len(samples.keys) for c in self.expert.out}
@@ -116,8 +116,8 @@ def _table(
     """The file, and how many values each column lacks: no answers, and answers that are "unknown"."""
     import pyarrow as pa
 
-    from stages.column import produced
-    from stages.table import write_table
+    from hyperloom.stages.column import produced
+    from hyperloom.stages.table import write_table
 
     columns: dict[str, Any] = {KEY: pa.array(keys, pa.string())}
     fields = [pa.field(KEY, pa.string())]

@@ -9,21 +9,21 @@ class derived from `Modality`, named `module:Class` in the recipe.
 Importing this package loads numpy and pydantic only.
 """
 
-from stages.modality.audio import Audio
-from stages.modality.base import Defaults, Modality
-from stages.modality.boxes import Boxes
-from stages.modality.choice import Category, Choice, Ordinal
-from stages.modality.clip import Clip
-from stages.modality.dense import Dense
-from stages.modality.graph import Graph
-from stages.modality.keypoints import Keypoints
-from stages.modality.multilabel import Multilabel
-from stages.modality.raster import Image, Raster, Size
-from stages.modality.segmentation import Segmentation, Soft
-from stages.modality.series import Series
-from stages.modality.tags import Tags
-from stages.modality.text import Text
-from stages.modality.vector import Embedding, Scalar, Vector
+from hyperloom.stages.modality.audio import Audio
+from hyperloom.stages.modality.base import Defaults, Modality
+from hyperloom.stages.modality.boxes import Boxes
+from hyperloom.stages.modality.choice import Category, Choice, Ordinal
+from hyperloom.stages.modality.clip import Clip
+from hyperloom.stages.modality.dense import Dense
+from hyperloom.stages.modality.graph import Graph
+from hyperloom.stages.modality.keypoints import Keypoints
+from hyperloom.stages.modality.multilabel import Multilabel
+from hyperloom.stages.modality.raster import Image, Raster, Size
+from hyperloom.stages.modality.segmentation import Segmentation, Soft
+from hyperloom.stages.modality.series import Series
+from hyperloom.stages.modality.tags import Tags
+from hyperloom.stages.modality.text import Text
+from hyperloom.stages.modality.vector import Embedding, Scalar, Vector
 
 __all__ = [
     "Audio",

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from pipeline.errors import PluginError
-from stages import picture
-from stages.modality.base import Defaults, Modality
-from stages.modality.formats import decode_array
+from hyperloom.pipeline.errors import PluginError
+from hyperloom.stages import picture
+from hyperloom.stages.modality.base import Defaults, Modality
+from hyperloom.stages.modality.formats import decode_array
 
 FULL = 32768
 """16-bit samples of -1..1."""

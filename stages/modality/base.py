@@ -13,9 +13,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from pipeline.plugins import Plugin
-from stages import column as columns
-from stages import picture
+from hyperloom.pipeline.plugins import Plugin
+from hyperloom.stages import column as columns
+from hyperloom.stages import picture
 
 
 class Defaults(NamedTuple):
@@ -116,7 +116,7 @@ class Modality(Plugin):
 
         An array, or the bytes themselves where the modality keeps files as they came. Raises ValueError.
         """
-        from stages.modality.formats import parse
+        from hyperloom.stages.modality.formats import parse
 
         return self.fit(parse(data, name))
 

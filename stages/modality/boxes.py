@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from stages import picture
-from stages.modality.base import Defaults, Modality
-from stages.modality.choice import distinct, ids_of, numbered
+from hyperloom.stages import picture
+from hyperloom.stages.modality.base import Defaults, Modality
+from hyperloom.stages.modality.choice import distinct, ids_of, numbered
 
 CORNERS = ("x0", "y0", "x1", "y1")
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from stages import picture
-from stages.modality.base import Defaults, Ids
+from hyperloom.stages import picture
+from hyperloom.stages.modality.base import Defaults, Ids
 
 NAMELESS = -1
 """The id that says unknown."""

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from stages.modality.base import Defaults
-from stages.modality.raster import Image, Raster
+from hyperloom.stages.modality.base import Defaults
+from hyperloom.stages.modality.raster import Image, Raster
 
 
 class Clip(Raster):

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from stages import picture
-from stages.modality.formats import decode_array, decode_image
-from stages.modality.raster import Raster
+from hyperloom.stages import picture
+from hyperloom.stages.modality.formats import decode_array, decode_image
+from hyperloom.stages.modality.raster import Raster
 
 
 class Dense(Raster):

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from stages import picture
-from stages.modality.base import Defaults, Ids
-from stages.modality.boxes import flattened, lists, too_many
+from hyperloom.stages import picture
+from hyperloom.stages.modality.base import Defaults, Ids
+from hyperloom.stages.modality.boxes import flattened, lists, too_many
 
 NOBODY = -1
 

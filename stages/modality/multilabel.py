@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from stages import picture
-from stages.modality.base import Defaults, Modality
-from stages.modality.choice import distinct, numbered
-from stages.picture import UNKNOWN
+from hyperloom.stages import picture
+from hyperloom.stages.base import UNKNOWN
+from hyperloom.stages.modality.base import Defaults, Modality
+from hyperloom.stages.modality.choice import distinct, numbered
 
 
 class Multilabel(Modality):

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from stages.modality.base import Modality
-from stages.modality.formats import decode_image
+from hyperloom.stages.modality.base import Modality
+from hyperloom.stages.modality.formats import decode_image
 
 Size = tuple[int, int]
 """Height and width in pixels."""

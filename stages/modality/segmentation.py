@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from stages import picture
-from stages.modality.base import Defaults, Modality
-from stages.modality.formats import decode_array, decode_image
-from stages.modality.raster import Raster
-from stages.picture import UNKNOWN
+from hyperloom.stages import picture
+from hyperloom.stages.base import UNKNOWN
+from hyperloom.stages.modality.base import Defaults, Modality
+from hyperloom.stages.modality.formats import decode_array, decode_image
+from hyperloom.stages.modality.raster import Raster
 
 
 class Segmentation(Raster):

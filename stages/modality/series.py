@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from stages import picture
-from stages.modality.base import Defaults, Modality
-from stages.modality.boxes import padded, used_rows
+from hyperloom.stages import picture
+from hyperloom.stages.modality.base import Defaults, Modality
+from hyperloom.stages.modality.boxes import padded, used_rows
 
 
 class Series(Modality):

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from stages import picture
-from stages.modality.base import Defaults, Ids
-from stages.modality.boxes import flattened, lists, too_many
-from stages.modality.choice import NAMELESS, distinct, ids_of, numbered
+from hyperloom.stages import picture
+from hyperloom.stages.modality.base import Defaults, Ids
+from hyperloom.stages.modality.boxes import flattened, lists, too_many
+from hyperloom.stages.modality.choice import NAMELESS, distinct, ids_of, numbered
 
 
 class Tags(Ids):

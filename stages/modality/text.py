@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from stages import picture
-from stages.modality.base import Defaults, Ids
+from hyperloom.stages import picture
+from hyperloom.stages.modality.base import Defaults, Ids
 
 BYTES = 256
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from stages import picture
-from stages.modality.base import Defaults, Modality
+from hyperloom.stages import picture
+from hyperloom.stages.modality.base import Defaults, Modality
 
 
 class Vector(Modality):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.release.lineage import snapshot
+from hyperloom.stages.release.lineage import snapshot
 
 
 def card(

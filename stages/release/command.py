@@ -11,12 +11,12 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.errors import RecipeError
-from pipeline.events import Events
-from pipeline.lease import Lease
-from pipeline.storage import Storage
-from stages.release import champion as champions
-from stages.release.stage import ALIAS
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.lease import Lease
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages import champion as champions
+from hyperloom.stages.release.stage import ALIAS
 
 
 def release(given: Any, storage: Storage, named: list[str], catch_up: Callable[[], None]) -> int:

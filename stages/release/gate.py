@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.evaluate.scores import HIGHER_IS_BETTER
+from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
 
 CHAMPION, BEST_EXPERT = "champion", "best_expert"
 _OPERATORS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
@@ -43,7 +43,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Decision:
     """A condition, whether it holds, and why in words."""
 
     condition: Condition
@@ -72,7 +72,7 @@ def parse(figure: str, text: str) -> Condition:
 
 def judge(
     condition: Condition, subject: str, report: Mapping[str, Any], champion: Mapping[str, float] | None
-) -> Outcome:
+) -> Decision:
     """Does `condition` hold for `subject` of a report's body? `champion` is the champion's figures, None without one.
 
     Raises ValueError when the report lacks a figure that the condition needs.
@@ -80,7 +80,7 @@ def judge(
     value = _figure(report, subject, condition.figure)
     if condition.who == CHAMPION and (champion is None or condition.figure not in champion):
         reason = "there is no champion yet" if champion is None else "the champion has no such figure"
-        return Outcome(condition, True, f"{condition}: holds, {reason} (it is {value:.4g})")
+        return Decision(condition, True, f"{condition}: holds, {reason} (it is {value:.4g})")
     limit = condition.offset
     if condition.who == CHAMPION:
         assert champion is not None
@@ -89,7 +89,7 @@ def judge(
         limit += _figure(report, _named(condition, report), condition.figure)
     passed = bool(_OPERATORS[condition.op](value, limit))
     against = "" if not condition.who else f" against {limit:.4g}"
-    return Outcome(condition, passed, f"{condition}: {'holds' if passed else 'FAILS'} (it is {value:.4g}{against})")
+    return Decision(condition, passed, f"{condition}: {'holds' if passed else 'FAILS'} (it is {value:.4g}{against})")
 
 
 def _named(condition: Condition, report: Mapping[str, Any]) -> str:

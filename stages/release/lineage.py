@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.manifest import Manifest
+from hyperloom.pipeline.manifest import Manifest
 
 SOURCES = ("pipeline", "stages")
 HERE = Path(__file__).parents[2]

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import manifest as manifests
-from pipeline.errors import IntegrityError, RecipeError
-from pipeline.manifest import Manifest
-from pipeline.storage import Storage
-from stages.base import modality_of
-from stages.modality import Image, Segmentation
-from stages.table import open_table
+from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.errors import IntegrityError, RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.modality import Image, Segmentation
+from hyperloom.stages.table import open_table
 
 
 def describe(

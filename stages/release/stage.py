@@ -24,13 +24,13 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from pipeline.config import StepName
-from pipeline.errors import RecipeError
-from pipeline.manifest import Manifest
-from pipeline.stage import Stage, StepRun
-from stages.release import champion as champions
-from stages.release.gate import Outcome, judge, parse
-from stages.release.lineage import tags
+from hyperloom.pipeline.config import StepName
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.stage import Stage, StepRun
+from hyperloom.stages import champion as champions
+from hyperloom.stages.release.gate import Decision, judge, parse
+from hyperloom.stages.release.lineage import tags
 
 LOADER = "hyperloom_student.py"
 NETWORK = "student.onnx"
@@ -101,7 +101,7 @@ class Release(Stage):
 
     def _judged(
         self, step: StepRun, subject: str, report: Manifest, champion: champions.Champion | None, met: bool
-    ) -> list[Outcome]:
+    ) -> list[Decision]:
         """`met`: the report judged this very champion, so its figures there are of the same frames."""
         figures = None if champion is None else report.body["figures"][ALIAS] if met else champion.figures
         conditions = [parse(figure, text) for figure, texts in self.gate.items() for text in texts]
@@ -117,8 +117,8 @@ class Release(Stage):
         """Write the files of the release; what the body and the `register` event say of them."""
         import numpy as np
 
-        from stages.release.card import card
-        from stages.release.network import describe, example
+        from hyperloom.stages.release.card import card
+        from hyperloom.stages.release.network import describe, example
 
         network = next((f for f in model.files if f.path.endswith(f"/{NETWORK}")), None)
         if network is None:
@@ -137,7 +137,7 @@ class Release(Stage):
         }
         return {
             "files": {name: file.path for name, file in files.items()},
-            "loader": step.write(LOADER, Path(__file__).with_name(LOADER).read_bytes()).path,
+            "loader": step.write(LOADER, (Path(__file__).parents[1] / "distill" / LOADER).read_bytes()).path,
             "example": step.write("example.npy", buffer.getvalue()).path,
             "card": step.write("card.md", text.encode()).path,
             "signature": signature,

@@ -23,19 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import RecipeError
-from pipeline.manifest import Manifest
-from pipeline.storage import Storage
-from stages.base import modality_of
-from stages.modality import Modality, Soft
-from stages.shard.buffers import Buffers
-from stages.shard.cache import DiskCache
-from stages.shard.mixture import Mixture, mixed
-from stages.shard.order import Epoch, share
-from stages.shard.rows import Decoded, Part, RowGroups
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import VALID, modality_of
+from hyperloom.stages.modality import Modality, Soft
+from hyperloom.stages.shard.buffers import Buffers
+from hyperloom.stages.shard.cache import DiskCache
+from hyperloom.stages.shard.mixture import Mixture, mixed
+from hyperloom.stages.shard.order import Epoch, share
+from hyperloom.stages.shard.rows import Decoded, Part, RowGroups
 
-VALID = "?"
-"""Suffix of a column's mask in a batch."""
 MOST_THREADS = 4
 
 Entries = Sequence[Mapping[str, Any]]

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from pydantic import Field, field_validator
 
-from pipeline.errors import RecipeError
-from pipeline.manifest import Manifest
-from pipeline.plugins import Plugin
-from stages.modality import Modality
-from stages.shard.order import Epoch, epoch
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import Plugin
+from hyperloom.stages.modality import Modality
+from hyperloom.stages.shard.order import Epoch, epoch
 
 SMALLEST_POOL = 4
 """Row groups of a set with a small share that are shuffled together, at least."""
@@ -95,7 +95,7 @@ class Mixture:
         return {"schema": schema, "splits": splits, "statistics": {c: self._statistics(c) for c in schema}}
 
     def _statistics(self, column: str) -> dict[str, Any]:
-        from stages.shard.statistics import merged
+        from hyperloom.stages.shard.statistics import merged
 
         found = []
         for made in self.sets:

@@ -11,9 +11,9 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.errors import IntegrityError
-from pipeline.storage import Storage
-from stages.shard.cache import DiskCache
+from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.shard.cache import DiskCache
 
 TAIL = 64 * 1024
 """Bytes of the end of a file that are fetched first: most footers fit."""

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import IntegrityError
-from pipeline.storage import Storage
-from stages.modality import Modality
-from stages.shard.cache import DiskCache
-from stages.shard.ranges import Ranges
-from stages.table import open_table
+from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.modality import Modality
+from hyperloom.stages.shard.cache import DiskCache
+from hyperloom.stages.shard.ranges import Ranges
+from hyperloom.stages.table import open_table
 
 Decoded = dict[str, tuple[np.ndarray, np.ndarray]]
 """Column -> rows (N, *shape) in the dtype of the disk, and which of them are there (N,)."""

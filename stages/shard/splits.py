@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Config
-from pipeline.errors import RecipeError
+from hyperloom.pipeline.config import Config
+from hyperloom.pipeline.errors import RecipeError
 
 if TYPE_CHECKING:
-    from stages.modality import Modality
+    from hyperloom.stages.modality import Modality
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -108,7 +108,7 @@ def stratum(modality: Modality, statistics: Mapping[str, Any]) -> str:
     """The stratum of a group, from its merged statistics of the column: the most frequent class, or for numbers the
     part of the known range (a quarter of it), else the power of four, in which their mean lies. Nothing here depends on
     other groups, so new data changes no old group's stratum."""
-    from stages.shard.statistics import edges
+    from hyperloom.stages.shard.statistics import edges
 
     if modality.counted:
         counts = statistics.get("classes", {})

@@ -15,17 +15,17 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from pipeline.config import StepName
-from pipeline.errors import RecipeError
-from pipeline.fingerprint import SHORT, fingerprint, payload
-from pipeline.manifest import Manifest
-from pipeline.stage import Stage, StepRun
-from pipeline.units import Record, Unit, Worker
-from stages import provenance
-from stages.base import Catalogue, Partition, catalogue, modality_of
-from stages.shard.splits import SPLITS, Split, SplitName, stratum
-from stages.shard.statistics import merged
-from stages.table import ROW_GROUP_MB, Codec
+from hyperloom.pipeline.config import StepName
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.stage import Stage, StepRun
+from hyperloom.pipeline.units import Record, Unit, Worker
+from hyperloom.stages import provenance
+from hyperloom.stages.base import Catalogue, Partition, catalogue, modality_of
+from hyperloom.stages.shard.splits import SPLITS, Split, SplitName, stratum
+from hyperloom.stages.shard.statistics import merged
+from hyperloom.stages.table import ROW_GROUP_MB, Codec
 
 ID_DIGITS = 16
 SIZE = "size"
@@ -65,7 +65,7 @@ class Shard(Stage):
         return {modality_of(column) for column in self.columns}
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
-        from stages.shard.worker import Joiner
+        from hyperloom.stages.shard.worker import Joiner
 
         offered = self._catalogue(step)
         columns = self._columns(offered)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.modality import Modality
+from hyperloom.stages.modality import Modality
 
 BINS = 32
 PAIRS = 1 << 18

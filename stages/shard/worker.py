@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.errors import IntegrityError
-from pipeline.storage import Storage
-from pipeline.units import Output, Resources, Unit
-from stages.base import GROUP, INDEX, KEY, modality_of
-from stages.column import described, produced, producer
-from stages.modality import Modality
-from stages.shard.statistics import Tally
-from stages.table import ROW_GROUP_MB, Codec, read_table, rows_a_group, write_table
+from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
+from hyperloom.stages.column import described, produced, producer
+from hyperloom.stages.modality import Modality
+from hyperloom.stages.shard.statistics import Tally
+from hyperloom.stages.table import ROW_GROUP_MB, Codec, read_table, rows_a_group, write_table
 
 
 @dataclass

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from pipeline.plugins import Plugin
-from stages.modality import Boxes, Clip, Dense, Image, Keypoints, Modality, Raster, Vector
+from hyperloom.pipeline.plugins import Plugin
+from hyperloom.stages.modality import Boxes, Clip, Dense, Image, Keypoints, Modality, Raster, Vector
 
 if TYPE_CHECKING:
     import torch

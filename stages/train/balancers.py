@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, field_validator
 
-from pipeline.plugins import Plugin
+from hyperloom.pipeline.plugins import Plugin
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +53,7 @@ class Static(Balancer):
             raise ValueError(f"the balancer weighs {', '.join(unknown)}, but the tasks are {', '.join(tasks)}")
 
     def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
-        from stages.train import weighting
+        from hyperloom.stages.train import weighting
 
         return weighting.Fixed([self.weights.get(t, 1.0) for t in tasks])
 
@@ -64,6 +64,6 @@ class Uncertainty(Balancer):
     revision: ClassVar[int] = 1
 
     def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
-        from stages.train import weighting
+        from hyperloom.stages.train import weighting
 
         return weighting.LogVariance([0.5 if r else 1.0 for r in regression])

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from stages.train.objectives import Objective
+from hyperloom.stages.train.objectives import Objective
 
 if TYPE_CHECKING:
     import torch
 
-    from stages.train.objectives import PixelLoss
+    from hyperloom.stages.train.objectives import PixelLoss
 
 
 class Centres(Objective):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pipeline.storage import Storage, sha256
+from hyperloom.pipeline.storage import Storage, sha256
 
 POINTER = "checkpoint.json"
 

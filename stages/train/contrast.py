@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from stages.train.extras import Extra, Samples, alone
+from hyperloom.stages.train.extras import Extra, Samples, alone
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from stages.train.architecture import Architecture
-    from stages.train.model import MultiTask
-    from stages.train.world import World
+    from hyperloom.stages.network.architecture import Architecture
+    from hyperloom.stages.network.model import MultiTask
+    from hyperloom.stages.train.world import World
 
 
 class Contrastive(Extra):
@@ -70,7 +70,7 @@ class Contrastive(Extra):
         """(count, 2, *grid) bool, what each of two views shows; nothing between several inputs."""
         import torch
 
-        from stages.train.patches import share
+        from hyperloom.stages.network.patches import share
 
         if len(self.between) > 1:
             return super().draw(architecture, count, generator)

@@ -16,17 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.plugins import Plugin
+from hyperloom.pipeline.plugins import Plugin
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from stages.train.architecture import Architecture
-    from stages.train.features import Features
-    from stages.train.model import MultiTask
-    from stages.train.visible import Grid
-    from stages.train.world import World
+    from hyperloom.stages.network.architecture import Architecture
+    from hyperloom.stages.network.features import Features
+    from hyperloom.stages.network.model import MultiTask
+    from hyperloom.stages.network.visible import Grid
+    from hyperloom.stages.train.world import World
 
 DRAWN = "!"
 """In a batch, the column `name + DRAWN` holds what the extra of that name drew."""
@@ -77,7 +77,7 @@ def alone(model: MultiTask, planes: Sequence[torch.Tensor], i: int, squares: Gri
     """What the trunk makes of input i when nothing else shows, or of those `squares` of it, (N, *grid) bool."""
     import torch
 
-    from stages.train.visible import Visible
+    from hyperloom.stages.network.visible import Visible
 
     inputs = torch.zeros(len(planes[i]), len(planes), dtype=torch.bool, device=planes[i].device)
     inputs[:, i] = True

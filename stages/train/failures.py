@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import traceback
 
-from pipeline.errors import HyperloomError, StorageError
-from pipeline.storage import Storage
-from stages.train.notice import Preempted
+from hyperloom.pipeline.errors import HyperloomError, StorageError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.train.notice import Preempted
 
 LIMIT = 3
 

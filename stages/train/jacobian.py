@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.train.world import World
+from hyperloom.stages.train.world import World
 
 
 class Jacobian(nn.Module):

@@ -11,17 +11,17 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Config
-from pipeline.manifest import Manifest
-from pipeline.storage import Storage
-from stages.shard.mixture import Mixture
-from stages.train.architecture import Architecture
-from stages.train.augments import Augment
-from stages.train.balancers import Balancer
-from stages.train.extras import Extra
-from stages.train.masks import Mask
-from stages.train.objectives import Objective
-from stages.train.stopping import EarlyStop
+from hyperloom.pipeline.config import Config
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.network.architecture import Architecture
+from hyperloom.stages.network.masks import Mask
+from hyperloom.stages.shard.mixture import Mixture
+from hyperloom.stages.train.augments import Augment
+from hyperloom.stages.train.balancers import Balancer
+from hyperloom.stages.train.extras import Extra
+from hyperloom.stages.train.objectives import Objective
+from hyperloom.stages.train.stopping import EarlyStop
 
 TRAINED = "trained.json"
 """The last file of a training, beside the model's: what it ended with, and the digests of those files."""

@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import events as event_log
-from pipeline.errors import StepFailed
-from pipeline.events import Events
-from pipeline.stage import StepRun
-from pipeline.storage import Storage, sha256
-from stages.train import failures, notice
-from stages.train.job import TRAINED, Job
+from hyperloom.pipeline import events as event_log
+from hyperloom.pipeline.errors import StepFailed
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.stage import StepRun
+from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.stages.train import failures, notice
+from hyperloom.stages.train.job import TRAINED, Job
 
 GROWTH_SECONDS = 30.0
 """How long an elastic training runs before it is started anew on nodes that have come."""
@@ -189,7 +189,7 @@ class Curve:
 
     def began(self, job: Job, workers: int, device: Any) -> None:
         """Say where the training runs."""
-        from stages.train import compute
+        from hyperloom.stages.train import compute
 
         self.note(f"{workers} worker{'' if workers == 1 else 's'} on {device.type} began")
         if job.rhythm.compile and (why := compute.why_not_compile(device)):
@@ -205,9 +205,9 @@ def _worker(config: dict[str, Any]) -> None:
     import torch
     from ray.train.torch import get_device
 
-    import stages  # noqa: F401  registers the plug-ins
-    from stages.train import loop
-    from stages.train.world import World
+    import hyperloom.stages  # noqa: F401  registers the plug-ins
+    from hyperloom.stages.train import loop
+    from hyperloom.stages.train.world import World
 
     world, job, device = World.current(), config["job"], get_device()
     attempt = world.gather(failures.count(job.storage, job.folder))[0]

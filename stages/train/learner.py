@@ -15,15 +15,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.base import modality_of
-from stages.shard.loader import VALID
-from stages.train.architecture import Input, Scale
-from stages.train.encoders import Encoder, target_reader
-from stages.train.extras import DRAWN, Samples
-from stages.train.job import Confidence, Job
-from stages.train.model import Columns, MultiTask
-from stages.train.visible import Visible, shown
-from stages.train.world import World
+from hyperloom.stages.base import VALID, modality_of
+from hyperloom.stages.network.architecture import Input, Scale
+from hyperloom.stages.network.encoders import Encoder, target_reader
+from hyperloom.stages.network.model import Columns, MultiTask
+from hyperloom.stages.network.visible import Visible, shown
+from hyperloom.stages.train.extras import DRAWN, Samples
+from hyperloom.stages.train.job import Confidence, Job
+from hyperloom.stages.train.world import World
 
 
 @dataclass(frozen=True)

@@ -23,21 +23,21 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline import faults
-from pipeline.storage import sha256
-from stages.shard.cache import DiskCache
-from stages.shard.loader import Loader
-from stages.train import checkpoint, compute, optimizer, sharding
-from stages.train.architecture import MODEL_JSON, MODEL_WEIGHTS
-from stages.train.failures import NotFinite
-from stages.train.job import TRAINED, Job
-from stages.train.learner import Learner, Losses
-from stages.train.model import MultiTask, build_model, weights
-from stages.train.notice import Ask, Preempted
-from stages.train.stopping import Best
-from stages.train.validation import validate
-from stages.train.visible import Visible
-from stages.train.world import World
+from hyperloom.pipeline import faults
+from hyperloom.pipeline.storage import sha256
+from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
+from hyperloom.stages.network.model import MultiTask, build_model, weights
+from hyperloom.stages.network.visible import Visible
+from hyperloom.stages.shard.cache import DiskCache
+from hyperloom.stages.shard.loader import Loader
+from hyperloom.stages.train import checkpoint, compute, optimizer, sharding
+from hyperloom.stages.train.failures import NotFinite
+from hyperloom.stages.train.job import TRAINED, Job
+from hyperloom.stages.train.learner import Learner, Losses
+from hyperloom.stages.train.notice import Ask, Preempted
+from hyperloom.stages.train.stopping import Best
+from hyperloom.stages.train.validation import validate
+from hyperloom.stages.train.world import World
 
 Values = dict[str, float]
 Tensors = dict[str, torch.Tensor]

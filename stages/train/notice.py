@@ -14,8 +14,8 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
-from pipeline.errors import StorageError
-from pipeline.storage import Storage
+from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline.storage import Storage
 
 NOTICE = "notice.json"
 LOOK_SECONDS = 2.0

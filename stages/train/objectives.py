@@ -4,7 +4,7 @@
 is labelled, both (N, *sites): pixels of a raster, steps of a series, nothing more where a sample has one label. Who
 reduces them (the learner) decides on missing samples, sources, confidence and workers. Unlabelled is a class id of 255
 (bytes) or below 0, or a value that is not finite. Predictions are logits for classes and standardised values for
-regressions; a `target` comes prepared (`stages.train.encoders.target_reader`): ids, probabilities, or values on the
+regressions; a `target` comes prepared (`stages.network.encoders.target_reader`): ids, probabilities, or values on the
 prediction's scale. Objectives of whole samples are `stages.train.wholes`.
 """
 
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pydantic import Field
 
-from pipeline.plugins import Plugin
+from hyperloom.pipeline.plugins import Plugin
+from hyperloom.stages.base import UNKNOWN
 
 if TYPE_CHECKING:
     import torch
 
     PixelLoss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
-UNKNOWN = 255
 NUMBERS = ("dense", "image", "clip", "vector", "series", "audio")
 
 
@@ -156,7 +156,7 @@ class Cosine(Objective):
         return pixels
 
 
-class Features(Objective):
+class FeatureMatching(Objective):
     """A teacher's features, matched through the task's own head as projector (FitNets, Romero et al. 2015): squared
     error after both are made of mean 0 and deviation 1 over channels, so that only their pattern counts."""
 
@@ -204,7 +204,7 @@ class Cumulative(Objective):
     fits: ClassVar[tuple[str, ...]] = ("ordinal",)
 
     def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
-        from stages.train.heads import level_probabilities
+        from hyperloom.stages.network.heads import level_probabilities
 
         def sites(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             chance = level_probabilities(prediction).gather(1, target.clamp(min=0)[:, None])[:, 0]

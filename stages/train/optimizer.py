@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from stages.train.job import Job
-from stages.train.model import MultiTask
+from hyperloom.stages.network.model import MultiTask
+from hyperloom.stages.train.job import Job
 
 
 def rate(job: Job, update: int) -> float:

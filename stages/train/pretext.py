@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from stages.modality import Raster
-from stages.train.extras import Extra, Samples, alone
+from hyperloom.stages.modality import Raster
+from hyperloom.stages.train.extras import Extra, Samples, alone
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from stages.train.architecture import Architecture
-    from stages.train.model import MultiTask
+    from hyperloom.stages.network.architecture import Architecture
+    from hyperloom.stages.network.model import MultiTask
 
 POOL = 5000
 """Permutations among which those that differ most are looked for."""

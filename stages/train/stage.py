@@ -26,21 +26,30 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config import Config, StepName, placement
-from pipeline.errors import RecipeError, StepFailed
-from pipeline.manifest import Manifest
-from pipeline.plugins import of, parse
-from pipeline.stage import Stage, StepRun
-from stages.base import modality_of
-from stages.modality import Choice, Soft
-from stages.shard.mixture import Mixture, Temperature
-from stages.train.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Input, Scale, Task, check_sizes, scale_of
-from stages.train.balancers import Static
-from stages.train.job import TRAINED, Confidence, Job, Optimizer, Rhythm, Target
-from stages.train.masks import NoMask
-from stages.train.objectives import teaches
-from stages.train.stopping import EarlyStop
-from stages.train.trunks import UNet
+from hyperloom.pipeline.config import Config, StepName, placement
+from hyperloom.pipeline.errors import RecipeError, StepFailed
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import of, parse
+from hyperloom.pipeline.stage import Stage, StepRun
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.modality import Choice, Soft
+from hyperloom.stages.network.architecture import (
+    MODEL_JSON,
+    MODEL_WEIGHTS,
+    Architecture,
+    Input,
+    Scale,
+    Task,
+    check_sizes,
+    scale_of,
+)
+from hyperloom.stages.network.masks import NoMask
+from hyperloom.stages.network.trunks import UNet
+from hyperloom.stages.shard.mixture import Mixture, Temperature
+from hyperloom.stages.train.balancers import Static
+from hyperloom.stages.train.job import TRAINED, Confidence, Job, Optimizer, Rhythm, Target
+from hyperloom.stages.train.objectives import teaches
+from hyperloom.stages.train.stopping import EarlyStop
 
 _SIZES = {"": 1, "k": 1_000, "m": 1_000_000}
 
@@ -186,7 +195,7 @@ class Train(Stage):
         return {*self.targets, *(modality_of(c) for c in columns)}
 
     def run(self, step: StepRun) -> dict[str, Any]:
-        from stages.train import launch
+        from hyperloom.stages.train import launch
 
         job = self.job(step)
         launch.train(step, job, launch.Scale(*self.scale, self.gpu, self.max_failures))

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from pipeline.config import Config
+from hyperloom.pipeline.config import Config
 
 
 class EarlyStop(Config):
@@ -30,7 +30,7 @@ class EarlyStop(Config):
     @field_validator("metric")
     @classmethod
     def _known(cls, value: str) -> str:
-        from stages.evaluate.scores import HIGHER_IS_BETTER
+        from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
 
         task, _, measure = value.rpartition(".")
         if not task or measure not in HIGHER_IS_BETTER:
@@ -47,7 +47,7 @@ class EarlyStop(Config):
 
     def better(self, one: float, other: float) -> bool:
         """Is `one` progress over `other`? A figure that is no number never is."""
-        from stages.evaluate.scores import HIGHER_IS_BETTER
+        from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
 
         return (one - other if HIGHER_IS_BETTER[self.measure] else other - one) > self.change
 

@@ -1,6 +1,6 @@
 """Validation while training: how well the kept network does on the split `val`, with everything visible.
 
-The figures are those of the evaluate stage (`stages.evaluate.scores`), against the column that the job names, added up
+The figures are those of the evaluate stage (`stages.measure.scores`), against the column that the job names, added up
 over ranks exactly. They steer nobody and stop nothing; the verdict on a model is the evaluate stage's.
 """
 
@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import torch
 
-from stages.evaluate.scores import Sums, measures, merged, score
-from stages.shard.loader import VALID
-from stages.train.answers import answer
-from stages.train.job import Job
-from stages.train.model import MultiTask
-from stages.train.world import World
+from hyperloom.stages.base import VALID
+from hyperloom.stages.measure.scores import Sums, measures, merged, score
+from hyperloom.stages.network.answers import answer
+from hyperloom.stages.network.model import MultiTask
+from hyperloom.stages.train.job import Job
+from hyperloom.stages.train.world import World
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from stages.train.world import World
+from hyperloom.stages.train.world import World
 
 
 class Weighting(nn.Module):

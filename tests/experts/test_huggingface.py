@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline import plugins
-from pipeline.errors import PluginError, RecipeError, SourceError
-from pipeline.storage import Storage
-from stages.label.stage import Label
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.label.stage import Label
 from tests.unit.inline import column, finish, ingested, modalities, step
 
 torch = pytest.importorskip("torch")

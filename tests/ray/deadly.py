@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.storage import Storage
-from stages.label.expert import Batch, Expert, Function
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.label.expert import Batch, Expert, Function
 
 
 class Deadly(Expert):

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import placement
-from pipeline.storage import Storage
-from stages.label.expert import Batch, Expert, Function
+from hyperloom.pipeline.config import placement
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.label.expert import Batch, Expert, Function
 
 
 class Timed(Expert):

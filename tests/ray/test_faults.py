@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import events, lease
-from pipeline.storage import Storage
+from hyperloom.pipeline import events, lease
+from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE, RayCluster, hyperloom
 
 TOY = """\

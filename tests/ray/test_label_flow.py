@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.storage import Storage
-from stages.table import read_table
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.table import read_table
 from tests.ray.conftest import RayCluster, hyperloom
 from tests.ray.flowing import notes
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.storage import Storage
+from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE, end_processes
 from tests.ray.flowing import notes
 from tests.ray.hosts import Hosts, unavailable

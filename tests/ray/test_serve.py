@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.storage import Storage
-from stages.label.stage import Label
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.label.stage import Label
 from tests.ray.conftest import HERE, RayCluster, free_port
 from tests.unit.inline import column, finish, ingested, modalities, step
 
@@ -22,8 +22,8 @@ SERVER = """
 import base64, sys, time
 import cv2, numpy as np
 from ray import serve
-from clusters.connect import connect
-from clusters.spec import Cluster
+from hyperloom.clusters.connect import connect
+from hyperloom.clusters.spec import Cluster
 
 connect(Cluster(address="auto"))
 serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})

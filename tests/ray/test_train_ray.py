@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import events
-from pipeline.storage import Storage
+from hyperloom.pipeline import events
+from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, RayCluster, hyperloom
 from tests.ray.tiny import recipe
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import events, manifest
-from pipeline.storage import Storage
+from hyperloom.pipeline import events, manifest
+from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE, end_processes
 from tests.ray.hosts import Hosts, unavailable
 from tests.ray.tiny import SIZE, recipe
@@ -76,9 +76,9 @@ def _at(root: Path) -> int:
 
 def _expected(root: Path) -> Counter[str]:
     """How often an undisturbed training sees each sample, from the order of the loader alone."""
-    import stages  # noqa: F401  registers the plug-ins
-    from pipeline import plugins
-    from stages.shard.loader import Loader
+    import hyperloom.stages  # noqa: F401  registers the plug-ins
+    from hyperloom.pipeline import plugins
+    from hyperloom.stages.shard.loader import Loader
 
     (path,) = root.glob("shard/*/manifest.json")
     shards = manifest.read(Storage(str(root)), str(path.relative_to(root)))
@@ -120,7 +120,7 @@ def test_a_training_follows_a_node_that_is_cut_off_comes_back_and_drains(
     fields = {"updates": UPDATES, "batch": BATCH, "checkpoint_every": 20, "log_every": 20}
     (project / "tiny.yaml").write_text(recipe(root, **fields, workers=[1, 2], augment=[ledger]))
     shutil.copy(HERE / "tests" / "training" / "ledger.py", project)
-    run = ("-m", "pipeline.cli", "run", "tiny.yaml", "--root", str(root), "--no-mlflow")
+    run = ("-m", "hyperloom.pipeline.cli", "run", "tiny.yaml", "--root", str(root), "--no-mlflow")
     command = hosts.command(1, sys.executable, *run)
     with (tmp_path / "log").open("w") as log:
         job = subprocess.Popen(command, cwd=project, env=env, stdout=log, stderr=subprocess.STDOUT)

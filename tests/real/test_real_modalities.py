@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.manifest import Manifest
-from pipeline.plugins import load
-from pipeline.storage import Storage
-from stages.shard.loader import Loader
-from stages.shard.stage import Shard
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import load
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.shard.loader import Loader
+from hyperloom.stages.shard.stage import Shard
 from tests.unit import inline
 
 SHARED = Path(os.environ.get("HYPERLOOM_SHARED", Path(__file__).parents[3] / "shared")) / "data"

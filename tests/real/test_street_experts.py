@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import stages  # noqa: F401  registers the plug-ins
-from pipeline import recipe
-from pipeline.storage import Storage
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import recipe
+from hyperloom.pipeline.storage import Storage
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("HYPERLOOM_SHARED", ROOT.parent / "shared"))

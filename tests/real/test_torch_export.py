@@ -10,9 +10,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from pipeline import plugins
-from pipeline.errors import SourceError
-from pipeline.storage import Storage
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.storage import Storage
 from tests.unit.inline import modalities
 
 torch = pytest.importorskip("torch")

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import recipe, runner, verify
-from pipeline.errors import HyperloomError, LeaseError, StorageError
-from pipeline.lease import Lease
-from pipeline.progress import Progress
-from pipeline.storage import Storage
+from hyperloom.pipeline import recipe, runner, verify
+from hyperloom.pipeline.errors import HyperloomError, LeaseError, StorageError
+from hyperloom.pipeline.lease import Lease
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.storage import Storage
 from tests.stores import servers
 
 pytest.importorskip("s3fs")
@@ -85,7 +85,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         server.kill()
 
 
-def run(root: str) -> runner.Outcome:
+def run(root: str) -> runner.RunResult:
     """`hyperloom run`, with units in this process instead of on Ray."""
     return runner.run(recipe.parse(RECIPE.format(root=root)), progress=Progress(io.StringIO()), track=False, wait=0)
 
@@ -135,7 +135,7 @@ def test_a_run_and_a_rerun(store: Store, tmp_path: Path) -> None:
 
 
 def test_the_loader_gives_the_same_batches_as_from_a_local_disk(store: Store, tmp_path: Path) -> None:
-    from stages.shard.cache import DiskCache
+    from hyperloom.stages.shard.cache import DiskCache
     from tests.unit.test_loader import DEPTH, ID, ids, loader, shards
 
     here, there = Storage(str(tmp_path / "root")), Storage(f"{store.url}/shards")

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.events import Events
-from pipeline.storage import Storage
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.storage import Storage
 
 HERE = Path(__file__).parents[2]
 SIZE = (24, 32)
@@ -40,9 +40,8 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        code = (
-            f"from pipeline.tracking.store import serve; serve('sqlite:///{self.folder}/mlflow.db', port={self.port})"
-        )
+        serve = f"serve('sqlite:///{self.folder}/mlflow.db', port={self.port})"
+        code = f"from hyperloom.pipeline.tracking.store import serve; {serve}"
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code],
@@ -100,7 +99,7 @@ def environment() -> dict[str, str]:
 
 def track(storage: Storage, run: str, uri: str, experiment: str, *options: str) -> subprocess.Popen[str]:
     """The tracking process, as the driver starts it."""
-    command = [sys.executable, "-m", "pipeline.tracking", "--root", str(storage), "--run", run, "--uri", uri]
+    command = [sys.executable, "-m", "hyperloom.pipeline.tracking", "--root", str(storage), "--run", run, "--uri", uri]
     return subprocess.Popen(
         [*command, "--experiment", experiment, *options],
         cwd=HERE,
@@ -157,8 +156,8 @@ def _package(storage: Storage) -> dict[str, Any]:
     """A release's files, with a network that calls water what is more green than red, and its `register` event."""
     from onnx import TensorProto, helper
 
-    from stages.evaluate.collage import collage
-    from stages.modality import Image, Segmentation
+    from hyperloom.stages.evaluate.collage import collage
+    from hyperloom.stages.modality import Image, Segmentation
 
     known = {"rgb": Image(size=SIZE), "semantic": Segmentation(classes=("land", "water"), size=SIZE)}
     picture = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
@@ -179,7 +178,7 @@ def _package(storage: Storage) -> dict[str, Any]:
     storage.write("release/x/student.onnx", network.SerializeToString())
     tasks = {"semantic": {"type": "segmentation", "classes": ["land", "water"], "output": "semantic"}}
     storage.write_json("release/x/student.json", {"size": list(SIZE), "tasks": tasks, "input": "rgb@camera"})
-    storage.write("release/x/hyperloom_student.py", (HERE / "stages/release/hyperloom_student.py").read_bytes())
+    storage.write("release/x/hyperloom_student.py", (HERE / "stages/distill/hyperloom_student.py").read_bytes())
     example = io.BytesIO()
     np.save(example, picture[None])
     storage.write("release/x/example.npy", example.getvalue())

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.events import Events, pending, tracked
-from pipeline.storage import Storage
+from hyperloom.pipeline.events import Events, pending, tracked
+from hyperloom.pipeline.storage import Storage
 from tests.tracking.conftest import SIZE, Server, story, track
 
 
@@ -142,8 +142,8 @@ def test_a_driver_that_died_leaves_a_killed_run_which_a_later_one_revives(
 
 @pytest.mark.timeout(240)
 def test_a_roll_back_moves_the_alias(server: Server, client: Any, storage: Storage, tmp_path: Any) -> None:
-    from pipeline import cli
-    from stages.release.champion import Champion, crown
+    from hyperloom.pipeline import cli
+    from hyperloom.stages.champion import Champion, crown
 
     old, new = "11" * 32, "22" * 32
     for run, fingerprint in (("r1", old), ("r2", new)):

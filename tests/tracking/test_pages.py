@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.storage import Storage
+from hyperloom.pipeline.storage import Storage
 from tests.tracking.conftest import Server, story, track
 
 WAIT_SECONDS = 60

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-import stages  # noqa: F401  registers the plug-ins
-from pipeline import recipe, run
-from pipeline.progress import Progress
-from pipeline.storage import Storage, sha256
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import recipe, run
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.storage import Storage, sha256
 from tests.tracking.conftest import Server, track
 
 RECIPE = """\

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.manifest import Manifest
-from pipeline.storage import Storage
-from stages.shard.stage import Shard
-from stages.train.stage import Train
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.shard.stage import Shard
+from hyperloom.stages.train.stage import Train
 from tests.unit import inline
 
 SIZE = [16, 24]

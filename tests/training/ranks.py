@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.train.job import Job
+from hyperloom.stages.train.job import Job
 
 HERE = Path(__file__).parents[2]
 
@@ -42,9 +42,9 @@ def train(jobs: Sequence[tuple[Job, int]], size: int, folder: Path) -> list[str]
 def _rank(task: str) -> None:
     import torch
 
-    import stages  # noqa: F401  registers the plug-ins
-    from stages.train import loop
-    from stages.train.world import World
+    import hyperloom.stages  # noqa: F401  registers the plug-ins
+    from hyperloom.stages.train import loop
+    from hyperloom.stages.train.world import World
 
     torch.distributed.init_process_group("gloo")
     world = World.current()
@@ -65,7 +65,7 @@ class At:
         self.number, self.looks = number, 0
 
     def __call__(self) -> object:
-        from stages.train.notice import Ask
+        from hyperloom.stages.train.notice import Ask
 
         self.looks += 1
         return Ask.MOVE if self.number and self.looks >= self.number else Ask.NOTHING

@@ -13,10 +13,10 @@ import torch
 from pydantic import ValidationError
 from torch import multiprocessing, nn
 
-import stages  # noqa: F401  registers the plug-ins
-from pipeline import plugins
-from stages.train.aggregators import OPTIONS, PREFERRING
-from stages.train.world import World
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import plugins
+from hyperloom.stages.train.aggregators import OPTIONS, PREFERRING
+from hyperloom.stages.train.world import World
 
 TASKS = ("a", "b", "c")
 

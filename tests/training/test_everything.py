@@ -10,15 +10,15 @@ import onnxruntime
 import pytest
 import torch
 
-from pipeline import plugins
-from pipeline.errors import RecipeError
-from stages.distill import export
-from stages.modality import Raster
-from stages.shard.loader import Loader
-from stages.train import loop
-from stages.train.answers import answer
-from stages.train.model import build_model, load_model
-from stages.train.predictor import Predictor
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.distill import export
+from hyperloom.stages.modality import Raster
+from hyperloom.stages.network.answers import answer
+from hyperloom.stages.network.model import build_model, load_model
+from hyperloom.stages.network.predictor import Predictor
+from hyperloom.stages.shard.loader import Loader
+from hyperloom.stages.train import loop
 from tests.training import everything
 from tests.training.everything import COLUMNS, KNOWN
 

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import plugins
-from pipeline.errors import RecipeError, StepFailed
-from stages.distill import export
-from stages.distill.examples import examples
-from stages.modality import Defaults, Vector
-from stages.release.card import card
-from stages.release.hyperloom_student import Student
-from stages.release.network import describe
-from stages.train.architecture import Architecture, Input, Scale, Task
-from stages.train.heads import RegressHead
-from stages.train.model import MultiTask, build_model
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import RecipeError, StepFailed
+from hyperloom.stages.distill import export
+from hyperloom.stages.distill.examples import examples
+from hyperloom.stages.distill.hyperloom_student import Student
+from hyperloom.stages.modality import Defaults, Vector
+from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task
+from hyperloom.stages.network.heads import RegressHead
+from hyperloom.stages.network.model import MultiTask, build_model
+from hyperloom.stages.release.card import card
+from hyperloom.stages.release.network import describe
 from tests.unit.test_modality import KNOWN
 
 PICTURE = plugins.parse("modality", {"type": "image", "size": [20, 28]})

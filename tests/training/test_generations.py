@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import RecipeError
-from pipeline.events import read
-from pipeline.manifest import Manifest
-from pipeline.storage import Storage
-from stages.consensus.stage import ConsensusStage
-from stages.distill.stage import Distill
-from stages.evaluate.stage import Evaluate
-from stages.label.model import Masks, Model, Models, predictor
-from stages.label.stage import Label
-from stages.shard.stage import Shard
-from stages.train import loop
-from stages.train.masks import ModalityMask
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.events import read
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.consensus.stage import ConsensusStage
+from hyperloom.stages.distill.stage import Distill
+from hyperloom.stages.evaluate.stage import Evaluate
+from hyperloom.stages.label.model import Model
+from hyperloom.stages.label.stage import Label
+from hyperloom.stages.network.ensemble import Masks, Models, predictor
+from hyperloom.stages.network.masks import ModalityMask
+from hyperloom.stages.shard.stage import Shard
+from hyperloom.stages.train import loop
 from tests.unit import inline, scenes
 
 KNOWN = scenes.KNOWN

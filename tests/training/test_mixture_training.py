@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from stages.shard.stage import Shard
-from stages.train import loop
-from stages.train.stage import Train
+from hyperloom.stages.shard.stage import Shard
+from hyperloom.stages.train import loop
+from hyperloom.stages.train.stage import Train
 from tests.unit import inline, scenes
 
 

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import plugins
-from pipeline.errors import RecipeError
-from stages.train import loop
-from stages.train.centres import painted
-from stages.train.heads import level_probabilities
-from stages.train.learner import Learner
-from stages.train.model import build_model
-from stages.train.stage import Train
-from stages.train.visible import Visible
-from stages.train.world import World
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.network.heads import level_probabilities
+from hyperloom.stages.network.model import build_model
+from hyperloom.stages.network.visible import Visible
+from hyperloom.stages.train import loop
+from hyperloom.stages.train.centres import painted
+from hyperloom.stages.train.learner import Learner
+from hyperloom.stages.train.stage import Train
+from hyperloom.stages.train.world import World
 from tests.training import ranks
 from tests.unit import scenes
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from pipeline.errors import RecipeError
-from stages.train import checkpoint, compute, failures, loop, notice, optimizer
-from stages.train.job import Job
-from stages.train.notice import Ask, Notice, Preempted
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.train import checkpoint, compute, failures, loop, notice, optimizer
+from hyperloom.stages.train.job import Job
+from hyperloom.stages.train.notice import Ask, Notice, Preempted
 from tests.training.ranks import At
 from tests.unit import scenes
 
@@ -162,7 +162,7 @@ def test_a_large_model_is_sharded_by_its_layers(data: Any, tmp_path: Path) -> No
     from torch import nn
     from torch.distributed.fsdp import FSDPModule
 
-    from stages.train import sharding
+    from hyperloom.stages.train import sharding
 
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import plugins
-from pipeline.errors import RecipeError
-from stages.train import loop
-from stages.train.architecture import Architecture, Input, Scale
-from stages.train.pretext import Jigsaw, Rotation, orders
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.network.architecture import Architecture, Input, Scale
+from hyperloom.stages.train import loop
+from hyperloom.stages.train.pretext import Jigsaw, Rotation, orders
 from tests.unit import scenes
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from stages.train import checkpoint, launch, loop
-from stages.train.job import Job
-from stages.train.notice import Ask, Preempted
+from hyperloom.stages.train import checkpoint, launch, loop
+from hyperloom.stages.train.job import Job
+from hyperloom.stages.train.notice import Ask, Preempted
 from tests.training import ranks
 from tests.training.ledger import Ledger, seen
 from tests.unit import scenes

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-import stages  # noqa: F401  registers the plug-ins
-from pipeline import manifest as manifests
-from pipeline import plugins
-from pipeline.events import Events
-from pipeline.fingerprint import fingerprint, payload
-from pipeline.manifest import Manifest
-from pipeline.stage import Stage, StepRun
-from pipeline.storage import Storage
-from pipeline.units import Record, Unit, Worker, execute
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.fingerprint import fingerprint, payload
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.stage import Stage, StepRun
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Record, Unit, Worker, execute
 
 
 def modalities(**definitions: dict[str, Any]) -> dict[str, Any]:
@@ -54,8 +54,8 @@ def ingested(
     """What an ingest step would have made of `groups`: group -> samples -> {column: value or None}."""
     import pyarrow as pa
 
-    from stages.base import modality_of
-    from stages.table import write_table
+    from hyperloom.stages.base import modality_of
+    from hyperloom.stages.table import write_table
 
     space, records, partitions = "ingest/000000000000", [], []
     for group, samples in groups.items():
@@ -84,8 +84,8 @@ def ingested(
 
 def column(storage: Storage, known: Mapping[str, Any], made: Manifest, name: str) -> dict[str, np.ndarray | None]:
     """Key -> value (None for null) of one column of a step, over all partitions."""
-    from stages.base import modality_of
-    from stages.table import read_table
+    from hyperloom.stages.base import modality_of
+    from hyperloom.stages.table import read_table
 
     found: dict[str, np.ndarray | None] = {}
     space = made.body["columns"][name]["space"]

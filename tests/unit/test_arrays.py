@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import SourceError
-from pipeline.manifest import Manifest
-from pipeline.plugins import load
-from pipeline.storage import Storage
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import load
+from hyperloom.pipeline.storage import Storage
 from tests.unit import inline
 
 CLASSES = ["land", "road", "sky"]

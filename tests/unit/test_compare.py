@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.errors import RecipeError
-from pipeline.storage import Storage
-from stages.evaluate.compare import Comparison
-from stages.evaluate.intervals import Intervals, student_t
-from stages.evaluate.motion import Motion, Temporal
-from stages.evaluate.scores import confidence, measures, score
-from stages.evaluate.sheet import read_sheet
-from stages.evaluate.stage import Evaluate
-from stages.evaluate.subject import Subject
-from stages.shard.stage import Shard
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.evaluate.compare import Comparison
+from hyperloom.stages.evaluate.motion import Motion, Temporal
+from hyperloom.stages.evaluate.stage import Evaluate
+from hyperloom.stages.evaluate.subject import Subject
+from hyperloom.stages.measure.intervals import Intervals, student_t
+from hyperloom.stages.measure.scores import confidence, measures, score
+from hyperloom.stages.measure.sheet import read_sheet
+from hyperloom.stages.shard.stage import Shard
 from tests.unit import inline
 
 SIZE = (48, 64)

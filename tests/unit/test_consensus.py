@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.errors import RecipeError
-from pipeline.storage import Storage
-from stages.consensus.stage import ConsensusStage
-from stages.consensus.vote import vote
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.consensus.stage import ConsensusStage
+from hyperloom.stages.label.algorithms.majority import vote
 from tests.unit.inline import column, finish, ingested, modalities, step
 
 KNOWN = modalities(

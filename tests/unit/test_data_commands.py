@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import stages  # noqa: F401  registers the plug-ins
-from pipeline import cli, recipe, runner, verify
-from pipeline.progress import Progress
-from pipeline.storage import Storage
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import cli, recipe, runner, verify
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.storage import Storage
 
 RNG = np.random.default_rng(1)
 RECIPE = """\

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.errors import IntegrityError
-from pipeline.storage import Storage
-from stages.shard.cache import DiskCache
-from stages.shard.loader import Loader
+from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.shard.cache import DiskCache
+from hyperloom.stages.shard.loader import Loader
 from tests.unit.test_loader import DEPTH, ID, KNOWN, ids, shards
 
 

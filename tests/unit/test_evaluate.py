@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import manifest as manifests
-from pipeline.errors import RecipeError, SourceError
-from pipeline.events import read
-from pipeline.manifest import Manifest
-from pipeline.storage import Storage
-from stages.base import modality_of
-from stages.evaluate.scores import better, ious, measures, merged, score
-from stages.evaluate.stage import Evaluate
-from stages.evaluate.subject import Subject, subjects
-from stages.evaluate.verdict import best, sentences, verdict
-from stages.evaluate.worker import batches
-from stages.modality import Dense, Image, Segmentation
-from stages.shard.stage import Shard
+from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.events import read
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.evaluate.stage import Evaluate
+from hyperloom.stages.evaluate.subject import Subject, subjects
+from hyperloom.stages.evaluate.verdict import best, sentences, verdict
+from hyperloom.stages.evaluate.worker import batches
+from hyperloom.stages.measure.scores import better, ious, measures, merged, score
+from hyperloom.stages.modality import Dense, Image, Segmentation
+from hyperloom.stages.shard.stage import Shard
 from tests.unit import inline
 
 SIZE = (8, 8)
@@ -228,9 +228,9 @@ def _trained(storage: Storage, inputs: tuple[str, ...] = ("rgb@camera", "depth@f
     """A network of random weights, as a train step leaves it."""
     import torch
 
-    from stages.train.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Input, Scale, Task
-    from stages.train.model import build_model, weights
-    from stages.train.trunks import UNet
+    from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Input, Scale, Task
+    from hyperloom.stages.network.model import build_model, weights
+    from hyperloom.stages.network.trunks import UNet
 
     torch.manual_seed(0)
     scale = {"rgb": Scale((128.0,) * 3, (64.0,) * 3), "depth": Scale((1.5,), (0.3,))}
@@ -252,7 +252,7 @@ def test_a_model_is_asked_and_judged_like_everybody_else(tmp_path: Path) -> None
     step = inline.step(stage, storage, KNOWN, "report", shards=shards, trained=trained)
     body = inline.finish(step).body
 
-    from stages.label.model import predictor
+    from hyperloom.stages.network.ensemble import predictor
 
     asked = predictor(storage, trained)
     sums = []

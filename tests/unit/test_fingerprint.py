@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Config, StepName, placement
-from pipeline.fingerprint import canonical, fingerprint, payload, step_refs
-from pipeline.plugins import Plugin
+from hyperloom.pipeline.config import Config, StepName, placement
+from hyperloom.pipeline.fingerprint import canonical, fingerprint, payload, step_refs
+from hyperloom.pipeline.plugins import Plugin
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.errors import RecipeError
-from pipeline.manifest import Manifest
-from pipeline.plugins import load
-from pipeline.storage import Storage
-from stages.ingest.camera import Camera, orientation
-from stages.ingest.render import Flight, cast
-from stages.ingest.terrain import CELL, CELLS, CLASSES, WATER, Terrain
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import load
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.ingest.camera import Camera, orientation
+from hyperloom.stages.ingest.render import Flight, cast
+from hyperloom.stages.ingest.terrain import CELL, CELLS, CLASSES, WATER, Terrain
 from tests.unit import inline
 
 SIZE = (96, 128)

@@ -132,15 +132,15 @@ def loaded_by(code: str) -> set[str]:
 
 def test_help_and_plan_import_nothing_heavy(tmp_path: Path) -> None:
     assert loaded_by("import sys; sys.modules['torch'] = sys") == {"torch"}, "the measure itself must see an import"
-    assert loaded_by("import pipeline.cli; pipeline.cli.main(['--help'])") == set()
+    assert loaded_by("import hyperloom.pipeline.cli; hyperloom.pipeline.cli.main(['--help'])") == set()
     command = ["plan", "recipes/demo.yaml", "--root", str(tmp_path)]
-    plan = f"import pipeline.cli; assert pipeline.cli.main({command!r}) == 0"
+    plan = f"import hyperloom.pipeline.cli; assert hyperloom.pipeline.cli.main({command!r}) == 0"
     assert loaded_by(plan) == set()
 
 
 def test_readme_names_what_exists() -> None:
     """Each `make X` and `hyperloom X` of the documentation is a target or a command, and each recipe a file."""
-    from pipeline import cli
+    from hyperloom.pipeline import cli
 
     help_ = cli._parser().format_help()
     makefile = (CHECKOUT / "Makefile").read_text()
@@ -162,9 +162,9 @@ def test_readme_starts_with_the_two_commands() -> None:
 
 @pytest.mark.parametrize("recipe", sorted((CHECKOUT / "recipes").glob("**/*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_is_valid(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import stages  # noqa: F401  (registers the plug-ins)
-    from clusters.spec import Cluster
-    from pipeline import recipe as recipes
+    import hyperloom.stages  # noqa: F401  (registers the plug-ins)
+    from hyperloom.clusters.spec import Cluster
+    from hyperloom.pipeline import recipe as recipes
 
     text = recipe.read_text(encoding="utf-8")
     for variable in set(re.findall(r"\$\{(\w+)", text)) - set(os.environ):

@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.digests import Digests
-from pipeline.errors import RecipeError, SourceError
-from pipeline.manifest import Manifest
-from pipeline.plugins import load
-from pipeline.stage import Stage
-from pipeline.storage import Storage
-from pipeline.units import execute, load_record
-from stages.ingest import files
-from stages.table import read_table
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import load
+from hyperloom.pipeline.stage import Stage
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import execute, load_record
+from hyperloom.stages.ingest import files
+from hyperloom.stages.table import read_table
 from tests.unit import inline
 
 KNOWN = inline.modalities(

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.config import placement
-from pipeline.digests import Digests
-from pipeline.errors import BadSample, RecipeError, SourceError
-from pipeline.storage import Storage, sha256
-from pipeline.units import Output, execute
-from stages.label.expert import Batch, Expert, Function
-from stages.label.stage import Label
+from hyperloom.pipeline.config import placement
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import BadSample, RecipeError, SourceError
+from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.pipeline.units import Output, execute
+from hyperloom.stages.label.expert import Batch, Expert, Function
+from hyperloom.stages.label.stage import Label
 from tests.unit.inline import column, finish, ingested, modalities, step
 
 KNOWN = modalities(

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.storage import Storage, sha256
-from stages.label import batching
-from stages.label.batching import SIZES, BatchSize
-from stages.label.expert import Batch, Expert, Function
-from stages.label.samples import Samples
-from stages.label.stage import Label
-from stages.shard.stage import Shard
+from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.stages.label import batching
+from hyperloom.stages.label.batching import SIZES, BatchSize
+from hyperloom.stages.label.expert import Batch, Expert, Function
+from hyperloom.stages.label.samples import Samples
+from hyperloom.stages.label.stage import Label
+from hyperloom.stages.shard.stage import Shard
 from tests.unit.inline import column, finish, ingested, modalities, step
 
 KNOWN = modalities(

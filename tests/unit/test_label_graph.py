@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.manifest import Manifest
-from pipeline.records import Records
-from pipeline.storage import Storage
-from pipeline.units import Record
-from stages.label.stage import Label
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Record
+from hyperloom.stages.label.stage import Label
 from tests.unit.inline import column, finish, step
 from tests.unit.test_label import KNOWN, REDS, expert, label
 

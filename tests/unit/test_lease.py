@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from pipeline import lease as leases
-from pipeline.errors import LeaseError
-from pipeline.lease import Lease
-from pipeline.storage import Storage
+from hyperloom.pipeline import lease as leases
+from hyperloom.pipeline.errors import LeaseError
+from hyperloom.pipeline.lease import Lease
+from hyperloom.pipeline.storage import Storage
 
 
 @pytest.fixture
@@ -40,7 +40,8 @@ def test_the_second_driver_gets_it_when_the_first_is_done(storage: Storage) -> N
 
 def test_a_killed_driver_is_replaced_at_once(storage: Storage, tmp_path) -> None:
     code = (
-        "import sys, os, signal; from pipeline.lease import Lease; from pipeline.storage import Storage\n"
+        "import sys, os, signal; from hyperloom.pipeline.lease import Lease\n"
+        "from hyperloom.pipeline.storage import Storage\n"
         "Lease(Storage(sys.argv[1]), 'dead').acquire(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)

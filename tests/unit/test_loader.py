@@ -14,10 +14,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import IntegrityError, RecipeError
-from pipeline.storage import Storage
-from stages.shard.loader import Loader
-from stages.table import write_table
+from hyperloom.pipeline.errors import IntegrityError, RecipeError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.shard.loader import Loader
+from hyperloom.stages.table import write_table
 from tests.unit.inline import modalities
 
 KNOWN = modalities(
@@ -214,7 +214,7 @@ def test_a_reader_that_leaves_early_continues_where_it_was(tmp_path) -> None:
 
 def test_neighbours_are_torn_apart(tmp_path) -> None:
     """Over an epoch, positions before and after correlate as little as in a true permutation (within 4 sigma)."""
-    from stages.shard.order import epoch
+    from hyperloom.stages.shard.order import epoch
 
     order = epoch([8] * 400, seed=0, number=0, pool=32)
     position = order.visits * 8 + order.rows
@@ -227,7 +227,7 @@ def test_neighbours_are_torn_apart(tmp_path) -> None:
 
 
 def test_ranks_keep_to_their_row_groups() -> None:
-    from stages.shard.order import epoch, share
+    from hyperloom.stages.shard.order import epoch, share
 
     order = epoch([8] * 256, seed=0, number=0, pool=32)
     reads = sum(len({int(g) for _, b in order.batches(0, 64) for g in share(b, r, 2)[:, 0]}) for r in range(2))

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import stages  # noqa: F401  registers the plug-ins
-from pipeline import plugins
-from stages.modality import Category, Image, Segmentation, Text
-from stages.train.architecture import Architecture, Input, Scale, Task
-from stages.train.patches import allotment
-from stages.train.visible import Visible, shown
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import plugins
+from hyperloom.stages.modality import Category, Image, Segmentation, Text
+from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task
+from hyperloom.stages.network.patches import allotment
+from hyperloom.stages.network.visible import Visible, shown
 
 IMAGE = Image(type="image", size=(20, 32))
 CLASSES = Segmentation(type="segmentation", classes=("a", "b"), size=(20, 32))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.evaluate.scores import HIGHER_IS_BETTER, decided, measures, merged, score
-from stages.evaluate.things import FITS
+from hyperloom.stages.measure.scores import HIGHER_IS_BETTER, decided, measures, merged, score
+from hyperloom.stages.measure.things import FITS
 from tests.unit import inline
 
 KNOWN: dict[str, Any] = inline.modalities(

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import plugins
-from pipeline.errors import RecipeError
-from pipeline.manifest import Manifest
-from pipeline.storage import Storage
-from stages.shard.loader import Loader
-from stages.shard.mixture import Mixture, Shares, Temperature, drawn, mixed
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.shard.loader import Loader
+from hyperloom.stages.shard.mixture import Mixture, Shares, Temperature, drawn, mixed
 from tests.unit.test_loader import DEPTH, ID, KNOWN, ids, shards, together
 
 SETTINGS = settings(max_examples=40, deadline=None)

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import plugins
-from pipeline.errors import IntegrityError
-from pipeline.fingerprint import fingerprint, payload
-from pipeline.storage import Storage
-from stages.modality import Defaults, Modality
-from stages.table import read_table, schema_of, write_table
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.fingerprint import fingerprint, payload
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.modality import Defaults, Modality
+from hyperloom.stages.table import read_table, schema_of, write_table
 from tests.unit.inline import modalities
 
 KNOWN = modalities(
@@ -441,7 +441,7 @@ def test_samples_of_every_type_fit_one_picture() -> None:
     """Also missing ones, and maps with unknown pixels, which are black."""
     import cv2
 
-    from stages.evaluate.collage import WIDTH, collage
+    from hyperloom.stages.evaluate.collage import WIDTH, collage
 
     columns = [f"{name}@x" for name in sorted(KNOWN)]
     full = {f"{name}@x": sample(name, 1) for name in KNOWN}

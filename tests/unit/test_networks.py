@@ -12,15 +12,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import plugins
-from pipeline.errors import PluginError, RecipeError, SourceError
-from pipeline.fingerprint import payload
-from pipeline.storage import Storage
-from stages.label.decoders import softmax
-from stages.label.nets.espnet import ESPNet
-from stages.label.nets.pidinet import PiDiNet, fold
-from stages.label.preprocess import Preprocess
-from stages.label.stage import Label
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
+from hyperloom.pipeline.fingerprint import payload
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.label.decoders import softmax
+from hyperloom.stages.label.nets.espnet import ESPNet
+from hyperloom.stages.label.nets.pidinet import PiDiNet, fold
+from hyperloom.stages.label.preprocess import Preprocess
+from hyperloom.stages.label.stage import Label
 from tests.unit.inline import column, finish, ingested, modalities, step
 
 CLASSES = ["grass", "brick", "sky"]
@@ -314,7 +314,7 @@ def test_paths_are_placement_and_decoding_is_meaning():
 def test_reading_a_recipe_loads_no_network_library():
     code = """
 import sys, stages
-from pipeline import plugins
+from hyperloom.pipeline import plugins
 for type_ in ("onnx", "litert", "torch"):
     plugins.parse("expert", {"type": type_, "path": "x", "in": "rgb@camera", "out": "depth@net", "decode": "dense"})
 print(sorted({"torch", "onnxruntime", "ai_edge_litert", "cv2", "pyarrow"} & set(sys.modules)))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import stages  # noqa: F401  registers the plug-ins
+import hyperloom.stages  # noqa: F401  registers the plug-ins
 from benchmarks import phg_mae
-from pipeline import recipe as recipes
+from hyperloom.pipeline import recipe as recipes
 from recipes.papers.phg_mae import figures
 
 DRIVES = {"0001TP": 124, "0006R0": 101, "0016E5": 204, "Seq05VD": 171}

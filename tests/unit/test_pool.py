@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from pipeline import manifest
-from pipeline.errors import IntegrityError, StepFailed
-from pipeline.events import Events
-from pipeline.executor import Inline, Job, Outcome
-from pipeline.manifest import Manifest
-from pipeline.pool import Pool
-from pipeline.records import Records
-from pipeline.storage import Storage
-from pipeline.units import File, Output, Record, Resources, Unit, data_path, execute
-from pipeline.work import WINDOW
+from hyperloom.pipeline import manifest
+from hyperloom.pipeline.errors import IntegrityError, StepFailed
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.executor import Inline, Job, Outcome
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.pool import Pool
+from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import File, Output, Record, Resources, Unit, data_path, execute
+from hyperloom.pipeline.work import WINDOW
 
 
 @dataclass
@@ -157,7 +157,7 @@ class SimulatedSlot:
 
 def simulate(storage: Storage, cluster: Simulated, units: Iterator[Unit], workers: dict[str, Writer]) -> None:
     """Run, with the pool's own timing replaced by the workers' times."""
-    from pipeline.work import Work
+    from hyperloom.pipeline.work import Work
 
     def timed(self: Work, units: list[Unit], seconds: float) -> None:
         self._seconds[units[0].worker] = workers[units[0].worker].seconds

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-import stages  # noqa: F401  registers the plug-ins
-from pipeline import plugins
-from pipeline.errors import RecipeError
-from pipeline.storage import Storage
-from stages.label.algorithms.pose import rays
-from stages.label.algorithms.surface import height_above_ground
-from stages.label.algorithms.triangulation import filled
-from stages.label.stage import Label
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.label.algorithms.pose import rays
+from hyperloom.stages.label.algorithms.surface import height_above_ground
+from hyperloom.stages.label.algorithms.triangulation import filled
+from hyperloom.stages.label.stage import Label
 from tests.unit.inline import column, finish, ingested, modalities, step
 
 H, W = 48, 64

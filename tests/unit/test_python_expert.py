@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline.errors import PluginError, RecipeError
-from pipeline.storage import Storage
-from stages.label.stage import Label
+from hyperloom.pipeline.errors import PluginError, RecipeError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.label.stage import Label
 from tests.unit.inline import column, finish, ingested, modalities, step
 from tests.unit.test_label import frame
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import stages  # noqa: F401  (registers the plug-ins)
-from pipeline import plugins, recipe
-from pipeline.storage import Storage
+import hyperloom.stages  # noqa: F401  (registers the plug-ins)
+from hyperloom.pipeline import plugins, recipe
+from hyperloom.pipeline.storage import Storage
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-import stages  # noqa: F401  registers the plug-ins
-from pipeline import recipe
-from pipeline.digests import Digests
-from pipeline.errors import RecipeError
-from pipeline.plan import plan
-from pipeline.storage import Storage
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import recipe
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.plan import plan
+from hyperloom.pipeline.storage import Storage
 
 GOOD = """\
 name: toy

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.errors import RecipeError, StepFailed
-from pipeline.events import Events, read
-from pipeline.manifest import Manifest
-from pipeline.storage import Storage
-from pipeline.units import File
-from stages.evaluate.stage import Evaluate
-from stages.modality import Dense, Image, Segmentation
-from stages.release.champion import line, load
-from stages.release.command import release
-from stages.release.gate import judge, parse
-from stages.release.stage import Release
-from stages.shard.stage import Shard
+from hyperloom.pipeline.errors import RecipeError, StepFailed
+from hyperloom.pipeline.events import Events, read
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import File
+from hyperloom.stages.champion import line, load
+from hyperloom.stages.evaluate.stage import Evaluate
+from hyperloom.stages.modality import Dense, Image, Segmentation
+from hyperloom.stages.release.command import release
+from hyperloom.stages.release.gate import judge, parse
+from hyperloom.stages.release.stage import Release
+from hyperloom.stages.shard.stage import Shard
 from tests.unit import inline
 
 SIZE = (4, 6)
@@ -198,7 +198,7 @@ def test_the_package_runs_without_hyperloom(tmp_path: Path) -> None:
     ran = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == "{'semantic': (1, 4, 6), 'depth': (1, 4, 6, 1)}"
-    from stages.release.hyperloom_student import Student
+    from hyperloom.stages.distill.hyperloom_student import Student
 
     student = Student(folder)
     assert (student.predict(image)["depth"] == 200).all()

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.errors import RecipeError
-from pipeline.events import read
-from pipeline.storage import Storage
-from stages.consensus.stage import ConsensusStage
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.events import read
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.consensus.stage import ConsensusStage
 from tests.unit.inline import column, finish, ingested, modalities, step
 
 SIZE = (16, 16)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli
-from pipeline.errors import StorageError
-from pipeline.storage import Storage
+from hyperloom.pipeline import cli
+from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline.storage import Storage
 
 RECIPE = """\
 name: toy

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli, events, lease, quarantine, recipe, runner, verify
-from pipeline.digests import Digests
-from pipeline.errors import LeaseError, StepFailed, StorageError
-from pipeline.plan import PlannedStep, plan
-from pipeline.progress import Progress
-from pipeline.storage import Storage
+from hyperloom.pipeline import cli, events, lease, quarantine, recipe, runner, verify
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import LeaseError, StepFailed, StorageError
+from hyperloom.pipeline.plan import PlannedStep, plan
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.storage import Storage
 
 TOY = """\
 name: toy
@@ -44,7 +44,7 @@ class Toy:
         assert old in self.text
         self.text = self.text.replace(old, new)
 
-    def run(self, **options) -> runner.Outcome:
+    def run(self, **options) -> runner.RunResult:
         return runner.run(self.load(), progress=Progress(self.out), track=False, wait=0, **options)
 
     def plan(self) -> dict[str, PlannedStep]:
@@ -238,7 +238,7 @@ def test_a_step_of_a_stage_that_breaks_keeps_its_traceback(toy: Toy) -> None:
 
 
 def test_a_second_driver_is_told(toy: Toy) -> None:
-    from pipeline.lease import Lease
+    from hyperloom.pipeline.lease import Lease
 
     with Lease(toy.storage, "other"), pytest.raises(LeaseError, match="recipe 'other'"):
         toy.run()

@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.errors import IntegrityError, RecipeError
-from pipeline.fingerprint import fingerprint
-from pipeline.manifest import Manifest
-from pipeline.storage import Storage
-from pipeline.units import Unit, execute
-from stages.modality import Modality
-from stages.shard.splits import Split
-from stages.shard.stage import Shard
-from stages.shard.statistics import PAIRS, Tally, code_counts, merged
-from stages.table import read_table, write_table
+from hyperloom.pipeline.errors import IntegrityError, RecipeError
+from hyperloom.pipeline.fingerprint import fingerprint
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Unit, execute
+from hyperloom.stages.modality import Modality
+from hyperloom.stages.shard.splits import Split
+from hyperloom.stages.shard.stage import Shard
+from hyperloom.stages.shard.statistics import PAIRS, Tally, code_counts, merged
+from hyperloom.stages.table import read_table, write_table
 from tests.unit.inline import finish, ingested, modalities, step
 
 KNOWN = modalities(
@@ -351,7 +351,7 @@ def test_statistics_come_from_the_training_split(tmp_path) -> None:
 @pytest.mark.parametrize("native", [False, True])
 def test_every_form_on_disk_reaches_a_batch(tmp_path: Any, where: str, native: bool) -> None:
     """Structs, lists, strings, compressed sound, steps of 8 bits and tensors, from a folder and by byte ranges."""
-    from stages.shard.loader import Loader
+    from hyperloom.stages.shard.loader import Loader
 
     known = modalities(
         boxes={"type": "boxes", "classes": ["car", "dog"], "most": 3},

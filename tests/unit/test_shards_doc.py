@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.storage import Storage
-from stages.column import produced
-from stages.shard.stage import Shard
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.column import produced
+from hyperloom.stages.shard.stage import Shard
 from tests.unit.inline import finish, ingested, modalities, step
 
 DOCUMENT = Path(__file__).parents[2] / "docs/shards.md"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from stages.shard.order import epoch
+from hyperloom.stages.shard.order import epoch
 
 ROWS, GROUPS, POOL, BATCH, EPOCHS = 8, 500, 32, 32, 60
 COUNT = ROWS * GROUPS

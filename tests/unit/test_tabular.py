@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.digests import Digests
-from pipeline.errors import RecipeError, SourceError
-from pipeline.fingerprint import fingerprint
-from pipeline.manifest import Manifest
-from pipeline.plugins import load
-from pipeline.storage import Storage
-from stages.table import read_table
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.fingerprint import fingerprint
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import load
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.table import read_table
 from tests.unit import inline
 
 KNOWN = inline.modalities(

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from pipeline import events as log
-from pipeline.events import Events, pending, tracked
-from pipeline.secrets import blot
-from pipeline.storage import Storage
-from pipeline.tracking import tracker as tracking
-from pipeline.tracking.store import artifacts, serve, store_uri
-from pipeline.tracking.tracker import Position, Tracker, Unavailable
-from pipeline.tracking.wording import allowed, flat, markdown, state
+from hyperloom.pipeline import events as log
+from hyperloom.pipeline.events import Events, pending, tracked
+from hyperloom.pipeline.secrets import blot
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking import tracker as tracking
+from hyperloom.pipeline.tracking.store import artifacts, serve, store_uri
+from hyperloom.pipeline.tracking.tracker import Position, Tracker, Unavailable
+from hyperloom.pipeline.tracking.wording import allowed, flat, markdown, state
 
 
 class Notebook:

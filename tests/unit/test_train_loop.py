@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.errors import RecipeError, StepFailed
-from pipeline.faults import FaultInjected
-from pipeline.manifest import Manifest
-from pipeline.storage import Storage
-from stages.train import checkpoint, failures, launch, loop
-from stages.train.job import Job
-from stages.train.learner import Learner
-from stages.train.model import build_model
-from stages.train.stage import Train
-from stages.train.world import World
+from hyperloom.pipeline.errors import RecipeError, StepFailed
+from hyperloom.pipeline.faults import FaultInjected
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.network.model import build_model
+from hyperloom.stages.train import checkpoint, failures, launch, loop
+from hyperloom.stages.train.job import Job
+from hyperloom.stages.train.learner import Learner
+from hyperloom.stages.train.stage import Train
+from hyperloom.stages.train.world import World
 from tests.unit import scenes
 
 
@@ -181,7 +181,7 @@ def test_a_recipe_that_makes_no_sense_is_refused(fields: dict[str, Any], words: 
 
 
 def test_placement_does_not_change_the_identity() -> None:
-    from pipeline.fingerprint import payload
+    from hyperloom.pipeline.fingerprint import payload
 
     here = Train.model_validate(scenes.TRAIN)
     placed = {"workers": [1, 4], "parallel": "fsdp", "micro": 2, "compile": True}

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import IntegrityError, RecipeError
-from pipeline.manifest import Manifest
-from stages.distill import export
-from stages.distill.stage import Distill
-from stages.label.model import Masks, Model, predictor
-from stages.label.stage import Label
-from stages.train import loop
-from stages.train.masks import ModalityMask
-from stages.train.model import MultiTask, load_model
+from hyperloom.pipeline.errors import IntegrityError, RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.stages.distill import export
+from hyperloom.stages.distill.stage import Distill
+from hyperloom.stages.label.model import Model
+from hyperloom.stages.label.stage import Label
+from hyperloom.stages.network.ensemble import Masks, predictor
+from hyperloom.stages.network.masks import ModalityMask
+from hyperloom.stages.network.model import MultiTask, load_model
+from hyperloom.stages.train import loop
 from tests.unit import inline, scenes
 
 

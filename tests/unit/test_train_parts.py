@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline import plugins
-from stages.modality import Boxes, Category, Clip, Dense, Image, Keypoints, Segmentation, Vector
-from stages.train.architecture import Architecture, Input, Scale, Task
-from stages.train.augments import Colour, Flip
-from stages.train.balancers import Static, Uncertainty
-from stages.train.masks import ModalityMask
-from stages.train.model import build_model, nearest_width
-from stages.train.objectives import Cosine, CrossEntropy, Huber, SoftCrossEntropy
-from stages.train.unet import UNet
-from stages.train.world import World
+from hyperloom.pipeline import plugins
+from hyperloom.stages.modality import Boxes, Category, Clip, Dense, Image, Keypoints, Segmentation, Vector
+from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task
+from hyperloom.stages.network.masks import ModalityMask
+from hyperloom.stages.network.model import build_model, nearest_width
+from hyperloom.stages.network.unet import UNet
+from hyperloom.stages.train.augments import Colour, Flip
+from hyperloom.stages.train.balancers import Static, Uncertainty
+from hyperloom.stages.train.objectives import Cosine, CrossEntropy, Huber, SoftCrossEntropy
+from hyperloom.stages.train.world import World
 
 COLUMNS = ("rgb@camera", "depth@a", "depth@b", "semantic@c")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-import stages
-from pipeline import plugins
+from hyperloom import stages
+from hyperloom.pipeline import plugins
 
 TEXT = (Path(__file__).parents[2] / "docs/training.md").read_text(encoding="utf-8")
 STEPS = [step for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL) for step in yaml.safe_load(block).items()]

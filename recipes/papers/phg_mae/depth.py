@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from pipeline.storage import Storage
-from stages.label.expert import Batch, Expert, Function
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.label.expert import Batch, Expert, Function
 
 
 class Depth(Expert):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.storage import Storage
-from stages.base import modality_of
-from stages.consensus.methods import Weighted
-from stages.label.expert import Batch, Function
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.consensus.methods import Weighted
+from hyperloom.stages.label.expert import Batch, Function
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ class Pool(Weighted):
 
     def measures(self, batch: Batch, made: Batch, modalities: dict[str, Any]) -> dict[str, np.ndarray]:
         """Agreement of class maps alone: probabilities have no first choice to compare."""
-        from stages.consensus.agreement import agreement
+        from hyperloom.stages.consensus.agreement import agreement
 
         modality = modalities[modality_of(self.out[0])]
         maps = {c: (batch[c], batch[f"{c}?"]) for c in self.in_ if modality_of(c) == modality_of(self.out[0])}

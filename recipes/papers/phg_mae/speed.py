@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.manifest import Manifest
-from pipeline.recipe import Recipe
-from pipeline.storage import Storage
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.recipe import Recipe
+from hyperloom.pipeline.storage import Storage
 
 PHOTO, PICTURE = "photo@camera", "rgb@camera"
 ROUNDS, EXPERT_ROUNDS = 15, 3
@@ -25,7 +25,7 @@ def speed(recipe: Recipe, manifests: dict[str, Manifest], storage: Storage) -> d
     """Milliseconds a frame of ensemble, single pass, student (torch and ONNX Runtime) and experts, and their ratios."""
     import torch
 
-    from stages.label.model import predictor
+    from hyperloom.stages.network.ensemble import predictor
 
     torch.set_num_threads(1)
     members = next(e.ensemble for e in recipe.steps["answers"].experts if "semantic@ensemble" in e.out)
@@ -66,7 +66,7 @@ def _inputs(recipe: Recipe, columns: list[str]) -> dict[str, np.ndarray]:
 def _onnx(storage: Storage, student: Manifest, picture: np.ndarray) -> Callable[[], Any]:
     import onnxruntime
 
-    from stages.distill.export import STUDENT_ONNX
+    from hyperloom.stages.distill.export import STUDENT_ONNX
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -12,19 +12,19 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from stages.label.algorithms.pose import Pose
-from stages.label.algorithms.surface import ground_level, normals_from_depth
+from hyperloom.stages.label.algorithms.pose import Pose
+from hyperloom.stages.label.algorithms.surface import ground_level, normals_from_depth
 
 SCALES = {
     "light": 0.3, "green": 0.05, "warm": 0.05, "rough": 0.5, "lines": 0.2, "above": 1.5, "rise": 5.0, "slope": 15.0,
 }  # fmt: skip
 """A difference of this much in a feature weighs 1."""
 
-Features = dict[str, np.ndarray]
+FeatureTable = dict[str, np.ndarray]
 """Name -> (H, W) float32."""
 
 
-def picture_features(rgb: np.ndarray, sigma: float) -> Features:
+def picture_features(rgb: np.ndarray, sigma: float) -> FeatureTable:
     """`light`, `green`, `warm`, `rough` and `lines` of an (H, W, 3) uint8 picture over windows of `sigma` pixels."""
     red, green, blue = (cv2.GaussianBlur(c, (0, 0), sigma) for c in cv2.split(rgb.astype(np.float32) / 255))
     total = red + green + blue + 1e-3
@@ -42,7 +42,7 @@ def picture_features(rgb: np.ndarray, sigma: float) -> Features:
     }
 
 
-def relief_features(depth: np.ndarray, pose: Pose, reach: int, sigma: float) -> Features:
+def relief_features(depth: np.ndarray, pose: Pose, reach: int, sigma: float) -> FeatureTable:
     """`above`, `rise` and `slope` of an (H, W) depth in metres; `reach` in pixels is how far off ground may be."""
     rays = pose.rays(*depth.shape)
     height = ((rays * depth[..., None]) @ pose.up).astype(np.float32)

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from stages.label.algorithms.features import SCALES, Features
+from hyperloom.stages.base import UNKNOWN
+from hyperloom.stages.label.algorithms.features import SCALES, FeatureTable
 
-UNKNOWN = 255
 Descriptions = Mapping[int, Sequence[Mapping[str, float]]]
 """Class id -> what it may look like: feature -> typical value. A description need not name every feature."""
 
 
-def nearest_description(features: Features, descriptions: Descriptions) -> tuple[np.ndarray, np.ndarray]:
+def nearest_description(features: FeatureTable, descriptions: Descriptions) -> tuple[np.ndarray, np.ndarray]:
     """The class of the nearest description, (...) uint8, and its distance, (...) float32.
 
     The distance is the root mean square over the features that the description names, each on its scale.
@@ -32,7 +32,7 @@ def nearest_description(features: Features, descriptions: Descriptions) -> tuple
     return winner, best
 
 
-def clustered(features: Features, clusters: int) -> tuple[np.ndarray, Features]:
+def clustered(features: FeatureTable, clusters: int) -> tuple[np.ndarray, FeatureTable]:
     """k-means over the pixels of one picture: (H, W) cluster numbers, and each cluster's mean features, (clusters,).
 
     Features count on their scales. Centres come from every third pixel, seeded by a constant: the same picture gives

@@ -12,7 +12,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from stages.label.algorithms.pose import Pose
+from hyperloom.stages.label.algorithms.pose import Pose
 
 
 def depth_from_flow(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import RecipeError
+from hyperloom.pipeline.errors import RecipeError
 
 Labels = Mapping[str, "str | None"]
 """The model's label -> the modality's class, null for none; what is not named keeps its name."""

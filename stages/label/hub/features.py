@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.errors import RecipeError
-from stages.label.hub.loading import Directory
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.label.hub.loading import Directory
 
 Pool = Literal["mean", "cls", "model"]
 
 
-class Features:
+class FeatureExtraction:
     """Texts (N strings) or frames (N, H, W, 3) uint8 -> (N, dimensions) float32."""
 
     def __init__(self, home: Directory, pictures: bool, pool: Pool, unit: bool):

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import PluginError, SourceError
-from stages.label.network import library
+from hyperloom.pipeline.errors import PluginError, SourceError
+from hyperloom.stages.label.network import library
 
 READ = (".json", ".txt", ".model", ".safetensors", ".jinja", ".vocab", ".merges")
 """Files that decide what a model answers."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import RecipeError
-from stages.label.hub.loading import Directory
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.label.hub.loading import Directory
 
 AUTO = {
     "image-segmentation": ("AutoModelForSemanticSegmentation", "AutoModelForUniversalSegmentation"),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.label.boxes import Boxes
-from stages.label.preprocess import Size
+from hyperloom.stages.label.boxes import Boxes
+from hyperloom.stages.label.preprocess import Size
 
 
 class FastestDet(Boxes):

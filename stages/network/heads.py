@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from stages.modality import Audio, Boxes, Clip, Dense, Image, Keypoints, Multilabel, Segmentation, Soft
-from stages.train.attention import Query
-from stages.train.features import Features, Sizes
-from stages.train.grids import grid_of, planes_of
+from hyperloom.stages.modality import Audio, Boxes, Clip, Dense, Image, Keypoints, Multilabel, Segmentation, Soft
+from hyperloom.stages.network.attention import Query
+from hyperloom.stages.network.features import Features, Sizes
+from hyperloom.stages.network.grids import grid_of, planes_of
 
 if TYPE_CHECKING:
-    from stages.train.architecture import Task
+    from hyperloom.stages.network.architecture import Task
 
 
 def in_units(task: Task, values: torch.Tensor) -> torch.Tensor:

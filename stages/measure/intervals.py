@@ -17,11 +17,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from pipeline.config import Config
-from pipeline.storage import Storage
-from pipeline.units import Record
-from stages.evaluate.scores import measures
-from stages.evaluate.sheet import read_sheet
+from hyperloom.pipeline.config import Config
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Record
+from hyperloom.stages.measure.scores import measures
+from hyperloom.stages.measure.sheet import read_sheet
 
 Draws = dict[str, np.ndarray]
 """`modality.measure` -> (draws,) float64; NaN where a draw had nothing to measure."""

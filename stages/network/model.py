@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from pipeline import plugins
-from pipeline.errors import IntegrityError
-from pipeline.storage import Storage
-from stages.train.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture
-from stages.train.encoders import Encoder
-from stages.train.features import Features
-from stages.train.visible import Visible
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture
+from hyperloom.stages.network.encoders import Encoder
+from hyperloom.stages.network.features import Features
+from hyperloom.stages.network.visible import Visible
 
 Columns = Mapping[str, torch.Tensor]
 LIMIT = 6.0

@@ -1,4 +1,4 @@
-"""Stems: from an encoded input (`stages.train.encoders`) to tokens of one width, for trunks that read tokens.
+"""Stems: from an encoded input (`stages.network.encoders`) to tokens of one width, for trunks that read tokens.
 
 A stem is a module with `grid`, the sites of its tokens, and `forward(values) -> tokens (N, sites, width), there`, where
 `there` (N, sites) bool is false for tokens of padding, or None where there is none. A modality of one's own names its
@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from stages.modality import Audio, Boxes, Clip, Graph, Keypoints, Series, Tags, Text
-from stages.train.encoders import adjacency
-from stages.train.grids import BYTES_A_TOKEN, frames_of, grid_of, steps_of
+from hyperloom.stages.modality import Audio, Boxes, Clip, Graph, Keypoints, Series, Tags, Text
+from hyperloom.stages.network.encoders import adjacency
+from hyperloom.stages.network.grids import BYTES_A_TOKEN, frames_of, grid_of, steps_of
 
 Made: TypeAlias = tuple[torch.Tensor, torch.Tensor | None]
 

@@ -1,10 +1,10 @@
 """A multi-modal vision transformer: every input becomes tokens, and tokens that nobody may see cost nothing.
 
 As in MultiMAE (Bachmann et al. 2022) and 4M (Mizrahi et al. 2023): each input has a stem of its own
-(`stages.train.stems`), its tokens carry a learned embedding of the input and the place on its grid; the trunk sees the
-visible tokens of all inputs at once, and predictions ask its memory by attention. Hidden tokens are dropped before the
-trunk, so a sample with a quarter of its tokens takes a quarter of the time; samples that keep fewer than the batch's
-most are padded. With `masked: replace` they become one learned token instead, and shapes stay fixed.
+(`stages.network.stems`), its tokens carry a learned embedding of the input and the place on its grid; the trunk sees
+the visible tokens of all inputs at once, and predictions ask its memory by attention. Hidden tokens are dropped before
+the trunk, so a sample with a quarter of its tokens takes a quarter of the time; samples that keep fewer than the
+batch's most are padded. With `masked: replace` they become one learned token instead, and shapes stay fixed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline import plugins
-from stages.train.attention import Block, Query, positions
-from stages.train.features import Features
-from stages.train.visible import Visible
+from hyperloom.pipeline import plugins
+from hyperloom.stages.network.attention import Block, Query, positions
+from hyperloom.stages.network.features import Features
+from hyperloom.stages.network.visible import Visible
 
 
 class Tokens(nn.Module):

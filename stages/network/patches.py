@@ -1,4 +1,4 @@
-"""Masks that hide patches (see `stages.train.masks`): at random in every modality, together with whole modalities, or
+"""Masks that hide patches (see `stages.network.masks`): at random in every modality, together with whole modalities, or
 allotted over the modalities anew for each sample.
 
     mask: {type: patch, keep: 0.25, patch: 16}
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from pipeline.config import Config
-from stages.train.masks import ModalityMask, NamingMask
+from hyperloom.pipeline.config import Config
+from hyperloom.stages.network.masks import ModalityMask, NamingMask
 
 if TYPE_CHECKING:
     import torch
 
-    from stages.train.architecture import Architecture
-    from stages.train.visible import Visible
+    from hyperloom.stages.network.architecture import Architecture
+    from hyperloom.stages.network.visible import Visible
 
 
 class Squares(Config):
@@ -49,7 +49,7 @@ class PatchMask(NamingMask):
         return ~torch.tensor(self.hidden_inputs(columns)).expand(count, -1)
 
     def draw(self, architecture: Architecture, count: int, generator: torch.Generator) -> Visible:
-        from stages.train.visible import Visible
+        from hyperloom.stages.network.visible import Visible
 
         columns, grids = architecture.columns, architecture.grids(self.patch)
         kept = [share(grid, self.keep, count, generator) for grid in grids]
@@ -64,7 +64,7 @@ class BothMask(ModalityMask):
     patches: Squares = Squares()
 
     def draw(self, architecture: Architecture, count: int, generator: torch.Generator) -> Visible:
-        from stages.train.visible import Visible
+        from hyperloom.stages.network.visible import Visible
 
         inputs = self.sample(architecture.columns, count, generator)
         kept = []
@@ -92,7 +92,7 @@ class DirichletMask(NamingMask):
     def draw(self, architecture: Architecture, count: int, generator: torch.Generator) -> Visible:
         import torch
 
-        from stages.train.visible import Visible
+        from hyperloom.stages.network.visible import Visible
 
         columns, grids = architecture.columns, architecture.grids(self.patch)
         inputs = self.sample(columns, count, generator)

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from stages.train.features import Features
-from stages.train.visible import Visible
+from hyperloom.stages.network.features import Features
+from hyperloom.stages.network.visible import Visible
 
 DILATIONS = (1, 2, 4, 8, 16, 32)
 

@@ -1,14 +1,14 @@
 """Answers: from a model's prediction to a value of the modality, as its columns hold it.
 
-Predictions are what `stages.train.predictor` gives: probabilities of classes, numbers in their units. An answer is the
-likeliest class, the middle one of the levels, every label or pair that is likelier than not. Imports no torch.
+Predictions are what `stages.network.predictor` gives: probabilities of classes, numbers in their units. An answer is
+the likeliest class, the middle one of the levels, every label or pair that is likelier than not. Imports no torch.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from stages.modality import (
+from hyperloom.stages.modality import (
     Boxes,
     Choice,
     Clip,

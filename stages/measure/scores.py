@@ -1,7 +1,7 @@
 """Scores: how far predictions are from the truth, as small statistics that add up exactly over shards.
 
 Mostly two kinds: a confusion matrix for classes and error sums for numbers; boxes, points, labels and pairs have their
-own (stages.evaluate.things). All are plain JSON, so they are a unit's `meta`; adding them gives the same figures
+own (stages.measure.things). All are plain JSON, so they are a unit's `meta`; adding them gives the same figures
 however the work was spread. Where the truth is unknown nothing counts. Where the truth is known and the subject has no
 answer, classes count it as wrong (an expert must not gain by abstaining) and numbers leave it out; `coverage` says the
 share answered for both.
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.evaluate import things
-from stages.modality import Choice, Modality, Ordinal, Segmentation, Tags
-from stages.train.answers import answer
+from hyperloom.stages.measure import things
+from hyperloom.stages.modality import Choice, Modality, Ordinal, Segmentation, Tags
+from hyperloom.stages.network.answers import answer
 
 Sums = dict[str, Any]
 CLASSES = (Segmentation, Choice, Tags)

@@ -3,7 +3,7 @@
 Channels come second, whatever follows them: an image (N, H, W, 3) becomes (N, 3, H, W), a series (N, T, C) becomes
 (N, C, T), a category (N,) one channel a class, (N, K). Numbers are standardised with the statistics of the shards;
 numbers that are not there stay NaN. Ids of bytes, tags, nodes and boxes are left as they are: what reads them knows
-them (`stages.train.stems`). Without parameters, so the same module reads targets (`target_reader`).
+them (`stages.network.stems`). Without parameters, so the same module reads targets (`target_reader`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from stages.modality import (
+from hyperloom.stages.modality import (
     Audio,
     Boxes,
     Choice,
@@ -29,7 +29,7 @@ from stages.modality import (
     Tags,
     Text,
 )
-from stages.train.architecture import Input, Scale, Task
+from hyperloom.stages.network.architecture import Input, Scale, Task
 
 Reader = Callable[[torch.Tensor], torch.Tensor]
 

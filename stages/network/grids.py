@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from stages.modality import Audio, Boxes, Clip, Graph, Keypoints, Raster, Series, Tags, Text
+from hyperloom.stages.modality import Audio, Boxes, Clip, Graph, Keypoints, Raster, Series, Tags, Text
 
 BYTES_A_TOKEN = 4
 MOST_TOKENS = 64

@@ -15,7 +15,7 @@ Answers = Mapping[str, torch.Tensor]
 """By task: (N, ..., C)."""
 
 
-class Pool:
+class Pooling:
     """Gathers members' answers. `classed`: the tasks whose answers are probabilities of classes, along the last axis.
 
     The spread is the standard deviation over members, its square averaged over channels, whatever the pooling.

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.plugins import Plugin
-from stages.base import modality_of
+from hyperloom.pipeline.plugins import Plugin
+from hyperloom.stages.base import modality_of
 
 if TYPE_CHECKING:
     import torch
 
-    from stages.train.architecture import Architecture
-    from stages.train.visible import Visible
+    from hyperloom.stages.network.architecture import Architecture
+    from hyperloom.stages.network.visible import Visible
 
 
 class Mask(Plugin):
@@ -36,7 +36,7 @@ class Mask(Plugin):
 
     def draw(self, architecture: Architecture, count: int, generator: torch.Generator) -> Visible:
         """What an update shows of each of `count` samples; by default whole inputs."""
-        from stages.train.visible import Visible
+        from hyperloom.stages.network.visible import Visible
 
         return Visible(self.sample(architecture.columns, count, generator))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.modality import Modality
+from hyperloom.stages.modality import Modality
 
 Sums = dict[str, Any]
 
@@ -141,7 +141,7 @@ STATISTICS: dict[str, Statistics] = {
     "cosine": _embeddings,
     "accuracy": _texts,
 }
-"""By the modality's measure; classes and numbers are stages.evaluate.scores' own. Arrays are rows whose truth is known,
+"""By the modality's measure; classes and numbers are stages.measure.scores' own. Arrays are rows whose truth is known,
 and which of them have an answer."""
 MEASURES: dict[str, Callable[[Mapping[str, Any]], dict[str, float]]] = {
     "map": _precision,

@@ -1,9 +1,9 @@
 """Trunks: the part of the network that all tasks share, as a recipe names it, and how inputs come together for it.
 
 A trunk gives two modules: the *fusion* takes encoded inputs and what is visible of them, the *network* what the fusion
-made, and gives `stages.train.features.Features` for the heads. Its `width` is the one number by which its size grows,
+made, and gives `stages.network.features.Features` for the heads. Its `width` is the one number by which its size grows,
 so `parameters: 430k` can choose it. This module holds the recipe's side and imports no torch; networks live in modules
-of their own (`stages.train.unet`, `stages.train.vit`).
+of their own (`stages.network.unet`, `stages.network.vit`).
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
-from pipeline.plugins import Plugin
-from stages.modality import Audio, Boxes, Clip, Graph, Raster, Series, Tags, Text
-from stages.train.grids import grid_of
+from hyperloom.pipeline.plugins import Plugin
+from hyperloom.stages.modality import Audio, Boxes, Clip, Graph, Raster, Series, Tags, Text
+from hyperloom.stages.network.grids import grid_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from stages.train.architecture import Architecture, Input, Task
-    from stages.train.features import Sizes
+    from hyperloom.stages.network.architecture import Architecture, Input, Task
+    from hyperloom.stages.network.features import Sizes
 
 
 class Trunk(Plugin):
@@ -62,14 +62,14 @@ class Trunk(Plugin):
 
 
 class UNet(Trunk):
-    """The U-Net of SafeUAV and PHG-MAE (see `stages.train.unet`), for frames of at least 8x8 pixels. Reads rasters, and
-    numbers and classes of whole samples as planes of one value."""
+    """The U-Net of SafeUAV and PHG-MAE (see `stages.network.unet`), for frames of at least 8x8 pixels. Reads rasters,
+    and numbers and classes of whole samples as planes of one value."""
 
     revision: ClassVar[int] = 2
 
     @property
     def sizes(self) -> Sizes:
-        from stages.train.features import Sizes
+        from hyperloom.stages.network.features import Sizes
 
         return Sizes(self.chosen, 8 * self.chosen, 8 * self.chosen)
 
@@ -89,18 +89,18 @@ class UNet(Trunk):
         return grid_of(modality, patch)[1:] if isinstance(modality, Clip) else grid_of(modality, patch)
 
     def fusion(self, architecture: Architecture) -> nn.Module:
-        from stages.train import unet
+        from hyperloom.stages.network import unet
 
         return unet.Planes(architecture.size)
 
     def build(self, architecture: Architecture) -> nn.Module:
-        from stages.train import unet
+        from hyperloom.stages.network import unet
 
         return unet.UNet(architecture.channels, self.chosen)
 
 
 class ViT(Trunk):
-    """A transformer over the tokens of all inputs, whatever they are (see `stages.train.vit`). Tokens have 8 times
+    """A transformer over the tokens of all inputs, whatever they are (see `stages.network.vit`). Tokens have 8 times
     `width` channels."""
 
     revision: ClassVar[int] = 1
@@ -121,7 +121,7 @@ class ViT(Trunk):
 
     @property
     def sizes(self) -> Sizes:
-        from stages.train.features import Sizes
+        from hyperloom.stages.network.features import Sizes
 
         width = planes = 8 * self.chosen
         for _ in range(self.patch.bit_length() - 1):
@@ -129,12 +129,12 @@ class ViT(Trunk):
         return Sizes(planes, width, width)
 
     def fusion(self, architecture: Architecture) -> nn.Module:
-        from stages.train import vit
+        from hyperloom.stages.network import vit
 
         return vit.Tokens(architecture.inputs, 8 * self.chosen, self.patch, self.masked == "replace")
 
     def build(self, architecture: Architecture) -> nn.Module:
-        from stages.train import vit
+        from hyperloom.stages.network import vit
 
         dense = any(t.modality.head in ("dense", "boxes") for t in architecture.tasks)
         return vit.ViT(8 * self.chosen, self.depth, self.decoder, self.patch, architecture.size, dense)

@@ -1,7 +1,7 @@
 """Prediction with a trained model: one pass, or what an ensemble of masks or of models comes to.
 
 Batches are numpy, as experts and evaluation have them; inputs that are missing (absent from the batch, or false in
-their `?` mask) are hidden from the model. Members are asked one after the other (see stages.train.pooling).
+their `?` mask) are hidden from the model. Members are asked one after the other (see stages.network.pooling).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from stages.modality import Choice, Segmentation, Tags
-from stages.shard.loader import VALID
-from stages.train.model import MultiTask
-from stages.train.pooling import Answers, How, Pool
-from stages.train.visible import shown
+from hyperloom.stages.base import VALID
+from hyperloom.stages.modality import Choice, Segmentation, Tags
+from hyperloom.stages.network.model import MultiTask
+from hyperloom.stages.network.pooling import Answers, How, Pooling
+from hyperloom.stages.network.visible import shown
 
 CLASSED = (Segmentation, Choice, Tags)
 PLANES, POOLED = "*planes", "*pooled"
@@ -110,7 +110,7 @@ class Together:
 
 def predicted(answers: Iterable[Answers], how: How, classed: frozenset[str]) -> Prediction:
     """What the members' answers come to."""
-    pool = Pool(how, classed)
+    pool = Pooling(how, classed)
     for made in answers:
         pool.add(made)
     pooled, spread = pool.pooled()

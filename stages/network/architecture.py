@@ -13,11 +13,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline import plugins
-from pipeline.fingerprint import payload
-from stages.modality import Audio, Clip, Dense, Embedding, Image, Modality, Raster, Segmentation, Series, Soft, Vector
-from stages.train.grids import planes_of
-from stages.train.trunks import Trunk
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.fingerprint import payload
+from hyperloom.stages.modality import (
+    Audio,
+    Clip,
+    Dense,
+    Embedding,
+    Image,
+    Modality,
+    Raster,
+    Segmentation,
+    Series,
+    Soft,
+    Vector,
+)
+from hyperloom.stages.network.grids import planes_of
+from hyperloom.stages.network.trunks import Trunk
 
 MODEL_JSON, MODEL_WEIGHTS = "model.json", "model.safetensors"
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.errors import StepFailed
-from pipeline.storage import Storage
+from hyperloom.pipeline.errors import StepFailed
+from hyperloom.pipeline.storage import Storage
 
 REMEMBERED = 50
 """Champions that the pointer remembers."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.storage import Storage
-from stages.base import GROUP, INDEX, KEY
-from stages.evaluate.scores import Sums, merged
-from stages.table import read_table, write_table
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import GROUP, INDEX, KEY
+from hyperloom.stages.measure.scores import Sums, merged
+from hyperloom.stages.table import read_table, write_table
 
 
 class Sheet:

@@ -1,0 +1,121 @@
+"""Ensembles: the ways to ask trained networks more than once, as a recipe names them.
+
+    ensemble: {type: masks, members: 16}        one network, asked along random subsets of its inputs (PHG-MAE 2025)
+    ensemble: {type: models, models: [a, b]}    several that were trained apart, each asked `each` way
+
+`pool` says how the members' answers become one. Imports torch only when a network is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator
+
+from hyperloom.pipeline.config import StepName, placement
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import Plugin, of
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.network.masks import ModalityMask
+
+if TYPE_CHECKING:
+    from hyperloom.stages.network.predictor import Predictor, Together
+
+
+class Ensemble(Plugin):
+    """Base of ensembles: which inputs each member may see, and how their answers become one."""
+
+    pool: Literal["mean", "median", "vote"] = "mean"
+    """mean of the answers; their median; or, for classes, the share of the members that chose each."""
+
+    def bind(self, inputs: Mapping[str, Manifest]) -> Self:
+        """This ensemble with what it needs of the steps it names. Raises RecipeError."""
+        return self
+
+    def predictor(self, storage: Storage, folder: str, visible: Sequence[str]) -> Predictor | Together:
+        """The model in `folder`, ready to be asked; `visible` are the columns that it may see at all."""
+        from hyperloom.stages.network.model import load_model
+        from hyperloom.stages.network.predictor import Predictor
+
+        model = load_model(storage, folder)
+        columns = model.architecture.columns
+        place = {c: i for i, c in enumerate(visible)}
+        seen = [[c in place and member[place[c]] for c in columns] for member in self.members(visible)]
+        return Predictor(model, seen, self.pool)
+
+    def members(self, columns: Sequence[str]) -> list[list[bool]]:
+        """One row a member, one bool an input."""
+        raise TypeError(f"the ensemble {self.type!r} has no members()")
+
+
+class Single(Ensemble):
+    """One pass over everything that is there."""
+
+    revision: ClassVar[int] = 1
+
+    def members(self, columns: Sequence[str]) -> list[list[bool]]:
+        return [[True] * len(columns)]
+
+
+class Masks(Ensemble):
+    """`count` random subsets of the inputs, the same for every sample; with `full` the first sees everything."""
+
+    revision: ClassVar[int] = 1
+    count: int = Field(16, alias="members", ge=1, le=1024)
+    seed: int = Field(0, ge=0)
+    full: bool = True
+    mask: ModalityMask = ModalityMask(type="modality")
+
+    def members(self, columns: Sequence[str]) -> list[list[bool]]:
+        import torch
+
+        generator = torch.Generator().manual_seed(self.seed)
+        drawn = self.mask.sample(columns, self.count, generator)
+        if self.full:
+            drawn[0] = ~torch.tensor(self.mask.hidden_inputs(columns))
+        return drawn.tolist()
+
+
+class Models(Ensemble):
+    """The model and the further `models`, trained by steps of their own (other seeds, other data), each asked `each`
+    way (by default once). They have the same inputs and tasks."""
+
+    revision: ClassVar[int] = 1
+    others: tuple[StepName, ...] = Field(alias="models", min_length=1)
+    each: Annotated[Any, of("ensemble")] = Single(type="single")
+    folders: tuple[str, ...] = placement(())
+    """Filled in by `bind`."""
+
+    @field_validator("folders")
+    @classmethod
+    def _unset(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value:
+            raise ValueError("the models' folders follow from their steps; leave them out")
+        return value
+
+    def bind(self, inputs: Mapping[str, Manifest]) -> Self:
+        for name in self.others:
+            if "columns_in" not in inputs[name].body:
+                raise RecipeError(f"ensemble: {name!r} is a {inputs[name].stage} step and holds no model")
+        return self.model_copy(update={"folders": tuple(inputs[name].folder for name in self.others)})
+
+    def predictor(self, storage: Storage, folder: str, visible: Sequence[str]) -> Predictor | Together:
+        from hyperloom.stages.network.predictor import Predictor, Together
+
+        made = [self.each.predictor(storage, each, visible) for each in (folder, *self.folders)]
+        first = made[0].model.architecture
+        for where, one in zip(self.folders, made[1:], strict=True):
+            other = one.model.architecture
+            if (other.columns, [t.name for t in other.tasks]) != (first.columns, [t.name for t in first.tasks]):
+                raise RecipeError(f"ensemble: the model in {where} has other inputs or tasks than the first")
+        return Together([p for p in made if isinstance(p, Predictor)], self.pool)
+
+
+def predictor(storage: Storage, manifest: Manifest, ensemble: Ensemble | None = None) -> Predictor | Together:
+    """The model of a train or distill step, ready to be called with a batch: {column: (N, *shape)} and, where samples
+    may miss it, {column?: (N,) bool}. Returns a `Prediction` with the `mean` and `spread` of each task."""
+    hidden = manifest.body.get("hidden", ())
+    visible = [c for c in manifest.body["columns_in"] if c not in hidden]
+    return (ensemble or Single(type="single")).predictor(storage, manifest.folder, visible)
