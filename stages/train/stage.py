@@ -20,35 +20,24 @@ columns with weights, soft ones (a teacher's probabilities) among them. The stag
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from hyperloom.pipeline.config import Config, StepName, placement
-from hyperloom.pipeline.errors import RecipeError, StepFailed
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.plugins import of, parse
+from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.modality import Choice, Soft
 from hyperloom.stages.network.architecture import (
     MODEL_JSON,
     MODEL_WEIGHTS,
-    Architecture,
-    Input,
-    Scale,
-    Task,
-    check_sizes,
-    scale_of,
 )
 from hyperloom.stages.network.masks import NoMask
 from hyperloom.stages.network.trunks import UNet
-from hyperloom.stages.shard.mixture import Mixture, Temperature
+from hyperloom.stages.shard.mixture import Temperature
 from hyperloom.stages.train.balancers import Static
-from hyperloom.stages.train.job import TRAINED, Confidence, Job, Optimizer, Rhythm, Target
-from hyperloom.stages.train.objectives import teaches
+from hyperloom.stages.train.job import TRAINED, Confidence, Job, Optimizer
 from hyperloom.stages.train.stopping import EarlyStop
 
 _SIZES = {"": 1, "k": 1_000, "m": 1_000_000}
@@ -215,143 +204,8 @@ class Train(Stage):
             **{k: trained[k] for k in ("parameters", "updates", "kept", "final") if k in trained},
         }
 
-    # -- from the recipe to a job ----------------------------------------------------------------------------------
     def job(self, step: StepRun) -> Job:
         """What the loop needs. Raises RecipeError or StepFailed when the shards do not offer what the recipe wants."""
-        shards = self._shards(step)
-        self._check_offered(step, shards)
-        rows = shards.body["splits"]["train"]["rows"]
-        if rows < self.batch:
-            raise StepFailed(
-                f"step {step.name!r}: batch {self.batch} is more than the {rows} training rows. Next: batch: {rows}"
-            )
-        judged = self._judged(step, shards)
-        return Job(
-            storage=step.storage,
-            folder=step.folder,
-            shards=shards,
-            modalities=step.modalities,
-            architecture=self._architecture(step, shards),
-            parameters=self.model.parameters,
-            targets=tuple(self._target(step, shards, t, c, w) for t, cs in self.targets.items() for c, w in cs.items()),
-            judged=judged,
-            mask=self.mask,
-            augment=self.augment,
-            balancer=self.balancer,
-            optimizer=self.optimizer,
-            batch=self.batch,
-            updates=self.updates or max(1, math.ceil(self.epochs * (rows // self.batch))),  # type: ignore[operator]
-            ema=self.ema,
-            seed=self.seed,
-            rhythm=Rhythm(
-                checkpoint=self.checkpoint_every,
-                log=self.log_every,
-                validate=self.validate_every,
-                threads=self.threads,
-                cache_mb=self.cache_mb,
-                micro=self.micro,
-                compile=self.compile,
-                sharded=self.parallel == "fsdp",
-                disk_cache=self.disk_cache,
-                disk_cache_gb=self.disk_cache_gb,
-            ),
-            precision=self.precision,
-            stop=self._stop(step, judged),
-            extras=self.extras,
-        )
+        from hyperloom.stages.train.assembly import Assembly
 
-    def _stop(self, step: StepRun, judged: dict[str, str]) -> EarlyStop | None:
-        """Early stopping, if what it looks at is measured."""
-        if self.stop is None:
-            return None
-        if self.stop.task not in judged:
-            raise RecipeError(
-                f"step {step.name!r}: stop looks at {self.stop.metric}, and {self.stop.task!r} is not validated. Next: "
-                f"give {self.data!r} a split val (split: {{val: 0.1}}), and the task a hard target or validate: "
-                f"{{{self.stop.task}: a column}}"
-            )
-        measure = step.modalities[self.stop.task].metric
-        if self.stop.measure != measure:
-            raise RecipeError(f"step {step.name!r}: validation measures {self.stop.task}.{measure}; stop on that")
-        return self.stop
-
-    def _shards(self, step: StepRun) -> Manifest | Mixture:
-        if isinstance(self.data, str):
-            return step.inputs[self.data]
-        return Mixture(tuple(step.inputs[name] for name in self.data), self.sampler, step.modalities)
-
-    def _architecture(self, step: StepRun, shards: Manifest | Mixture) -> Architecture:
-        inputs = self._inputs(step, shards)
-        tasks = tuple(self._task(step, shards, name) for name in self.targets)
-        read = [*self.inputs, *(c for columns in self.targets.values() for c in columns)]
-        read += [c.column for c in self.confidence.values()]
-        try:
-            check_sizes(inputs, tasks)
-            self.model.trunk.check(inputs, tasks)
-            for augment in self.augment:
-                augment.check({c: step.modalities[modality_of(c)] for c in read})
-            architecture = Architecture(inputs, tasks, self.model.trunk)
-            for extra in self.extras.values():
-                extra.fits(architecture)
-        except ValueError as error:
-            raise RecipeError(f"step {step.name!r}: {error}") from error
-        return architecture
-
-    def _check_offered(self, step: StepRun, shards: Manifest | Mixture) -> None:
-        offered = shards.body.get("schema", {})
-        wanted = [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]
-        wanted += [c.column for c in self.confidence.values()]
-        absent = sorted({c for c in wanted if c not in offered})
-        if absent:
-            raise RecipeError(
-                f"step {step.name!r}: {self.data!r} has no column {', '.join(absent)}; "
-                f"it has {', '.join(sorted(offered))}"
-            )
-        if unknown := [t for t in self.targets if t not in step.modalities]:
-            raise RecipeError(f"step {step.name!r}: the task {unknown[0]!r} is no modality of the recipe")
-
-    def _inputs(self, step: StepRun, shards: Manifest | Mixture) -> tuple[Input, ...]:
-        found = []
-        for column in self.inputs:
-            modality = step.modalities[modality_of(column)]
-            found.append(Input(column, modality, scale_of(modality, shards.body["statistics"].get(column, {}))))
-        return tuple(found)
-
-    def _task(self, step: StepRun, shards: Manifest | Mixture, name: str) -> Task:
-        statistics = [shards.body["statistics"].get(c, {}) for c in self.targets[name]]
-        if all(s.get("missing", 1.0) >= 1.0 for s in statistics):
-            raise StepFailed(
-                f"step {step.name!r}: no training row has a value of {', '.join(self.targets[name])}, "
-                f"so {name!r} cannot be learned. Next: see the quarantine of the step that makes it (hyperloom failed)"
-            )
-        scales = [scale_of(step.modalities[name], s) for s in statistics]
-        return Task(name, step.modalities[name], next((s for s in scales if s.mean), Scale()))
-
-    def _target(self, step: StepRun, shards: Manifest | Mixture, task: str, column: str, weight: float) -> Target:
-        modality, predicted = step.modalities[modality_of(column)], step.modalities[task]
-        if not teaches(modality, predicted):
-            raise RecipeError(
-                f"step {step.name!r}: {column} cannot teach {task!r}: their modalities differ in kind or channels"
-            )
-        chosen = [self.losses[k] for k in (column, modality_of(column), task) if k in self.losses]
-        fitting = [o for o in chosen if o.takes(modality)]
-        if chosen and not fitting:
-            raise RecipeError(f"step {step.name!r}: the objective {chosen[0].type!r} does not fit {column}")
-        shares = isinstance(predicted, Choice) and not isinstance(modality, Choice)  # probabilities of whole samples
-        objective = fitting[0] if fitting else parse("objective", "kl" if shares else modality.loss)
-        counts = shards.body["statistics"].get(column, {}).get("classes")
-        confidence = self.confidence.get(column)
-        if confidence and step.modalities[modality_of(confidence.column)].channels != 1:
-            raise RecipeError(f"step {step.name!r}: {confidence.column} has several channels, confidence is one number")
-        classes = tuple(counts.values()) if counts else None
-        return Target(task, column, weight, objective, classes, confidence, self.count == "hidden")
-
-    def _judged(self, step: StepRun, shards: Manifest | Mixture) -> dict[str, str]:
-        """What each task is validated against; nothing when there is no split `val`."""
-        if not shards.body["splits"].get("val", {}).get("rows"):
-            return {}
-        hard = {
-            t: [c for c in cs if not isinstance(step.modalities[modality_of(c)], Soft)]
-            for t, cs in self.targets.items()
-        }
-        return {t: self.validate_on.get(t) or cs[0] for t, cs in hard.items() if cs or t in self.validate_on}
+        return Assembly(self, step).job()
