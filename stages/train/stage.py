@@ -25,7 +25,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hyperloom.pipeline.config import Config, StepName, placement
+from hyperloom.pipeline.config import StepName, placement
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.base import modality_of
@@ -34,26 +34,11 @@ from hyperloom.stages.network.architecture import (
     MODEL_WEIGHTS,
 )
 from hyperloom.stages.network.masks import NoMask
-from hyperloom.stages.network.trunks import UNet
+from hyperloom.stages.network.recipe import NetworkRecipe
 from hyperloom.stages.shard.mixture import Temperature
 from hyperloom.stages.train.balancers import Static
 from hyperloom.stages.train.job import TRAINED, Confidence, Job, Optimizer
 from hyperloom.stages.train.stopping import EarlyStop
-
-_SIZES = {"": 1, "k": 1_000, "m": 1_000_000}
-
-
-class ModelSize(Config):
-    """`{trunk: unet, parameters: 430k}`: the width is the one whose count is nearest, unless the trunk gives it."""
-
-    trunk: Annotated[Any, of("trunk")] = UNet(type="unet")
-    parameters: int = Field(430_000, gt=0)
-
-    @field_validator("parameters", mode="before")
-    @classmethod
-    def _with_suffix(cls, value: Any) -> Any:
-        match = re.fullmatch(r"([0-9.]+)\s*([km]?)", value.lower()) if isinstance(value, str) else None
-        return round(float(match[1]) * _SIZES[match[2]]) if match else value
 
 
 class Train(Stage):
@@ -76,7 +61,7 @@ class Train(Stage):
     their own."""
     validate_on: dict[str, str] = Field({}, alias="validate")
     """Task -> column of the split `val` that it is compared with; by default its first target that is not soft."""
-    model: ModelSize = ModelSize()
+    model: NetworkRecipe = NetworkRecipe()
     mask: Annotated[Any, of("mask")] = NoMask(type="none")
     augment: tuple[Annotated[Any, of("augment")], ...] = ()
     balancer: Annotated[Any, of("balancer")] = Static(type="static")
