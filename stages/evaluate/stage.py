@@ -34,7 +34,6 @@ from hyperloom.stages.evaluate.motion import Temporal
 from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
 from hyperloom.stages.measure.intervals import Intervals
 from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
-from hyperloom.stages.modality import Image
 
 if TYPE_CHECKING:
     from hyperloom.stages.evaluate.rival import Rival
@@ -202,7 +201,7 @@ class Evaluate(Stage):
     def _raw(self, step: StepRun, truth: Mapping[str, str]) -> tuple[str, ...]:
         """What the pictures begin with: the images of the shards."""
         offered = sorted(_schema(step.inputs[self.data]))
-        return tuple(c for c in offered if isinstance(step.modalities[modality_of(c)], Image))
+        return tuple(c for c in offered if step.modalities[modality_of(c)].rgb)
 
     def _temporal(self, step: StepRun) -> Temporal | None:
         """With its image column filled in. Raises RecipeError when the shards have none."""

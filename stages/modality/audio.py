@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import wave
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -14,9 +15,19 @@ from hyperloom.pipeline.errors import PluginError
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.formats import decode_array
+from hyperloom.stages.modality.layout import MOST_TOKENS
 
 FULL = 32768
 """16-bit samples of -1..1."""
+
+
+class Windows(NamedTuple):
+    """Of a sound's spectrogram: samples a window, samples from one to the next, windows, windows that are one token."""
+
+    width: int
+    hop: int
+    number: int
+    a_token: int
 
 
 class Audio(Modality):
@@ -62,6 +73,21 @@ class Audio(Modality):
     @property
     def limits(self) -> tuple[float, float]:
         return (-1.0, 1.0)
+
+    @property
+    def windows(self) -> Windows:
+        """How its spectrogram is cut: 25 ms every 10 ms."""
+        width, hop = max(8, round(self.rate * 0.025)), max(1, round(self.rate * 0.01))
+        count = 1 + max(0, self.samples - width) // hop
+        return Windows(width, hop, count, max(1, math.ceil(count / MOST_TOKENS)))
+
+    def grid(self, patch: int) -> tuple[int, ...]:
+        windows = self.windows
+        return (-(-windows.number // windows.a_token),)
+
+    @property
+    def standardised(self) -> bool:
+        return True
 
     def check(self, value: Any) -> None:
         if isinstance(value, bytes):

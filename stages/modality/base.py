@@ -16,6 +16,8 @@ import numpy as np
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages import column as columns
 from hyperloom.stages import picture
+from hyperloom.stages.modality.geometry import Geometry
+from hyperloom.stages.modality.layout import Layout
 
 
 class Defaults(NamedTuple):
@@ -26,7 +28,7 @@ class Defaults(NamedTuple):
     metric: str
 
 
-class Modality(Plugin):
+class Modality(Plugin, Layout, Geometry):
     """Base of every modality. `dtype` is that of memory, `stored` that of disk, `missing` fills the rows of nulls."""
 
     defaults: ClassVar[Defaults] = Defaults("dense", "l1", "mae")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -10,6 +10,9 @@ from pydantic import Field, field_validator
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, ids_of, numbered
+
+if TYPE_CHECKING:
+    import torch
 
 CORNERS = ("x0", "y0", "x1", "y1")
 
@@ -21,6 +24,7 @@ class Boxes(Modality):
     """
 
     defaults: ClassVar[Defaults] = Defaults("boxes", "boxes", "map")
+    sides: ClassVar[Literal["none", "known", "unknown"]] = "known"
     classes: tuple[str, ...] = Field(min_length=1)
     most: int = Field(100, ge=1)
     """Boxes that one sample can have."""
@@ -39,6 +43,17 @@ class Boxes(Modality):
     @property
     def missing(self) -> float:
         return float("nan")
+
+    @property
+    def regression(self) -> bool:
+        return False
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        values[..., [0, 2]] = 1 - values[..., [2, 0]]
+        return values
+
+    def grid(self, patch: int) -> tuple[int, ...]:
+        return (self.most,)
 
     def _check_values(self, array: np.ndarray) -> None:
         used = used_rows(array, "boxes")

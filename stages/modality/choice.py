@@ -33,6 +33,8 @@ def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 class Choice(Ids):
     """Base of both: () int64, the id of one of `names`; -1 is unknown."""
 
+    categorical: ClassVar[bool] = True
+
     @property
     def names(self) -> tuple[str, ...]:
         raise TypeError(f"{type(self).__name__} has no names")

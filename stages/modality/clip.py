@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from hyperloom.stages.modality.base import Defaults
 from hyperloom.stages.modality.raster import Image, Raster
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Clip(Raster):
@@ -28,6 +31,28 @@ class Clip(Raster):
     @property
     def limits(self) -> tuple[float, float]:
         return (0.0, 256.0)
+
+    @property
+    def times(self) -> int:
+        return self.frames
+
+    @property
+    def planes(self) -> int:
+        return self.frames * self.channels
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        return values.flip(3)
+
+    def grid(self, patch: int) -> tuple[int, ...]:
+        return (self.frames, *super().grid(patch))
+
+    @property
+    def regression(self) -> bool:
+        return True
+
+    @property
+    def standardised(self) -> bool:
+        return True
 
     def fit(self, value: Any) -> np.ndarray:
         """Each frame as an image is; there must be `frames` of them."""

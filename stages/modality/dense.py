@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from hyperloom.stages import picture
 from hyperloom.stages.modality.formats import decode_array, decode_image
 from hyperloom.stages.modality.raster import Raster
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Dense(Raster):
@@ -65,6 +68,25 @@ class Dense(Raster):
     @property
     def limits(self) -> tuple[float, float] | None:
         return self.range
+
+    @property
+    def standardised(self) -> bool:
+        return not self.direction
+
+    @property
+    def unit_vectors(self) -> bool:
+        return self.direction
+
+    @property
+    def holes(self) -> bool:
+        return self.unknown is not None
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        """The first channel changes its sign in directions and in displacements (unit px)."""
+        values = super().mirrored(values)
+        if self.direction or self.unit == "px":
+            values[..., 0] *= -1
+        return values
 
     @property
     def loss(self) -> str:

@@ -30,6 +30,9 @@ class Graph(Ids):
     def shape(self) -> tuple[int, ...]:
         return (self.edges, 2)
 
+    def grid(self, patch: int) -> tuple[int, ...]:
+        return (self.nodes,)
+
     def _check_values(self, array: np.ndarray) -> None:
         used = np.asarray((array >= 0).all(1))
         if array.min() < NOBODY or (used != (array >= 0).any(1)).any():

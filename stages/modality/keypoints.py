@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -20,6 +20,7 @@ class Keypoints(Modality):
     """
 
     defaults: ClassVar[Defaults] = Defaults("regress", "keypoints", "pck")
+    sides: ClassVar[Literal["none", "known", "unknown"]] = "unknown"
     points: tuple[str, ...] = Field(min_length=1)
 
     _numbered = field_validator("points", mode="before")(numbered)
@@ -32,6 +33,13 @@ class Keypoints(Modality):
     @property
     def limits(self) -> tuple[float, float]:
         return (0.0, 1.0)
+
+    @property
+    def planes(self) -> int:
+        return len(self.points) * 3
+
+    def grid(self, patch: int) -> tuple[int, ...]:
+        return (len(self.points),)
 
     def _check_values(self, array: np.ndarray) -> None:
         super()._check_values(array)

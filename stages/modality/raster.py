@@ -6,13 +6,16 @@ Arrays are HWC. `fit` resizes by the kind of value: images by area, numbers line
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from hyperloom.stages.modality.base import Modality
 from hyperloom.stages.modality.formats import decode_image
+
+if TYPE_CHECKING:
+    import torch
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -21,6 +24,7 @@ Size = tuple[int, int]
 class Raster(Modality):
     """Base of what has a height and a width. A size left out is that of the recipe's only image modality."""
 
+    sides: ClassVar[Literal["none", "known", "unknown"]] = "known"
     size: Size | None = None
 
     @field_validator("size")
@@ -36,10 +40,16 @@ class Raster(Modality):
             raise ValueError("the size is not known yet: give size: [height, width], or call completed() first")
         return self.size
 
+    def grid(self, patch: int) -> tuple[int, ...]:
+        return tuple(-(-n // patch) for n in self.height_width)
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        return values.flip(2)
+
     def completed(self, modalities: Mapping[str, Modality]) -> Modality:
         if self.size is not None:
             return self
-        images = {n: m.size for n, m in modalities.items() if isinstance(m, Image) and m.size}
+        images = {n: m.height_width for n, m in modalities.items() if m.rgb and getattr(m, "size", None)}
         if len(images) != 1:
             found = ", ".join(images) or "none"
             raise ValueError(f"no size given, and it follows only from a single image modality with a size ({found})")
@@ -67,6 +77,7 @@ class Image(Raster):
     JPEG, PNG or WebP file as they came where its size is this modality's, and is png for the rest.
     """
 
+    rgb: ClassVar[bool] = True
     format: Literal["raw", "jpeg", "png", "webp", "file"] = Field("raw", alias="codec")
     quality: int = Field(95, ge=1, le=100)
 
@@ -125,6 +136,14 @@ class Image(Raster):
     @property
     def limits(self) -> tuple[float, float]:
         return (0.0, 256.0)
+
+    @property
+    def regression(self) -> bool:
+        return True
+
+    @property
+    def standardised(self) -> bool:
+        return True
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         return value

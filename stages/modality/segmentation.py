@@ -19,6 +19,7 @@ class Segmentation(Raster):
     """(H, W) uint8 class ids; 255 is unknown."""
 
     defaults: ClassVar[Defaults] = Defaults("dense", "cross-entropy", "miou")
+    categorical: ClassVar[bool] = True
     classes: tuple[str, ...] = Field(min_length=1, max_length=UNKNOWN)
     palette: tuple[tuple[int, int, int], ...] | None = None
 
@@ -80,6 +81,7 @@ class Soft(Raster):
     """(H, W, K) float32 class probabilities, kept in steps of 1/255. `of` takes the classes of a segmentation."""
 
     defaults: ClassVar[Defaults] = Defaults("dense", "kl", "miou")
+    soft: ClassVar[bool] = True
     classes: tuple[str, ...] = ()
     of: str = ""
 
@@ -119,6 +121,14 @@ class Soft(Raster):
     @property
     def limits(self) -> tuple[float, float]:
         return (0.0, 1.0)
+
+    @property
+    def regression(self) -> bool:
+        return False
+
+    @property
+    def read_as_stored(self) -> bool:
+        return True
 
     @property
     def scale(self) -> float:

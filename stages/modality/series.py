@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from pydantic import Field
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.boxes import padded, used_rows
+from hyperloom.stages.modality.layout import MOST_TOKENS
 
 
 class Series(Modality):
@@ -36,6 +38,18 @@ class Series(Modality):
     @property
     def missing(self) -> float:
         return float("nan")
+
+    @property
+    def steps_a_token(self) -> int:
+        """Steps that a network reads as one token."""
+        return max(1, math.ceil(self.steps / MOST_TOKENS))
+
+    def grid(self, patch: int) -> tuple[int, ...]:
+        return (-(-self.steps // self.steps_a_token),)
+
+    @property
+    def standardised(self) -> bool:
+        return True
 
     def _check_values(self, array: np.ndarray) -> None:
         used = used_rows(array, "steps")

@@ -20,6 +20,7 @@ class Tags(Ids):
     """
 
     defaults: ClassVar[Defaults] = Defaults("tag", "cross-entropy", "accuracy")
+    categorical: ClassVar[bool] = True
     tags: tuple[str, ...] = Field(min_length=1)
     length: int = Field(ge=1)
 
@@ -53,6 +54,9 @@ class Tags(Ids):
         if len(ids) > self.length:
             raise ValueError(f"expected at most {self.length} tags, got {len(ids)}; a larger `length` holds them")
         return np.concatenate([ids, np.full(self.length - len(ids), NAMELESS)])
+
+    def grid(self, patch: int) -> tuple[int, ...]:
+        return (self.length,)
 
     def words(self, value: np.ndarray) -> str:
         return " ".join(self.tags[i] for i in value if i >= 0)

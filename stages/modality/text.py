@@ -11,6 +11,8 @@ from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
 
 BYTES = 256
+A_TOKEN = 4
+"""Bytes that a network reads as one token."""
 
 
 class Text(Ids):
@@ -35,6 +37,9 @@ class Text(Ids):
     @property
     def missing(self) -> float:
         return 0
+
+    def grid(self, patch: int) -> tuple[int, ...]:
+        return (-(-self.length // A_TOKEN),)
 
     def _check_values(self, array: np.ndarray) -> None:
         if array.min() < 0 or array.max() > BYTES:

@@ -16,6 +16,7 @@ class Vector(Modality):
     """(length,) float32 numbers, such as a pose. `range` is what `check` accepts."""
 
     defaults: ClassVar[Defaults] = Defaults("regress", "huber", "mae")
+    sides: ClassVar[Literal["none", "known", "unknown"]] = "unknown"
     length: int = Field(ge=1)
     unit: str = ""
     range: tuple[float, float] | None = None
@@ -33,6 +34,10 @@ class Vector(Modality):
     @property
     def limits(self) -> tuple[float, float] | None:
         return self.range
+
+    @property
+    def standardised(self) -> bool:
+        return True
 
     def _check_values(self, array: np.ndarray) -> None:
         super()._check_values(array)
@@ -94,3 +99,7 @@ class Embedding(Vector):
     @property
     def stored(self) -> np.dtype[Any]:
         return np.dtype(self.storage)
+
+    @property
+    def standardised(self) -> bool:
+        return False

@@ -12,7 +12,7 @@ from hyperloom.pipeline.errors import IntegrityError, RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.modality import Image, Segmentation
+from hyperloom.stages.modality import Segmentation
 from hyperloom.stages.table import open_table
 
 
@@ -26,7 +26,7 @@ def describe(
     """
     import onnxruntime
 
-    if len(model["columns_in"]) > 1 or not isinstance(modalities[modality_of(model["columns_in"][0])], Image):
+    if len(model["columns_in"]) > 1 or not modalities[modality_of(model["columns_in"][0])].rgb:
         raise RecipeError(
             f"a release takes one picture, and this student takes {', '.join(model['columns_in'])}. Next: distil one "
             "with an image as `in`, or use the ONNX file of the distill step as it is"

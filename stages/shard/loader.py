@@ -27,7 +27,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import VALID, modality_of
-from hyperloom.stages.modality import Modality, Soft
+from hyperloom.stages.modality import Modality
 from hyperloom.stages.shard.buffers import Buffers
 from hyperloom.stages.shard.cache import DiskCache
 from hyperloom.stages.shard.mixture import Mixture, mixed
@@ -176,7 +176,7 @@ class Loader:
         batch: dict[str, Any] = {}
         for column, modality in self.modalities.items():
             tensor = made[column][1]
-            as_stored = self.native and (modality.stored.kind == modality.dtype.kind or isinstance(modality, Soft))
+            as_stored = self.native and modality.read_as_stored
             batch[column] = tensor if as_stored else _to_memory(tensor, modality)
             batch[column + VALID] = torch.from_numpy(valid[column])
         return batch

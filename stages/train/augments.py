@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from hyperloom.pipeline.plugins import Plugin
-from hyperloom.stages.modality import Boxes, Clip, Dense, Image, Keypoints, Modality, Raster, Vector
+from hyperloom.stages.modality import Modality
 
 if TYPE_CHECKING:
     import torch
@@ -36,15 +36,14 @@ class Augment(Plugin):
 
 
 class Flip(Augment):
-    """Mirror left and right: rasters, clips and boxes. The first channel changes its sign in directions and in
-    displacements (unit px). What has no width (classes, texts, sounds, series) stays; vectors and keypoints, in which
-    left and right may have names, are refused."""
+    """Mirror left and right what has sides (see `Modality.mirrored`): rasters, clips and boxes. What has none (classes,
+    texts, sounds, series) stays; vectors and keypoints, in which left and right may have names, are refused."""
 
     revision: ClassVar[int] = 1
     probability: float = Field(0.5, ge=0, le=1)
 
     def check(self, columns: Mapping[str, Modality]) -> None:
-        wrong = [c for c, m in columns.items() if isinstance(m, Vector | Keypoints)]
+        wrong = [c for c, m in columns.items() if m.sides == "unknown"]
         if wrong:
             raise ValueError(f"flip cannot mirror {', '.join(wrong)}, whose numbers it does not know the sides of")
 
@@ -56,18 +55,11 @@ class Flip(Augment):
         drawn = (torch.rand(count, generator=generator) < self.probability)[part]
         changed = dict(batch)
         for column, modality in columns.items():
-            if not isinstance(modality, Raster | Boxes):
+            if modality.sides == "none":
                 continue
             values = batch[column]
             chosen = drawn.to(values.device)
-            if isinstance(modality, Boxes):
-                mirrored = values[chosen]
-                mirrored[..., [0, 2]] = 1 - mirrored[..., [2, 0]]
-            else:
-                mirrored = values[chosen].flip(3 if isinstance(modality, Clip) else 2)
-            if isinstance(modality, Dense) and (modality.direction or modality.unit == "px"):
-                mirrored[..., 0] *= -1
-            changed[column] = values.index_put((chosen.nonzero()[:, 0],), mirrored)
+            changed[column] = values.index_put((chosen.nonzero()[:, 0],), modality.mirrored(values[chosen]))
         return changed
 
 
@@ -90,7 +82,7 @@ class Colour(Augment):
         gain = 1 + self.balance * drawn[:, 2:].view(-1, 1, 1, 3)
         changed = dict(batch)
         for column, modality in columns.items():
-            if isinstance(modality, Image):
+            if modality.rgb:
                 values = batch[column].float()
                 device = values.device
                 mean = values.mean((1, 2, 3), keepdim=True)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from hyperloom.stages.modality import Raster
 from hyperloom.stages.train.extras import Extra, Samples, alone
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class Pretext(Extra):
 
     def fits(self, architecture: Architecture) -> None:
         modality = architecture.inputs[architecture.columns.index(self.of)].modality
-        if not isinstance(modality, Raster):
+        if modality.height_width is None:
             raise ValueError(f"{self.type} changes pictures, and {self.of} is none")
 
     def build(self, architecture: Architecture) -> nn.Module:
