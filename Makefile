@@ -1,11 +1,13 @@
 # Sets itself up in .venv and runs. `make demo` and `make test` need Python >= 3.11, git and make, nothing else.
 #   make demo PYTHON=python3.12       choose the interpreter
 #   make demo RECIPE=recipes/video.yaml ROOT=/data/runs
+#   make test PROCESSES=4             processes that run the tests
 SHELL  := /bin/bash
 VENV   ?= .venv
 S3     ?= .venv-s3
 RECIPE ?= recipes/demo.yaml
 ROOT   ?=
+PROCESSES ?= 2
 CANDIDATES = python3 python3.11 python3.12 python3.13 python
 PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -29,8 +31,8 @@ demo: setup
 
 test: setup-test check
 	$(SAY) "pytest: all tests (those that lack a program or data say why they skip)"
-	@$(RUN) pytest -q -n 2 tests/unit
-	@$(RUN) pytest -q --ignore=tests/unit
+	@$(RUN) pytest -q -n $(PROCESSES) tests/unit
+	@$(RUN) pytest -q -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder --ignore=tests/unit
 
 check: setup-test lint types
 
@@ -44,7 +46,7 @@ types: setup-test
 	@$(RUN) mypy
 
 unit: setup-test
-	@$(RUN) pytest -q -n 2 tests/unit
+	@$(RUN) pytest -q -n $(PROCESSES) tests/unit
 
 setup: $(VENV)/.demo
 setup-test: $(VENV)/.test $(S3)/.ready

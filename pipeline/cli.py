@@ -38,6 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
 
+Adder = Callable[..., argparse.ArgumentParser]
+"""Adds a command that takes a recipe: (name, function, help)."""
+
+
 def _parser() -> argparse.ArgumentParser:
     from hyperloom.stages.data import command as data
 
@@ -51,17 +55,28 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=function)
         return sub
 
+    _commands_that_run(command)
+    _commands_of_the_root(command)
+    data.add(command, commands, _load, _steps)
+    _add_release(command)
+    _add_import(commands)
+    _commands_of_the_machine(command)
+    return parser
+
+
+def _commands_that_run(command: Adder) -> None:
     sub = command("run", _run, "run the steps that are not fresh; the same command continues after any interruption")
     sub.add_argument("--step", action="append", metavar="NAME", help="only this step and what it needs (repeatable)")
-    sub.add_argument(
-        "--wait", type=float, default=60.0, metavar="SECONDS", help="how long to wait for another driver (60)"
-    )
+    _add_wait(sub)
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
     command("plan", _plan, "say what would run, and why").add_argument("--json", action="store_true", help="as JSON")
     command("status", _status, "say what the root holds of this recipe")
     sub = command("submit", _submit, "hand the recipe to a Ray cluster as a job and follow it")
     sub.add_argument("--address", help="URL of the job server (http://127.0.0.1:8265)")
     sub.add_argument("--detach", action="store_true", help="do not follow the job's log")
+
+
+def _commands_of_the_root(command: Adder) -> None:
     sub = command("failed", _failed, "list samples in quarantine and units that failed, with their errors")
     sub.add_argument("--traces", action="store_true", help="with tracebacks")
     sub.add_argument(
@@ -72,25 +87,36 @@ def _parser() -> argparse.ArgumentParser:
         "--repair", action="store_true", help="remove damaged files, so that the next run makes them again"
     )
     sub.add_argument("--gc", action="store_true", help="also remove data that no manifest names")
-    data.add(command, commands, _load, _steps)
+
+
+def _add_release(command: Adder) -> None:
     sub = command("release", _release, "list the champions, or go back to the one before")
     sub.add_argument("--rollback", action="store_true", help="make the champion before the present one champion again")
     sub.add_argument("--name", help="of the registered model, where there are several")
-    sub.add_argument(
-        "--wait", type=float, default=60.0, metavar="SECONDS", help="how long to wait for another driver (60)"
-    )
+    _add_wait(sub)
+
+
+def _add_import(commands: Any) -> None:
     sub = commands.add_parser("import", help="read a directory of Video Representations Extractor or Dronescapes")
     sub.add_argument("directory", help="with a folder for each representation")
     sub.add_argument("--recipe", help="the recipe to write and run (DIRECTORY's name.yaml)")
     sub.add_argument("--root", help="use this root instead of the recipe's ./runs")
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
     sub.set_defaults(command=_import)
+
+
+def _commands_of_the_machine(command: Adder) -> None:
     sub = command("ui", _ui, "start the MLflow server on the recipe's tracking store")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
     sub.add_argument("--port", type=int, default=5000)
     sub = command("doctor", _doctor, "look at all that a run needs, and say what is missing")
     sub.add_argument("--no-ray", action="store_true", help="do not start or join a cluster")
-    return parser
+
+
+def _add_wait(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--wait", type=float, default=60.0, metavar="SECONDS", help="how long to wait for another driver (60)"
+    )
 
 
 def _load(given: Any) -> tuple[Any, Any]:

@@ -170,7 +170,7 @@ def _refused(model: MultiTask, error: Exception) -> str:
 
 def _about(model: MultiTask) -> dict[str, Any]:
     """See `Exported`; shapes are those of a prediction."""
-    from hyperloom.stages.evaluate.cost import operations
+    from hyperloom.stages.measure.cost import operations
 
     positional, given = _Positional(model, model.architecture.tasks), _tensors(model, 1)
     made: list[torch.Tensor] = []
@@ -208,7 +208,7 @@ def _output(task: Task, made: np.ndarray) -> dict[str, Any]:
 
 def milliseconds(model: MultiTask, data: bytes) -> dict[str, float]:
     """How long one sample takes on one thread, the median of several, in `onnx` Runtime and in `torch`."""
-    from hyperloom.stages.evaluate.cost import milliseconds, onnx_milliseconds
+    from hyperloom.stages.measure.cost import milliseconds, onnx_milliseconds
 
     given, threads = _tensors(model, 1), torch.get_num_threads()
     batch = {c: e.numpy() for c, e in zip(model.architecture.columns, given, strict=True)}

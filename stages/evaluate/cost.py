@@ -1,15 +1,12 @@
-"""What a model takes: parameters, operations and time for one sample.
+"""The unit of evaluation that counts what a model costs: parameters, operations and time for one sample.
 
-Operations are counted by torch (a multiplication and an addition are two), over all members of an ensemble; they and
-the parameters are in the record. Times depend on the machine, so they go out as events and never into a record: the
-median of single samples on one thread, in torch and, where the model's step made an ONNX file, in ONNX Runtime.
+Operations, over all members of an ensemble, and parameters are in the unit's record. Times depend on the machine, so
+they go out as events and never into a record: single samples on one thread, in torch and, where the model's step
+exported an ONNX file, in ONNX Runtime. How each is measured: `stages.measure.cost`.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +18,7 @@ from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.evaluate.worker import Evaluation
-
-REPEATS = 9
+from hyperloom.stages.measure.cost import milliseconds, onnx_milliseconds, operations
 
 
 @dataclass
@@ -69,35 +65,3 @@ class CostWorker:
         """One sample of every input, of values that mean nothing: time and operations do not depend on them."""
         shapes = {c: self.task.modalities[modality_of(c)] for c in self.inputs}
         return {c: np.zeros((1, *m.shape), m.dtype) for c, m in shapes.items()}
-
-
-def operations(call: Callable[[], Any]) -> int:
-    """Floating-point operations of one call, as torch counts them."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return int(counter.get_total_flops())
-
-
-def milliseconds(call: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """The median time of a call, after one to warm up."""
-    call()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times)
-
-
-def onnx_milliseconds(network: bytes, batch: dict[str, np.ndarray], repeats: int = REPEATS) -> float:
-    """The median time of ONNX Runtime on one thread for `batch`: column, as the network names its inputs -> array."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-    given = {i.name: batch[i.name] for i in session.get_inputs()}
-    return milliseconds(lambda: session.run(None, given), repeats)

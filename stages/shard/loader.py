@@ -92,10 +92,7 @@ class Loader:
         self.rows = sum(rows)
         """Samples of the split, over all ranks and data sets."""
         if not len(self):
-            raise RecipeError(
-                f"the split {split!r} has {self.rows} samples, fewer than one batch of {batch}, and batches that are "
-                "not full are left out. Next: take a smaller batch"
-            )
+            raise RecipeError(_too_few(split, self.rows, batch))
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
@@ -195,6 +192,13 @@ def _to_memory(tensor: Any, modality: Modality) -> Any:
     if modality.stored.kind == modality.dtype.kind:
         return tensor.to(getattr(torch, modality.dtype.name))
     return torch.from_numpy(modality.to_memory(tensor.numpy()))
+
+
+def _too_few(split: str, rows: int, batch: int) -> str:
+    return (
+        f"the split {split!r} has {rows} samples, fewer than one batch of {batch}, and batches that are "
+        "not full are left out. Next: take a smaller batch"
+    )
 
 
 def _chosen(

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit import rooms
+
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "stages", "clusters")
 HEAVY = ("torch", "ray", "mlflow")
-LONGEST_FILE, LONGEST_FUNCTION = 400, 60
-"""Hard limits; the aim is 350 and 40."""
+LONGEST_FILE, LONGEST_FUNCTION = 350, 40
+"""Lines; what CONTRIBUTING.md says."""
 DISTRIBUTIONS = {
     "streaming": "mosaicml-streaming",
     "cv2": "opencv-python-headless",
@@ -42,12 +44,13 @@ def nodes(path: Path) -> tuple[ast.AST, ...]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Dotted names of all modules that a file imports, wherever in the file; from-imports with the name they take."""
+    """Dotted names of all modules that a file imports, wherever in the file; from-imports with the name they take.
+    Ours without `hyperloom.`, like the folders."""
     for node in nodes(path):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from (alias.name.removeprefix("hyperloom.") for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (f"{node.module}.{alias.name}".removeprefix("hyperloom.") for alias in node.names)
 
 
 def importers(module: str, files: list[Path]) -> set[str]:
@@ -62,8 +65,46 @@ def test_dependencies_point_one_way() -> None:
     """stages -> pipeline <- clusters; the command alone puts them together."""
     engine = [p for p in sources("pipeline") if name(p) != "pipeline/cli.py"]
     assert len(engine) > 10, "the test looks at nothing"
+    assert importers("stages", sources("pipeline")) >= {"pipeline/cli.py"}, "the test sees no import of ours"
     assert importers("stages", engine) | importers("clusters", engine) == set()
     assert importers("clusters", sources("stages")) == set()
+
+
+def test_rooms_of_stages_import_only_those_before_them() -> None:
+    folders = {p.parent.name for p in (CHECKOUT / "stages").glob("*/*.py")}
+    assert folders == set(rooms.ROOMS)
+    assert len(list(rooms.crossings(CHECKOUT / "stages"))) > 100, "the test looks at nothing"
+    assert "\n".join(rooms.violations(CHECKOUT / "stages")) == ""
+
+
+def test_a_circle_of_rooms_is_spelled_out(tmp_path: Path) -> None:
+    files = {
+        "base.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from hyperloom.stages.paint import tin\n",
+        "wood/saw.py": "def cut():\n    from hyperloom.stages import paint\n",
+        "paint/tin.py": "from ..nail import box\nfrom hyperloom.stages.base import Any\n",
+        "paint/deep/brush.py": "import hyperloom.stages.paint.tin\n",
+        "nail/box.py": "import hyperloom.pipeline\nimport hyperloom.stages.wood.saw as saw\n",
+        "roof/tile.py": "from hyperloom.stages.wood.saw import cut\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    order = ("wood", "nail", "paint", "roof")
+    (circle,) = rooms.violations(tmp_path, order)
+    assert circle == (
+        "wood -> paint -> nail -> wood is a circle: stages/wood/saw.py:2 imports hyperloom.stages.paint; "
+        "stages/paint/tin.py:1 imports hyperloom.stages.nail.box; "
+        "stages/nail/box.py:2 imports hyperloom.stages.wood.saw"
+    )
+    (tmp_path / "nail/box.py").write_text("import hyperloom.stages.roof.tile\n")
+    (tmp_path / "wood/saw.py").write_text("")
+    (tmp_path / "base.py").write_text("import hyperloom.stages.wood.saw\n")
+    assert rooms.violations(tmp_path, order) == [
+        "nail comes before roof: stages/nail/box.py:1 imports hyperloom.stages.roof.tile",
+        "stages comes before wood: stages/base.py:1 imports hyperloom.stages.wood.saw",
+    ]
+    unknown = rooms.violations(tmp_path, ("wood", "nail", "roof"))
+    assert any(line.startswith("paint has no place in the order") for line in unknown)
 
 
 def test_one_place_connects_to_ray() -> None:
@@ -72,8 +113,8 @@ def test_one_place_connects_to_ray() -> None:
 
 
 def test_one_place_talks_to_mlflow() -> None:
-    found = importers("mlflow", sources(*PACKAGES))
-    assert found and all(f.startswith("pipeline/tracking/") for f in found), found
+    files = importers("mlflow", sources(*PACKAGES))
+    assert files and all(f.startswith("pipeline/tracking/") for f in files), files
 
 
 def test_the_training_loop_is_free_of_ray() -> None:
@@ -94,7 +135,10 @@ def test_files_and_functions_stay_small() -> None:
         if text.count("\n") > LONGEST_FILE:
             long.append(f"{name(path)}: {text.count(chr(10))} lines")
         for node in nodes(path):
-            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION:
+            if (
+                isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+                and (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION
+            ):
                 long.append(f"{name(path)}:{node.lineno} {node.name}: {(node.end_lineno or 0) - node.lineno + 1} lines")
     assert long == []
 

@@ -1,0 +1,48 @@
+"""What one call of a network costs: floating-point operations, and milliseconds in torch and in ONNX Runtime.
+
+Operations are counted by torch (a multiplication and an addition are two) and depend on the network alone. Times depend
+on the machine: the median of single calls, after one that warms up. Nothing here reads or writes the root.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+REPEATS = 9
+
+
+def operations(call: Callable[[], Any]) -> int:
+    """Floating-point operations of one call, as torch counts them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops())
+
+
+def milliseconds(call: Callable[[], Any], repeats: int = REPEATS) -> float:
+    """The median time of a call, after one to warm up."""
+    call()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times)
+
+
+def onnx_milliseconds(network: bytes, batch: dict[str, np.ndarray], repeats: int = REPEATS) -> float:
+    """The median time of ONNX Runtime on one thread for `batch`: column, as the network names its inputs -> array."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    given = {i.name: batch[i.name] for i in session.get_inputs()}
+    return milliseconds(lambda: session.run(None, given), repeats)
