@@ -114,8 +114,13 @@ class Output:
         path = data_path(self.unit.space, self.unit.id, digest, suffix)
         self.storage.write(path, data, durable=False)  # the commit syncs it
         made = File(path, len(data), digest)
-        self.files.append(made)
+        self.adopt(made)
         return made
+
+    def adopt(self, file: File) -> None:
+        """Enter a file in the record that the worker has put into storage by itself, under a name of its own. Its bytes
+        follow from the unit alone."""
+        self.files.append(file)
 
     def quarantine(self, key: str, error: BaseException | str) -> None:
         """Leave the sample `key` out of this unit, saying why; it is counted, listed and can be replayed."""

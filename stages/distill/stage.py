@@ -24,6 +24,8 @@ from pydantic import field_validator
 
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.stage import StepRun
+from hyperloom.stages.distill.worker import export_of
+from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.stage import Train
 
@@ -40,14 +42,7 @@ class Distill(Train):
         """`model: 150k` is short for `{parameters: 150k}`."""
         return {"parameters": value} if isinstance(value, str | int) else value
 
-    def collect(self, step: StepRun, job: Job) -> dict[str, Any]:
-        from hyperloom.stages.distill import export
-        from hyperloom.stages.network.model import load_model
-
-        body = super().collect(step, job)
-        model = load_model(step.storage, job.folder)
-        exported = export.to_onnx(model)
-        step.write(export.STUDENT_ONNX, exported.data)
-        times = export.milliseconds(model, exported.data)
-        step.events.metric(step.name, {f"latency ms/{runtime}": value for runtime, value in times.items()})
-        return {**body, "onnx": exported.about}
+    def collect(self, step: StepRun, job: Job, done: Fitted) -> dict[str, Any]:
+        body = super().collect(step, job, done)
+        step.records = [*step.records, *step.run_units(*export_of(step, job.folder))]
+        return {**body, "onnx": step.records[-1].meta}

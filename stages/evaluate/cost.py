@@ -54,7 +54,7 @@ class CostWorker:
             "flops": operations(lambda: ask(batch)),
         }
         times = {"torch": milliseconds(lambda: ask(batch))}
-        network = next((f.path for f in made.files if f.path.endswith(".onnx")), None)
+        network = next((f.path for f in made.all_files() if f.path.endswith(".onnx")), None)
         if network is not None:
             times["onnx"] = onnx_milliseconds(self.task.storage.read(network), batch)
         with Events(self.task.storage, self.run_id, f"cost-{self.name}") as events:

@@ -120,7 +120,7 @@ class Release(Stage):
         from hyperloom.stages.release.card import card
         from hyperloom.stages.release.network import describe, example
 
-        network = next((f for f in model.files if f.path.endswith(f"/{NETWORK}")), None)
+        network = next((f for f in model.all_files() if f.path.endswith(f"/{NETWORK}")), None)
         if network is None:
             raise RecipeError(
                 f"step {step.name!r}: {self.model!r} made no {NETWORK}. Next: name a distill step as `model:`"

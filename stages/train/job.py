@@ -23,9 +23,6 @@ from hyperloom.stages.train.extras import Extra
 from hyperloom.stages.train.objectives import Objective
 from hyperloom.stages.train.stopping import EarlyStop
 
-TRAINED = "trained.json"
-"""The last file of a training, beside the model's: what it ended with, and the digests of those files."""
-
 
 class Optimizer(Config):
     """AdamW (Loshchilov & Hutter 2019) with a linear warm-up and a cosine to `floor` of the rate."""

@@ -22,9 +22,10 @@ from hyperloom.pipeline import events as event_log
 from hyperloom.pipeline.errors import StepFailed
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.storage import Storage, sha256
-from hyperloom.stages.train import failures, notice
-from hyperloom.stages.train.job import TRAINED, Job
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.train import failures, fitted, notice
+from hyperloom.stages.train.fitted import TRAINED, Fitted
+from hyperloom.stages.train.job import Job
 
 GROWTH_SECONDS = 30.0
 """How long an elastic training runs before it is started anew on nodes that have come."""
@@ -51,10 +52,10 @@ class Scale:
         return f"{number} worker{'' if self.most == 1 else 's'}"
 
 
-def train(step: StepRun, job: Job, scale: Scale) -> None:
+def train(step: StepRun, job: Job, scale: Scale) -> Fitted:
     """Train `job` on the cluster unless that is done. Raises StepFailed."""
-    if finished(job):
-        return
+    if done := fitted.load(job.storage, job.folder):
+        return done
     step.cluster()
     failures.forget(job.storage, job.folder)
     notice.withdraw(job.storage, job.folder)
@@ -72,8 +73,10 @@ def train(step: StepRun, job: Job, scale: Scale) -> None:
             f"step {step.name!r}: training {what}: {_cause(error)}. Next: run the same command again; it continues "
             "from the last checkpoint"
         ) from error
-    if not finished(job):
+    done = fitted.load(job.storage, job.folder)
+    if done is None:
         raise _unfinished(step.name, job)
+    return done
 
 
 def _trainer(step: StepRun, job: Job, scale: Scale) -> tuple[Any, bool]:
@@ -163,15 +166,6 @@ def _settings(job: Job, alone: bool, elastic: bool) -> Iterator[None]:
         if main:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def finished(job: Job) -> bool:
-    """Is the training done, and are its files what it left?"""
-    try:
-        files = job.storage.read_json(f"{job.folder}/{TRAINED}")["files"]
-        return all(sha256(job.storage.read(f"{job.folder}/{n}")) == digest for n, digest in files.items())
-    except (FileNotFoundError, ValueError, KeyError):
-        return False
 
 
 class Curve:

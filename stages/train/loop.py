@@ -24,15 +24,14 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hyperloom.pipeline import faults
-from hyperloom.pipeline.storage import sha256
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.model import MultiTask, build_model, weights
 from hyperloom.stages.network.visible import Visible
 from hyperloom.stages.shard.cache import DiskCache
 from hyperloom.stages.shard.loader import Loader
-from hyperloom.stages.train import checkpoint, compute, optimizer, sharding
+from hyperloom.stages.train import checkpoint, compute, fitted, optimizer, sharding
 from hyperloom.stages.train.failures import NotFinite
-from hyperloom.stages.train.job import TRAINED, Job
+from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.learner import Learner, Losses
 from hyperloom.stages.train.notice import Ask, Preempted
 from hyperloom.stages.train.stopping import Best
@@ -320,17 +319,15 @@ class Training:
     def _finish(self) -> None:
         state = self.best.weights or sharding.whole(self.kept.state_dict())
         if self.world.rank == 0:
-            model, storage, folder = self.model, self.job.storage, self.job.folder
+            model = self.model
             made = {MODEL_JSON: _json(model.architecture.to_json()), MODEL_WEIGHTS: weights(state)}
-            for name, data in made.items():
-                storage.write(f"{folder}/{name}", data)
             kept = self.best.update or self.update
             last: Values = {}
             for entry in self.history:
                 last.update(entry["values"] if entry["at"] <= kept else {})
             about: dict[str, Any] = {"parameters": model.parameter_count, "updates": self.update, "final": last}
             about |= {"kept": kept} if self.job.stop else {}
-            storage.write_json(f"{folder}/{TRAINED}", {**about, "files": {n: sha256(d) for n, d in made.items()}})
+            fitted.save(self.job.storage, self.job.folder, about, made)
         self.world.barrier()
 
 

@@ -29,15 +29,12 @@ from hyperloom.pipeline.config import StepName, placement
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.network.architecture import (
-    MODEL_JSON,
-    MODEL_WEIGHTS,
-)
 from hyperloom.stages.network.masks import NoMask
 from hyperloom.stages.network.recipe import NetworkRecipe
 from hyperloom.stages.shard.mixture import Temperature
 from hyperloom.stages.train.balancers import Static
-from hyperloom.stages.train.job import TRAINED, Confidence, Job, Optimizer
+from hyperloom.stages.train.fitted import Fitted
+from hyperloom.stages.train.job import Confidence, Job, Optimizer
 from hyperloom.stages.train.stopping import EarlyStop
 
 
@@ -172,21 +169,20 @@ class Train(Stage):
         from hyperloom.stages.train import launch
 
         job = self.job(step)
-        launch.train(step, job, launch.Scale(*self.scale, self.gpu, self.max_failures))
-        return self.collect(step, job)
+        done = launch.train(step, job, launch.Scale(*self.scale, self.gpu, self.max_failures))
+        return self.collect(step, job, done)
 
-    def collect(self, step: StepRun, job: Job) -> dict[str, Any]:
+    def collect(self, step: StepRun, job: Job, done: Fitted) -> dict[str, Any]:
         """Enter the trained files in the manifest; the body says what the model is and how it ended."""
-        for name in (MODEL_JSON, MODEL_WEIGHTS):
-            step.write(name, step.storage.read(f"{job.folder}/{name}"))
-        trained = step.storage.read_json(f"{job.folder}/{TRAINED}")
-        step.events.metric(step.name, {"parameters": trained["parameters"]})
+        for file in done.files:
+            step.adopt(file)
+        step.events.metric(step.name, {"parameters": done.about["parameters"]})
         return {
             "columns_in": list(self.inputs),
             "tasks": list(self.targets),
             "targets": self.targets,
             "hidden": [c for c, h in zip(self.inputs, self.mask.hidden_inputs(self.inputs), strict=True) if h],
-            **{k: trained[k] for k in ("parameters", "updates", "kept", "final") if k in trained},
+            **{k: done.about[k] for k in ("parameters", "updates", "kept", "final") if k in done.about},
         }
 
     def job(self, step: StepRun) -> Job:

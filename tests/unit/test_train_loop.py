@@ -13,7 +13,7 @@ from hyperloom.pipeline.faults import FaultInjected
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.network.model import build_model
-from hyperloom.stages.train import checkpoint, failures, launch, loop
+from hyperloom.stages.train import checkpoint, failures, fitted, loop
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.learner import Learner
 from hyperloom.stages.train.stage import Train
@@ -59,13 +59,13 @@ def test_interrupted_training_ends_in_the_same_bytes(data: Any, tmp_path: Path, 
     for update in (2, 5, 8):
         with pytest.raises(Interrupted):
             loop.fit(rough, log=break_at(update))
-        assert not launch.finished(rough)
+        assert fitted.load(rough.storage, rough.folder) is None
     again: list[int] = []
     loop.fit(rough, log=lambda at, values: again.append(at))
     assert _weights(rough) == _weights(calm)
     assert rough.storage.read(f"{rough.folder}/trained.json") == calm.storage.read(f"{calm.folder}/trained.json")
     assert again == told  # the history is told again, so that the curve of a new run is whole
-    assert launch.finished(rough)
+    assert fitted.load(rough.storage, rough.folder) is not None
 
 
 def test_a_fault_after_a_checkpoint_costs_nothing(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,7 +132,7 @@ def test_a_student_is_one_onnx_file_that_agrees(tmp_path: Any) -> None:
     )  # fmt: skip
     loop.fit(run.stage.job(run))
     student = inline.finish(run)
-    data = storage.read(next(f.path for f in student.files if f.path.endswith(".onnx")))
+    data = storage.read(next(f.path for f in student.all_files() if f.path.endswith(".onnx")))
     model = load_model(storage, student.folder)
     assert export.compare(model, data, samples=1) < 1e-4
     assert export.to_onnx(model).data == data
