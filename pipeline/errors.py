@@ -62,6 +62,20 @@ class StepFailed(HyperloomError):
         return type(self), (str(self), self.missing)
 
 
+class Ended(HyperloomError):
+    """The run was asked to end (SIGTERM), and did."""
+
+    exit_code = 143
+
+    def __init__(self) -> None:
+        super().__init__(
+            "ended, as SIGTERM asked; what was committed is kept. Next: the same command goes on from there"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), ()
+
+
 class BadSample(Exception):
     """A worker's word that one sample is at fault: `key` names it, the message says why. Leads to quarantine."""
 

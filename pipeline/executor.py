@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hyperloom.pipeline.errors import StorageError
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Record, Resources, Unit, Worker, commit, work
+from hyperloom.pipeline.units import Output, Record, Resources, Stopped, Unit, Worker, commit, work
 
 if TYPE_CHECKING:
+    from hyperloom.pipeline.pulse import Watch
     from hyperloom.pipeline.room import Place, Room
 
 
@@ -38,6 +39,8 @@ class Outcome:
     infrastructure: bool = False
     hopeless: bool = False
     """True when trying again cannot help: a full disk, a read-only root."""
+    stopped: bool = False
+    """True when the worker ended because it was asked to: nothing is counted against the unit."""
 
 
 @dataclass(eq=False)
@@ -45,7 +48,10 @@ class Job:
     """A group of units on its way."""
 
     units: list[Unit]
+    watch: Watch
     note: str = ""
+    quick: bool = False
+    """Will it be over so soon that the next group may wait behind it?"""
     handle: Any = None
     started: float = 0.0
 
@@ -107,6 +113,8 @@ class Host:
             else:
                 done = self._hand.submit(self._work, scope, unit, attempt).result()
             return Outcome(unit, done if isinstance(done, Record) else commit(done))
+        except Stopped as end:
+            return Outcome(unit, None, str(end), stopped=True)
         except Exception as error:  # a worker may raise anything; it becomes a counted failure with its trace kept
             away = isinstance(error, StorageError | ConnectionError | TimeoutError)  # a store, a service: not the work
             hopeless = isinstance(error, StorageError) and not error.transient

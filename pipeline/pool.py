@@ -14,14 +14,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hyperloom.pipeline.committed import Committed
-from hyperloom.pipeline.errors import StepFailed, StorageError
+from hyperloom.pipeline.ending import GRACE_SECONDS, Ending
+from hyperloom.pipeline.errors import Ended, StepFailed, StorageError
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.executor import AT_HAND, Executor, Job, Outcome
+from hyperloom.pipeline.pulse import Watch
 from hyperloom.pipeline.retry import Attempts, Budget
 from hyperloom.pipeline.slots import Seat, Seats
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record, Unit, Worker, load_record, record_path
+from hyperloom.pipeline.units import Record, Unit, Worker, beats, load_record, record_path
 from hyperloom.pipeline.work import GROUP_MOST, WINDOW, Work
+
+STOPPED_PAUSE = 5.0
+"""Seconds before a unit that ended because it was asked to is tried again: by then its machine may be gone."""
 
 
 @dataclass
@@ -35,7 +40,9 @@ class Pool:
     """Called in every turn of the loop; raises when the lease is lost."""
     budget: Budget = field(default_factory=Budget)
     unit_seconds: float = 3600.0
-    """A unit that takes longer is taken for hung: its slot is closed, and it counts as an infrastructure failure."""
+    """A unit that takes longer is taken for hung, unless it beats (pipeline.pulse): its slot is closed, and it counts
+    as an infrastructure failure."""
+    ending: Ending = field(default_factory=Ending)
 
     def __post_init__(self) -> None:
         self._seats = Seats(self.executor)
@@ -53,6 +60,8 @@ class Pool:
         try:
             while not work.hopeless:
                 self.check()
+                if self.ending.begun:
+                    self._end(work, attempts)
                 work.wake()
                 work.pull(max(WINDOW, 4 * GROUP_MOST * len(self._seats.all)), self.check)
                 if work.over:
@@ -64,6 +73,14 @@ class Pool:
             self.close()  # nothing may go on writing once the driver has stopped
             raise
         return self._finish(work, attempts)
+
+    def _end(self, work: Work, attempts: Attempts) -> None:
+        """Wait for units that beat, which have been told to end, and raise Ended."""
+        deadline = time.monotonic() + GRACE_SECONDS
+        while any(j.watch.beats for j in self._seats.jobs()) and time.monotonic() < deadline:
+            self.check()
+            self._collect(work, attempts)
+        raise Ended()
 
     def close(self) -> None:
         """End all slots: their CPUs are free afterwards."""
@@ -80,7 +97,7 @@ class Pool:
         if self._seats.starving(backlog):
             return  # the next slot that becomes idle is for those that have none
         for seat in self._seats.all:
-            if 0 < len(seat.jobs) < AT_HAND and work.quick(seat.kind):
+            if 0 < len(seat.jobs) < AT_HAND and seat.jobs[0].quick and work.quick(seat.kind):
                 self._send(seat, folder, work, attempts)
 
     def _send(self, seat: Seat, folder: str, work: Work, attempts: Attempts) -> None:
@@ -88,7 +105,10 @@ class Pool:
         if not group:
             return
         numbers = [attempts.of(u.key).attempt for u in group]
-        job = Job(group, attempts.begin(group), None, time.monotonic())
+        worker = group[0].worker
+        limit = self.unit_seconds * len(group)
+        watch = Watch(self.storage, [u.key for u in group], limit, beats(work.workers[worker]))
+        job = Job(group, watch, attempts.begin(group), work.short(worker), None, time.monotonic())
         seat.loaded.update(u.worker for u in group)
         seat.jobs.append(job)
         seat.slot.start(job, numbers, folder, work.workers)
@@ -105,8 +125,7 @@ class Pool:
                 if job in seat.jobs:  # not lost with the one before
                     seat.jobs.remove(job)
                     self._settle(work, seat, job, came[id(job)], attempts)
-            if seat.jobs and time.monotonic() - seat.jobs[0].started > self.unit_seconds * len(seat.jobs[0].units):
-                hung = f"no answer within {self.unit_seconds:.0f} s"
+            if seat.jobs and (hung := seat.jobs[0].watch.hung()):
                 job = seat.jobs.popleft()
                 lost = [Outcome(u, None, hung, "", infrastructure=True) for u in job.units]
                 self._settle(work, seat, job, lost, attempts)
@@ -116,15 +135,21 @@ class Pool:
         now = time.monotonic()
         if all(o.infrastructure and not o.trace for o in outcomes):
             work.deaths += 1
+            job.watch.clear()
+            outcomes = outcomes + self._bury(seat, outcomes[0].error, attempts)
+        elif any(o.stopped for o in outcomes):  # its machine may be about to leave
             outcomes = outcomes + self._bury(seat, outcomes[0].error, attempts)
         else:
             work.timed(job.units, now - job.started)
         if seat.jobs:
             seat.jobs[0].started = now
+            seat.jobs[0].watch.restart()
         for outcome in outcomes:
             if outcome.record is not None:
                 work.done(outcome.record)
                 attempts.forget(outcome.unit.key)
+            elif outcome.stopped:
+                work.again(outcome.unit, STOPPED_PAUSE)
             else:
                 self._failed(work, outcome, attempts)
 

@@ -18,7 +18,8 @@ from typing import Any
 from hyperloom.pipeline import events as event_log
 from hyperloom.pipeline import faults, lease, manifest
 from hyperloom.pipeline.digests import Digests
-from hyperloom.pipeline.errors import HyperloomError, StepFailed
+from hyperloom.pipeline.ending import Ending
+from hyperloom.pipeline.errors import Ended, HyperloomError, StepFailed
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plan import PlannedStep, plan, remember
@@ -111,12 +112,14 @@ class _Run:
             tracker = _tracker(self.storage, self.loaded, self.id) if track else None
             say = self.progress.say
             executor = RayExecutor(self.storage, self.connect, say) if self.connect else Inline(self.storage)
-            self.pool = Pool(self.storage, executor, self.events, self.check, self.budget)
+            self.ending = Ending()
+            self.pool = Pool(self.storage, executor, self.events, self.check, self.budget, ending=self.ending)
             try:
-                for step in self.steps:
-                    self._step(step, outcome)
+                with self.ending.on_sigterm():
+                    for step in self.steps:
+                        self._step(step, outcome)
                 status = "finished" if outcome.ok else "failed"
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, Ended):
                 status = "interrupted"
                 raise
             finally:
@@ -152,8 +155,12 @@ class _Run:
         try:
             step.manifest = self._work(step, inputs)
             state, problem = "done", ""
+        except Ended:
+            raise
         except Exception as error:
             self.check()
+            if self.ending.begun:
+                raise Ended() from error
             state, problem = "failed", self._failure(step, error)
             outcome.problems[step.name] = problem
             outcome.missing[step.name] = getattr(error, "missing", "") or "failed"
@@ -186,6 +193,7 @@ class _Run:
         job = StepRun(
             step.name, step.stage, step.fingerprint, self.loaded.recipe.modalities, self.storage, inputs, self.events,
             lambda units, workers: self.pool.run(step.name, step.folder, units, workers), self._cluster, make_scratch,
+            self.ending,
         )  # fmt: skip
         try:
             with self.progress.following(self.storage, self.id):

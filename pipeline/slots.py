@@ -1,7 +1,8 @@
 """Slots and who gets them: processes of declared size, opened as far as the machines go, moved to where work waits.
 
 A slot of CPUs alone takes the units of any worker of its size and keeps all that it has built. One with a share of a
-GPU, or with memory of its own, is for one worker, so that what was declared is what it uses. While a kind may still
+GPU, or with memory of its own, is for one worker, so that what was declared is what it uses; so is one of a worker that
+runs for long and beats, which may do with its process as it likes. While a kind may still
 get work it keeps its last slot, so that weights are not loaded over and over; only where kinds do not fit beside each
 other do they take turns.
 """
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hyperloom.pipeline.executor import Executor, Job, Slot
-from hyperloom.pipeline.units import Resources, Worker
+from hyperloom.pipeline.units import Resources, Worker, beats
 
 FAR_BEHIND = 64
 """Places by which a kind's oldest ready unit lies before another's when it is taken to limit the step."""
@@ -31,7 +32,7 @@ class Kind:
     @staticmethod
     def of(name: str, worker: Worker) -> Kind:
         needs = worker.resources
-        return Kind(needs, name if needs.gpus or needs.memory_mb else "")
+        return Kind(needs, name if needs.gpus or needs.memory_mb or beats(worker) else "")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hyperloom.pipeline.config import Config, placement
+from hyperloom.pipeline.ending import Ending
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.manifest import Manifest, folder
 from hyperloom.pipeline.storage import Storage, sha256
@@ -78,6 +79,8 @@ class StepRun:
     """Make sure Ray is up and all its CPUs are free for the stage's own use (Ray Train)."""
     scratch: Callable[[], str]
     """A local folder of this run, for libraries that insist on files; emptied at the end."""
+    ending: Ending = field(default_factory=Ending)
+    """Whether the run is to end; `with step.ending.telling(callback)` says so to what has something to put away."""
     records: Sequence[Record] = ()
     files: list[File] = field(default_factory=list)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hyperloom.pipeline import faults
+from hyperloom.pipeline.pulse import Pulse
 from hyperloom.pipeline.storage import Storage, sha256
 
 
@@ -81,8 +82,18 @@ class Resources:
     memory_mb: int = 0
 
 
+class Stopped(Exception):
+    """Raised by a worker that was asked to end (its machine leaves, the run ends) and has put away all that it needs to
+    go on: no failure. The unit is tried again, in another process, unless the run ends."""
+
+
 class Worker(Protocol):
-    """Does units. Travels to the process by pickle, so it holds config only until `setup`."""
+    """Does units. Travels to the process by pickle, so it holds config only until `setup`.
+
+    A worker may have an attribute `beats: bool = True`: its units run for long and call `out.beat()` meanwhile. Then
+    each goes alone, in processes that are for this worker alone, nothing waits behind it, and it is taken for hung not
+    when it runs for long but when it has stopped to beat.
+    """
 
     resources: Resources
 
@@ -107,6 +118,14 @@ class Output:
     meta: dict[str, Any] = field(default_factory=dict)
     files: list[File] = field(default_factory=list)
     left_out: list[dict[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pulse = Pulse(self.storage, *self.unit.key)
+
+    def beat(self) -> None:
+        """Say that the work gets on; call it as often as you like. As long as it is called every few minutes, the unit
+        is not taken for hung, however long it runs."""
+        self.pulse.beat()
 
     def write(self, suffix: str, data: bytes) -> File:
         """Store `data` under a name made of the unit's id and the content's digest. Returns its file."""
@@ -160,6 +179,11 @@ def is_whole(storage: Storage, record: Record) -> bool:
     return all(storage.size(f.path) == f.bytes for f in record.files)
 
 
+def beats(worker: Worker) -> bool:
+    """Has this worker promised to beat? (See `Worker`.)"""
+    return getattr(worker, "beats", False)
+
+
 def execute(storage: Storage, worker: Worker, unit: Unit, attempt: int) -> Record:
     """Run one unit and commit it. One that is committed already is returned."""
     done = work(storage, worker, unit, attempt)
@@ -173,7 +197,10 @@ def work(storage: Storage, worker: Worker, unit: Unit, attempt: int) -> Output |
         return done
     faults.point("unit.started")
     out = Output(storage, unit, attempt)
-    worker.run(unit, out)
+    try:
+        worker.run(unit, out)
+    finally:
+        out.pulse.end()
     faults.point("unit.written")
     return out
 

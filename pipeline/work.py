@@ -18,7 +18,7 @@ from hyperloom.pipeline.committed import Committed
 from hyperloom.pipeline.records import Records
 from hyperloom.pipeline.retry import Key
 from hyperloom.pipeline.slots import Backlog, Kind, Seat
-from hyperloom.pipeline.units import Record, Unit, Worker
+from hyperloom.pipeline.units import Record, Unit, Worker, beats
 
 WINDOW = 256
 GROUP_SECONDS = 0.5
@@ -127,7 +127,11 @@ class Work:
 
     def quick(self, kind: Kind) -> bool:
         """Are all of this kind's ready units so short that a slot should have its next group at hand?"""
-        return all(self._seconds.get(n, GROUP_SECONDS) < GROUP_SECONDS for n in self.waiting(kind))
+        return all(self.short(n) for n in self.waiting(kind))
+
+    def short(self, name: str) -> bool:
+        """Is a unit of this worker known to be over soon?"""
+        return not beats(self.workers[name]) and self._seconds.get(name, GROUP_SECONDS) < GROUP_SECONDS
 
     def take(self, seat: Seat, seats: list[Seat]) -> list[Unit]:
         """The next group for a slot: units of one worker, small ones together. `seats` are all slots of this kind."""
@@ -135,7 +139,7 @@ class Work:
         if name is None:
             return []
         queue = self._ready[name]
-        fits = int(GROUP_SECONDS / max(self._seconds[name], 1e-4)) if name in self._seconds else 1
+        fits = int(GROUP_SECONDS / max(self._seconds[name], 1e-4)) if self.short(name) else 1
         size = max(1, min(GROUP_MOST, fits, len(queue) // (2 * len(seats))))
         group: list[Unit] = []
         while queue and len(group) < size:

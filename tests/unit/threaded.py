@@ -1,0 +1,51 @@
+"""An executor whose slots are threads of this process: units run side by side without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+
+from hyperloom.pipeline.executor import Host, Job, Outcome
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Resources, Worker
+
+
+class Threaded:
+    """Has `cpus` CPUs. `opened` lists the slots in the order in which they came."""
+
+    def __init__(self, storage: Storage, cpus: float = 2):
+        self.storage, self.cpus = storage, cpus
+        self.slots: list[ThreadSlot] = []
+        self.opened: list[ThreadSlot] = []
+
+    def open(self, resources: Resources) -> ThreadSlot | None:
+        if sum(s.resources.cpus for s in self.slots) + resources.cpus > self.cpus:
+            return None
+        self.slots.append(ThreadSlot(self, resources))
+        self.opened.append(self.slots[-1])
+        return self.slots[-1]
+
+    def wait(self, jobs: list[Job], seconds: float) -> dict[int, list[Outcome]]:
+        done, _ = wait_for([j.handle for j in jobs], seconds, FIRST_COMPLETED)
+        return {id(j): j.handle.result() for j in jobs if j.handle in done}
+
+    def close(self) -> None:
+        pass
+
+
+class ThreadSlot:
+    def __init__(self, cluster: Threaded, resources: Resources):
+        self.cluster, self.resources = cluster, resources
+        self._workers: dict[str, Worker] = {}
+        self._host = Host(str(cluster.storage), self._workers.__getitem__)
+        self._thread = ThreadPoolExecutor(1)
+
+    def start(self, job: Job, attempts: list[int], scope: str, workers: Mapping[str, Worker]) -> None:
+        self._workers.update(workers)
+        job.handle = self._thread.submit(self._host.run, scope, job.units, attempts)
+
+    def close(self) -> None:
+        """The thread ends when its unit does: a thread cannot be killed."""
+        self.cluster.slots.remove(self)
+        self._thread.shutdown(wait=False)
