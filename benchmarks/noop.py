@@ -14,6 +14,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Record, Resources, Unit
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.stage import Label
+from hyperloom.stages.results import Labels
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Promised(Stage):
 class Stub(Label):
     """The label stage with its graph and its units, and workers that do nothing."""
 
-    def run(self, step: StepRun) -> dict[str, Any]:
+    def run(self, step: StepRun) -> Labels:
         run_units = step.run_units
         step.run_units = lambda units, workers: run_units(units, dict.fromkeys(workers, Silent()))
         return super().run(step)

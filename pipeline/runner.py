@@ -197,11 +197,11 @@ class _Run:
         )  # fmt: skip
         try:
             with self.progress.following(self.storage, self.id):
-                body = step.stage.run(job)
+                result = step.stage.run(job)
         finally:
             for folder in scratch:
                 shutil.rmtree(folder, ignore_errors=True)
-        made = Manifest(step.stage.stage, step.fingerprint, step.payload, job.records, tuple(job.files), body)
+        made = job.manifest(result, step.payload)
         self._judge(step, made)
         self.check()
         faults.point("manifest.before")

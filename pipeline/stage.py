@@ -15,6 +15,7 @@ from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.ending import Ending
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.manifest import Manifest, folder
+from hyperloom.pipeline.result import Result
 from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File, Record, Unit, Worker
 
@@ -47,8 +48,8 @@ class Stage(Config):
         """What to call the makers of a manifest's records (real or forecast), by the records' space."""
         return {}
 
-    def run(self, step: StepRun) -> dict[str, Any]:
-        """Do the work; return the manifest's body (JSON, deterministic)."""
+    def run(self, step: StepRun) -> Result | dict[str, Any]:
+        """Do the work; return the result, or the manifest's body itself (JSON, deterministic)."""
         raise TypeError(f"the stage {self.stage!r} has no run()")
 
 
@@ -88,6 +89,11 @@ class StepRun:
     def folder(self) -> str:
         """This step's folder, relative to the root."""
         return folder(self.stage.stage, self.fingerprint)
+
+    def manifest(self, result: Result | dict[str, Any], payload: dict[str, Any]) -> Manifest:
+        """The manifest of this step once `run` has ended with `result`."""
+        body = result.body() if isinstance(result, Result) else result
+        return Manifest(self.stage.stage, self.fingerprint, payload, self.records, tuple(self.files), body)
 
     def write(self, name: str, data: bytes) -> File:
         """Store a file of the step itself (weights, a picture) and enter it in the manifest."""

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from hyperloom.pipeline.stage import StepRun
+from hyperloom.stages.base import Producer
 
 LONGEST = 480
 """Characters of a tag that are shown for certain."""
 
 
-def tell(step: StepRun, columns: Mapping[str, Mapping[str, Any]]) -> None:
+def tell(step: StepRun, columns: Mapping[str, Producer]) -> None:
     """Emit a tag for each column that an expert or a consensus made: `column.depth@midas` = JSON with its type,
-    revision, digests of weights, and inputs. `columns` is a manifest's: column -> {"about": {...}, ...}."""
-    made = {c: value.get("about") or {} for c, value in columns.items()}
-    tags = {f"column.{column}": told(about) for column, about in made.items() if about.get("expert")}
+    revision, digests of weights, and inputs."""
+    tags = {f"column.{column}": told(made.about) for column, made in columns.items() if made.about.get("expert")}
     if tags:
         step.events.emit("tag", step.name, values=tags)
 

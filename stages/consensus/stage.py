@@ -31,9 +31,11 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import of as plugin_of
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
-from hyperloom.stages.base import TRUTH, catalogue, modality_of, source_of
+from hyperloom.stages.base import TRUTH, modality_of, source_of
+from hyperloom.stages.catalogue import catalogue
 from hyperloom.stages.consensus.methods import Method
 from hyperloom.stages.label import graph
+from hyperloom.stages.results import Consensus
 
 Columns = tuple[str, ...]
 
@@ -91,7 +93,7 @@ class ConsensusStage(Stage):
     def producers(self, manifest: Manifest) -> dict[str, str]:
         return graph.producers(manifest)
 
-    def run(self, step: StepRun) -> dict[str, Any]:
+    def run(self, step: StepRun) -> Consensus:
         from hyperloom.stages.consensus.agreement import matrices
         from hyperloom.stages.consensus.tally import learned
 
@@ -103,17 +105,22 @@ class ConsensusStage(Stage):
         report, reliability = {}, {}
         for node in drawn.nodes:
             method: Any = node.expert
-            made, truth = method.out[0], [method.truth] if method.truth else []
+            out, truth = method.out[0], [method.truth] if method.truth else []
             records = [r for r in step.records if r.space == node.space]
-            report[made] = matrices(records, [*method.sources, *truth, made])
+            report[out] = matrices(records, [*method.sources, *truth, out])
             if method.told():
-                reliability[made] = method.told()
-            _show(step, made, report[made], method.told())
-        body = {**drawn.body(step.records), "agreement": report}
-        if tallies:
-            step.records = [*step.records, *tallies]  # verify re-reads them too, and gc knows them
-            body["reliability"] = reliability
-        return body
+                reliability[out] = method.told()
+            _show(step, out, report[out], method.told())
+        made = drawn.labels(step.records)
+        step.records = [*step.records, *tallies]  # verify re-reads the tallies too, and gc knows them
+        return Consensus(
+            made.columns,
+            made.partitions,
+            made.quarantined,
+            made.coverage,
+            agreement=report,
+            reliability=reliability if tallies else None,
+        )
 
     def _drawn(self, step: StepRun) -> graph.Graph:
         offered = catalogue([step.inputs[name] for name in self.data]).producers

@@ -73,6 +73,7 @@ def import_(given: Any, run: Callable[[Any], int]) -> int:
 def _reader(given: Any, storage: Any, planned: Sequence[Any]) -> tuple[Any, Any]:
     """The step's manifest and a reader of its samples. Raises RecipeError, StepFailed when it has not run."""
     from hyperloom.stages.data.reader import Reader
+    from hyperloom.stages.results import Ingested
 
     by_name = {s.name: s for s in planned}
     step = by_name.get(given.step)
@@ -81,8 +82,9 @@ def _reader(given: Any, storage: Any, planned: Sequence[Any]) -> tuple[Any, Any]
     if step.manifest is None:
         why = "; ".join(step.why)
         raise StepFailed(f"the step {given.step!r} is not done ({why}). Next: hyperloom run {given.recipe}")
-    ingests = [by_name[n].manifest for n in _above(given.step, by_name) if by_name[n].stage.stage == "ingest"]
-    return step.manifest, Reader(storage, given.step, step.manifest, [m for m in ingests if m], given.columns)
+    above = (by_name[n].manifest for n in _above(given.step, by_name))
+    ingests = [manifest for manifest in above if manifest and Ingested.of(manifest)]
+    return step.manifest, Reader(storage, given.step, step.manifest, ingests, given.columns)
 
 
 def _above(name: str, by_name: dict[str, Any]) -> list[str]:

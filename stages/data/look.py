@@ -10,6 +10,7 @@ from typing import Any
 
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.stages.data.reader import Reader, Rows, modality, values
+from hyperloom.stages.results import Shards
 
 LONGEST = 40
 """Characters of a text shown in a cell."""
@@ -31,9 +32,8 @@ def statistics(made: Manifest, reader: Reader, modalities: dict[str, Any]) -> li
 
     Of a shard step they are those of its training split; of other steps they are counted now, which reads all of it.
     """
-    counted = made.body.get("statistics")
-    if counted is None:
-        counted = _counted(reader, modalities)
+    shards = Shards.of(made)
+    counted = shards.statistics if shards else _counted(reader, modalities)
     found = []
     for column in reader.columns:
         figures = counted.get(column, {})

@@ -14,7 +14,9 @@ from typing import Any
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.base import GROUP, INDEX, KEY, Catalogue, Partition, catalogue, modality_of
+from hyperloom.stages.base import GROUP, INDEX, KEY, Partition, modality_of
+from hyperloom.stages.catalogue import Catalogue, catalogue
+from hyperloom.stages.results import Samples, Shards
 from hyperloom.stages.table import open_table, read_table
 
 BATCH = 32
@@ -40,7 +42,9 @@ class Reader:
     def __init__(
         self, storage: Storage, step: str, made: Manifest, ingests: Sequence[Manifest], columns: Sequence[str] = ()
     ):
-        offered = list(made.body.get("schema") or made.body.get("columns") or ())
+        self._shards = Shards.of(made)
+        samples = self._shards or Samples.of(made)
+        offered = list(samples.columns) if samples else []
         if not offered:
             raise RecipeError(
                 f"the step {step!r} ({made.stage}) keeps no samples. "
@@ -52,7 +56,7 @@ class Reader:
         self._storage, self._made, self._ingests = storage, made, ingests
 
     def __iter__(self) -> Iterator[Rows]:
-        yield from self._of_shards() if "shards" in self._made.body else self._of_partitions()
+        yield from self._of_shards(self._shards) if self._shards else self._of_partitions()
 
     def head(self, count: int, start: int = 0) -> Iterator[Rows]:
         """`count` rows from row `start` on."""
@@ -65,11 +69,11 @@ class Reader:
             if count <= 0:
                 return
 
-    def _of_shards(self) -> Iterator[Rows]:
+    def _of_shards(self, made: Shards) -> Iterator[Rows]:
         import pyarrow as pa
 
-        for shard in self._made.body["shards"]:
-            with open_table(self._storage, shard["path"]) as file:
+        for shard in made.shards:
+            with open_table(self._storage, shard.path) as file:
                 for batch in file.iter_batches(BATCH, columns=[KEY, GROUP, INDEX, *self.columns], use_threads=False):
                     yield _rows(pa.Table.from_batches([batch]), self.columns)
 

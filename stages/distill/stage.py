@@ -18,6 +18,7 @@ features is a dense modality that the student predicts through a head of its own
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import field_validator
@@ -25,6 +26,7 @@ from pydantic import field_validator
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.distill.worker import export_of
+from hyperloom.stages.results import Trained
 from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.stage import Train
@@ -42,7 +44,7 @@ class Distill(Train):
         """`model: 150k` is short for `{parameters: 150k}`."""
         return {"parameters": value} if isinstance(value, str | int) else value
 
-    def collect(self, step: StepRun, job: Job, done: Fitted) -> dict[str, Any]:
-        body = super().collect(step, job, done)
+    def collect(self, step: StepRun, job: Job, done: Fitted) -> Trained:
+        trained = super().collect(step, job, done)
         step.records = [*step.records, *step.run_units(*export_of(step, job.folder))]
-        return {**body, "onnx": step.records[-1].meta}
+        return replace(trained, onnx=step.records[-1].meta)

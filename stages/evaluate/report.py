@@ -14,6 +14,7 @@ from hyperloom.stages.evaluate.compare import BEST_EXPERT, Comparison
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.measure.intervals import resampled
 from hyperloom.stages.measure.scores import Sums, by_class, measures, merged
+from hyperloom.stages.results import Judged, Lineage, Shards
 
 if TYPE_CHECKING:
     from hyperloom.stages.evaluate.stage import Evaluate
@@ -40,31 +41,32 @@ class Report:
         self.figures = {name: self._figures(mine) for name, mine in self.sums.items()}
         self._check_truth()
 
-    def body(self) -> dict[str, Any]:
-        """The manifest's body; tables and figures also go out as events."""
+    def judged(self, champion: str | None) -> Judged:
+        """The result; tables and figures also go out as events. `champion`: the release judged under that name."""
         decided = verdict.verdict(self.who, self.figures, self.modalities)
         rows, classes = verdict.table(self.who, self.figures, self.modalities, self.costs), self._classes()
         best = {m: verdict.best(self.who, self.figures, "expert", m, d.metric) for m, d in self.modalities.items()}
         compared = self._compared(best)
         said = [*verdict.sentences(decided), *compared.pop("said", [])]
         self._tell(rows, classes, decided, said, compared)
-        return {
-            "split": self.stage.split,
-            "samples": sum(r.rows for r in self.records["columns"]),
-            "truth": dict(self.truth),
-            "lineage": self._lineage(),
-            "kinds": {s.name: s.kind for s in self.who},
-            "models": {name: self.step.inputs[m.model].fingerprint for name, m in self.stage.models.items()},
-            "figures": self.figures,
-            "costs": {name: dict(cost) for name, cost in self.costs.items()},
-            "table": rows,
-            "classes": classes,
-            "best_expert": best,
+        return Judged(
+            split=self.stage.split,
+            samples=sum(r.rows for r in self.records["columns"]),
+            truth=dict(self.truth),
+            lineage=self._lineage(),
+            kinds={s.name: s.kind for s in self.who},
+            models={name: self.step.inputs[m.model].fingerprint for name, m in self.stage.models.items()},
+            figures=self.figures,
+            costs={name: dict(cost) for name, cost in self.costs.items()},
+            table=rows,
+            classes=classes,
+            best_expert=best,
             **compared,
-            **self._steadiness(),
-            "verdict": decided,
-            "said": said,
-        }
+            temporal=self._steadiness(),
+            verdict=decided,
+            said=said,
+            champion=champion,
+        )
 
     def pictures(self, raw: Sequence[str]) -> None:
         """Write the collages of the chosen samples, one of everything and one of each modality, and tell MLflow."""
@@ -82,11 +84,10 @@ class Report:
             file = self.step.write(f"{name}.png", collage(list(rows.items()), [*raw, *columns], self.step.modalities))
             self.step.events.emit("artifact", self.step.name, path=file.path, to="pictures")
 
-    def _lineage(self) -> dict[str, Any]:
-        """What was judged on what: the shards' fingerprint, and who made their columns."""
+    def _lineage(self) -> Lineage:
         shards = self.step.inputs[self.stage.data]
-        columns = {c: v.get("about", {}) for c, v in shards.body.get("columns", {}).items()}
-        return {"shards": shards.fingerprint, "columns": columns}
+        columns = {c: made.about for c, made in Shards.from_manifest(shards).columns.items()}
+        return Lineage(shards.fingerprint, columns)
 
     def _shown(self, modality: str) -> list[str]:
         """Columns of one modality, the truth first, then labels, then models."""
@@ -129,10 +130,10 @@ class Report:
         names = {c: modality_of(c) for c in subject.columns} or {m: m for m in self.truth}
         return {name: (m, self.modalities[m]) for name, m in names.items()}
 
-    def _steadiness(self) -> dict[str, Any]:
+    def _steadiness(self) -> dict[str, Any] | None:
         """How steady the truth itself is, as a measure of the flow: nobody can be expected to be steadier."""
         if self.stage.temporal is None:
-            return {}
+            return None
         found: dict[str, float] = {}
         for modality, column in self.truth.items():
             sums = merged([r.meta["sums"][column] for r in self.records["columns"] if column in r.meta["sums"]])
@@ -140,7 +141,7 @@ class Report:
                 found[f"{modality}.consistency"] = sums["same"] / sums["moved"]
             elif sums.get("changes"):
                 found[f"{modality}.flicker"] = sums["change"] / sums["changes"]
-        return {"temporal": {"gap": self.stage.temporal.gap, "truth": found}}
+        return {"gap": self.stage.temporal.gap, "truth": found}
 
     def _sums(self, subject: Subject) -> dict[str, Sums]:
         """Statistics by modality, shards added in order."""

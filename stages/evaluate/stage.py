@@ -34,6 +34,7 @@ from hyperloom.stages.evaluate.motion import Temporal
 from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
 from hyperloom.stages.measure.intervals import Intervals
 from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
+from hyperloom.stages.results import Judged, Shards, Trained
 
 if TYPE_CHECKING:
     from hyperloom.stages.evaluate.rival import Rival
@@ -149,7 +150,7 @@ class Evaluate(Stage):
                 units.append(Unit(space, fingerprint([digest, chosen])[:16], worker, inside))
         return units, workers
 
-    def run(self, step: StepRun) -> dict[str, Any]:
+    def run(self, step: StepRun) -> Judged:
         from hyperloom.stages.evaluate.report import Report
         from hyperloom.stages.evaluate.rival import CHAMPION
 
@@ -159,7 +160,7 @@ class Evaluate(Stage):
         judged = results(units, step.records, [*self.models, *([CHAMPION] if rival else [])])
         report = Report(step, self, self._truth(step), self._subjects(step), judged, costs(units, step.records))
         report.pictures(self._raw(step, self._truth(step)))
-        return {**report.body(), **({CHAMPION: rival.release} if rival else {})}
+        return report.judged(rival.release if rival else None)
 
     # -- what is judged --------------------------------------------------------------------------------------------
     def _truth(self, step: StepRun) -> dict[str, str]:
@@ -189,7 +190,8 @@ class Evaluate(Stage):
 
     def _inputs(self, step: StepRun, made: Manifest) -> tuple[str, ...]:
         """Which of a model's inputs the shards have. Raises RecipeError when there is none."""
-        wanted = made.body.get("columns_in", [])
+        trained = Trained.of(made)
+        wanted = trained.columns_in if trained else ()
         found = tuple(c for c in wanted if c in _schema(step.inputs[self.data]))
         if not found:
             raise RecipeError(
@@ -217,7 +219,7 @@ class Evaluate(Stage):
         return self.temporal.model_copy(update={"image": column})
 
     def _subjects(self, step: StepRun) -> list[Subject]:
-        about = step.inputs[self.data].body.get("columns", {})
+        about = {c: made.about for c, made in Shards.from_manifest(step.inputs[self.data]).columns.items()}
         found = subjects(self._judged(step, self._truth(step)), about, self.models)
         from hyperloom.stages.evaluate.rival import CHAMPION
 
@@ -238,8 +240,8 @@ class Evaluate(Stage):
 
     def _shards(self, shards: Manifest) -> list[tuple[str, str, list[int]]]:
         """Path, digest and chosen rows of each shard of the split. Raises SourceError for an empty split."""
-        mine = [s for s in shards.body["shards"] if s["split"] == self.split and s["rows"]]
-        total = sum(s["rows"] for s in mine)
+        mine = [s for s in Shards.from_manifest(shards).shards if s.split == self.split and s.rows]
+        total = sum(s.rows for s in mine)
         if not total:
             raise SourceError(
                 f"the split {self.split!r} of step {self.data!r} is empty. Next: give the shard step a split that "
@@ -249,9 +251,9 @@ class Evaluate(Stage):
         wanted = {int((i + 0.5) * total / self.pictures) for i in range(self.pictures)}
         found, first = [], 0
         for shard in mine:
-            rows = [r - first for r in sorted(wanted) if first <= r < first + shard["rows"]]
-            found.append((shard["path"], digests[shard["path"]], rows))
-            first += shard["rows"]
+            rows = [r - first for r in sorted(wanted) if first <= r < first + shard.rows]
+            found.append((shard.path, digests[shard.path], rows))
+            first += shard.rows
         return found
 
     def _space(self, step: StepRun, truth: Mapping[str, str], what: dict[str, Any]) -> str:
@@ -277,5 +279,5 @@ def results(units: list[Unit], records: Sequence[Record], models: Iterable[str])
     return found
 
 
-def _schema(shards: Manifest) -> dict[str, Any]:
-    return shards.body.get("schema", {})
+def _schema(shards: Manifest) -> Mapping[str, Any]:
+    return Shards.from_manifest(shards).schema

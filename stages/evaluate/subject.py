@@ -45,9 +45,8 @@ def subjects(columns: Iterable[str], about: Mapping[str, Mapping[str, Any]], tak
     return sorted(made, key=lambda s: (ORDER.index(s.kind), s.name))
 
 
-def kind_of(column: Mapping[str, Any]) -> Kind:
-    """What made a column, from what its manifest says; labels of a model that this pipeline trained are the model's."""
-    about = column.get("about", {})
+def kind_of(about: Mapping[str, Any]) -> Kind:
+    """What made a column, from what its maker says; labels of a model that this pipeline trained are the model's."""
     if about.get("kind") == "consensus":
         return "consensus"
     return "model" if (about.get("expert") or {}).get("type") == "model" else "expert"

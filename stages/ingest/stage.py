@@ -22,8 +22,9 @@ from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.records import Records
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
 from hyperloom.pipeline.units import Record, Unit, Worker
-from hyperloom.stages.base import modality_of
+from hyperloom.stages.base import Partition, Producer, modality_of
 from hyperloom.stages.ingest.source import Item, Piece
+from hyperloom.stages.results import Ingested
 
 if TYPE_CHECKING:
     from hyperloom.stages.ingest.source import Source
@@ -66,13 +67,13 @@ class Ingest(Stage):
             taken[piece.group] += items[-1].index + 1
         return units, {"ingest": Reader(source, modalities)}
 
-    def run(self, step: StepRun) -> dict[str, Any]:
+    def run(self, step: StepRun) -> Ingested:
         units, workers = self.units(step)
         records = step.run_units(units, workers)
         if not any(record.rows for record in records):
             raise SourceError(self._nothing(step, records))
         step.records = records
-        return self._body(units[0].space, records, step.modalities)
+        return self._result(units[0].space, records, step.modalities)
 
     def forecast(self, step: StepRun) -> Forecast:
         """As far as names and containers tell: a sample that turns out not to be readable is counted here."""
@@ -81,28 +82,20 @@ class Ingest(Stage):
             Record(u.space, u.id, len(u.payload["items"]), (), 0, {k: u.payload[k] for k in ("group", "first")})
             for u in units
         )
-        body = self._body(units[0].space, records, step.modalities)
-        return Forecast(units, Manifest(step.stage.stage, step.fingerprint, {}, records, (), body))
+        step.records = records
+        return Forecast(units, step.manifest(self._result(units[0].space, records, step.modalities), {}))
 
     def producers(self, manifest: Manifest) -> dict[str, str]:
-        columns = manifest.body["columns"]
-        return {value["space"]: f"{value['about'].get('source', '')} {'+'.join(columns)}" for value in columns.values()}
+        columns = Ingested.from_manifest(manifest).columns
+        return {made.space: f"{made.about.get('source', '')} {'+'.join(columns)}" for made in columns.values()}
 
-    def _body(self, space: str, records: Sequence[Record], modalities: dict[str, Any]) -> dict[str, Any]:
-        columns = {
-            column: {
-                "space": space,
-                "fingerprint": self._column(column, modalities),
-                "about": {"stage": "ingest", "source": self.source.type, **self.source.meaning(column)},
-            }
-            for column in self.source.offers()
-        }
-        return {
-            "columns": columns,
-            "group": self.group,
-            "partitions": [[r.id, r.meta["group"], r.meta["first"], r.rows] for r in records if r.rows],
-            "quarantined": sum(r.quarantined for r in records),
-        }
+    def _result(self, space: str, records: Sequence[Record], modalities: dict[str, Any]) -> Ingested:
+        columns = {}
+        for column in self.source.offers():
+            about = {"stage": "ingest", "source": self.source.type, **self.source.meaning(column)}
+            columns[column] = Producer(column, space, self._column(column, modalities), about)
+        partitions = [Partition(r.id, r.meta["group"], r.meta["first"], r.rows) for r in records if r.rows]
+        return Ingested(columns, partitions, self.group, sum(r.quarantined for r in records))
 
     def _column(self, column: str, modalities: dict[str, Any]) -> str:
         """The identity of one column: what it means, whatever files it comes from."""

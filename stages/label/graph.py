@@ -27,9 +27,11 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.records import Records
 from hyperloom.pipeline.stage import Forecast, StepRun
 from hyperloom.pipeline.units import Record, Unit, Worker
-from hyperloom.stages.base import INDEX, Catalogue, Partition, Producer, catalogue, modality_of
+from hyperloom.stages.base import INDEX, Partition, Producer, modality_of
+from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.label.expert import Expert
 from hyperloom.stages.label.worker import LabelWorker
+from hyperloom.stages.results import Labels
 
 UnitKey = tuple[str, str]
 
@@ -82,15 +84,14 @@ class Graph:
 
     def forecast(self, step: StepRun) -> Forecast:
         """What the step would do, and what its manifest would say of it."""
-        made = Records(Record(u.space, u.id, 0, (), 0, {"pid": u.payload["pid"]}) for u in self.units())
-        body = self.body(())
-        return Forecast(self.units(), Manifest(step.stage.stage, step.fingerprint, {}, made, (), body))
+        step.records = Records(Record(u.space, u.id, 0, (), 0, {"pid": u.payload["pid"]}) for u in self.units())
+        return Forecast(self.units(), step.manifest(self.labels(()), {}))
 
     def workers(self, storage: Any) -> dict[str, Worker]:
         """One worker for each expert, by the name that its units carry."""
         return {n.worker: LabelWorker(n.expert, _own(n.expert, self.modalities), storage, n.about) for n in self.nodes}
 
-    def body(self, records: Iterable[Record]) -> dict[str, Any]:
+    def labels(self, records: Iterable[Record]) -> Labels:
         """What the step's manifest says: columns, partitions, and how many samples each column lacks and why."""
         counts: dict[str, dict[str, Any]] = {}
         for record in records:
@@ -103,11 +104,11 @@ class Graph:
         for node in self.nodes:
             count = counts.get(node.space, {"rows": 0, "quarantined": 0, "missing": {}})
             for column in node.expert.out:
-                columns[column] = {"space": node.space, "fingerprint": node.fingerprint, "about": node.about}
+                columns[column] = Producer(column, node.space, node.fingerprint, node.about)
                 quarantined[column] = count["quarantined"]
                 missing[column] = {"rows": count["rows"], "missing": count["missing"].get(column, 0)}
         partitions = self.catalogue.partitions  # kept once, however many steps say them
-        return {"columns": columns, "partitions": partitions, "quarantined": quarantined, "coverage": missing}
+        return Labels(columns, partitions, quarantined, missing)
 
     def _reads(self, node: Node, group: Group, at: int) -> dict[str, Any] | None:
         """The payload of a unit: what it reads, as [space, id] by column; None where there is no unit."""
@@ -253,10 +254,10 @@ def producers(manifest: Manifest) -> dict[str, str]:
     """Each expert behind a manifest of this kind, by the space of its units: its type and the columns it makes."""
     columns: dict[str, list[str]] = {}
     types: dict[str, str] = {}
-    for column, value in manifest.body.get("columns", {}).items():
-        columns.setdefault(value["space"], []).append(column)
-        types[value["space"]] = value["about"].get("expert", {}).get("type", "")
-    return {space: f"{types[space]} {'+'.join(made)}" for space, made in columns.items()}
+    for column, made in Labels.from_manifest(manifest).columns.items():
+        columns.setdefault(made.space, []).append(column)
+        types[made.space] = made.about.get("expert", {}).get("type", "")
+    return {space: f"{types[space]} {'+'.join(own)}" for space, own in columns.items()}
 
 
 def modalities_of(experts: Iterable[Expert]) -> set[str]:

@@ -30,6 +30,7 @@ from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from hyperloom.stages.modality import Dense, Embedding, Segmentation, Soft
 from hyperloom.stages.network.answers import answer
 from hyperloom.stages.network.ensemble import Single
+from hyperloom.stages.results import Trained
 
 if TYPE_CHECKING:
     from hyperloom.stages.network.architecture import Architecture, Task
@@ -63,18 +64,18 @@ class Model(Expert):
     def bind(self, inputs: Mapping[str, Manifest]) -> Self:
         """Raises RecipeError when the step is no training or `in` names other columns than the model has."""
         made = inputs[self.model]
-        known = made.body.get("columns_in")
-        if known is None:
+        trained = Trained.of(made)
+        if trained is None:
             raise RecipeError(
                 f"the expert `model` reads {self.model!r}, which is a {made.stage} step and holds no model"
             )
+        known = trained.columns_in
         unknown = [c for c in self.in_ if c not in known]
         if unknown:
             raise RecipeError(
                 f"the model of {self.model!r} has no input {', '.join(unknown)}; it has {', '.join(known)}"
             )
-        visible = tuple(c for c in known if c not in made.body.get("hidden", ()))
-        bound = {"in_": self.in_ or visible, "folder": made.folder, "ensemble": self.ensemble.bind(inputs)}
+        bound = {"in_": self.in_ or trained.visible, "folder": made.folder, "ensemble": self.ensemble.bind(inputs)}
         return self.model_copy(update=bound)
 
     @property

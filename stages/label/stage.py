@@ -26,6 +26,7 @@ from hyperloom.pipeline.stage import Forecast, Stage, StepRun
 from hyperloom.pipeline.units import Worker
 from hyperloom.stages import provenance
 from hyperloom.stages.label import graph
+from hyperloom.stages.results import Labels
 
 
 class Label(Stage):
@@ -66,9 +67,9 @@ class Label(Stage):
     def producers(self, manifest: Manifest) -> dict[str, str]:
         return graph.producers(manifest)
 
-    def run(self, step: StepRun) -> dict[str, Any]:
+    def run(self, step: StepRun) -> Labels:
         drawn = graph.graph(step, self.experts, self.data, "expert")
         step.records = step.run_units(drawn.units(), drawn.workers(step.storage))
-        body = drawn.body(step.records)
-        provenance.tell(step, body["columns"])
-        return body
+        made = drawn.labels(step.records)
+        provenance.tell(step, made.columns)
+        return made

@@ -19,6 +19,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import Plugin, of
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.network.masks import ModalityMask
+from hyperloom.stages.results import Trained
 
 if TYPE_CHECKING:
     from hyperloom.stages.network.predictor import Predictor, Together
@@ -97,7 +98,7 @@ class Models(Ensemble):
 
     def bind(self, inputs: Mapping[str, Manifest]) -> Self:
         for name in self.others:
-            if "columns_in" not in inputs[name].body:
+            if Trained.of(inputs[name]) is None:
                 raise RecipeError(f"ensemble: {name!r} is a {inputs[name].stage} step and holds no model")
         return self.model_copy(update={"folders": tuple(inputs[name].folder for name in self.others)})
 
@@ -116,6 +117,5 @@ class Models(Ensemble):
 def predictor(storage: Storage, manifest: Manifest, ensemble: Ensemble | None = None) -> Predictor | Together:
     """The model of a train or distill step, ready to be called with a batch: {column: (N, *shape)} and, where samples
     may miss it, {column?: (N,) bool}. Returns a `Prediction` with the `mean` and `spread` of each task."""
-    hidden = manifest.body.get("hidden", ())
-    visible = [c for c in manifest.body["columns_in"] if c not in hidden]
+    visible = Trained.from_manifest(manifest).visible
     return (ensemble or Single(type="single")).predictor(storage, manifest.folder, visible)

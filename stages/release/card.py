@@ -9,42 +9,43 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperloom.stages.release.lineage import snapshot
+from hyperloom.stages.results import Judged, Trained
 
 
 def card(
     name: str,
-    model: Mapping[str, Any],
-    report: Mapping[str, Any],
+    model: Trained,
+    report: Judged,
+    fingerprints: tuple[str, str],
     student: Mapping[str, Any],
     decided: Sequence[str],
     champion: bool,
 ) -> str:
-    """`model` and `report` are bodies of manifests with their `fingerprint`; `student` is student.json."""
+    """`fingerprints` are those of the steps that made `model` and `report`; `student` is student.json."""
     tasks = [_task(task, about) for task, about in student["tasks"].items()]
     size = "{} x {}".format(*student["size"])
-    lineage = report["lineage"]
+    lineage = report.lineage
     return "\n".join(
         [
             f"# {name}",
             f"{'The champion' if champion else 'Not the champion: its gate did not pass'}. "
-            f"{model['parameters']:,} parameters, RGB images of {size} pixels (height x width), ONNX.",
+            f"{model.parameters or 0:,} parameters, RGB images of {size} pixels (height x width), ONNX.",
             "",
             "## What it tells",
             *tasks,
             "",
-            f"## How good it is: {report['samples']} samples of the split `{report['split']}`, unseen in training",
-            _table(report["table"]),
+            f"## How good it is: {report.samples} samples of the split `{report.split}`, unseen in training",
+            _table(report.table),
             "",
-            *[f"- {sentence}" for sentence in report["said"]],
+            *[f"- {sentence}" for sentence in report.said],
             "",
             "## Gate",
             *([f"- {said}" for said in decided] or ["- none was asked for"]),
             "",
             "## What it was made of",
-            f"- model `{model['fingerprint'][:12]}`, report `{report['fingerprint'][:12]}`, "
-            f"shards `{lineage['shards'][:12]}`",
+            f"- model `{fingerprints[0][:12]}`, report `{fingerprints[1][:12]}`, shards `{lineage.shards[:12]}`",
             f"- source snapshot `{snapshot()[:12]}`",
-            *[f"- `{column}`: {_producer(about)}" for column, about in sorted(lineage["columns"].items())],
+            *[f"- `{column}`: {_producer(about)}" for column, about in sorted(lineage.columns.items())],
             "",
         ]
     )

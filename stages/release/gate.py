@@ -14,9 +14,9 @@ import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
+from hyperloom.stages.results import Judged
 
 CHAMPION, BEST_EXPERT = "champion", "best_expert"
 _OPERATORS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
@@ -70,10 +70,8 @@ def parse(figure: str, text: str) -> Condition:
     return Condition(figure, match["op"], match["who"], offset)
 
 
-def judge(
-    condition: Condition, subject: str, report: Mapping[str, Any], champion: Mapping[str, float] | None
-) -> Decision:
-    """Does `condition` hold for `subject` of a report's body? `champion` is the champion's figures, None without one.
+def judge(condition: Condition, subject: str, report: Judged, champion: Mapping[str, float] | None) -> Decision:
+    """Does `condition` hold for `subject` of a report? `champion` is the champion's figures, None without one.
 
     Raises ValueError when the report lacks a figure that the condition needs.
     """
@@ -92,18 +90,18 @@ def judge(
     return Decision(condition, passed, f"{condition}: {'holds' if passed else 'FAILS'} (it is {value:.4g}{against})")
 
 
-def _named(condition: Condition, report: Mapping[str, Any]) -> str:
+def _named(condition: Condition, report: Judged) -> str:
     if condition.who != BEST_EXPERT:
         return condition.who
     modality = condition.figure.rpartition(".")[0]
-    expert = report["best_expert"].get(modality)
+    expert = report.best_expert.get(modality)
     if expert is None:
         raise ValueError(f"{condition}: the report has no expert of {modality!r}")
     return expert
 
 
-def _figure(report: Mapping[str, Any], subject: str, figure: str) -> float:
-    figures = report["figures"]
+def _figure(report: Judged, subject: str, figure: str) -> float:
+    figures = report.figures
     if subject not in figures:
         raise ValueError(f"the report knows no {subject!r}; it judged {', '.join(sorted(figures))}")
     if figure not in figures[subject]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperloom.pipeline.manifest import Manifest
+from hyperloom.stages.results import Judged
 
 SOURCES = ("pipeline", "stages")
 HERE = Path(__file__).parents[2]
@@ -20,16 +21,16 @@ HERE = Path(__file__).parents[2]
 
 def tags(model: Manifest, report: Manifest) -> dict[str, str]:
     """What the version is tagged with. `made_by/COLUMN` names the expert behind each column of the shards."""
-    judged_on = report.body["lineage"]
+    judged_on = Judged.from_manifest(report).lineage
     found = {
         "model": f"{model.stage}/{model.fingerprint}",
         "report": f"{report.stage}/{report.fingerprint}",
-        "shards": judged_on["shards"],
+        "shards": judged_on.shards,
         "trained_on": _data(model),
         "source.sha256": snapshot(),
         "source.commit": commit(),
     }
-    columns = {column: maker(about) for column, about in sorted(judged_on["columns"].items())}
+    columns = {column: maker(about) for column, about in sorted(judged_on.columns.items())}
     return found | {f"made_by/{column}": made for column, made in columns.items()}
 
 

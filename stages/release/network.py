@@ -9,36 +9,34 @@ import numpy as np
 
 from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.errors import IntegrityError, RecipeError
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.modality import Segmentation
+from hyperloom.stages.results import Judged, Shards, Trained
 from hyperloom.stages.table import open_table
 
 
-def describe(
-    network: bytes, model: Mapping[str, Any], modalities: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """student.json and MLflow's signature for ONNX bytes whose outputs are named after `model["tasks"]`.
+def describe(network: bytes, model: Trained, modalities: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """student.json and MLflow's signature for ONNX bytes whose outputs are named after the tasks of `model`.
 
-    `model` is the distill step's body; its `onnx` says the outputs' shapes. Raises RecipeError for a student that takes
-    anything but one picture, IntegrityError where the network lacks a task.
+    The `onnx` of `model` says the outputs' shapes. Raises RecipeError for a student that takes anything but one
+    picture, IntegrityError where the network lacks a task.
     """
     import onnxruntime
 
-    if len(model["columns_in"]) > 1 or not modalities[modality_of(model["columns_in"][0])].rgb:
+    if len(model.columns_in) > 1 or not modalities[modality_of(model.columns_in[0])].rgb:
         raise RecipeError(
-            f"a release takes one picture, and this student takes {', '.join(model['columns_in'])}. Next: distil one "
+            f"a release takes one picture, and this student takes {', '.join(model.columns_in)}. Next: distil one "
             "with an image as `in`, or use the ONNX file of the distill step as it is"
         )
-    shapes = {o["name"]: o["shape"] for o in model["onnx"]["outputs"]}
+    shapes = {o["name"]: o["shape"] for o in (model.onnx or {})["outputs"]}
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     outputs = {o.name for o in session.get_outputs()}
     tasks: dict[str, Any] = {}
     signature: dict[str, Any] = {"outputs": []}
-    column = model["columns_in"][0]
+    column = model.columns_in[0]
     shape = modalities[modality_of(column)].shape
-    for task in model["tasks"]:
+    for task in model.tasks:
         if task not in outputs:
             raise IntegrityError(f"the network has no output {task!r}, it has {', '.join(sorted(outputs))}")
         modality = modalities[task]
@@ -50,15 +48,14 @@ def describe(
     return {"input": column, "size": list(shape[:2]), "tasks": tasks}, signature
 
 
-def example(storage: Storage, report: Manifest, column: str, modalities: Mapping[str, Any]) -> np.ndarray:
+def example(storage: Storage, report: Judged, column: str, modalities: Mapping[str, Any]) -> np.ndarray:
     """(1, H, W, 3) uint8: the first image of the split that the report judged on."""
-    lineage = report.body["lineage"]
-    shards = manifests.load(storage, "shard", lineage["shards"])
+    shards = manifests.load(storage, "shard", report.lineage.shards)
     if shards is None:
         raise IntegrityError(
-            f"the shards {lineage['shards'][:12]} of the report are gone. Next: run the same command again"
+            f"the shards {report.lineage.shards[:12]} of the report are gone. Next: run the same command again"
         )
-    path = next(s["path"] for s in shards.body["shards"] if s["split"] == report.body["split"] and s["rows"])
+    path = next(s.path for s in Shards.from_manifest(shards).shards if s.split == report.split and s.rows)
     with open_table(storage, path) as file:
         for part in file.iter_batches(64, columns=[column]):
             values, there = modalities[modality_of(column)].decode(part.column(column))

@@ -31,6 +31,7 @@ from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages import champion as champions
 from hyperloom.stages.release.gate import Decision, judge, parse
 from hyperloom.stages.release.lineage import tags
+from hyperloom.stages.results import Judged, Released, Trained
 
 LOADER = "hyperloom_student.py"
 NETWORK = "student.onnx"
@@ -65,14 +66,14 @@ class Release(Stage):
                 parse(figure, text)
         return value
 
-    def run(self, step: StepRun) -> dict[str, Any]:
-        model, report = step.inputs[self.model], step.inputs[self.report]
+    def run(self, step: StepRun) -> Released:
+        model, report = step.inputs[self.model], Judged.from_manifest(step.inputs[self.report])
         subject = self._subject(step, model, report)
         champion = champions.load(step.storage, self.name, step.fingerprint)
-        met = champion is not None and report.body.get(ALIAS) == champion.release
+        met = champion is not None and report.champion == champion.release
         outcomes = self._judged(step, subject, report, champion, met)
         passed, said = all(o.passed for o in outcomes), [o.said for o in outcomes]
-        data = report.body["lineage"]["shards"]
+        data = report.lineage.shards
         if (
             champion is not None
             and not met
@@ -81,16 +82,16 @@ class Release(Stage):
         ):
             said.append("the champion's figures were measured on other data: " + champion.data[:12])
         student = self._package(step, model, report, said, passed)
-        figures = report.body["figures"][subject]
+        figures = report.figures[subject]
         if passed:
-            new = champions.Champion(step.fingerprint, figures, data)
+            new = champions.Champion(step.fingerprint, dict(figures), data)
             champions.crown(step.storage, self.name, new, champion)
         self._announce(step, student, figures, said, passed)
-        return {"name": self.name, "subject": subject, "passed": passed, "gate": said, "figures": figures, **student}
+        return Released(self.name, subject, passed, said, figures, **student)
 
     # -- deciding --------------------------------------------------------------------------------------------------
-    def _subject(self, step: StepRun, model: Manifest, report: Manifest) -> str:
-        judged: Mapping[str, str] = report.body.get("models", {})
+    def _subject(self, step: StepRun, model: Manifest, report: Judged) -> str:
+        judged = report.models
         found = [self.subject] if self.subject else [n for n, f in judged.items() if f == model.fingerprint]
         if not found or judged.get(found[0]) != model.fingerprint:
             raise RecipeError(
@@ -100,20 +101,18 @@ class Release(Stage):
         return found[0]
 
     def _judged(
-        self, step: StepRun, subject: str, report: Manifest, champion: champions.Champion | None, met: bool
+        self, step: StepRun, subject: str, report: Judged, champion: champions.Champion | None, met: bool
     ) -> list[Decision]:
         """`met`: the report judged this very champion, so its figures there are of the same frames."""
-        figures = None if champion is None else report.body["figures"][ALIAS] if met else champion.figures
+        figures = None if champion is None else report.figures[ALIAS] if met else champion.figures
         conditions = [parse(figure, text) for figure, texts in self.gate.items() for text in texts]
         try:
-            return [judge(condition, subject, report.body, figures) for condition in conditions]
+            return [judge(condition, subject, report, figures) for condition in conditions]
         except ValueError as error:
             raise RecipeError(f"step {step.name!r}: gate: {error}") from error
 
     # -- packaging -------------------------------------------------------------------------------------------------
-    def _package(
-        self, step: StepRun, model: Manifest, report: Manifest, said: list[str], passed: bool
-    ) -> dict[str, Any]:
+    def _package(self, step: StepRun, model: Manifest, report: Judged, said: list[str], passed: bool) -> dict[str, Any]:
         """Write the files of the release; what the body and the `register` event say of them."""
         import numpy as np
 
@@ -126,11 +125,13 @@ class Release(Stage):
                 f"step {step.name!r}: {self.model!r} made no {NETWORK}. Next: name a distill step as `model:`"
             )
         data = step.storage.read(network.path)
-        about, signature = describe(data, model.body, step.modalities)
-        picture = example(step.storage, report, model.body["columns_in"][0], step.modalities)
+        student = Trained.from_manifest(model)
+        about, signature = describe(data, student, step.modalities)
+        picture = example(step.storage, report, student.columns_in[0], step.modalities)
         buffer = io.BytesIO()
         np.save(buffer, picture)
-        text = card(self.name, _named(model), _named(report), about, said, passed)
+        prints = model.fingerprint, step.inputs[self.report].fingerprint
+        text = card(self.name, student, report, prints, about, said, passed)
         files = {
             NETWORK: step.write(NETWORK, data),
             "student.json": step.write("student.json", json.dumps(about, sort_keys=True, indent=1).encode()),
@@ -169,7 +170,3 @@ class Release(Stage):
         for sentence in [*said, outcome]:
             step.events.emit("note", step.name, text=sentence)
         step.events.flush()  # once the manifest is there nobody says it again
-
-
-def _named(made: Manifest) -> dict[str, Any]:
-    return {**made.body, "fingerprint": made.fingerprint}

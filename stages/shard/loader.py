@@ -28,6 +28,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import VALID, modality_of
 from hyperloom.stages.modality import Modality
+from hyperloom.stages.results import ShardFile, Shards
 from hyperloom.stages.shard.buffers import Buffers
 from hyperloom.stages.shard.cache import DiskCache
 from hyperloom.stages.shard.mixture import Mixture, mixed
@@ -209,23 +210,24 @@ def _chosen(
     What is drawn from must be there in every set; what is only looked through (validation) may be missing in some.
     """
     given = shards.sets if isinstance(shards, Mixture) else (shards,)
-    schemas = [set(made.body["schema"]) if isinstance(made, Manifest) else set(columns) for made in given]
+    sets = [Shards.from_manifest(made) if isinstance(made, Manifest) else made for made in given]
+    schemas = [set(made.schema) if isinstance(made, Shards) else set(columns) for made in sets]
     absent = [c for c in columns if not any(c in schema for schema in schemas)]
     if absent:
         there = ", ".join(sorted(set().union(*schemas)))
         raise RecipeError(f"the shards have no column {', '.join(absent)}; there are: {there}")
-    sets = []
-    for made, schema in zip(given, schemas, strict=True):
+    chosen = []
+    for made, schema in zip(sets, schemas, strict=True):
         lacks = frozenset(columns) - schema
-        listed: Entries = made.body["shards"] if isinstance(made, Manifest) else made
-        mine = [s for s in listed if s["split"] == split]
+        listed = made.shards if isinstance(made, Shards) else [ShardFile(**shard) for shard in made]
+        mine = [s for s in listed if s.split == split]
         if mine:
-            sets.append([Part(s["path"], s["rows"], s["row_group"], s.get("bytes", 0), lacks) for s in mine])
-        elif shuffle or len(given) == 1:
-            there = ", ".join(sorted({shard["split"] for shard in listed})) or "none at all"
+            chosen.append([Part(s.path, s.rows, s.row_group, s.bytes, lacks) for s in mine])
+        elif shuffle or len(sets) == 1:
+            there = ", ".join(sorted({shard.split for shard in listed})) or "none at all"
             raise RecipeError(
                 f"no shard is in the split {split!r}; there are: {there}. Next: see the shard step's split"
             )
-    if not sets:
+    if not chosen:
         raise RecipeError(f"no data set has a shard in the split {split!r}. Next: see the shard steps' splits")
-    return sets
+    return chosen

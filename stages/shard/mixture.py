@@ -24,6 +24,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages.modality import Modality
+from hyperloom.stages.results import Shards, SplitSize
 from hyperloom.stages.shard.order import Epoch, epoch
 
 SMALLEST_POOL = 4
@@ -80,28 +81,29 @@ class Shares(Sampler):
 
 @dataclass(frozen=True)
 class Mixture:
-    """Manifests of shard steps, and the sampler that mixes them. `body` is that of one manifest that held them all."""
+    """Manifests of shard steps, and the sampler that mixes them. `whole` is the result of a step that held them all."""
 
     sets: tuple[Manifest, ...]
     sampler: Sampler
     modalities: dict[str, Modality] = field(default_factory=dict)
 
     @cached_property
-    def body(self) -> dict[str, Any]:
+    def whole(self) -> Shards:
         """Schema (every column that any set has), rows of the splits, and exact statistics of the training splits."""
-        schema = {c: about for made in self.sets for c, about in made.body["schema"].items()}
-        names = dict.fromkeys(name for made in self.sets for name in made.body["splits"])
-        splits = {n: {"rows": sum(m.body["splits"].get(n, {}).get("rows", 0) for m in self.sets)} for n in names}
-        return {"schema": schema, "splits": splits, "statistics": {c: self._statistics(c) for c in schema}}
+        sets = [Shards.from_manifest(manifest) for manifest in self.sets]
+        schema = {c: about for made in sets for c, about in made.schema.items()}
+        names = dict.fromkeys(name for made in sets for name in made.splits)
+        splits = {name: SplitSize(sum(made.rows(name) for made in sets)) for name in names}
+        return Shards(schema, (), splits, statistics={c: self._statistics(c, sets) for c in schema})
 
-    def _statistics(self, column: str) -> dict[str, Any]:
+    def _statistics(self, column: str, sets: Sequence[Shards]) -> dict[str, Any]:
         from hyperloom.stages.shard.statistics import merged
 
         found = []
-        for made in self.sets:
-            if column in made.body["schema"]:
-                places = zip(made.records, made.body["shards"], strict=True)
-                found += [r.meta["statistics"][column] for r, shard in places if shard["split"] == "train"]
+        for manifest, made in zip(self.sets, sets, strict=True):
+            if column in made.schema:
+                places = zip(manifest.records, made.shards, strict=True)
+                found += [r.meta["statistics"][column] for r, shard in places if shard.split == "train"]
         return merged(self.modalities[column.partition("@")[0]], found)
 
 

@@ -22,7 +22,9 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.pipeline.units import Record, Unit, Worker
 from hyperloom.stages import provenance
-from hyperloom.stages.base import Catalogue, Partition, catalogue, modality_of
+from hyperloom.stages.base import Partition, modality_of
+from hyperloom.stages.catalogue import Catalogue, catalogue
+from hyperloom.stages.results import Ingested, Samples, ShardFile, Shards, SplitSize
 from hyperloom.stages.shard.splits import SPLITS, Split, SplitName, stratum
 from hyperloom.stages.shard.statistics import merged
 from hyperloom.stages.table import ROW_GROUP_MB, Codec
@@ -83,7 +85,7 @@ class Shard(Stage):
         units = [self._unit(space, columns, offered, keys, run) for run in self._runs(offered, columns)]
         return units, {"shard": Joiner(columns, modalities, self.codec, self.row_group_mb)}
 
-    def run(self, step: StepRun) -> dict[str, Any]:
+    def run(self, step: StepRun) -> Shards:
         offered = self._catalogue(step)
         places = None if self.split.stratify else self.split.assign(p.group for p in offered.partitions)
         units, workers = self.units(step)
@@ -95,26 +97,15 @@ class Shard(Stage):
             step.events.emit("note", step.name, text=what)
         places = places or self.split.assign(self._strata(step))
         producers = {c: offered.producer(c) for c in columns}
-        made = {c: {"space": p.space, "fingerprint": p.fingerprint, "about": p.about} for c, p in producers.items()}
-        provenance.tell(step, made)
-        return {
-            "schema": {c: {"modality": modality_of(c), **step.modalities[modality_of(c)].to_recipe()} for c in columns},
-            "columns": made,
-            "splits": {name: _summary(step.records, places, name) for name in SPLITS},
-            "statistics": _statistics(step, columns, places),
-            "gaps": gaps,
-            "shards": [
-                {
-                    "path": record.file.path,
-                    "split": places[record.meta["group"]],
-                    "group": record.meta["group"],
-                    "rows": record.rows,
-                    "bytes": record.file.bytes,
-                    "row_group": record.meta["row_group"],
-                }
-                for record in step.records
-            ],
-        }
+        provenance.tell(step, producers)
+        return Shards(
+            schema={c: {"modality": modality_of(c), **step.modalities[modality_of(c)].to_recipe()} for c in columns},
+            shards=[_file(record, places) for record in step.records],
+            splits={name: _size(step.records, places, name) for name in SPLITS},
+            columns=producers,
+            statistics=_statistics(step, columns, places),
+            gaps=gaps,
+        )
 
     def _catalogue(self, step: StepRun) -> Catalogue:
         """What the inputs offer. Raises RecipeError when no input is an ingest step, `by` is not its grouping, or two
@@ -122,10 +113,9 @@ class Shard(Stage):
         ingests = _ingests(step)
         if not ingests:
             raise RecipeError(f"the step {step.name!r}: data needs an ingest step, whose samples become the rows")
-        for manifest in ingests:
-            made = manifest.body.get("group", "")
-            if self.split.by and made and self.split.by != made:
-                raise RecipeError(f"the step {step.name!r}: split by {self.split.by!r}, but ingest groups by {made!r}")
+        for group in (Ingested.from_manifest(manifest).group for manifest in ingests):
+            if self.split.by and group and self.split.by != group:
+                raise RecipeError(f"the step {step.name!r}: split by {self.split.by!r}, but ingest groups by {group!r}")
         _check_producers(step, self.data, self.columns)
         offered = catalogue(step.inputs[name] for name in self.data)
         offered.partitions = [p for p in offered.partitions if offered.ingested(p.pid)]  # others have no rows here
@@ -192,11 +182,12 @@ def _check_producers(step: StepRun, names: Sequence[str], wanted: Sequence[str])
     """Raise RecipeError when two inputs offer one column with different values."""
     makers: dict[str, tuple[str, str]] = {}
     for name in names:
-        for column, made in step.inputs[name].body.get("columns", {}).items():
+        made = Samples.of(step.inputs[name])
+        for column, maker in made.columns.items() if made else ():
             if wanted and column not in wanted:
                 continue
-            other, fingerprint_ = makers.setdefault(column, (name, made["fingerprint"]))
-            if fingerprint_ != made["fingerprint"]:
+            other, fingerprint_ = makers.setdefault(column, (name, maker.fingerprint))
+            if fingerprint_ != maker.fingerprint:
                 raise RecipeError(
                     f"the step {step.name!r}: both {other!r} and {name!r} offer {column}, and not the same. "
                     "Next: give one of them another source name, or leave one of the steps out of data"
@@ -204,7 +195,7 @@ def _check_producers(step: StepRun, names: Sequence[str], wanted: Sequence[str])
 
 
 def _ingests(step: StepRun) -> list[Manifest]:
-    return [manifest for manifest in step.inputs.values() if manifest.stage == "ingest"]
+    return [manifest for manifest in step.inputs.values() if Ingested.of(manifest)]
 
 
 def _bytes(offered: Catalogue, columns: tuple[str, ...], partition: Partition) -> int:
@@ -220,10 +211,16 @@ def _gaps(columns: Sequence[str], units: Sequence[Unit]) -> dict[str, int]:
     return {column: count for column, count in missing.items() if count}
 
 
-def _summary(records: Sequence[Record], places: dict[str, SplitName], name: SplitName) -> dict[str, Any]:
+def _file(record: Record, places: dict[str, SplitName]) -> ShardFile:
+    group = record.meta["group"]
+    path, rows, size = record.file.path, record.rows, record.meta["row_group"]
+    return ShardFile(path, places[group], rows, size, record.file.bytes, group)
+
+
+def _size(records: Sequence[Record], places: dict[str, SplitName], name: SplitName) -> SplitSize:
     mine = [r for r in records if places[r.meta["group"]] == name]
     groups = sorted(group for group, place in places.items() if place == name)
-    return {"rows": sum(r.rows for r in mine), "shards": len(mine), "groups": groups}
+    return SplitSize(sum(r.rows for r in mine), len(mine), groups)
 
 
 def _statistics(step: StepRun, columns: tuple[str, ...], places: dict[str, SplitName]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.modality import Choice, Soft
 from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task, check_sizes, scale_of
+from hyperloom.stages.results import Shards
 from hyperloom.stages.shard.mixture import Mixture
 from hyperloom.stages.train.job import Job, Rhythm, Target
 from hyperloom.stages.train.objectives import teaches
@@ -31,12 +32,13 @@ class Assembly:
     def __init__(self, stage: Train, step: StepRun):
         self.stage, self.step = stage, step
         self.shards = self._shards()
+        self.offered = self._offered()
 
     def job(self) -> Job:
         """What the loop needs. Raises RecipeError or StepFailed when the shards do not offer what the recipe wants."""
         stage = self.stage
         self._check_offered()
-        rows = self.shards.body["splits"]["train"]["rows"]
+        rows = self.offered.rows("train")
         if rows < stage.batch:
             raise StepFailed(
                 f"step {self.step.name!r}: batch {stage.batch} is more than the {rows} training rows. Next: "
@@ -104,6 +106,9 @@ class Assembly:
             tuple(self.step.inputs[name] for name in self.stage.data), self.stage.sampler, self.step.modalities
         )
 
+    def _offered(self) -> Shards:
+        return self.shards.whole if isinstance(self.shards, Mixture) else Shards.from_manifest(self.shards)
+
     def _architecture(self) -> Architecture:
         inputs = self._inputs()
         tasks = tuple(self._task(name) for name in self.stage.targets)
@@ -122,7 +127,7 @@ class Assembly:
         return architecture
 
     def _check_offered(self) -> None:
-        offered = self.shards.body.get("schema", {})
+        offered = self.offered.schema
         wanted = [
             *self.stage.inputs,
             *self.stage.validate_on.values(),
@@ -142,11 +147,11 @@ class Assembly:
         found = []
         for column in self.stage.inputs:
             modality = self.step.modalities[modality_of(column)]
-            found.append(Input(column, modality, scale_of(modality, self.shards.body["statistics"].get(column, {}))))
+            found.append(Input(column, modality, scale_of(modality, self.offered.statistics.get(column, {}))))
         return tuple(found)
 
     def _task(self, name: str) -> Task:
-        statistics = [self.shards.body["statistics"].get(c, {}) for c in self.stage.targets[name]]
+        statistics = [self.offered.statistics.get(c, {}) for c in self.stage.targets[name]]
         if all(s.get("missing", 1.0) >= 1.0 for s in statistics):
             raise StepFailed(
                 f"step {self.step.name!r}: no training row has a value of {', '.join(self.stage.targets[name])}, "
@@ -167,7 +172,7 @@ class Assembly:
             raise RecipeError(f"step {self.step.name!r}: the objective {chosen[0].type!r} does not fit {column}")
         shares = isinstance(predicted, Choice) and not isinstance(modality, Choice)  # probabilities of whole samples
         objective = fitting[0] if fitting else parse("objective", "kl" if shares else modality.loss)
-        counts = self.shards.body["statistics"].get(column, {}).get("classes")
+        counts = self.offered.statistics.get(column, {}).get("classes")
         confidence = self.stage.confidence.get(column)
         if confidence and self.step.modalities[modality_of(confidence.column)].channels != 1:
             raise RecipeError(
@@ -178,7 +183,7 @@ class Assembly:
 
     def _judged(self) -> dict[str, str]:
         """What each task is validated against; nothing when there is no split `val`."""
-        if not self.shards.body["splits"].get("val", {}).get("rows"):
+        if not self.offered.rows("val"):
             return {}
         hard = {
             t: [c for c in cs if not isinstance(self.step.modalities[modality_of(c)], Soft)]

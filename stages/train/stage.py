@@ -31,6 +31,7 @@ from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.network.masks import NoMask
 from hyperloom.stages.network.recipe import NetworkRecipe
+from hyperloom.stages.results import Trained
 from hyperloom.stages.shard.mixture import Temperature
 from hyperloom.stages.train.balancers import Static
 from hyperloom.stages.train.fitted import Fitted
@@ -165,25 +166,25 @@ class Train(Stage):
         columns += [c.column for c in self.confidence.values()]
         return {*self.targets, *(modality_of(c) for c in columns)}
 
-    def run(self, step: StepRun) -> dict[str, Any]:
+    def run(self, step: StepRun) -> Trained:
         from hyperloom.stages.train import launch
 
         job = self.job(step)
         done = launch.train(step, job, launch.Scale(*self.scale, self.gpu, self.max_failures))
         return self.collect(step, job, done)
 
-    def collect(self, step: StepRun, job: Job, done: Fitted) -> dict[str, Any]:
-        """Enter the trained files in the manifest; the body says what the model is and how it ended."""
+    def collect(self, step: StepRun, job: Job, done: Fitted) -> Trained:
+        """Enter the trained files in the manifest; the result says what the model is and how it ended."""
         for file in done.files:
             step.adopt(file)
         step.events.metric(step.name, {"parameters": done.about["parameters"]})
-        return {
-            "columns_in": list(self.inputs),
-            "tasks": list(self.targets),
-            "targets": self.targets,
-            "hidden": [c for c, h in zip(self.inputs, self.mask.hidden_inputs(self.inputs), strict=True) if h],
+        return Trained(
+            columns_in=list(self.inputs),
+            tasks=list(self.targets),
+            targets=self.targets,
+            hidden=[c for c, h in zip(self.inputs, self.mask.hidden_inputs(self.inputs), strict=True) if h],
             **{k: done.about[k] for k in ("parameters", "updates", "kept", "final") if k in done.about},
-        }
+        )
 
     def job(self, step: StepRun) -> Job:
         """What the loop needs. Raises RecipeError or StepFailed when the shards do not offer what the recipe wants."""

@@ -26,11 +26,11 @@ def test_a_training_mixes_shard_steps_and_resumes_to_the_same_bytes(tmp_path) ->
         step = inline.step(Train.model_validate(config), storage, scenes.KNOWN, "teacher", shards=made, more=more)
         return replace(step.stage.job(step), folder=folder)
 
-    body = job("x").shards.body
-    assert body["splits"]["train"]["rows"] == 12 + 8
+    whole = job("x").shards.whole
+    assert whole.rows("train") == 12 + 8
     one, two = (m.body["statistics"]["semantic@truth"] for m in (made, more))
-    assert body["statistics"]["semantic@truth"]["unknown"] == one["unknown"] + two["unknown"]
-    assert body["statistics"]["depth@laser"] == made.body["statistics"]["depth@laser"], "only one set has it"
+    assert whole.statistics["semantic@truth"]["unknown"] == one["unknown"] + two["unknown"]
+    assert whole.statistics["depth@laser"] == made.body["statistics"]["depth@laser"], "only one set has it"
     calm, rough = job("calm"), job("rough")
     loop.fit(calm)
 

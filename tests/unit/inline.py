@@ -42,8 +42,7 @@ def step(stage: Stage, storage: Storage, known: Mapping[str, Any], name: str = "
 
 def finish(step_: StepRun) -> Manifest:
     """Run the step and commit its manifest, as the engine would."""
-    body = step_.stage.run(step_)
-    made = Manifest(step_.stage.stage, step_.fingerprint, {}, tuple(step_.records), tuple(step_.files), body)
+    made = step_.manifest(step_.stage.run(step_), {})
     manifests.commit(step_.storage, made)
     return made
 

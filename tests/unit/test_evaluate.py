@@ -102,9 +102,9 @@ def test_merging_parts_is_scoring_the_whole(cuts: list[int], seed: int) -> None:
 
 def test_subjects_gather_a_source_and_know_consensus_from_experts_and_models() -> None:
     about = {
-        "semantic@vote": {"about": {"kind": "consensus"}},
-        "semantic@teacher": {"about": {"kind": "expert", "expert": {"type": "model"}}},
-        "semantic@color": {"about": {"kind": "expert", "expert": {"type": "color-classes"}}},
+        "semantic@vote": {"kind": "consensus"},
+        "semantic@teacher": {"kind": "expert", "expert": {"type": "model"}},
+        "semantic@color": {"kind": "expert", "expert": {"type": "color-classes"}},
     }
     found = subjects(["semantic@vote", "semantic@teacher", "depth@color", "semantic@color"], about, ["teacher"])
     assert found == [

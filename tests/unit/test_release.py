@@ -24,6 +24,7 @@ from hyperloom.stages.modality import Dense, Image, Segmentation
 from hyperloom.stages.release.command import release
 from hyperloom.stages.release.gate import judge, parse
 from hyperloom.stages.release.stage import Release
+from hyperloom.stages.results import Judged
 from hyperloom.stages.shard.stage import Shard
 from tests.unit import inline
 
@@ -33,7 +34,9 @@ KNOWN: dict[str, Any] = {
     "semantic": Segmentation(type="segmentation", classes=("land", "water"), size=SIZE),
     "depth": Dense(type="dense", size=SIZE, unit="m"),
 }
-REPORT = {
+BODY = {
+    "split": "test",
+    "lineage": {"shards": ""},
     "figures": {
         "student": {"semantic.miou": 0.6, "depth.mae": 2.0},
         "color": {"semantic.miou": 0.5},
@@ -41,6 +44,7 @@ REPORT = {
     },
     "best_expert": {"semantic": "color", "depth": "far"},
 }
+REPORT = Judged.from_manifest(Manifest("evaluate", "", {}, body=BODY))
 
 
 # -- gates -------------------------------------------------------------------------------------------------------------
@@ -134,9 +138,9 @@ def _inputs(storage: Storage, miou: float, seed: int = 0) -> dict[str, Manifest]
     body["onnx"] = {"outputs": outputs}
     files = (File("distill/x/student.onnx", len(data), ""),)
     student = Manifest("distill", f"{seed:064x}", {}, (), files, body)
-    figures = {**REPORT["figures"], "student": {"semantic.miou": miou, "depth.mae": 2.0}}
+    figures = {**BODY["figures"], "student": {"semantic.miou": miou, "depth.mae": 2.0}}
     report = {
-        **REPORT,
+        **BODY,
         "figures": figures,
         "models": {"student": student.fingerprint},
         "lineage": {"shards": shards.fingerprint, "columns": {"rgb@camera": {}}},

@@ -1,0 +1,212 @@
+"""The results of the stages: what each one's manifest says, for the steps that read it.
+
+    Ingested, Labels, Consensus      columns over partitions (all three are `Samples`)
+    Shards                           joined columns, splits, statistics
+    Trained                          a model, or a family of them
+    Judged                           the report of an evaluation
+    Released                         a registered model
+
+A stage of one's own returns one of these and is read like the stage that ships with Hyperloom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from hyperloom.pipeline.result import Result, form
+from hyperloom.stages.base import Partition, Producer
+
+Producers = Mapping[str, Producer]
+
+
+def _read_producers(value: Mapping[str, Any]) -> dict[str, Producer]:
+    return {c: Producer(c, v["space"], v["fingerprint"], v.get("about", {})) for c, v in value.items()}
+
+
+def _write_producers(value: Producers) -> dict[str, Any]:
+    return {c: {"space": p.space, "fingerprint": p.fingerprint, "about": p.about} for c, p in value.items()}
+
+
+def _read_partitions(value: Sequence[Any]) -> Sequence[Partition]:
+    return value if value and isinstance(value[0], Partition) else [Partition(*v) for v in value]
+
+
+@dataclass(frozen=True)
+class Samples(Result):
+    """Columns over partitions: by column who made it, and the partitions it was made over."""
+
+    noun: ClassVar[str] = "samples"
+
+    columns: Producers = field(metadata=form(_read_producers, _write_producers))
+    partitions: Sequence[Partition] = field(metadata=form(_read_partitions, list))
+
+
+@dataclass(frozen=True)
+class Ingested(Samples):
+    """Raw samples. `group` is the name of the grouping; `quarantined` counts samples that could not be read. A unit's
+    record has its partition's id and `meta = {"group", "first"}`."""
+
+    noun: ClassVar[str] = "raw samples"
+
+    group: str
+    quarantined: int = 0
+
+
+@dataclass(frozen=True)
+class Labels(Samples):
+    """Columns that experts made. `quarantined`: samples by column; `coverage`: column -> {"rows", "missing"}. A unit's
+    record has the id of its partition, or says the partition's id in its meta as `pid`."""
+
+    noun: ClassVar[str] = "labels"
+
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+    coverage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Consensus(Labels):
+    """Columns that consensus methods made. `agreement`: column -> matrices (see stages.consensus.agreement);
+    `reliability`: column -> a figure for each source, of methods that learn."""
+
+    noun: ClassVar[str] = "consensus"
+
+    agreement: Mapping[str, Mapping[str, Any]] = field(kw_only=True)
+    reliability: Mapping[str, Mapping[str, float]] | None = None
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One shard: its path under the root, its split and group, and how many rows it has, in row groups of what size."""
+
+    path: str
+    split: str
+    rows: int
+    row_group: int
+    bytes: int = 0
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class SplitSize:
+    """How much a split holds."""
+
+    rows: int
+    shards: int = 0
+    groups: Sequence[str] = ()
+
+
+def _read_files(value: Sequence[Mapping[str, Any]]) -> list[ShardFile]:
+    return [ShardFile(**shard) for shard in value]
+
+
+def _write_files(value: Sequence[ShardFile]) -> list[dict[str, Any]]:
+    return [vars(shard) for shard in value]
+
+
+def _read_sizes(value: Mapping[str, Mapping[str, Any]]) -> dict[str, SplitSize]:
+    return {name: SplitSize(**size) for name, size in value.items()}
+
+
+def _write_sizes(value: Mapping[str, SplitSize]) -> dict[str, dict[str, Any]]:
+    return {name: vars(size) for name, size in value.items()}
+
+
+@dataclass(frozen=True)
+class Shards(Result):
+    """Samples joined with their labels. `schema`: column -> its modality as a recipe writes it; `statistics`: by
+    column, of the training split; `gaps`: by column, partitions that lack it."""
+
+    noun: ClassVar[str] = "shards"
+
+    schema: Mapping[str, Mapping[str, Any]]
+    shards: Sequence[ShardFile] = field(metadata=form(_read_files, _write_files))
+    splits: Mapping[str, SplitSize] = field(metadata=form(_read_sizes, _write_sizes), default_factory=dict)
+    columns: Producers = field(metadata=form(_read_producers, _write_producers), default_factory=dict)
+    statistics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    gaps: Mapping[str, int] = field(default_factory=dict)
+
+    def rows(self, split: str) -> int:
+        """Rows of a split; 0 when there is no such split."""
+        return self.splits[split].rows if split in self.splits else 0
+
+
+@dataclass(frozen=True)
+class Trained(Result):
+    """A model: `columns_in` are its inputs (those in `hidden` only trained it), `tasks` what it predicts, `targets`
+    task -> column -> weight. `kept` and `final` say how the training ended, `onnx` what its export is like."""
+
+    noun: ClassVar[str] = "model"
+
+    columns_in: Sequence[str]
+    tasks: Sequence[str] = ()
+    targets: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    hidden: Sequence[str] = ()
+    parameters: int | None = None
+    updates: int | None = None
+    kept: Any = None
+    final: Any = None
+    onnx: Mapping[str, Any] | None = None
+
+    @property
+    def visible(self) -> tuple[str, ...]:
+        """Inputs that it may be asked with."""
+        return tuple(c for c in self.columns_in if c not in self.hidden)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What was judged on what: the fingerprint of the shards, and by column what its maker says of itself."""
+
+    shards: str
+    columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judged(Result):
+    """The report of an evaluation over `samples` of one split. `kinds`: subject -> expert, consensus or model;
+    `models`: subject -> fingerprint of its step; `figures`: subject -> figure -> value, what a release is decided by;
+    `best_expert`: modality -> subject; `champion`: the release that was judged under that name. What is None was not
+    asked for."""
+
+    noun: ClassVar[str] = "report"
+
+    split: str
+    lineage: Lineage = field(metadata=form(lambda value: Lineage(**value), vars))
+    figures: Mapping[str, Mapping[str, float]]
+    samples: int = 0
+    truth: Mapping[str, str] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
+    costs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    table: Sequence[Mapping[str, Any]] = ()
+    classes: Sequence[Mapping[str, Any]] = ()
+    best_expert: Mapping[str, str | None] = field(default_factory=dict)
+    verdict: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    said: Sequence[str] = ()
+    intervals: Mapping[str, Any] | None = None
+    bounds: Mapping[str, Mapping[str, Sequence[float] | None]] | None = None
+    seeds: Mapping[str, Mapping[str, Any]] | None = None
+    differences: Sequence[Mapping[str, Any]] | None = None
+    temporal: Mapping[str, Any] | None = None
+    champion: str | None = None
+
+
+@dataclass(frozen=True)
+class Released(Result):
+    """A registered version: `gate` are the decisions in words, `files` name -> path of what is handed out, `signature`
+    what goes in and out."""
+
+    noun: ClassVar[str] = "release"
+
+    name: str
+    subject: str
+    passed: bool
+    gate: Sequence[str]
+    figures: Mapping[str, float]
+    files: Mapping[str, str]
+    loader: str
+    example: str
+    card: str
+    signature: Mapping[str, Any]
