@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from hyperloom.pipeline.listing import Listing
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record, Unit, load_record
 
@@ -22,7 +23,7 @@ class Committed:
     def __init__(self, storage: Storage):
         self.storage = storage
         self._records: dict[str, set[str]] = {}
-        self._sizes: dict[str, dict[str, int]] = {}
+        self._listing = Listing(storage)
 
     def has(self, space: str, id_: str) -> bool:
         """Is there a record of this unit? Looks at the listing alone."""
@@ -38,14 +39,5 @@ class Committed:
         else:
             with ThreadPoolExecutor(THREADS) as threads:
                 read = list(threads.map(lambda key: load_record(self.storage, *key), there))
-        found = {(r.space, r.id): r for r in read if r is not None and self._whole(r)}
+        found = {(r.space, r.id): r for r in read if r is not None and not self._listing.lacks(r.files)}
         return [found.get(u.key) for u in units]
-
-    def _whole(self, record: Record) -> bool:
-        for file in record.files:
-            folder, _, name = file.path.rpartition("/")
-            if folder not in self._sizes:
-                self._sizes[folder] = self.storage.sizes(folder)
-            if self._sizes[folder].get(name) != file.bytes:
-                return False
-        return True

@@ -24,6 +24,11 @@ def placement(default: Any = ..., **kwargs: Any) -> Any:
     return Field(default, json_schema_extra={"placement": True}, **kwargs)
 
 
+def as_tuple(value: Any) -> Any:
+    """For fields that take one name or several: `_listed = field_validator("data", mode="before")(as_tuple)`."""
+    return (value,) if isinstance(value, str) else value
+
+
 class _StepRef:
     """Marker behind `StepName`: the plan turns such a value into an edge, and into a fingerprint in identities."""
 

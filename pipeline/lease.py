@@ -10,14 +10,13 @@ lost it, and `check` raises.
 from __future__ import annotations
 
 import json
-import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any
 
+from hyperloom.pipeline import process
 from hyperloom.pipeline.errors import LeaseError, StorageError
 from hyperloom.pipeline.storage import Storage
 
@@ -62,7 +61,7 @@ class Lease:
                 continue
             if (held["owner"], held["beat"]) != watched[0]:
                 watched = ((held["owner"], held["beat"]), time.monotonic())
-            if is_dead(held) or time.monotonic() - watched[1] > EXPIRY:
+            if process.is_gone(held) or time.monotonic() - watched[1] > EXPIRY:
                 self.say(f"taking over from {_who(held)}, which is gone")
                 self._remove(held["owner"])
                 continue
@@ -100,10 +99,8 @@ class Lease:
         value = {
             "owner": self.owner,
             "beat": self._beat,
-            "host": _host(),
-            "pid": os.getpid(),
             "recipe": self.recipe,
-            "born": _born(os.getpid()),
+            **process.this(),
         }
         return json.dumps(value).encode()
 
@@ -156,34 +153,8 @@ def read(storage: Storage) -> dict[str, Any] | None:
 def sweep(storage: Storage) -> None:
     """Remove the lease of a driver that died on this host."""
     held = read(storage)
-    if held is not None and is_dead(held):
+    if held is not None and process.is_gone(held):
         storage.delete(PATH)
-
-
-def is_dead(held: dict[str, Any]) -> bool:
-    """Is the owner a process of this host that no longer runs?"""
-    if held["host"] != _host() or held["pid"] <= 0:
-        return False
-    return _born(held["pid"]) != held["born"]
-
-
-def _host() -> str:
-    return socket.gethostname()
-
-
-def _born(pid: int) -> str:
-    """When a process started, in the kernel's own count; tells a reused pid. Empty when there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]
-    except OSError:
-        pass
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return ""
-    return "running"
 
 
 def _who(held: dict[str, Any]) -> str:

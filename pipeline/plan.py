@@ -8,7 +8,7 @@ digests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -17,11 +17,11 @@ from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.fingerprint import fingerprint, payload
+from hyperloom.pipeline.listing import Listing
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.stage import Stage
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import File
 
 
 @dataclass
@@ -68,19 +68,6 @@ def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str]
 def remember(storage: Storage, recipe: str, step: PlannedStep) -> None:
     """Keep a step's payload, so that a later plan can say what changed."""
     storage.write_json(f"steps/{recipe}/{step.name}.json", {"fingerprint": step.fingerprint, "payload": step.payload})
-
-
-def missing_files(storage: Storage, files: Iterable[File]) -> list[str]:
-    """Paths of files that are gone or have another size than promised. One listing per folder."""
-    folders: dict[str, dict[str, int]] = {}
-    bad = []
-    for file in files:
-        folder, _, name = file.path.rpartition("/")
-        if folder not in folders:
-            folders[folder] = storage.sizes(folder)
-        if folders[folder].get(name) != file.bytes:
-            bad.append(file.path)
-    return bad
 
 
 def changes(old: Any, new: Any, where: str = "") -> Iterator[str]:
@@ -143,7 +130,7 @@ def _judge(storage: Storage, recipe: str, step: PlannedStep) -> PlannedStep:
         step.state, step.why = "damaged", [str(error)]
         return step
     if step.manifest is not None:
-        bad = missing_files(storage, step.manifest.all_files())
+        bad = Listing(storage).lacks(step.manifest.all_files())
         step.state = "damaged" if bad else "fresh"
         step.why = [f"gone or cut short: {path}" for path in bad[:5]] + (
             [f"and {len(bad) - 5} more"] if len(bad) > 5 else []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hyperloom.pipeline import events as event_log
-from hyperloom.pipeline import lease
+from hyperloom.pipeline import lease, process
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.storage import Storage
 
@@ -35,7 +35,7 @@ def rows(storage: Storage, steps: list[PlannedStep]) -> list[dict[str, Any]]:
 def notes(storage: Storage) -> Iterator[str]:
     """Sentences on the lease, the last run, and what MLflow has not seen."""
     held = lease.read(storage)
-    if held is None or lease.is_dead(held):
+    if held is None or process.is_gone(held):
         yield "nobody works on this root"
     else:
         yield f"in use by process {held['pid']} on {held['host']}, recipe {held['recipe']!r}"

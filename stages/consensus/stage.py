@@ -26,7 +26,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from hyperloom.pipeline.config import Config, StepName
+from hyperloom.pipeline.config import Config, StepName, as_tuple
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import of as plugin_of
@@ -60,10 +60,7 @@ class ConsensusStage(Stage):
     truth: str = ""
     columns: dict[str, Choice] = Field(default_factory=dict)
 
-    @field_validator("data", mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _list = field_validator("data", mode="before")(as_tuple)
 
     @model_validator(mode="after")
     def _one_form(self) -> ConsensusStage:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hyperloom.pipeline.config import StepName, placement
+from hyperloom.pipeline.config import StepName, as_tuple, placement
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.manifest import Manifest
@@ -85,10 +85,7 @@ class Evaluate(Stage):
             else value
         )
 
-    @field_validator("against", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _names = field_validator("against", mode="before")(as_tuple)
 
     @model_validator(mode="after")
     def _families(self) -> Evaluate:

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.stages import careful
 from hyperloom.stages.base import GROUP, INDEX, KEY
 from hyperloom.stages.ingest.source import Item, Source, Values
 from hyperloom.stages.table import write_table
-
-CAREFUL_ATTEMPT = 3
-DEADLY = 2
 
 
 @dataclass
@@ -39,7 +37,7 @@ class Reader:
         group, first = unit.payload["group"], unit.payload["first"]
         items = [Item(**item) for item in unit.payload["items"]]
         kept: list[tuple[Item, Values]] = []
-        for item, values in self._read(items) if out.attempt < CAREFUL_ATTEMPT else self._carefully(items, out):
+        for item, values in self._carefully(items, out) if careful.is_due(out) else self._read(items):
             error = values if isinstance(values, Exception) else self._fault(values)
             if error is not None:
                 out.quarantine(item.key, error)
@@ -50,14 +48,11 @@ class Reader:
             out.write("parquet", self._table(group, kept))
 
     def _carefully(self, items: list[Item], out: Output) -> Iterator[tuple[Item, Values | Exception]]:
-        died = [key for key in (out.last_crumb() or "").split("\n") if key]
-        for item in items:
-            if died.count(item.key) >= DEADLY:
-                yield item, ValueError(f"the process died on this sample, {DEADLY} times")
-                continue
-            out.crumb("\n".join([*died, item.key]))
-            yield from self._read([item])
-        out.crumb("\n".join(died))
+        for why, item in zip(careful.one_by_one(out, [i.key for i in items]), items, strict=True):
+            if why:
+                yield item, ValueError(why)
+            else:
+                yield from self._read([item])
 
     def _fault(self, values: Values) -> ValueError | None:
         for column, value in values.items():

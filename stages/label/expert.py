@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from pydantic import Field, field_validator
 
-from hyperloom.pipeline.config import placement
+from hyperloom.pipeline.config import as_tuple, placement
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.pipeline.units import Resources
 
@@ -62,10 +62,7 @@ class Expert(Plugin):
     """Memory that one process of this expert needs; 0: little. With it, or with a share of a GPU, a process is for this
     expert alone; otherwise one process hosts all experts that ask for as many CPUs."""
 
-    @field_validator("in_", "out", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _tuple = field_validator("in_", "out", mode="before")(as_tuple)
 
     @property
     def resources(self) -> Resources:

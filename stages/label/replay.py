@@ -12,11 +12,10 @@ whose process is gone counts for nothing; of a process on another machine that i
 from __future__ import annotations
 
 import json
-import os
-import socket
 import time
 from typing import Any
 
+from hyperloom.pipeline import process
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint
 from hyperloom.pipeline.storage import Storage
 
@@ -50,7 +49,7 @@ class Replay:
         """True: the question is this process's to ask. False: somebody asks it just now, or has."""
         if self.get(key) is not None:
             return False
-        path, mine = self._claim(key), json.dumps(_self()).encode()
+        path, mine = self._claim(key), json.dumps({**process.this(), "at": time.time()}).encode()
         if not self._storage.create(path, mine):
             if self._alive(path):
                 return False
@@ -67,8 +66,8 @@ class Replay:
     def _alive(self, path: str) -> bool:
         try:
             claim = self._storage.read_json(path)
-            if claim["host"] == socket.gethostname():
-                return _started(claim["pid"]) == claim["started"]
+            if claim["host"] == process.host():
+                return not process.is_gone(claim)
             return time.time() - claim["at"] < self._seconds
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return False
@@ -78,23 +77,3 @@ class Replay:
 
     def _path(self, key: str) -> str:
         return f"{self._folder}/{key[:2]}/{key}.json"
-
-
-def _self() -> dict[str, Any]:
-    pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "started": _started(pid), "at": time.time()}
-
-
-def _started(pid: int) -> str | None:
-    """When a process of this machine started, in the kernel's words; "" where it does not say; None for no process."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""

@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from hyperloom.pipeline.config import StepName
+from hyperloom.pipeline.config import StepName, as_tuple
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
@@ -36,10 +36,7 @@ class Label(Stage):
     data: tuple[StepName, ...] = Field(min_length=1)
     experts: tuple[Annotated[Any, of("expert")], ...] = Field(min_length=1)
 
-    @field_validator("data", mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _list = field_validator("data", mode="before")(as_tuple)
 
     @model_validator(mode="after")
     def _drawable(self) -> Label:

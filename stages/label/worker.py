@@ -17,13 +17,10 @@ from typing import Any
 
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Unit
+from hyperloom.stages import careful
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.label.batching import BatchSize
 from hyperloom.stages.label.expert import Batch, Expert
-
-CAREFUL_ATTEMPT = 3
-DEADLY = 2
-"""Deaths on one sample that are no accident of the machine."""
 
 
 class LabelWorker:
@@ -72,20 +69,16 @@ class LabelWorker:
     def _answers(self, samples: Any, out: Output, figures: _Figures) -> Iterator[tuple[int, Any]]:
         rows = [int(r) for r in samples.callable]
         size = self._size(out.unit.space)
-        if out.attempt < CAREFUL_ATTEMPT:
+        if not careful.is_due(out):
             if rows and not size.known:
                 size.find(rows, lambda some: self._bisection.trial(samples, some))
             yield from self._bisection.answers(samples, rows, size, figures.seen)
             return
-        died = [key for key in (out.last_crumb() or "").split("\n") if key]
-        for row in rows:
-            key = samples.keys[row]
-            if died.count(key) >= DEADLY:
-                yield row, f"the process died on this sample, {died.count(key)} times"
-                continue
-            out.crumb("\n".join([*died, key]))
-            yield from self._bisection.answers(samples, [row], size, figures.seen)
-        out.crumb("\n".join(died))
+        for why, row in zip(careful.one_by_one(out, [samples.keys[r] for r in rows]), rows, strict=True):
+            if why:
+                yield row, why
+            else:
+                yield from self._bisection.answers(samples, [row], size, figures.seen)
 
     def _size(self, space: str) -> BatchSize:
         if space not in self._sizes:

@@ -12,10 +12,11 @@ would be 0/0). A mask says nothing of inputs that are missing in the data: the m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from hyperloom.pipeline.config import as_tuple
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages.base import modality_of
 
@@ -65,10 +66,7 @@ class NamingMask(Mask):
     visible: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
 
-    @field_validator("visible", "hidden", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _tuple = field_validator("visible", "hidden", mode="before")(as_tuple)
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from hyperloom.pipeline.config import StepName
+from hyperloom.pipeline.config import StepName, as_tuple
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.manifest import Manifest
@@ -48,10 +48,7 @@ class Shard(Stage):
     codec: Codec = "lz4"
     """zstd (level 1) is small, lz4 reads twice as fast for a sixth more bytes, none asks most of the disk."""
 
-    @field_validator("data", "columns", mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _list = field_validator("data", "columns", mode="before")(as_tuple)
 
     @field_validator("columns")
     @classmethod

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, field_validator
 
+from hyperloom.pipeline.config import as_tuple
 from hyperloom.stages.train.extras import Extra, Samples, alone
 
 if TYPE_CHECKING:
@@ -41,10 +42,7 @@ class Contrastive(Extra):
     """Length of the points. Each input's projector has two layers (Chen et al. 2020); null for none, which compares
     what is pooled itself."""
 
-    @field_validator("between", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _tuple = field_validator("between", mode="before")(as_tuple)
 
     def check(self, columns: Sequence[str]) -> None:
         if unknown := [c for c in self.between if c not in columns]:
