@@ -62,12 +62,12 @@ class Digests:
 
         Hidden files are left out. Raises SourceError when nothing matches.
         """
-        found = self._find_remote(pattern) if "://" in pattern else self._find_local(pattern)
-        if not found:
+        files = self._find_remote(pattern) if "://" in pattern else self._find_local(pattern)
+        if not files:
             raise SourceError(
                 f"no file matches {pattern!r}. Next: check the path in the recipe (it is relative to {os.getcwd()})"
             )
-        return [self.file(path, name) for path, name in sorted(found, key=lambda f: f[1])]
+        return [self.file(path, name) for path, name in sorted(files, key=lambda f: f[1])]
 
     def save(self) -> None:
         """Remember what was computed. A root that cannot be written costs only the remembering."""
@@ -96,12 +96,12 @@ class Digests:
         fs, path = fsspec.core.url_to_fs(pattern)
         protocol = pattern.split("://", 1)[0]
         if not glob.has_magic(path):
-            found = fs.find(path)
-            base = path if found != [path] else path.rsplit("/", 1)[0]
+            paths = fs.find(path)
+            base = path if paths != [path] else path.rsplit("/", 1)[0]
         else:
-            found = [p for p in fs.glob(path) if fs.isfile(p)]
+            paths = [p for p in fs.glob(path) if fs.isfile(p)]
             base = path[: min(path.find(c) for c in "*?[" if c in path)].rsplit("/", 1)[0]
-        return [(f"{protocol}://{p.lstrip('/')}", p[len(base) :].lstrip("/")) for p in found]
+        return [(f"{protocol}://{p.lstrip('/')}", p[len(base) :].lstrip("/")) for p in paths]
 
     def _remote(self, path: str, name: str) -> FileDigest:
         import fsspec

@@ -69,7 +69,7 @@ def _mentions_ref(annotation: Any) -> bool:
 
 def step_refs(config: BaseModel) -> list[str]:
     """Names of the steps that `config` reads, nested plug-ins included, in order of appearance, once each."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
 
     def visit(value: Any, ref: bool) -> None:
         if isinstance(value, BaseModel):
@@ -82,10 +82,10 @@ def step_refs(config: BaseModel) -> list[str]:
             for item in value:
                 visit(item, ref)
         elif ref and isinstance(value, str):
-            found[value] = None
+            names[value] = None
 
     visit(config, False)
-    return list(found)
+    return list(names)
 
 
 def _plain(value: Any, ref: Callable[[str], str] | None, step: Callable[[str], str] | None) -> Any:

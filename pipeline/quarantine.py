@@ -76,12 +76,12 @@ def _part(record: Record) -> str:
 def _unheld(storage: Storage) -> list[Record]:
     """Units with samples in quarantine that belong to no finished step of any recipe in this root."""
     held = {(r.space, r.id) for manifest in verify.manifests(storage) for r in manifest.records}
-    found = []
+    unheld = []
     for space in _spaces(storage):
         ids = (name.removesuffix(".json") for name in storage.names(f"{space}/quarantine"))
         records = (load_record(storage, space, id_) for id_ in ids if (space, id_) not in held)
-        found += [record for record in records if record is not None]
-    return found
+        unheld += [record for record in records if record is not None]
+    return unheld
 
 
 def _spaces(storage: Storage) -> list[str]:

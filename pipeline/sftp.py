@@ -38,10 +38,10 @@ class Sftp:
     @property
     def fs(self) -> Any:
         """This thread's fsspec file system, connected. Raises OSError or paramiko's SSHException."""
-        found = getattr(self._own, "fs", None)
-        if found is None or not found.client.get_transport().is_active():
-            found = self._own.fs = _connected(self.url)
-        return found
+        fs = getattr(self._own, "fs", None)
+        if fs is None or not fs.client.get_transport().is_active():
+            fs = self._own.fs = _connected(self.url)
+        return fs
 
     def drop(self) -> None:
         """Have this thread's next call connect anew: after an error the old connection may be dead and not know it."""

@@ -138,13 +138,13 @@ class Storage:
         """Names of what lies directly in a folder, sorted; empty when there is none. Temporary files are left out."""
         try:
             if self.is_local:
-                found = os.listdir(self.path(folder))
+                names = os.listdir(self.path(folder))
             else:
                 listed = self._call("list", folder, lambda: self._list(folder))
-                found = [i["name"].rstrip("/").rsplit("/", 1)[-1] for i in listed]
+                names = [i["name"].rstrip("/").rsplit("/", 1)[-1] for i in listed]
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(n for n in found if not n.startswith(".tmp-") and n)
+        return sorted(n for n in names if not n.startswith(".tmp-") and n)
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Name -> bytes of the files that lie directly in a folder; empty when there is none."""
@@ -160,8 +160,8 @@ class Storage:
     def walk(self, folder: str) -> Iterator[str]:
         """Relative paths of all files below a folder, sorted."""
         base = self.path(folder)
-        for found in sorted(self._call("list", folder, lambda: self.fs.find(base))):
-            yield f"{folder}/{found[len(base) :].lstrip('/')}" if folder else found[len(base) :].lstrip("/")
+        for path in sorted(self._call("list", folder, lambda: self.fs.find(base))):
+            yield f"{folder}/{path[len(base) :].lstrip('/')}" if folder else path[len(base) :].lstrip("/")
 
     # -- writing ---------------------------------------------------------------------------------------------------
     def write(self, path: str, data: bytes, durable: bool = True) -> None:

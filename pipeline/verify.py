@@ -24,9 +24,9 @@ def manifests(storage: Storage) -> Iterator[Manifest]:
                 continue
 
 
-def verify(storage: Storage, found: list[Manifest]) -> list[str]:
+def verify(storage: Storage, listed: list[Manifest]) -> list[str]:
     """Sentences, one for each file that is missing, cut short, or whose bytes changed. Empty means all is well."""
-    files = {f.path: f for m in found for f in m.all_files()}
+    files = {f.path: f for m in listed for f in m.all_files()}
     with ThreadPoolExecutor(THREADS) as threads:
         return [problem for problem in threads.map(lambda f: _check(storage, f, files), files.values()) if problem]
 
@@ -75,9 +75,9 @@ def discard(storage: Storage, problems: list[str]) -> None:
 def garbage(storage: Storage) -> list[str]:
     """Data files and records that no manifest under the root names: leftovers of failed attempts and of replays."""
     named: set[str] = set()
-    for found in manifests(storage):
-        named.update(f.path for f in found.all_files())
-        named.update(record_path(r.space, r.id) for r in found.records)
+    for each in manifests(storage):
+        named.update(f.path for f in each.all_files())
+        named.update(record_path(r.space, r.id) for r in each.records)
     out = []
     for top in storage.names(""):
         for sub in storage.names(top):

@@ -41,10 +41,10 @@ def current(storage: Storage, name: str) -> Champion | None:
 
 def load(storage: Storage, name: str, release: str) -> Champion | None:
     """Whom the release step `release` has to beat: the champion, or the one before when that step is it already."""
-    found = current(storage, name)
-    if found is None or found.release != release:
-        return found
-    return Champion(**found.before) if found.before else None
+    champion = current(storage, name)
+    if champion is None or champion.release != release:
+        return champion
+    return Champion(**champion.before) if champion.before else None
 
 
 def crown(storage: Storage, name: str, new: Champion, old: Champion | None) -> None:
@@ -54,11 +54,11 @@ def crown(storage: Storage, name: str, new: Champion, old: Champion | None) -> N
 
 def line(storage: Storage, name: str) -> list[Champion]:
     """The champion and those before, newest first."""
-    found, at = [], current(storage, name)
+    champions, at = [], current(storage, name)
     while at is not None:
-        found.append(at)
+        champions.append(at)
         at = Champion(**at.before) if at.before else None
-    return found
+    return champions
 
 
 def names(storage: Storage) -> list[str]:
@@ -74,8 +74,8 @@ def back(storage: Storage, name: str) -> tuple[Champion, Champion]:
     """
     known = line(storage, name)
     if len(known) < 2:
-        said = "is the only champion there was" if known else "has no champion"
-        raise StepFailed(f"{name!r} {said}: there is nobody to go back to. Next: hyperloom release lists champions")
+        problem = "is the only champion there was" if known else "has no champion"
+        raise StepFailed(f"{name!r} {problem}: there is nobody to go back to. Next: hyperloom release lists champions")
     storage.write_json(path(name), asdict(known[1]))
     return known[0], known[1]
 

@@ -113,8 +113,8 @@ def unpack(modality: Modality, array: Any) -> tuple[np.ndarray, np.ndarray]:
     if modality.codec == "raw":
         return _view(modality, array, valid), valid
     rows = np.full((len(array), *modality.shape), modality.missing, modality.stored)
-    there = [int(i) for i in np.flatnonzero(valid)]
-    _threaded(lambda i: modality.decompress(array[i].as_buffer(), rows[i]), there)
+    present = [int(i) for i in np.flatnonzero(valid)]
+    _threaded(lambda i: modality.decompress(array[i].as_buffer(), rows[i]), present)
     return rows, valid
 
 

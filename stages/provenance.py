@@ -13,17 +13,19 @@ LONGEST = 480
 """Characters of a tag that are shown for certain."""
 
 
-def tell(step: StepRun, columns: Mapping[str, Producer]) -> None:
+def emit_tags(step: StepRun, columns: Mapping[str, Producer]) -> None:
     """Emit a tag for each column that an expert or a consensus made: `column.depth@midas` = JSON with its type,
     revision, digests of weights, and inputs."""
-    tags = {f"column.{column}": told(made.about) for column, made in columns.items() if made.about.get("expert")}
+    tags = {
+        f"column.{column}": to_json(abouts.about) for column, abouts in columns.items() if abouts.about.get("expert")
+    }
     if tags:
         step.events.emit("tag", step.name, values=tags)
 
 
-def told(about: Mapping[str, Any]) -> str:
+def to_json(about: Mapping[str, Any]) -> str:
     """The JSON. Many files of weights are told by the beginnings of their digests."""
-    said = {
+    producer = {
         "kind": about.get("kind"),
         "expert": (about.get("expert") or {}).get("type"),
         "revision": about.get("revision"),
@@ -31,7 +33,7 @@ def told(about: Mapping[str, Any]) -> str:
     }
     weights = list(about.get("weights") or ())
     for digits in (64, 12, 6):
-        text = json.dumps({**said, "weights": [digest[:digits] for digest in weights]}, sort_keys=True)
+        text = json.dumps({**producer, "weights": [digest[:digits] for digest in weights]}, sort_keys=True)
         if len(text) <= LONGEST:
             break
     return text

@@ -85,11 +85,11 @@ def open_table(storage: Storage, path: str, footer: Any = None) -> Any:
         raise IntegrityError(f"{where} is not a whole Parquet file ({error}). Next: hyperloom verify") from error
 
 
-def _expect(storage: Storage, path: str, there: Sequence[str], wanted: Sequence[str]) -> None:
-    absent = [c for c in wanted if c not in there]
+def _expect(storage: Storage, path: str, present: Sequence[str], wanted: Sequence[str]) -> None:
+    absent = [c for c in wanted if c not in present]
     if absent:
         where = storage.full(path)
-        raise IntegrityError(f"{where}: expected the columns {absent}, got {list(there)}. Next: hyperloom verify")
+        raise IntegrityError(f"{where}: expected the columns {absent}, got {list(present)}. Next: hyperloom verify")
 
 
 def rows_a_group(size: int, rows: int, target_mb: float = ROW_GROUP_MB) -> int:

@@ -208,19 +208,19 @@ class MLflow:
         try:
             self._guarded(call)
         except (MlflowException, OSError, ValueError, TypeError, KeyError) as error:
-            said = f"{event['kind']} of {event['step'] or 'the run'}: {type(error).__name__}: {error}"
-            print(f"hyperloom tracking: left out of MLflow: {said}", file=sys.stderr, flush=True)
+            problem = f"{event['kind']} of {event['step'] or 'the run'}: {type(error).__name__}: {error}"
+            print(f"hyperloom tracking: left out of MLflow: {problem}", file=sys.stderr, flush=True)
             if self._position.parent:
-                self._guarded(lambda: self._tags(self._position.parent, {"hyperloom.refused": said}))
+                self._guarded(lambda: self._tags(self._position.parent, {"hyperloom.refused": problem}))
 
     def _find_experiment(self, uri: str, name: str) -> str:
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
             tags = {"mlflow.experimentKind": "custom_model_development"}  # the pages for training, not for chat
             return self.client.create_experiment(name, artifacts(uri, name), tags)
-        if found.lifecycle_stage != "active":
-            self.client.restore_experiment(found.experiment_id)
-        return found.experiment_id
+        if experiment.lifecycle_stage != "active":
+            self.client.restore_experiment(experiment.experiment_id)
+        return experiment.experiment_id
 
     # -- runs ------------------------------------------------------------------------------------------------------
     def _parent(self, event: Event) -> str:
@@ -241,8 +241,8 @@ class MLflow:
 
     def _find_run(self, name: str, tags: dict[str, str], at: int) -> str:
         where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = self.client.search_runs([self.experiment], where, max_results=1)
-        return (found[0] if found else self.client.create_run(self.experiment, at, tags, name)).info.run_id
+        runs = self.client.search_runs([self.experiment], where, max_results=1)
+        return (runs[0] if runs else self.client.create_run(self.experiment, at, tags, name)).info.run_id
 
     def _steps(self) -> dict[str, dict[str, Any]]:
         return self._position.about.setdefault("steps", {})

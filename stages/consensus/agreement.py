@@ -22,14 +22,14 @@ Column = tuple[np.ndarray, "np.ndarray | None"]
 
 def agreement(columns: Mapping[str, Column], modality: Any) -> dict[str, np.ndarray]:
     """`{measure}:{column}|{column}` -> (N,) float64, NaN where one of the two has nothing to compare."""
-    found: dict[str, np.ndarray] = {}
+    figures: dict[str, np.ndarray] = {}
     for (a, (left, has_left)), (b, (right, has_right)) in combinations(columns.items(), 2):
-        there = np.ones(len(left), bool)
+        both = np.ones(len(left), bool)
         for has in (has_left, has_right):
-            there &= True if has is None else has
+            both &= True if has is None else has
         for measure, values in _compared(left, right, modality).items():
-            found[f"{measure}:{a}|{b}"] = np.where(there, values, np.nan)
-    return found
+            figures[f"{measure}:{a}|{b}"] = np.where(both, values, np.nan)
+    return figures
 
 
 def matrices(records: Iterable[Record], columns: list[str]) -> dict[str, Any]:
@@ -38,15 +38,15 @@ def matrices(records: Iterable[Record], columns: list[str]) -> dict[str, Any]:
     for record in records:
         for name, pair in record.meta.get("figures", {}).items():
             sums.setdefault(name, []).append(pair)
-    found: dict[str, Any] = {"columns": columns}
+    report: dict[str, Any] = {"columns": columns}
     for name, pairs in sorted(sums.items()):
         measure, _, names = name.partition(":")
         a, b = (columns.index(c) for c in names.split("|"))
-        matrix = found.setdefault(measure, [[None] * len(columns) for _ in columns])
+        matrix = report.setdefault(measure, [[None] * len(columns) for _ in columns])
         count = sum(n for _, n in pairs)
         if count:
             matrix[a][b] = matrix[b][a] = round(math.fsum(s for s, _ in pairs) / count, 6)
-    return found
+    return report
 
 
 def _compared(left: np.ndarray, right: np.ndarray, modality: Any) -> dict[str, np.ndarray]:

@@ -21,17 +21,17 @@ def dawid_skene(
     """
     answered = (patterns >= 0).any(1)
     patterns, counts = patterns[answered], counts[answered]
-    said = patterns[:, :, None] == np.arange(classes)  # (P, S, K)
-    shares = said.sum(1) / np.maximum(said.sum((1, 2)), 1)[:, None]
+    votes = patterns[:, :, None] == np.arange(classes)  # (P, S, K)
+    shares = votes.sum(1) / np.maximum(votes.sum((1, 2)), 1)[:, None]
     imagined = 0.5 * np.eye(classes) + 0.5 / classes
     prior, tables = np.full(classes, 1 / classes), np.tile(imagined, (patterns.shape[1], 1, 1))
     for _ in range(iterations):
         weighted = shares * counts[:, None]
         prior = (weighted.sum(0) + 1 / classes) / (counts.sum() + 1)
-        tables = np.einsum("pt,psl->stl", weighted, said.astype(np.float64)) + imagined
+        tables = np.einsum("pt,psl->stl", weighted, votes.astype(np.float64)) + imagined
         tables /= tables.sum(2, keepdims=True)
         if not confusions:
-            tables = _single(weighted, said)
+            tables = _single(weighted, votes)
         before, shares = shares, posterior(patterns, prior, tables)
         if len(shares) == 0 or np.abs(shares - before).max() < SETTLED:
             break
@@ -42,17 +42,17 @@ def posterior(patterns: np.ndarray, prior: np.ndarray, tables: np.ndarray) -> np
     """Probabilities of the classes given each pattern's answers, (P, K)."""
     log = np.tile(np.log(prior), (len(patterns), 1))
     for source, table in enumerate(np.log(np.maximum(tables, 1e-300))):
-        told = patterns[:, source]
-        log += np.where((told >= 0)[:, None], table.T[told], 0.0)
+        votes = patterns[:, source]
+        log += np.where((votes >= 0)[:, None], table.T[votes], 0.0)
     odds = np.exp(log - log.max(1, keepdims=True))
     return odds / odds.sum(1, keepdims=True)
 
 
-def _single(weighted: np.ndarray, said: np.ndarray) -> np.ndarray:
+def _single(weighted: np.ndarray, votes: np.ndarray) -> np.ndarray:
     """Tables with one share of right answers a source, mistakes spread evenly over the other classes."""
-    classes = said.shape[2]
-    right = np.einsum("pt,pst->s", weighted, said.astype(np.float64)) + 0.5
-    share = right / (np.einsum("pt,ps->s", weighted, said.any(2).astype(np.float64)) + 1)
+    classes = votes.shape[2]
+    right = np.einsum("pt,pst->s", weighted, votes.astype(np.float64)) + 0.5
+    share = right / (np.einsum("pt,ps->s", weighted, votes.any(2).astype(np.float64)) + 1)
     wrong = (1 - share) / max(classes - 1, 1)
     eye = np.eye(classes)
     return share[:, None, None] * eye + wrong[:, None, None] * (1 - eye)

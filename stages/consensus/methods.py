@@ -74,19 +74,19 @@ class Method(Expert):
         make, least = self.making(modalities, storage), getattr(self, "least", 0.0)
 
         def call(batch: Batch) -> Batch:
-            there = np.any([batch[f"{c}?"] for c in self.sources], axis=0)
-            made, score = make({c: v[there] for c, v in batch.items()})
-            kept = np.ones(there.sum(), bool) if score is None or not least else score >= least
-            return {c: _rows(v, there, kept if c == self.out[0] else None) for c, v in made.items()}
+            present = np.any([batch[f"{c}?"] for c in self.sources], axis=0)
+            labels, score = make({c: v[present] for c, v in batch.items()})
+            kept = np.ones(present.sum(), bool) if score is None or not least else score >= least
+            return {c: _rows(v, present, kept if c == self.out[0] else None) for c, v in labels.items()}
 
         return call
 
-    def measures(self, batch: Batch, made: Batch, modalities: dict[str, Any]) -> dict[str, np.ndarray]:
+    def measures(self, batch: Batch, labels: Batch, modalities: dict[str, Any]) -> dict[str, np.ndarray]:
         from hyperloom.stages.consensus.agreement import Column, agreement
 
         compared = (*self.sources, *([self.truth] if self.truth else []))
         columns: dict[str, Column] = {c: (batch[c], batch[f"{c}?"]) for c in compared}
-        columns[self.out[0]] = (made[self.out[0]], None)
+        columns[self.out[0]] = (labels[self.out[0]], None)
         return agreement(columns, modalities[modality_of(self.out[0])])
 
     # -- of methods that learn -----------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ class Method(Expert):
         """This method with what the total tells."""
         raise TypeError(f"the consensus method {self.type!r} has no estimated()")
 
-    def told(self) -> dict[str, float]:
+    def source_reliability(self) -> dict[str, float]:
         """What was estimated, for people: a figure for each source."""
         return {}
 
@@ -136,10 +136,10 @@ class Weighted(Method):
         return super().over(sources, out, modalities, truth)
 
     def reads(self, sources: tuple[str, ...], out: str) -> tuple[str, ...]:
-        found = tuple(dict.fromkeys(self.confidence.values()))
-        if own := [c for c in found if modality_of(c) == modality_of(out)]:
+        columns = tuple(dict.fromkeys(self.confidence.values()))
+        if own := [c for c in columns if modality_of(c) == modality_of(out)]:
             raise RecipeError(f"{out}: confidence: {own[0]} is of the modality itself; give it one of its own")
-        return found
+        return columns
 
     def weight(self, column: str) -> float:
         return self.by_source.get(column, self.by_source.get(source_of(column), 1.0))
@@ -183,8 +183,8 @@ class Mean(Weighted):
         """How much the source counts at each place, (N, ..., 1)."""
         import numpy as np
 
-        there = batch[f"{column}?"].astype(np.float32).reshape(-1, *(1,) * (batch[column].ndim - 1))
-        weights, sure = np.float32(self.weight(column)) * there, self.sure(column)
+        present = batch[f"{column}?"].astype(np.float32).reshape(-1, *(1,) * (batch[column].ndim - 1))
+        weights, sure = np.float32(self.weight(column)) * present, self.sure(column)
         if not sure:
             return weights
         known = batch[f"{sure}?"].reshape(-1, *(1,) * (batch[sure].ndim - 1))
@@ -202,10 +202,10 @@ class Median(Method):
         modality = modalities[modality_of(self.out[0])]
 
         def make(batch: Batch) -> Made:
-            made = np.empty_like(batch[self.sources[0]])
-            for i in range(len(made)):
-                made[i] = np.median([batch[c][i] for c in self.sources if batch[f"{c}?"][i]], axis=0)
-            return {self.out[0]: _unit(made, modality)}, None
+            median = np.empty_like(batch[self.sources[0]])
+            for i in range(len(median)):
+                median[i] = np.median([batch[c][i] for c in self.sources if batch[f"{c}?"][i]], axis=0)
+            return {self.out[0]: _unit(median, modality)}, None
 
         return make
 
@@ -217,19 +217,19 @@ class Copy(Method):
         import numpy as np
 
         def make(batch: Batch) -> Made:
-            made = np.array(batch[self.sources[-1]])
+            values = np.array(batch[self.sources[-1]])
             for column in reversed(self.sources[:-1]):
-                there = batch[f"{column}?"]
-                made[there] = batch[column][there]
-            return {self.out[0]: made}, None
+                present = batch[f"{column}?"]
+                values[present] = batch[column][present]
+            return {self.out[0]: values}, None
 
         return make
 
 
-def _rows(values: np.ndarray, there: np.ndarray, kept: np.ndarray | None) -> Any:
+def _rows(values: np.ndarray, present: np.ndarray, kept: np.ndarray | None) -> Any:
     """A value for each sample of the batch; None where no source is there, or where it is not kept."""
-    rows: list[Any] = [None] * len(there)
-    for place, row in enumerate(there.nonzero()[0]):
+    rows: list[Any] = [None] * len(present)
+    for place, row in enumerate(present.nonzero()[0]):
         rows[row] = values[place] if kept is None or kept[place] else None
     return rows
 

@@ -41,7 +41,7 @@ class Learning(Method):
             raise ValueError("estimates are made from the data; leave them out")
         return value
 
-    def told(self) -> dict[str, float]:
+    def source_reliability(self) -> dict[str, float]:
         return dict(self.estimates.get("reliability", {}))
 
 
@@ -87,8 +87,9 @@ class DawidSkene(Learning):
             c: float((prior * np.diagonal(table)).sum().round(DIGITS))
             for c, table in zip(self.sources, tables, strict=True)
         }
-        found = {"prior": prior.round(DIGITS).tolist(), "tables": tables.round(DIGITS).tolist(), "reliability": right}
-        return self.model_copy(update={"estimates": found})
+        rounded = {"prior": prior.round(DIGITS).tolist(), "tables": tables.round(DIGITS).tolist()}
+        estimates = {**rounded, "reliability": right}
+        return self.model_copy(update={"estimates": estimates})
 
     def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], Made]:
         from hyperloom.stages.consensus.em import posterior
@@ -98,15 +99,15 @@ class DawidSkene(Learning):
 
         def make(batch: Batch) -> Made:
             codes = self._codes(batch, modality)
-            found, place = np.unique(codes, return_inverse=True)
-            patterns = _decoded(found, len(self.sources), modality.channels)
+            distinct, place = np.unique(codes, return_inverse=True)
+            patterns = _decoded(distinct, len(self.sources), modality.channels)
             shares = posterior(patterns, prior, tables) * (patterns.max(1, keepdims=True) >= 0)
             best, sure = shares.argmax(1), shares.max(1)
-            told = np.where((sure > 0) & (sure >= self.quorum - 1e-6), best, modality.missing).astype(modality.dtype)
+            labels = np.where((sure > 0) & (sure >= self.quorum - 1e-6), best, modality.missing).astype(modality.dtype)
             place = place.reshape(codes.shape)
             score = sure[place].astype(np.float32)
             extra = {self.agreement: lambda: score[..., None], self.soft: lambda: shares[place].astype(np.float32)}
-            return {self.out[0]: told[place], **{c: extra[c]() for c in self.extra()}}, mean_share(score)
+            return {self.out[0]: labels[place], **{c: extra[c]() for c in self.extra()}}, mean_share(score)
 
         return make
 
@@ -118,8 +119,8 @@ class DawidSkene(Learning):
         codes = np.zeros(batch[self.sources[0]].shape, np.int64)
         for column in self.sources:
             labels = batch[column].astype(np.int64)
-            there = batch[f"{column}?"].reshape(-1, *(1,) * (labels.ndim - 1)) & (labels != modality.missing)
-            codes = codes * base + np.where(there, labels + 1, 0)
+            present = batch[f"{column}?"].reshape(-1, *(1,) * (labels.ndim - 1)) & (labels != modality.missing)
+            codes = codes * base + np.where(present, labels + 1, 0)
         return codes
 
 
@@ -146,14 +147,14 @@ class InverseVariance(Learning):
         return super().over(sources, out, modalities, truth)
 
     def tally(self, sample: Batch, modalities: dict[str, Any]) -> dict[str, float]:
-        found: dict[str, float] = {}
+        sums: dict[str, float] = {}
         for i, a in enumerate(self.sources):
             for j, b in enumerate(self.sources[:i]):
                 if sample[f"{a}?"][0] and sample[f"{b}?"][0]:
                     gap = (sample[a] - sample[b]).astype(np.float64)
                     gap = gap[np.isfinite(gap)]
-                    found |= {f"{i} {j} n": gap.size, f"{i} {j} s": float(gap.sum()), f"{i} {j} q": float(gap @ gap)}
-        return found
+                    sums |= {f"{i} {j} n": gap.size, f"{i} {j} s": float(gap.sum()), f"{i} {j} q": float(gap @ gap)}
+        return sums
 
     def estimated(self, total: Mapping[str, float], modalities: dict[str, Any]) -> Method:
         rows, seen = [], []

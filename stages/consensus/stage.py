@@ -105,16 +105,16 @@ class ConsensusStage(Stage):
             out, truth = method.out[0], [method.truth] if method.truth else []
             records = [r for r in step.records if r.space == node.space]
             report[out] = matrices(records, [*method.sources, *truth, out])
-            if method.told():
-                reliability[out] = method.told()
-            _show(step, out, report[out], method.told())
-        made = drawn.labels(step.records)
+            if method.source_reliability():
+                reliability[out] = method.source_reliability()
+            _show(step, out, report[out], method.source_reliability())
+        labels = drawn.labels(step.records)
         step.records = [*step.records, *tallies]  # verify re-reads the tallies too, and gc knows them
         return Consensus(
-            made.columns,
-            made.partitions,
-            made.quarantined,
-            made.coverage,
+            labels.columns,
+            labels.partitions,
+            labels.quarantined,
+            labels.coverage,
             agreement=report,
             reliability=reliability if tallies else None,
         )
@@ -140,12 +140,12 @@ class ConsensusStage(Stage):
         return graph.graph(step, methods, self.data, "consensus")
 
 
-def _show(step: StepRun, made: str, report: dict[str, Any], told: dict[str, float]) -> None:
+def _show(step: StepRun, out: str, report: dict[str, Any], reliability: dict[str, float]) -> None:
     """The matrices as tables and pictures; each source's figure against the outcome and its reliability as metrics."""
     from hyperloom.stages.consensus.picture import heat_map
 
     columns = report["columns"]
-    step.events.metric(step.name, {f"reliability/{c}": v for c, v in told.items()})
+    step.events.metric(step.name, {f"reliability/{c}": v for c, v in reliability.items()})
     if len(columns) < 3:
         return  # one source and what was made of it agree by definition
     for measure in sorted(set(report) - {"columns"}):
@@ -153,7 +153,7 @@ def _show(step: StepRun, made: str, report: dict[str, Any], told: dict[str, floa
             {"column": c, **dict(zip(columns, row, strict=True))}
             for c, row in zip(columns, report[measure], strict=True)
         ]
-        name = f"agreement {made} {measure}"
+        name = f"agreement {out} {measure}"
         step.events.emit("table", step.name, name=name, rows=rows)
         picture = step.write(f"{name.replace(' ', '-')}.png", heat_map(columns, report[measure], name))
         step.events.emit("artifact", step.name, path=picture.path, to="pictures")

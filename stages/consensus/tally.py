@@ -56,20 +56,20 @@ def learned(step: StepRun, drawn: Graph) -> tuple[list[Method], list[Record]]:
         if method.learns:
             space = f"tally/{fingerprint([node.fingerprint])[:SHORT]}"
             units = [Unit(space, u.id, "tally", u.payload) for u in drawn.units() if u.space == node.space]
-            made = list(step.run_units(units, {"tally": TallyWorker(method, step.modalities, step.storage)}))
-            records += made
-            method = method.estimated(added(_read(step.storage, r) for r in made), step.modalities)
+            new = list(step.run_units(units, {"tally": TallyWorker(method, step.modalities, step.storage)}))
+            records += new
+            method = method.estimated(added(_read(step.storage, r) for r in new), step.modalities)
         methods.append(method)
     return methods, records
 
 
 def added(parts: Iterable[dict[str, float]]) -> dict[str, float]:
     """Sums by name, sorted; exactly rounded, so that they do not depend on an order."""
-    found: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
     for part in parts:
         for name, value in part.items():
-            found.setdefault(name, []).append(value)
-    return {name: math.fsum(values) for name, values in sorted(found.items())}
+            values.setdefault(name, []).append(value)
+    return {name: math.fsum(values) for name, values in sorted(values.items())}
 
 
 def _read(storage: Storage, record: Record) -> dict[str, float]:

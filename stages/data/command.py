@@ -59,14 +59,14 @@ def import_(given: Any, run: Callable[[Any], int]) -> int:
     if os.path.exists(given.recipe):
         print(f"{given.recipe} is there: going on with it")
     else:
-        pattern, found = importer.representations(given.directory)
-        text = importer.recipe(name, pattern, found)
+        pattern, representations = importer.representations(given.directory)
+        text = importer.recipe(name, pattern, representations)
         try:
             with open(given.recipe, "x", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
             raise RecipeError(f"cannot write {given.recipe}: {error}. Next: give another with --recipe") from error
-        print(f"wrote {given.recipe}: {', '.join(r.column for r in found)}")
+        print(f"wrote {given.recipe}: {', '.join(r.column for r in representations)}")
     return run(given)
 
 
@@ -89,13 +89,13 @@ def _reader(given: Any, storage: Any, planned: Sequence[Any]) -> tuple[Any, Any]
 
 def _above(name: str, by_name: dict[str, Any]) -> list[str]:
     """The step and all that it reads, directly or not."""
-    found, queue = dict.fromkeys([name]), [name]
+    names, queue = dict.fromkeys([name]), [name]
     while queue:
         for read in by_name[queue.pop()].reads:
-            if read not in found:
-                found[read] = None
+            if read not in names:
+                names[read] = None
                 queue.append(read)
-    return list(found)
+    return list(names)
 
 
 def _show(given: Any, loaded: Any, read: Any) -> int:
@@ -121,8 +121,8 @@ def _stats(given: Any, loaded: Any, read: Any) -> int:
     from hyperloom.pipeline.progress import table
     from hyperloom.stages.data.look import statistics
 
-    made, reader = read
-    print(table(statistics(made, reader, loaded.recipe.modalities)))
+    manifest, reader = read
+    print(table(statistics(manifest, reader, loaded.recipe.modalities)))
     return 0
 
 

@@ -49,8 +49,8 @@ def representations(path: str) -> tuple[str, list[Representation]]:
     for pattern in (path.rstrip("/"), f"{path.rstrip('/')}/*"):
         folders: dict[str, list[str]] = {}
         for folder in sorted(p for p in glob(f"{pattern}/*") if os.path.isdir(p)):
-            if found := _frames(folder):
-                folders.setdefault(os.path.basename(folder), []).extend(found)
+            if frames := _frames(folder):
+                folders.setdefault(os.path.basename(folder), []).extend(frames)
         if folders:
             return pattern, [_look(name, files) for name, files in folders.items()]
     raise SourceError(
@@ -59,14 +59,14 @@ def representations(path: str) -> tuple[str, list[Representation]]:
     )
 
 
-def recipe(name: str, pattern: str, found: list[Representation], group: str = "scene") -> str:
-    """The text of a recipe that reads `found`."""
+def recipe(name: str, pattern: str, representations: list[Representation], group: str = "scene") -> str:
+    """The text of a recipe that reads `representations`."""
     import yaml
 
-    picture = next((r for r in found if r.modality["type"] == "image"), found[0])
+    picture = next((r for r in representations if r.modality["type"] == "image"), representations[0])
     modalities: dict[str, dict[str, Any]] = {}
     columns: dict[str, str] = {}
-    for item in sorted(found, key=lambda r: (r.modality["type"] != "image", r.folder)):
+    for item in sorted(representations, key=lambda r: (r.modality["type"] != "image", r.folder)):
         modality, column = item.modality, item.column
         known = modalities.get(column.partition("@")[0])
         if known is not None and {k: v for k, v in known.items() if k != "size"} != modality:
@@ -89,9 +89,9 @@ def recipe(name: str, pattern: str, found: list[Representation], group: str = "s
 
 def _frames(folder: str) -> list[str]:
     for below in BELOW:
-        found = [p for s in ARRAYS for p in glob(f"{folder}/{below}/*{s}") if re.search(FRAME, _stem(p))]
-        if found:
-            return sorted(found)
+        frames = [p for s in ARRAYS for p in glob(f"{folder}/{below}/*{s}") if re.search(FRAME, _stem(p))]
+        if frames:
+            return sorted(frames)
     return []
 
 

@@ -18,23 +18,23 @@ LONGEST = 40
 
 def head(rows: Iterable[Rows], modalities: dict[str, Any]) -> list[dict[str, Any]]:
     """One row a sample: key, group, index, and for each column its value, or what it is like when it is an array."""
-    found = []
+    samples = []
     for part in rows:
         cells = {c: [_cell(v) for v in _plain(a, modality(c, modalities))] for c, a in part.columns.items()}
         for i, key in enumerate(part.keys):
             names = {"key": key, "group": part.groups[i], "index": part.index[i]}
-            found.append({**names, **{c: cells[c][i] for c in part.columns}})
-    return found
+            samples.append({**names, **{c: cells[c][i] for c in part.columns}})
+    return samples
 
 
-def statistics(made: Manifest, reader: Reader, modalities: dict[str, Any]) -> list[dict[str, Any]]:
+def statistics(manifest: Manifest, reader: Reader, modalities: dict[str, Any]) -> list[dict[str, Any]]:
     """One row a column: type, rows, share missing, mean, standard deviation, least, largest, most frequent classes.
 
     Of a shard step they are those of its training split; of other steps they are counted now, which reads all of it.
     """
-    shards = Shards.of(made)
+    shards = Shards.of(manifest)
     counted = shards.statistics if shards else _counted(reader, modalities)
-    found = []
+    rows = []
     for column in reader.columns:
         figures = counted.get(column, {})
         row = {"column": column, "type": modality(column, modalities).type, "rows": figures.get("rows", 0)}
@@ -42,8 +42,8 @@ def statistics(made: Manifest, reader: Reader, modalities: dict[str, Any]) -> li
         for name in ("mean", "std", "min", "max"):
             row[name] = _numbers(figures.get(name))
         row["classes"] = _shares(figures.get("classes"))
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def picture(rows: Iterable[Rows], modalities: dict[str, Any]) -> bytes:
@@ -96,8 +96,8 @@ def _cell(value: Any) -> Any:
     return f"{shape} {value.dtype} {np.nanmin(value):.4g}..{np.nanmax(value):.4g}"
 
 
-def _numbers(found: Any) -> str:
-    listed = found if isinstance(found, list) else [] if found is None else [found]
+def _numbers(counts: Any) -> str:
+    listed = counts if isinstance(counts, list) else [] if counts is None else [counts]
     shown = " ".join(f"{x:.4g}" for x in listed[:4])
     return shown + (" …" if len(listed) > 4 else "")
 

@@ -40,20 +40,20 @@ class Reader:
     """`columns` are those asked for, or all the step has. Raises RecipeError for a step without samples or column."""
 
     def __init__(
-        self, storage: Storage, step: str, made: Manifest, ingests: Sequence[Manifest], columns: Sequence[str] = ()
+        self, storage: Storage, step: str, manifest: Manifest, ingests: Sequence[Manifest], columns: Sequence[str] = ()
     ):
-        self._shards = Shards.of(made)
-        samples = self._shards or Samples.of(made)
+        self._shards = Shards.of(manifest)
+        samples = self._shards or Samples.of(manifest)
         offered = list(samples.columns) if samples else []
         if not offered:
             raise RecipeError(
-                f"the step {step!r} ({made.stage}) keeps no samples. "
+                f"the step {step!r} ({manifest.stage}) keeps no samples. "
                 "Next: name an ingest, label, consensus or shard step"
             )
         if absent := [c for c in columns if c not in offered]:
             raise RecipeError(f"the step {step!r} has no column {', '.join(absent)}; it has {', '.join(offered)}")
         self.columns = tuple(columns) or tuple(offered)
-        self._storage, self._made, self._ingests = storage, made, ingests
+        self._storage, self._manifest, self._ingests = storage, manifest, ingests
 
     def __iter__(self) -> Iterator[Rows]:
         yield from self._of_shards(self._shards) if self._shards else self._of_partitions()
@@ -69,16 +69,16 @@ class Reader:
             if count <= 0:
                 return
 
-    def _of_shards(self, made: Shards) -> Iterator[Rows]:
+    def _of_shards(self, shards: Shards) -> Iterator[Rows]:
         import pyarrow as pa
 
-        for shard in made.shards:
+        for shard in shards.shards:
             with open_table(self._storage, shard.path) as file:
                 for batch in file.iter_batches(BATCH, columns=[KEY, GROUP, INDEX, *self.columns], use_threads=False):
                     yield _rows(pa.Table.from_batches([batch]), self.columns)
 
     def _of_partitions(self) -> Iterator[Rows]:
-        offered = catalogue([*self._ingests, self._made])
+        offered = catalogue([*self._ingests, self._manifest])
         for partition in offered.partitions:
             rows = self._partition(offered, partition)
             if rows is not None:
@@ -108,8 +108,8 @@ def values(array: Any, modality: Any) -> list[Any]:
 
     if pa.types.is_null(array.type):
         return [None] * len(array)
-    decoded, there = modality.decode(array)
-    return [value if ok else None for value, ok in zip(decoded, there, strict=True)]
+    decoded, valid = modality.decode(array)
+    return [value if ok else None for value, ok in zip(decoded, valid, strict=True)]
 
 
 def modality(column: str, modalities: dict[str, Any]) -> Any:

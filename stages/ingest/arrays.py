@@ -112,10 +112,10 @@ class Arrays(Source):
         for suffixes in (ARRAYS, IMAGES):
             for subfolder in BELOW:
                 try:
-                    found = digests.files(f"{below}/{subfolder}".rstrip("/") + "/*")
+                    files = digests.files(f"{below}/{subfolder}".rstrip("/") + "/*")
                 except SourceError:
                     continue
-                frames = [f for f in found if f.name.lower().endswith(suffixes) and not stem(f.name).endswith("_extra")]
+                frames = [f for f in files if f.name.lower().endswith(suffixes) and not stem(f.name).endswith("_extra")]
                 if frames:
                     return frames
         raise SourceError(f"{below} holds no frames ({', '.join(ARRAYS)} or images). Next: check path and columns")

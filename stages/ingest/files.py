@@ -32,19 +32,19 @@ class Files(FileSource):
     only: tuple[str, ...] = ()
 
     def pieces(self, digests: Digests) -> list[Piece]:
-        found = self._wanted(digests.files(self.path))
+        files = self._wanted(digests.files(self.path))
         if os.path.isdir(os.path.expanduser(self.path)):
-            images = [f for f in found if f.name.lower().endswith(IMAGES)]
-            found = images or [f for f in found if f.name.lower().endswith(SOUNDS)]
-        if not found:
+            images = [f for f in files if f.name.lower().endswith(IMAGES)]
+            files = images or [f for f in files if f.name.lower().endswith(SOUNDS)]
+        if not files:
             what = f"{self.path} holds no images ({', '.join(IMAGES)}) and no sounds ({', '.join(SOUNDS)})"
             raise SourceError(f"{what}. Next: check the path in the recipe")
         groups: dict[str, list[FileDigest]] = {}
-        for file in found:
+        for file in files:
             groups.setdefault(self._group(file.name), []).append(file)
-        pieces = [self._piece(group, files, digests) for group, files in sorted(groups.items())]
-        self._check_keys(found)
-        self.check_sides(pieces, [n for f in found for n in (stem(f.name), stem(f.name).rpartition("/")[2])])
+        pieces = [self._piece(group, members, digests) for group, members in sorted(groups.items())]
+        self._check_keys(files)
+        self.check_sides(pieces, [n for f in files for n in (stem(f.name), stem(f.name).rpartition("/")[2])])
         return pieces
 
     def items(self, piece: Piece) -> list[Item]:
@@ -73,14 +73,14 @@ class Files(FileSource):
 
         return read
 
-    def _wanted(self, found: list[FileDigest]) -> list[FileDigest]:
+    def _wanted(self, files: list[FileDigest]) -> list[FileDigest]:
         """The files that `only` names, all without it. Raises SourceError for a name that is not there."""
         if not self.only:
-            return found
-        keys = {f.name: stem(f.name) for f in found}
-        kept = [f for f in found if {keys[f.name], keys[f.name].rpartition("/")[2]} & set(self.only)]
-        there = {n for f in kept for n in (keys[f.name], keys[f.name].rpartition("/")[2])}
-        if unknown := sorted(set(self.only) - there):
+            return files
+        keys = {f.name: stem(f.name) for f in files}
+        kept = [f for f in files if {keys[f.name], keys[f.name].rpartition("/")[2]} & set(self.only)]
+        present = {n for f in kept for n in (keys[f.name], keys[f.name].rpartition("/")[2])}
+        if unknown := sorted(set(self.only) - present):
             what = f"'only' names {unknown[:5]}, which {self.path} does not have"
             raise SourceError(f"{what}. Next: correct the names")
         return kept
@@ -106,9 +106,9 @@ class Files(FileSource):
         match = self.match(name)
         return int(match["index"]) if match and "index" in match.re.groupindex else position
 
-    def _check_keys(self, found: list[FileDigest]) -> None:
+    def _check_keys(self, files: list[FileDigest]) -> None:
         seen: dict[str, str] = {}
-        for file in found:
+        for file in files:
             other = seen.setdefault(stem(file.name), file.name)
             if other != file.name:
                 both = f"{other} and {file.name} of {self.path} would share one key"

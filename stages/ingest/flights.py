@@ -126,8 +126,8 @@ class Flights(Source):
         """The item as one of the recording in `folder`."""
         names = {"stem": item.path, "frame": item.frame}
         paths = {column: os.path.join(folder, side.path.format(**names)) for column, side in columns.items()}
-        there = {column: path for column, path in paths.items() if os.path.exists(path)}
-        return Item(item.key, item.index, os.path.join(folder, item.path, f"{item.path}.avi"), item.frame, there)
+        present = {column: path for column, path in paths.items() if os.path.exists(path)}
+        return Item(item.key, item.index, os.path.join(folder, item.path, f"{item.path}.avi"), item.frame, present)
 
     def _record(self, name: str, folder: str, size: tuple[int, int]) -> None:
         """Render flight `name` into `folder`, and copy it to the kept ones if that is wanted."""

@@ -51,10 +51,10 @@ def _separated(text: str, delimiter: str) -> Iterator[Row | ValueError]:
 
 def _json(line: str) -> Row | ValueError:
     try:
-        found = json.loads(line)
+        row = json.loads(line)
     except ValueError as error:
         return ValueError(f"the line is no JSON: {error}")
-    return found if isinstance(found, dict) else ValueError(f"expected a JSON object, got {line[:40]}")
+    return row if isinstance(row, dict) else ValueError(f"expected a JSON object, got {line[:40]}")
 
 
 def _parquet(data: bytes) -> Iterator[Row]:

@@ -47,8 +47,8 @@ class Piece:
         hashed = hashlib.sha256()
         for file in self.files:
             hashed.update(f"{file.name}\0{file.sha256}\n".encode())
-        for column, found in sorted(self.sides.items()):
-            hashed.update(f"{column}\0{chr(0).join(found.values())}\n".encode())
+        for column, digests in sorted(self.sides.items()):
+            hashed.update(f"{column}\0{chr(0).join(digests.values())}\n".encode())
         return [self.name, self.group, len(self.files), hashed.hexdigest()]
 
 
@@ -140,11 +140,11 @@ class FileSource(Source):
 
     def match(self, name: str) -> re.Match[str] | None:
         """The group pattern on a relative name; None without a pattern. Raises SourceError where it does not match."""
-        found = re.search(self.group, name) if self.group else None
-        if self.group and found is None:
+        match = re.search(self.group, name) if self.group else None
+        if self.group and match is None:
             what = f"{name!r} of {self.path} does not match group {self.group!r}"
             raise SourceError(f"{what}. Next: correct the pattern or the path")
-        return found
+        return match
 
     def read_sides(self, item: Item, modalities: dict[str, Any]) -> Values:
         """The side columns of one sample. Raises ValueError, naming the column, and OSError."""

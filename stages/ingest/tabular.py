@@ -79,12 +79,12 @@ class Table(Source):
                 raise RecipeError(f"{column}: {kind} values come from files. Next: write {{file: {cell.field}}}")
 
     def pieces(self, digests: Digests) -> list[Piece]:
-        found = [f for f in digests.files(self.path) if f.name.lower().endswith(TABLES)]
-        if not found:
+        files = [f for f in digests.files(self.path) if f.name.lower().endswith(TABLES)]
+        if not files:
             raise SourceError(f"{self.path} holds no table ({', '.join(TABLES)}). Next: check the path in the recipe")
         seen: dict[str, str] = {}
         pieces = []
-        for table in found:
+        for table in files:
             groups: dict[str, list[FileDigest]] = {}
             for number, row in enumerate(_read(table.path, table.sha256)):
                 key, group = self._names(table, number, row)

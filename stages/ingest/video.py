@@ -59,17 +59,17 @@ class Video(FileSource):
         return super().meaning(column) | ({"clip": self.clip} if self.clip > 1 else {})
 
     def pieces(self, digests: Digests) -> list[Piece]:
-        found = digests.files(self.path)
+        files = digests.files(self.path)
         if os.path.isdir(os.path.expanduser(self.path)):
-            videos = [f for f in found if f.name.lower().endswith(VIDEOS)]
-            if not videos and any(f.name.lower().endswith(IMAGES) for f in found):
+            videos = [f for f in files if f.name.lower().endswith(VIDEOS)]
+            if not videos and any(f.name.lower().endswith(IMAGES) for f in files):
                 if self.clip > 1:
                     raise SourceError(f"{self.path} holds images, and clips come from videos. Next: name videos")
                 return self._images().pieces(digests)
-            found = videos
-        if not found:
+            files = videos
+        if not files:
             raise SourceError(f"{self.path} holds no videos ({', '.join(VIDEOS)}) and no images. Next: check the path")
-        pieces = [self._piece(file, digests) for file in found]
+        pieces = [self._piece(file, digests) for file in files]
         if len({piece.name for piece in pieces}) < len(pieces):
             raise SourceError(f"two videos of {self.path} differ only in their suffix. Next: rename one")
         self._check(pieces)

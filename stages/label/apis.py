@@ -118,10 +118,10 @@ class Embeddings(Api):
 
     def answers(self, response: Any, count: int) -> list[Answer]:
         entries = reached(response, "data")
-        found = {entry.get("index", i): entry["embedding"] for i, entry in enumerate(entries)}
-        if sorted(found) != list(range(count)):
-            raise ValueError(f"expected {count} embeddings, got those of {sorted(found)}")
-        return [found[i] for i in range(count)]
+        vectors = {entry.get("index", i): entry["embedding"] for i, entry in enumerate(entries)}
+        if sorted(vectors) != list(range(count)):
+            raise ValueError(f"expected {count} embeddings, got those of {sorted(vectors)}")
+        return [vectors[i] for i in range(count)]
 
     def values(self, answer: Answer) -> dict[str, Any]:
         return {self.expert.out[0]: answer}
@@ -140,19 +140,19 @@ class KServe(Api):
         return f"/v2/models/{self.expert.model}/infer"
 
     def question(self, values: Mapping[str, np.ndarray]) -> Question:
-        made = {}
+        tensors = {}
         for column, value in values.items():
             if self.modalities[column].type == "text":
-                made[self._tensor(column)] = {"datatype": "BYTES", "shape": [1], "data": [self.plain(column, value)]}
+                tensors[self._tensor(column)] = {"datatype": "BYTES", "shape": [1], "data": [self.plain(column, value)]}
                 continue
             array = np.asarray(value)
             if self.expert.layout == "nchw" and array.ndim == 3:
                 array = array.transpose(2, 0, 1)
             kind = array.dtype.name if array.dtype.name in KSERVE else "float32"
-            made[self._tensor(column)] = {
+            tensors[self._tensor(column)] = {
                 "datatype": KSERVE[kind], "shape": list(array.shape), "data": array.astype(kind).ravel().tolist(),
             }  # fmt: skip
-        return made
+        return tensors
 
     def body(self, questions: Sequence[Question]) -> Any:
         inputs = [
@@ -167,7 +167,7 @@ class KServe(Api):
         return {"inputs": inputs, **({"parameters": self.expert.parameters} if self.expert.parameters else {})}
 
     def answers(self, response: Any, count: int) -> list[Answer]:
-        found: list[dict[str, Any]] = [{} for _ in range(count)]
+        outputs: list[dict[str, Any]] = [{} for _ in range(count)]
         for output in reached(response, "outputs"):
             name, shape, data = output["name"], output["shape"], output["data"]
             if not shape or shape[0] != count or len(data) != np.prod(shape):
@@ -175,19 +175,19 @@ class KServe(Api):
             size = len(data) // count
             for i in range(count):
                 part = {"datatype": output["datatype"], "shape": shape[1:], "data": data[i * size : (i + 1) * size]}
-                found[i][name] = part
-        return found
+                outputs[i][name] = part
+        return outputs
 
     def values(self, answer: Answer) -> dict[str, Any]:
-        made = {}
+        values = {}
         for column in self.expert.out:
             name = self.expert.fields.get(column, modality_of(column))
             if name not in answer:
                 raise ValueError(f"the model gave no tensor {name!r}; it gave {', '.join(answer)}")
             kind = NUMPY.get(answer[name]["datatype"])
             data = answer[name]["data"]
-            made[column] = data[0] if kind is None else np.array(data, kind).reshape(answer[name]["shape"])
-        return made
+            values[column] = data[0] if kind is None else np.array(data, kind).reshape(answer[name]["shape"])
+        return values
 
     def _tensor(self, column: str) -> str:
         return self.expert.tensors.get(column, modality_of(column))
@@ -222,6 +222,6 @@ def reached(value: Any, path: str) -> Any:
         try:
             at = at[int(part)] if isinstance(at, list) else at[part]
         except (KeyError, IndexError, TypeError, ValueError):
-            said = json.dumps(value)
-            raise ValueError(f"the answer has no {path!r}: {said[:200]}") from None
+            text = json.dumps(value)
+            raise ValueError(f"the answer has no {path!r}: {text[:200]}") from None
     return at

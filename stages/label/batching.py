@@ -40,9 +40,9 @@ class BatchSize:
     def __init__(self, storage: Storage, space: str, given: int | None):
         self._storage, self._path = storage, f"{space}/batch.json"
         kept = self._kept()
-        found = given or kept.get("found")
-        self.now: int = min(found or 1, kept.get("most", SIZES[-1] if given is None else given))
-        self.known = found is not None
+        size = given or kept.get("found")
+        self.now: int = min(size or 1, kept.get("most", SIZES[-1] if given is None else given))
+        self.known = size is not None
 
     def find(self, rows: Sequence[int], call: Callable[[Sequence[int]], int]) -> None:
         """Try sizes on `rows`; `call` does a batch of them and says how many bytes it held.

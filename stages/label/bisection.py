@@ -75,8 +75,8 @@ class Bisection:
         """Do a batch for nothing but the time it takes; the bytes it held."""
         batch = samples.batch(rows)
         answers = self._split(self._function(batch), len(rows))
-        made = [value for answer in answers if isinstance(answer, dict) for value in answer.values()]
-        return sum(len(v) if isinstance(v, bytes) else v.nbytes for v in (*batch.values(), *made) if v is not None)
+        outputs = [value for answer in answers if isinstance(answer, dict) for value in answer.values()]
+        return sum(len(v) if isinstance(v, bytes) else v.nbytes for v in (*batch.values(), *outputs) if v is not None)
 
     def _blamed(
         self,
@@ -105,17 +105,17 @@ class Bisection:
             size.halve(len(part))
         todo += [part[middle:], part[:middle]]
 
-    def _split(self, made: Mapping[str, Any], count: int) -> list[Answer | Exception]:
+    def _split(self, output: Mapping[str, Any], count: int) -> list[Answer | Exception]:
         """The answers of one call, a sample each. Raises when the call as a whole is wrong."""
-        if not isinstance(made, Mapping):
-            raise TypeError(f"expected a dict of {', '.join(self._out)}, got {type(made).__name__}")
-        absent = [c for c in self._out if c not in made]
+        if not isinstance(output, Mapping):
+            raise TypeError(f"expected a dict of {', '.join(self._out)}, got {type(output).__name__}")
+        absent = [c for c in self._out if c not in output]
         if absent:
             raise ValueError(f"expected the columns {', '.join(self._out)}; {', '.join(absent)} did not come")
         for column in self._out:
-            if len(made[column]) != count:
-                raise ValueError(f"{column}: expected {count} values for {count} samples, got {len(made[column])}")
-        return [self._answer({c: made[c][i] for c in self._out}) for i in range(count)]
+            if len(output[column]) != count:
+                raise ValueError(f"{column}: expected {count} values for {count} samples, got {len(output[column])}")
+        return [self._answer({c: output[c][i] for c in self._out}) for i in range(count)]
 
     def _answer(self, values: dict[str, Any]) -> Answer | Exception:
         answer: Answer = {}
@@ -158,8 +158,8 @@ def _show(seen: Seen, batch: Batch, answers: list[Answer | Exception]) -> None:
 
 def _is_memory(error: BaseException) -> bool:
     """Out of memory, of the host or of a device. Frameworks have classes of their own for it, or none at all."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in said for words in OUT_OF_MEMORY)
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in message for words in OUT_OF_MEMORY)
 
 
 def _free() -> None:

@@ -48,16 +48,16 @@ class Boxes(Decoder):
 
     def finish(self, whole: np.ndarray, modality: Any) -> np.ndarray:
         height, width, channels = modality.shape
-        made = np.zeros((height, width, channels), np.float32)
+        scores = np.zeros((height, width, channels), np.float32)
         channel = {c: i for i, group in enumerate(self.groups) for c in group}
         for left, top, right, bottom, score, class_ in whole:
             if int(class_) not in channel:
                 continue
             y = slice(int(max(0, np.floor(top * height))), int(min(height, np.ceil(bottom * height))))
             x = slice(int(max(0, np.floor(left * width))), int(min(width, np.ceil(right * width))))
-            area = made[y, x, channel[int(class_)]]
+            area = scores[y, x, channel[int(class_)]]
             np.maximum(area, score, out=area)
-        return made
+        return scores
 
 
 def suppress(rows: np.ndarray, overlap: float) -> np.ndarray:

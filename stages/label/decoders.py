@@ -175,5 +175,5 @@ def _two_sided(scores: np.ndarray) -> np.ndarray:
 
 def _need(good: bool, column: str, wanted: str, modality: Any) -> None:
     if not good:
-        found = modality.type or type(modality).__name__
-        raise ValueError(f"{column}: this decoder makes {wanted}, but the modality's type is {found}")
+        type_ = modality.type or type(modality).__name__
+        raise ValueError(f"{column}: this decoder makes {wanted}, but the modality's type is {type_}")

@@ -27,7 +27,7 @@ PASSING = frozenset({408, 409, 423, 425, 429, 500, 502, 503, 504, 529})
 CONNECT_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before the second try, and the most that are waited unless the server asks for more."""
-SAID = 300
+SHOWN = 300
 """Characters of a server's answer that an error shows."""
 
 
@@ -54,10 +54,10 @@ class Endpoint:
         began, why = time.monotonic(), "no answer"
         for pause in _pauses():
             self._hold(began, why)
-            asked, why = self._once(body, headers or {})
+            reply, why = self._once(body, headers or {})
             if not why:
-                return asked
-            self._later(pause if asked is None else asked)
+                return reply
+            self._later(pause if reply is None else reply)
         raise AssertionError("pauses never end")
 
     def _once(self, body: Any, headers: Mapping[str, str]) -> tuple[Any, str]:
@@ -76,19 +76,19 @@ class Endpoint:
             return None, self._safe(f"{type(error).__name__}: {error}")
         status = response.status_code
         if status in PASSING:
-            return _asked(response.headers), self._safe(f"{status} {response.reason}: {text[:SAID]}")
+            return _retry_after(response.headers), self._safe(f"{status} {response.reason}: {text[:SHOWN]}")
         if status == 200:
             try:
                 return response.json(), ""
             except ValueError as error:
-                raise Refused(self._safe(f"expected JSON, got {text[:SAID]!r}")) from error
-        said = self._safe(f"{status} {response.reason}: {text[:SAID]}")
+                raise Refused(self._safe(f"expected JSON, got {text[:SHOWN]!r}")) from error
+        message = self._safe(f"{status} {response.reason}: {text[:SHOWN]}")
         if status in (401, 403):
             advice = f"check the key in {self._key_env}" if self._key_env else "name its key's variable in key_env"
-            raise SourceError(f"{blot(self.url)} lets nobody in ({said}). Next: {advice}")
+            raise SourceError(f"{blot(self.url)} lets nobody in ({message}). Next: {advice}")
         if status in (404, 405) or 300 <= status < 400:
-            raise SourceError(f"{blot(self.url)} is no such endpoint ({said}). Next: check url, path and model")
-        raise Refused(said)
+            raise SourceError(f"{blot(self.url)} is no such endpoint ({message}). Next: check url, path and model")
+        raise Refused(message)
 
     def _signed(self, request: Any) -> Any:
         """The request with the key; given as `auth`, so that no .netrc puts another one in its place."""
@@ -120,13 +120,13 @@ class Endpoint:
 
 
 def _key(variable: str) -> str:
-    found = os.environ.get(variable, "").strip() if variable else ""
-    if variable and not found:
+    key = os.environ.get(variable, "").strip() if variable else ""
+    if variable and not key:
         raise RecipeError(
             f"the environment variable {variable}, which holds an endpoint's key, is not set where this worker runs. "
             "Next: set it where you start hyperloom; on a cluster that runs already, where its nodes start"
         )
-    return found
+    return key
 
 
 def _pauses() -> Iterator[float]:
@@ -136,7 +136,7 @@ def _pauses() -> Iterator[float]:
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _asked(headers: Mapping[str, str]) -> float | None:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds of `Retry-After`: a number or a date (RFC 9110); None when there is none that can be read."""
     value = headers.get("Retry-After", "").strip()
     try:

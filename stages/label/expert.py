@@ -102,6 +102,6 @@ class Expert(Plugin):
         """
         raise TypeError(f"the expert {self.type!r} has no build()")
 
-    def measures(self, batch: Batch, made: Batch, modalities: dict[str, Any]) -> dict[str, np.ndarray]:
+    def measures(self, batch: Batch, outputs: Batch, modalities: dict[str, Any]) -> dict[str, np.ndarray]:
         """Figures of each sample, (N,) float64, NaN for "does not apply"; the worker keeps their sums and counts."""
         return {}

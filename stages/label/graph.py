@@ -127,14 +127,14 @@ class Graph:
 
     def _columns(self, expert: Expert, columns: Iterable[str], group: Group, at: int) -> dict[str, list[str]]:
         """Unit keys by column; empty when one that the expert needs is not there for this partition."""
-        found: dict[str, list[str]] = {}
+        keys: dict[str, list[str]] = {}
         for column in columns:
             key = self._maker(column, group, at)
             if key is not None:
-                found[column] = key
+                keys[column] = key
             elif not expert.accepts_missing:
                 return {}
-        return found
+        return keys
 
     def _maker(self, column: str, group: Group, at: int) -> list[str] | None:
         """The unit that makes a column of a partition: of this step, or of an input."""
@@ -146,8 +146,8 @@ class Graph:
         return [record.space, record.id] if record else None
 
     def _context(self, expert: Expert, wanted: Iterable[str], group: Group, at: int) -> dict[str, list[str]]:
-        found = self._columns(expert, (c for c in wanted if c != INDEX), group, at)
-        return {**found, INDEX: self._index(expert, group[at].pid)} if found else {}
+        columns = self._columns(expert, (c for c in wanted if c != INDEX), group, at)
+        return {**columns, INDEX: self._index(expert, group[at].pid)} if columns else {}
 
     def _index(self, expert: Expert, pid: str) -> list[str]:
         record = self.catalogue.ingested(pid)
@@ -254,9 +254,9 @@ def producers(manifest: Manifest) -> dict[str, str]:
     """Each expert behind a manifest of this kind, by the space of its units: its type and the columns it makes."""
     columns: dict[str, list[str]] = {}
     types: dict[str, str] = {}
-    for column, made in Labels.from_manifest(manifest).columns.items():
-        columns.setdefault(made.space, []).append(column)
-        types[made.space] = made.about.get("expert", {}).get("type", "")
+    for column, columns_ in Labels.from_manifest(manifest).columns.items():
+        columns.setdefault(columns_.space, []).append(column)
+        types[columns_.space] = columns_.about.get("expert", {}).get("type", "")
     return {space: f"{types[space]} {'+'.join(own)}" for space, own in columns.items()}
 
 
@@ -310,13 +310,13 @@ def _own(expert: Expert, modalities: Mapping[str, Any]) -> dict[str, Any]:
 
 def _neighbours(group: Group, places: Iterable[int], rows: int) -> list[int]:
     """The nearest of these places whose partitions together hold `rows` rows."""
-    found: list[int] = []
+    nearest: list[int] = []
     for place in places:
         if rows <= 0:
             break
-        found.append(place)
+        nearest.append(place)
         rows -= group[place].rows
-    return found
+    return nearest
 
 
 def _id(pid: str, used: Iterable[UnitKey]) -> str:

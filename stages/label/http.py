@@ -105,8 +105,8 @@ class Http(Expert):
         api = APIS[self.api](self, modalities)
         url = self.url.rstrip("/") + (api.path if self.path is None else self.path)
         endpoint = Endpoint(url, self.key_env, self.key_header, self.timeout, self.patience)
-        asked = {k: v for k, v in payload(self).items() if k not in READING}
-        replay = Replay(storage, asked, self.timeout) if self.replay else None
+        request = {k: v for k, v in payload(self).items() if k not in READING}
+        replay = Replay(storage, request, self.timeout) if self.replay else None
         for decoder, column in zip(self.decode, self.out):
             try:
                 decoder.ready(modalities[modality_of(column)], column)
@@ -127,33 +127,33 @@ class _Caller:
         count = len(batch[expert.in_[0]])
         questions = [self._api.question({c: batch[c][i] for c in expert.in_}) for i in range(count)]
         answers = self._answers(questions)
-        made: dict[str, list[Any]] = {column: [] for column in expert.out}
+        outputs: dict[str, list[Any]] = {column: [] for column in expert.out}
         for answer in answers:
             values = self._read(answer)
             for column in expert.out:
-                made[column].append(values[column])
-        return made  # type: ignore[return-value]
+                outputs[column].append(values[column])
+        return outputs  # type: ignore[return-value]
 
     def _answers(self, questions: Sequence[Question]) -> list[Any]:
         """One answer a question, in a tuple, or the exception that it met. The same question is asked once."""
         began = time.monotonic()
         keys = [Replay.key(question) for question in questions]
-        found: dict[str, Any] = {}
+        answers: dict[str, Any] = {}
         if self._replay is not None:
             kept = self._threads.map(self._replay.get, dict.fromkeys(keys))
-            found = {key: answer for key, answer in zip(dict.fromkeys(keys), kept) if answer is not None}
-        open_ = {key: question for key, question in zip(keys, questions) if key not in found}
+            answers = {key: answer for key, answer in zip(dict.fromkeys(keys), kept) if answer is not None}
+        open_ = {key: question for key, question in zip(keys, questions) if key not in answers}
         size = self._expert.per_request if self._api.groups else 1
         while open_:
             todo = list(open_.items())
             for answered in self._threads.map(self._claimed, [todo[i : i + size] for i in range(0, len(todo), size)]):
-                found |= answered
-            open_ = {key: question for key, question in open_.items() if key not in found}
+                answers |= answered
+            open_ = {key: question for key, question in open_.items() if key not in answers}
             if open_:  # another process asks these; it has its own bounds, and so has this wait
                 if time.monotonic() - began > self._expert.patience + self._expert.timeout:
                     raise TimeoutError(f"another process has been asking for {len(open_)} answers without getting them")
                 time.sleep(OTHERS_SECONDS)
-        return [found[key] for key in keys]
+        return [answers[key] for key in keys]
 
     def _claimed(self, group: Sequence[tuple[str, Question]]) -> dict[str, Any]:
         """Ask what nobody else asks, and take what somebody else has got."""
@@ -162,12 +162,12 @@ class _Caller:
             return self._ask(group)
         mine = [(key, question) for key, question in group if replay.claim(key)]
         try:
-            found = self._ask(mine) if mine else {}
+            answers = self._ask(mine) if mine else {}
         finally:
             for key, _ in mine:
                 replay.release(key)
-        others = {key: replay.get(key) for key, _ in group if key not in found}
-        return found | {key: answer for key, answer in others.items() if answer is not None}
+        others = {key: replay.get(key) for key, _ in group if key not in answers}
+        return answers | {key: answer for key, answer in others.items() if answer is not None}
 
     def _ask(self, group: Sequence[tuple[str, Question]]) -> dict[str, Any]:
         """Send one request and keep what comes, before anything is done with it."""

@@ -116,12 +116,12 @@ class HuggingFace(Expert):
 
         def call(batch: Batch) -> Batch:
             frames = batch[self.in_[0]]
-            made: Batch = {}
+            outputs: Batch = {}
             raw = net(frames, [d.tensor for d in decoders])
             for column, decoder, target, tensor in zip(self.out, decoders, targets, raw):
                 tiles = [decoder.tile(one, "nchw", frames.shape[1:3]) for one in tensor]
-                made[column] = np.stack([decoder.finish(tile, target) for tile in tiles])
-            return made
+                outputs[column] = np.stack([decoder.finish(tile, target) for tile in tiles])
+            return outputs
 
         return call
 
@@ -156,7 +156,7 @@ class HuggingFace(Expert):
         return call
 
     def _pipeline(self, home: Any, modalities: dict[str, Any]) -> Function:
-        from hyperloom.stages.label.hub.answers import asked, told
+        from hyperloom.stages.label.hub.answers import from_pipeline, to_pipeline
 
         library("PIL", "huggingface")
         source = modalities[modality_of(self.in_[0])]
@@ -169,19 +169,20 @@ class HuggingFace(Expert):
         order = options.get("candidate_labels", order)  # zero-shot
 
         def one(row: np.ndarray) -> dict[str, Any]:
-            given = asked(source, row, self.in_[0])
+            given = to_pipeline(source, row, self.in_[0])
             answer = run(given, **options)
-            made = {}
+            outputs = {}
             for column, target in targets.items():
                 try:
-                    made[column] = fit(target, told(answer, target, given, self.labels, self.threshold, order))
+                    value = from_pipeline(answer, target, given, self.labels, self.threshold, order)
+                    outputs[column] = fit(target, value)
                 except ValueError as error:
-                    made[column] = error
-            return made
+                    outputs[column] = error
+            return outputs
 
         def call(batch: Batch) -> Batch:
             rows = [one(row) for row in batch[self.in_[0]]]
-            made: dict[str, Any] = {column: [row[column] for row in rows] for column in self.out}
-            return made
+            outputs: dict[str, Any] = {column: [row[column] for row in rows] for column in self.out}
+            return outputs
 
         return call

@@ -65,9 +65,9 @@ class LiteRTSession:
         return [self._value(t) for t in tensors]
 
     def _value(self, tensor: str | int) -> np.ndarray:
-        found = self._found(tensor)
-        value = self._net.get_tensor(found["index"])
-        scale, zero = found["quantization"]
+        detail = self._found(tensor)
+        value = self._net.get_tensor(detail["index"])
+        scale, zero = detail["quantization"]
         return value if not scale else (value.astype(np.float32) - zero) * np.float32(scale)
 
     def _output(self, tensor: str | int) -> dict[str, Any] | None:

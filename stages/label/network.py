@@ -98,13 +98,13 @@ class Network(Expert):
             chunk = inputs[start : start + step]
             padded = chunk + [chunk[-1]] * ((session.batch or len(chunk)) - len(chunk))
             raw = session(np.stack(padded), [d.tensor for d in self.decode])
-            for decoder, tensor, found in zip(self.decode, raw, maps):
-                found.extend(decoder.tile(tensor[i], layout, grid.tile) for i in range(len(chunk)))
-        made: Batch = {}
-        for column, decoder, target, found in zip(self.out, self.decode, targets, maps):
-            wholes = [grid.stitch(found[i : i + len(grid)]) for i in range(0, len(found), len(grid))]
-            made[column] = np.stack([decoder.finish(whole, target) for whole in wholes])
-        return made
+            for decoder, tensor, tiles in zip(self.decode, raw, maps):
+                tiles.extend(decoder.tile(tensor[i], layout, grid.tile) for i in range(len(chunk)))
+        outputs: Batch = {}
+        for column, decoder, target, tiles in zip(self.out, self.decode, targets, maps):
+            wholes = [grid.stitch(tiles[i : i + len(grid)]) for i in range(0, len(tiles), len(grid))]
+            outputs[column] = np.stack([decoder.finish(whole, target) for whole in wholes])
+        return outputs
 
 
 def library(name: str, extra: str) -> Any:

@@ -86,10 +86,10 @@ def _image_input(path: str, inputs: Sequence[Any]) -> tuple[str, str, list[int |
     if len(inputs) != 1:
         names = ", ".join(i.name for i in inputs)
         raise RecipeError(f"{path} has {len(inputs)} inputs ({names}); an expert has one image input")
-    found = inputs[0]
-    if found.type not in DTYPES or len(found.shape) != 4:
-        raise RecipeError(f"{path}: the input {found.name!r} is {found.type} {found.shape}, not a batch of images")
-    return found.name, found.type, [n if isinstance(n, int) and n > 0 else None for n in found.shape]
+    image = inputs[0]
+    if image.type not in DTYPES or len(image.shape) != 4:
+        raise RecipeError(f"{path}: the input {image.name!r} is {image.type} {image.shape}, not a batch of images")
+    return image.name, image.type, [n if isinstance(n, int) and n > 0 else None for n in image.shape]
 
 
 def _providers(runtime: Any, gpu: bool) -> list[str]:

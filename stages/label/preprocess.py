@@ -123,11 +123,11 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
     shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     planes = np.atleast_3d(image)
-    made = np.empty((*size, planes.shape[2]), image.dtype)
+    resized = np.empty((*size, planes.shape[2]), image.dtype)
     for first in range(0, planes.shape[2], 4):  # OpenCV's area interpolation takes four channels at most
         part = np.ascontiguousarray(planes[..., first : first + 4])
-        made[..., first : first + 4] = np.atleast_3d(cv2.resize(part, (size[1], size[0]), interpolation=how))
-    return made.reshape(*size, *image.shape[2:])
+        resized[..., first : first + 4] = np.atleast_3d(cv2.resize(part, (size[1], size[0]), interpolation=how))
+    return resized.reshape(*size, *image.shape[2:])
 
 
 @dataclass(frozen=True)

@@ -109,8 +109,8 @@ class Flow(Expert):
         def call(batch: Batch) -> Batch:
             now, before = batch[self.in_[0]], batch[f"{self.in_[0]}[-1]"]
             gaps = batch["index"] - batch["index[-1]"]
-            made = [flow(n, b) if 0 < g <= self.max_gap else None for n, b, g in zip(now, before, gaps, strict=True)]
-            return {self.out[0]: made}  # type: ignore[dict-item]
+            flows = [flow(n, b) if 0 < g <= self.max_gap else None for n, b, g in zip(now, before, gaps, strict=True)]
+            return {self.out[0]: flows}  # type: ignore[dict-item]
 
         return call
 
@@ -140,8 +140,8 @@ class DepthFromFlow(Expert):
         from hyperloom.stages.label.algorithms.triangulation import depth_from_flow
 
         def depth(flow: np.ndarray, pose: np.ndarray) -> np.ndarray | None:
-            made = depth_from_flow(flow, Pose.of(pose), *self.range, self.parallax, self.tolerance, self.sigma)
-            return None if made is None else made[..., None]
+            depth_ = depth_from_flow(flow, Pose.of(pose), *self.range, self.parallax, self.tolerance, self.sigma)
+            return None if depth_ is None else depth_[..., None]
 
         return each(self, depth)
 
@@ -180,9 +180,9 @@ class Normals(Expert):
             if not pose:
                 return fit(depth[..., 0], rays(height, width, (self.focal, self.focal * width / height)), self.sigma)
             known = Pose.of(pose[0])
-            made = fit(depth[..., 0], known.rays(height, width), self.sigma)
-            made = (1 - self.level) * made + self.level * known.up.astype(np.float32)
-            return made / np.maximum(np.linalg.norm(made, axis=-1, keepdims=True), 1e-6)
+            normals_ = fit(depth[..., 0], known.rays(height, width), self.sigma)
+            normals_ = (1 - self.level) * normals_ + self.level * known.up.astype(np.float32)
+            return normals_ / np.maximum(np.linalg.norm(normals_, axis=-1, keepdims=True), 1e-6)
 
         return each(self, normals)
 

@@ -27,7 +27,7 @@ from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
-from hyperloom.stages.label.values import fitted, told
+from hyperloom.stages.label.values import fitted, to_strings
 
 
 class Python(Expert):
@@ -57,33 +57,34 @@ class Python(Expert):
         words = [c for c in self.in_ if modalities[modality_of(c)].type == "text"]
 
         def call(batch: Batch) -> Batch:
-            given: dict[str, Any] = {**batch, **{c: told(modalities[modality_of(c)], batch[c]) for c in words}}
+            given: dict[str, Any] = {**batch, **{c: to_strings(modalities[modality_of(c)], batch[c]) for c in words}}
             if self.per == "sample":
-                made = self._each(function, [given[c] for c in self.in_])
+                outputs = self._each(function, [given[c] for c in self.in_])
             else:
-                made = function(given)
-                made = made if isinstance(made, Mapping) or len(self.out) > 1 else {self.out[0]: made}
-            if not isinstance(made, Mapping):
-                return made  # the worker says what is wrong with it
-            answers: dict[str, Any] = {c: fitted(targets[c], made[c]) for c in self.out if c in made}
+                outputs = function(given)
+                outputs = outputs if isinstance(outputs, Mapping) or len(self.out) > 1 else {self.out[0]: outputs}
+            if not isinstance(outputs, Mapping):
+                return outputs  # the worker says what is wrong with it
+            answers: dict[str, Any] = {c: fitted(targets[c], outputs[c]) for c in self.out if c in outputs}
             return answers
 
         return call
 
-    def _function(self, found: Any, modalities: dict[str, Any]) -> Callable[..., Any]:
+    def _function(self, target: Any, modalities: dict[str, Any]) -> Callable[..., Any]:
         options: dict[str, Any] = dict(self.options)
         try:
-            if "modalities" in inspect.signature(found).parameters:
+            if "modalities" in inspect.signature(target).parameters:
                 options.setdefault("modalities", modalities)
-            made = found(**options) if self.factory or inspect.isclass(found) else functools.partial(found, **options)
+            called = self.factory or inspect.isclass(target)
+            function = target(**options) if called else functools.partial(target, **options)
         except (TypeError, ValueError) as error:
             raise RecipeError(f"{self.call} does not take the options {list(self.options)}: {error}") from error
-        if not callable(made):
-            raise RecipeError(f"{self.call} made {type(made).__name__}, which cannot be called with a batch")
-        return made
+        if not callable(function):
+            raise RecipeError(f"{self.call} made {type(function).__name__}, which cannot be called with a batch")
+        return function
 
     def _each(self, function: Callable[..., Any], columns: Sequence[Any]) -> dict[str, list[Any]]:
-        made: dict[str, list[Any]] = {column: [] for column in self.out}
+        outputs: dict[str, list[Any]] = {column: [] for column in self.out}
         for values in zip(*columns, strict=True):
             try:
                 answer = function(*values)
@@ -95,8 +96,8 @@ class Python(Expert):
             if len(several) != len(self.out):
                 several = (ValueError(f"expected {len(self.out)} values, got {len(several)}"),) * len(self.out)
             for column, value in zip(self.out, several, strict=True):
-                made[column].append(value)
-        return made
+                outputs[column].append(value)
+        return outputs
 
 
 def source_file(module: str) -> str:

@@ -123,19 +123,19 @@ class Rules(Expert):
         ]
 
         def derive(*values: np.ndarray) -> np.ndarray:
-            made = np.full(target.shape[:2], rest, np.uint8)
-            open_ = np.ones(made.shape, bool)
+            classes = np.full(target.shape[:2], rest, np.uint8)
+            open_ = np.ones(classes.shape, bool)
             for id_, conditions in zip(ids, tests, strict=True):
-                holds, known, never = open_.copy(), np.ones(made.shape, bool), np.zeros(made.shape, bool)
+                holds, known, never = open_.copy(), np.ones(classes.shape, bool), np.zeros(classes.shape, bool)
                 for at, test in conditions:
                     yes, sure = test(values[at])
                     holds &= yes & sure
                     never |= ~yes & sure
                     known &= sure
-                made[holds] = id_
+                classes[holds] = id_
                 doubtful = open_ & ~known & ~never
-                made[doubtful] = 255
+                classes[doubtful] = 255
                 open_ &= ~holds & ~doubtful
-            return made
+            return classes
 
         return each(self, derive)

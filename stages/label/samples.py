@@ -31,21 +31,21 @@ class Samples:
         self._columns = _read(storage, payload["columns"], keys=True)
         self.keys: list[str] = self._columns.pop(KEY).to_pylist()
         self._context = _Context(storage, payload, self._columns, expert, modalities) if "before" in payload else None
-        there = [self._there(column) for column in expert.in_]
-        asked = np.any(there, axis=0) if expert.accepts_missing else np.all(there, axis=0)
-        self.callable = np.flatnonzero(asked)
+        present = [self._there(column) for column in expert.in_]
+        complete = np.any(present, axis=0) if expert.accepts_missing else np.all(present, axis=0)
+        self.callable = np.flatnonzero(complete)
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """What the expert's function gets for these rows. Raises what decoding raises."""
         at = np.asarray(rows)
-        found: Batch = {}
+        columns: Batch = {}
         for column in self._expert.in_:
-            found[column], there = self._decoded(column, at)
+            columns[column], valid = self._decoded(column, at)
             if self._expert.accepts_missing:
-                found[f"{column}?"] = there
+                columns[f"{column}?"] = valid
         if self._context is not None:
-            found.update(self._context.batch(at))
-        return found
+            columns.update(self._context.batch(at))
+        return columns
 
     def _there(self, column: str) -> np.ndarray:
         if column not in self._columns:
@@ -75,19 +75,19 @@ class _Context:
         parts = [*before, own, *after]
         self._columns = {c: pa.concat_arrays([part[c] for part in parts]) for c in (*self._offsets, INDEX)}
         self._index = self._columns[INDEX].to_numpy(zero_copy_only=False)
-        there = [self._columns[c].is_valid().to_numpy(zero_copy_only=False) for c in self._offsets]
-        self._there = np.all(there, axis=0)
+        present = [self._columns[c].is_valid().to_numpy(zero_copy_only=False) for c in self._offsets]
+        self._there = np.all(present, axis=0)
 
     def batch(self, at: np.ndarray) -> Batch:
         """`column[offset]` for every offset wanted, `index` and `index[offset]`."""
-        found: Batch = {INDEX: self._index[at + self._first]}
+        columns: Batch = {INDEX: self._index[at + self._first]}
         for column, offsets in self._offsets.items():
             modality = self._modalities[modality_of(column)]
             for offset in offsets:
                 places = self._places(at, offset)
-                found[f"{column}[{offset}]"] = modality.decode(_taken(self._columns[column], places))[0]
-                found[f"{INDEX}[{offset}]"] = self._index[places]
-        return found
+                columns[f"{column}[{offset}]"] = modality.decode(_taken(self._columns[column], places))[0]
+                columns[f"{INDEX}[{offset}]"] = self._index[places]
+        return columns
 
     def _places(self, at: np.ndarray, offset: int) -> np.ndarray:
         """Positions of the neighbours; a row's own position where there is none."""
@@ -102,7 +102,7 @@ def _read(storage: Storage, reads: Reads, keys: bool = False) -> dict[str, Any]:
     """Arrow arrays by column, and the keys; each file is opened once."""
     import pyarrow as pa
 
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for (space, id_), columns in _by_unit(reads).items():
         record = load_record(storage, space, id_)
         if record is None:
@@ -113,12 +113,12 @@ def _read(storage: Storage, reads: Reads, keys: bool = False) -> dict[str, Any]:
         for column in table.column_names:
             array = table[column].combine_chunks()
             array = pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
-            if column == KEY and KEY in found and not found[KEY].equals(array):
+            if column == KEY and KEY in arrays and not arrays[KEY].equals(array):
                 raise IntegrityError(
                     f"{storage.full(record.file.path)} has other samples than its companions. Next: hyperloom verify"
                 )
-            found[column] = array
-    return found
+            arrays[column] = array
+    return arrays
 
 
 def _by_unit(reads: Reads) -> dict[tuple[str, str], list[str]]:

@@ -51,8 +51,8 @@ class Label(Stage):
         return graph.modalities_of(self.experts)
 
     def facts(self, digests: Digests) -> dict[str, Any]:
-        found = graph.weights_of(self.experts, digests)
-        return {"weights": found} if found else {}
+        weights = graph.weights_of(self.experts, digests)
+        return {"weights": weights} if weights else {}
 
     def units(self, step: StepRun) -> tuple[graph.Units, dict[str, Worker]]:
         drawn = graph.graph(step, self.experts, self.data, "expert")
@@ -67,6 +67,6 @@ class Label(Stage):
     def run(self, step: StepRun) -> Labels:
         drawn = graph.graph(step, self.experts, self.data, "expert")
         step.records = step.run_units(drawn.units(), drawn.workers(step.storage))
-        made = drawn.labels(step.records)
-        provenance.tell(step, made.columns)
-        return made
+        labels = drawn.labels(step.records)
+        provenance.emit_tags(step, labels.columns)
+        return labels

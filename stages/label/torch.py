@@ -91,19 +91,19 @@ class TorchSession:
 
     def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
         with self._torch.inference_mode():
-            made = self._module(self._torch.from_numpy(images).to(self._device))
-        picked = [self._pick(made, t) for t in tensors]
+            output = self._module(self._torch.from_numpy(images).to(self._device))
+        picked = [self._pick(output, t) for t in tensors]
         return [(p.float() if p.is_floating_point() else p).cpu().numpy() for p in picked]
 
-    def _pick(self, made: Any, tensor: str | int) -> Any:
-        if isinstance(made, self._torch.Tensor) and tensor == 0:
-            return made
+    def _pick(self, output: Any, tensor: str | int) -> Any:
+        if isinstance(output, self._torch.Tensor) and tensor == 0:
+            return output
         try:
-            if isinstance(made, Mapping):
-                return made[tensor] if tensor in made else list(made.values())[int(tensor)]
-            return made[int(tensor)]
+            if isinstance(output, Mapping):
+                return output[tensor] if tensor in output else list(output.values())[int(tensor)]
+            return output[int(tensor)]
         except (KeyError, IndexError, ValueError, TypeError) as error:
-            names = ", ".join(map(str, made)) if isinstance(made, Mapping) else type(made).__name__
+            names = ", ".join(map(str, output)) if isinstance(output, Mapping) else type(output).__name__
             raise RecipeError(f"the network has no output {tensor!r}; it gave: {names}") from error
 
 

@@ -31,7 +31,7 @@ def fit(modality: Any, value: Any) -> Any:
         return ValueError(f"{_short(value)}: {error}")
 
 
-def told(modality: Any, rows: np.ndarray) -> list[str]:
+def to_strings(modality: Any, rows: np.ndarray) -> list[str]:
     """Rows (N, length) of a text modality as strings."""
     return [modality.words(row) for row in rows]
 
@@ -46,5 +46,5 @@ def _named(modality: Any, value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    said = repr(value)
-    return said if len(said) <= 80 else f"{said[:77]}..."
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -94,8 +94,8 @@ class _Figures:
         self.seen = self._seen if type(expert).measures is not Expert.measures else None
         self.kept: dict[str, list[float]] = {}
 
-    def _seen(self, batch: Batch, made: Batch) -> None:
-        for name, values in self._expert.measures(batch, made, self._modalities).items():
+    def _seen(self, batch: Batch, outputs: Batch) -> None:
+        for name, values in self._expert.measures(batch, outputs, self._modalities).items():
             self.kept.setdefault(name, []).extend(float(v) for v in values if not math.isnan(v))
 
     def sums(self) -> dict[str, list[float]]:
@@ -114,9 +114,9 @@ def _table(
 
     columns: dict[str, Any] = {KEY: pa.array(keys, pa.string())}
     fields = [pa.field(KEY, pa.string())]
-    for column, made in values.items():
+    for column, column_values in values.items():
         modality = modalities[modality_of(column)]
-        columns[column] = modality.encode(made)
+        columns[column] = modality.encode(column_values)
         fields.append(produced(modality.field(column), about))
     return write_table(columns, fields), {column: columns[column].null_count for column in values}
 

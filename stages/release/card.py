@@ -40,7 +40,7 @@ def card(
             *[f"- {sentence}" for sentence in report.said],
             "",
             "## Gate",
-            *([f"- {said}" for said in decided] or ["- none was asked for"]),
+            *([f"- {sentence}" for sentence in decided] or ["- none was asked for"]),
             "",
             "## What it was made of",
             f"- model `{fingerprints[0][:12]}`, report `{fingerprints[1][:12]}`, shards `{lineage.shards[:12]}`",

@@ -46,8 +46,8 @@ def _only(names: list[str]) -> str:
 
 
 def _listed(name: str, line: list[champions.Champion]) -> list[str]:
-    said = [f"{name}"]
+    lines = [f"{name}"]
     for place, one in enumerate(line):
         figures = ", ".join(f"{k} {v:.4g}" for k, v in sorted(one.figures.items()) if not k.endswith("coverage"))
-        said.append(f"  {'champion' if place == 0 else 'before  '}  {one.release[:12]}  on {one.data[:12]}  {figures}")
-    return said
+        lines.append(f"  {'champion' if place == 0 else 'before  '}  {one.release[:12]}  on {one.data[:12]}  {figures}")
+    return lines

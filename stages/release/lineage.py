@@ -22,7 +22,7 @@ HERE = Path(__file__).parents[2]
 def tags(model: Manifest, report: Manifest) -> dict[str, str]:
     """What the version is tagged with. `made_by/COLUMN` names the expert behind each column of the shards."""
     judged_on = Judged.from_manifest(report).lineage
-    found = {
+    fixed = {
         "model": f"{model.stage}/{model.fingerprint}",
         "report": f"{report.stage}/{report.fingerprint}",
         "shards": judged_on.shards,
@@ -31,7 +31,7 @@ def tags(model: Manifest, report: Manifest) -> dict[str, str]:
         "source.commit": commit(),
     }
     columns = {column: maker(about) for column, about in sorted(judged_on.columns.items())}
-    return found | {f"made_by/{column}": made for column, made in columns.items()}
+    return fixed | {f"made_by/{column}": producer for column, producer in columns.items()}
 
 
 def maker(about: Mapping[str, Any]) -> str:

@@ -90,9 +90,9 @@ class DiskCache:
 
     def _clean(self, room: int) -> int:
         """Remove what was not used for longest until no more than `room` bytes are left; how many those are."""
-        found = sorted(self._pieces())
-        used = sum(size for _, size, _ in found)
-        for _, size, path in found:
+        pieces = sorted(self._pieces())
+        used = sum(size for _, size, _ in pieces)
+        for _, size, path in pieces:
             if used <= room:
                 break
             _remove(path)
@@ -101,7 +101,7 @@ class DiskCache:
 
     def _pieces(self) -> list[tuple[float, int, Path]]:
         """When last used, bytes and path of every piece; temporary files that nobody writes any more go."""
-        found = []
+        pieces = []
         for path in self.folder.glob("??/*"):
             try:
                 about = path.stat()
@@ -110,8 +110,8 @@ class DiskCache:
             if path.name.startswith(".tmp-") and time.time() - about.st_mtime > STALE:
                 _remove(path)
             else:
-                found.append((about.st_mtime, about.st_size, path))
-        return found
+                pieces.append((about.st_mtime, about.st_size, path))
+        return pieces
 
     def _path(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()
@@ -119,9 +119,9 @@ class DiskCache:
 
 
 def _digest(name: str, data: bytes) -> bytes:
-    found = hashlib.sha256(name.encode())
-    found.update(data)
-    return found.digest()
+    digest = hashlib.sha256(name.encode())
+    digest.update(data)
+    return digest.digest()
 
 
 def _remove(path: Path) -> None:

@@ -143,9 +143,9 @@ class Loader:
                         del opened[visit]
                 if not coming:
                     return
-                end, made = coming.popleft()
-                tensors = made.result()
-                del made  # so that nothing here keeps the batch's memory
+                end, future = coming.popleft()
+                tensors = future.result()
+                del future  # so that nothing here keeps the batch's memory
                 yield end, tensors
                 del tensors
         finally:
@@ -163,17 +163,17 @@ class Loader:
         import torch
 
         most = -(-self.batch // self.world_size)
-        made = {c: self._buffers.take(len(rows), most, m.shape, m.stored) for c, m in self.modalities.items()}
+        tensors = {c: self._buffers.take(len(rows), most, m.shape, m.stored) for c, m in self.modalities.items()}
         valid = {c: np.empty(len(rows), bool) for c in self.modalities}
         starts = np.flatnonzero(np.diff(rows[:, 0], prepend=-1))
         for start, stop in zip(starts, np.append(starts, len(rows))[1:]):
             mine = rows[start:stop, 1]
-            for column, (values, there) in opened[int(rows[start, 0])].result().items():
-                np.take(values, mine, axis=0, out=made[column][0][start:stop], mode="clip")
-                valid[column][start:stop] = there[mine]
+            for column, (values, present) in opened[int(rows[start, 0])].result().items():
+                np.take(values, mine, axis=0, out=tensors[column][0][start:stop], mode="clip")
+                valid[column][start:stop] = present[mine]
         batch: dict[str, Any] = {}
         for column, modality in self.modalities.items():
-            tensor = made[column][1]
+            tensor = tensors[column][1]
             as_stored = self.native and modality.read_as_stored
             batch[column] = tensor if as_stored else _to_memory(tensor, modality)
             batch[column + VALID] = torch.from_numpy(valid[column])
@@ -210,23 +210,23 @@ def _chosen(
     What is drawn from must be there in every set; what is only looked through (validation) may be missing in some.
     """
     given = shards.sets if isinstance(shards, Mixture) else (shards,)
-    sets = [Shards.from_manifest(made) if isinstance(made, Manifest) else made for made in given]
-    schemas = [set(made.schema) if isinstance(made, Shards) else set(columns) for made in sets]
+    sets = [Shards.from_manifest(data_set) if isinstance(data_set, Manifest) else data_set for data_set in given]
+    schemas = [set(data_set.schema) if isinstance(data_set, Shards) else set(columns) for data_set in sets]
     absent = [c for c in columns if not any(c in schema for schema in schemas)]
     if absent:
-        there = ", ".join(sorted(set().union(*schemas)))
-        raise RecipeError(f"the shards have no column {', '.join(absent)}; there are: {there}")
+        present = ", ".join(sorted(set().union(*schemas)))
+        raise RecipeError(f"the shards have no column {', '.join(absent)}; there are: {present}")
     chosen = []
-    for made, schema in zip(sets, schemas, strict=True):
+    for data_set, schema in zip(sets, schemas, strict=True):
         lacks = frozenset(columns) - schema
-        listed = made.shards if isinstance(made, Shards) else [ShardFile(**shard) for shard in made]
+        listed = data_set.shards if isinstance(data_set, Shards) else [ShardFile(**shard) for shard in data_set]
         mine = [s for s in listed if s.split == split]
         if mine:
             chosen.append([Part(s.path, s.rows, s.row_group, s.bytes, lacks) for s in mine])
         elif shuffle or len(sets) == 1:
-            there = ", ".join(sorted({shard.split for shard in listed})) or "none at all"
+            present = ", ".join(sorted({shard.split for shard in listed})) or "none at all"
             raise RecipeError(
-                f"no shard is in the split {split!r}; there are: {there}. Next: see the shard step's split"
+                f"no shard is in the split {split!r}; there are: {present}. Next: see the shard step's split"
             )
     if not chosen:
         raise RecipeError(f"no data set has a shard in the split {split!r}. Next: see the shard steps' splits")

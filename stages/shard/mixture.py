@@ -64,9 +64,9 @@ class Temperature(Sampler):
 class Shares(Sampler):
     """The shares themselves, in the order of `data`, whatever the sizes: `{type: shares, shares: [3, 1]}`."""
 
-    asked: tuple[float, ...] = Field(alias="shares", min_length=1)
+    requested: tuple[float, ...] = Field(alias="shares", min_length=1)
 
-    @field_validator("asked")
+    @field_validator("requested")
     @classmethod
     def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if any(share <= 0 for share in value):
@@ -74,9 +74,10 @@ class Shares(Sampler):
         return value
 
     def shares(self, rows: Sequence[int]) -> tuple[float, ...]:
-        if len(self.asked) != len(rows):
-            raise RecipeError(f"the sampler has {len(self.asked)} shares for {len(rows)} data sets: give one for each")
-        return _shares(self.asked)
+        if len(self.requested) != len(rows):
+            given = f"{len(self.requested)} shares for {len(rows)} data sets"
+            raise RecipeError(f"the sampler has {given}: give one for each")
+        return _shares(self.requested)
 
 
 @dataclass(frozen=True)
@@ -91,20 +92,20 @@ class Mixture:
     def whole(self) -> Shards:
         """Schema (every column that any set has), rows of the splits, and exact statistics of the training splits."""
         sets = [Shards.from_manifest(manifest) for manifest in self.sets]
-        schema = {c: about for made in sets for c, about in made.schema.items()}
-        names = dict.fromkeys(name for made in sets for name in made.splits)
-        splits = {name: SplitSize(sum(made.rows(name) for made in sets)) for name in names}
+        schema = {c: about for data_set in sets for c, about in data_set.schema.items()}
+        names = dict.fromkeys(name for data_set in sets for name in data_set.splits)
+        splits = {name: SplitSize(sum(data_set.rows(name) for data_set in sets)) for name in names}
         return Shards(schema, (), splits, statistics={c: self._statistics(c, sets) for c in schema})
 
     def _statistics(self, column: str, sets: Sequence[Shards]) -> dict[str, Any]:
         from hyperloom.stages.shard.statistics import merged
 
-        found = []
-        for manifest, made in zip(self.sets, sets, strict=True):
-            if column in made.schema:
-                places = zip(manifest.records, made.shards, strict=True)
-                found += [r.meta["statistics"][column] for r, shard in places if shard.split == "train"]
-        return merged(self.modalities[column.partition("@")[0]], found)
+        entries = []
+        for manifest, data_set in zip(self.sets, sets, strict=True):
+            if column in data_set.schema:
+                places = zip(manifest.records, data_set.shards, strict=True)
+                entries += [r.meta["statistics"][column] for r, shard in places if shard.split == "train"]
+        return merged(self.modalities[column.partition("@")[0]], entries)
 
 
 def mixed(

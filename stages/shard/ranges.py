@@ -66,10 +66,10 @@ class Ranges:
 
     def _fetch(self, places: list[tuple[int, int]]) -> list[bytes]:
         names = [f"{self.storage.full(self.path)}:{start}-{stop}" for start, stop in places]
-        found: dict[int, bytes] = {}
+        pieces: dict[int, bytes] = {}
         if self.disk is not None:
-            found = {i: data for i, name in enumerate(names) if (data := self.disk.get(name)) is not None}
-        absent = [i for i in range(len(places)) if i not in found]
+            pieces = {i: data for i, name in enumerate(names) if (data := self.disk.get(name)) is not None}
+        absent = [i for i in range(len(places)) if i not in pieces]
         if absent:
             try:
                 fetched = self.storage.ranges(self.path, [places[i] for i in absent])
@@ -78,10 +78,10 @@ class Ranges:
             for i, data in zip(absent, fetched, strict=True):
                 if len(data) != places[i][1] - places[i][0]:
                     raise self._broken(f"{len(data)} bytes came of {places[i][1] - places[i][0]}")
-                found[i] = data
+                pieces[i] = data
                 if self.disk is not None:
                     self.disk.put(names[i], data)
-        return [found[i] for i in range(len(places))]
+        return [pieces[i] for i in range(len(places))]
 
     def _broken(self, why: str) -> IntegrityError:
         where = self.storage.full(self.path)
@@ -112,7 +112,7 @@ class _Pieces(io.RawIOBase):
         for start, data in self._pieces.items():
             if start <= self._at < start + len(data):
                 first = self._at - start
-                found = data if not first and size == len(data) else data[first : first + size]
-                self._at += len(found)
-                return found
+                piece = data if not first and size == len(data) else data[first : first + size]
+                self._at += len(piece)
+                return piece
         raise OSError(f"the bytes from {self._at} on were not fetched")

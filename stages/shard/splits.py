@@ -62,34 +62,34 @@ class Split(Config):
         Raises RecipeError when a wanted split stays empty or a pinned group is unknown.
         """
         if isinstance(groups, Mapping):
-            found = self._within(groups)
+            splits = self._within(groups)
         else:
-            found = {group: self.of(group) for group in sorted(set(groups))}
-        unknown = sorted({g for pinned in self.pin.values() for g in pinned} - set(found))
+            splits = {group: self.of(group) for group in sorted(set(groups))}
+        unknown = sorted({g for pinned in self.pin.values() for g in pinned} - set(splits))
         if unknown:
-            raise RecipeError(f"split.pin: no group {', '.join(unknown)}; there are: {', '.join(found)}")
+            raise RecipeError(f"split.pin: no group {', '.join(unknown)}; there are: {', '.join(splits)}")
         wanted: dict[SplitName, bool] = {"train": True, "val": self.val > 0, "test": self.test > 0}
         for name in SPLITS:
-            if wanted[name] and name not in found.values():
-                example = next(iter(found), "name")
+            if wanted[name] and name not in splits.values():
+                example = next(iter(splits), "name")
                 raise RecipeError(
-                    f"split: of {len(found)} groups ({', '.join(found)}) none fell into {name!r}. "
+                    f"split: of {len(splits)} groups ({', '.join(splits)}) none fell into {name!r}. "
                     f"Next: pin some by name, as in split: {{pin: {{{name}: [{example}]}}}}, or give another salt"
                 )
-        return found
+        return splits
 
     def _within(self, strata: Mapping[str, str]) -> dict[str, SplitName]:
         """In each stratum the first groups on the line test, the next validate; how many of n, follows from the share,
         rounded up or down by the stratum's own place on the line, so that small strata are not all cut off."""
-        found = {group: self._pinned(group) for group in sorted(strata)}
+        splits = {group: self._pinned(group) for group in sorted(strata)}
         for kind in sorted(set(strata.values())):
-            mine = [group for group in found if strata[group] == kind and not self._pinned(group)]
+            mine = [group for group in splits if strata[group] == kind and not self._pinned(group)]
             line = sorted(mine, key=lambda group: (self._place(group), group))
             rounding = self._place(f"stratum/{kind}")
             tests = math.floor(self.test * len(line) + rounding)
             held = max(tests, math.floor(self._held * len(line) + rounding))
-            found |= {g: "test" if i < tests else "val" if i < held else "train" for i, g in enumerate(line)}
-        return {group: place or "train" for group, place in found.items()}
+            splits |= {g: "test" if i < tests else "val" if i < held else "train" for i, g in enumerate(line)}
+        return {group: place or "train" for group, place in splits.items()}
 
     @property
     def _held(self) -> float:

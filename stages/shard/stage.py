@@ -94,7 +94,7 @@ class Shard(Stage):
             step.events.emit("note", step.name, text=what)
         places = places or self.split.assign(self._strata(step))
         producers = {c: offered.producer(c) for c in columns}
-        provenance.tell(step, producers)
+        provenance.emit_tags(step, producers)
         return Shards(
             schema={c: {"modality": modality_of(c), **step.modalities[modality_of(c)].to_recipe()} for c in columns},
             shards=[_file(record, places) for record in step.records],
@@ -166,10 +166,10 @@ class Shard(Stage):
     ) -> Unit:
         parts, identity = [], []
         for partition in run:
-            there = keys[partition.pid].file
-            found = {c: r.file for c in columns if (r := offered.record(c, partition.pid)) and r.files}
-            parts.append({"keys": there.path, "columns": {c: file.path for c, file in found.items()}})
-            identity.append([partition.pid, there.sha256, {c: file.sha256 for c, file in found.items()}])
+            keys_file = keys[partition.pid].file
+            files = {c: r.file for c in columns if (r := offered.record(c, partition.pid)) and r.files}
+            parts.append({"keys": keys_file.path, "columns": {c: file.path for c, file in files.items()}})
+            identity.append([partition.pid, keys_file.sha256, {c: file.sha256 for c, file in files.items()}])
         group = run[0].group
         id_ = fingerprint({"group": group, "parts": identity})[:ID_DIGITS]
         return Unit(space, id_, "shard", {"group": group, "parts": parts})
@@ -179,8 +179,8 @@ def _check_producers(step: StepRun, names: Sequence[str], wanted: Sequence[str])
     """Raise RecipeError when two inputs offer one column with different values."""
     makers: dict[str, tuple[str, str]] = {}
     for name in names:
-        made = Samples.of(step.inputs[name])
-        for column, maker in made.columns.items() if made else ():
+        samples = Samples.of(step.inputs[name])
+        for column, maker in samples.columns.items() if samples else ():
             if wanted and column not in wanted:
                 continue
             other, fingerprint_ = makers.setdefault(column, (name, maker.fingerprint))

@@ -105,8 +105,8 @@ class Codes:
         moments = Moments(len(self._counts))
         histogram = np.zeros(len(edges(self.modality)) - 1, np.int64)
         for channel, counts in enumerate(self._counts):
-            there = np.flatnonzero(counts)
-            seen, weight = self.modality.to_memory(codes[there]).astype(np.float64), counts[there]
+            present = np.flatnonzero(counts)
+            seen, weight = self.modality.to_memory(codes[present]).astype(np.float64), counts[present]
             seen, weight = seen[np.isfinite(seen)], weight[np.isfinite(seen)]
             moments.count[channel] = weight.sum()
             moments.sum[channel] = math.fsum(seen * weight)
@@ -165,12 +165,12 @@ def code_counts(codes: np.ndarray, bins: int) -> np.ndarray:
         even = codes.reshape(-1)[: len(codes) // 2 * 2]
         pairs = code_counts(even.view(np.uint16)[:, None], 1 << 16)[0].reshape(256, 256)
         return (pairs.sum(0) + pairs.sum(1) + np.bincount(codes[len(even) :, 0], minlength=256))[None]
-    found = np.zeros((codes.shape[1], bins), np.int64)
+    counts = np.zeros((codes.shape[1], bins), np.int64)
     for start in range(0, len(codes), _EXACT):
         part = np.ascontiguousarray(codes[start : start + _EXACT])[:, None, :]
         for channel in range(codes.shape[1]):
-            found[channel] += cv2.calcHist([part], [channel], None, [bins], [0, bins]).reshape(-1).astype(np.int64)
-    return found
+            counts[channel] += cv2.calcHist([part], [channel], None, [bins], [0, bins]).reshape(-1).astype(np.int64)
+    return counts
 
 
 def merged(modality: Modality, figures: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -74,21 +74,21 @@ class Joiner:
         wanted: dict[str, list[str]] = {part["keys"]: [KEY, GROUP, INDEX]}
         for column, path in part["columns"].items():
             wanted.setdefault(path, [KEY]).append(column)
-        found: dict[str, Any] = {}
+        columns: dict[str, Any] = {}
         for path, names in wanted.items():
             table = read_table(storage, path, names)
-            keys = found.setdefault(KEY, table.column(KEY))
+            keys = columns.setdefault(KEY, table.column(KEY))
             if not table.column(KEY).equals(keys):
                 table = _aligned(table, keys)
             makers |= {name: maker for name in names if (maker := producer(table.field(name)))}
             for name in names:
                 if name != KEY:
                     self._expect(storage, path, table.field(name))
-                    found[name] = table.column(name)
+                    columns[name] = table.column(name)
         for column in self.columns:
-            if column not in found:
-                found[column] = pa.chunked_array([pa.nulls(len(found[KEY]), self._fields[column].type)])
-        return {name: column.chunks for name, column in found.items()}
+            if column not in columns:
+                columns[column] = pa.chunked_array([pa.nulls(len(columns[KEY]), self._fields[column].type)])
+        return {name: column.chunks for name, column in columns.items()}
 
     def _expect(self, storage: Storage, path: str, got: Any) -> None:
         """Raise IntegrityError unless a field of the file at `path` is what its modality says."""
@@ -96,14 +96,14 @@ class Joiner:
             return
         wanted = self._fields[got.name]
         difference = [] if got.type == wanted.type else [(f"as {wanted.type}", str(got.type))]
-        there = described(got)
-        for name, value in described(wanted).items() if there else ():
-            if there.get(name) != value:
-                difference.append((f"with {name} {value}", f"{name} {there.get(name)}"))
+        present = described(got)
+        for name, value in described(wanted).items() if present else ():
+            if present.get(name) != value:
+                difference.append((f"with {name} {value}", f"{name} {present.get(name)}"))
         if difference:
-            expected, found = (" and ".join(side) for side in zip(*difference, strict=True))
+            expected, actual = (" and ".join(side) for side in zip(*difference, strict=True))
             raise IntegrityError(
-                f"{storage.full(path)}: expected {got.name} {expected}, got {found}. "
+                f"{storage.full(path)}: expected {got.name} {expected}, got {actual}. "
                 "Next: hyperloom verify, then remove that file's step folder and run the same command again"
             )
 

@@ -8,9 +8,9 @@ import numpy as np
 
 def hsv(rgb: np.ndarray) -> np.ndarray:
     """(H, W, 3) float32 hue, saturation, value, each in 0..1, of an (H, W, 3) uint8 RGB picture. Hue is a circle."""
-    made = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
-    made[..., 0] /= 360
-    return made
+    converted = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+    converted[..., 0] /= 360
+    return converted
 
 
 def gradient_edges(rgb: np.ndarray, sigma: float, full: float) -> np.ndarray:

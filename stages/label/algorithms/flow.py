@@ -33,9 +33,9 @@ def dis_flow(preset: Preset, zoom: int) -> Callable[[np.ndarray, np.ndarray], np
             size = (width * zoom, height * zoom)
             grey = [cv2.resize(g, size, interpolation=cv2.INTER_CUBIC) for g in grey]
         none: Any = None  # no first guess; the stubs do not know that
-        found = search.calc(grey[0], grey[1], none)
+        vectors = search.calc(grey[0], grey[1], none)
         if zoom > 1:
-            found = cv2.resize(found, (width, height), interpolation=cv2.INTER_AREA) / np.float32(zoom)
-        return found.astype(np.float32)
+            vectors = cv2.resize(vectors, (width, height), interpolation=cv2.INTER_AREA) / np.float32(zoom)
+        return vectors.astype(np.float32)
 
     return flow

@@ -32,15 +32,15 @@ def soft_colors(rgb: np.ndarray, layers: int, seeds: int, bins: int, sigma: floa
     share = whole / whole.sum()
     centred = tables - share @ tables
     values, vectors = np.linalg.eigh((centred * share[:, None]).T @ centred)
-    made = np.full((len(used), layers), 0.5)
+    scores = np.full((len(used), layers), 0.5)
     light = used // (bins * bins) + 0.5
     for layer, k in enumerate(np.argsort(values)[::-1][:layers]):
         if values[k] > 1e-9:
-            found = centred @ vectors[:, k]
-            if share @ (found * (light - share @ light)) < 0:  # an eigenvector's sign means nothing
-                found = -found
-            made[:, layer] = (found - found.min()) / max(found.max() - found.min(), 1e-12)
-    picture = made[codes].astype(np.float32)
+            vector = centred @ vectors[:, k]
+            if share @ (vector * (light - share @ light)) < 0:  # an eigenvector's sign means nothing
+                vector = -vector
+            scores[:, layer] = (vector - vector.min()) / max(vector.max() - vector.min(), 1e-12)
+    picture = scores[codes].astype(np.float32)
     if sigma:
         picture = cv2.GaussianBlur(picture, (0, 0), sigma).reshape(picture.shape)
     return np.clip(picture, 0, 1)

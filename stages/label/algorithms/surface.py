@@ -22,8 +22,8 @@ def normals_from_depth(depth: np.ndarray, rays: np.ndarray, sigma: float) -> np.
     du, dv = _slopes(inverse, sigma)
     step_x, step_y = rays[0, 1, 0] - rays[0, 0, 0], rays[1, 0, 1] - rays[0, 0, 1]
     nx, ny = du / step_x, dv / step_y
-    made = -np.stack([nx, ny, smooth - rays[..., 0] * nx - rays[..., 1] * ny], -1)
-    return (made / np.maximum(np.linalg.norm(made, axis=-1, keepdims=True), 1e-12)).astype(np.float32)
+    normals = -np.stack([nx, ny, smooth - rays[..., 0] * nx - rays[..., 1] * ny], -1)
+    return (normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)).astype(np.float32)
 
 
 def normals_by_svd(depth: np.ndarray, rays: np.ndarray, sigma: float) -> np.ndarray:
@@ -33,12 +33,12 @@ def normals_by_svd(depth: np.ndarray, rays: np.ndarray, sigma: float) -> np.ndar
     `depth` is (H, W) in any unit; 0 and below is no point. Where no three points (or only points on a line) are near,
     the normal is that of the nearest pixel that has them. Raises ValueError when there is none at all.
     """
-    there = np.isfinite(depth) & (depth > 0)
-    points = rays * np.where(there, depth, 0)[..., None].astype(np.float64)
+    valid = np.isfinite(depth) & (depth > 0)
+    points = rays * np.where(valid, depth, 0)[..., None].astype(np.float64)
     side = 2 * round(2 * sigma) + 1
     pairs = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]
     planes = [
-        there.astype(np.float64),
+        valid.astype(np.float64),
         *np.moveaxis(points, -1, 0),
         *(points[..., i] * points[..., j] for i, j in pairs),
     ]
@@ -50,19 +50,19 @@ def normals_by_svd(depth: np.ndarray, rays: np.ndarray, sigma: float) -> np.ndar
     for (i, j), second in zip(pairs, seconds, strict=True):
         spread[..., i, j] = spread[..., j, i] = second / np.maximum(count, 1) - mean[..., i] * mean[..., j]
     spans, directions = np.linalg.eigh(spread)
-    made = directions[..., 0]
+    normals = directions[..., 0]
     sure = (count > 2.5) & (spans[..., 1] > 1e-6 * spans[..., 2])  # points on a line are in many planes
     if not sure.any():
         raise ValueError("no three points with a depth above 0 are near each other")
-    made *= -np.sign((made * rays).sum(-1, keepdims=True))
+    normals *= -np.sign((normals * rays).sum(-1, keepdims=True))
     if not sure.all():
         _, nearest = cv2.distanceTransformWithLabels(
             (~sure).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
         )
         which = np.zeros(nearest.max() + 1, np.int64)
         which[nearest[sure]] = np.flatnonzero(sure)
-        made = made.reshape(-1, 3)[which[nearest]]
-    return made.astype(np.float32)
+        normals = normals.reshape(-1, 3)[which[nearest]]
+    return normals.astype(np.float32)
 
 
 def height_above_ground(depth: np.ndarray, rays: np.ndarray, up: np.ndarray, reach: int) -> np.ndarray:

@@ -45,15 +45,15 @@ def filled(values: np.ndarray, sure: np.ndarray, sigma: float) -> np.ndarray:
     median = cv2.medianBlur(np.where(sure, values, 0).astype(np.float32), 3)
     kept = np.where(sure & (median > 0), median, 0).astype(np.float32)
     weight = (sure & (median > 0)).astype(np.float32)
-    made, width = np.zeros(values.shape, np.float32), max(sigma, 0.5)
+    result, width = np.zeros(values.shape, np.float32), max(sigma, 0.5)
     holes = np.ones(values.shape, bool)
     while holes.any():
         total = cv2.GaussianBlur(weight, (0, 0), width, borderType=cv2.BORDER_REFLECT)
         some = holes & (total > 0.05)
-        made[some] = cv2.GaussianBlur(kept, (0, 0), width, borderType=cv2.BORDER_REFLECT)[some] / total[some]
+        result[some] = cv2.GaussianBlur(kept, (0, 0), width, borderType=cv2.BORDER_REFLECT)[some] / total[some]
         holes &= ~some
         width *= 2
         if width > max(values.shape):
-            made[holes] = kept.sum() / weight.sum()
+            result[holes] = kept.sum() / weight.sum()
             break
-    return made
+    return result

@@ -1,8 +1,8 @@
 """What pipelines of transformers take and answer, in terms of modalities.
 
-A pipeline answers a sample with a list of {label, score}, of boxes, of tokens, or with a text. `told` makes of that a
-plain value for the modality asked for: the name of a class, scores in the model's order, boxes in 0..1, a tag for each
-word, a text.
+A pipeline answers a sample with a list of {label, score}, of boxes, of tokens, or with a text. `from_pipeline` turns
+that into a plain value of the modality: the name of a class, scores in the model's order, boxes in 0..1, a tag for
+each word, a text. `to_pipeline` turns an input's value into what a pipeline takes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Labels = Mapping[str, "str | None"]
 """The model's label -> the modality's class, null for none; what is not named keeps its name."""
 
 
-def asked(modality: Any, value: Any, column: str) -> Any:
+def to_pipeline(modality: Any, value: Any, column: str) -> Any:
     """An input's value as a pipeline takes it: a picture, a text, a sound. Raises RecipeError for any other."""
     if modality.type == "image":
         from PIL import Image
@@ -32,7 +32,7 @@ def asked(modality: Any, value: Any, column: str) -> Any:
     raise RecipeError(f"{column}: pipelines read image, text and audio columns, not {modality.type}")
 
 
-def told(answer: Any, modality: Any, given: Any, labels: Labels, threshold: float, order: list[str]) -> Any:
+def from_pipeline(answer: Any, modality: Any, given: Any, labels: Labels, threshold: float, order: list[str]) -> Any:
     """A plain value of `modality` from one sample's answer: `given` is what was asked, `order` the model's labels.
 
     Raises ValueError where the answer makes no such value.
@@ -86,7 +86,7 @@ def _text(answer: Any) -> str:
 
 def _boxes(answer: Any, modality: Any, picture: Any, labels: Labels, threshold: float) -> list[dict[str, Any]]:
     width, height = picture.size
-    made = []
+    boxes = []
     for entry in sorted(answer, key=lambda e: -e["score"]):
         kind, box = _name(str(entry["label"]), labels), entry["box"]
         if kind is None or kind not in modality.classes or entry["score"] < threshold:
@@ -95,8 +95,8 @@ def _boxes(answer: Any, modality: Any, picture: Any, labels: Labels, threshold: 
             float(np.clip(box[name] / size, 0, 1))
             for name, size in (("xmin", width), ("ymin", height), ("xmax", width), ("ymax", height))
         )
-        made.append({"x0": x0, "y0": y0, "x1": x1, "y1": y1, "class": kind, "score": float(entry["score"])})
-    return made[: modality.most]
+        boxes.append({"x0": x0, "y0": y0, "x1": x1, "y1": y1, "class": kind, "score": float(entry["score"])})
+    return boxes[: modality.most]
 
 
 def _tags(answer: Any, text: str, labels: Labels) -> list[str | None]:

@@ -31,20 +31,20 @@ class FeatureExtraction:
             if self._pictures:
                 inputs = self._home.tensors(self._prepare(images=list(values), return_tensors="pt"))
             else:
-                made = self._prepare(list(values), padding=True, truncation=True, return_tensors="pt")
-                inputs = self._home.tensors(made)
-            found = self._pooled(self._model(**inputs), inputs.get("attention_mask")).float()
+                prepared = self._prepare(list(values), padding=True, truncation=True, return_tensors="pt")
+                inputs = self._home.tensors(prepared)
+            pooled = self._pooled(self._model(**inputs), inputs.get("attention_mask")).float()
             if self._unit:
-                found = torch.nn.functional.normalize(found, dim=-1)
-        return found.cpu().numpy()
+                pooled = torch.nn.functional.normalize(pooled, dim=-1)
+        return pooled.cpu().numpy()
 
-    def _pooled(self, made: Any, mask: Any) -> Any:
+    def _pooled(self, output: Any, mask: Any) -> Any:
         if self._pool == "model":
-            pooled = getattr(made, "pooler_output", None)
+            pooled = getattr(output, "pooler_output", None)
             if pooled is None:
                 raise RecipeError(f"the model of {self._home.path} pools nothing itself. Next: pool: mean or cls")
             return pooled.flatten(1)
-        last = made.last_hidden_state
+        last = output.last_hidden_state
         if last.ndim == 4:  # convolutional: (N, C, h, w)
             last = last.flatten(2).transpose(1, 2)
         if self._pool == "cls":

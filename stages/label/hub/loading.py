@@ -40,10 +40,10 @@ class Directory:
     def model(self, name: str) -> Any:
         """The network by the library's automatic class, on its device, in evaluation mode."""
         auto = getattr(self.transformers, name)
-        made = self._loaded(
+        model = self._loaded(
             lambda **safe: auto.from_pretrained(self.path, use_safetensors=True, dtype=self.dtype, **safe)
         )
-        return made.eval().to(self.device)
+        return model.eval().to(self.device)
 
     def fits(self, name: str) -> bool:
         """Does the automatic class know this directory's kind of model?"""
@@ -56,11 +56,11 @@ class Directory:
             lambda **_: self.transformers.pipeline(task, model=self.path, trust_remote_code=False, **how)
         )
 
-    def tensors(self, made: Any) -> dict[str, Any]:
+    def tensors(self, prepared: Any) -> dict[str, Any]:
         """A processor's output on the device; floating-point numbers in the model's precision."""
         return {
             name: value.to(self.device, self.dtype) if value.is_floating_point() else value.to(self.device)
-            for name, value in made.items()
+            for name, value in prepared.items()
         }
 
     def _loaded(self, load: Callable[..., Any]) -> Any:
@@ -76,16 +76,16 @@ class Directory:
 
 def directory(path: str) -> Path:
     """The local model directory at `path`. Raises SourceError."""
-    found = Path(os.path.expanduser(path))
-    if not (found / "config.json").is_file():
+    folder = Path(os.path.expanduser(path))
+    if not (folder / "config.json").is_file():
         raise SourceError(
             f"{path} is no model directory (there is no config.json in it). Next: hf download ORGANISATION/MODEL "
             f"--local-dir {path}, and give that directory; every node must be able to read it"
         )
-    return found
+    return folder
 
 
 def files(path: str) -> tuple[str, ...]:
     """The files of the directory that decide what its model answers, in the order of their names."""
-    found = directory(path)
-    return tuple(str(f) for f in sorted(found.rglob("*")) if f.suffix in READ and f.is_file())
+    folder = directory(path)
+    return tuple(str(f) for f in sorted(folder.rglob("*")) if f.suffix in READ and f.is_file())

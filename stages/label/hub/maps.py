@@ -38,17 +38,17 @@ class Maps:
         torch = self._home.torch
         with torch.inference_mode():
             inputs = self._home.tensors(self._processor(images=list(frames), return_tensors="pt"))
-            made = dict(self._model(**{k: v for k, v in inputs.items() if k != "pixel_mask"}))
-            if "logits" not in made and {"class_queries_logits", "masks_queries_logits"} <= set(made):
-                made["logits"] = _semantic(torch, made["class_queries_logits"], made["masks_queries_logits"])
-        return [self._picked(made, t) for t in tensors]
+            outputs = dict(self._model(**{k: v for k, v in inputs.items() if k != "pixel_mask"}))
+            if "logits" not in outputs and {"class_queries_logits", "masks_queries_logits"} <= set(outputs):
+                outputs["logits"] = _semantic(torch, outputs["class_queries_logits"], outputs["masks_queries_logits"])
+        return [self._picked(outputs, t) for t in tensors]
 
-    def _picked(self, made: Mapping[str, Any], tensor: str | int) -> np.ndarray:
+    def _picked(self, outputs: Mapping[str, Any], tensor: str | int) -> np.ndarray:
         name = self._main if tensor == 0 else str(tensor)
-        if name not in made:
-            there = ", ".join(k for k, v in made.items() if hasattr(v, "shape"))
-            raise RecipeError(f"the model of {self._home.path} has no output {name!r}; it gave: {there}")
-        return made[name].float().cpu().numpy()
+        if name not in outputs:
+            present = ", ".join(k for k, v in outputs.items() if hasattr(v, "shape"))
+            raise RecipeError(f"the model of {self._home.path} has no output {name!r}; it gave: {present}")
+        return outputs[name].float().cpu().numpy()
 
 
 def class_map(
@@ -63,9 +63,9 @@ def class_map(
     unknown = set(table) - set(labels.values())
     if unknown:
         raise RecipeError(f"labels: the model has no {', '.join(sorted(unknown))}; it has {', '.join(labels.values())}")
-    found = {i: table[name] if name in table else known.get(name.casefold()) for i, name in labels.items()}
-    if any(value is not None for value in found.values()):
-        return found
+    table_ = {i: table[name] if name in table else known.get(name.casefold()) for i, name in labels.items()}
+    if any(value is not None for value in table_.values()):
+        return table_
     if len(labels) == len(classes) and all(name == f"LABEL_{i}" for i, name in labels.items()):
         return None
     raise RecipeError(

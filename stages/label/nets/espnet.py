@@ -90,8 +90,8 @@ class Block(Pyramid):
         self.bn = NormAct(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        made = self.sums(x)
-        return self.bn(x + made if self.residual else made)
+        y = self.sums(x)
+        return self.bn(x + y if self.residual else y)
 
 
 class Encoder(nn.Module):

@@ -56,8 +56,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.halve:
             x = functional.max_pool2d(x, 2)
-        made = self.conv2(functional.relu(self.conv1(x)))
-        return made + (self.shortcut(x) if self.halve else x)
+        y = self.conv2(functional.relu(self.conv1(x)))
+        return y + (self.shortcut(x) if self.halve else x)
 
 
 class Dilations(nn.Module):
