@@ -66,10 +66,10 @@ PLUGINS: dict[str, dict[str, str]] = {
         "model": "hyperloom.stages.label.model:Model",
     },
     "decoder": {
-        "classes": "hyperloom.stages.label.decoders:Classes",
-        "probabilities": "hyperloom.stages.label.decoders:Probabilities",
-        "dense": "hyperloom.stages.label.decoders:DenseMap",
-        "boxes": "hyperloom.stages.label.boxes:Boxes",
+        "classes": "hyperloom.stages.label.decoders:ClassDecoder",
+        "probabilities": "hyperloom.stages.label.decoders:ProbabilityDecoder",
+        "dense": "hyperloom.stages.label.decoders:DenseDecoder",
+        "boxes": "hyperloom.stages.label.boxes:BoxDecoder",
         "fastestdet": "hyperloom.stages.label.nets.fastestdet:FastestDet",
     },
     "net": {

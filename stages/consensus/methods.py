@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from hyperloom.pipeline.storage import Storage
 
-Made: TypeAlias = "tuple[Batch, np.ndarray | None]"
+MethodOutput: TypeAlias = "tuple[Batch, np.ndarray | None]"
 """Columns made, and each sample's score, (N,): what `least` is compared with."""
 
 
@@ -64,7 +64,7 @@ class Method(Expert):
         own = modality_of(self.out[0])
         return tuple(c for c in self.in_ if modality_of(c) == own and c != self.truth)
 
-    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], Made]:
+    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
         """What makes the columns of a batch of which each sample has at least one source."""
         raise TypeError(f"the consensus method {self.type!r} has no making()")
 
@@ -161,12 +161,12 @@ class Mean(Weighted):
     def extra(self) -> tuple[str, ...]:
         return (self.spread,) if self.spread else ()
 
-    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], Made]:
+    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
         import numpy as np
 
         modality = modalities[modality_of(self.out[0])]
 
-        def make(batch: Batch) -> Made:
+        def make(batch: Batch) -> MethodOutput:
             total = np.zeros_like(batch[self.sources[0]])
             square, weight = np.zeros_like(total), np.zeros((*total.shape[:-1], 1), np.float32)
             for column in self.sources:
@@ -196,12 +196,12 @@ class Median(Method):
 
     types: ClassVar[tuple[str, ...]] = Mean.types
 
-    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], Made]:
+    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
         import numpy as np
 
         modality = modalities[modality_of(self.out[0])]
 
-        def make(batch: Batch) -> Made:
+        def make(batch: Batch) -> MethodOutput:
             median = np.empty_like(batch[self.sources[0]])
             for i in range(len(median)):
                 median[i] = np.median([batch[c][i] for c in self.sources if batch[f"{c}?"][i]], axis=0)
@@ -213,10 +213,10 @@ class Median(Method):
 class Copy(Method):
     """The first listed source that has the sample."""
 
-    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], Made]:
+    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
         import numpy as np
 
-        def make(batch: Batch) -> Made:
+        def make(batch: Batch) -> MethodOutput:
             values = np.array(batch[self.sources[-1]])
             for column in reversed(self.sources[:-1]):
                 present = batch[f"{column}?"]

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.consensus.methods import Made, Method, _unit
+from hyperloom.stages.consensus.methods import Method, MethodOutput, _unit
 from hyperloom.stages.consensus.vote import CLASSES, mean_share
 from hyperloom.stages.label.expert import Batch
 
@@ -91,13 +91,13 @@ class DawidSkene(Learning):
         estimates = {**rounded, "reliability": right}
         return self.model_copy(update={"estimates": estimates})
 
-    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], Made]:
+    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
         from hyperloom.stages.consensus.em import posterior
 
         modality = modalities[modality_of(self.out[0])]
         prior, tables = np.array(self.estimates["prior"]), np.array(self.estimates["tables"])
 
-        def make(batch: Batch) -> Made:
+        def make(batch: Batch) -> MethodOutput:
             codes = self._codes(batch, modality)
             distinct, place = np.unique(codes, return_inverse=True)
             patterns = _decoded(distinct, len(self.sources), modality.channels)
@@ -174,10 +174,10 @@ class InverseVariance(Learning):
         reliability = {c: round(1 / math.sqrt(v), DIGITS) for c, v in zip(self.sources, variances, strict=True)}
         return self.model_copy(update={"estimates": {"variances": variances.tolist(), "reliability": reliability}})
 
-    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], Made]:
+    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
         modality = modalities[modality_of(self.out[0])]
 
-        def make(batch: Batch) -> Made:
+        def make(batch: Batch) -> MethodOutput:
             total, weight = np.zeros_like(batch[self.sources[0]]), np.zeros(len(batch[self.sources[0]]), np.float32)
             shape = (-1, *(1,) * (total.ndim - 1))
             for column, variance in zip(self.sources, self.estimates["variances"], strict=True):

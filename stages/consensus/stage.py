@@ -40,7 +40,7 @@ from hyperloom.stages.results import Consensus
 Columns = tuple[str, ...]
 
 
-class Choice(Config):
+class MethodChoice(Config):
     """How one column comes about: a plug-in of kind consensus; the columns it weighs, preferred ones first."""
 
     method: Annotated[Any, plugin_of("consensus")]
@@ -58,7 +58,7 @@ class ConsensusStage(Stage):
     method: Annotated[Any, plugin_of("consensus")] = None
     of: Columns = ()
     truth: str = ""
-    columns: dict[str, Choice] = Field(default_factory=dict)
+    columns: dict[str, MethodChoice] = Field(default_factory=dict)
 
     _list = field_validator("data", mode="before")(as_tuple)
 
@@ -74,9 +74,9 @@ class ConsensusStage(Stage):
         return self
 
     @property
-    def choices(self) -> dict[str, Choice]:
+    def choices(self) -> dict[str, MethodChoice]:
         """What is to be made, by column."""
-        return self.columns or {self.out: Choice(method=self.method, of=self.of, truth=self.truth)}
+        return self.columns or {self.out: MethodChoice(method=self.method, of=self.of, truth=self.truth)}
 
     def uses(self) -> set[str]:
         extra = [c for choice in self.choices.values() for c in choice.method.extra()]
@@ -119,7 +119,7 @@ class ConsensusStage(Stage):
             reliability=reliability if tallies else None,
         )
 
-    def _drawn(self, step: StepRun) -> graph.Graph:
+    def _drawn(self, step: StepRun) -> graph.ExpertGraph:
         offered = catalogue([step.inputs[name] for name in self.data]).producers
         methods: list[Method] = []
         for column, choice in self.choices.items():

@@ -15,7 +15,7 @@ from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Record, Resources, Unit
 from hyperloom.stages.consensus.methods import Method
-from hyperloom.stages.label.graph import Graph
+from hyperloom.stages.label.graph import ExpertGraph
 
 NAME, VALUE = "name", "value"
 
@@ -33,10 +33,10 @@ class TallyWorker:
     def run(self, unit: Unit, out: Output) -> None:
         import pyarrow as pa
 
-        from hyperloom.stages.label.samples import Samples
+        from hyperloom.stages.label.samples import ExpertInputs
         from hyperloom.stages.table import write_table
 
-        samples = Samples(self.storage, unit.payload, self.method, self.modalities)
+        samples = ExpertInputs(self.storage, unit.payload, self.method, self.modalities)
         parts = []
         for row in samples.callable:
             parts.append(self.method.tally(samples.batch([int(row)]), self.modalities))
@@ -47,7 +47,7 @@ class TallyWorker:
         out.write("parquet", write_table(arrays, [pa.field(n, a.type) for n, a in arrays.items()]))
 
 
-def learned(step: StepRun, drawn: Graph) -> tuple[list[Method], list[Record]]:
+def learned(step: StepRun, drawn: ExpertGraph) -> tuple[list[Method], list[Record]]:
     """The methods of a graph with their estimates, and the records of the units that this took."""
     methods: list[Method] = []
     records: list[Record] = []

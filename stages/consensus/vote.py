@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.consensus.methods import Made, Weighted
+from hyperloom.stages.consensus.methods import MethodOutput, Weighted
 from hyperloom.stages.label.algorithms.majority import mean_share, vote
 from hyperloom.stages.label.expert import Batch
 
@@ -40,11 +40,11 @@ class Vote(Weighted):
     def extra(self) -> tuple[str, ...]:
         return (self.agreement,) if self.agreement else ()
 
-    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], Made]:
+    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
         modality = modalities[modality_of(self.out[0])]
         soft = {c: modalities[modality_of(self.sure(c))].type == "soft" for c in self.sources if self.sure(c)}
 
-        def make(batch: Batch) -> Made:
+        def make(batch: Batch) -> MethodOutput:
             ballots = [self._ballot(batch, c, modality, soft.get(c, False)) for c in self.sources]
             maps, weights, shares = zip(*ballots, strict=True)
             winner, share = vote(maps, weights, modality.channels, self.quorum, self.smooth, shares, modality.missing)

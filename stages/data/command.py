@@ -15,11 +15,11 @@ from hyperloom.pipeline.errors import RecipeError, StepFailed
 
 Load = Callable[[Any], tuple[Any, Any]]
 """Given the parsed arguments: the recipe and its storage."""
-Steps = Callable[[Any, Any], list[Any]]
+StepResolver = Callable[[Any, Any], list[Any]]
 """Given recipe and storage: the planned steps."""
 
 
-def add(command: Callable[..., argparse.ArgumentParser], commands: Any, load: Load, steps: Steps) -> None:
+def add(command: Callable[..., argparse.ArgumentParser], commands: Any, load: Load, steps: StepResolver) -> None:
     """Add the commands to a parser. `command(name, function, help, parent)` makes one that takes a recipe."""
     data = commands.add_parser("data", help="look at a step's samples: show, head, stats, export")
     kinds = data.add_subparsers(metavar="KIND", required=True)
@@ -72,7 +72,7 @@ def import_(given: Any, run: Callable[[Any], int]) -> int:
 
 def _reader(given: Any, storage: Any, planned: Sequence[Any]) -> tuple[Any, Any]:
     """The step's manifest and a reader of its samples. Raises RecipeError, StepFailed when it has not run."""
-    from hyperloom.stages.data.reader import Reader
+    from hyperloom.stages.data.reader import SampleReader
     from hyperloom.stages.results import Ingested
 
     by_name = {s.name: s for s in planned}
@@ -84,7 +84,7 @@ def _reader(given: Any, storage: Any, planned: Sequence[Any]) -> tuple[Any, Any]
         raise StepFailed(f"the step {given.step!r} is not done ({why}). Next: hyperloom run {given.recipe}")
     above = (by_name[n].manifest for n in _above(given.step, by_name))
     ingests = [manifest for manifest in above if manifest and Ingested.of(manifest)]
-    return step.manifest, Reader(storage, given.step, step.manifest, ingests, given.columns)
+    return step.manifest, SampleReader(storage, given.step, step.manifest, ingests, given.columns)
 
 
 def _above(name: str, by_name: dict[str, Any]) -> list[str]:

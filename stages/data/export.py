@@ -16,14 +16,14 @@ from typing import Any, Literal, get_args
 
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of, source_of
-from hyperloom.stages.data.reader import Reader, Rows, modality, values
+from hyperloom.stages.data.reader import SampleReader, SampleRows, modality, values
 from hyperloom.stages.ingest.source import path_safe
 
-Layout = Literal["vre", "dronescapes", "png", "parquet"]
-LAYOUTS: tuple[str, ...] = get_args(Layout)
+ExportLayout = Literal["vre", "dronescapes", "png", "parquet"]
+LAYOUTS: tuple[str, ...] = get_args(ExportLayout)
 
 
-def export(reader: Reader, modalities: dict[str, Any], target: Storage, layout: Layout) -> int:
+def export(reader: SampleReader, modalities: dict[str, Any], target: Storage, layout: ExportLayout) -> int:
     """Write everything that `reader` gives below `target`; returns the number of files. Raises StorageError."""
     if layout == "parquet":
         return sum(_parquet(rows, modalities, target, number) for number, rows in enumerate(reader))
@@ -40,7 +40,7 @@ def export(reader: Reader, modalities: dict[str, Any], target: Storage, layout: 
     return count
 
 
-def _name(column: str, group: str, index: int, layout: Layout) -> str:
+def _name(column: str, group: str, index: int, layout: ExportLayout) -> str:
     folder = path_safe(f"{modality_of(column)}_{source_of(column)}")
     if layout == "vre":
         return f"{path_safe(group)}/{folder}/npz/{index}.npz"
@@ -61,7 +61,7 @@ def _picture(value: Any, kind: Any) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(kind.picture(value), cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-def _parquet(rows: Rows, modalities: dict[str, Any], target: Storage, number: int) -> int:
+def _parquet(rows: SampleRows, modalities: dict[str, Any], target: Storage, number: int) -> int:
     import pyarrow as pa
 
     from hyperloom.stages.table import write_table

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from hyperloom.pipeline.manifest import Manifest
-from hyperloom.stages.data.reader import Reader, Rows, modality, values
+from hyperloom.stages.data.reader import SampleReader, SampleRows, modality, values
 from hyperloom.stages.results import Shards
 
 LONGEST = 40
 """Characters of a text shown in a cell."""
 
 
-def head(rows: Iterable[Rows], modalities: dict[str, Any]) -> list[dict[str, Any]]:
+def head(rows: Iterable[SampleRows], modalities: dict[str, Any]) -> list[dict[str, Any]]:
     """One row a sample: key, group, index, and for each column its value, or what it is like when it is an array."""
     samples = []
     for part in rows:
@@ -27,7 +27,7 @@ def head(rows: Iterable[Rows], modalities: dict[str, Any]) -> list[dict[str, Any
     return samples
 
 
-def statistics(manifest: Manifest, reader: Reader, modalities: dict[str, Any]) -> list[dict[str, Any]]:
+def statistics(manifest: Manifest, reader: SampleReader, modalities: dict[str, Any]) -> list[dict[str, Any]]:
     """One row a column: type, rows, share missing, mean, standard deviation, least, largest, most frequent classes.
 
     Of a shard step they are those of its training split; of other steps they are counted now, which reads all of it.
@@ -46,7 +46,7 @@ def statistics(manifest: Manifest, reader: Reader, modalities: dict[str, Any]) -
     return rows
 
 
-def picture(rows: Iterable[Rows], modalities: dict[str, Any]) -> bytes:
+def picture(rows: Iterable[SampleRows], modalities: dict[str, Any]) -> bytes:
     """PNG bytes: a row for each sample, a column for each modality@source."""
     from hyperloom.stages.evaluate.collage import collage
 
@@ -59,11 +59,11 @@ def picture(rows: Iterable[Rows], modalities: dict[str, Any]) -> bytes:
     return collage(shown, columns, modalities)
 
 
-def _counted(reader: Reader, modalities: dict[str, Any]) -> dict[str, Any]:
-    from hyperloom.stages.shard.statistics import Tally, merged
+def _counted(reader: SampleReader, modalities: dict[str, Any]) -> dict[str, Any]:
+    from hyperloom.stages.shard.statistics import ColumnCounter, merged
 
     kinds = {c: modality(c, modalities) for c in reader.columns}
-    tallies = {c: Tally(kind) for c, kind in kinds.items()}
+    tallies = {c: ColumnCounter(kind) for c, kind in kinds.items()}
     for part in reader:
         for column, array in part.columns.items():
             if array.null_count == len(array):

@@ -24,7 +24,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Rows:
+class SampleRows:
     """Consecutive samples: `keys`, `groups`, `index` (numbers of the frames) and an Arrow array for each column."""
 
     keys: list[str]
@@ -36,7 +36,7 @@ class Rows:
         return len(self.keys)
 
 
-class Reader:
+class SampleReader:
     """`columns` are those asked for, or all the step has. Raises RecipeError for a step without samples or column."""
 
     def __init__(
@@ -55,10 +55,10 @@ class Reader:
         self.columns = tuple(columns) or tuple(offered)
         self._storage, self._manifest, self._ingests = storage, manifest, ingests
 
-    def __iter__(self) -> Iterator[Rows]:
+    def __iter__(self) -> Iterator[SampleRows]:
         yield from self._of_shards(self._shards) if self._shards else self._of_partitions()
 
-    def head(self, count: int, start: int = 0) -> Iterator[Rows]:
+    def head(self, count: int, start: int = 0) -> Iterator[SampleRows]:
         """`count` rows from row `start` on."""
         for rows in self:
             if start < len(rows) and count > 0:
@@ -69,7 +69,7 @@ class Reader:
             if count <= 0:
                 return
 
-    def _of_shards(self, shards: Shards) -> Iterator[Rows]:
+    def _of_shards(self, shards: Shards) -> Iterator[SampleRows]:
         import pyarrow as pa
 
         for shard in shards.shards:
@@ -77,14 +77,14 @@ class Reader:
                 for batch in file.iter_batches(BATCH, columns=[KEY, GROUP, INDEX, *self.columns], use_threads=False):
                     yield _rows(pa.Table.from_batches([batch]), self.columns)
 
-    def _of_partitions(self) -> Iterator[Rows]:
+    def _of_partitions(self) -> Iterator[SampleRows]:
         offered = catalogue([*self._ingests, self._manifest])
         for partition in offered.partitions:
             rows = self._partition(offered, partition)
             if rows is not None:
                 yield rows
 
-    def _partition(self, offered: Catalogue, partition: Partition) -> Rows | None:
+    def _partition(self, offered: Catalogue, partition: Partition) -> SampleRows | None:
         """A partition's rows; None when the step has nothing of it."""
         import pyarrow as pa
 
@@ -99,7 +99,7 @@ class Reader:
                 columns[column] = pa.nulls(len(head))
                 continue
             columns[column] = _array(read_table(self._storage, record.file.path, [column])[column])
-        return Rows(head[KEY].to_pylist(), head[GROUP].to_pylist(), head[INDEX].to_pylist(), columns)
+        return SampleRows(head[KEY].to_pylist(), head[GROUP].to_pylist(), head[INDEX].to_pylist(), columns)
 
 
 def values(array: Any, modality: Any) -> list[Any]:
@@ -120,9 +120,9 @@ def modality(column: str, modalities: dict[str, Any]) -> Any:
     return modalities[name]
 
 
-def _rows(table: Any, columns: Sequence[str]) -> Rows:
+def _rows(table: Any, columns: Sequence[str]) -> SampleRows:
     head = (table[KEY].to_pylist(), table[GROUP].to_pylist(), table[INDEX].to_pylist())
-    return Rows(*head, {c: _array(table[c]) for c in columns})
+    return SampleRows(*head, {c: _array(table[c]) for c in columns})
 
 
 def _array(chunked: Any) -> Any:
@@ -131,7 +131,7 @@ def _array(chunked: Any) -> Any:
     return chunked.chunk(0) if chunked.num_chunks == 1 else pa.concat_arrays(chunked.chunks)
 
 
-def _slice(rows: Rows, start: int, end: int) -> Rows:
+def _slice(rows: SampleRows, start: int, end: int) -> SampleRows:
     cut = slice(start, end)
     columns = {c: a.slice(start, end - start) for c, a in rows.columns.items()}
-    return Rows(rows.keys[cut], rows.groups[cut], rows.index[cut], columns)
+    return SampleRows(rows.keys[cut], rows.groups[cut], rows.index[cut], columns)

@@ -25,7 +25,7 @@ from hyperloom.stages.ingest.video import Video
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.digests import Digests
-    from hyperloom.stages.ingest.render import View
+    from hyperloom.stages.ingest.render import Viewpoint
 
 RGB, POSE = "rgb@camera", "pose@telemetry"
 COLUMNS = (RGB, POSE, "semantic@truth", "depth@truth", "normals@truth", "flow@truth")
@@ -144,7 +144,7 @@ class Flights(Source):
                 shutil.rmtree(half)
 
 
-def record(views: Iterator[View], name: str, folder: str) -> None:
+def record(views: Iterator[Viewpoint], name: str, folder: str) -> None:
     """Write views as a recording: `{name}.avi`, `telemetry.csv`, and PNGs in semantic, depth, normals, flow."""
     import cv2
     import numpy as np

@@ -21,7 +21,7 @@ FINALISTS = 24
 
 
 @dataclass
-class View:
+class Viewpoint:
     """A rendered frame of (H, W). `rgb` uint8; `depth` (H, W) m; `normals` (H, W, 3) unit, camera coordinates, towards
     the camera; `semantic` (H, W) ids of terrain.CLASSES; `flow` (H, W, 2) pixels (x, y) to the same point in the frame
     before, None for the first; `telemetry` (20,), see camera.TELEMETRY."""
@@ -51,7 +51,7 @@ class Flight:
         v, u = np.mgrid[0 : size[0] : 8, 0 : size[1] : 8].astype(np.float32)
         self._exposure = rng.uniform(0.18, 0.27) / float(np.median(self._light(middle, middle.rays(u, v, size))))
 
-    def view(self, t: int) -> View:
+    def view(self, t: int) -> Viewpoint:
         """Frame `t`, a pure function of seed, number, frames, size and t."""
         height, width = self.size
         camera, before = self.cameras[t], self.cameras[max(t - 1, 0)]
@@ -65,7 +65,7 @@ class Flight:
         if t > 0:
             rotation, shift = camera.motion(before)
             flow = camera.project(points @ rotation.T + shift, self.size) - np.stack([u, v], -1)
-        return View(
+        return Viewpoint(
             self._picture(camera, depth, t),
             depth,
             normals.astype(np.float32),

@@ -14,11 +14,11 @@ from typing import Any
 
 from hyperloom.pipeline.errors import SourceError
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".conllu")
 
 
-def rows(data: bytes, path: str) -> list[Row | ValueError]:
+def rows(data: bytes, path: str) -> list[TableRow | ValueError]:
     """All rows of a table. Raises SourceError for one that cannot be read at all."""
     suffix = path[path.rfind(".") :].lower()
     try:
@@ -36,7 +36,7 @@ def rows(data: bytes, path: str) -> list[Row | ValueError]:
     raise SourceError(f"{path} is none of {', '.join(TABLES)}. Next: give a table of one of these")
 
 
-def _separated(text: str, delimiter: str) -> Iterator[Row | ValueError]:
+def _separated(text: str, delimiter: str) -> Iterator[TableRow | ValueError]:
     import csv
     import io
 
@@ -49,7 +49,7 @@ def _separated(text: str, delimiter: str) -> Iterator[Row | ValueError]:
             yield ValueError(f"expected {len(names)} fields, got {len(line)}")
 
 
-def _json(line: str) -> Row | ValueError:
+def _json(line: str) -> TableRow | ValueError:
     try:
         row = json.loads(line)
     except ValueError as error:
@@ -57,14 +57,14 @@ def _json(line: str) -> Row | ValueError:
     return row if isinstance(row, dict) else ValueError(f"expected a JSON object, got {line[:40]}")
 
 
-def _parquet(data: bytes) -> Iterator[Row]:
+def _parquet(data: bytes) -> Iterator[TableRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     yield from pq.read_table(pa.BufferReader(data)).to_pylist()
 
 
-def _sentences(text: str) -> Iterator[Row | ValueError]:
+def _sentences(text: str) -> Iterator[TableRow | ValueError]:
     document = ""
     for block in filter(str.strip, text.split("\n\n")):
         row = _sentence(block)
@@ -73,7 +73,7 @@ def _sentences(text: str) -> Iterator[Row | ValueError]:
         yield row
 
 
-def _sentence(block: str) -> Row | ValueError:
+def _sentence(block: str) -> TableRow | ValueError:
     """One sentence; ranges of tokens (`3-4`) and empty nodes (`5.1`) are left out."""
     notes: dict[str, str] = {}
     words: list[list[str]] = []

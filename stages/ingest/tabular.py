@@ -20,7 +20,7 @@ from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.ingest.rows import TABLES, Row, rows
+from hyperloom.stages.ingest.rows import TABLES, TableRow, rows
 from hyperloom.stages.ingest.sidefile import fetch
 from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, path_safe, stem
 
@@ -126,7 +126,7 @@ class Table(Source):
         """Only Parquet has cells that are a file's bytes."""
         return self.path.lower().endswith(".parquet") or os.path.isdir(os.path.expanduser(self.path))
 
-    def _names(self, table: FileDigest, number: int, row: Row | ValueError) -> tuple[str, str]:
+    def _names(self, table: FileDigest, number: int, row: TableRow | ValueError) -> tuple[str, str]:
         """Key and group of a row. Raises SourceError for a field that the table does not have."""
         key, group = f"{stem(table.name)}/{number:06d}", path_safe(stem(table.name))
         if isinstance(row, ValueError):
@@ -143,7 +143,9 @@ class Table(Source):
             group = path_safe(str(row.get(self.group) or "none"))
         return key, group
 
-    def _digest(self, table: FileDigest, number: int, key: str, row: Row | ValueError, digests: Digests) -> FileDigest:
+    def _digest(
+        self, table: FileDigest, number: int, key: str, row: TableRow | ValueError, digests: Digests
+    ) -> FileDigest:
         """A row as if it were a file: its digest is that of its cells and of the files they name."""
         from hyperloom.pipeline.digests import FileDigest
 
@@ -161,7 +163,7 @@ class Table(Source):
                 files[column] = digests.file(path).sha256 if "://" in path or os.path.isfile(path) else "absent"
         return FileDigest(place, key, 0, f"{fingerprint([content, files])}:{number}")
 
-    def _file(self, cell: Cell, row: Row, table: str) -> str:
+    def _file(self, cell: Cell, row: TableRow, table: str) -> str:
         """The file that a row names; empty where it names none."""
         name = row.get(cell.file) if cell.file else None
         if not name:
@@ -170,7 +172,7 @@ class Table(Source):
         folder = folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
         return str(name) if "://" in str(name) or os.path.isabs(str(name)) else f"{folder}/{name}"
 
-    def _value(self, column: str, row: Row, item: Item, modality: Any) -> Any:
+    def _value(self, column: str, row: TableRow, item: Item, modality: Any) -> Any:
         cell = self.columns[column]
         try:
             if cell.file:
@@ -197,7 +199,7 @@ def _cell(value: Any, name: str, modality: Any) -> Any:
 
 
 @lru_cache(maxsize=4)
-def _read(path: str, sha256: str) -> list[Row | ValueError]:
+def _read(path: str, sha256: str) -> list[TableRow | ValueError]:
     """The rows of a table, kept for the next partition. Raises SourceError when it is not the one that was planned."""
     data = fetch(path)
     if hashlib.sha256(data).hexdigest() != sha256:

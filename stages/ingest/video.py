@@ -134,18 +134,18 @@ class Film:
 
     def __init__(self) -> None:
         self._path = ""
-        self._frames: Frames | None = None
+        self._frames: VideoFrames | None = None
 
     def at(self, path: str, frame: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB. Raises ValueError for what does not decode."""
         if self._frames is None or path != self._path or frame < self._frames.position:
             if self._frames is not None:
                 self._frames.close()
-            self._path, self._frames = path, Frames(path)
+            self._path, self._frames = path, VideoFrames(path)
         return self._frames.at(frame)
 
 
-class Frames:
+class VideoFrames:
     """The frames of one video file, by number, in ascending order. `position` is the next one to decode."""
 
     def __init__(self, path: str):
@@ -198,7 +198,7 @@ class Frames:
 
 def count_frames(path: str) -> int:
     """The number of frames that the video at `path` promises; 0 when it cannot be opened."""
-    frames = Frames(path)
+    frames = VideoFrames(path)
     try:
         return frames.count()
     finally:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hyperloom.stages.label.http import Http
 
 Question = Any
-Answer = Any
+JsonAnswer = Any
 KSERVE = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
 NUMPY = {
     "BOOL": "bool", "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64", "INT8": "int8",
@@ -48,10 +48,10 @@ class Api:
         (question,) = questions
         return question
 
-    def answers(self, response: Any, count: int) -> list[Answer]:
+    def answers(self, response: Any, count: int) -> list[JsonAnswer]:
         return [response]
 
-    def values(self, answer: Answer) -> dict[str, Any]:
+    def values(self, answer: JsonAnswer) -> dict[str, Any]:
         """By the recipe's `fields`: column -> dotted path into the answer."""
         paths = {c: self.expert.fields.get(c, modality_of(c)) for c in self.expert.out}
         if len(paths) == 1 and not self.expert.fields and not isinstance(answer, dict):
@@ -90,10 +90,10 @@ class Chat(Api):
             messages.insert(0, {"role": "system", "content": self.expert.system})
         return {"model": self.expert.model, "messages": messages, **self.expert.parameters}
 
-    def answers(self, response: Any, count: int) -> list[Answer]:
+    def answers(self, response: Any, count: int) -> list[JsonAnswer]:
         return [reached(response, "choices.0.message.content")]
 
-    def values(self, answer: Answer) -> dict[str, Any]:
+    def values(self, answer: JsonAnswer) -> dict[str, Any]:
         if not isinstance(answer, str) or not answer.strip():
             raise ValueError(f"the model said nothing ({answer!r})")
         if len(self.expert.out) == 1 and not self.expert.fields:
@@ -116,14 +116,14 @@ class Embeddings(Api):
     def body(self, questions: Sequence[Question]) -> Any:
         return {"model": self.expert.model, "input": list(questions), **self.expert.parameters}
 
-    def answers(self, response: Any, count: int) -> list[Answer]:
+    def answers(self, response: Any, count: int) -> list[JsonAnswer]:
         entries = reached(response, "data")
         vectors = {entry.get("index", i): entry["embedding"] for i, entry in enumerate(entries)}
         if sorted(vectors) != list(range(count)):
             raise ValueError(f"expected {count} embeddings, got those of {sorted(vectors)}")
         return [vectors[i] for i in range(count)]
 
-    def values(self, answer: Answer) -> dict[str, Any]:
+    def values(self, answer: JsonAnswer) -> dict[str, Any]:
         return {self.expert.out[0]: answer}
 
 
@@ -166,7 +166,7 @@ class KServe(Api):
         ]
         return {"inputs": inputs, **({"parameters": self.expert.parameters} if self.expert.parameters else {})}
 
-    def answers(self, response: Any, count: int) -> list[Answer]:
+    def answers(self, response: Any, count: int) -> list[JsonAnswer]:
         outputs: list[dict[str, Any]] = [{} for _ in range(count)]
         for output in reached(response, "outputs"):
             name, shape, data = output["name"], output["shape"], output["data"]
@@ -178,7 +178,7 @@ class KServe(Api):
                 outputs[i][name] = part
         return outputs
 
-    def values(self, answer: Answer) -> dict[str, Any]:
+    def values(self, answer: JsonAnswer) -> dict[str, Any]:
         values = {}
         for column in self.expert.out:
             name = self.expert.fields.get(column, modality_of(column))

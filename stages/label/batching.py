@@ -21,7 +21,7 @@ from hyperloom.pipeline.storage import Storage
 
 if TYPE_CHECKING:
     from hyperloom.stages.label.expert import Batch
-    from hyperloom.stages.label.samples import Samples
+    from hyperloom.stages.label.samples import ExpertInputs
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 GAIN = 0.95
@@ -101,19 +101,19 @@ class Ahead:
         self._part: Sequence[int] | None = None
         self._batch: Future[Batch] | None = None
 
-    def take(self, samples: Samples, part: Sequence[int]) -> Batch:
+    def take(self, samples: ExpertInputs, part: Sequence[int]) -> Batch:
         """The batch of the rows `part`. Raises what decoding raises."""
         if self._batch is not None and self._part is part:
             batch, self._batch = self._batch, None
             return batch.result()
         return self._read(samples, part)
 
-    def prepare(self, samples: Samples, part: Sequence[int]) -> None:
+    def prepare(self, samples: ExpertInputs, part: Sequence[int]) -> None:
         """Begin to read `part`, the very list that `take` will be asked for next."""
         if WORTH < self._seconds < float("inf"):
             self._part, self._batch = part, self._thread.submit(self._read, samples, part)
 
-    def _read(self, samples: Samples, part: Sequence[int]) -> Batch:
+    def _read(self, samples: ExpertInputs, part: Sequence[int]) -> Batch:
         at = time.perf_counter()
         batch = samples.batch(part)
         self._seconds = min(self._seconds, time.perf_counter() - at)

@@ -19,7 +19,7 @@ from hyperloom.pipeline.errors import BadSample, HyperloomError
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.batching import Ahead, BatchSize
 from hyperloom.stages.label.expert import Batch, Function
-from hyperloom.stages.label.samples import Samples
+from hyperloom.stages.label.samples import ExpertInputs
 
 Answer = dict[str, "np.ndarray | bytes | None"]
 """One sample's value of each output column (bytes: of a file); None for "no answer"."""
@@ -48,7 +48,7 @@ class Bisection:
         self._ahead = Ahead()
 
     def answers(
-        self, samples: Samples, rows: Sequence[int], size: BatchSize, seen: Seen | None = None
+        self, samples: ExpertInputs, rows: Sequence[int], size: BatchSize, seen: Seen | None = None
     ) -> Iterator[tuple[int, Answer | Exception]]:
         """(row, answer or error) for every row, in no promised order."""
         todo, again = [list(rows)], set[int]()
@@ -71,7 +71,7 @@ class Bisection:
                 _show(seen, batch, answers)
             yield from zip(part, answers, strict=True)
 
-    def trial(self, samples: Samples, rows: Sequence[int]) -> int:
+    def trial(self, samples: ExpertInputs, rows: Sequence[int]) -> int:
         """Do a batch for nothing but the time it takes; the bytes it held."""
         batch = samples.batch(rows)
         answers = self._split(self._function(batch), len(rows))
@@ -80,7 +80,7 @@ class Bisection:
 
     def _blamed(
         self,
-        samples: Samples,
+        samples: ExpertInputs,
         part: list[int],
         error: Exception,
         todo: list[list[int]],

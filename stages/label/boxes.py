@@ -15,7 +15,7 @@ from hyperloom.stages.label.decoders import Decoder
 from hyperloom.stages.label.preprocess import Size
 
 
-class Boxes(Decoder):
+class BoxDecoder(Decoder):
     """A detector whose tensor is (n, 6) rows `left, top, right, bottom, score, class`, as exports with NMS inside give.
 
     Coordinates are pixels of the network's input, or in 0..1 where `relative`. `groups` holds, for each channel of the

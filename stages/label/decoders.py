@@ -40,7 +40,7 @@ class Decoder(Plugin):
         raise TypeError(f"the decoder {self.type!r} has no finish()")
 
 
-class Classes(Decoder):
+class ClassDecoder(Decoder):
     """Class ids: from a map of ids, or by argmax over a map of scores that is first brought to the modality's size.
 
     A network with one score a pixel gives a logit: positive is its class 1, else 0. With `threshold`, pixels whose
@@ -68,7 +68,7 @@ class Classes(Decoder):
         return ids
 
 
-class Probabilities(Decoder):
+class ProbabilityDecoder(Decoder):
     """Soft labels (H, W, K): softmax of a map of scores (or probabilities as they are), classes folded by `map`.
 
     What the network gives to classes that abstain is shared out over the others in proportion, and evenly where these
@@ -95,7 +95,7 @@ class Probabilities(Decoder):
         return sized / sized.sum(-1, keepdims=True)
 
 
-class DenseMap(Decoder):
+class DenseDecoder(Decoder):
     """Numbers: depth, disparity, edges. First activation, then `scale * x + offset`, normalisation by frame, inversion.
 
     `normalise: range` maps the frame's least to greatest value onto 0..1; `percentiles` does so with the 2nd and 98th

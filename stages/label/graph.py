@@ -60,7 +60,7 @@ class Node:
         return f"{self.expert.type}-{self.fingerprint[:SHORT]}"
 
 
-class Graph:
+class ExpertGraph:
     """Experts in an order in which each follows those it reads, over the columns of a catalogue."""
 
     def __init__(self, offered: Catalogue, nodes: list[Node], modalities: dict[str, Any]):
@@ -162,7 +162,7 @@ class Graph:
 class Units:
     """The units of a graph, made as they are asked for; `len` counts them without keeping any."""
 
-    def __init__(self, drawn: Graph):
+    def __init__(self, drawn: ExpertGraph):
         self._graph = drawn
 
     def __len__(self) -> int:
@@ -204,7 +204,7 @@ def around(expert: Expert, group: Group, at: int) -> tuple[list[int], list[int]]
     return before[::-1], after
 
 
-def graph(step: StepRun, experts: Iterable[Expert], inputs: Iterable[str], kind: str) -> Graph:
+def graph(step: StepRun, experts: Iterable[Expert], inputs: Iterable[str], kind: str) -> ExpertGraph:
     """The graph of `experts` over the columns of the steps `inputs`. `kind` (expert, consensus) is kept in `about`.
 
     Raises RecipeError for a column nobody offers, one that two offer, a cycle, or an undefined modality.
@@ -218,7 +218,7 @@ def graph(step: StepRun, experts: Iterable[Expert], inputs: Iterable[str], kind:
         nodes.append(node)
         known.update({c: Producer(c, node.space, node.fingerprint, node.about) for c in expert.out})
     digests.save()
-    return Graph(offered, nodes, step.modalities)
+    return ExpertGraph(offered, nodes, step.modalities)
 
 
 def ordered(experts: Iterable[Expert], offered: Mapping[str, Any] | None = None) -> list[Expert]:

@@ -25,7 +25,7 @@ from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from hyperloom.stages.label.network import library
 from hyperloom.stages.label.values import fit
 
-Task = Literal[
+PipelineTask = Literal[
     "image-segmentation", "depth-estimation", "feature-extraction", "image-feature-extraction", "image-classification",
     "text-classification", "audio-classification", "token-classification", "object-detection",
     "zero-shot-classification", "zero-shot-image-classification", "automatic-speech-recognition", "text-generation",
@@ -49,7 +49,7 @@ class HuggingFace(Expert):
     """Raises SourceError for a directory that cannot be loaded, PluginError without transformers."""
 
     path: str = placement()
-    task: Task
+    task: PipelineTask
     labels: dict[str, str | None] = {}
     decode: tuple[Annotated[Any, of("decoder")], ...] = ()
     """Of maps: one decoder for each column; by default `classes`, `probabilities` or `dense`, as the modality is."""

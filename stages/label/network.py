@@ -21,7 +21,7 @@ from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
-from hyperloom.stages.label.preprocess import Grid, Preprocess, Size
+from hyperloom.stages.label.preprocess import Preprocess, Size, TileGrid
 
 
 class Session(Protocol):
@@ -88,7 +88,7 @@ class Network(Expert):
             )
         return lambda batch: self._label(session, grid, targets, batch)
 
-    def _label(self, session: Session, grid: Grid, targets: Sequence[Any], batch: Batch) -> Batch:
+    def _label(self, session: Session, grid: TileGrid, targets: Sequence[Any], batch: Batch) -> Batch:
         frames = batch[self.in_[0]]
         layout = self.preprocess.layout or session.layout
         inputs = [t for f in frames for t in self.preprocess.tiles(f, grid, layout, session.dtype)]

@@ -25,7 +25,7 @@ IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 
 
 @dataclass(frozen=True)
-class Grid:
+class TileGrid:
     """Tiles of `tile` pixels at `tops` x `lefts` of a frame of `size` pixels, row by row."""
 
     size: Size
@@ -89,13 +89,13 @@ class Preprocess(Config):
             raise ValueError(f"tile: {list(self.tile)} is larger than size {list(self.size)}")
         return self
 
-    def grid(self, frame: Size, net: Size | None) -> Grid:
+    def grid(self, frame: Size, net: Size | None) -> TileGrid:
         """The tiles of frames of the height and width `frame` for a network whose input is `net` (None: any)."""
         size = self.size or net or frame
         tile = self.tile or size
-        return Grid(size, tile, _starts(size[0], tile[0], self.overlap), _starts(size[1], tile[1], self.overlap))
+        return TileGrid(size, tile, _starts(size[0], tile[0], self.overlap), _starts(size[1], tile[1], self.overlap))
 
-    def tiles(self, frame: np.ndarray, grid: Grid, layout: str, dtype: np.dtype[Any]) -> list[np.ndarray]:
+    def tiles(self, frame: np.ndarray, grid: TileGrid, layout: str, dtype: np.dtype[Any]) -> list[np.ndarray]:
         """The network's inputs for one frame (H, W, 3) uint8 RGB: (3, h, w) or (h, w, 3) arrays of `dtype`."""
         resized = resize(frame, grid.size)
         if self.channels == "bgr":

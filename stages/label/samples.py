@@ -23,7 +23,7 @@ Reads = dict[str, list[str]]
 """Column -> [space, id] of the unit that made it, for one partition."""
 
 
-class Samples:
+class ExpertInputs:
     """One unit's rows. `keys` are their names; `callable` the rows (positions) that the expert can be asked about."""
 
     def __init__(self, storage: Storage, payload: dict[str, Any], expert: Expert, modalities: dict[str, Any]):

@@ -44,9 +44,9 @@ class LabelWorker:
 
     def run(self, unit: Unit, out: Output) -> None:
         """Label one partition. Raises what is no sample's fault (see stages.label.bisection)."""
-        from hyperloom.stages.label.samples import Samples
+        from hyperloom.stages.label.samples import ExpertInputs
 
-        samples = Samples(self.storage, unit.payload, self.expert, self.modalities)
+        samples = ExpertInputs(self.storage, unit.payload, self.expert, self.modalities)
         values: dict[str, list[Any]] = {c: [None] * len(samples.keys) for c in self.expert.out}
         figures = _Figures(self.expert, self.modalities)
         errors: dict[int, Exception | str] = {}

@@ -27,7 +27,7 @@ _CONDITION = re.compile(
 
 
 @dataclass(frozen=True)
-class Condition:
+class GateCondition:
     """`figure` compared with a number, or with somebody's figure plus `offset`."""
 
     figure: str
@@ -46,12 +46,12 @@ class Condition:
 class Decision:
     """A condition, whether it holds, and why in words."""
 
-    condition: Condition
+    condition: GateCondition
     passed: bool
     said: str
 
 
-def parse(figure: str, text: str) -> Condition:
+def parse(figure: str, text: str) -> GateCondition:
     """The condition that a recipe wrote. Raises ValueError saying what is wrong with it."""
     measure = figure.rpartition(".")[2]
     if "." not in figure or measure not in HIGHER_IS_BETTER:
@@ -65,12 +65,12 @@ def parse(figure: str, text: str) -> Condition:
         better = "larger" if HIGHER_IS_BETTER[measure] else "smaller"
         raise ValueError(f"{figure}: {text!r} points the wrong way, {measure} is better when {better}")
     if match["number"]:
-        return Condition(figure, match["op"], "", float(match["number"]))
+        return GateCondition(figure, match["op"], "", float(match["number"]))
     offset = float(match["by"] or 0) * (-1 if match["sign"] == "-" else 1)
-    return Condition(figure, match["op"], match["who"], offset)
+    return GateCondition(figure, match["op"], match["who"], offset)
 
 
-def judge(condition: Condition, subject: str, report: Judged, champion: Mapping[str, float] | None) -> Decision:
+def judge(condition: GateCondition, subject: str, report: Judged, champion: Mapping[str, float] | None) -> Decision:
     """Does `condition` hold for `subject` of a report? `champion` is the champion's figures, None without one.
 
     Raises ValueError when the report lacks a figure that the condition needs.
@@ -90,7 +90,7 @@ def judge(condition: Condition, subject: str, report: Judged, champion: Mapping[
     return Decision(condition, passed, f"{condition}: {'holds' if passed else 'FAILS'} (it is {value:.4g}{against})")
 
 
-def _named(condition: Condition, report: Judged) -> str:
+def _named(condition: GateCondition, report: Judged) -> str:
     if condition.who != BEST_EXPERT:
         return condition.who
     modality = condition.figure.rpartition(".")[0]

@@ -1,8 +1,8 @@
 """Statistics of columns: gathered while shards are written, merged exactly into the step's manifest.
 
-A `Tally` sees the rows of one shard as they lie on disk. Values of one or two bytes (images, classes, probabilities,
-float16 maps) are counted value by value, so every figure follows from exact counts; wider floats are summed in
-float64. What a tally gives is small, JSON-able and additive: `merged` of all shards does not depend on how the rows
+A `ColumnCounter` sees the rows of one shard as they lie on disk. Values of one or two bytes (images, classes,
+probabilities, float16 maps) are counted value by value, so every figure follows from exact counts; wider floats are
+summed in float64. Its report is small, JSON-able and additive: `merged` of all shards does not depend on how the rows
 were dealt to them, but for the last bits of float64 sums, whose order is fixed.
 Histograms pool the channels. Pixels are not weighted; missing rows are counted and otherwise left out. What a
 modality's numbers or classes are, `Modality.tallied` says: pixels, samples, the lengths of texts, the classes of boxes.
@@ -34,13 +34,13 @@ def edges(modality: Modality) -> list[float]:
     return [-math.inf, *(-p for p in reversed(powers)), 0.0, *powers, math.inf]
 
 
-class Tally:
+class ColumnCounter:
     """Figures of one column of one shard."""
 
     def __init__(self, modality: Modality):
         self.modality = modality
         self.rows = self.missing = 0
-        self._seen: Classes | Codes | Sums | None = None
+        self._seen: ClassCounts | Codes | ValueSums | None = None
 
     def add(self, rows: np.ndarray, valid: np.ndarray) -> None:
         """Count rows of the dtype on disk, (N, *shape); where `valid` (N,) is false a row is missing."""
@@ -62,13 +62,13 @@ class Tally:
             return {**head, "classes": [0] * len(self.modality.counted), "unknown": 0}
         return head
 
-    def _kind(self, values: np.ndarray) -> type[Classes | Codes | Sums]:
+    def _kind(self, values: np.ndarray) -> type[ClassCounts | Codes | ValueSums]:
         if self.modality.counted:
-            return Classes
-        return Codes if values.dtype == self.modality.stored and values.dtype.itemsize <= 2 else Sums
+            return ClassCounts
+        return Codes if values.dtype == self.modality.stored and values.dtype.itemsize <= 2 else ValueSums
 
 
-class Classes:
+class ClassCounts:
     """Counts of class ids; what is no class is unknown."""
 
     def __init__(self, modality: Modality, values: np.ndarray):
@@ -116,7 +116,7 @@ class Codes:
         return {**moments.figures(), "histogram": histogram.tolist()} if moments.count.all() else {}
 
 
-class Sums:
+class ValueSums:
     """Wider numbers, summed in float64; those that are not finite are left out."""
 
     def __init__(self, modality: Modality, values: np.ndarray):

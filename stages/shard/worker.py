@@ -17,7 +17,7 @@ from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
 from hyperloom.stages.column import described, produced, producer
 from hyperloom.stages.modality import Modality
-from hyperloom.stages.shard.statistics import Tally
+from hyperloom.stages.shard.statistics import ColumnCounter
 from hyperloom.stages.table import ROW_GROUP_MB, Codec, read_table, rows_a_group, write_table
 
 
@@ -42,7 +42,7 @@ class Joiner:
 
         fields = [pa.field(KEY, pa.string()), pa.field(GROUP, pa.string()), pa.field(INDEX, pa.int64())]
         fields += self._fields.values()
-        tallies = {column: Tally(self._modality(column)) for column in self.columns}
+        tallies = {column: ColumnCounter(self._modality(column)) for column in self.columns}
         chunks: dict[str, list[Any]] = {field.name: [] for field in fields}
         makers: dict[str, Any] = {}
         with ThreadPoolExecutor(1, "statistics") as counting:  # counts while this thread reads on and compresses
@@ -62,7 +62,7 @@ class Joiner:
         figures = {column: tally.figures() for column, tally in tallies.items()}
         out.meta = {"group": unit.payload["group"], "row_group": rows, "statistics": figures}
 
-    def _count(self, tally: Tally, arrays: list[Any]) -> None:
+    def _count(self, tally: ColumnCounter, arrays: list[Any]) -> None:
         for array in arrays:
             tally.add(*tally.modality.unpack(array))
 

@@ -18,7 +18,7 @@ from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.stages.label import batching
 from hyperloom.stages.label.batching import SIZES, BatchSize
 from hyperloom.stages.label.expert import Batch, Expert, Function
-from hyperloom.stages.label.samples import Samples
+from hyperloom.stages.label.samples import ExpertInputs
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.shard.stage import Shard
 from tests.unit.inline import column, finish, ingested, modalities, step
@@ -213,9 +213,9 @@ def test_a_single_sample_that_does_not_fit_is_left_out(tmp_path: Any) -> None:
 def test_the_next_batch_is_read_while_this_one_is_computed(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[tuple[int, ...]] = []
     met, threads = threading.Condition(), set[str]()
-    read = Samples.batch
+    read = ExpertInputs.batch
 
-    def watched(self: Samples, rows: Any) -> Batch:
+    def watched(self: ExpertInputs, rows: Any) -> Batch:
         with met:
             begun.append(tuple(rows))
             threads.add(threading.current_thread().name)
@@ -237,7 +237,7 @@ def test_the_next_batch_is_read_while_this_one_is_computed(tmp_path: Any, monkey
             return call
 
     monkeypatch.setattr(batching, "WORTH", -1.0)
-    monkeypatch.setattr(Samples, "batch", watched)
+    monkeypatch.setattr(ExpertInputs, "batch", watched)
     monkeypatch.setitem(globals(), "Patient", Patient)
     storage = Storage(str(tmp_path))
     made = finish(label(storage, list(range(8)), type="Patient", batch=2))

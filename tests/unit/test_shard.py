@@ -22,7 +22,7 @@ from hyperloom.pipeline.units import Unit, execute
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.shard.splits import Split
 from hyperloom.stages.shard.stage import Shard
-from hyperloom.stages.shard.statistics import PAIRS, Tally, code_counts, merged
+from hyperloom.stages.shard.statistics import PAIRS, ColumnCounter, code_counts, merged
 from hyperloom.stages.table import read_table, write_table
 from tests.unit.inline import finish, ingested, modalities, step
 
@@ -279,7 +279,7 @@ def test_statistics_are_those_of_numpy(name: str, low: float, high: float) -> No
     values = np.random.default_rng(0).uniform(low, high, (9, *modality.shape)).astype(modality.dtype)
     figures = []
     for part in (slice(0, 4), slice(4, 9)):
-        tally = Tally(modality)
+        tally = ColumnCounter(modality)
         tally.add(*modality.unpack(modality.encode([*values[part], None])))
         figures.append(tally.figures())
     found = merged(modality, figures)
@@ -313,7 +313,7 @@ def test_every_type_is_counted(definition: dict[str, Any], values: list[Any], ex
     modality = modalities(m=definition)["m"]
     figures = []
     for value in [*values, None]:
-        tally = Tally(modality)
+        tally = ColumnCounter(modality)
         tally.add(*modality.unpack(modality.encode([None if value is None else modality.fit(value)])))
         figures.append(tally.figures())
     found = merged(modality, figures)
@@ -324,7 +324,7 @@ def test_every_type_is_counted(definition: dict[str, Any], values: list[Any], ex
 def test_unknown_pixels_are_left_out_of_statistics() -> None:
     for storage in ("float16", "uint8"):
         depth = modalities(d={"type": "dense", "size": [1, 4], "range": [0, 4], "unknown": 0, "storage": storage})["d"]
-        tally = Tally(depth)
+        tally = ColumnCounter(depth)
         tally.add(*depth.unpack(depth.encode([depth.fit(np.array([[0, 2, 4, 0]]))])))
         found = merged(depth, [tally.figures()])
         assert (found["mean"], found["min"], sum(found["histogram"]["counts"])) == ([3.0], [2.0], 2)

@@ -15,7 +15,7 @@ import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError
 
-Labels = Mapping[str, "str | None"]
+LabelNames = Mapping[str, "str | None"]
 """The model's label -> the modality's class, null for none; what is not named keeps its name."""
 
 
@@ -32,7 +32,9 @@ def to_pipeline(modality: Any, value: Any, column: str) -> Any:
     raise RecipeError(f"{column}: pipelines read image, text and audio columns, not {modality.type}")
 
 
-def from_pipeline(answer: Any, modality: Any, given: Any, labels: Labels, threshold: float, order: list[str]) -> Any:
+def from_pipeline(
+    answer: Any, modality: Any, given: Any, labels: LabelNames, threshold: float, order: list[str]
+) -> Any:
     """A plain value of `modality` from one sample's answer: `given` is what was asked, `order` the model's labels.
 
     Raises ValueError where the answer makes no such value.
@@ -84,7 +86,7 @@ def _text(answer: Any) -> str:
     raise ValueError(f"expected a text, got {str(answer)[:200]}")
 
 
-def _boxes(answer: Any, modality: Any, picture: Any, labels: Labels, threshold: float) -> list[dict[str, Any]]:
+def _boxes(answer: Any, modality: Any, picture: Any, labels: LabelNames, threshold: float) -> list[dict[str, Any]]:
     width, height = picture.size
     boxes = []
     for entry in sorted(answer, key=lambda e: -e["score"]):
@@ -99,7 +101,7 @@ def _boxes(answer: Any, modality: Any, picture: Any, labels: Labels, threshold: 
     return boxes[: modality.most]
 
 
-def _tags(answer: Any, text: str, labels: Labels) -> list[str | None]:
+def _tags(answer: Any, text: str, labels: LabelNames) -> list[str | None]:
     """The tag of each word (between spaces): that of its first piece."""
     starts = {int(piece["start"]): str(piece["entity"]) for piece in answer}
     tags = []
@@ -111,5 +113,5 @@ def _tags(answer: Any, text: str, labels: Labels) -> list[str | None]:
     return tags
 
 
-def _name(label: str, labels: Labels) -> str | None:
+def _name(label: str, labels: LabelNames) -> str | None:
     return labels.get(label, label)

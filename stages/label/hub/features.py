@@ -14,13 +14,13 @@ import numpy as np
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.label.hub.loading import Directory
 
-Pool = Literal["mean", "cls", "model"]
+PoolingMode = Literal["mean", "cls", "model"]
 
 
 class FeatureExtraction:
     """Texts (N strings) or frames (N, H, W, 3) uint8 -> (N, dimensions) float32."""
 
-    def __init__(self, home: Directory, pictures: bool, pool: Pool, unit: bool):
+    def __init__(self, home: Directory, pictures: bool, pool: PoolingMode, unit: bool):
         self._home, self._pictures, self._pool, self._unit = home, pictures, pool, unit
         self._prepare = home.part("AutoImageProcessor" if pictures else "AutoTokenizer")
         self._model = home.model("AutoModel")

@@ -15,7 +15,7 @@ DILATIONS = (1, 2, 4, 8, 16)
 EPS = 1e-3
 
 
-class Conv(nn.Module):
+class EspConv(nn.Module):
     """A convolution without bias, `same` padding for its dilation."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1):
@@ -44,7 +44,7 @@ class ConvNormAct(NormAct):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1):
         super().__init__(outputs)
-        self.conv = Conv(inputs, outputs, kernel, stride).conv
+        self.conv = EspConv(inputs, outputs, kernel, stride).conv
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(self.conv(x))
@@ -57,9 +57,9 @@ class Pyramid(nn.Module):
         super().__init__()
         width = outputs // len(DILATIONS)
         first = outputs - (len(DILATIONS) - 1) * width
-        self.c1 = Conv(inputs, width, kernel, stride)
+        self.c1 = EspConv(inputs, width, kernel, stride)
         for dilation in DILATIONS:
-            setattr(self, f"d{dilation}", Conv(width, first if dilation == 1 else width, 3, dilation=dilation))
+            setattr(self, f"d{dilation}", EspConv(width, first if dilation == 1 else width, 3, dilation=dilation))
 
     def sums(self, x: Tensor) -> Tensor:
         reduced = self.c1(x)
@@ -81,7 +81,7 @@ class Downsample(Pyramid):
         return self.act(self.bn(self.sums(x)))
 
 
-class Block(Pyramid):
+class EspBlock(Pyramid):
     """A pyramid of stride 1, residual where input and output have the same channels."""
 
     def __init__(self, inputs: int, outputs: int):
@@ -94,7 +94,7 @@ class Block(Pyramid):
         return self.bn(x + y if self.residual else y)
 
 
-class Encoder(nn.Module):
+class EspEncoder(nn.Module):
     """Features at strides 2, 4 and 8; the image itself is fed in again at strides 2 and 4."""
 
     def __init__(self, classes: int, p: int, q: int):
@@ -103,12 +103,12 @@ class Encoder(nn.Module):
         self.shrink = nn.AvgPool2d(3, stride=2, padding=1)
         self.b1 = NormAct(16 + 3)
         self.level2_0 = Downsample(16 + 3, 64)
-        self.level2 = nn.ModuleList(Block(64, 64) for _ in range(p))
+        self.level2 = nn.ModuleList(EspBlock(64, 64) for _ in range(p))
         self.b2 = NormAct(128 + 3)
         self.level3_0 = Downsample(128 + 3, 128)
-        self.level3 = nn.ModuleList(Block(128, 128) for _ in range(q))
+        self.level3 = nn.ModuleList(EspBlock(128, 128) for _ in range(q))
         self.b3 = NormAct(256)
-        self.classifier = Conv(256, classes, 1)
+        self.classifier = EspConv(256, classes, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         half, stride2 = self.shrink(x), self.level1(x)
@@ -130,12 +130,12 @@ class ESPNet(nn.Module):
 
     def __init__(self, classes: int = 20, p: int = 2, q: int = 8):
         super().__init__()
-        self.encoder = Encoder(classes, p, q)
-        self.level3_C = Conv(128 + 3, classes, 1)
+        self.encoder = EspEncoder(classes, p, q)
+        self.level3_C = EspConv(128 + 3, classes, 1)
         self.br = nn.BatchNorm2d(classes, eps=EPS)
         self.conv = ConvNormAct(16 + classes, classes, 3)
         self.up_l3 = nn.Sequential(_double(classes))
-        self.combine_l2_l3 = nn.Sequential(NormAct(2 * classes), Block(2 * classes, classes))
+        self.combine_l2_l3 = nn.Sequential(NormAct(2 * classes), EspBlock(2 * classes, classes))
         self.up_l2 = nn.Sequential(_double(classes), NormAct(classes))
         self.classifier = _double(classes)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from hyperloom.stages.label.boxes import Boxes
+from hyperloom.stages.label.boxes import BoxDecoder
 from hyperloom.stages.label.preprocess import Size
 
 
-class FastestDet(Boxes):
-    """Decoder of FastestDet's grid into boxes; the rest (threshold, suppression, groups, drawing) is `Boxes`."""
+class FastestDet(BoxDecoder):
+    """Decoder of FastestDet's grid into boxes; the rest (threshold, suppression, groups, drawing) is `BoxDecoder`."""
 
     def rows(self, raw: np.ndarray, size: Size) -> np.ndarray:
         height, width = raw.shape[1:]

@@ -41,7 +41,7 @@ def fold(kind: str, weight: Tensor) -> Tensor:
     return taps.unflatten(2, (3, 3))
 
 
-class Block(nn.Module):
+class PdcBlock(nn.Module):
     """A depthwise (folded) convolution, ReLU, a 1x1 convolution, and a residual; halves the map first if `halve`."""
 
     def __init__(self, kind: str, inputs: int, outputs: int, halve: bool):
@@ -112,7 +112,7 @@ class PiDiNet(nn.Module):
         for stage, (depth, outputs) in enumerate(zip(DEPTHS, widths), start=1):
             for i in range(1, depth + 1):
                 kind = CYCLE[layer % len(CYCLE)]
-                self.add_module(f"block{stage}_{i}", Block(kind, channels, outputs, halve=stage > 1 and i == 1))
+                self.add_module(f"block{stage}_{i}", PdcBlock(kind, channels, outputs, halve=stage > 1 and i == 1))
                 self.kinds[f"block{stage}_{i}.conv1"] = kind
                 channels, layer = outputs, layer + 1
         self.dilations = nn.ModuleList(Dilations(c, dilation) for c in widths)
