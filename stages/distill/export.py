@@ -21,7 +21,6 @@ from torch import nn
 
 from hyperloom.pipeline.errors import StepFailed
 from hyperloom.stages.distill.examples import examples
-from hyperloom.stages.modality import Boxes
 from hyperloom.stages.network.architecture import Task
 from hyperloom.stages.network.model import MultiTask
 
@@ -135,18 +134,7 @@ def _difference(task: Task, ours: np.ndarray, theirs: np.ndarray) -> float:
         return 0.0
     # Answers that hardly differ from each other still have a scale: that of the training data, and of float32.
     reach = max(1e-6, float(np.ptp(ours[~np.isnan(ours)])), 0.1 * float(known.max()), *task.scale.std)
-    if isinstance(task.modality, Boxes):
-        return _boxes_apart(ours, theirs) / reach
-    return float(np.nanmax(np.abs(ours - theirs))) / reach
-
-
-def _boxes_apart(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Scores compared in order, boxes as sets: which of two equal scores comes first, or stays out, is chance. So up to
-    one box in a hundred (or one at all) may be another."""
-    scores = float(np.nanmax(np.abs(ours[..., 5] - theirs[..., 5])))
-    nearest = np.abs(ours[:, :, None] - theirs[:, None]).max(-1)
-    nearest = np.where(np.isnan(nearest), np.inf, nearest).min(2)[~np.isnan(ours[..., 0])]
-    return max(scores, float(np.quantile(nearest, 0.99, method="lower")))
+    return task.modality.apart(ours, theirs) / reach
 
 
 def _refused(model: MultiTask, error: Exception) -> str:
@@ -194,14 +182,13 @@ def _about(model: MultiTask) -> dict[str, Any]:
 
 def _output(task: Task, made: np.ndarray) -> dict[str, Any]:
     modality = task.modality
-    named = modality.counted or getattr(modality, "classes", ()) or getattr(modality, "points", ())
     return {
         "name": task.name,
         "shape": list(made.shape[1:]),
         "dtype": made.dtype.name,
         "type": modality.to_recipe()["type"],
         "head": modality.head,
-        "classes": list(named),
+        "classes": list(modality.output_names),
         "unit": getattr(modality, "unit", ""),
     }
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.modality import Dense, Modality, Raster, Segmentation
+from hyperloom.stages.modality import Modality
 
 WIDTH, CAPTION, GAP = 160, 16, 2
 """Pixels: of a panel, of a line of text, between panels."""
@@ -34,8 +34,8 @@ def collage(rows: Sequence[tuple[str, Row]], columns: Sequence[str], modalities:
     picture = np.concatenate(drawn, axis=0)
     for name in dict.fromkeys(modality_of(c) for c in columns):
         modality = modalities[name]
-        if isinstance(modality, Segmentation):
-            picture = np.concatenate([picture, _legend(modality, picture.shape[1])], axis=0)
+        if modality.legend:
+            picture = np.concatenate([picture, _legend(modality.legend, picture.shape[1])], axis=0)
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
@@ -44,10 +44,9 @@ def _ranges(values: Row, columns: Sequence[str], modalities: Mapping[str, Modali
     found: dict[str, tuple[float, float]] = {}
     for column in columns:
         name, value = modality_of(column), values.get(column)
-        scalar = isinstance(modalities[name], Dense) and modalities[name].channels == 1
-        if scalar and value is not None and np.isfinite(value).any() and name not in found:
-            lo, hi = (float(q) for q in np.nanpercentile(value, (1, 99)))
-            found[name] = (lo, max(hi, lo + 1e-6))
+        span = None if value is None or name in found else modalities[name].span(value)
+        if span is not None:
+            found[name] = span
     return found
 
 
@@ -58,13 +57,12 @@ def _panel(
 
     name = modality_of(column)
     if value is None:
-        height, width = modality.height_width if isinstance(modality, Raster) else (3, 4)
+        height, width = modality.height_width or (3, 4)
         shown = np.full((height, width, 3), GREY, np.uint8)
     else:
-        own = modality.model_copy(update={"range": ranges[name]}) if name in ranges else modality
-        shown = own.picture(value)
+        shown = modality.picture_within(value, ranges[name]) if name in ranges else modality.picture(value)
     height = max(1, round(shown.shape[0] * WIDTH / shown.shape[1]))
-    how = cv2.INTER_NEAREST if isinstance(modality, Segmentation) else cv2.INTER_AREA
+    how = cv2.INTER_NEAREST if modality.legend else cv2.INTER_AREA  # no mixture of classes is a class
     shown = cv2.resize(shown, (WIDTH, height), interpolation=how)
     framed = np.full((height + GAP, WIDTH + GAP, 3), PAPER, np.uint8)
     framed[:height, :WIDTH] = shown
@@ -85,15 +83,15 @@ def _text(text: str, width: int) -> np.ndarray:
     return cv2.putText(line, text, (2, CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (INK,) * 3, 1, cv2.LINE_AA)
 
 
-def _legend(modality: Segmentation, width: int) -> np.ndarray:
+def _legend(classes: Sequence[tuple[str, tuple[int, ...]]], width: int) -> np.ndarray:
     """A strip with each class's colour and name, wrapped to `width`."""
     cell = 110
     a_line = max(1, width // cell)
-    lines = -(-len(modality.classes) // a_line)
+    lines = -(-len(classes) // a_line)
     strip: Any = np.full((lines * (CAPTION + 4), width, 3), PAPER, np.uint8)
-    for i, name in enumerate(modality.classes):
+    for i, (name, colour) in enumerate(classes):
         x, y = i % a_line * cell + 2, i // a_line * (CAPTION + 4) + 2
-        strip[y : y + CAPTION - 2, x : x + CAPTION - 2] = modality.picture(np.full((1, 1), i, np.uint8))[0, 0]
+        strip[y : y + CAPTION - 2, x : x + CAPTION - 2] = colour
         end = min(width, x + cell - 4)
         strip[y : y + CAPTION, x + CAPTION : end] = _text(name, end - x - CAPTION)
     return strip

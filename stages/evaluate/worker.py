@@ -23,7 +23,7 @@ from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
 from hyperloom.stages.evaluate.motion import Motion, Temporal
 from hyperloom.stages.measure.scores import CLASSES, Sums, confidence, decided, score
 from hyperloom.stages.measure.sheet import Sheet
-from hyperloom.stages.modality import Modality, Raster
+from hyperloom.stages.modality import Modality
 from hyperloom.stages.table import open_table, read_table, write_table
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Evaluation:
     def motion(self, names: Mapping[str, str]) -> Motion | None:
         """Motion over what is told under `names` (name -> modality); None where nobody asked for it or none has rows
         and columns."""
-        seen = {n: self.modalities[m] for n, m in names.items() if isinstance(self.modalities[m], Raster)}
+        seen = {n: self.modalities[m] for n, m in names.items() if self.modalities[m].height_width is not None}
         return Motion(self.temporal, seen) if self.temporal and seen else None
 
     @property

@@ -27,8 +27,7 @@ from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
-from hyperloom.stages.modality import Dense, Embedding, Segmentation, Soft
-from hyperloom.stages.network.answers import answer
+from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.network.ensemble import Single
 from hyperloom.stages.results import Trained
 
@@ -84,10 +83,10 @@ class Model(Expert):
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         predictor = self.ensemble.predictor(storage, self.folder, self.in_)
-        pick = {c: self._picker(c, modalities[modality_of(c)], predictor.model.architecture) for c in self.out}
-        predictor.features = any(
-            features_of(c, modalities[modality_of(c)], predictor.model.architecture) for c in self.out
-        )
+        architecture = predictor.model.architecture
+        taken = {c: self._taken(c, modalities[modality_of(c)], architecture) for c in self.out}
+        pick = {c: self._picker(t, modalities[modality_of(c)], architecture) for c, t in taken.items()}
+        predictor.features = any(t.what in ("planes", "pooled") for t in taken.values())
 
         def run(batch: Batch) -> Batch:
             prediction = predictor(batch)
@@ -95,47 +94,39 @@ class Model(Expert):
 
         return run
 
-    def _picker(self, column: str, modality: Any, architecture: Architecture) -> Callable[[Prediction], np.ndarray]:
-        """How `column` is taken from a prediction. Raises RecipeError when the model has nothing for it."""
-        tasks = {t.name: t.modality for t in architecture.tasks}
-        name = modality_of(column)
-        if name in tasks:
-            return lambda p: answer(modality, p.mean[name])
-        if isinstance(modality, Soft):
-            classed = [t for t, m in tasks.items() if isinstance(m, Segmentation) and m.classes == modality.classes]
-            of = modality.of if modality.of in tasks else next(iter(classed), "")
-            if of:
-                return lambda p: p.mean[of]
-        elif isinstance(modality, Dense) and modality.channels == 1:
-            task = self.spread_of or next(iter(tasks))
-            if task in tasks and self.as_ == "spread":
-                return lambda p: p.spread[task]
-            if task in tasks:
-                return certainty(next(t for t in architecture.tasks if t.name == task))
-        sizes = architecture.trunk.sizes
-        if key := features_of(column, modality, architecture):
+    def _taken(self, column: str, modality: Any, architecture: Architecture) -> Taken:
+        """What of a prediction `column` takes. Raises RecipeError when the model has nothing for it."""
+        tasks, sizes = {t.name: t.modality for t in architecture.tasks}, architecture.trunk.sizes
+        if modality_of(column) in tasks:
+            return Taken("mean", modality_of(column))
+        taken = modality.taken(Offered(tasks, sizes.planes, sizes.pooled))
+        if taken is not None and taken.what == "spread":
+            taken = Taken("spread", taken.task or self.spread_of or next(iter(tasks), ""))
+        if taken is None or (taken.what in ("mean", "spread") and taken.task not in tasks):
+            raise RecipeError(
+                f"the model of {self.model!r} predicts {', '.join(tasks)}, nothing for {column} (its features have "
+                f"{sizes.planes} channels, those of a whole sample {sizes.pooled})"
+            )
+        return taken
+
+    def _picker(self, taken: Taken, modality: Any, architecture: Architecture) -> Callable[[Prediction], np.ndarray]:
+        """How a column's values are taken from a prediction."""
+        from hyperloom.stages.network.predictor import PLANES, POOLED
+
+        what, name = taken
+        if what == "spread" and self.as_ == "certainty":
+            return certainty(next(t for t in architecture.tasks if t.name == name))
+        if what == "spread":
+            return lambda p: p.spread[name]
+        if what != "mean":
+            key = PLANES if what == "planes" else POOLED
             return lambda p: p.mean[key]
-        raise RecipeError(
-            f"the model of {self.model!r} predicts {', '.join(tasks)}, nothing for {column} (its features have "
-            f"{sizes.planes} channels, those of a whole sample {sizes.pooled})"
-        )
-
-
-def features_of(column: str, modality: Any, architecture: Architecture) -> str:
-    """Which of the features the column holds, as the answers call them; empty when it is a task or fits none."""
-    from hyperloom.stages.network.predictor import PLANES, POOLED
-
-    if modality_of(column) in {t.name for t in architecture.tasks}:
-        return ""
-    sizes = architecture.trunk.sizes
-    if isinstance(modality, Dense) and modality.channels == sizes.planes > 1:
-        return PLANES
-    return POOLED if isinstance(modality, Embedding) and modality.length == sizes.pooled else ""
+        return lambda p: modality.answer(p.mean[name])
 
 
 def certainty(task: Task) -> Callable[[Prediction], np.ndarray]:
     """What makes of a task's spread a number in 0..1, (N, ..., 1) float32, to weigh a loss by."""
-    if isinstance(task.modality, Segmentation):
+    if task.modality.categorical:
         return lambda p: np.clip(1 - 2 * p.spread[task.name] * np.sqrt(task.modality.channels / 2), 0, 1)
     deviation = np.float32(np.mean(task.scale.std) if task.scale.std else 1.0)
     return lambda p: 1 / (1 + (p.spread[task.name] / deviation) ** 2)

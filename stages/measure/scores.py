@@ -17,7 +17,6 @@ import numpy as np
 
 from hyperloom.stages.measure import things
 from hyperloom.stages.modality import Choice, Modality, Ordinal, Segmentation, Tags
-from hyperloom.stages.network.answers import answer
 
 Sums = dict[str, Any]
 CLASSES = (Segmentation, Choice, Tags)
@@ -70,7 +69,7 @@ def score(modality: Modality, truth: np.ndarray, told: np.ndarray, known: np.nda
 
 def decided(modality: Modality, values: np.ndarray) -> np.ndarray:
     """The answer that a model's output (N, ...) amounts to, (N, *shape); integers are answers already."""
-    return values if values.dtype.kind != "f" else answer(modality, values)
+    return values if values.dtype.kind != "f" else modality.answer(values)
 
 
 def _confusion(classes: int, unknown: int, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:

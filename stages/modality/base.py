@@ -18,6 +18,7 @@ from hyperloom.stages import column as columns
 from hyperloom.stages import picture
 from hyperloom.stages.modality.geometry import Geometry
 from hyperloom.stages.modality.layout import Layout
+from hyperloom.stages.modality.prediction import Predicted
 
 
 class Defaults(NamedTuple):
@@ -28,7 +29,7 @@ class Defaults(NamedTuple):
     metric: str
 
 
-class Modality(Plugin, Layout, Geometry):
+class Modality(Plugin, Layout, Geometry, Predicted):
     """Base of every modality. `dtype` is that of memory, `stored` that of disk, `missing` fills the rows of nulls."""
 
     defaults: ClassVar[Defaults] = Defaults("dense", "l1", "mae")
@@ -126,6 +127,27 @@ class Modality(Plugin, Layout, Geometry):
         """(H, W, 3) uint8 RGB of one value, for people."""
         return picture.maps_to_rgb(np.atleast_3d(value))
 
+    def span(self, value: np.ndarray) -> tuple[float, float] | None:
+        """The numbers that the picture of `value` goes from and to, where it has one scale of colours; else None."""
+        return None
+
+    def picture_within(self, value: np.ndarray, span: tuple[float, float]) -> np.ndarray:
+        """`picture`, on the scale of colours of another value of this modality."""
+        return self.picture(value)
+
+    @property
+    def legend(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Name and RGB of each colour that means something in pictures of this modality, pixel by pixel."""
+        return ()
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        """One good value drawn at random, with all that real values may have (unknown pixels, padding); `mean` and
+        `std` by channel where numbers have such. What it says means nothing: it tries out networks and exports."""
+        if self.dtype.kind != "f":
+            return np.zeros(self.shape)  # ids of a type of one's own: the first is there for sure
+        values = random.normal(mean or 0.0, std or 1.0, self.shape)
+        return values if self.limits is None else values.clip(*self.limits)
+
     def words(self, value: np.ndarray) -> str:
         """One value in a few words, for a table."""
         return f"{'x'.join(map(str, value.shape))} {value.dtype}"
@@ -139,11 +161,26 @@ class Modality(Plugin, Layout, Geometry):
         written = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return {**written, "type": self.type or type(self).__name__.lower()}
 
+    # -- teaching ---------------------------------------------------------------------------------------------------
+    def teaches(self, predicted: Modality) -> bool:
+        """Can a column of this modality be the target of a task of the other? By default of its own type and shape."""
+        return type(self) is type(predicted) and self.shape == predicted.shape and self.channels == predicted.channels
+
+    def loss_against(self, predicted: Modality) -> str:
+        """The default objective where a column of this modality teaches a task of the other."""
+        return self.loss
+
     # -- statistics -------------------------------------------------------------------------------------------------
     @property
     def counted(self) -> tuple[str, ...]:
         """The classes that statistics count; none when they are of numbers."""
         return ()
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the numbers along the last axis of a prediction are called, where they have names; of points, those
+        along the first."""
+        return self.counted
 
     @property
     def limits(self) -> tuple[float, float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -10,11 +11,14 @@ from pydantic import Field, field_validator
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, ids_of, numbered
+from hyperloom.stages.modality.padding import filled, some
 
 if TYPE_CHECKING:
     import torch
 
 CORNERS = ("x0", "y0", "x1", "y1")
+FAINT = 0.05
+"""Predicted boxes of a lower score are no answer."""
 
 
 class Boxes(Modality):
@@ -90,6 +94,27 @@ class Boxes(Modality):
         except (KeyError, ValueError, TypeError) as error:
             what = "expected {x0, y0, x1, y1, class, score}, the class one of " + ", ".join(self.classes)
             raise ValueError(f"{what}, got {box!r}") from error
+
+    def answer(self, mean: np.ndarray) -> np.ndarray:
+        """Faint boxes become unused rows; rows come by falling score, so these are the last."""
+        boxes = mean.copy()
+        boxes[~(boxes[..., 5] >= FAINT)] = np.nan
+        boxes[..., 4] = np.rint(boxes[..., 4])
+        return boxes
+
+    def apart(self, one: np.ndarray, other: np.ndarray) -> float:
+        """Scores compared in order, boxes as sets: which of two equal scores comes first, or stays out, is chance. So
+        up to one box in a hundred (or one at all) may be another."""
+        scores = float(np.nanmax(np.abs(one[..., 5] - other[..., 5])))
+        nearest = np.abs(one[:, :, None] - other[:, None]).max(-1)
+        nearest = np.where(np.isnan(nearest), np.inf, nearest).min(2)[~np.isnan(one[..., 0])]
+        return max(scores, float(np.quantile(nearest, 0.99, method="lower")))
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        count = some(random, self.most)
+        corners = np.sort(random.random((count, 2, 2)), 1).reshape(count, 4)
+        kinds, scores = random.integers(0, len(self.classes), (count, 1)), random.random((count, 1))
+        return filled(np.concatenate([corners, kinds, scores], 1), self.shape, np.nan)
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         used = value[~np.isnan(value).any(1)]

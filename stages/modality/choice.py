@@ -5,6 +5,7 @@ In memory an id, in the column the name, so that any reader of Parquet sees word
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -64,6 +65,12 @@ class Choice(Ids):
             raise ValueError(f"expected a name or an id, got {value!r}")
         return np.array(int(array.item()), np.int64)
 
+    def answer(self, mean: np.ndarray) -> np.ndarray:
+        return mean.argmax(-1).astype(self.dtype)
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        return random.integers(-1, self.channels, self.shape)
+
     def picture(self, value: np.ndarray) -> np.ndarray:
         return picture.text_to_rgb(self.words(value))
 
@@ -119,6 +126,9 @@ class Ordinal(Choice):
     @property
     def names(self) -> tuple[str, ...]:
         return self.levels
+
+    def answer(self, mean: np.ndarray) -> np.ndarray:
+        return (mean.cumsum(-1) < 0.5).sum(-1).clip(0, self.channels - 1).astype(np.int64)
 
 
 def ids_of(array: Any, names: tuple[str, ...]) -> np.ndarray:

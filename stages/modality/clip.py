@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -53,6 +54,12 @@ class Clip(Raster):
     @property
     def standardised(self) -> bool:
         return True
+
+    def answer(self, mean: np.ndarray) -> np.ndarray:
+        return np.rint(mean).clip(0, 255).astype(np.uint8)
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        return random.integers(0, 256, self.shape)
 
     def fit(self, value: Any) -> np.ndarray:
         """Each frame as an image is; there must be `frames` of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 
 from hyperloom.stages import picture
 from hyperloom.stages.modality.formats import decode_array, decode_image
+from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.modality.raster import Raster
 
 if TYPE_CHECKING:
@@ -149,6 +151,31 @@ class Dense(Raster):
         if self.steps and self.unknown is not None:
             values[rows == self.steps + 1] = np.nan
         return values
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        values = random.normal(mean or 0.0, std or 1.0, self.shape)
+        if self.direction:
+            values = values / np.linalg.norm(values, axis=-1, keepdims=True)
+        if self.range is not None:
+            values = values.clip(*self.range)
+        if self.unknown is not None:
+            values[random.random(values.shape) < 0.1] = np.nan
+        return values
+
+    def taken(self, offered: Offered) -> Taken | None:
+        """The spread of a task, or the features of pixels where it has as many channels."""
+        if self.channels == 1:
+            return Taken("spread")
+        return Taken("planes") if self.channels == offered.planes else None
+
+    def span(self, value: np.ndarray) -> tuple[float, float] | None:
+        if self.channels != 1 or not np.isfinite(value).any():
+            return None
+        low, high = (float(q) for q in np.nanpercentile(value, (1, 99)))
+        return low, max(high, low + 1e-6)
+
+    def picture_within(self, value: np.ndarray, span: tuple[float, float]) -> np.ndarray:
+        return self.model_copy(update={"range": span}).picture(value)
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         return picture.direction_to_rgb(value) if self.direction else picture.maps_to_rgb(value, self.range)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from pydantic import Field
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
 from hyperloom.stages.modality.boxes import flattened, lists, too_many
+from hyperloom.stages.modality.padding import filled, some
 
 NOBODY = -1
 
@@ -59,6 +61,18 @@ class Graph(Ids):
         full = np.full(self.shape, NOBODY, np.int64)
         full[: len(array)] = array
         return full
+
+    def answer(self, mean: np.ndarray) -> np.ndarray:
+        return np.stack([self._likeliest(chances) for chances in mean])
+
+    def _likeliest(self, chances: np.ndarray) -> np.ndarray:
+        """The likeliest pairs (edges, 2) of (nodes, nodes) chances, padded with -1."""
+        order = np.argsort(-chances, axis=None, kind="stable")[: self.edges]
+        order = order[chances.reshape(-1)[order] > 0.5]
+        return filled(np.stack(np.unravel_index(order, chances.shape), 1).astype(np.int64), self.shape, NOBODY)
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        return filled(random.integers(0, self.nodes, (some(random, self.edges), 2)), self.shape, NOBODY)
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         return picture.pairs_to_rgb(value[(value >= 0).all(1)], self.nodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -60,6 +61,18 @@ class Keypoints(Modality):
             raise ValueError(f"expected {len(self.points)} times x, y, visible, got {array.shape}")
         hidden = (array[:, 2] == 0) | np.isnan(array).any(1)
         return np.where(hidden[:, None], np.float32(0), array)
+
+    def answer(self, mean: np.ndarray) -> np.ndarray:
+        visible = mean[..., 2:] > 0.5
+        return np.where(visible, np.concatenate([mean[..., :2], visible], -1), 0).astype(np.float32)
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        visible = random.random((self.shape[0], 1)) < 0.7
+        return np.concatenate([random.random((self.shape[0], 2)) * visible, visible], 1)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return self.points
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         visible = value[:, 2] > 0

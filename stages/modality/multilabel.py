@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,6 +61,12 @@ class Multilabel(Modality):
         if foreign:
             raise ValueError(f"expected some of {', '.join(self.classes)}, got {foreign[0]!r}")
         return np.array([marks.get(name, otherwise) for name in self.classes], np.uint8)
+
+    def answer(self, mean: np.ndarray) -> np.ndarray:
+        return (mean > 0.5).astype(np.uint8)
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        return random.choice([0, 1, UNKNOWN], self.shape)
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         return picture.text_to_rgb(self.words(value))

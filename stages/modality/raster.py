@@ -5,7 +5,7 @@ Arrays are HWC. `fit` resizes by the kind of value: images by area, numbers line
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -110,6 +110,12 @@ class Image(Raster):
         image = decode_image(data, name)
         kept = self.format == "file" and image.shape == self.shape and data.startswith(FILES)
         return data if kept else self.fit(image)
+
+    def answer(self, mean: np.ndarray) -> np.ndarray:
+        return np.rint(mean).clip(0, 255).astype(np.uint8)
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        return random.integers(0, 256, self.shape)
 
     def compress(self, row: np.ndarray) -> bytes:
         import cv2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.formats import decode_array, decode_image
+from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.modality.raster import Raster
 
 
@@ -66,6 +67,20 @@ class Segmentation(Raster):
             return self.fit(decode_array(data, "", name))
         return self.fit(decode_image(data, name, color=False))
 
+    def answer(self, mean: np.ndarray) -> np.ndarray:
+        return mean.argmax(-1).astype(self.dtype)
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        return random.choice([*range(self.channels), UNKNOWN], self.shape)
+
+    def teaches(self, predicted: Modality) -> bool:
+        return isinstance(predicted, Segmentation | Soft) and self.channels == predicted.channels
+
+    @property
+    def legend(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        colours = self.picture(np.arange(len(self.classes), dtype=np.uint8)[None])[0]
+        return tuple((name, tuple(map(int, c))) for name, c in zip(self.classes, colours, strict=True))
+
     @property
     def counted(self) -> tuple[str, ...]:
         return self.classes
@@ -114,6 +129,22 @@ class Soft(Raster):
         if array.ndim != 3 or array.shape[-1] != len(self.classes):
             raise ValueError(f"expected (H, W, {len(self.classes)}), got {array.shape}")
         return self._resized(array).reshape(self.shape)
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        return random.dirichlet(np.ones(self.shape[-1]), self.shape[:-1])
+
+    def teaches(self, predicted: Modality) -> bool:
+        return isinstance(predicted, Segmentation | Soft) and self.channels == predicted.channels
+
+    def taken(self, offered: Offered) -> Taken | None:
+        """The probabilities of the task it is `of`, or of the first with the same classes."""
+        same = (n for n, m in offered.tasks.items() if isinstance(m, Segmentation) and m.classes == self.classes)
+        of = self.of if self.of in offered.tasks else next(same, "")
+        return Taken("mean", of) if of else None
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return self.classes
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         return picture.classes_to_rgb(value.argmax(-1).astype(np.uint8), len(self.classes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.boxes import padded, used_rows
 from hyperloom.stages.modality.layout import MOST_TOKENS
+from hyperloom.stages.modality.padding import some
 
 
 class Series(Modality):
@@ -66,6 +68,11 @@ class Series(Modality):
         if array.ndim != 2 or array.shape[1] != self.channels_:
             raise ValueError(f"expected (steps, {self.channels_}) numbers, got {np.shape(value)}")
         return padded(array, self.steps, "steps", "steps")
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        values = random.normal(mean or 0.0, std or 1.0, self.shape)
+        values[some(random, self.steps) :] = np.nan
+        return values
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         return picture.lines_to_rgb(value[~np.isnan(value).any(1)])

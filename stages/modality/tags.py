@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
 from hyperloom.stages.modality.boxes import flattened, lists, too_many
 from hyperloom.stages.modality.choice import NAMELESS, distinct, ids_of, numbered
+from hyperloom.stages.modality.padding import filled, some
 
 
 class Tags(Ids):
@@ -60,6 +62,12 @@ class Tags(Ids):
 
     def words(self, value: np.ndarray) -> str:
         return " ".join(self.tags[i] for i in value if i >= 0)
+
+    def answer(self, mean: np.ndarray) -> np.ndarray:
+        return mean.argmax(-1).astype(self.dtype)
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        return filled(random.integers(0, self.channels, (some(random, self.length),)), self.shape, NAMELESS)
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         return picture.text_to_rgb(self.words(value))

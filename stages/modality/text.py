@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,8 +10,11 @@ from pydantic import Field
 
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
+from hyperloom.stages.modality.padding import filled, some
 
 BYTES = 256
+LETTERS = (ord("a") + 1, ord("z") + 2)
+"""Ids of the bytes of small letters, as texts have them in memory."""
 A_TOKEN = 4
 """Bytes that a network reads as one token."""
 
@@ -79,6 +83,13 @@ class Text(Ids):
     def words(self, value: np.ndarray) -> str:
         """The text. Raises UnicodeDecodeError (a ValueError)."""
         return self._bytes(value).decode()
+
+    def answer(self, mean: np.ndarray) -> np.ndarray:
+        ids = mean.argmax(-1).astype(np.int64)
+        return np.where(np.maximum.accumulate(ids == 0, axis=1), 0, ids)
+
+    def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
+        return filled(random.integers(*LETTERS, (some(random, self.length),)), self.shape, 0)
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         return picture.text_to_rgb(self._bytes(value).decode(errors="replace"))

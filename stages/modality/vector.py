@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Modality
+from hyperloom.stages.modality.choice import Category
+from hyperloom.stages.modality.prediction import Offered, Taken
 
 
 class Vector(Modality):
@@ -54,6 +56,15 @@ class Vector(Modality):
         if array.shape != self.shape:
             raise ValueError(f"expected {self.length} numbers, got {array.size}")
         return array
+
+    def teaches(self, predicted: Modality) -> bool:
+        """Vectors teach each other; one as long as a category has classes is its probabilities."""
+        if isinstance(predicted, Category):
+            return self.channels == predicted.channels
+        return isinstance(predicted, Vector) and self.shape == predicted.shape
+
+    def loss_against(self, predicted: Modality) -> str:
+        return "kl" if isinstance(predicted, Category) else self.loss
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         return picture.bars_to_rgb(value)
@@ -103,3 +114,7 @@ class Embedding(Vector):
     @property
     def standardised(self) -> bool:
         return False
+
+    def taken(self, offered: Offered) -> Taken | None:
+        """The features of a whole sample, where it is as long."""
+        return Taken("pooled") if self.length == offered.pooled else None

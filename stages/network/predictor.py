@@ -13,12 +13,10 @@ import numpy as np
 import torch
 
 from hyperloom.stages.base import VALID
-from hyperloom.stages.modality import Choice, Segmentation, Tags
 from hyperloom.stages.network.model import MultiTask
 from hyperloom.stages.network.pooling import Answers, How, Pooling
 from hyperloom.stages.network.visible import shown
 
-CLASSED = (Segmentation, Choice, Tags)
 PLANES, POOLED = "*planes", "*pooled"
 """Names of the features among the answers; no modality is called so."""
 
@@ -50,7 +48,7 @@ class Predictor:
     @property
     def classed(self) -> frozenset[str]:
         """Tasks whose answers are probabilities of classes."""
-        return frozenset(t.name for t in self.model.architecture.tasks if isinstance(t.modality, CLASSED))
+        return frozenset(t.name for t in self.model.architecture.tasks if t.modality.categorical)
 
     @torch.inference_mode()
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Prediction:

@@ -11,7 +11,6 @@ from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.errors import IntegrityError, RecipeError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.modality import Segmentation
 from hyperloom.stages.results import Judged, Shards, Trained
 from hyperloom.stages.table import open_table
 
@@ -41,7 +40,7 @@ def describe(network: bytes, model: Trained, modalities: Mapping[str, Any]) -> t
             raise IntegrityError(f"the network has no output {task!r}, it has {', '.join(sorted(outputs))}")
         modality = modalities[task]
         tasks[task] = {**modality.to_recipe(), "output": task}
-        ids = isinstance(modality, Segmentation)  # the loader makes ids of its probabilities
+        ids = modality.categorical and modality.height_width is not None  # the loader makes ids of its probabilities
         given = modality.shape if ids else shapes[task]
         signature["outputs"].append({"name": task, "dtype": "uint8" if ids else "float32", "shape": [-1, *given]})
     signature["inputs"] = [{"name": column, "dtype": "uint8", "shape": [-1, *shape]}]

@@ -14,12 +14,10 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import parse
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.modality import Choice, Soft
 from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task, check_sizes, scale_of
 from hyperloom.stages.results import Shards
 from hyperloom.stages.shard.mixture import Mixture
 from hyperloom.stages.train.job import Job, Rhythm, Target
-from hyperloom.stages.train.objectives import teaches
 from hyperloom.stages.train.stopping import EarlyStop
 
 if TYPE_CHECKING:
@@ -162,7 +160,7 @@ class Assembly:
 
     def _target(self, task: str, column: str, weight: float) -> Target:
         modality, predicted = self.step.modalities[modality_of(column)], self.step.modalities[task]
-        if not teaches(modality, predicted):
+        if not modality.teaches(predicted):
             raise RecipeError(
                 f"step {self.step.name!r}: {column} cannot teach {task!r}: their modalities differ in kind or channels"
             )
@@ -170,8 +168,7 @@ class Assembly:
         fitting = [o for o in chosen if o.takes(modality)]
         if chosen and not fitting:
             raise RecipeError(f"step {self.step.name!r}: the objective {chosen[0].type!r} does not fit {column}")
-        shares = isinstance(predicted, Choice) and not isinstance(modality, Choice)  # probabilities of whole samples
-        objective = fitting[0] if fitting else parse("objective", "kl" if shares else modality.loss)
+        objective = fitting[0] if fitting else parse("objective", modality.loss_against(predicted))
         counts = self.offered.statistics.get(column, {}).get("classes")
         confidence = self.stage.confidence.get(column)
         if confidence and self.step.modalities[modality_of(confidence.column)].channels != 1:
@@ -186,8 +183,7 @@ class Assembly:
         if not self.offered.rows("val"):
             return {}
         hard = {
-            t: [c for c in cs if not isinstance(self.step.modalities[modality_of(c)], Soft)]
-            for t, cs in self.stage.targets.items()
+            t: [c for c in cs if not self.step.modalities[modality_of(c)].soft] for t, cs in self.stage.targets.items()
         }
         return {
             t: self.stage.validate_on.get(t) or cs[0] for t, cs in hard.items() if cs or t in self.stage.validate_on

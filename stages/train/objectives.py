@@ -31,19 +31,6 @@ def types_of(modality: Any) -> list[str]:
     return [k.__name__.lower() for k in type(modality).__mro__]
 
 
-def teaches(modality: Any, predicted: Any) -> bool:
-    """Can a column of one modality be the target of a task of the other? The same type and shape can; probabilities
-    can teach classes, of pixels (soft) or of samples (a vector as long as a category has classes)."""
-    ours, theirs = types_of(modality), types_of(predicted)
-    if modality.channels != predicted.channels:
-        return False
-    if "segmentation" in theirs or "soft" in theirs:
-        return "segmentation" in ours or "soft" in ours
-    if "choice" in theirs and "vector" in ours:
-        return "category" in theirs
-    return (ours[0] == theirs[0] or ("vector" in ours and "vector" in theirs)) and modality.shape == predicted.shape
-
-
 class Objective(Plugin):
     """Base of objectives. `fits` names the types of modality that it takes as targets, with those derived from them."""
 

@@ -13,7 +13,6 @@ import torch
 
 from hyperloom.stages.base import VALID
 from hyperloom.stages.measure.scores import Sums, measures, merged, score
-from hyperloom.stages.network.answers import answer
 from hyperloom.stages.network.model import MultiTask
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.world import World
@@ -41,7 +40,7 @@ def validate(
         every = np.ones(len(there), bool)
         found = {}
         for name, modality in tasks.items():
-            values = answer(modality, told[name].cpu().numpy())
+            values = modality.answer(told[name].cpu().numpy())
             truth, known = batch[job.judged[name]], batch[job.judged[name] + VALID]
             found[name] = score(modality, truth.numpy(), values, known.numpy(), every)
         sums.append(found)

@@ -14,7 +14,6 @@ from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.distill import export
 from hyperloom.stages.modality import Raster
-from hyperloom.stages.network.answers import answer
 from hyperloom.stages.network.model import build_model, load_model
 from hyperloom.stages.network.predictor import Predictor
 from hyperloom.stages.shard.loader import Loader
@@ -63,7 +62,7 @@ def test_predictions_are_values_of_their_modalities(data: Any, learned: Any) -> 
     told = Predictor(model, [[True] * len(COLUMNS), [c == "rgb@a" for c in COLUMNS]])(batch)
     right = {}
     for name, modality in KNOWN.items():
-        made = answer(modality, told.mean[name])
+        made = modality.answer(told.mean[name])
         assert made.shape == (len(batch["rgb@a"]), *modality.shape), name
         assert told.spread[name].shape == (*told.mean[name].shape[:-1], 1), name
         for value in made:
