@@ -89,13 +89,13 @@ def job(storage: Storage, known: dict[str, Any], shards: Manifest, **fields: Any
 
 def against_bare(training: Training, updates: int, rounds: int) -> dict[str, list[float]]:
     """Updates a second, round by round; the first round warms up."""
-    plain, batches = Bare(training), training.batches()
+    plain, batches = Bare(training), iter(training.batches)
     ready = [{k: v.to(training.device) for k, v in next(batches).items()} for _ in range(2)]
     found: dict[str, list[float]] = {"loop": [], "bare": []}
     for round_ in range(rounds + 1):
         began = time.perf_counter()
         for _ in range(updates):
-            training.step(next(batches)).norm.item()
+            training.step(next(batches))[0].norm.item()
         middle = time.perf_counter()
         for i in range(updates):
             plain.step(ready[i % len(ready)])
@@ -178,7 +178,7 @@ def on_gpu(storage: Storage, known: dict[str, Any], shards: Manifest) -> dict[st
 def _images(job_: Job, loaded: bool, updates: int = 60) -> float:
     """Images a second with the loader, or from one batch that lies on the GPU."""
     training = Training(job_, World())
-    batches = training.batches()
+    batches = iter(training.batches)
     ready = {k: v.to(training.device) for k, v in next(batches).items()}
     for round_ in range(2):  # the first warms up and compiles
         torch.cuda.synchronize()

@@ -157,6 +157,18 @@ PLUGINS: dict[str, dict[str, str]] = {
         "pcgrad": "hyperloom.stages.train.aggregators:Aggregated",
         "upgrad": "hyperloom.stages.train.aggregators:Aggregated",
     },
+    "optimizer": {
+        "adamw": "hyperloom.stages.train.optimizers:AdamW",
+        "sgd": "hyperloom.stages.train.optimizers:SGD",
+    },
+    "schedule": {
+        "cosine": "hyperloom.stages.train.schedules:Cosine",
+        "linear": "hyperloom.stages.train.schedules:Linear",
+        "constant": "hyperloom.stages.train.schedules:Constant",
+        "step": "hyperloom.stages.train.schedules:Step",
+    },
+    "learner": {"gradient": "hyperloom.stages.train.learners:Gradient"},
+    "batches": {"epochs": "hyperloom.stages.train.batches:Epochs"},
     "ensemble": {
         "masks": "hyperloom.stages.network.ensemble:Masks",
         "models": "hyperloom.stages.network.ensemble:Models",

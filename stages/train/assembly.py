@@ -56,6 +56,9 @@ class Assembly:
             augment=stage.augment,
             balancer=stage.balancer,
             optimizer=stage.optimizer,
+            schedule=stage.schedule,
+            learner=stage.learner,
+            batches=stage.batches,
             batch=stage.batch,
             updates=stage.updates or max(1, math.ceil(stage.epochs * (rows // stage.batch))),  # type: ignore[operator]
             ema=stage.ema,

@@ -6,6 +6,7 @@ bears meaning and what is placement was decided where the recipe was read; the l
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,22 +20,13 @@ from hyperloom.stages.network.masks import Mask
 from hyperloom.stages.shard.mixture import Mixture
 from hyperloom.stages.train.augments import Augment
 from hyperloom.stages.train.balancers import Balancer
+from hyperloom.stages.train.batches import Batches
 from hyperloom.stages.train.extras import Extra
+from hyperloom.stages.train.learners import Learner
 from hyperloom.stages.train.objectives import Objective
+from hyperloom.stages.train.optimizers import Optimizer
+from hyperloom.stages.train.schedules import Schedule
 from hyperloom.stages.train.stopping import EarlyStop
-
-
-class Optimizer(Config):
-    """AdamW (Loshchilov & Hutter 2019) with a linear warm-up and a cosine to `floor` of the rate."""
-
-    lr: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    betas: tuple[float, float] = (0.9, 0.99)
-    warmup: float = Field(0.05, ge=0, lt=1)
-    """Share of the updates in which the rate rises."""
-    floor: float = Field(0.01, ge=0, le=1)
-    clip: float | None = Field(1.0, gt=0)
-    """Largest norm of the gradient."""
 
 
 class Confidence(Config):
@@ -98,6 +90,9 @@ class Job:
     augment: tuple[Augment, ...]
     balancer: Balancer
     optimizer: Optimizer
+    schedule: Schedule
+    learner: Learner
+    batches: Batches
     batch: int
     updates: int
     ema: float
@@ -118,3 +113,8 @@ class Job:
     def weighing(self) -> list[str]:
         """Columns of confidence."""
         return [t.confidence.column for t in self.targets if t.confidence]
+
+
+def seed_of(*parts: Any) -> int:
+    """A 63-bit seed that depends on all of `parts`."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1

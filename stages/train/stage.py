@@ -34,8 +34,12 @@ from hyperloom.stages.network.recipe import NetworkRecipe
 from hyperloom.stages.results import Trained
 from hyperloom.stages.shard.mixture import Temperature
 from hyperloom.stages.train.balancers import Static
+from hyperloom.stages.train.batches import Epochs
 from hyperloom.stages.train.fitted import Fitted
-from hyperloom.stages.train.job import Confidence, Job, Optimizer
+from hyperloom.stages.train.job import Confidence, Job
+from hyperloom.stages.train.learners import Gradient
+from hyperloom.stages.train.optimizers import AdamW
+from hyperloom.stages.train.schedules import Cosine
 from hyperloom.stages.train.stopping import EarlyStop
 
 
@@ -63,7 +67,13 @@ class Train(Stage):
     mask: Annotated[Any, of("mask")] = NoMask(type="none")
     augment: tuple[Annotated[Any, of("augment")], ...] = ()
     balancer: Annotated[Any, of("balancer")] = Static(type="static")
-    optimizer: Optimizer = Optimizer()
+    optimizer: Annotated[Any, of("optimizer")] = AdamW()
+    """AdamW when no type is named."""
+    schedule: Annotated[Any, of("schedule")] = Cosine(type="cosine")
+    learner: Annotated[Any, of("learner")] = Gradient(type="gradient")
+    """The method of one update."""
+    batches: Annotated[Any, of("batches")] = Epochs(type="epochs")
+    """Where batches come from."""
     updates: int | None = Field(None, gt=0)
     epochs: float | None = Field(None, gt=0)
     batch: int = Field(16, gt=0)
@@ -111,6 +121,11 @@ class Train(Stage):
             return tuple(c for cs in columns.values() for c in cs)
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _adamw(cls, value: Any) -> Any:
+        return {"type": "adamw", **value} if isinstance(value, dict) else value
+
     @field_validator("targets", mode="before")
     @classmethod
     def _weighted(cls, value: Any) -> Any:
@@ -151,7 +166,7 @@ class Train(Stage):
         if both := sorted(set(self.extras) & set(self.targets)):
             raise ValueError(f"extras: {', '.join(both)} is the name of a task already")
         self.mask.check(self.inputs)
-        self.balancer.check([*self.targets, *self.extras])
+        self.balancer.check([*self.targets, *self.extras, *self.learner.terms])
         for extra in self.extras.values():
             extra.check(self.inputs)
         return self

@@ -17,7 +17,7 @@ from hyperloom.stages.network.model import build_model
 from hyperloom.stages.network.visible import Visible
 from hyperloom.stages.train import loop
 from hyperloom.stages.train.centres import painted
-from hyperloom.stages.train.learner import Learner
+from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.stage import Train
 from hyperloom.stages.train.world import World
 from tests.training import ranks
@@ -34,14 +34,14 @@ def _job(data: Any, **fields: Any) -> Any:
 
 
 def _batch(job: Any) -> dict[str, torch.Tensor]:
-    return next(iter(loop.Training(job, World(), lambda at, values: None).loader))
+    return next(iter(loop.Training(job, World(), lambda at, values: None).batches))
 
 
 def _loss(job: Any, batch: dict[str, torch.Tensor], visible: Any = None) -> list[float]:
     torch.manual_seed(0)
-    learner = Learner(job, build_model(job.architecture, job.parameters))
+    criterion = Criterion(job, build_model(job.architecture, job.parameters))
     every = torch.ones(len(batch["rgb@camera"]), len(job.architecture.inputs), dtype=torch.bool)
-    return learner(batch, every if visible is None else visible, World()).values.tolist()
+    return criterion(batch, every if visible is None else visible, World()).values.tolist()
 
 
 def test_confidence_weighs_each_pixel(data: Any) -> None:
@@ -79,9 +79,9 @@ def test_only_what_was_hidden_may_count(data: Any) -> None:
     assert _loss(some, batch, seen) != pytest.approx(whole, rel=1e-3)
     # As if the visible third had no labels; it stays an input, so only the loss may change.
     torch.manual_seed(0)
-    learner = Learner(every, build_model(every.architecture, None))
-    raw = learner.model(batch, seen)
-    sums, counts = learner._sums(target, raw, torch.ones(4, dtype=torch.bool), seen)
+    criterion = Criterion(every, build_model(every.architecture, None))
+    raw = criterion.model(batch, seen)
+    sums, counts = criterion._sums(target, raw, torch.ones(4, dtype=torch.bool), seen)
     assert _loss(some, batch, seen)[0] == pytest.approx(float(sums[0].detach()) / float(counts[0]), rel=1e-5)
     assert _loss(some, batch) == [0.0]  # nothing was hidden
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.stages.train import checkpoint, compute, failures, loop, notice, optimizer
+from hyperloom.stages.train import checkpoint, compute, failures, loop, notice
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.notice import Ask, Notice, Preempted
 from tests.training.ranks import At
@@ -152,7 +152,7 @@ def test_a_notice_under_the_root_stops_a_training(data: Any, monkeypatch: pytest
 
 def test_the_learning_rate_warms_up_and_falls(data: Any) -> None:
     job = made(data, "rate", updates=100, optimizer={"warmup": 0.1, "floor": 0.05})
-    rates = [optimizer.rate(job, u) for u in range(101)]
+    rates = [job.schedule.rate(u, 100, job.optimizer) for u in range(101)]
     assert rates[:11] == sorted(rates[:11]) and rates[10] == 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[100] == pytest.approx(0.05)
 

@@ -14,8 +14,8 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.network.model import build_model
 from hyperloom.stages.train import checkpoint, failures, fitted, loop
+from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.job import Job
-from hyperloom.stages.train.learner import Learner
 from hyperloom.stages.train.stage import Train
 from hyperloom.stages.train.world import World
 from tests.unit import scenes
@@ -105,14 +105,14 @@ def test_it_learns_what_is_there_to_learn(tmp_path: Path) -> None:
 
 def _losses(job: Job, batch: dict[str, torch.Tensor]) -> list[float]:
     torch.manual_seed(0)
-    learner = Learner(job, build_model(job.architecture, job.parameters))
+    criterion = Criterion(job, build_model(job.architecture, job.parameters))
     visible = torch.ones(len(batch["rgb@camera"]), 2, dtype=torch.bool)
-    return learner(batch, visible, World()).values.tolist()
+    return criterion(batch, visible, World()).values.tolist()
 
 
 def test_missing_labels_and_inputs_do_not_count(data: Any, tmp_path: Path) -> None:
     job = _job(data, tmp_path / "losses")
-    batch = next(iter(loop.Training(job, World(), lambda at, values: None).loader))
+    batch = next(iter(loop.Training(job, World(), lambda at, values: None).batches))
     full = _losses(job, batch)
     assert all(v > 0 for v in full)
     none = {**batch, "depth@laser?": torch.zeros(4, dtype=torch.bool)}
@@ -129,7 +129,7 @@ def test_missing_labels_and_inputs_do_not_count(data: Any, tmp_path: Path) -> No
 
 def test_several_sources_teach_one_task_by_weight(data: Any, tmp_path: Path) -> None:
     both = {"semantic": {"soft@teacher": 3.0, "semantic@truth": 1.0}}
-    batch = next(iter(loop.Training(_job(data, tmp_path / "w", targets=both), World(), lambda a, v: None).loader))
+    batch = next(iter(loop.Training(_job(data, tmp_path / "w", targets=both), World(), lambda a, v: None).batches))
     mixed, soft, hard = (
         _losses(_job(data, tmp_path / "w", targets={"semantic": t}), batch)[0]
         for t in (both["semantic"], {"soft@teacher": 1.0}, {"semantic@truth": 1.0})

@@ -22,7 +22,10 @@ def test_a_step_of_the_page_can_be_read(name: str, step: dict[str, Any]) -> None
     assert made.stage == step["stage"]
 
 
-@pytest.mark.parametrize("kind", ["trunk", "mask", "balancer", "extra", "ensemble"])
+KINDS = ("trunk", "mask", "balancer", "extra", "ensemble", "optimizer", "schedule", "learner", "batches")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_plugin_of_a_training_is_on_the_page(kind: str) -> None:
     known = set(stages.PLUGINS[kind]) - {"none", "single"}
     assert known and not {name for name in known if not re.search(rf"\b{name}\b", TEXT)}

@@ -1,4 +1,4 @@
-"""The learner: a model with its targets, so that a batch becomes one loss for each task.
+"""The criterion: a model with its targets, so that a batch becomes one loss for each task.
 
 Masked reconstruction and supervision are the same sum here: an input may be a target, and every labelled pixel of every
 target counts, whether or not it was visible (PHG-MAE), or only where it was hidden (MAE). Each task's loss is the
@@ -34,7 +34,7 @@ class Losses:
     present: torch.Tensor
 
 
-class Learner(nn.Module):
+class Criterion(nn.Module):
     """Holds the model and what turns target columns into tensors on the scale of its predictions."""
 
     def __init__(self, job: Job, model: MultiTask):

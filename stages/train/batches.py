@@ -1,0 +1,94 @@
+"""Batches: where the batches of a training come from, as a recipe names it.
+
+    batches: {type: "mine:Curriculum", easy: 0.3}
+
+A source gives batches without end, each a pure function of (seed, position), of which a rank gets its part: samples
+`world.slice(job.batch)` of a global batch of `job.batch`. So a training resumes to the byte and does not depend on how
+many workers share it. Validation always goes through the split `val` of the shards. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from hyperloom.pipeline.plugins import Plugin
+
+if TYPE_CHECKING:
+    import torch
+
+    from hyperloom.stages.shard.loader import Loader
+    from hyperloom.stages.train.job import Job
+    from hyperloom.stages.train.world import World
+
+
+class Source(Protocol):
+    """Batches without end, on one rank."""
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        """From where it stands. For each column (n, *shape) as the disk has it (float16 maps, uint8 probabilities), and
+        under `column + VALID` (n,) bool, false where the sample has no value and the row is filler."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands, plain values; the same on every rank."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from there, on any world size. Raises ValueError for the state of other data."""
+
+
+class Batches(Plugin):
+    """Base of sources of batches."""
+
+    def open(self, job: Job, columns: Sequence[str], world: World) -> Source:
+        """The source, at its start, of these columns."""
+        raise TypeError(f"the source of batches {self.type!r} has no open()")
+
+
+class Epochs(Batches):
+    """The training split of the shards, shuffled anew each epoch (`stages.shard.loader`)."""
+
+    revision: ClassVar[int] = 1
+
+    def open(self, job: Job, columns: Sequence[str], world: World) -> Source:
+        return Endless(loader(job, columns, world, "train", shuffle=True))
+
+
+class Endless:
+    """A loader that begins its next epoch when one is through."""
+
+    def __init__(self, loader: Loader):
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        while True:
+            yield from self.loader
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.loader.load_state_dict(state)
+
+
+def loader(job: Job, columns: Sequence[str], world: World, split: str, shuffle: bool) -> Loader:
+    """The loader of a split of the job's shards; shuffled, without a last batch that is not full."""
+    from hyperloom.stages.shard.cache import DiskCache
+    from hyperloom.stages.shard.loader import Loader
+
+    rhythm = job.rhythm
+    return Loader(
+        job.storage,
+        job.shards,
+        job.modalities,
+        columns,
+        split=split,
+        batch=job.batch,
+        seed=job.seed,
+        world_size=world.size,
+        rank=world.rank,
+        shuffle=shuffle,
+        drop_last=shuffle,
+        cache_mb=rhythm.cache_mb,
+        disk=DiskCache(rhythm.disk_cache, rhythm.disk_cache_gb * 1e9) if rhythm.disk_cache else None,
+        native=True,
+    )

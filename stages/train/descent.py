@@ -1,0 +1,93 @@
+"""Descent: one update along the balanced gradient of a global batch, and the base of other methods of an update.
+
+    class Sharpness(Descent):                       # SAM (Foret et al. 2021)
+        def update(self, batch):
+            first, _ = self.gradients(batch)
+            ...                                     # climb
+            losses, total = self.gradients(batch)
+            ...                                     # back
+            return self.descend(batch, losses, total)
+
+`gradients` may be called several times an update: each starts anew, from the same random numbers. Gradients add up over
+parts that fit memory and are averaged over ranks. Does not draw masks, log, store or change the rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from hyperloom.stages.train import sharding
+from hyperloom.stages.train.criterion import Losses
+from hyperloom.stages.train.job import seed_of
+from hyperloom.stages.train.learners import Batch, Setup, Update
+
+
+class Descent:
+    """The default learner at work."""
+
+    def __init__(self, setup: Setup):
+        self.setup = setup
+        self.parts = _parts(setup)
+
+    def update(self, batch: Batch) -> Update:
+        """One step of the optimizer."""
+        losses, total = self.gradients(batch)
+        return self.descend(batch, losses, total)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing of its own."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing of its own."""
+
+    def gradients(self, batch: Batch) -> tuple[Losses, torch.Tensor]:
+        """Leave the gradient of the global batch on what moves; this rank's share of the losses, and of their sum times
+        the number of ranks. Losses are shares of a mean, and gradients are averaged over ranks, hence the scaling."""
+        setup, pieces = self.setup, [batch]
+        if len(self.parts) > 1:
+            pieces = [Batch(batch.number, _cut(batch.columns, p), batch.visible[p]) for p in self.parts]
+        setup.optimizer.zero_grad()
+        counts = self.counts(pieces) if len(pieces) > 1 else None
+        torch.manual_seed(seed_of(setup.job.seed, "update", batch.number, setup.world.rank))
+        values, totals = [], []
+        for piece in pieces:
+            losses = self.losses(piece, counts)
+            scaled = losses.values * setup.world.size
+            totals.append(setup.balancer.backward(scaled, losses.present, setup.parameters))
+            values.append(losses.values.detach())
+        setup.balancer.settle(setup.parameters, setup.world)
+        return Losses(torch.stack(values).sum(0), losses.present), torch.stack(totals).sum(0)
+
+    def losses(self, batch: Batch, counts: torch.Tensor | None) -> Losses:
+        """This rank's share of the losses of a part of its batch; `counts` are those of the whole global batch, None
+        where the part is all. A method with `terms` of its own appends their share."""
+        return self.setup.criterion(batch.columns, batch.visible, self.setup.world, counts)
+
+    def counts(self, parts: Sequence[Batch]) -> torch.Tensor:
+        """What `losses` divides by, of the global batch in parts."""
+        return self.setup.criterion.count([p.columns for p in parts], [p.visible for p in parts], self.setup.world)
+
+    def descend(self, batch: Batch, losses: Losses, total: torch.Tensor) -> Update:
+        """Step along the gradients that are there."""
+        norm = sharding.clip(self.setup.parameters, self.setup.job.optimizer.clip)
+        self.setup.optimizer.step()
+        self.setup.optimizer.zero_grad()
+        return Update(batch.number + 1, losses, total, norm)
+
+
+def _cut(columns: dict[str, torch.Tensor], part: slice) -> dict[str, torch.Tensor]:
+    return {k: v[part] for k, v in columns.items()}
+
+
+def _parts(setup: Setup) -> list[slice]:
+    """How this rank's share of a batch is cut; every rank makes the same number of parts, none of them empty."""
+    job, size = setup.job, setup.world.size
+    micro = job.rhythm.micro or job.batch
+    least, most = job.batch // size, -(-job.batch // size)
+    count, mine = min(-(-most // micro), least), setup.world.slice(job.batch)
+    share = mine.stop - mine.start
+    return [slice(share * i // count, share * (i + 1) // count) for i in range(count)]

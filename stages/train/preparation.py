@@ -1,0 +1,39 @@
+"""Preparation: from what the source of batches gives to what an update learns from.
+
+Moves a batch to the device, draws what the mask shows, applies augmentations, and adds what objectives without a target
+draw as columns. All that is random is drawn for the whole global batch from (seed, update), so it depends neither on
+how many workers share the batch nor on when a training was resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.train.criterion import Criterion
+from hyperloom.stages.train.job import Job, seed_of
+from hyperloom.stages.train.learners import Batch
+from hyperloom.stages.train.world import World
+
+
+class Preparation:
+    """Prepares this rank's part of each global batch."""
+
+    def __init__(self, job: Job, criterion: Criterion, world: World, device: torch.device):
+        self.job, self.criterion, self.world, self.device = job, criterion, world, device
+        self.modalities = {column: job.modalities[modality_of(column)] for column in job.columns}
+
+    def __call__(self, number: int, columns: Mapping[str, torch.Tensor]) -> Batch:
+        """The batch of update `number`, from 0."""
+        job, part = self.job, self.world.slice(self.job.batch)
+        generator = torch.Generator().manual_seed(seed_of(job.seed, "mask", number))
+        architecture = self.criterion.model.architecture
+        visible = job.mask.draw(architecture, job.batch, generator)[part].to(self.device)
+        tensors = {k: v.to(self.device, non_blocking=True) for k, v in columns.items()}
+        for augment in job.augment:
+            tensors = augment.apply(tensors, self.modalities, job.batch, part, generator)
+        drawn = self.criterion.draw(job.batch, torch.Generator().manual_seed(seed_of(job.seed, "extras", number)))
+        tensors |= {name: values[part].to(self.device) for name, values in drawn.items()}
+        return Batch(number, tensors, visible)

@@ -1,0 +1,53 @@
+"""The state of a training: everything that its next update follows from, in checkpoints.
+
+Each part is something with `state_dict` and `load_state_dict`, plug-ins' own among them, beside plain values such as
+the number of updates. A stored state is plain tensors, whole, however many workers shared the parts, so any number of
+workers continues it, sharded or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from hyperloom.pipeline import faults
+from hyperloom.stages.train import checkpoint, sharding
+from hyperloom.stages.train.job import Job
+from hyperloom.stages.train.world import World
+
+
+class State:
+    """Saves and loads `parts`, by name, of the training `job`."""
+
+    def __init__(self, job: Job, world: World, parts: Mapping[str, Any]):
+        self.job, self.world, self.parts = job, world, parts
+
+    def save(self, update: int, **plain: Any) -> None:
+        """Store the parts and `plain` as the checkpoint after `update` updates. All ranks call it together."""
+        state = {"update": update, **{name: part.state_dict() for name, part in self.parts.items()}, **plain}
+        if self.job.rhythm.sharded:
+            state = sharding.whole(state)
+        if self.world.rank == 0:
+            checkpoint.save(self.job.storage, self.job.folder, update, state)
+        self.world.barrier()
+        faults.point("train.checkpoint")
+
+    def stored(self) -> dict[str, Any] | None:
+        """What the last checkpoint holds; None when there is none. All ranks call it together."""
+        state = checkpoint.load(self.job.storage, self.job.folder)
+        self.world.barrier()
+        return state
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Set the parts to what `stored` gave."""
+        for name, part in self.parts.items():
+            if isinstance(part, torch.optim.Optimizer):
+                sharding.load_optimizer(part, state[name])
+            elif isinstance(part, nn.Module) and any(isinstance(p, DTensor) for p in part.parameters()):
+                sharding.load(part, state[name])
+            else:
+                part.load_state_dict(state[name])
