@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline.startup import FailedStarts, failed_to_start
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Record, Resources, Stopped, Unit, Worker, commit, work
 
@@ -38,7 +39,7 @@ class Outcome:
     trace: str = ""
     infrastructure: bool = False
     hopeless: bool = False
-    """True when trying again cannot help: a full disk, a read-only root."""
+    """True when trying again cannot help: a full disk, a read-only root, processes that cannot start."""
     stopped: bool = False
     """True when the worker ended because it was asked to: nothing is counted against the unit."""
 
@@ -164,6 +165,7 @@ class RayExecutor:
 
     def __init__(self, storage: Storage, connect: Callable[[], None], say: Callable[[str], None] = lambda _: None):
         self.storage, self._connect, self._say = storage, connect, say
+        self._failed_starts = FailedStarts()
         self._room: Room | None = None
 
     def open(self, resources: Resources) -> Slot | None:
@@ -189,8 +191,11 @@ class RayExecutor:
         try:
             return ray.get(ref)
         except ray.exceptions.RayError as error:
+            hopeless = False
             reason = f"the worker process is gone ({type(error).__name__}): {str(error).strip().splitlines()[0][:300]}"
-            return [Outcome(u, None, reason, "", infrastructure=True) for u in job.units]
+            if failed_to_start(error):
+                reason, hopeless = self._failed_starts.add(str(error))
+            return [Outcome(u, None, reason, "", infrastructure=True, hopeless=hopeless) for u in job.units]
 
     def close(self) -> None:
         self._room = None

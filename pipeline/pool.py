@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from hyperloom.pipeline.committed import Committed
 from hyperloom.pipeline.ending import GRACE_SECONDS, Ending
-from hyperloom.pipeline.errors import Ended, StepFailed, StorageError
+from hyperloom.pipeline.errors import Ended, HyperloomError, StepFailed, StorageError
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.executor import AT_HAND, Executor, Job, Outcome
 from hyperloom.pipeline.pulse import Watch
@@ -193,7 +193,7 @@ class Pool:
         self._progress(work, force=True)
         if work.hopeless:
             self.close()
-            raise StorageError(work.hopeless.removeprefix("StorageError: "), transient=False)
+            raise _hopeless(work)
         attempts.clear()
         self._forgive(work)
         if work.failed:
@@ -231,6 +231,13 @@ class Pool:
 def forget(storage: Storage, record: Record) -> None:
     """Remove a unit's commit, so that the next run does it again."""
     storage.delete(record_path(record.space, record.id))
+
+
+def _hopeless(work: Work) -> HyperloomError:
+    """Why no unit of a step can be done, whatever its budget."""
+    if work.hopeless.startswith("StorageError: "):
+        return StorageError(work.hopeless.removeprefix("StorageError: "), transient=False)
+    return StepFailed(f"step {work.step!r}: {work.hopeless}", missing=f"{work.total - work.records.filled} units")
 
 
 def _failure_path(space: str, id_: str) -> str:

@@ -16,6 +16,8 @@ from hyperloom.pipeline.executor import Inline, Job, Outcome
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.pool import Pool
 from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.retry import Budget
+from hyperloom.pipeline.startup import FailedStarts
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import File, Output, Record, Resources, Unit, data_path, execute
 from hyperloom.pipeline.work import WINDOW
@@ -101,6 +103,66 @@ def test_what_needs_a_failed_unit_fails_with_it_and_the_rest_is_done(storage: St
     made = pool(storage).run("step", "step/1", chain(10, "a", "b", "c"), dict.fromkeys("abc", Writer()))
     assert len(made) == 30
     assert storage.names("a/failures") == []
+
+
+class Stillborn:
+    """An executor whose processes fail to start, each with the next of `errors`; then they do what they are given."""
+
+    def __init__(self, storage: Storage, *errors: str):
+        self.storage, self.errors = storage, list(errors)
+        self.starts = self.ends = 0
+        self.failed = FailedStarts()
+
+    def open(self, resources: Resources) -> Any:
+        if self.starts != self.ends:
+            return None
+        self.starts += 1
+        return self
+
+    def start(self, job: Job, attempts: list[int], scope: str, workers: dict[str, Any]) -> None:
+        if not self.errors:
+            job.handle = [Outcome(u, execute(self.storage, workers[u.worker], u, 1)) for u in job.units]
+            return
+        reason, hopeless = self.failed.add(self.errors.pop(0))
+        job.handle = [Outcome(u, None, reason, infrastructure=True, hopeless=hopeless) for u in job.units]
+
+    def wait(self, jobs: list[Job], seconds: float) -> dict[int, list[Outcome]]:
+        return {id(j): j.handle for j in jobs}
+
+    def close(self) -> None:
+        self.ends = self.starts
+
+
+def again(storage: Storage, executor: Any) -> Pool:
+    """A pool that tries again at once."""
+    return Pool(storage, executor, Events(storage, "test", "driver"), budget=Budget(backoff=0.0))
+
+
+MISSING = """\
+The actor died because of an error raised in its creation task, ray::Slot.__init__() (pid={0}, actor_id={0:032x})
+  File "x.py", line 1
+ModuleNotFoundError: No module named 'pandas'
+"""
+
+
+def test_processes_that_fail_to_start_twice_with_one_error_end_the_step(storage: Storage) -> None:
+    """Between them may lie another; ids of processes do not make two of one."""
+    units = [Unit("s", f"u{i}", "w") for i in range(40)]
+    executor = Stillborn(storage, MISSING.format(11), "OSError: [Errno 5] bad disk", MISSING.format(12))
+    with pytest.raises(StepFailed, match="No module named 'pandas'") as failed:
+        again(storage, executor).run("step", "s/1", units, {"w": Writer()})
+    assert executor.starts == 3
+    assert "step 'step'" in str(failed.value) and "Next: " in str(failed.value) and "line 1" in str(failed.value)
+
+
+def test_processes_that_fail_to_start_once_are_started_again(storage: Storage) -> None:
+    executor = Stillborn(storage, MISSING.format(11), "OSError: [Errno 5] bad disk")
+    fast = Budget(backoff=0.0)
+    units = [Unit("s", "u", "w")]
+    made = Pool(storage, executor, Events(storage, "test", "driver"), budget=fast).run(
+        "a", "s/1", units, {"w": Writer()}
+    )
+    assert [r.id for r in made] == ["u"]
 
 
 # -- a cluster in simulated time -------------------------------------------------------------------------------------
