@@ -14,6 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.check import Check, Listed
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.fingerprint import fingerprint, payload
@@ -46,14 +47,16 @@ def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str]
     """Steps in the order in which they run; `only` these and what they need. Raises RecipeError, SourceError."""
     recipe = loaded.recipe
     steps: dict[str, PlannedStep] = {}
-    for name in _order(loaded, only):
+    order = _order(loaded, only)
+    check = Check(loaded, order)
+    for name in order:
         stage = recipe.steps[name]
         reads = recipe.reads(name)
         identity: dict[str, Any] = {
             "stage": stage.stage,
             "config": payload(stage, lambda n: steps[n].fingerprint),
         }
-        used = {m: payload(recipe.modalities[m]) for m in sorted(_known(loaded, name, stage))}
+        used = {m: payload(recipe.modalities[m]) for m in sorted(stage.uses())}
         if used:
             identity["modalities"] = used
         if facts := stage.facts(digests):
@@ -61,6 +64,9 @@ def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str]
         steps[name] = _judge(
             storage, recipe.name, PlannedStep(name, stage, reads, identity, fingerprint(identity), "missing")
         )
+    if any(step.state != "fresh" for step in steps.values()):
+        done = {name: step.manifest for name, step in steps.items() if step.manifest and step.state == "fresh"}
+        check.listing(Listed(digests, done))
     digests.save()
     return list(steps.values())
 
@@ -109,18 +115,6 @@ def _order(loaded: RecipeFile, only: list[str] | None) -> list[str]:
     except CycleError as error:
         ring = " -> ".join(reversed(error.args[1]))
         raise loaded.error(("steps", error.args[1][0]), f"the steps read each other in a circle: {ring}") from error
-
-
-def _known(loaded: RecipeFile, name: str, stage: Stage) -> set[str]:
-    used = stage.uses()
-    for modality in sorted(used):
-        if modality not in loaded.recipe.modalities:
-            known = ", ".join(loaded.recipe.modalities)
-            raise loaded.error(
-                ("steps", name),
-                f"step {name!r} uses the modality {modality!r}, which the recipe does not define ({known})",
-            )
-    return used
 
 
 def _judge(storage: Storage, recipe: str, step: PlannedStep) -> PlannedStep:

@@ -7,9 +7,9 @@ the text as written, so a secret that comes through the environment stays there.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.fingerprint import step_refs
 from hyperloom.pipeline.schedule import Schedule
+from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.stage import Stage
 
 Where = tuple[str | int, ...]
@@ -94,7 +95,15 @@ class RecipeFile:
 
     def error(self, where: Where, message: str) -> RecipeError:
         """A RecipeError at the deepest known line of `where`."""
-        return RecipeError(_located(self.path, self.lines, where, message))
+        return self.errors([(where, message)])
+
+    def errors(self, mistakes: Iterable[tuple[Where, str]]) -> RecipeError:
+        """One RecipeError of several mistakes, in the order of their lines."""
+        found = [(self._line(where), message) for where, message in mistakes]
+        return RecipeError("\n".join(f"{self.path}:{line}: {message}" for line, message in sorted(found)))
+
+    def _line(self, where: Where) -> int:
+        return _line(self.lines, where)
 
 
 def load(path: str | Path) -> RecipeFile:
@@ -132,7 +141,7 @@ def parse(text: str, path: str = "<recipe>") -> RecipeFile:
     for name in recipe.steps:
         for read in recipe.reads(name):
             if read not in recipe.steps:
-                hint = _suggest(read, list(recipe.steps))
+                hint = near(read, recipe.steps)
                 raise loaded.error(
                     ("steps", name), f"step {name!r} reads {read!r}, which is no step of this recipe{hint}"
                 )
@@ -160,7 +169,7 @@ def _mistakes(error: ValidationError, base: Where, model: type[Config] | None) -
         name = where[-1] if where else ""
         if item["type"] == "extra_forbidden":
             fields = [f.alias or n for n, f in model.model_fields.items()] if model and len(item["loc"]) == 1 else []
-            hint = _suggest(str(name), fields) or (f"; known: {', '.join(fields)}" if fields else "")
+            hint = near(str(name), fields) or (f"; known: {', '.join(fields)}" if fields else "")
             out.append((where, f"unknown field {name!r}{hint}"))
         elif item["type"] == "missing":
             out.append((where[:-1], f"the field {name!r} is missing"))
@@ -171,15 +180,14 @@ def _mistakes(error: ValidationError, base: Where, model: type[Config] | None) -
 
 
 def _located(path: str, lines: dict[Where, int], where: Where, message: str) -> str:
-    place = where
-    while place and place not in lines:
-        place = place[:-1]
-    return f"{path}:{lines.get(place, 1)}: {message}"
+    return f"{path}:{_line(lines, where)}: {message}"
 
 
-def _suggest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def _line(lines: dict[Where, int], where: Where) -> int:
+    """The deepest known line of `where`."""
+    while where and where not in lines:
+        where = where[:-1]
+    return lines.get(where, 1)
 
 
 def _short(value: Any) -> str:

@@ -1,8 +1,9 @@
 """The contract between the engine and a stage.
 
 A `Stage` is a plug-in of kind `stage`: its fields are what a step of a recipe may write. The engine asks it for what
-it reads (`StepName` fields), which modalities its identity depends on (`uses`), which outside facts (`facts`), and then
-runs it with a `StepRun`. What `run` returns becomes the manifest's body, written by the engine after `run` ends.
+it reads (`StepName` fields), what is wrong and what it gives (`check`), which modalities its identity depends on
+(`uses`), which outside facts (`facts`), and then runs it with a `StepRun`. What `run` returns becomes the manifest's
+body, written by the engine after `run` ends.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File, Record, Unit, Worker
 
 if TYPE_CHECKING:
+    from hyperloom.pipeline.check import Schema, StepCheck
     from hyperloom.pipeline.digests import Digests
 
 
@@ -34,6 +36,12 @@ class Stage(Config):
     def uses(self) -> set[str]:
         """Names of the modalities whose definitions belong to this step's identity (beyond those of its inputs)."""
         return set()
+
+    def check(self, step: StepCheck) -> Schema | None:
+        """Note in `step` what the config and the schemas of the inputs show to be wrong; the schema of what this step
+        gives. Called while a recipe is planned, so it reads no file. None: nobody knows it, and whoever reads this step
+        is not checked against it."""
+        return None
 
     def facts(self, digests: Digests) -> dict[str, Any]:
         """What outside the recipe bears meaning: digests of raw files, of weights. Raises SourceError."""

@@ -26,16 +26,18 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
+from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import Config, StepName, as_tuple
-from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import of as plugin_of
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
-from hyperloom.stages.base import TRUTH, modality_of, source_of
+from hyperloom.stages.base import modality_of
 from hyperloom.stages.catalogue import catalogue
+from hyperloom.stages.consensus.check import checked, sources
 from hyperloom.stages.consensus.methods import Method
 from hyperloom.stages.label import graph
 from hyperloom.stages.results import Consensus
+from hyperloom.stages.schema import SamplesSchema, made_by, recheck
 
 Columns = tuple[str, ...]
 
@@ -82,6 +84,9 @@ class ConsensusStage(Stage):
         extra = [c for choice in self.choices.values() for c in choice.method.extra()]
         return {modality_of(column) for column in (*self.choices, *extra)}
 
+    def check(self, step: StepCheck) -> SamplesSchema:
+        return checked(self, step)
+
     def forecast(self, step: StepRun) -> Forecast | None:
         if any(choice.method.learns for choice in self.choices.values()):
             return None  # its identity follows from estimates that only a run makes
@@ -120,23 +125,12 @@ class ConsensusStage(Stage):
         )
 
     def _drawn(self, step: StepRun) -> graph.ExpertGraph:
-        offered = catalogue([step.inputs[name] for name in self.data]).producers
-        methods: list[Method] = []
-        for column, choice in self.choices.items():
-            sources = choice.of or tuple(
-                sorted(
-                    c
-                    for c, producer in offered.items()
-                    if modality_of(c) == modality_of(column)
-                    and c not in (column, choice.truth)
-                    and source_of(c) != TRUTH
-                    and producer.about.get("kind") != "consensus"
-                )
-            )
-            if not sources:
-                known = ", ".join(sorted(offered))
-                raise RecipeError(f"nothing to find a consensus of for {column!r}; the steps offer: {known}")
-            methods.append(choice.method.over(sources, column, step.modalities, choice.truth))
+        recheck(step)
+        offered = {c: made_by(p.about) for c, p in catalogue([step.inputs[n] for n in self.data]).producers.items()}
+        methods: list[Method] = [
+            choice.method.over(sources(column, choice, offered), column, step.modalities, choice.truth)
+            for column, choice in self.choices.items()
+        ]
         return graph.graph(step, methods, self.data, "consensus")
 
 

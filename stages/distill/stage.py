@@ -23,10 +23,12 @@ from typing import Any, ClassVar
 
 from pydantic import field_validator
 
+from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.distill.worker import export_of
 from hyperloom.stages.results import Trained
+from hyperloom.stages.schema import ModelSchema
 from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.stage import Train
@@ -43,6 +45,10 @@ class Distill(Train):
     def _preset(cls, value: Any) -> Any:
         """`model: 150k` is short for `{parameters: 150k}`."""
         return {"parameters": value} if isinstance(value, str | int) else value
+
+    def check(self, step: StepCheck) -> ModelSchema:
+        step.read(("teacher",), self.teacher, ModelSchema)
+        return replace(super().check(step), exported=True)
 
     def collect(self, step: StepRun, job: Job, done: Fitted) -> Trained:
         trained = super().collect(step, job, done)

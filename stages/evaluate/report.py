@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.evaluate import verdict
-from hyperloom.stages.evaluate.compare import BEST_EXPERT, Comparison
+from hyperloom.stages.evaluate.compare import Comparison
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.measure.intervals import resampled
 from hyperloom.stages.measure.scores import Sums, by_class, measures, merged
@@ -107,16 +107,9 @@ class Report:
             records = self.records["columns" if subject.columns else subject.name]
             draws[subject.name], units = resampled(config, self.step.storage, records, names)
         compared = Comparison(config, self.figures, draws, self.stage.seeds)
-        try:
-            missing = {"champion"} - {s.name for s in self.who} if self.stage.champion else set()
-            against = [name for name in self.stage.against if name not in missing]  # there may be no champion yet
-            rows = compared.differences(self.who, against, best)
-        except KeyError as error:
-            known = ", ".join([*self.figures, *self.stage.seeds])
-            raise RecipeError(
-                f"step {self.step.name!r}: against: nobody is called {error.args[0]!r}. Next: name one of {known}, or "
-                f"{BEST_EXPERT}"
-            ) from error
+        missing = {"champion"} - {s.name for s in self.who} if self.stage.champion else set()
+        against = [name for name in self.stage.against if name not in missing]  # there may be no champion yet
+        rows = compared.differences(self.who, against, best)
         return {
             "intervals": {"level": config.level, "draws": config.draws, "over": config.over, "resampled": units},
             "bounds": compared.bounds(),

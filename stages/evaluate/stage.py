@@ -21,20 +21,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName, as_tuple, placement
-from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import parse
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.pipeline.units import Record, Resources, Unit, Worker
-from hyperloom.stages.base import TRUTH, modality_of, source_of
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.evaluate.check import checked, truth_of
 from hyperloom.stages.evaluate.compare import BEST_EXPERT
 from hyperloom.stages.evaluate.motion import Temporal
 from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
 from hyperloom.stages.measure.intervals import Intervals
-from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
 from hyperloom.stages.results import Judged, Shards, Trained
+from hyperloom.stages.schema import ReportSchema, made_by, recheck
 
 if TYPE_CHECKING:
     from hyperloom.stages.evaluate.rival import Rival
@@ -114,11 +116,15 @@ class Evaluate(Stage):
     def uses(self) -> set[str]:
         return {*self.truth, *(modality_of(c) for c in self.columns)}
 
+    def check(self, step: StepCheck) -> ReportSchema:
+        return checked(self, step)
+
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
         from hyperloom.stages.evaluate.cost import CostWorker
         from hyperloom.stages.evaluate.rival import CHAMPION, RivalJudge
         from hyperloom.stages.evaluate.worker import Evaluation, Judge, ModelJudge
 
+        recheck(step)
         shards, truth = step.inputs[self.data], self._truth(step)
         columns, shown = self._judged(step, truth), self._raw(step, truth)
         spaces = {"columns": self._space(step, truth, {"columns": list(columns), "shown": list(shown)})}
@@ -161,41 +167,16 @@ class Evaluate(Stage):
 
     # -- what is judged --------------------------------------------------------------------------------------------
     def _truth(self, step: StepRun) -> dict[str, str]:
-        """Modality -> truth column. Raises RecipeError when the shards have none."""
-        offered = _schema(step.inputs[self.data])
-        truth = self.truth or {modality_of(c): c for c in sorted(offered) if source_of(c) == TRUTH}
-        missing = [c for c in truth.values() if c not in offered]
-        if missing or not truth:
-            raise RecipeError(
-                f"step {step.name!r}: the shards of {self.data!r} hold no truth {', '.join(missing) or '(*@truth)'}; "
-                f"they have {', '.join(sorted(offered))}. Next: name the truth's columns under `truth:`, and keep them "
-                "in the shards"
-            )
-        for name in truth:
-            metric = step.modalities[name].metric
-            if metric not in HIGHER_IS_BETTER:
-                what = f"the measure {metric!r} of {name!r} is none of {', '.join(HIGHER_IS_BETTER)}"
-                raise RecipeError(f"step {step.name!r}: {what}. Next: leave it out of `truth:`")
-        return truth
+        """Modality -> truth column."""
+        return truth_of(self, _schema(step.inputs[self.data]))
 
     def _judged(self, step: StepRun, truth: Mapping[str, str]) -> tuple[str, ...]:
-        offered = _schema(step.inputs[self.data])
-        absent = [c for c in self.columns if c not in offered]
-        if absent:
-            raise RecipeError(f"step {step.name!r}: the shards have no column {', '.join(absent)} to judge")
-        return tuple(self.columns or judged(offered, truth))
+        return tuple(self.columns or judged(_schema(step.inputs[self.data]), truth))
 
     def _inputs(self, step: StepRun, made: Manifest) -> tuple[str, ...]:
-        """Which of a model's inputs the shards have. Raises RecipeError when there is none."""
-        trained = Trained.of(made)
-        wanted = trained.columns_in if trained else ()
-        found = tuple(c for c in wanted if c in _schema(step.inputs[self.data]))
-        if not found:
-            raise RecipeError(
-                f"step {step.name!r}: the shards of {self.data!r} have no input of the model {made.stage}/"
-                f"{made.fingerprint[:12]} ({', '.join(wanted) or 'which is no model'})"
-            )
-        return found
+        """Which of a model's inputs the shards have."""
+        offered = _schema(step.inputs[self.data])
+        return tuple(c for c in Trained.from_manifest(made).columns_in if c in offered)
 
     def _raw(self, step: StepRun, truth: Mapping[str, str]) -> tuple[str, ...]:
         """What the pictures begin with: the images of the shards."""
@@ -203,21 +184,16 @@ class Evaluate(Stage):
         return tuple(c for c in offered if step.modalities[modality_of(c)].rgb)
 
     def _temporal(self, step: StepRun) -> Temporal | None:
-        """With its image column filled in. Raises RecipeError when the shards have none."""
+        """With its image column filled in."""
         if self.temporal is None:
             return None
-        images = self._raw(step, self._truth(step))
-        column = self.temporal.image or next(iter(images), "")
-        if column not in images:
-            raise RecipeError(
-                f"step {step.name!r}: temporal: the shards of {self.data!r} have no image {column or 'column'} to see "
-                f"motion in (images: {', '.join(images) or 'none'}). Next: keep the pictures in the shards"
-            )
+        column = self.temporal.image or self._raw(step, self._truth(step))[0]
         return self.temporal.model_copy(update={"image": column})
 
     def _subjects(self, step: StepRun) -> list[Subject]:
-        about = {c: made.about for c, made in Shards.from_manifest(step.inputs[self.data]).columns.items()}
-        found = subjects(self._judged(step, self._truth(step)), about, self.models)
+        makers = Shards.from_manifest(step.inputs[self.data]).columns
+        columns = self._judged(step, self._truth(step))
+        found = subjects({c: made_by(makers[c].about if c in makers else {}) for c in columns}, self.models)
         from hyperloom.stages.evaluate.rival import CHAMPION
 
         rival = [CHAMPION] if self._rival(step) else []
@@ -236,14 +212,9 @@ class Evaluate(Stage):
         return found if truth and same else None
 
     def _shards(self, shards: Manifest) -> list[tuple[str, str, list[int]]]:
-        """Path, digest and chosen rows of each shard of the split. Raises SourceError for an empty split."""
+        """Path, digest and chosen rows of each shard of the split."""
         mine = [s for s in Shards.from_manifest(shards).shards if s.split == self.split and s.rows]
         total = sum(s.rows for s in mine)
-        if not total:
-            raise SourceError(
-                f"the split {self.split!r} of step {self.data!r} is empty. Next: give the shard step a split that "
-                "fills it, or evaluate on another one"
-            )
         digests = {f.path: f.sha256 for f in shards.all_files()}
         wanted = {int((i + 0.5) * total / self.pictures) for i in range(self.pictures)}
         found, first = [], 0

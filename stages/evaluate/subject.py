@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from hyperloom.pipeline.config import Config, StepName
 from hyperloom.pipeline.plugins import of
 from hyperloom.stages.base import modality_of, source_of
+from hyperloom.stages.schema import MadeBy
 
 Kind = Literal["expert", "consensus", "model"]
 ORDER: tuple[Kind, ...] = ("expert", "consensus", "model")
@@ -34,22 +35,16 @@ class Subject:
     columns: tuple[str, ...] = ()
 
 
-def subjects(columns: Iterable[str], about: Mapping[str, Mapping[str, Any]], taken: Iterable[str]) -> list[Subject]:
-    """The subjects that `columns` make, experts before consensus. A name that is `taken` gets ` labels` added."""
+def subjects(columns: Mapping[str, MadeBy], taken: Iterable[str]) -> list[Subject]:
+    """The subjects that `columns`, by who made them, are of; experts before consensus. A name that is `taken` gets
+    ` labels` added."""
     found: dict[str, tuple[Kind, list[str]]] = {}
-    for column in columns:
+    for column, by in columns.items():
         name = source_of(column)
         name = f"{name} labels" if name in set(taken) else name
-        found.setdefault(name, (kind_of(about.get(column, {})), []))[1].append(column)
+        found.setdefault(name, ("expert" if by == "raw" else by, []))[1].append(column)
     made = [Subject(name, kind, tuple(own)) for name, (kind, own) in found.items()]
     return sorted(made, key=lambda s: (ORDER.index(s.kind), s.name))
-
-
-def kind_of(about: Mapping[str, Any]) -> Kind:
-    """What made a column, from what its maker says; labels of a model that this pipeline trained are the model's."""
-    if about.get("kind") == "consensus":
-        return "consensus"
-    return "model" if (about.get("expert") or {}).get("type") == "model" else "expert"
 
 
 def judged(columns: Iterable[str], truth: Mapping[str, str]) -> list[str]:

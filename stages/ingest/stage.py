@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
@@ -23,8 +24,10 @@ from hyperloom.pipeline.records import Records
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
 from hyperloom.pipeline.units import Record, Unit, Worker
 from hyperloom.stages.base import Partition, Producer, modality_of
+from hyperloom.stages.ingest.check import checked
 from hyperloom.stages.ingest.source import Item, Piece
 from hyperloom.stages.results import Ingested
+from hyperloom.stages.schema import SamplesSchema, recheck
 
 if TYPE_CHECKING:
     from hyperloom.stages.ingest.source import Source
@@ -46,15 +49,18 @@ class Ingest(Stage):
     def uses(self) -> set[str]:
         return {modality_of(column) for column in self.source.offers()}
 
+    def check(self, step: StepCheck) -> SamplesSchema:
+        return checked(self, step)
+
     def facts(self, digests: Digests) -> dict[str, Any]:
         return {"pieces": [piece.facts() for piece in self.source.pieces(digests)]}
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
         from hyperloom.stages.ingest.worker import Reader
 
+        recheck(step)
         source: Source = self.source
         modalities = {name: step.modalities[name] for name in self.uses()}
-        source.check(modalities)
         digests = Digests(step.storage)
         pieces = source.pieces(digests)
         digests.save()

@@ -20,7 +20,9 @@ from hyperloom.pipeline.units import Resources
 if TYPE_CHECKING:
     import numpy as np
 
+    from hyperloom.pipeline.check import StepCheck
     from hyperloom.pipeline.manifest import Manifest
+    from hyperloom.pipeline.recipe import Where
     from hyperloom.pipeline.storage import Storage
 
 Batch: TypeAlias = "dict[str, np.ndarray]"
@@ -84,6 +86,11 @@ class Expert(Plugin):
     def weights(self) -> tuple[str, ...]:
         """Files (paths or URLs) whose content belongs to this expert's identity."""
         return ()
+
+    def checked(self, step: StepCheck, where: Where) -> Self:
+        """This expert with what the schemas of the steps it names tell of it (`in`), before any of them ran; what is
+        wrong is noted in `step` below `where`."""
+        return self
 
     def bind(self, inputs: Mapping[str, Manifest]) -> Self:
         """This expert with what it needs of the steps it names (`StepName` fields); `inputs`: their manifests by name.

@@ -205,15 +205,12 @@ def around(expert: Expert, group: Group, at: int) -> tuple[list[int], list[int]]
 
 
 def graph(step: StepRun, experts: Iterable[Expert], inputs: Iterable[str], kind: str) -> ExpertGraph:
-    """The graph of `experts` over the columns of the steps `inputs`. `kind` (expert, consensus) is kept in `about`.
-
-    Raises RecipeError for a column nobody offers, one that two offer, a cycle, or an undefined modality.
-    """
+    """The graph of `experts` over the columns of the steps `inputs`. `kind` (expert, consensus) is kept in `about`."""
     offered = catalogue([step.inputs[name] for name in inputs])
     digests = Digests(step.storage)
     known = dict(offered.producers)
     nodes = []
-    for expert in ordered([e.bind(step.inputs) for e in experts], known):
+    for expert in ordered(e.bind(step.inputs) for e in experts):
         node = _node(expert, known, step.inputs, step.modalities, digests, kind)
         nodes.append(node)
         known.update({c: Producer(c, node.space, node.fingerprint, node.about) for c in expert.out})
@@ -221,27 +218,18 @@ def graph(step: StepRun, experts: Iterable[Expert], inputs: Iterable[str], kind:
     return ExpertGraph(offered, nodes, step.modalities)
 
 
-def ordered(experts: Iterable[Expert], offered: Mapping[str, Any] | None = None) -> list[Expert]:
-    """Experts, each after those it reads, otherwise as the recipe lists them.
-
-    With `offered`, the columns from outside are known and all others must be made here. Raises RecipeError.
-    """
+def ordered(experts: Iterable[Expert]) -> list[Expert]:
+    """Experts, each after those it reads, otherwise as the recipe lists them. Raises RecipeError for a circle, and for
+    a column that two make."""
     experts = list(experts)
     makers: dict[str, int] = {}
     for i, expert in enumerate(experts):
         for column in expert.out:
-            if column in makers or column in (offered or {}):
+            if column in makers:
                 raise RecipeError(
                     f"two experts make the column {column!r}: give one of them another source name after the @"
                 )
             makers[column] = i
-    for expert in experts if offered is not None else ():
-        for column in expert.in_:
-            if column not in makers and column not in (offered or {}):
-                names = ", ".join(sorted({*makers, *(offered or {})}))
-                raise RecipeError(
-                    f"the expert {expert.type!r} reads {column!r}, which nobody offers; there are: {names}"
-                )
     reads = {i: {makers[c] for c in e.in_ if c in makers} for i, e in enumerate(experts)}
     try:
         return [experts[i] for i in _stable(reads)]
@@ -299,12 +287,6 @@ def _node(
 
 def _own(expert: Expert, modalities: Mapping[str, Any]) -> dict[str, Any]:
     """The definitions of the expert's own modalities: all it gets to see, so that no other can matter."""
-    for name in sorted(modalities_of([expert])):
-        if name not in modalities:
-            known = ", ".join(modalities)
-            raise RecipeError(
-                f"the expert {expert.type!r} needs the modality {name!r}, which the recipe does not define ({known})"
-            )
     return {name: modalities[name] for name in sorted(modalities_of([expert]))}
 
 

@@ -30,8 +30,11 @@ from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.network.ensemble import Single
 from hyperloom.stages.results import Trained
+from hyperloom.stages.schema import ModelSchema
 
 if TYPE_CHECKING:
+    from hyperloom.pipeline.check import StepCheck
+    from hyperloom.pipeline.recipe import Where
     from hyperloom.stages.network.architecture import Architecture, Task
     from hyperloom.stages.network.predictor import Prediction
 
@@ -60,20 +63,30 @@ class Model(Expert):
             raise ValueError("the model's folder follows from its step; leave it out")
         return value
 
+    def checked(self, step: StepCheck, where: Where) -> Self:
+        model = step.read((*where, "model"), self.model, ModelSchema)
+        self.ensemble.check(step, (*where, "ensemble"), model)
+        if model is None:
+            return self
+        for i, column in enumerate(self.in_):
+            if column not in model.inputs:
+                step.unknown((*where, "in", i), column, f"the model of {self.model!r} has no input", model.inputs)
+        if all(task in step.modalities for task in model.tasks):
+            tasks = {task: step.modalities[task] for task in model.tasks}
+            for i, column in enumerate(self.out):
+                modality = step.modalities.get(modality_of(column))
+                wide = (
+                    modality.shape[-1] if modality is not None and modality.shape else 0
+                )  # of features, as if they fit
+                if modality is not None and self._taken(column, modality, Offered(tasks, wide, wide)) is None:
+                    what = f"the model of {self.model!r} predicts {', '.join(tasks)}, nothing for {column}"
+                    step.mistake((*where, "out", i), what)
+        visible = tuple(c for c in model.inputs if c not in model.hidden)
+        return self.model_copy(update={"in_": tuple(c for c in self.in_ if c in model.inputs) or visible})
+
     def bind(self, inputs: Mapping[str, Manifest]) -> Self:
-        """Raises RecipeError when the step is no training or `in` names other columns than the model has."""
         made = inputs[self.model]
-        trained = Trained.of(made)
-        if trained is None:
-            raise RecipeError(
-                f"the expert `model` reads {self.model!r}, which is a {made.stage} step and holds no model"
-            )
-        known = trained.columns_in
-        unknown = [c for c in self.in_ if c not in known]
-        if unknown:
-            raise RecipeError(
-                f"the model of {self.model!r} has no input {', '.join(unknown)}; it has {', '.join(known)}"
-            )
+        trained = Trained.from_manifest(made)
         bound = {"in_": self.in_ or trained.visible, "folder": made.folder, "ensemble": self.ensemble.bind(inputs)}
         return self.model_copy(update=bound)
 
@@ -84,7 +97,7 @@ class Model(Expert):
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         predictor = self.ensemble.predictor(storage, self.folder, self.in_)
         architecture = predictor.model.architecture
-        taken = {c: self._taken(c, modalities[modality_of(c)], architecture) for c in self.out}
+        taken = {c: self._certainly_taken(c, modalities[modality_of(c)], architecture) for c in self.out}
         pick = {c: self._picker(t, modalities[modality_of(c)], architecture) for c, t in taken.items()}
         predictor.features = any(t.what in ("planes", "pooled") for t in taken.values())
 
@@ -94,15 +107,22 @@ class Model(Expert):
 
         return run
 
-    def _taken(self, column: str, modality: Any, architecture: Architecture) -> Taken:
-        """What of a prediction `column` takes. Raises RecipeError when the model has nothing for it."""
-        tasks, sizes = {t.name: t.modality for t in architecture.tasks}, architecture.trunk.sizes
-        if modality_of(column) in tasks:
+    def _taken(self, column: str, modality: Any, offered: Offered) -> Taken | None:
+        """What of a prediction `column` takes; None when the model has nothing for it."""
+        if modality_of(column) in offered.tasks:
             return Taken("mean", modality_of(column))
-        taken = modality.taken(Offered(tasks, sizes.planes, sizes.pooled))
+        taken: Taken | None = modality.taken(offered)
         if taken is not None and taken.what == "spread":
-            taken = Taken("spread", taken.task or self.spread_of or next(iter(tasks), ""))
-        if taken is None or (taken.what in ("mean", "spread") and taken.task not in tasks):
+            taken = Taken("spread", taken.task or self.spread_of or next(iter(offered.tasks), ""))
+        if taken is not None and taken.what in ("mean", "spread") and taken.task not in offered.tasks:
+            return None
+        return taken
+
+    def _certainly_taken(self, column: str, modality: Any, architecture: Architecture) -> Taken:
+        """What of a prediction `column` takes. Raises RecipeError when the features have other sizes."""
+        tasks, sizes = {t.name: t.modality for t in architecture.tasks}, architecture.trunk.sizes
+        taken = self._taken(column, modality, Offered(tasks, sizes.planes, sizes.pooled))
+        if taken is None:
             raise RecipeError(
                 f"the model of {self.model!r} predicts {', '.join(tasks)}, nothing for {column} (its features have "
                 f"{sizes.planes} channels, those of a whole sample {sizes.pooled})"

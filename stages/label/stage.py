@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
+from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName, as_tuple
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
@@ -26,7 +27,9 @@ from hyperloom.pipeline.stage import Forecast, Stage, StepRun
 from hyperloom.pipeline.units import Worker
 from hyperloom.stages import provenance
 from hyperloom.stages.label import graph
+from hyperloom.stages.label.check import checked
 from hyperloom.stages.results import Labels
+from hyperloom.stages.schema import SamplesSchema, recheck
 
 
 class Label(Stage):
@@ -50,23 +53,30 @@ class Label(Stage):
     def uses(self) -> set[str]:
         return graph.modalities_of(self.experts)
 
+    def check(self, step: StepCheck) -> SamplesSchema:
+        return checked(self, step)
+
     def facts(self, digests: Digests) -> dict[str, Any]:
         weights = graph.weights_of(self.experts, digests)
         return {"weights": weights} if weights else {}
 
     def units(self, step: StepRun) -> tuple[graph.Units, dict[str, Worker]]:
-        drawn = graph.graph(step, self.experts, self.data, "expert")
+        drawn = self._drawn(step)
         return drawn.units(), drawn.workers(step.storage)
 
     def forecast(self, step: StepRun) -> Forecast:
-        return graph.graph(step, self.experts, self.data, "expert").forecast(step)
+        return self._drawn(step).forecast(step)
 
     def producers(self, manifest: Manifest) -> dict[str, str]:
         return graph.producers(manifest)
 
     def run(self, step: StepRun) -> Labels:
-        drawn = graph.graph(step, self.experts, self.data, "expert")
+        drawn = self._drawn(step)
         step.records = step.run_units(drawn.units(), drawn.workers(step.storage))
         labels = drawn.labels(step.records)
         provenance.emit_tags(step, labels.columns)
         return labels
+
+    def _drawn(self, step: StepRun) -> graph.ExpertGraph:
+        recheck(step)
+        return graph.graph(step, self.experts, self.data, "expert")

@@ -20,8 +20,11 @@ from hyperloom.pipeline.plugins import Plugin, of
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.network.masks import ModalityMask
 from hyperloom.stages.results import Trained
+from hyperloom.stages.schema import ModelSchema
 
 if TYPE_CHECKING:
+    from hyperloom.pipeline.check import StepCheck
+    from hyperloom.pipeline.recipe import Where
     from hyperloom.stages.network.predictor import Predictor, Together
 
 
@@ -31,8 +34,11 @@ class Ensemble(Plugin):
     pool: Literal["mean", "median", "vote"] = "mean"
     """mean of the answers; their median; or, for classes, the share of the members that chose each."""
 
+    def check(self, step: StepCheck, where: Where, model: ModelSchema | None) -> None:
+        """Note in `step`, below `where`, what keeps `model` (None where nobody knows it) from being asked so."""
+
     def bind(self, inputs: Mapping[str, Manifest]) -> Self:
-        """This ensemble with what it needs of the steps it names. Raises RecipeError."""
+        """This ensemble with what it needs of the steps it names."""
         return self
 
     def predictor(self, storage: Storage, folder: str, visible: Sequence[str]) -> Predictor | Together:
@@ -96,10 +102,15 @@ class Models(Ensemble):
             raise ValueError("the models' folders follow from their steps; leave them out")
         return value
 
+    def check(self, step: StepCheck, where: Where, model: ModelSchema | None) -> None:
+        for i, name in enumerate(self.others):
+            other = step.read((*where, "models", i), name, ModelSchema)
+            if model and other and (other.inputs, other.tasks) != (model.inputs, model.tasks):
+                what = f"the model of {name!r} has other inputs or tasks than {model.identity!r}"
+                step.mistake((*where, "models", i), f"ensemble: {what}")
+        self.each.check(step, (*where, "each"), model)
+
     def bind(self, inputs: Mapping[str, Manifest]) -> Self:
-        for name in self.others:
-            if Trained.of(inputs[name]) is None:
-                raise RecipeError(f"ensemble: {name!r} is a {inputs[name].stage} step and holds no model")
         return self.model_copy(update={"folders": tuple(inputs[name].folder for name in self.others)})
 
     def predictor(self, storage: Storage, folder: str, visible: Sequence[str]) -> Predictor | Together:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline.errors import IntegrityError, RecipeError
+from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.results import Judged, Shards, Trained
@@ -18,16 +18,11 @@ from hyperloom.stages.table import open_table
 def describe(network: bytes, model: Trained, modalities: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """student.json and MLflow's signature for ONNX bytes whose outputs are named after the tasks of `model`.
 
-    The `onnx` of `model` says the outputs' shapes. Raises RecipeError for a student that takes anything but one
-    picture, IntegrityError where the network lacks a task.
+    The `onnx` of `model` says the outputs' shapes; it takes one picture. Raises IntegrityError where the network lacks
+    a task.
     """
     import onnxruntime
 
-    if len(model.columns_in) > 1 or not modalities[modality_of(model.columns_in[0])].rgb:
-        raise RecipeError(
-            f"a release takes one picture, and this student takes {', '.join(model.columns_in)}. Next: distil one "
-            "with an image as `in`, or use the ONNX file of the distill step as it is"
-        )
     shapes = {o["name"]: o["shape"] for o in (model.onnx or {})["outputs"]}
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     outputs = {o.name for o in session.get_outputs()}

@@ -24,14 +24,17 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages import champion as champions
+from hyperloom.stages.release.check import checked
 from hyperloom.stages.release.gate import Decision, judge, parse
 from hyperloom.stages.release.lineage import tags
 from hyperloom.stages.results import Judged, Released, Trained
+from hyperloom.stages.schema import recheck
 
 LOADER = "hyperloom_student.py"
 NETWORK = "student.onnx"
@@ -66,9 +69,13 @@ class Release(Stage):
                 parse(figure, text)
         return value
 
+    def check(self, step: StepCheck) -> None:
+        checked(self, step)
+
     def run(self, step: StepRun) -> Released:
+        recheck(step)
         model, report = step.inputs[self.model], Judged.from_manifest(step.inputs[self.report])
-        subject = self._subject(step, model, report)
+        subject = self.subject or next(n for n, f in report.models.items() if f == model.fingerprint)
         champion = champions.load(step.storage, self.name, step.fingerprint)
         met = champion is not None and report.champion == champion.release
         outcomes = self._judged(step, subject, report, champion, met)
@@ -90,16 +97,6 @@ class Release(Stage):
         return Released(self.name, subject, passed, said, figures, **student)
 
     # -- deciding --------------------------------------------------------------------------------------------------
-    def _subject(self, step: StepRun, model: Manifest, report: Judged) -> str:
-        judged = report.models
-        found = [self.subject] if self.subject else [n for n, f in judged.items() if f == model.fingerprint]
-        if not found or judged.get(found[0]) != model.fingerprint:
-            raise RecipeError(
-                f"step {step.name!r}: {self.report!r} did not judge {self.model!r} (it judged "
-                f"{', '.join(judged) or 'no model'}). Next: add it to `models:` of {self.report!r}, or mend `subject:`"
-            )
-        return found[0]
-
     def _judged(
         self, step: StepRun, subject: str, report: Judged, champion: champions.Champion | None, met: bool
     ) -> list[Decision]:
@@ -119,11 +116,7 @@ class Release(Stage):
         from hyperloom.stages.release.card import card
         from hyperloom.stages.release.network import describe, example
 
-        network = next((f for f in model.all_files() if f.path.endswith(f"/{NETWORK}")), None)
-        if network is None:
-            raise RecipeError(
-                f"step {step.name!r}: {self.model!r} made no {NETWORK}. Next: name a distill step as `model:`"
-            )
+        network = next(f for f in model.all_files() if f.path.endswith(f"/{NETWORK}"))
         data = step.storage.read(network.path)
         student = Trained.from_manifest(model)
         about, signature = describe(data, student, step.modalities)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName, as_tuple
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
@@ -24,14 +25,14 @@ from hyperloom.pipeline.units import Record, Unit, Worker
 from hyperloom.stages import provenance
 from hyperloom.stages.base import Partition, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
-from hyperloom.stages.results import Ingested, Samples, ShardFile, Shards, SplitSize
+from hyperloom.stages.results import Ingested, ShardFile, Shards, SplitSize
+from hyperloom.stages.schema import ShardsSchema, recheck
+from hyperloom.stages.shard.check import SIZE, checked
 from hyperloom.stages.shard.splits import SPLITS, Split, SplitName, stratum
 from hyperloom.stages.shard.statistics import merged
 from hyperloom.stages.table import ROW_GROUP_MB, Codec
 
 ID_DIGITS = 16
-SIZE = "size"
-"""Strata by how many samples a group has."""
 
 
 class Shard(Stage):
@@ -62,6 +63,9 @@ class Shard(Stage):
 
     def uses(self) -> set[str]:
         return {modality_of(column) for column in self.columns}
+
+    def check(self, step: StepCheck) -> ShardsSchema:
+        return checked(self, step)
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
         from hyperloom.stages.shard.worker import Joiner
@@ -105,34 +109,21 @@ class Shard(Stage):
         )
 
     def _catalogue(self, step: StepRun) -> Catalogue:
-        """What the inputs offer. Raises RecipeError when no input is an ingest step, `by` is not its grouping, or two
-        inputs offer one column."""
-        ingests = _ingests(step)
-        if not ingests:
-            raise RecipeError(f"the step {step.name!r}: data needs an ingest step, whose samples become the rows")
-        for group in (Ingested.from_manifest(manifest).group for manifest in ingests):
-            if self.split.by and group and self.split.by != group:
-                raise RecipeError(f"the step {step.name!r}: split by {self.split.by!r}, but ingest groups by {group!r}")
-        _check_producers(step, self.data, self.columns)
+        """What the inputs offer."""
+        recheck(step)
         offered = catalogue(step.inputs[name] for name in self.data)
         offered.partitions = [p for p in offered.partitions if offered.ingested(p.pid)]  # others have no rows here
         return offered
 
     def _columns(self, offered: Catalogue) -> tuple[str, ...]:
-        """The columns to keep. Raises RecipeError for one that nobody offers, or not for a single one of these
-        partitions."""
+        """The columns to keep. Raises RecipeError for one that was made for not a single one of these partitions."""
         columns = self.columns or tuple(sorted(offered.producers))
         for column in columns:
-            offered.producer(column)
             if offered.partitions and not any(offered.record(column, p.pid) for p in offered.partitions):
                 raise RecipeError(
                     f"{column} was made for none of the {len(offered.partitions)} partitions of these frames. "
                     "Next: let the step that makes it read the ingest step that is listed here"
                 )
-        by = self.split.stratify
-        if by and by != SIZE and by not in columns:
-            what = f"{by!r} is neither {SIZE!r} nor a column of the shards, {', '.join(columns)}"
-            raise RecipeError(f"split.stratify: {what}")
         return columns
 
     def _strata(self, step: StepRun) -> dict[str, str]:
@@ -173,22 +164,6 @@ class Shard(Stage):
         group = run[0].group
         id_ = fingerprint({"group": group, "parts": identity})[:ID_DIGITS]
         return Unit(space, id_, "shard", {"group": group, "parts": parts})
-
-
-def _check_producers(step: StepRun, names: Sequence[str], wanted: Sequence[str]) -> None:
-    """Raise RecipeError when two inputs offer one column with different values."""
-    makers: dict[str, tuple[str, str]] = {}
-    for name in names:
-        samples = Samples.of(step.inputs[name])
-        for column, maker in samples.columns.items() if samples else ():
-            if wanted and column not in wanted:
-                continue
-            other, fingerprint_ = makers.setdefault(column, (name, maker.fingerprint))
-            if fingerprint_ != maker.fingerprint:
-                raise RecipeError(
-                    f"the step {step.name!r}: both {other!r} and {name!r} offer {column}, and not the same. "
-                    "Next: give one of them another source name, or leave one of the steps out of data"
-                )
 
 
 def _ingests(step: StepRun) -> list[Manifest]:

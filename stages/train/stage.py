@@ -25,6 +25,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName, placement
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.stage import Stage, StepRun
@@ -32,9 +33,11 @@ from hyperloom.stages.base import modality_of
 from hyperloom.stages.network.masks import NoMask
 from hyperloom.stages.network.recipe import NetworkRecipe
 from hyperloom.stages.results import Trained
+from hyperloom.stages.schema import ModelSchema
 from hyperloom.stages.shard.mixture import Temperature
 from hyperloom.stages.train.balancers import Static
 from hyperloom.stages.train.batches import Epochs
+from hyperloom.stages.train.check import checked
 from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Confidence, Job
 from hyperloom.stages.train.learners import Gradient
@@ -180,6 +183,9 @@ class Train(Stage):
         columns = [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]
         columns += [c.column for c in self.confidence.values()]
         return {*self.targets, *(modality_of(c) for c in columns)}
+
+    def check(self, step: StepCheck) -> ModelSchema:
+        return checked(self, step)
 
     def run(self, step: StepRun) -> Trained:
         from hyperloom.stages.train import launch

@@ -148,7 +148,7 @@ def test_torn_units_count_as_to_do(project: Project) -> None:
 
 def test_what_a_model_will_say_is_not_told_before_it_is_trained(project: Project) -> None:
     soft = "{stage: label, data: frames, experts: [{type: model, model: net, out: edges@net}]}"
-    net = "{stage: train, data: shards, in: rgb@camera, targets: {edges: edges@soft}, epochs: 1}"
+    net = "{stage: train, data: shards, in: rgb@camera, targets: {edges: edges@soft}, epochs: 1, batch: 4}"
     project.write(f"{project.text}  shards: {{stage: shard, data: [frames, labels]}}\n  net: {net}\n  more: {soft}\n")
     told = project.told()
     assert told["net"] is None and told["more"] is None

@@ -142,7 +142,7 @@ def test_several_sources_teach_one_task_by_weight(data: Any, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("fields", "error", "words"),
     [
-        ({"in": "thermal@camera"}, RecipeError, "no column thermal@camera"),
+        ({"in": "thermal@camera"}, RecipeError, "no column 'thermal@camera'; did you mean 'rgb@camera'"),
         ({"targets": {"depth": "semantic@truth"}}, RecipeError, "cannot teach 'depth'"),
         ({"losses": {"depth": "cross-entropy"}}, RecipeError, "does not fit depth@laser"),
         ({"batch": 64}, StepFailed, "batch 64 is more than the 12"),

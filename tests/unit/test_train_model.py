@@ -114,11 +114,17 @@ def test_an_expert_that_the_model_cannot_serve_is_refused(trained: Any) -> None:
     assert good.bind({"teacher": teacher}).in_ == ("rgb@camera", "semantic@noisy")
     with pytest.raises(RecipeError, match="holds no model"):
         good.bind({"teacher": frames})
-    with pytest.raises(RecipeError, match="no input depth@a"):
-        good.model_copy(update={"in_": ("depth@a",)}).bind({"teacher": teacher})
+    for wrong, said in (
+        ({"in": "depth@a"}, "the model of 'teacher' has no input 'depth@a'"),
+        ({"model": "frames"}, "'frames' gives samples"),
+    ):
+        expert = {"type": "model", "model": "teacher", "out": "semantic@teacher", **wrong}
+        stage = Label.model_validate({"stage": "label", "data": "frames", "experts": [expert]})
+        with pytest.raises(RecipeError, match=said):
+            stage.units(inline.step(stage, storage, scenes.KNOWN, "soft", frames=frames, teacher=teacher))
     with pytest.raises(RecipeError, match="nothing for normals@teacher"):
-        wrong = good.model_copy(update={"out": ("normals@teacher",)}).bind({"teacher": teacher})
-        wrong.build(scenes.KNOWN, storage)
+        useless = good.model_copy(update={"out": ("normals@teacher",)}).bind({"teacher": teacher})
+        useless.build(scenes.KNOWN, storage)
     with pytest.raises(IntegrityError, match="whole model"):
         load_model(storage, "train/nowhere")
 

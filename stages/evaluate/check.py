@@ -1,0 +1,101 @@
+"""What an evaluation reads and gives: is the truth there, can each model be asked, does the split hold anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.recipe import Where
+from hyperloom.stages.base import TRUTH, modality_of, source_of
+from hyperloom.stages.evaluate.compare import BEST_EXPERT
+from hyperloom.stages.evaluate.subject import judged, subjects
+from hyperloom.stages.label.check import defined
+from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
+from hyperloom.stages.schema import ModelSchema, Offer, ReportSchema, ShardsSchema, offer
+
+if TYPE_CHECKING:
+    from hyperloom.stages.evaluate.stage import Evaluate
+
+CHAMPION = "champion"
+
+
+def checked(stage: Evaluate, step: StepCheck) -> ReportSchema:
+    """Who will be judged, by which truth."""
+    shards = step.read(("data",), stage.data, ShardsSchema)
+    offered = offer({stage.data: shards})
+    truth = _truth(stage, step, offered)
+    for i, column in enumerate(stage.columns):
+        offered.want(step, ("columns", i), column)
+    if shards and shards.splits is not None and stage.split not in shards.splits:
+        step.mistake(
+            ("split",),
+            f"the split {stage.split!r} of step {stage.data!r} is empty. Next: give the shard step a split that fills "
+            "it, or evaluate on another one",
+        )
+    models = {name: _model(stage, step, name, offered) for name in stage.models}
+    if stage.temporal is not None and offered.complete:
+        _motion(stage, step, offered)
+    names = _names(stage, offered, truth)
+    for i, name in enumerate(stage.against):
+        if names is not None and name not in names:
+            step.unknown(("against", i), name, "against: nobody is called", names)
+    return ReportSchema(models, frozenset(truth) if offered.complete or stage.truth else None, names)
+
+
+def truth_of(stage: Evaluate, offered: Mapping[str, object]) -> dict[str, str]:
+    """Modality -> truth column: those that the recipe names, or all of the source `truth`."""
+    return stage.truth or {modality_of(c): c for c in sorted(offered) if source_of(c) == TRUTH}
+
+
+def _truth(stage: Evaluate, step: StepCheck, offered: Offer) -> dict[str, str]:
+    truth = truth_of(stage, offered.columns)
+    if not truth and offered.complete:
+        step.mistake(
+            (),
+            f"the shards of {stage.data!r} hold no truth (*@truth); they have {', '.join(sorted(offered.columns))}. "
+            "Next: name the truth's columns under `truth:`, and keep them in the shards",
+        )
+    for modality, column in truth.items():
+        where: Where = ("truth", modality)
+        if not (offered.want(step, where, column, "truth") and defined(column, step, where)):
+            continue
+        metric = step.modalities[modality].metric
+        if metric not in HIGHER_IS_BETTER:
+            what = f"the measure {metric!r} of {modality!r} is none of {', '.join(HIGHER_IS_BETTER)}"
+            step.mistake(where, f"{what}. Next: leave it out of `truth:`")
+    return truth
+
+
+def _model(stage: Evaluate, step: StepCheck, name: str, offered: Offer) -> str:
+    """The identity of a judged model; note it where the shards have none of its inputs."""
+    model, where = stage.models[name], ("models", name)
+    schema = step.read((*where, "model"), model.model, ModelSchema)
+    if model.ensemble is not None:
+        model.ensemble.check(step, (*where, "ensemble"), schema)
+    if schema and offered.complete and not any(c in offered.columns for c in schema.inputs):
+        what = f"the shards of {stage.data!r} have no input of the model {name!r}"
+        step.mistake(where, f"{what} ({', '.join(schema.inputs)})")
+    return schema.identity if schema else model.model
+
+
+def _motion(stage: Evaluate, step: StepCheck, offered: Offer) -> None:
+    assert stage.temporal is not None
+    images = [c for c in sorted(offered.columns) if getattr(step.modalities.get(modality_of(c)), "rgb", False)]
+    column = stage.temporal.image or next(iter(images), "")
+    if column not in images:
+        step.mistake(
+            ("temporal", "image"),
+            f"temporal: the shards of {stage.data!r} have no image {column or 'column'} to see motion in (images: "
+            f"{', '.join(images) or 'none'}). Next: keep the pictures in the shards",
+        )
+
+
+def _names(stage: Evaluate, offered: Offer, truth: Mapping[str, str]) -> frozenset[str] | None:
+    """Everybody whom the report knows; None where that is not known."""
+    if not offered.complete:
+        return None
+    columns = stage.columns or judged(offered.columns, truth)
+    kinds = {c: offered.columns[c].made_by for c in columns if c in offered.columns}
+    labels = [subject.name for subject in subjects(kinds, stage.models)]
+    return frozenset([*labels, *stage.models, *stage.seeds, BEST_EXPERT, *([CHAMPION] if stage.champion else [])])

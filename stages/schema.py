@@ -1,0 +1,199 @@
+"""Schemas: what steps give, known before they ran, from recipes alone; and the same of steps that did run.
+
+    SamplesSchema      columns over groups of samples (ingest, label, consensus)
+    ShardsSchema       joined columns and their splits
+    ModelSchema        inputs and tasks of a model
+    ReportSchema       who was judged, by what
+
+A stage's `check` takes its inputs' schemas and gives its own. The same check runs once more when a step starts, over
+the schemas that its inputs' manifests say (`recheck`), so that a rule has one home and holds for a stage of one's own,
+whose schema nobody knew before. Values, statistics and counts of rows are no part of a schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from hyperloom.pipeline.check import Listed, Schema, StepCheck
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.fingerprint import fingerprint, payload
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.recipe import Where
+from hyperloom.pipeline.stage import StepRun
+from hyperloom.stages.base import Partition, Producer
+from hyperloom.stages.results import Ingested, Judged, Samples, Shards, Trained
+
+MadeBy = Literal["raw", "expert", "consensus", "model"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that a step gives: what makes it, and a digest of how, alike where two steps make the same values."""
+
+    name: str
+    made_by: MadeBy
+    identity: Callable[[], str]
+
+
+class Listing(Protocol):
+    """The groups of an ingest step's samples, as far as names and containers tell."""
+
+    def groups(self, listed: Listed) -> Sequence[str] | None:
+        """Names of the groups; None where only a run can tell."""
+
+    def rows(self, listed: Listed, group: str) -> Iterator[int]:
+        """Counts that add up to the samples promised by a group."""
+
+
+@dataclass(frozen=True)
+class SamplesSchema(Schema):
+    """`listings`: of each ingest step behind it. `group`: name of the grouping of an ingest step, None otherwise."""
+
+    noun: ClassVar[str] = "samples (ingest, label, consensus)"
+
+    columns: Mapping[str, Column]
+    listings: tuple[Listing, ...] = ()
+    group: str | None = None
+    complete: ClassVar[bool] = True
+
+    @property
+    def raw(self) -> bool:
+        """Is it of an ingest step, whose samples have an order and become rows?"""
+        return self.group is not None
+
+
+@dataclass(frozen=True)
+class ShardsSchema(Schema):
+    """`splits`: the splits that may hold rows, None where nobody knows. `most`: the most rows that a split can have,
+    counted until they are enough; None where only a run can tell. `complete`: are these all of the columns?"""
+
+    noun: ClassVar[str] = "shards (shard)"
+
+    columns: Mapping[str, Column]
+    splits: frozenset[str] | None = None
+    most: Callable[[Listed, str, int], int | None] = lambda listed, split, enough: None
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class ModelSchema(Schema):
+    """`exported`: does it end in an ONNX file? `identity` tells two models apart."""
+
+    noun: ClassVar[str] = "a model (train, distill)"
+
+    identity: str
+    inputs: tuple[str, ...]
+    tasks: tuple[str, ...]
+    hidden: tuple[str, ...] = ()
+    exported: bool = False
+
+
+@dataclass(frozen=True)
+class ReportSchema(Schema):
+    """`models`: name -> identity of the model; `judged`: modalities of the truth; `subjects`: everybody's name."""
+
+    noun: ClassVar[str] = "a report (evaluate)"
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    judged: frozenset[str] | None = None
+    subjects: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The columns that several inputs offer together. `complete` is False where the schema of one is not known, so that
+    a column that is not here may be there."""
+
+    columns: Mapping[str, Column]
+    steps: tuple[str, ...]
+    complete: bool
+
+    def want(self, step: StepCheck, where: Where, column: str, what: str = "", more: Iterable[str] = ()) -> bool:
+        """Is the column offered, here or among `more`? What is certainly not is noted as a mistake."""
+        known = {*self.columns, *more}
+        if column in known or not self.complete:
+            return True
+        step.unknown(where, column, f"{what + ': ' if what else ''}{self._named} has no column", known)
+        return False
+
+    @property
+    def _named(self) -> str:
+        return " + ".join(map(repr, self.steps))
+
+
+def offer(schemas: Mapping[str, SamplesSchema | ShardsSchema | None]) -> Offer:
+    """What the steps offer together; None stands for one whose schema is not known."""
+    columns = {c: column for schema in schemas.values() if schema for c, column in schema.columns.items()}
+    return Offer(columns, tuple(schemas), all(schema is not None and schema.complete for schema in schemas.values()))
+
+
+def made_by(about: Mapping[str, Any]) -> MadeBy:
+    """Who made a column, from what its maker says; labels of a model that this pipeline trained are the model's."""
+    if about.get("kind") == "consensus":
+        return "consensus"
+    expert = about.get("expert")
+    return "raw" if not expert else "model" if expert.get("type") == "model" else "expert"
+
+
+def identity(config: Any, modality: Any, reads: Iterable[Column | None] = ()) -> Callable[[], str]:
+    """The identity of a column that `config` makes out of `reads`; worked out only when somebody asks."""
+    reads = list(reads)
+
+    def worked_out() -> str:
+        inputs = [column.identity() if column else "" for column in reads]
+        return fingerprint([payload(config, str), payload(modality) if modality else "", inputs])
+
+    return worked_out
+
+
+# -- of steps that ran -------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Counted:
+    """The listing of an ingest step that is done."""
+
+    partitions: Sequence[Partition]
+
+    def groups(self, listed: Listed) -> Sequence[str]:
+        return list(dict.fromkeys(p.group for p in self.partitions))
+
+    def rows(self, listed: Listed, group: str) -> Iterator[int]:
+        return (p.rows for p in self.partitions if p.group == group)
+
+
+def schema_of(manifest: Manifest) -> Schema | None:
+    """What a step that ran gives; None when its result is none of Hyperloom's kinds."""
+    if shards := Shards.of(manifest):
+        columns = {c: _column(c, shards.columns.get(c)) for c in shards.schema}
+        return ShardsSchema(columns, frozenset(n for n, size in shards.splits.items() if size.rows))
+    if samples := Samples.of(manifest):
+        raw = Ingested.of(manifest)
+        columns = {c: _column(c, producer) for c, producer in samples.columns.items()}
+        return SamplesSchema(columns, (Counted(samples.partitions),) if raw else (), raw.group if raw else None)
+    if model := Trained.of(manifest):
+        exported = model.onnx is not None
+        return ModelSchema(
+            manifest.fingerprint, tuple(model.columns_in), tuple(model.tasks), tuple(model.hidden), exported
+        )
+    if report := Judged.of(manifest):
+        return ReportSchema(report.models, frozenset(report.truth) or None, frozenset(report.figures) or None)
+    return None
+
+
+def recheck(step: StepRun) -> None:
+    """Check a step over what its inputs' manifests hold, before it does anything. Raises RecipeError."""
+    inputs = {name: schema_of(manifest) for name, manifest in step.inputs.items()}
+    check = StepCheck(step.name, step.stage, step.modalities, inputs)
+    step.stage.check(check)
+    listed = Listed(Digests(step.storage), step.inputs)
+    for function in check.delayed if not check.mistakes else ():
+        function(listed)
+    if check.mistakes:
+        raise RecipeError("\n".join(f"step {step.name!r}: {message}" for _, message in check.mistakes))
+
+
+def _column(name: str, producer: Producer | None) -> Column:
+    about = producer.about if producer else {}
+    return Column(name, made_by(about), lambda: producer.fingerprint if producer else "")

@@ -1,0 +1,143 @@
+"""What a train or distill step reads and gives: are its columns in the shards, does each teach its task, can the
+network read its inputs, are there rows enough. Values and statistics are the assembly's (`stages.train.assembly`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.check import Listed, StepCheck
+from hyperloom.pipeline.recipe import Where
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.label.check import defined
+from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task, check_sizes
+from hyperloom.stages.schema import ModelSchema, Offer, ShardsSchema, offer
+from hyperloom.stages.train.objectives import Objective
+
+if TYPE_CHECKING:
+    from hyperloom.stages.train.stage import Train
+
+
+def checked(stage: Train, step: StepCheck) -> ModelSchema:
+    """The model that will be trained."""
+    data = (stage.data,) if isinstance(stage.data, str) else stage.data
+    schemas = {name: step.read(("data", i), name, ShardsSchema) for i, name in enumerate(data)}
+    offered = offer(schemas)
+    known = _columns(stage, step, offered)
+    for task, columns in stage.targets.items():
+        if task not in step.modalities:
+            step.unknown(("targets", task), task, "no modality of the recipe is called", step.modalities)
+            continue
+        for column in (c for c in columns if c in known):
+            _target(stage, step, task, column)
+    _validation(stage, step, schemas)
+    if not step.mistakes:
+        _network(stage, step)
+    if not step.mistakes:
+        step.later(lambda listed: _rows(stage, step, schemas, listed))
+    hidden = tuple(c for c, h in zip(stage.inputs, stage.mask.hidden_inputs(stage.inputs), strict=True) if h)
+    return ModelSchema(step.name, stage.inputs, tuple(stage.targets), hidden)
+
+
+def objectives(stage: Train, task: str, column: str) -> dict[str, Objective]:
+    """The objectives that the recipe names for a target, by its column, modality or task, the closest first."""
+    return {name: stage.losses[name] for name in (column, modality_of(column), task) if name in stage.losses}
+
+
+def judged(stage: Train, modalities: Mapping[str, Any]) -> dict[str, str]:
+    """Task -> the column it is validated against, for tasks that have one: named, or the first target that is hard."""
+    hard = {t: [c for c in cs if not modalities[modality_of(c)].soft] for t, cs in stage.targets.items()}
+    return {t: stage.validate_on.get(t) or cs[0] for t, cs in hard.items() if cs or t in stage.validate_on}
+
+
+def _columns(stage: Train, step: StepCheck, offered: Offer) -> set[str]:
+    """The columns that the step reads, as far as they are there; others are noted."""
+    wanted: list[tuple[Where, str]] = [(("in", i), c) for i, c in enumerate(stage.inputs)]
+    wanted += [(("targets", task, c), c) for task, columns in stage.targets.items() for c in columns]
+    wanted += [(("validate", task), c) for task, c in stage.validate_on.items()]
+    wanted += [(("confidence", c, "column"), by.column) for c, by in stage.confidence.items()]
+    return {c for where, c in wanted if offered.want(step, where, c, str(where[0])) and defined(c, step, where)}
+
+
+def _target(stage: Train, step: StepCheck, task: str, column: str) -> None:
+    where: Where = ("targets", task, column)
+    modality, predicted = step.modalities[modality_of(column)], step.modalities[task]
+    if predicted.head not in plugins.known("head"):
+        step.mistake(where, f"{task!r} is of the type {predicted.type}, for which no head is known")
+    if not modality.teaches(predicted):
+        step.mistake(where, f"{column} cannot teach {task!r}: their modalities differ in kind or channels")
+    named = objectives(stage, task, column)
+    if named and not any(objective.takes(modality) for objective in named.values()):
+        key, objective = next(iter(named.items()))
+        step.mistake(("losses", key), f"the objective {objective.type!r} does not fit {column}")
+    by = stage.confidence.get(column)
+    if by and modality_of(by.column) in step.modalities and step.modalities[modality_of(by.column)].channels != 1:
+        step.mistake(("confidence", column), f"{by.column} has several channels, confidence is one number")
+
+
+def _validation(stage: Train, step: StepCheck, schemas: Mapping[str, ShardsSchema | None]) -> None:
+    """Early stopping and validation need a split `val`, and what is looked at must be measured."""
+    splits = [schema.splits if schema else None for schema in schemas.values()]
+    missing = not any(names is None or "val" in names for names in splits)
+    advice = f"give {' or '.join(map(repr, schemas))} a split val (split: {{val: 0.1}})"
+    if missing and stage.validate_on:
+        step.mistake(("validate",), f"validate: there is no split val. Next: {advice}")
+    stop = stage.stop
+    if stop is None or stop.task not in step.modalities:
+        return
+    if missing:
+        step.mistake(("stop",), f"stop looks at {stop.metric}, and there is no split val. Next: {advice}")
+    if stop.task not in stage.validate_on and all(
+        getattr(step.modalities.get(modality_of(c)), "soft", False) for c in stage.targets[stop.task]
+    ):
+        what = f"stop looks at {stop.metric}, and {stop.task!r} has soft targets alone"
+        step.mistake(("stop",), f"{what}. Next: give it a hard target or validate: {{{stop.task}: a column}}")
+    measure = step.modalities[stop.task].metric
+    if stop.measure != measure:
+        step.mistake(("stop", "metric"), f"validation measures {stop.task}.{measure}; stop on that")
+
+
+def _network(stage: Train, step: StepCheck) -> None:
+    """Sizes agree, the trunk can read every input, augmentations and extras fit. Scales are not known yet."""
+    inputs = tuple(Input(c, step.modalities[modality_of(c)], Scale()) for c in stage.inputs)
+    tasks = tuple(Task(t, step.modalities[t], Scale()) for t in stage.targets)
+    read = {c: step.modalities[modality_of(c)] for c in _read(stage)}
+    try:
+        check_sizes(inputs, tasks)
+    except ValueError as error:
+        step.mistake(("in",), str(error))
+        return
+    try:
+        stage.model.trunk.check(inputs, tasks)
+    except ValueError as error:
+        step.mistake(("model", "trunk"), str(error))
+        return
+    for i, augment in enumerate(stage.augment):
+        try:
+            augment.check(read)
+        except ValueError as error:
+            step.mistake(("augment", i), str(error))
+    for name, extra in stage.extras.items():
+        try:
+            extra.fits(Architecture(inputs, tasks, stage.model.trunk))
+        except ValueError as error:
+            step.mistake(("extras", name), str(error))
+
+
+def _read(stage: Train) -> Iterable[str]:
+    targets = (c for columns in stage.targets.values() for c in columns)
+    return [*stage.inputs, *targets, *(c.column for c in stage.confidence.values())]
+
+
+def _rows(stage: Train, step: StepCheck, schemas: Mapping[str, ShardsSchema | None], listed: Listed) -> None:
+    """A batch is no larger than all training samples that the sources promise."""
+    total = 0
+    for schema in schemas.values():
+        rows = schema.most(listed, "train", stage.batch - total) if schema else None
+        if rows is None:
+            return
+        total += rows
+        if total >= stage.batch:
+            return
+    step.mistake(("batch",), f"batch {stage.batch} is more than the {total} training samples. Next: batch: {total}")
