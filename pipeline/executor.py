@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline.errors import StepFailed, StorageError
+from hyperloom.pipeline.leaving import Leaving
 from hyperloom.pipeline.startup import FailedStarts, failed_to_start
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Record, Resources, Stopped, Unit, Worker, commit, work
@@ -42,6 +43,8 @@ class Outcome:
     """True when trying again cannot help: a full disk, a read-only root, processes that cannot start."""
     stopped: bool = False
     """True when the worker ended because it was asked to: nothing is counted against the unit."""
+    final: bool = False
+    """True when the worker says that another attempt would end in the same way."""
 
 
 @dataclass(eq=False)
@@ -78,6 +81,10 @@ class Executor(Protocol):
 
     def close(self) -> None: ...
 
+    def gpus(self) -> float:
+        """How many GPUs there are for slots. Starts or joins the cluster."""
+        ...
+
 
 class Host:
     """Runs groups of units with workers that are built once. Lives in a slot's process.
@@ -86,10 +93,15 @@ class Host:
     store costs no time. All that workers do happens in one thread, `hand`; libraries rely on that.
     """
 
-    def __init__(self, storage_url: str, workers: Callable[[str], Worker], hand: Threads | None = None):
+    def __init__(
+        self,
+        storage_url: str,
+        workers: Callable[[str], Worker],
+        hand: Threads | None = None,
+        leaving: Leaving | None = None,
+    ):
         self.storage = Storage(storage_url)
-        self._find = workers
-        self._hand = hand
+        self._find, self._hand, self._leaving = workers, hand, leaving
         self._scope = ""
         self._built: dict[str, Worker] = {}
 
@@ -105,7 +117,7 @@ class Host:
             worker = self._find(unit.worker)
             worker.setup()
             self._built[unit.worker] = worker
-        return work(self.storage, worker, unit, attempt)
+        return work(self.storage, worker, unit, attempt, self._leaving)
 
     def _one(self, scope: str, unit: Unit, attempt: int) -> Outcome:
         try:
@@ -115,7 +127,9 @@ class Host:
                 done = self._hand.submit(self._work, scope, unit, attempt).result()
             return Outcome(unit, done if isinstance(done, Record) else commit(done))
         except Stopped as end:
-            return Outcome(unit, None, str(end), stopped=True)
+            return Outcome(unit, None, str(end), stopped=True, final=not end.again)
+        except StepFailed as error:
+            return Outcome(unit, None, str(error), traceback.format_exc(), final=True)
         except Exception as error:  # a worker may raise anything; it becomes a counted failure with its trace kept
             away = isinstance(error, StorageError | ConnectionError | TimeoutError)  # a store, a service: not the work
             hopeless = isinstance(error, StorageError) and not error.transient
@@ -144,6 +158,9 @@ class Inline:
     def close(self) -> None:
         pass
 
+    def gpus(self) -> float:
+        return 0.0
+
 
 class _InlineSlot:
     def __init__(self, inline: Inline):
@@ -169,13 +186,20 @@ class RayExecutor:
         self._room: Room | None = None
 
     def open(self, resources: Resources) -> Slot | None:
+        room = self._connected()
+        place = room.take(resources)
+        return None if place is None else _RaySlot(self.storage, room, place)
+
+    def gpus(self) -> float:
+        return self._connected().gpus
+
+    def _connected(self) -> Room:
         if self._room is None:
             self._connect()  # before ray is imported: it sets how ray authenticates
             from hyperloom.pipeline.room import Room
 
             self._room = Room(self._say)
-        place = self._room.take(resources)
-        return None if place is None else _RaySlot(self.storage, self._room, place)
+        return self._room
 
     def wait(self, jobs: list[Job], seconds: float) -> dict[int, list[Outcome]]:
         import ray
@@ -244,7 +268,9 @@ class _Actor:
 
     def __init__(self, storage_url: str):
         self._refs: dict[str, list[Any]] = {}
-        self._host = Host(storage_url, self._worker, ThreadPoolExecutor(1))
+        leaving = Leaving(_drains)
+        leaving.on_sigterm()
+        self._host = Host(storage_url, self._worker, ThreadPoolExecutor(1), leaving)
 
     def run(self, scope: str, refs: dict[str, list[Any]], units: list[Unit], attempts: list[int]) -> list[Outcome]:
         self._refs.update(refs)
@@ -254,6 +280,14 @@ class _Actor:
         import ray
 
         return ray.get(self._refs[name][0])
+
+
+def _drains() -> bool:
+    """Has Ray been told to drain the node of this process?"""
+    import ray
+    from ray._private.state import state
+
+    return ray.get_runtime_context().get_node_id() in state.get_draining_nodes()
 
 
 def _threads(resources: Resources) -> dict[str, str]:

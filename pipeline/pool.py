@@ -149,7 +149,7 @@ class Pool:
                 work.done(outcome.record)
                 attempts.forget(outcome.unit.key)
             elif outcome.stopped:
-                work.again(outcome.unit, STOPPED_PAUSE)
+                self._stopped(work, outcome)
             else:
                 self._failed(work, outcome, attempts)
 
@@ -161,6 +161,12 @@ class Pool:
             attempts.end(job.note)
         seat.jobs.clear()
         return lost
+
+    def _stopped(self, work: Work, outcome: Outcome) -> None:
+        if outcome.final:
+            work.give_up(outcome.unit, outcome.error)
+        else:
+            work.again(outcome.unit, STOPPED_PAUSE)
 
     def _failed(self, work: Work, outcome: Outcome, attempts: Attempts) -> None:
         unit, tally = outcome.unit, attempts.of(outcome.unit.key)
@@ -175,15 +181,16 @@ class Pool:
         if outcome.hopeless:
             work.hopeless = outcome.error
             return
+        budget = getattr(work.workers[unit.worker], "budget", self.budget)
         if outcome.infrastructure:
             tally.infrastructure += 1
-            spent = tally.infrastructure >= self.budget.infrastructure
+            spent = tally.infrastructure >= budget.infrastructure
         else:
             tally.task += 1
-            spent = tally.task >= self.budget.task
+            spent = outcome.final or tally.task >= budget.task
         attempts.keep(unit.key, tally)
         if not spent:
-            work.again(unit, self.budget.pause(work.deaths if outcome.infrastructure else 0))
+            work.again(unit, budget.pause(work.deaths if outcome.infrastructure else 0))
             return
         failure = {"unit": f"{unit.space}/{unit.id}", "step": work.step, "error": outcome.error, "trace": outcome.trace}
         self.storage.write_json(_failure_path(*unit.key), failure)

@@ -60,6 +60,11 @@ class Room:
         self._taken.remove(place)
         self._asked = 0.0  # it may have gone because its node is gone
 
+    @property
+    def gpus(self) -> float:
+        """GPUs of all nodes."""
+        return sum(has.gpus for has in self._alive().values())
+
     def _alive(self) -> dict[str, Resources]:
         if time.monotonic() - self._asked > ASK_AGAIN:
             import ray

@@ -193,7 +193,7 @@ class _Run:
         job = StepRun(
             step.name, step.stage, step.fingerprint, self.loaded.recipe.modalities, self.storage, inputs, self.events,
             lambda units, workers: self.pool.run(step.name, step.folder, units, workers), self._cluster, make_scratch,
-            self.ending,
+            self.ending, self.pool.executor.gpus, step.payload,
         )  # fmt: skip
         try:
             with self.progress.following(self.storage, self.id):

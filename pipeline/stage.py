@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.ending import Ending
 from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.pipeline.manifest import Manifest, folder
 from hyperloom.pipeline.result import Result
 from hyperloom.pipeline.storage import Storage, sha256
@@ -90,6 +91,10 @@ class StepRun:
     """A local folder of this run, for libraries that insist on files; emptied at the end."""
     ending: Ending = field(default_factory=Ending)
     """Whether the run is to end; `with step.ending.telling(callback)` says so to what has something to put away."""
+    gpus: Callable[[], float] = lambda: 0.0
+    """How many GPUs the cluster has."""
+    payload: dict[str, Any] = field(default_factory=dict)
+    """What the fingerprint is of."""
     records: Sequence[Record] = ()
     files: list[File] = field(default_factory=list)
 
@@ -102,6 +107,11 @@ class StepRun:
         """The manifest of this step once `run` has ended with `result`."""
         body = result.body() if isinstance(result, Result) else result
         return Manifest(self.stage.stage, self.fingerprint, payload, self.records, tuple(self.files), body)
+
+    def identity(self, stage: Stage) -> str:
+        """The fingerprint that this step would have with another configuration, and all else alike."""
+        config = payload(stage, lambda name: self.inputs[name].fingerprint)
+        return fingerprint({**self.payload, "config": config})
 
     def write(self, name: str, data: bytes) -> File:
         """Store a file of the step itself (weights, a picture) and enter it in the manifest."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hyperloom.pipeline import faults
+from hyperloom.pipeline.leaving import Leaving
 from hyperloom.pipeline.pulse import Pulse
 from hyperloom.pipeline.storage import Storage, sha256
 
@@ -84,7 +85,11 @@ class Resources:
 
 class Stopped(Exception):
     """Raised by a worker that was asked to end (its machine leaves, the run ends) and has put away all that it needs to
-    go on: no failure. The unit is tried again, in another process, unless the run ends."""
+    go on: no failure. The unit is tried `again`, in another process, unless the run ends."""
+
+    def __init__(self, message: str, again: bool = True):
+        super().__init__(message)
+        self.again = again
 
 
 class Worker(Protocol):
@@ -92,7 +97,8 @@ class Worker(Protocol):
 
     A worker may have an attribute `beats: bool = True`: its units run for long and call `out.beat()` meanwhile. Then
     each goes alone, in processes that are for this worker alone, nothing waits behind it, and it is taken for hung not
-    when it runs for long but when it has stopped to beat.
+    when it runs for long but when it has stopped to beat. With an attribute `budget` (pipeline.retry) its units have
+    attempts of their own number.
     """
 
     resources: Resources
@@ -101,7 +107,8 @@ class Worker(Protocol):
         """Once in each process, before the first unit: load weights, import heavy libraries."""
 
     def run(self, unit: Unit, out: Output) -> None:
-        """Do one unit and hand what it made to `out`. Raising fails the attempt, never the run."""
+        """Do one unit and hand what it made to `out`. Raising fails the attempt, never the run; StepFailed says that
+        another attempt would fail in the same way."""
 
 
 @dataclass
@@ -118,6 +125,8 @@ class Output:
     meta: dict[str, Any] = field(default_factory=dict)
     files: list[File] = field(default_factory=list)
     left_out: list[dict[str, str]] = field(default_factory=list)
+    leaving: Leaving = field(default_factory=Leaving)
+    """Ask it now and then in a unit that runs for long: does the machine of this process go away?"""
 
     def __post_init__(self) -> None:
         self.pulse = Pulse(self.storage, *self.unit.key)
@@ -190,13 +199,13 @@ def execute(storage: Storage, worker: Worker, unit: Unit, attempt: int) -> Recor
     return done if isinstance(done, Record) else commit(done)
 
 
-def work(storage: Storage, worker: Worker, unit: Unit, attempt: int) -> Output | Record:
+def work(storage: Storage, worker: Worker, unit: Unit, attempt: int, leaving: Leaving | None = None) -> Output | Record:
     """Run one unit; its record when it is committed already."""
     done = load_record(storage, *unit.key)
     if done is not None and is_whole(storage, done):
         return done
     faults.point("unit.started")
-    out = Output(storage, unit, attempt)
+    out = Output(storage, unit, attempt, leaving=leaving or Leaving())
     try:
         worker.run(unit, out)
     finally:

@@ -18,6 +18,7 @@ features is a dense modality that the student predicts through a head of its own
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -26,11 +27,11 @@ from pydantic import field_validator
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.stages.distill.worker import export_of
+from hyperloom.stages.distill.worker import exports
 from hyperloom.stages.results import Trained
 from hyperloom.stages.schema import ModelSchema
 from hyperloom.stages.train.fitted import Fitted
-from hyperloom.stages.train.job import Job
+from hyperloom.stages.train.job import Member
 from hyperloom.stages.train.stage import Train
 
 
@@ -50,7 +51,9 @@ class Distill(Train):
         step.read(("teacher",), self.teacher, ModelSchema)
         return replace(super().check(step), exported=True)
 
-    def collect(self, step: StepRun, job: Job, done: Fitted) -> Trained:
-        trained = super().collect(step, job, done)
-        step.records = [*step.records, *step.run_units(*export_of(step, job.folder))]
-        return replace(trained, onnx=step.records[-1].meta)
+    def collect(self, step: StepRun, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:
+        trained = super().collect(step, members, done)
+        units, workers = exports(step, members)
+        records = step.run_units(units, workers)
+        step.records = [*step.records, *records]
+        return replace(trained, onnx=records[0].meta)

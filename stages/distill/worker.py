@@ -6,44 +6,47 @@ must know of it (`stages.distill.export.Exported`). Times go out as events, sinc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.storage import sha256
 from hyperloom.pipeline.units import File, Output, Resources, Unit, Worker
+from hyperloom.stages.train.job import Member
 
 EXPORT = "export"
 
 
 @dataclass
 class Exporter:
-    """Writes the model in the folder `unit.payload["folder"]` for the step `step` of the run `run_id`."""
+    """Writes the model in the folder that is the unit's space, for the step `step` of the run `run_id`. A unit's
+    payload is {"name"}: what the model is called among several of one step."""
 
     step: str
     run_id: str
     resources: Resources = field(default_factory=Resources)
 
     def setup(self) -> None:
-        pass
+        import hyperloom.stages  # noqa: F401  registers the plug-ins
 
     def run(self, unit: Unit, out: Output) -> None:
         from hyperloom.stages.distill import export
         from hyperloom.stages.network.model import load_model
 
-        folder = unit.payload["folder"]
-        model = load_model(out.storage, folder)
+        model = load_model(out.storage, unit.space)
         exported = export.to_onnx(model)
-        file = File(f"{folder}/{export.STUDENT_ONNX}", len(exported.data), sha256(exported.data))
+        file = File(f"{unit.space}/{export.STUDENT_ONNX}", len(exported.data), sha256(exported.data))
         out.storage.write(file.path, exported.data, durable=False)
         out.adopt(file)
         out.meta = exported.about
-        times = export.milliseconds(model, exported.data)
-        with Events(out.storage, self.run_id, f"export-{self.step}") as events:
-            events.metric(self.step, {f"latency ms/{runtime}": value for runtime, value in times.items()})
+        times, name = export.milliseconds(model, exported.data), unit.payload["name"]
+        suffix = f"/{name}" if name else ""
+        with Events(out.storage, self.run_id, f"export-{self.step}{suffix.replace('/', '-')}") as events:
+            events.metric(self.step, {f"latency ms/{runtime}{suffix}": value for runtime, value in times.items()})
 
 
-def export_of(step: StepRun, folder: str) -> tuple[list[Unit], dict[str, Worker]]:
-    """The unit that exports the model in `folder`, and its worker."""
-    unit = Unit(step.folder, EXPORT, EXPORT, {"folder": folder})
-    return [unit], {EXPORT: Exporter(step.name, step.events.run)}
+def exports(step: StepRun, members: Sequence[Member]) -> tuple[list[Unit], dict[str, Worker]]:
+    """The units that export the members' models, and their worker."""
+    units = [Unit(m.folder, EXPORT, EXPORT, {"name": m.name}) for m in members]
+    return units, {EXPORT: Exporter(step.name, step.events.run)}

@@ -1,4 +1,4 @@
-"""Failures of a training's own: counted in storage, so that an error in the work is not tried twenty times.
+"""Failures of a training on Ray Train: counted in storage, so that an error in the work is not tried twenty times.
 
 Ray Train has one budget and starts workers again whatever they died of. A worker that is killed leaves nothing here and
 spends Ray's budget; one that raises notes its exception in `{folder}/failures/{attempt}.json`, the first of its group
@@ -12,17 +12,15 @@ from __future__ import annotations
 import json
 import traceback
 
-from hyperloom.pipeline.errors import HyperloomError, StorageError
+from hyperloom.pipeline.errors import StepFailed, StorageError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.train.notice import Preempted
 
 LIMIT = 3
 
 
-class NotFinite(HyperloomError):
-    """A loss or gradient became infinite or no number."""
-
-    exit_code = 4
+class NotFinite(StepFailed):
+    """A loss or gradient became infinite or no number: another attempt would come to the same."""
 
 
 def count(storage: Storage, folder: str) -> int:
@@ -36,13 +34,12 @@ def count(storage: Storage, folder: str) -> int:
 def note(storage: Storage, folder: str, attempt: int, error: BaseException) -> None:
     """Remember that `attempt` (from 0) failed with `error`, unless a connection or the store is to blame."""
     if not _infrastructure(error):
-        record = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exception(error)}
-        storage.create(_path(folder, attempt), json.dumps(record, sort_keys=True).encode())
+        _write(storage, folder, attempt, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
 
 
 def end(storage: Storage, folder: str, error: NotFinite) -> None:
     """Remember that trying again is of no use."""
-    storage.create(_path(folder, "final"), json.dumps({"error": str(error)}).encode())
+    _write(storage, folder, "final", str(error), "")
 
 
 def final(storage: Storage, folder: str) -> str | None:
@@ -59,6 +56,12 @@ def last(storage: Storage, folder: str) -> str | None:
 
 def forget(storage: Storage, folder: str) -> None:
     storage.delete(f"{folder}/failures")
+
+
+def _write(storage: Storage, folder: str, attempt: int | str, error: str, trace: str) -> None:
+    """As `hyperloom failed` reads it. The first of a group wins."""
+    record = {"unit": folder, "step": "", "error": error, "trace": trace}
+    storage.create(_path(folder, attempt), json.dumps(record, sort_keys=True).encode())
 
 
 def _path(folder: str, attempt: int | str) -> str:

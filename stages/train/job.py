@@ -7,7 +7,7 @@ bears meaning and what is placement was decided where the recipe was read; the l
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -74,6 +74,16 @@ class Rhythm:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One of the trainings of a step, which differ in nothing but their seed: where its files go, and what it is called
+    among them (nothing where it is alone)."""
+
+    seed: int
+    folder: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class Job:
     """A training: `shards` is the manifest of the data, `folder` where files go, both under `storage`."""
 
@@ -103,6 +113,12 @@ class Job:
 
     extras: dict[str, Extra] = field(default_factory=dict)
     """Objectives without a target, by name."""
+    member: str = ""
+    """What this training is called among several of one step."""
+
+    def of(self, member: Member) -> Job:
+        """The same training from another seed, with a folder of its own."""
+        return replace(self, seed=member.seed, folder=member.folder, member=member.name)
 
     @property
     def columns(self) -> tuple[str, ...]:

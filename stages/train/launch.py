@@ -1,10 +1,12 @@
-"""Launching: a training job under Ray Train.
+"""Launching: the trainings of a step, on ordinary slots or under Ray Train.
 
-Ray Train starts the workers, joins them with torch.distributed and starts all of them again when one dies; everything
-that a new start needs is in our own storage, so Ray is given no checkpoints and a folder that is thrown away. The only
-report that counts is the loop's `trained.json`. Rank 0 writes the curve as events of the run, from where it is. What
-the work itself raises is tried three times (`stages.train.failures`), dead workers spend the budget of infrastructure,
-nodes that say they leave (`stages.train.notice`) spend none.
+A training of one worker is a unit on a slot (`stages.train.worker`). What several workers share, or may share, goes
+through Ray Train, and so does what needs a GPU that the cluster has yet to bring up. Ray Train starts the workers,
+joins them with torch.distributed and starts all of them again when one dies; everything that a new start needs is in
+our own storage, so Ray is given no checkpoints and a folder that is thrown away. The only report that counts is the
+loop's `trained.json`. Rank 0 writes the curve as events of the run, from where it is. What the work itself raises is
+tried three times (`stages.train.failures`), dead workers spend the budget of infrastructure, nodes that say they leave
+(`stages.train.notice`) spend none.
 """
 
 from __future__ import annotations
@@ -13,28 +15,22 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hyperloom.pipeline import events as event_log
 from hyperloom.pipeline.errors import StepFailed
-from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.train import failures, fitted, notice
+from hyperloom.stages.train.curve import Curve
 from hyperloom.stages.train.fitted import TRAINED, Fitted
-from hyperloom.stages.train.job import Job
+from hyperloom.stages.train.job import Job, Member
+from hyperloom.stages.train.notice import Stopped
+from hyperloom.stages.train.worker import on_slots
 
 GROWTH_SECONDS = 30.0
 """How long an elastic training runs before it is started anew on nodes that have come."""
-
-
-class Stopped(StepFailed):
-    """The driver was told to end (SIGTERM) and the training did, at a checkpoint."""
-
-    exit_code = 143
 
 
 @dataclass(frozen=True)
@@ -52,17 +48,37 @@ class Scale:
         return f"{number} worker{'' if self.most == 1 else 's'}"
 
 
-def train(step: StepRun, job: Job, scale: Scale) -> Fitted:
-    """Train `job` on the cluster unless that is done. Raises StepFailed."""
-    if done := fitted.load(job.storage, job.folder):
-        return done
+def train(step: StepRun, job: Job, members: Sequence[Member], scale: Scale) -> list[Fitted]:
+    """Train the `members` of `job` unless that is done, side by side where there is room and one worker trains each;
+    their files are entered in the step. Raises StepFailed."""
+    small = scale.most == 1 and not job.rhythm.sharded
+    if small and not (scale.gpu and step.gpus() < 1):
+        return on_slots(step, job, members, scale.gpu, scale.max_failures)
+    return [_on_ray_train(step, job.of(member), scale) for member in members]
+
+
+def _on_ray_train(step: StepRun, job: Job, scale: Scale) -> Fitted:
+    done = fitted.load(job.storage, job.folder)
+    if done is None:
+        _fit(step, job, scale)
+        done = fitted.load(job.storage, job.folder)
+    if done is None:
+        raise _unfinished(step.name, job)
+    for file in done.files:
+        step.adopt(file)
+    return done
+
+
+def _fit(step: StepRun, job: Job, scale: Scale) -> None:
+    """Run `job` under Ray Train until it ends, one way or another. Raises StepFailed where Ray gives up."""
     step.cluster()
     failures.forget(job.storage, job.folder)
     notice.withdraw(job.storage, job.folder)
     trainer, alone = _trainer(step, job, scale)
     step.events.emit("note", step.name, text=f"{step.name}: starting {scale.told}; that takes half a minute or so")
     try:
-        with _settings(job, alone, elastic=scale.least < scale.most):
+        telling = step.ending.telling(lambda: notice.give(job.storage, job.folder))
+        with telling, _settings(alone, elastic=scale.least < scale.most):
             trainer.fit()
     except SystemExit as error:  # Ray Train's answer to Ctrl-C: it ends its workers and would end us with status 0
         raise KeyboardInterrupt from error
@@ -73,10 +89,6 @@ def train(step: StepRun, job: Job, scale: Scale) -> Fitted:
             f"step {step.name!r}: training {what}: {_cause(error)}. Next: run the same command again; it continues "
             "from the last checkpoint"
         ) from error
-    done = fitted.load(job.storage, job.folder)
-    if done is None:
-        raise _unfinished(step.name, job)
-    return done
 
 
 def _trainer(step: StepRun, job: Job, scale: Scale) -> tuple[Any, bool]:
@@ -95,7 +107,7 @@ def _trainer(step: StepRun, job: Job, scale: Scale) -> tuple[Any, bool]:
             num_workers=workers, use_gpu=use_gpu, elastic_resize_monitor_interval_s=GROWTH_SECONDS
         ),
         run_config=RunConfig(
-            name=step.fingerprint[:12],
+            name=job.folder.rpartition("/")[2],
             storage_path=step.scratch(),
             failure_config=FailureConfig(max_failures=scale.max_failures, controller_failure_limit=scale.max_failures),
         ),
@@ -126,10 +138,7 @@ def _unfinished(step: str, job: Job) -> StepFailed:
     storage, folder = job.storage, job.folder
     if notice.given(storage, folder):
         notice.withdraw(storage, folder)
-        return Stopped(
-            f"step {step!r}: training stopped on notice, at a checkpoint. Next: run the same command again; it goes on "
-            "from there"
-        )
+        return Stopped(step)
     if final := failures.final(storage, folder):
         return StepFailed(f"step {step!r}: {final}")
     why = failures.last(storage, folder) or f"the workers ended without {TRAINED}"
@@ -140,9 +149,8 @@ def _unfinished(step: str, job: Job) -> StepFailed:
 
 
 @contextmanager
-def _settings(job: Job, alone: bool, elastic: bool) -> Iterator[None]:
-    """Ray Train's settings; meanwhile SIGTERM asks the training to stop at a checkpoint, and afterwards this process
-    has its own handlers again (Ray Train replaces that of SIGINT).
+def _settings(alone: bool, elastic: bool) -> Iterator[None]:
+    """Ray Train's settings. Afterwards this process has its own handlers of signals again (Ray Train replaces some).
 
     A busy machine needs more than the usual minute to start workers, and beginning anew makes it busier; but where
     fewer would do, waiting for a node that has just been lost is in vain. On one node there is no one to be preempted
@@ -156,8 +164,6 @@ def _settings(job: Job, alone: bool, elastic: bool) -> Iterator[None]:
     main = threading.current_thread() is threading.main_thread()
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     os.environ.update(added)
-    if main:
-        signal.signal(signal.SIGTERM, lambda *_: notice.give(job.storage, job.folder))
     try:
         yield
     finally:
@@ -166,33 +172,6 @@ def _settings(job: Job, alone: bool, elastic: bool) -> Iterator[None]:
         if main:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-class Curve:
-    """Passes figures on as events of the run, those that a died worker has passed on already left out."""
-
-    def __init__(self, storage: Storage, run: str, step: str):
-        self.events, self.step = Events(storage, run, f"train-{step}"), step
-        mine = (e for e in event_log.read(storage, run) if e["writer"] == self.events.writer and e["kind"] == "metric")
-        self.told = {(key, e["at"]) for e in mine for key in e["values"]}
-
-    def __call__(self, at: int, values: dict[str, float]) -> None:
-        new = {k: v for k, v in values.items() if (k, at) not in self.told}
-        if new:
-            self.events.metric(self.step, new, at)
-
-    def began(self, job: Job, workers: int, device: Any) -> None:
-        """Say where the training runs."""
-        from hyperloom.stages.train import compute
-
-        self.note(f"{workers} worker{'' if workers == 1 else 's'} on {device.type} began")
-        if job.rhythm.compile and (why := compute.why_not_compile(device)):
-            self.note(f"the network runs as it is, not compiled: {why}")
-
-    def note(self, text: str) -> None:
-        """A line for the user."""
-        self.events.emit("note", self.step, text=f"{self.step}: {text}")
-        self.events.flush()
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -209,7 +188,7 @@ def _worker(config: dict[str, Any]) -> None:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    curve = Curve(job.storage, config["run"], config["step"]) if world.rank == 0 else None
+    curve = Curve(job.storage, config["run"], config["step"], job.member) if world.rank == 0 else None
     if curve:
         curve.began(job, world.size, device)
     try:

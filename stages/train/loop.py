@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -49,9 +49,11 @@ def fit(
     log: Log = lambda at, values: None,
     asked: Callable[[], Ask] = lambda: Ask.NOTHING,
     device: torch.device | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> None:
     """Train until `trained.json` is written, continuing from the last checkpoint. `log(update, values)` is called on
-    rank 0, again for each entry of the history when a run resumes. Every rank of `world` must call this.
+    rank 0, again for each entry of the history when a run resumes; `alive()` with each batch, as a sign that it gets
+    on. Every rank of `world` must call this.
 
     Raises Preempted, after a checkpoint, when `asked()` is not NOTHING on any rank, and NotFinite when a loss or the
     gradient is infinite or no number.
@@ -60,7 +62,7 @@ def fit(
     torch.set_num_threads(job.rhythm.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False
-    Training(job, world, log, asked, device).run()
+    Training(job, world, log, asked, device, alive).run()
 
 
 class Training:
@@ -73,9 +75,10 @@ class Training:
         log: Log = lambda at, values: None,
         asked: Callable[[], Ask] = lambda: Ask.NOTHING,
         device: torch.device | None = None,
+        alive: Callable[[], None] = lambda: None,
     ):
         self.job, self.world, self.log = job, world, log if world.rank == 0 else lambda at, values: None
-        self.asked, self.device = asked, device or _device()
+        self.asked, self.alive, self.device = asked, alive, device or _device()
         torch.manual_seed(seed_of(job.seed, "weights"))
         model = build_model(job.architecture, job.parameters)
         self.criterion = Criterion(job, model).to(self.device)
@@ -152,7 +155,7 @@ class Training:
     def run(self) -> None:
         """Updates until the last, then the files."""
         self._resume()
-        rhythm, batches = self.job.rhythm, iter(self.batches)
+        rhythm, batches = self.job.rhythm, self._living(self.batches)
         every = self.job.stop.every if self.job.stop else rhythm.validate
         while not self.done:
             began = time.perf_counter()
@@ -172,10 +175,16 @@ class Training:
                 raise Preempted(self.update, ask)
         self._finish()
 
+    def _living(self, batches: Iterable[Tensors]) -> Iterator[Tensors]:
+        """`batches`, with a sign of life for each."""
+        for batch in batches:
+            self.alive()
+            yield batch
+
     def _validate(self) -> None:
         columns = tuple(dict.fromkeys([*self.model.architecture.columns, *self.job.judged.values()]))
         batches = loader(self.job, columns, self.world, "val", shuffle=False)
-        figures = validate(self.job, self.kept, batches, self.world, self.device)
+        figures = validate(self.job, self.kept, self._living(batches), self.world, self.device)
         sharding.free(self.kept)
         self._note(figures, {})
         if self.job.stop:
@@ -252,7 +261,8 @@ class Training:
         state = self.best.weights or sharding.whole(self.kept.state_dict())
         if self.world.rank == 0:
             model = self.model
-            made = {MODEL_JSON: _json(model.architecture.to_json()), MODEL_WEIGHTS: weights(state)}
+            described = json.dumps(model.architecture.to_json(), sort_keys=True, indent=1).encode()
+            made = {MODEL_JSON: described, MODEL_WEIGHTS: weights(state)}
             kept = self.best.update or self.update
             last: Values = {}
             for entry in self.history:
@@ -267,5 +277,3 @@ def _device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, indent=1).encode()

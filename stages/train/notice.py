@@ -1,20 +1,18 @@
 """Notices: somebody wants this training to leave its machine, or to stop, while there is still time for a checkpoint.
 
 A training that gets one finishes its update, stores a checkpoint and ends with `Preempted`, so nothing is lost.
-Notices come as SIGTERM to the process, from whoever started the workers (`also`: Ray's node drain), and as the file
+Notices come from whoever started the workers (`also`: SIGTERM to a slot, Ray's node drain), and as the file
 `{folder}/notice.json` under the root, which a driver that is told to end creates, or a person. Looking for that file is
 the business of one thread of rank 0, so no update waits for storage. Imports no Ray.
 """
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
 
-from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline.errors import StepFailed
 from hyperloom.pipeline.storage import Storage
 
 NOTICE = "notice.json"
@@ -29,6 +27,18 @@ class Ask(IntEnum):
     STOP = 2  # the run shall end
 
 
+class Stopped(StepFailed):
+    """The training ended on a notice that somebody gave by hand."""
+
+    exit_code = 143
+
+    def __init__(self, step: str):
+        super().__init__(
+            f"step {step!r}: training stopped on notice, at a checkpoint. Next: run the same command again; it goes on "
+            "from there"
+        )
+
+
 class Preempted(Exception):
     """The training ended on notice, with a checkpoint after `update`. Not a failure of the work."""
 
@@ -41,31 +51,27 @@ class Preempted(Exception):
 
 
 class Notice:
-    """`with Notice(...) as asked`: `asked()` says what has been asked for, at no cost."""
+    """`with Notice(...) as asked`: `asked()` says what has been asked for, at no cost. With `look` a thread looks for
+    the file and asks `also`, without it `also` is asked each time."""
 
     def __init__(self, storage: Storage, folder: str, look: bool, also: Callable[[], bool] = lambda: False):
         self.storage, self.path, self.look, self.also = storage, f"{folder}/{NOTICE}", look, also
         self._ask = Ask.NOTHING
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="notice", daemon=True)
-        self._before: Any = None
 
     def __call__(self) -> Ask:
-        return self._ask if self._ask or not self.also() else Ask.MOVE
+        return Ask.MOVE if not self._ask and not self.look and self.also() else self._ask
 
     def __enter__(self) -> Notice:
         if self.look:
             self._thread.start()
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, lambda *_: self._set(Ask.MOVE))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
         if self.look:
             self._thread.join()
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
 
     def _set(self, ask: Ask) -> None:
         self._ask = max(self._ask, ask)
@@ -75,8 +81,10 @@ class Notice:
             try:
                 if self.storage.exists(self.path):
                     self._set(Ask.STOP)
-            except (StorageError, OSError):
-                continue  # a store that does not answer gives no notice
+                elif self.also():
+                    self._set(Ask.MOVE)
+            except Exception:  # a store or a Ray that does not answer gives no notice, whatever it raises
+                continue
 
 
 def give(storage: Storage, folder: str) -> None:

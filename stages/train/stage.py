@@ -15,12 +15,14 @@
 
 Each input column is a slot of its own, so two sources of one modality are two inputs. A task may have several target
 columns with weights, soft ones (a teacher's probabilities) among them. The stage turns a recipe into a `Job`, has
-`stages.train.launch` run it on Ray Train, and takes the files that `stages.train.loop` left. Its import needs no torch.
+`stages.train.launch` run it, on a slot or on Ray Train, and enters the files that `stages.train.loop` left. Its import
+needs no torch.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -39,7 +41,7 @@ from hyperloom.stages.train.balancers import Static
 from hyperloom.stages.train.batches import Epochs
 from hyperloom.stages.train.check import checked
 from hyperloom.stages.train.fitted import Fitted
-from hyperloom.stages.train.job import Confidence, Job
+from hyperloom.stages.train.job import Confidence, Job, Member
 from hyperloom.stages.train.learners import Gradient
 from hyperloom.stages.train.optimizers import AdamW
 from hyperloom.stages.train.schedules import Cosine
@@ -190,21 +192,24 @@ class Train(Stage):
     def run(self, step: StepRun) -> Trained:
         from hyperloom.stages.train import launch
 
-        job = self.job(step)
-        done = launch.train(step, job, launch.Scale(*self.scale, self.gpu, self.max_failures))
-        return self.collect(step, job, done)
+        members = self.members(step)
+        scale = launch.Scale(*self.scale, self.gpu, self.max_failures)
+        return self.collect(step, members, launch.train(step, self.job(step), members, scale))
 
-    def collect(self, step: StepRun, job: Job, done: Fitted) -> Trained:
-        """Enter the trained files in the manifest; the result says what the model is and how it ended."""
-        for file in done.files:
-            step.adopt(file)
-        step.events.metric(step.name, {"parameters": done.about["parameters"]})
+    def members(self, step: StepRun) -> list[Member]:
+        """The trainings of this step, the first seed first."""
+        return [Member(self.seed, step.folder)]
+
+    def collect(self, step: StepRun, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:
+        """The result: what the model is and how it ended."""
+        about = done[0].about
+        step.events.metric(step.name, {"parameters": about["parameters"]})
         return Trained(
             columns_in=list(self.inputs),
             tasks=list(self.targets),
             targets=self.targets,
             hidden=[c for c, h in zip(self.inputs, self.mask.hidden_inputs(self.inputs), strict=True) if h],
-            **{k: done.about[k] for k in ("parameters", "updates", "kept", "final") if k in done.about},
+            **{k: about[k] for k in ("parameters", "updates", "kept", "final") if k in about},
         )
 
     def job(self, step: StepRun) -> Job:

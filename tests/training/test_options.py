@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load
 
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.leaving import Leaving
 from hyperloom.stages.train import checkpoint, compute, failures, loop, notice
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.notice import Ask, Notice, Preempted
@@ -130,10 +131,14 @@ def test_sigterm_leads_to_a_checkpoint_and_a_way_on(data: Any) -> None:
         if at == 4:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with Notice(rough.storage, rough.folder, look=False) as asked, pytest.raises(Preempted) as end:
-        loop.fit(rough, log=log, asked=asked)
+    leaving = Leaving()
+    leaving.on_sigterm()
+    try:
+        with leaving, Notice(rough.storage, rough.folder, False, leaving) as asked, pytest.raises(Preempted) as end:
+            loop.fit(rough, log=log, asked=asked)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert (end.value.update, end.value.ask) == (5, Ask.MOVE)
-    assert signal.getsignal(signal.SIGTERM) == before
     state = checkpoint.load(rough.storage, rough.folder)
     assert state is not None and state["update"] == 5
     loop.fit(rough)

@@ -33,6 +33,9 @@ class Threaded:
     def close(self) -> None:
         pass
 
+    def gpus(self) -> float:
+        return 0.0
+
 
 class ThreadSlot:
     def __init__(self, cluster: Threaded, resources: Resources):

@@ -1,0 +1,43 @@
+"""The curve of a training: its figures and what it has to say, as events of the run, from where the training is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hyperloom.pipeline import events as event_log
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.train.job import Job
+
+
+class Curve:
+    """Passes figures on, those that a died worker has passed on already left out.
+
+    `member` names one of several trainings of the step: its figures are called `loss/seed3`.
+    """
+
+    def __init__(self, storage: Storage, run: str, step: str, member: str = ""):
+        self.step = step
+        self.suffix = f"/{member}" if member else ""
+        self.events = Events(storage, run, f"train-{step}-{member}" if member else f"train-{step}")
+        mine = (e for e in event_log.read(storage, run) if e["writer"] == self.events.writer and e["kind"] == "metric")
+        self.told = {(key, e["at"]) for e in mine for key in e["values"]}
+
+    def __call__(self, at: int, values: dict[str, float]) -> None:
+        named = {f"{k}{self.suffix}": v for k, v in values.items()}
+        new = {k: v for k, v in named.items() if (k, at) not in self.told}
+        if new:
+            self.events.metric(self.step, new, at)
+
+    def began(self, job: Job, workers: int, device: Any) -> None:
+        """Say where the training runs."""
+        from hyperloom.stages.train import compute
+
+        self.note(f"{workers} worker{'' if workers == 1 else 's'} on {device.type} began")
+        if job.rhythm.compile and (why := compute.why_not_compile(device)):
+            self.note(f"the network runs as it is, not compiled: {why}")
+
+    def note(self, text: str) -> None:
+        """A line for the user."""
+        self.events.emit("note", self.step, text=f"{self.step}{self.suffix}: {text}")
+        self.events.flush()
