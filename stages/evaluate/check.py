@@ -11,7 +11,7 @@ from hyperloom.stages.base import TRUTH, modality_of, source_of
 from hyperloom.stages.evaluate.compare import BEST_EXPERT
 from hyperloom.stages.evaluate.subject import judged, subjects
 from hyperloom.stages.label.check import defined
-from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
+from hyperloom.stages.measure.measure import measure_of
 from hyperloom.stages.schema import ModelSchema, Offer, ReportSchema, ShardsSchema, offer
 
 if TYPE_CHECKING:
@@ -61,8 +61,9 @@ def _truth(stage: Evaluate, step: StepCheck, offered: Offer) -> dict[str, str]:
         if not (offered.want(step, where, column, "truth") and defined(column, step, where)):
             continue
         metric = step.modalities[modality].metric
-        if metric not in HIGHER_IS_BETTER:
-            what = f"the measure {metric!r} of {modality!r} is none of {', '.join(HIGHER_IS_BETTER)}"
+        figures = measure_of(step.modalities[modality]).higher_is_better
+        if metric not in figures:
+            what = f"the metric {metric!r} of {modality!r} is no figure of its measure ({', '.join(figures)})"
             step.mistake(where, f"{what}. Next: leave it out of `truth:`")
     return truth
 

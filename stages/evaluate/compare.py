@@ -15,7 +15,6 @@ import numpy as np
 
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.measure.intervals import Draws, Intervals, student_t
-from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
 
 BEST_EXPERT = "best_expert"
 
@@ -23,7 +22,8 @@ Row = dict[str, Any]
 
 
 class Comparison:
-    """Over the figures and draws of all subjects, by name. `families`: name -> models that differ in their seed."""
+    """Over the figures and draws of all subjects, by name. `families`: name -> models that differ in their seed.
+    `rises`: figure -> is a higher one better? Figures that are not among its keys are not compared."""
 
     def __init__(
         self,
@@ -31,8 +31,9 @@ class Comparison:
         figures: Mapping[str, Mapping[str, float]],
         draws: Mapping[str, Draws],
         families: Mapping[str, Sequence[str]],
+        rises: Mapping[str, bool],
     ):
-        self.config, self.families = config, families
+        self.config, self.families, self.rises = config, families, rises
         self.figures: dict[str, Mapping[str, float]] = dict(figures)
         self.draws: dict[str, Draws] = dict(draws)
         for name, members in families.items():
@@ -70,7 +71,7 @@ class Comparison:
             for name in judged:
                 for key in self.figures[name]:
                     rival = best.get(key.rpartition(".")[0]) if reference == BEST_EXPERT else reference
-                    measured = key.rpartition(".")[2] in HIGHER_IS_BETTER
+                    measured = key in self.rises
                     if rival and rival != name and measured and key in self.figures[rival]:
                         rows.append(self._difference(name, rival, key))
         return rows
@@ -84,7 +85,7 @@ class Comparison:
         row |= {"difference": value - other, "low": bounds and bounds[0], "high": bounds and bounds[1]}
         interval = self._by_seed(name, rival, key)
         row |= {"seeds_low": interval and interval[0], "seeds_high": interval and interval[1]}
-        up = HIGHER_IS_BETTER[key.rpartition(".")[2]]
+        up = self.rises[key]
         row["better"] = None if bounds is None or bounds[0] <= 0 <= bounds[1] else (bounds[0] > 0) == up
         return row
 

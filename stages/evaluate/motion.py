@@ -15,9 +15,9 @@ import numpy as np
 from pydantic import Field
 
 from hyperloom.pipeline.config import Config
-from hyperloom.stages.base import UNKNOWN
-from hyperloom.stages.measure.scores import SMALLEST, Sums
-from hyperloom.stages.modality import Modality, Segmentation
+from hyperloom.stages.measure.measure import measure_of
+from hyperloom.stages.measure.sums import Sums
+from hyperloom.stages.modality import Modality
 
 
 class Temporal(Config):
@@ -89,14 +89,4 @@ def carried(before: np.ndarray, place: np.ndarray, valid: np.ndarray) -> tuple[n
 def compared(modality: Modality, now: np.ndarray, before: tuple[np.ndarray, np.ndarray]) -> Sums:
     """Statistics of one pair: `now` and the carried value of the frame before with its validity."""
     earlier, valid = before
-    if isinstance(modality, Segmentation):
-        valid = valid & (now != UNKNOWN) & (earlier != UNKNOWN)
-        return {"same": int(((now == earlier) & valid).sum()), "moved": int(valid.sum())}
-    one, other = now[valid].astype(np.float64), earlier[valid].astype(np.float64)
-    if modality.metric == "angle":
-        lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
-        cosine = (one * other).sum(-1) / np.maximum(lengths, SMALLEST)
-        change = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    else:
-        change = np.abs(one - other)
-    return {"change": float(change.sum()), "changes": int(change.size)}
+    return measure_of(modality).change(modality, now, earlier, valid)

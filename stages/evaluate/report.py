@@ -13,7 +13,9 @@ from hyperloom.stages.evaluate import verdict
 from hyperloom.stages.evaluate.compare import Comparison
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.measure.intervals import resampled
-from hyperloom.stages.measure.scores import Sums, by_class, measures, merged
+from hyperloom.stages.measure.measure import directions, measure_of
+from hyperloom.stages.measure.scores import measures
+from hyperloom.stages.measure.sums import Sums, merged
 from hyperloom.stages.results import Judged, Lineage, Shards
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class Report:
         """The result; tables and figures also go out as events. `champion`: the release judged under that name."""
         decided = verdict.verdict(self.who, self.figures, self.modalities)
         rows, classes = verdict.table(self.who, self.figures, self.modalities, self.costs), self._classes()
-        best = {m: verdict.best(self.who, self.figures, "expert", m, d.metric) for m, d in self.modalities.items()}
+        best = {m: verdict.best(self.who, self.figures, "expert", m, d) for m, d in self.modalities.items()}
         compared = self._compared(best)
         said = [*verdict.sentences(decided), *compared.pop("said", [])]
         self._tell(rows, classes, decided, said, compared)
@@ -106,7 +108,7 @@ class Report:
             names = self._names(subject)
             records = self.records["columns" if subject.columns else subject.name]
             draws[subject.name], units = resampled(config, self.step.storage, records, names)
-        compared = Comparison(config, self.figures, draws, self.stage.seeds)
+        compared = Comparison(config, self.figures, draws, self.stage.seeds, self._rises())
         missing = {"champion"} - {s.name for s in self.who} if self.stage.champion else set()
         against = [name for name in self.stage.against if name not in missing]  # there may be no champion yet
         rows = compared.differences(self.who, against, best)
@@ -117,6 +119,10 @@ class Report:
             "differences": rows,
             "said": verdict.difference_sentences(rows, self.modalities, config.level),
         }
+
+    def _rises(self) -> dict[str, bool]:
+        """By figure: is a higher one better?"""
+        return {f"{m}.{key}": up for m, kind in self.modalities.items() for key, up in directions(kind).items()}
 
     def _names(self, subject: Subject) -> dict[str, tuple[str, Any]]:
         """What the subject's sheets call each modality -> its name and itself."""
@@ -152,8 +158,8 @@ class Report:
         """Raises SourceError when the truth of a modality is null in the whole split."""
         for modality in self.truth:
             sums = [mine[modality] for mine in self.sums.values() if mine.get(modality)]
-            known = (sum(map(sum, s["matrix"])) if "matrix" in s else s["known"] for s in sums)
-            if sums and not any(known):
+            measure = measure_of(self.modalities[modality])
+            if sums and not any(measure.known(s) for s in sums):
                 raise SourceError(
                     f"step {self.step.name!r}: {self.truth[modality]} is missing for every sample of the split "
                     f"{self.stage.split!r}. Next: pin labelled groups to that split, or leave {modality!r} out of "
@@ -165,8 +171,9 @@ class Report:
         rows = []
         for subject in self.who:
             for modality, sums in self.sums[subject.name].items():
-                if "matrix" in sums and self.figures[subject.name]:
-                    for measure, values in by_class(self.modalities[modality], sums).items():
+                kind = self.modalities[modality]
+                if self.figures[subject.name]:
+                    for measure, values in measure_of(kind).by_class(kind, sums).items():
                         rows.append({"who": subject.name, "modality": modality, "measure": measure, **values})
         return rows
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperloom.stages.evaluate.subject import Subject
-from hyperloom.stages.measure.scores import better
+from hyperloom.stages.measure.measure import better, directions
 
 ENOUGH = 0.5
 """The share of known truth that an expert must answer to be the best."""
@@ -46,14 +46,14 @@ def table(
     ]
 
 
-def best(who: Sequence[Subject], figures: Figures, kind: str, modality: str, measure: str) -> str | None:
-    """Name of the best subject of a kind by `modality.measure`; None when none of them answered enough."""
-    key, leader = f"{modality}.{measure}", None
+def best(who: Sequence[Subject], figures: Figures, kind: str, name: str, modality: Any) -> str | None:
+    """The best subject of a kind by the metric of `modality`, called `name`; None when none of them answered enough."""
+    key, leader, higher = f"{name}.{modality.metric}", None, directions(modality)[modality.metric]
     for subject in who:
         mine = figures.get(subject.name, {})
-        if subject.kind != kind or key not in mine or mine[f"{modality}.coverage"] < ENOUGH:
+        if subject.kind != kind or key not in mine or mine[f"{name}.coverage"] < ENOUGH:
             continue
-        if leader is None or better(measure, mine[key], figures[leader][key]):
+        if leader is None or better(mine[key], figures[leader][key], higher):
             leader = subject.name
     return leader
 
@@ -71,14 +71,14 @@ def verdict(who: Sequence[Subject], figures: Figures, modalities: Mapping[str, A
             measure, key = modality.metric, f"{name}.{modality.metric}"
             if key not in figures.get(subject.name, {}):
                 continue
-            rival, value = best(who, figures, "expert", name, measure), figures[subject.name][key]
+            rival, value = best(who, figures, "expert", name, modality), figures[subject.name][key]
             against = None if rival is None else figures[rival][key]
             found.setdefault(subject.name, {})[name] = {
                 "measure": measure,
                 "value": value,
                 "expert": rival,
                 "expert_value": against,
-                "beats": None if against is None else better(measure, value, against),
+                "beats": None if against is None else better(value, against, directions(modality)[measure]),
             }
     return found
 

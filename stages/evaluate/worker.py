@@ -21,8 +21,10 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
 from hyperloom.stages.evaluate.motion import Motion, Temporal
-from hyperloom.stages.measure.scores import CLASSES, Sums, confidence, decided, score
+from hyperloom.stages.measure.calibration import confidence
+from hyperloom.stages.measure.scores import decided, score
 from hyperloom.stages.measure.sheet import Sheet
+from hyperloom.stages.measure.sums import Sums
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.table import open_table, read_table, write_table
 
@@ -155,7 +157,7 @@ class ModelJudge:
         modality, column, one = self.task.modalities[name], self.task.truth[name], slice(i, i + 1)
         truth, known = rows.values[column][one], rows.there[column][one]
         sums = score(modality, truth, told[one], known, np.ones(1, bool))
-        probable = isinstance(modality, CLASSES) and mean.dtype.kind == "f"
+        probable = modality.categorical and mean.dtype.kind == "f"
         return sums | confidence(modality, truth, mean[one], known) if probable else sums
 
     def _pictured(self, unit: Unit, kept: Mapping[str, list[np.ndarray]]) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY
-from hyperloom.stages.measure.scores import Sums, merged
+from hyperloom.stages.measure.sums import Sums, merged
 from hyperloom.stages.table import read_table, write_table
 
 

@@ -22,11 +22,13 @@ from hyperloom.stages.modality.prediction import Predicted
 
 
 class Defaults(NamedTuple):
-    """Names of the head, the objective and the measure of a type."""
+    """Names of a type's head, objective and measure, each a registered name or `module:Class`; and `metric`, that
+    figure of the measure which decides who is better."""
 
     head: str
     loss: str
     metric: str
+    measure: str = "numbers"
 
 
 class Modality(Plugin, Layout, Geometry, Predicted):
@@ -48,8 +50,13 @@ class Modality(Plugin, Layout, Geometry, Predicted):
 
     @property
     def metric(self) -> str:
-        """Default measure."""
+        """The figure that decides who is better, one of those its measure gives."""
         return self.defaults.metric
+
+    @property
+    def measure(self) -> str:
+        """What compares predictions with the truth: a plug-in of kind `measure` (`stages.measure.measure`)."""
+        return self.defaults.measure
 
     @property
     def channels(self) -> int:

@@ -27,7 +27,7 @@ class Boxes(Modality):
     Rows that are not used are NaN and lie at the end. A column of it is a list of structs, the class by its name.
     """
 
-    defaults: ClassVar[Defaults] = Defaults("boxes", "boxes", "map")
+    defaults: ClassVar[Defaults] = Defaults("boxes", "boxes", "map", "boxes")
     sides: ClassVar[Literal["none", "known", "unknown"]] = "known"
     classes: tuple[str, ...] = Field(min_length=1)
     most: int = Field(100, ge=1)

@@ -103,7 +103,7 @@ class Choice(Ids):
 class Category(Choice):
     """() int64: one of `classes` (names, or how many); -1 is unknown."""
 
-    defaults: ClassVar[Defaults] = Defaults("classify", "cross-entropy", "accuracy")
+    defaults: ClassVar[Defaults] = Defaults("classify", "cross-entropy", "accuracy", "classes")
     classes: tuple[str, ...] = Field(min_length=1)
 
     _numbered = field_validator("classes", mode="before")(numbered)
@@ -117,7 +117,7 @@ class Category(Choice):
 class Ordinal(Choice):
     """() int64: one of `levels` (names from the lowest up, or how many); -1 is unknown. Its error counts levels."""
 
-    defaults: ClassVar[Defaults] = Defaults("ordinal", "cumulative", "mae")
+    defaults: ClassVar[Defaults] = Defaults("ordinal", "cumulative", "mae", "levels")
     levels: tuple[str, ...] = Field(min_length=2)
 
     _numbered = field_validator("levels", mode="before")(numbered)

@@ -98,6 +98,10 @@ class Dense(Raster):
     def metric(self) -> str:
         return "angle" if self.direction else "mae"
 
+    @property
+    def measure(self) -> str:
+        return "angles" if self.direction else "numbers"
+
     def _check_values(self, array: np.ndarray) -> None:
         if self.unknown is not None:
             array = array[~np.isnan(array)]

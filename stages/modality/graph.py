@@ -22,7 +22,7 @@ class Graph(Ids):
     The order of the edges is kept and means nothing.
     """
 
-    defaults: ClassVar[Defaults] = Defaults("pair", "bce", "f1")
+    defaults: ClassVar[Defaults] = Defaults("pair", "bce", "f1", "pairs")
     nodes: int = Field(ge=1)
     """Nodes that one sample can have."""
     edges: int = Field(ge=1)

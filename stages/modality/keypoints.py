@@ -20,7 +20,7 @@ class Keypoints(Modality):
     are not visible.
     """
 
-    defaults: ClassVar[Defaults] = Defaults("regress", "keypoints", "pck")
+    defaults: ClassVar[Defaults] = Defaults("regress", "keypoints", "pck", "points")
     sides: ClassVar[Literal["none", "known", "unknown"]] = "unknown"
     points: tuple[str, ...] = Field(min_length=1)
 

@@ -18,7 +18,7 @@ from hyperloom.stages.modality.choice import distinct, numbered
 class Multilabel(Modality):
     """(K,) uint8: 1 where a class of `classes` (names, or how many) applies, 0 where not, 255 where nobody knows."""
 
-    defaults: ClassVar[Defaults] = Defaults("classify", "bce", "f1")
+    defaults: ClassVar[Defaults] = Defaults("classify", "bce", "f1", "labels")
     classes: tuple[str, ...] = Field(min_length=1)
 
     _numbered = field_validator("classes", mode="before")(numbered)

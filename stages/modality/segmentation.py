@@ -19,7 +19,7 @@ from hyperloom.stages.modality.raster import Raster
 class Segmentation(Raster):
     """(H, W) uint8 class ids; 255 is unknown."""
 
-    defaults: ClassVar[Defaults] = Defaults("dense", "cross-entropy", "miou")
+    defaults: ClassVar[Defaults] = Defaults("dense", "cross-entropy", "miou", "maps")
     categorical: ClassVar[bool] = True
     classes: tuple[str, ...] = Field(min_length=1, max_length=UNKNOWN)
     palette: tuple[tuple[int, int, int], ...] | None = None
@@ -95,7 +95,7 @@ class Segmentation(Raster):
 class Soft(Raster):
     """(H, W, K) float32 class probabilities, kept in steps of 1/255. `of` takes the classes of a segmentation."""
 
-    defaults: ClassVar[Defaults] = Defaults("dense", "kl", "miou")
+    defaults: ClassVar[Defaults] = Defaults("dense", "kl", "mae")
     soft: ClassVar[bool] = True
     classes: tuple[str, ...] = ()
     of: str = ""

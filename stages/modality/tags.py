@@ -21,7 +21,7 @@ class Tags(Ids):
     Tokens are the words of the text beside it, as spaces cut it.
     """
 
-    defaults: ClassVar[Defaults] = Defaults("tag", "cross-entropy", "accuracy")
+    defaults: ClassVar[Defaults] = Defaults("tag", "cross-entropy", "accuracy", "classes")
     categorical: ClassVar[bool] = True
     tags: tuple[str, ...] = Field(min_length=1)
     length: int = Field(ge=1)

@@ -25,7 +25,7 @@ class Text(Ids):
     A text of more than `length` bytes is an error, or with `cut: true` loses its end, at the border of a character.
     """
 
-    defaults: ClassVar[Defaults] = Defaults("tokens", "cross-entropy", "accuracy")
+    defaults: ClassVar[Defaults] = Defaults("tokens", "cross-entropy", "accuracy", "texts")
     length: int = Field(ge=1)
     cut: bool = False
 

@@ -104,7 +104,7 @@ class Scalar(Vector):
 class Embedding(Vector):
     """(length,) float32: a point in a space where directions mean something, compared by the angle between them."""
 
-    defaults: ClassVar[Defaults] = Defaults("embed", "cosine", "cosine")
+    defaults: ClassVar[Defaults] = Defaults("embed", "cosine", "cosine", "embeddings")
     storage: Literal["float16", "float32"] = "float32"
 
     @property

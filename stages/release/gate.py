@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
+from hyperloom.stages.measure.measure import figures_known
 from hyperloom.stages.results import Judged
 
 CHAMPION, BEST_EXPERT = "champion", "best_expert"
@@ -53,16 +53,16 @@ class Decision:
 
 def parse(figure: str, text: str) -> GateCondition:
     """The condition that a recipe wrote. Raises ValueError saying what is wrong with it."""
-    measure = figure.rpartition(".")[2]
-    if "." not in figure or measure not in HIGHER_IS_BETTER:
-        raise ValueError(f"{figure!r} is no figure: write modality.measure, with {', '.join(HIGHER_IS_BETTER)}")
+    measure, known = figure.rpartition(".")[2], figures_known()
+    if "." not in figure or measure not in known:
+        raise ValueError(f"{figure!r} is no figure: write modality.measure, with {', '.join(known)}")
     match = _CONDITION.fullmatch(text.strip())
     if match is None:
         raise ValueError(
             f"{figure}: {text!r} is no condition: write '>= 0.3', '>= champion - 0.005' or '> best_expert'"
         )
-    if match["op"].startswith(">") != HIGHER_IS_BETTER[measure]:
-        better = "larger" if HIGHER_IS_BETTER[measure] else "smaller"
+    if known[measure] is not None and match["op"].startswith(">") != known[measure]:
+        better = "larger" if known[measure] else "smaller"
         raise ValueError(f"{figure}: {text!r} points the wrong way, {measure} is better when {better}")
     if match["number"]:
         return GateCondition(figure, match["op"], "", float(match["number"]))

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.network.architecture import Architecture
 from hyperloom.stages.network.masks import Mask
 from hyperloom.stages.shard.mixture import Mixture
@@ -119,6 +120,11 @@ class Job:
     def of(self, member: Member) -> Job:
         """The same training from another seed, with a folder of its own."""
         return replace(self, seed=member.seed, folder=member.folder, member=member.name)
+
+    @property
+    def stops_on_higher(self) -> bool:
+        """Is a higher figure of what early stopping looks at a better one?"""
+        return self.stop is not None and directions(self.modalities[self.stop.task])[self.stop.measure]
 
     @property
     def columns(self) -> tuple[str, ...]:

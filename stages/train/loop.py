@@ -188,7 +188,8 @@ class Training:
         sharding.free(self.kept)
         self._note(figures, {})
         if self.job.stop:
-            self.best.offer(self.job.stop, self.update, figures, lambda: sharding.whole(self.kept.state_dict()))
+            offered = self.update, figures, lambda: sharding.whole(self.kept.state_dict())
+            self.best.offer(self.job.stop, self.job.stops_on_higher, *offered)
 
     def _heed(self, made: Update, asked: torch.Tensor, now: bool) -> Ask:
         """Look at how `made` went, and at what was `asked` for then. On a GPU that waits for the update, so it is done

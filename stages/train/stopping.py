@@ -30,11 +30,11 @@ class EarlyStop(Config):
     @field_validator("metric")
     @classmethod
     def _known(cls, value: str) -> str:
-        from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
+        from hyperloom.stages.measure.measure import figures_known
 
         task, _, measure = value.rpartition(".")
-        if not task or measure not in HIGHER_IS_BETTER:
-            raise ValueError(f"{value!r} is no task.measure; measures are {', '.join(HIGHER_IS_BETTER)}")
+        if not task or measure not in figures_known():
+            raise ValueError(f"{value!r} is no task.measure; measures are {', '.join(figures_known())}")
         return value
 
     @property
@@ -45,11 +45,9 @@ class EarlyStop(Config):
     def measure(self) -> str:
         return self.metric.rpartition(".")[2]
 
-    def better(self, one: float, other: float) -> bool:
-        """Is `one` progress over `other`? A figure that is no number never is."""
-        from hyperloom.stages.measure.scores import HIGHER_IS_BETTER
-
-        return (one - other if HIGHER_IS_BETTER[self.measure] else other - one) > self.change
+    def better(self, one: float, other: float, higher: bool) -> bool:
+        """Is `one` progress over `other`, where `higher` figures are better? A figure that is no number never is."""
+        return (one - other if higher else other - one) > self.change
 
 
 @dataclass
@@ -60,10 +58,13 @@ class Best:
     value: float | None = None
     weights: dict[str, Any] | None = None
 
-    def offer(self, stop: EarlyStop, update: int, figures: dict[str, float], weights: Callable[[], Any]) -> None:
-        """Take the weights of `update` if it is better; a look at which nothing was measured is none."""
+    def offer(
+        self, stop: EarlyStop, higher: bool, update: int, figures: dict[str, float], weights: Callable[[], Any]
+    ) -> None:
+        """Take the weights of `update` if it is better (see `EarlyStop.better`); a look at which nothing was measured
+        is none."""
         value = figures.get(f"val.{stop.metric}")
-        if value is not None and value == value and (self.value is None or stop.better(value, self.value)):
+        if value is not None and value == value and (self.value is None or stop.better(value, self.value, higher)):
             self.update, self.value = update, value
             self.weights = {k: v.detach().cpu().clone() for k, v in weights().items()}
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from hyperloom.stages.base import VALID
-from hyperloom.stages.measure.scores import Sums, measures, merged, score
+from hyperloom.stages.measure.scores import measures, score
+from hyperloom.stages.measure.sums import Sums, merged
 from hyperloom.stages.network.model import MultiTask
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.world import World

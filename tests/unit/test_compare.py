@@ -16,8 +16,9 @@ from hyperloom.stages.evaluate.compare import Comparison
 from hyperloom.stages.evaluate.motion import Motion, Temporal
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.evaluate.subject import Subject
+from hyperloom.stages.measure.calibration import confidence
 from hyperloom.stages.measure.intervals import Intervals, student_t
-from hyperloom.stages.measure.scores import confidence, measures, score
+from hyperloom.stages.measure.scores import measures, score
 from hyperloom.stages.measure.sheet import read_sheet
 from hyperloom.stages.shard.stage import Shard
 from tests.unit import inline
@@ -28,6 +29,7 @@ KNOWN: dict[str, Any] = inline.modalities(
     semantic={"type": "segmentation", "classes": ["a", "b", "c"]},
     depth={"type": "dense", "storage": "float32"},
 )
+MIOU = {"semantic.miou": True}
 STEP = 3
 """Pixels that the world moves to the left from frame to frame."""
 
@@ -140,11 +142,11 @@ def test_differences_are_paired_draw_by_draw() -> None:
     frames = draw.normal(0.5, 0.1, 1000)  # which frames were drawn moves both alike
     figures = {"a": {"semantic.miou": 0.51}, "b": {"semantic.miou": 0.5}}
     draws = {"a": _draws(frames + 0.01 + draw.normal(0, 0.001, 1000)), "b": _draws(frames)}
-    compared = Comparison(Intervals(), figures, draws, {})
+    compared = Comparison(Intervals(), figures, draws, {}, MIOU)
     (row,) = compared.differences([Subject("a", "model"), Subject("b", "expert")], ["b"], {})
     assert row["better"] is True and 0.005 < row["low"] < row["high"] < 0.015
     unpaired = {"a": _draws(draw.permutation(draws["a"]["semantic.miou"])), "b": draws["b"]}
-    (row,) = Comparison(Intervals(), figures, unpaired, {}).differences([Subject("a", "model")], ["b"], {})
+    (row,) = Comparison(Intervals(), figures, unpaired, {}, MIOU).differences([Subject("a", "model")], ["b"], {})
     assert row["better"] is None
     with pytest.raises(KeyError):
         compared.differences([], ["nobody"], {})
@@ -157,7 +159,7 @@ def test_families_of_seeds_are_compared_seed_by_seed() -> None:
     figures |= {f"b{i}": {"semantic.miou": v} for i, v in enumerate(seeds)}
     draws = {n: _draws(f["semantic.miou"] + draw.normal(0, 0.001, 1000)) for n, f in figures.items()}
     families = {"a": ["a0", "a1", "a2"], "b": ["b0", "b1", "b2"]}
-    compared = Comparison(Intervals(), figures, draws, families)
+    compared = Comparison(Intervals(), figures, draws, families, MIOU)
     mean = compared.seeds()["b"]["semantic.miou"]
     assert mean["mean"] == pytest.approx(0.5) and mean["sd"] == pytest.approx(0.1) and mean["values"] == seeds
     assert compared.bounds()["b"]["semantic.miou"][1] - compared.bounds()["b"]["semantic.miou"][0] > 0.1  # seeds too

@@ -23,7 +23,10 @@ from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.evaluate.subject import Subject, subjects
 from hyperloom.stages.evaluate.verdict import best, sentences, verdict
 from hyperloom.stages.evaluate.worker import batches
-from hyperloom.stages.measure.scores import better, ious, measures, merged, score
+from hyperloom.stages.measure.classes import ious
+from hyperloom.stages.measure.measure import better, directions
+from hyperloom.stages.measure.scores import measures, score
+from hyperloom.stages.measure.sums import merged
 from hyperloom.stages.modality import Dense, Image, Segmentation
 from hyperloom.stages.schema import made_by
 from hyperloom.stages.shard.stage import Shard
@@ -123,13 +126,13 @@ def test_the_verdict_needs_a_rival_that_answered_enough() -> None:
         "b": {"semantic.miou": 0.9, "semantic.coverage": 0.1},
         "student": {"semantic.miou": 0.6, "semantic.coverage": 1.0},
     }
-    assert best(who, figures, "expert", "semantic", "miou") == "a"
+    assert best(who, figures, "expert", "semantic", SEMANTIC) == "a"
     decided = verdict(who, figures, {"semantic": SEMANTIC})
     assert decided["student"]["semantic"]["beats"] is True
     assert "beats every single expert" in sentences(decided)[0]
     figures["b"]["semantic.coverage"] = 0.9
     assert "DOES NOT beat the best expert (best: b 0.9)" in sentences(verdict(who, figures, {"semantic": SEMANTIC}))[0]
-    assert better("mae", 1.0, 2.0) and better("miou", 2.0, 1.0)
+    assert better(1.0, 2.0, directions(DEPTH)["mae"]) and better(2.0, 1.0, directions(SEMANTIC)["miou"])
 
 
 # -- the stage ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,47 @@
+"""Labels: what is found, told wrongly and missed of sets, of labels of a sample or of pairs of its things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hyperloom.stages.measure.measure import Measure
+from hyperloom.stages.measure.sums import Sums
+from hyperloom.stages.modality import Modality
+
+
+class Labels(Measure):
+    """f1: the mean over labels that occur in the truth of 2 found / (2 found + wrong + missed)."""
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {"f1": True}
+
+    def statistics(self, modality: Modality, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
+        """`labels[class]`: [found, told wrongly, not found]. What nobody knows of the truth counts nothing."""
+        known = truth != modality.missing
+        said = answered[:, None] & (told == 1)
+        true = truth == 1
+        counts = np.stack([(true & said).sum(0), (known & ~true & said).sum(0), (true & ~said).sum(0)], 1)
+        answers = int((known & answered[:, None] & (told != modality.missing)).sum())
+        return {"known": int(known.sum()), "answered": answers, "labels": counts.astype(np.int64).tolist()}
+
+    def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
+        hit, wrong, missed = np.asarray(sums["labels"], np.float64).T
+        occur = hit + missed > 0
+        return {"f1": float((2 * hit / np.maximum(2 * hit + wrong + missed, 1))[occur].mean())} if occur.any() else {}
+
+
+class Pairs(Labels):
+    """The same of (edges, 2) pairs, which are of one class; rows below 0 are padding."""
+
+    def statistics(self, modality: Modality, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
+        counts = np.zeros((1, 3), np.int64)
+        for true, said, has in zip(truth, told, answered, strict=True):
+            wanted, given = _pairs(true), _pairs(said) if has else set()
+            counts += (len(wanted & given), len(given - wanted), len(wanted - given))
+        return {"known": len(truth), "answered": int(answered.sum()), "labels": counts.tolist()}
+
+
+def _pairs(rows: np.ndarray) -> set[tuple[int, int]]:
+    return {(int(a), int(b)) for a, b in rows if a >= 0}

@@ -1,0 +1,30 @@
+"""Points: how many of the visible ones were told near enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hyperloom.stages.measure.measure import Measure
+from hyperloom.stages.measure.sums import Sums
+from hyperloom.stages.modality import Modality
+
+NEAR = 0.05
+"""Of the picture's width and height: how close a point must come."""
+
+
+class Points(Measure):
+    """pck: the share of visible points that were told no farther off than NEAR (Yang & Ramanan 2013)."""
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {"pck": True}
+
+    def statistics(self, modality: Modality, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
+        visible = truth[..., 2] > 0
+        said = visible & answered[:, None] & np.isfinite(told[..., :2]).all(-1)
+        near = said & (np.linalg.norm(np.nan_to_num(told[..., :2]) - truth[..., :2], axis=-1) <= NEAR)
+        return {"known": int(visible.sum()), "answered": int(said.sum()), "near": int(near.sum())}
+
+    def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
+        return {"pck": sums["near"] / sums["known"]}
