@@ -58,7 +58,7 @@ CONTRACT = {
     "depth": ("dense", "l1", "mae"),
     "normals": ("dense", "cosine", "angle"),
     "semantic": ("dense", "cross-entropy", "miou"),
-    "soft": ("dense", "kl", "miou"),
+    "soft": ("dense", "kl", "mae"),
     "genre": ("classify", "cross-entropy", "accuracy"),
     "attributes": ("classify", "bce", "f1"),
     "stars": ("ordinal", "cumulative", "mae"),
