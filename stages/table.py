@@ -62,12 +62,6 @@ def read_table(storage: Storage, path: str, columns: Sequence[str] | None = None
         return table if columns is None else table.select(list(columns))
 
 
-def schema_of(storage: Storage, path: str) -> Any:
-    """The `pa.Schema` at `path`, from the file's footer alone. Raises IntegrityError."""
-    with open_table(storage, path) as file:
-        return file.schema_arrow
-
-
 def open_table(storage: Storage, path: str, footer: Any = None) -> Any:
     """A `pq.ParquetFile` at `path`: memory-mapped on local disk, range reads elsewhere. Raises IntegrityError.
 

@@ -12,7 +12,7 @@ Arrays keep the numbers of memory: uint8 images and class ids (255: unknown), fl
 from __future__ import annotations
 
 import io
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of, source_of
@@ -20,7 +20,6 @@ from hyperloom.stages.data.reader import SampleReader, SampleRows, modality, val
 from hyperloom.stages.ingest.source import path_safe
 
 ExportLayout = Literal["vre", "dronescapes", "png", "parquet"]
-LAYOUTS: tuple[str, ...] = get_args(ExportLayout)
 
 
 def export(reader: SampleReader, modalities: dict[str, Any], target: Storage, layout: ExportLayout) -> int:

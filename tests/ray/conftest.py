@@ -38,12 +38,13 @@ def ray_cluster() -> Iterator[RayCluster]:
     token = Path(folder) / "token"
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent, client = (free_port() for _ in range(4))  # other clusters on this host have the defaults
     env = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "HYPERLOOM_FAULT", "MLFLOW_"))}
     env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": str(HERE)}
     env["PATH"] = f"{BIN}{os.pathsep}{env['PATH']}"
     command = [str(BIN / "ray"), "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2"]
     command += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
+    command += [f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}"]
     command += [f"--temp-dir={folder}/r", "--object-store-memory=100000000", "--disable-usage-stats"]
     try:
         started = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)

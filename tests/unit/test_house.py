@@ -27,6 +27,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "yaml": "pyyaml",
     "ai_edge_litert": "ai-edge-litert",
+    "xdist": "pytest-xdist",
 }
 
 

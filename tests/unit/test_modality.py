@@ -22,7 +22,7 @@ from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.modality import Defaults, Modality
-from hyperloom.stages.table import read_table, schema_of, write_table
+from hyperloom.stages.table import read_table, write_table
 from tests.unit.inline import modalities
 
 KNOWN = modalities(
@@ -414,7 +414,7 @@ def test_a_table_needs_only_parquet(tmp_path) -> None:
     storage = Storage(str(tmp_path))
     storage.write("t.parquet", data)
 
-    about = json.loads(schema_of(storage, "t.parquet").field("depth@x").metadata[b"hyperloom"])
+    about = json.loads(pq.read_schema(tmp_path / "t.parquet").field("depth@x").metadata[b"hyperloom"])
     raw = pq.read_table(tmp_path / "t.parquet").to_pylist()
     seen = np.frombuffer(raw[0]["depth@x"], about["stored"]).reshape(about["shape"])
     assert np.allclose(seen, value, atol=1e-2) and raw[1]["depth@x"] is None

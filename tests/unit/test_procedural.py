@@ -14,7 +14,7 @@ from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.label.algorithms.pose import rays
-from hyperloom.stages.label.algorithms.surface import height_above_ground
+from hyperloom.stages.label.algorithms.surface import ground_level
 from hyperloom.stages.label.algorithms.triangulation import filled
 from hyperloom.stages.label.stage import Label
 from tests.unit.inline import column, finish, ingested, modalities, step
@@ -215,7 +215,8 @@ def test_what_stands_is_above_the_ground() -> None:
     depth, n = slanted((0, -0.8, -0.6), 30)
     lower, _ = slanted((0, -0.8, -0.6), 26)
     depth[20:28, 30:38] = lower[20:28, 30:38]
-    above = height_above_ground(depth, rays(H, W, FOCAL), n, 8)
+    height = ((rays(H, W, FOCAL) * depth[..., None]) @ n).astype(np.float32)
+    above = height - ground_level(height, 8)
     assert above[22:26, 32:36].min() > 3 and np.abs(above[5:15, 5:25]).max() < 1
 
 

@@ -65,15 +65,6 @@ def normals_by_svd(depth: np.ndarray, rays: np.ndarray, sigma: float) -> np.ndar
     return normals.astype(np.float32)
 
 
-def height_above_ground(depth: np.ndarray, rays: np.ndarray, up: np.ndarray, reach: int) -> np.ndarray:
-    """(H, W) float32 metres above the lowest surface within `reach` pixels (its upper envelope smoothed).
-
-    `up` is the direction of up in camera coordinates. Sound where some ground is visible within reach.
-    """
-    height = ((rays * depth[..., None]) @ up).astype(np.float32)
-    return height - ground_level(height, reach)
-
-
 def ground_level(height: np.ndarray, reach: int) -> np.ndarray:
     """(H, W) float32: a morphological opening by a disc of `reach` pixels, smoothed: what stands is gone."""
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))

@@ -1,0 +1,38 @@
+"""Which tests share a process of `pytest -n N --dist loadgroup --no-loadscope-reorder`.
+
+Tests that share something costly to start form a group, and a group stays in one process: all tests on the Ray cluster
+of tests/ray/conftest.py, all on the MLflow server of tests/tracking/conftest.py, else those of a file. Groups are
+handed out in the order of `FOLDERS`, the longest first, so that no process works alone for long at the end. (The marks
+that pytest-xdist itself offers for this have no effect with pytest 9.2.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xdist.scheduler import LoadScopeScheduling
+
+SHARED = ("tests/ray/", "tests/tracking/")
+"""Folders with one cluster or server for all of their tests."""
+APART = ("tests/ray/test_node_loss.py", "tests/ray/test_training_hosts.py")
+"""They start clusters of their own."""
+FOLDERS = ("tests/ray/", "tests/real/", "tests/training/", "tests/tracking/", "tests/stores/", "tests/experts/")
+
+
+class Groups(LoadScopeScheduling):
+    """Hands out whole groups."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def group(nodeid: str) -> str:
+    """The folder whose tests share a server, or the test's file."""
+    path = nodeid.partition("::")[0]
+    return next((folder for folder in SHARED if path.startswith(folder) and path not in APART), path)
+
+
+def rank(item: Any) -> tuple[int, str]:
+    """Sorts tests by group, in the order in which groups are handed out."""
+    name = group(item.nodeid)
+    return next((at for at, folder in enumerate(FOLDERS) if name.startswith(folder)), len(FOLDERS)), name
