@@ -32,7 +32,7 @@ class Digests:
     """Digests of local files and of any fsspec URL, remembered in the root."""
 
     def __init__(self, storage: Storage):
-        self._storage = storage
+        self.storage = storage
         try:
             self._known: dict[str, list[Any]] = storage.read_json(STORE)
         except (FileNotFoundError, ValueError, StorageError):
@@ -74,7 +74,7 @@ class Digests:
         if not self._changed:
             return
         try:
-            self._storage.write_json(STORE, self._known)
+            self.storage.write_json(STORE, self._known)
             self._changed = False
         except StorageError:
             pass

@@ -67,6 +67,9 @@ class Assembly:
             precision=stage.precision,
             stop=stage.stop,
             extras=stage.extras,
+            start=stage.model.start.origin(self.step) if stage.model.start else None,
+            freeze=stage.model.freeze,
+            learn_rates=stage.model.learn_rates,
         )
 
     def _rhythm(self) -> Rhythm:

@@ -24,6 +24,8 @@ def checked(stage: Train, step: StepCheck) -> ModelSchema:
     data = (stage.data,) if isinstance(stage.data, str) else stage.data
     schemas = {name: step.read(("data", i), name, ShardsSchema) for i, name in enumerate(data)}
     offered = offer(schemas)
+    if stage.model.start and stage.model.start.step:
+        step.read(("model", "start"), stage.model.start.step, ModelSchema)
     known = _columns(stage, step, offered)
     for task, columns in stage.targets.items():
         if task not in step.modalities:

@@ -2,7 +2,7 @@
 
 Ray Train has one budget and starts workers again whatever they died of. A worker that is killed leaves nothing here and
 spends Ray's budget; one that raises notes its exception in `{folder}/failures/{attempt}.json`, the first of its group
-wins, and after `LIMIT` of them the workers end at once. What cannot pass by itself (`NotFinite`) is final at the first
+wins, and after `LIMIT` of them the workers end at once. What cannot pass by itself (`Final`) is final at the first
 time. A connection that broke because another worker died, a store that does not answer, or a notice, is not counted. A
 new command of the user starts at zero.
 """
@@ -19,8 +19,12 @@ from hyperloom.stages.train.notice import Preempted
 LIMIT = 3
 
 
-class NotFinite(StepFailed):
-    """A loss or gradient became infinite or no number: another attempt would come to the same."""
+class Final(StepFailed):
+    """What cannot pass by itself: another attempt would come to the same."""
+
+
+class NotFinite(Final):
+    """A loss or gradient became infinite or no number."""
 
 
 def count(storage: Storage, folder: str) -> int:
@@ -37,7 +41,7 @@ def note(storage: Storage, folder: str, attempt: int, error: BaseException) -> N
         _write(storage, folder, attempt, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
 
 
-def end(storage: Storage, folder: str, error: NotFinite) -> None:
+def end(storage: Storage, folder: str, error: Final) -> None:
     """Remember that trying again is of no use."""
     _write(storage, folder, "final", str(error), "")
 

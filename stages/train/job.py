@@ -24,6 +24,7 @@ from hyperloom.stages.train.balancers import Balancer
 from hyperloom.stages.train.batches import Batches
 from hyperloom.stages.train.extras import Extra
 from hyperloom.stages.train.learners import Learner
+from hyperloom.stages.train.network import Origin
 from hyperloom.stages.train.objectives import Objective
 from hyperloom.stages.train.optimizers import Optimizer
 from hyperloom.stages.train.schedules import Schedule
@@ -112,6 +113,9 @@ class Job:
     precision: str = "fp32"
     stop: EarlyStop | None = None
 
+    start: Origin | None = None
+    freeze: tuple[str, ...] = ()
+    learn_rates: dict[str, float] = field(default_factory=dict)
     extras: dict[str, Extra] = field(default_factory=dict)
     """Objectives without a target, by name."""
     member: str = ""

@@ -194,7 +194,7 @@ def _worker(config: dict[str, Any]) -> None:
     try:
         with notice.Notice(job.storage, job.folder, bool(curve), _leaving()) as asked:
             loop.fit(job, world, curve or _silent, asked, device)
-    except failures.NotFinite as error:  # on all ranks alike
+    except failures.Final as error:  # on all ranks alike
         failures.end(job.storage, job.folder, error)
     except notice.Preempted as end:
         if curve:

@@ -28,11 +28,12 @@ from hyperloom.stages.train import compute, fitted, sharding
 from hyperloom.stages.train.batches import loader
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.failures import NotFinite
-from hyperloom.stages.train.groups import groups
+from hyperloom.stages.train.groups import freeze, groups
 from hyperloom.stages.train.job import Job, seed_of
 from hyperloom.stages.train.learners import Setup, Update
 from hyperloom.stages.train.notice import Ask, Preempted
 from hyperloom.stages.train.preparation import Preparation
+from hyperloom.stages.train.starting import take
 from hyperloom.stages.train.state import State
 from hyperloom.stages.train.stopping import Best
 from hyperloom.stages.train.validation import validate
@@ -81,6 +82,11 @@ class Training:
         self.asked, self.alive, self.device = asked, alive, device or _device()
         torch.manual_seed(seed_of(job.seed, "weights"))
         model = build_model(job.architecture, job.parameters)
+        self.note = getattr(log, "note", None) if world.rank == 0 else None
+        if job.start:
+            self.taken = take(job.storage, job.start, model)
+        movable = [p for p in model.parameters() if p.requires_grad]
+        self.resting = freeze(model, job.freeze, movable)
         self.criterion = Criterion(job, model).to(self.device)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(job.ema)) if job.ema else None
         if job.rhythm.sharded:
@@ -114,8 +120,8 @@ class Training:
             model=model,
             criterion=criterion,
             balancer=balancer,
-            optimizer=job.optimizer.build(groups(job.optimizer, model, beside)),
-            parameters=[p for module in (model, *beside) for p in module.parameters()],
+            optimizer=job.optimizer.build(groups(job.optimizer, model, beside, job.learn_rates)),
+            parameters=[p for module in (model, *beside) for p in module.parameters() if p.requires_grad],
         )
 
     def _parts(self) -> dict[str, Any]:
@@ -227,6 +233,8 @@ class Training:
         `Ask` but the first."""
         batch = self.prepare(self.update, columns)
         self.model.train()
+        for module in self.resting:
+            module.eval()
         made = self.learner.update(batch)
         self.schedule.step()
         if self.average is not None:
@@ -243,6 +251,10 @@ class Training:
         each = {f"loss.{n}": v for n, v, p in zip(self.names, values, losses.present.tolist(), strict=False) if p}
         return {"loss": values[-1], **each, "lr": self.schedule.get_last_lr()[0]}
 
+    def _say(self, text: str) -> None:
+        if self.note is not None:
+            self.note(text)
+
     def _note(self, values: Values, timing: Values) -> None:
         rounded = {k: float(f"{v:.6g}") for k, v in values.items()}
         self.history.append({"at": self.update, "values": rounded})
@@ -251,6 +263,8 @@ class Training:
     def _resume(self) -> None:
         state = self.state.stored()
         if state is None:
+            if self.job.start:
+                self._say(f"starts from {self.job.start.name}: {self.taken}")
             return
         self.state.load(state)
         self.best = Best(**state["best"])

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -33,7 +33,6 @@ from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.network.masks import NoMask
-from hyperloom.stages.network.recipe import NetworkRecipe
 from hyperloom.stages.results import Trained
 from hyperloom.stages.schema import ModelSchema
 from hyperloom.stages.shard.mixture import Temperature
@@ -43,9 +42,13 @@ from hyperloom.stages.train.check import checked
 from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Confidence, Job, Member
 from hyperloom.stages.train.learners import Gradient
+from hyperloom.stages.train.network import TaughtNetwork
 from hyperloom.stages.train.optimizers import AdamW
 from hyperloom.stages.train.schedules import Cosine
 from hyperloom.stages.train.stopping import EarlyStop
+
+if TYPE_CHECKING:
+    from hyperloom.pipeline.digests import Digests
 
 
 class Train(Stage):
@@ -68,7 +71,7 @@ class Train(Stage):
     their own."""
     validate_on: dict[str, str] = Field({}, alias="validate")
     """Task -> column of the split `val` that it is compared with; by default its first target that is not soft."""
-    model: NetworkRecipe = NetworkRecipe()
+    model: TaughtNetwork = TaughtNetwork()
     mask: Annotated[Any, of("mask")] = NoMask(type="none")
     augment: tuple[Annotated[Any, of("augment")], ...] = ()
     balancer: Annotated[Any, of("balancer")] = Static(type="static")
@@ -170,6 +173,7 @@ class Train(Stage):
             raise ValueError(f"confidence: {', '.join(wrong)} is no target; they are {', '.join(taught)}")
         if both := sorted(set(self.extras) & set(self.targets)):
             raise ValueError(f"extras: {', '.join(both)} is the name of a task already")
+        self.model.check_parts(self.inputs, self.targets)
         self.mask.check(self.inputs)
         self.balancer.check([*self.targets, *self.extras, *self.learner.terms])
         for extra in self.extras.values():
@@ -180,6 +184,10 @@ class Train(Stage):
     def scale(self) -> tuple[int, int]:
         """Fewest and most workers."""
         return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+
+    def facts(self, digests: Digests) -> dict[str, Any]:
+        facts = self.model.start.facts(digests) if self.model.start else {}
+        return {"start": facts} if facts else {}
 
     def uses(self) -> set[str]:
         columns = [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]

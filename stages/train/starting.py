@@ -1,0 +1,119 @@
+"""Starting from other weights: what of them fits a network is taken, and what was not is said.
+
+A weight fits by the name of its part (`stages.network.parts`), so columns count and not their order, and by its shape.
+Where one weight has a slice for each input (the first filters of a U-Net), the slices of inputs that both networks have
+are taken. The inputs are standardised with the statistics of the data at hand, whatever those of the other network
+were. Torch side of `stages.train.network`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.network import parts
+from hyperloom.stages.network.architecture import Architecture
+from hyperloom.stages.network.model import MultiTask
+from hyperloom.stages.train.failures import Final
+from hyperloom.stages.train.network import Origin
+
+
+class Misfit(Final):
+    """Weights that a network cannot start from, or a pattern that names nothing in it."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Names of parts: `whole` were taken, `cut` in the slices of common inputs, `absent` are not in the other network,
+    `other` have another shape there, `left` are there alone."""
+
+    whole: Sequence[str]
+    cut: Sequence[str]
+    absent: Sequence[str]
+    other: Sequence[str]
+    left: Sequence[str]
+
+    def __str__(self) -> str:
+        count = len(self.whole) + len(self.cut)
+        said = [f"{count} of {count + len(self.absent) + len(self.other)} weights"]
+        kinds = (("in part", self.cut), ("not there", self.absent), ("other shape", self.other), ("unused", self.left))
+        return "; ".join([*said, *(f"{kind}: {_named(names)}" for kind, names in kinds if names)])
+
+
+@torch.no_grad()
+def take(storage: Storage, origin: Origin, model: MultiTask) -> Taken:
+    """Set the weights of `model` to those of `origin` that fit. Raises Misfit when none does, or, if all must, when one
+    does not."""
+    from safetensors.torch import load
+
+    theirs = load(storage.read(origin.weights))
+    about = Architecture.from_json(json.loads(storage.read(origin.about))) if origin.about else None
+    columns = about.columns if about else model.architecture.columns
+    there = {part: theirs[name] for name, part in parts.named(theirs, columns).items()}
+    mine = model.state_dict()
+    whole, cut, absent, other = [], [], [], []
+    for name, part in parts.named(mine, model.architecture.columns).items():
+        value = there.pop(part, None)
+        if value is None:
+            absent.append(part)
+        elif value.shape == mine[name].shape:
+            mine[name].copy_(value)
+            whole.append(part)
+        elif about is not None and _slices(mine[name], value, model.architecture, about):
+            cut.append(part)
+        else:
+            other.append(part)
+    taken = Taken(whole, cut, absent, other, list(there))
+    if not whole and not cut:
+        raise Misfit(f"start: nothing of {origin.name} fits the network ({taken}). {_advice(model, about)}")
+    if origin.whole and (cut or absent or other):
+        raise Misfit(
+            f"start: {origin.name} does not fill the network: {taken}. {_advice(model, about)}, or whole: false"
+        )
+    return taken
+
+
+def _slices(mine: torch.Tensor, theirs: torch.Tensor, here: Architecture, there: Architecture) -> bool:
+    """Copy the slices of common inputs, where exactly one dimension counts inputs or their planes; was it so?"""
+    apart = [d for d, (a, b) in enumerate(zip(mine.shape, theirs.shape)) if a != b]
+    if mine.ndim != theirs.ndim or len(apart) != 1:
+        return False
+    for size in (_planes, _one):
+        own, others = size(here), size(there)
+        if (mine.shape[apart[0]], theirs.shape[apart[0]]) == (sum(own.values()), sum(others.values())):
+            for column in own:
+                if own[column] == others.get(column):
+                    _slice(mine, apart[0], own, column).copy_(_slice(theirs, apart[0], others, column))
+            return True
+    return False
+
+
+def _slice(value: torch.Tensor, dimension: int, sizes: Mapping[str, int], column: str) -> torch.Tensor:
+    columns = list(sizes)
+    first = sum(sizes[c] for c in columns[: columns.index(column)])
+    return value.narrow(dimension, first, sizes[column])
+
+
+def _planes(architecture: Architecture) -> dict[str, int]:
+    return {i.column: replace(architecture, inputs=(i,)).channels for i in architecture.inputs}
+
+
+def _one(architecture: Architecture) -> dict[str, int]:
+    return dict.fromkeys(architecture.columns, 1)
+
+
+def _advice(model: MultiTask, about: Architecture | None) -> str:
+    mine = model.architecture.trunk
+    if about is None or (about.trunk.type, about.trunk.width) == (mine.type, mine.width):
+        return "Next: start from another network"
+    return f"Next: model: {{trunk: {{type: {about.trunk.type}, width: {about.trunk.width}}}}}, which is that network's"
+
+
+def _named(names: Sequence[str]) -> str:
+    """The names, or the parts they are in where there are many."""
+    short = list(dict.fromkeys(".".join(n.split(".")[:2]) for n in names))
+    return ", ".join(short[:6]) + (f" and {len(short) - 6} more" if len(short) > 6 else "")

@@ -1,0 +1,229 @@
+"""Where weights start and which of them move: from a step, the champion or a file; frozen parts, rates by part."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.fingerprint import payload, step_refs
+from hyperloom.pipeline.manifest import Manifest, commit
+from hyperloom.stages import champion as champions
+from hyperloom.stages.network import parts
+from hyperloom.stages.train import fitted, loop
+from hyperloom.stages.train.job import Job
+from hyperloom.stages.train.notice import Preempted
+from hyperloom.stages.train.stage import Train
+from hyperloom.stages.train.starting import Misfit
+from hyperloom.stages.train.world import World
+from tests.training import ranks
+from tests.unit import inline, scenes
+
+WIDTH = {"trunk": {"type": "unet", "width": 2}}
+
+
+class Notes:
+    """A curve that keeps what it is told in words."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def __call__(self, at: int, values: dict[str, float]) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return scenes.shards(tmp_path_factory.mktemp("root"), val=True)
+
+
+@pytest.fixture(scope="module")
+def teacher(data: Any) -> Manifest:
+    """A trained step of one input and one task."""
+    run = scenes.step(data[0], data[2], **{"in": "rgb@camera", "targets": {"semantic": "semantic@truth"}})
+    job = run.stage.job(run)
+    loop.fit(job)
+    done = fitted.load(job.storage, job.folder)
+    assert done is not None
+    return Manifest("train", run.fingerprint, {}, (), done.files, {"columns_in": ["rgb@camera"]})
+
+
+def made(data: Any, name: str, teacher: Manifest | None = None, **fields: Any) -> Job:
+    config = Train.model_validate({**scenes.TRAIN, **fields})
+    inputs = {"shards": data[2], **({"teacher": teacher} if teacher else {})}
+    run = inline.step(config, data[0], scenes.KNOWN, "student", **inputs)
+    return replace(run.stage.job(run), folder=f"train/{name}")
+
+
+def weights(job: Job) -> dict[str, torch.Tensor]:
+    """What a job stored, by the names of parts."""
+    found = load(job.storage.read(f"{job.folder}/model.safetensors"))
+    return {part: found[own] for own, part in parts.named(found, job.architecture.columns).items()}
+
+
+def fresh(job: Job) -> dict[str, torch.Tensor]:
+    """What a job starts with."""
+    state = loop.Training(job, World()).model.state_dict()
+    return {part: state[own].clone() for own, part in parts.named(state, job.architecture.columns).items()}
+
+
+START: dict[str, Any] = {"model": {**WIDTH, "start": "teacher"}}
+
+
+@pytest.mark.parametrize("inputs", [["rgb@camera", "semantic@noisy"], ["semantic@noisy", "rgb@camera"]])
+def test_weights_of_a_step_are_taken_where_they_fit(data: Any, teacher: Manifest, inputs: list[str]) -> None:
+    """An input and a task were added, and the order of the inputs does not count."""
+    job = made(data, f"fits-{inputs[0]}", teacher, **START, **{"in": inputs})
+    began, plain = fresh(job), fresh(replace(job, start=None))
+    old = load(data[0].read(f"{teacher.folder}/model.safetensors"))
+    first, place = "trunk.enter.0.0.weight", 0 if inputs[0] == "rgb@camera" else 3
+    for part, value in began.items():
+        if part in old and part != first:
+            assert torch.equal(value, old[part]), part
+    assert torch.equal(began[first][:, place : place + 3], old[first])
+    noisy = slice(3, 6) if place == 0 else slice(0, 3)
+    assert torch.equal(began[first][:, noisy], plain[first][:, noisy]), "a new input starts afresh"
+    new = [part for part in began if part.startswith("heads.depth")]
+    assert new and all(torch.equal(began[part], plain[part]) for part in new)
+    said = Notes()
+    loop.fit(job, log=said)
+    assert said.notes[0].startswith("starts from teacher: ")
+    assert "in part: trunk.enter" in said.notes[0] and "not there: heads.depth" in said.notes[0]
+
+
+def test_a_start_that_does_not_fit_is_refused(data: Any, teacher: Manifest) -> None:
+    whole = made(data, "whole", teacher, model={**WIDTH, "start": {"step": "teacher", "whole": True}})
+    with pytest.raises(Misfit, match=r"does not fill the network: .*not there: heads.depth.*whole: false"):
+        loop.fit(whole)
+    vit = {"trunk": {"type": "vit", "width": 2, "patch": 8, "depth": 1}, "start": "teacher"}
+    with pytest.raises(Misfit, match=r"nothing of teacher fits.*type: unet, width: 2"):
+        loop.fit(made(data, "other", teacher, model=vit, targets={"depth": "depth@laser"}))
+    with pytest.raises(RecipeError, match="'shards' is a shard step and holds no model"):
+        made(data, "none", teacher, model={"start": "shards"})
+
+
+def test_a_file_of_weights_enters_identity_by_its_content(data: Any, teacher: Manifest, tmp_path: Path) -> None:
+    file = tmp_path / "old.safetensors"
+    file.write_bytes(data[0].read(f"{teacher.folder}/model.safetensors"))
+    alone = {"in": "rgb@camera", "targets": {"semantic": "semantic@truth"}}
+    fields: dict[str, Any] = {"model": {**WIDTH, "start": {"file": str(file), "whole": True}}, **alone}
+    stage = Train.model_validate({**scenes.TRAIN, **fields})
+    before = stage.facts(Digests(data[0]))
+    job, same = made(data, "file", **fields), made(data, "step", teacher, **START, **alone)
+    for one in (job, same):
+        loop.fit(one)
+    assert all(torch.equal(value, weights(same)[part]) for part, value in weights(job).items())
+    moved = Train.model_validate({**scenes.TRAIN, **alone, "model": {**WIDTH, "start": str(file)}})
+    assert payload(moved, str)["model"]["start"] == {}, "where the file lies means nothing"
+    file.write_bytes(file.read_bytes()[:-4] + bytes(4))
+    assert stage.facts(Digests(data[0])) != before
+    with pytest.raises(SourceError):
+        Train.model_validate({**scenes.TRAIN, "model": {"start": "gone.safetensors"}}).facts(Digests(data[0]))
+
+
+def test_the_champion_is_a_fact_and_a_new_one_makes_the_step_stale(data: Any, teacher: Manifest) -> None:
+    storage = data[0]
+    fields = {"model": {**WIDTH, "start": "models:/aerial@champion"}}
+    stage = Train.model_validate({**scenes.TRAIN, **fields})
+    with pytest.raises(SourceError, match="no such champion"):
+        stage.facts(Digests(storage))
+
+    def crown(weights: Manifest, digest: str) -> None:
+        trained = replace(weights, stage="distill", fingerprint=digest * 64)
+        read = {"config": {"model": {"step": trained.fingerprint}}}
+        release = Manifest("release", digest * 64, read)
+        for one in (trained, release):
+            commit(storage, one)
+        champions.crown(storage, "aerial", champions.Champion(release.fingerprint, {}, ""), None)
+
+    crown(teacher, "a")
+    first = stage.facts(Digests(storage))
+    job = made(data, "champion", **fields)
+    same = made(data, "x", teacher, **START)
+    assert torch.equal(fresh(job)["trunk.refine.0.0.weight"], fresh(same)["trunk.refine.0.0.weight"])
+    crown(replace(teacher, files=tuple(replace(f, sha256="0" * 64) for f in teacher.files)), "b")
+    assert stage.facts(Digests(storage)) != first
+    assert step_refs(stage) == ["shards"]
+    assert step_refs(Train.model_validate({**scenes.TRAIN, **START})) == ["shards", "teacher"]
+
+
+FROZEN: dict[str, Any] = {"freeze": ["trunk.enter", "heads.sem*"], "learn_rates": {"trunk": 0.1, "trunk.merge": 2}}
+
+
+def test_frozen_parts_rest_to_the_bit_and_others_follow_their_rate(data: Any) -> None:
+    """With decay and an average, interrupted or not; the balancer that looks at each gradient included."""
+    fields = {"ema": 0.5, "optimizer": {"lr": 0.01, "weight_decay": 0.5}, "updates": 6}
+    for balancer in ("uncertainty", "mgda"):
+        job, rough = (
+            made(data, f"{n}-{balancer}", model={**WIDTH, **FROZEN}, balancer=balancer, **fields)
+            for n in ("calm", "cut")
+        )
+        began = fresh(job)
+        loop.fit(job)
+        with pytest.raises(Preempted):
+            loop.fit(rough, asked=ranks.At(4))
+        loop.fit(rough)
+        ended = weights(job)
+        for part, value in ended.items():
+            rests = part.startswith(("trunk.enter", "heads.semantic"))
+            assert torch.equal(value, began[part]) is rests, part
+            assert torch.equal(value, weights(rough)[part])
+    training = loop.Training(job, World())
+    rates = sorted({group["lr"] for group in training.setup.optimizer.param_groups})
+    now = training.schedule.get_last_lr()[0]
+    assert rates == pytest.approx([now * 0.1, now, now * 2])
+
+
+def test_no_part_frozen_trains_to_the_bytes_of_a_recipe_that_says_nothing(data: Any) -> None:
+    plain, one = made(data, "says-nothing"), made(data, "rate-1", model={**WIDTH, "learn_rates": {"trunk": 1}})
+    for job in (plain, one):
+        loop.fit(job)
+    assert all(torch.equal(value, weights(one)[part]) for part, value in weights(plain).items())
+
+
+@pytest.mark.timeout(500)
+def test_two_workers_sharded_or_not_freeze_alike(data: Any, tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"model": {**WIDTH, **FROZEN}, "ema": 0.5}
+    alone = made(data, "alone", **fields)
+    loop.fit(alone)
+    pair = [made(data, f"pair-{n}", **fields, **({"parallel": "fsdp"} if n else {})) for n in (0, 1)]
+    assert ranks.train([(j, 0) for j in pair], 2, tmp_path) == ["done", "done"]
+    began = fresh(alone)
+    for job in pair:
+        for part, value in weights(job).items():
+            assert torch.allclose(value, weights(alone)[part], atol=2e-3), part
+            if part.startswith(("trunk.enter", "heads.semantic")):
+                assert torch.equal(value, began[part])
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"freeze": "heads.semantik"}, "did you mean 'heads.semantic'"),
+        ({"freeze": ["trnk"]}, "did you mean 'trunk'"),
+        ({"freeze": "encoders.rgb@camra"}, "did you mean 'encoders.rgb@camera'"),
+        ({"learn_rates": {"trunk": 0}}, "freeze it"),
+        ({"learn_rates": {"head": 2}}, "did you mean 'heads'"),
+        ({"start": {"step": "a", "file": "b"}}, "a step, the champion"),
+        ({"start": "models:/aerial/3"}, "champions alone"),
+    ],
+)
+def test_a_recipe_names_what_is_there(model: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Train.model_validate({**scenes.TRAIN, "model": model})
+
+
+def test_what_only_the_network_knows_is_said_by_it(data: Any) -> None:
+    with pytest.raises(Misfit, match=r"'trunk.entr' names no part.*did you mean 'trunk.enter'"):
+        loop.fit(made(data, "deep", model={**WIDTH, "freeze": ["trunk.entr"]}))
+    with pytest.raises(Misfit, match="nothing of the network to move"):
+        loop.fit(made(data, "all", model={**WIDTH, "freeze": ["trunk", "heads"]}))
