@@ -53,7 +53,7 @@ def _compared(left: np.ndarray, right: np.ndarray, modality: Any) -> dict[str, n
     if left.dtype.kind in "iu":
         both = (left != modality.missing) & (right != modality.missing)
         return {"equal": _ratio(_sums((left == right) & both), _sums(both))}
-    if getattr(modality, "direction", False):
+    if modality.unit_vectors:
         cosine = np.clip((left * right).sum(-1, dtype=np.float64), -1, 1)
         return {"angle": np.degrees(np.arccos(cosine)).reshape(len(left), -1).mean(1)}
     a, b = (v.reshape(len(v), -1).astype(np.float64) for v in (left, right))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hyperloom.pipeline.storage import Storage
+    from hyperloom.stages.modality import Modality
 
 MethodOutput: TypeAlias = "tuple[Batch, np.ndarray | None]"
 """Columns made, and each sample's score, (N,): what `least` is compared with."""
@@ -30,8 +31,8 @@ class Method(Expert):
     `out`; subclasses implement `making`."""
 
     accepts_missing: ClassVar[bool] = True
-    types: ClassVar[tuple[str, ...]] = ()
-    """Types of modality it can do; empty for all."""
+    takes: ClassVar[str] = "all"
+    """In words: which modalities it can do, see `fits`."""
     learns: ClassVar[bool] = False
     """Does it first go over all data for estimates? Then it has `tally` and `estimated`, see stages.consensus.tally."""
 
@@ -43,12 +44,14 @@ class Method(Expert):
     def over(self, sources: tuple[str, ...], out: str, modalities: dict[str, Any], truth: str = "") -> Method:
         """This method for these columns. Raises RecipeError when it cannot do their modality."""
         modality = modalities.get(modality_of(out))
-        if self.types and modality is not None and modality.type not in self.types:
-            raise RecipeError(
-                f"{out}: {self.type!r} is for {' and '.join(self.types)} modalities, this one is {modality.type}"
-            )
+        if modality is not None and not self.fits(modality):
+            raise RecipeError(f"{out}: {self.type!r} is for {self.takes} modalities, this one is {modality.type}")
         reads = (*sources, *self.reads(sources, out), *([truth] if truth else []))
         return self.model_copy(update={"in_": reads, "out": (out, *self.extra()), "truth": truth})
+
+    def fits(self, modality: Modality) -> bool:
+        """Can it make one of several values of `modality`?"""
+        return True
 
     def extra(self) -> tuple[str, ...]:
         """Further columns the method makes."""
@@ -131,7 +134,7 @@ class Weighted(Method):
                 )
         for column in self.confidence.values():
             modality = modalities.get(modality_of(column))
-            if modality is not None and modality.type != "soft" and modality.shape[-1:] != (1,):
+            if modality is not None and not modality.soft and modality.shape[-1:] != (1,):
                 raise RecipeError(f"{out}: confidence: {column} is neither soft nor of one channel")
         return super().over(sources, out, modalities, truth)
 
@@ -155,8 +158,11 @@ class Mean(Weighted):
     `spread` names a dense one-channel column that gets the standard deviation over sources, averaged over channels.
     """
 
-    types: ClassVar[tuple[str, ...]] = ("dense", "soft", "vector", "scalar", "embedding", "series", "audio")
+    takes: ClassVar[str] = "dense, soft, vector, scalar, embedding, series and audio"
     spread: str = ""
+
+    def fits(self, modality: Modality) -> bool:
+        return modality.averaged
 
     def extra(self) -> tuple[str, ...]:
         return (self.spread,) if self.spread else ()
@@ -194,7 +200,10 @@ class Mean(Weighted):
 class Median(Method):
     """Median of the sources that are there, value by value; of unit vectors, made of length one again."""
 
-    types: ClassVar[tuple[str, ...]] = Mean.types
+    takes: ClassVar[str] = Mean.takes
+
+    def fits(self, modality: Modality) -> bool:
+        return modality.averaged
 
     def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
         import numpy as np
@@ -237,6 +246,6 @@ def _rows(values: np.ndarray, present: np.ndarray, kept: np.ndarray | None) -> A
 def _unit(values: np.ndarray, modality: Any) -> np.ndarray:
     import numpy as np
 
-    if not getattr(modality, "direction", False):
+    if not modality.unit_vectors:
         return values
     return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-6)

@@ -17,11 +17,12 @@ from pydantic import Field, field_validator
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.consensus.methods import Method, MethodOutput, _unit
-from hyperloom.stages.consensus.vote import CLASSES, mean_share
+from hyperloom.stages.consensus.vote import Vote, mean_share
 from hyperloom.stages.label.expert import Batch
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.storage import Storage
+    from hyperloom.stages.modality import Modality
 
 DIGITS = 9
 """Of estimates, so that the last bit of a sum cannot move an identity."""
@@ -59,13 +60,16 @@ class DawidSkene(Learning):
     """
 
     revision: ClassVar[int] = 1
-    types: ClassVar[tuple[str, ...]] = CLASSES
+    takes: ClassVar[str] = Vote.takes
     confusions: bool = True
     iterations: int = Field(200, ge=1)
     quorum: float = Field(0.0, ge=0, le=1)
     agreement: str = ""
     soft: str = ""
     least: float = Field(0.0, ge=0, le=1)
+
+    def fits(self, modality: Modality) -> bool:
+        return modality.voted
 
     def extra(self) -> tuple[str, ...]:
         return tuple(c for c in (self.agreement, self.soft) if c)
@@ -135,8 +139,11 @@ class InverseVariance(Learning):
     """
 
     revision: ClassVar[int] = 1
-    types: ClassVar[tuple[str, ...]] = ("dense", "vector", "scalar", "embedding", "series")
+    takes: ClassVar[str] = "dense, vector, scalar, embedding, series and audio"
     spread: str = ""
+
+    def fits(self, modality: Modality) -> bool:
+        return modality.averaged and not modality.soft
 
     def extra(self) -> tuple[str, ...]:
         return (self.spread,) if self.spread else ()

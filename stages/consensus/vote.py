@@ -18,8 +18,7 @@ from hyperloom.stages.label.expert import Batch
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.storage import Storage
-
-CLASSES = ("segmentation", "category", "ordinal")
+    from hyperloom.stages.modality import Modality
 
 
 class Vote(Weighted):
@@ -31,18 +30,21 @@ class Vote(Weighted):
     what was voted on, is below `least` becomes null. With `smooth` (pixels) the votes of the surroundings count too.
     """
 
-    types: ClassVar[tuple[str, ...]] = CLASSES
+    takes: ClassVar[str] = "segmentation, category and ordinal"
     quorum: float = Field(0.0, ge=0, le=1)
     agreement: str = ""
     least: float = Field(0.0, ge=0, le=1)
     smooth: float = Field(0.0, ge=0)
+
+    def fits(self, modality: Modality) -> bool:
+        return modality.voted
 
     def extra(self) -> tuple[str, ...]:
         return (self.agreement,) if self.agreement else ()
 
     def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
         modality = modalities[modality_of(self.out[0])]
-        soft = {c: modalities[modality_of(self.sure(c))].type == "soft" for c in self.sources if self.sure(c)}
+        soft = {c: modalities[modality_of(self.sure(c))].soft for c in self.sources if self.sure(c)}
 
         def make(batch: Batch) -> MethodOutput:
             ballots = [self._ballot(batch, c, modality, soft.get(c, False)) for c in self.sources]

@@ -193,7 +193,7 @@ def _cell(value: Any, name: str, modality: Any) -> Any:
         return None
     if isinstance(value, bytes):
         return modality.read(value, name)
-    if isinstance(value, str) and value[0] in "[{" and modality.type != "text":
+    if isinstance(value, str) and value[0] in "[{" and not modality.textual:
         value = json.loads(value)
     return modality.fit(value)
 

@@ -61,9 +61,9 @@ class Api:
     def plain(self, column: str, value: np.ndarray) -> Any:
         """An input's value as JSON: an image as the base64 of a PNG or JPEG file, text as itself, numbers as lists."""
         modality = self.modalities[column]
-        if modality.type == "image":
+        if modality.rgb:
             return base64.b64encode(picture(value, self.expert.image)).decode()
-        return modality.words(value) if modality.type == "text" else np.asarray(value).tolist()
+        return modality.words(value) if modality.textual else np.asarray(value).tolist()
 
 
 class Chat(Api):
@@ -75,7 +75,7 @@ class Chat(Api):
         prompt, parts = self.expert.prompt, []
         for column, value in values.items():
             modality = self.modalities[column]
-            if modality.type == "image":
+            if modality.rgb:
                 url = f"data:image/{self.expert.image};base64,{self.plain(column, value)}"
                 parts.append({"type": "image_url", "image_url": {"url": url}})
             elif f"{{{column}}}" in prompt:
@@ -142,7 +142,7 @@ class KServe(Api):
     def question(self, values: Mapping[str, np.ndarray]) -> Question:
         tensors = {}
         for column, value in values.items():
-            if self.modalities[column].type == "text":
+            if self.modalities[column].textual:
                 tensors[self._tensor(column)] = {"datatype": "BYTES", "shape": [1], "data": [self.plain(column, value)]}
                 continue
             array = np.asarray(value)

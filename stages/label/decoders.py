@@ -51,7 +51,7 @@ class ClassDecoder(Decoder):
     threshold: float = Field(0.0, ge=0, lt=1)
 
     def ready(self, modality: Any, column: str) -> None:
-        _need(hasattr(modality, "classes") and len(modality.shape) == 2, column, "a segmentation", modality)
+        _need(modality.categorical and len(modality.shape) == 2, column, "a segmentation", modality)
         class_table(self.map, modality.classes)
 
     def finish(self, whole: np.ndarray, modality: Any) -> np.ndarray:
@@ -80,7 +80,7 @@ class ProbabilityDecoder(Decoder):
     temperature: float = Field(1.0, gt=0)
 
     def ready(self, modality: Any, column: str) -> None:
-        _need(hasattr(modality, "classes") and len(modality.shape) == 3, column, "a soft modality", modality)
+        _need(modality.soft, column, "a soft modality", modality)
         class_table(self.map, modality.classes)
 
     def finish(self, whole: np.ndarray, modality: Any) -> np.ndarray:
@@ -109,7 +109,7 @@ class DenseDecoder(Decoder):
     invert: Literal["none", "flip", "reciprocal"] = "none"
 
     def ready(self, modality: Any, column: str) -> None:
-        _need(len(modality.shape) == 3 and not hasattr(modality, "classes"), column, "a dense modality", modality)
+        _need(len(modality.shape) == 3 and not modality.soft, column, "a dense modality", modality)
 
     def finish(self, whole: np.ndarray, modality: Any) -> np.ndarray:
         x: np.ndarray = np.atleast_3d(whole).astype(np.float32)

@@ -145,7 +145,7 @@ class HuggingFace(Expert):
 
         source = modalities[modality_of(self.in_[0])]
         pictures = self.task == "image-feature-extraction"
-        if source.type != ("image" if pictures else "text"):
+        if not (source.rgb if pictures else source.textual):
             raise RecipeError(f"{self.in_[0]}: {self.task} reads {'images' if pictures else 'text'}, not {source.type}")
         encode = FeatureExtraction(home, pictures, self.pool, self.unit)
 

@@ -54,7 +54,7 @@ class Python(Expert):
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         function = self._function(_found(self.call), modalities)
         targets = {column: modalities[modality_of(column)] for column in self.out}
-        words = [c for c in self.in_ if modalities[modality_of(c)].type == "text"]
+        words = [c for c in self.in_ if modalities[modality_of(c)].textual]
 
         def call(batch: Batch) -> Batch:
             given: dict[str, Any] = {**batch, **{c: to_strings(modalities[modality_of(c)], batch[c]) for c in words}}

@@ -63,7 +63,7 @@ class Condition(Config):
 
         rank = len(modality.shape)
         if self.classes:
-            if rank != 2 or not hasattr(modality, "classes"):
+            if rank != 2 or not modality.categorical:
                 raise RecipeError(f"{self.column}: `classes` is for a segmentation")
             table = np.zeros(256, bool)
             for name in self.classes:

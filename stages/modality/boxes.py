@@ -56,6 +56,10 @@ class Boxes(Modality):
         values[..., [0, 2]] = 1 - values[..., [2, 0]]
         return values
 
+    @property
+    def averaged(self) -> bool:
+        return False
+
     def grid(self, patch: int) -> tuple[int, ...]:
         return (self.most,)
 

@@ -35,6 +35,7 @@ class Choice(Ids):
     """Base of both: () int64, the id of one of `names`; -1 is unknown."""
 
     categorical: ClassVar[bool] = True
+    voted: ClassVar[bool] = True
 
     @property
     def names(self) -> tuple[str, ...]:

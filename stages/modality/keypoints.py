@@ -39,6 +39,10 @@ class Keypoints(Modality):
     def planes(self) -> int:
         return len(self.points) * 3
 
+    @property
+    def averaged(self) -> bool:
+        return False
+
     def grid(self, patch: int) -> tuple[int, ...]:
         return (len(self.points),)
 

@@ -27,6 +27,16 @@ class Layout:
     soft: ClassVar[bool] = False
     """Are values themselves probabilities of classes, which teach and weigh but are no answer?"""
 
+    textual: ClassVar[bool] = False
+    """Is a value a text, which `words` gives back whole?"""
+    voted: ClassVar[bool] = False
+    """May several sources vote on each pixel or sample, as ids of one class with unknown ones among them?"""
+
+    @property
+    def averaged(self) -> bool:
+        """Is the mean of several values, number by number, a value too?"""
+        return self.dtype.kind == "f"
+
     if TYPE_CHECKING:
 
         @property

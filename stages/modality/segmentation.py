@@ -21,6 +21,7 @@ class Segmentation(Raster):
 
     defaults: ClassVar[Defaults] = Defaults("dense", "cross-entropy", "miou", "maps")
     categorical: ClassVar[bool] = True
+    voted: ClassVar[bool] = True
     classes: tuple[str, ...] = Field(min_length=1, max_length=UNKNOWN)
     palette: tuple[tuple[int, int, int], ...] | None = None
 

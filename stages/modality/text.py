@@ -26,6 +26,7 @@ class Text(Ids):
     """
 
     defaults: ClassVar[Defaults] = Defaults("tokens", "cross-entropy", "accuracy", "texts")
+    textual: ClassVar[bool] = True
     length: int = Field(ge=1)
     cut: bool = False
 
