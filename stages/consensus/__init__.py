@@ -1,0 +1,1 @@
+"""Several sources of one column become one, with a measure of their agreement."""

@@ -1,0 +1,1 @@
+"""A person looks at samples, imports and exports them (`hyperloom data`, `import`)."""

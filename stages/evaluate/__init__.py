@@ -1,0 +1,1 @@
+"""Models, experts and consensus on test data: tables, comparisons, pictures."""

@@ -1,0 +1,1 @@
+"""Raw files become samples: partitions of groups, with keys and raw columns."""

@@ -1,0 +1,1 @@
+"""Experts map columns to columns: algorithms, networks from files, services, trained models."""

@@ -1,0 +1,1 @@
+"""Figures of predictions against truth: scores, intervals, costs; they merge exactly."""

@@ -1,4 +1,4 @@
-"""Modalities: what a column's values are, from the recipe's words down to the bytes in Parquet.
+"""What the values of a column are: from the recipe's words down to the bytes in Parquet.
 
 A recipe names its modalities (`depth: {type: dense, unit: m}`); a column `depth@midas` is that modality from a source.
 A modality knows the shape and dtype in memory, checks and resizes values, encodes them, and names the head, objective

@@ -1,0 +1,1 @@
+"""A gate decides whether a model becomes the champion; card, lineage, package."""

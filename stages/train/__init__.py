@@ -1,0 +1,1 @@
+"""How a network is taught: losses, balancers, optimizer, loop, checkpoints, workers."""

@@ -5,7 +5,7 @@ is labelled, both (N, *sites): pixels of a raster, steps of a series, nothing mo
 reduces them (the learner) decides on missing samples, sources, confidence and workers. Unlabelled is a class id of 255
 (bytes) or below 0, or a value that is not finite. Predictions are logits for classes and standardised values for
 regressions; a `target` comes prepared (`stages.network.encoders.target_reader`): ids, probabilities, or values on the
-prediction's scale. Objectives of whole samples are `stages.train.wholes`.
+prediction's scale. Losses of boxes are in `stages.train.centres`; objectives without a target in `stages.train.extras`.
 """
 
 from __future__ import annotations

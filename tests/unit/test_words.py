@@ -1,0 +1,57 @@
+"""Names mean one thing, and what the documentation names exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from tests.unit import rooms
+
+CHECKOUT = Path(__file__).parents[2]
+PACKAGES = ("pipeline", "stages", "clusters")
+DOTTED = re.compile(r"(?<![\w./@:-])(?:hyperloom\.)?((?:pipeline|stages|clusters)(?:\.[A-Za-z_]\w*)+)")
+PATHS = re.compile(r"(?<![\w./])((?:pipeline|stages|clusters|tests|benchmarks)/[\w./-]*\w)")
+
+
+def sources() -> list[Path]:
+    return sorted(p for package in PACKAGES for p in (CHECKOUT / package).rglob("*.py"))
+
+
+def documents() -> list[Path]:
+    return [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+
+
+def exists(dotted: str) -> bool:
+    """Is this a module of ours, or something that one of them defines?"""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        place = CHECKOUT.joinpath(*parts[:length])
+        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if file.is_file():
+            rest = parts[length:]
+            return not rest or re.search(rf"\b{rest[0]}\b", file.read_text(encoding="utf-8")) is not None
+    return False
+
+
+def test_modules_that_are_named_exist() -> None:
+    assert exists("stages.train.loop") and exists("pipeline.config.placement") and not exists("stages.train.wholes")
+    seen, wrong = 0, []
+    for file in [*sources(), *documents()]:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            names = DOTTED.findall(line)
+            seen += len(names)
+            wrong += [f"{file.relative_to(CHECKOUT)}:{number}: {name}" for name in names if not exists(name)]
+            paths = [path for path in PATHS.findall(line) if not (CHECKOUT / path).exists()]
+            wrong += [f"{file.relative_to(CHECKOUT)}:{number}: {path}" for path in paths]
+    assert seen > 1000, "the test looks at nothing"
+    assert wrong == []
+
+
+def test_the_map_of_the_rooms_is_what_the_folders_say() -> None:
+    text = (CHECKOUT / "docs" / "design.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^  (\w+)/ +(.+)$", text.partition("## Map of the rooms")[2].partition("\n## ")[0], re.M)
+    assert [name for name, _ in lines] == list(rooms.ROOMS)
+    for name, line in lines:
+        says = ast.get_docstring(ast.parse((CHECKOUT / "stages" / name / "__init__.py").read_text(encoding="utf-8")))
+        assert says and says.splitlines()[0].rstrip(".") == line, name
