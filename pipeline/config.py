@@ -14,9 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Config(BaseModel):
-    """A frozen pydantic model; unknown fields are errors. Field aliases (`in` for `in_`) are what recipes write."""
+    """A frozen pydantic model; unknown fields are errors. Field aliases (`in` for `in_`) are what recipes write.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
+    A recipe uses few of the classes that are imported with it: each is built when it is first used.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True, defer_build=True
+    )
 
 
 def placement(default: Any = ..., **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Plug-ins: classes that a recipe chooses by `type:`, imported only when it does.
+"""Plug-ins: classes found by kind and `type:`, imported only when a recipe names them.
 
 A plug-in class is a `Config`: its fields are what a recipe writes, its methods are what it does, and heavy imports
 live inside the methods, so that planning stays cheap. A type is a registered name, an entry point of the group
@@ -8,7 +8,7 @@ live inside the methods, so that planning stays cheap. A type is a registered na
         revision: ClassVar[int] = 1      # bump when the meaning changes
         temperature: float = 1.0
 
-    register("consensus", {"vote": "hyperloom.stages.consensus.vote:Vote"})
+    registry.register("consensus", {"vote": "hyperloom.stages.consensus.vote:Vote"})
     votes: Annotated[Vote, of("consensus")]       # in another Config; `vote` alone is short for {type: vote}
 """
 
@@ -21,10 +21,9 @@ from typing import Any, ClassVar
 from pydantic import BeforeValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
+from hyperloom.pipeline import registry
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.errors import PluginError
-
-_REGISTRY: dict[str, dict[str, str]] = {}
 
 
 class Plugin(Config):
@@ -34,25 +33,13 @@ class Plugin(Config):
     type: str = ""
 
 
-def register(kind: str, types: dict[str, str]) -> None:
-    """Make `types` (name -> "module:Class") known under `kind`. Nothing is imported."""
-    _REGISTRY.setdefault(kind, {}).update(types)
-
-
-def known(kind: str) -> list[str]:
-    """Names registered under `kind`, sorted."""
-    return sorted(_REGISTRY.get(kind, {}))
-
-
-def kinds() -> list[str]:
-    return sorted(_REGISTRY)
-
-
 def load(kind: str, type_: str) -> type[Any]:
     """The class behind `type_`. Raises PluginError, naming what is known, when there is none."""
-    target = _REGISTRY.get(kind, {}).get(type_) or (type_ if ":" in type_ else _entry_point(kind, type_))
+    target = registry.target(kind, type_) or (type_ if ":" in type_ else _entry_point(kind, type_))
     if target is None:
-        raise PluginError(f"no {kind} of type {type_!r}; known: {', '.join(known(kind))}; or give 'module:Class'")
+        raise PluginError(
+            f"no {kind} of type {type_!r}; known: {', '.join(registry.known(kind))}; or give 'module:Class'"
+        )
     module, _, name = target.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -69,7 +56,7 @@ def parse(kind: str, value: Any) -> Any:
     if isinstance(value, str):
         value = {"type": value}
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
-        raise PluginError(f"a {kind} is a mapping with a 'type' ({', '.join(known(kind))}), got {value!r}")
+        raise PluginError(f"a {kind} is a mapping with a 'type' ({', '.join(registry.known(kind))}), got {value!r}")
     cls = load(kind, value["type"])
     if not (inspect.isclass(cls) and issubclass(cls, Plugin)):
         raise PluginError(

@@ -18,7 +18,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from hyperloom.pipeline import plugins
+from hyperloom.pipeline import plugins, registry
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.fingerprint import step_refs
@@ -33,7 +33,7 @@ def _stage(value: Any) -> Any:
     if isinstance(value, Stage):
         return value
     if not isinstance(value, dict) or not isinstance(value.get("stage"), str):
-        known = ", ".join(plugins.known("stage"))
+        known = ", ".join(registry.known("stage"))
         raise PydanticCustomError("plugin", "{message}", {"message": f"a step is a mapping with a 'stage' ({known})"})
     try:
         cls = plugins.load("stage", value["stage"])

@@ -4,7 +4,7 @@ Importing this package imports nothing else: the table holds names, and a plug-i
 Workers import it before they unpickle anything of ours, so `type:` names mean the same everywhere.
 """
 
-from hyperloom.pipeline import plugins
+from hyperloom.pipeline import registry
 
 PLUGINS: dict[str, dict[str, str]] = {
     "stage": {
@@ -190,4 +190,4 @@ PLUGINS: dict[str, dict[str, str]] = {
 }
 
 for _kind, _types in PLUGINS.items():
-    plugins.register(_kind, _types)
+    registry.register(_kind, _types)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import field_validator, model_validator
 
-from hyperloom.pipeline import plugins
+from hyperloom.pipeline import plugins, registry
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
 from hyperloom.stages.label.expert import CPU_BATCH
 from hyperloom.stages.label.network import Network, library, read_weights
@@ -38,8 +38,8 @@ class Torch(Network):
     @field_validator("net")
     @classmethod
     def _known(cls, value: str | None) -> str | None:
-        if value is not None and ":" not in value and value not in plugins.known("net"):
-            raise ValueError(f"no network {value!r}; known: {', '.join(plugins.known('net'))}; or give 'module:Class'")
+        if value is not None and ":" not in value and value not in registry.known("net"):
+            raise ValueError(f"no network {value!r}; known: {', '.join(registry.known('net'))}; or give 'module:Class'")
         return value
 
     @model_validator(mode="after")

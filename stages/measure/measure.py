@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hyperloom.pipeline import plugins
+from hyperloom.pipeline import plugins, registry
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages.measure.sums import Sums
@@ -73,7 +73,7 @@ def directions(modality: Modality) -> dict[str, bool]:
 def figures_known() -> dict[str, bool | None]:
     """The figures of all registered measures and of all that are loaded, and whether a higher one is better (None where
     measures do not agree): for those who read a figure's name before they know whose it is."""
-    for name in plugins.known("measure"):
+    for name in registry.known("measure"):
         _measure(name)
     known: dict[str, bool | None] = dict(ALWAYS)
     for measure in _derived(Measure):

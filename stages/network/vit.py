@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hyperloom.pipeline import plugins
+from hyperloom.pipeline import plugins, registry
 from hyperloom.stages.network.attention import Block, Query, positions
 from hyperloom.stages.network.features import Features
 from hyperloom.stages.network.visible import Visible
@@ -113,5 +113,5 @@ def stem_of(modality: Any) -> type[nn.Module]:
     """The stem that a modality names, or that of its type or a type it derives from. Raises PluginError."""
     named = getattr(modality, "encoder", "")
     types = [k.__name__.lower() for k in type(modality).__mro__]
-    known = [t for t in types if t in plugins.known("encoder")]
+    known = [t for t in types if t in registry.known("encoder")]
     return plugins.load("encoder", named or next(iter(known), types[0]))

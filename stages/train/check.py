@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline import plugins
+from hyperloom.pipeline import registry
 from hyperloom.pipeline.check import Listed, StepCheck
 from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import modality_of
@@ -65,7 +65,7 @@ def _columns(stage: Train, step: StepCheck, offered: Offer) -> set[str]:
 def _target(stage: Train, step: StepCheck, task: str, column: str) -> None:
     where: Where = ("targets", task, column)
     modality, predicted = step.modalities[modality_of(column)], step.modalities[task]
-    if predicted.head not in plugins.known("head"):
+    if predicted.head not in registry.known("head"):
         step.mistake(where, f"{task!r} is of the type {predicted.type}, for which no head is known")
     if not modality.teaches(predicted):
         step.mistake(where, f"{column} cannot teach {task!r}: their modalities differ in kind or channels")

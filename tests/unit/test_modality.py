@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperloom.pipeline import plugins
+from hyperloom.pipeline import plugins, registry
 from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.pipeline.storage import Storage
@@ -126,7 +126,7 @@ def test_values_survive_encoding(name: str, there: list[bool], skip: int) -> Non
 @pytest.mark.parametrize("name", sorted(CONTRACT))
 def test_every_type_names_its_head_objective_and_measure(name: str) -> None:
     assert (KNOWN[name].head, KNOWN[name].loss, KNOWN[name].metric) == CONTRACT[name]
-    assert {KNOWN[n].type for n in CONTRACT} == set(plugins.known("modality")), "the table and this test are complete"
+    assert {KNOWN[n].type for n in CONTRACT} == set(registry.known("modality")), "the table and this test are complete"
 
 
 GOLDEN = {
@@ -351,7 +351,7 @@ def test_the_documentation_names_every_type_and_its_example_works(monkeypatch: p
     (table,) = (block for block in text.split("\n\n") if block.startswith("| type |"))
     rows = [line.split(" | ") for line in table.splitlines() if "---" not in line]
     shown = {name: [cell.strip(" |") for cell in row[3:]] for row in rows for name in row[0].strip("| ").split(", ")}
-    assert set(shown) - {"type"} == set(plugins.known("modality"))
+    assert set(shown) - {"type"} == set(registry.known("modality"))
     for name in CONTRACT:
         found = (KNOWN[name].head, KNOWN[name].loss, KNOWN[name].metric)
         assert all(word in cell for word, cell in zip(found, shown[KNOWN[name].type], strict=True)), name
