@@ -106,13 +106,13 @@ class Check:
         self._raise()
 
     def _raise(self) -> None:
-        found = [
+        problems = [
             (("steps", name, *where), f"step {name!r}: {message}")
             for name, step in self.steps.items()
             for where, message in step.mistakes
         ]
-        if found:
-            raise self.loaded.errors(found)
+        if problems:
+            raise self.loaded.errors(problems)
 
 
 def _checked(step: StepCheck) -> Schema | None:

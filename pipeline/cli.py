@@ -210,9 +210,9 @@ def _plan(given: Any) -> int:
 
     steps = _steps(loaded, storage)
     _cluster(loaded)  # checks the section
-    told = forecast.forecast(storage, steps, loaded.recipe.modalities)
+    forecasts = forecast.forecast(storage, steps, loaded.recipe.modalities)
     if given.json:
-        told_of = {n: None if shares is None else [asdict(s) for s in shares] for n, shares in told.items()}
+        told_of = {n: None if shares is None else [asdict(s) for s in shares] for n, shares in forecasts.items()}
         print(
             json.dumps(
                 [
@@ -237,7 +237,7 @@ def _plan(given: Any) -> int:
         for s in steps
     ]
     print(table(shown))
-    if units := forecast.rows({n: shares for n, shares in told.items() if n in unfinished}):
+    if units := forecast.rows({n: shares for n, shares in forecasts.items() if n in unfinished}):
         print(f"\n{table(units)}\n")
     print(f"{len(unfinished)} of {len(steps)} steps would run" if unfinished else f"all {len(steps)} steps are fresh")
     return 0
@@ -299,8 +299,8 @@ def _verify(given: Any) -> int:
     _, storage = _load(given)
     from hyperloom.pipeline import verify
 
-    found = list(verify.manifests(storage))
-    problems = verify.verify(storage, found)
+    manifests = list(verify.manifests(storage))
+    problems = verify.verify(storage, manifests)
     for problem in problems:
         print(problem)
     if given.gc:
@@ -317,7 +317,8 @@ def _verify(given: Any) -> int:
     elif problems:
         print(f"{len(problems)} problem(s). Next: hyperloom verify --repair, then hyperloom run")
     else:
-        print(f"{len(found)} manifest(s), {sum(1 for m in found for _ in m.all_files())} file(s): all as committed")
+        count = sum(1 for m in manifests for _ in m.all_files())
+        print(f"{len(manifests)} manifest(s), {count} file(s): all as committed")
     return 1 if problems else 0
 
 

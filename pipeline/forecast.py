@@ -38,31 +38,31 @@ def forecast(
 ) -> dict[str, list[Share] | None]:
     """Shares by step; None for a step of which nothing can be told yet. Steps without units have no shares."""
     known: dict[str, Manifest] = {}
-    found: dict[str, list[Share] | None] = {}
+    shares: dict[str, list[Share] | None] = {}
     committed = Committed(storage)
     for step in steps:
         if step.state == "fresh" and step.manifest is not None:
             known[step.name] = step.manifest
             counts = Counter(r.space for r in step.manifest.records)
-            found[step.name] = _shares(step, step.manifest, Counter(), counts)
+            shares[step.name] = _shares(step, step.manifest, Counter(), counts)
             continue
-        found[step.name] = None
+        shares[step.name] = None
         inputs = {name: known[name] for name in step.reads if name in known}
         if len(inputs) < len(step.reads):
             continue
         try:
-            told = step.stage.forecast(_run(storage, step, inputs, modalities))
+            expected = step.stage.forecast(_run(storage, step, inputs, modalities))
         except HyperloomError:
             continue  # the run will say what is wrong
-        if told is not None:
-            known[step.name] = told.manifest
-            found[step.name] = _shares(step, told.manifest, *_counted(committed, told.units))
-    return found
+        if expected is not None:
+            known[step.name] = expected.manifest
+            shares[step.name] = _shares(step, expected.manifest, *_counted(committed, expected.units))
+    return shares
 
 
-def rows(found: dict[str, list[Share] | None]) -> list[dict[str, Any]]:
+def rows(forecasts: dict[str, list[Share] | None]) -> list[dict[str, Any]]:
     """The shares as rows of a table."""
-    return [{"step": name, **asdict(share)} for name, shares in found.items() for share in shares or ()]
+    return [{"step": name, **asdict(share)} for name, shares in forecasts.items() for share in shares or ()]
 
 
 def _shares(step: PlannedStep, manifest: Manifest, run: Counter[str], reuse: Counter[str]) -> list[Share]:
@@ -77,8 +77,8 @@ def _counted(committed: Committed, units: Iterable[Unit]) -> tuple[Counter[str],
     walk = iter(units)
     while part := list(islice(walk, 256)):
         local = committed.storage.is_local
-        there = committed.find(part) if local else [committed.has(u.space, u.id) or None for u in part]
-        for unit, record in zip(part, there):
+        records = committed.find(part) if local else [committed.has(u.space, u.id) or None for u in part]
+        for unit, record in zip(part, records):
             (run if record is None else reuse)[unit.space] += 1
     return run, reuse
 

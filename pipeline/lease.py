@@ -50,7 +50,7 @@ class Lease:
         if not exclusive:
             self.say("this store does not keep exclusive creation: the lease falls back to write-then-read-back")
         watched: tuple[Any, float] = (None, time.monotonic())
-        said = False
+        announced = False
         while True:
             if self._create(exclusive):
                 self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
@@ -70,9 +70,9 @@ class Lease:
                     f"{self.storage} is in use by {_who(held)}, recipe {held['recipe']!r}. Next: wait for it "
                     f"(hyperloom run --wait 3600 ...), or stop it; a dead machine's lease expires in {EXPIRY:.0f} s"
                 )
-            if not said:
+            if not announced:
                 self.say(f"waiting for {_who(held)}, which works on this root (up to {self.wait:.0f} s)")
-                said = True
+                announced = True
             time.sleep(0.5)
 
     def check(self) -> None:

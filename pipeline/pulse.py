@@ -87,13 +87,13 @@ class Watch:
     def _look(self, now: float) -> None:
         self._looked = now
         try:
-            said = self._read()
+            pulses = self._read()
         except StorageError:
             self._since = now  # a store that does not answer says nothing of the unit
             return
-        if said - self._last:
+        if pulses - self._last:
             self.heard, self._since = True, now
-        self._last = said
+        self._last = pulses
 
     def clear(self) -> None:
         """Remove what a process that died has left."""
@@ -102,10 +102,10 @@ class Watch:
                 self.storage.delete(path)
 
     def _read(self) -> set[bytes]:
-        said = set()
+        pulses = set()
         for path in self.paths:
             try:
-                said.add(self.storage.read(path))
+                pulses.add(self.storage.read(path))
             except FileNotFoundError:
                 continue
-        return said
+        return pulses

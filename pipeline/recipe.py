@@ -22,7 +22,7 @@ from hyperloom.pipeline import plugins, registry
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.fingerprint import step_refs
-from hyperloom.pipeline.schedule import Schedule
+from hyperloom.pipeline.schedule import CronSchedule
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.stage import Stage
 
@@ -55,7 +55,7 @@ class Recipe(Config):
     """MLflow tracking URI; by default MLFLOW_TRACKING_URI, else a sqlite store in a local root."""
     cluster: dict[str, Any] = placement(default_factory=dict)
     """Where Ray runs; see clusters/spec.py."""
-    schedule: Schedule | None = placement(None)
+    schedule: CronSchedule | None = placement(None)
     modalities: dict[str, Annotated[Any, plugins.of("modality")]]
     steps: dict[Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*$")], Annotated[Any, BeforeValidator(_stage)]] = (
         Field(min_length=1)
@@ -99,8 +99,8 @@ class RecipeFile:
 
     def errors(self, mistakes: Iterable[tuple[Where, str]]) -> RecipeError:
         """One RecipeError of several mistakes, in the order of their lines."""
-        found = [(self._line(where), message) for where, message in mistakes]
-        return RecipeError("\n".join(f"{self.path}:{line}: {message}" for line, message in sorted(found)))
+        lines = [(self._line(where), message) for where, message in mistakes]
+        return RecipeError("\n".join(f"{self.path}:{line}: {message}" for line, message in sorted(lines)))
 
     def _line(self, where: Where) -> int:
         return _line(self.lines, where)

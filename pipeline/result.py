@@ -32,8 +32,8 @@ class Result:
 
     def body(self) -> dict[str, Any]:
         """The manifest's body: JSON, deterministic."""
-        found = {f.name: (f, getattr(self, f.name)) for f in fields(self)}
-        return {name: f.metadata.get("write", _same)(v) for name, (f, v) in found.items() if v is not None}
+        values = {f.name: (f, getattr(self, f.name)) for f in fields(self)}
+        return {name: f.metadata.get("write", _same)(v) for name, (f, v) in values.items() if v is not None}
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self | None:
@@ -46,12 +46,12 @@ class Result:
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> Self:
         """The result in a manifest. Raises RecipeError when its body has another form."""
-        found = cls.of(manifest)
-        if found is None:
+        result = cls.of(manifest)
+        if result is None:
             raise RecipeError(
                 f"the {manifest.stage} step {manifest.fingerprint[:12]} holds no {cls.noun}. Next: read another step"
             )
-        return found
+        return result
 
 
 def _required(f: Field[Any]) -> bool:

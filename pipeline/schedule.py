@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from hyperloom.pipeline.config import Config
 
 
-class Schedule(Config):
+class CronSchedule(Config):
     """`cron` has five fields, in UTC; `on: new-data` says that a run without new data should do nothing."""
 
     cron: str

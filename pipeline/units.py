@@ -141,9 +141,9 @@ class Output:
         digest = sha256(data)
         path = data_path(self.unit.space, self.unit.id, digest, suffix)
         self.storage.write(path, data, durable=False)  # the commit syncs it
-        made = File(path, len(data), digest)
-        self.adopt(made)
-        return made
+        file = File(path, len(data), digest)
+        self.adopt(file)
+        return file
 
     def adopt(self, file: File) -> None:
         """Enter a file in the record that the worker has put into storage by itself, under a name of its own. Its bytes

@@ -71,9 +71,9 @@ def catalogue(inputs: Iterable[Manifest]) -> Catalogue:
     partitions: dict[str, Partition] = {}
     producers: dict[str, Producer] = {}
     for manifest in inputs:
-        if (made := Samples.of(manifest)) is not None:
-            producers.update(made.columns)
-            for partition in made.partitions:
+        if (samples := Samples.of(manifest)) is not None:
+            producers.update(samples.columns)
+            for partition in samples.partitions:
                 partitions.setdefault(partition.pid, partition)
     offered = Catalogue(partitions.values(), producers)
     for manifest in inputs:

@@ -41,13 +41,13 @@ def collage(rows: Sequence[tuple[str, Row]], columns: Sequence[str], modalities:
 
 def _ranges(values: Row, columns: Sequence[str], modalities: Mapping[str, Modality]) -> dict[str, tuple[float, float]]:
     """The range of each numeric modality: that of its first column with a value, which is the truth."""
-    found: dict[str, tuple[float, float]] = {}
+    spans: dict[str, tuple[float, float]] = {}
     for column in columns:
         name, value = modality_of(column), values.get(column)
-        span = None if value is None or name in found else modalities[name].span(value)
+        span = None if value is None or name in spans else modalities[name].span(value)
         if span is not None:
-            found[name] = span
-    return found
+            spans[name] = span
+    return spans
 
 
 def _panel(

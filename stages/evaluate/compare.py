@@ -49,14 +49,15 @@ class Comparison:
 
     def seeds(self) -> dict[str, dict[str, Row]]:
         """Family -> figure -> mean, sd, every member's value, and the mean's interval by Student's t."""
-        found: dict[str, dict[str, Row]] = {}
+        families: dict[str, dict[str, Row]] = {}
         for name, members in self.families.items():
             for key, mean in self.figures[name].items():
                 values = [self.figures[m][key] for m in members]
                 spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
                 interval = student_t(values, self.config.level)
-                found.setdefault(name, {})[key] = {"mean": mean, "sd": spread, "values": values, "interval": interval}
-        return found
+                row = {"mean": mean, "sd": spread, "values": values, "interval": interval}
+                families.setdefault(name, {})[key] = row
+        return families
 
     def differences(self, who: Sequence[Subject], against: Sequence[str], best: Mapping[str, str | None]) -> list[Row]:
         """Rows {who, against, figure, value, reference, difference, low, high, better: True, False or None (open)}.

@@ -42,20 +42,23 @@ class Motion:
         self._flow = dis_flow("medium", config.zoom)
         self._before: tuple[str, int, np.ndarray, Mapping[str, np.ndarray]] | None = None
 
-    def step(self, group: str, index: int, image: np.ndarray | None, told: Mapping[str, np.ndarray]) -> dict[str, Sums]:
-        """Statistics, by name of what was `told` (one value each, absent where unanswered), against the frame before.
+    def step(
+        self, group: str, index: int, image: np.ndarray | None, values: Mapping[str, np.ndarray]
+    ) -> dict[str, Sums]:
+        """Statistics, by name of `values` (one each, absent where unanswered), against the frame before.
 
         `image` is (H, W, 3) uint8. Empty for the first frame, after a gap, and without a picture.
         """
-        before, self._before = self._before, None if image is None else (group, index, image, dict(told))
+        before, self._before = self._before, None if image is None else (group, index, image, dict(values))
         if before is None or image is None or before[0] != group or not 0 < index - before[1] <= self._config.gap:
             return {}
-        both = [name for name in told if name in before[3]]
+        both = [name for name in values if name in before[3]]
         if not both:
             return {}
         place, valid = self._places(image, before[2])
         return {
-            name: compared(self._modalities[name], told[name], carried(before[3][name], place, valid)) for name in both
+            name: compared(self._modalities[name], values[name], carried(before[3][name], place, valid))
+            for name in both
         }
 
     def _places(self, now: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,13 +66,13 @@ class Motion:
         import cv2
 
         height, width = now.shape[:2]
-        there, back = self._flow(now, before), self._flow(before, now)
+        forward, back = self._flow(now, before), self._flow(before, now)
         grid = np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), -1)
-        exact = grid + there
+        exact = grid + forward
         returned = cv2.remap(back, exact[..., 0], exact[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         place = np.rint(exact).astype(np.int64)
         inside = ((place >= 0) & (place < (width, height))).all(-1)
-        return place, inside & (np.linalg.norm(there + returned, axis=-1) < self._config.tolerance)
+        return place, inside & (np.linalg.norm(forward + returned, axis=-1) < self._config.tolerance)
 
 
 def carried(before: np.ndarray, place: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -35,12 +35,12 @@ class Rival:
 
 def rival(storage: Storage, name: str) -> Rival | None:
     """The champion of a registered name; None while there is none, or where its files are gone."""
-    found = champions.current(storage, name)
-    made = found and manifests.load(storage, "release", found.release)
-    if not made:
+    champion = champions.current(storage, name)
+    release = champion and manifests.load(storage, "release", champion.release)
+    if not release:
         return None
-    about = storage.read_json(f"{made.folder}/{FILES[1]}")
-    return Rival(made.fingerprint, made.folder, about["input"], about["tasks"])
+    about = storage.read_json(f"{release.folder}/{FILES[1]}")
+    return Rival(release.fingerprint, release.folder, about["input"], about["tasks"])
 
 
 @dataclass
@@ -60,5 +60,5 @@ class RivalJudge(ModelJudge):
 
     def _asked(self, rows: Rows) -> dict[str, np.ndarray]:
         images = rows.values[self.inputs[0]]
-        told = self._student.predict(images)
-        return {name: told[name] for name in self.task.truth if name in told}
+        answers = self._student.predict(images)
+        return {name: answers[name] for name in self.task.truth if name in answers}

@@ -38,13 +38,13 @@ class Subject:
 def subjects(columns: Mapping[str, MadeBy], taken: Iterable[str]) -> list[Subject]:
     """The subjects that `columns`, by who made them, are of; experts before consensus. A name that is `taken` gets
     ` labels` added."""
-    found: dict[str, tuple[Kind, list[str]]] = {}
+    columns_of: dict[str, tuple[Kind, list[str]]] = {}
     for column, by in columns.items():
         name = source_of(column)
         name = f"{name} labels" if name in set(taken) else name
-        found.setdefault(name, ("expert" if by == "raw" else by, []))[1].append(column)
-    made = [Subject(name, kind, tuple(own)) for name, (kind, own) in found.items()]
-    return sorted(made, key=lambda s: (ORDER.index(s.kind), s.name))
+        columns_of.setdefault(name, ("expert" if by == "raw" else by, []))[1].append(column)
+    listed = [Subject(name, kind, tuple(own)) for name, (kind, own) in columns_of.items()]
+    return sorted(listed, key=lambda s: (ORDER.index(s.kind), s.name))
 
 
 def judged(columns: Iterable[str], truth: Mapping[str, str]) -> list[str]:

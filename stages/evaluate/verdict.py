@@ -63,7 +63,7 @@ def verdict(who: Sequence[Subject], figures: Figures, modalities: Mapping[str, A
 
     {model: {modality: {"measure", "value", "expert": name or None, "expert_value", "beats": bool or None}}}
     """
-    found: dict[str, Any] = {}
+    decided: dict[str, Any] = {}
     for subject in who:
         if subject.kind != "model" or subject.columns:
             continue
@@ -73,40 +73,40 @@ def verdict(who: Sequence[Subject], figures: Figures, modalities: Mapping[str, A
                 continue
             rival, value = best(who, figures, "expert", name, modality), figures[subject.name][key]
             against = None if rival is None else figures[rival][key]
-            found.setdefault(subject.name, {})[name] = {
+            decided.setdefault(subject.name, {})[name] = {
                 "measure": measure,
                 "value": value,
                 "expert": rival,
                 "expert_value": against,
                 "beats": None if against is None else better(value, against, directions(modality)[measure]),
             }
-    return found
+    return decided
 
 
 def sentences(decided: Mapping[str, Any]) -> list[str]:
     """The verdict in words, one sentence a model and modality."""
-    said = []
+    lines = []
     for name, modalities in decided.items():
         for modality, d in modalities.items():
             figure = f"{name}: {modality} {d['measure']} {d['value']:.4g}"
             if d["expert"] is None:
-                said.append(f"{figure}; no expert to compare with")
+                lines.append(f"{figure}; no expert to compare with")
                 continue
             relation = "beats every single expert" if d["beats"] else "DOES NOT beat the best expert"
-            said.append(f"{figure} {relation} (best: {d['expert']} {d['expert_value']:.4g})")
-    return said
+            lines.append(f"{figure} {relation} (best: {d['expert']} {d['expert_value']:.4g})")
+    return lines
 
 
 def difference_sentences(rows: Sequence[Mapping[str, Any]], modalities: Mapping[str, Any], level: float) -> list[str]:
     """The differences by each modality's own measure and in steadiness, in words, where they have bounds."""
-    said = []
+    lines = []
     for row in rows:
         name, _, measure = row["figure"].rpartition(".")
         if row["low"] is None or measure not in (modalities[name].metric, "consistency", "flicker"):
             continue
         outcome = {True: "better", False: "WORSE", None: "no difference shown"}[row["better"]]
-        said.append(
+        lines.append(
             f"{row['who']} against {row['against']}: {row['figure']} {row['difference']:+.4f} "
             f"({100 * level:g} % interval {row['low']:+.4f} to {row['high']:+.4f}): {outcome}"
         )
-    return said
+    return lines

@@ -36,8 +36,8 @@ def checked(stage: Ingest, step: StepCheck) -> SamplesSchema:
             source.check({modality_of(c): m for c, m in modalities.items()})
         except HyperloomError as error:
             step.mistake(("source",), str(error))
-    made = {c: Column(c, "raw", partial(_identity, source, c, modalities[c])) for c in columns}
-    return SamplesSchema(made, (Pieces(step.name, source),), stage.group)
+    offered = {c: Column(c, "raw", partial(_identity, source, c, modalities[c])) for c in columns}
+    return SamplesSchema(offered, (Pieces(step.name, source),), stage.group)
 
 
 def _identity(source: Source, column: str, modality: Any) -> str:
@@ -53,20 +53,20 @@ class Pieces:
         self._found: Listing | list[Piece] | None = None
 
     def groups(self, listed: Listed) -> Sequence[str] | None:
-        found = self._list(listed)
-        if isinstance(found, list):
-            return list(dict.fromkeys(piece.group for piece in found))
-        return found.groups(listed)
+        listing = self._list(listed)
+        if isinstance(listing, list):
+            return list(dict.fromkeys(piece.group for piece in listing))
+        return listing.groups(listed)
 
     def rows(self, listed: Listed, group: str) -> Iterator[int]:
-        found = self._list(listed)
-        if isinstance(found, list):
-            return (len(self._source.items(piece)) for piece in found if piece.group == group)
-        return found.rows(listed, group)
+        listing = self._list(listed)
+        if isinstance(listing, list):
+            return (len(self._source.items(piece)) for piece in listing if piece.group == group)
+        return listing.rows(listed, group)
 
     def _list(self, listed: Listed) -> Listing | list[Piece]:
         if self._found is None:
             manifest = listed.manifests.get(self._step)
-            made = manifest and Ingested.of(manifest)
-            self._found = Counted(made.partitions) if made else self._source.pieces(listed.digests)
+            ingested = manifest and Ingested.of(manifest)
+            self._found = Counted(ingested.partitions) if ingested else self._source.pieces(listed.digests)
         return self._found

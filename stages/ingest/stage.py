@@ -93,7 +93,7 @@ class Ingest(Stage):
 
     def producers(self, manifest: Manifest) -> dict[str, str]:
         columns = Ingested.from_manifest(manifest).columns
-        return {made.space: f"{made.about.get('source', '')} {'+'.join(columns)}" for made in columns.values()}
+        return {column.space: f"{column.about.get('source', '')} {'+'.join(columns)}" for column in columns.values()}
 
     def _result(self, space: str, records: Sequence[Record], modalities: dict[str, Any]) -> Ingested:
         columns = {}

@@ -21,42 +21,42 @@ FITS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 """Intersections over union from which a box counts as found, as in COCO."""
 
 
-class Boxes(Measure):
+class BoxMeasure(Measure):
     """map, the mean average precision over FITS and over classes that occur, and map50, that at .5."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"map": True, "map50": True}
 
-    def statistics(self, modality: Modality, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
+    def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         """`found[class][step of score][thresholds passed]` boxes told, and `there[class]` true ones. Boxes are matched
         from the surest on, each with the free true box of its class that it fits best."""
         classes = len(modality.counted)
-        found, there = np.zeros((classes, STEPS, len(FITS) + 1), np.int64), np.zeros(classes, np.int64)
-        for one, other, has in zip(truth, told, answered, strict=True):
+        matched, present = np.zeros((classes, STEPS, len(FITS) + 1), np.int64), np.zeros(classes, np.int64)
+        for one, other, has in zip(truth, prediction, answered, strict=True):
             true = one[~np.isnan(one).any(1)]
-            there += np.bincount(true[:, 4].astype(int), minlength=classes)
+            present += np.bincount(true[:, 4].astype(int), minlength=classes)
             boxes = other[~np.isnan(other).any(1)] if has else other[:0]
             for class_ in np.unique(boxes[:, 4]).astype(int):
                 mine = boxes[boxes[:, 4] == class_]
                 mine = mine[np.argsort(-mine[:, 5], kind="stable")]
                 steps = np.minimum((mine[:, 5] * STEPS).astype(int), STEPS - 1)
                 passed = _passed(mine[:, :4], true[true[:, 4] == class_, :4])
-                np.add.at(found[class_], (steps, passed), 1)
+                np.add.at(matched[class_], (steps, passed), 1)
         answers = int(answered.sum())
-        return {"known": len(truth), "answered": answers, "found": found.tolist(), "there": there.tolist()}
+        return {"known": len(truth), "answered": answers, "found": matched.tolist(), "there": present.tolist()}
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         """Precision is made non-increasing, as usual."""
-        found, there = np.asarray(sums["found"], np.float64), np.asarray(sums["there"], np.float64)
-        occur = there > 0
+        matched, present = np.asarray(sums["found"], np.float64), np.asarray(sums["there"], np.float64)
+        occur = present > 0
         if not occur.any():
             return {}
-        told = np.cumsum(found.sum(2)[:, ::-1], 1)  # (K, steps), surest first
+        predicted = np.cumsum(matched.sum(2)[:, ::-1], 1)  # (K, steps), surest first
         averages = []
         for level in range(1, len(FITS) + 1):
-            hit = np.cumsum(found[:, ::-1, level:].sum(2), 1)
-            precision = np.divide(hit, told, out=np.zeros_like(hit), where=told > 0)
+            hit = np.cumsum(matched[:, ::-1, level:].sum(2), 1)
+            precision = np.divide(hit, predicted, out=np.zeros_like(hit), where=predicted > 0)
             precision = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-            gained = np.diff(hit, axis=1, prepend=0)[occur] / there[occur, None]
+            gained = np.diff(hit, axis=1, prepend=0)[occur] / present[occur, None]
             averages.append(float((gained * precision[occur]).sum(1).mean()))
         return {"map": float(np.mean(averages)), "map50": averages[0]}
 

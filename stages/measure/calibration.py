@@ -19,12 +19,12 @@ FINE = 65535
 def confidence(modality: Modality, truth: np.ndarray, soft: np.ndarray, known: np.ndarray) -> Sums:
     """How sure the probabilities `soft` (N, ..., K) are and how often right, by bins of the highest probability:
     `sure` pixels, `sureness` their summed confidence in steps of 1/65535, `right` those whose class is the truth."""
-    there = known.reshape(-1, *(1,) * (truth.ndim - 1))
-    counted = (truth != modality.missing) & there & (soft.sum(-1) > 0.5)
-    told, true = soft[counted], truth[counted]
-    steps = np.rint(np.clip(told.max(-1), 0, 1) * FINE).astype(np.int64)
+    valid = known.reshape(-1, *(1,) * (truth.ndim - 1))
+    counted = (truth != modality.missing) & valid & (soft.sum(-1) > 0.5)
+    predicted, true = soft[counted], truth[counted]
+    steps = np.rint(np.clip(predicted.max(-1), 0, 1) * FINE).astype(np.int64)
     bins = np.minimum(steps * BINS // FINE, BINS - 1)
-    right = bins[told.argmax(-1) == true]
+    right = bins[predicted.argmax(-1) == true]
 
     def summed(values: np.ndarray) -> list[int]:
         total = np.zeros(BINS, np.int64)

@@ -16,28 +16,28 @@ from hyperloom.stages.measure.sums import Sums
 from hyperloom.stages.modality import Modality
 
 
-class Classes(Measure):
+class ClassMeasure(Measure):
     """Of one class a sample or token: accuracy, and f1, the mean over classes that occur in the truth."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"f1": True, "accuracy": True}
 
-    def statistics(self, modality: Modality, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
+    def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         """`matrix[t][p]`: pixels (samples, tokens) of class t told as p; the last column: those without answer."""
         classes, unknown = modality.channels, int(modality.missing)
-        there = answered.reshape(-1, *(1,) * (truth.ndim - 1))
-        told = np.where((told == unknown) | ~there, classes, told)
+        valid = answered.reshape(-1, *(1,) * (truth.ndim - 1))
+        prediction = np.where((prediction == unknown) | ~valid, classes, prediction)
         counted = truth != unknown
-        pairs = truth[counted].astype(np.int64) * (classes + 1) + told[counted]
+        pairs = truth[counted].astype(np.int64) * (classes + 1) + prediction[counted]
         return {"matrix": np.bincount(pairs, minlength=classes * (classes + 1)).reshape(classes, classes + 1).tolist()}
 
     def figures(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         if "matrix" not in sums:
             return {}
         matrix = np.asarray(sums["matrix"], np.int64)
-        known, told = int(matrix.sum()), int(matrix[:, :-1].sum())
-        if not told:
+        known, predicted = int(matrix.sum()), int(matrix[:, :-1].sum())
+        if not predicted:
             return {}
-        rest = {"accuracy": int(np.trace(matrix[:, :-1])) / known, "coverage": told / known}
+        rest = {"accuracy": int(np.trace(matrix[:, :-1])) / known, "coverage": predicted / known}
         return self.measured(modality, sums) | rest
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
@@ -51,15 +51,15 @@ class Classes(Measure):
         """`iou`, `recall` (share of the class that was found) and `precision` (share of what was told that is right);
         None for a class that does not occur in the truth (or, for precision, is never told)."""
         matrix = np.asarray(sums["matrix"], np.int64)
-        hit, truth, told = np.diagonal(matrix), matrix.sum(1), matrix[:, :-1].sum(0)
+        hit, truth, predicted = np.diagonal(matrix), matrix.sum(1), matrix[:, :-1].sum(0)
 
         def shares(whole: np.ndarray) -> dict[str, float | None]:
             return {name: float(hit[i] / whole[i]) if whole[i] else None for i, name in enumerate(modality.counted)}
 
-        return {"iou": ious(modality, sums), "recall": shares(truth), "precision": shares(told)}
+        return {"iou": ious(modality, sums), "recall": shares(truth), "precision": shares(predicted)}
 
 
-class Maps(Classes):
+class MapMeasure(ClassMeasure):
     """Of maps: accuracy, and miou, the mean of `ious` over classes that occur in the truth."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"miou": True, "accuracy": True}
@@ -73,23 +73,23 @@ class Maps(Classes):
         return {"same": int(((now == before) & valid).sum()), "moved": int(valid.sum())}
 
 
-class Levels(Classes):
+class LevelMeasure(ClassMeasure):
     """Of ordered levels also mae, which counts levels."""
 
-    higher_is_better: ClassVar[Mapping[str, bool]] = {**Classes.higher_is_better, "mae": False}
+    higher_is_better: ClassVar[Mapping[str, bool]] = {**ClassMeasure.higher_is_better, "mae": False}
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
-        told = np.asarray(sums["matrix"], np.int64)[:, :-1]
-        levels = np.arange(len(told))
+        predicted = np.asarray(sums["matrix"], np.int64)[:, :-1]
+        levels = np.arange(len(predicted))
         distance = np.abs(levels[:, None] - levels)
-        return super().measured(modality, sums) | {"mae": float((told * distance).sum() / told.sum())}
+        return super().measured(modality, sums) | {"mae": float((predicted * distance).sum() / predicted.sum())}
 
 
 def ious(modality: Modality, sums: Mapping[str, Any]) -> dict[str, float | None]:
     """Intersection over union of each class (Jaccard index); None for a class that does not occur in the truth."""
     matrix = np.asarray(sums["matrix"], np.int64)
-    hit, truth, told = np.diagonal(matrix), matrix.sum(1), matrix[:, :-1].sum(0)
+    hit, truth, predicted = np.diagonal(matrix), matrix.sum(1), matrix[:, :-1].sum(0)
     return {
-        name: float(hit[i] / (truth[i] + told[i] - hit[i])) if truth[i] else None
+        name: float(hit[i] / (truth[i] + predicted[i] - hit[i])) if truth[i] else None
         for i, name in enumerate(modality.counted)
     }

@@ -70,11 +70,11 @@ def resampled(
                 mine[stat] = mine[stat] + drawn if stat in mine else drawn
     if len(units) < FEWEST:
         return {}, len(units)
-    found: Draws = {}
+    draws: Draws = {}
     for name, (label, modality) in names.items():
         for measure, values in _figures(config, modality, totals.get(name, {})).items():
-            found[f"{label}.{measure}"] = values
-    return found, len(units)
+            draws[f"{label}.{measure}"] = values
+    return draws, len(units)
 
 
 def student_t(values: Sequence[float], level: float) -> list[float] | None:
@@ -112,8 +112,8 @@ def _weights(config: Intervals, unit: str) -> np.ndarray:
 
 
 def _figures(config: Intervals, modality: Any, totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+    figures: dict[str, np.ndarray] = {}
     for draw in range(config.draws if totals else 0):
         for measure, value in measures(modality, {stat: values[draw] for stat, values in totals.items()}).items():
-            found.setdefault(measure, np.full(config.draws, np.nan))[draw] = value
-    return found
+            figures.setdefault(measure, np.full(config.draws, np.nan))[draw] = value
+    return figures

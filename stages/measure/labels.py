@@ -12,18 +12,18 @@ from hyperloom.stages.measure.sums import Sums
 from hyperloom.stages.modality import Modality
 
 
-class Labels(Measure):
+class LabelMeasure(Measure):
     """f1: the mean over labels that occur in the truth of 2 found / (2 found + wrong + missed)."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"f1": True}
 
-    def statistics(self, modality: Modality, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
+    def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         """`labels[class]`: [found, told wrongly, not found]. What nobody knows of the truth counts nothing."""
         known = truth != modality.missing
-        said = answered[:, None] & (told == 1)
+        positive = answered[:, None] & (prediction == 1)
         true = truth == 1
-        counts = np.stack([(true & said).sum(0), (known & ~true & said).sum(0), (true & ~said).sum(0)], 1)
-        answers = int((known & answered[:, None] & (told != modality.missing)).sum())
+        counts = np.stack([(true & positive).sum(0), (known & ~true & positive).sum(0), (true & ~positive).sum(0)], 1)
+        answers = int((known & answered[:, None] & (prediction != modality.missing)).sum())
         return {"known": int(known.sum()), "answered": answers, "labels": counts.astype(np.int64).tolist()}
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
@@ -32,13 +32,13 @@ class Labels(Measure):
         return {"f1": float((2 * hit / np.maximum(2 * hit + wrong + missed, 1))[occur].mean())} if occur.any() else {}
 
 
-class Pairs(Labels):
+class PairMeasure(LabelMeasure):
     """The same of (edges, 2) pairs, which are of one class; rows below 0 are padding."""
 
-    def statistics(self, modality: Modality, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
+    def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         counts = np.zeros((1, 3), np.int64)
-        for true, said, has in zip(truth, told, answered, strict=True):
-            wanted, given = _pairs(true), _pairs(said) if has else set()
+        for true, predicted, has in zip(truth, prediction, answered, strict=True):
+            wanted, given = _pairs(true), _pairs(predicted) if has else set()
             counts += (len(wanted & given), len(given - wanted), len(wanted - given))
         return {"known": len(truth), "answered": int(answered.sum()), "labels": counts.tolist()}
 

@@ -27,8 +27,8 @@ class Measure(Plugin):
     higher_is_better: ClassVar[Mapping[str, bool]] = {}
     """Every figure that it gives, and its direction."""
 
-    def statistics(self, modality: Modality, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
-        """Statistics of (N, *shape) values whose truth is known; `answered`, (N,) bool, says which `told` are there.
+    def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
+        """Statistics of (N, *shape) values whose truth is known; `answered`, (N,) bool, says which have a `prediction`.
 
         `known` and `answered` count the truth and that part of it which has an answer, in the measure's own unit
         (pixels, samples, points). All others are counts or sums: whatever adds up over samples, none of them a mean.

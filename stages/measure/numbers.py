@@ -16,17 +16,17 @@ SMALLEST = 1e-6
 """Truth below this magnitude has no relative error; no vector counts as shorter."""
 
 
-class Numbers(Measure):
+class NumberMeasure(Measure):
     """Of numbers: mae and rmse, in the modality's unit, and absrel, the mean error as a share of the truth."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"mae": False, "rmse": False, "absrel": False}
 
-    def statistics(self, modality: Modality, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
+    def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         known = int(np.isfinite(truth.astype(np.float64)).sum())  # NaN is padding, or what nobody knows
-        truth, told = truth[answered].astype(np.float64), told[answered].astype(np.float64)
-        real = np.isfinite(truth) & np.isfinite(told)
-        truth, told = truth[real], told[real]
-        error, size = np.abs(told - truth), np.abs(truth)
+        truth, prediction = truth[answered].astype(np.float64), prediction[answered].astype(np.float64)
+        real = np.isfinite(truth) & np.isfinite(prediction)
+        truth, prediction = truth[real], prediction[real]
+        error, size = np.abs(prediction - truth), np.abs(truth)
         relative = size > SMALLEST
         return {
             "known": known,
@@ -49,14 +49,14 @@ class Numbers(Measure):
         return {"change": float(change.sum()), "changes": int(change.size)}
 
 
-class Angles(Measure):
+class AngleMeasure(Measure):
     """Of directions: angle, the mean in degrees. A direction counts as one value."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"angle": False}
 
-    def statistics(self, modality: Modality, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
+    def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         each = math.prod(truth.shape[1:-1])
-        degrees = _degrees(truth[answered].astype(np.float64), told[answered].astype(np.float64))
+        degrees = _degrees(truth[answered].astype(np.float64), prediction[answered].astype(np.float64))
         counts = {"known": len(truth) * each, "answered": int(answered.sum()) * each}
         return counts | {"angle": float(degrees.sum()), "angles": int(degrees.size)}
 

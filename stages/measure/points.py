@@ -15,16 +15,16 @@ NEAR = 0.05
 """Of the picture's width and height: how close a point must come."""
 
 
-class Points(Measure):
+class PointMeasure(Measure):
     """pck: the share of visible points that were told no farther off than NEAR (Yang & Ramanan 2013)."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"pck": True}
 
-    def statistics(self, modality: Modality, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
+    def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         visible = truth[..., 2] > 0
-        said = visible & answered[:, None] & np.isfinite(told[..., :2]).all(-1)
-        near = said & (np.linalg.norm(np.nan_to_num(told[..., :2]) - truth[..., :2], axis=-1) <= NEAR)
-        return {"known": int(visible.sum()), "answered": int(said.sum()), "near": int(near.sum())}
+        located = visible & answered[:, None] & np.isfinite(prediction[..., :2]).all(-1)
+        near = located & (np.linalg.norm(np.nan_to_num(prediction[..., :2]) - truth[..., :2], axis=-1) <= NEAR)
+        return {"known": int(visible.sum()), "answered": int(located.sum()), "near": int(near.sum())}
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         return {"pck": sums["near"] / sums["known"]}

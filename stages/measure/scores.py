@@ -17,12 +17,14 @@ from hyperloom.stages.measure.sums import Sums
 from hyperloom.stages.modality import Modality
 
 
-def score(modality: Modality, truth: np.ndarray, told: np.ndarray, known: np.ndarray, answered: np.ndarray) -> Sums:
+def score(
+    modality: Modality, truth: np.ndarray, prediction: np.ndarray, known: np.ndarray, answered: np.ndarray
+) -> Sums:
     """Statistics of a batch.
 
-    `truth` and `told` are (N, *shape) of the modality; `known` and `answered`, (N,) bool, tell which rows are there.
+    `truth` and `prediction` are (N, *shape) of the modality; `known` and `answered`, (N,) bool, tell which rows count.
     """
-    return measure_of(modality).statistics(modality, truth[known], told[known], answered[known])
+    return measure_of(modality).statistics(modality, truth[known], prediction[known], answered[known])
 
 
 def decided(modality: Modality, values: np.ndarray) -> np.ndarray:

@@ -46,8 +46,8 @@ class Sheet:
             GROUP: pa.array(self._names[GROUP], pa.string()),
             INDEX: pa.array(self._names[INDEX], pa.int64()),
         }
-        found = dict.fromkeys((name, stat) for row in self._rows for name, sums in row.items() for stat in sums)
-        for name, stat in found:
+        names = dict.fromkeys((name, stat) for row in self._rows for name, sums in row.items() for stat in sums)
+        for name, stat in names:
             columns[f"{name}:{stat}"] = pa.array([row.get(name, {}).get(stat) for row in self._rows])
         return write_table(columns, [pa.field(name, array.type) for name, array in columns.items()])
 
@@ -55,12 +55,12 @@ class Sheet:
 def read_sheet(storage: Storage, path: str) -> tuple[list[str], list[str], dict[str, dict[str, np.ndarray]]]:
     """Keys, groups, and name -> statistic -> (N, ...) float64 with zeros where a sample has none."""
     table = read_table(storage, path)
-    found: dict[str, dict[str, np.ndarray]] = {}
+    sheet: dict[str, dict[str, np.ndarray]] = {}
     for column in table.column_names:
         name, colon, stat = column.rpartition(":")
         if colon:
-            found.setdefault(name, {})[stat] = _stacked(table[column].to_pylist())
-    return table[KEY].to_pylist(), table[GROUP].to_pylist(), found
+            sheet.setdefault(name, {})[stat] = _stacked(table[column].to_pylist())
+    return table[KEY].to_pylist(), table[GROUP].to_pylist(), sheet
 
 
 def _stacked(values: list[Any]) -> np.ndarray:

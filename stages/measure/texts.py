@@ -12,16 +12,16 @@ from hyperloom.stages.measure.sums import Sums
 from hyperloom.stages.modality import Modality
 
 
-class Texts(Measure):
+class TextMeasure(Measure):
     """accuracy, by byte."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"accuracy": True}
 
-    def statistics(self, modality: Modality, truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> Sums:
-        there = truth != modality.missing
-        right = there & (truth == told) & answered[:, None]
-        answers = int((there & answered[:, None]).sum())
-        return {"known": int(there.sum()), "answered": answers, "right_bytes": int(right.sum())}
+    def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
+        valid = truth != modality.missing
+        right = valid & (truth == prediction) & answered[:, None]
+        answers = int((valid & answered[:, None]).sum())
+        return {"known": int(valid.sum()), "answered": answers, "right_bytes": int(right.sum())}
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         return {"accuracy": sums["right_bytes"] / sums["known"]}

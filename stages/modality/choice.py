@@ -137,8 +137,8 @@ def ids_of(array: Any, names: tuple[str, ...]) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    found = pc.index_in(array, value_set=pa.array(names, pa.string()))
-    if found.null_count > array.null_count:
-        foreign = array.filter(pc.and_(pc.is_null(found), pc.is_valid(array)))[0].as_py()
+    ids = pc.index_in(array, value_set=pa.array(names, pa.string()))
+    if ids.null_count > array.null_count:
+        foreign = array.filter(pc.and_(pc.is_null(ids), pc.is_valid(array)))[0].as_py()
         raise ValueError(f"expected one of {', '.join(names)}, got {foreign!r}")
-    return pc.fill_null(found, NAMELESS).to_numpy(zero_copy_only=False).astype(np.int64)
+    return pc.fill_null(ids, NAMELESS).to_numpy(zero_copy_only=False).astype(np.int64)

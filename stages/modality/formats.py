@@ -51,7 +51,7 @@ def decode_array(data: bytes, array: str, name: str) -> np.ndarray:
     import numpy as np
 
     try:
-        found = np.load(io.BytesIO(data), allow_pickle=False)
-        return found if isinstance(found, np.ndarray) else found[array or found.files[0]]
+        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+        return loaded if isinstance(loaded, np.ndarray) else loaded[array or loaded.files[0]]
     except (EOFError, KeyError, IndexError, zipfile.BadZipFile, ValueError) as error:
         raise ValueError(f"{os.path.basename(name)} holds no array {array!r} ({error})") from error

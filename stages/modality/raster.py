@@ -51,8 +51,8 @@ class Raster(Modality):
             return self
         images = {n: m.height_width for n, m in modalities.items() if m.rgb and getattr(m, "size", None)}
         if len(images) != 1:
-            found = ", ".join(images) or "none"
-            raise ValueError(f"no size given, and it follows only from a single image modality with a size ({found})")
+            names = ", ".join(images) or "none"
+            raise ValueError(f"no size given, and it follows only from a single image modality with a size ({names})")
         return self.model_copy(update={"size": next(iter(images.values()))})
 
     def _resized(self, value: np.ndarray, nearest: bool = False, area: bool = False) -> np.ndarray:

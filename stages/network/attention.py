@@ -39,8 +39,8 @@ class Block(nn.Module):
         here = self.before(x)
         query, (key, value) = self.query(here), self.pair(here if memory is None else memory).chunk(2, -1)
         mask = None if padding is None else padding[:, None, None, :]
-        made = scaled_dot_product_attention(self._split(query), self._split(key), self._split(value), attn_mask=mask)
-        x = x + self.out(made.transpose(1, 2).flatten(2))
+        mixed = scaled_dot_product_attention(self._split(query), self._split(key), self._split(value), attn_mask=mask)
+        x = x + self.out(mixed.transpose(1, 2).flatten(2))
         return x + self.mlp(x)
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
@@ -73,5 +73,5 @@ def positions(grid: Sequence[int], width: int) -> torch.Tensor:
     each = max(1, width // (2 * len(grid)))
     rates = 10_000 ** -(torch.arange(each, dtype=torch.float32) / each)
     angles = torch.cat([a.reshape(-1, 1) * rates for a in axes], 1)
-    made = torch.cat([angles.sin(), angles.cos()], 1)[:, :width]
-    return nn.functional.pad(made, (0, width - made.shape[1]))
+    table = torch.cat([angles.sin(), angles.cos()], 1)[:, :width]
+    return nn.functional.pad(table, (0, width - table.shape[1]))

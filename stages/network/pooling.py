@@ -28,10 +28,10 @@ class Pooling:
         self._votes: dict[str, torch.Tensor] = {}
         self._kept: dict[str, list[torch.Tensor]] = {}
 
-    def add(self, made: Answers) -> None:
+    def add(self, answers: Answers) -> None:
         """Take in one member's answers."""
         self.count += 1
-        for task, values in made.items():
+        for task, values in answers.items():
             _add(self._total, task, values)
             _add(self._square, task, values.square())
             if self.how == "median":

@@ -87,11 +87,11 @@ class Groups:
         if not self._complete:
             return None
         try:
-            found = [listing.groups(listed) for listing in self._listings]
+            names = [listing.groups(listed) for listing in self._listings]
         except HyperloomError:
             return None  # the plan or the run says what is wrong with the source
         return (
-            None if any(names is None for names in found) else list(dict.fromkeys(n for ns in found for n in ns or ()))
+            None if any(names is None for names in names) else list(dict.fromkeys(n for ns in names for n in ns or ()))
         )
 
     def _counted(self, listed: Listed, groups: Iterable[str], enough: int) -> int | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hyperloom.stages.train.world import World
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Batches without end, on one rank."""
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
@@ -39,7 +39,7 @@ class Source(Protocol):
 class Batches(Plugin):
     """Base of sources of batches."""
 
-    def open(self, job: Job, columns: Sequence[str], world: World) -> Source:
+    def open(self, job: Job, columns: Sequence[str], world: World) -> BatchSource:
         """The source, at its start, of these columns."""
         raise TypeError(f"the source of batches {self.type!r} has no open()")
 
@@ -49,7 +49,7 @@ class Epochs(Batches):
 
     revision: ClassVar[int] = 1
 
-    def open(self, job: Job, columns: Sequence[str], world: World) -> Source:
+    def open(self, job: Job, columns: Sequence[str], world: World) -> BatchSource:
         return Endless(loader(job, columns, world, "train", shuffle=True))
 
 

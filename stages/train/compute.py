@@ -36,8 +36,8 @@ def runner(model: nn.Module, precision: str, compiled: bool, device: torch.devic
 def why_not_compile(device: torch.device) -> str | None:
     """What this machine lacks for `torch.compile`; None when nothing."""
     if device.type == "cuda":
-        there = importlib.util.find_spec("triton") is not None
-        return None if there else "Triton is not installed. Next: pip install triton on the workers"
+        installed = importlib.util.find_spec("triton") is not None
+        return None if installed else "Triton is not installed. Next: pip install triton on the workers"
     compilers = [os.environ.get("CXX", ""), "g++", "clang++"]
     if any(c and shutil.which(c) for c in compilers):
         return None

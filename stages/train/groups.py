@@ -25,26 +25,26 @@ def groups(
     factor = dict.fromkeys((id(p) for p in model.parameters()), 1.0)
     for pattern, value in (rates or {}).items():
         factor |= dict.fromkeys((id(p) for p in matching(model, pattern).values()), value)
-    made: Groups = []
+    result: Groups = []
     for share in sorted({1.0, *factor.values()}, key=lambda f: (f != 1.0, f)):
         for decay in (True, False):
             mine = [p for p in model.parameters() if factor[id(p)] == share and (p.ndim > 1) is decay]
             rate = {} if share == 1.0 else {"lr": optimizer.lr * share}
-            made.append({"params": mine, "weight_decay": optimizer.weight_decay if decay else 0.0, **rate})
+            result.append({"params": mine, "weight_decay": optimizer.weight_decay if decay else 0.0, **rate})
     if own := [p for module in beside for p in module.parameters()]:
-        made.append({"params": own, "weight_decay": 0.0})  # a group of their own: they are never sharded
-    return made
+        result.append({"params": own, "weight_decay": 0.0})  # a group of their own: they are never sharded
+    return result
 
 
 def matching(model: MultiTask, pattern: str) -> dict[str, nn.Parameter]:
     """The weights that a pattern means, by the name of their part. Raises Misfit when there are none."""
     own = dict(model.named_parameters())
     named = {part: own[name] for name, part in parts.named(own, model.architecture.columns).items()}
-    found = {part: p for part, p in named.items() if parts.matches(pattern, part)}
-    if not found:
+    matches = {part: p for part, p in named.items() if parts.matches(pattern, part)}
+    if not matches:
         known = [".".join(name.split(".")[:n]) for name in named for n in range(1, 5)]
         raise Misfit(f"model: {parts.absent(pattern, known)}")
-    return found
+    return matches
 
 
 def freeze(model: MultiTask, patterns: Sequence[str], moving: Sequence[nn.Parameter]) -> list[nn.Module]:

@@ -38,8 +38,8 @@ class Jacobian(nn.Module):
             gradients = torch.autograd.grad(loss, parameters, retain_graph=i + 1 < len(losses), allow_unused=True)
             pairs = zip(gradients, parameters, strict=True)
             rows.append(torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in pairs]))
-        found = torch.stack(rows)
-        self.rows = found if self.rows is None else self.rows + found
+        gradients = torch.stack(rows)
+        self.rows = gradients if self.rows is None else self.rows + gradients
         self.present = present
         return losses.detach().sum()
 
@@ -47,12 +47,12 @@ class Jacobian(nn.Module):
         """Average the rows over ranks, aggregate them, and leave the result as every rank's gradient."""
         assert self.rows is not None and self.present is not None
         rows, sizes = world.sum(self.rows) / world.size, [p.numel() for p in parameters]
-        there = self.present.to(rows.device)
+        present = self.present.to(rows.device)
         several = torch.stack([part.any(1).sum() > 1 for part in rows.split(sizes, 1)])
         shared = several.repeat_interleave(torch.tensor(sizes, device=rows.device))
         total = rows.sum(0)
-        if shared.any() and there.sum() > 1:
-            total[shared] = self._aggregate(rows[there][:, shared], there)
+        if shared.any() and present.sum() > 1:
+            total[shared] = self._aggregate(rows[present][:, shared], present)
         if world.size > 1:  # machines may round differently: the first one's word counts
             total = world.sum(total if world.rank == 0 else torch.zeros_like(total))
         for parameter, part in zip(parameters, total.split(sizes), strict=True):
@@ -60,10 +60,10 @@ class Jacobian(nn.Module):
         self.updates += 1
         self._clear()
 
-    def _aggregate(self, rows: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    def _aggregate(self, rows: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         aggregator = self._held[0]
         if self.weights is not None:
-            aggregator = self.make(torch.tensor(self.weights, device=rows.device)[there])
+            aggregator = self.make(torch.tensor(self.weights, device=rows.device)[present])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.updates)
             return aggregator(rows)

@@ -65,7 +65,7 @@ class Setup:
     """What moves at present: of the model, the objectives without a target, the balancers."""
 
 
-class Method(Protocol):
+class UpdateMethod(Protocol):
     """A learner at work, on one rank."""
 
     def update(self, batch: Batch) -> Update:
@@ -85,7 +85,7 @@ class Learner(Plugin):
     terms: ClassVar[tuple[str, ...]] = ()
     """Losses that the method adds to those of tasks and extras, which the balancer and the curve see by these names."""
 
-    def build(self, setup: Setup) -> Method:
+    def build(self, setup: Setup) -> UpdateMethod:
         """The method at work; called once, with the model initialised and nothing loaded from a checkpoint."""
         raise TypeError(f"the learner {self.type!r} has no build()")
 
@@ -95,7 +95,7 @@ class Gradient(Learner):
 
     revision: ClassVar[int] = 1
 
-    def build(self, setup: Setup) -> Method:
+    def build(self, setup: Setup) -> UpdateMethod:
         from hyperloom.stages.train.descent import Descent
 
         return Descent(setup)

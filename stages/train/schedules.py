@@ -60,7 +60,7 @@ class Schedule(Plugin):
         return LambdaLR(built, lambda update: self.rate(update, updates, optimizer))
 
 
-class Cosine(Schedule):
+class CosineSchedule(Schedule):
     """Half a cosine down to the floor (Loshchilov & Hutter 2017)."""
 
     revision: ClassVar[int] = 1

@@ -44,7 +44,7 @@ from hyperloom.stages.train.job import Confidence, Job, Member
 from hyperloom.stages.train.learners import Gradient
 from hyperloom.stages.train.network import TaughtNetwork
 from hyperloom.stages.train.optimizers import AdamW
-from hyperloom.stages.train.schedules import Cosine
+from hyperloom.stages.train.schedules import CosineSchedule
 from hyperloom.stages.train.stopping import EarlyStop
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Train(Stage):
     balancer: Annotated[Any, of("balancer")] = Static(type="static")
     optimizer: Annotated[Any, of("optimizer")] = AdamW()
     """AdamW when no type is named."""
-    schedule: Annotated[Any, of("schedule")] = Cosine(type="cosine")
+    schedule: Annotated[Any, of("schedule")] = CosineSchedule(type="cosine")
     learner: Annotated[Any, of("learner")] = Gradient(type="gradient")
     """The method of one update."""
     batches: Annotated[Any, of("batches")] = Epochs(type="epochs")

@@ -27,7 +27,7 @@ class Misfit(Final):
 
 
 @dataclass(frozen=True)
-class Taken:
+class LoadedWeights:
     """Names of parts: `whole` were taken, `cut` in the slices of common inputs, `absent` are not in the other network,
     `other` have another shape there, `left` are there alone."""
 
@@ -39,13 +39,13 @@ class Taken:
 
     def __str__(self) -> str:
         count = len(self.whole) + len(self.cut)
-        said = [f"{count} of {count + len(self.absent) + len(self.other)} weights"]
+        summary = [f"{count} of {count + len(self.absent) + len(self.other)} weights"]
         kinds = (("in part", self.cut), ("not there", self.absent), ("other shape", self.other), ("unused", self.left))
-        return "; ".join([*said, *(f"{kind}: {_named(names)}" for kind, names in kinds if names)])
+        return "; ".join([*summary, *(f"{kind}: {_named(names)}" for kind, names in kinds if names)])
 
 
 @torch.no_grad()
-def take(storage: Storage, origin: Origin, model: MultiTask) -> Taken:
+def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
     """Set the weights of `model` to those of `origin` that fit. Raises Misfit when none does, or, if all must, when one
     does not."""
     from safetensors.torch import load
@@ -53,11 +53,11 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> Taken:
     theirs = load(storage.read(origin.weights))
     about = Architecture.from_json(json.loads(storage.read(origin.about))) if origin.about else None
     columns = about.columns if about else model.architecture.columns
-    there = {part: theirs[name] for name, part in parts.named(theirs, columns).items()}
+    others = {part: theirs[name] for name, part in parts.named(theirs, columns).items()}
     mine = model.state_dict()
     whole, cut, absent, other = [], [], [], []
     for name, part in parts.named(mine, model.architecture.columns).items():
-        value = there.pop(part, None)
+        value = others.pop(part, None)
         if value is None:
             absent.append(part)
         elif value.shape == mine[name].shape:
@@ -67,7 +67,7 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> Taken:
             cut.append(part)
         else:
             other.append(part)
-    taken = Taken(whole, cut, absent, other, list(there))
+    taken = LoadedWeights(whole, cut, absent, other, list(others))
     if not whole and not cut:
         raise Misfit(f"start: nothing of {origin.name} fits the network ({taken}). {_advice(model, about)}")
     if origin.whole and (cut or absent or other):
@@ -77,13 +77,13 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> Taken:
     return taken
 
 
-def _slices(mine: torch.Tensor, theirs: torch.Tensor, here: Architecture, there: Architecture) -> bool:
+def _slices(mine: torch.Tensor, theirs: torch.Tensor, here: Architecture, other: Architecture) -> bool:
     """Copy the slices of common inputs, where exactly one dimension counts inputs or their planes; was it so?"""
     apart = [d for d, (a, b) in enumerate(zip(mine.shape, theirs.shape)) if a != b]
     if mine.ndim != theirs.ndim or len(apart) != 1:
         return False
     for size in (_planes, _one):
-        own, others = size(here), size(there)
+        own, others = size(here), size(other)
         if (mine.shape[apart[0]], theirs.shape[apart[0]]) == (sum(own.values()), sum(others.values())):
             for column in own:
                 if own[column] == others.get(column):

@@ -34,17 +34,17 @@ def validate(
             continue
         if empty:  # a sharded network runs on all ranks or on none
             batch = {k: torch.zeros(1, *v.shape[1:], dtype=v.dtype) for k, v in batch.items()}
-        there = torch.stack([batch[c + VALID] for c in model.architecture.columns], 1) & ~hidden
-        told = model.predict({k: v.to(device) for k, v in batch.items()}, there.to(device))
+        valid = torch.stack([batch[c + VALID] for c in model.architecture.columns], 1) & ~hidden
+        predictions = model.predict({k: v.to(device) for k, v in batch.items()}, valid.to(device))
         if empty:
             continue
-        every = np.ones(len(there), bool)
-        found = {}
+        every = np.ones(len(valid), bool)
+        figures = {}
         for name, modality in tasks.items():
-            values = modality.answer(told[name].cpu().numpy())
+            values = modality.answer(predictions[name].cpu().numpy())
             truth, known = batch[job.judged[name]], batch[job.judged[name] + VALID]
-            found[name] = score(modality, truth.numpy(), values, known.numpy(), every)
-        sums.append(found)
+            figures[name] = score(modality, truth.numpy(), values, known.numpy(), every)
+        sums.append(figures)
     whole = [part for parts in world.gather(sums) for part in parts]
     figures = {n: measures(m, merged(p[n] for p in whole)) for n, m in tasks.items()}
     return {f"val.{n}.{m.metric}": figures[n][m.metric] for n, m in tasks.items() if m.metric in figures[n]}

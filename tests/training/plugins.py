@@ -10,11 +10,11 @@ import torch
 
 from hyperloom.stages.base import VALID, modality_of
 from hyperloom.stages.network.visible import shown
-from hyperloom.stages.train.batches import Batches, Source
+from hyperloom.stages.train.batches import Batches, BatchSource
 from hyperloom.stages.train.criterion import Losses
 from hyperloom.stages.train.descent import Descent
 from hyperloom.stages.train.job import Job, seed_of
-from hyperloom.stages.train.learners import Batch, Learner, Method, Setup, Update
+from hyperloom.stages.train.learners import Batch, Learner, Setup, Update, UpdateMethod
 from hyperloom.stages.train.optimizers import Groups, Optimizer
 from hyperloom.stages.train.schedules import Rates, Schedule
 from hyperloom.stages.train.world import World
@@ -25,7 +25,7 @@ class Sharpness(Learner):
 
     radius: float = 0.05
 
-    def build(self, setup: Setup) -> Method:
+    def build(self, setup: Setup) -> UpdateMethod:
         return Climbing(setup, self.radius)
 
 
@@ -54,7 +54,7 @@ class MeanTeacher(Learner):
     terms: ClassVar[tuple[str, ...]] = ("consistency",)
     decay: float = 0.9
 
-    def build(self, setup: Setup) -> Method:
+    def build(self, setup: Setup) -> UpdateMethod:
         return Teaching(setup, self.decay)
 
 
@@ -146,7 +146,7 @@ class Invented(Batches):
 
     start: int = 3
 
-    def open(self, job: Job, columns: Sequence[str], world: World) -> Source:
+    def open(self, job: Job, columns: Sequence[str], world: World) -> BatchSource:
         return Inventor(self, job, columns, world)
 
 
