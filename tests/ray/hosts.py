@@ -6,6 +6,7 @@ with a shared folder; a host is lost when all its processes are killed and its c
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -26,12 +27,16 @@ def unavailable() -> str:
     return ""
 
 
+_NUMBERS = itertools.count()
+"""The kernel takes a while to forget a host's cable: the next hosts of this process have other names."""
+
+
 class Hosts:
     """`count` hosts, numbered from 1; used in a `with`, after which nothing of them is left."""
 
     def __init__(self, count: int):
         self.count = count
-        self._mark = f"{os.getpid() % 10_000:04d}"
+        self._mark = f"{os.getpid() % 1_000:03d}{next(_NUMBERS) % 10}"
         self._net = f"10.{100 + os.getpid() % 100}.{os.getpid() // 100 % 250}"
 
     def address(self, host: int) -> str:
