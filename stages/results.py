@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.result import Result, form
 from hyperloom.stages.base import Partition, Producer
 
@@ -133,9 +134,32 @@ class Shards(Result):
 
 
 @dataclass(frozen=True)
+class Seeded:
+    """One training of a family: what it is called in it, its seed, the folder of its files, and how it ended."""
+
+    name: str
+    seed: int
+    folder: str
+    updates: int
+    final: Mapping[str, float]
+    kept: int | None = None
+
+
+def _read_seeded(value: Sequence[Any]) -> list[Seeded]:
+    return [Seeded(**member) for member in value]
+
+
+def _write_seeded(value: Sequence[Seeded]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in vars(member).items() if v is not None} for member in value]
+
+
+@dataclass(frozen=True)
 class Trained(Result):
     """A model: `columns_in` are its inputs (those in `hidden` only trained it), `tasks` what it predicts, `targets`
-    task -> column -> weight. `kept` and `final` say how the training ended, `onnx` what its export is like."""
+    task -> column -> weight. `kept` and `final` say how the training ended, `onnx` what its export is like.
+
+    With `members` it is a family of models that differ in their seed; then `best` names the one that these figures are
+    of, the best by the validation figure `best_by` (empty: the first, as nothing was measured)."""
 
     noun: ClassVar[str] = "model"
 
@@ -148,6 +172,21 @@ class Trained(Result):
     kept: Any = None
     final: Any = None
     onnx: Mapping[str, Any] | None = None
+    members: Sequence[Seeded] | None = field(metadata=form(_read_seeded, _write_seeded), default=None)
+    best: str | None = None
+    best_by: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of a family's members; none of a single model."""
+        return tuple(member.name for member in self.members or ())
+
+    def folders(self, manifest: Manifest, member: str = "") -> tuple[str, ...]:
+        """Where the files of the models lie, below the root: of the one `member`, else of all. `manifest` holds this
+        result."""
+        if not self.members:
+            return (manifest.folder,)
+        return tuple(m.folder for m in self.members if member in ("", m.name))
 
     @property
     def visible(self) -> tuple[str, ...]:
@@ -166,9 +205,9 @@ class Lineage:
 @dataclass(frozen=True)
 class Judged(Result):
     """The report of an evaluation over `samples` of one split. `kinds`: subject -> expert, consensus or model;
-    `models`: subject -> fingerprint of its step; `figures`: subject -> figure -> value, what a release is decided by;
-    `best_expert`: modality -> subject; `champion`: the release that was judged under that name. What is None was not
-    asked for."""
+    `models`: subject -> fingerprint of its step; `members`: subject -> which of its step's family it is; `figures`:
+    subject -> figure -> value, what a release is decided by; `best_expert`: modality -> subject; `champion`: the
+    release that was judged under that name. What is None was not asked for."""
 
     noun: ClassVar[str] = "report"
 
@@ -191,11 +230,12 @@ class Judged(Result):
     differences: Sequence[Mapping[str, Any]] | None = None
     temporal: Mapping[str, Any] | None = None
     champion: str | None = None
+    members: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Released(Result):
-    """A registered version: `gate` are the decisions in words, `files` name -> path of what is handed out, `signature`
+    """A registered version (of a family, `member`): `gate` are the decisions in words, `files` name -> path of what is handed out, `signature`
     what goes in and out."""
 
     noun: ClassVar[str] = "release"
@@ -210,3 +250,4 @@ class Released(Result):
     example: str
     card: str
     signature: Mapping[str, Any]
+    member: str | None = None

@@ -80,7 +80,7 @@ class ShardsSchema(Schema):
 
 @dataclass(frozen=True)
 class ModelSchema(Schema):
-    """`exported`: does it end in an ONNX file? `identity` tells two models apart."""
+    """`exported`: does it end in an ONNX file? `identity` tells two models apart. `members`: names of a family's."""
 
     noun: ClassVar[str] = "a model (train, distill)"
 
@@ -89,15 +89,18 @@ class ModelSchema(Schema):
     tasks: tuple[str, ...]
     hidden: tuple[str, ...] = ()
     exported: bool = False
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ReportSchema(Schema):
-    """`models`: name -> identity of the model; `judged`: modalities of the truth; `subjects`: everybody's name."""
+    """`models`: name -> identity of the model; `members`: name -> which of a family it is; `judged`: modalities of the
+    truth; `subjects`: everybody's name."""
 
     noun: ClassVar[str] = "a report (evaluate)"
 
     models: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, str] = field(default_factory=dict)
     judged: frozenset[str] | None = None
     subjects: frozenset[str] | None = None
 
@@ -175,10 +178,16 @@ def schema_of(manifest: Manifest) -> Schema | None:
     if model := Trained.of(manifest):
         exported = model.onnx is not None
         return ModelSchema(
-            manifest.fingerprint, tuple(model.columns_in), tuple(model.tasks), tuple(model.hidden), exported
+            manifest.fingerprint,
+            tuple(model.columns_in),
+            tuple(model.tasks),
+            tuple(model.hidden),
+            exported,
+            model.names,
         )
     if report := Judged.of(manifest):
-        return ReportSchema(report.models, frozenset(report.truth) or None, frozenset(report.figures) or None)
+        judged, subjects = frozenset(report.truth) or None, frozenset(report.figures) or None
+        return ReportSchema(report.models, report.members or {}, judged, subjects)
     return None
 
 

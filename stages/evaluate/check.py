@@ -9,6 +9,7 @@ from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import TRUTH, modality_of, source_of
 from hyperloom.stages.evaluate.compare import BEST_EXPERT
+from hyperloom.stages.evaluate.family import Asked, asked, families
 from hyperloom.stages.evaluate.subject import judged, subjects
 from hyperloom.stages.label.check import defined
 from hyperloom.stages.measure.measure import measure_of
@@ -33,14 +34,22 @@ def checked(stage: Evaluate, step: StepCheck) -> ReportSchema:
             f"the split {stage.split!r} of step {stage.data!r} is empty. Next: give the shard step a split that fills "
             "it, or evaluate on another one",
         )
-    models = {name: _model(stage, step, name, offered) for name in stage.models}
+    schemas = {name: _model(stage, step, name, offered) for name in stage.models}
+    members = {stage.models[name].model: schema.members for name, schema in schemas.items() if schema}
+    models = asked(stage.models, lambda name: members.get(name, ()))
     if stage.temporal is not None and offered.complete:
         _motion(stage, step, offered)
-    names = _names(stage, offered, truth)
+    names = _names(stage, models, offered, truth) if all(schemas.values()) else None
     for i, name in enumerate(stage.against):
         if names is not None and name not in names:
             step.unknown(("against", i), name, "against: nobody is called", names)
-    return ReportSchema(models, frozenset(truth) if offered.complete or stage.truth else None, names)
+    identities = {n: schema.identity if schema else stage.models[n].model for n, schema in schemas.items()}
+    return ReportSchema(
+        {who: identities[one.name] for who, one in models.items()},
+        {who: one.member for who, one in models.items() if one.member},
+        frozenset(truth) if offered.complete or stage.truth else None,
+        names,
+    )
 
 
 def truth_of(stage: Evaluate, offered: Mapping[str, object]) -> dict[str, str]:
@@ -68,8 +77,8 @@ def _truth(stage: Evaluate, step: StepCheck, offered: Offer) -> dict[str, str]:
     return truth
 
 
-def _model(stage: Evaluate, step: StepCheck, name: str, offered: Offer) -> str:
-    """The identity of a judged model; note it where the shards have none of its inputs."""
+def _model(stage: Evaluate, step: StepCheck, name: str, offered: Offer) -> ModelSchema | None:
+    """The schema of a judged model; note it where the shards have none of its inputs."""
     model, where = stage.models[name], ("models", name)
     schema = step.read((*where, "model"), model.model, ModelSchema)
     if model.ensemble is not None:
@@ -77,7 +86,7 @@ def _model(stage: Evaluate, step: StepCheck, name: str, offered: Offer) -> str:
     if schema and offered.complete and not any(c in offered.columns for c in schema.inputs):
         what = f"the shards of {stage.data!r} have no input of the model {name!r}"
         step.mistake(where, f"{what} ({', '.join(schema.inputs)})")
-    return schema.identity if schema else model.model
+    return schema
 
 
 def _motion(stage: Evaluate, step: StepCheck, offered: Offer) -> None:
@@ -92,11 +101,14 @@ def _motion(stage: Evaluate, step: StepCheck, offered: Offer) -> None:
         )
 
 
-def _names(stage: Evaluate, offered: Offer, truth: Mapping[str, str]) -> frozenset[str] | None:
+def _names(
+    stage: Evaluate, models: Mapping[str, Asked], offered: Offer, truth: Mapping[str, str]
+) -> frozenset[str] | None:
     """Everybody whom the report knows; None where that is not known."""
     if not offered.complete:
         return None
     columns = stage.columns or judged(offered.columns, truth)
     kinds = {c: offered.columns[c].made_by for c in columns if c in offered.columns}
     labels = [subject.name for subject in subjects(kinds, stage.models)]
-    return frozenset([*labels, *stage.models, *stage.seeds, BEST_EXPERT, *([CHAMPION] if stage.champion else [])])
+    means = families(stage.models, stage.seeds, models)
+    return frozenset([*labels, *models, *means, BEST_EXPERT, *([CHAMPION] if stage.champion else [])])

@@ -19,6 +19,7 @@ from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.evaluate.worker import Evaluation
 from hyperloom.stages.measure.cost import milliseconds, onnx_milliseconds, operations
+from hyperloom.stages.results import Trained
 
 
 @dataclass
@@ -32,6 +33,7 @@ class CostWorker:
     ensemble: Any
     run_id: str
     resources: Resources = field(default_factory=Resources)
+    member: str = ""
 
     def setup(self) -> None:
         pass
@@ -46,7 +48,7 @@ class CostWorker:
             where = "/".join(self.step)
             raise IntegrityError(f"the model's step {where} has no manifest. Next: run the same command again")
         torch.set_num_threads(1)
-        ask, batch = predictor(self.task.storage, made, self.ensemble), self._sample()
+        ask, batch = predictor(self.task.storage, made, self.ensemble, self.member), self._sample()
         out.rows = 1
         out.meta = {
             "parameters": ask.parameters,
@@ -54,7 +56,9 @@ class CostWorker:
             "flops": operations(lambda: ask(batch)),
         }
         times = {"torch": milliseconds(lambda: ask(batch))}
-        network = next((f.path for f in made.all_files() if f.path.endswith(".onnx")), None)
+        folder = Trained.from_manifest(made).folders(made, self.member)[0]
+        files = (f.path for f in made.all_files() if f.path.startswith(f"{folder}/"))
+        network = next((path for path in files if path.endswith(".onnx")), None)
         if network is not None:
             times["onnx"] = onnx_milliseconds(self.task.storage.read(network), batch)
         with Events(self.task.storage, self.run_id, f"cost-{self.name}") as events:

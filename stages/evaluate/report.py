@@ -11,6 +11,7 @@ from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.evaluate import verdict
 from hyperloom.stages.evaluate.compare import Comparison
+from hyperloom.stages.evaluate.family import families
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.measure.intervals import resampled
 from hyperloom.stages.measure.measure import directions, measure_of
@@ -38,6 +39,8 @@ class Report:
     ):
         self.step, self.stage, self.truth, self.who, self.records = step, stage, truth, who, records
         self.costs = costs
+        self.asked = stage.asked(step)
+        self.families = families(stage.models, stage.seeds, self.asked)
         self.modalities = {m: step.modalities[m] for m in truth}
         self.sums = {s.name: self._sums(s) for s in who}
         self.figures = {name: self._figures(mine) for name, mine in self.sums.items()}
@@ -57,7 +60,8 @@ class Report:
             truth=dict(self.truth),
             lineage=self._lineage(),
             kinds={s.name: s.kind for s in self.who},
-            models={name: self.step.inputs[m.model].fingerprint for name, m in self.stage.models.items()},
+            models={name: self.step.inputs[one.model.model].fingerprint for name, one in self.asked.items()},
+            members={name: one.member for name, one in self.asked.items() if one.member} or None,
             figures=self.figures,
             costs={name: dict(cost) for name, cost in self.costs.items()},
             table=rows,
@@ -108,7 +112,7 @@ class Report:
             names = self._names(subject)
             records = self.records["columns" if subject.columns else subject.name]
             draws[subject.name], units = resampled(config, self.step.storage, records, names)
-        compared = Comparison(config, self.figures, draws, self.stage.seeds, self._rises())
+        compared = Comparison(config, self.figures, draws, self.families, self._rises())
         missing = {"champion"} - {s.name for s in self.who} if self.stage.champion else set()
         against = [name for name in self.stage.against if name not in missing]  # there may be no champion yet
         rows = compared.differences(self.who, against, best)

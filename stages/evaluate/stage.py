@@ -6,7 +6,7 @@
       models: {teacher: {model: teacher, ensemble: {type: masks, members: 8}}, student: student}
       truth: {semantic: semantic@truth, depth: depth@truth}
       temporal: {gap: 1}
-      seeds: {joint: [joint0, joint1, joint2], alone: [alone0, alone1, alone2]}
+      seeds: {joint: [joint0, joint1, joint2], alone: [alone0, alone1, alone2]}   # or `seeds: 3` in a training
       against: [best_expert, alone]
 
 The figures are exact: counts and sums by shard, added in the shards' order (see scores). The body holds the table, the
@@ -32,6 +32,7 @@ from hyperloom.pipeline.units import Record, Resources, Unit, Worker
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.evaluate.check import checked, truth_of
 from hyperloom.stages.evaluate.compare import BEST_EXPERT
+from hyperloom.stages.evaluate.family import Asked, asked
 from hyperloom.stages.evaluate.motion import Temporal
 from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
 from hyperloom.stages.measure.intervals import Intervals
@@ -61,7 +62,7 @@ class Evaluate(Stage):
     """Bounds of all figures and differences, see stages.measure.intervals; null for none."""
     seeds: dict[str, tuple[str, ...]] = {}
     """Models that differ in nothing but chance, by the name of their mean: `{joint: [joint0, joint1, joint2]}`. Two
-    such families are compared seed by seed, in the order given."""
+    such families are compared seed by seed, in the order given. A step that trained several is one by itself."""
     against: tuple[str, ...] = (BEST_EXPERT,)
     """Whom every model, consensus and family of seeds is compared with: subjects, families, or `best_expert`."""
     champion: str = ""
@@ -131,20 +132,28 @@ class Evaluate(Stage):
         resources = Resources(self.cpus)
         task = Evaluation(step.storage, step.modalities, truth, self._temporal(step), self.batch)
         workers: dict[str, Worker] = {"columns": Judge(task, columns, shown, resources)}
-        for name, model in self.models.items():
-            made = step.inputs[model.model]
-            asked = payload(model, lambda n: step.inputs[n].fingerprint)
-            spaces[name] = self._space(step, truth, {"model": asked, "name": name})
-            ensemble = model.ensemble.bind(step.inputs) if model.ensemble else None
-            asks = (made.stage, made.fingerprint), self._inputs(step, made), ensemble
-            workers[f"model {name}"] = ModelJudge(task, name, *asks, step.events.run, resources)
-            workers[f"cost {name}"] = CostWorker(task, name, *asks, step.events.run, resources)
-        units = [Unit(f"{spaces[name]}-cost", "cost", f"cost {name}", {"step": step.name}) for name in self.models]
+        models = self.asked(step)
+        for name, one in models.items():
+            made, ensemble = step.inputs[one.model.model], one.model.ensemble
+            how = payload(one.model, lambda n: step.inputs[n].fingerprint)
+            spaces[name] = self._space(step, truth, {"model": how, "name": name})
+            bound = ensemble.bind(step.inputs) if ensemble else None
+            asks = (made.stage, made.fingerprint), self._inputs(step, made), bound
+            workers[f"model {name}"] = ModelJudge(task, name, *asks, step.events.run, resources, one.member)
+            workers[f"cost {name}"] = CostWorker(task, name, *asks, step.events.run, resources, one.member)
+        units = [Unit(f"{spaces[name]}-cost", "cost", f"cost {name}", {"step": step.name}) for name in models]
         if rival := self._rival(step):
             spaces[CHAMPION] = self._space(step, truth, {"release": rival.release})
             inputs = (rival.column,)
             workers[f"model {CHAMPION}"] = RivalJudge(
-                task, CHAMPION, ("release", rival.release), inputs, None, step.events.run, resources, rival.folder
+                task,
+                CHAMPION,
+                ("release", rival.release),
+                inputs,
+                None,
+                step.events.run,
+                resources,
+                folder=rival.folder,
             )
         for subject, space in spaces.items():
             for path, digest, chosen in self._shards(shards):
@@ -160,10 +169,14 @@ class Evaluate(Stage):
         units, workers = self.units(step)
         step.records = step.run_units(units, workers)
         rival = self._rival(step)
-        judged = results(units, step.records, [*self.models, *([CHAMPION] if rival else [])])
+        judged = results(units, step.records, [*self.asked(step), *([CHAMPION] if rival else [])])
         report = Report(step, self, self._truth(step), self._subjects(step), judged, costs(units, step.records))
         report.pictures(self._raw(step, self._truth(step)))
         return report.judged(rival.release if rival else None)
+
+    def asked(self, step: StepRun) -> dict[str, Asked]:
+        """The models that are judged, by name; each member of a family by itself."""
+        return asked(self.models, lambda name: Trained.from_manifest(step.inputs[name]).names)
 
     # -- what is judged --------------------------------------------------------------------------------------------
     def _truth(self, step: StepRun) -> dict[str, str]:
@@ -197,7 +210,7 @@ class Evaluate(Stage):
         from hyperloom.stages.evaluate.rival import CHAMPION
 
         rival = [CHAMPION] if self._rival(step) else []
-        return [*found, *(Subject(name, "model") for name in [*self.models, *rival])]
+        return [*found, *(Subject(name, "model") for name in [*self.asked(step), *rival])]
 
     def _rival(self, step: StepRun) -> Rival | None:
         """The champion to judge; None where none is wanted or there, or its picture or answers have other sizes."""

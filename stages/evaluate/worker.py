@@ -102,7 +102,7 @@ class Judge:
 @dataclass
 class ModelJudge:
     """Judges one trained model on a shard. `step`: stage and fingerprint of its step; `inputs`: those of its columns
-    that the shards have."""
+    that the shards have; `member`: which of its step's family, all of them when empty."""
 
     task: Evaluation
     name: str
@@ -111,6 +111,7 @@ class ModelJudge:
     ensemble: Any
     run_id: str
     resources: Resources = field(default_factory=Resources)
+    member: str = ""
 
     def setup(self) -> None:
         from hyperloom.stages.network.ensemble import predictor
@@ -119,7 +120,7 @@ class ModelJudge:
         if made is None:
             where = "/".join(self.step)
             raise IntegrityError(f"the model's step {where} has no manifest. Next: run the same command again")
-        self._predictor = predictor(self.task.storage, made, self.ensemble)
+        self._predictor = predictor(self.task.storage, made, self.ensemble, self.member)
 
     def run(self, unit: Unit, out: Output) -> None:
         task, sheet = self.task, Sheet()

@@ -3,12 +3,13 @@
     {type: model, model: teacher, out: [semantic@teacher, soft@teacher], ensemble: {type: masks, members: 16}}
 
 An ensemble of masks asks the one network along many hyper-edges (random subsets of its inputs) and averages the answers
-(PHG-MAE 2025); an ensemble of models asks several that were trained apart. `pool` says how answers become one. An
-output column is a task's prediction (classes by the highest mean probability), or the probabilities of a task with
-classes (a `soft` modality), or, for any other dense modality of one channel, how much the members differ (`spread_of`
-a task), which can weigh a student's loss as `certainty`. A dense modality of several channels that is no task gets the
-features at full resolution, and an embedding those of the whole sample: targets for a student, whose head for them is
-the projector (FitNets, Romero et al. 2015). Inputs default to the model's own; missing ones are hidden.
+(PHG-MAE 2025); an ensemble of models asks several that were trained apart; of a family (`seeds: 3`) all members are
+asked, in any case. `pool` says how answers become one. An output column is a task's prediction (classes by the highest
+mean probability), or the probabilities of a task with classes (a `soft` modality), or, for any other dense modality of
+one channel, how much the members differ (`spread_of` a task), which can weigh a student's loss as `certainty`. A dense
+modality of several channels that is no task gets the features at full resolution, and an embedding those of the whole
+sample: targets for a student, whose head for them is the projector (FitNets, Romero et al. 2015). Inputs default to the
+model's own; missing ones are hidden.
 Imports torch only in a worker.
 """
 
@@ -53,14 +54,14 @@ class Model(Expert):
     as_: Literal["spread", "certainty"] = Field("spread", alias="spread_as")
     """spread: the standard deviation over members, in the task's unit or as a probability. certainty: 1 where all
     agree, 0 where they could not differ more; of numbers one half where they differ as the training data do."""
-    folder: str = placement("")
+    folders: tuple[str, ...] = placement(())
     """Filled in by `bind`."""
 
-    @field_validator("folder")
+    @field_validator("folders")
     @classmethod
-    def _unset(cls, value: str) -> str:
+    def _unset(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if value:
-            raise ValueError("the model's folder follows from its step; leave it out")
+            raise ValueError("the model's folders follow from its step; leave it out")
         return value
 
     def checked(self, step: StepCheck, where: Where) -> Self:
@@ -87,15 +88,15 @@ class Model(Expert):
     def bind(self, inputs: Mapping[str, Manifest]) -> Self:
         made = inputs[self.model]
         trained = Trained.from_manifest(made)
-        bound = {"in_": self.in_ or trained.visible, "folder": made.folder, "ensemble": self.ensemble.bind(inputs)}
-        return self.model_copy(update=bound)
+        bound = {"in_": self.in_ or trained.visible, "folders": trained.folders(made)}
+        return self.model_copy(update={**bound, "ensemble": self.ensemble.bind(inputs)})
 
     @property
     def usual_batch(self) -> int | None:
         return None if self.gpus else CPU_BATCH
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
-        predictor = self.ensemble.predictor(storage, self.folder, self.in_)
+        predictor = self.ensemble.predictor(storage, self.folders, self.in_)
         architecture = predictor.model.architecture
         taken = {c: self._certainly_taken(c, modalities[modality_of(c)], architecture) for c in self.out}
         pick = {c: self._picker(t, modalities[modality_of(c)], architecture) for c, t in taken.items()}

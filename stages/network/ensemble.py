@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 
 class Ensemble(Plugin):
-    """Base of ensembles: which inputs each member may see, and how their answers become one."""
+    """Base of ensembles: which inputs each member may see, and how their answers become one. Of a family of models
+    (`seeds: 3`) every one is asked in this way."""
 
+    together: ClassVar[bool] = False
+    """Is it meant to make one of several models, also where each could be judged by itself?"""
     pool: Literal["mean", "median", "vote"] = "mean"
     """mean of the answers; their median; or, for classes, the share of the members that chose each."""
 
@@ -41,8 +44,15 @@ class Ensemble(Plugin):
         """This ensemble with what it needs of the steps it names."""
         return self
 
-    def predictor(self, storage: Storage, folder: str, visible: Sequence[str]) -> Predictor | Together:
-        """The model in `folder`, ready to be asked; `visible` are the columns that it may see at all."""
+    def predictor(self, storage: Storage, folders: Sequence[str], visible: Sequence[str]) -> Predictor | Together:
+        """The models in `folders`, ready to be asked as one; `visible` are the columns that they may see at all."""
+        from hyperloom.stages.network.predictor import Together
+
+        made = [self.one(storage, folder, visible) for folder in folders]
+        return made[0] if len(made) == 1 else Together(made, self.pool)
+
+    def one(self, storage: Storage, folder: str, visible: Sequence[str]) -> Predictor:
+        """The model in `folder` alone."""
         from hyperloom.stages.network.model import load_model
         from hyperloom.stages.network.predictor import Predictor
 
@@ -87,10 +97,11 @@ class Masks(Ensemble):
 
 class Models(Ensemble):
     """The model and the further `models`, trained by steps of their own (other seeds, other data), each asked `each`
-    way (by default once). They have the same inputs and tasks."""
+    way (by default once). They have the same inputs and tasks. A family needs no further ones."""
 
     revision: ClassVar[int] = 1
-    others: tuple[StepName, ...] = Field(alias="models", min_length=1)
+    together: ClassVar[bool] = True
+    others: tuple[StepName, ...] = Field((), alias="models")
     each: Annotated[Any, of("ensemble")] = Single(type="single")
     folders: tuple[str, ...] = placement(())
     """Filled in by `bind`."""
@@ -103,6 +114,8 @@ class Models(Ensemble):
         return value
 
     def check(self, step: StepCheck, where: Where, model: ModelSchema | None) -> None:
+        if model and not model.members and not self.others:
+            step.mistake(where, "ensemble: it has one model. Next: name further `models:`, or train with `seeds: 3`")
         for i, name in enumerate(self.others):
             other = step.read((*where, "models", i), name, ModelSchema)
             if model and other and (other.inputs, other.tasks) != (model.inputs, model.tasks):
@@ -111,22 +124,27 @@ class Models(Ensemble):
         self.each.check(step, (*where, "each"), model)
 
     def bind(self, inputs: Mapping[str, Manifest]) -> Self:
-        return self.model_copy(update={"folders": tuple(inputs[name].folder for name in self.others)})
+        found = [f for name in self.others for f in Trained.from_manifest(inputs[name]).folders(inputs[name])]
+        return self.model_copy(update={"folders": tuple(found)})
 
-    def predictor(self, storage: Storage, folder: str, visible: Sequence[str]) -> Predictor | Together:
-        from hyperloom.stages.network.predictor import Predictor, Together
+    def predictor(self, storage: Storage, folders: Sequence[str], visible: Sequence[str]) -> Predictor | Together:
+        from hyperloom.stages.network.predictor import Together
 
-        made = [self.each.predictor(storage, each, visible) for each in (folder, *self.folders)]
+        every = [*folders, *self.folders]
+        made = [self.each.one(storage, folder, visible) for folder in every]
         first = made[0].model.architecture
-        for where, one in zip(self.folders, made[1:], strict=True):
+        for where, one in zip(every[1:], made[1:], strict=True):
             other = one.model.architecture
             if (other.columns, [t.name for t in other.tasks]) != (first.columns, [t.name for t in first.tasks]):
                 raise RecipeError(f"ensemble: the model in {where} has other inputs or tasks than the first")
-        return Together([p for p in made if isinstance(p, Predictor)], self.pool)
+        return Together(made, self.pool)
 
 
-def predictor(storage: Storage, manifest: Manifest, ensemble: Ensemble | None = None) -> Predictor | Together:
+def predictor(
+    storage: Storage, manifest: Manifest, ensemble: Ensemble | None = None, member: str = ""
+) -> Predictor | Together:
     """The model of a train or distill step, ready to be called with a batch: {column: (N, *shape)} and, where samples
-    may miss it, {column?: (N,) bool}. Returns a `Prediction` with the `mean` and `spread` of each task."""
-    visible = Trained.from_manifest(manifest).visible
-    return (ensemble or Single(type="single")).predictor(storage, manifest.folder, visible)
+    may miss it, {column?: (N,) bool}. Returns a `Prediction` with the `mean` and `spread` of each task. Of a family all
+    are asked, or the one `member`."""
+    trained = Trained.from_manifest(manifest)
+    return (ensemble or Single(type="single")).predictor(storage, trained.folders(manifest, member), trained.visible)

@@ -33,6 +33,7 @@ from hyperloom.stages import champion as champions
 from hyperloom.stages.release.check import checked
 from hyperloom.stages.release.gate import Decision, judge, parse
 from hyperloom.stages.release.lineage import tags
+from hyperloom.stages.release.member import released
 from hyperloom.stages.results import Judged, Released, Trained
 from hyperloom.stages.schema import recheck
 
@@ -75,11 +76,11 @@ class Release(Stage):
     def run(self, step: StepRun) -> Released:
         recheck(step)
         model, report = step.inputs[self.model], Judged.from_manifest(step.inputs[self.report])
-        subject = self.subject or next(n for n, f in report.models.items() if f == model.fingerprint)
+        subject, member, why = released(self, model, report)
         champion = champions.load(step.storage, self.name, step.fingerprint)
         met = champion is not None and report.champion == champion.release
         outcomes = self._judged(step, subject, report, champion, met)
-        passed, said = all(o.passed for o in outcomes), [o.said for o in outcomes]
+        passed, said = all(o.passed for o in outcomes), [*why, *(o.said for o in outcomes)]
         data = report.lineage.shards
         if (
             champion is not None
@@ -88,13 +89,13 @@ class Release(Stage):
             and any(o.condition.who == ALIAS for o in outcomes)
         ):
             said.append("the champion's figures were measured on other data: " + champion.data[:12])
-        student = self._package(step, model, report, said, passed)
+        student = self._package(step, model, member, report, said, passed)
         figures = report.figures[subject]
         if passed:
             new = champions.Champion(step.fingerprint, dict(figures), data)
             champions.crown(step.storage, self.name, new, champion)
         self._announce(step, student, figures, said, passed)
-        return Released(self.name, subject, passed, said, figures, **student)
+        return Released(self.name, subject, passed, said, figures, **student, member=member or None)
 
     # -- deciding --------------------------------------------------------------------------------------------------
     def _judged(
@@ -109,16 +110,17 @@ class Release(Stage):
             raise RecipeError(f"step {step.name!r}: gate: {error}") from error
 
     # -- packaging -------------------------------------------------------------------------------------------------
-    def _package(self, step: StepRun, model: Manifest, report: Judged, said: list[str], passed: bool) -> dict[str, Any]:
+    def _package(
+        self, step: StepRun, model: Manifest, member: str, report: Judged, said: list[str], passed: bool
+    ) -> dict[str, Any]:
         """Write the files of the release; what the body and the `register` event say of them."""
         import numpy as np
 
         from hyperloom.stages.release.card import card
         from hyperloom.stages.release.network import describe, example
 
-        network = next(f for f in model.all_files() if f.path.endswith(f"/{NETWORK}"))
-        data = step.storage.read(network.path)
         student = Trained.from_manifest(model)
+        data = step.storage.read(f"{student.folders(model, member)[0]}/{NETWORK}")
         about, signature = describe(data, student, step.modalities)
         picture = example(step.storage, report, student.columns_in[0], step.modalities)
         buffer = io.BytesIO()

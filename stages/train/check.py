@@ -39,7 +39,7 @@ def checked(stage: Train, step: StepCheck) -> ModelSchema:
     if not step.mistakes:
         step.later(lambda listed: _rows(stage, step, schemas, listed))
     hidden = tuple(c for c, h in zip(stage.inputs, stage.mask.hidden_inputs(stage.inputs), strict=True) if h)
-    return ModelSchema(step.name, stage.inputs, tuple(stage.targets), hidden)
+    return ModelSchema(step.name, stage.inputs, tuple(stage.targets), hidden, members=tuple(stage.family))
 
 
 def objectives(stage: Train, task: str, column: str) -> dict[str, Objective]:

@@ -86,21 +86,22 @@ class Start(Config):
             about = {"about": digests.file(beside).sha256} if beside else {}
             return {"weights": digests.file(self.file).sha256, **about}
         if self.champion is not None:
-            made = _champion(digests.storage, self.champion)
-            return {"weights": next(f.sha256 for f in made.files if f.path.endswith(f"/{MODEL_WEIGHTS}"))}
+            path = _origin(self.champion, *_champion(digests.storage, self.champion), self.whole).weights
+            made, _ = _champion(digests.storage, self.champion)
+            return {"weights": next(f.sha256 for f in made.all_files() if f.path == path)}
         return {}
 
     def origin(self, step: StepRun) -> Origin:
-        """Where the weights lie in the root; a file is copied there, so that every node can read it. Raises RecipeError
-        when a step holds no model, or several."""
+        """Where the weights lie in the root; a file is copied there, so that every node can read it. Of a family the
+        best member counts. Raises RecipeError when a step holds no model."""
         if self.file is not None:
             return self._copied(step, self.file)
         if self.champion is not None:
-            return _origin(f"the champion of {self.champion}", _champion(step.storage, self.champion), self.whole)
+            return _origin(f"the champion of {self.champion}", *_champion(step.storage, self.champion), self.whole)
         made = step.inputs[str(self.step)]
         if Trained.of(made) is None:
             raise RecipeError(f"step {step.name!r}: start: {self.step!r} is a {made.stage} step and holds no model")
-        return _origin(str(self.step), made, self.whole)
+        return _origin(str(self.step), made, "", self.whole)
 
     def _copied(self, step: StepRun, file: str) -> Origin:
         import fsspec
@@ -140,16 +141,19 @@ class TaughtNetwork(NetworkRecipe):
         parts.check([*self.freeze, *self.learn_rates], columns, tasks)
 
 
-def _origin(name: str, made: Manifest, whole: bool) -> Origin:
-    paths = {n: [f.path for f in made.files if f.path.endswith(f"/{n}")] for n in (MODEL_WEIGHTS, MODEL_JSON)}
-    if any(len(found) != 1 for found in paths.values()):
-        several = len(paths[MODEL_WEIGHTS]) > 1
-        raise RecipeError(f"start: {name} holds {'several models' if several else 'no model'}. Next: name another step")
-    return Origin(name, paths[MODEL_WEIGHTS][0], paths[MODEL_JSON][0], whole)
+def _origin(name: str, made: Manifest, member: str, whole: bool) -> Origin:
+    """The files of the model in `made`; of a family those of `member`, by default the best."""
+    trained, held = Trained.of(made), {f.path for f in made.all_files()}
+    folder = trained.folders(made, member or trained.best or "")[0] if trained else made.folder
+    paths = [f"{folder}/{n}" for n in (MODEL_WEIGHTS, MODEL_JSON)]
+    if not held.issuperset(paths):
+        raise RecipeError(f"start: {name} holds no model. Next: name another step")
+    return Origin(name, *paths, whole)
 
 
-def _champion(storage: Storage, name: str) -> Manifest:
-    """The manifest of the training whose student is champion: what its release reads as `model`."""
+def _champion(storage: Storage, name: str) -> tuple[Manifest, str]:
+    """The manifest of the training whose student is champion, which its release reads as `model`, and which member of
+    a family it is."""
     found = champions.current(storage, name)
     if found is None:
         known = ", ".join(champions.names(storage)) or "none"
@@ -165,7 +169,8 @@ def _champion(storage: Storage, name: str) -> Manifest:
             f"start: the weights of the champion of {name!r} are no longer under {storage.full('distill')}. Next: "
             "start from a file"
         )
-    return made
+    assert release is not None
+    return made, release.body.get("member", "")
 
 
 def _beside(file: str) -> str:

@@ -23,22 +23,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName, placement
+from hyperloom.pipeline.manifest import folder
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.network.masks import NoMask
-from hyperloom.stages.results import Trained
+from hyperloom.stages.results import Seeded, Trained
 from hyperloom.stages.schema import ModelSchema
 from hyperloom.stages.shard.mixture import Temperature
 from hyperloom.stages.train.balancers import Static
 from hyperloom.stages.train.batches import Epochs
 from hyperloom.stages.train.check import checked
+from hyperloom.stages.train.family import best
 from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Confidence, Job, Member
 from hyperloom.stages.train.learners import Gradient
@@ -89,6 +92,8 @@ class Train(Stage):
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay of an exponential average of the weights, which is then what is kept; 0 for none."""
     seed: int = Field(0, ge=0)
+    seeds: int = Field(1, gt=0)
+    """How many trainings there are, from `seed` on: a family whose members differ in nothing else."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: the network runs in bfloat16 where that is safe; weights, losses and what is stored stay float32."""
     stop: EarlyStop | None = None
@@ -204,21 +209,38 @@ class Train(Stage):
         scale = launch.Scale(*self.scale, self.gpu, self.max_failures)
         return self.collect(step, members, launch.train(step, self.job(step), members, scale))
 
+    @property
+    def family(self) -> dict[str, int]:
+        """Name -> seed of each training of a family; empty for one alone."""
+        return {f"seed{s}": s for s in range(self.seed, self.seed + self.seeds)} if self.seeds > 1 else {}
+
     def members(self, step: StepRun) -> list[Member]:
-        """The trainings of this step, the first seed first."""
-        return [Member(self.seed, step.folder)]
+        """The trainings of this step, the first seed first. Each is the very training that a step of its own with this
+        seed would be, in that step's folder."""
+        alone = {n: self.model_copy(update={"seed": s, "seeds": 1}) for n, s in self.family.items()}
+        found = [Member(s.seed, folder(s.stage, step.identity(s)), name) for name, s in alone.items()]
+        return found or [Member(self.seed, step.folder)]
 
     def collect(self, step: StepRun, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:
-        """The result: what the model is and how it ended."""
-        about = done[0].about
+        """The result: what the model is and how it ended; of a family, how the best of it did."""
+        place, by = best([one.about["final"] for one in done], {t: step.modalities[t] for t in self.targets}, self.stop)
+        about = done[place].about
         step.events.metric(step.name, {"parameters": about["parameters"]})
-        return Trained(
+        trained = Trained(
             columns_in=list(self.inputs),
             tasks=list(self.targets),
             targets=self.targets,
             hidden=[c for c, h in zip(self.inputs, self.mask.hidden_inputs(self.inputs), strict=True) if h],
             **{k: about[k] for k in ("parameters", "updates", "kept", "final") if k in about},
         )
+        if len(done) == 1:
+            return trained
+        seeded = [
+            Seeded(m.name, m.seed, m.folder, **{k: v for k, v in one.about.items() if k != "parameters"})
+            for m, one in zip(members, done, strict=True)
+        ]
+        step.events.emit("note", step.name, text=f"{step.name}: best is {members[place].name} ({by or 'unmeasured'})")
+        return replace(trained, members=seeded, best=members[place].name, best_by=by)
 
     def job(self, step: StepRun) -> Job:
         """What the loop needs. Raises RecipeError or StepFailed when the shards do not offer what the recipe wants."""

@@ -132,11 +132,12 @@ def _inputs(storage: Storage, miou: float, seed: int = 0) -> dict[str, Manifest]
     sharding = inline.step(Shard(stage="shard", data="frames", split=split), storage, KNOWN, "shards", frames=raw)
     shards = inline.finish(sharding)
     data = _network()
-    storage.write("distill/x/student.onnx", data)
+    path = f"distill/{f'{seed:064x}'[:12]}/student.onnx"
+    storage.write(path, data)
     outputs = [{"name": "semantic", "shape": [*SIZE, 2]}, {"name": "depth", "shape": [*SIZE, 1]}]
     body = {"columns_in": ["rgb@camera"], "tasks": ["semantic", "depth"], "parameters": 123456}
     body["onnx"] = {"outputs": outputs}
-    files = (File("distill/x/student.onnx", len(data), ""),)
+    files = (File(path, len(data), ""),)
     student = Manifest("distill", f"{seed:064x}", {}, (), files, body)
     figures = {**BODY["figures"], "student": {"semantic.miou": miou, "depth.mae": 2.0}}
     report = {

@@ -1,0 +1,128 @@
+"""Families: one step that trains several models which differ in their seed, and who sees them as such."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.fingerprint import payload
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.stages.distill.stage import Distill
+from hyperloom.stages.evaluate.stage import Evaluate
+from hyperloom.stages.label.stage import Label
+from hyperloom.stages.network.ensemble import Models, predictor
+from hyperloom.stages.release.stage import Release
+from hyperloom.stages.results import Judged, Released, Trained
+from hyperloom.stages.train import loop
+from hyperloom.stages.train.job import Member
+from tests.unit import inline, scenes
+
+FIELDS: dict[str, Any] = {"seed": 4, "seeds": 2, "updates": 12, "validate_every": 6, "in": ["rgb@camera"]}
+TRUTH = {"semantic": "semantic@truth", "depth": "depth@laser"}
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A root, its frames and shards, and the manifest of a distilled family of two."""
+    storage, frames, shards = scenes.shards(tmp_path_factory.mktemp("root"), val=True)
+    extra = {"stage": "distill", "teacher": "teacher", "mask": "none", "optimizer": {"lr": 0.02}}
+    run = scenes.step(storage, shards, Distill, **FIELDS, **extra)
+    return storage, frames, shards, run, inline.finish(run)
+
+
+def _report(family: Any, models: Any, **fields: Any) -> Manifest:
+    storage, _, shards, _, made = family
+    stage = Evaluate(stage="evaluate", data="shards", truth=TRUTH, models=models, pictures=0, **fields)
+    return inline.finish(inline.step(stage, storage, scenes.KNOWN, "report", shards=shards, pair=made))
+
+
+def test_each_member_is_the_training_of_its_seed_alone(family: Any) -> None:
+    storage, _, _, run, made = family
+    trained = Trained.from_manifest(made)
+    assert [(m.name, m.seed) for m in trained.members] == [("seed4", 4), ("seed5", 5)]
+    weights = [storage.read(f"{m.folder}/model.safetensors") for m in trained.members]
+    assert weights[0] != weights[1]
+    loop.fit(run.stage.job(run).of(Member(5, "elsewhere")))
+    assert storage.read("elsewhere/model.safetensors") == weights[1]
+    single = run.stage.model_copy(update={"seed": 5, "seeds": 1})
+    assert inline.step(single, storage, scenes.KNOWN, "one", **run.inputs).folder == trained.members[1].folder
+    assert len([f for f in made.all_files() if f.path.endswith("/student.onnx")]) == 2
+    figure = trained.best_by
+    best = min if figure.endswith("mae") else max
+    by = {m.name: m.final[figure] for m in trained.members}
+    assert trained.best == best(by, key=by.__getitem__) and trained.final[figure] == by[trained.best]
+
+
+def test_one_seed_is_no_family_and_moves_no_identity(family: Any) -> None:
+    stage = family[3].stage.model_copy(update={"seeds": 1})
+    assert "seeds" not in payload(stage, str) and payload(stage, str) != payload(family[3].stage, str)
+
+
+def test_a_family_grows_and_trains_only_what_is_new(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, _, _, run, _ = family
+    fitted: list[int] = []
+    fit = loop.fit
+    monkeypatch.setattr(loop, "fit", lambda job, *rest: (fitted.append(job.seed), fit(job, *rest)))
+    more = run.stage.model_copy(update={"seeds": 3})
+    made = inline.finish(inline.step(more, storage, scenes.KNOWN, "pair", **run.inputs))
+    assert fitted == [6] and len(Trained.from_manifest(made).members) == 3
+
+
+def test_an_evaluation_judges_the_members_and_their_mean(family: Any) -> None:
+    together = {"model": "pair", "ensemble": {"type": "models"}}
+    made = _report(family, {"pair": "pair", "both": together}, against=["pair"])
+    report = Judged.from_manifest(made)
+    assert list(report.models) == ["pair seed4", "pair seed5", "both"]
+    assert report.costs["both"]["members"] == 2 and report.costs["pair seed4"]["members"] == 1
+    row = report.seeds["pair"]["semantic.miou"]
+    assert row["values"] == [report.figures[f"pair {n}"]["semantic.miou"] for n in ("seed4", "seed5")]
+    assert row["mean"] == pytest.approx(np.mean(row["values"])) and row["interval"] is not None
+    assert {d["who"] for d in report.differences} >= {"both"}
+
+
+def test_an_expert_and_an_ensemble_ask_all_members(family: Any) -> None:
+    storage, frames, _, _, made = family
+    batch = {"rgb@camera": np.stack([scenes.scene(np.random.default_rng(3), 0)["rgb@camera"]])}
+    alone = [predictor(storage, made, None, name)(batch).mean["depth"] for name in ("seed4", "seed5")]
+    assert not np.allclose(*alone)
+    for ensemble in (None, Models(type="models")):
+        assert predictor(storage, made, ensemble)(batch).mean["depth"] == pytest.approx(np.mean(alone, 0), abs=1e-4)
+    expert = {"type": "model", "model": "pair", "out": ["depth@model", "spread@model"], "spread_of": "depth"}
+    stage = Label.model_validate({"stage": "label", "data": "frames", "experts": [expert]})
+    labels = inline.finish(inline.step(stage, storage, scenes.KNOWN, "labels", frames=frames, pair=made))
+    spread = inline.column(storage, scenes.KNOWN, labels, "spread@model")
+    assert all(s is not None and s.any() for s in spread.values()), "one model alone has no spread"
+
+
+def test_a_release_hands_out_the_best_member_or_the_one_that_is_named(family: Any) -> None:
+    storage, _, _, _, made = family
+    report, trained = _report(family, {"pair": "pair"}), Trained.from_manifest(made)
+    other = next(n for n in trained.names if n != trained.best)
+    for subject, member in (("", trained.best), (f"pair {other}", other)):
+        stage = Release(stage="release", model="pair", report="report", name=f"tiny-{member}", subject=subject)
+        done = Released.from_manifest(
+            inline.finish(inline.step(stage, storage, scenes.KNOWN, "release", pair=made, report=report))
+        )
+        folder = next(m.folder for m in trained.members if m.name == member)
+        assert storage.read(done.files["student.onnx"]) == storage.read(f"{folder}/student.onnx")
+        assert done.subject == f"pair {member}" and f"pair {member} of 2 is released" in done.gate[0]
+
+
+def test_a_family_that_was_judged_only_as_a_whole_is_not_released(family: Any) -> None:
+    storage, _, _, _, made = family
+    report = _report(family, {"both": {"model": "pair", "ensemble": {"type": "models"}}})
+    stage = Release(stage="release", model="pair", report="report", name="tiny")
+    step = inline.step(stage, storage, scenes.KNOWN, "release", pair=made, report=report)
+    with pytest.raises(RecipeError, match=r"'pair' is a family, and 'report' judged no member of it\. Next: list it"):
+        step.stage.run(step)
+
+
+def test_an_ensemble_of_one_model_is_refused(family: Any) -> None:
+    storage, _, shards, run, _ = family
+    single = inline.finish(replace(run, stage=run.stage.model_copy(update={"seeds": 1}), fingerprint="a" * 64))
+    with pytest.raises(RecipeError, match=r"it has one model\. Next: name further `models:`"):
+        _report((storage, None, shards, None, single), {"pair": {"model": "pair", "ensemble": {"type": "models"}}})
