@@ -235,8 +235,8 @@ class Judged(Result):
 
 @dataclass(frozen=True)
 class Released(Result):
-    """A registered version (of a family, `member`): `gate` are the decisions in words, `files` name -> path of what is handed out, `signature`
-    what goes in and out."""
+    """A registered version, of a family that of `member`: `gate` are the decisions in words, `files` name -> path of
+    what is handed out, `signature` what goes in and out."""
 
     noun: ClassVar[str] = "release"
 

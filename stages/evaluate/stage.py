@@ -144,17 +144,9 @@ class Evaluate(Stage):
         units = [Unit(f"{spaces[name]}-cost", "cost", f"cost {name}", {"step": step.name}) for name in models]
         if rival := self._rival(step):
             spaces[CHAMPION] = self._space(step, truth, {"release": rival.release})
-            inputs = (rival.column,)
-            workers[f"model {CHAMPION}"] = RivalJudge(
-                task,
-                CHAMPION,
-                ("release", rival.release),
-                inputs,
-                None,
-                step.events.run,
-                resources,
-                folder=rival.folder,
-            )
+            asks = ("release", rival.release), (rival.column,), None
+            judge = RivalJudge(task, CHAMPION, *asks, step.events.run, resources, folder=rival.folder)
+            workers[f"model {CHAMPION}"] = judge
         for subject, space in spaces.items():
             for path, digest, chosen in self._shards(shards):
                 inside = {"path": path, "pictures": chosen, "step": step.name}

@@ -10,11 +10,9 @@ from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.train.stopping import EarlyStop
 
 
-def best(
-    figures: Sequence[Mapping[str, float]], tasks: Mapping[str, Any], stop: EarlyStop | None
-) -> tuple[int, str]:
-    """`tasks`: name -> modality. The place of the training that is best by validation, and the figure that says so: what early stopping looks at,
-    else that of the first task which was measured in all. (0, "") where none was."""
+def best(figures: Sequence[Mapping[str, float]], tasks: Mapping[str, Any], stop: EarlyStop | None) -> tuple[int, str]:
+    """The place of the training that is best by validation, and the figure that says so: what early stopping looks at,
+    else that of the first task (name -> modality) which was measured in all. (0, "") where none was."""
     if stop is not None:
         keys = [f"val.{stop.metric}"]
     else:

@@ -143,12 +143,13 @@ class TaughtNetwork(NetworkRecipe):
 
 def _origin(name: str, made: Manifest, member: str, whole: bool) -> Origin:
     """The files of the model in `made`; of a family those of `member`, by default the best."""
-    trained, held = Trained.of(made), {f.path for f in made.all_files()}
-    folder = trained.folders(made, member or trained.best or "")[0] if trained else made.folder
-    paths = [f"{folder}/{n}" for n in (MODEL_WEIGHTS, MODEL_JSON)]
-    if not held.issuperset(paths):
+    trained = Trained.of(made)
+    folder = trained.folders(made, member or trained.best or "")[0] if trained and trained.members else ""
+    held = [f.path for f in made.all_files() if f.path.startswith(folder)]
+    paths = [next((p for p in held if p.endswith(f"/{n}")), "") for n in (MODEL_WEIGHTS, MODEL_JSON)]
+    if not all(paths):
         raise RecipeError(f"start: {name} holds no model. Next: name another step")
-    return Origin(name, *paths, whole)
+    return Origin(name, paths[0], paths[1], whole)
 
 
 def _champion(storage: Storage, name: str) -> tuple[Manifest, str]:
