@@ -116,7 +116,7 @@ class Bare:
         self.mean, self.std = depth.mean[0], depth.std[0]
 
     def step(self, batch: dict[str, torch.Tensor]) -> None:
-        told = self.model(batch)
+        told = self.model(batch).predictions
         depth = (batch["depth@blur"].permute(0, 3, 1, 2).float() - self.mean) / self.std
         loss = cross_entropy(told["classes"], batch["classes@quantised"].long()) + l1_loss(told["depth"], depth)
         loss.backward()

@@ -53,16 +53,15 @@ class _Positional(nn.Module):
         self.model, self.names = model.eval(), [t.name for t in tasks]
 
     def forward(self, *columns: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        given = dict(zip(self.model.architecture.columns, columns, strict=True))
-        features = self.model.features(self.model.encode(given))
-        heads = [self.model.heads[name] for name in self.names]
-        return tuple(head.finish(head(features)) for head in heads)
+        given = {p.column: values for p, values in zip(self.model.architecture.parts, columns, strict=True)}
+        finished = self.model.finish(self.model(given, None, self.names).predictions)
+        return tuple(finished[name] for name in self.names)
 
 
 def to_onnx(model: MultiTask) -> Exported:
-    """Export `model` and compare. Raises StepFailed, naming the tasks, when one cannot be written as ONNX or ONNX
-    Runtime does not give what torch gives."""
-    tasks = model.architecture.tasks
+    """Export `model`, which is trained no further, and compare. Raises StepFailed, naming the tasks, when one cannot be
+    written as ONNX or ONNX Runtime does not give what torch gives."""
+    tasks = model.requires_grad_(False).architecture.tasks  # counting operations follows whatever needs a gradient
     try:
         data = _written(model, tasks)
         _compared(model, data, tasks, COMPARED)
@@ -82,7 +81,7 @@ def _written(model: MultiTask, tasks: Sequence[Task]) -> bytes:
     """The ONNX bytes of some of a model's tasks. Raises whatever torch does."""
     import onnx
 
-    inputs, outputs = list(model.architecture.columns), [t.name for t in tasks]
+    inputs, outputs = [p.column for p in model.architecture.parts], [t.name for t in tasks]
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # Tracing takes a seventh of the time of torch.export here (1 s against 7), and `compare` checks what it gives.
@@ -112,7 +111,7 @@ def _compared(model: MultiTask, data: bytes, tasks: Sequence[Task], samples: int
     with torch.inference_mode():
         expected = _Positional(model, tasks)(*given)
     # An input that no answer depends on is not in the graph.
-    named = {c: e.numpy() for c, e in zip(model.architecture.columns, given, strict=True)}
+    named = {p.column: e.numpy() for p, e in zip(model.architecture.parts, given, strict=True)}
     got = session.run(None, {i.name: named[i.name] for i in session.get_inputs()})
     worst = 0.0
     for task, ours, theirs in zip(tasks, expected, got, strict=True):
@@ -146,7 +145,7 @@ def _refused(model: MultiTask, error: Exception) -> str:
         except Exception as alone:
             guilty[task.name] = alone
     error = next(iter(guilty.values()), error)
-    names = ", ".join(f"{t.name!r} (head {t.modality.head})" for t in tasks if t.name in guilty or not guilty)
+    names = ", ".join(f"{t.name!r} (head {t.head.type})" for t in tasks if t.name in guilty or not guilty)
     shared = "" if 0 < len(guilty) < len(tasks) else ", or what they share: its inputs and trunk"
     said = (str(error).strip().splitlines() or [""])[0][:300]
     return (
@@ -174,7 +173,7 @@ def _about(model: MultiTask) -> dict[str, Any]:
                 "dtype": i.modality.dtype.name,
                 "type": i.modality.to_recipe()["type"],
             }
-            for i in model.architecture.inputs
+            for i in model.architecture.parts
         ],
         "outputs": [_output(t, m.numpy()) for t, m in zip(model.architecture.tasks, made, strict=True)],
     }
@@ -187,7 +186,7 @@ def _output(task: Task, made: np.ndarray) -> dict[str, Any]:
         "shape": list(made.shape[1:]),
         "dtype": made.dtype.name,
         "type": modality.to_recipe()["type"],
-        "head": modality.head,
+        "head": task.head.type,
         "classes": list(modality.output_names),
         "unit": getattr(modality, "unit", ""),
     }
@@ -198,7 +197,7 @@ def milliseconds(model: MultiTask, data: bytes) -> dict[str, float]:
     from hyperloom.stages.measure.cost import milliseconds, onnx_milliseconds
 
     given, threads = _tensors(model, 1), torch.get_num_threads()
-    batch = {c: e.numpy() for c, e in zip(model.architecture.columns, given, strict=True)}
+    batch = {p.column: e.numpy() for p, e in zip(model.architecture.parts, given, strict=True)}
     positional = _Positional(model, model.architecture.tasks)
     torch.set_num_threads(1)
     try:
@@ -209,7 +208,7 @@ def milliseconds(model: MultiTask, data: bytes) -> dict[str, float]:
 
 
 def _tensors(model: MultiTask, samples: int) -> list[torch.Tensor]:
-    return [torch.from_numpy(e) for e in examples(model.architecture.inputs, samples)]
+    return [torch.from_numpy(e) for e in examples(model.architecture.parts, samples)]
 
 
 def _without_traces(graph: Any) -> bytes:

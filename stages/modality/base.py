@@ -61,7 +61,7 @@ class Modality(Plugin, Layout, Geometry, Predicted):
     @property
     def channels(self) -> int:
         """Channels as a network's input and output: colours, values, or one per class."""
-        return self.shape[-1]
+        return self.shape[-1] if self.shape else 1
 
     @property
     def shape(self) -> tuple[int, ...]:

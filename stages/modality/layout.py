@@ -16,6 +16,11 @@ MOST_TOKENS = 64
 """Of a sound or a series."""
 
 
+def steps_a_token(steps: int) -> int:
+    """Steps of a series that a network reads as one token."""
+    return max(1, -(-steps // MOST_TOKENS))
+
+
 class Layout:
     """The part of a modality that says how its values are laid out."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +11,7 @@ from pydantic import Field
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.boxes import padded, used_rows
-from hyperloom.stages.modality.layout import MOST_TOKENS
+from hyperloom.stages.modality.layout import steps_a_token
 from hyperloom.stages.modality.padding import some
 
 
@@ -41,13 +40,8 @@ class Series(Modality):
     def missing(self) -> float:
         return float("nan")
 
-    @property
-    def steps_a_token(self) -> int:
-        """Steps that a network reads as one token."""
-        return max(1, math.ceil(self.steps / MOST_TOKENS))
-
     def grid(self, patch: int) -> tuple[int, ...]:
-        return (-(-self.steps // self.steps_a_token),)
+        return (-(-self.steps // steps_a_token(self.steps)),)
 
     @property
     def standardised(self) -> bool:

@@ -15,8 +15,6 @@ from hyperloom.stages.modality.padding import filled, some
 BYTES = 256
 LETTERS = (ord("a") + 1, ord("z") + 2)
 """Ids of the bytes of small letters, as texts have them in memory."""
-A_TOKEN = 4
-"""Bytes that a network reads as one token."""
 
 
 class Text(Ids):
@@ -43,8 +41,13 @@ class Text(Ids):
     def missing(self) -> float:
         return 0
 
+    @property
+    def a_token(self) -> int:
+        """Neighbouring ids that a network reads as one token."""
+        return 4
+
     def grid(self, patch: int) -> tuple[int, ...]:
-        return (-(-self.length // A_TOKEN),)
+        return (-(-self.length // self.a_token),)
 
     def _check_values(self, array: np.ndarray) -> None:
         if array.min() < 0 or array.max() > BYTES:

@@ -1,10 +1,10 @@
 """Architectures: what a model is, as JSON, without its weights.
 
-`encoders -> fusion -> trunk -> heads`: each input column is encoded by its modality (standardised numbers, one channel
-a class, or ids), the fusion brings the encodings together as the trunk wants them (planes side by side, or tokens),
-the trunk sees all of them, and each task has a head of its own.
-Everything that a prediction depends on is in here (columns, modalities, statistics), so `model.json` beside
-`model.safetensors` is enough to use a model anywhere. Imports no torch.
+`encoders -> fusion -> trunk -> heads`: each input column is read by its modality's processor (standardised numbers, one
+channel a class, or ids), the fusion brings the inputs together as the trunk wants them (planes side by side, or the
+tokens that encoders make), the trunk sees all of them, and each task has a head of its own.
+Everything that a prediction depends on is in here (columns, modalities, statistics, encoders and heads that were
+chosen), so `model.json` beside `model.safetensors` is enough to use a model anywhere. Imports no torch.
 """
 
 from __future__ import annotations
@@ -15,57 +15,61 @@ from typing import Any
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.stages.modality import (
-    Audio,
-    Clip,
-    Dense,
-    Embedding,
-    Image,
-    Modality,
-    Raster,
-    Segmentation,
-    Series,
-    Soft,
-    Vector,
-)
-from hyperloom.stages.network.grids import planes_of
+from hyperloom.stages.modality import Modality
+from hyperloom.stages.network.encoders import Encoder
+from hyperloom.stages.network.heads import Head
+from hyperloom.stages.network.processors import Processor, Scale, processor_of
 from hyperloom.stages.network.trunks import Trunk
 
 MODEL_JSON, MODEL_WEIGHTS = "model.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
-class Scale:
-    """Mean and standard deviation of each channel; empty where values are not standardised (classes, directions)."""
-
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
 class Input:
-    """One input column."""
+    """One input: a column, and those that its encoder reads `beside` it, which have no further ones themselves.
+    `chosen` is the encoder where it is not the default one."""
 
     column: str
     modality: Modality
     scale: Scale
+    chosen: Encoder | None = None
+    beside: tuple[Input, ...] = ()
+
+    @property
+    def processor(self) -> Processor:
+        return processor_of(self.modality)
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.chosen or plugins.parse("encoder", self.processor.encoder)
+
+    @property
+    def parts(self) -> tuple[Input, ...]:
+        """This column and those beside it."""
+        return (self, *self.beside)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One modality that the model predicts."""
+    """One modality that the model predicts. `chosen` is the head where it is not the modality's own."""
 
     name: str
     modality: Modality
     scale: Scale
+    chosen: Head | None = None
+
+    @property
+    def processor(self) -> Processor:
+        return processor_of(self.modality)
+
+    @property
+    def head(self) -> Head:
+        return self.chosen or plugins.parse("head", self.modality.head)
 
     @property
     def regression(self) -> bool:
         """Is it of numbers, rather than of classes?"""
-        head = self.modality.head
-        return head in ("regress", "embed", "series") or (
-            head == "dense" and not isinstance(self.modality, Segmentation | Soft)
-        )
+        return self.modality.regression
 
 
 @dataclass(frozen=True)
@@ -78,64 +82,92 @@ class Architecture:
 
     @property
     def columns(self) -> tuple[str, ...]:
+        """The column by which each input is known: what a mask shows or hides."""
         return tuple(i.column for i in self.inputs)
+
+    @property
+    def parts(self) -> tuple[Input, ...]:
+        """Every column that is read, those beside others included."""
+        return tuple(part for i in self.inputs for part in i.parts)
 
     @property
     def channels(self) -> int:
         """Planes that enter a trunk which reads planes."""
-        return sum(planes_of(i.modality) for i in self.inputs)
+        return sum(i.modality.planes for i in self.inputs)
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels, one for all rasters; (1, 1) where there is none."""
-        every = [*(t.modality for t in self.tasks), *(i.modality for i in self.inputs)]
-        return next((m.height_width for m in every if isinstance(m, Raster)), (1, 1))
+        every = [*(t.processor.size for t in self.tasks), *(p.processor.size for p in self.parts)]
+        return next((size for size in every if size), (1, 1))
 
     def grids(self, patch: int | None = None) -> list[tuple[int, ...]]:
         """For each input, the grid on which parts of it can be hidden, squares being `patch` pixels wide (by default
         the trunk's own patches); (1,) where it is a whole."""
         side = patch or int(getattr(self.trunk, "patch", 16))
-        return [self.trunk.grid(i.modality, side) for i in self.inputs]
+        return [self.trunk.grid(i, side) for i in self.inputs]
 
     def with_trunk(self, trunk: Trunk) -> Architecture:
         return replace(self, trunk=trunk)
 
     def to_json(self) -> dict[str, Any]:
-        def part(item: Input | Task) -> dict[str, Any]:
-            scale = {"mean": list(item.scale.mean), "std": list(item.scale.std)}
-            return {"modality": item.modality.to_recipe(), **scale}
-
         return {
-            "inputs": [{"column": i.column, **part(i)} for i in self.inputs],
-            "tasks": [{"name": t.name, **part(t)} for t in self.tasks],
-            "trunk": {k: v for k, v in payload(self.trunk).items() if k != "revision"},
+            "inputs": [_input_json(i) for i in self.inputs],
+            "tasks": [{"name": t.name, **_json(t), **_chosen("head", t.chosen)} for t in self.tasks],
+            "trunk": _plugin(self.trunk),
         }
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Architecture:
-        def part(item: Mapping[str, Any]) -> tuple[Modality, Scale]:
-            return plugins.parse("modality", item["modality"]), Scale(tuple(item["mean"]), tuple(item["std"]))
-
-        inputs = tuple(Input(i["column"], *part(i)) for i in value["inputs"])
-        tasks = tuple(Task(t["name"], *part(t)) for t in value["tasks"])
+        tasks = tuple(Task(t["name"], *_parsed(t), _given("head", t)) for t in value["tasks"])
+        inputs = tuple(_input(i) for i in value["inputs"])
         return Architecture(inputs, tasks, plugins.parse("trunk", value["trunk"]))
+
+
+def chosen(kind: str, named: Any, default: str) -> Any:
+    """What a recipe names as encoder or head, None where that is the default: equal models are equal bytes."""
+    return None if named is None or _plugin(named) == _plugin(plugins.parse(kind, default)) else named
 
 
 def check_sizes(inputs: Sequence[Input], tasks: Sequence[Task]) -> None:
     """Raises ValueError unless all rasters share one height and width, and tasks of a picture have a raster."""
-    sizes = {i.column: i.modality.height_width for i in inputs if isinstance(i.modality, Raster)}
-    sizes |= {t.name: t.modality.height_width for t in tasks if isinstance(t.modality, Raster)}
+    sizes = {i.column: i.processor.size for i in inputs if i.processor.size}
+    sizes |= {t.name: t.processor.size for t in tasks if t.processor.size}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"inputs and tasks differ in size: {sizes}; give the modalities one size")
-    blind = [t.name for t in tasks if t.modality.head == "boxes"]
+    blind = [t.name for t in tasks if t.head.planes]
     if blind and not sizes:
         raise ValueError(f"{', '.join(blind)} lies in a picture, so a raster must be among the inputs or tasks")
+    for task in tasks:
+        task.head.check(task)
 
 
-def scale_of(modality: Modality, statistics: Mapping[str, Any]) -> Scale:
-    """How values of a column are standardised: by its statistics for numbers and images, not at all for the rest."""
-    numbers = isinstance(modality, Image | Clip | Series | Audio | Vector) and not isinstance(modality, Embedding)
-    numbers = numbers or (isinstance(modality, Dense) and not modality.direction)
-    if not numbers or not statistics.get("mean"):
-        return Scale()
-    return Scale(tuple(map(float, statistics["mean"])), tuple(max(float(s), 1e-6) for s in statistics["std"]))
+def _plugin(value: Any) -> dict[str, Any]:
+    return {k: v for k, v in payload(value).items() if k != "revision"}
+
+
+def _chosen(key: str, value: Any) -> dict[str, Any]:
+    return {} if value is None else {key: _plugin(value)}
+
+
+def _json(item: Input | Task) -> dict[str, Any]:
+    scale = {"mean": list(item.scale.mean), "std": list(item.scale.std)}
+    return {"modality": item.modality.to_recipe(), **scale}
+
+
+def _input_json(item: Input) -> dict[str, Any]:
+    beside = {"beside": [_input_json(i) for i in item.beside]} if item.beside else {}
+    return {"column": item.column, **_json(item), **_chosen("encoder", item.chosen), **beside}
+
+
+def _given(kind: str, value: Mapping[str, Any]) -> Any:
+    return plugins.parse(kind, value[kind]) if kind in value else None
+
+
+def _parsed(item: Mapping[str, Any]) -> tuple[Modality, Scale]:
+    return plugins.parse("modality", item["modality"]), Scale(tuple(item["mean"]), tuple(item["std"]))
+
+
+def _input(value: Mapping[str, Any]) -> Input:
+    beside = tuple(_input(i) for i in value.get("beside", ()))
+    return Input(value["column"], *_parsed(value), _given("encoder", value), beside)

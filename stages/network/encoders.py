@@ -1,104 +1,159 @@
-"""Encoders: raw columns, as the loader gives them, on the scale that a network reads and predicts.
+"""Encoders: how an input becomes tokens of one width, for trunks that read tokens, as a recipe names them.
 
-Channels come second, whatever follows them: an image (N, H, W, 3) becomes (N, 3, H, W), a series (N, T, C) becomes
-(N, C, T), a category (N,) one channel a class, (N, K). Numbers are standardised with the statistics of the shards;
-numbers that are not there stay NaN. Ids of bytes, tags, nodes and boxes are left as they are: what reads them knows
-them (`stages.network.stems`). Without parameters, so the same module reads targets (`target_reader`).
+    model:
+      trunk: vit
+      encoders: {rgb: {type: patches, patch: 8}, question@web: {type: "mine:Pair", with: context@web}}
+
+An input takes the encoder that its modality's processor names, unless the recipe names one under its column or its
+modality. An encoder that can may read several columns, `with` naming the further ones, which then are no inputs of
+their own: all of them are one input, hidden together and missing where one of them is. This module holds the recipe's
+side and imports no torch; what encoders build lies in `stages.network.stems`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import nn
+from pydantic import Field, field_validator
 
-from hyperloom.stages.modality import (
-    Audio,
-    Boxes,
-    Choice,
-    Clip,
-    Graph,
-    Keypoints,
-    Modality,
-    Multilabel,
-    Raster,
-    Segmentation,
-    Series,
-    Soft,
-    Tags,
-    Text,
-)
-from hyperloom.stages.network.architecture import Input, Scale, Task
+from hyperloom.pipeline.plugins import Plugin
+from hyperloom.stages.modality.layout import steps_a_token
 
-Reader = Callable[[torch.Tensor], torch.Tensor]
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hyperloom.stages.network.architecture import Input
 
 
-class Encoder(nn.Module):
-    """One column (N, *shape) -> (N, channels, *sites) float32, or its ids."""
+class Encoder(Plugin):
+    """Base of encoders."""
 
-    def __init__(self, item: Input | Task):
-        super().__init__()
-        modality = self.modality = item.modality
-        if item.scale.mean:
-            sites = 2 if isinstance(modality, Raster) else int(isinstance(modality, Series | Audio))
-            times = modality.frames if isinstance(modality, Clip) else 1
-            mean, std = (
-                torch.tensor(v).repeat(times).view(1, -1, *[1] * sites) for v in (item.scale.mean, item.scale.std)
-            )
-            self.register_buffer("mean", mean, persistent=False)
-            self.register_buffer("factor", 1 / std, persistent=False)
-        else:
-            self.mean = self.factor = None
-        classed = isinstance(modality, Segmentation | Choice)
-        classes = torch.arange(modality.channels if classed else 0, dtype=torch.int64)
-        if isinstance(modality, Segmentation):
-            classes = classes.to(torch.uint8).view(1, -1, 1, 1)
-        self.register_buffer("classes", classes, persistent=False)
+    several: ClassVar[bool] = False
+    """Can it read several columns?"""
+    beside: tuple[str, ...] = Field((), alias="with")
+    """Columns that are read with the input's own."""
 
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        modality = self.modality
-        if isinstance(modality, Segmentation | Choice):
-            return (values.unsqueeze(1) == self.classes).float()
-        if isinstance(modality, Text | Tags | Graph | Boxes):
-            return values
-        if isinstance(modality, Multilabel):
-            return torch.where(values > 1, 0.0, values.float() * 2 - 1)  # no, unknown, yes
-        planes = self._moved(values).float()
-        if isinstance(modality, Soft) and values.dtype == torch.uint8:
-            return planes / 255
-        return planes if self.mean is None else (planes - self.mean) * self.factor
+    @field_validator("beside", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
-    def _moved(self, values: torch.Tensor) -> torch.Tensor:
-        """Channels second."""
-        if isinstance(self.modality, Clip):
-            return values.permute(0, 1, 4, 2, 3).flatten(1, 2)
-        if isinstance(self.modality, Raster):
-            return values.permute(0, 3, 1, 2)
-        if isinstance(self.modality, Series | Keypoints):
-            return values.transpose(1, 2)
-        return values.unsqueeze(1) if isinstance(self.modality, Audio) else values
+    def check(self, item: Input) -> None:
+        """Raises ValueError when this encoder cannot read the input."""
+        if item.beside and not self.several:
+            raise ValueError(f"the encoder {self.type!r} of {item.column} reads one column, not those in `with` too")
+
+    def grid(self, item: Input, patch: int) -> tuple[int, ...]:
+        """Sites of the tokens, squares being `patch` pixels wide: what a mask may hide on its own."""
+        return item.modality.grid(patch)
+
+    def build(self, item: Input, width: int, patch: int) -> nn.Module:
+        """A module with `grid`, and `forward(values) -> tokens (N, sites, width), there (N, sites) bool or None`;
+        `values` is what the processor's reader gives of the column, further columns follow as further arguments."""
+        raise TypeError(f"the encoder {self.type!r} has no build()")
 
 
-def target_reader(modality: Modality, task: Task) -> Reader:
-    """What turns a column of `modality` into a target for the predictions of `task`: ids stay ids."""
-    if isinstance(modality, Segmentation | Choice | Multilabel | Tags | Boxes):
-        return nn.Identity()
-    if isinstance(modality, Text):
-        return _with_one_end
-    if isinstance(modality, Graph):
-        return lambda edges: adjacency(edges, modality.nodes)
-    return Encoder(Task(task.name, modality, task.scale if task.regression else Scale()))
+class Patches(Encoder):
+    """A raster: one token a square."""
+
+    patch: int | None = Field(None, ge=1, le=64)
+    """Side of the squares in pixels; by default as the trunk has them."""
+
+    def grid(self, item: Input, patch: int) -> tuple[int, ...]:
+        return item.processor.pixels(self.patch or patch)
+
+    def build(self, item: Input, width: int, patch: int) -> nn.Module:
+        from hyperloom.stages.network import stems
+
+        return stems.Patches(item, self.grid(item, patch), width, self.patch or patch)
 
 
-def _with_one_end(ids: torch.Tensor) -> torch.Tensor:
-    """Bytes with their first padding, which a model must learn to end a text; -1 after it."""
-    return ids.masked_fill((ids == 0).cumsum(1) > 1, -1)
+class Frames(Patches):
+    """A clip: the squares of each frame."""
+
+    def grid(self, item: Input, patch: int) -> tuple[int, ...]:
+        return (item.modality.times, *super().grid(item, patch))
+
+    def build(self, item: Input, width: int, patch: int) -> nn.Module:
+        from hyperloom.stages.network import stems
+
+        return stems.Frames(item, self.grid(item, patch), width, self.patch or patch)
 
 
-def adjacency(edges: torch.Tensor, nodes: int) -> torch.Tensor:
-    """(N, E, 2) pairs, -1 for padding -> (N, nodes, nodes) float32, 1 from the first of a pair to the second."""
-    place = torch.where(edges[..., 0] >= 0, edges[..., 0] * nodes + edges[..., 1], nodes * nodes)
-    count = edges.shape[0]  # len() would be a constant in an exported graph
-    flat = torch.zeros(count, nodes * nodes + 1, device=edges.device).scatter(1, place, 1.0)
-    return flat[:, :-1].view(-1, nodes, nodes)
+class Whole(Encoder):
+    """Numbers or classes of a whole sample: one token."""
+
+    def grid(self, item: Input, patch: int) -> tuple[int, ...]:
+        return (1,)
+
+    def build(self, item: Input, width: int, patch: int) -> nn.Module:
+        from hyperloom.stages.network import stems
+
+        return stems.Whole(item, self.grid(item, patch), width)
+
+
+class Steps(Encoder):
+    """A series: some neighbouring steps a token."""
+
+    def grid(self, item: Input, patch: int) -> tuple[int, ...]:
+        steps = item.modality.shape[0]
+        return (-(-steps // steps_a_token(steps)),)
+
+    def build(self, item: Input, width: int, patch: int) -> nn.Module:
+        from hyperloom.stages.network import stems
+
+        return stems.Steps(item, self.grid(item, patch), width)
+
+
+class Characters(Encoder):
+    """A text: some neighbouring ids a token."""
+
+    def build(self, item: Input, width: int, patch: int) -> nn.Module:
+        from hyperloom.stages.network import stems
+
+        return stems.Characters(item, self.grid(item, patch), width)
+
+
+class Labels(Encoder):
+    """Tags: one token each."""
+
+    def build(self, item: Input, width: int, patch: int) -> nn.Module:
+        from hyperloom.stages.network import stems
+
+        return stems.Labels(item, self.grid(item, patch), width)
+
+
+class Mel(Encoder):
+    """A sound: its mel spectrogram."""
+
+    def build(self, item: Input, width: int, patch: int) -> nn.Module:
+        from hyperloom.stages.network import stems
+
+        return stems.Mel(item, self.grid(item, patch), width)
+
+
+class Points(Encoder):
+    """Keypoints: one token each."""
+
+    def build(self, item: Input, width: int, patch: int) -> nn.Module:
+        from hyperloom.stages.network import stems
+
+        return stems.Points(item, self.grid(item, patch), width)
+
+
+class Rectangles(Encoder):
+    """Boxes: one token each."""
+
+    def build(self, item: Input, width: int, patch: int) -> nn.Module:
+        from hyperloom.stages.network import stems
+
+        return stems.Rectangles(item, self.grid(item, patch), width)
+
+
+class Nodes(Encoder):
+    """A graph: one token a node."""
+
+    def build(self, item: Input, width: int, patch: int) -> nn.Module:
+        from hyperloom.stages.network import stems
+
+        return stems.Nodes(item, self.grid(item, patch), width)

@@ -1,4 +1,4 @@
-"""The network: encoders by modality, a fusion, one trunk, a head for each task.
+"""The network: a reader for each column, a fusion, one trunk, a head for each task.
 
 Raw columns go in as the loader gives them (N, *shape); a hidden or missing input is zero after standardisation, which
 is its mean, or has no tokens. Predictions come out in the project's layout, (N, *sites, C). The model knows nothing of
@@ -10,19 +10,20 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
-from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture
-from hyperloom.stages.network.encoders import Encoder
-from hyperloom.stages.network.features import Features
+from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Task
+from hyperloom.stages.network.features import Forward
+from hyperloom.stages.network.terms import collected, terms_of
 from hyperloom.stages.network.visible import Visible
 
 Columns = Mapping[str, torch.Tensor]
+Planes: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
 LIMIT = 6.0
 """Standardised inputs are clipped here: a depth expert's wild pixel must not blind the rest of the frame."""
 
@@ -33,51 +34,68 @@ class MultiTask(nn.Module):
     def __init__(self, architecture: Architecture):
         super().__init__()
         self.architecture, trunk = architecture, architecture.trunk
-        self.encoders = nn.ModuleList(Encoder(i) for i in architecture.inputs)
+        self.processors = [part.processor for part in architecture.parts]
+        self.readers = nn.ModuleList(
+            processor.reader(part.scale) for processor, part in zip(self.processors, architecture.parts, strict=True)
+        )
         self.fusion = trunk.fusion(architecture)
         self.trunk = trunk.build(architecture)
-        heads = {t.name: plugins.load("head", t.modality.head) for t in architecture.tasks}
+        heads = {t.name: t.head for t in architecture.tasks}
         self.heads = nn.ModuleDict(
-            {t.name: heads[t.name](t, trunk.sizes, architecture.size) for t in architecture.tasks}
+            {t.name: heads[t.name].build(t, trunk.sizes_of(t), architecture) for t in architecture.tasks}
         )
+        self.forced = tuple(name for name, head in heads.items() if head.forced)
+        """Tasks whose heads are given their target while training."""
+        self.terms = terms_of(self)
 
     @property
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
 
-    def forward(self, columns: Columns, visible: Visible | torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """Logits of classes and standardised values, (N, C, *sites) by task. `visible` may be (N, inputs) bool."""
-        return self.fuse(self.encode(columns), visible)
+    def forward(
+        self,
+        inputs: Columns | Sequence[Planes],
+        visible: Visible | torch.Tensor | None = None,
+        tasks: Sequence[str] | None = None,
+        targets: Columns | None = None,
+    ) -> Forward:
+        """What the network makes of raw columns, or of what `encode` gave of them. `visible` may be (N, inputs) bool;
+        `tasks` are those that are asked for, all by default; `targets` what heads that are forced are given."""
+        planes = self.encode(inputs) if isinstance(inputs, Mapping) else inputs
+        names = tuple(self.heads) if tasks is None else tuple(tasks)
+        seen = Visible(visible) if isinstance(visible, torch.Tensor) else visible
+        fused = self.fusion(planes, seen)
+        features, own = self.trunk(fused, names) if self.architecture.trunk.per_task else (self.trunk(fused), {})
+        predictions = {}
+        for name in names:
+            given = ((targets or {}).get(name),) if self.training and name in self.forced else ()
+            predictions[name] = self.heads[name](own.get(name, features), *given)
+        return Forward(predictions, features, collected(self.terms, features.pooled) if self.training else {})
 
-    def encode(self, columns: Columns) -> list[torch.Tensor]:
-        """Each input's planes, (N, channels, *sites), or ids, in the order of the architecture."""
-        made = []
-        for item, encoder in zip(self.architecture.inputs, self.encoders, strict=True):
-            values = encoder(columns[item.column])
-            if getattr(item.modality, "unknown", None) is not None:
-                values = values.nan_to_num()  # what nobody knows is the mean
-            made.append(values.clamp(-LIMIT, LIMIT) if values.is_floating_point() else values)
-        return made
+    def encode(self, columns: Columns) -> list[Planes]:
+        """Each input's planes, (N, channels, *sites), or ids, in the order of the architecture; a tuple of them for an
+        input of several columns."""
+        read = iter(zip(self.processors, self.readers, strict=True))
 
-    def features(self, planes: Sequence[torch.Tensor], visible: Visible | torch.Tensor | None = None) -> Features:
-        """What the heads see of encoded inputs."""
-        return self.trunk(self.fusion(planes, Visible(visible) if isinstance(visible, torch.Tensor) else visible))
+        def one(column: str) -> torch.Tensor:
+            processor, reader = next(read)
+            return processor.shown(reader(columns[column]), LIMIT)
 
-    def fuse(
-        self, planes: Sequence[torch.Tensor], visible: Visible | torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
-        """From encoded inputs to what `forward` returns."""
-        features = self.features(planes, visible)
-        return {name: head(features) for name, head in self.heads.items()}
+        every = [tuple(one(part.column) for part in item.parts) for item in self.architecture.inputs]
+        return [parts if len(parts) > 1 else parts[0] for parts in every]
 
     def predict(self, columns: Columns, visible: Visible | torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """By task, with a leading N: probabilities of classes (H, W, K), (K,) or (length, K), of levels (levels,), of
         pairs (nodes, nodes); values in their units in the shape of the modality; boxes (most, 6) by falling score."""
-        return self.finish(self(columns, visible))
+        return self.finish(self(columns, visible).predictions)
 
     def finish(self, raw: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """From what `forward` returns to what `predict` returns."""
-        return {t.name: self.heads[t.name].finish(raw[t.name]) for t in self.architecture.tasks}
+        """From raw predictions to what `predict` returns."""
+        return {t.name: self._finished(t, raw[t.name]) for t in self.architecture.tasks if t.name in raw}
+
+    def _finished(self, task: Task, raw: torch.Tensor) -> torch.Tensor:
+        own = getattr(self.heads[task.name], "finish", None)
+        return task.processor.finish(raw, task.scale) if own is None else own(raw)
 
 
 def build_model(architecture: Architecture, parameters: int | None = None) -> MultiTask:

@@ -15,7 +15,7 @@ import torch
 from hyperloom.stages.base import VALID
 from hyperloom.stages.network.model import MultiTask
 from hyperloom.stages.network.pooling import Answers, How, Pooling
-from hyperloom.stages.network.visible import shown
+from hyperloom.stages.network.visible import present, shown
 
 PLANES, POOLED = "*planes", "*pooled"
 """Names of the features among the answers; no modality is called so."""
@@ -60,8 +60,8 @@ class Predictor:
         columns, there = self._tensors(batch)
         planes = self.model.encode(columns)
         for member in self.members:
-            seen = self.model.features(planes, shown(there, member))
-            made = dict(self.model.finish({name: head(seen) for name, head in self.model.heads.items()}))
+            raw = self.model(planes, shown(there, member))
+            made, seen = dict(self.model.finish(raw.predictions)), raw.features
             if self.features:
                 made |= {POOLED: seen.pooled}
                 made |= {} if seen.planes is None else {PLANES: seen.planes.permute(0, 2, 3, 1)}
@@ -69,18 +69,16 @@ class Predictor:
 
     def _tensors(self, batch: Mapping[str, np.ndarray]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Inputs of the model, zeros for those that are absent, and which are there, (N, inputs) bool."""
-        inputs = self.model.architecture.inputs
-        count = len(next(batch[i.column] for i in inputs if i.column in batch))
-        columns, there = {}, torch.zeros(count, len(inputs), dtype=torch.bool)
-        for n, item in enumerate(inputs):
-            values = batch.get(item.column)
-            if values is None:
-                values = np.zeros((count, *item.modality.shape), item.modality.dtype)
-            else:
-                valid = batch.get(item.column + VALID)
-                there[:, n] = True if valid is None else torch.from_numpy(np.asarray(valid, bool))
-            columns[item.column] = torch.from_numpy(np.require(values, requirements=["C", "W"]))
-        return columns, there & self._allowed
+        architecture = self.model.architecture
+        count = len(next(batch[p.column] for p in architecture.parts if p.column in batch))
+        columns: dict[str, torch.Tensor] = {}
+        for part in architecture.parts:
+            values, valid = batch.get(part.column), batch.get(part.column + VALID)
+            known = np.full(count, values is not None) if values is None or valid is None else np.asarray(valid, bool)
+            values = np.zeros((count, *part.modality.shape), part.modality.dtype) if values is None else values
+            columns[part.column] = torch.from_numpy(np.require(values, requirements=["C", "W"]))
+            columns[part.column + VALID] = torch.from_numpy(known)
+        return columns, present(architecture, columns) & self._allowed
 
 
 class Together:

@@ -1,6 +1,11 @@
-"""What a recipe says of a network: its trunk, and how large it is.
+"""What a recipe says of a network: its trunk, how large it is, and heads and encoders where others than those that the
+modalities name are wanted.
 
-    model: {trunk: unet, parameters: 430k}
+    model:
+      trunk: vit
+      parameters: 430k
+      heads: {semantic: {type: "mine:Prototypes", per_class: 4}}
+      encoders: {rgb: {type: patches, patch: 8}}
 
 Imports no torch: a recipe is read without it. How the network is taught is not said here (`stages.train`).
 """
@@ -8,12 +13,16 @@ Imports no torch: a recipe is read without it. How the network is taught is not 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.plugins import of
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.network.architecture import Input, Task, chosen
 from hyperloom.stages.network.trunks import UNet
 
 _SIZES = {"": 1, "k": 1_000, "m": 1_000_000}
@@ -24,9 +33,42 @@ class NetworkRecipe(Config):
 
     trunk: Annotated[Any, of("trunk")] = UNet(type="unet")
     parameters: int = Field(430_000, gt=0)
+    heads: dict[str, Annotated[Any, of("head")]] = {}
+    """By task."""
+    encoders: dict[str, Annotated[Any, of("encoder")]] = {}
+    """By input column, or by modality for all of its columns."""
 
     @field_validator("parameters", mode="before")
     @classmethod
     def _with_suffix(cls, value: Any) -> Any:
         match = re.fullmatch(r"([0-9.]+)\s*([km]?)", value.lower()) if isinstance(value, str) else None
         return round(float(match[1]) * _SIZES[match[2]]) if match else value
+
+    def check(self, columns: Sequence[str], tasks: Iterable[str]) -> None:
+        """Raises ValueError when a head or an encoder is named for what is no task or no input."""
+        if unknown := sorted(set(self.heads) - set(tasks)):
+            raise ValueError(f"model: heads names {', '.join(unknown)}, but the tasks are {', '.join(tasks)}")
+        known = {*columns, *(modality_of(c) for c in columns)}
+        beside = [b for e in self.encoders.values() for b in e.beside]
+        if unknown := [*sorted(set(self.encoders) - known), *(b for b in beside if b not in columns)]:
+            raise ValueError(f"model: encoders names {', '.join(unknown)}, but the inputs are {', '.join(columns)}")
+        if twice := sorted({b for b in beside if beside.count(b) > 1 or b in self.encoders}):
+            raise ValueError(
+                f"model: {', '.join(twice)} is read beside another column, so it has no encoder of its own"
+            )
+        if wide := [n for n, e in self.encoders.items() if e.beside and n not in columns]:
+            raise ValueError(f"model: encoders: {wide[0]} reads columns beside one, so name the column: {wide[0]}@...")
+
+    def inputs(self, read: Mapping[str, Input]) -> tuple[Input, ...]:
+        """The inputs of a network that reads these columns, each with its encoder and what that reads beside it."""
+        beside = {b for e in self.encoders.values() for b in e.beside}
+        return tuple(self._input(item, read) for column, item in read.items() if column not in beside)
+
+    def _input(self, item: Input, read: Mapping[str, Input]) -> Input:
+        named = self.encoders.get(item.column) or self.encoders.get(modality_of(item.column))
+        further = tuple(read[b] for b in named.beside) if named else ()
+        return replace(item, chosen=chosen("encoder", named, item.processor.encoder), beside=further)
+
+    def task(self, task: Task) -> Task:
+        """The task with its head."""
+        return replace(task, chosen=chosen("head", self.heads.get(task.name), task.modality.head))

@@ -1,44 +1,48 @@
-"""Stems: from an encoded input (`stages.network.encoders`) to tokens of one width, for trunks that read tokens.
+"""Stems: from an encoded input to tokens of one width, for trunks that read tokens; what encoders build.
 
 A stem is a module with `grid`, the sites of its tokens, and `forward(values) -> tokens (N, sites, width), there`, where
-`there` (N, sites) bool is false for tokens of padding, or None where there is none. A modality of one's own names its
-stem by an attribute `encoder` ("module:Class"); `stages.PLUGINS["encoder"]` holds those that ship.
+`there` (N, sites) bool is false for tokens of padding, or None where there is none. The recipe's side is
+`stages.network.encoders`.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
 
-from hyperloom.stages.modality import Audio, Boxes, Clip, Graph, Keypoints, Series, Tags, Text
-from hyperloom.stages.network.encoders import adjacency
-from hyperloom.stages.network.grids import BYTES_A_TOKEN, frames_of, grid_of, steps_of
+from hyperloom.stages.modality.layout import steps_a_token
+from hyperloom.stages.network.reading import adjacency
 
-Made: TypeAlias = tuple[torch.Tensor, torch.Tensor | None]
+if TYPE_CHECKING:
+    from hyperloom.stages.network.architecture import Input
+
+Tokens: TypeAlias = tuple[torch.Tensor, torch.Tensor | None]
 
 
 class Stem(nn.Module):
-    """Base: sites are what `grid_of` says."""
+    """Base: of an input, with the sites of its tokens."""
 
-    def __init__(self, modality: Any, width: int, patch: int):
+    def __init__(self, item: Input, grid: tuple[int, ...]):
         super().__init__()
-        self.modality, self.width, self.patch = modality, width, patch
-        self.grid = grid_of(modality, patch)
+        self.modality: Any = item.modality
+        self.grid = grid
 
-    def forward(self, values: torch.Tensor) -> Made:
+    def forward(self, values: torch.Tensor) -> Tokens:
         raise TypeError(f"{type(self).__name__} has no forward()")
 
 
 class Patches(Stem):
     """Rasters: one token a square of `patch` pixels, the last of a row or column filled up with zeros."""
 
-    def __init__(self, modality: Any, width: int, patch: int):
-        super().__init__(modality, width, patch)
-        self.project = nn.Conv2d(modality.channels, width, patch, stride=patch)
+    def __init__(self, item: Input, grid: tuple[int, ...], width: int, patch: int):
+        super().__init__(item, grid)
+        self.patch = patch
+        self.project = nn.Conv2d(item.modality.channels, width, patch, stride=patch)
 
-    def forward(self, values: torch.Tensor) -> Made:
+    def forward(self, values: torch.Tensor) -> Tokens:
         height, across = values.shape[-2:]
         values = nn.functional.pad(values, (0, -across % self.patch, 0, -height % self.patch))
         return self.project(values).flatten(2).transpose(1, 2), None
@@ -47,65 +51,60 @@ class Patches(Stem):
 class Frames(Patches):
     """Clips: the squares of each frame."""
 
-    modality: Clip
-
-    def forward(self, values: torch.Tensor) -> Made:
-        frames = values.unflatten(1, (self.modality.frames, -1)).flatten(0, 1)
+    def forward(self, values: torch.Tensor) -> Tokens:
+        frames = values.unflatten(1, (self.modality.times, -1)).flatten(0, 1)
         tokens, _ = super().forward(frames)
-        return tokens.unflatten(0, (-1, self.modality.frames)).flatten(1, 2), None
+        return tokens.unflatten(0, (-1, self.modality.times)).flatten(1, 2), None
 
 
 class Whole(Stem):
     """Numbers and classes of a whole sample: one token."""
 
-    def __init__(self, modality: Any, width: int, patch: int):
-        super().__init__(modality, width, patch)
-        self.project = nn.Linear(modality.channels, width)
+    def __init__(self, item: Input, grid: tuple[int, ...], width: int):
+        super().__init__(item, grid)
+        shape = item.modality.shape
+        self.project = nn.Linear(math.prod(shape) if len(shape) > 1 else item.modality.channels, width)
 
-    def forward(self, values: torch.Tensor) -> Made:
-        return self.project(values).unsqueeze(1), None
+    def forward(self, values: torch.Tensor) -> Tokens:
+        return self.project(values.flatten(1)).unsqueeze(1), None
 
 
-class Bytes(Stem):
-    """Texts: some neighbouring bytes make one token."""
+class Characters(Stem):
+    """Texts: some neighbouring ids make one token."""
 
-    modality: Text
+    def __init__(self, item: Input, grid: tuple[int, ...], width: int):
+        super().__init__(item, grid)
+        self.embed = nn.Embedding(self.modality.channels, width, padding_idx=0)
+        join = self.modality.a_token
+        self.join = nn.Conv1d(width, width, join, stride=join)
 
-    def __init__(self, modality: Any, width: int, patch: int):
-        super().__init__(modality, width, patch)
-        self.embed = nn.Embedding(modality.channels, width, padding_idx=0)
-        self.join = nn.Conv1d(width, width, BYTES_A_TOKEN, stride=BYTES_A_TOKEN)
-
-    def forward(self, values: torch.Tensor) -> Made:
-        ids = nn.functional.pad(values, (0, -values.shape[1] % BYTES_A_TOKEN))
-        there = (ids > 0).unflatten(1, (-1, BYTES_A_TOKEN)).any(2)
+    def forward(self, values: torch.Tensor) -> Tokens:
+        join = self.join.stride[0]
+        ids = nn.functional.pad(values, (0, -values.shape[1] % join))
+        there = (ids > 0).unflatten(1, (-1, join)).any(2)
         return self.join(self.embed(ids).transpose(1, 2)).transpose(1, 2), there
 
 
 class Labels(Stem):
     """Tags: one token each."""
 
-    modality: Tags
+    def __init__(self, item: Input, grid: tuple[int, ...], width: int):
+        super().__init__(item, grid)
+        self.embed = nn.Embedding(self.modality.channels + 1, width, padding_idx=0)
 
-    def __init__(self, modality: Any, width: int, patch: int):
-        super().__init__(modality, width, patch)
-        self.embed = nn.Embedding(modality.channels + 1, width, padding_idx=0)
-
-    def forward(self, values: torch.Tensor) -> Made:
+    def forward(self, values: torch.Tensor) -> Tokens:
         return self.embed(values + 1), values >= 0
 
 
 class Mel(Stem):
     """Sound: the logarithm of a mel spectrogram (windows of 25 ms every 10 ms), some neighbouring windows a token."""
 
-    modality: Audio
-
-    def __init__(self, modality: Any, width: int, patch: int):
-        super().__init__(modality, width, patch)
-        self.window, self.hop, self.count, self.join = frames_of(modality)
+    def __init__(self, item: Input, grid: tuple[int, ...], width: int):
+        super().__init__(item, grid)
+        self.window, self.hop, self.count, self.join = self.modality.windows
         bands = min(64, self.window // 8 + 1)
         self.register_buffer("taper", torch.hann_window(self.window), persistent=False)
-        self.register_buffer("bank", mel_bank(modality.rate, self.window, bands), persistent=False)
+        self.register_buffer("bank", mel_bank(self.modality.rate, self.window, bands), persistent=False)
         self.project = nn.Linear(bands * self.join, width)
 
     def spectrogram(self, sound: torch.Tensor) -> torch.Tensor:
@@ -127,7 +126,7 @@ class Mel(Stem):
         )
         return real.square() + imaginary.square()
 
-    def forward(self, values: torch.Tensor) -> Made:
+    def forward(self, values: torch.Tensor) -> Tokens:
         bands = self.spectrogram(values[:, 0])[..., : self.count]
         bands = nn.functional.pad(bands, (0, self.grid[0] * self.join - bands.shape[-1]))
         tokens = bands.unflatten(2, (self.grid[0], self.join)).transpose(1, 2).flatten(2)
@@ -148,14 +147,12 @@ def mel_bank(rate: int, window: int, bands: int) -> torch.Tensor:
 class Steps(Stem):
     """Series: some neighbouring steps a token, with the marks of which numbers are there."""
 
-    modality: Series
+    def __init__(self, item: Input, grid: tuple[int, ...], width: int):
+        super().__init__(item, grid)
+        self.join = steps_a_token(item.modality.shape[0])
+        self.project = nn.Linear(2 * self.join * item.modality.channels, width)
 
-    def __init__(self, modality: Any, width: int, patch: int):
-        super().__init__(modality, width, patch)
-        self.join = steps_of(modality)
-        self.project = nn.Linear(2 * self.join * modality.channels, width)
-
-    def forward(self, values: torch.Tensor) -> Made:
+    def forward(self, values: torch.Tensor) -> Tokens:
         short = self.grid[0] * self.join - values.shape[2]
         values = nn.functional.pad(values, (0, short), value=float("nan"))
         groups = values.unflatten(2, (self.grid[0], self.join)).transpose(1, 2).flatten(2)
@@ -166,27 +163,23 @@ class Steps(Stem):
 class Points(Stem):
     """Keypoints: one token each."""
 
-    modality: Keypoints
-
-    def __init__(self, modality: Any, width: int, patch: int):
-        super().__init__(modality, width, patch)
+    def __init__(self, item: Input, grid: tuple[int, ...], width: int):
+        super().__init__(item, grid)
         self.project = nn.Linear(3, width)
 
-    def forward(self, values: torch.Tensor) -> Made:
+    def forward(self, values: torch.Tensor) -> Tokens:
         return self.project(values.transpose(1, 2).nan_to_num()), None
 
 
 class Rectangles(Stem):
     """Boxes: one token each."""
 
-    modality: Boxes
-
-    def __init__(self, modality: Any, width: int, patch: int):
-        super().__init__(modality, width, patch)
+    def __init__(self, item: Input, grid: tuple[int, ...], width: int):
+        super().__init__(item, grid)
         self.project = nn.Linear(5, width)
-        self.embed = nn.Embedding(len(modality.classes), width)
+        self.embed = nn.Embedding(len(self.modality.classes), width)
 
-    def forward(self, values: torch.Tensor) -> Made:
+    def forward(self, values: torch.Tensor) -> Tokens:
         there = values.isfinite().all(2)
         values = values.nan_to_num()
         numbers = torch.cat([values[..., :4], values[..., 5:]], 2)
@@ -197,14 +190,12 @@ class Nodes(Stem):
     """Graphs: one token a node, which knows its neighbours by one round of messages, in and out (Hamilton, Ying &
     Leskovec 2017)."""
 
-    modality: Graph
-
-    def __init__(self, modality: Any, width: int, patch: int):
-        super().__init__(modality, width, patch)
-        self.node = nn.Parameter(torch.randn(modality.nodes, width) * 0.02)
+    def __init__(self, item: Input, grid: tuple[int, ...], width: int):
+        super().__init__(item, grid)
+        self.node = nn.Parameter(torch.randn(self.modality.nodes, width) * 0.02)
         self.into, self.out = nn.Linear(width, width), nn.Linear(width, width)
 
-    def forward(self, values: torch.Tensor) -> Made:
+    def forward(self, values: torch.Tensor) -> Tokens:
         edges = adjacency(values, self.modality.nodes).to(self.node.dtype)
         away, back = (e / e.sum(2, keepdim=True).clamp(min=1) for e in (edges, edges.transpose(1, 2)))
         return self.node + self.out(away @ self.node) + self.into(back @ self.node), None

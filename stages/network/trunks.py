@@ -1,7 +1,9 @@
 """Trunks: the part of the network that all tasks share, as a recipe names it, and how inputs come together for it.
 
 A trunk gives two modules: the *fusion* takes encoded inputs and what is visible of them, the *network* what the fusion
-made, and gives `stages.network.features.Features` for the heads. Its `width` is the one number by which its size grows,
+made, and gives `stages.network.features.Features` for the heads. A trunk that is `per_task` is also given the names of
+the tasks that are asked for, and gives what all share and features of their own for those tasks that have some
+(adapters, experts, task tokens, heads at a depth). Its `width` is the one number by which its size grows,
 so `parameters: 430k` can choose it. This module holds the recipe's side and imports no torch; networks live in modules
 of their own (`stages.network.unet`, `stages.network.vit`).
 """
@@ -9,13 +11,11 @@ of their own (`stages.network.unet`, `stages.network.vit`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
 from hyperloom.pipeline.plugins import Plugin
-from hyperloom.stages.modality import Audio, Boxes, Clip, Graph, Raster, Series, Tags, Text
-from hyperloom.stages.network.grids import grid_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 class Trunk(Plugin):
     """Base of trunks."""
 
+    per_task: ClassVar[bool] = False
+    """Does the network compute something for each task? Then it is called `network(fused, tasks)`, and returns
+    `(Features, {task: Features})`."""
     width: int | None = Field(None, ge=1, le=1024)
     """What its size grows with; left out, the model's `parameters` choose it."""
 
@@ -45,12 +48,18 @@ class Trunk(Plugin):
         """Channels of what the network gives; `width` must be known."""
         raise TypeError(f"the trunk {self.type!r} has no sizes")
 
+    def sizes_of(self, task: Task) -> Sizes:
+        """Channels of the features that the head of `task` sees."""
+        return self.sizes
+
     def check(self, inputs: Sequence[Input], tasks: Sequence[Task]) -> None:
         """Raises ValueError, naming what could, when this trunk cannot take an input or serve a task."""
+        for item in inputs:
+            item.encoder.check(item)
 
-    def grid(self, modality: Any, patch: int) -> tuple[int, ...]:
+    def grid(self, item: Input, patch: int) -> tuple[int, ...]:
         """What of an input a mask may hide on its own, squares being `patch` pixels wide; (1,) for nothing."""
-        return grid_of(modality, patch)
+        return item.encoder.grid(item, patch)
 
     def fusion(self, architecture: Architecture) -> nn.Module:
         """(encoded inputs, Visible or None) -> what the network takes."""
@@ -74,19 +83,21 @@ class UNet(Trunk):
         return Sizes(self.chosen, 8 * self.chosen, 8 * self.chosen)
 
     def check(self, inputs: Sequence[Input], tasks: Sequence[Task]) -> None:
-        sequences = [i.column for i in inputs if isinstance(i.modality, Text | Tags | Audio | Series | Boxes | Graph)]
+        sequences = [i.column for i in inputs if not i.processor.in_planes]
         if sequences:
             raise ValueError(f"the trunk unet cannot read {', '.join(sequences)}, which is no raster; a vit can")
-        rasters = [i.modality for i in inputs if isinstance(i.modality, Raster)]
-        if not rasters:
+        if encoded := [i.column for i in inputs if i.chosen]:
+            raise ValueError(
+                f"the trunk unet reads planes, so {', '.join(encoded)} can have no encoder; in a vit it can"
+            )
+        sizes = [i.processor.size for i in inputs if i.processor.size]
+        if not sizes:
             raise ValueError("the trunk unet needs a raster among its inputs; a vit does not")
-        if min(rasters[0].height_width) < 8:
-            raise ValueError(f"the trunk unet needs frames of at least 8x8 pixels, got {rasters[0].height_width}")
+        if min(sizes[0]) < 8:
+            raise ValueError(f"the trunk unet needs frames of at least 8x8 pixels, got {sizes[0]}")
 
-    def grid(self, modality: Any, patch: int) -> tuple[int, ...]:
-        if not isinstance(modality, Raster):
-            return (1,)
-        return grid_of(modality, patch)[1:] if isinstance(modality, Clip) else grid_of(modality, patch)
+    def grid(self, item: Input, patch: int) -> tuple[int, ...]:
+        return item.processor.pixels(patch)
 
     def fusion(self, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import unet
@@ -136,5 +147,5 @@ class ViT(Trunk):
     def build(self, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import vit
 
-        dense = any(t.modality.head in ("dense", "boxes") for t in architecture.tasks)
+        dense = any(t.head.planes for t in architecture.tasks)
         return vit.ViT(8 * self.chosen, self.depth, self.decoder, self.patch, architecture.size, dense)

@@ -6,11 +6,16 @@ networks that drop tokens. Slicing takes samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
+
+from hyperloom.stages.base import VALID
+
+if TYPE_CHECKING:
+    from hyperloom.stages.network.architecture import Architecture
 
 Grid: TypeAlias = torch.Tensor | None
 
@@ -43,6 +48,12 @@ def resampled(squares: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
             place = torch.arange(size, device=squares.device) * coarse // size
             squares = squares.index_select(dim, place)
     return squares
+
+
+def present(architecture: Architecture, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """(N, inputs) bool: which inputs of each sample are there, with every column that they read."""
+    whole = [torch.stack([batch[p.column + VALID] for p in i.parts], 1).all(1) for i in architecture.inputs]
+    return torch.stack(whole, 1)
 
 
 def shown(there: torch.Tensor, wanted: Visible | torch.Tensor) -> Visible:

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from hyperloom.pipeline import plugins, registry
 from hyperloom.stages.network.attention import Block, Query, positions
 from hyperloom.stages.network.features import Features
 from hyperloom.stages.network.visible import Visible
@@ -26,7 +25,7 @@ class Tokens(nn.Module):
 
     def __init__(self, inputs: Sequence[Any], width: int, patch: int, replace: bool):
         super().__init__()
-        self.stems = nn.ModuleList(stem_of(i.modality)(i.modality, width, patch) for i in inputs)
+        self.stems = nn.ModuleList(i.encoder.build(i, width, patch) for i in inputs)
         self.kinds = nn.Parameter(torch.randn(len(inputs), width) * 0.02)
         self.whole = nn.Parameter(torch.randn(1, width) * 0.02)
         """A token of no input, which is always there: no sample is ever without one."""
@@ -35,11 +34,11 @@ class Tokens(nn.Module):
             self.register_buffer(f"places{i}", positions(stem.grid, width), persistent=False)
 
     def forward(
-        self, planes: Sequence[torch.Tensor], visible: Visible | None
+        self, planes: Sequence[torch.Tensor | tuple[torch.Tensor, ...]], visible: Visible | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         made, kept = [], []
         for i, (stem, values) in enumerate(zip(self.stems, planes, strict=True)):
-            tokens, there = stem(values)
+            tokens, there = stem(*values) if isinstance(values, tuple) else stem(values)
             place = self.get_buffer(f"places{i}") + self.kinds[i]
             made.append(tokens + place)
             keep = None if visible is None else visible.sites(i, stem.grid).expand(-1, *stem.grid).flatten(1)
@@ -47,13 +46,14 @@ class Tokens(nn.Module):
                 made[-1] = torch.where(keep[..., None], made[-1], (self.hidden + place).expand_as(made[-1]))
                 keep = None
             kept.append(keep if there is None else there if keep is None else keep & there)
-        count = planes[0].shape[0]  # len() would be a constant in an exported graph, and so may be made[0].shape[0]
+        first = planes[0][0] if isinstance(planes[0], tuple) else planes[0]
+        count = first.shape[0]  # len() would be a constant in an exported graph, and so may be made[0].shape[0]
         tokens = torch.cat([self.whole.expand(count, 1, -1).to(made[0].dtype), *made], 1)
         if all(k is None for k in kept):
             return tokens, None
-        first = torch.ones(count, 1, dtype=torch.bool, device=tokens.device)
-        every = [first.expand(-1, m.shape[1]) if k is None else k for k, m in zip(kept, made, strict=True)]
-        return dropped(tokens, torch.cat([first, *every], 1))
+        always = torch.ones(count, 1, dtype=torch.bool, device=tokens.device)
+        every = [always.expand(-1, m.shape[1]) if k is None else k for k, m in zip(kept, made, strict=True)]
+        return dropped(tokens, torch.cat([always, *every], 1))
 
 
 def dropped(tokens: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -107,11 +107,3 @@ class Raster(nn.Module):
         tokens = self.query(memory, padding)
         planes = self.grow(tokens.transpose(1, 2).unflatten(2, self.grid))
         return planes[..., : self.size[0], : self.size[1]]
-
-
-def stem_of(modality: Any) -> type[nn.Module]:
-    """The stem that a modality names, or that of its type or a type it derives from. Raises PluginError."""
-    named = getattr(modality, "encoder", "")
-    types = [k.__name__.lower() for k in type(modality).__mro__]
-    known = [t for t in types if t in registry.known("encoder")]
-    return plugins.load("encoder", named or next(iter(known), types[0]))

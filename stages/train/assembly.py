@@ -14,7 +14,8 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import parse
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task, scale_of
+from hyperloom.stages.network.architecture import Architecture, Input, Task
+from hyperloom.stages.network.processors import Scale, processor_of
 from hyperloom.stages.results import Shards
 from hyperloom.stages.schema import recheck
 from hyperloom.stages.shard.mixture import Mixture
@@ -102,11 +103,12 @@ class Assembly:
         return Architecture(self._inputs(), tasks, self.stage.model.trunk)
 
     def _inputs(self) -> tuple[Input, ...]:
-        found = []
+        read = {}
         for column in self.stage.inputs:
             modality = self.step.modalities[modality_of(column)]
-            found.append(Input(column, modality, scale_of(modality, self.offered.statistics.get(column, {}))))
-        return tuple(found)
+            statistics = self.offered.statistics.get(column, {})
+            read[column] = Input(column, modality, processor_of(modality).scale(statistics))
+        return self.stage.model.inputs(read)
 
     def _task(self, name: str) -> Task:
         statistics = [self.offered.statistics.get(c, {}) for c in self.stage.targets[name]]
@@ -115,8 +117,9 @@ class Assembly:
                 f"step {self.step.name!r}: no training row has a value of {', '.join(self.stage.targets[name])}, "
                 f"so {name!r} cannot be learned. Next: see the quarantine of the step that makes it (hyperloom failed)"
             )
-        scales = [scale_of(self.step.modalities[name], s) for s in statistics]
-        return Task(name, self.step.modalities[name], next((s for s in scales if s.mean), Scale()))
+        modality = self.step.modalities[name]
+        scales = [processor_of(modality).scale(s) for s in statistics]
+        return self.stage.model.task(Task(name, modality, next((s for s in scales if s.mean), Scale())))
 
     def _target(self, task: str, column: str, weight: float) -> Target:
         modality, predicted = self.step.modalities[modality_of(column)], self.step.modalities[task]

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline import registry
+from hyperloom.pipeline import plugins
 from hyperloom.pipeline.check import Listed, StepCheck
+from hyperloom.pipeline.errors import PluginError
 from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.check import defined
@@ -65,8 +66,11 @@ def _columns(stage: Train, step: StepCheck, offered: Offer) -> set[str]:
 def _target(stage: Train, step: StepCheck, task: str, column: str) -> None:
     where: Where = ("targets", task, column)
     modality, predicted = step.modalities[modality_of(column)], step.modalities[task]
-    if predicted.head not in registry.known("head"):
-        step.mistake(where, f"{task!r} is of the type {predicted.type}, for which no head is known")
+    if task not in stage.model.heads:
+        try:
+            plugins.parse("head", predicted.head)
+        except PluginError as error:
+            step.mistake(where, f"{task!r} is of the type {predicted.type}, for which no head is known ({error})")
     if not modality.teaches(predicted):
         step.mistake(where, f"{column} cannot teach {task!r}: their modalities differ in kind or channels")
     named = objectives(stage, task, column)
@@ -102,8 +106,8 @@ def _validation(stage: Train, step: StepCheck, schemas: Mapping[str, ShardsSchem
 
 def _network(stage: Train, step: StepCheck) -> None:
     """Sizes agree, the trunk can read every input, augmentations and extras fit. Scales are not known yet."""
-    inputs = tuple(Input(c, step.modalities[modality_of(c)], Scale()) for c in stage.inputs)
-    tasks = tuple(Task(t, step.modalities[t], Scale()) for t in stage.targets)
+    inputs = stage.model.inputs({c: Input(c, step.modalities[modality_of(c)], Scale()) for c in stage.inputs})
+    tasks = tuple(stage.model.task(Task(t, step.modalities[t], Scale())) for t in stage.targets)
     read = {c: step.modalities[modality_of(c)] for c in _read(stage)}
     try:
         check_sizes(inputs, tasks)

@@ -6,29 +6,31 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-Raw = dict[str, torch.Tensor]
-Run = Callable[..., Raw]
+from hyperloom.stages.network.features import Forward
+
+Run = Callable[..., Forward]
 
 
 def runner(model: nn.Module, precision: str, compiled: bool, device: torch.device) -> Run:
-    """A function that runs `model` and gives float32. `bf16` is torch's autocast: matrix products and convolutions in
+    """A function that runs `model` and gives predictions and losses in float32, features as they come; whatever runs
+    the network while it trains does so by this. `bf16` is torch's autocast: matrix products and convolutions in
     bfloat16 (Kalamkar et al. 2019), which keeps float32's range, so losses need no scaling."""
-    call: Callable[..., Mapping[str, torch.Tensor]] = model
+    call: Run = model
     if compiled:
         from torch import _dynamo
 
         _dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
         call = torch.compile(model)
 
-    def run(*inputs: object) -> Raw:
+    def run(*inputs: object) -> Forward:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            raw = call(*inputs)
-        return {name: values.float() for name, values in raw.items()}
+            result = call(*inputs)
+        return result._replace(predictions={name: values.float() for name, values in result.predictions.items()})
 
     return run
 

@@ -87,7 +87,7 @@ class Contrastive(Extra):
         points = []
         for column, squares in zip(shown, views, strict=True):
             project = own[self.between.index(column)]  # type: ignore[index]
-            pooled = alone(model, samples.planes, columns.index(column), squares).pooled
+            pooled = alone(samples, columns.index(column), squares).pooled
             points.append(normalize(project(pooled.float()), dim=1))
         total = samples.there.new_zeros((), dtype=points[0].dtype)
         for i, j in combinations(range(len(shown)), 2):

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from hyperloom.stages.base import VALID, modality_of
-from hyperloom.stages.network.architecture import Input, Scale
-from hyperloom.stages.network.encoders import Encoder, target_reader
+from hyperloom.stages.network.features import Forward
 from hyperloom.stages.network.model import Columns, MultiTask
-from hyperloom.stages.network.visible import Visible, shown
+from hyperloom.stages.network.processors import Scale, processor_of
+from hyperloom.stages.network.visible import Visible, present, shown
 from hyperloom.stages.train.extras import DRAWN, Samples
 from hyperloom.stages.train.job import Confidence, Job
 from hyperloom.stages.train.world import World
@@ -40,12 +40,15 @@ class Criterion(nn.Module):
     def __init__(self, job: Job, model: MultiTask):
         super().__init__()
         self.model, self.job = model, job
-        self.network: Callable[..., Columns] = model.__call__
+        self.network: Callable[..., Forward] = model.__call__
         """Runs the model: the loop may set another precision."""
         self._blank: dict[str, torch.Tensor] | None = None
         self.tasks = model.architecture.tasks
-        by_name = {t.name: t for t in self.tasks}
-        self.readers = [target_reader(job.modalities[modality_of(t.column)], by_name[t.task]) for t in job.targets]
+        scales = {t.name: t.scale if t.regression else Scale() for t in self.tasks}
+        self.readers = [processor_of(job.modalities[modality_of(t.column)]).target(scales[t.task]) for t in job.targets]
+        pairs = list(zip(job.targets, self.readers, strict=True))
+        self.forced = {n: next((t.column, r) for t, r in pairs if t.task == n) for n in model.forced}
+        """For heads that are given their target: the first column that teaches the task, and its reader."""
         self.weighers = [Weigher(t.confidence, job.modalities) if t.confidence else None for t in job.targets]
         self.held = nn.ModuleList(r for r in self.readers if isinstance(r, nn.Module))
         self.pixel_losses = [t.objective.build(t.class_counts) for t in job.targets]
@@ -61,14 +64,17 @@ class Criterion(nn.Module):
     ) -> Losses:
         """`batch` is what the loader gives and `draw` drew, `visible` what the mask wants. With `counts` (see `count`)
         the batch is a part of this rank's share, and the losses are that part's share."""
-        there = torch.stack([batch[c + VALID] for c in self.model.architecture.columns], 1)
-        seen = shown(there, visible)
-        raw = self.network(batch, seen)
-        sums, amounts = self._sums(batch, raw, there.any(1), seen)
-        if self.job.extras:
-            planes = self.model.encode(batch)
-            for (name, extra), own in zip(self.job.extras.items(), self.extras, strict=True):
-                sums.append(extra.loss(self.model, own, Samples(planes, there, batch[name + DRAWN], world)))
+        there = present(self.model.architecture, batch)
+        seen, some = shown(there, visible), there.any(1)
+        planes = self.model.encode(batch) if self.job.extras else []
+        targets = {name: read(batch[column]) for name, (column, read) in self.forced.items()}
+        result = self.network(planes or batch, seen, None, targets)
+        sums, amounts = self._sums(batch, result.predictions, some, seen)
+        for (name, extra), own in zip(self.job.extras.items(), self.extras, strict=True):
+            samples = Samples(self.network, planes, there, batch[name + DRAWN], world)
+            sums.append(extra.loss(self.model, own, samples))
+        for value in result.losses.values():
+            sums.append(torch.where(some, value, 0.0).sum())
         counts = world.sum(amounts) if counts is None else counts
         return Losses(torch.stack(sums) / counts.clamp(min=1e-9).float(), counts > 0)
 
@@ -78,18 +84,18 @@ class Criterion(nn.Module):
         `parts`, without running the network on it."""
         own = []
         for batch, wanted in zip(parts, visible, strict=True):
-            there = torch.stack([batch[c + VALID] for c in self.model.architecture.columns], 1)
+            there = present(self.model.architecture, batch)
             if self._blank is None:
                 raw = self.model({k: v[:1] for k, v in batch.items()})
-                self._blank = {name: torch.zeros_like(values[0]) for name, values in raw.items()}
+                self._blank = {name: torch.zeros_like(values[0]) for name, values in raw.predictions.items()}
             blank = {name: values.expand(len(there), *values.shape) for name, values in self._blank.items()}
             own.append(self._sums(batch, blank, there.any(1), shown(there, wanted))[1])
         return world.sum(torch.stack(own).sum(0))
 
     @property
     def names(self) -> list[str]:
-        """The tasks, then the extras, in the order of the losses."""
-        return [*(t.name for t in self.tasks), *self.job.extras]
+        """The tasks, then the extras, then the terms that modules add, in the order of the losses."""
+        return [*(t.name for t in self.tasks), *self.job.extras, *self.model.terms]
 
     def _sums(
         self, batch: Columns, raw: Columns, seen: torch.Tensor, visible: Visible
@@ -112,9 +118,10 @@ class Criterion(nn.Module):
             i = self.names.index(target.task)
             sums[i] = sums[i] + target.weight * torch.where(use, loss, 0.0).sum()
             counts[i] += target.weight * amount
-        there = torch.stack([batch[c + VALID] for c in columns], 1)
+        there = present(self.model.architecture, batch)
         for i, extra in enumerate(self.job.extras.values(), len(self.tasks)):
             counts[i] += extra.count(columns, there)
+        counts[len(self.tasks) + len(self.job.extras) :] = seen.sum()
         return sums, counts
 
 
@@ -123,7 +130,7 @@ class Weigher:
 
     def __init__(self, confidence: Confidence, modalities: Mapping[str, Any]):
         self.confidence = confidence
-        self.read = Encoder(Input(confidence.column, modalities[modality_of(confidence.column)], Scale()))
+        self.read = processor_of(modalities[modality_of(confidence.column)]).reader(Scale())
 
     def __call__(self, batch: Columns, dims: int) -> torch.Tensor:
         column, falls = self.confidence.column, self.confidence.falls

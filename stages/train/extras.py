@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from hyperloom.stages.network.architecture import Architecture
     from hyperloom.stages.network.features import Features
-    from hyperloom.stages.network.model import MultiTask
+    from hyperloom.stages.network.model import MultiTask, Planes
     from hyperloom.stages.network.visible import Grid
+    from hyperloom.stages.train.compute import Run
     from hyperloom.stages.train.world import World
 
 DRAWN = "!"
@@ -35,9 +36,11 @@ DRAWN = "!"
 @dataclass(frozen=True)
 class Samples:
     """What an extra looks at: this rank's encoded inputs, which of them are there, (N, inputs) bool, and what was drawn
-    for these samples, (N, ...)."""
+    for these samples, (N, ...). `network` runs the model on encoded inputs as `MultiTask.forward` is called, in the
+    training's precision, compiled and sharded as it is; a model that is called itself knows nothing of these."""
 
-    planes: Sequence[torch.Tensor]
+    network: Run
+    planes: Sequence[Planes]
     there: torch.Tensor
     drawn: torch.Tensor
     world: World
@@ -73,14 +76,17 @@ class Extra(Plugin):
         raise TypeError(f"the objective {self.type!r} has no loss()")
 
 
-def alone(model: MultiTask, planes: Sequence[torch.Tensor], i: int, squares: Grid = None) -> Features:
-    """What the trunk makes of input i when nothing else shows, or of those `squares` of it, (N, *grid) bool."""
+def alone(samples: Samples, i: int, squares: Grid = None, planes: torch.Tensor | None = None) -> Features:
+    """What the trunk makes of input i when nothing else shows, or of those `squares` of it, (N, *grid) bool; with
+    `planes` in its place, where they are given."""
     import torch
 
     from hyperloom.stages.network.visible import Visible
 
-    inputs = torch.zeros(len(planes[i]), len(planes), dtype=torch.bool, device=planes[i].device)
+    every = list(samples.planes)
+    every[i] = every[i] if planes is None else planes
+    inputs = torch.zeros(samples.there.shape, dtype=torch.bool, device=samples.there.device)
     inputs[:, i] = True
-    grids: list[Grid] = [None] * len(planes)
+    grids: list[Grid] = [None] * len(every)
     grids[i] = squares
-    return model.features(planes, Visible(inputs, tuple(grids)))
+    return samples.network(every, Visible(inputs, tuple(grids)), ()).features

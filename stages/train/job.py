@@ -133,7 +133,8 @@ class Job:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns that training reads, once each."""
-        return tuple(dict.fromkeys([*self.architecture.columns, *(t.column for t in self.targets), *self.weighing]))
+        read = [*(p.column for p in self.architecture.parts), *(t.column for t in self.targets), *self.weighing]
+        return tuple(dict.fromkeys(read))
 
     @property
     def weighing(self) -> list[str]:

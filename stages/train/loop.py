@@ -188,7 +188,8 @@ class Training:
             yield batch
 
     def _validate(self) -> None:
-        columns = tuple(dict.fromkeys([*self.model.architecture.columns, *self.job.judged.values()]))
+        read = (p.column for p in self.model.architecture.parts)
+        columns = tuple(dict.fromkeys([*read, *self.job.judged.values()]))
         batches = loader(self.job, columns, self.world, "val", shuffle=False)
         figures = validate(self.job, self.kept, self._living(batches), self.world, self.device)
         sharding.free(self.kept)

@@ -4,7 +4,7 @@
 is labelled, both (N, *sites): pixels of a raster, steps of a series, nothing more where a sample has one label. Who
 reduces them (the learner) decides on missing samples, sources, confidence and workers. Unlabelled is a class id of 255
 (bytes) or below 0, or a value that is not finite. Predictions are logits for classes and standardised values for
-regressions; a `target` comes prepared (`stages.network.encoders.target_reader`): ids, probabilities, or values on the
+regressions; a `target` comes prepared (`stages.network.processors`, `target`): ids, probabilities, or values on the
 prediction's scale. Losses of boxes are in `stages.train.centres`; objectives without a target in `stages.train.extras`.
 """
 
@@ -191,7 +191,7 @@ class Cumulative(Objective):
     fits: ClassVar[tuple[str, ...]] = ("ordinal",)
 
     def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
-        from hyperloom.stages.network.heads import level_probabilities
+        from hyperloom.stages.network.pooled_heads import level_probabilities
 
         def sites(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             chance = level_probabilities(prediction).gather(1, target.clamp(min=0)[:, None])[:, 0]

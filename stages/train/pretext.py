@@ -71,9 +71,9 @@ class Pretext(Extra):
         from torch.nn.functional import cross_entropy
 
         i = model.architecture.columns.index(self.of)
-        planes = list(samples.planes)
-        planes[i] = self.changed(planes[i], samples.drawn)
-        said = own(alone(model, planes, i).pooled.float())
+        planes = samples.planes[i]
+        assert not isinstance(planes, tuple)
+        said = own(alone(samples, i, planes=self.changed(planes, samples.drawn)).pooled.float())
         each = cross_entropy(said, samples.drawn, reduction="none")
         return torch.where(samples.there[:, i], each, 0.0).sum() * self.weight
 

@@ -180,6 +180,7 @@ class Train(Stage):
             raise ValueError(f"extras: {', '.join(both)} is the name of a task already")
         self.model.check_parts(self.inputs, self.targets)
         self.mask.check(self.inputs)
+        self.model.check(self.inputs, self.targets)
         self.balancer.check([*self.targets, *self.extras, *self.learner.terms])
         for extra in self.extras.values():
             extra.check(self.inputs)

@@ -15,6 +15,7 @@ from hyperloom.stages.base import VALID
 from hyperloom.stages.measure.scores import measures, score
 from hyperloom.stages.measure.sums import Sums, merged
 from hyperloom.stages.network.model import MultiTask
+from hyperloom.stages.network.visible import present
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.world import World
 
@@ -34,7 +35,7 @@ def validate(
             continue
         if empty:  # a sharded network runs on all ranks or on none
             batch = {k: torch.zeros(1, *v.shape[1:], dtype=v.dtype) for k, v in batch.items()}
-        valid = torch.stack([batch[c + VALID] for c in model.architecture.columns], 1) & ~hidden
+        valid = present(model.architecture, batch) & ~hidden
         predictions = model.predict({k: v.to(device) for k, v in batch.items()}, valid.to(device))
         if empty:
             continue

@@ -88,13 +88,13 @@ def test_hidden_tokens_change_nothing_and_cost_nothing(data: Any, learned: Any) 
     visible = torch.rand(len(batch["rgb@a"]), len(COLUMNS), generator=torch.Generator().manual_seed(0)) < 0.4
     visible[:, 0] = True
     with torch.inference_mode():
-        whole = model(batch, visible)
+        whole = model(batch, visible).predictions
         other = {c: v.clone() for c, v in batch.items()}
         for i, column in enumerate(COLUMNS):
             other[column][~visible[:, i]] = batch[column].flip(0)[~visible[:, i]]
-        again = model(other, visible)
+        again = model(other, visible).predictions
         fused, _ = model.fusion(model.encode(batch), Visible(visible[:1].expand(len(visible), -1)))
-        alone = model({c: v[:1] for c, v in batch.items()}, visible[:1])
+        alone = model({c: v[:1] for c, v in batch.items()}, visible[:1]).predictions
     for task, values in whole.items():
         assert torch.allclose(values, again[task], atol=1e-4), task
         assert torch.allclose(values[:1], alone[task], atol=1e-4), task  # padding of others does not matter

@@ -16,9 +16,12 @@ from hyperloom.stages.distill import export
 from hyperloom.stages.distill.examples import examples
 from hyperloom.stages.distill.hyperloom_student import Student
 from hyperloom.stages.modality import Defaults, Vector
-from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task
-from hyperloom.stages.network.heads import RegressHead
+from hyperloom.stages.network import pooled_heads
+from hyperloom.stages.network.architecture import Architecture, Input, Task
+from hyperloom.stages.network.features import Sizes
+from hyperloom.stages.network.heads import Head
 from hyperloom.stages.network.model import MultiTask, build_model
+from hyperloom.stages.network.processors import Scale
 from hyperloom.stages.release.card import card
 from hyperloom.stages.release.network import describe
 from tests.unit.test_modality import KNOWN
@@ -27,11 +30,16 @@ PICTURE = plugins.parse("modality", {"type": "image", "size": [20, 28]})
 NUMBERS = Scale((2.0,), (3.0,))
 
 
-class Solved(RegressHead):
-    """A head that ONNX has no words for."""
-
+class Eigenvalues(pooled_heads.Regress):
     def finish(self, raw: torch.Tensor) -> torch.Tensor:
         return torch.linalg.eigvalsh(raw[:, :, None] * raw[:, None])
+
+
+class Solved(Head):
+    """A head that ONNX has no words for."""
+
+    def build(self, task: Task, sizes: Sizes, architecture: Architecture) -> torch.nn.Module:
+        return Eigenvalues(sizes.pooled, task.modality.shape)
 
 
 class Strange(Vector):

@@ -12,8 +12,8 @@ import torch
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.stages.network.heads import level_probabilities
 from hyperloom.stages.network.model import build_model
+from hyperloom.stages.network.pooled_heads import level_probabilities
 from hyperloom.stages.network.visible import Visible
 from hyperloom.stages.train import loop
 from hyperloom.stages.train.centres import painted

@@ -14,6 +14,7 @@ from safetensors.torch import load
 
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.leaving import Leaving
+from hyperloom.stages.network.features import Features, Forward
 from hyperloom.stages.train import checkpoint, compute, failures, loop, notice
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.notice import Ask, Notice, Preempted
@@ -100,14 +101,15 @@ def test_a_compiled_network_gives_the_same() -> None:
     from torch._dynamo.utils import counters
 
     class Tiny(torch.nn.Conv2d):
-        def forward(self, columns: dict[str, torch.Tensor], visible: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"depth": super().forward(columns["rgb"]).relu() * visible[:, :1, None, None]}
+        def forward(self, columns: dict[str, torch.Tensor], visible: torch.Tensor) -> Forward:  # type: ignore[override]
+            planes = super().forward(columns["rgb"]).relu() * visible[:, :1, None, None]
+            return Forward({"depth": planes}, Features(planes, planes.mean((2, 3)), planes), {})
 
     model, columns, visible = Tiny(3, 4, 3), {"rgb": torch.rand(2, 3, 8, 8)}, torch.tensor([[True], [False]])
     plain, quick = (compute.runner(model, "fp32", c, torch.device("cpu")) for c in (False, True))
     counters.clear()
-    told = quick(columns, visible)["depth"]
-    assert torch.allclose(told, plain(columns, visible)["depth"], atol=1e-6)
+    told = quick(columns, visible).predictions["depth"]
+    assert torch.allclose(told, plain(columns, visible).predictions["depth"], atol=1e-6)
     told.sum().backward()
     assert model.weight.grad is not None and counters["stats"]["unique_graphs"] == 1
 

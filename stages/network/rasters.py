@@ -1,0 +1,83 @@
+"""Processors of pictures: images, maps of numbers, classes of pixels, clips (see `stages.network.processors`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hyperloom.stages.network.processors import Processor, Reader, Scale, in_units
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Raster(Processor):
+    """(H, W, channels) of numbers."""
+
+    @property
+    def axes(self) -> int:
+        return 2
+
+    def planes_of(self, values: torch.Tensor) -> torch.Tensor:
+        return values.permute(0, 3, 1, 2)
+
+
+class Image(Raster):
+    """Colours."""
+
+    def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
+        return super().finish(raw, scale).clamp(0, 255)
+
+
+class Dense(Raster):
+    """Numbers or directions."""
+
+    def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
+        from torch.nn.functional import normalize
+
+        if self.modality.unit_vectors:
+            return normalize(raw.permute(0, 2, 3, 1), dim=-1)
+        return super().finish(raw, scale)
+
+
+class Segmentation(Raster):
+    """A class for each pixel: one plane a class."""
+
+    def reader(self, scale: Scale) -> torch.nn.Module:
+        from hyperloom.stages.network.reading import OneHot
+
+        return OneHot(self.modality.channels, sites=2)
+
+    def target(self, scale: Scale) -> Reader:
+        from torch.nn import Identity
+
+        return Identity()
+
+    def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
+        return raw.permute(0, 2, 3, 1).softmax(-1)
+
+
+class Soft(Raster):
+    """Probabilities of classes for each pixel, in bytes or as they are."""
+
+    def reader(self, scale: Scale) -> torch.nn.Module:
+        from hyperloom.stages.network.reading import Shares
+
+        return Shares(self)
+
+    def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
+        return raw.permute(0, 2, 3, 1).softmax(-1)
+
+
+class Clip(Raster):
+    """Frames one after the other, each with its colours as planes."""
+
+    @property
+    def encoder(self) -> str:
+        return "frames"
+
+    def planes_of(self, values: torch.Tensor) -> torch.Tensor:
+        return values.permute(0, 1, 4, 2, 3).flatten(1, 2)
+
+    def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
+        values = raw.unflatten(1, (self.modality.times, -1)).permute(0, 1, 3, 4, 2)
+        return in_units(values, scale).clamp(0, 255)

@@ -1,0 +1,120 @@
+"""Processors of what has places or steps in a row: texts, tags, sounds, series, points, boxes, graphs (see
+`stages.network.processors`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hyperloom.stages.network.processors import Processor, Reader, Scale, in_units
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Ids(Processor):
+    """Base of what stays as it is: what reads it knows it."""
+
+    @property
+    def in_planes(self) -> bool:
+        return False
+
+    def reader(self, scale: Scale) -> torch.nn.Module:
+        from torch.nn import Identity
+
+        return Identity()
+
+    def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
+        return raw.softmax(1).transpose(1, 2)
+
+
+class Text(Ids):
+    """Ids of bytes; several are one token."""
+
+    @property
+    def encoder(self) -> str:
+        return "text"
+
+    def target(self, scale: Scale) -> Reader:
+        from hyperloom.stages.network.reading import with_one_end
+
+        return with_one_end
+
+
+class Tags(Ids):
+    """A label for each place."""
+
+    @property
+    def encoder(self) -> str:
+        return "labels"
+
+
+class Boxes(Ids):
+    """Rectangles with a class; heads of boxes say themselves what they give."""
+
+    @property
+    def encoder(self) -> str:
+        return "rectangles"
+
+    def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
+        return raw
+
+
+class Graph(Ids):
+    """Pairs of nodes; as a target, 1 from the first of a pair to the second."""
+
+    @property
+    def encoder(self) -> str:
+        return "nodes"
+
+    def target(self, scale: Scale) -> Reader:
+        from hyperloom.stages.network.reading import adjacency
+
+        return lambda edges: adjacency(edges, self.modality.nodes)
+
+    def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
+        return raw.sigmoid()
+
+
+class Audio(Processor):
+    """Sound: one channel over time."""
+
+    @property
+    def encoder(self) -> str:
+        return "mel"
+
+    @property
+    def axes(self) -> int:
+        return 1
+
+    def planes_of(self, values: torch.Tensor) -> torch.Tensor:
+        return values.unsqueeze(1)
+
+    def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
+        return in_units(raw.transpose(1, 2), scale)[..., 0].clamp(-1, 1)
+
+
+class Series(Processor):
+    """(steps, channels) of numbers; NaN is what is not there."""
+
+    def planes_of(self, values: torch.Tensor) -> torch.Tensor:
+        return values.transpose(1, 2)
+
+
+class Keypoints(Processor):
+    """(points, 3): x, y and whether it is visible."""
+
+    @property
+    def encoder(self) -> str:
+        return "points"
+
+    @property
+    def in_planes(self) -> bool:
+        return True
+
+    def planes_of(self, values: torch.Tensor) -> torch.Tensor:
+        return values.transpose(1, 2)
+
+    def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
+        import torch
+
+        return torch.cat([raw[:, :2].clamp(0, 1), raw[:, 2:].sigmoid()], 1).transpose(1, 2)
