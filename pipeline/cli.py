@@ -18,7 +18,7 @@ DESCRIPTION = "Weave the labels of many expert models into one small model: Ray 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong recipe or usage, 3 root in use, 4 a step
-    failed, 5 no cluster, 130 interrupted."""
+    failed, 5 no cluster, 130 interrupted, 143 ended by SIGTERM."""
     given = _parser().parse_args(arguments)
     from hyperloom.pipeline.errors import HyperloomError
 

@@ -31,6 +31,11 @@ class Committed:
             self._records[space] = {name.removesuffix(".json") for name in self.storage.names(f"{space}/units")}
         return id_ in self._records[space]
 
+    def note(self, space: str, id_: str) -> None:
+        """This unit was committed meanwhile."""
+        if space in self._records:
+            self._records[space].add(id_)
+
     def find(self, units: Sequence[Unit]) -> list[Record | None]:
         """The record of each unit that is committed and whole, else None. Records are read, data is not."""
         there = [u.key for u in units if self.has(u.space, u.id)]

@@ -23,6 +23,7 @@ class Ending:
         self._lock = threading.Lock()
         self._told = False
         self._callbacks: list[Callable[[], None]] = []
+        self._handler: Callable[..., None] | None = None
 
     @property
     def begun(self) -> bool:
@@ -55,6 +56,12 @@ class Ending:
         for callback in callbacks:
             callback()
 
+    @property
+    def awaited(self) -> bool:
+        """Is there still somebody who was told, or would be?"""
+        with self._lock:
+            return bool(self._callbacks)
+
     @contextmanager
     def on_sigterm(self) -> Iterator[None]:
         """Inside the block SIGTERM begins the end; the second one is taken as it was before. Main thread only; nothing
@@ -68,8 +75,15 @@ class Ending:
             signal.signal(signal.SIGTERM, before)
             self.begin()
 
-        signal.signal(signal.SIGTERM, asked)
+        self._handler = asked
+        self.arm()
         try:
             yield
         finally:
+            self._handler = None
             signal.signal(signal.SIGTERM, before)
+
+    def arm(self) -> None:
+        """Take SIGTERM (again): libraries that were started meanwhile have handlers of their own."""
+        if self._handler is not None and not self.begun:
+            signal.signal(signal.SIGTERM, self._handler)

@@ -1,30 +1,28 @@
-"""Where units run: in this process, or on Ray actors (*slots*) that host any worker.
+"""Where units run: *slots*, which host any worker, in this process or (pipeline.rayslots) on a Ray cluster.
 
-A slot keeps the workers it has built (weights load once a process) and takes small groups of units. The engine owns
-retries, so Ray's own are off. This is the only module of the engine that knows Ray, and it never starts a cluster:
-the command hands in `connect`.
+A slot keeps the workers it has built (weights load once a process) and takes small groups of units. This module says
+what an executor offers, and knows no Ray.
 """
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor as Threads
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hyperloom.pipeline.errors import StepFailed, StorageError
 from hyperloom.pipeline.leaving import Leaving
-from hyperloom.pipeline.startup import FailedStarts, failed_to_start
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Record, Resources, Stopped, Unit, Worker, commit, work
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.pulse import Watch
-    from hyperloom.pipeline.room import Place, Room
 
+
+Name = tuple[str, str]
+"""A worker's: the folder of its step, its name there."""
 
 AT_HAND = 2
 """Groups a slot has when units are short: the one that is worked on, and the next or the one that is committed."""
@@ -49,9 +47,13 @@ class Outcome:
 
 @dataclass(eq=False)
 class Job:
-    """A group of units on its way."""
+    """A group of units on its way. `scope` is the folder of its step, whose workers have their names there; `live` are
+    the scopes of all steps that run, whose workers a slot keeps."""
 
     units: list[Unit]
+    attempts: list[int]
+    scope: str
+    live: frozenset[str]
     watch: Watch
     note: str = ""
     quick: bool = False
@@ -63,8 +65,8 @@ class Job:
 class Slot(Protocol):
     """A place that runs groups of units one after the other."""
 
-    def start(self, job: Job, attempts: list[int], scope: str, workers: Mapping[str, Worker]) -> None:
-        """Run a group. `scope` is the step's folder: workers that were built for another one are of no use."""
+    def start(self, job: Job, workers: Mapping[str, Worker]) -> None:
+        """Run a group, by the workers of its scope."""
 
     def close(self) -> None: ...
 
@@ -75,15 +77,34 @@ class Executor(Protocol):
     def open(self, resources: Resources) -> Slot | None:
         """A new slot of this size; None where there is no room beside those that are open."""
 
+    def connect(self) -> None:
+        """Start or join the cluster, unless that is done. Raises StepFailed where there is none."""
+
+    def reserve(self, resources: Resources) -> Any:
+        """Room that no slot may take, for `release`; None where there is none now."""
+
+    def release(self, place: Any) -> None: ...
+
+    def abandon(self) -> None:
+        """Break off what steps do on the cluster by themselves."""
+
+    def gpus(self) -> float:
+        """How many GPUs there are for slots. Starts or joins the cluster."""
+        ...
+
+    def holds(self, place: Any) -> bool:
+        """Is the room still there? Where its node is gone it counts as released."""
+        ...
+
+    def capacity(self, resources: Resources, beside: list[Any]) -> int:
+        """How many of this size the cluster could hold if there were nothing else but the room `beside`."""
+        ...
+
     def wait(self, jobs: list[Job], seconds: float) -> dict[int, list[Outcome]]:
         """What came back within `seconds`, by `id` of the job; at least one where there is any."""
         ...
 
     def close(self) -> None: ...
-
-    def gpus(self) -> float:
-        """How many GPUs there are for slots. Starts or joins the cluster."""
-        ...
 
 
 class Host:
@@ -96,27 +117,28 @@ class Host:
     def __init__(
         self,
         storage_url: str,
-        workers: Callable[[str], Worker],
+        workers: Callable[[Name], Worker],
         hand: Threads | None = None,
         leaving: Leaving | None = None,
     ):
         self.storage = Storage(storage_url)
         self._find, self._hand, self._leaving = workers, hand, leaving
-        self._scope = ""
-        self._built: dict[str, Worker] = {}
+        self._live: frozenset[str] = frozenset()
+        self._built: dict[Name, Worker] = {}
 
-    def run(self, scope: str, units: list[Unit], attempts: list[int]) -> list[Outcome]:
-        """Outcomes of the units, in order. Workers of another scope are dropped."""
+    def run(self, scope: str, live: frozenset[str], units: list[Unit], attempts: list[int]) -> list[Outcome]:
+        """Outcomes of the units, in order. Workers of scopes that are not `live` are dropped."""
+        self._live = live
         return [self._one(scope, unit, attempt) for unit, attempt in zip(units, attempts, strict=True)]
 
     def _work(self, scope: str, unit: Unit, attempt: int) -> Output | Record:
-        if scope != self._scope:
-            self._scope, self._built = scope, {}
-        worker = self._built.get(unit.worker)
+        self._built = {name: w for name, w in self._built.items() if name[0] in self._live or name[0] == scope}
+        name = scope, unit.worker
+        worker = self._built.get(name)
         if worker is None:
-            worker = self._find(unit.worker)
+            worker = self._find(name)
             worker.setup()
-            self._built[unit.worker] = worker
+            self._built[name] = worker
         return work(self.storage, worker, unit, attempt, self._leaving)
 
     def _one(self, scope: str, unit: Unit, attempt: int) -> Outcome:
@@ -143,6 +165,27 @@ class Inline:
         self.storage = storage
         self._open = False
 
+    def connect(self) -> None:
+        raise StepFailed("this stage needs a Ray cluster, and the run was started without one")
+
+    def reserve(self, resources: Resources) -> Any:
+        self.connect()
+
+    def release(self, place: Any) -> None:
+        pass
+
+    def abandon(self) -> None:
+        pass
+
+    def gpus(self) -> float:
+        return 0.0
+
+    def holds(self, place: Any) -> bool:
+        return True
+
+    def capacity(self, resources: Resources, beside: list[Any]) -> int:
+        return 0
+
     def open(self, resources: Resources) -> Slot | None:
         if self._open:
             return None
@@ -158,140 +201,16 @@ class Inline:
     def close(self) -> None:
         pass
 
-    def gpus(self) -> float:
-        return 0.0
-
 
 class _InlineSlot:
     def __init__(self, inline: Inline):
         self._inline = inline
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[Name, Worker] = {}
         self._host = Host(str(inline.storage), self._workers.__getitem__)
 
-    def start(self, job: Job, attempts: list[int], scope: str, workers: Mapping[str, Worker]) -> None:
-        self._workers.update(workers)
-        job.handle = self._host.run(scope, job.units, attempts)
+    def start(self, job: Job, workers: Mapping[str, Worker]) -> None:
+        self._workers.update(((job.scope, name), worker) for name, worker in workers.items())
+        job.handle = self._host.run(job.scope, job.live, job.units, job.attempts)
 
     def close(self) -> None:
         self._inline.closed()
-
-
-class RayExecutor:
-    """Slots are Ray actors. `connect` starts or joins the cluster when the first slot is wanted; `say` tells the user
-    what a run waits for."""
-
-    def __init__(self, storage: Storage, connect: Callable[[], None], say: Callable[[str], None] = lambda _: None):
-        self.storage, self._connect, self._say = storage, connect, say
-        self._failed_starts = FailedStarts()
-        self._room: Room | None = None
-
-    def open(self, resources: Resources) -> Slot | None:
-        room = self._connected()
-        place = room.take(resources)
-        return None if place is None else _RaySlot(self.storage, room, place)
-
-    def gpus(self) -> float:
-        return self._connected().gpus
-
-    def _connected(self) -> Room:
-        if self._room is None:
-            self._connect()  # before ray is imported: it sets how ray authenticates
-            from hyperloom.pipeline.room import Room
-
-            self._room = Room(self._say)
-        return self._room
-
-    def wait(self, jobs: list[Job], seconds: float) -> dict[int, list[Outcome]]:
-        import ray
-
-        refs = {job.handle: job for job in jobs}
-        ready, _ = ray.wait(list(refs), num_returns=1, timeout=seconds)
-        more, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0) if ready else ([], [])
-        return {id(refs[ref]): self._collect(ref, refs[ref]) for ref in dict.fromkeys([*ready, *more])}
-
-    def _collect(self, ref: Any, job: Job) -> list[Outcome]:
-        import ray
-
-        try:
-            return ray.get(ref)
-        except ray.exceptions.RayError as error:
-            hopeless = False
-            reason = f"the worker process is gone ({type(error).__name__}): {str(error).strip().splitlines()[0][:300]}"
-            if failed_to_start(error):
-                reason, hopeless = self._failed_starts.add(str(error))
-            return [Outcome(u, None, reason, "", infrastructure=True, hopeless=hopeless) for u in job.units]
-
-    def close(self) -> None:
-        self._room = None
-
-
-class _RaySlot:
-    def __init__(self, storage: Storage, room: Room, place: Place):
-        import ray
-
-        self._room, self._place = room, place
-        self._scope = ""
-        self._sent: dict[str, Any] = {}
-        resources = place.resources
-        options = {
-            "num_cpus": resources.cpus,
-            "num_gpus": resources.gpus,
-            "memory": resources.memory_mb * 2**20 or None,
-            "max_concurrency": AT_HAND,
-            "max_restarts": 0,
-            "max_task_retries": 0,
-            "runtime_env": {"env_vars": _threads(resources)},
-            "scheduling_strategy": place.strategy(),
-        }
-        self._actor = ray.remote(_Actor).options(**options).remote(str(storage))
-
-    def start(self, job: Job, attempts: list[int], scope: str, workers: Mapping[str, Worker]) -> None:
-        import ray
-
-        if scope != self._scope:
-            self._scope, self._sent = scope, {}
-        wanted = {u.worker for u in job.units}
-        for name in wanted - set(self._sent):
-            self._sent[name] = ray.put(workers[name])
-        refs = {name: [self._sent[name]] for name in wanted}  # in a list, so that only a slot that lacks it fetches it
-        job.handle = self._actor.run.remote(scope, refs, job.units, attempts)
-
-    def close(self) -> None:
-        import ray
-
-        self._room.give_back(self._place)
-        ray.kill(self._actor)
-
-
-class _Actor:
-    """The process behind a slot."""
-
-    def __init__(self, storage_url: str):
-        self._refs: dict[str, list[Any]] = {}
-        leaving = Leaving(_drains)
-        leaving.on_sigterm()
-        self._host = Host(storage_url, self._worker, ThreadPoolExecutor(1), leaving)
-
-    def run(self, scope: str, refs: dict[str, list[Any]], units: list[Unit], attempts: list[int]) -> list[Outcome]:
-        self._refs.update(refs)
-        return self._host.run(scope, units, attempts)
-
-    def _worker(self, name: str) -> Worker:
-        import ray
-
-        return ray.get(self._refs[name][0])
-
-
-def _drains() -> bool:
-    """Has Ray been told to drain the node of this process?"""
-    import ray
-    from ray._private.state import state
-
-    return ray.get_runtime_context().get_node_id() in state.get_draining_nodes()
-
-
-def _threads(resources: Resources) -> dict[str, str]:
-    """One thread per CPU asked for: processes are how work spreads, and two pools on one core slow both down."""
-    threads = str(max(1, int(resources.cpus)))
-    env = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    return env | {k: v for k, v in os.environ.items() if k.startswith("HYPERLOOM_FAULT")}

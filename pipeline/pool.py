@@ -1,32 +1,41 @@
-"""The pool: takes a step's units to their commits, over whatever fails on the way.
+"""The pool: takes the units of all running steps to their commits, over whatever fails on the way.
 
 It finds what is committed already, starts a unit as soon as the units it needs are done (no barriers), sends small
-units in groups, and gives idle slots to the worker that limits. What is in flight is bounded by the slots, and what is
-known of units that are not done by a window (see pipeline.work), so memory does not grow with the data. Failures follow
-`retry.Budget`; a unit that fails for good leaves `{space}/failures/{id}.json`, and the step fails once the others are
-done.
+units in groups, and gives idle slots to the worker that limits. Steps share the slots: each gets one where there are
+enough, what is left goes to the earliest of the recipe, and none waits without end. What is in flight is bounded by the
+slots, and what is known of units that are not done by a window over all steps (see pipeline.work), so memory does not
+grow with the data. Failures follow `retry.Budget`; a unit that fails for good leaves `{space}/failures/{id}.json`, and
+its step fails once the others are done.
+
+One thread owns the pool and calls `turn` again and again: only it opens slots, sends, collects, and speaks to Ray.
+Steps call `run` and `reserve` from threads of their own and wait there.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from hyperloom.pipeline.committed import Committed
-from hyperloom.pipeline.ending import GRACE_SECONDS, Ending
-from hyperloom.pipeline.errors import Ended, HyperloomError, StepFailed, StorageError
+from hyperloom.pipeline.errors import Ended
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.executor import AT_HAND, Executor, Job, Outcome
+from hyperloom.pipeline.ledger import Ledger
 from hyperloom.pipeline.pulse import Watch
-from hyperloom.pipeline.retry import Attempts, Budget
-from hyperloom.pipeline.slots import Seat, Seats
+from hyperloom.pipeline.reservation import Reservation, Reservations
+from hyperloom.pipeline.retry import Attempts, Budget, Key
+from hyperloom.pipeline.slots import Backlog, Kind, Seat, Seats
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record, Unit, Worker, beats, load_record, record_path
+from hyperloom.pipeline.units import Record, Resources, Unit, Worker, beats
 from hyperloom.pipeline.work import GROUP_MOST, WINDOW, Work
 
 STOPPED_PAUSE = 5.0
 """Seconds before a unit that ended because it was asked to is tried again: by then its machine may be gone."""
+STARVED_SECONDS = 60.0
+"""A step with ready units that got no slot for so long comes first."""
 
 
 @dataclass
@@ -42,210 +51,269 @@ class Pool:
     unit_seconds: float = 3600.0
     """A unit that takes longer is taken for hung, unless it beats (pipeline.pulse): its slot is closed, and it counts
     as an infrastructure failure."""
-    ending: Ending = field(default_factory=Ending)
+    waiting: int = 0
+    """How many threads wait in `run` or `reserve`."""
 
     def __post_init__(self) -> None:
+        self.ledger = Ledger(self.storage, self.events, self.budget)
         self._seats = Seats(self.executor)
+        self._works: list[Work] = []
+        self._flying: dict[Key, Work] = {}
+        self._reservations = Reservations(self.executor, self._seats)
+        self._owner = threading.get_ident()
+        self._news = threading.Condition(threading.RLock())
+        self._bell = threading.Event()
+        self._stopped = False
 
-    def run(self, step: str, folder: str, units: Iterable[Unit], workers: dict[str, Worker]) -> Sequence[Record]:
+    # -- for steps, from any thread ----------------------------------------------------------------------------------
+    def run(
+        self, step: str, folder: str, units: Iterable[Unit], workers: dict[str, Worker], rank: int = 0
+    ) -> Sequence[Record]:
         """Records of all units, in their order. Raises StepFailed, naming the units that failed for good.
 
-        A unit comes after those it needs; `units` is gone through once, as slots become free.
+        A unit comes after those it needs; `units` is gone through once, in this thread, as slots become free. `rank` is
+        the step's place in the recipe.
         """
-        work = Work(step, units, workers, Committed(self.storage))
         attempts = Attempts(self.storage, f"{folder}/attempts")
         attempts.load()
-        self._progress(work, force=True)
-        self._seats.forget_workers()
+        work = Work(step, folder, units, workers, Committed(self.storage), attempts, rank)
+        with self._news:
+            self._works = sorted([*self._works, work], key=lambda w: w.rank)
+            self.ledger.progress(work, force=True)
         try:
-            while not work.hopeless:
-                self.check()
-                if self.ending.begun:
-                    self._end(work, attempts)
-                work.wake()
-                work.pull(max(WINDOW, 4 * GROUP_MOST * len(self._seats.all)), self.check)
-                if work.over:
-                    break
-                self._dispatch(folder, work, attempts)
-                self._collect(work, attempts)
-                self._progress(work)
-        except BaseException:
-            self.close()  # nothing may go on writing once the driver has stopped
-            raise
-        return self._finish(work, attempts)
+            while not (work.hopeless or work.over):
+                self._until(lambda: work.ended or work.hopeless or work.over or work.room(self._window()))
+                if work.ended:
+                    raise Ended
+                if (count := work.room(self._window())) and not work.hopeless:
+                    drawn = work.draw(count)
+                    with self._news:
+                        work.enter(drawn)
+                        self._bell.set()
+        finally:
+            self._leave(work)
+        return self.ledger.finish(work)
 
-    def _end(self, work: Work, attempts: Attempts) -> None:
-        """Wait for units that beat, which have been told to end, and raise Ended."""
-        deadline = time.monotonic() + GRACE_SECONDS
-        while any(j.watch.beats for j in self._seats.jobs()) and time.monotonic() < deadline:
-            self.check()
-            self._collect(work, attempts)
-        raise Ended()
+    @contextmanager
+    def reserve(self, resources: Resources, count: int) -> Iterator[int]:
+        """Inside the block there is room on the cluster for `count` processes of this size which no slot takes, or for
+        as many as the cluster can hold; it gives their number. Ray is up, also for a count of 0."""
+        wanted = Reservation(resources, count)
+        with self._news:
+            self._reservations.all.append(wanted)
+            self._bell.set()
+        try:
+            self._until(lambda: wanted.granted or wanted.error)
+            if wanted.error:
+                raise wanted.error
+            yield len(wanted.places)
+        finally:
+            with self._news:
+                self._reservations.end(wanted)
+                self._bell.set()
+
+    def gpus(self) -> float:
+        """How many GPUs the cluster has for slots; it is started or joined."""
+        with self.reserve(Resources(), 0), self._news:
+            return self.executor.gpus()
+
+    def _until(self, ready: Callable[[], object]) -> None:
+        """Wait, or where this is the owner's thread, work until something is so."""
+        if threading.get_ident() == self._owner:
+            while not ready():
+                self.turn()
+            return
+        with self._news:
+            self.waiting += 1
+            try:
+                self._news.wait_for(lambda: self._stopped or ready())
+                if self._stopped:
+                    raise Ended
+            finally:
+                self.waiting -= 1
+
+    def _window(self) -> int:
+        """How many units of one step may be open."""
+        return max(2 * GROUP_MOST, max(WINDOW, 4 * GROUP_MOST * len(self._seats.all)) // max(1, len(self._works)))
+
+    def _leave(self, work: Work) -> None:
+        """A step's units are done, or given up: slots that still work on them are of no use."""
+        with self._news:
+            self._works.remove(work)
+            self._seats.forget_workers(work.scope)
+            for seat in list(self._seats.all):
+                if seat.jobs and all(job.scope == work.scope for job in seat.jobs):
+                    self._seats.close(seat)
+            self._flying = {key: by for key, by in self._flying.items() if by is not work}
+            self._bell.set()
+
+    # -- for the owner's thread --------------------------------------------------------------------------------------
+    def turn(self, seconds: float = 0.5, send: bool = True) -> None:
+        """Send what can be sent, and settle what comes back within about `seconds`. Without `send` nothing begins, and
+        steps that have no unit that beats at work get Ended."""
+        self.check()
+        with self._news:
+            for work in self._works:
+                work.wake()
+            if send:
+                self._dispatch()
+            else:
+                self._dismiss()
+            jobs = self._seats.jobs()
+            pause = min([seconds, *(w.until_wake() for w in self._works)])
+        if jobs:
+            came = self.executor.wait(jobs, seconds)
+        elif self._bell.wait(pause):
+            self._bell.clear()
+        with self._news:
+            if jobs:
+                self._collect(came)
+            for work in self._works:
+                self.ledger.progress(work)
+            self._news.notify_all()
+
+    def _dismiss(self) -> None:
+        awaited = {job.scope for job in self._seats.jobs() if job.watch.beats}
+        for work in self._works:
+            work.ended = work.scope not in awaited
+        self._reservations.refuse(Ended())
+        self._news.notify_all()
+
+    @property
+    def beating(self) -> bool:
+        """Is there a unit at work that beats?"""
+        return any(job.watch.beats for job in self._seats.jobs())
+
+    def ring(self) -> None:
+        """End the present pause of `turn`."""
+        self._bell.set()
+
+    def stop(self) -> None:
+        """Nothing may go on: threads that wait here get Ended, slots end."""
+        with self._news:
+            self._stopped = True
+            self._news.notify_all()
+        self.close()
 
     def close(self) -> None:
         """End all slots: their CPUs are free afterwards."""
-        self._seats.close_all()
-        self.executor.close()
+        with self._news:
+            self._seats.close_all()
+            self.executor.close()
 
-    # -- sending ---------------------------------------------------------------------------------------------------
-    def _dispatch(self, folder: str, work: Work, attempts: Attempts) -> None:
-        while backlog := work.backlog():
-            seat = self._seats.free(backlog, work.alive())
+    # -- sending -----------------------------------------------------------------------------------------------------
+    def _dispatch(self) -> None:
+        kept = self._reservations.take()
+        self._news.notify_all()
+        if kept:
+            return  # what becomes free is for a stage's own processes
+        while backlog := self._backlog():
+            seat = self._seats.free(backlog, {kind for work in self._works for kind in work.alive()})
             if seat is None:
                 break
-            self._send(seat, folder, work, attempts)
+            self._send(seat, self._next(seat.kind))
         if self._seats.starving(backlog):
             return  # the next slot that becomes idle is for those that have none
         for seat in self._seats.all:
-            if 0 < len(seat.jobs) < AT_HAND and seat.jobs[0].quick and work.quick(seat.kind):
-                self._send(seat, folder, work, attempts)
+            if 0 < len(seat.jobs) < AT_HAND and seat.jobs[0].quick and seat.kind in backlog:
+                work = self._next(seat.kind)
+                if work is not None and work.quick(seat.kind):
+                    self._send(seat, work)
 
-    def _send(self, seat: Seat, folder: str, work: Work, attempts: Attempts) -> None:
-        group = work.take(seat, self._seats.of(seat.kind))
-        if not group:
+    def _backlog(self) -> dict[Kind, Backlog]:
+        """The ready work of all steps; the workers are those of the step whose turn it is."""
+        merged: dict[Kind, Backlog] = {}
+        for work in sorted(self._works, key=self._turn):
+            for kind, more in work.backlog().items():
+                has = merged.setdefault(kind, more)
+                if has is not more:
+                    both = has.seconds + more.seconds, min(has.oldest, more.oldest)
+                    merged[kind] = Backlog(*both, has.workers)
+        return merged
+
+    def _turn(self, work: Work) -> tuple[bool, bool, int]:
+        """Who comes first: a step that waits for long, one that has nothing in flight, the earliest of the recipe."""
+        return time.monotonic() - work.served < STARVED_SECONDS, work.flying > 0, work.rank
+
+    def _next(self, kind: Kind) -> Work | None:
+        """Whose units the next slot of this kind gets."""
+        return min((w for w in self._works if w.waiting(kind)), key=self._turn, default=None)
+
+    def _send(self, seat: Seat, work: Work | None) -> None:
+        group = work.take(seat, self._seats.of(seat.kind), self._flying) if work else []
+        if work is None or not group:
             return
-        numbers = [attempts.of(u.key).attempt for u in group]
-        worker = group[0].worker
-        limit = self.unit_seconds * len(group)
-        watch = Watch(self.storage, [u.key for u in group], limit, beats(work.workers[worker]))
-        job = Job(group, watch, attempts.begin(group), work.short(worker), None, time.monotonic())
-        seat.loaded.update(u.worker for u in group)
+        numbers = [work.attempts.of(u.key).attempt for u in group]
+        name = group[0].worker
+        watch = Watch(self.storage, [u.key for u in group], self.unit_seconds * len(group), beats(work.workers[name]))
+        live = frozenset(w.scope for w in self._works)
+        job = Job(group, numbers, work.scope, live, watch, work.attempts.begin(group), work.short(name))
+        job.started = work.served = time.monotonic()
+        work.flying += 1
+        self._flying.update((u.key, work) for u in group)
+        seat.loaded.update((work.scope, u.worker) for u in group)
         seat.jobs.append(job)
-        seat.slot.start(job, numbers, folder, work.workers)
+        seat.slot.start(job, work.workers)
 
-    # -- collecting ------------------------------------------------------------------------------------------------
-    def _collect(self, work: Work, attempts: Attempts) -> None:
-        jobs = self._seats.jobs()
-        if not jobs:
-            time.sleep(min(0.2, work.until_wake()))
-            return
-        came = self.executor.wait(jobs, 0.5)
+    # -- collecting --------------------------------------------------------------------------------------------------
+    def _collect(self, came: dict[int, list[Outcome]]) -> None:
         for seat in list(self._seats.all):
             for job in [j for j in seat.jobs if id(j) in came]:
                 if job in seat.jobs:  # not lost with the one before
                     seat.jobs.remove(job)
-                    self._settle(work, seat, job, came[id(job)], attempts)
+                    self._settle(seat, job, came[id(job)])
             if seat.jobs and (hung := seat.jobs[0].watch.hung()):
                 job = seat.jobs.popleft()
-                lost = [Outcome(u, None, hung, "", infrastructure=True) for u in job.units]
-                self._settle(work, seat, job, lost, attempts)
+                self._settle(seat, job, lost([job], hung))
 
-    def _settle(self, work: Work, seat: Seat, job: Job, outcomes: list[Outcome], attempts: Attempts) -> None:
-        attempts.end(job.note)
+    def _settle(self, seat: Seat, job: Job, outcomes: list[Outcome]) -> None:
         now = time.monotonic()
-        if all(o.infrastructure and not o.trace for o in outcomes):
-            work.deaths += 1
+        gone = [job]
+        if died := all(o.infrastructure and not o.trace for o in outcomes):
             job.watch.clear()
-            outcomes = outcomes + self._bury(seat, outcomes[0].error, attempts)
+            gone += self._bury(seat)
         elif any(o.stopped for o in outcomes):  # its machine may be about to leave
-            outcomes = outcomes + self._bury(seat, outcomes[0].error, attempts)
-        else:
+            gone += self._bury(seat)
+        elif (work := self._work(job)) is not None:
             work.timed(job.units, now - job.started)
         if seat.jobs:
             seat.jobs[0].started = now
             seat.jobs[0].watch.restart()
-        for outcome in outcomes:
-            if outcome.record is not None:
-                work.done(outcome.record)
-                attempts.forget(outcome.unit.key)
-            elif outcome.stopped:
-                self._stopped(work, outcome)
-            else:
-                self._failed(work, outcome, attempts)
+        for each in gone:
+            if (work := self._work(each)) is not None:
+                work.deaths += died and each is job
+                self._account(work, each, outcomes if each is job else lost([each], outcomes[0].error))
 
-    def _bury(self, seat: Seat, reason: str, attempts: Attempts) -> list[Outcome]:
+    def _work(self, job: Job) -> Work | None:
+        """Whose job it is; None when that step is over."""
+        return next((w for w in self._works if w.scope == job.scope), None)
+
+    def _bury(self, seat: Seat) -> list[Job]:
         """Close a slot whose process is gone or hangs. All that it was given was lost with it."""
         self._seats.close(seat)
-        lost = [Outcome(unit, None, reason, "", infrastructure=True) for job in seat.jobs for unit in job.units]
-        for job in seat.jobs:
-            attempts.end(job.note)
+        jobs = list(seat.jobs)
         seat.jobs.clear()
-        return lost
+        return jobs
 
-    def _stopped(self, work: Work, outcome: Outcome) -> None:
-        if outcome.final:
-            work.give_up(outcome.unit, outcome.error)
-        else:
-            work.again(outcome.unit, STOPPED_PAUSE)
-
-    def _failed(self, work: Work, outcome: Outcome, attempts: Attempts) -> None:
-        unit, tally = outcome.unit, attempts.of(outcome.unit.key)
-        self.events.emit(
-            "failure",
-            work.step,
-            unit=f"{unit.space}/{unit.id}",
-            error=outcome.error,
-            attempt=tally.attempt,
-            infrastructure=outcome.infrastructure,
-        )
-        if outcome.hopeless:
-            work.hopeless = outcome.error
-            return
-        budget = getattr(work.workers[unit.worker], "budget", self.budget)
-        if outcome.infrastructure:
-            tally.infrastructure += 1
-            spent = tally.infrastructure >= budget.infrastructure
-        else:
-            tally.task += 1
-            spent = outcome.final or tally.task >= budget.task
-        attempts.keep(unit.key, tally)
-        if not spent:
-            work.again(unit, budget.pause(work.deaths if outcome.infrastructure else 0))
-            return
-        failure = {"unit": f"{unit.space}/{unit.id}", "step": work.step, "error": outcome.error, "trace": outcome.trace}
-        self.storage.write_json(_failure_path(*unit.key), failure)
-        work.give_up(unit, outcome.error)
-
-    def _finish(self, work: Work, attempts: Attempts) -> Sequence[Record]:
-        self._progress(work, force=True)
-        if work.hopeless:
-            self.close()
-            raise _hopeless(work)
-        attempts.clear()
-        self._forgive(work)
-        if work.failed:
-            shown = "".join(f"\n  {space}/{id_}: {error}" for (space, id_), error in list(work.failed.items())[:5])
-            more = f"\n  and {len(work.failed) - 5} more" if len(work.failed) > 5 else ""
-            raise StepFailed(
-                f"step {work.step!r}: {len(work.failed)} of {work.total} units failed for good:{shown}{more}\n"
-                "Next: `hyperloom failed` shows their tracebacks; the same command tries them again",
-                missing=f"{len(work.failed)} of {work.total} units",
-            )
-        return work.records
-
-    def _forgive(self, work: Work) -> None:
-        """Remove what an earlier run left about units that failed then and are done now."""
-        for space in work.spaces:
-            for name in self.storage.names(f"{space}/failures"):
-                key = space, name.removesuffix(".json")
-                if key not in work.failed and load_record(self.storage, *key) is not None:
-                    self.storage.delete(_failure_path(*key))
-
-    def _progress(self, work: Work, force: bool = False) -> None:
-        now = time.monotonic()
-        if force or now - work.told > 1.0:
-            work.told = now
-            self.events.emit(
-                "progress",
-                work.step,
-                done=work.records.filled,
-                total=work.total,
-                reused=work.reused,
-                failed=len(work.failed),
-            )
+    def _account(self, work: Work, job: Job, outcomes: list[Outcome]) -> None:
+        work.attempts.end(job.note)
+        work.flying -= 1
+        for outcome in outcomes:
+            self._flying.pop(outcome.unit.key, None)
+            if outcome.record is not None:
+                work.done(outcome.record)
+                work.attempts.forget(outcome.unit.key)
+                for other in self._works:
+                    if other is not work:
+                        other.elsewhere(outcome.record)
+            elif outcome.stopped and outcome.final:
+                work.give_up(outcome.unit, outcome.error)
+            elif outcome.stopped:
+                work.again(outcome.unit, STOPPED_PAUSE)
+            else:
+                self.ledger.failed(work, outcome)
 
 
-def forget(storage: Storage, record: Record) -> None:
-    """Remove a unit's commit, so that the next run does it again."""
-    storage.delete(record_path(record.space, record.id))
-
-
-def _hopeless(work: Work) -> HyperloomError:
-    """Why no unit of a step can be done, whatever its budget."""
-    if work.hopeless.startswith("StorageError: "):
-        return StorageError(work.hopeless.removeprefix("StorageError: "), transient=False)
-    return StepFailed(f"step {work.step!r}: {work.hopeless}", missing=f"{work.total - work.records.filled} units")
-
-
-def _failure_path(space: str, id_: str) -> str:
-    return f"{space}/failures/{id_}.json"
+def lost(jobs: list[Job], reason: str) -> list[Outcome]:
+    """What is said of units whose process is gone or hangs."""
+    return [Outcome(unit, None, reason, "", infrastructure=True) for job in jobs for unit in job.units]

@@ -1,7 +1,8 @@
-"""What a person sees while a run goes on: one line a step, a live line for the one at work, tables when they come.
+"""What a person sees while a run goes on: lines for each step, a live line for those at work, tables when they come.
 
 It is a view of events, like MLflow: the driver's own reach it directly, those of training workers are read from
-storage once a second. On a terminal the live line is redrawn; in a log a line is printed every ten seconds.
+storage once a second. On a terminal the live line is redrawn, with a piece for each step that runs; in a log each step
+has a line every ten seconds.
 """
 
 from __future__ import annotations
@@ -11,12 +12,26 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 from hyperloom.pipeline import events as event_log
 from hyperloom.pipeline.errors import StorageError
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.storage import Storage
+
+LOG_SECONDS = 10.0
+WIDTH = 118
+
+
+@dataclass
+class _Live:
+    """A step that runs: what it is called, when it began, what was last said of it."""
+
+    place: str
+    text: str = ""
+    began: float = field(default_factory=time.monotonic)
+    printed: float = field(default_factory=time.monotonic)
 
 
 class Progress:
@@ -27,9 +42,8 @@ class Progress:
         self.quiet = quiet
         self.live = self.out.isatty()
         self._lock = threading.RLock()
-        self._began = self._printed = time.monotonic()
         self._width = 0
-        self._place = ""
+        self._steps: dict[str, _Live] = {}
         self._total = self._number = 0
 
     def say(self, text: str) -> None:
@@ -81,27 +95,26 @@ class Progress:
 
     def _step_started(self, event: dict[str, Any]) -> None:
         self._number += 1
-        self._began = time.monotonic()
-        self._place = f"[{self._number}/{self._total}] {event['step']}"
-        self._update(f"{event['stage']}: {'; '.join(event['why'][:3])}", force=True)
+        self._steps[event["step"]] = _Live(f"[{self._number}/{self._total}] {event['step']}")
+        self._update(event["step"], f"{event['stage']}: {'; '.join(event['why'][:3])}", force=True)
 
     def _step_reused(self, event: dict[str, Any]) -> None:
         self._number += 1
         self.say(f"[{self._number}/{self._total}] {event['step']:<12} fresh, {event['rows']:,} rows")
 
     def _progress(self, event: dict[str, Any]) -> None:
-        if event["total"]:
-            seconds = time.monotonic() - self._began
+        if event["total"] and event["step"] in self._steps:
+            seconds = time.monotonic() - self._steps[event["step"]].began
             fresh = event["done"] - event["reused"]
             rate = f", {fresh / seconds:.1f}/s" if fresh and seconds > 1 else ""
             reused = f" ({event['reused']:,} reused)" if event["reused"] else ""
             failed = f", {event['failed']} failed" if event["failed"] else ""
-            self._update(f"{event['done']:,}/{event['total']:,} units{reused}{rate}{failed}")
+            self._update(event["step"], f"{event['done']:,}/{event['total']:,} units{reused}{rate}{failed}")
 
     def _metric(self, event: dict[str, Any]) -> None:
         if event["at"]:
             values = " ".join(f"{k} {v:.4g}" for k, v in list(event["values"].items())[:4])
-            self._update(f"update {event['at']}: {values}")
+            self._update(event["step"], f"update {event['at']}: {values}")
 
     def _failure(self, event: dict[str, Any]) -> None:
         what = "infrastructure" if event["infrastructure"] else "failure"
@@ -110,15 +123,18 @@ class Progress:
     def _quarantine(self, event: dict[str, Any]) -> None:
         first = event["samples"][0]
         more = f" and {event['count'] - 1} more" if event["count"] > 1 else ""
-        self.say(f"  quarantined {first['key']}{more}: {first['error'][:200]}")
+        where = f"{event['step']}: " if len(self._steps) > 1 else ""
+        self.say(f"  {where}quarantined {first['key']}{more}: {first['error'][:200]}")
 
     def _step_finished(self, event: dict[str, Any]) -> None:
+        live = self._steps.pop(event["step"], None)
+        place = live.place if live else event["step"]
         if event["status"] != "done":
-            self.say(f"{self._place:<20} FAILED after {event['seconds']:.1f} s")
+            self.say(f"{place:<20} FAILED after {event['seconds']:.1f} s")
             return
         left_out = f", {event['quarantined']} in quarantine" if event["quarantined"] else ""
         rows = f", {event['rows']:,} rows" if event["rows"] else ""
-        self.say(f"{self._place:<20} done in {event['seconds']:.1f} s{rows}{left_out}")
+        self.say(f"{place:<20} done in {event['seconds']:.1f} s{rows}{left_out}")
 
     def _table(self, event: dict[str, Any]) -> None:
         self.say(f"\n{event['name']}\n{table(event['rows'])}\n")
@@ -127,18 +143,29 @@ class Progress:
         self.say(f"  {event['text']}")
 
     # -- the live line -----------------------------------------------------------------------------------------------
-    def _update(self, text: str, force: bool = False) -> None:
-        line = f"{self._place:<20} {text}"
+    def _update(self, step: str, text: str, force: bool = False) -> None:
+        live = self._steps.get(step)
+        if live is None:
+            return  # what a training wrote may be read when its step has ended
+        live.text = text
         with self._lock:
             if self.live:
                 self._clear()
-                line = line[:118]
+                line = self._line()
                 self._width = len(line)
                 self.out.write(line)
                 self.out.flush()
-            elif force or time.monotonic() - self._printed > 10:
-                self._printed = time.monotonic()
-                print(line, file=self.out, flush=True)
+            elif force or time.monotonic() - live.printed > LOG_SECONDS:
+                live.printed = time.monotonic()
+                print(f"{live.place:<20} {text}", file=self.out, flush=True)
+
+    def _line(self) -> str:
+        """The live line: each step that runs has its share of it."""
+        steps = list(self._steps.values())
+        if len(steps) == 1:
+            return f"{steps[0].place:<20} {steps[0].text}"[:WIDTH]
+        share = (WIDTH - 3 * (len(steps) - 1)) // len(steps)
+        return " | ".join(f"{s.place} {s.text}"[: max(12, share)] for s in steps)[:WIDTH]
 
     def _clear(self) -> None:
         if self._width:

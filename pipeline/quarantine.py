@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hyperloom.pipeline import pool, verify
+from hyperloom.pipeline import ledger, verify
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record, load_record
@@ -58,11 +58,11 @@ def replay(storage: Storage, steps: list[PlannedStep]) -> list[str]:
             continue
         storage.delete(f"{step.folder}/manifest.json")
         for record in records:
-            pool.forget(storage, record)
+            ledger.forget(storage, record)
             storage.delete(f"{record.space}/quarantine/{record.id}.json")
         reopened.append(step.name)
     for record in loose:
-        pool.forget(storage, record)
+        ledger.forget(storage, record)
         storage.delete(f"{record.space}/quarantine/{record.id}.json")
     unfinished = [s.name for s in steps if s.manifest is None and loose]
     return [s.name for s in steps if s.name in {*reopened, *unfinished}]

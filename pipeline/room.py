@@ -56,6 +56,24 @@ class Room:
         self._taken.append(Place("", wanted))
         return self._taken[-1]
 
+    def capacity(self, wanted: Resources, beside: list[Place]) -> int:
+        """How many slots of this size all nodes together could hold if there were nothing else but `beside`."""
+
+        def fits(node: str, has: Resources) -> int:
+            taken, count = [p.resources for p in beside if p.node == node], 0
+            while _holds(has, [*taken, *[wanted] * (count + 1)]):
+                count += 1
+            return count
+
+        return sum(fits(node, has) for node, has in self._alive().items())
+
+    def holds(self, place: Place) -> bool:
+        """Is the place's node still there? One that is not is given back."""
+        if not place.node or place.node in self._alive():
+            return True
+        self.give_back(place)
+        return False
+
     def give_back(self, place: Place) -> None:
         self._taken.remove(place)
         self._asked = 0.0  # it may have gone because its node is gone

@@ -1,36 +1,43 @@
-"""The runner: takes a plan to its end, one step after the other, and tells the story as events.
+"""The runner: takes a plan to its end, steps side by side, and tells the story as events.
 
-A step runs, its manifest is created, then the next one starts. A step that fails stops only the steps that read it. A
-run in which everything is fresh takes no lease, writes nothing, and imports neither ray nor mlflow.
+A step starts as soon as the manifests of what it reads are there, in a thread of its own (pipeline.execution); the
+runner's thread feeds the pool that all steps share. A step that fails stops only the steps that read it. Ctrl-C ends
+all at once, SIGTERM lets what beats store a checkpoint first. A run in which everything is fresh takes no lease, writes
+nothing, and imports neither ray nor mlflow.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline import events as event_log
-from hyperloom.pipeline import faults, lease, manifest
+from hyperloom.pipeline import faults, lease
 from hyperloom.pipeline.digests import Digests
-from hyperloom.pipeline.ending import Ending
-from hyperloom.pipeline.errors import Ended, HyperloomError, StepFailed
+from hyperloom.pipeline.ending import GRACE_SECONDS, Ending
+from hyperloom.pipeline.errors import Ended, HyperloomError
 from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.plan import PlannedStep, plan, remember
+from hyperloom.pipeline.plan import PlannedStep, plan
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.retry import Budget
 from hyperloom.pipeline.secrets import blot
-from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.storage import Storage
 
+if TYPE_CHECKING:
+    from hyperloom.pipeline.execution import Execution
+
 Connect = Callable[[], None]
+
+AT_ONCE = 16
+"""Most steps that run side by side."""
+LONG_TURN, SHORT_TURN = 0.5, 0.1
+"""Seconds for which the pool waits for units, when all steps wait for them and when some may soon want something."""
+STOP_SECONDS = 3.0
+"""How long a run that is broken off waits for its steps' own code."""
 
 
 @dataclass
@@ -43,7 +50,19 @@ class RunResult:
     missing: dict[str, str] = field(default_factory=dict)
     """What is not there, in a few words for each step that did not end: "3 of 120 units", "not run"."""
     quarantined: int = 0
-    error: HyperloomError | None = None
+    errors: dict[str, HyperloomError] = field(default_factory=dict)
+
+    @property
+    def error(self) -> HyperloomError | None:
+        """Of the first step that failed, in the recipe's order."""
+        return next(iter(self.errors.values()), None)
+
+    def order(self, names: list[str]) -> None:
+        """Bring all that is said into the recipe's order: steps end in any."""
+        for said in (self.states, self.problems, self.missing, self.errors):
+            entries = {n: said[n] for n in names if n in said}
+            said.clear()
+            said.update(entries)  # type: ignore[arg-type]
 
     @property
     def ok(self) -> bool:
@@ -78,28 +97,33 @@ def run(
     with lease.Lease(storage, loaded.recipe.name, wait, progress.say) as held:
         faults.point("driver.leased")
         steps = plan(loaded, storage, digests, only)  # another driver may have finished some while we waited
-        return _Run(loaded, storage, digests, steps, held.check, progress, connect, budget or Budget()).go(track)
+        return _Run(loaded, storage, steps, held.check, progress, connect, budget or Budget()).go(track)
 
 
 @dataclass
 class _Run:
+    """The thread that owns the run: it starts steps as what they read is done, and feeds the pool meanwhile."""
+
     loaded: RecipeFile
     storage: Storage
-    digests: Digests
     steps: list[PlannedStep]
     check: Callable[[], None]
+    """Raises when the lease is lost."""
     progress: Progress
     connect: Connect | None
     budget: Budget
+    halted: bool = field(default=False, init=False)
     id: str = field(default_factory=lambda: time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6])
 
     def go(self, track: bool) -> RunResult:
-        from hyperloom.pipeline.executor import Inline, RayExecutor
+        from hyperloom.pipeline.executor import Inline
         from hyperloom.pipeline.pool import Pool
+        from hyperloom.pipeline.rayslots import RayExecutor
 
         recipe, started = self.loaded.recipe, time.monotonic()
         outcome = RunResult(self.id)
         status = "failed"
+        self.ending = Ending()
         with Events(self.storage, self.id, "driver", (self.progress.event,)) as self.events:
             self.events.emit(
                 "run_started",
@@ -111,13 +135,11 @@ class _Run:
             )
             tracker = _tracker(self.storage, self.loaded, self.id) if track else None
             say = self.progress.say
-            executor = RayExecutor(self.storage, self.connect, say) if self.connect else Inline(self.storage)
-            self.ending = Ending()
-            self.pool = Pool(self.storage, executor, self.events, self.check, self.budget, ending=self.ending)
+            executor = RayExecutor(self.storage, self._connect, say) if self.connect else Inline(self.storage)
+            self.pool = Pool(self.storage, executor, self.events, self.check, self.budget)
             try:
-                with self.ending.on_sigterm():
-                    for step in self.steps:
-                        self._step(step, outcome)
+                with self.ending.on_sigterm(), self.progress.following(self.storage, self.id):
+                    self._all(outcome)
                 status = "finished" if outcome.ok else "failed"
             except (KeyboardInterrupt, Ended):
                 status = "interrupted"
@@ -132,119 +154,96 @@ class _Run:
         faults.point("run.finished")
         return outcome
 
-    def _step(self, step: PlannedStep, outcome: RunResult) -> None:
-        blocked = [r for r in step.reads if outcome.states.get(r) in ("failed", "blocked")]
+    def _connect(self) -> None:
+        assert self.connect is not None
+        self.connect()
+        self.ending.arm()  # Ray takes SIGTERM for itself
+
+    def _all(self, outcome: RunResult) -> None:
+        """Run all steps, each as soon as what it reads is done."""
+        waiting = list(self.steps)
+        running: list[Execution] = []
+        try:
+            while waiting or running:
+                waiting = [s for s in waiting if not self._begin(s, outcome, running)]
+                if running:
+                    self.pool.turn(LONG_TURN if self.pool.waiting == len(running) else SHORT_TURN)
+                for ended in [e for e in running if not e.is_alive()]:
+                    running.remove(ended)
+                    self._enter(ended, outcome)
+                if self.ending.begun:
+                    self._end()
+        except BaseException:
+            self._stop(running)
+            raise
+        outcome.order(list(self.loaded.recipe.steps))
+
+    def _begin(self, step: PlannedStep, outcome: RunResult, running: list[Execution]) -> bool:
+        """Start a step, or settle it without. False while what it reads is not done, one that is the same but for its
+        name runs, or too many do."""
+        twin = any(e.step.fingerprint == step.fingerprint for e in running)
+        if twin or len(running) >= AT_ONCE or any(r not in outcome.states for r in step.reads):
+            return False
+        blocked = [r for r in step.reads if outcome.states[r] in ("failed", "blocked")]
         if blocked:
             outcome.states[step.name] = "blocked"
             outcome.missing[step.name] = "not run"
             outcome.problems[step.name] = f"not run, since it reads {', '.join(blocked)}"
-            return
-        inputs = {name: self._manifest(name) for name in step.reads}
-        about = {"stage": step.stage.stage, "fingerprint": step.fingerprint}
-        if step.state == "fresh":
+        elif step.state == "fresh":
+            assert step.manifest is not None
             outcome.states[step.name] = "fresh"
-            self.events.emit("step_reused", step.name, **about, rows=self._manifest(step.name).rows)
-            return
-        began = time.monotonic()
-        remember(self.storage, self.loaded.recipe.name, step)
-        read = [
-            {"name": n, "stage": m.stage, "digest": m.fingerprint[:12], "uri": self.storage.full(m.folder)}
-            for n, m in inputs.items()
-        ]
-        self.events.emit("step_started", step.name, **about, params=step.payload, why=step.why, inputs=read)
-        try:
-            step.manifest = self._work(step, inputs)
-            state, problem = "done", ""
-        except Ended:
-            raise
-        except Exception as error:
-            self.check()
-            if self.ending.begun:
-                raise Ended() from error
-            state, problem = "failed", self._failure(step, error)
-            outcome.problems[step.name] = problem
-            outcome.missing[step.name] = getattr(error, "missing", "") or "failed"
-            outcome.error = outcome.error or (error if isinstance(error, HyperloomError) else None)
-        outcome.states[step.name] = state
-        made = step.manifest if state == "done" else None
-        counts = {"rows": made.rows if made else 0, "quarantined": made.quarantined if made else 0}
-        seconds = time.monotonic() - began
-        self.events.emit("step_finished", step.name, **about, **counts, seconds=seconds, status=state, error=problem)
+            about = {"stage": step.stage.stage, "fingerprint": step.fingerprint}
+            self.events.emit("step_reused", step.name, **about, rows=step.manifest.rows)
+        else:
+            running.append(self._execution(step))
+            running[-1].start()
+        return True
 
-    def _failure(self, step: PlannedStep, error: Exception) -> str:
-        """What to tell of a failed step. An error not made for users keeps its traceback for `hyperloom failed`."""
-        if isinstance(error, HyperloomError):
-            return str(error)
-        problem = f"{type(error).__name__}: {error}"
-        value = {"unit": step.folder, "step": step.name, "error": problem, "trace": traceback.format_exc()}
-        self.storage.write_json(f"{step.folder}/failures/step.json", value)
-        return f"{problem}\nNext: `hyperloom failed {self.loaded.path} --traces` shows where"
+    def _execution(self, step: PlannedStep) -> Execution:
+        from hyperloom.pipeline.execution import Execution, Shared
 
-    def _work(self, step: PlannedStep, inputs: dict[str, Manifest]) -> Manifest:
-        faults.point("step.started")
-        if step.state == "damaged":
-            self.storage.delete(f"{step.folder}/manifest.json")
-        scratch: list[str] = []
+        inputs = {s.name: s.manifest for s in self.steps if s.name in step.reads and s.manifest}
+        shared = Shared(self.loaded, self.storage, self.events, self.pool, self.ending, self._go_on)
+        return Execution(
+            shared, step, {n: inputs[n] for n in step.reads}, list(self.loaded.recipe.steps).index(step.name)
+        )
 
-        def make_scratch() -> str:
-            scratch.append(tempfile.mkdtemp(prefix="hyperloom-"))
-            return scratch[-1]
-
-        job = StepRun(
-            step.name, step.stage, step.fingerprint, self.loaded.recipe.modalities, self.storage, inputs, self.events,
-            lambda units, workers: self.pool.run(step.name, step.folder, units, workers), self._cluster, make_scratch,
-            self.ending, self.pool.executor.gpus, step.payload,
-        )  # fmt: skip
-        try:
-            with self.progress.following(self.storage, self.id):
-                result = step.stage.run(job)
-        finally:
-            for folder in scratch:
-                shutil.rmtree(folder, ignore_errors=True)
-        made = job.manifest(result, step.payload)
-        self._judge(step, made)
+    def _go_on(self) -> None:
         self.check()
-        faults.point("manifest.before")
-        manifest.commit(self.storage, made)
-        faults.point("manifest.after")
-        self.storage.delete(f"{step.folder}/failures/step.json")
-        return made
+        if self.halted:
+            raise Ended
 
-    def _judge(self, step: PlannedStep, made: Manifest) -> None:
-        """Fail a step in which a producer left out more than the recipe allows; announce what was left out."""
-        rows: dict[str, list[int]] = {}
-        for record in made.records:
-            counts = rows.setdefault(record.space, [0, 0])
-            counts[0] += record.rows + record.quarantined
-            counts[1] += record.quarantined
-            if record.quarantined:
-                samples = self.storage.read_json(f"{record.space}/quarantine/{record.id}.json")
-                self.events.emit(
-                    "quarantine",
-                    step.name,
-                    unit=f"{record.space}/{record.id}",
-                    samples=samples[:20],
-                    count=len(samples),
-                )
-        for space, (total, bad) in rows.items():
-            if bad > step.stage.max_quarantine * total:
-                raise StepFailed(
-                    f"step {step.name!r}: {bad} of {total} samples of {space} are in quarantine, more than "
-                    f"max_quarantine {step.stage.max_quarantine:g} allows. Next: `hyperloom failed` lists them with "
-                    "their errors; mend the cause, or raise max_quarantine",
-                    missing=f"{bad} of {total} samples",
-                )
+    def _enter(self, ended: Execution, outcome: RunResult) -> None:
+        """Note how a step ended."""
+        if ended.crash is not None:
+            raise ended.crash
+        name = ended.step.name
+        outcome.states[name] = ended.state
+        if ended.error is not None:
+            outcome.problems[name] = ended.problem
+            outcome.missing[name] = getattr(ended.error, "missing", "") or "failed"
+            if isinstance(ended.error, HyperloomError):
+                outcome.errors[name] = ended.error
 
-    def _manifest(self, name: str) -> Manifest:
-        found = next(s for s in self.steps if s.name == name).manifest
-        assert found is not None, name
-        return found
+    def _end(self) -> None:
+        """SIGTERM: wait for what was told to put away its work, and raise Ended."""
+        self.progress.say("told to end: waiting for what can store a checkpoint")
+        deadline = time.monotonic() + GRACE_SECONDS
+        while (self.pool.beating or self.ending.awaited) and time.monotonic() < deadline:
+            self.pool.turn(SHORT_TURN, send=False)
+        raise Ended
 
-    def _cluster(self) -> None:
-        self.pool.close()
-        if self.connect is None:
-            raise StepFailed("this stage needs a Ray cluster, and the run was started without one")
-        self.connect()
+    def _stop(self, running: list[Execution]) -> None:
+        """Nothing may go on writing once the driver has stopped: end the slots, and the steps' threads."""
+        self.halted = True
+        self.pool.stop()
+        for _ in range(2):
+            deadline = time.monotonic() + STOP_SECONDS
+            for execution in running:
+                execution.join(timeout=max(0.0, deadline - time.monotonic()))
+            if not any(e.is_alive() for e in running):
+                return
+            self.pool.executor.abandon()
 
 
 def _left_out(steps: list[PlannedStep]) -> int:

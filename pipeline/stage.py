@@ -9,6 +9,7 @@ body, written by the engine after `run` ends.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +20,7 @@ from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.pipeline.manifest import Manifest, folder
 from hyperloom.pipeline.result import Result
 from hyperloom.pipeline.storage import Storage, sha256
-from hyperloom.pipeline.units import File, Record, Unit, Worker
+from hyperloom.pipeline.units import File, Record, Resources, Unit, Worker
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.check import Schema, StepCheck
@@ -86,7 +87,7 @@ class StepRun:
     """Run units on the cluster until each is committed; records in the units' order. The units are gone through once,
     as slots become free; each follows those it needs. Raises StepFailed."""
     cluster: Callable[[], None]
-    """Make sure Ray is up and all its CPUs are free for the stage's own use (Ray Train)."""
+    """Make sure that Ray is up, for what a stage does with it by itself."""
     scratch: Callable[[], str]
     """A local folder of this run, for libraries that insist on files; emptied at the end."""
     ending: Ending = field(default_factory=Ending)
@@ -95,6 +96,9 @@ class StepRun:
     """How many GPUs the cluster has."""
     payload: dict[str, Any] = field(default_factory=dict)
     """What the fingerprint is of."""
+    reserve: Callable[[Resources, int], AbstractContextManager[int]] = lambda _, count: nullcontext(count)
+    """`with step.reserve(resources, count) as number:` keeps room on the cluster for processes of the stage's own (Ray
+    Train's workers), as many as it can ever hold; other steps use the rest. It waits until there is room."""
     records: Sequence[Record] = ()
     files: list[File] = field(default_factory=list)
 

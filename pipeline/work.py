@@ -4,19 +4,24 @@ Units are taken from the stage as they are needed. Those that are taken and not 
 more than a window of them, however many the step has; of what is done only packed records stay. The stage gives units
 partition by partition, each after those it needs, and a ready unit with a lower place goes first: so partitions are
 finished one after the other, and what one expert makes for another never piles up.
+
+Steps that run side by side may give the same unit. It is done once: where it is in flight for one step, the others wait
+for it (`elsewhere`). The stage's own code, which gives the units, runs in the step's thread (`draw`); all else belongs
+to the thread of the pool.
 """
 
 from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Container, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 
 from hyperloom.pipeline.committed import Committed
 from hyperloom.pipeline.records import Records
-from hyperloom.pipeline.retry import Key
+from hyperloom.pipeline.retry import Attempts, Key
 from hyperloom.pipeline.slots import Backlog, Kind, Seat
 from hyperloom.pipeline.units import Record, Unit, Worker, beats
 
@@ -25,6 +30,8 @@ GROUP_SECONDS = 0.5
 GROUP_MOST = 16
 UNKNOWN_SECONDS = 1.0
 """What a unit is taken to last before one of its kind has been timed."""
+SHARED_SECONDS = 1.0
+"""How soon a unit that is in flight for another step is looked at again."""
 
 
 @dataclass(slots=True)
@@ -41,17 +48,24 @@ class Open:
 
 
 class Work:
-    """The units of one step on their way to `records`. `reused` counts those that were committed before."""
+    """The units of one step on their way to `records`. `reused` counts those that were committed before; `rank` is the
+    step's place in the recipe."""
 
-    def __init__(self, step: str, units: Iterable[Unit], workers: dict[str, Worker], committed: Committed):
-        self.step, self.workers = step, workers
+    def __init__(
+        self, step: str, scope: str, units: Iterable[Unit], workers: dict[str, Worker], committed: Committed,
+        attempts: Attempts, rank: int = 0,
+    ):  # fmt: skip
+        self.step, self.scope, self.workers, self.rank = step, scope, workers, rank
+        self.attempts = attempts
         self.records = Records()
         self.failed: dict[Key, str] = {}
         self.spaces: set[str] = set()
         self.hopeless = ""
-        self.reused = self.deaths = self.taken = 0
-        self.told = 0.0
-        self.kinds = {name: Kind.of(name, worker) for name, worker in workers.items()}
+        self.ended = False
+        self.reused = self.deaths = self.taken = self.flying = 0
+        self.shown = 0.0
+        self.served = time.monotonic()
+        self.kinds = {name: Kind.of(f"{scope}:{name}", worker) for name, worker in workers.items()}
         self._total = len(units) if isinstance(units, Sized) else 0
         self._units = iter(units)
         self._more = True
@@ -71,14 +85,20 @@ class Work:
         return not self._open and not self._more
 
     # -- taking from the stage ---------------------------------------------------------------------------------------
-    def pull(self, window: int, check: Callable[[], None]) -> None:
-        """Take units until `window` are open. `check` is called now and then; it raises when the run must end."""
-        while self._more and len(self._open) < window:
-            check()
-            units = list(islice(self._units, window - len(self._open)))
-            self._more = bool(units)
-            for unit, record in zip(units, self._committed.find(units)):
-                self._take(unit, record)
+    def room(self, window: int) -> int:
+        """How many more units may be open; 0 when the stage has given all."""
+        return max(0, window - len(self._open)) if self._more else 0
+
+    def draw(self, count: int) -> list[tuple[Unit, Record | None]]:
+        """The next units of the stage, with the records of those that are committed; empty when there are no more."""
+        units = list(islice(self._units, count))
+        return list(zip(units, self._committed.find(units), strict=True))
+
+    def enter(self, drawn: Sequence[tuple[Unit, Record | None]]) -> None:
+        """Take what was drawn."""
+        self._more = bool(drawn)
+        for unit, record in drawn:
+            self._take(unit, record)
 
     def _take(self, unit: Unit, record: Record | None) -> None:
         place = self.taken
@@ -113,7 +133,8 @@ class Work:
         for kind in dict.fromkeys(self.kinds[n] for n, queue in self._ready.items() if queue):
             names = self.waiting(kind)
             seconds = sum(len(self._ready[n]) * self._seconds.get(n, UNKNOWN_SECONDS) for n in names)
-            found[kind] = Backlog(seconds, min(self._ready[n][0][0] for n in names), names)
+            oldest = min(self._ready[n][0][0] for n in names)
+            found[kind] = Backlog(seconds, oldest, {(self.scope, n) for n in names})
         return found
 
     def alive(self) -> set[Kind]:
@@ -133,8 +154,9 @@ class Work:
         """Is a unit of this worker known to be over soon?"""
         return not beats(self.workers[name]) and self._seconds.get(name, GROUP_SECONDS) < GROUP_SECONDS
 
-    def take(self, seat: Seat, seats: list[Seat]) -> list[Unit]:
-        """The next group for a slot: units of one worker, small ones together. `seats` are all slots of this kind."""
+    def take(self, seat: Seat, seats: list[Seat], elsewhere: Container[Key] = ()) -> list[Unit]:
+        """The next group for a slot: units of one worker, small ones together. `seats` are all slots of this kind. None
+        where all that is ready is in flight for another step."""
         name = self._choice(seat, seats)
         if name is None:
             return []
@@ -144,6 +166,9 @@ class Work:
         group: list[Unit] = []
         while queue and len(group) < size:
             entry = self._open[queue[0][1]]
+            if entry.unit.key in elsewhere:
+                self._later.append((time.monotonic() + SHARED_SECONDS, heapq.heappop(queue)[1]))
+                continue
             if entry.alone and group:
                 break
             heapq.heappop(queue)
@@ -163,9 +188,9 @@ class Work:
         def oldest(name: str) -> int:
             return self._ready[name][0][0]
 
-        loaded = {n: sum(n in s.loaded for s in seats) for n in waiting}
+        loaded = {n: sum((self.scope, n) in s.loaded for s in seats) for n in waiting}
         first = min(waiting, key=oldest)
-        mine = min(waiting & seat.loaded, key=oldest, default=None)
+        mine = min((n for n in waiting if (self.scope, n) in seat.loaded), key=oldest, default=None)
         if mine is None:
             unloaded = [n for n in waiting if not loaded[n]]
             if unloaded:
@@ -190,6 +215,20 @@ class Work:
                 if not waiting.needs:
                     self._put(waiting)
 
+    def elsewhere(self, record: Record) -> None:
+        """A unit was committed for another step; if this one waits for it too, it is done."""
+        self._committed.note(record.space, record.id)
+        entry = self._open.get((record.space, record.id))
+        if entry is None:
+            return
+        for queue in self._ready.values():
+            if (place := (entry.place, entry.unit.key)) in queue:
+                queue.remove(place)
+                heapq.heapify(queue)
+        self._later = [(at, key) for at, key in self._later if key != entry.unit.key]
+        self.reused += 1
+        self.done(record)
+
     def again(self, unit: Unit, pause: float) -> None:
         """Try a unit once more, by itself, after a pause."""
         self._open[unit.key].alone = True
@@ -203,7 +242,8 @@ class Work:
         self._later = [(at, key) for at, key in self._later if at > now]
 
     def until_wake(self) -> float:
-        return max(0.0, min((at for at, _ in self._later), default=0.0) - time.monotonic())
+        """Seconds until a unit's pause is over; without end where none pauses."""
+        return max(0.0, min((at for at, _ in self._later), default=inf) - time.monotonic())
 
     def give_up(self, unit: Unit, error: str) -> None:
         """A unit failed for good, and with it all that wait for it."""

@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hyperloom.pipeline.errors import StepFailed
+from hyperloom.pipeline.errors import Ended, StepFailed
 from hyperloom.pipeline.stage import StepRun
+from hyperloom.pipeline.units import Resources
 from hyperloom.stages.train import failures, fitted, notice
 from hyperloom.stages.train.curve import Curve
 from hyperloom.stages.train.fitted import TRAINED, Fitted
@@ -74,14 +73,19 @@ def _fit(step: StepRun, job: Job, scale: Scale) -> None:
     step.cluster()
     failures.forget(job.storage, job.folder)
     notice.withdraw(job.storage, job.folder)
-    trainer, alone = _trainer(step, job, scale)
-    step.events.emit("note", step.name, text=f"{step.name}: starting {scale.told}; that takes half a minute or so")
+    use_gpu = _room(step.name, scale)
+    each = Resources(0, 1) if use_gpu else Resources(1)
     try:
-        telling = step.ending.telling(lambda: notice.give(job.storage, job.folder))
-        with telling, _settings(alone, elastic=scale.least < scale.most):
-            trainer.fit()
-    except SystemExit as error:  # Ray Train's answer to Ctrl-C: it ends its workers and would end us with status 0
-        raise KeyboardInterrupt from error
+        with (
+            step.reserve(each, scale.most),
+            step.ending.telling(lambda: notice.give(job.storage, job.folder)),
+            _settings(elastic=scale.least < scale.most),
+        ):
+            text = f"{step.name}: starting {scale.told}; that takes half a minute or so"
+            step.events.emit("note", step.name, text=text)
+            _trainer(step, job, scale, use_gpu).fit()
+    except Ended:
+        raise
     except Exception as error:  # Ray Train raises its own kinds, with what the workers raised as text
         died = bool(getattr(error, "worker_failures", None))
         what = f"gave up after its workers died {scale.max_failures} times" if died else "was broken off by Ray"
@@ -91,15 +95,13 @@ def _fit(step: StepRun, job: Job, scale: Scale) -> None:
         ) from error
 
 
-def _trainer(step: StepRun, job: Job, scale: Scale) -> tuple[Any, bool]:
-    """Ray's trainer, and whether the cluster is one node."""
-    import ray
+def _trainer(step: StepRun, job: Job, scale: Scale, use_gpu: bool) -> Any:
+    """Ray's trainer."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    use_gpu = _room(step.name, scale)
     workers = scale.most if scale.least == scale.most else (scale.least, scale.most)
-    trainer = TorchTrainer(
+    return TorchTrainer(
         _worker,
         train_loop_config={"job": job, "run": step.events.run, "step": step.name},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
@@ -112,7 +114,6 @@ def _trainer(step: StepRun, job: Job, scale: Scale) -> tuple[Any, bool]:
             failure_config=FailureConfig(max_failures=scale.max_failures, controller_failure_limit=scale.max_failures),
         ),
     )
-    return trainer, len(ray.nodes()) == 1
 
 
 def _room(step: str, scale: Scale) -> bool:
@@ -149,29 +150,26 @@ def _unfinished(step: str, job: Job) -> StepFailed:
 
 
 @contextmanager
-def _settings(alone: bool, elastic: bool) -> Iterator[None]:
-    """Ray Train's settings. Afterwards this process has its own handlers of signals again (Ray Train replaces some).
+def _settings(elastic: bool) -> Iterator[None]:
+    """Ray Train's settings.
 
     A busy machine needs more than the usual minute to start workers, and beginning anew makes it busier; but where
     fewer would do, waiting for a node that has just been lost is in vain. On one node there is no one to be preempted
     by, and the watcher's process would compete with the workers' start.
     """
+    import ray
+
     patience = "30" if elastic else "300"
     wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": patience}
-    if alone:
+    if len(ray.nodes()) == 1:
         wanted |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
     added = {k: v for k, v in wanted.items() if k not in os.environ}
-    main = threading.current_thread() is threading.main_thread()
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     os.environ.update(added)
     try:
         yield
     finally:
         for key in added:
             os.environ.pop(key, None)
-        if main:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _worker(config: dict[str, Any]) -> None:

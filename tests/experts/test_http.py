@@ -134,7 +134,7 @@ def test_no_wait_is_without_end(server: Server, storage: Storage) -> None:
     with pytest.raises(TimeoutError, match="did not answer"):
         finish(todo)
     units, workers = todo.stage.units(todo)
-    (outcome,) = Host(str(storage), workers.__getitem__).run("step", list(units), [1])
+    (outcome,) = Host(str(storage), lambda name: workers[name[1]]).run("step", frozenset(), list(units), [1])
     assert outcome.infrastructure and not outcome.hopeless, "who stays away uses up the patience for machines"
 
 

@@ -119,7 +119,7 @@ class Stillborn:
         self.starts += 1
         return self
 
-    def start(self, job: Job, attempts: list[int], scope: str, workers: dict[str, Any]) -> None:
+    def start(self, job: Job, workers: dict[str, Any]) -> None:
         if not self.errors:
             job.handle = [Outcome(u, execute(self.storage, workers[u.worker], u, 1)) for u in job.units]
             return
@@ -201,7 +201,7 @@ class SimulatedSlot:
         self.free = cluster.now
         self.workers: set[str] = set()
 
-    def start(self, job: Job, attempts: list[int], scope: str, workers: dict[str, Any]) -> None:
+    def start(self, job: Job, workers: dict[str, Any]) -> None:
         began = max(self.free, self.cluster.now)
         outcomes = []
         for unit in job.units:

@@ -12,7 +12,6 @@ import pytest
 
 from hyperloom.pipeline import pulse
 from hyperloom.pipeline.ending import Ending
-from hyperloom.pipeline.errors import Ended
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.pool import Pool
 from hyperloom.pipeline.storage import Storage
@@ -63,11 +62,11 @@ def storage(tmp_path: Any) -> Storage:
     return Storage(str(tmp_path))
 
 
-def run(storage: Storage, worker: Long, limit: float, count: int = 1, ending: Ending | None = None) -> list[dict]:
+def run(storage: Storage, worker: Long, limit: float, count: int = 1) -> list[dict]:
     """Do `count` units; the failures on the way."""
     told: list[dict] = []
     events = Events(storage, "test", "driver", (told.append,))
-    pool = Pool(storage, Threaded(storage), events, unit_seconds=limit, ending=ending or Ending())
+    pool = Pool(storage, Threaded(storage), events, unit_seconds=limit)
     records = pool.run("step", "step/1", [Unit("s", f"u{i}", "w") for i in range(count)], {"w": worker})
     assert [r.id for r in records] == [f"u{i}" for i in range(count)]
     return [e for e in told if e["kind"] == "failure"]
@@ -100,7 +99,7 @@ def test_units_that_beat_go_alone_and_nothing_waits_behind_them(storage: Storage
         slot = open_(resources)
         if slot is not None:
             start: Callable[..., None] = slot.start
-            slot.start = lambda job, *rest: (groups.append(len(job.units)), start(job, *rest))[-1]
+            slot.start = lambda job, workers: (groups.append(len(job.units)), start(job, workers))[-1]
         return slot
 
     executor.open = opened  # type: ignore[method-assign]
@@ -109,16 +108,6 @@ def test_units_that_beat_go_alone_and_nothing_waits_behind_them(storage: Storage
     assert set(groups) == {1} and len(groups) == 40
     pool.run("step", "step/2", [Unit("t", u.id, "w") for u in units], {"w": Long(beats=False)})
     assert max(groups[40:]) > 1, "units as short as these go together when their worker does not beat"
-
-
-def test_a_run_that_is_to_end_tells_its_units_and_waits_for_them(storage: Storage) -> None:
-    ending = Ending()
-    threading.Timer(0.3, ending.begin).start()
-    with pytest.raises(Ended), ending.telling(ENDING.set):
-        run(storage, Long(until_told=True), limit=30, count=2, ending=ending)
-    assert storage.names("s/beats") == [] and storage.names("s/units") == []
-    ENDING.clear()
-    assert run(storage, Long(), limit=30, count=2) == []
 
 
 def test_a_unit_that_was_stopped_goes_on_elsewhere_and_nothing_counts_against_it(storage: Storage) -> None:

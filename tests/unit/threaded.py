@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
@@ -18,9 +19,10 @@ class Threaded:
         self.storage, self.cpus = storage, cpus
         self.slots: list[ThreadSlot] = []
         self.opened: list[ThreadSlot] = []
+        self.reserved: list[Resources] = []
 
     def open(self, resources: Resources) -> ThreadSlot | None:
-        if sum(s.resources.cpus for s in self.slots) + resources.cpus > self.cpus:
+        if sum(r.cpus for r in [*(s.resources for s in self.slots), *self.reserved, resources]) > self.cpus:
             return None
         self.slots.append(ThreadSlot(self, resources))
         self.opened.append(self.slots[-1])
@@ -29,6 +31,28 @@ class Threaded:
     def wait(self, jobs: list[Job], seconds: float) -> dict[int, list[Outcome]]:
         done, _ = wait_for([j.handle for j in jobs], seconds, FIRST_COMPLETED)
         return {id(j): j.handle.result() for j in jobs if j.handle in done}
+
+    def connect(self) -> None:
+        self.connected = threading.current_thread()
+
+    def reserve(self, resources: Resources) -> Resources | None:
+        taken = [s.resources for s in self.slots] + self.reserved + [resources]
+        if sum(r.cpus for r in taken) > self.cpus:
+            return None
+        self.reserved.append(resources)
+        return resources
+
+    def release(self, place: Resources) -> None:
+        self.reserved.remove(place)
+
+    def holds(self, place: Resources) -> bool:
+        return True
+
+    def capacity(self, resources: Resources, beside: list[Resources]) -> int:
+        return int((self.cpus - sum(r.cpus for r in beside)) / resources.cpus)
+
+    def abandon(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -40,13 +64,13 @@ class Threaded:
 class ThreadSlot:
     def __init__(self, cluster: Threaded, resources: Resources):
         self.cluster, self.resources = cluster, resources
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[tuple[str, str], Worker] = {}
         self._host = Host(str(cluster.storage), self._workers.__getitem__)
         self._thread = ThreadPoolExecutor(1)
 
-    def start(self, job: Job, attempts: list[int], scope: str, workers: Mapping[str, Worker]) -> None:
-        self._workers.update(workers)
-        job.handle = self._thread.submit(self._host.run, scope, job.units, attempts)
+    def start(self, job: Job, workers: Mapping[str, Worker]) -> None:
+        self._workers.update(((job.scope, name), worker) for name, worker in workers.items())
+        job.handle = self._thread.submit(self._host.run, job.scope, job.live, job.units, job.attempts)
 
     def close(self) -> None:
         """The thread ends when its unit does: a thread cannot be killed."""

@@ -1,0 +1,169 @@
+"""The execution of one step: a thread that runs its stage, enters what it made in a manifest, and tells it as events.
+
+It never speaks to Ray: units and room on the cluster come from the pool, which another thread owns. What goes wrong
+with the step is its own result; only what ends the whole run (a lost lease) is raised, as `crash`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hyperloom.pipeline import faults, manifest
+from hyperloom.pipeline.ending import Ending
+from hyperloom.pipeline.errors import Ended, HyperloomError, StepFailed
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plan import PlannedStep, remember
+from hyperloom.pipeline.pool import Pool
+from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.stage import StepRun
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Resources
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all steps of a run share."""
+
+    loaded: RecipeFile
+    storage: Storage
+    events: Events
+    pool: Pool
+    ending: Ending
+    check: Callable[[], None]
+    """Raises when the run must not go on."""
+
+
+class Execution(threading.Thread):
+    """One step, with the manifests that it reads. After it has ended `state` is done or failed, `error` says why."""
+
+    def __init__(self, shared: Shared, step: PlannedStep, inputs: dict[str, Manifest], rank: int):
+        super().__init__(name=f"step {step.name}", daemon=True)
+        self.shared, self.step, self.inputs, self.rank = shared, step, inputs, rank
+        self.state, self.problem = "failed", ""
+        self.error: Exception | None = None
+        self.crash: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._perform()
+        except BaseException as error:  # the runner raises it
+            self.crash = error
+        finally:
+            self.shared.pool.ring()
+
+    def _perform(self) -> None:
+        step, events, storage = self.step, self.shared.events, self.shared.storage
+        about = {"stage": step.stage.stage, "fingerprint": step.fingerprint}
+        began = time.monotonic()
+        remember(storage, self.shared.loaded.recipe.name, step)
+        read = [
+            {"name": n, "stage": m.stage, "digest": m.fingerprint[:12], "uri": storage.full(m.folder)}
+            for n, m in self.inputs.items()
+        ]
+        events.emit("step_started", step.name, **about, params=step.payload, why=step.why, inputs=read)
+        try:
+            step.manifest = made = self._work()
+            self.state = "done"
+        except Ended:
+            raise
+        except Exception as error:
+            made, self.error, self.problem = None, error, self._failure(error)
+            if self.shared.ending.begun:
+                events.emit("note", step.name, text=self.problem)
+            else:
+                self.shared.check()
+        counts = {"rows": made.rows if made else 0, "quarantined": made.quarantined if made else 0}
+        how = {"seconds": time.monotonic() - began, "status": self.state, "error": self.problem}
+        events.emit("step_finished", step.name, **about, **counts, **how)
+
+    def _failure(self, error: Exception) -> str:
+        """What to tell of a failed step. An error not made for users keeps its traceback for `hyperloom failed`."""
+        if isinstance(error, HyperloomError):
+            return str(error)
+        step = self.step
+        problem = f"{type(error).__name__}: {error}"
+        value = {"unit": step.folder, "step": step.name, "error": problem, "trace": traceback.format_exc()}
+        self.shared.storage.write_json(f"{step.folder}/failures/step.json", value)
+        return f"{problem}\nNext: `hyperloom failed {self.shared.loaded.path} --traces` shows where"
+
+    def _work(self) -> Manifest:
+        step, storage = self.step, self.shared.storage
+        faults.point("step.started")
+        if step.state == "damaged":
+            storage.delete(f"{step.folder}/manifest.json")
+        scratch: list[str] = []
+
+        def make_scratch() -> str:
+            scratch.append(tempfile.mkdtemp(prefix="hyperloom-"))
+            return scratch[-1]
+
+        job = self._step_run(make_scratch)
+        try:
+            result = step.stage.run(job)
+        finally:
+            for folder in scratch:
+                shutil.rmtree(folder, ignore_errors=True)
+        made = job.manifest(result, step.payload)
+        self._judge(made)
+        self.shared.check()
+        faults.point("manifest.before")
+        manifest.commit(storage, made)
+        faults.point("manifest.after")
+        storage.delete(f"{step.folder}/failures/step.json")
+        return made
+
+    def _step_run(self, scratch: Callable[[], str]) -> StepRun:
+        step, shared, pool = self.step, self.shared, self.shared.pool
+
+        def cluster() -> None:
+            with pool.reserve(Resources(), 0):
+                pass
+
+        return StepRun(
+            name=step.name,
+            stage=step.stage,
+            fingerprint=step.fingerprint,
+            modalities=shared.loaded.recipe.modalities,
+            storage=shared.storage,
+            inputs=self.inputs,
+            events=shared.events,
+            run_units=lambda units, workers: pool.run(step.name, step.folder, units, workers, self.rank),
+            cluster=cluster,
+            scratch=scratch,
+            ending=shared.ending,
+            reserve=pool.reserve,
+            gpus=pool.gpus,
+            payload=step.payload,
+        )
+
+    def _judge(self, made: Manifest) -> None:
+        """Fail a step in which a producer left out more than the recipe allows; announce what was left out."""
+        step, rows = self.step, dict[str, list[int]]()
+        for record in made.records:
+            counts = rows.setdefault(record.space, [0, 0])
+            counts[0] += record.rows + record.quarantined
+            counts[1] += record.quarantined
+            if record.quarantined:
+                samples = self.shared.storage.read_json(f"{record.space}/quarantine/{record.id}.json")
+                self.shared.events.emit(
+                    "quarantine",
+                    step.name,
+                    unit=f"{record.space}/{record.id}",
+                    samples=samples[:20],
+                    count=len(samples),
+                )
+        for space, (total, bad) in rows.items():
+            if bad > step.stage.max_quarantine * total:
+                raise StepFailed(
+                    f"step {step.name!r}: {bad} of {total} samples of {space} are in quarantine, more than "
+                    f"max_quarantine {step.stage.max_quarantine:g} allows. Next: `hyperloom failed` lists them with "
+                    "their errors; mend the cause, or raise max_quarantine",
+                    missing=f"{bad} of {total} samples",
+                )
