@@ -9,10 +9,12 @@ on disk for nothing; one with a native Arrow form overrides `arrow`, `pack` and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+from pydantic import model_validator
 
+from hyperloom.pipeline import plugins
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages import column as columns
 from hyperloom.stages import picture
@@ -35,6 +37,14 @@ class Modality(Plugin, Layout, Geometry, Predicted):
     """Base of every modality. `dtype` is that of memory, `stored` that of disk, `missing` fills the rows of nulls."""
 
     defaults: ClassVar[Defaults] = Defaults("dense", "l1", "mae")
+
+    @model_validator(mode="after")
+    def _measure_is_there(self) -> Self:
+        """A measure of one's own is loaded with the modality, so that its figures are known wherever a recipe names
+        one."""
+        if ":" in self.measure:
+            plugins.load("measure", self.measure)
+        return self
 
     # What training and evaluation take when the recipe says nothing else.
     @property
