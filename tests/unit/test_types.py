@@ -1,5 +1,5 @@
-"""What a modality is, it says itself: nobody outside `stages/modality` and the network's side asks for its class or compares its type's name.
-So a type of one's own is never left out."""
+"""What a modality is, it says itself: outside `stages/modality` and the network's side nobody asks for its class or
+compares its type's name. So a type of one's own is never left out."""
 
 from __future__ import annotations
 
