@@ -1,4 +1,4 @@
-"""Who made a column, told to whoever watches a run in the words that columns' fields and manifests have too."""
+"""Who made a column: tags of a run, in the words that columns' fields and manifests have too."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def emit_tags(step: StepRun, columns: Mapping[str, Producer]) -> None:
 
 
 def to_json(about: Mapping[str, Any]) -> str:
-    """The JSON. Many files of weights are told by the beginnings of their digests."""
+    """The JSON. Many files of weights are named by the beginnings of their digests."""
     producer = {
         "kind": about.get("kind"),
         "expert": (about.get("expert") or {}).get("type"),

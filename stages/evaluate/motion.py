@@ -1,10 +1,10 @@
-"""Temporal consistency: does a subject say the same of the same thing in consecutive frames?
+"""Temporal consistency: is a prediction the same for the same thing in consecutive frames?
 
-What is told of the frame before is carried to a frame along dense optical flow between the two pictures (as Lai et al.,
-ECCV 2018, do with videos): DIS from the frame to the one before, checked by the flow back. Where both flows agree,
-inside the picture, and both answers are known, classes are compared (`same` of `moved` pixels) and numbers give their
-mean absolute change (`change` over `changes`; the angle in degrees for directions). No truth is needed. Only frames
-whose indices are at most `gap` apart count: a second later the world is another.
+What was predicted of the frame before is carried to a frame along dense optical flow between the two pictures (as Lai
+et al., ECCV 2018, do with videos): DIS from the frame to the one before, checked by the flow back. Where both flows
+agree, inside the picture, and both answers are known, classes are compared (`same` of `moved` pixels) and numbers give
+their mean absolute change (`change` over `changes`; the angle in degrees for directions). No truth is needed. Only
+frames whose indices are at most `gap` apart count: a second later the world is another.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Temporal(Config):
 
 
 class Motion:
-    """Goes through the frames of one group in order and keeps what was told of the one before."""
+    """Goes through the frames of one group in order and keeps the values of the one before."""
 
     def __init__(self, config: Temporal, modalities: Mapping[str, Modality]):
         from hyperloom.stages.label.algorithms.flow import dis_flow

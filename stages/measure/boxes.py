@@ -1,7 +1,7 @@
 """Boxes: average precision by counting.
 
-Each box told falls into a class, a step of score and a step of how well it fits, so parts merge exactly, which a list
-of all boxes sorted by score would not. (torchmetrics' MeanAveragePrecision needs torchvision and keeps every box.)
+Each predicted box falls into a class, a step of score and a step of how well it fits, so parts merge exactly, which a
+list of all boxes sorted by score would not. (torchmetrics' MeanAveragePrecision needs torchvision and keeps every box.)
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class BoxMeasure(Measure):
     higher_is_better: ClassVar[Mapping[str, bool]] = {"map": True, "map50": True}
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
-        """`found[class][step of score][thresholds passed]` boxes told, and `there[class]` true ones. Boxes are matched
-        from the surest on, each with the free true box of its class that it fits best."""
+        """`found[class][step of score][thresholds passed]` predicted boxes, and `there[class]` true ones. Boxes are
+        matched from the surest on, each with the free true box of its class that it fits best."""
         classes = len(modality.counted)
         matched, present = np.zeros((classes, STEPS, len(FITS) + 1), np.int64), np.zeros(classes, np.int64)
         for one, other, has in zip(truth, prediction, answered, strict=True):

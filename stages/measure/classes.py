@@ -22,7 +22,7 @@ class ClassMeasure(Measure):
     higher_is_better: ClassVar[Mapping[str, bool]] = {"f1": True, "accuracy": True}
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
-        """`matrix[t][p]`: pixels (samples, tokens) of class t told as p; the last column: those without answer."""
+        """`matrix[t][p]`: pixels (samples, tokens) of class t predicted as p; the last column: those without answer."""
         classes, unknown = modality.channels, int(modality.missing)
         valid = answered.reshape(-1, *(1,) * (truth.ndim - 1))
         prediction = np.where((prediction == unknown) | ~valid, classes, prediction)
@@ -48,8 +48,8 @@ class ClassMeasure(Measure):
         return sum(map(sum, sums["matrix"]))
 
     def by_class(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
-        """`iou`, `recall` (share of the class that was found) and `precision` (share of what was told that is right);
-        None for a class that does not occur in the truth (or, for precision, is never told)."""
+        """`iou`, `recall` (share of the class that was predicted) and `precision` (right share of the predictions);
+        None for a class that does not occur in the truth (or, for precision, is never predicted)."""
         matrix = np.asarray(sums["matrix"], np.int64)
         hit, truth, predicted = np.diagonal(matrix), matrix.sum(1), matrix[:, :-1].sum(0)
 

@@ -1,4 +1,4 @@
-"""Embeddings: the mean cosine between what is told and the truth."""
+"""Embeddings: the mean cosine similarity of predictions and truth."""
 
 from __future__ import annotations
 

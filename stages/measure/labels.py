@@ -1,4 +1,4 @@
-"""Labels: what is found, told wrongly and missed of sets, of labels of a sample or of pairs of its things."""
+"""Labels: true positives, false positives and misses, of the labels of a sample or of the pairs of its things."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LabelMeasure(Measure):
     higher_is_better: ClassVar[Mapping[str, bool]] = {"f1": True}
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
-        """`labels[class]`: [found, told wrongly, not found]. What nobody knows of the truth counts nothing."""
+        """`labels[class]`: [true positives, false positives, misses]. What nobody knows of the truth counts nothing."""
         known = truth != modality.missing
         positive = answered[:, None] & (prediction == 1)
         true = truth == 1

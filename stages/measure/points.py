@@ -1,4 +1,4 @@
-"""Points: how many of the visible ones were told near enough."""
+"""Points: the share of visible ones that were predicted near enough."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEAR = 0.05
 
 
 class PointMeasure(Measure):
-    """pck: the share of visible points that were told no farther off than NEAR (Yang & Ramanan 2013)."""
+    """pck: the share of visible points that were predicted no farther off than NEAR (Yang & Ramanan 2013)."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"pck": True}
 

@@ -1,4 +1,4 @@
-"""Texts: the share of the true texts' bytes that were told right at their place; what has no answer is wrong."""
+"""Texts: the share of the true texts' bytes that were predicted right at their place; what has no answer is wrong."""
 
 from __future__ import annotations
 
