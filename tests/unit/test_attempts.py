@@ -1,0 +1,106 @@
+"""What a worker may say of an attempt: not again, elsewhere, not now; and budgets of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hyperloom.pipeline import events as event_log
+from hyperloom.pipeline.errors import StepFailed, StorageError
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.executor import Inline
+from hyperloom.pipeline.leaving import Leaving
+from hyperloom.pipeline.pool import Pool
+from hyperloom.pipeline.retry import Budget
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Output, Resources, Stopped, Unit
+
+QUICK = Budget(backoff=0.0)
+
+
+@dataclass
+class Raises:
+    """Raises the errors one after the other, then works."""
+
+    errors: list[Exception]
+    budget: Budget = QUICK
+    resources: Resources = field(default_factory=Resources)
+    beats: bool = True
+    attempts: int = 0
+
+    def setup(self) -> None:
+        pass
+
+    def run(self, unit: Unit, out: Output) -> None:
+        self.attempts += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+@pytest.fixture
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    monkeypatch.setattr("hyperloom.pipeline.pool.STOPPED_PAUSE", 0.0)
+    storage = Storage(str(tmp_path))
+    return Pool(storage, Inline(storage), Events(storage, "r", "driver"))
+
+
+def _run(pool: Pool, worker: Raises) -> Any:
+    return pool.run("s", "toy/s", [Unit("toy/s", "u", "w")], {"w": worker})
+
+
+def _failures(pool: Pool) -> int:
+    pool.events.flush()
+    return sum(e["kind"] == "failure" for e in event_log.read(pool.storage, "r"))
+
+
+def test_a_worker_says_that_another_attempt_is_of_no_use(pool: Pool) -> None:
+    worker = Raises([StepFailed("no number. Next: lower the rate"), ValueError()])
+    with pytest.raises(StepFailed, match=r"toy/s/u: no number\. Next: lower the rate"):
+        _run(pool, worker)
+    assert worker.attempts == 1 and _failures(pool) == 1
+
+
+def test_a_worker_that_was_told_to_leave_costs_no_attempt(pool: Pool) -> None:
+    worker = Raises([Stopped("leaving")] * 5)
+    assert len(_run(pool, worker)) == 1
+    assert worker.attempts == 6 and _failures(pool) == 0
+
+
+def test_a_worker_that_was_told_to_end_is_not_begun_again(pool: Pool) -> None:
+    worker = Raises([Stopped("stop on notice", again=False)] * 2)
+    with pytest.raises(StepFailed, match="stop on notice"):
+        _run(pool, worker)
+    assert worker.attempts == 1 and _failures(pool) == 0
+    assert pool.storage.names("toy/s/failures") == []
+
+
+def test_a_worker_has_attempts_of_its_own_number(pool: Pool) -> None:
+    worker = Raises([StorageError("away")] * 9, Budget(infrastructure=2, backoff=0.0))
+    with pytest.raises(StepFailed):
+        _run(pool, worker)
+    assert worker.attempts == 2
+
+
+def test_sigterm_ends_a_process_unless_somebody_heeds_it() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    leaving = Leaving()
+    try:
+        leaving.on_sigterm()
+        with leaving:
+            assert not leaving()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert leaving()
+        assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    pid = os.fork()
+    if not pid:
+        Leaving().on_sigterm()
+        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
