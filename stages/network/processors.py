@@ -76,7 +76,7 @@ class Processor:
 
     def planes_of(self, values: torch.Tensor) -> torch.Tensor:
         """Raw values (N, *shape) with channels second."""
-        return values.movedim(-1, 1) if values.ndim > 2 else values.reshape(values.shape[0], -1)
+        return values.movedim(values.ndim - 1, 1) if values.ndim > 2 else values.reshape(values.shape[0], -1)
 
     def shown(self, planes: torch.Tensor, limit: float) -> torch.Tensor:
         """What the network is given of what `reader` made: the mean for numbers that are unknown, and none wilder than
@@ -91,7 +91,7 @@ class Processor:
     def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
         """From a head's raw predictions (N, C, *sites) to values as people take them, (N, *sites, C): probabilities,
         or numbers in their units within the modality's range (a regression may overshoot)."""
-        return in_units(raw.movedim(1, -1), scale, getattr(self.modality, "range", None))
+        return in_units(raw.movedim(1, raw.ndim - 1), scale, getattr(self.modality, "range", None))
 
 
 def in_units(values: torch.Tensor, scale: Scale, limits: tuple[float, float] | None = None) -> torch.Tensor:
