@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 PARTS = ("encoders", "fusion", "trunk", "heads")
-_NUMBERED = re.compile(r"(?:encoders|readers|fusion\.stems)\.(\d+)\.(.+)")
+_NUMBERED = re.compile(r"fusion\.stems\.(\d+)\.(.+)")
 
 
 def named(names: Iterable[str], columns: Sequence[str]) -> dict[str, str]:

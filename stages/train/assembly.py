@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from hyperloom.pipeline.errors import StepFailed
+from hyperloom.pipeline.errors import RecipeError, StepFailed
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import parse
 from hyperloom.pipeline.stage import StepRun
@@ -20,7 +20,8 @@ from hyperloom.stages.results import Shards
 from hyperloom.stages.schema import recheck
 from hyperloom.stages.shard.mixture import Mixture
 from hyperloom.stages.train.check import judged, objectives
-from hyperloom.stages.train.job import Job, Rhythm, Target
+from hyperloom.stages.train.job import Job, Rhythm, Span, Target
+from hyperloom.stages.train.phases import Phase, borders, total
 
 if TYPE_CHECKING:
     from hyperloom.stages.train.stage import Train
@@ -37,13 +38,7 @@ class Assembly:
 
     def job(self) -> Job:
         """What the loop needs. Raises RecipeError or StepFailed when the shards do not offer what the recipe wants."""
-        stage = self.stage
-        rows = self.offered.rows("train")
-        if rows < stage.batch:
-            raise StepFailed(
-                f"step {self.step.name!r}: batch {stage.batch} is more than the {rows} training rows. Next: "
-                f"batch: {rows}"
-            )
+        stage, updates = self.stage, self._updates()
         return Job(
             storage=self.step.storage,
             folder=self.step.folder,
@@ -51,7 +46,7 @@ class Assembly:
             modalities=self.step.modalities,
             architecture=self._architecture(),
             parameters=stage.model.parameters,
-            targets=tuple(self._target(t, c, w) for t, cs in stage.targets.items() for c, w in cs.items()),
+            targets=self._targets(),
             judged=judged(stage, self.step.modalities) if self.offered.rows("val") else {},
             mask=stage.mask,
             augment=stage.augment,
@@ -61,17 +56,58 @@ class Assembly:
             learner=stage.learner,
             batches=stage.batches,
             batch=stage.batch,
-            updates=stage.updates or max(1, math.ceil(stage.epochs * (rows // stage.batch))),  # type: ignore[operator]
+            updates=updates,
             ema=stage.ema,
             seed=stage.seed,
             rhythm=self._rhythm(),
             precision=stage.precision,
             stop=stage.stop,
             extras=stage.extras,
+            spans=self._spans(updates),
             start=stage.model.start.origin(self.step) if stage.model.start else None,
             freeze=stage.model.freeze,
             learn_rates=stage.model.learn_rates,
         )
+
+    def _updates(self) -> int:
+        """How many updates there are in all."""
+        stage, rows = self.stage, self.offered.rows("train")
+        if rows < stage.batch:
+            raise StepFailed(
+                f"step {self.step.name!r}: batch {stage.batch} is more than the {rows} training rows. Next: "
+                f"batch: {rows}"
+            )
+        given = stage.updates or total(stage.phases)
+        return given or max(1, math.ceil(stage.epochs * (rows // stage.batch)))  # type: ignore[operator]
+
+    def _spans(self, updates: int) -> tuple[Span, ...]:
+        """The phases, with what they do not say themselves. Heads that nothing teaches rest, so that neither momentum
+        nor decay moves them."""
+        stage, phases = self.stage, self.stage.phases
+        try:
+            begins = borders(phases, updates) if phases else []
+        except ValueError as error:
+            raise RecipeError(f"step {self.step.name!r}: {error}") from error
+        spans = []
+        for phase, start, end in zip(phases, begins, begins[1:]):
+            targets = self._targets(phase)
+            idle = [t for t in stage.targets if t not in {target.task for target in targets}]
+            own = stage.model.freeze if phase.freeze is None else phase.freeze
+            spans.append(
+                Span(
+                    name=phase.name,
+                    start=start,
+                    end=end,
+                    targets=targets,
+                    extras=tuple(stage.extras) if phase.extras is None else phase.extras,
+                    mask=stage.mask if phase.mask is None else phase.mask,
+                    freeze=(*own, *(f"heads.{t}" for t in idle)),
+                    balancer=phase.balancer,
+                    sampler=phase.sampler,
+                    restart=phase.restart,
+                )
+            )
+        return tuple(spans)
 
     def _rhythm(self) -> Rhythm:
         stage = self.stage
@@ -121,9 +157,14 @@ class Assembly:
         scales = [processor_of(modality).scale(s) for s in statistics]
         return self.stage.model.task(Task(name, modality, next((s for s in scales if s.mean), Scale())))
 
-    def _target(self, task: str, column: str, weight: float) -> Target:
+    def _targets(self, phase: Phase | None = None) -> tuple[Target, ...]:
+        """What teaches, in a phase or in all of the training."""
+        every = ((t, c, w) for t, columns in self.stage.targets.items() for c, w in columns.items())
+        return tuple(self._target(t, c, w, phase) for t, c, w in every if phase is None or phase.teaches(t, c))
+
+    def _target(self, task: str, column: str, weight: float, phase: Phase | None) -> Target:
         modality, predicted = self.step.modalities[modality_of(column)], self.step.modalities[task]
-        fitting = [o for o in objectives(self.stage, task, column).values() if o.takes(modality)]
+        fitting = [o for o in objectives(self.stage, task, column, phase).values() if o.takes(modality)]
         objective = fitting[0] if fitting else parse("objective", modality.loss_against(predicted))
         counts = self.offered.statistics.get(column, {}).get("classes")
         confidence = self.stage.confidence.get(column)

@@ -17,6 +17,7 @@ from hyperloom.stages.schema import ModelSchema, Offer, ShardsSchema, offer
 from hyperloom.stages.train.objectives import Objective
 
 if TYPE_CHECKING:
+    from hyperloom.stages.train.phases import Phase
     from hyperloom.stages.train.stage import Train
 
 
@@ -43,9 +44,15 @@ def checked(stage: Train, step: StepCheck) -> ModelSchema:
     return ModelSchema(step.name, stage.inputs, tuple(stage.targets), hidden, members=tuple(stage.family))
 
 
-def objectives(stage: Train, task: str, column: str) -> dict[str, Objective]:
-    """The objectives that the recipe names for a target, by its column, modality or task, the closest first."""
-    return {name: stage.losses[name] for name in (column, modality_of(column), task) if name in stage.losses}
+def objectives(stage: Train, task: str, column: str, phase: Phase | None = None) -> dict[str, Objective]:
+    """The objectives that the recipe names for a target, by its column, modality or task, the closest first, and those
+    of a phase before those of the step."""
+    named = [losses for losses in (phase.losses if phase else {}, stage.losses) if losses]
+    names = (column, modality_of(column), task)
+    found: dict[str, Objective] = {}
+    for losses in named:
+        found |= {f"{n}": losses[n] for n in names if n in losses and n not in found}
+    return found
 
 
 def judged(stage: Train, modalities: Mapping[str, Any]) -> dict[str, str]:
@@ -73,10 +80,12 @@ def _target(stage: Train, step: StepCheck, task: str, column: str) -> None:
             step.mistake(where, f"{task!r} is of the type {predicted.type}, for which no head is known ({error})")
     if not modality.teaches(predicted):
         step.mistake(where, f"{column} cannot teach {task!r}: their modalities differ in kind or channels")
-    named = objectives(stage, task, column)
-    if named and not any(objective.takes(modality) for objective in named.values()):
-        key, objective = next(iter(named.items()))
-        step.mistake(("losses", key), f"the objective {objective.type!r} does not fit {column}")
+    for i, phase in enumerate((None, *stage.phases)):
+        named = objectives(stage, task, column, phase)
+        if named and not any(objective.takes(modality) for objective in named.values()):
+            key, objective = next(iter(named.items()))
+            place = ("losses", key) if phase is None or key not in phase.losses else ("phases", i - 1, "losses", key)
+            step.mistake(place, f"the objective {objective.type!r} does not fit {column}")
     by = stage.confidence.get(column)
     if by and modality_of(by.column) in step.modalities and step.modalities[modality_of(by.column)].channels != 1:
         step.mistake(("confidence", column), f"{by.column} has several channels, confidence is one number")

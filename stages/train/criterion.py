@@ -47,7 +47,7 @@ class Criterion(nn.Module):
         scales = {t.name: t.scale if t.regression else Scale() for t in self.tasks}
         self.readers = [processor_of(job.modalities[modality_of(t.column)]).target(scales[t.task]) for t in job.targets]
         pairs = list(zip(job.targets, self.readers, strict=True))
-        self.forced = {n: next((t.column, r) for t, r in pairs if t.task == n) for n in model.forced}
+        self.forced = {t.task: (t.column, r) for t, r in reversed(pairs) if t.task in model.forced}
         """For heads that are given their target: the first column that teaches the task, and its reader."""
         self.weighers = [Weigher(t.confidence, job.modalities) if t.confidence else None for t in job.targets]
         self.held = nn.ModuleList(r for r in self.readers if isinstance(r, nn.Module))
@@ -71,6 +71,9 @@ class Criterion(nn.Module):
         result = self.network(planes or batch, seen, None, targets)
         sums, amounts = self._sums(batch, result.predictions, some, seen)
         for (name, extra), own in zip(self.job.extras.items(), self.extras, strict=True):
+            if name in self.job.silent:
+                sums.append(torch.zeros((), device=there.device))
+                continue
             samples = Samples(self.network, planes, there, batch[name + DRAWN], world)
             sums.append(extra.loss(self.model, own, samples))
         for value in result.losses.values():
@@ -119,8 +122,9 @@ class Criterion(nn.Module):
             sums[i] = sums[i] + target.weight * torch.where(use, loss, 0.0).sum()
             counts[i] += target.weight * amount
         there = present(self.model.architecture, batch)
-        for i, extra in enumerate(self.job.extras.values(), len(self.tasks)):
-            counts[i] += extra.count(columns, there)
+        for i, (name, extra) in enumerate(self.job.extras.items(), len(self.tasks)):
+            if name not in self.job.silent:
+                counts[i] += extra.count(columns, there)
         counts[len(self.tasks) + len(self.job.extras) :] = seen.sum()
         return sums, counts
 

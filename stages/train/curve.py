@@ -20,8 +20,9 @@ class Curve:
         self.step = step
         self.suffix = f"/{member}" if member else ""
         self.events = Events(storage, run, f"train-{step}-{member}" if member else f"train-{step}")
-        mine = (e for e in event_log.read(storage, run) if e["writer"] == self.events.writer and e["kind"] == "metric")
-        self.told = {(key, e["at"]) for e in mine for key in e["values"]}
+        mine = [e for e in event_log.read(storage, run) if e["writer"] == self.events.writer]
+        self.told = {(key, e["at"]) for e in mine if e["kind"] == "metric" for key in e["values"]}
+        self.said = {e["text"] for e in mine if e["kind"] == "note"}
 
     def __call__(self, at: int, values: dict[str, float]) -> None:
         named = {f"{k}{self.suffix}": v for k, v in values.items()}
@@ -36,6 +37,11 @@ class Curve:
         self.note(f"{workers} worker{'' if workers == 1 else 's'} on {device.type} began")
         if job.rhythm.compile and (why := compute.why_not_compile(device)):
             self.note(f"the network runs as it is, not compiled: {why}")
+
+    def once(self, text: str) -> None:
+        """A line for the user, unless a died worker has said it already."""
+        if f"{self.step}{self.suffix}: {text}" not in self.said:
+            self.note(text)
 
     def note(self, text: str) -> None:
         """A line for the user."""

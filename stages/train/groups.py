@@ -7,7 +7,7 @@ frozen is in evaluation mode, so that its noise and statistics rest too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import nn
 
@@ -47,11 +47,12 @@ def matching(model: MultiTask, pattern: str) -> dict[str, nn.Parameter]:
     return matches
 
 
-def freeze(model: MultiTask, patterns: Sequence[str], moving: Sequence[nn.Parameter]) -> list[nn.Module]:
-    """Let the parts that the patterns mean rest, and all others of `moving` move; the modules that rest as a whole.
+def freeze(model: MultiTask, patterns: Sequence[str], moving: Collection[str]) -> list[nn.Module]:
+    """Let the parts that the patterns mean rest, and all others named in `moving` move; the modules that rest whole.
     Raises Misfit for a part that is not there, or when nothing would move."""
-    for parameter in moving:
-        parameter.requires_grad_(True)
+    for name, parameter in model.named_parameters():
+        if name in moving:
+            parameter.requires_grad_(True)
     for pattern in patterns:
         for parameter in matching(model, pattern).values():
             parameter.requires_grad_(False)

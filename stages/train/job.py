@@ -18,7 +18,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.network.architecture import Architecture
 from hyperloom.stages.network.masks import Mask
-from hyperloom.stages.shard.mixture import Mixture
+from hyperloom.stages.shard.mixture import Mixture, Sampler
 from hyperloom.stages.train.augments import Augment
 from hyperloom.stages.train.balancers import Balancer
 from hyperloom.stages.train.batches import Batches
@@ -86,6 +86,24 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Span:
+    """A phase of a training, from update `start` up to `end`: its targets, the names of the extras that count, what it
+    hides and freezes. `balancer` and `sampler` are None where they are those of the job; with `restart` the schedule of
+    the rate begins anew."""
+
+    name: str
+    start: int
+    end: int
+    targets: tuple[Target, ...]
+    extras: tuple[str, ...]
+    mask: Mask
+    freeze: tuple[str, ...]
+    balancer: Balancer | None = None
+    sampler: Sampler | None = None
+    restart: bool = False
+
+
+@dataclass(frozen=True)
 class Job:
     """A training: `shards` is the manifest of the data, `folder` where files go, both under `storage`."""
 
@@ -118,12 +136,29 @@ class Job:
     learn_rates: dict[str, float] = field(default_factory=dict)
     extras: dict[str, Extra] = field(default_factory=dict)
     """Objectives without a target, by name."""
+    silent: frozenset[str] = frozenset()
+    """Extras that do not count, in a phase."""
+    spans: tuple[Span, ...] = ()
+    """Phases in their order; none where the whole training is one."""
     member: str = ""
     """What this training is called among several of one step."""
 
     def of(self, member: Member) -> Job:
         """The same training from another seed, with a folder of its own."""
         return replace(self, seed=member.seed, folder=member.folder, member=member.name)
+
+    @property
+    def span(self) -> Span:
+        """The whole training as one phase."""
+        return Span("", 0, self.updates, self.targets, tuple(self.extras), self.mask, self.freeze)
+
+    def within(self, span: Span) -> Job:
+        """The job as it is in a phase."""
+        shards = self.shards
+        if span.sampler is not None and isinstance(shards, Mixture):
+            shards = replace(shards, sampler=span.sampler)
+        silent = frozenset(self.extras) - set(span.extras)
+        return replace(self, targets=span.targets, mask=span.mask, freeze=span.freeze, shards=shards, silent=silent)
 
     @property
     def stops_on_higher(self) -> bool:

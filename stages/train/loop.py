@@ -26,13 +26,13 @@ from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.model import MultiTask, build_model, weights
 from hyperloom.stages.train import compute, fitted, sharding
 from hyperloom.stages.train.batches import loader
+from hyperloom.stages.train.course import Course
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.failures import NotFinite
-from hyperloom.stages.train.groups import freeze, groups
+from hyperloom.stages.train.groups import groups
 from hyperloom.stages.train.job import Job, seed_of
 from hyperloom.stages.train.learners import Setup, Update
 from hyperloom.stages.train.notice import Ask, Preempted
-from hyperloom.stages.train.preparation import Preparation
 from hyperloom.stages.train.starting import take
 from hyperloom.stages.train.state import State
 from hyperloom.stages.train.stopping import Best
@@ -82,12 +82,11 @@ class Training:
         self.asked, self.alive, self.device = asked, alive, device or _device()
         torch.manual_seed(seed_of(job.seed, "weights"))
         model = build_model(job.architecture, job.parameters)
-        self.note = getattr(log, "note", None) if world.rank == 0 else None
+        self.say = getattr(log, "once", _silent) if world.rank == 0 else _silent
         if job.start:
             self.taken = take(job.storage, job.start, model)
-        movable = [p for p in model.parameters() if p.requires_grad]
-        self.resting = freeze(model, job.freeze, movable)
         self.criterion = Criterion(job, model).to(self.device)
+        self.course = Course(job, self.criterion, self.names, world, self.device)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(job.ema)) if job.ema else None
         if job.rhythm.sharded:
             for one in (model, *([self.average.module] if self.average is not None else [])):
@@ -96,9 +95,7 @@ class Training:
         self.criterion.network = compute.runner(model, job.precision, compiled, self.device)
         self.setup = self._setup(model)
         self.learner = job.learner.build(self.setup)
-        self.schedule = job.schedule.build(self.setup.optimizer, job.updates, job.optimizer)
-        self.batches = job.batches.open(job, job.columns, world)
-        self.prepare = Preparation(job, self.criterion, world, self.device)
+        self._begin(0)
         self.state = State(job, world, self._parts())
         self.update = self.timed = 0
         self.busy = 0.0
@@ -108,32 +105,45 @@ class Training:
 
     def _setup(self, model: MultiTask) -> Setup:
         """What the learner works with."""
-        job, criterion = self.job, self.criterion
-        kinds = [t.regression for t in model.architecture.tasks]
-        kinds += [False] * (len(self.names) - len(kinds))
-        balancer = job.balancer.build(self.names, kinds).to(self.device)
-        beside = [criterion.extras, balancer]
+        job, beside = self.job, [self.criterion.extras, self.course.balancers]
         return Setup(
             job=job,
             world=self.world,
             device=self.device,
             model=model,
-            criterion=criterion,
-            balancer=balancer,
+            criterion=self.criterion,
+            balancer=self.course.balancers[0],
             optimizer=job.optimizer.build(groups(job.optimizer, model, beside, job.learn_rates)),
-            parameters=[p for module in (model, *beside) for p in module.parameters() if p.requires_grad],
         )
+
+    def _begin(self, phase: int) -> None:
+        """Make a phase the present one, with its schedule at its start where it has one."""
+        self.prepare, self.batches = self.course.enter(phase, self.setup)
+        if phase == 0 or self.course.spans[phase].restart:
+            self.schedule = self.course.schedule(phase, self.setup.optimizer)
+
+    def _move_on(self) -> None:
+        """Begin the phase of the next update, if that is another than the present one or the first of several."""
+        phase = self.course.at(self.update)
+        if phase != self.course.now:
+            self._begin(phase)
+            self.state.parts["schedule"] = self.schedule
+            self.stream = self._living(self.batches)
+        elif self.update or not self.job.spans:
+            return
+        self.say(self.course.name(phase))
+        self._note({"phase": phase + 1.0}, {})
 
     def _parts(self) -> dict[str, Any]:
         """What checkpoints hold."""
         parts = {
             "model": self.model,
             "extras": self.criterion.extras,
-            "balancer": self.setup.balancer,
+            "balancers": self.course.balancers,
             "optimizer": self.setup.optimizer,
             "schedule": self.schedule,
             "learner": self.learner,
-            "batches": self.batches,
+            "batches": self.course.sources,
         }
         return parts if self.average is None else {**parts, "average": self.average}
 
@@ -161,11 +171,12 @@ class Training:
     def run(self) -> None:
         """Updates until the last, then the files."""
         self._resume()
-        rhythm, batches = self.job.rhythm, self._living(self.batches)
+        rhythm, self.stream = self.job.rhythm, self._living(self.batches)
         every = self.job.stop.every if self.job.stop else rhythm.validate
         while not self.done:
+            self._move_on()
             began = time.perf_counter()
-            made, asked = self.step(next(batches))
+            made, asked = self.step(next(self.stream))
             self.update += 1
             self.busy += time.perf_counter() - began
             faults.point("train.step")
@@ -176,7 +187,7 @@ class Training:
             if self.done or self.update % rhythm.log == 0:
                 self._note(self._figures(made), {"samples_per_second": self._speed()})
             if save or ask:
-                self.state.save(self.update, best=vars(self.best), history=self.history)
+                self.state.save(self.update, phase=self.course.now, best=vars(self.best), history=self.history)
             if ask and not self.done:
                 raise Preempted(self.update, ask)
         self._finish()
@@ -234,7 +245,7 @@ class Training:
         `Ask` but the first."""
         batch = self.prepare(self.update, columns)
         self.model.train()
-        for module in self.resting:
+        for module in self.course.resting:
             module.eval()
         made = self.learner.update(batch)
         self.schedule.step()
@@ -252,10 +263,6 @@ class Training:
         each = {f"loss.{n}": v for n, v, p in zip(self.names, values, losses.present.tolist(), strict=False) if p}
         return {"loss": values[-1], **each, "lr": self.schedule.get_last_lr()[0]}
 
-    def _say(self, text: str) -> None:
-        if self.note is not None:
-            self.note(text)
-
     def _note(self, values: Values, timing: Values) -> None:
         rounded = {k: float(f"{v:.6g}") for k, v in values.items()}
         self.history.append({"at": self.update, "values": rounded})
@@ -265,8 +272,11 @@ class Training:
         state = self.state.stored()
         if state is None:
             if self.job.start:
-                self._say(f"starts from {self.job.start.name}: {self.taken}")
+                self.say(f"starts from {self.job.start.name}: {self.taken}")
             return
+        if state["phase"]:
+            self.prepare, self.batches = self.course.enter(state["phase"], self.setup)
+            self.schedule = self.state.parts["schedule"] = self.course.schedule(state["phase"], self.setup.optimizer)
         self.state.load(state)
         self.best = Best(**state["best"])
         self.update, self.timed, self.history = state["update"], state["update"], state["history"]
@@ -291,3 +301,7 @@ class Training:
 
 def _device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _silent(text: str) -> None:
+    """Nobody listens."""

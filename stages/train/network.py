@@ -136,9 +136,9 @@ class TaughtNetwork(NetworkRecipe):
             raise ValueError(f"the factor of {wrong[0]} must be above 0; to keep a part as it is, freeze it")
         return value
 
-    def check_parts(self, columns: Sequence[str], tasks: Iterable[str]) -> None:
-        """Raises ValueError when a pattern means nothing."""
-        parts.check([*self.freeze, *self.learn_rates], columns, tasks)
+    def check_parts(self, columns: Sequence[str], tasks: Iterable[str], further: Iterable[str] = ()) -> None:
+        """Raises ValueError when a pattern, here or among `further`, means nothing."""
+        parts.check([*self.freeze, *self.learn_rates, *further], columns, tasks)
 
 
 def _origin(name: str, made: Manifest, member: str, whole: bool) -> Origin:

@@ -38,6 +38,7 @@ from hyperloom.stages.network.masks import NoMask
 from hyperloom.stages.results import Seeded, Trained
 from hyperloom.stages.schema import ModelSchema
 from hyperloom.stages.shard.mixture import Temperature
+from hyperloom.stages.train import phases
 from hyperloom.stages.train.balancers import Static
 from hyperloom.stages.train.batches import Epochs
 from hyperloom.stages.train.check import checked
@@ -47,6 +48,7 @@ from hyperloom.stages.train.job import Confidence, Job, Member
 from hyperloom.stages.train.learners import Gradient
 from hyperloom.stages.train.network import TaughtNetwork
 from hyperloom.stages.train.optimizers import AdamW
+from hyperloom.stages.train.phases import Phase, total
 from hyperloom.stages.train.schedules import CosineSchedule
 from hyperloom.stages.train.stopping import EarlyStop
 
@@ -85,6 +87,8 @@ class Train(Stage):
     """The method of one update."""
     batches: Annotated[Any, of("batches")] = Epochs(type="epochs")
     """Where batches come from."""
+    phases: tuple[Phase, ...] = ()
+    """Stretches of the training that teach differently, in their order."""
     updates: int | None = Field(None, gt=0)
     epochs: float | None = Field(None, gt=0)
     batch: int = Field(16, gt=0)
@@ -151,8 +155,9 @@ class Train(Stage):
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:
-        if (self.updates is None) == (self.epochs is None):
-            raise ValueError("give either updates or epochs")
+        given = [n for n in (self.updates, self.epochs, total(self.phases)) if n is not None]
+        if len(given) != 1:
+            raise ValueError("give either updates or epochs" + (", or updates of the phases" if self.phases else ""))
         for column in [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]:
             if not re.fullmatch(r"[^@\s]+@[^@\s]+", column):
                 raise ValueError(f"{column!r} is no column: write modality@source, as in rgb@camera")
@@ -181,10 +186,16 @@ class Train(Stage):
         self.model.check_parts(self.inputs, self.targets)
         self.mask.check(self.inputs)
         self.model.check(self.inputs, self.targets)
-        self.balancer.check([*self.targets, *self.extras, *self.learner.terms])
+        self.balancer.check(self.losing)
         for extra in self.extras.values():
             extra.check(self.inputs)
+        phases.check(self)
         return self
+
+    @property
+    def losing(self) -> list[str]:
+        """What has a loss: tasks, extras, and what the method of an update adds."""
+        return [*self.targets, *self.extras, *self.learner.terms]
 
     @property
     def scale(self) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from hyperloom.stages.train.world import World
 class State:
     """Saves and loads `parts`, by name, of the training `job`."""
 
-    def __init__(self, job: Job, world: World, parts: Mapping[str, Any]):
+    def __init__(self, job: Job, world: World, parts: dict[str, Any]):
         self.job, self.world, self.parts = job, world, parts
 
     def save(self, update: int, **plain: Any) -> None:

@@ -42,19 +42,22 @@ class World:
         return value
 
     def mean_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over ranks; a missing one counts as zero. Sharded ones are left alone: FSDP
-        has averaged them already."""
+        """Replace each gradient by its mean over ranks; one that is missing on some counts as zero there, one that all
+        miss stays missing, as it would on one worker. Sharded ones are left alone: FSDP has averaged them already."""
         if self.size == 1:
             return
         plain = [p for p in parameters if not isinstance(p, DTensor)]
         if not plain:
             return
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in plain]
-        flat = torch.cat([g.reshape(-1) for g in gradients])
+        have = torch.tensor([float(p.grad is not None) for p in plain], device=gradients[0].device)
+        flat = torch.cat([*(g.reshape(-1) for g in gradients), have])
         distributed.all_reduce(flat)
         flat /= self.size
-        parts = flat.split([g.numel() for g in gradients])
-        for parameter, gradient, part in zip(plain, gradients, parts, strict=True):
+        *parts, have = flat.split([*(g.numel() for g in gradients), len(plain)])
+        for i, (parameter, gradient, part) in enumerate(zip(plain, gradients, parts, strict=True)):
+            if parameter.grad is None and not have[i]:
+                continue
             parameter.grad = gradient
             gradient.copy_(part.view(gradient.shape))
 

@@ -76,8 +76,8 @@ class Teaching(Descent):
         columns = self.setup.model.architecture.columns
         there = torch.stack([batch.columns[c + VALID] for c in columns], 1)
         with torch.no_grad():
-            wanted = self.teacher(batch.columns, shown(there, torch.ones_like(there)))["depth"]
-        told = self.setup.criterion.network(batch.columns, shown(there, batch.visible))["depth"]
+            wanted = self.teacher(batch.columns, shown(there, torch.ones_like(there))).predictions["depth"]
+        told = self.setup.criterion.network(batch.columns, shown(there, batch.visible)).predictions["depth"]
         own = (told - wanted).square().mean((1, 2, 3)).sum() / self.setup.job.batch
         return Losses(
             torch.cat([known.values, own.view(1)]), torch.cat([known.present, torch.ones(1, dtype=torch.bool)])

@@ -37,7 +37,7 @@ class Notes:
     def __call__(self, at: int, values: dict[str, float]) -> None:
         pass
 
-    def note(self, text: str) -> None:
+    def once(self, text: str) -> None:
         self.notes.append(text)
 
 
@@ -107,7 +107,7 @@ def test_a_start_that_does_not_fit_is_refused(data: Any, teacher: Manifest) -> N
     vit = {"trunk": {"type": "vit", "width": 2, "patch": 8, "depth": 1}, "start": "teacher"}
     with pytest.raises(Misfit, match=r"nothing of teacher fits.*type: unet, width: 2"):
         loop.fit(made(data, "other", teacher, model=vit, targets={"depth": "depth@laser"}))
-    with pytest.raises(RecipeError, match="'shards' is a shard step and holds no model"):
+    with pytest.raises(RecipeError, match="'shards' gives shards.*wanted here: a model"):
         made(data, "none", teacher, model={"start": "shards"})
 
 
