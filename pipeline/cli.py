@@ -25,14 +25,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return given.command(given)
     except HyperloomError as error:
+        from hyperloom.pipeline.execution import leave
+
         print(f"hyperloom: {error}", file=sys.stderr)
-        return error.exit_code
+        return leave(error.exit_code)
     except KeyboardInterrupt:
+        from hyperloom.pipeline.execution import leave
+
         print(
             "\nhyperloom: interrupted; what was committed is kept, and the same command goes on from there",
             file=sys.stderr,
         )
-        return 130
+        return leave(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

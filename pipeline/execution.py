@@ -6,7 +6,9 @@ with the step is its own result; only what ends the whole run (a lost lease) is 
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -38,6 +40,16 @@ class Shared:
     ending: Ending
     check: Callable[[], None]
     """Raises when the run must not go on."""
+
+
+def leave(code: int) -> int:
+    """`code`, where no step of this process runs any more; else the process ends with it here and now: what a step's
+    thread does in native code cannot be interrupted, and would crash while the interpreter ends."""
+    if any(isinstance(thread, Execution) for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 class Execution(threading.Thread):

@@ -85,8 +85,9 @@ class Executor(Protocol):
 
     def release(self, place: Any) -> None: ...
 
-    def abandon(self) -> None:
-        """Break off what steps do on the cluster by themselves."""
+    def abandon(self) -> bool:
+        """Break off what steps do on the cluster by themselves. False where there is no cluster."""
+        ...
 
     def gpus(self) -> float:
         """How many GPUs there are for slots. Starts or joins the cluster."""
@@ -174,8 +175,8 @@ class Inline:
     def release(self, place: Any) -> None:
         pass
 
-    def abandon(self) -> None:
-        pass
+    def abandon(self) -> bool:
+        return False
 
     def gpus(self) -> float:
         return 0.0

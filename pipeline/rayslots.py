@@ -54,11 +54,12 @@ class RayExecutor:
         if self._room is not None:
             self._room.give_back(place)
 
-    def abandon(self) -> None:
+    def abandon(self) -> bool:
         if self._connected:
             import ray
 
             ray.shutdown()
+        return self._connected
 
     def gpus(self) -> float:
         return self._ready().gpus

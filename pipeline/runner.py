@@ -241,9 +241,8 @@ class _Run:
             deadline = time.monotonic() + STOP_SECONDS
             for execution in running:
                 execution.join(timeout=max(0.0, deadline - time.monotonic()))
-            if not any(e.is_alive() for e in running):
+            if not any(e.is_alive() for e in running) or not self.pool.executor.abandon():
                 return
-            self.pool.executor.abandon()
 
 
 def _left_out(steps: list[PlannedStep]) -> int:

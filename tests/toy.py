@@ -93,6 +93,14 @@ class Squares(Stage):
         return {}
 
 
+class Busy(Stage):
+    """Works for a minute by itself, and hears nothing meanwhile."""
+
+    def run(self, step: StepRun) -> dict[str, Any]:
+        time.sleep(60)
+        return {}
+
+
 class Sum(Stage):
     """Reads several steps without units."""
 

@@ -145,6 +145,28 @@ def test_a_signal_half_way_says_how_to_go_on(
     assert committed(tmp_path / "root") == undisturbed
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_step_that_hears_nothing_does_not_keep_the_run_from_ending(
+    number: signal.Signals, code: int, tmp_path
+) -> None:
+    path = tmp_path / "busy.yaml"
+    path.write_text(
+        f'name: busy\nroot: {tmp_path / "root"}\nmodalities: {{}}\nsteps: {{a: {{stage: "tests.toy:Busy"}}}}\n'
+    )
+    process = subprocess.Popen(
+        [str(BIN / "hyperloom"), "run", str(path), "--no-mlflow"], cwd=HERE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    storage = Storage(str(tmp_path / "root"))
+    while process.poll() is None and not storage.names("steps"):
+        pass
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert "the same command goes on from there" in errors and "Traceback" not in errors
+    assert lease.read(storage) is None
+
+
 def test_a_worker_that_dies_again_and_again_costs_only_its_unit(ray_cluster: RayCluster, tmp_path) -> None:
     path = recipe(tmp_path, "root")
     Path(path).write_text(Path(path).read_text().replace("units_: 5", "units_: 5, trouble: die-twice"))

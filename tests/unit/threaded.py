@@ -51,8 +51,8 @@ class Threaded:
     def capacity(self, resources: Resources, beside: list[Resources]) -> int:
         return int((self.cpus - sum(r.cpus for r in beside)) / resources.cpus)
 
-    def abandon(self) -> None:
-        pass
+    def abandon(self) -> bool:
+        return False
 
     def close(self) -> None:
         pass
