@@ -8,7 +8,7 @@ from torch import nn
 from hyperloom.stages.network.features import Features
 
 
-class Centres(nn.Module):
+class BoxLayers(nn.Module):
     """Objects by their centres (Zhou, Wang & Krähenbühl 2019) on a grid of cells of 8 pixels: raw (N, K + 4, h, w) are
     a logit for each class and the distances from the cell's middle to the box's sides, in shares of the picture."""
 

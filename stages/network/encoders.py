@@ -53,7 +53,7 @@ class Encoder(Plugin):
         raise TypeError(f"the encoder {self.type!r} has no build()")
 
 
-class Patches(Encoder):
+class PatchEncoder(Encoder):
     """A raster: one token a square."""
 
     patch: int | None = Field(None, ge=1, le=64)
@@ -65,10 +65,10 @@ class Patches(Encoder):
     def build(self, item: Input, width: int, patch: int) -> nn.Module:
         from hyperloom.stages.network import stems
 
-        return stems.Patches(item, self.grid(item, patch), width, self.patch or patch)
+        return stems.PatchStem(item, self.grid(item, patch), width, self.patch or patch)
 
 
-class Frames(Patches):
+class FrameEncoder(PatchEncoder):
     """A clip: the squares of each frame."""
 
     def grid(self, item: Input, patch: int) -> tuple[int, ...]:
@@ -77,10 +77,10 @@ class Frames(Patches):
     def build(self, item: Input, width: int, patch: int) -> nn.Module:
         from hyperloom.stages.network import stems
 
-        return stems.Frames(item, self.grid(item, patch), width, self.patch or patch)
+        return stems.FrameStem(item, self.grid(item, patch), width, self.patch or patch)
 
 
-class Whole(Encoder):
+class WholeEncoder(Encoder):
     """Numbers or classes of a whole sample: one token."""
 
     def grid(self, item: Input, patch: int) -> tuple[int, ...]:
@@ -89,10 +89,10 @@ class Whole(Encoder):
     def build(self, item: Input, width: int, patch: int) -> nn.Module:
         from hyperloom.stages.network import stems
 
-        return stems.Whole(item, self.grid(item, patch), width)
+        return stems.WholeStem(item, self.grid(item, patch), width)
 
 
-class Steps(Encoder):
+class StepEncoder(Encoder):
     """A series: some neighbouring steps a token."""
 
     def grid(self, item: Input, patch: int) -> tuple[int, ...]:
@@ -102,58 +102,58 @@ class Steps(Encoder):
     def build(self, item: Input, width: int, patch: int) -> nn.Module:
         from hyperloom.stages.network import stems
 
-        return stems.Steps(item, self.grid(item, patch), width)
+        return stems.StepStem(item, self.grid(item, patch), width)
 
 
-class Characters(Encoder):
+class CharacterEncoder(Encoder):
     """A text: some neighbouring ids a token."""
 
     def build(self, item: Input, width: int, patch: int) -> nn.Module:
         from hyperloom.stages.network import stems
 
-        return stems.Characters(item, self.grid(item, patch), width)
+        return stems.CharacterStem(item, self.grid(item, patch), width)
 
 
-class Labels(Encoder):
+class LabelEncoder(Encoder):
     """Tags: one token each."""
 
     def build(self, item: Input, width: int, patch: int) -> nn.Module:
         from hyperloom.stages.network import stems
 
-        return stems.Labels(item, self.grid(item, patch), width)
+        return stems.LabelStem(item, self.grid(item, patch), width)
 
 
-class Mel(Encoder):
+class MelEncoder(Encoder):
     """A sound: its mel spectrogram."""
 
     def build(self, item: Input, width: int, patch: int) -> nn.Module:
         from hyperloom.stages.network import stems
 
-        return stems.Mel(item, self.grid(item, patch), width)
+        return stems.MelStem(item, self.grid(item, patch), width)
 
 
-class Points(Encoder):
+class PointEncoder(Encoder):
     """Keypoints: one token each."""
 
     def build(self, item: Input, width: int, patch: int) -> nn.Module:
         from hyperloom.stages.network import stems
 
-        return stems.Points(item, self.grid(item, patch), width)
+        return stems.PointStem(item, self.grid(item, patch), width)
 
 
-class Rectangles(Encoder):
+class RectangleEncoder(Encoder):
     """Boxes: one token each."""
 
     def build(self, item: Input, width: int, patch: int) -> nn.Module:
         from hyperloom.stages.network import stems
 
-        return stems.Rectangles(item, self.grid(item, patch), width)
+        return stems.RectangleStem(item, self.grid(item, patch), width)
 
 
-class Nodes(Encoder):
+class NodeEncoder(Encoder):
     """A graph: one token a node."""
 
     def build(self, item: Input, width: int, patch: int) -> nn.Module:
         from hyperloom.stages.network import stems
 
-        return stems.Nodes(item, self.grid(item, patch), width)
+        return stems.NodeStem(item, self.grid(item, patch), width)

@@ -42,7 +42,7 @@ class Head(Plugin):
         raise TypeError(f"the head {self.type!r} has no build()")
 
 
-class Dense(Head):
+class DenseHead(Head):
     """Every pixel: classes, numbers, directions or colours. Clips come frame by frame."""
 
     planes: ClassVar[bool] = True
@@ -50,74 +50,74 @@ class Dense(Head):
     def build(self, task: Task, sizes: Sizes, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import site_heads
 
-        return site_heads.Dense(sizes.planes, task.modality.planes)
+        return site_heads.DenseLayers(sizes.planes, task.modality.planes)
 
 
-class Classify(Head):
+class ClassifyHead(Head):
     """One class of a sample, or any number of them."""
 
     def build(self, task: Task, sizes: Sizes, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import pooled_heads
 
-        return pooled_heads.Pooled(sizes.pooled, task.modality.channels)
+        return pooled_heads.PooledLayers(sizes.pooled, task.modality.channels)
 
 
-class Ordinal(Head):
+class OrdinalHead(Head):
     """Ordered levels by a cumulative link (McCullagh 1980)."""
 
     def build(self, task: Task, sizes: Sizes, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import pooled_heads
 
-        return pooled_heads.Ordinal(sizes.pooled, task.modality.channels)
+        return pooled_heads.OrdinalLayers(sizes.pooled, task.modality.channels)
 
 
-class Regress(Head):
+class RegressHead(Head):
     """Numbers of a sample."""
 
     def build(self, task: Task, sizes: Sizes, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import pooled_heads
 
-        return pooled_heads.Regress(sizes.pooled, task.modality.shape)
+        return pooled_heads.RegressLayers(sizes.pooled, task.modality.shape)
 
 
-class Embed(Head):
+class EmbedHead(Head):
     """A point in a space of directions."""
 
     def build(self, task: Task, sizes: Sizes, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import pooled_heads
 
-        return pooled_heads.Embed(sizes.pooled, task.modality.channels)
+        return pooled_heads.EmbedLayers(sizes.pooled, task.modality.channels)
 
 
-class Tokens(Head):
+class TokensHead(Head):
     """A class for each place of a sequence, all at once."""
 
     def build(self, task: Task, sizes: Sizes, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import site_heads
 
-        return site_heads.Tokens(sizes.memory, task.modality.shape[0], task.modality.channels)
+        return site_heads.TokenLayers(sizes.memory, task.modality.shape[0], task.modality.channels)
 
 
-class Series(Head):
+class SeriesHead(Head):
     """Numbers over time."""
 
     def build(self, task: Task, sizes: Sizes, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import site_heads
 
         modality = task.modality
-        return site_heads.Series(sizes.memory, modality.shape[0], modality.channels, modality.grid(1))
+        return site_heads.SeriesLayers(sizes.memory, modality.shape[0], modality.channels, modality.grid(1))
 
 
-class Pair(Head):
+class PairHead(Head):
     """Which nodes belong together."""
 
     def build(self, task: Task, sizes: Sizes, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import site_heads
 
-        return site_heads.Pair(sizes.memory, task.modality.nodes)  # type: ignore[attr-defined]
+        return site_heads.PairLayers(sizes.memory, task.modality.nodes)  # type: ignore[attr-defined]
 
 
-class Boxes(Head):
+class BoxesHead(Head):
     """Objects in a picture by their centres."""
 
     planes: ClassVar[bool] = True
@@ -126,4 +126,4 @@ class Boxes(Head):
         from hyperloom.stages.network import box_heads
 
         modality = task.modality
-        return box_heads.Centres(sizes.planes, len(modality.classes), modality.most, architecture.size)  # type: ignore[attr-defined]
+        return box_heads.BoxLayers(sizes.planes, len(modality.classes), modality.most, architecture.size)  # type: ignore[attr-defined]

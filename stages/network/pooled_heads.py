@@ -11,14 +11,14 @@ from torch import nn
 from hyperloom.stages.network.features import Features
 
 
-class Pooled(nn.Linear):
+class PooledLayers(nn.Linear):
     """One number or logit an output."""
 
     def forward(self, features: Features) -> torch.Tensor:  # type: ignore[override]
         return super().forward(features.pooled)
 
 
-class Ordinal(Pooled):
+class OrdinalLayers(PooledLayers):
     """Ordered levels by a cumulative link (McCullagh 1980): one number and learned thresholds in order; raw is
     (N, levels - 1), the logits of lying above each threshold."""
 
@@ -41,7 +41,7 @@ def level_probabilities(above: torch.Tensor) -> torch.Tensor:
     return beyond[:, :-1] - beyond[:, 1:]
 
 
-class Regress(Pooled):
+class RegressLayers(PooledLayers):
     """Numbers of a sample, of any shape: raw is (N, C, *sites); keypoints are x, y and the logit of being visible."""
 
     def __init__(self, pooled: int, shape: Sequence[int]):
@@ -53,7 +53,7 @@ class Regress(Pooled):
         return numbers.unflatten(1, self.sites) if self.sites else numbers
 
 
-class Embed(nn.Module):
+class EmbedLayers(nn.Module):
     """A point in a space of directions, (N, length), by a projector of two layers."""
 
     def __init__(self, pooled: int, length: int):

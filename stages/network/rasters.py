@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Raster(Processor):
+class RasterProcessor(Processor):
     """(H, W, channels) of numbers."""
 
     @property
@@ -21,14 +21,14 @@ class Raster(Processor):
         return values.permute(0, 3, 1, 2)
 
 
-class Image(Raster):
+class ImageProcessor(RasterProcessor):
     """Colours."""
 
     def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
         return super().finish(raw, scale).clamp(0, 255)
 
 
-class Dense(Raster):
+class DenseProcessor(RasterProcessor):
     """Numbers or directions."""
 
     def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
@@ -39,7 +39,7 @@ class Dense(Raster):
         return super().finish(raw, scale)
 
 
-class Segmentation(Raster):
+class SegmentationProcessor(RasterProcessor):
     """A class for each pixel: one plane a class."""
 
     def reader(self, scale: Scale) -> torch.nn.Module:
@@ -56,7 +56,7 @@ class Segmentation(Raster):
         return raw.permute(0, 2, 3, 1).softmax(-1)
 
 
-class Soft(Raster):
+class SoftProcessor(RasterProcessor):
     """Probabilities of classes for each pixel, in bytes or as they are."""
 
     def reader(self, scale: Scale) -> torch.nn.Module:
@@ -68,7 +68,7 @@ class Soft(Raster):
         return raw.permute(0, 2, 3, 1).softmax(-1)
 
 
-class Clip(Raster):
+class ClipProcessor(RasterProcessor):
     """Frames one after the other, each with its colours as planes."""
 
     @property

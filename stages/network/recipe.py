@@ -23,7 +23,7 @@ from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.plugins import of
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.network.architecture import Input, Task, chosen
-from hyperloom.stages.network.trunks import UNet
+from hyperloom.stages.network.trunks import UNetTrunk
 
 _SIZES = {"": 1, "k": 1_000, "m": 1_000_000}
 
@@ -31,7 +31,7 @@ _SIZES = {"": 1, "k": 1_000, "m": 1_000_000}
 class NetworkRecipe(Config):
     """`{trunk: unet, parameters: 430k}`: the width is the one whose count is nearest, unless the trunk gives it."""
 
-    trunk: Annotated[Any, of("trunk")] = UNet(type="unet")
+    trunk: Annotated[Any, of("trunk")] = UNetTrunk(type="unet")
     parameters: int = Field(430_000, gt=0)
     heads: dict[str, Annotated[Any, of("head")]] = {}
     """By task."""

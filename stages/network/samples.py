@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Choice(Processor):
+class ChoiceProcessor(Processor):
     """One class of several, or one of ordered levels: one channel a class."""
 
     def reader(self, scale: Scale) -> torch.nn.Module:
@@ -27,7 +27,7 @@ class Choice(Processor):
         return raw.softmax(-1)
 
 
-class Multilabel(Choice):
+class MultilabelProcessor(ChoiceProcessor):
     """Any number of classes: -1 for no, 0 for unknown, 1 for yes."""
 
     def reader(self, scale: Scale) -> torch.nn.Module:
@@ -39,11 +39,11 @@ class Multilabel(Choice):
         return raw.sigmoid()
 
 
-class Vector(Processor):
+class VectorProcessor(Processor):
     """Numbers."""
 
 
-class Embedding(Processor):
+class EmbeddingProcessor(Processor):
     """A direction, neither standardised nor cut to a range."""
 
     def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:

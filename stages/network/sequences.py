@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Ids(Processor):
+class IdProcessor(Processor):
     """Base of what stays as it is: what reads it knows it."""
 
     @property
@@ -27,7 +27,7 @@ class Ids(Processor):
         return raw.softmax(1).transpose(1, 2)
 
 
-class Text(Ids):
+class TextProcessor(IdProcessor):
     """Ids of bytes; several are one token."""
 
     @property
@@ -40,7 +40,7 @@ class Text(Ids):
         return with_one_end
 
 
-class Tags(Ids):
+class TagsProcessor(IdProcessor):
     """A label for each place."""
 
     @property
@@ -48,7 +48,7 @@ class Tags(Ids):
         return "labels"
 
 
-class Boxes(Ids):
+class BoxesProcessor(IdProcessor):
     """Rectangles with a class; heads of boxes say themselves what they give."""
 
     @property
@@ -59,7 +59,7 @@ class Boxes(Ids):
         return raw
 
 
-class Graph(Ids):
+class GraphProcessor(IdProcessor):
     """Pairs of nodes; as a target, 1 from the first of a pair to the second."""
 
     @property
@@ -75,7 +75,7 @@ class Graph(Ids):
         return raw.sigmoid()
 
 
-class Audio(Processor):
+class AudioProcessor(Processor):
     """Sound: one channel over time."""
 
     @property
@@ -93,14 +93,14 @@ class Audio(Processor):
         return in_units(raw.transpose(1, 2), scale)[..., 0].clamp(-1, 1)
 
 
-class Series(Processor):
+class SeriesProcessor(Processor):
     """(steps, channels) of numbers; NaN is what is not there."""
 
     def planes_of(self, values: torch.Tensor) -> torch.Tensor:
         return values.transpose(1, 2)
 
 
-class Keypoints(Processor):
+class KeypointsProcessor(Processor):
     """(points, 3): x, y and whether it is visible."""
 
     @property

@@ -11,7 +11,7 @@ from hyperloom.stages.network.attention import Query
 from hyperloom.stages.network.features import Features
 
 
-class Dense(nn.Linear):
+class DenseLayers(nn.Linear):
     """Every pixel, raw (N, C, H, W). A convolution of 1x1 as the matrix product that it is: on one thread torch's own
     takes up to 1.4 times as long."""
 
@@ -20,7 +20,7 @@ class Dense(nn.Linear):
         return super().forward(features.planes.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class Tokens(nn.Module):
+class TokenLayers(nn.Module):
     """A class for each place of a sequence, all at once: bytes of a text, tags of words. Raw is (N, K, length)."""
 
     def __init__(self, memory: int, length: int, classes: int):
@@ -32,7 +32,7 @@ class Tokens(nn.Module):
         return self.out(self.query(features.memory, features.padding)).transpose(1, 2)
 
 
-class Series(nn.Module):
+class SeriesLayers(nn.Module):
     """Numbers over time, raw (N, channels, steps): neighbouring steps come from one question to the memory."""
 
     def __init__(self, memory: int, steps: int, channels: int, grid: Sequence[int]):
@@ -46,7 +46,7 @@ class Series(nn.Module):
         return numbers.unflatten(2, (self.channels, -1)).transpose(1, 2).flatten(2)[..., : self.steps]
 
 
-class Pair(nn.Module):
+class PairLayers(nn.Module):
     """Which nodes belong together: a bilinear score of each pair (Yang et al. 2015), raw (N, nodes, nodes)."""
 
     def __init__(self, memory: int, nodes: int):

@@ -34,7 +34,7 @@ class Stem(nn.Module):
         raise TypeError(f"{type(self).__name__} has no forward()")
 
 
-class Patches(Stem):
+class PatchStem(Stem):
     """Rasters: one token a square of `patch` pixels, the last of a row or column filled up with zeros."""
 
     def __init__(self, item: Input, grid: tuple[int, ...], width: int, patch: int):
@@ -48,7 +48,7 @@ class Patches(Stem):
         return self.project(values).flatten(2).transpose(1, 2), None
 
 
-class Frames(Patches):
+class FrameStem(PatchStem):
     """Clips: the squares of each frame."""
 
     def forward(self, values: torch.Tensor) -> Tokens:
@@ -57,7 +57,7 @@ class Frames(Patches):
         return tokens.unflatten(0, (-1, self.modality.times)).flatten(1, 2), None
 
 
-class Whole(Stem):
+class WholeStem(Stem):
     """Numbers and classes of a whole sample: one token."""
 
     def __init__(self, item: Input, grid: tuple[int, ...], width: int):
@@ -69,7 +69,7 @@ class Whole(Stem):
         return self.project(values.flatten(1)).unsqueeze(1), None
 
 
-class Characters(Stem):
+class CharacterStem(Stem):
     """Texts: some neighbouring ids make one token."""
 
     def __init__(self, item: Input, grid: tuple[int, ...], width: int):
@@ -85,7 +85,7 @@ class Characters(Stem):
         return self.join(self.embed(ids).transpose(1, 2)).transpose(1, 2), there
 
 
-class Labels(Stem):
+class LabelStem(Stem):
     """Tags: one token each."""
 
     def __init__(self, item: Input, grid: tuple[int, ...], width: int):
@@ -96,7 +96,7 @@ class Labels(Stem):
         return self.embed(values + 1), values >= 0
 
 
-class Mel(Stem):
+class MelStem(Stem):
     """Sound: the logarithm of a mel spectrogram (windows of 25 ms every 10 ms), some neighbouring windows a token."""
 
     def __init__(self, item: Input, grid: tuple[int, ...], width: int):
@@ -144,7 +144,7 @@ def mel_bank(rate: int, window: int, bands: int) -> torch.Tensor:
     return torch.where(triangles.sum(1, keepdim=True) > 0, triangles, nearest)
 
 
-class Steps(Stem):
+class StepStem(Stem):
     """Series: some neighbouring steps a token, with the marks of which numbers are there."""
 
     def __init__(self, item: Input, grid: tuple[int, ...], width: int):
@@ -160,7 +160,7 @@ class Steps(Stem):
         return self.project(torch.cat([groups.nan_to_num(), known.float()], 2)), known.any(2)
 
 
-class Points(Stem):
+class PointStem(Stem):
     """Keypoints: one token each."""
 
     def __init__(self, item: Input, grid: tuple[int, ...], width: int):
@@ -171,7 +171,7 @@ class Points(Stem):
         return self.project(values.transpose(1, 2).nan_to_num()), None
 
 
-class Rectangles(Stem):
+class RectangleStem(Stem):
     """Boxes: one token each."""
 
     def __init__(self, item: Input, grid: tuple[int, ...], width: int):
@@ -186,7 +186,7 @@ class Rectangles(Stem):
         return self.project(numbers) + self.embed(values[..., 4].long()), there
 
 
-class Nodes(Stem):
+class NodeStem(Stem):
     """Graphs: one token a node, which knows its neighbours by one round of messages, in and out (Hamilton, Ying &
     Leskovec 2017)."""
 

@@ -70,7 +70,7 @@ class Trunk(Plugin):
         raise TypeError(f"the trunk {self.type!r} has no build()")
 
 
-class UNet(Trunk):
+class UNetTrunk(Trunk):
     """The U-Net of SafeUAV and PHG-MAE (see `stages.network.unet`), for frames of at least 8x8 pixels. Reads rasters,
     and numbers and classes of whole samples as planes of one value."""
 
@@ -110,7 +110,7 @@ class UNet(Trunk):
         return unet.UNet(architecture.channels, self.chosen)
 
 
-class ViT(Trunk):
+class ViTTrunk(Trunk):
     """A transformer over the tokens of all inputs, whatever they are (see `stages.network.vit`). Tokens have 8 times
     `width` channels."""
 
@@ -142,7 +142,7 @@ class ViT(Trunk):
     def fusion(self, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import vit
 
-        return vit.Tokens(architecture.inputs, 8 * self.chosen, self.patch, self.masked == "replace")
+        return vit.TokenEmbedding(architecture.inputs, 8 * self.chosen, self.patch, self.masked == "replace")
 
     def build(self, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import vit

@@ -20,7 +20,7 @@ from hyperloom.stages.network.features import Features
 from hyperloom.stages.network.visible import Visible
 
 
-class Tokens(nn.Module):
+class TokenEmbedding(nn.Module):
     """The fusion: encoded inputs to visible tokens (N, T, width), and which of them are no padding (N, T) or None."""
 
     def __init__(self, inputs: Sequence[Any], width: int, patch: int, replace: bool):
@@ -75,7 +75,7 @@ class ViT(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.after = nn.LayerNorm(width)
-        self.raster = Raster(width, decoder, patch, size) if dense else None
+        self.raster = RasterReadout(width, decoder, patch, size) if dense else None
 
     def forward(self, fused: tuple[torch.Tensor, torch.Tensor | None]) -> Features:
         x, padding = fused
@@ -87,7 +87,7 @@ class ViT(nn.Module):
         return Features(None if self.raster is None else self.raster(x, padding), pooled, x, padding)
 
 
-class Raster(nn.Module):
+class RasterReadout(nn.Module):
     """Memory -> planes (N, features, H, W): one question a square, then steps that double the resolution."""
 
     def __init__(self, width: int, depth: int, patch: int, size: tuple[int, int]):

@@ -61,7 +61,7 @@ class Temperature(Sampler):
         return _shares([w * (n / top) ** (1 / self.temperature) for w, n in zip(weights, rows, strict=True)])
 
 
-class Shares(Sampler):
+class FixedShares(Sampler):
     """The shares themselves, in the order of `data`, whatever the sizes: `{type: shares, shares: [3, 1]}`."""
 
     requested: tuple[float, ...] = Field(alias="shares", min_length=1)

@@ -25,7 +25,7 @@ from hyperloom.stages.train import failures, fitted, notice
 from hyperloom.stages.train.curve import Curve
 from hyperloom.stages.train.fitted import TRAINED, Fitted
 from hyperloom.stages.train.job import Job, Member
-from hyperloom.stages.train.notice import Stopped
+from hyperloom.stages.train.notice import TrainingStopped
 from hyperloom.stages.train.worker import on_slots
 
 GROWTH_SECONDS = 30.0
@@ -139,7 +139,7 @@ def _unfinished(step: str, job: Job) -> StepFailed:
     storage, folder = job.storage, job.folder
     if notice.given(storage, folder):
         notice.withdraw(storage, folder)
-        return Stopped(step)
+        return TrainingStopped(step)
     if final := failures.final(storage, folder):
         return StepFailed(f"step {step!r}: {final}")
     why = failures.last(storage, folder) or f"the workers ended without {TRAINED}"

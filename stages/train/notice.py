@@ -27,7 +27,7 @@ class Ask(IntEnum):
     STOP = 2  # the run shall end
 
 
-class Stopped(StepFailed):
+class TrainingStopped(StepFailed):
     """The training ended on a notice that somebody gave by hand."""
 
     exit_code = 143

@@ -98,7 +98,7 @@ def _run(step: StepRun, units: list[Unit], workers: dict[str, Worker]) -> Sequen
             return step.run_units(units, workers)
     except StepFailed as error:
         if any(notice.given(step.storage, u.space) for u in units):
-            raise notice.Stopped(step.name) from error
+            raise notice.TrainingStopped(step.name) from error
         raise
     finally:
         for unit in units:

@@ -15,7 +15,7 @@ from hyperloom.stages.network.features import Features, Sizes
 from hyperloom.stages.network.heads import Head
 from hyperloom.stages.network.reading import adjacency
 from hyperloom.stages.network.terms import LossTerm
-from hyperloom.stages.network.trunks import ViT
+from hyperloom.stages.network.trunks import ViTTrunk
 
 
 class Codebook(Head):
@@ -106,7 +106,7 @@ class Neighbours(nn.Module):
         return self.own(features) + self.other(pairs @ features), None
 
 
-class Adapted(ViT):
+class Adapted(ViTTrunk):
     """A task token and a low-rank adapter for each task; the heads of `early` sit on the first block."""
 
     revision: ClassVar[int] = 1

@@ -31,7 +31,7 @@ PICTURE = plugins.parse("modality", {"type": "image", "size": [20, 28]})
 NUMBERS = Scale((2.0,), (3.0,))
 
 
-class Eigenvalues(pooled_heads.Regress):
+class Eigenvalues(pooled_heads.RegressLayers):
     def finish(self, raw: torch.Tensor) -> torch.Tensor:
         return torch.linalg.eigvalsh(raw[:, :, None] * raw[:, None])
 

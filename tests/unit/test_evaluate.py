@@ -235,13 +235,13 @@ def _trained(storage: Storage, inputs: tuple[str, ...] = ("rgb@camera", "depth@f
 
     from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Input, Scale, Task
     from hyperloom.stages.network.model import build_model, weights
-    from hyperloom.stages.network.trunks import UNet
+    from hyperloom.stages.network.trunks import UNetTrunk
 
     torch.manual_seed(0)
     scale = {"rgb": Scale((128.0,) * 3, (64.0,) * 3), "depth": Scale((1.5,), (0.3,))}
     columns = tuple(Input(c, KNOWN[modality_of(c)], scale[modality_of(c)]) for c in inputs)
     tasks = (Task("semantic", SEMANTIC, Scale()), Task("depth", DEPTH, scale["depth"]))
-    model = build_model(Architecture(columns, tasks, UNet(type="unet", width=2)))
+    model = build_model(Architecture(columns, tasks, UNetTrunk(type="unet", width=2)))
     made = Manifest("train", "7" * 64, {}, (), (), {"columns_in": list(inputs), "tasks": ["semantic", "depth"]})
     storage.write(f"{made.folder}/{MODEL_JSON}", json.dumps(model.architecture.to_json()).encode())
     storage.write(f"{made.folder}/{MODEL_WEIGHTS}", weights(model.state_dict()))

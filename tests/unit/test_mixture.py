@@ -15,7 +15,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.shard.loader import Loader
-from hyperloom.stages.shard.mixture import Mixture, Shares, Temperature, drawn, mixed
+from hyperloom.stages.shard.mixture import FixedShares, Mixture, Temperature, drawn, mixed
 from tests.unit.test_loader import DEPTH, ID, KNOWN, ids, shards, together
 
 SETTINGS = settings(max_examples=40, deadline=None)
@@ -38,7 +38,7 @@ def test_what_was_drawn_follows_the_shares_and_only_grows(shares, count) -> None
 )  # fmt: skip
 def test_every_sample_of_a_set_comes_once_in_each_pass(sizes, weights, pool, seed) -> None:
     sets = [np.array(s) for s in sizes]
-    shares = Shares(shares=weights[: len(sets)]).shares([1] * len(sets))
+    shares = FixedShares(shares=weights[: len(sets)]).shares([1] * len(sets))
     starts = np.concatenate([[0], np.cumsum(np.concatenate(sets))])
     line: list[int] = []
     for number in range(4):
@@ -125,7 +125,7 @@ def test_a_mixture_continues_on_another_world_size(mixture, worlds) -> None:
     for one in after:
         one.load_state_dict(before[0].state_dict())
     assert walk(after, 9) == undisturbed[9:]
-    other = Loader(storage, Mixture(both.sets, Shares(shares=[3, 1])), KNOWN, (ID,), batch=6)
+    other = Loader(storage, Mixture(both.sets, FixedShares(shares=[3, 1])), KNOWN, (ID,), batch=6)
     with pytest.raises(ValueError, match="other data or another seed"):
         other.load_state_dict(before[0].state_dict())
 
