@@ -89,8 +89,11 @@ class Executor(Protocol):
         """Break off what steps do on the cluster by themselves. False where there is no cluster."""
         ...
 
+    clustered: bool
+    """Is there a cluster, which `connect` starts or joins?"""
+
     def gpus(self) -> float:
-        """How many GPUs there are for slots. Starts or joins the cluster."""
+        """How many GPUs there are for slots, once connected."""
         ...
 
     def holds(self, place: Any) -> bool:
@@ -161,6 +164,8 @@ class Host:
 
 class Inline:
     """Runs everything in the driver's process, one group at a time: for tests and `memory://` roots."""
+
+    clustered = False
 
     def __init__(self, storage: Storage):
         self.storage = storage

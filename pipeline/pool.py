@@ -113,7 +113,9 @@ class Pool:
                 self._bell.set()
 
     def gpus(self) -> float:
-        """How many GPUs the cluster has for slots; it is started or joined."""
+        """How many GPUs there are for slots; a cluster is started or joined."""
+        if not self.executor.clustered:
+            return self.executor.gpus()
         with self.reserve(Resources(), 0), self._news:
             return self.executor.gpus()
 

@@ -25,6 +25,8 @@ class RayExecutor:
     """Slots are Ray actors. `connect` starts or joins the cluster when the first slot is wanted; `say` tells the user
     what a run waits for."""
 
+    clustered = True
+
     def __init__(self, storage: Storage, connect: Callable[[], None], say: Callable[[str], None] = lambda _: None):
         self.storage, self._connect, self._say = storage, connect, say
         self._failed_starts = FailedStarts()

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hyperloom.pipeline import events, recipe, runner, verify
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.label.stage import Label
@@ -126,3 +129,39 @@ def test_an_ensemble_of_one_model_is_refused(family: Any) -> None:
     single = inline.finish(replace(run, stage=run.stage.model_copy(update={"seeds": 1}), fingerprint="a" * 64))
     with pytest.raises(RecipeError, match=r"it has one model\. Next: name further `models:`"):
         _report((storage, None, shards, None, single), {"pair": {"model": "pair", "ensemble": {"type": "models"}}})
+
+
+RECIPE = """\
+name: tiny
+root: {root}
+modalities:
+  rgb:      {{type: image, size: [24, 32]}}
+  depth:    {{type: dense, unit: m}}
+  semantic: {{type: segmentation, classes: [land, forest, road, water, building]}}
+  normals:  {{type: dense, channels: 3, direction: true}}
+  flow:     {{type: dense, channels: 2, unit: px}}
+  pose:     {{type: vector, length: 20}}
+steps:
+  frames: {{stage: ingest, source: {{type: flights, flights: 3, frames: 4, seed: 3}}, group: flight, rows: 4}}
+  shards: {{stage: shard, data: frames, split: {{pin: {{train: [flight_00, flight_01], test: [flight_02]}}}}}}
+  pair:   {{stage: train, data: shards, in: rgb@camera, targets: [depth@truth], {training}, seeds: 2, seed: 3}}
+  one:    {{stage: train, data: shards, in: rgb@camera, targets: [depth@truth], {training}, seed: 4}}
+  report: {{stage: evaluate, data: shards, models: [pair, one], truth: {{depth: depth@truth}}, pictures: 0}}
+"""
+
+
+def test_a_recipe_trains_without_ray_and_a_single_step_shares_the_training_of_its_seed(tmp_path: Any) -> None:
+    training = "updates: 4, batch: 4, log_every: 2, model: {trunk: {type: unet, width: 2}}"
+    loaded = recipe.parse(RECIPE.format(root=tmp_path / "root", training=training), "tiny.yaml")
+    done = runner.run(loaded, progress=Progress(quiet=True), track=False)
+    assert done.ok, done.problems
+    storage = Storage(str(tmp_path / "root"))
+    assert len(list(storage.names("train"))) == 3  # the family's own folder, and one for each of its seeds
+    (report,) = (storage.read_json(f"evaluate/{n}/manifest.json")["body"] for n in storage.names("evaluate"))
+    assert report["figures"]["pair seed4"] == report["figures"]["one"] != report["figures"]["pair seed3"]
+    assert report["seeds"]["pair"]["depth.mae"]["mean"] == pytest.approx(
+        np.mean([report["figures"][n]["depth.mae"] for n in ("pair seed3", "pair seed4")])
+    )
+    told = [e for r in storage.names("events") for e in events.read(storage, r) if e["kind"] == "metric"]
+    assert {k for e in told if e["step"] == "pair" for k in e["values"]} >= {"loss/seed3", "loss/seed4"}
+    assert not verify.verify(storage, list(verify.manifests(storage))) and not verify.garbage(storage)

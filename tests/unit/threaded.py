@@ -15,6 +15,8 @@ from hyperloom.pipeline.units import Resources, Worker
 class Threaded:
     """Has `cpus` CPUs. `opened` lists the slots in the order in which they came."""
 
+    clustered = True
+
     def __init__(self, storage: Storage, cpus: float = 2):
         self.storage, self.cpus = storage, cpus
         self.slots: list[ThreadSlot] = []
