@@ -24,6 +24,9 @@ def steps_a_token(steps: int) -> int:
 class Layout:
     """The part of a modality that says how its values are laid out."""
 
+    processor: ClassVar[str] = ""
+    """What becomes of its tensors in a network: a plug-in of kind `processor`, or "module:Class" (see
+    `stages.network.processors`); by default that of its class, or of a class it derives from."""
     rgb: ClassVar[bool] = False
     """Is a value one picture, (H, W, 3) uint8 RGB?"""
     categorical: ClassVar[bool] = False

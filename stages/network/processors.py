@@ -103,7 +103,7 @@ def in_units(values: torch.Tensor, scale: Scale, limits: tuple[float, float] | N
 
 def processor_of(modality: Any) -> Processor:
     """The processor of a modality. Raises PluginError when the one it names cannot be found."""
-    named = getattr(modality, "processor", "")
+    named = modality.processor
     known = registry.known("processor")
     types = (k.__name__.lower() for k in type(modality).__mro__)
     named = named or next((t for t in types if t in known), "")
