@@ -26,7 +26,7 @@ help:
 
 demo: setup
 	$(SAY) "running $(RECIPE): the first run takes some minutes, a second one reuses everything"
-	@$(RUN) hyperloom.pipeline.cli run $(RECIPE) $(if $(ROOT),--root $(ROOT))
+	@$(RUN) hyperloom.pipeline run $(RECIPE) $(if $(ROOT),--root $(ROOT))
 	@printf '\nThe whole story in MLflow:\n    %s ui %s\n' "$(VENV)/bin/hyperloom" "$(RECIPE) $(if $(ROOT),--root $(ROOT))"
 
 test: setup-test check

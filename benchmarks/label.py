@@ -135,7 +135,7 @@ def part_resume(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     loaded = bench.loaded(folder / "root" / "root0")
     recipe = folder / "bench.yaml"
     recipe.write_text(loaded.text)
-    command = [sys.executable, "-m", "hyperloom.pipeline.cli", "run", str(recipe), "--no-mlflow"]
+    command = [sys.executable, "-m", "hyperloom.pipeline", "run", str(recipe), "--no-mlflow"]
     whole = []
     for _ in range(asked.repeats):
         whole.append(timed(lambda: subprocess.run(command, check=True, capture_output=True)))

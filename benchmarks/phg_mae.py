@@ -157,7 +157,7 @@ def run(path: Path, steps: Iterable[str] = ()) -> None:
     command = [
         sys.executable,
         "-m",
-        "hyperloom.pipeline.cli",
+        "hyperloom.pipeline",
         "run",
         str(path),
         "--no-mlflow",

@@ -35,7 +35,7 @@ def main() -> None:
         path.write_text("\n".join([f"name: toy\nroot: {folder}/root\nmodalities: {{}}\nsteps:", *steps, ""]))
         outcome = run(recipe.load(path), progress=Progress(quiet=True), track=False)
         assert outcome.ok, outcome.problems
-        command = [sys.executable, "-m", "hyperloom.pipeline.cli"]
+        command = [sys.executable, "-m", "hyperloom.pipeline"]
         result = {"benchmark": "rerun", "steps": len(EDGES), "load": round(os.getloadavg()[0], 1)}
         for name, line, expect in (
             ("rerun", [*command, "run", str(path)], "nothing to do"),

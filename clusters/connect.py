@@ -11,7 +11,6 @@ keep a token of their own.
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import secrets
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperloom.clusters.spec import Cluster, ClusterError
+from hyperloom.pipeline import project, ray_internals
 
 FORWARDED = "HYPERLOOM_"
 """Variables with this prefix reach every worker; Ray passes on nothing by itself to a cluster that runs already."""
@@ -33,6 +33,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 """A unit has one core. A worker that needs more asks its own library for them."""
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to accept a connection."""
+HOOK = "worker_process_setup_hook"
 QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Without it Ray prints a warning about accelerators on machines that have none."""
 
@@ -45,10 +46,12 @@ def connect(cluster: Cluster) -> None:
     if ray.is_initialized():
         return
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": cluster.logs}
+    options["job_config"] = ray_internals.job_config()
     try:
         if cluster.where == "local":
             options |= {"num_cpus": cluster.cpus or usable_cpus(), "num_gpus": cluster.gpus, "include_dashboard": False}
-            with _environment({**QUIET, **worker_environment(cluster)}):
+            path = {"PYTHONPATH": project.environment()["PYTHONPATH"]}
+            with _environment({**QUIET, **path, **worker_environment(cluster)}):
                 _start(object_store_memory=cluster.object_store_mb << 20, **options)
         else:
             host, _, port = cluster.where.rpartition(":")
@@ -102,9 +105,7 @@ def authenticate(private: bool) -> None:
     if private or _has_token():
         os.environ["RAY_AUTH_MODE"] = "token"
         if "ray" in sys.modules:  # Ray read the variable when it was imported
-            from ray._raylet import Config  # type: ignore[attr-defined]
-
-            Config.initialize("")
+            ray_internals.read_auth_mode()
 
 
 def usable_cpus() -> int:
@@ -131,19 +132,22 @@ def package() -> str:
     source = Path(__file__).parents[1]
     staged = Path(tempfile.mkdtemp(prefix="hyperloom-package-")) / "hyperloom"
     atexit.register(shutil.rmtree, staged.parent, ignore_errors=True)
-    for folder in ("pipeline", "stages", "clusters"):
+    staged.mkdir()
+    (staged / "__init__.py").touch()  # so that no other `hyperloom` further down a node's path comes before it
+    for folder in ("pipeline", "stages", "clusters", "mlflow"):
         shutil.copytree(source / folder, staged / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return str(staged)
 
 
 def _runtime_env(cluster: Cluster) -> dict[str, Any]:
-    """The runtime environment on a cluster that runs already. Inside a Ray job its code comes from the job, and a
-    variable that the job sets already is left out, since Ray refuses the same key twice."""
-    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
-    inherited = job.get("runtime_env") or {}
+    """The runtime environment on a cluster that runs already. Inside a Ray job the code comes from the job, whose
+    folder Ray puts first; what the job sets already is left out, since Ray refuses the same key twice."""
+    inherited = ray_internals.job_environment()
     taken = inherited.get("env_vars") or {}
-    env = {k: v for k, v in worker_environment(cluster).items() if k not in taken}
-    return {"env_vars": env} if job else {"env_vars": env, "py_modules": [package()]}
+    env: dict[str, Any] = {"env_vars": {k: v for k, v in worker_environment(cluster).items() if k not in taken}}
+    if not ray_internals.in_job():
+        return {**env, "py_modules": [package()]}
+    return env if HOOK in inherited else {**env, HOOK: "hyperloom.pipeline.project.step_back"}
 
 
 @contextmanager

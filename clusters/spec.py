@@ -13,6 +13,7 @@ import os
 
 from pydantic import field_validator
 
+from hyperloom.pipeline import ray_internals
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import HyperloomError
 
@@ -57,7 +58,7 @@ class Cluster(Config):
     @property
     def where(self) -> str:
         """The address that counts: inside a Ray job the job's; else the recipe's, the environment's, or `local`."""
-        if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        if ray_internals.in_job():
             return os.environ.get("RAY_ADDRESS", "auto")
         return self.address or os.environ.get("RAY_ADDRESS") or "local"
 

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import shlex
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from urllib.parse import urlparse
 
 from hyperloom.clusters.connect import authenticate, package, probe, worker_environment
 from hyperloom.clusters.spec import Cluster, ClusterError
+from hyperloom.pipeline.ray_internals import CHATTY
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.recipe import RecipeFile
@@ -31,8 +33,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 RECONNECTIONS = 20
 READY_SECONDS = 90.0
 """A cluster that has just started answers before it can take jobs."""
-CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
-"""Loggers that report each folder they send."""
 
 
 def submit(cluster: Cluster, loaded: RecipeFile, root: str, address: str | None = None, follow: bool = True) -> int:
@@ -45,6 +45,10 @@ def submit(cluster: Cluster, loaded: RecipeFile, root: str, address: str | None 
     client = _client(url)
     if "://" not in root and urlparse(url).hostname not in LOOPBACK:
         print(f"note: the root {root} must be a folder that all nodes of the cluster share", flush=True)
+    if names := _pythons(Path.cwd()):
+        print(
+            f"note: Ray puts a job's folder before Python's own modules: rename {', '.join(names)} if it ends at once"
+        )
     digest = hashlib.sha256("\n".join((root, loaded.text)).encode()).hexdigest()
     stem = f"hyperloom-{loaded.recipe.name}-{digest[:8]}"
     running, free = _of_stem(client, stem)
@@ -68,6 +72,12 @@ def runtime_env(cluster: Cluster, root: str) -> dict[str, Any]:
     if "://" not in root and Path(root).is_relative_to(here) and Path(root) != here:
         env["excludes"] = [f"/{Path(root).relative_to(here)}/"]
     return {**env, "py_modules": [package()]}
+
+
+def _pythons(folder: Path) -> list[str]:
+    """Files and packages of a folder that have the name of one of Python's own modules."""
+    own = (p for p in folder.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists())
+    return sorted(p.name for p in own if p.stem in sys.stdlib_module_names)
 
 
 def _client(url: str) -> Any:
@@ -118,9 +128,8 @@ def _start(client: Any, cluster: Cluster, recipe: str, root: str, job: str) -> s
     path = Path(recipe).resolve()
     if not path.is_relative_to(here):
         raise ClusterError(f"the recipe {recipe} is not below {here}, the folder that is sent. Next: cd to its project")
-    entrypoint = shlex.join(
-        ["python", "-m", "hyperloom.pipeline.cli", "run", str(path.relative_to(here)), "--root", root]
-    )
+    command = ["python", "-P", "-m", "hyperloom.pipeline", "run", str(path.relative_to(here)), "--root", root]
+    entrypoint = shlex.join(command)
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:

@@ -10,9 +10,9 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`pipeline.run` without paying for its imports when only a submodule is wanted."""
+    """`hyperloom.pipeline.run` without paying for its imports when only a submodule is wanted."""
     if name == "run":
         from hyperloom.pipeline.runner import run
 
         return run
-    raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+    raise AttributeError(f"module 'hyperloom.pipeline' has no attribute {name!r}")

@@ -13,12 +13,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from hyperloom.pipeline import project, ray_internals
+
 DESCRIPTION = "Weave the labels of many expert models into one small model: Ray works, storage remembers, MLflow shows."
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong recipe or usage, 3 root in use, 4 a step
     failed, 5 no cluster, 130 interrupted, 143 ended by SIGTERM."""
+    project.step_back()  # before anything is imported
     given = _parser().parse_args(arguments)
     from hyperloom.pipeline.errors import HyperloomError
 
@@ -128,10 +131,9 @@ def _load(given: Any) -> tuple[Any, Any]:
     from hyperloom.pipeline import recipe
     from hyperloom.pipeline.storage import Storage
 
-    sys.path.insert(0, os.getcwd())  # `module:Class` plug-ins beside the recipe
     loaded = recipe.load(given.recipe)
     root = given.root or loaded.recipe.root
-    if "://" not in root and not os.path.isabs(root) and os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+    if "://" not in root and not os.path.isabs(root) and ray_internals.in_job():
         raise loaded.error(
             ("root",),
             f"inside a Ray job the root {root!r} would lie in the job's temporary folder and be lost. "
@@ -344,7 +346,3 @@ def _doctor(given: Any) -> int:
         print(f"{verdict:>4}  {what:<14} {text}")
         worst |= verdict == "bad"
     return int(worst)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

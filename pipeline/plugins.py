@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from pydantic import BeforeValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
-from hyperloom.pipeline import registry
+from hyperloom.pipeline import project, registry
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.errors import PluginError
 
@@ -42,7 +42,7 @@ def load(kind: str, type_: str) -> type[Any]:
         )
     module, _, name = target.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        return getattr(project.load(module) if target is type_ else importlib.import_module(module), name)
     except ImportError as error:
         raise PluginError(f"{kind} {type_!r} needs {target!r}, which cannot be imported: {error}") from error
     except AttributeError as error:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from hyperloom.pipeline import project, ray_internals
 from hyperloom.pipeline.executor import AT_HAND, Host, Job, Name, Outcome, Slot
 from hyperloom.pipeline.leaving import Leaving
 from hyperloom.pipeline.startup import FailedStarts, failed_to_start
@@ -113,7 +114,7 @@ class _RaySlot:
             "runtime_env": {"env_vars": _threads(resources)},
             "scheduling_strategy": place.strategy(),
         }
-        self._actor = ray.remote(_Actor).options(**options).remote(str(storage))
+        self._actor = ray.remote(_Actor).options(**options).remote(str(storage), project.current())
 
     def start(self, job: Job, workers: Mapping[str, Worker]) -> None:
         import ray
@@ -135,9 +136,10 @@ class _RaySlot:
 class _Actor:
     """The process behind a slot."""
 
-    def __init__(self, storage_url: str):
+    def __init__(self, storage_url: str, of: project.Project):
+        of.enter()
         self._refs: dict[Name, list[Any]] = {}
-        leaving = Leaving(_drains)
+        leaving = Leaving(ray_internals.drains)
         leaving.on_sigterm()
         self._host = Host(storage_url, self._worker, ThreadPoolExecutor(1), leaving)
 
@@ -151,14 +153,6 @@ class _Actor:
         import ray
 
         return ray.get(self._refs[name][0])
-
-
-def _drains() -> bool:
-    """Has Ray been told to drain the node of this process?"""
-    import ray
-    from ray._private.state import state
-
-    return ray.get_runtime_context().get_node_id() in state.get_draining_nodes()
 
 
 def _threads(resources: Resources) -> dict[str, str]:

@@ -18,7 +18,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from hyperloom.pipeline import plugins, registry
+from hyperloom.pipeline import plugins, project, registry
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.fingerprint import step_refs
@@ -107,7 +107,8 @@ class RecipeFile:
 
 
 def load(path: str | Path) -> RecipeFile:
-    """Read and check a recipe. Raises RecipeError with file, line and every mistake found."""
+    """Read and check a recipe, in its project: what it names may lie beside it or in the working folder. Raises
+    RecipeError with file, line and every mistake found."""
     path = str(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -115,6 +116,7 @@ def load(path: str | Path) -> RecipeFile:
         raise RecipeError(
             f"cannot read the recipe {path}: {error}. Next: give the path of a recipe, such as recipes/demo.yaml"
         ) from error
+    project.enter(os.path.dirname(os.path.abspath(path)), os.getcwd())
     return parse(text, path)
 
 

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
+from hyperloom.pipeline import project
 from hyperloom.pipeline.events import pending
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
@@ -29,6 +29,7 @@ class TrackingProcess:
         self.log = os.path.join(tempfile.gettempdir(), f"hyperloom-tracking-{run}.log")
         command = [
             sys.executable,
+            "-P",
             "-m",
             "hyperloom.pipeline.tracking",
             "--root",
@@ -64,7 +65,5 @@ class TrackingProcess:
 
 
 def _environment() -> dict[str, str]:
-    """The driver's environment, less what would mix runs up, and with this source tree importable."""
-    env = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "HYPERLOOM_FAULT")}
-    here = str(Path(__file__).parents[2])
-    return env | {"PYTHONPATH": os.pathsep.join(filter(None, [here, env.get("PYTHONPATH", "")]))}
+    """The driver's environment, less what would mix runs up, and with nothing of the project to import."""
+    return {k: v for k, v in project.environment().items() if k not in ("MLFLOW_RUN_ID", "HYPERLOOM_FAULT")}

@@ -284,8 +284,6 @@ class MLflow:
     def _note(self) -> None:
         """Write the parent's description, which the run page shows first."""
         about = self._position.about
-        if not NOTE.exists():  # an installation without the repository's assets
-            return
         steps = [
             [name, s.get("stage"), str(s.get("fingerprint"))[:12], s.get("status"), s.get("seconds")]
             for name, s in self._steps().items()

@@ -15,7 +15,6 @@ The module's source is the expert's weights: changed code is another expert. Wha
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import BuiltinImporter, PathFinder
@@ -23,6 +22,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue, field_validator
 
+from hyperloom.pipeline import project
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
@@ -108,13 +108,11 @@ def source_file(module: str) -> str:
     places: Any = None
     parts = module.split(".")
     for i in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: i + 1]), places)
+        spec = PathFinder.find_spec(".".join(parts[: i + 1]), places) if i else project.find(module)
         if spec is None:
             if BuiltinImporter.find_spec(module) is not None:
                 return ""
-            raise PluginError(
-                f"no module {module!r}. Next: put it beside where you run hyperloom, or on PYTHONPATH of every node"
-            )
+            raise PluginError(f"no module {module!r}. Next: put it beside the recipe, or install it on every node")
         places = spec.submodule_search_locations
     return (spec.origin or "") if spec is not None and spec.has_location else ""
 
@@ -122,7 +120,7 @@ def source_file(module: str) -> str:
 def _found(call: str) -> Any:
     module, _, name = call.partition(":")
     try:
-        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+        return functools.reduce(getattr, name.split("."), project.load(module))
     except ImportError as error:
         raise PluginError(f"{call}: the module cannot be imported here: {error}") from error
     except AttributeError as error:

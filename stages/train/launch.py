@@ -18,7 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from hyperloom.pipeline import ray_internals
 from hyperloom.pipeline.errors import Ended, StepFailed
+from hyperloom.pipeline.project import Parcel
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.units import Resources
 from hyperloom.stages.train import failures, fitted, notice
@@ -103,7 +105,7 @@ def _trainer(step: StepRun, job: Job, scale: Scale, use_gpu: bool) -> Any:
     workers = scale.most if scale.least == scale.most else (scale.least, scale.most)
     return TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "run": step.events.run, "step": step.name},
+        train_loop_config={"job": Parcel(job), "run": step.events.run, "step": step.name},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=workers, use_gpu=use_gpu, elastic_resize_monitor_interval_s=GROWTH_SECONDS
@@ -119,9 +121,8 @@ def _trainer(step: StepRun, job: Job, scale: Scale, use_gpu: bool) -> Any:
 def _room(step: str, scale: Scale) -> bool:
     """Does each worker get a GPU? Raises StepFailed when the cluster cannot ever hold the workers: Ray would wait."""
     import ray
-    from ray._private.state import state
 
-    now, later = ray.cluster_resources(), state.get_max_resources_from_cluster_config() or {}
+    now, later = ray.cluster_resources(), ray_internals.largest_cluster()
     have = {kind: max(now.get(kind, 0), later.get(kind, 0)) for kind in ("CPU", "GPU")}
     use_gpu = scale.gpu if scale.gpu is not None else have["GPU"] >= scale.least
     kind = "GPU" if use_gpu else "CPU"
@@ -180,7 +181,7 @@ def _worker(config: dict[str, Any]) -> None:
     from hyperloom.stages.train import loop
     from hyperloom.stages.train.world import World
 
-    world, job, device = World.current(), config["job"], get_device()
+    world, job, device = World.current(), config["job"].open(), get_device()
     attempt = world.gather(failures.count(job.storage, job.folder))[0]
     if attempt >= failures.LIMIT:
         return
@@ -208,11 +209,8 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 def _leaving() -> Callable[[], bool]:
-    """Has Ray said that a node of this training drains? Ray's own function for that is a barrier of all workers, too
-    slow for each update, so this looks at what it reads."""
-    from ray.train.v2._internal.execution.context import get_train_context
-
-    context = getattr(get_train_context(), "preemption_context", None)
+    """Has Ray said that a node of this training drains?"""
+    context = ray_internals.preemption()
     return lambda: getattr(context, "preemption_info", None) is not None
 
 

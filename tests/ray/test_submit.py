@@ -76,7 +76,7 @@ def test_hyperloom_submit(call: Any, ray_cluster: Any, project: Path) -> None:
     command = (
         sys.executable,
         "-m",
-        "hyperloom.pipeline.cli",
+        "hyperloom.pipeline",
         "submit",
         "recipe.yaml",
         "--address",
@@ -97,7 +97,7 @@ def test_hyperloom_submit(call: Any, ray_cluster: Any, project: Path) -> None:
 def test_the_driver_may_join_a_running_cluster(call: Any, ray_cluster: Any, project: Path) -> None:
     """Without a job: the recipe names the address, and the packages travel to the workers."""
     (project / "recipe.yaml").write_text(f'cluster: {{address: "{ray_cluster.address}"}}\n{RECIPE}')
-    command = (sys.executable, "-m", "hyperloom.pipeline.cli", "run", "recipe.yaml", "--root", "out", "--no-mlflow")
+    command = (sys.executable, "-m", "hyperloom.pipeline", "run", "recipe.yaml", "--root", "out", "--no-mlflow")
     done = call(*command)
     assert done.returncode == 0, done.stdout
     assert f"joining {ray_cluster.address}" in done.stdout
@@ -110,7 +110,7 @@ def test_a_wrong_token_is_explained(call: Any, ray_cluster: Any, project: Path) 
     command = (
         sys.executable,
         "-m",
-        "hyperloom.pipeline.cli",
+        "hyperloom.pipeline",
         "submit",
         "recipe.yaml",
         "--address",
@@ -125,7 +125,7 @@ def test_what_cannot_work_is_explained_at_once(project: Path) -> None:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]  # nobody listens there once it is closed
-    command = (sys.executable, "-m", "hyperloom.pipeline.cli")
+    command = (sys.executable, "-m", "hyperloom.pipeline")
     submit = (*command, "submit", "recipe.yaml", "--address", f"http://127.0.0.1:{port}")
     done = subprocess.run(submit, cwd=project, capture_output=True, text=True, timeout=60)
     assert done.returncode == 5

@@ -120,7 +120,7 @@ def test_a_training_follows_a_node_that_is_cut_off_comes_back_and_drains(
     fields = {"updates": UPDATES, "batch": BATCH, "checkpoint_every": 20, "log_every": 20}
     (project / "tiny.yaml").write_text(recipe(root, **fields, workers=[1, 2], augment=[ledger]))
     shutil.copy(HERE / "tests" / "training" / "ledger.py", project)
-    run = ("-m", "hyperloom.pipeline.cli", "run", "tiny.yaml", "--root", str(root), "--no-mlflow")
+    run = ("-m", "hyperloom.pipeline", "run", "tiny.yaml", "--root", str(root), "--no-mlflow")
     command = hosts.command(1, sys.executable, *run)
     with (tmp_path / "log").open("w") as log:
         job = subprocess.Popen(command, cwd=project, env=env, stdout=log, stderr=subprocess.STDOUT)

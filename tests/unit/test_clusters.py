@@ -70,8 +70,11 @@ def test_inside_a_job_nothing_is_given_twice(monkeypatch: pytest.MonkeyPatch) ->
     job = {"runtime_env": {"working_dir": "gcs://x.zip", "env_vars": {"OMP_NUM_THREADS": "1", "A": "b"}}}
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
     env = connect._runtime_env(Cluster(env={"A": "c", "D": "e"}))
-    assert set(env) == {"env_vars"}
+    assert set(env) == {"env_vars", "worker_process_setup_hook"}
     assert env["env_vars"]["D"] == "e" and not {"A", "OMP_NUM_THREADS"} & set(env["env_vars"])
+    job["runtime_env"]["worker_process_setup_hook"] = "mine.hook"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    assert set(connect._runtime_env(Cluster())) == {"env_vars"}
 
 
 def test_a_job_gets_the_folder_without_the_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -79,7 +82,7 @@ def test_a_job_gets_the_folder_without_the_root(monkeypatch: pytest.MonkeyPatch,
     env = runtime_env(Cluster(), str(tmp_path / "runs" / "a"))
     assert env["working_dir"] == str(tmp_path) and env["excludes"] == ["/runs/a/"]
     (package,) = map(Path, env["py_modules"])
-    assert package.name == "hyperloom" and {p.name for p in package.iterdir()} == {"pipeline", "stages", "clusters"}
+    assert package.name == "hyperloom" and {p.name for p in package.iterdir()} >= {"pipeline", "stages", "clusters"}
     assert "excludes" not in runtime_env(Cluster(), "s3://bucket/runs")
 
 

@@ -157,7 +157,7 @@ def test_what_a_model_will_say_is_not_told_before_it_is_trained(project: Project
 
 def test_a_plan_shows_it_to_people_and_imports_nothing_heavy(project: Project) -> None:
     command: Callable[[], str] = lambda: subprocess.run(  # noqa: E731
-        [sys.executable, "-m", "hyperloom.pipeline.cli", "plan", str(project.folder / "recipe.yaml")],
+        [sys.executable, "-m", "hyperloom.pipeline", "plan", str(project.folder / "recipe.yaml")],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     lines = [line.split() for line in command().splitlines()]

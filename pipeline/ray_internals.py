@@ -1,0 +1,73 @@
+"""All that Hyperloom takes of Ray beyond its public interface, each with the reason. No other module does.
+
+It holds for the versions of Ray that pyproject.toml allows; tests/unit/test_ray_internals.py fails outside of them. For
+a new version: read this file beside Ray's sources, run tests/ray, and move the bound. Importing this imports no Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set inside a Ray job's driver, to the job's configuration as JSON."""
+CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
+"""Loggers that report each folder they send."""
+
+
+def in_job() -> bool:
+    """Is this process the driver of a submitted job?"""
+    return JOB in os.environ
+
+
+def job_environment() -> dict[str, Any]:
+    """The runtime environment that the job of this driver was submitted with; empty outside of one."""
+    return json.loads(os.environ.get(JOB) or "{}").get("runtime_env") or {}
+
+
+def read_auth_mode() -> None:
+    """Make Ray read RAY_AUTH_MODE again: it does so when it is imported, and never after that."""
+    from ray._raylet import Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+
+
+def job_config() -> Any:
+    """Configuration of a driver whose folders do not come first in its workers. Ray puts the driver's working folder
+    and that of its script before Python's own modules there, and has no option against it."""
+    from ray.job_config import JobConfig
+
+    config = JobConfig()
+    config._py_driver_sys_path = _Closed()  # type: ignore[attr-defined]
+    return config
+
+
+class _Closed(list[str]):
+    """A list that stays empty."""
+
+    def extend(self, items: object) -> None:
+        pass
+
+
+def largest_cluster() -> dict[str, float]:
+    """Resources that an autoscaler may come to; empty where there is none."""
+    from ray._private.state import state
+
+    return state.get_max_resources_from_cluster_config() or {}
+
+
+def drains() -> bool:
+    """Has Ray been told to drain the node of this process?"""
+    import ray
+    from ray._private.state import state
+
+    return ray.get_runtime_context().get_node_id() in state.get_draining_nodes()
+
+
+def preemption() -> Any:
+    """What Ray Train has been told of a node of this training that drains; an object whose `preemption_info` is None so
+    long as there is nothing. Ray's own function for it is a barrier of all workers, too slow for each update."""
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    return getattr(get_train_context(), "preemption_context", None)
