@@ -38,11 +38,11 @@ class Committed:
 
     def find(self, units: Sequence[Unit]) -> list[Record | None]:
         """The record of each unit that is committed and whole, else None. Records are read, data is not."""
-        there = [u.key for u in units if self.has(u.space, u.id)]
-        if self.storage.is_local or len(there) < 4:
-            read = [load_record(self.storage, *key) for key in there]
+        listed = [u.key for u in units if self.has(u.space, u.id)]
+        if self.storage.is_local or len(listed) < 4:
+            read = [load_record(self.storage, *key) for key in listed]
         else:
             with ThreadPoolExecutor(THREADS) as threads:
-                read = list(threads.map(lambda key: load_record(self.storage, *key), there))
-        found = {(r.space, r.id): r for r in read if r is not None and not self._listing.lacks(r.files)}
-        return [found.get(u.key) for u in units]
+                read = list(threads.map(lambda key: load_record(self.storage, *key), listed))
+        records = {(r.space, r.id): r for r in read if r is not None and not self._listing.lacks(r.files)}
+        return [records.get(u.key) for u in units]

@@ -71,11 +71,11 @@ class Ending:
             return
         before = signal.getsignal(signal.SIGTERM)
 
-        def asked(*_: object) -> None:
+        def handler(*_: object) -> None:
             signal.signal(signal.SIGTERM, before)
             self.begin()
 
-        self._handler = asked
+        self._handler = handler
         self.arm()
         try:
             yield

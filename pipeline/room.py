@@ -88,8 +88,8 @@ class Room:
             import ray
 
             self._asked = time.monotonic()
-            found = {n["NodeID"]: n["Resources"] for n in ray.nodes() if n["Alive"]}
-            self._nodes = {id_: _resources(r) for id_, r in sorted(found.items()) if r.get("CPU")}
+            nodes = {n["NodeID"]: n["Resources"] for n in ray.nodes() if n["Alive"]}
+            self._nodes = {id_: _resources(r) for id_, r in sorted(nodes.items()) if r.get("CPU")}
         return self._nodes
 
     def _possible(self, wanted: Resources, nodes: dict[str, Resources]) -> Resources:

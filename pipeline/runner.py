@@ -59,10 +59,10 @@ class RunResult:
 
     def order(self, names: list[str]) -> None:
         """Bring all that is said into the recipe's order: steps end in any."""
-        for said in (self.states, self.problems, self.missing, self.errors):
-            entries = {n: said[n] for n in names if n in said}
-            said.clear()
-            said.update(entries)  # type: ignore[arg-type]
+        for table in (self.states, self.problems, self.missing, self.errors):
+            entries = {n: table[n] for n in names if n in table}
+            table.clear()
+            table.update(entries)  # type: ignore[arg-type]
 
     @property
     def ok(self) -> bool:

@@ -119,10 +119,10 @@ class StepRun:
 
     def write(self, name: str, data: bytes) -> File:
         """Store a file of the step itself (weights, a picture) and enter it in the manifest."""
-        made = File(f"{self.folder}/{name}", len(data), sha256(data))
-        self.storage.write(made.path, data)
-        self.adopt(made)
-        return made
+        file = File(f"{self.folder}/{name}", len(data), sha256(data))
+        self.storage.write(file.path, data)
+        self.adopt(file)
+        return file
 
     def adopt(self, file: File) -> None:
         """Enter a file in the manifest that is in storage already. Its bytes are not read: whoever wrote it says what

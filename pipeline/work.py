@@ -129,13 +129,13 @@ class Work:
     # -- giving to slots ---------------------------------------------------------------------------------------------
     def backlog(self) -> dict[Kind, Backlog]:
         """The ready work of each kind of slot that has any."""
-        found: dict[Kind, Backlog] = {}
+        backlogs: dict[Kind, Backlog] = {}
         for kind in dict.fromkeys(self.kinds[n] for n, queue in self._ready.items() if queue):
             names = self.waiting(kind)
             seconds = sum(len(self._ready[n]) * self._seconds.get(n, UNKNOWN_SECONDS) for n in names)
             oldest = min(self._ready[n][0][0] for n in names)
-            found[kind] = Backlog(seconds, oldest, {(self.scope, n) for n in names})
-        return found
+            backlogs[kind] = Backlog(seconds, oldest, {(self.scope, n) for n in names})
+        return backlogs
 
     def alive(self) -> set[Kind]:
         """Kinds of slot that may still get work."""

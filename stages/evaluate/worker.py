@@ -71,12 +71,12 @@ class Judge:
 
     def run(self, unit: Unit, out: Output) -> None:
         task, sheet = self.task, Sheet()
-        told = [*self.columns, *(task.truth.values() if task.temporal else ())]
-        motion = task.motion({c: modality_of(c) for c in told})
+        columns = [*self.columns, *(task.truth.values() if task.temporal else ())]
+        motion = task.motion({c: modality_of(c) for c in columns})
         for rows in batches(task.storage, unit.payload["path"], task.modalities, self._read(), task.batch):
             for i in range(len(rows)):
                 sums = {c: self._scored(rows, c, i) for c in self.columns}
-                sheet.add(*rows.name(i), _with_motion(sums, motion, rows, i, task.watched, rows.told(told, i)))
+                sheet.add(*rows.name(i), _with_motion(sums, motion, rows, i, task.watched, rows.present(columns, i)))
         out.rows = len(sheet)
         out.meta["sums"] = sheet.sums()
         out.write("parquet", self._pictured(unit))
@@ -85,8 +85,8 @@ class Judge:
     def _scored(self, rows: Rows, column: str, i: int) -> Sums:
         name = modality_of(column)
         truth, modality, one = self.task.truth[name], self.task.modalities[name], slice(i, i + 1)
-        values, there = rows.values, rows.there
-        return score(modality, values[truth][one], values[column][one], there[truth][one], there[column][one])
+        values, valid = rows.values, rows.valid
+        return score(modality, values[truth][one], values[column][one], valid[truth][one], valid[column][one])
 
     def _read(self) -> list[str]:
         return list(dict.fromkeys([*self.task.truth.values(), *self.columns, *self.task.watched]))
@@ -116,11 +116,11 @@ class ModelJudge:
     def setup(self) -> None:
         from hyperloom.stages.network.ensemble import predictor
 
-        made = manifests.load(self.task.storage, *self.step)
-        if made is None:
+        manifest = manifests.load(self.task.storage, *self.step)
+        if manifest is None:
             where = "/".join(self.step)
             raise IntegrityError(f"the model's step {where} has no manifest. Next: run the same command again")
-        self._predictor = predictor(self.task.storage, made, self.ensemble, self.member)
+        self._predictor = predictor(self.task.storage, manifest, self.ensemble, self.member)
 
     def run(self, unit: Unit, out: Output) -> None:
         task, sheet = self.task, Sheet()
@@ -132,13 +132,13 @@ class ModelJudge:
             began = time.perf_counter()
             mean = self._asked(rows)
             spent += time.perf_counter() - began
-            told = {name: decided(task.modalities[name], values) for name, values in mean.items()}
+            answers = {name: decided(task.modalities[name], values) for name, values in mean.items()}
             for i in range(len(rows)):
                 if len(sheet) in unit.payload["pictures"]:
-                    for name, answer in told.items():
+                    for name, answer in answers.items():
                         kept.setdefault(name, []).append(answer[i])
-                sums = {name: self._scored(rows, name, mean[name], told[name], i) for name in told}
-                one = {name: answer[i] for name, answer in told.items()}
+                sums = {name: self._scored(rows, name, mean[name], answers[name], i) for name in answers}
+                one = {name: answer[i] for name, answer in answers.items()}
                 sheet.add(*rows.name(i), _with_motion(sums, motion, rows, i, task.watched, one))
         out.rows = len(sheet)
         out.meta["sums"] = sheet.sums()
@@ -150,14 +150,14 @@ class ModelJudge:
         """The model's mean prediction for each modality of the truth that it predicts."""
         from hyperloom.stages.base import VALID
 
-        given = {c: rows.values[c] for c in self.inputs} | {c + VALID: rows.there[c] for c in self.inputs}
+        given = {c: rows.values[c] for c in self.inputs} | {c + VALID: rows.valid[c] for c in self.inputs}
         mean = self._predictor(given).mean
         return {name: mean[name] for name in self.task.truth if name in mean}
 
-    def _scored(self, rows: Rows, name: str, mean: np.ndarray, told: np.ndarray, i: int) -> Sums:
+    def _scored(self, rows: Rows, name: str, mean: np.ndarray, answers: np.ndarray, i: int) -> Sums:
         modality, column, one = self.task.modalities[name], self.task.truth[name], slice(i, i + 1)
-        truth, known = rows.values[column][one], rows.there[column][one]
-        sums = score(modality, truth, told[one], known, np.ones(1, bool))
+        truth, known = rows.values[column][one], rows.valid[column][one]
+        sums = score(modality, truth, answers[one], known, np.ones(1, bool))
         probable = modality.categorical and mean.dtype.kind == "f"
         return sums | confidence(modality, truth, mean[one], known) if probable else sums
 
@@ -176,15 +176,15 @@ class ModelJudge:
 
 
 def _with_motion(
-    sums: dict[str, Sums], motion: Motion | None, rows: Rows, i: int, watched: list[str], told: Batch
+    sums: dict[str, Sums], motion: Motion | None, rows: Rows, i: int, watched: list[str], answers: Batch
 ) -> dict[str, Sums]:
     """`sums` of one sample, with those of its motion."""
     if motion is None:
         return sums
     _, group, index = rows.name(i)
-    image = rows.values[watched[0]][i] if rows.there[watched[0]][i] else None
-    for name, found in motion.step(group, index, image, told).items():
-        sums[name] = sums.get(name, {}) | found
+    image = rows.values[watched[0]][i] if rows.valid[watched[0]][i] else None
+    for name, moved in motion.step(group, index, image, answers).items():
+        sums[name] = sums.get(name, {}) | moved
     return sums
 
 
@@ -203,7 +203,7 @@ class Rows:
     groups: list[str]
     index: list[int]
     values: Batch
-    there: Batch
+    valid: Batch
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -212,9 +212,9 @@ class Rows:
         """Key, group and index of row `i`."""
         return self.keys[i], self.groups[i], self.index[i]
 
-    def told(self, columns: list[str], i: int) -> Batch:
+    def present(self, columns: list[str], i: int) -> Batch:
         """The values of row `i` that are there."""
-        return {c: self.values[c][i] for c in columns if self.there[c][i]}
+        return {c: self.values[c][i] for c in columns if self.valid[c][i]}
 
 
 def batches(

@@ -38,8 +38,8 @@ class BoxLayers(nn.Module):
         x, y = middle[:, 0], middle[:, 1]
         corners = torch.stack([x - left, y - top, x + right, y + low], 2).clamp(0, 1)
         cells = torch.cat([corners, kind.to(raw.dtype)[..., None]], 2)
-        found = torch.cat([cells.gather(1, place[..., None].expand(-1, -1, 5)), best[..., None]], 2)
-        return nn.functional.pad(found, (0, 0, 0, self.most - found.shape[1]), value=float("nan"))
+        rows = torch.cat([cells.gather(1, place[..., None].expand(-1, -1, 5)), best[..., None]], 2)
+        return nn.functional.pad(rows, (0, 0, 0, self.most - rows.shape[1]), value=float("nan"))
 
 
 def averaged(planes: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

@@ -48,8 +48,8 @@ class Ensemble(Plugin):
         """The models in `folders`, ready to be asked as one; `visible` are the columns that they may see at all."""
         from hyperloom.stages.network.predictor import Together
 
-        made = [self.one(storage, folder, visible) for folder in folders]
-        return made[0] if len(made) == 1 else Together(made, self.pool)
+        predictors = [self.one(storage, folder, visible) for folder in folders]
+        return predictors[0] if len(predictors) == 1 else Together(predictors, self.pool)
 
     def one(self, storage: Storage, folder: str, visible: Sequence[str]) -> Predictor:
         """The model in `folder` alone."""
@@ -124,20 +124,20 @@ class Models(Ensemble):
         self.each.check(step, (*where, "each"), model)
 
     def bind(self, inputs: Mapping[str, Manifest]) -> Self:
-        found = [f for name in self.others for f in Trained.from_manifest(inputs[name]).folders(inputs[name])]
-        return self.model_copy(update={"folders": tuple(found)})
+        folders = [f for name in self.others for f in Trained.from_manifest(inputs[name]).folders(inputs[name])]
+        return self.model_copy(update={"folders": tuple(folders)})
 
     def predictor(self, storage: Storage, folders: Sequence[str], visible: Sequence[str]) -> Predictor | Together:
         from hyperloom.stages.network.predictor import Together
 
         every = [*folders, *self.folders]
-        made = [self.each.one(storage, folder, visible) for folder in every]
-        first = made[0].model.architecture
-        for where, one in zip(every[1:], made[1:], strict=True):
+        predictors = [self.each.one(storage, folder, visible) for folder in every]
+        first = predictors[0].model.architecture
+        for where, one in zip(every[1:], predictors[1:], strict=True):
             other = one.model.architecture
             if (other.columns, [t.name for t in other.tasks]) != (first.columns, [t.name for t in first.tasks]):
                 raise RecipeError(f"ensemble: the model in {where} has other inputs or tasks than the first")
-        return Together(made, self.pool)
+        return Together(predictors, self.pool)
 
 
 def predictor(

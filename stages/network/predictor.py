@@ -57,15 +57,15 @@ class Predictor:
 
     def answers(self, batch: Mapping[str, np.ndarray]) -> Iterator[Answers]:
         """Each member's answers, one after the other."""
-        columns, there = self._tensors(batch)
+        columns, valid = self._tensors(batch)
         planes = self.model.encode(columns)
         for member in self.members:
-            raw = self.model(planes, shown(there, member))
-            made, seen = dict(self.model.finish(raw.predictions)), raw.features
+            raw = self.model(planes, shown(valid, member))
+            answers, seen = dict(self.model.finish(raw.predictions)), raw.features
             if self.features:
-                made |= {POOLED: seen.pooled}
-                made |= {} if seen.planes is None else {PLANES: seen.planes.permute(0, 2, 3, 1)}
-            yield made
+                answers |= {POOLED: seen.pooled}
+                answers |= {} if seen.planes is None else {PLANES: seen.planes.permute(0, 2, 3, 1)}
+            yield answers
 
     def _tensors(self, batch: Mapping[str, np.ndarray]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Inputs of the model, zeros for those that are absent, and which are there, (N, inputs) bool."""
@@ -100,15 +100,15 @@ class Together:
         """As a `Predictor` does."""
         for one in self.predictors:
             one.features = self.features
-        answers = (made for one in self.predictors for made in one.answers(batch))
+        answers = (answer for one in self.predictors for answer in one.answers(batch))
         return predicted(answers, self.how, self.predictors[0].classed)
 
 
 def predicted(answers: Iterable[Answers], how: How, classed: frozenset[str]) -> Prediction:
     """What the members' answers come to."""
     pool = Pooling(how, classed)
-    for made in answers:
-        pool.add(made)
+    for answer in answers:
+        pool.add(answer)
     pooled, spread = pool.pooled()
     return Prediction(
         {t: v.contiguous().numpy() for t, v in pooled.items()}, {t: v.contiguous().numpy() for t, v in spread.items()}

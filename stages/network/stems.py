@@ -81,8 +81,8 @@ class CharacterStem(Stem):
     def forward(self, values: torch.Tensor) -> Tokens:
         join = self.join.stride[0]
         ids = nn.functional.pad(values, (0, -values.shape[1] % join))
-        there = (ids > 0).unflatten(1, (-1, join)).any(2)
-        return self.join(self.embed(ids).transpose(1, 2)).transpose(1, 2), there
+        valid = (ids > 0).unflatten(1, (-1, join)).any(2)
+        return self.join(self.embed(ids).transpose(1, 2)).transpose(1, 2), valid
 
 
 class LabelStem(Stem):
@@ -180,10 +180,10 @@ class RectangleStem(Stem):
         self.embed = nn.Embedding(len(self.modality.classes), width)
 
     def forward(self, values: torch.Tensor) -> Tokens:
-        there = values.isfinite().all(2)
+        valid = values.isfinite().all(2)
         values = values.nan_to_num()
         numbers = torch.cat([values[..., :4], values[..., 5:]], 2)
-        return self.project(numbers) + self.embed(values[..., 4].long()), there
+        return self.project(numbers) + self.embed(values[..., 4].long()), valid
 
 
 class NodeStem(Stem):

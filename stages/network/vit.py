@@ -36,23 +36,23 @@ class TokenEmbedding(nn.Module):
     def forward(
         self, planes: Sequence[torch.Tensor | tuple[torch.Tensor, ...]], visible: Visible | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        made, kept = [], []
+        parts, kept = [], []
         for i, (stem, values) in enumerate(zip(self.stems, planes, strict=True)):
-            tokens, there = stem(*values) if isinstance(values, tuple) else stem(values)
+            tokens, valid = stem(*values) if isinstance(values, tuple) else stem(values)
             place = self.get_buffer(f"places{i}") + self.kinds[i]
-            made.append(tokens + place)
+            parts.append(tokens + place)
             keep = None if visible is None else visible.sites(i, stem.grid).expand(-1, *stem.grid).flatten(1)
             if self.hidden is not None and keep is not None:
-                made[-1] = torch.where(keep[..., None], made[-1], (self.hidden + place).expand_as(made[-1]))
+                parts[-1] = torch.where(keep[..., None], parts[-1], (self.hidden + place).expand_as(parts[-1]))
                 keep = None
-            kept.append(keep if there is None else there if keep is None else keep & there)
+            kept.append(keep if valid is None else valid if keep is None else keep & valid)
         first = planes[0][0] if isinstance(planes[0], tuple) else planes[0]
         count = first.shape[0]  # len() would be a constant in an exported graph, and so may be made[0].shape[0]
-        tokens = torch.cat([self.whole.expand(count, 1, -1).to(made[0].dtype), *made], 1)
+        tokens = torch.cat([self.whole.expand(count, 1, -1).to(parts[0].dtype), *parts], 1)
         if all(k is None for k in kept):
             return tokens, None
         always = torch.ones(count, 1, dtype=torch.bool, device=tokens.device)
-        every = [always.expand(-1, m.shape[1]) if k is None else k for k, m in zip(kept, made, strict=True)]
+        every = [always.expand(-1, m.shape[1]) if k is None else k for k, m in zip(kept, parts, strict=True)]
         return dropped(tokens, torch.cat([always, *every], 1))
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, field_validator
 
 from hyperloom.pipeline.config import as_tuple
-from hyperloom.stages.train.extras import Extra, Samples, alone
+from hyperloom.stages.train.extras import Extra, ObjectiveInputs, alone
 
 if TYPE_CHECKING:
     import torch
@@ -75,10 +75,10 @@ class Contrastive(Extra):
         grid = architecture.grids()[architecture.columns.index(self.between[0])]
         return torch.stack([share(grid, self.keep, count, generator) for _ in range(2)], 1)
 
-    def count(self, columns: Sequence[str], there: torch.Tensor) -> torch.Tensor:
-        return sum(self._both(columns, there, pair).sum() for pair in self.pairs)  # type: ignore[return-value]
+    def count(self, columns: Sequence[str], valid: torch.Tensor) -> torch.Tensor:
+        return sum(self._both(columns, valid, pair).sum() for pair in self.pairs)  # type: ignore[return-value]
 
-    def loss(self, model: MultiTask, own: nn.Module, samples: Samples) -> torch.Tensor:
+    def loss(self, model: MultiTask, own: nn.Module, samples: ObjectiveInputs) -> torch.Tensor:
         from torch.nn.functional import normalize
 
         columns = model.architecture.columns
@@ -89,15 +89,15 @@ class Contrastive(Extra):
             project = own[self.between.index(column)]  # type: ignore[index]
             pooled = alone(samples, columns.index(column), squares).pooled
             points.append(normalize(project(pooled.float()), dim=1))
-        total = samples.there.new_zeros((), dtype=points[0].dtype)
+        total = samples.valid.new_zeros((), dtype=points[0].dtype)
         for i, j in combinations(range(len(shown)), 2):
-            both = self._both(columns, samples.there, (shown[i], shown[j]))
+            both = self._both(columns, samples.valid, (shown[i], shown[j]))
             total = total + info_nce(points[i], points[j], both, self.temperature, samples.world) * self.weight
         return total
 
     @staticmethod
-    def _both(columns: Sequence[str], there: torch.Tensor, pair: tuple[str, str]) -> torch.Tensor:
-        return there[:, columns.index(pair[0])] & there[:, columns.index(pair[1])]
+    def _both(columns: Sequence[str], valid: torch.Tensor, pair: tuple[str, str]) -> torch.Tensor:
+        return valid[:, columns.index(pair[0])] & valid[:, columns.index(pair[1])]
 
 
 def info_nce(
@@ -109,10 +109,10 @@ def info_nce(
     from torch.nn.functional import cross_entropy
 
     everyone = [world.together(look) for look in (one, other)]
-    there = world.together(both.float()[:, None])[:, 0] > 0.5
+    valid = world.together(both.float()[:, None])[:, 0] > 0.5
     own = world.place(len(one)) + torch.arange(len(one), device=one.device)
     total = one.new_zeros(())
     for look, among in ((one, everyone[1]), (other, everyone[0])):
-        scores = (look @ among.T / temperature).masked_fill(~there, -1e4)
+        scores = (look @ among.T / temperature).masked_fill(~valid, -1e4)
         total = total + torch.where(both, cross_entropy(scores, own, reduction="none"), 0.0).sum() / 2
     return total

@@ -20,7 +20,7 @@ from hyperloom.stages.network.features import Forward
 from hyperloom.stages.network.model import Columns, MultiTask
 from hyperloom.stages.network.processors import Scale, processor_of
 from hyperloom.stages.network.visible import Visible, present, shown
-from hyperloom.stages.train.extras import DRAWN, Samples
+from hyperloom.stages.train.extras import DRAWN, ObjectiveInputs
 from hyperloom.stages.train.job import Confidence, Job
 from hyperloom.stages.train.world import World
 
@@ -64,17 +64,17 @@ class Criterion(nn.Module):
     ) -> Losses:
         """`batch` is what the loader gives and `draw` drew, `visible` what the mask wants. With `counts` (see `count`)
         the batch is a part of this rank's share, and the losses are that part's share."""
-        there = present(self.model.architecture, batch)
-        seen, some = shown(there, visible), there.any(1)
+        valid = present(self.model.architecture, batch)
+        seen, some = shown(valid, visible), valid.any(1)
         planes = self.model.encode(batch) if self.job.extras else []
         targets = {name: read(batch[column]) for name, (column, read) in self.forced.items()}
         result = self.network(planes or batch, seen, None, targets)
         sums, amounts = self._sums(batch, result.predictions, some, seen)
         for (name, extra), own in zip(self.job.extras.items(), self.extras, strict=True):
             if name in self.job.silent:
-                sums.append(torch.zeros((), device=there.device))
+                sums.append(torch.zeros((), device=valid.device))
                 continue
-            samples = Samples(self.network, planes, there, batch[name + DRAWN], world)
+            samples = ObjectiveInputs(self.network, planes, valid, batch[name + DRAWN], world)
             sums.append(extra.loss(self.model, own, samples))
         for value in result.losses.values():
             sums.append(torch.where(some, value, 0.0).sum())
@@ -87,12 +87,12 @@ class Criterion(nn.Module):
         `parts`, without running the network on it."""
         own = []
         for batch, wanted in zip(parts, visible, strict=True):
-            there = present(self.model.architecture, batch)
+            valid = present(self.model.architecture, batch)
             if self._blank is None:
                 raw = self.model({k: v[:1] for k, v in batch.items()})
                 self._blank = {name: torch.zeros_like(values[0]) for name, values in raw.predictions.items()}
-            blank = {name: values.expand(len(there), *values.shape) for name, values in self._blank.items()}
-            own.append(self._sums(batch, blank, there.any(1), shown(there, wanted))[1])
+            blank = {name: values.expand(len(valid), *values.shape) for name, values in self._blank.items()}
+            own.append(self._sums(batch, blank, valid.any(1), shown(valid, wanted))[1])
         return world.sum(torch.stack(own).sum(0))
 
     @property
@@ -121,10 +121,10 @@ class Criterion(nn.Module):
             i = self.names.index(target.task)
             sums[i] = sums[i] + target.weight * torch.where(use, loss, 0.0).sum()
             counts[i] += target.weight * amount
-        there = present(self.model.architecture, batch)
+        valid = present(self.model.architecture, batch)
         for i, (name, extra) in enumerate(self.job.extras.items(), len(self.tasks)):
             if name not in self.job.silent:
-                counts[i] += extra.count(columns, there)
+                counts[i] += extra.count(columns, valid)
         counts[len(self.tasks) + len(self.job.extras) :] = seen.sum()
         return sums, counts
 

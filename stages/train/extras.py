@@ -34,14 +34,14 @@ DRAWN = "!"
 
 
 @dataclass(frozen=True)
-class Samples:
+class ObjectiveInputs:
     """What an extra looks at: this rank's encoded inputs, which of them are there, (N, inputs) bool, and what was drawn
     for these samples, (N, ...). `network` runs the model on encoded inputs as `MultiTask.forward` is called, in the
     training's precision, compiled and sharded as it is; a model that is called itself knows nothing of these."""
 
     network: Run
     planes: Sequence[Planes]
-    there: torch.Tensor
+    valid: torch.Tensor
     drawn: torch.Tensor
     world: World
 
@@ -67,16 +67,16 @@ class Extra(Plugin):
 
         return torch.empty(count, 0)
 
-    def count(self, columns: Sequence[str], there: torch.Tensor) -> torch.Tensor:
-        """How many samples count, (); `there` is (N, inputs) bool."""
+    def count(self, columns: Sequence[str], valid: torch.Tensor) -> torch.Tensor:
+        """How many samples count, (); `valid` is (N, inputs) bool."""
         raise TypeError(f"the objective {self.type!r} has no count()")
 
-    def loss(self, model: MultiTask, own: nn.Module, samples: Samples) -> torch.Tensor:
+    def loss(self, model: MultiTask, own: nn.Module, samples: ObjectiveInputs) -> torch.Tensor:
         """The sum of the losses of this rank's samples, (); `own` is what `build` gave. All ranks call it together."""
         raise TypeError(f"the objective {self.type!r} has no loss()")
 
 
-def alone(samples: Samples, i: int, squares: Grid = None, planes: torch.Tensor | None = None) -> Features:
+def alone(samples: ObjectiveInputs, i: int, squares: Grid = None, planes: torch.Tensor | None = None) -> Features:
     """What the trunk makes of input i when nothing else shows, or of those `squares` of it, (N, *grid) bool; with
     `planes` in its place, where they are given."""
     import torch
@@ -85,7 +85,7 @@ def alone(samples: Samples, i: int, squares: Grid = None, planes: torch.Tensor |
 
     every = list(samples.planes)
     every[i] = every[i] if planes is None else planes
-    inputs = torch.zeros(samples.there.shape, dtype=torch.bool, device=samples.there.device)
+    inputs = torch.zeros(samples.valid.shape, dtype=torch.bool, device=samples.valid.device)
     inputs[:, i] = True
     grids: list[Grid] = [None] * len(every)
     grids[i] = squares

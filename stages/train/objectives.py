@@ -213,9 +213,10 @@ class KeypointsLoss(Objective):
 
         def sites(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             finite, labelled = _finite(target)
-            there = finite[:, 2]
+            visible = finite[:, 2]
             place = huber_loss(prediction[:, :2] * self.scale, finite[:, :2] * self.scale, reduction="none").mean(1)
-            return place * there + binary_cross_entropy_with_logits(prediction[:, 2], there, reduction="none"), labelled
+            seen = binary_cross_entropy_with_logits(prediction[:, 2], visible, reduction="none")
+            return place * visible + seen, labelled
 
         return sites
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from hyperloom.stages.train.extras import Extra, Samples, alone
+from hyperloom.stages.train.extras import Extra, ObjectiveInputs, alone
 
 if TYPE_CHECKING:
     import torch
@@ -63,19 +63,19 @@ class Pretext(Extra):
 
         return torch.randint(self.ways, (count,), generator=generator)
 
-    def count(self, columns: Sequence[str], there: torch.Tensor) -> torch.Tensor:
-        return there[:, columns.index(self.of)].sum()
+    def count(self, columns: Sequence[str], valid: torch.Tensor) -> torch.Tensor:
+        return valid[:, columns.index(self.of)].sum()
 
-    def loss(self, model: MultiTask, own: nn.Module, samples: Samples) -> torch.Tensor:
+    def loss(self, model: MultiTask, own: nn.Module, samples: ObjectiveInputs) -> torch.Tensor:
         import torch
         from torch.nn.functional import cross_entropy
 
         i = model.architecture.columns.index(self.of)
         planes = samples.planes[i]
         assert not isinstance(planes, tuple)
-        said = own(alone(samples, i, planes=self.changed(planes, samples.drawn)).pooled.float())
-        each = cross_entropy(said, samples.drawn, reduction="none")
-        return torch.where(samples.there[:, i], each, 0.0).sum() * self.weight
+        logits = own(alone(samples, i, planes=self.changed(planes, samples.drawn)).pooled.float())
+        each = cross_entropy(logits, samples.drawn, reduction="none")
+        return torch.where(samples.valid[:, i], each, 0.0).sum() * self.weight
 
 
 class Rotation(Pretext):
@@ -96,9 +96,9 @@ class Rotation(Pretext):
         top, left = (height - side) // 2, (width - side) // 2
         middle = planes[:, :, top : top + side, left : left + side]
         turned = torch.stack([middle.rot90(k, (2, 3)) for k in range(4)])
-        made = torch.zeros_like(planes)
-        made[:, :, top : top + side, left : left + side] = turned[way, torch.arange(len(way), device=way.device)]
-        return made
+        rotated = torch.zeros_like(planes)
+        rotated[:, :, top : top + side, left : left + side] = turned[way, torch.arange(len(way), device=way.device)]
+        return rotated
 
 
 class Jigsaw(Pretext):
@@ -144,10 +144,10 @@ class Jigsaw(Pretext):
         inner[..., gap : height - gap, gap : width - gap] = tiles[..., gap : height - gap, gap : width - gap]
         order = torch.from_numpy(orders(n * n, self.permutations)).to(way.device)[way]
         laid = inner[torch.arange(len(way), device=way.device)[:, None], order]
-        made = torch.zeros_like(planes)
+        shuffled = torch.zeros_like(planes)
         whole = laid.unflatten(1, (n, n)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
-        made[:, :, : n * height, : n * width] = whole
-        return made
+        shuffled[:, :, : n * height, : n * width] = whole
+        return shuffled
 
 
 def orders(tiles: int, count: int) -> np.ndarray:

@@ -264,7 +264,7 @@ def test_a_model_is_asked_and_judged_like_everybody_else(tmp_path: Path) -> None
     for shard in shards.body["shards"]:
         if shard["split"] == "test":
             for rows in batches(storage, shard["path"], KNOWN, ["rgb@camera", "depth@far", "semantic@truth"], 99):
-                values, there = rows.values, rows.there
+                values, there = rows.values, rows.valid
                 told = asked({**values, "depth@far?": there["depth@far"]}).mean["semantic"].argmax(-1).astype(np.uint8)
                 every = there["semantic@truth"]
                 sums.append(score(SEMANTIC, values["semantic@truth"], told, every, every))
