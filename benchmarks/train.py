@@ -7,9 +7,9 @@ Updates a second on one thread, masked multi-task training of a 159k U-Net on 25
 hand-written loop over the same network and batches that lie ready in memory, with fixed losses. `vs_bare_loop` is the
 median ratio of neighbouring rounds; target: >= 0.95.
 
-On Ray Train, a private cluster being up: `startup_s` is from calling the stage to the first update, by the number of
-workers; `weak_scaling` is the samples a second of two workers against twice those of one, at the same batch a worker
-(both want a core, and more is not to be had on two).
+A private cluster being up, one worker on a slot and two under Ray Train: `startup_s` is from calling the stage to the
+first update, by the number of workers; `weak_scaling` is the samples a second of two workers against twice those of
+one, at the same batch a worker (both want a core, and more is not to be had on two).
 
 `gpu` is null without one; else images a second at batch 16, the share of the time that the GPU waits for data (target:
 < 0.02), and what bf16 and torch.compile gain. Prints one JSON line last.
@@ -149,13 +149,21 @@ def on_ray(storage: Storage, known: dict[str, Any], shards: Manifest, workers: i
     """Seconds from calling the stage until the first update is logged, Ray being up; and samples a second after it."""
     from hyperloom.clusters.connect import connect, disconnect
     from hyperloom.clusters.spec import Cluster
+    from hyperloom.pipeline.pool import Pool
+    from hyperloom.pipeline.rayslots import RayExecutor
 
-    connect(Cluster(cpus=workers))
+    cluster = Cluster(cpus=workers)
+    connect(cluster)
     fields = {"updates": 40, "workers": workers, "batch": 4 * workers, "log_every": 1, "gpu": False}
     stage = Train.model_validate({**RECIPE, **fields})
     began = time.time()
     name = f"workers{workers}"  # what one curve has told is not told again by another of the same step
-    stage.run(run(storage, known, shards, stage, name))
+    step = run(storage, known, shards, stage, name)
+    pool = Pool(storage, RayExecutor(storage, lambda: connect(cluster)), step.events)
+    step.run_units = lambda units, kinds: pool.run(name, step.folder, units, kinds)
+    step.reserve, step.gpus = pool.reserve, pool.gpus
+    stage.run(step)
+    pool.close()
     disconnect()
     told = [e for e in event_log.read(storage, "benchmark") if e["kind"] == "metric" and e["step"] == name]
     speeds = [e["values"]["samples_per_second"] for e in told if "samples_per_second" in e["values"]]

@@ -70,7 +70,9 @@ def test_a_driver_that_is_told_to_end_leaves_a_checkpoint(ray_cluster: RayCluste
             assert driver.wait(timeout=120) == 143
         finally:
             driver.kill()
-    assert "stop on notice" in (tmp_path / "log").read_text()
+    storage = Storage(str(tmp_path / "root"))
+    (run,) = storage.names("events")
+    assert any("stop on notice" in e["text"] for e in events.read(storage, run) if e["kind"] == "note")
     (pointer,) = tmp_path.glob("root/train/*/checkpoint.json")
     assert 2 <= json.loads(pointer.read_text())["update"] < 100000
     assert not pointer.with_name("notice.json").exists()
