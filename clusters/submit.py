@@ -24,6 +24,7 @@ from urllib.parse import urlparse
 
 from hyperloom.clusters.connect import authenticate, package, probe, worker_environment
 from hyperloom.clusters.spec import Cluster, ClusterError
+from hyperloom.pipeline.plan import check
 from hyperloom.pipeline.ray_internals import CHATTY
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ def submit(cluster: Cluster, loaded: RecipeFile, root: str, address: str | None 
     """Submit the recipe; returns the job's exit code, or 0 at once without `follow`.
 
     `root` is absolute or a URL, `address` the URL of the job server. Raises ClusterError when the server does not
-    answer, refuses the token, or cannot take the job.
+    answer, refuses the token, or cannot take the job, and RecipeError for what the steps say to be wrong.
     """
+    check(loaded)
     url = address or cluster.job_server
     client = _client(url)
     if "://" not in root and urlparse(url).hostname not in LOOPBACK:

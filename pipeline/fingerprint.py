@@ -67,25 +67,26 @@ def _mentions_ref(annotation: Any) -> bool:
     return any(_mentions_ref(a) for a in get_args(annotation))
 
 
-def step_refs(config: BaseModel) -> list[str]:
-    """Names of the steps that `config` reads, nested plug-ins included, in order of appearance, once each."""
-    names: dict[str, None] = {}
+def step_refs(config: BaseModel) -> dict[str, tuple[str | int, ...]]:
+    """Names of the steps that `config` reads, nested plug-ins included, in order of appearance, once each, with the
+    path of the field that names each first."""
+    places: dict[str, tuple[str | int, ...]] = {}
 
-    def visit(value: Any, ref: bool) -> None:
+    def visit(value: Any, ref: bool, place: tuple[str | int, ...]) -> None:
         if isinstance(value, BaseModel):
             for name, field in type(value).model_fields.items():
-                visit(getattr(value, name), is_step_ref(field))
+                visit(getattr(value, name), is_step_ref(field), (*place, field.alias or name))
         elif isinstance(value, dict):
-            for item in value.values():
-                visit(item, ref)
+            for key, item in value.items():
+                visit(item, ref, (*place, key))
         elif isinstance(value, list | tuple):
-            for item in value:
-                visit(item, ref)
+            for number, item in enumerate(value):
+                visit(item, ref, (*place, number))
         elif ref and isinstance(value, str):
-            names[value] = None
+            places.setdefault(value, place)
 
-    visit(config, False)
-    return list(names)
+    visit(config, False, ())
+    return places
 
 
 def _plain(value: Any, ref: Callable[[str], str] | None, step: Callable[[str], str] | None) -> Any:

@@ -21,6 +21,7 @@ from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.pipeline.listing import Listing
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.stage import Stage
 from hyperloom.pipeline.storage import Storage
 
@@ -47,9 +48,8 @@ def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str]
     """Steps in the order in which they run; `only` these and what they need. Raises RecipeError, SourceError."""
     recipe = loaded.recipe
     steps: dict[str, PlannedStep] = {}
-    order = _order(loaded, only)
-    check = Check(loaded, order)
-    for name in order:
+    checked = check(loaded, only)
+    for name in checked.steps:
         stage = recipe.steps[name]
         reads = recipe.reads(name)
         identity: dict[str, Any] = {
@@ -66,9 +66,15 @@ def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str]
         )
     if any(step.state != "fresh" for step in steps.values()):
         done = {name: step.manifest for name, step in steps.items() if step.manifest and step.state == "fresh"}
-        check.listing(Listed(digests, done))
+        checked.listing(Listed(digests, done))
     digests.save()
     return list(steps.values())
+
+
+def check(loaded: RecipeFile, only: list[str] | None = None) -> Check:
+    """What the steps say to be wrong before any file is looked at; `only` these and what they need. Raises
+    RecipeError."""
+    return Check(loaded, _order(loaded, only))
 
 
 def remember(storage: Storage, recipe: str, step: PlannedStep) -> None:
@@ -103,7 +109,8 @@ def _order(loaded: RecipeFile, only: list[str] | None) -> list[str]:
     if only:
         for name in only:
             if name not in recipe.steps:
-                raise loaded.error(("steps",), f"there is no step {name!r}; steps: {', '.join(recipe.steps)}")
+                what = f"there is no step {name!r}{near(name, recipe.steps)}"
+                raise loaded.error(("steps",), f"{what}; steps: {', '.join(recipe.steps)}")
         queue, keep = list(only), set()
         while queue:
             name = queue.pop()

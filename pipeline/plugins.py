@@ -33,6 +33,12 @@ class Plugin(Config):
     type: str = ""
 
 
+def exists(kind: str, type_: str) -> bool:
+    """Is there a plug-in of that type, as far as can be told without importing it?"""
+    known = registry.target(kind, type_) is not None or ":" in type_
+    return known or (bool(type_) and _entry_point(kind, type_) is not None)
+
+
 def load(kind: str, type_: str) -> type[Any]:
     """The class behind `type_`. Raises PluginError, naming what is known, when there is none."""
     target = registry.target(kind, type_) or (type_ if ":" in type_ else _entry_point(kind, type_))

@@ -81,7 +81,7 @@ class Recipe(Config):
 
     def reads(self, step: str) -> list[str]:
         """Names of the steps that a step reads."""
-        return step_refs(self.steps[step])
+        return list(step_refs(self.steps[step]))
 
 
 @dataclass
@@ -140,13 +140,17 @@ def parse(text: str, path: str = "<recipe>") -> RecipeFile:
         messages = [_located(path, lines, w, m) for w, m in _mistakes(error, (), Recipe)]
         raise RecipeError("\n".join(messages)) from error
     loaded = RecipeFile(recipe, path, text, lines)
-    for name in recipe.steps:
-        for read in recipe.reads(name):
-            if read not in recipe.steps:
-                hint = near(read, recipe.steps)
-                raise loaded.error(
-                    ("steps", name), f"step {name!r} reads {read!r}, which is no step of this recipe{hint}"
-                )
+    unknown: list[tuple[Where, str]] = [
+        (
+            ("steps", name, *place),
+            f"step {name!r} reads {read!r}, which is no step of this recipe{near(read, recipe.steps)}",
+        )
+        for name, stage in recipe.steps.items()
+        for read, place in step_refs(stage).items()
+        if read not in recipe.steps
+    ]
+    if unknown:
+        raise loaded.errors(unknown)
     return loaded
 
 
@@ -177,7 +181,9 @@ def _mistakes(error: ValidationError, base: Where, model: type[Config] | None) -
             out.append((where[:-1], f"the field {name!r} is missing"))
         else:
             got = f" (got {_short(item['input'])})" if not isinstance(item.get("input"), dict) else ""
-            out.append((where, f"{'.'.join(map(str, where))}: {item['msg'].removeprefix('Value error, ')}{got}"))
+            said = item["msg"].removeprefix("Value error, ")
+            field = said.partition(":")[0]  # "stop: ..." of a rule over several fields is said of the field `stop`
+            out.append(((*where, field), f"{'.'.join(map(str, where))}: {said}{got}"))
     return out
 
 

@@ -11,7 +11,7 @@ A stage of one's own returns one of these and is read like the stage that ships 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -30,8 +30,28 @@ def _write_producers(value: Producers) -> dict[str, Any]:
     return {c: {"space": p.space, "fingerprint": p.fingerprint, "about": p.about} for c, p in value.items()}
 
 
+class _Partitions(Sequence[Partition]):
+    """The partitions of a manifest that was read, each made when somebody looks at it: there may be many thousands."""
+
+    def __init__(self, rows: Sequence[Sequence[Any]]):
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Partition]:
+        return (Partition(*row) for row in self._rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        return (
+            [Partition(*row) for row in self._rows[place]]
+            if isinstance(place, slice)
+            else Partition(*self._rows[place])
+        )
+
+
 def _read_partitions(value: Sequence[Any]) -> Sequence[Partition]:
-    return value if value and isinstance(value[0], Partition) else [Partition(*v) for v in value]
+    return value if value and isinstance(value[0], Partition) else _Partitions(value)
 
 
 @dataclass(frozen=True)
@@ -196,10 +216,16 @@ class Trained(Result):
 
 @dataclass(frozen=True)
 class Lineage:
-    """What was judged on what: the fingerprint of the shards, and by column what its maker says of itself."""
+    """What was judged on what: the fingerprint of the shards and the stage that made them, and by column what its maker
+    says of itself."""
 
     shards: str
     columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stage: str = "shard"
+
+
+def _write_lineage(value: Lineage) -> dict[str, Any]:
+    return {k: v for k, v in vars(value).items() if (k, v) != ("stage", "shard")}
 
 
 @dataclass(frozen=True)
@@ -212,7 +238,7 @@ class Judged(Result):
     noun: ClassVar[str] = "report"
 
     split: str
-    lineage: Lineage = field(metadata=form(lambda value: Lineage(**value), vars))
+    lineage: Lineage = field(metadata=form(lambda value: Lineage(**value), _write_lineage))
     figures: Mapping[str, Mapping[str, float]]
     samples: int = 0
     truth: Mapping[str, str] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.recipe import Where
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.stages.base import Partition, Producer
+from hyperloom.stages.base import Partition, Producer, modality_of
 from hyperloom.stages.results import Ingested, Judged, Samples, Shards, Trained
 
 MadeBy = Literal["raw", "expert", "consensus", "model"]
@@ -119,11 +119,12 @@ class Offer:
         known = {*self.columns, *more}
         if column in known or not self.complete:
             return True
-        step.unknown(where, column, f"{what + ': ' if what else ''}{self._named} has no column", known)
+        step.unknown(where, column, f"{what + ': ' if what else ''}{self.named} has no column", known)
         return False
 
     @property
-    def _named(self) -> str:
+    def named(self) -> str:
+        """The steps, as messages call them."""
         return " + ".join(map(repr, self.steps))
 
 
@@ -131,6 +132,24 @@ def offer(schemas: Mapping[str, SamplesSchema | ShardsSchema | None]) -> Offer:
     """What the steps offer together; None stands for one whose schema is not known."""
     columns = {c: column for schema in schemas.values() if schema for c, column in schema.columns.items()}
     return Offer(columns, tuple(schemas), all(schema is not None and schema.complete for schema in schemas.values()))
+
+
+def inputs_of(data: tuple[str, ...], step: StepCheck) -> tuple[Offer, dict[str, SamplesSchema | None]]:
+    """What the steps under `data` offer, and each one's schema."""
+    wrong = len(step.mistakes)
+    schemas = {name: step.read(("data", i), name, SamplesSchema) for i, name in enumerate(data)}
+    offered = offer(schemas)
+    if len(step.mistakes) > wrong:  # what a step of another kind should have offered is not missed once more
+        offered = Offer(offered.columns, offered.steps, False)
+    return offered, schemas
+
+
+def defined(column: str, step: StepCheck, where: Where) -> bool:
+    """Does the recipe define the column's modality?"""
+    name = modality_of(column)
+    if name not in step.modalities:
+        step.unknown(where, name, f"{column}: the recipe defines no modality", step.modalities)
+    return name in step.modalities
 
 
 def made_by(about: Mapping[str, Any]) -> MadeBy:

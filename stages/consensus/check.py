@@ -9,8 +9,8 @@ from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import TRUTH, modality_of, source_of
-from hyperloom.stages.label.check import defined, inputs_of, reads
-from hyperloom.stages.schema import Column, MadeBy, Offer, SamplesSchema, identity
+from hyperloom.stages.label.check import reads
+from hyperloom.stages.schema import Column, MadeBy, Offer, SamplesSchema, defined, identity, inputs_of
 
 if TYPE_CHECKING:
     from hyperloom.stages.consensus.methods import Method
@@ -68,4 +68,6 @@ def _method(column: str, choice: MethodChoice, offered: Offer, step: StepCheck, 
         step.mistake((*where, "method"), str(error))
         return None
     reads(method, offered, step, (*where, "method"), [])
+    for extra in method.out[1:]:
+        defined(extra, step, (*where, "method"))
     return method

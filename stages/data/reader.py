@@ -13,6 +13,7 @@ from typing import Any
 
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY, Partition, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
@@ -51,7 +52,8 @@ class SampleReader:
                 "Next: name an ingest, label, consensus or shard step"
             )
         if absent := [c for c in columns if c not in offered]:
-            raise RecipeError(f"the step {step!r} has no column {', '.join(absent)}; it has {', '.join(offered)}")
+            hint = near(absent[0], offered)
+            raise RecipeError(f"the step {step!r} has no column {', '.join(absent)}{hint}; it has {', '.join(offered)}")
         self.columns = tuple(columns) or tuple(offered)
         self._storage, self._manifest, self._ingests = storage, manifest, ingests
 

@@ -11,9 +11,8 @@ from hyperloom.stages.base import TRUTH, modality_of, source_of
 from hyperloom.stages.evaluate.compare import BEST_EXPERT
 from hyperloom.stages.evaluate.family import Asked, asked, families
 from hyperloom.stages.evaluate.subject import judged, subjects
-from hyperloom.stages.label.check import defined
 from hyperloom.stages.measure.measure import measure_of
-from hyperloom.stages.schema import ModelSchema, Offer, ReportSchema, ShardsSchema, offer
+from hyperloom.stages.schema import ModelSchema, Offer, ReportSchema, ShardsSchema, defined, offer
 
 if TYPE_CHECKING:
     from hyperloom.stages.evaluate.stage import Evaluate

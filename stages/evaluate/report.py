@@ -93,7 +93,7 @@ class Report:
     def _lineage(self) -> Lineage:
         shards = self.step.inputs[self.stage.data]
         columns = {c: made.about for c, made in Shards.from_manifest(shards).columns.items()}
-        return Lineage(shards.fingerprint, columns)
+        return Lineage(shards.fingerprint, columns, shards.stage)
 
     def _shown(self, modality: str) -> list[str]:
         """Columns of one modality, the truth first, then labels, then models."""

@@ -44,7 +44,7 @@ def describe(network: bytes, model: Trained, modalities: Mapping[str, Any]) -> t
 
 def example(storage: Storage, report: Judged, column: str, modalities: Mapping[str, Any]) -> np.ndarray:
     """(1, H, W, 3) uint8: the first image of the split that the report judged on."""
-    shards = manifests.load(storage, "shard", report.lineage.shards)
+    shards = manifests.load(storage, report.lineage.stage, report.lineage.shards)
     if shards is None:
         raise IntegrityError(
             f"the shards {report.lineage.shards[:12]} of the report are gone. Next: run the same command again"

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from hyperloom.pipeline.check import Listed, StepCheck
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
-from hyperloom.stages.label.check import defined, inputs_of
-from hyperloom.stages.schema import Column, Listing, SamplesSchema, ShardsSchema
+from hyperloom.stages.schema import Column, Listing, SamplesSchema, ShardsSchema, defined, inputs_of
 
 if TYPE_CHECKING:
     from hyperloom.stages.shard.splits import Split, SplitName

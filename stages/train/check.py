@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.check import Listed, StepCheck
-from hyperloom.pipeline.errors import PluginError
+from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.label.check import defined
 from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task, check_sizes
-from hyperloom.stages.schema import ModelSchema, Offer, ShardsSchema, offer
+from hyperloom.stages.schema import ModelSchema, Offer, ShardsSchema, defined, offer
 from hyperloom.stages.train.objectives import Objective
 
 if TYPE_CHECKING:
@@ -36,6 +35,11 @@ def checked(stage: Train, step: StepCheck) -> ModelSchema:
         for column in (c for c in columns if c in known):
             _target(stage, step, task, column)
     _validation(stage, step, schemas)
+    if len(data) > 1:
+        try:
+            stage.sampler.shares([1] * len(data))
+        except RecipeError as error:
+            step.mistake(("sampler",), str(error))
     if not step.mistakes:
         _network(stage, step)
     if not step.mistakes:
@@ -80,12 +84,16 @@ def _target(stage: Train, step: StepCheck, task: str, column: str) -> None:
             step.mistake(where, f"{task!r} is of the type {predicted.type}, for which no head is known ({error})")
     if not modality.teaches(predicted):
         step.mistake(where, f"{column} cannot teach {task!r}: their modalities differ in kind or channels")
+    named = False
     for i, phase in enumerate((None, *stage.phases)):
-        named = objectives(stage, task, column, phase)
-        if named and not any(objective.takes(modality) for objective in named.values()):
-            key, objective = next(iter(named.items()))
+        losses = objectives(stage, task, column, phase)
+        named |= bool(losses)
+        if losses and not any(objective.takes(modality) for objective in losses.values()):
+            key, objective = next(iter(losses.items()))
             place = ("losses", key) if phase is None or key not in phase.losses else ("phases", i - 1, "losses", key)
             step.mistake(place, f"the objective {objective.type!r} does not fit {column}")
+    if not named and not plugins.exists("objective", modality.loss_against(predicted)):
+        step.mistake(where, f"{column} is of a type without an objective of its own. Next: name one under `losses:`")
     by = stage.confidence.get(column)
     if by and modality_of(by.column) in step.modalities and step.modalities[modality_of(by.column)].channels != 1:
         step.mistake(("confidence", column), f"{by.column} has several channels, confidence is one number")
@@ -126,7 +134,7 @@ def _network(stage: Train, step: StepCheck) -> None:
     try:
         stage.model.trunk.check(inputs, tasks)
     except ValueError as error:
-        step.mistake(("model", "trunk"), str(error))
+        step.mistake(("in",), str(error))
         return
     for i, augment in enumerate(stage.augment):
         try:

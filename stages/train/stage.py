@@ -32,6 +32,7 @@ from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName, placement
 from hyperloom.pipeline.manifest import folder
 from hyperloom.pipeline.plugins import of
+from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.network.masks import NoMask
@@ -158,9 +159,10 @@ class Train(Stage):
         given = [n for n in (self.updates, self.epochs, total(self.phases)) if n is not None]
         if len(given) != 1:
             raise ValueError("give either updates or epochs" + (", or updates of the phases" if self.phases else ""))
-        for column in [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]:
+        named = [("in", c) for c in self.inputs] + [("validate", c) for c in self.validate_on.values()]
+        for field, column in [*named, *(("targets", c) for columns in self.targets.values() for c in columns)]:
             if not re.fullmatch(r"[^@\s]+@[^@\s]+", column):
-                raise ValueError(f"{column!r} is no column: write modality@source, as in rgb@camera")
+                raise ValueError(f"{field}: {column!r} is no column: write modality@source, as in rgb@camera")
         if not isinstance(self.data, str) and len(set(self.data)) < max(1, len(self.data)):
             raise ValueError("data: one shard step, or several different ones")
         if len(set(self.inputs)) < len(self.inputs):
@@ -171,26 +173,34 @@ class Train(Stage):
         if most > self.batch:
             raise ValueError(f"batch: {self.batch} samples cannot be shared by {most} workers")
         if self.stop and self.stop.task not in self.targets:
-            raise ValueError(f"stop: {self.stop.task!r} is no task; they are {', '.join(self.targets)}")
+            hint = near(self.stop.task, self.targets)
+            raise ValueError(f"stop: {self.stop.task!r} is no task{hint}; they are {', '.join(self.targets)}")
         if unknown := sorted(set(self.validate_on) - set(self.targets)):
-            raise ValueError(f"validate: {', '.join(unknown)} is no task")
+            raise ValueError(f"validate: {', '.join(unknown)} is no task{near(unknown[0], self.targets)}")
         if any(weight <= 0 for columns in self.targets.values() for weight in columns.values()):
             raise ValueError("targets: a weight is a number above 0; leave a column out instead")
         if self.parallel == "fsdp" and self.balancer.per_task:
             raise ValueError(f"parallel: the balancer {self.balancer.type!r} needs whole gradients; use ddp")
         taught = [c for columns in self.targets.values() for c in columns]
         if wrong := sorted(set(self.confidence) - set(taught)):
-            raise ValueError(f"confidence: {', '.join(wrong)} is no target; they are {', '.join(taught)}")
+            hint = near(wrong[0], taught)
+            raise ValueError(f"confidence: {', '.join(wrong)} is no target{hint}; they are {', '.join(taught)}")
         if both := sorted(set(self.extras) & set(self.targets)):
             raise ValueError(f"extras: {', '.join(both)} is the name of a task already")
         self.model.check_parts(self.inputs, self.targets)
-        self.mask.check(self.inputs)
         self.model.check(self.inputs, self.targets)
-        self.balancer.check(self.losing)
-        for extra in self.extras.values():
-            extra.check(self.inputs)
+        self._check_plugins()
         phases.check(self)
         return self
+
+    def _check_plugins(self) -> None:
+        """Raises ValueError, naming the field, when a plug-in names what is no input or task."""
+        checks = [("mask", self.mask, self.inputs), ("balancer", self.balancer, self.losing)]
+        for field, plugin, names in [*checks, *(("extras", extra, self.inputs) for extra in self.extras.values())]:
+            try:
+                plugin.check(names)
+            except ValueError as error:
+                raise ValueError(f"{field}: {error}") from error
 
     @property
     def losing(self) -> list[str]:

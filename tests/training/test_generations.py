@@ -59,7 +59,8 @@ def _train(
         **fields,
     }
     stage = {"train": scenes.Train, "distill": Distill}[kind].model_validate(config)
-    step = inline.step(stage, storage, KNOWN, name, shards=shards, teacher=shards)
+    teacher = Manifest("train", "e" * 64, {}, body={"columns_in": ["rgb@camera"], "tasks": ["semantic"]})
+    step = inline.step(stage, storage, KNOWN, name, shards=shards, teacher=teacher)
     loop.fit(step.stage.job(step))
     made = inline.finish(step)
     step.events.flush()
@@ -161,8 +162,10 @@ def test_models_trained_apart_are_asked_as_one(trained: Any) -> None:
     body = _step(stage, storage, "report", shards=shards, **models).body
     assert body["costs"]["both"]["parameters"] == 2 * body["costs"]["one"]["parameters"]
     assert body["costs"]["both"]["flops"] == 2 * body["costs"]["one"]["flops"]
-    with pytest.raises(RecipeError, match="'shards' is a shard step and holds no model"):
-        Models(type="models", models=("shards",)).bind({"shards": shards})
+    wrong = {"both": {"model": "seed0", "ensemble": {"type": "models", "models": ["shards"]}}}
+    stage = Evaluate(stage="evaluate", data="shards", truth={"semantic": "semantic@truth"}, models=wrong)
+    with pytest.raises(RecipeError, match="'shards' gives shards .*wanted here: a model"):
+        _step(stage, storage, "report", shards=shards, **models)
 
 
 def test_certainty_is_low_where_members_differ(trained: Any) -> None:

@@ -63,7 +63,7 @@ def test_early_stopping_keeps_the_best_weights_whenever_it_was_interrupted(data:
 
 
 def test_stopping_on_what_nobody_measures_is_refused(data: Any) -> None:
-    with pytest.raises(RecipeError, match="'semantic' is not validated"):
+    with pytest.raises(RecipeError, match="'semantic' has soft targets alone"):
         made(data, "x", stop={"metric": "semantic.miou"}, targets={"semantic": "soft@teacher"})
     with pytest.raises(RecipeError, match="validation measures semantic.miou"):
         made(data, "x", stop={"metric": "semantic.accuracy"})

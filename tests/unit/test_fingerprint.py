@@ -70,7 +70,7 @@ def test_what_has_no_canonical_form_raises(value: Any) -> None:
 
 def test_steps_that_are_read_are_found_in_nested_plugins_too() -> None:
     config = Outer(data=["frames", "labels"], inner=Inner(type="inner", model="teacher"))
-    assert step_refs(config) == ["frames", "labels", "teacher"]
+    assert list(step_refs(config)) == ["frames", "labels", "teacher"]
     assert payload(config, lambda n: n.upper())["inner"]["model"] == {"step": "TEACHER"}
 
 

@@ -1,0 +1,154 @@
+"""Stages of one's own: a file outside the packages feeds shard and evaluate, and is checked as far as it says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import recipe, runner
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.plan import plan
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.results import Judged
+
+MINE = '''
+from hyperloom.pipeline.config import StepName
+from hyperloom.pipeline.stage import Stage
+from hyperloom.pipeline.units import Resources, Unit
+from hyperloom.stages.base import Producer
+from hyperloom.stages.results import Labels, Samples, Shards
+
+SPACE = "mine/bright"
+
+
+class Bright:
+    """Reads a partition's keys and says of each sample that it is bright."""
+
+    resources = Resources()
+
+    def __init__(self, storage, modality):
+        self.storage, self.modality = storage, modality
+
+    def setup(self):
+        pass
+
+    def run(self, unit, out):
+        import numpy as np
+        import pyarrow as pa
+
+        from hyperloom.stages.table import read_table, write_table
+
+        keys = read_table(self.storage, unit.payload["path"], ["key"])["key"]
+        values = self.modality.encode([np.full(self.modality.shape, 0.5, np.float32)] * len(keys))
+        fields = [pa.field("key", pa.string()), self.modality.field("edges@mine")]
+        out.rows = len(keys)
+        out.write("parquet", write_table({"key": keys, "edges@mine": values}, fields))
+
+
+class Mine(Stage):
+    """Labels without an expert."""
+
+    data: StepName
+
+    def uses(self):
+        return {"edges"}
+
+    def run(self, step):
+        given = step.inputs[self.data]
+        units = [Unit(SPACE, r.id, "bright", {"path": r.file.path}) for r in given.records if r.rows]
+        step.records = step.run_units(units, {"bright": Bright(step.storage, step.modalities["edges"])})
+        column = Producer("edges@mine", SPACE, "0" * 64, {"kind": "expert", "expert": {"type": "mine"}})
+        return Labels({"edges@mine": column}, Samples.from_manifest(given).partitions)
+
+
+class Merged(Stage):
+    """The shards of another step as they are."""
+
+    data: StepName
+
+    def run(self, step):
+        step.records = step.inputs[self.data].records
+        return Shards.from_manifest(step.inputs[self.data])
+'''
+OWN = """\
+name: own
+modalities:
+  rgb: {type: image, size: [8, 8]}
+  edges: {type: dense, range: [0, 1]}
+steps:
+  frames: {stage: ingest, source: {type: files, path: PATH}, rows: 2}
+  labels: {stage: label, data: frames, experts: [{type: edges, in: rgb@camera, out: edges@truth}]}
+  bright: {stage: "my_stages:Mine", data: frames}
+  shards: {stage: shard, data: [frames, labels, bright], split: {pin: {test: [b], train: [a]}}}
+  merged: {stage: "my_stages:Merged", data: shards}
+  report: {stage: evaluate, data: merged, pictures: 0}
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A recipe whose stages `my_stages:...` lie outside the packages."""
+    (tmp_path / "my_stages.py").write_text(MINE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for group in "ab":
+        (tmp_path / "raw" / group).mkdir(parents=True)
+        for i in range(3):
+            picture = np.random.default_rng(i).integers(0, 255, (8, 8, 3)).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / "raw" / group / f"{i}.png"), picture)
+    return OWN.replace("{type: files, path: PATH}", f"{{type: files, path: {tmp_path}/raw, group: '(?P<group>[ab])/'}}")
+
+
+def test_a_stage_of_ones_own_feeds_shard_and_another_feeds_evaluate(own: str, tmp_path: Path) -> None:
+    root = str(tmp_path / "root")
+    outcome = runner.run(recipe.parse(own), root=root, progress=Progress(quiet=True), track=False)
+    assert outcome.problems == {}, outcome.problems
+    steps = {s.name: s for s in plan(recipe.parse(own), Storage(root), Digests(Storage(root)))}
+    report = steps["report"].manifest
+    assert report
+    judged = Judged.from_manifest(report)
+    assert judged.figures["mine"]["edges.mae"] > 0 and judged.lineage.stage == "my_stages:Merged"
+    assert {s.state for s in steps.values()} == {"fresh"}
+
+
+def test_what_reads_a_stage_of_ones_own_is_not_checked_against_it_before_it_ran(own: str, tmp_path: Path) -> None:
+    text = own.replace("pictures: 0", "pictures: 0, columns: [edges@min]")
+    root = str(tmp_path / "root")
+    plan(recipe.parse(text), Storage(root), Digests(Storage(root)))
+    outcome = runner.run(recipe.parse(text), root=root, progress=Progress(quiet=True), track=False)
+    assert "'merged' has no column 'edges@min'; did you mean 'edges@mine'?" in outcome.problems["report"]
+
+
+def test_a_stage_of_ones_own_may_say_what_it_gives_and_what_is_wrong(own: str, tmp_path: Path) -> None:
+    (tmp_path / "my_stages.py").write_text(
+        MINE.replace(
+            "    def uses(self):",
+            "    def check(self, step):\n"
+            "        from hyperloom.stages.schema import Column, SamplesSchema\n"
+            "        given = step.read(('data',), self.data, SamplesSchema)\n"
+            "        if given and not given.raw:\n"
+            "            step.mistake(('data',), 'only frames are bright')\n"
+            "        return SamplesSchema({'edges@mine': Column('edges@mine', 'expert', lambda: '')})\n\n"
+            "    def uses(self):",
+        )
+    )
+    sys.modules.pop("my_stages", None)
+    wrong = own.replace("split: {pin", "columns: [rgb@camera, edges@min], split: {pin")
+    assert _mistakes(wrong, tmp_path) == [
+        "r.yaml:9: step 'shards': 'frames' + 'labels' + 'bright' has no column 'edges@min'; did you mean 'edges@mine'?"
+    ]
+    wrong = own.replace('Mine", data: frames', 'Mine", data: labels')
+    assert _mistakes(wrong, tmp_path) == ["r.yaml:8: step 'bright': only frames are bright"]
+
+
+def _mistakes(text: str, folder: Path) -> list[str]:
+    storage = Storage(str(folder / "root"))
+    with pytest.raises(RecipeError) as caught:
+        plan(recipe.parse(text, "r.yaml"), storage, Digests(storage))
+    return str(caught.value).splitlines()
