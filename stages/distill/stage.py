@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName
@@ -46,6 +46,12 @@ class Distill(Train):
     def _preset(cls, value: Any) -> Any:
         """`model: 150k` is short for `{parameters: 150k}`."""
         return {"parameters": value} if isinstance(value, str | int) else value
+
+    @model_validator(mode="after")
+    def _learning(self) -> Distill:
+        if not self.targets:
+            raise ValueError("targets: a student learns from its teacher's columns; name some")
+        return self
 
     def check(self, step: StepCheck) -> ModelSchema:
         step.read(("teacher",), self.teacher, ModelSchema)

@@ -155,7 +155,9 @@ class Assembly:
             )
         modality = self.step.modalities[name]
         scales = [processor_of(modality).scale(s) for s in statistics]
-        return self.stage.model.task(Task(name, modality, next((s for s in scales if s.mean), Scale())))
+        return self.stage.model.task(
+            Task(name, modality, Scale() if name in self.stage.raw else next((s for s in scales if s.mean), Scale()))
+        )
 
     def _targets(self, phase: Phase | None = None) -> tuple[Target, ...]:
         """What teaches, in a phase or in all of the training."""

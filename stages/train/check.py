@@ -28,6 +28,10 @@ def checked(stage: Train, step: StepCheck) -> ModelSchema:
     if stage.model.start and stage.model.start.step:
         step.read(("model", "start"), stage.model.start.step, ModelSchema)
     known = _columns(stage, step, offered)
+    for task in (t for t in stage.raw if t in step.modalities and not step.modalities[t].standardised):
+        step.mistake(
+            ("raw",), f"raw: {task!r} has no scale to leave out, being of the type {step.modalities[task].type}"
+        )
     for task, columns in stage.targets.items():
         if task not in step.modalities:
             step.unknown(("targets", task), task, "no modality of the recipe is called", step.modalities)

@@ -65,7 +65,10 @@ class Train(Stage):
     data: StepName | tuple[StepName, ...]
     sampler: Annotated[Any, of("sampler")] = Temperature(type="temperature")
     inputs: tuple[str, ...] = Field(alias="in", min_length=1)
-    targets: dict[str, dict[str, float]] = Field(min_length=1)
+    targets: dict[str, dict[str, float]] = {}
+    """May be left out where extras teach."""
+    raw: tuple[str, ...] = ()
+    """Tasks whose targets and predictions stay in their own units, for losses whose meaning depends on these."""
     losses: dict[str, Annotated[Any, of("objective")]] = {}
     """Objectives by column, modality or task, where a modality's own default is not wanted."""
     confidence: dict[str, Confidence] = {}
@@ -139,6 +142,11 @@ class Train(Stage):
             return tuple(c for cs in columns.values() for c in cs)
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("raw", mode="before")
+    @classmethod
+    def _tasks(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
     @field_validator("optimizer", mode="before")
     @classmethod
     def _adamw(cls, value: Any) -> Any:
@@ -191,6 +199,14 @@ class Train(Stage):
         self.model.check(self.inputs, self.targets)
         self._check_plugins()
         phases.check(self)
+        return self
+
+    @model_validator(mode="after")
+    def _taught(self) -> Train:
+        if not self.losing:
+            raise ValueError("nothing teaches. Give targets, or extras, which need none")
+        if unknown := sorted(set(self.raw) - set(self.targets)):
+            raise ValueError(f"raw: {', '.join(unknown)} is no task; they are {', '.join(self.targets)}")
         return self
 
     def _check_plugins(self) -> None:
