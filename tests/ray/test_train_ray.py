@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -76,6 +77,33 @@ def test_a_driver_that_is_told_to_end_leaves_a_checkpoint(ray_cluster: RayCluste
     (pointer,) = tmp_path.glob("root/train/*/checkpoint.json")
     assert 2 <= json.loads(pointer.read_text())["update"] < 100000
     assert not pointer.with_name("notice.json").exists()
+
+
+@pytest.mark.timeout(600)
+def test_ctrl_c_ends_a_training_at_once(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(recipe(tmp_path / "root", **{**FIELDS, "updates": 100000, "checkpoint_every": 2}))
+    command = [str(BIN / "hyperloom"), "run", str(path), "--no-mlflow"]
+    with (tmp_path / "log").open("w") as log:
+        driver = subprocess.Popen(
+            command, env=ray_cluster.env, stdout=log, stderr=subprocess.STDOUT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+        try:
+            while not list(tmp_path.glob("root/train/*/checkpoint.json")):
+                assert driver.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.2)
+            driver.send_signal(signal.SIGINT)
+            assert driver.wait(timeout=60) == 130
+        finally:
+            driver.kill()
+    log_text = (tmp_path / "log").read_text()
+    assert "the same command goes on from there" in log_text
+    assert not (tmp_path / "root" / "lease.json").exists()
+    (pointer,) = tmp_path.glob("root/train/*/checkpoint.json")
+    before = pointer.read_bytes()
+    time.sleep(3)
+    assert pointer.read_bytes() == before, "no worker goes on without its driver"
 
 
 @pytest.mark.timeout(120)
