@@ -13,7 +13,7 @@ Kinds and their fields:
     artifact        path (in root), to (artifact folder)
     table           name, rows [{column: value}]
     tag             values {key: str}
-    register        name, model {...}                       see pipeline.tracking.model
+    register        name, model {...}                       see pipeline.tracking.mlflow_model
     alias           name, alias, fingerprint, left          the registered model's alias goes to another version
     quarantine      unit, samples [{key, error}], count
     failure         unit, error, attempt, infrastructure

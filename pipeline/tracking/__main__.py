@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver; what it wrote is still carried over
 
     def view() -> View:
-        from hyperloom.pipeline.tracking.view import MLflow
+        from hyperloom.pipeline.tracking.mlflow_view import MLflow
 
         os.environ["MLFLOW_TRACKING_URI"] = uri  # parts of MLflow look nowhere else
         return MLflow(storage, given.run, uri, given.experiment)

@@ -6,7 +6,7 @@ trackers on one run the youngest wins; one that works touches its position, so t
 behind. It waits for a dead server with growing pauses, forever while the driver lives
 and for `patience` seconds after that; then the events stay where they are, for the next run.
 
-It knows nothing of MLflow (that is `pipeline.tracking.view`) and never writes events.
+It knows nothing of MLflow (that is `pipeline.tracking.mlflow_view`) and never writes events.
 """
 
 from __future__ import annotations
