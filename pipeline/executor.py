@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hyperloom.pipeline.errors import StepFailed, StorageError
-from hyperloom.pipeline.leaving import Leaving
+from hyperloom.pipeline.preemption import Preemption
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Record, Resources, Stopped, Unit, Worker, commit, work
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.pulse import Watch
+    from hyperloom.pipeline.heartbeat import Watch
 
 
 Name = tuple[str, str]
@@ -123,10 +123,10 @@ class Host:
         storage_url: str,
         workers: Callable[[Name], Worker],
         hand: Threads | None = None,
-        leaving: Leaving | None = None,
+        preemption: Preemption | None = None,
     ):
         self.storage = Storage(storage_url)
-        self._find, self._hand, self._leaving = workers, hand, leaving
+        self._find, self._hand, self._preemption = workers, hand, preemption
         self._live: frozenset[str] = frozenset()
         self._built: dict[Name, Worker] = {}
 
@@ -143,7 +143,7 @@ class Host:
             worker = self._find(name)
             worker.setup()
             self._built[name] = worker
-        return work(self.storage, worker, unit, attempt, self._leaving)
+        return work(self.storage, worker, unit, attempt, self._preemption)
 
     def _one(self, scope: str, unit: Unit, attempt: int) -> Outcome:
         try:

@@ -1,4 +1,4 @@
-"""Plug-ins: classes found by kind and `type:`, imported only when a recipe names them.
+"""Plug-ins: what a recipe chooses by `type:`, each a class of its kind, imported when a recipe names it.
 
 A plug-in class is a `Config`: its fields are what a recipe writes, its methods are what it does, and heavy imports
 live inside the methods, so that planning stays cheap. A type is a registered name, an entry point of the group

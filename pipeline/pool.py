@@ -23,8 +23,8 @@ from hyperloom.pipeline.committed import Committed
 from hyperloom.pipeline.errors import Ended
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.executor import AT_HAND, Executor, Job, Outcome
+from hyperloom.pipeline.heartbeat import Watch
 from hyperloom.pipeline.ledger import Ledger
-from hyperloom.pipeline.pulse import Watch
 from hyperloom.pipeline.reservation import Reservation, Reservations
 from hyperloom.pipeline.retry import Attempts, Budget, Key
 from hyperloom.pipeline.slots import Backlog, Kind, Seat, Seats
@@ -49,8 +49,8 @@ class Pool:
     """Called in every turn of the loop; raises when the lease is lost."""
     budget: Budget = field(default_factory=Budget)
     unit_seconds: float = 3600.0
-    """A unit that takes longer is taken for hung, unless it beats (pipeline.pulse): its slot is closed, and it counts
-    as an infrastructure failure."""
+    """A unit that takes longer is taken for hung, unless it beats (pipeline.heartbeat): its slot is closed, and it
+    counts as an infrastructure failure."""
     waiting: int = 0
     """How many threads wait in `run` or `reserve`."""
 

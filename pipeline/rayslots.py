@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline import project, ray_internals
 from hyperloom.pipeline.executor import AT_HAND, Host, Job, Name, Outcome, Slot
-from hyperloom.pipeline.leaving import Leaving
+from hyperloom.pipeline.preemption import Preemption
 from hyperloom.pipeline.startup import FailedStarts, failed_to_start
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Resources, Unit, Worker
@@ -139,9 +139,9 @@ class _Actor:
     def __init__(self, storage_url: str, of: project.Project):
         of.enter()
         self._refs: dict[Name, list[Any]] = {}
-        leaving = Leaving(ray_internals.drains)
-        leaving.on_sigterm()
-        self._host = Host(storage_url, self._worker, ThreadPoolExecutor(1), leaving)
+        preemption = Preemption(ray_internals.drains)
+        preemption.on_sigterm()
+        self._host = Host(storage_url, self._worker, ThreadPoolExecutor(1), preemption)
 
     def run(
         self, scope: str, live: frozenset[str], refs: dict[Name, list[Any]], units: list[Unit], attempts: list[int]

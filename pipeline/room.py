@@ -42,7 +42,7 @@ class Room:
 
     def take(self, wanted: Resources) -> Place | None:
         """A place for a slot; None where there is none beside those taken. Where no node could hold it alone, fewer
-        CPUs do; Raises StepFailed for a GPU or memory that no node has."""
+        CPUs do. Raises StepFailed for a GPU or memory that no node has."""
         nodes = self._alive()
         wanted = self._possible(wanted, nodes)
         for node, has in nodes.items():

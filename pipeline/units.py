@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hyperloom.pipeline import faults
-from hyperloom.pipeline.leaving import Leaving
-from hyperloom.pipeline.pulse import Pulse
+from hyperloom.pipeline.heartbeat import Heartbeat
+from hyperloom.pipeline.preemption import Preemption
 from hyperloom.pipeline.storage import Storage, sha256
 
 
@@ -125,16 +125,16 @@ class Output:
     meta: dict[str, Any] = field(default_factory=dict)
     files: list[File] = field(default_factory=list)
     left_out: list[dict[str, str]] = field(default_factory=list)
-    leaving: Leaving = field(default_factory=Leaving)
+    preemption: Preemption = field(default_factory=Preemption)
     """Ask it now and then in a unit that runs for long: does the machine of this process go away?"""
 
     def __post_init__(self) -> None:
-        self.pulse = Pulse(self.storage, *self.unit.key)
+        self.heartbeat = Heartbeat(self.storage, *self.unit.key)
 
     def beat(self) -> None:
         """Say that the work gets on; call it as often as you like. As long as it is called every few minutes, the unit
         is not taken for hung, however long it runs."""
-        self.pulse.beat()
+        self.heartbeat.beat()
 
     def write(self, suffix: str, data: bytes) -> File:
         """Store `data` under a name made of the unit's id and the content's digest. Returns its file."""
@@ -199,17 +199,19 @@ def execute(storage: Storage, worker: Worker, unit: Unit, attempt: int) -> Recor
     return done if isinstance(done, Record) else commit(done)
 
 
-def work(storage: Storage, worker: Worker, unit: Unit, attempt: int, leaving: Leaving | None = None) -> Output | Record:
+def work(
+    storage: Storage, worker: Worker, unit: Unit, attempt: int, preemption: Preemption | None = None
+) -> Output | Record:
     """Run one unit; its record when it is committed already."""
     done = load_record(storage, *unit.key)
     if done is not None and is_whole(storage, done):
         return done
     faults.point("unit.started")
-    out = Output(storage, unit, attempt, leaving=leaving or Leaving())
+    out = Output(storage, unit, attempt, preemption=preemption or Preemption())
     try:
         worker.run(unit, out)
     finally:
-        out.pulse.end()
+        out.heartbeat.end()
     faults.point("unit.written")
     return out
 

@@ -55,7 +55,7 @@ class Trainer:
         curve, device = Curve(job.storage, self.run_id, self.step, job.member), self._device()
         curve.began(job, 1, device)
         try:
-            with out.leaving, notice.Notice(job.storage, job.folder, True, out.leaving) as asked:
+            with out.preemption, notice.Notice(job.storage, job.folder, True, out.preemption) as asked:
                 loop.fit(job, World(), curve, asked, device, out.beat)
         except notice.Preempted as end:
             curve.note(str(end))

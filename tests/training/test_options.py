@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.leaving import Leaving
+from hyperloom.pipeline.preemption import Preemption
 from hyperloom.stages.network.features import Features, Forward
 from hyperloom.stages.train import checkpoint, compute, failures, loop, notice
 from hyperloom.stages.train.job import Job
@@ -133,10 +133,14 @@ def test_sigterm_leads_to_a_checkpoint_and_a_way_on(data: Any) -> None:
         if at == 4:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    leaving = Leaving()
-    leaving.on_sigterm()
+    preemption = Preemption()
+    preemption.on_sigterm()
     try:
-        with leaving, Notice(rough.storage, rough.folder, False, leaving) as asked, pytest.raises(Preempted) as end:
+        with (
+            preemption,
+            Notice(rough.storage, rough.folder, False, preemption) as asked,
+            pytest.raises(Preempted) as end,
+        ):
             loop.fit(rough, log=log, asked=asked)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -14,8 +14,8 @@ from hyperloom.pipeline import events as event_log
 from hyperloom.pipeline.errors import StepFailed, StorageError
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.executor import Inline
-from hyperloom.pipeline.leaving import Leaving
 from hyperloom.pipeline.pool import Pool
+from hyperloom.pipeline.preemption import Preemption
 from hyperloom.pipeline.retry import Budget
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Resources, Stopped, Unit
@@ -88,19 +88,19 @@ def test_a_worker_has_attempts_of_its_own_number(pool: Pool) -> None:
 
 def test_sigterm_ends_a_process_unless_somebody_heeds_it() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    leaving = Leaving()
+    preemption = Preemption()
     try:
-        leaving.on_sigterm()
-        with leaving:
-            assert not leaving()
+        preemption.on_sigterm()
+        with preemption:
+            assert not preemption()
             os.kill(os.getpid(), signal.SIGTERM)
-            assert leaving()
+            assert preemption()
         assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, before)
     pid = os.fork()
     if not pid:
-        Leaving().on_sigterm()
+        Preemption().on_sigterm()
         os.kill(os.getpid(), signal.SIGTERM)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM

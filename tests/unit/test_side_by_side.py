@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import events, lease, pool, pulse, recipe, runner
+from hyperloom.pipeline import events, heartbeat, lease, pool, recipe, runner
 from hyperloom.pipeline.config import StepName, placement
 from hyperloom.pipeline.errors import Ended
 from hyperloom.pipeline.progress import Progress
@@ -112,7 +112,7 @@ def slots(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Threaded]]:
         return made[-1]
 
     monkeypatch.setattr("hyperloom.pipeline.executor.Inline", three)
-    monkeypatch.setattr(pulse, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.02)
     MEETING.reset()
     TOLD.clear()
     BEGUN.clear()

@@ -1,8 +1,8 @@
-"""Leaving: the machine of this process goes away soon, and there is time to put something away.
+"""Preemption: the machine of this process goes away soon, and there is time to put something away.
 
 A slot is told by SIGTERM (a batch system that ends a job, systemd, a container), or sees that Ray drains its node. Work
-that runs for long asks `leaving()` now and then, stores what it has, and raises `Stopped`; other work goes on until its
-process is gone, which costs a repetition.
+that runs for long asks `preemption()` now and then, stores what it has, and raises `Stopped`; other work goes on until
+its process is gone, which costs a repetition.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import threading
 from collections.abc import Callable
 
 
-class Leaving:
-    """`leaving()`: has it been said? `also` is asked each time that nothing has been said yet; it may take a moment."""
+class Preemption:
+    """`preemption()`: was it announced? `also` is asked each time that it was not; it may take a moment."""
 
     def __init__(self, also: Callable[[], bool] = lambda: False):
         self._also = also
@@ -26,7 +26,7 @@ class Leaving:
             self._said.set()
         return self._said.is_set()
 
-    def __enter__(self) -> Leaving:
+    def __enter__(self) -> Preemption:
         """Inside the block somebody heeds what is said, and SIGTERM does not end the process."""
         self._heeded += 1
         return self

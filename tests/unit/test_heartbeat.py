@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import pulse
+from hyperloom.pipeline import heartbeat
 from hyperloom.pipeline.ending import Ending
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.pool import Pool
@@ -50,9 +50,9 @@ class Long:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse, "BEAT_SECONDS", 0.02)
-    monkeypatch.setattr(pulse, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(pulse, "SILENCE_SECONDS", 0.6)
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(heartbeat, "SILENCE_SECONDS", 0.6)
     monkeypatch.setattr("hyperloom.pipeline.pool.STOPPED_PAUSE", 0.05)
     ENDING.clear()
 
@@ -136,7 +136,7 @@ def test_who_registers_when_the_end_has_begun_is_told_at_once(storage: Storage) 
 
 
 def test_beats_cost_little(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse, "BEAT_SECONDS", 5.0)
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 5.0)
     out = Output(Storage(str(tmp_path)), Unit("s", "u", "w"))
     monkeypatch.setattr(out.storage, "write", lambda *_, **__: writes.append(1))
     writes: list[int] = []

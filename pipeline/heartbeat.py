@@ -26,7 +26,7 @@ def beat_path(space: str, id_: str) -> str:
     return f"{space}/beats/{id_}"
 
 
-class Pulse:
+class Heartbeat:
     """The worker's side: one attempt at one unit."""
 
     def __init__(self, storage: Storage, space: str, id_: str):
