@@ -102,6 +102,10 @@ PLUGINS: dict[str, dict[str, str]] = {
         "shares": "hyperloom.stages.shard.mixture:FixedShares",
     },
     "trunk": {"unet": "hyperloom.stages.network.trunks:UNetTrunk", "vit": "hyperloom.stages.network.trunks:ViTTrunk"},
+    "tokenizer": {
+        "bytes": "hyperloom.stages.modality.tokenizers:ByteTokenizer",
+        "words": "hyperloom.stages.modality.tokenizers:WordTokenizer",
+    },
     "processor": {
         "raster": "hyperloom.stages.network.rasters:RasterProcessor",
         "image": "hyperloom.stages.network.rasters:ImageProcessor",

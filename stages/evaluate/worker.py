@@ -121,6 +121,8 @@ class ModelJudge:
             where = "/".join(self.step)
             raise IntegrityError(f"the model's step {where} has no manifest. Next: run the same command again")
         self._predictor = predictor(self.task.storage, manifest, self.ensemble, self.member)
+        tasks = self._predictor.model.architecture.tasks
+        self._answering = {t.name: t.modality for t in tasks}  # a model's own know its vocabulary
 
     def run(self, unit: Unit, out: Output) -> None:
         task, sheet = self.task, Sheet()
@@ -132,7 +134,7 @@ class ModelJudge:
             began = time.perf_counter()
             mean = self._asked(rows)
             spent += time.perf_counter() - began
-            answers = {name: decided(task.modalities[name], values) for name, values in mean.items()}
+            answers = {name: decided(self._answering[name], values) for name, values in mean.items()}
             for i in range(len(rows)):
                 if len(sheet) in unit.payload["pictures"]:
                     for name, answer in answers.items():

@@ -142,7 +142,9 @@ class Model(Expert):
         if what != "mean":
             key = PLANES if what == "planes" else POOLED
             return lambda p: p.mean[key]
-        return lambda p: modality.answer(p.mean[name])
+        own = next(t.modality for t in architecture.tasks if t.name == name)  # it knows the vocabulary
+        answering = own if type(own) is type(modality) else modality
+        return lambda p: answering.answer(p.mean[name])
 
 
 def certainty(task: Task) -> Callable[[Prediction], np.ndarray]:

@@ -8,6 +8,7 @@ on disk for nothing; one with a native Arrow form overrides `arrow`, `pack` and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -203,6 +204,18 @@ class Modality(Plugin, Layout, Geometry, Predicted):
     def limits(self) -> tuple[float, float] | None:
         """Where the numbers that statistics are of lie, if that is known."""
         return None
+
+    def counted_words(self, rows: np.ndarray) -> Counter[str] | None:
+        """Words of rows of the dtype on disk, for a vocabulary; None where there is to be none."""
+        return None
+
+    def vocabulary(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """What of the words that were counted makes the vocabulary, in its order."""
+        return dict(counts)
+
+    def learned(self, statistics: Mapping[str, Any]) -> Modality:
+        """This modality with what a network must know of a column's statistics to read and predict it."""
+        return self
 
     def tallied(self, rows: np.ndarray) -> np.ndarray:
         """What statistics are of, from rows (N, *shape) of the dtype on disk: (n, channels) numbers, of which those

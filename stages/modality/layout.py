@@ -78,6 +78,11 @@ class Layout:
         return (1,)
 
     @property
+    def places(self) -> int:
+        """Ids of a sequence of ids, as a network reads and predicts it."""
+        return self.shape[0]
+
+    @property
     def regression(self) -> bool:
         """Is it predicted as numbers, rather than as chances of classes, bytes, pairs or boxes?"""
         return self.dtype.kind == "f"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
+from hyperloom.pipeline.plugins import of
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
 from hyperloom.stages.modality.padding import filled, some
+from hyperloom.stages.modality.tokenizers import ByteTokenizer
 
 BYTES = 256
 LETTERS = (ord("a") + 1, ord("z") + 2)
@@ -27,11 +30,17 @@ class Text(Ids):
     textual: ClassVar[bool] = True
     length: int = Field(ge=1)
     cut: bool = False
+    tokenizer: Annotated[Any, of("tokenizer")] = ByteTokenizer(type="bytes")
+    """What a network reads and predicts as one token of it (`stages.modality.tokenizers`)."""
 
     @property
     def channels(self) -> int:
-        """Padding and 256 bytes."""
-        return BYTES + 1
+        """Ids of the tokenizer: padding and 256 bytes, or the words of the vocabulary."""
+        return self.tokenizer.ids()
+
+    @property
+    def places(self) -> int:
+        return self.tokenizer.places(self.length)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -44,10 +53,10 @@ class Text(Ids):
     @property
     def a_token(self) -> int:
         """Neighbouring ids that a network reads as one token."""
-        return 4
+        return self.tokenizer.a_token
 
     def grid(self, patch: int) -> tuple[int, ...]:
-        return (-(-self.length // self.a_token),)
+        return (-(-self.places // self.a_token),)
 
     def _check_values(self, array: np.ndarray) -> None:
         if array.min() < 0 or array.max() > BYTES:
@@ -90,13 +99,27 @@ class Text(Ids):
 
     def answer(self, mean: np.ndarray) -> np.ndarray:
         ids = mean.argmax(-1).astype(np.int64)
-        return np.where(np.maximum.accumulate(ids == 0, axis=1), 0, ids)
+        ids = np.where(np.maximum.accumulate(ids == 0, axis=1), 0, ids)
+        if isinstance(self.tokenizer, ByteTokenizer):
+            return ids
+        texts = (text[: self.length].decode(errors="ignore").encode() for text in self.tokenizer.texts(ids))
+        return np.stack([self._row(text) for text in texts])
 
     def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
         return filled(random.integers(*LETTERS, (some(random, self.length),)), self.shape, 0)
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         return picture.text_to_rgb(self._bytes(value).decode(errors="replace"))
+
+    def counted_words(self, rows: np.ndarray) -> Counter[str] | None:
+        return self.tokenizer.counted([self._bytes(row) for row in rows])
+
+    def vocabulary(self, counts: Mapping[str, int]) -> dict[str, int]:
+        return self.tokenizer.kept(counts)
+
+    def learned(self, statistics: Mapping[str, Any]) -> Text:
+        tokenizer = self.tokenizer.learned(statistics)
+        return self if tokenizer is self.tokenizer else self.model_copy(update={"tokenizer": tokenizer})
 
     def tallied(self, rows: np.ndarray) -> np.ndarray:
         """Lengths in bytes."""

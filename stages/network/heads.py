@@ -95,7 +95,7 @@ class TokensHead(Head):
     def build(self, task: Task, sizes: Sizes, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import site_heads
 
-        return site_heads.TokenLayers(sizes.memory, task.modality.shape[0], task.modality.channels)
+        return site_heads.TokenLayers(sizes.memory, task.modality.places, task.modality.channels)
 
 
 class SeriesHead(Head):

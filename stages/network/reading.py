@@ -66,9 +66,11 @@ class Shares(nn.Module):
         return planes / 255 if values.dtype == torch.uint8 else planes
 
 
-def with_one_end(ids: torch.Tensor) -> torch.Tensor:
-    """Bytes with their first padding, which a model must learn to end a text; -1 after it."""
-    return ids.masked_fill((ids == 0).cumsum(1) > 1, -1)
+class OneEnd(nn.Module):
+    """Ids with their first padding, which a model must learn to end a text; -1 after it."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return ids.masked_fill((ids == 0).cumsum(1) > 1, -1)
 
 
 def adjacency(edges: torch.Tensor, nodes: int) -> torch.Tensor:

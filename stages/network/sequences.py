@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hyperloom.stages.modality.tokenizers import WordTokenizer
 from hyperloom.stages.network.processors import Processor, Reader, Scale, in_units
 
 if TYPE_CHECKING:
@@ -28,16 +29,26 @@ class IdProcessor(Processor):
 
 
 class TextProcessor(IdProcessor):
-    """Ids of bytes; several are one token."""
+    """Ids of bytes, or of the words of a vocabulary."""
 
     @property
     def encoder(self) -> str:
         return "text"
 
-    def target(self, scale: Scale) -> Reader:
-        from hyperloom.stages.network.reading import with_one_end
+    def reader(self, scale: Scale) -> torch.nn.Module:
+        from hyperloom.stages.network.words import WordIds
 
-        return with_one_end
+        tokenizer = self.modality.tokenizer
+        if not isinstance(tokenizer, WordTokenizer):
+            return super().reader(scale)
+        return WordIds(tokenizer.vocabulary, self.modality.length, tokenizer.most)
+
+    def target(self, scale: Scale) -> Reader:
+        from torch.nn import Sequential
+
+        from hyperloom.stages.network.reading import OneEnd
+
+        return Sequential(self.reader(scale), OneEnd())
 
 
 class TagsProcessor(IdProcessor):

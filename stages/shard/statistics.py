@@ -11,6 +11,7 @@ modality's numbers or classes are, `Modality.tallied` says: pixels, samples, the
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ class ColumnCounter:
         self.modality = modality
         self.rows = self.missing = 0
         self._seen: ClassCounts | Codes | ValueSums | None = None
+        self._words: Counter[str] | None = None
 
     def add(self, rows: np.ndarray, valid: np.ndarray) -> None:
         """Count rows of the dtype on disk, (N, *shape); where `valid` (N,) is false a row is missing."""
@@ -52,10 +54,13 @@ class ColumnCounter:
             if self._seen is None:
                 self._seen = self._kind(values)(self.modality, values)
             self._seen.add(values)
+            words = self.modality.counted_words(rows)
+            self._words = words if self._words is None else self._words + (words or Counter())
 
     def figures(self) -> dict[str, Any]:
         """What was seen, additive: to be kept in the shard's record."""
-        head = {"rows": self.rows, "missing": self.missing}
+        head: dict[str, Any] = {"rows": self.rows, "missing": self.missing}
+        head |= {} if self._words is None else {"words": dict(sorted(self._words.items()))}
         if self._seen is not None:
             return {**head, **self._seen.figures()}
         if self.modality.counted:
@@ -179,9 +184,12 @@ def merged(modality: Modality, figures: Sequence[dict[str, Any]]) -> dict[str, A
     {"rows", "missing" (share)} and, for what has classes, {"classes": {name: count}, "unknown": count}, counts of
     pixels, samples, boxes or tags; else, unless every row is missing, {"mean", "std", "min", "max"} (each a list, one
     number a channel, in the units of memory) and "histogram" {"edges", "counts"} (null stands for an infinite edge).
+    Of texts that are read by words also {"words": {word: count}}, the vocabulary.
     """
     rows, missing = sum(f["rows"] for f in figures), sum(f["missing"] for f in figures)
     head: dict[str, Any] = {"rows": rows, "missing": missing / rows if rows else 0.0}
+    if words := sum((Counter(f["words"]) for f in figures if "words" in f), Counter[str]()):
+        head["words"] = modality.vocabulary(words)
     if modality.counted:
         counts = [sum(column) for column in zip(*(f["classes"] for f in figures), strict=True)]
         classes = dict(zip(modality.counted, counts or [0] * len(modality.counted), strict=True))

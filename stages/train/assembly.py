@@ -143,7 +143,7 @@ class Assembly:
         for column in self.stage.inputs:
             modality = self.step.modalities[modality_of(column)]
             statistics = self.offered.statistics.get(column, {})
-            read[column] = Input(column, modality, processor_of(modality).scale(statistics))
+            read[column] = Input(column, modality.learned(statistics), processor_of(modality).scale(statistics))
         return self.stage.model.inputs(read)
 
     def _task(self, name: str) -> Task:
@@ -153,7 +153,7 @@ class Assembly:
                 f"step {self.step.name!r}: no training row has a value of {', '.join(self.stage.targets[name])}, "
                 f"so {name!r} cannot be learned. Next: see the quarantine of the step that makes it (hyperloom failed)"
             )
-        modality = self.step.modalities[name]
+        modality = self.step.modalities[name].learned(next((s for s in statistics if s), {}))
         scales = [processor_of(modality).scale(s) for s in statistics]
         return self.stage.model.task(
             Task(name, modality, Scale() if name in self.stage.raw else next((s for s in scales if s.mean), Scale()))

@@ -45,7 +45,12 @@ class Criterion(nn.Module):
         self._blank: dict[str, torch.Tensor] | None = None
         self.tasks = model.architecture.tasks
         scales = {t.name: t.scale if t.regression else Scale() for t in self.tasks}
-        self.readers = [processor_of(job.modalities[modality_of(t.column)]).target(scales[t.task]) for t in job.targets]
+        learned = {t.name: t.modality for t in self.tasks}
+        read = [(modality_of(t.column), t.task) for t in job.targets]  # a task's own modality knows its vocabulary
+        self.readers = [
+            processor_of(learned[task] if name == task else job.modalities[name]).target(scales[task])
+            for name, task in read
+        ]
         pairs = list(zip(job.targets, self.readers, strict=True))
         self.forced = {t.task: (t.column, r) for t, r in reversed(pairs) if t.task in model.forced}
         """For heads that are given their target: the first column that teaches the task, and its reader."""
