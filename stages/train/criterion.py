@@ -46,10 +46,10 @@ class Criterion(nn.Module):
         self.tasks = model.architecture.tasks
         scales = {t.name: t.scale if t.regression else Scale() for t in self.tasks}
         learned = {t.name: t.modality for t in self.tasks}
-        read = [(modality_of(t.column), t.task) for t in job.targets]  # a task's own modality knows its vocabulary
-        self.readers = [
-            processor_of(learned[task] if name == task else job.modalities[name]).target(scales[task])
-            for name, task in read
+        read = [(job.modalities[modality_of(t.column)], t.task) for t in job.targets]
+        self.readers = [  # of texts the task knows the vocabulary
+            processor_of(learned[task] if modality.textual else modality).target(scales[task])
+            for modality, task in read
         ]
         pairs = list(zip(job.targets, self.readers, strict=True))
         self.forced = {t.task: (t.column, r) for t, r in reversed(pairs) if t.task in model.forced}
