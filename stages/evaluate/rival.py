@@ -57,7 +57,7 @@ class RivalJudge(ModelJudge):
                 with open(os.path.join(local, name), "wb") as file:
                     file.write(self.task.storage.read(f"{self.folder}/{name}"))
             self._student = Student(local)
-        self._answering = self.task.modalities
+        self._answering = dict(self.task.modalities)
 
     def _asked(self, rows: Rows) -> dict[str, np.ndarray]:
         images = rows.values[self.inputs[0]]
