@@ -16,7 +16,8 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hyperloom.pipeline import faults, manifest
+from hyperloom.pipeline import faults
+from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.ending import Ending
 from hyperloom.pipeline.errors import Ended, HyperloomError, StepFailed
 from hyperloom.pipeline.events import Events
@@ -81,17 +82,17 @@ class Execution(threading.Thread):
         ]
         events.emit("step_started", step.name, **about, params=step.payload, why=step.why, inputs=read)
         try:
-            step.manifest = made = self._work()
+            step.manifest = manifest = self._work()
             self.state = "done"
         except Ended:
             raise
         except Exception as error:
-            made, self.error, self.problem = None, error, self._failure(error)
+            manifest, self.error, self.problem = None, error, self._failure(error)
             if self.shared.ending.begun:
                 events.emit("note", step.name, text=self.problem)
             else:
                 self.shared.check()
-        counts = {"rows": made.rows if made else 0, "quarantined": made.quarantined if made else 0}
+        counts = {"rows": manifest.rows if manifest else 0, "quarantined": manifest.quarantined if manifest else 0}
         how = {"seconds": time.monotonic() - began, "status": self.state, "error": self.problem}
         events.emit("step_finished", step.name, **about, **counts, **how)
 
@@ -122,14 +123,14 @@ class Execution(threading.Thread):
         finally:
             for folder in scratch:
                 shutil.rmtree(folder, ignore_errors=True)
-        made = job.manifest(result, step.payload)
-        self._judge(made)
+        manifest = job.manifest(result, step.payload)
+        self._judge(manifest)
         self.shared.check()
         faults.point("manifest.before")
-        manifest.commit(storage, made)
+        manifests.commit(storage, manifest)
         faults.point("manifest.after")
         storage.delete(f"{step.folder}/failures/step.json")
-        return made
+        return manifest
 
     def _step_run(self, scratch: Callable[[], str]) -> StepRun:
         step, shared, pool = self.step, self.shared, self.shared.pool
@@ -155,10 +156,10 @@ class Execution(threading.Thread):
             payload=step.payload,
         )
 
-    def _judge(self, made: Manifest) -> None:
+    def _judge(self, manifest: Manifest) -> None:
         """Fail a step in which a producer left out more than the recipe allows; announce what was left out."""
         step, rows = self.step, dict[str, list[int]]()
-        for record in made.records:
+        for record in manifest.records:
             counts = rows.setdefault(record.space, [0, 0])
             counts[0] += record.rows + record.quarantined
             counts[1] += record.quarantined

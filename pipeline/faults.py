@@ -30,10 +30,10 @@ class FaultInjected(RuntimeError):
 
 def point(name: str) -> None:
     """Pass the named point. Raises FaultInjected or kills this process when the environment says so."""
-    wanted = os.environ.get("HYPERLOOM_FAULT")
-    if not wanted:
+    setting = os.environ.get("HYPERLOOM_FAULT")
+    if not setting:
         return
-    where, _, action = wanted.partition("=")
+    where, _, action = setting.partition("=")
     if where != name:
         return
     once = os.environ.get("HYPERLOOM_FAULT_ONCE")

@@ -105,7 +105,7 @@ def changes(old: Any, new: Any, where: str = "") -> Iterator[str]:
 
 def _order(loaded: RecipeFile, only: list[str] | None) -> list[str]:
     recipe = loaded.recipe
-    wanted = list(recipe.steps)
+    steps = list(recipe.steps)
     if only:
         for name in only:
             if name not in recipe.steps:
@@ -116,9 +116,9 @@ def _order(loaded: RecipeFile, only: list[str] | None) -> list[str]:
             name = queue.pop()
             keep.add(name)
             queue += [r for r in recipe.reads(name) if r not in keep]
-        wanted = [n for n in recipe.steps if n in keep]
+        steps = [n for n in recipe.steps if n in keep]
     try:
-        return list(TopologicalSorter({n: recipe.reads(n) for n in wanted}).static_order())
+        return list(TopologicalSorter({n: recipe.reads(n) for n in steps}).static_order())
     except CycleError as error:
         ring = " -> ".join(reversed(error.args[1]))
         raise loaded.error(("steps", error.args[1][0]), f"the steps read each other in a circle: {ring}") from error

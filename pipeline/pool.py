@@ -98,18 +98,18 @@ class Pool:
     def reserve(self, resources: Resources, count: int) -> Iterator[int]:
         """Inside the block there is room on the cluster for `count` processes of this size which no slot takes, or for
         as many as the cluster can hold; it gives their number. Ray is up, also for a count of 0."""
-        wanted = Reservation(resources, count)
+        reservation = Reservation(resources, count)
         with self._news:
-            self._reservations.all.append(wanted)
+            self._reservations.all.append(reservation)
             self._bell.set()
         try:
-            self._until(lambda: wanted.granted or wanted.error)
-            if wanted.error:
-                raise wanted.error
-            yield len(wanted.places)
+            self._until(lambda: reservation.granted or reservation.error)
+            if reservation.error:
+                raise reservation.error
+            yield len(reservation.places)
         finally:
             with self._news:
-                self._reservations.end(wanted)
+                self._reservations.end(reservation)
                 self._bell.set()
 
     def gpus(self) -> float:

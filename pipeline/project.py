@@ -155,10 +155,10 @@ def _needed(name: str, spec: ModuleSpec, elsewhere: ModuleSpec | None) -> bool:
     from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 
     try:
-        wanted = {_plain(line) for line in requires("hyperloom") or []}
+        required = {_plain(line) for line in requires("hyperloom") or []}
     except PackageNotFoundError:  # a copy that travelled to a cluster: better one name too many
         return True
-    return any(_plain(distribution) in wanted for distribution in packages_distributions().get(name, []))
+    return any(_plain(distribution) in required for distribution in packages_distributions().get(name, []))
 
 
 def _plain(requirement: str) -> str:

@@ -120,10 +120,10 @@ class _RaySlot:
         import ray
 
         self._sent = {name: ref for name, ref in self._sent.items() if name[0] in job.live}
-        wanted = {(job.scope, u.worker) for u in job.units}
-        for name in wanted - set(self._sent):
+        keys = {(job.scope, u.worker) for u in job.units}
+        for name in keys - set(self._sent):
             self._sent[name] = ray.put(workers[name[1]])
-        refs = {name: [self._sent[name]] for name in wanted}  # in a list, so that only a slot that lacks it fetches it
+        refs = {name: [self._sent[name]] for name in keys}  # in a list, so that only a slot that lacks it fetches it
         job.handle = self._actor.run.remote(job.scope, job.live, refs, job.units, job.attempts)
 
     def close(self) -> None:

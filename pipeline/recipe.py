@@ -181,9 +181,9 @@ def _mistakes(error: ValidationError, base: Where, model: type[Config] | None) -
             out.append((where[:-1], f"the field {name!r} is missing"))
         else:
             got = f" (got {_short(item['input'])})" if not isinstance(item.get("input"), dict) else ""
-            said = item["msg"].removeprefix("Value error, ")
-            field = said.partition(":")[0]  # "stop: ..." of a rule over several fields is said of the field `stop`
-            out.append(((*where, field), f"{'.'.join(map(str, where))}: {said}{got}"))
+            message = item["msg"].removeprefix("Value error, ")
+            field = message.partition(":")[0]  # "stop: ..." of a rule over several fields is said of the field `stop`
+            out.append(((*where, field), f"{'.'.join(map(str, where))}: {message}{got}"))
     return out
 
 

@@ -35,39 +35,39 @@ class Reservations:
 
     def take(self) -> bool:
         """Take what can be taken. Is there one for which what becomes free is kept?"""
-        kept = [self._take(wanted) for wanted in self.all if not wanted.error]
+        kept = [self._take(reservation) for reservation in self.all if not reservation.error]
         return any(kept)
 
-    def _take(self, wanted: Reservation) -> bool:
+    def _take(self, reservation: Reservation) -> bool:
         executor = self._executor
         try:
             executor.connect()
-            wanted.places = [p for p in wanted.places if executor.holds(p)]
-            others = [p for r in self.all if r is not wanted for p in r.places]
-            most = min(wanted.count, executor.capacity(wanted.resources, others)) if wanted.count else 0
-            if not wanted.granted and most < min(wanted.count, executor.capacity(wanted.resources, [])):
+            reservation.places = [p for p in reservation.places if executor.holds(p)]
+            others = [p for r in self.all if r is not reservation for p in r.places]
+            most = min(reservation.count, executor.capacity(reservation.resources, others)) if reservation.count else 0
+            if not reservation.granted and most < min(reservation.count, executor.capacity(reservation.resources, [])):
                 return False
-            while len(wanted.places) < most:
-                place = executor.reserve(wanted.resources)
+            while len(reservation.places) < most:
+                place = executor.reserve(reservation.resources)
                 if place is not None:
-                    wanted.places.append(place)
+                    reservation.places.append(place)
                 elif (idle := self._seats.idle()) is not None:
                     self._seats.close(idle)
                 else:
                     return True
-            wanted.granted = True
+            reservation.granted = True
         except Exception as error:  # it belongs to the step that asked
-            wanted.error = error
+            reservation.error = error
         return False
 
     def refuse(self, error: Exception) -> None:
         """Those that wait get this instead."""
-        for wanted in self.all:
-            if not wanted.granted:
-                wanted.error = error
+        for reservation in self.all:
+            if not reservation.granted:
+                reservation.error = error
 
-    def end(self, wanted: Reservation) -> None:
+    def end(self, reservation: Reservation) -> None:
         """Give the room back."""
-        self.all.remove(wanted)
-        for place in wanted.places:
+        self.all.remove(reservation)
+        for place in reservation.places:
             self._executor.release(place)

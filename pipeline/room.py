@@ -40,28 +40,28 @@ class Room:
         self._asked = 0.0
         self._taken: list[Place] = []
 
-    def take(self, wanted: Resources) -> Place | None:
+    def take(self, resources: Resources) -> Place | None:
         """A place for a slot; None where there is none beside those taken. Where no node could hold it alone, fewer
         CPUs do. Raises StepFailed for a GPU or memory that no node has."""
         nodes = self._alive()
-        wanted = self._possible(wanted, nodes)
+        resources = self._possible(resources, nodes)
         for node, has in nodes.items():
             taken = [p.resources for p in self._taken if p.node == node]
-            if _holds(has, [*taken, wanted]):
-                self._taken.append(Place(node, wanted))
+            if _holds(has, [*taken, resources]):
+                self._taken.append(Place(node, resources))
                 return self._taken[-1]
         if self._taken or nodes:
             return None
         self._say("the cluster has no node with CPUs yet: waiting for one")
-        self._taken.append(Place("", wanted))
+        self._taken.append(Place("", resources))
         return self._taken[-1]
 
-    def capacity(self, wanted: Resources, beside: list[Place]) -> int:
+    def capacity(self, resources: Resources, beside: list[Place]) -> int:
         """How many slots of this size all nodes together could hold if there were nothing else but `beside`."""
 
         def fits(node: str, has: Resources) -> int:
             taken, count = [p.resources for p in beside if p.node == node], 0
-            while _holds(has, [*taken, *[wanted] * (count + 1)]):
+            while _holds(has, [*taken, *[resources] * (count + 1)]):
                 count += 1
             return count
 
@@ -92,17 +92,17 @@ class Room:
             self._nodes = {id_: _resources(r) for id_, r in sorted(nodes.items()) if r.get("CPU")}
         return self._nodes
 
-    def _possible(self, wanted: Resources, nodes: dict[str, Resources]) -> Resources:
-        if not nodes or any(_holds(has, [wanted]) for has in nodes.values()):
-            return wanted
+    def _possible(self, resources: Resources, nodes: dict[str, Resources]) -> Resources:
+        if not nodes or any(_holds(has, [resources]) for has in nodes.values()):
+            return resources
         most = max(has.cpus for has in nodes.values())
-        fewer = replace(wanted, cpus=min(wanted.cpus, most))
+        fewer = replace(resources, cpus=min(resources.cpus, most))
         if any(_holds(has, [fewer]) for has in nodes.values()):
             return fewer
         has = ", ".join(f"{n.cpus:g} CPUs, {n.gpus:g} GPUs, {n.memory_mb} MB" for n in nodes.values())
         raise StepFailed(
-            f"a worker asks for {wanted.gpus:g} GPUs and {wanted.memory_mb} MB of memory, which no node of the cluster "
-            f"has ({has}). Next: ask for less in the recipe (gpus, memory_mb), or join a node that has it"
+            f"a worker asks for {resources.gpus:g} GPUs and {resources.memory_mb} MB of memory, which no node of the "
+            f"cluster has ({has}). Next: ask for less in the recipe (gpus, memory_mb), or join a node that has it"
         )
 
 
@@ -110,9 +110,9 @@ def _resources(ray: dict[str, float]) -> Resources:
     return Resources(ray.get("CPU", 0.0), ray.get("GPU", 0.0), int(ray.get("memory", 0.0) / 2**20))
 
 
-def _holds(has: Resources, wanted: list[Resources]) -> bool:
+def _holds(has: Resources, demands: list[Resources]) -> bool:
     return (
-        sum(r.cpus for r in wanted) <= has.cpus + 1e-9
-        and sum(r.gpus for r in wanted) <= has.gpus + 1e-9
-        and sum(r.memory_mb for r in wanted) <= has.memory_mb
+        sum(r.cpus for r in demands) <= has.cpus + 1e-9
+        and sum(r.gpus for r in demands) <= has.gpus + 1e-9
+        and sum(r.memory_mb for r in demands) <= has.memory_mb
     )

@@ -79,8 +79,8 @@ def open_table(storage: Storage, path: str, footer: Any = None) -> Any:
         raise IntegrityError(f"{where} is not a whole Parquet file ({error}). Next: hyperloom verify") from error
 
 
-def _expect(storage: Storage, path: str, present: Sequence[str], wanted: Sequence[str]) -> None:
-    absent = [c for c in wanted if c not in present]
+def _expect(storage: Storage, path: str, present: Sequence[str], columns: Sequence[str]) -> None:
+    absent = [c for c in columns if c not in present]
     if absent:
         where = storage.full(path)
         raise IntegrityError(f"{where}: expected the columns {absent}, got {list(present)}. Next: hyperloom verify")

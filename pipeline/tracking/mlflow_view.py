@@ -121,8 +121,8 @@ class MLflow:
     def _on_step_reused(self, event: Event) -> None:
         run, what = self._step(event), {"stage": event.get("stage"), "fingerprint": event.get("fingerprint")}
         self._steps()[event["step"]] = what | {"status": "reused"}
-        wanted = f"tags.fingerprint = '{event.get('fingerprint')}' and tags.reused = 'false'"
-        made_by = self.client.search_runs([self.experiment], wanted, max_results=1)
+        query = f"tags.fingerprint = '{event.get('fingerprint')}' and tags.reused = 'false'"
+        made_by = self.client.search_runs([self.experiment], query, max_results=1)
         self._tags(run, what | {"reused": "true", "made_by": made_by[0].info.run_id if made_by else None})
         self.client.set_terminated(run, "FINISHED", event["t"])
 

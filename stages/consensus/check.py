@@ -54,8 +54,8 @@ def _method(column: str, choice: MethodChoice, offered: Offer, step: StepCheck, 
         fitting &= offered.want(step, place, name, column)
     if not (defined(column, step, where) and fitting):
         return None
-    found = sources(column, choice, {name: c.made_by for name, c in offered.columns.items()})
-    if not found:
+    columns = sources(column, choice, {name: c.made_by for name, c in offered.columns.items()})
+    if not columns:
         if offered.complete:
             known = ", ".join(sorted(offered.columns))
             step.mistake(where, f"nothing to find a consensus of for {column!r}; the steps offer: {known}")
@@ -63,7 +63,7 @@ def _method(column: str, choice: MethodChoice, offered: Offer, step: StepCheck, 
     if not (offered.complete or choice.of):
         return None
     try:
-        method = choice.method.over(found, column, dict(step.modalities), choice.truth)
+        method = choice.method.over(columns, column, dict(step.modalities), choice.truth)
     except RecipeError as error:
         step.mistake((*where, "method"), str(error))
         return None

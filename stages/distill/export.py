@@ -147,11 +147,11 @@ def _refused(model: MultiTask, error: Exception) -> str:
     error = next(iter(guilty.values()), error)
     names = ", ".join(f"{t.name!r} (head {t.head.type})" for t in tasks if t.name in guilty or not guilty)
     shared = "" if 0 < len(guilty) < len(tasks) else ", or what they share: its inputs and trunk"
-    said = (str(error).strip().splitlines() or [""])[0][:300]
+    message = (str(error).strip().splitlines() or [""])[0][:300]
     return (
         f"{STUDENT_ONNX} cannot hold the task {names}{shared}. ONNX opset {OPSET} says: {type(error).__name__}: "
-        f"{said}. Next: leave it out of the student, mend its module if it is your own, or train with `stage: train`, "
-        "which needs no ONNX; the model itself is stored and usable"
+        f"{message}. Next: leave it out of the student, mend its module if it is your own, or train with `stage: "
+        "train`, which needs no ONNX; the model itself is stored and usable"
     )
 
 
@@ -160,9 +160,9 @@ def _about(model: MultiTask) -> dict[str, Any]:
     from hyperloom.stages.measure.cost import operations
 
     positional, given = _Positional(model, model.architecture.tasks), _tensors(model, 1)
-    made: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
     with torch.no_grad():
-        flops = operations(lambda: made.extend(positional(*given)))
+        flops = operations(lambda: outputs.extend(positional(*given)))
     return {
         "opset": OPSET,
         "flops": flops,
@@ -175,16 +175,16 @@ def _about(model: MultiTask) -> dict[str, Any]:
             }
             for i in model.architecture.parts
         ],
-        "outputs": [_output(t, m.numpy()) for t, m in zip(model.architecture.tasks, made, strict=True)],
+        "outputs": [_output(t, m.numpy()) for t, m in zip(model.architecture.tasks, outputs, strict=True)],
     }
 
 
-def _output(task: Task, made: np.ndarray) -> dict[str, Any]:
+def _output(task: Task, array: np.ndarray) -> dict[str, Any]:
     modality = task.modality
     return {
         "name": task.name,
-        "shape": list(made.shape[1:]),
-        "dtype": made.dtype.name,
+        "shape": list(array.shape[1:]),
+        "dtype": array.dtype.name,
         "type": modality.to_recipe()["type"],
         "head": task.head.type,
         "classes": list(modality.output_names),

@@ -9,7 +9,7 @@ from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import TRUTH, modality_of, source_of
 from hyperloom.stages.evaluate.compare import BEST_EXPERT
-from hyperloom.stages.evaluate.family import Asked, asked, families
+from hyperloom.stages.evaluate.family import Candidate, candidates, families
 from hyperloom.stages.evaluate.subject import judged, subjects
 from hyperloom.stages.measure.measure import measure_of
 from hyperloom.stages.schema import ModelSchema, Offer, ReportSchema, ShardsSchema, defined, offer
@@ -35,7 +35,7 @@ def checked(stage: Evaluate, step: StepCheck) -> ReportSchema:
         )
     schemas = {name: _model(stage, step, name, offered) for name in stage.models}
     members = {stage.models[name].model: schema.members for name, schema in schemas.items() if schema}
-    models = asked(stage.models, lambda name: members.get(name, ()))
+    models = candidates(stage.models, lambda name: members.get(name, ()))
     if stage.temporal is not None and offered.complete:
         _motion(stage, step, offered)
     names = _names(stage, models, offered, truth) if all(schemas.values()) else None
@@ -101,7 +101,7 @@ def _motion(stage: Evaluate, step: StepCheck, offered: Offer) -> None:
 
 
 def _names(
-    stage: Evaluate, models: Mapping[str, Asked], offered: Offer, truth: Mapping[str, str]
+    stage: Evaluate, models: Mapping[str, Candidate], offered: Offer, truth: Mapping[str, str]
 ) -> frozenset[str] | None:
     """Everybody whom the report knows; None where that is not known."""
     if not offered.complete:

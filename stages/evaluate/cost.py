@@ -43,12 +43,12 @@ class CostWorker:
 
         from hyperloom.stages.network.ensemble import predictor
 
-        made = manifests.load(self.task.storage, *self.step)
-        if made is None:
+        manifest = manifests.load(self.task.storage, *self.step)
+        if manifest is None:
             where = "/".join(self.step)
             raise IntegrityError(f"the model's step {where} has no manifest. Next: run the same command again")
         torch.set_num_threads(1)
-        ask, batch = predictor(self.task.storage, made, self.ensemble, self.member), self._sample()
+        ask, batch = predictor(self.task.storage, manifest, self.ensemble, self.member), self._sample()
         out.rows = 1
         out.meta = {
             "parameters": ask.parameters,
@@ -56,8 +56,8 @@ class CostWorker:
             "flops": operations(lambda: ask(batch)),
         }
         times = {"torch": milliseconds(lambda: ask(batch))}
-        folder = Trained.from_manifest(made).folders(made, self.member)[0]
-        files = (f.path for f in made.all_files() if f.path.startswith(f"{folder}/"))
+        folder = Trained.from_manifest(manifest).folders(manifest, self.member)[0]
+        files = (f.path for f in manifest.all_files() if f.path.startswith(f"{folder}/"))
         network = next((path for path in files if path.endswith(".onnx")), None)
         if network is not None:
             times["onnx"] = onnx_milliseconds(self.task.storage.read(network), batch)

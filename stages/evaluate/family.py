@@ -13,7 +13,7 @@ from hyperloom.stages.evaluate.subject import Model
 
 
 @dataclass(frozen=True)
-class Asked:
+class Candidate:
     """A model that is judged: what `models:` calls it, how it is asked, and which member of its step's family it is
     (none: all there is)."""
 
@@ -22,17 +22,18 @@ class Asked:
     member: str = ""
 
 
-def asked(models: Mapping[str, Model], members: Callable[[str], Sequence[str]]) -> dict[str, Asked]:
+def candidates(models: Mapping[str, Model], members: Callable[[str], Sequence[str]]) -> dict[str, Candidate]:
     """Who is judged, by name. `members`: names of the members that a step trained, none for a single model."""
-    found: dict[str, Asked] = {}
+    named: dict[str, Candidate] = {}
     for name, model in models.items():
         family = () if model.ensemble is not None and model.ensemble.together else members(model.model)
-        found |= {f"{name} {member}": Asked(name, model, member) for member in family} or {name: Asked(name, model)}
-    return found
+        each = {f"{name} {member}": Candidate(name, model, member) for member in family}
+        named |= each or {name: Candidate(name, model)}
+    return named
 
 
 def families(
-    models: Mapping[str, Model], seeds: Mapping[str, Sequence[str]], judged: Mapping[str, Asked]
+    models: Mapping[str, Model], seeds: Mapping[str, Sequence[str]], judged: Mapping[str, Candidate]
 ) -> dict[str, tuple[str, ...]]:
     """Family -> names of its members: of the steps that trained several, and those that a recipe calls so."""
     own = {n: tuple(who for who, one in judged.items() if one.name == n) for n in models if n not in judged}

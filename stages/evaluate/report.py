@@ -39,8 +39,8 @@ class Report:
     ):
         self.step, self.stage, self.truth, self.who, self.records = step, stage, truth, who, records
         self.costs = costs
-        self.asked = stage.asked(step)
-        self.families = families(stage.models, stage.seeds, self.asked)
+        self.candidates = stage.candidates(step)
+        self.families = families(stage.models, stage.seeds, self.candidates)
         self.modalities = {m: step.modalities[m] for m in truth}
         self.sums = {s.name: self._sums(s) for s in who}
         self.figures = {name: self._figures(mine) for name, mine in self.sums.items()}
@@ -52,16 +52,16 @@ class Report:
         rows, classes = verdict.table(self.who, self.figures, self.modalities, self.costs), self._classes()
         best = {m: verdict.best(self.who, self.figures, "expert", m, d) for m, d in self.modalities.items()}
         compared = self._compared(best)
-        said = [*verdict.sentences(decided), *compared.pop("said", [])]
-        self._tell(rows, classes, decided, said, compared)
+        sentences = [*verdict.sentences(decided), *compared.pop("said", [])]
+        self._tell(rows, classes, decided, sentences, compared)
         return Judged(
             split=self.stage.split,
             samples=sum(r.rows for r in self.records["columns"]),
             truth=dict(self.truth),
             lineage=self._lineage(),
             kinds={s.name: s.kind for s in self.who},
-            models={name: self.step.inputs[one.model.model].fingerprint for name, one in self.asked.items()},
-            members={name: one.member for name, one in self.asked.items() if one.member} or None,
+            models={name: self.step.inputs[one.model.model].fingerprint for name, one in self.candidates.items()},
+            members={name: one.member for name, one in self.candidates.items() if one.member} or None,
             figures=self.figures,
             costs={name: dict(cost) for name, cost in self.costs.items()},
             table=rows,
@@ -70,7 +70,7 @@ class Report:
             **compared,
             temporal=self._steadiness(),
             verdict=decided,
-            said=said,
+            said=sentences,
             champion=champion,
         )
 
@@ -92,14 +92,14 @@ class Report:
 
     def _lineage(self) -> Lineage:
         shards = self.step.inputs[self.stage.data]
-        columns = {c: made.about for c, made in Shards.from_manifest(shards).columns.items()}
+        columns = {c: producer.about for c, producer in Shards.from_manifest(shards).columns.items()}
         return Lineage(shards.fingerprint, columns, shards.stage)
 
     def _shown(self, modality: str) -> list[str]:
         """Columns of one modality, the truth first, then labels, then models."""
         labels = [c for s in self.who for c in s.columns if modality_of(c) == modality]
-        told = [f"{modality}@{s.name}" for s in self.who if not s.columns and modality in self.sums[s.name]]
-        return [self.truth[modality], *labels, *told]
+        predicted = [f"{modality}@{s.name}" for s in self.who if not s.columns and modality in self.sums[s.name]]
+        return [self.truth[modality], *labels, *predicted]
 
     # -- inside ----------------------------------------------------------------------------------------------------
     def _compared(self, best: Mapping[str, str | None]) -> dict[str, Any]:
@@ -137,14 +137,14 @@ class Report:
         """How steady the truth itself is, as a measure of the flow: nobody can be expected to be steadier."""
         if self.stage.temporal is None:
             return None
-        found: dict[str, float] = {}
+        figures: dict[str, float] = {}
         for modality, column in self.truth.items():
             sums = merged([r.meta["sums"][column] for r in self.records["columns"] if column in r.meta["sums"]])
             if sums.get("moved"):
-                found[f"{modality}.consistency"] = sums["same"] / sums["moved"]
+                figures[f"{modality}.consistency"] = sums["same"] / sums["moved"]
             elif sums.get("changes"):
-                found[f"{modality}.flicker"] = sums["change"] / sums["changes"]
-        return {"gap": self.stage.temporal.gap, "truth": found}
+                figures[f"{modality}.flicker"] = sums["change"] / sums["changes"]
+        return {"gap": self.stage.temporal.gap, "truth": figures}
 
     def _sums(self, subject: Subject) -> dict[str, Sums]:
         """Statistics by modality, shards added in order."""
@@ -155,8 +155,8 @@ class Report:
         return {modality_of(c): merged([p[c] for p in parts]) for c in subject.columns}
 
     def _figures(self, sums: Mapping[str, Sums]) -> dict[str, float]:
-        found = {m: measures(self.modalities[m], s) for m, s in sums.items()}
-        return {f"{m}.{key}": value for m, mine in found.items() for key, value in mine.items()}
+        measured = {m: measures(self.modalities[m], s) for m, s in sums.items()}
+        return {f"{m}.{key}": value for m, mine in measured.items() for key, value in mine.items()}
 
     def _check_truth(self) -> None:
         """Raises SourceError when the truth of a modality is null in the whole split."""
@@ -186,7 +186,7 @@ class Report:
         rows: list[Any],
         classes: list[Any],
         decided: Mapping[str, Any],
-        said: list[str],
+        sentences: list[str],
         compared: Mapping[str, Any],
     ) -> None:
         events, name = self.step.events, self.step.name
@@ -210,7 +210,7 @@ class Report:
             events.emit("table", name, name=SEEDS, rows=seeds)
         if classes:
             events.emit("table", name, name=CLASSES, rows=classes)
-        for i, sentence in enumerate(said):
+        for i, sentence in enumerate(sentences):
             events.emit("tag", name, values={f"verdict.{i}": sentence})
             events.emit("note", name, text=sentence)
 
@@ -222,6 +222,6 @@ class Report:
         for column in table.column_names:
             if column == KEY:
                 continue
-            values, there = self.step.modalities[modality_of(column)].decode(table[column])
-            for key, value, known in zip(table[KEY].to_pylist(), values, there, strict=True):
+            values, present = self.step.modalities[modality_of(column)].decode(table[column])
+            for key, value, known in zip(table[KEY].to_pylist(), values, present, strict=True):
                 rows.setdefault(key, {})[column] = value if known else None

@@ -32,7 +32,7 @@ from hyperloom.pipeline.units import Record, Resources, Unit, Worker
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.evaluate.check import checked, truth_of
 from hyperloom.stages.evaluate.compare import BEST_EXPERT
-from hyperloom.stages.evaluate.family import Asked, asked
+from hyperloom.stages.evaluate.family import Candidate, candidates
 from hyperloom.stages.evaluate.motion import Temporal
 from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
 from hyperloom.stages.measure.intervals import Intervals
@@ -132,13 +132,13 @@ class Evaluate(Stage):
         resources = Resources(self.cpus)
         task = Evaluation(step.storage, step.modalities, truth, self._temporal(step), self.batch)
         workers: dict[str, Worker] = {"columns": Judge(task, columns, shown, resources)}
-        models = self.asked(step)
+        models = self.candidates(step)
         for name, one in models.items():
-            made, ensemble = step.inputs[one.model.model], one.model.ensemble
+            manifest, ensemble = step.inputs[one.model.model], one.model.ensemble
             how = payload(one.model, lambda n: step.inputs[n].fingerprint)
             spaces[name] = self._space(step, truth, {"model": how, "name": name})
             bound = ensemble.bind(step.inputs) if ensemble else None
-            asks = (made.stage, made.fingerprint), self._inputs(step, made), bound
+            asks = (manifest.stage, manifest.fingerprint), self._inputs(step, manifest), bound
             workers[f"model {name}"] = ModelJudge(task, name, *asks, step.events.run, resources, one.member)
             workers[f"cost {name}"] = CostWorker(task, name, *asks, step.events.run, resources, one.member)
         units = [Unit(f"{spaces[name]}-cost", "cost", f"cost {name}", {"step": step.name}) for name in models]
@@ -161,14 +161,14 @@ class Evaluate(Stage):
         units, workers = self.units(step)
         step.records = step.run_units(units, workers)
         rival = self._rival(step)
-        judged = results(units, step.records, [*self.asked(step), *([CHAMPION] if rival else [])])
+        judged = results(units, step.records, [*self.candidates(step), *([CHAMPION] if rival else [])])
         report = Report(step, self, self._truth(step), self._subjects(step), judged, costs(units, step.records))
         report.pictures(self._raw(step, self._truth(step)))
         return report.judged(rival.release if rival else None)
 
-    def asked(self, step: StepRun) -> dict[str, Asked]:
+    def candidates(self, step: StepRun) -> dict[str, Candidate]:
         """The models that are judged, by name; each member of a family by itself."""
-        return asked(self.models, lambda name: Trained.from_manifest(step.inputs[name]).names)
+        return candidates(self.models, lambda name: Trained.from_manifest(step.inputs[name]).names)
 
     # -- what is judged --------------------------------------------------------------------------------------------
     def _truth(self, step: StepRun) -> dict[str, str]:
@@ -178,10 +178,10 @@ class Evaluate(Stage):
     def _judged(self, step: StepRun, truth: Mapping[str, str]) -> tuple[str, ...]:
         return tuple(self.columns or judged(_schema(step.inputs[self.data]), truth))
 
-    def _inputs(self, step: StepRun, made: Manifest) -> tuple[str, ...]:
+    def _inputs(self, step: StepRun, manifest: Manifest) -> tuple[str, ...]:
         """Which of a model's inputs the shards have."""
         offered = _schema(step.inputs[self.data])
-        return tuple(c for c in Trained.from_manifest(made).columns_in if c in offered)
+        return tuple(c for c in Trained.from_manifest(manifest).columns_in if c in offered)
 
     def _raw(self, step: StepRun, truth: Mapping[str, str]) -> tuple[str, ...]:
         """What the pictures begin with: the images of the shards."""
@@ -198,36 +198,38 @@ class Evaluate(Stage):
     def _subjects(self, step: StepRun) -> list[Subject]:
         makers = Shards.from_manifest(step.inputs[self.data]).columns
         columns = self._judged(step, self._truth(step))
-        found = subjects({c: made_by(makers[c].about if c in makers else {}) for c in columns}, self.models)
+        labels = subjects({c: made_by(makers[c].about if c in makers else {}) for c in columns}, self.models)
         from hyperloom.stages.evaluate.rival import CHAMPION
 
         rival = [CHAMPION] if self._rival(step) else []
-        return [*found, *(Subject(name, "model") for name in [*self.asked(step), *rival])]
+        return [*labels, *(Subject(name, "model") for name in [*self.candidates(step), *rival])]
 
     def _rival(self, step: StepRun) -> Rival | None:
-        """The champion to judge; None where none is wanted or there, or its picture or answers have other sizes."""
+        """The champion to judge; None where none is named or stored, or its picture or answers have other sizes."""
         from hyperloom.stages.evaluate.rival import rival
 
-        found = rival(step.storage, self.champion) if self.champion else None
-        if found is None or found.column not in _schema(step.inputs[self.data]):
+        champion = rival(step.storage, self.champion) if self.champion else None
+        if champion is None or champion.column not in _schema(step.inputs[self.data]):
             return None
-        told = {n: parse("modality", {k: v for k, v in t.items() if k != "output"}) for n, t in found.tasks.items()}
-        truth = [m for m in self._truth(step) if m in told]
-        same = all(told[m].shape == step.modalities[m].shape for m in truth)
-        return found if truth and same else None
+        modalities = {
+            n: parse("modality", {k: v for k, v in t.items() if k != "output"}) for n, t in champion.tasks.items()
+        }
+        truth = [m for m in self._truth(step) if m in modalities]
+        same = all(modalities[m].shape == step.modalities[m].shape for m in truth)
+        return champion if truth and same else None
 
     def _shards(self, shards: Manifest) -> list[tuple[str, str, list[int]]]:
         """Path, digest and chosen rows of each shard of the split."""
         mine = [s for s in Shards.from_manifest(shards).shards if s.split == self.split and s.rows]
         total = sum(s.rows for s in mine)
         digests = {f.path: f.sha256 for f in shards.all_files()}
-        wanted = {int((i + 0.5) * total / self.pictures) for i in range(self.pictures)}
-        found, first = [], 0
+        chosen = {int((i + 0.5) * total / self.pictures) for i in range(self.pictures)}
+        parts, first = [], 0
         for shard in mine:
-            rows = [r - first for r in sorted(wanted) if first <= r < first + shard.rows]
-            found.append((shard.path, digests[shard.path], rows))
+            rows = [r - first for r in sorted(chosen) if first <= r < first + shard.rows]
+            parts.append((shard.path, digests[shard.path], rows))
             first += shard.rows
-        return found
+        return parts
 
     def _space(self, step: StepRun, truth: Mapping[str, str], what: dict[str, Any]) -> str:
         definitions = {m: payload(step.modalities[m]) for m in truth}
@@ -245,11 +247,11 @@ def costs(units: list[Unit], records: Sequence[Record]) -> dict[str, dict[str, i
 
 def results(units: list[Unit], records: Sequence[Record], models: Iterable[str]) -> dict[str, list[Record]]:
     """Records by what was judged: `columns`, or a model's name; shards in order."""
-    found: dict[str, list[Record]] = {"columns": [], **{name: [] for name in models}}
+    grouped: dict[str, list[Record]] = {"columns": [], **{name: [] for name in models}}
     for unit, record in zip(units, records, strict=True):
         if not unit.worker.startswith("cost "):
-            found[unit.worker.removeprefix("model ")].append(record)
-    return found
+            grouped[unit.worker.removeprefix("model ")].append(record)
+    return grouped
 
 
 def _schema(shards: Manifest) -> Mapping[str, Any]:

@@ -128,9 +128,9 @@ class ModelJudge:
         task, sheet = self.task, Sheet()
         motion = task.motion({m: m for m in task.truth})
         kept: dict[str, list[np.ndarray]] = {}
-        wanted = list(dict.fromkeys([*task.truth.values(), *self.inputs, *task.watched]))
+        columns = list(dict.fromkeys([*task.truth.values(), *self.inputs, *task.watched]))
         spent = 0.0
-        for rows in batches(task.storage, unit.payload["path"], task.modalities, wanted, task.batch):
+        for rows in batches(task.storage, unit.payload["path"], task.modalities, columns, task.batch):
             began = time.perf_counter()
             mean = self._asked(rows)
             spent += time.perf_counter() - began

@@ -75,9 +75,9 @@ class Flights(Source):
         dense = {"depth@truth": (*size, 1), "normals@truth": (*size, 3), "flow@truth": (*size, 2)}
         shapes = {POSE: (len(TELEMETRY),), **dense}
         for column in self.columns:
-            shape, wanted = modalities[modality_of(column)].shape, shapes.get(column)
-            if wanted and shape != wanted:
-                raise RecipeError(f"{column} of flights has the shape {wanted}; the recipe's modality says {shape}")
+            shape, expected = modalities[modality_of(column)].shape, shapes.get(column)
+            if expected and shape != expected:
+                raise RecipeError(f"{column} of flights has the shape {expected}; the recipe's modality says {shape}")
 
     def pieces(self, digests: Digests) -> list[Piece]:
         return [Piece(name, name) for name in (f"flight_{n:02d}" for n in range(self.flights))]

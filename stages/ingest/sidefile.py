@@ -159,11 +159,11 @@ def _table(path: str, fields: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     if not rows:
         return {}
     first, *rest = rows[0]
-    wanted = fields or tuple(rest)
-    missing = sorted(set(wanted) - set(rows[0]))
+    chosen = fields or tuple(rest)
+    missing = sorted(set(chosen) - set(rows[0]))
     if missing:
         raise ValueError(f"{os.path.basename(path)} has no field {missing}; it has {list(rows[0])}")
-    return {row[first]: tuple((row[f] or "").strip() for f in wanted) for row in rows}
+    return {row[first]: tuple((row[f] or "").strip() for f in chosen) for row in rows}
 
 
 def _absolute(path: str) -> str:

@@ -131,8 +131,8 @@ class Table(Source):
         key, group = f"{stem(table.name)}/{number:06d}", path_safe(stem(table.name))
         if isinstance(row, ValueError):
             return key, group
-        wanted = [self.key, self.group, *(cell.field or cell.file for cell in self.columns.values())]
-        absent = sorted({name for name in wanted if name and name not in row})
+        expected = [self.key, self.group, *(cell.field or cell.file for cell in self.columns.values())]
+        absent = sorted({name for name in expected if name and name not in row})
         if absent and not table.name.lower().endswith(("jsonl", "ndjson")):
             raise SourceError(
                 f"{table.path} has no field {absent[0]!r}; it has {', '.join(row)}. Next: correct the recipe"

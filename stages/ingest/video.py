@@ -49,10 +49,10 @@ class Video(FileSource):
         return self
 
     def check(self, modalities: dict[str, Any]) -> None:
-        wanted = getattr(modalities[modality_of(self.column)], "frames", 1)
-        if wanted != self.clip:
+        frames = getattr(modalities[modality_of(self.column)], "frames", 1)
+        if frames != self.clip:
             raise RecipeError(
-                f"{self.column} has {wanted} frames, but the source gives {self.clip}. Next: clip: {wanted}"
+                f"{self.column} has {frames} frames, but the source gives {self.clip}. Next: clip: {frames}"
             )
 
     def meaning(self, column: str) -> dict[str, Any]:

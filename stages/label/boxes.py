@@ -31,8 +31,8 @@ class BoxDecoder(Decoder):
 
     def ready(self, modality: Any, column: str) -> None:
         if len(modality.shape) != 3 or modality.shape[-1] != len(self.groups):
-            wanted = f"a dense modality of {len(self.groups)} channels, one a group"
-            raise ValueError(f"{column}: this decoder makes {wanted}; the modality's shape is {modality.shape}")
+            expected = f"a dense modality of {len(self.groups)} channels, one a group"
+            raise ValueError(f"{column}: this decoder makes {expected}; the modality's shape is {modality.shape}")
 
     def rows(self, raw: np.ndarray, size: Size) -> np.ndarray:
         """(n, 6) float32 rows `left, top, right, bottom, score, class`, coordinates in 0..1 of the frame."""

@@ -50,9 +50,9 @@ def _made(experts: Iterable[Expert], offered: Offer, step: StepCheck) -> dict[st
     return columns
 
 
-def reads(expert: Expert, offered: Offer, step: StepCheck, where: Where, made: list[str]) -> None:
+def reads(expert: Expert, offered: Offer, step: StepCheck, where: Where, produced: list[str]) -> None:
     """Note columns that nobody offers to `expert`, and modalities of those that the recipe does not define."""
     for i, column in enumerate(expert.in_):
         field = (*where, "in", i)
-        if offered.want(step, field, column, f"the expert {expert.type!r}", made):
+        if offered.want(step, field, column, f"the expert {expert.type!r}", produced):
             defined(column, step, field)

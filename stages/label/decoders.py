@@ -173,7 +173,7 @@ def _two_sided(scores: np.ndarray) -> np.ndarray:
     return scores if scores.shape[-1] > 1 else np.concatenate([np.zeros_like(scores), scores], -1)
 
 
-def _need(good: bool, column: str, wanted: str, modality: Any) -> None:
+def _need(good: bool, column: str, expected: str, modality: Any) -> None:
     if not good:
         type_ = modality.type or type(modality).__name__
-        raise ValueError(f"{column}: this decoder makes {wanted}, but the modality's type is {type_}")
+        raise ValueError(f"{column}: this decoder makes {expected}, but the modality's type is {type_}")

@@ -118,10 +118,10 @@ class ExpertGraph:
             return None
         reads: dict[str, Any] = {"pid": group[at].pid, "columns": own}
         if expert.offsets():
-            wanted = (*expert.offsets(), INDEX)
+            needed = (*expert.offsets(), INDEX)
             before, after = around(expert, group, at)
-            reads["before"] = [self._context(expert, wanted, group, place) for place in before]
-            reads["after"] = [self._context(expert, wanted, group, place) for place in after]
+            reads["before"] = [self._context(expert, needed, group, place) for place in before]
+            reads["after"] = [self._context(expert, needed, group, place) for place in after]
             reads["columns"] = {**own, INDEX: self._index(expert, group[at].pid)}
         return reads
 
@@ -145,8 +145,8 @@ class ExpertGraph:
         record = self.catalogue.record(column, group[at].pid) if column in self.catalogue.producers else None
         return [record.space, record.id] if record else None
 
-    def _context(self, expert: Expert, wanted: Iterable[str], group: Group, at: int) -> dict[str, list[str]]:
-        columns = self._columns(expert, (c for c in wanted if c != INDEX), group, at)
+    def _context(self, expert: Expert, needed: Iterable[str], group: Group, at: int) -> dict[str, list[str]]:
+        columns = self._columns(expert, (c for c in needed if c != INDEX), group, at)
         return {**columns, INDEX: self._index(expert, group[at].pid)} if columns else {}
 
     def _index(self, expert: Expert, pid: str) -> list[str]:

@@ -86,9 +86,9 @@ class Model(Expert):
         return self.model_copy(update={"in_": tuple(c for c in self.in_ if c in model.inputs) or visible})
 
     def bind(self, inputs: Mapping[str, Manifest]) -> Self:
-        made = inputs[self.model]
-        trained = Trained.from_manifest(made)
-        bound = {"in_": self.in_ or trained.visible, "folders": trained.folders(made)}
+        manifest = inputs[self.model]
+        trained = Trained.from_manifest(manifest)
+        bound = {"in_": self.in_ or trained.visible, "folders": trained.folders(manifest)}
         return self.model_copy(update={**bound, "ensemble": self.ensemble.bind(inputs)})
 
     @property

@@ -201,8 +201,8 @@ def takes(expert: E, inputs: int | tuple[int, int], outputs: int) -> E:
     """`expert`, once it has so many columns. Raises ValueError."""
     least, most = inputs if isinstance(inputs, tuple) else (inputs, inputs)
     if not least <= len(expert.in_) <= most:
-        wanted = str(least) if least == most else f"{least} to {most}"
-        raise ValueError(f"in: expected {wanted} column(s), got {list(expert.in_)}")
+        count = str(least) if least == most else f"{least} to {most}"
+        raise ValueError(f"in: expected {count} column(s), got {list(expert.in_)}")
     if len(expert.out) != outputs:
         raise ValueError(f"out: expected {outputs} column(s), got {list(expert.out)}")
     return expert

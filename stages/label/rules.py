@@ -72,8 +72,8 @@ class Condition(Config):
                 table[modality.classes.index(name)] = True
             return lambda value: (table[value], value < len(modality.classes))
         if rank != 3 or self.channel >= modality.shape[-1] or (self.towards is not None and modality.shape[-1] != 3):
-            wanted = "directions (3 channels)" if self.towards else f"a channel {self.channel} of numbers"
-            raise RecipeError(f"{self.column}: the condition needs {wanted}, its shape is {modality.shape}")
+            expected = "directions (3 channels)" if self.towards else f"a channel {self.channel} of numbers"
+            raise RecipeError(f"{self.column}: the condition needs {expected}, its shape is {modality.shape}")
         if self.towards is not None:
             direction = np.asarray(self.towards, np.float32)
             direction /= np.linalg.norm(direction)

@@ -38,8 +38,8 @@ class PairMeasure(LabelMeasure):
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         counts = np.zeros((1, 3), np.int64)
         for true, predicted, has in zip(truth, prediction, answered, strict=True):
-            wanted, given = _pairs(true), _pairs(predicted) if has else set()
-            counts += (len(wanted & given), len(given - wanted), len(wanted - given))
+            expected, given = _pairs(true), _pairs(predicted) if has else set()
+            counts += (len(expected & given), len(given - expected), len(expected - given))
         return {"known": len(truth), "answered": int(answered.sum()), "labels": counts.tolist()}
 
 

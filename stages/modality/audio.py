@@ -190,15 +190,15 @@ def decode_sound(data: Any) -> tuple[np.ndarray, int]:
         raise ValueError(f"is no sound file ({len(data)} bytes): {error.error_string}") from error
 
 
-def resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+def resampled(sound: np.ndarray, rate: int, target: int) -> np.ndarray:
     """Samples at another rate, by SciPy's polyphase filter."""
     try:
         from scipy.signal import resample_poly
     except ImportError as error:
         raise PluginError("resampling audio needs SciPy. Next: pip install 'hyperloom[audio]'") from error
-    common = int(np.gcd(rate, wanted))
+    common = int(np.gcd(rate, target))
     values = sound.astype(np.float32) / (FULL if sound.dtype == np.int16 else 1)
-    return np.clip(resample_poly(values, wanted // common, rate // common, axis=0), -1, 1).astype(np.float32)
+    return np.clip(resample_poly(values, target // common, rate // common, axis=0), -1, 1).astype(np.float32)
 
 
 def _soundfile() -> Any:

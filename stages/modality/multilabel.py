@@ -52,8 +52,8 @@ class Multilabel(Modality):
             return self._named(dict.fromkeys(value, 1), 0)
         array = np.asarray(value)
         if array.shape != self.shape or array.dtype.kind not in "buif" or not np.isin(array, (0, 1, UNKNOWN)).all():
-            wanted = f"names of classes, or {len(self.classes)} times 0, 1 or {UNKNOWN}"
-            raise ValueError(f"expected {wanted}, got {value!r}")
+            expected = f"names of classes, or {len(self.classes)} times 0, 1 or {UNKNOWN}"
+            raise ValueError(f"expected {expected}, got {value!r}")
         return array.astype(np.uint8)
 
     def _named(self, marks: dict[str, int], otherwise: int) -> np.ndarray:

@@ -100,25 +100,25 @@ class DirichletMask(NamingMask):
         sizes = torch.tensor([math.prod(grids[i]) for i in free])
         squares = [torch.ones(count, *grid, dtype=torch.bool) for grid in grids]
         if free:
-            wanted = min(max(1, round(self.keep * int(sizes.sum()))), int(sizes.sum()))
-            allotted = allotment(sizes, wanted, self.alpha, count, generator)
+            budget = min(max(1, round(self.keep * int(sizes.sum()))), int(sizes.sum()))
+            allotted = allotment(sizes, budget, self.alpha, count, generator)
             for n, i in enumerate(free):
                 ranks = torch.rand(count, int(sizes[n]), generator=generator).argsort(1).argsort(1)
                 squares[i] = (ranks < allotted[:, n : n + 1]).view(count, *grids[i])
         return Visible(inputs, tuple(squares))
 
 
-def allotment(sizes: torch.Tensor, wanted: int, alpha: float, count: int, generator: torch.Generator) -> torch.Tensor:
-    """(count, inputs) patches to show: each row sums to `wanted` and no input gets more than it has, `sizes` (inputs,).
+def allotment(sizes: torch.Tensor, budget: int, alpha: float, count: int, generator: torch.Generator) -> torch.Tensor:
+    """(count, inputs) patches to show: each row sums to `budget` and no input gets more than it has, `sizes` (inputs,).
     Shares are Dirichlet; whole patches are dealt by largest remainder, what is over to the inputs with most room."""
     import torch
 
     shares = torch._standard_gamma(torch.full((count, len(sizes)), alpha), generator=generator)
     shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-20)
-    ideal = shares * wanted
+    ideal = shares * budget
     given = torch.minimum(ideal.floor().long(), sizes)
-    for _ in range(wanted):
-        short = wanted - given.sum(1)
+    for _ in range(budget):
+        short = budget - given.sum(1)
         if not short.any():
             break
         room = sizes - given

@@ -107,5 +107,5 @@ def processor_of(modality: Any) -> Processor:
     known = registry.known("processor")
     types = (k.__name__.lower() for k in type(modality).__mro__)
     named = named or next((t for t in types if t in known), "")
-    made = plugins.load("processor", named) if named else Processor
-    return made(modality)
+    kind = plugins.load("processor", named) if named else Processor
+    return kind(modality)

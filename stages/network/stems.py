@@ -1,7 +1,7 @@
 """Stems: from an encoded input to tokens of one width, for trunks that read tokens; what encoders build.
 
-A stem is a module with `grid`, the sites of its tokens, and `forward(values) -> tokens (N, sites, width), there`, where
-`there` (N, sites) bool is false for tokens of padding, or None where there is none. The recipe's side is
+A stem is a module with `grid`, the sites of its tokens, and `forward(values) -> tokens (N, sites, width), present`,
+where `present` (N, sites) bool is false for tokens of padding, or None where there is none. The recipe's side is
 `stages.network.encoders`.
 """
 

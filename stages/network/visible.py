@@ -56,13 +56,13 @@ def present(architecture: Architecture, batch: Mapping[str, torch.Tensor]) -> to
     return torch.stack(whole, 1)
 
 
-def shown(present: torch.Tensor, wanted: Visible | torch.Tensor) -> Visible:
+def shown(present: torch.Tensor, mask: Visible | torch.Tensor) -> Visible:
     """What a mask shows of what is there, (N, inputs) bool: a sample of which it would show nothing shows all."""
-    if isinstance(wanted, torch.Tensor):
-        wanted = Visible(wanted)
-    any_square = [s.flatten(1).any(1) if s is not None else torch.ones_like(present[:, 0]) for s in wanted.squares]
-    seen = wanted.inputs & torch.stack(any_square, 1) if any_square else wanted.inputs
+    if isinstance(mask, torch.Tensor):
+        mask = Visible(mask)
+    any_square = [s.flatten(1).any(1) if s is not None else torch.ones_like(present[:, 0]) for s in mask.squares]
+    seen = mask.inputs & torch.stack(any_square, 1) if any_square else mask.inputs
     both = present & seen
     empty = ~both.any(1)
-    squares = tuple(s if s is None else s | empty.view(-1, *[1] * (s.ndim - 1)) for s in wanted.squares)
-    return replace(wanted, inputs=torch.where(empty[:, None], present, both), squares=squares)
+    squares = tuple(s if s is None else s | empty.view(-1, *[1] * (s.ndim - 1)) for s in mask.squares)
+    return replace(mask, inputs=torch.where(empty[:, None], present, both), squares=squares)

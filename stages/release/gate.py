@@ -48,7 +48,7 @@ class Decision:
 
     condition: GateCondition
     passed: bool
-    said: str
+    reason: str
 
 
 def parse(figure: str, text: str) -> GateCondition:

@@ -52,7 +52,7 @@ def example(storage: Storage, report: Judged, column: str, modalities: Mapping[s
     path = next(s.path for s in Shards.from_manifest(shards).shards if s.split == report.split and s.rows)
     with open_table(storage, path) as file:
         for part in file.iter_batches(64, columns=[column]):
-            values, there = modalities[modality_of(column)].decode(part.column(column))
-            if there.any():
-                return values[there][:1]
+            values, valid = modalities[modality_of(column)].decode(part.column(column))
+            if valid.any():
+                return values[valid][:1]
     raise IntegrityError(f"{storage.full(path)} has no {column}")

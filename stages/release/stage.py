@@ -80,7 +80,7 @@ class Release(Stage):
         champion = champions.load(step.storage, self.name, step.fingerprint)
         met = champion is not None and report.champion == champion.release
         outcomes = self._judged(step, subject, report, champion, met)
-        passed, said = all(o.passed for o in outcomes), [*why, *(o.said for o in outcomes)]
+        passed, reasons = all(o.passed for o in outcomes), [*why, *(o.reason for o in outcomes)]
         data = report.lineage.shards
         if (
             champion is not None
@@ -88,14 +88,14 @@ class Release(Stage):
             and champion.data != data
             and any(o.condition.who == ALIAS for o in outcomes)
         ):
-            said.append("the champion's figures were measured on other data: " + champion.data[:12])
-        student = self._package(step, model, member, report, said, passed)
+            reasons.append("the champion's figures were measured on other data: " + champion.data[:12])
+        student = self._package(step, model, member, report, reasons, passed)
         figures = report.figures[subject]
         if passed:
             new = champions.Champion(step.fingerprint, dict(figures), data)
             champions.crown(step.storage, self.name, new, champion)
-        self._announce(step, student, figures, said, passed)
-        return Released(self.name, subject, passed, said, figures, **student, member=member or None)
+        self._announce(step, student, figures, reasons, passed)
+        return Released(self.name, subject, passed, reasons, figures, **student, member=member or None)
 
     # -- deciding --------------------------------------------------------------------------------------------------
     def _judged(
@@ -111,7 +111,7 @@ class Release(Stage):
 
     # -- packaging -------------------------------------------------------------------------------------------------
     def _package(
-        self, step: StepRun, model: Manifest, member: str, report: Judged, said: list[str], passed: bool
+        self, step: StepRun, model: Manifest, member: str, report: Judged, reasons: list[str], passed: bool
     ) -> dict[str, Any]:
         """Write the files of the release; what the body and the `register` event say of them."""
         import numpy as np
@@ -126,7 +126,7 @@ class Release(Stage):
         buffer = io.BytesIO()
         np.save(buffer, picture)
         prints = model.fingerprint, step.inputs[self.report].fingerprint
-        text = card(self.name, student, report, prints, about, said, passed)
+        text = card(self.name, student, report, prints, about, reasons, passed)
         files = {
             NETWORK: step.write(NETWORK, data),
             "student.json": step.write("student.json", json.dumps(about, sort_keys=True, indent=1).encode()),
@@ -140,7 +140,7 @@ class Release(Stage):
         }
 
     def _announce(
-        self, step: StepRun, student: Mapping[str, Any], figures: Mapping[str, float], said: list[str], passed: bool
+        self, step: StepRun, student: Mapping[str, Any], figures: Mapping[str, float], reasons: list[str], passed: bool
     ) -> None:
         lineage = tags(step.inputs[self.model], step.inputs[self.report])
         outcome = f"{self.name}: " + (
@@ -162,6 +162,6 @@ class Release(Stage):
         )
         step.events.emit("artifact", step.name, path=student["card"], to=None)
         step.events.emit("tag", step.name, values={"gate": "passed" if passed else "failed", "outcome": outcome})
-        for sentence in [*said, outcome]:
+        for sentence in [*reasons, outcome]:
             step.events.emit("note", step.name, text=sentence)
         step.events.flush()  # once the manifest is there nobody says it again

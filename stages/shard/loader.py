@@ -135,10 +135,10 @@ class Loader:
             while True:
                 while len(coming) <= self.ahead and (planned := next(plan, None)):
                     end, rows = planned
-                    wanted = np.unique(rows[:, 0]).tolist()
-                    for visit in (v for v in wanted if v not in opened):
+                    visits = np.unique(rows[:, 0]).tolist()
+                    for visit in (v for v in visits if v not in opened):
                         opened[visit] = readers.submit(self._groups.read, int(order.numbers[visit]))
-                    coming.append((end, makers.submit(self._tensors, rows, {v: opened[v] for v in wanted})))
+                    coming.append((end, makers.submit(self._tensors, rows, {v: opened[v] for v in visits})))
                     for visit in [v for v in opened if last[v] < end]:
                         del opened[visit]
                 if not coming:

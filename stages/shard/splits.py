@@ -68,9 +68,9 @@ class Split(Config):
         unknown = sorted({g for pinned in self.pin.values() for g in pinned} - set(splits))
         if unknown:
             raise RecipeError(f"split.pin: no group {', '.join(unknown)}; there are: {', '.join(splits)}")
-        wanted: dict[SplitName, bool] = {"train": True, "val": self.val > 0, "test": self.test > 0}
+        filled: dict[SplitName, bool] = {"train": True, "val": self.val > 0, "test": self.test > 0}
         for name in SPLITS:
-            if wanted[name] and name not in splits.values():
+            if filled[name] and name not in splits.values():
                 example = next(iter(splits), "name")
                 raise RecipeError(
                     f"split: of {len(splits)} groups ({', '.join(splits)}) none fell into {name!r}. "

@@ -71,11 +71,11 @@ class Joiner:
         where a file's keys are the partition's own. `makers` gathers who made them, as the files say."""
         import pyarrow as pa
 
-        wanted: dict[str, list[str]] = {part["keys"]: [KEY, GROUP, INDEX]}
+        files: dict[str, list[str]] = {part["keys"]: [KEY, GROUP, INDEX]}
         for column, path in part["columns"].items():
-            wanted.setdefault(path, [KEY]).append(column)
+            files.setdefault(path, [KEY]).append(column)
         columns: dict[str, Any] = {}
-        for path, names in wanted.items():
+        for path, names in files.items():
             table = read_table(storage, path, names)
             keys = columns.setdefault(KEY, table.column(KEY))
             if not table.column(KEY).equals(keys):
@@ -94,10 +94,10 @@ class Joiner:
         """Raise IntegrityError unless a field of the file at `path` is what its modality says."""
         if got.name not in self.columns:
             return
-        wanted = self._fields[got.name]
-        difference = [] if got.type == wanted.type else [(f"as {wanted.type}", str(got.type))]
+        declared = self._fields[got.name]
+        difference = [] if got.type == declared.type else [(f"as {declared.type}", str(got.type))]
         present = described(got)
-        for name, value in described(wanted).items() if present else ():
+        for name, value in described(declared).items() if present else ():
             if present.get(name) != value:
                 difference.append((f"with {name} {value}", f"{name} {present.get(name)}"))
         if difference:

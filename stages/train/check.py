@@ -57,10 +57,10 @@ def objectives(stage: Train, task: str, column: str, phase: Phase | None = None)
     of a phase before those of the step."""
     named = [losses for losses in (phase.losses if phase else {}, stage.losses) if losses]
     names = (column, modality_of(column), task)
-    found: dict[str, Objective] = {}
+    chosen: dict[str, Objective] = {}
     for losses in named:
-        found |= {f"{n}": losses[n] for n in names if n in losses and n not in found}
-    return found
+        chosen |= {f"{n}": losses[n] for n in names if n in losses and n not in chosen}
+    return chosen
 
 
 def judged(stage: Train, modalities: Mapping[str, Any]) -> dict[str, str]:
@@ -71,11 +71,11 @@ def judged(stage: Train, modalities: Mapping[str, Any]) -> dict[str, str]:
 
 def _columns(stage: Train, step: StepCheck, offered: Offer) -> set[str]:
     """The columns that the step reads, as far as they are there; others are noted."""
-    wanted: list[tuple[Where, str]] = [(("in", i), c) for i, c in enumerate(stage.inputs)]
-    wanted += [(("targets", task, c), c) for task, columns in stage.targets.items() for c in columns]
-    wanted += [(("validate", task), c) for task, c in stage.validate_on.items()]
-    wanted += [(("confidence", c, "column"), by.column) for c, by in stage.confidence.items()]
-    return {c for where, c in wanted if offered.want(step, where, c, str(where[0])) and defined(c, step, where)}
+    mentions: list[tuple[Where, str]] = [(("in", i), c) for i, c in enumerate(stage.inputs)]
+    mentions += [(("targets", task, c), c) for task, columns in stage.targets.items() for c in columns]
+    mentions += [(("validate", task), c) for task, c in stage.validate_on.items()]
+    mentions += [(("confidence", c, "column"), by.column) for c, by in stage.confidence.items()]
+    return {c for where, c in mentions if offered.want(step, where, c, str(where[0])) and defined(c, step, where)}
 
 
 def _target(stage: Train, step: StepCheck, task: str, column: str) -> None:

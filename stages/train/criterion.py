@@ -91,13 +91,13 @@ class Criterion(nn.Module):
         """What `forward` divides each task's sum by, (T,) float64 over the global batch, for this rank's share in
         `parts`, without running the network on it."""
         own = []
-        for batch, wanted in zip(parts, visible, strict=True):
+        for batch, mask in zip(parts, visible, strict=True):
             valid = present(self.model.architecture, batch)
             if self._blank is None:
                 raw = self.model({k: v[:1] for k, v in batch.items()})
                 self._blank = {name: torch.zeros_like(values[0]) for name, values in raw.predictions.items()}
             blank = {name: values.expand(len(valid), *values.shape) for name, values in self._blank.items()}
-            own.append(self._sums(batch, blank, valid.any(1), shown(valid, wanted))[1])
+            own.append(self._sums(batch, blank, valid.any(1), shown(valid, mask))[1])
         return world.sum(torch.stack(own).sum(0))
 
     @property

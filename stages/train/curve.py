@@ -21,12 +21,12 @@ class Curve:
         self.suffix = f"/{member}" if member else ""
         self.events = Events(storage, run, f"train-{step}-{member}" if member else f"train-{step}")
         mine = [e for e in event_log.read(storage, run) if e["writer"] == self.events.writer]
-        self.told = {(key, e["at"]) for e in mine if e["kind"] == "metric" for key in e["values"]}
-        self.said = {e["text"] for e in mine if e["kind"] == "note"}
+        self.reported = {(key, e["at"]) for e in mine if e["kind"] == "metric" for key in e["values"]}
+        self.noted = {e["text"] for e in mine if e["kind"] == "note"}
 
     def __call__(self, at: int, values: dict[str, float]) -> None:
         named = {f"{k}{self.suffix}": v for k, v in values.items()}
-        new = {k: v for k, v in named.items() if (k, at) not in self.told}
+        new = {k: v for k, v in named.items() if (k, at) not in self.reported}
         if new:
             self.events.metric(self.step, new, at)
 
@@ -40,7 +40,7 @@ class Curve:
 
     def once(self, text: str) -> None:
         """A line for the user, unless a died worker has said it already."""
-        if f"{self.step}{self.suffix}: {text}" not in self.said:
+        if f"{self.step}{self.suffix}: {text}" not in self.noted:
             self.note(text)
 
     def note(self, text: str) -> None:

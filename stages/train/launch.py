@@ -44,7 +44,7 @@ class Scale:
     max_failures: int = 20
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         number = str(self.most) if self.least == self.most else f"{self.least} to {self.most}"
         return f"{number} worker{'' if self.most == 1 else 's'}"
 
@@ -83,7 +83,7 @@ def _fit(step: StepRun, job: Job, scale: Scale) -> None:
             step.ending.telling(lambda: notice.give(job.storage, job.folder)),
             _settings(elastic=scale.least < scale.most),
         ):
-            text = f"{step.name}: starting {scale.told}; that takes half a minute or so"
+            text = f"{step.name}: starting {scale.description}; that takes half a minute or so"
             step.events.emit("note", step.name, text=text)
             _trainer(step, job, scale, use_gpu).fit()
     except Ended:
@@ -129,8 +129,8 @@ def _room(step: str, scale: Scale) -> bool:
     if have[kind] < scale.least:
         advice = "gpu: false, or leave gpu out" if use_gpu and not have["GPU"] else f"workers: {int(have[kind]) or 1}"
         raise StepFailed(
-            f"step {step!r}: {scale.told} need a {kind} each, and the cluster has {have[kind]:g}. Next: {advice}, or "
-            "add nodes"
+            f"step {step!r}: {scale.description} need a {kind} each, and the cluster has {have[kind]:g}. "
+            f"Next: {advice}, or add nodes"
         )
     return use_gpu
 
@@ -161,10 +161,10 @@ def _settings(elastic: bool) -> Iterator[None]:
     import ray
 
     patience = "30" if elastic else "300"
-    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": patience}
+    settings = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": patience}
     if len(ray.nodes()) == 1:
-        wanted |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
-    added = {k: v for k, v in wanted.items() if k not in os.environ}
+        settings |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
+    added = {k: v for k, v in settings.items() if k not in os.environ}
     os.environ.update(added)
     try:
         yield
@@ -191,8 +191,8 @@ def _worker(config: dict[str, Any]) -> None:
     if curve:
         curve.began(job, world.size, device)
     try:
-        with notice.Notice(job.storage, job.folder, bool(curve), _leaving()) as asked:
-            loop.fit(job, world, curve or _silent, asked, device)
+        with notice.Notice(job.storage, job.folder, bool(curve), _leaving()) as request:
+            loop.fit(job, world, curve or _silent, request, device)
     except failures.Final as error:  # on all ranks alike
         failures.end(job.storage, job.folder, error)
     except notice.Preempted as end:

@@ -48,7 +48,7 @@ def fit(
     job: Job,
     world: World | None = None,
     log: Log = lambda at, values: None,
-    asked: Callable[[], Ask] = lambda: Ask.NOTHING,
+    request: Callable[[], Ask] = lambda: Ask.NOTHING,
     device: torch.device | None = None,
     alive: Callable[[], None] = lambda: None,
 ) -> None:
@@ -56,14 +56,14 @@ def fit(
     rank 0, again for each entry of the history when a run resumes; `alive()` with each batch, as a sign that it gets
     on. Every rank of `world` must call this.
 
-    Raises Preempted, after a checkpoint, when `asked()` is not NOTHING on any rank, and NotFinite when a loss or the
+    Raises Preempted, after a checkpoint, when `request()` is not NOTHING on any rank, and NotFinite when a loss or the
     gradient is infinite or no number.
     """
     world = world or World.current()
     torch.set_num_threads(job.rhythm.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False
-    Training(job, world, log, asked, device, alive).run()
+    Training(job, world, log, request, device, alive).run()
 
 
 class Training:
@@ -74,12 +74,12 @@ class Training:
         job: Job,
         world: World,
         log: Log = lambda at, values: None,
-        asked: Callable[[], Ask] = lambda: Ask.NOTHING,
+        request: Callable[[], Ask] = lambda: Ask.NOTHING,
         device: torch.device | None = None,
         alive: Callable[[], None] = lambda: None,
     ):
         self.job, self.world, self.log = job, world, log if world.rank == 0 else lambda at, values: None
-        self.asked, self.alive, self.device = asked, alive, device or _device()
+        self.request, self.alive, self.device = request, alive, device or _device()
         torch.manual_seed(seed_of(job.seed, "weights"))
         model = build_model(job.architecture, job.parameters)
         self.say = getattr(log, "once", _silent) if world.rank == 0 else _silent
@@ -176,16 +176,16 @@ class Training:
         while not self.done:
             self._move_on()
             began = time.perf_counter()
-            made, asked = self.step(next(self.stream))
+            update, requests = self.step(next(self.stream))
             self.update += 1
             self.busy += time.perf_counter() - began
             faults.point("train.step")
             if self.job.judged and (self.update == self.job.updates or self.update % every == 0):
                 self._validate()
             save = self.done or self.update % rhythm.checkpoint == 0
-            ask = self._heed(made, asked, now=save or self.device.type == "cpu")
+            ask = self._heed(update, requests, now=save or self.device.type == "cpu")
             if self.done or self.update % rhythm.log == 0:
-                self._note(self._figures(made), {"samples_per_second": self._speed()})
+                self._note(self._figures(update), {"samples_per_second": self._speed()})
             if save or ask:
                 self.state.save(self.update, phase=self.course.now, best=vars(self.best), history=self.history)
             if ask and not self.done:
@@ -209,10 +209,10 @@ class Training:
             offered = self.update, figures, lambda: sharding.whole(self.kept.state_dict())
             self.best.offer(self.job.stop, self.job.stops_on_higher, *offered)
 
-    def _heed(self, made: Update, asked: torch.Tensor, now: bool) -> Ask:
-        """Look at how `made` went, and at what was `asked` for then. On a GPU that waits for the update, so it is done
-        one update late, except where its outcome would be stored. Raises NotFinite."""
-        self.unheeded.append((made, asked))
+    def _heed(self, update: Update, requests: torch.Tensor, now: bool) -> Ask:
+        """Look at how `update` went, and at the `requests` of that moment. On a GPU that waits for the update, so it
+        is done one update late, except where its outcome would be stored. Raises NotFinite."""
+        self.unheeded.append((update, requests))
         ask = Ask.NOTHING
         while self.unheeded and (now or len(self.unheeded) > 1):
             one, wishes = self.unheeded.pop(0)
@@ -222,14 +222,14 @@ class Training:
             ask = max(ask, Ask.STOP if stop else Ask.MOVE if move else Ask.NOTHING)
         return ask
 
-    def _refuse(self, made: Update) -> None:
-        mine = [t for t, v in zip(self.names, made.losses.values) if not math.isfinite(v)]
+    def _refuse(self, update: Update) -> None:
+        mine = [t for t, v in zip(self.names, update.losses.values) if not math.isfinite(v)]
         wrong = dict.fromkeys(n for names in self.world.gather(mine) for n in names)
         columns = [t.column for t in self.job.targets if t.task in wrong]
         what = f"the loss of {', '.join(wrong)}" if wrong else "the gradient"
         look = f"look for wild values in {', '.join(columns)}" if columns else "set optimizer: {clip: 1.0}"
         raise NotFinite(
-            f"{what} became infinite or no number at update {made.number}. Nothing after the last checkpoint was "
+            f"{what} became infinite or no number at update {update.number}. Nothing after the last checkpoint was "
             f"stored. Next: lower the learning rate (optimizer: {{lr: {self.job.optimizer.lr / 4:g}}}), {look}"
             f"{', or train in precision: fp32' if self.job.precision != 'fp32' else ''}"
         )
@@ -247,18 +247,18 @@ class Training:
         self.model.train()
         for module in self.course.resting:
             module.eval()
-        made = self.learner.update(batch)
+        update = self.learner.update(batch)
         self.schedule.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
-        ask = self.asked()
+        ask = self.request()
         wishes = torch.tensor([float(ask == a) for a in (Ask.MOVE, Ask.STOP)], device=self.device)
-        return made, self.world.sum(wishes)
+        return update, self.world.sum(wishes)
 
-    def _figures(self, made: Update) -> Values:
+    def _figures(self, update: Update) -> Values:
         """What the curve shows: the loss of each task that had labels, their balanced sum, the learning rate."""
-        losses = made.losses
-        shares = torch.cat([losses.values, made.total.view(1) / self.world.size])
+        losses = update.losses
+        shares = torch.cat([losses.values, update.total.view(1) / self.world.size])
         values = self.world.sum(shares).tolist()
         each = {f"loss.{n}": v for n, v, p in zip(self.names, values, losses.present.tolist(), strict=False) if p}
         return {"loss": values[-1], **each, "lr": self.schedule.get_last_lr()[0]}
@@ -288,14 +288,14 @@ class Training:
         if self.world.rank == 0:
             model = self.model
             described = json.dumps(model.architecture.to_json(), sort_keys=True, indent=1).encode()
-            made = {MODEL_JSON: described, MODEL_WEIGHTS: weights(state)}
+            files = {MODEL_JSON: described, MODEL_WEIGHTS: weights(state)}
             kept = self.best.update or self.update
             last: Values = {}
             for entry in self.history:
                 last.update(entry["values"] if entry["at"] <= kept else {})
             about: dict[str, Any] = {"parameters": model.parameter_count, "updates": self.update, "final": last}
             about |= {"kept": kept} if self.job.stop else {}
-            fitted.save(self.job.storage, self.job.folder, about, made)
+            fitted.save(self.job.storage, self.job.folder, about, files)
         self.world.barrier()
 
 

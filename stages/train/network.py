@@ -87,8 +87,8 @@ class Start(Config):
             return {"weights": digests.file(self.file).sha256, **about}
         if self.champion is not None:
             path = _origin(self.champion, *_champion(digests.storage, self.champion), self.whole).weights
-            made, _ = _champion(digests.storage, self.champion)
-            return {"weights": next(f.sha256 for f in made.all_files() if f.path == path)}
+            manifest, _ = _champion(digests.storage, self.champion)
+            return {"weights": next(f.sha256 for f in manifest.all_files() if f.path == path)}
         return {}
 
     def origin(self, step: StepRun) -> Origin:
@@ -98,10 +98,10 @@ class Start(Config):
             return self._copied(step, self.file)
         if self.champion is not None:
             return _origin(f"the champion of {self.champion}", *_champion(step.storage, self.champion), self.whole)
-        made = step.inputs[str(self.step)]
-        if Trained.of(made) is None:
-            raise RecipeError(f"step {step.name!r}: start: {self.step!r} is a {made.stage} step and holds no model")
-        return _origin(str(self.step), made, "", self.whole)
+        manifest = step.inputs[str(self.step)]
+        if Trained.of(manifest) is None:
+            raise RecipeError(f"step {step.name!r}: start: {self.step!r} is a {manifest.stage} step and holds no model")
+        return _origin(str(self.step), manifest, "", self.whole)
 
     def _copied(self, step: StepRun, file: str) -> Origin:
         import fsspec
@@ -141,11 +141,11 @@ class TaughtNetwork(NetworkRecipe):
         parts.check([*self.freeze, *self.learn_rates, *further], columns, tasks)
 
 
-def _origin(name: str, made: Manifest, member: str, whole: bool) -> Origin:
-    """The files of the model in `made`; of a family those of `member`, by default the best."""
-    trained = Trained.of(made)
-    folder = trained.folders(made, member or trained.best or "")[0] if trained and trained.members else ""
-    held = [f.path for f in made.all_files() if f.path.startswith(folder)]
+def _origin(name: str, manifest: Manifest, member: str, whole: bool) -> Origin:
+    """The files of the model in `manifest`; of a family those of `member`, by default the best."""
+    trained = Trained.of(manifest)
+    folder = trained.folders(manifest, member or trained.best or "")[0] if trained and trained.members else ""
+    held = [f.path for f in manifest.all_files() if f.path.startswith(folder)]
     paths = [next((p for p in held if p.endswith(f"/{n}")), "") for n in (MODEL_WEIGHTS, MODEL_JSON)]
     if not all(paths):
         raise RecipeError(f"start: {name} holds no model. Next: name another step")
@@ -155,23 +155,23 @@ def _origin(name: str, made: Manifest, member: str, whole: bool) -> Origin:
 def _champion(storage: Storage, name: str) -> tuple[Manifest, str]:
     """The manifest of the training whose student is champion, which its release reads as `model`, and which member of
     a family it is."""
-    found = champions.current(storage, name)
-    if found is None:
+    champion = champions.current(storage, name)
+    if champion is None:
         known = ", ".join(champions.names(storage)) or "none"
         raise SourceError(
             f"start: models:/{name}@champion: there is no such champion (known: {known}). Next: release one, or start "
             "from a step or a file"
         )
-    release = manifest_of(storage, "release", found.release)
+    release = manifest_of(storage, "release", champion.release)
     trained = release and release.payload["config"]["model"]["step"]
-    made = trained and manifest_of(storage, "distill", trained)
-    if not made:
+    manifest = trained and manifest_of(storage, "distill", trained)
+    if not manifest:
         raise SourceError(
             f"start: the weights of the champion of {name!r} are no longer under {storage.full('distill')}. Next: "
             "start from a file"
         )
     assert release is not None
-    return made, release.body.get("member", "")
+    return manifest, release.body.get("member", "")
 
 
 def _beside(file: str) -> str:

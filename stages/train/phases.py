@@ -73,11 +73,11 @@ def borders(phases: Sequence[Phase], updates: int) -> list[int]:
         ends = [round(updates * share) for share in accumulate(p.share or 0.0 for p in phases)]
     else:
         ends = list(accumulate(p.updates or 0 for p in phases))
-    found = [0, *ends[:-1], updates]
-    empty = [i for i, (a, b) in enumerate(pairwise(found), 1) if a >= b]
+    starts = [0, *ends[:-1], updates]
+    empty = [i for i, (a, b) in enumerate(pairwise(starts), 1) if a >= b]
     if empty:
         raise ValueError(f"phase {empty[0]} has no update of the {updates}. Next: give it a larger share")
-    return found
+    return starts
 
 
 def check(stage: Train) -> None:

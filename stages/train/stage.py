@@ -256,8 +256,8 @@ class Train(Stage):
         """The trainings of this step, the first seed first. Each is the very training that a step of its own with this
         seed would be, in that step's folder."""
         alone = {n: self.model_copy(update={"seed": s, "seeds": 1}) for n, s in self.family.items()}
-        found = [Member(s.seed, folder(s.stage, step.identity(s)), name) for name, s in alone.items()]
-        return found or [Member(self.seed, step.folder)]
+        members = [Member(s.seed, folder(s.stage, step.identity(s)), name) for name, s in alone.items()]
+        return members or [Member(self.seed, step.folder)]
 
     def collect(self, step: StepRun, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:
         """The result: what the model is and how it ended; of a family, how the best of it did."""

@@ -55,8 +55,8 @@ class Trainer:
         curve, device = Curve(job.storage, self.run_id, self.step, job.member), self._device()
         curve.began(job, 1, device)
         try:
-            with out.preemption, notice.Notice(job.storage, job.folder, True, out.preemption) as asked:
-                loop.fit(job, World(), curve, asked, device, out.beat)
+            with out.preemption, notice.Notice(job.storage, job.folder, True, out.preemption) as request:
+                loop.fit(job, World(), curve, request, device, out.beat)
         except notice.Preempted as end:
             curve.note(str(end))
             raise Stopped(str(end), again=end.ask is not notice.Ask.STOP) from end

@@ -51,7 +51,7 @@ def _rank(task: str) -> None:
     for job, leave in pickle.loads(Path(task).read_bytes()):
         asked = At(leave if world.rank == world.size - 1 else 0)
         try:
-            loop.fit(job, world, asked=asked)
+            loop.fit(job, world, request=asked)
             print("done", flush=True)
         except Exception as error:
             print(type(error).__name__, error, flush=True)

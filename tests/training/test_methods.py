@@ -85,7 +85,7 @@ def test_a_training_of_own_parts_is_resumed_to_the_byte(data: Any, alone: Job) -
     job = made(data, "resumed")
     for update in (1, 3):
         with pytest.raises(Preempted):
-            loop.fit(job, asked=ranks.At(update))
+            loop.fit(job, request=ranks.At(update))
     loop.fit(job)
     assert weights(job) == weights(alone)
 

@@ -51,13 +51,13 @@ def test_early_stopping_keeps_the_best_weights_whenever_it_was_interrupted(data:
     assert about["final"]["val.depth.mae"] == told[best]
     short = made(data, "short", **{**fields, "stop": None, "validate_every": 3})
     with pytest.raises(Preempted):
-        loop.fit(short, asked=At(best))
+        loop.fit(short, request=At(best))
     state = checkpoint.load(short.storage, short.folder)
     assert state is not None
     assert all(torch.equal(state["model"][k], v) for k, v in load(weights).items())
     for updates in (2, best - 2, 4):  # ends before, at and after the best moment
         with pytest.raises(Preempted):
-            loop.fit(rough, asked=At(updates))
+            loop.fit(rough, request=At(updates))
     loop.fit(rough)
     assert trained(rough) == (about, weights)
 
@@ -141,7 +141,7 @@ def test_sigterm_leads_to_a_checkpoint_and_a_way_on(data: Any) -> None:
             Notice(rough.storage, rough.folder, False, preemption) as asked,
             pytest.raises(Preempted) as end,
         ):
-            loop.fit(rough, log=log, asked=asked)
+            loop.fit(rough, log=log, request=asked)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert (end.value.update, end.value.ask) == (5, Ask.MOVE)
@@ -155,7 +155,7 @@ def test_a_notice_under_the_root_stops_a_training(data: Any, monkeypatch: pytest
     monkeypatch.setattr(notice, "LOOK_SECONDS", 0.01)
     job = made(data, "noticed", updates=100_000)
     with Notice(job.storage, job.folder, look=True) as asked, pytest.raises(Preempted) as end:
-        loop.fit(job, log=lambda at, values: notice.give(job.storage, job.folder) if at == 3 else None, asked=asked)
+        loop.fit(job, log=lambda at, values: notice.give(job.storage, job.folder) if at == 3 else None, request=asked)
     assert end.value.ask is Ask.STOP
     notice.withdraw(job.storage, job.folder)
     assert not notice.given(job.storage, job.folder)

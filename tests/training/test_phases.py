@@ -69,7 +69,7 @@ def weights(job: Job) -> dict[str, torch.Tensor]:
 
 def until(job: Job, update: int) -> dict[str, torch.Tensor]:
     with pytest.raises(Preempted):
-        loop.fit(job, asked=ranks.At(update))
+        loop.fit(job, request=ranks.At(update))
     return weights(job)
 
 
@@ -202,11 +202,11 @@ def test_the_start_of_each_phase_is_said_once(data: Any) -> None:
         curve = Curve(storage, "run-of-phases", "teacher")
         if update:
             with pytest.raises(Preempted):
-                loop.fit(job, log=curve, asked=ranks.At(update))
+                loop.fit(job, log=curve, request=ranks.At(update))
         else:
             loop.fit(replace(job, folder="train/said-again"), log=curve)
         curve.events.close()
-    said = sorted(Curve(storage, "run-of-phases", "teacher").said)
+    said = sorted(Curve(storage, "run-of-phases", "teacher").noted)
     assert said == [
         "teacher: phase 1 of 3 (look): updates 1 to 3",
         "teacher: phase 2 of 3 (heads): updates 4 to 5",

@@ -170,7 +170,7 @@ def test_frozen_parts_rest_to_the_bit_and_others_follow_their_rate(data: Any) ->
         began = fresh(job)
         loop.fit(job)
         with pytest.raises(Preempted):
-            loop.fit(rough, asked=ranks.At(4))
+            loop.fit(rough, request=ranks.At(4))
         loop.fit(rough)
         ended = weights(job)
         for part, value in ended.items():

@@ -59,7 +59,7 @@ def test_a_method_from_outside_resumes_to_the_byte(data: Any, name: str) -> None
     assert files(calm)[0] != files(plain)[0], "it must change something"
     for updates in (2, 3):
         with pytest.raises(Preempted):
-            loop.fit(rough, asked=ranks.At(updates))
+            loop.fit(rough, request=ranks.At(updates))
     loop.fit(rough)
     assert files(rough) == files(calm)
 

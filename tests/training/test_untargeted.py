@@ -57,7 +57,7 @@ def test_objectives_of_their_own_train_a_network_that_others_start_from(data: An
     assert {k for v in curve for k in v if k.startswith(("loss.", "val."))} == {"loss.turns", "loss.views"}
     for update in (2, 3):
         with pytest.raises(Preempted):
-            loop.fit(rough, asked=ranks.At(update))
+            loop.fit(rough, request=ranks.At(update))
     loop.fit(rough)
     assert files(rough) == files(calm)
     model = load_model(data[0], calm.folder)

@@ -64,7 +64,7 @@ def same(one: Job, other: Job) -> None:
 def leave(job: Job, update: int) -> None:
     """Train in this process until a notice comes in `update`."""
     with pytest.raises(Preempted):
-        loop.fit(job, asked=ranks.At(update))
+        loop.fit(job, request=ranks.At(update))
     state = checkpoint.load(job.storage, job.folder)
     assert state is not None and state["update"] == update  # not a multiple of checkpoint_every
 
@@ -165,5 +165,5 @@ def test_a_killed_training_sees_every_sample_as_often(data: Any, tmp_path: Path)
 def test_a_notice_to_stop_is_told_apart(data: Any) -> None:
     job = made(data, "stop")
     with pytest.raises(Preempted) as end:
-        loop.fit(job, asked=lambda: Ask.STOP)
+        loop.fit(job, request=lambda: Ask.STOP)
     assert (end.value.update, end.value.ask) == (1, Ask.STOP)

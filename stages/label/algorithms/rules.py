@@ -63,8 +63,8 @@ def color_scores(
     lengths = (lab**2).sum(-1, keepdims=True)
     scores = []
     for colors in prototypes:
-        wanted = _lab(np.asarray(colors, np.uint8)[None])[0] * np.array([light, 1, 1], np.float32)
-        squared = (lengths - 2 * lab @ wanted.T + (wanted**2).sum(-1)).min(-1)
+        targets = _lab(np.asarray(colors, np.uint8)[None])[0] * np.array([light, 1, 1], np.float32)
+        squared = (lengths - 2 * lab @ targets.T + (targets**2).sum(-1)).min(-1)
         score = np.exp(-np.maximum(squared, 0) / np.float32(2 * softness**2))
         scores.append(cv2.GaussianBlur(score, (0, 0), sigma) if sigma else score)
     return np.stack(scores)
