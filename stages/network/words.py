@@ -41,17 +41,17 @@ class WordIds(nn.Module):
         slots = torch.zeros(texts.shape[0], self.most + 1, dtype=torch.int64, device=texts.device)
         first = slots.scatter_add(1, word, place * starts)
         power = self.powers[(place - first.gather(1, word)).clamp(min=0)]
-        found = slots.scatter_add(1, word, texts * power * inside)[:, : self.most] % PRIME
-        return torch.where(found == 0, PADDING, self._looked_up(found))
+        hashes = slots.scatter_add(1, word, texts * power * inside)[:, : self.most] % PRIME
+        return torch.where(hashes == 0, PADDING, self._looked_up(hashes))
 
-    def _looked_up(self, found: torch.Tensor) -> torch.Tensor:
+    def _looked_up(self, hashes: torch.Tensor) -> torch.Tensor:
         if not len(self.hashes):
-            return torch.full_like(found, UNKNOWN)
+            return torch.full_like(hashes, UNKNOWN)
         if torch.jit.is_tracing():  # ONNX has no search in what is sorted
-            same = found[..., None] == self.hashes
+            same = hashes[..., None] == self.hashes
             return torch.where(same.any(2), (same * self.ids).sum(2), UNKNOWN)
-        near = torch.searchsorted(self.hashes, found).clamp(max=len(self.hashes) - 1)
-        return torch.where(self.hashes[near] == found, self.ids[near], UNKNOWN)
+        near = torch.searchsorted(self.hashes, hashes).clamp(max=len(self.hashes) - 1)
+        return torch.where(self.hashes[near] == hashes, self.ids[near], UNKNOWN)
 
 
 def hash_of(word: bytes, powers: Sequence[int]) -> int:

@@ -67,7 +67,7 @@ REPORT = Judged.from_manifest(Manifest("evaluate", "", {}, body=BODY))
 def test_gates_decide_as_written(figure: str, text: str, champion: dict[str, float] | None, passed: bool) -> None:
     outcome = judge(parse(figure, text), "student", REPORT, champion)
     assert outcome.passed is passed
-    assert ("holds" if passed else "FAILS") in outcome.said
+    assert ("holds" if passed else "FAILS") in outcome.reason
 
 
 @pytest.mark.parametrize(
