@@ -1,4 +1,4 @@
-"""The execution of one step: a thread that runs its stage, enters what it made in a manifest, and tells it as events.
+"""The execution of one step: a thread that runs its stage, commits the manifest of its result, and reports as events.
 
 It never speaks to Ray: units and room on the cluster come from the pool, which another thread owns. What goes wrong
 with the step is its own result; only what ends the whole run (a lost lease) is raised, as `crash`.

@@ -1,8 +1,8 @@
 """Named fault points: places where a test can kill or break the process that passes.
 
 `HYPERLOOM_FAULT="unit.written=kill"` kills with SIGKILL the first process that reaches the point; `=raise` raises
-instead. `HYPERLOOM_FAULT_ONCE=/path` makes it happen once over all
-processes and reruns (the file is created by whoever fires). With the variable unset a point costs one dict lookup.
+instead. `HYPERLOOM_FAULT_ONCE=/path` makes it happen once over all processes and reruns (the file is created by
+whoever fires). With the variable unset a point costs one dict lookup.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A step that is done says what it holds. One that is not is asked what it would make of its inputs as they are or as
 they are forecast, so a plan tells what new data, a new expert or a changed threshold costs. A step that reads what
-only a run can make, such as a trained model, is not told.
+only a run can make, such as a trained model, has no forecast.
 """
 
 from __future__ import annotations

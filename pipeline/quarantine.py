@@ -1,6 +1,6 @@
 """What went wrong and is kept: samples in quarantine, units that failed for good, and how to try them again.
 
-A worker leaves `{space}/quarantine/{unit}.json` beside its record, the pool leaves `{space}/failures/{unit}.json`.
+A worker leaves `{space}/quarantine/{unit}.json` beside its record, the ledger leaves `{space}/failures/{unit}.json`.
 """
 
 from __future__ import annotations

@@ -2,9 +2,11 @@
 
 A slot of CPUs alone takes the units of any worker of its size and keeps all that it has built. One with a share of a
 GPU, or with memory of its own, is for one worker, so that what was declared is what it uses; so is one of a worker that
-runs for long and beats, which may do with its process as it likes. While a kind may still
-get work it keeps its last slot, so that weights are not loaded over and over; only where kinds do not fit beside each
-other do they take turns, and none waits for its turn without end. All steps of a run share the slots.
+runs for long and beats, which may do with its process as it likes.
+
+While a kind may still get work it keeps its last slot, so that weights are not loaded over and over; only where kinds
+do not fit beside each other do they take turns, and none waits for its turn without end. All steps of a run share the
+slots.
 """
 
 from __future__ import annotations

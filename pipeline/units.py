@@ -1,4 +1,4 @@
-"""Units of work: what Ray runs, what is committed by itself, what a rerun finds done.
+"""Units of work: what a slot runs, what is committed by itself, what a rerun finds done.
 
 A `Unit` belongs to a *space* (a folder under the root, named by a fingerprint) and has an id that is unique there, so
 two steps and two recipes that need the same unit share it. A `Worker` does units; it is built once per process. What

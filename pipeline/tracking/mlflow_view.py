@@ -24,7 +24,7 @@ from typing import Any
 
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.tracking.mlflow_model import move_alias, register
+from hyperloom.pipeline.tracking.mlflow_model import Event, move_alias, register
 from hyperloom.pipeline.tracking.store import artifacts
 from hyperloom.pipeline.tracking.tracker import Position, Unavailable
 from hyperloom.pipeline.tracking.wording import allowed, flat, markdown, state
@@ -49,8 +49,6 @@ SETTINGS = {
     "DISABLE_TELEMETRY": "true",
     "SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-
-Event = dict[str, Any]
 
 
 class MLflow:

@@ -16,11 +16,11 @@ import numpy as np
 
 from hyperloom.pipeline.units import Record
 
-Column = tuple[np.ndarray, "np.ndarray | None"]
+SourceColumn = tuple[np.ndarray, "np.ndarray | None"]
 """Values (N, ...), and which of them are there (None: all)."""
 
 
-def agreement(columns: Mapping[str, Column], modality: Any) -> dict[str, np.ndarray]:
+def agreement(columns: Mapping[str, SourceColumn], modality: Any) -> dict[str, np.ndarray]:
     """`{measure}:{column}|{column}` -> (N,) float64, NaN where one of the two has nothing to compare."""
     figures: dict[str, np.ndarray] = {}
     for (a, (left, has_left)), (b, (right, has_right)) in combinations(columns.items(), 2):

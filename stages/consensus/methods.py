@@ -85,10 +85,10 @@ class Method(Expert):
         return call
 
     def measures(self, batch: Batch, labels: Batch, modalities: dict[str, Any]) -> dict[str, np.ndarray]:
-        from hyperloom.stages.consensus.agreement import Column, agreement
+        from hyperloom.stages.consensus.agreement import SourceColumn, agreement
 
         compared = (*self.sources, *([self.truth] if self.truth else []))
-        columns: dict[str, Column] = {c: (batch[c], batch[f"{c}?"]) for c in compared}
+        columns: dict[str, SourceColumn] = {c: (batch[c], batch[f"{c}?"]) for c in compared}
         columns[self.out[0]] = (labels[self.out[0]], None)
         return agreement(columns, modalities[modality_of(self.out[0])])
 

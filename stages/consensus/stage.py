@@ -39,14 +39,14 @@ from hyperloom.stages.label import graph
 from hyperloom.stages.results import Consensus
 from hyperloom.stages.schema import SamplesSchema, made_by, recheck
 
-Columns = tuple[str, ...]
+ColumnNames = tuple[str, ...]
 
 
 class MethodChoice(Config):
     """How one column comes about: a plug-in of kind consensus; the columns it weighs, preferred ones first."""
 
     method: Annotated[Any, plugin_of("consensus")]
-    of: Columns = ()
+    of: ColumnNames = ()
     truth: str = ""
 
 
@@ -58,7 +58,7 @@ class ConsensusStage(Stage):
     data: tuple[StepName, ...] = Field(min_length=1)
     out: str = ""
     method: Annotated[Any, plugin_of("consensus")] = None
-    of: Columns = ()
+    of: ColumnNames = ()
     truth: str = ""
     columns: dict[str, MethodChoice] = Field(default_factory=dict)
 

@@ -18,10 +18,12 @@ WIDTH, CAPTION, GAP = 160, 16, 2
 """Pixels: of a panel, of a line of text, between panels."""
 GREY, PAPER, INK = 96, 255, 0
 
-Row = Mapping[str, np.ndarray | None]
+ColumnValues = Mapping[str, np.ndarray | None]
 
 
-def collage(rows: Sequence[tuple[str, Row]], columns: Sequence[str], modalities: Mapping[str, Modality]) -> bytes:
+def collage(
+    rows: Sequence[tuple[str, ColumnValues]], columns: Sequence[str], modalities: Mapping[str, Modality]
+) -> bytes:
     """PNG bytes of `rows` [(key, {column: value or None})], with captions, and a legend of the classes shown."""
     import cv2
 
@@ -39,7 +41,9 @@ def collage(rows: Sequence[tuple[str, Row]], columns: Sequence[str], modalities:
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-def _ranges(values: Row, columns: Sequence[str], modalities: Mapping[str, Modality]) -> dict[str, tuple[float, float]]:
+def _ranges(
+    values: ColumnValues, columns: Sequence[str], modalities: Mapping[str, Modality]
+) -> dict[str, tuple[float, float]]:
     """The range of each numeric modality: that of its first column with a value, which is the truth."""
     spans: dict[str, tuple[float, float]] = {}
     for column in columns:

@@ -18,7 +18,7 @@ from hyperloom.stages.measure.intervals import Draws, Intervals, student_t
 
 BEST_EXPERT = "best_expert"
 
-Row = dict[str, Any]
+ReportRow = dict[str, Any]
 
 
 class Comparison:
@@ -47,9 +47,9 @@ class Comparison:
             for name, figures in self.figures.items()
         }
 
-    def seeds(self) -> dict[str, dict[str, Row]]:
+    def seeds(self) -> dict[str, dict[str, ReportRow]]:
         """Family -> figure -> mean, sd, every member's value, and the mean's interval by Student's t."""
-        families: dict[str, dict[str, Row]] = {}
+        families: dict[str, dict[str, ReportRow]] = {}
         for name, members in self.families.items():
             for key, mean in self.figures[name].items():
                 values = [self.figures[m][key] for m in members]
@@ -59,7 +59,9 @@ class Comparison:
                 families.setdefault(name, {})[key] = row
         return families
 
-    def differences(self, who: Sequence[Subject], against: Sequence[str], best: Mapping[str, str | None]) -> list[Row]:
+    def differences(
+        self, who: Sequence[Subject], against: Sequence[str], best: Mapping[str, str | None]
+    ) -> list[ReportRow]:
         """Rows {who, against, figure, value, reference, difference, low, high, better: True, False or None (open)}.
 
         `best`: modality -> name of its best expert. Raises KeyError for a reference nobody knows.
@@ -78,7 +80,7 @@ class Comparison:
         return rows
 
     # -- inside --------------------------------------------------------------------------------------------------------
-    def _difference(self, name: str, rival: str, key: str) -> Row:
+    def _difference(self, name: str, rival: str, key: str) -> ReportRow:
         value, other = self.figures[name][key], self.figures[rival][key]
         one, two = self.draws.get(name, {}).get(key), self.draws.get(rival, {}).get(key)
         bounds = None if one is None or two is None else self._bounds(one - two)

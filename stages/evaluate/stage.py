@@ -9,9 +9,9 @@
       seeds: {joint: [joint0, joint1, joint2], alone: [alone0, alone1, alone2]}   # or `seeds: 3` in a training
       against: [best_expert, alone]
 
-The figures are exact: counts and sums by shard, added in the shards' order (see scores). The body holds the table, the
-verdict (does a model beat every single expert?) and the figures that a release is decided by. It trains nothing and
-chooses nothing.
+The figures are exact: counts and sums by shard, added in the shards' order (see `stages.measure.scores`). The body
+holds the table, the verdict (does a model beat every single expert?) and the figures that a release is decided by. It
+trains nothing and chooses nothing.
 """
 
 from __future__ import annotations

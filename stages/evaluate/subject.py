@@ -14,8 +14,8 @@ from hyperloom.pipeline.plugins import of
 from hyperloom.stages.base import modality_of, source_of
 from hyperloom.stages.schema import MadeBy
 
-Kind = Literal["expert", "consensus", "model"]
-ORDER: tuple[Kind, ...] = ("expert", "consensus", "model")
+SubjectKind = Literal["expert", "consensus", "model"]
+ORDER: tuple[SubjectKind, ...] = ("expert", "consensus", "model")
 
 
 class Model(Config):
@@ -31,14 +31,14 @@ class Subject:
     """Who is judged, and by which columns of the shards (none for a model)."""
 
     name: str
-    kind: Kind
+    kind: SubjectKind
     columns: tuple[str, ...] = ()
 
 
 def subjects(columns: Mapping[str, MadeBy], taken: Iterable[str]) -> list[Subject]:
     """The subjects that `columns`, by who made them, are of; experts before consensus. A name that is `taken` gets
     ` labels` added."""
-    columns_of: dict[str, tuple[Kind, list[str]]] = {}
+    columns_of: dict[str, tuple[SubjectKind, list[str]]] = {}
     for column, by in columns.items():
         name = source_of(column)
         name = f"{name} labels" if name in set(taken) else name

@@ -1,8 +1,8 @@
 """The worker of evaluation: one shard, judged for all label columns at once or for one model.
 
-A unit's record carries the statistics (`meta`, see scores). Its files: what the pictures need of this shard (the chosen
-rows, with the columns shown), and the sheet of every sample's statistics. The time a model takes goes out as an event,
-since a record holds no times.
+A unit's record carries the statistics (`meta`, see `stages.measure.scores`). Its files: what the pictures need of this
+shard (the chosen rows, with the columns shown), and the sheet of every sample's statistics. The time a model takes goes
+out as an event, since a record holds no times.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hyperloom.stages.table import open_table, read_table, write_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Batch = dict[str, np.ndarray]
+ByColumn = dict[str, np.ndarray]
 
 
 @dataclass
@@ -178,7 +178,7 @@ class ModelJudge:
 
 
 def _with_motion(
-    sums: dict[str, Sums], motion: Motion | None, rows: Rows, i: int, watched: list[str], answers: Batch
+    sums: dict[str, Sums], motion: Motion | None, rows: Rows, i: int, watched: list[str], answers: ByColumn
 ) -> dict[str, Sums]:
     """`sums` of one sample, with those of its motion."""
     if motion is None:
@@ -204,8 +204,8 @@ class Rows:
     keys: list[str]
     groups: list[str]
     index: list[int]
-    values: Batch
-    valid: Batch
+    values: ByColumn
+    valid: ByColumn
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -214,7 +214,7 @@ class Rows:
         """Key, group and index of row `i`."""
         return self.keys[i], self.groups[i], self.index[i]
 
-    def present(self, columns: list[str], i: int) -> Batch:
+    def present(self, columns: list[str], i: int) -> ByColumn:
         """The values of row `i` that are there."""
         return {c: self.values[c][i] for c in columns if self.valid[c][i]}
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from hyperloom.stages.ingest.camera import Camera, fly
 from hyperloom.stages.ingest.terrain import CELL, CLASSES, SPAN, WATER, Terrain, terrain
+from hyperloom.stages.modality import Size
 
-Size = tuple[int, int]
 STEPS, HALVINGS = 64, 9
 FINE_STEPS, FINE_HALVINGS = 8, 6
 FINALISTS = 24

@@ -56,7 +56,7 @@ class Ingest(Stage):
         return {"pieces": [piece.facts() for piece in self.source.pieces(digests)]}
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
-        from hyperloom.stages.ingest.worker import Reader
+        from hyperloom.stages.ingest.worker import IngestWorker
 
         recheck(step)
         source: Source = self.source
@@ -71,7 +71,7 @@ class Ingest(Stage):
             for start in range(0, len(items), self.rows):
                 units.append(self._unit(space, piece, items[start : start + self.rows], taken[piece.group], modalities))
             taken[piece.group] += items[-1].index + 1
-        return units, {"ingest": Reader(source, modalities)}
+        return units, {"ingest": IngestWorker(source, modalities)}
 
     def run(self, step: StepRun) -> Ingested:
         units, workers = self.units(step)

@@ -20,7 +20,7 @@ from hyperloom.stages.table import write_table
 
 
 @dataclass
-class Reader:
+class IngestWorker:
     """Reads partitions of `source`; `modalities` are the recipe's, by name, of the columns it makes."""
 
     source: Source

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from hyperloom.stages.label.decoders import Decoder
-from hyperloom.stages.label.preprocess import Size
+from hyperloom.stages.modality import Size
 
 
 class BoxDecoder(Decoder):

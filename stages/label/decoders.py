@@ -15,7 +15,8 @@ from pydantic import Field
 
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages.base import UNKNOWN
-from hyperloom.stages.label.preprocess import Size, resize
+from hyperloom.stages.label.preprocess import resize
+from hyperloom.stages.modality import Size
 
 ClassMap = tuple[str | int | None, ...] | dict[int, str | int | None]
 """For each class of the network the modality's class (name or id), null to abstain. What is left out abstains too."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.stages.label.network import Network, library, read_weights
-from hyperloom.stages.label.preprocess import Size
+from hyperloom.stages.modality import Size
 
 
 class LiteRT(Network):

@@ -21,7 +21,8 @@ from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
-from hyperloom.stages.label.preprocess import Preprocess, Size, TileGrid
+from hyperloom.stages.label.preprocess import Preprocess, TileGrid
+from hyperloom.stages.modality import Size
 
 
 class Session(Protocol):

@@ -14,7 +14,7 @@ import numpy as np
 
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
 from hyperloom.stages.label.network import Network, library, read_weights
-from hyperloom.stages.label.preprocess import Size
+from hyperloom.stages.modality import Size
 
 DTYPES: dict[str, Any] = {
     "tensor(float)": np.float32,

@@ -17,9 +17,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hyperloom.pipeline.config import Config
+from hyperloom.stages.modality import Size
 
-Size = tuple[int, int]
-"""Height and width in pixels."""
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 """Statistics of ImageNet for pixels in 0..255, RGB: `normalise: imagenet`."""
 

@@ -20,7 +20,7 @@ from hyperloom.pipeline import plugins, registry
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
 from hyperloom.stages.label.expert import CPU_BATCH
 from hyperloom.stages.label.network import Network, library, read_weights
-from hyperloom.stages.label.preprocess import Size
+from hyperloom.stages.modality import Size
 
 FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 

@@ -1,4 +1,4 @@
-"""Texts: strings, to a model a row of bytes; so every language works and there is no vocabulary to keep."""
+"""Texts: strings in every language. A network takes them as bytes, or as the words of a vocabulary (`tokenizer:`)."""
 
 from __future__ import annotations
 

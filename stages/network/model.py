@@ -23,7 +23,7 @@ from hyperloom.stages.network.terms import collected, terms_of
 from hyperloom.stages.network.visible import Visible
 
 Columns = Mapping[str, torch.Tensor]
-Planes: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
+Encoded: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
 LIMIT = 6.0
 """Standardised inputs are clipped here: a depth expert's wild pixel must not blind the rest of the frame."""
 
@@ -54,7 +54,7 @@ class MultiTask(nn.Module):
 
     def forward(
         self,
-        inputs: Columns | Sequence[Planes],
+        inputs: Columns | Sequence[Encoded],
         visible: Visible | torch.Tensor | None = None,
         tasks: Sequence[str] | None = None,
         targets: Columns | None = None,
@@ -72,7 +72,7 @@ class MultiTask(nn.Module):
             predictions[name] = self.heads[name](own.get(name, features), *given)
         return Forward(predictions, features, collected(self.terms, features.pooled) if self.training else {})
 
-    def encode(self, columns: Columns) -> list[Planes]:
+    def encode(self, columns: Columns) -> list[Encoded]:
         """Each input's planes, (N, channels, *sites), or ids, in the order of the architecture; a tuple of them for an
         input of several columns."""
         read = iter(zip(self.processors, self.readers, strict=True))

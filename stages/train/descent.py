@@ -22,7 +22,7 @@ import torch
 from hyperloom.stages.train import sharding
 from hyperloom.stages.train.criterion import Losses
 from hyperloom.stages.train.job import seed_of
-from hyperloom.stages.train.learners import Batch, Setup, Update
+from hyperloom.stages.train.learners import Setup, Update, UpdateBatch
 
 
 class Descent:
@@ -32,7 +32,7 @@ class Descent:
         self.setup = setup
         self.parts = _parts(setup)
 
-    def update(self, batch: Batch) -> Update:
+    def update(self, batch: UpdateBatch) -> Update:
         """One step of the optimizer."""
         losses, total = self.gradients(batch)
         return self.descend(batch, losses, total)
@@ -44,12 +44,12 @@ class Descent:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing of its own."""
 
-    def gradients(self, batch: Batch) -> tuple[Losses, torch.Tensor]:
+    def gradients(self, batch: UpdateBatch) -> tuple[Losses, torch.Tensor]:
         """Leave the gradient of the global batch on what moves; this rank's share of the losses, and of their sum times
         the number of ranks. Losses are shares of a mean, and gradients are averaged over ranks, hence the scaling."""
         setup, pieces = self.setup, [batch]
         if len(self.parts) > 1:
-            pieces = [Batch(batch.number, _cut(batch.columns, p), batch.visible[p]) for p in self.parts]
+            pieces = [UpdateBatch(batch.number, _cut(batch.columns, p), batch.visible[p]) for p in self.parts]
         setup.optimizer.zero_grad()
         counts = self.counts(pieces) if len(pieces) > 1 else None
         torch.manual_seed(seed_of(setup.job.seed, "update", batch.number, setup.world.rank))
@@ -62,16 +62,16 @@ class Descent:
         setup.balancer.settle(setup.parameters, setup.world)
         return Losses(torch.stack(values).sum(0), losses.present), torch.stack(totals).sum(0)
 
-    def losses(self, batch: Batch, counts: torch.Tensor | None) -> Losses:
+    def losses(self, batch: UpdateBatch, counts: torch.Tensor | None) -> Losses:
         """This rank's share of the losses of a part of its batch; `counts` are those of the whole global batch, None
         where the part is all. A method with `terms` of its own appends their share."""
         return self.setup.criterion(batch.columns, batch.visible, self.setup.world, counts)
 
-    def counts(self, parts: Sequence[Batch]) -> torch.Tensor:
+    def counts(self, parts: Sequence[UpdateBatch]) -> torch.Tensor:
         """What `losses` divides by, of the global batch in parts."""
         return self.setup.criterion.count([p.columns for p in parts], [p.visible for p in parts], self.setup.world)
 
-    def descend(self, batch: Batch, losses: Losses, total: torch.Tensor) -> Update:
+    def descend(self, batch: UpdateBatch, losses: Losses, total: torch.Tensor) -> Update:
         """Step along the gradients that are there."""
         norm = sharding.clip(self.setup.parameters, self.setup.job.optimizer.clip)
         self.setup.optimizer.step()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hyperloom.stages.network.architecture import Architecture
     from hyperloom.stages.network.features import Features
-    from hyperloom.stages.network.model import MultiTask, Planes
+    from hyperloom.stages.network.model import Encoded, MultiTask
     from hyperloom.stages.network.visible import Grid
     from hyperloom.stages.train.compute import Run
     from hyperloom.stages.train.world import World
@@ -40,7 +40,7 @@ class ObjectiveInputs:
     training's precision, compiled and sharded as it is; a model that is called itself knows nothing of these."""
 
     network: Run
-    planes: Sequence[Planes]
+    planes: Sequence[Encoded]
     valid: torch.Tensor
     drawn: torch.Tensor
     world: World

@@ -13,19 +13,19 @@ from torch import nn
 
 from hyperloom.stages.network import parts
 from hyperloom.stages.network.model import MultiTask
-from hyperloom.stages.train.optimizers import Groups, Optimizer
+from hyperloom.stages.train.optimizers import Optimizer, ParameterGroups
 from hyperloom.stages.train.starting import Misfit
 
 
 def groups(
     optimizer: Optimizer, model: MultiTask, beside: Sequence[nn.Module], rates: Mapping[str, float] | None = None
-) -> Groups:
+) -> ParameterGroups:
     """What `optimizer.build` takes: the model's weights by factor of the rate and by whether they decay (those of
     factor 1 first), then what is trained `beside` the model. Raises Misfit for a part that is not there."""
     factor = dict.fromkeys((id(p) for p in model.parameters()), 1.0)
     for pattern, value in (rates or {}).items():
         factor |= dict.fromkeys((id(p) for p in matching(model, pattern).values()), value)
-    result: Groups = []
+    result: ParameterGroups = []
     for share in sorted({1.0, *factor.values()}, key=lambda f: (f != 1.0, f)):
         for decay in (True, False):
             mine = [p for p in model.parameters() if factor[id(p)] == share and (p.ndim > 1) is decay]

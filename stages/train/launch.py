@@ -35,7 +35,7 @@ GROWTH_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Scale:
+class WorkerRange:
     """Fewest and most workers, whether each wants a GPU (None: if there are enough), and how often to start again."""
 
     least: int = 1
@@ -49,7 +49,7 @@ class Scale:
         return f"{number} worker{'' if self.most == 1 else 's'}"
 
 
-def train(step: StepRun, job: Job, members: Sequence[Member], scale: Scale) -> list[Fitted]:
+def train(step: StepRun, job: Job, members: Sequence[Member], scale: WorkerRange) -> list[Fitted]:
     """Train the `members` of `job` unless that is done, side by side where there is room and one worker trains each;
     their files are entered in the step. Raises StepFailed."""
     small = scale.most == 1 and not job.rhythm.sharded
@@ -58,7 +58,7 @@ def train(step: StepRun, job: Job, members: Sequence[Member], scale: Scale) -> l
     return [_on_ray_train(step, job.of(member), scale) for member in members]
 
 
-def _on_ray_train(step: StepRun, job: Job, scale: Scale) -> Fitted:
+def _on_ray_train(step: StepRun, job: Job, scale: WorkerRange) -> Fitted:
     done = fitted.load(job.storage, job.folder)
     if done is None:
         _fit(step, job, scale)
@@ -70,7 +70,7 @@ def _on_ray_train(step: StepRun, job: Job, scale: Scale) -> Fitted:
     return done
 
 
-def _fit(step: StepRun, job: Job, scale: Scale) -> None:
+def _fit(step: StepRun, job: Job, scale: WorkerRange) -> None:
     """Run `job` under Ray Train until it ends, one way or another. Raises StepFailed where Ray gives up."""
     step.cluster()
     failures.forget(job.storage, job.folder)
@@ -97,7 +97,7 @@ def _fit(step: StepRun, job: Job, scale: Scale) -> None:
         ) from error
 
 
-def _trainer(step: StepRun, job: Job, scale: Scale, use_gpu: bool) -> Any:
+def _trainer(step: StepRun, job: Job, scale: WorkerRange, use_gpu: bool) -> Any:
     """Ray's trainer."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -118,7 +118,7 @@ def _trainer(step: StepRun, job: Job, scale: Scale, use_gpu: bool) -> Any:
     )
 
 
-def _room(step: str, scale: Scale) -> bool:
+def _room(step: str, scale: WorkerRange) -> bool:
     """Does each worker get a GPU? Raises StepFailed when the cluster cannot ever hold the workers: Ray would wait."""
     import ray
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Batch:
+class UpdateBatch:
     """What update `number` (from 0) learns from: this rank's part of the global batch, on its device, changed by the
     augmentations, and what the mask lets the network see of it."""
 
@@ -68,7 +68,7 @@ class Setup:
 class UpdateMethod(Protocol):
     """A learner at work, on one rank."""
 
-    def update(self, batch: Batch) -> Update:
+    def update(self, batch: UpdateBatch) -> Update:
         """Make one update of `setup.parameters`. All ranks call it together; what it leaves must follow from the seed,
         the batch and its state alone, and be the same on all ranks."""
 

@@ -6,8 +6,8 @@ a training that died anywhere and was started again ends in the same weights, by
 workers; on another number, sharded, compiled or in smaller parts it differs by the rounding of sums. What is logged
 twice by a resumed run is left to `log` to ignore: entries carry their update.
 
-Rank 0 writes; the last thing written is `trained.json`, which says that the rest is complete. Not here: which columns,
-which files, which machines (`stage.py`, `launch.py`).
+Rank 0 writes; the last thing written is `trained.json`, which says that the rest is complete. Not here: which columns
+and files (`assembly.py`), which machines (`launch.py`).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from hyperloom.stages.train.stopping import Best
 from hyperloom.stages.train.validation import validate
 from hyperloom.stages.train.world import World
 
-Values = dict[str, float]
+CurveValues = dict[str, float]
 Tensors = dict[str, torch.Tensor]
-Log = Callable[[int, Values], None]
+Log = Callable[[int, CurveValues], None]
 
 
 def fit(
@@ -255,7 +255,7 @@ class Training:
         wishes = torch.tensor([float(ask == a) for a in (Ask.MOVE, Ask.STOP)], device=self.device)
         return update, self.world.sum(wishes)
 
-    def _figures(self, update: Update) -> Values:
+    def _figures(self, update: Update) -> CurveValues:
         """What the curve shows: the loss of each task that had labels, their balanced sum, the learning rate."""
         losses = update.losses
         shares = torch.cat([losses.values, update.total.view(1) / self.world.size])
@@ -263,7 +263,7 @@ class Training:
         each = {f"loss.{n}": v for n, v, p in zip(self.names, values, losses.present.tolist(), strict=False) if p}
         return {"loss": values[-1], **each, "lr": self.schedule.get_last_lr()[0]}
 
-    def _note(self, values: Values, timing: Values) -> None:
+    def _note(self, values: CurveValues, timing: CurveValues) -> None:
         rounded = {k: float(f"{v:.6g}") for k, v in values.items()}
         self.history.append({"at": self.update, "values": rounded})
         self.log(self.update, {**rounded, **timing})
@@ -290,7 +290,7 @@ class Training:
             described = json.dumps(model.architecture.to_json(), sort_keys=True, indent=1).encode()
             files = {MODEL_JSON: described, MODEL_WEIGHTS: weights(state)}
             kept = self.best.update or self.update
-            last: Values = {}
+            last: CurveValues = {}
             for entry in self.history:
                 last.update(entry["values"] if entry["at"] <= kept else {})
             about: dict[str, Any] = {"parameters": model.parameter_count, "updates": self.update, "final": last}

@@ -2,8 +2,8 @@
 
 `build` returns a function from a prediction (N, C, *sites) and a target to the loss of each site and whether the site
 is labelled, both (N, *sites): pixels of a raster, steps of a series, nothing more where a sample has one label. Who
-reduces them (the learner) decides on missing samples, sources, confidence and workers. Unlabelled is a class id of 255
-(bytes) or below 0, or a value that is not finite. Predictions are logits for classes and standardised values for
+reduces them (the criterion) decides on missing samples, sources, confidence and workers. Unlabelled is a class id of
+255 (bytes) or below 0, or a value that is not finite. Predictions are logits for classes and standardised values for
 regressions; a `target` comes prepared (`stages.network.processors`, `target`): ids, probabilities, or values on the
 prediction's scale. Losses of boxes are in `stages.train.centres`; objectives without a target in `stages.train.extras`.
 """

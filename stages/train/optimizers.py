@@ -20,7 +20,7 @@ from hyperloom.pipeline.plugins import Plugin
 if TYPE_CHECKING:
     import torch
 
-Groups = list[dict[str, Any]]
+ParameterGroups = list[dict[str, Any]]
 """What torch's optimizers take: {"params": [...], "weight_decay": ..., perhaps "lr"}."""
 
 
@@ -38,7 +38,7 @@ class Optimizer(Plugin):
     clip: float | None = Field(1.0, gt=0)
     """Largest norm of the gradient."""
 
-    def build(self, groups: Groups) -> torch.optim.Optimizer:
+    def build(self, groups: ParameterGroups) -> torch.optim.Optimizer:
         """The optimizer of these groups; a group's own `lr` goes before `self.lr`."""
         raise TypeError(f"the optimizer {self.type!r} has no build()")
 
@@ -60,7 +60,7 @@ class AdamW(Optimizer):
         named = isinstance(value, dict) and value.get("type") == "adamw"
         return {k: v for k, v in value.items() if k != "type"} if named else value
 
-    def build(self, groups: Groups) -> torch.optim.Optimizer:
+    def build(self, groups: ParameterGroups) -> torch.optim.Optimizer:
         import torch
 
         return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=True)
@@ -80,7 +80,7 @@ class SGD(Optimizer):
             raise ValueError("nesterov needs a momentum")
         return self
 
-    def build(self, groups: Groups) -> torch.optim.Optimizer:
+    def build(self, groups: ParameterGroups) -> torch.optim.Optimizer:
         import torch
 
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)

@@ -14,7 +14,7 @@ import torch
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.job import Job, seed_of
-from hyperloom.stages.train.learners import Batch
+from hyperloom.stages.train.learners import UpdateBatch
 from hyperloom.stages.train.world import World
 
 
@@ -25,7 +25,7 @@ class Preparation:
         self.job, self.criterion, self.world, self.device = job, criterion, world, device
         self.modalities = {column: job.modalities[modality_of(column)] for column in job.columns}
 
-    def __call__(self, number: int, columns: Mapping[str, torch.Tensor]) -> Batch:
+    def __call__(self, number: int, columns: Mapping[str, torch.Tensor]) -> UpdateBatch:
         """The batch of update `number`, from 0."""
         job, part = self.job, self.world.slice(self.job.batch)
         generator = torch.Generator().manual_seed(seed_of(job.seed, "mask", number))
@@ -36,4 +36,4 @@ class Preparation:
             tensors = augment.apply(tensors, self.modalities, job.batch, part, generator)
         drawn = self.criterion.draw(job.batch, torch.Generator().manual_seed(seed_of(job.seed, "extras", number)))
         tensors |= {name: values[part].to(self.device) for name, values in drawn.items()}
-        return Batch(number, tensors, visible)
+        return UpdateBatch(number, tensors, visible)

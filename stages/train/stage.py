@@ -13,10 +13,10 @@
       stop: {metric: semantic.miou, patience: 5}
       workers: [1, 4]
 
-Each input column is a slot of its own, so two sources of one modality are two inputs. A task may have several target
-columns with weights, soft ones (a teacher's probabilities) among them. The stage turns a recipe into a `Job`, has
-`stages.train.launch` run it, on a slot or on Ray Train, and enters the files that `stages.train.loop` left. Its import
-needs no torch.
+Each input column is an input of its own to the network, so two sources of one modality are two inputs. A task may have
+several target columns with weights, soft ones (a teacher's probabilities) among them. The stage turns a recipe into a
+`Job`, has `stages.train.launch` run it, on a slot or on Ray Train, and enters the files that `stages.train.loop` left.
+Its import needs no torch.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class Train(Stage):
         from hyperloom.stages.train import launch
 
         members = self.members(step)
-        scale = launch.Scale(*self.scale, self.gpu, self.max_failures)
+        scale = launch.WorkerRange(*self.scale, self.gpu, self.max_failures)
         return self.collect(step, members, launch.train(step, self.job(step), members, scale))
 
     @property

@@ -14,8 +14,8 @@ from hyperloom.stages.train.batches import Batches, BatchSource
 from hyperloom.stages.train.criterion import Losses
 from hyperloom.stages.train.descent import Descent
 from hyperloom.stages.train.job import Job, seed_of
-from hyperloom.stages.train.learners import Batch, Learner, Setup, Update, UpdateMethod
-from hyperloom.stages.train.optimizers import Groups, Optimizer
+from hyperloom.stages.train.learners import Learner, Setup, Update, UpdateBatch, UpdateMethod
+from hyperloom.stages.train.optimizers import Optimizer, ParameterGroups
 from hyperloom.stages.train.schedules import Rates, Schedule
 from hyperloom.stages.train.world import World
 
@@ -34,7 +34,7 @@ class Climbing(Descent):
         super().__init__(setup)
         self.radius = radius
 
-    def update(self, batch: Batch) -> Update:
+    def update(self, batch: UpdateBatch) -> Update:
         losses, total = self.gradients(batch)
         moved = [p for p in self.setup.parameters if p.grad is not None]
         climb = [p.grad.clone() for p in moved if p.grad is not None]
@@ -64,14 +64,14 @@ class Teaching(Descent):
         self.decay = decay
         self.teacher = deepcopy(setup.model).requires_grad_(False)
 
-    def update(self, batch: Batch) -> Update:
+    def update(self, batch: UpdateBatch) -> Update:
         made = super().update(batch)
         with torch.no_grad():
             for mine, theirs in zip(self.teacher.parameters(), self.setup.model.parameters(), strict=True):
                 mine.lerp_(theirs, 1 - self.decay)
         return made
 
-    def losses(self, batch: Batch, counts: torch.Tensor | None) -> Losses:
+    def losses(self, batch: UpdateBatch, counts: torch.Tensor | None) -> Losses:
         known = super().losses(batch, counts)
         columns = self.setup.model.architecture.columns
         there = torch.stack([batch.columns[c + VALID] for c in columns], 1)
@@ -95,7 +95,7 @@ class Lion(Optimizer):
 
     betas: tuple[float, float] = (0.9, 0.99)
 
-    def build(self, groups: Groups) -> torch.optim.Optimizer:
+    def build(self, groups: ParameterGroups) -> torch.optim.Optimizer:
         return Signs(groups, {"lr": self.lr, "betas": self.betas})
 
 

@@ -17,9 +17,8 @@ TWICE = {
     "Job": "a step's units at the executor; a training's at the loop: neither is seen where the other is",
     "Listing": "of committed files in the engine; of a source's groups in a schema",
     "Model": "the expert of type `model`; in an evaluation, a trained model and how it is asked",
-    "Scale": "of numbers at a network's input; of workers at a launch",
 }
-"""Class names that still mean two things, and which; do not add to it."""
+"""Names of classes and types that still mean two things, and which; do not add to it."""
 VAGUE = ("made", "found", "told", "there", "asked", "said", "wanted")
 STORED = {
     ("stages/distill/hyperloom_student.py", "told"): "its bytes are part of every student and its digest",
@@ -74,12 +73,24 @@ def test_the_map_of_the_rooms_is_what_the_folders_say() -> None:
         assert says and says.splitlines()[0].rstrip(".") == line, name
 
 
-def test_a_class_name_means_one_thing() -> None:
+def types(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and name of the classes of a module, and of its aliases of types (`Size = tuple[int, int]`)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield node.lineno, node.name
+    for node in tree.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        yield from ((n.lineno, n.id) for n in targets if isinstance(n, ast.Name) and re.match("[A-Z][a-z]", n.id))
+
+
+def test_a_type_name_means_one_thing() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef):
-                places[node.name].append(f"{path.relative_to(CHECKOUT)}:{node.lineno}")
+        for line, name in types(ast.parse(path.read_text(encoding="utf-8"))):
+            places[name].append(f"{path.relative_to(CHECKOUT)}:{line}")
+    assert places["Size"], "aliases are not seen"
     twice = {name: where for name, where in places.items() if len(where) > 1}
     assert {name: where for name, where in twice.items() if name not in TWICE} == {}
     assert set(TWICE) <= set(twice), "take what means one thing off the list"

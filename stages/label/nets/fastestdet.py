@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from hyperloom.stages.label.boxes import BoxDecoder
-from hyperloom.stages.label.preprocess import Size
+from hyperloom.stages.modality import Size
 
 
 class FastestDet(BoxDecoder):
