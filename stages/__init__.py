@@ -104,6 +104,7 @@ PLUGINS: dict[str, dict[str, str]] = {
     "trunk": {"unet": "hyperloom.stages.network.trunks:UNetTrunk", "vit": "hyperloom.stages.network.trunks:ViTTrunk"},
     "tokenizer": {
         "bytes": "hyperloom.stages.modality.tokenizers:ByteTokenizer",
+        "file": "hyperloom.stages.modality.token_files:FileTokenizer",
         "words": "hyperloom.stages.modality.tokenizers:WordTokenizer",
     },
     "processor": {

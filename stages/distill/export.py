@@ -61,6 +61,9 @@ class _Positional(nn.Module):
 def to_onnx(model: MultiTask) -> Exported:
     """Export `model`, which is trained no further, and compare. Raises StepFailed, naming the tasks, when one cannot be
     written as ONNX or ONNX Runtime does not give what torch gives."""
+    for part in model.architecture.parts:
+        if why := part.processor.not_in_graph:
+            raise StepFailed(f"{STUDENT_ONNX} cannot take {part.column}: {why}")
     tasks = model.requires_grad_(False).architecture.tasks  # counting operations follows whatever needs a gradient
     try:
         data = _written(model, tasks)

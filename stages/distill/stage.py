@@ -27,7 +27,9 @@ from pydantic import field_validator, model_validator
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.stage import StepRun
+from hyperloom.stages.base import modality_of
 from hyperloom.stages.distill.worker import exports
+from hyperloom.stages.network.processors import processor_of
 from hyperloom.stages.results import Trained
 from hyperloom.stages.schema import ModelSchema
 from hyperloom.stages.train.fitted import Fitted
@@ -55,6 +57,10 @@ class Distill(Train):
 
     def check(self, step: StepCheck) -> ModelSchema:
         step.read(("teacher",), self.teacher, ModelSchema)
+        for i, column in enumerate(self.inputs):
+            modality = step.modalities.get(modality_of(column))
+            if modality is not None and (why := processor_of(modality).not_in_graph):
+                step.mistake(("in", i), f"student.onnx cannot take {column}: {why}")
         return replace(super().check(step), exported=True)
 
     def collect(self, step: StepRun, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:

@@ -214,7 +214,8 @@ class Modality(Plugin, Layout, Geometry, Predicted):
         return dict(counts)
 
     def learned(self, statistics: Mapping[str, Any]) -> Modality:
-        """This modality with what a network must know of a column's statistics to read and predict it."""
+        """This modality with what a network must know of a column's statistics to read and predict it. Raises
+        ValueError when they lack it."""
         return self
 
     def tallied(self, rows: np.ndarray) -> np.ndarray:

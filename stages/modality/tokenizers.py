@@ -3,9 +3,9 @@ it is, so every stage before the network, and whoever compares texts, sees all o
 
     title: {type: text, length: 80, tokenizer: {type: words, most: 12, size: 5000}}
 
-`bytes` needs no vocabulary. `words` are what lies between white space (of ASCII); the shard step counts them in the
-training split, and the vocabulary becomes part of a model, which alone needs it: in its file a word is found from the
-bytes by a hash (`stages.network.words`), also in ONNX.
+`bytes` needs no vocabulary; a `file` brings its own (`stages.modality.token_files`). `words` are what lies between
+white space (of ASCII); the shard step counts them in the training split, and the vocabulary becomes part of a model,
+which alone needs it: in its file a word is found from the bytes by a hash (`stages.network.words`), also in ONNX.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ UNREADABLE = b"?"
 
 class Tokenizer(Plugin):
     """Base of tokenizers: of texts of at most `length` bytes."""
+
+    not_in_graph: ClassVar[str] = ""
+    """Why an ONNX file cannot take texts, and what to do; empty where ids are made by tensor operations."""
 
     def ids(self) -> int:
         """How many ids there are, that of the padding among them."""
@@ -50,7 +53,8 @@ class Tokenizer(Plugin):
         return dict(counts)
 
     def learned(self, statistics: Mapping[str, Any]) -> Self:
-        """This tokenizer with the vocabulary that a column's statistics hold."""
+        """This tokenizer with all that a model must keep of it, the vocabulary of a column's statistics among it.
+        Raises ValueError when that is not there."""
         return self
 
     def texts(self, ids: np.ndarray) -> list[bytes]:
@@ -104,7 +108,16 @@ class WordTokenizer(Tokenizer):
         return {word: counts[word] for word in often[: self.size]}
 
     def learned(self, statistics: Mapping[str, Any]) -> Self:
-        return self if self.vocabulary else self.model_copy(update={"vocabulary": tuple(statistics.get("words", ()))})
+        """Raises ValueError when the training split has no word for the vocabulary."""
+        if self.vocabulary:
+            return self
+        if not statistics.get("words"):
+            least = f"occurs {self.min_count} times" if self.min_count > 1 else "is a word"
+            raise ValueError(
+                f"nothing in the training split {least}, so there is no vocabulary. Next: lower `min_count`, give the "
+                "split `train` rows with texts, or leave out `tokenizer` to read bytes"
+            )
+        return self.model_copy(update={"vocabulary": tuple(statistics["words"])})
 
     def texts(self, ids: np.ndarray) -> list[bytes]:
         names = [b"", UNREADABLE, *(w.encode() for w in self.vocabulary)]

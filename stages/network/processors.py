@@ -57,6 +57,12 @@ class Processor:
         """Can a trunk that reads planes take it? Numbers of whole samples are one plane each."""
         return self.axes in (0, 2)
 
+    @property
+    def not_in_graph(self) -> str:
+        """Why an ONNX file cannot take its values as they are, and what to do; empty where `reader` is of tensor
+        operations alone."""
+        return ""
+
     def pixels(self, patch: int) -> tuple[int, ...]:
         """Squares of `patch` pixels in each plane; (1,) where it is no raster."""
         return (1,) if self.size is None else tuple(-(-n // patch) for n in self.size)

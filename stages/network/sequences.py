@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hyperloom.stages.modality.token_files import FileTokenizer
 from hyperloom.stages.modality.tokenizers import WordTokenizer
 from hyperloom.stages.network.processors import Processor, Reader, Scale, in_units
 
@@ -29,19 +30,25 @@ class IdProcessor(Processor):
 
 
 class TextProcessor(IdProcessor):
-    """Ids of bytes, or of the words of a vocabulary."""
+    """Ids of bytes, of the words of a vocabulary, or of the tokens of a file."""
 
     @property
     def encoder(self) -> str:
         return "text"
 
+    @property
+    def not_in_graph(self) -> str:
+        return str(self.modality.tokenizer.not_in_graph)
+
     def reader(self, scale: Scale) -> torch.nn.Module:
-        from hyperloom.stages.network.words import WordIds
+        from hyperloom.stages.network.words import FileIds, WordIds
 
         tokenizer = self.modality.tokenizer
-        if not isinstance(tokenizer, WordTokenizer):
-            return super().reader(scale)
-        return WordIds(tokenizer.vocabulary, self.modality.length, tokenizer.most)
+        if isinstance(tokenizer, FileTokenizer):
+            return FileIds(tokenizer)
+        if isinstance(tokenizer, WordTokenizer):
+            return WordIds(tokenizer.vocabulary, self.modality.length, tokenizer.most)
+        return super().reader(scale)
 
     def target(self, scale: Scale) -> Reader:
         from torch.nn import Sequential

@@ -1,5 +1,5 @@
-"""Words of a vocabulary, found from the bytes of a text by tensor operations alone, so that a model's ONNX file takes
-texts as they are.
+"""From the bytes of a text to ids of its words or tokens. Words of a vocabulary are found by tensor operations alone,
+so that a model's ONNX file takes texts as they are; tokens of a file are made by its library, on the CPU.
 
 A word's hash is the sum of its bytes times powers of a base, modulo a prime near 2**40, so that nothing overflows and
 two words of a million share one with a chance of about 1 in 2. A word of no vocabulary has the hash of one that is in
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from hyperloom.stages.modality.token_files import FileTokenizer
 from hyperloom.stages.modality.tokenizers import KNOWN, PADDING, UNKNOWN
 
 PRIME, BASE = (1 << 40) - 87, 1_000_003
@@ -52,6 +53,20 @@ class WordIds(nn.Module):
             return torch.where(same.any(2), (same * self.ids).sum(2), UNKNOWN)
         near = torch.searchsorted(self.hashes, hashes).clamp(max=len(self.hashes) - 1)
         return torch.where(self.hashes[near] == hashes, self.ids[near], UNKNOWN)
+
+
+class FileIds(nn.Module):
+    """Bytes plus one (N, length) -> ids (N, most): 0 for padding, else that of the file plus 1."""
+
+    def __init__(self, tokenizer: FileTokenizer):
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    @torch.compiler.disable
+    def forward(self, texts: torch.Tensor) -> torch.Tensor:
+        rows = texts.cpu().numpy()
+        ids = self.tokenizer.encoded([(row[row > 0] - 1).astype("uint8").tobytes() for row in rows])
+        return torch.from_numpy(ids).to(texts.device)
 
 
 def hash_of(word: bytes, powers: Sequence[int]) -> int:

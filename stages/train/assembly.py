@@ -7,13 +7,15 @@ schemas tell is `stages.train.check`'s. Imports no torch and starts nothing.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.errors import RecipeError, StepFailed
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import parse
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.modality import Modality
 from hyperloom.stages.network.architecture import Architecture, Input, Task
 from hyperloom.stages.network.processors import Scale, processor_of
 from hyperloom.stages.results import Shards
@@ -143,8 +145,15 @@ class Assembly:
         for column in self.stage.inputs:
             modality = self.step.modalities[modality_of(column)]
             statistics = self.offered.statistics.get(column, {})
-            read[column] = Input(column, modality.learned(statistics), processor_of(modality).scale(statistics))
+            learned = self._learned(column, modality, statistics)
+            read[column] = Input(column, learned, processor_of(modality).scale(statistics))
         return self.stage.model.inputs(read)
+
+    def _learned(self, name: str, modality: Modality, statistics: Mapping[str, Any]) -> Modality:
+        try:
+            return modality.learned(statistics)
+        except ValueError as error:
+            raise StepFailed(f"step {self.step.name!r}: {name}: {error}") from error
 
     def _task(self, name: str) -> Task:
         statistics = [self.offered.statistics.get(c, {}) for c in self.stage.targets[name]]
@@ -153,7 +162,7 @@ class Assembly:
                 f"step {self.step.name!r}: no training row has a value of {', '.join(self.stage.targets[name])}, "
                 f"so {name!r} cannot be learned. Next: see the quarantine of the step that makes it (hyperloom failed)"
             )
-        modality = self.step.modalities[name].learned(next((s for s in statistics if s), {}))
+        modality = self._learned(name, self.step.modalities[name], next((s for s in statistics if s), {}))
         scales = [processor_of(modality).scale(s) for s in statistics]
         return self.stage.model.task(
             Task(name, modality, Scale() if name in self.stage.raw else next((s for s in scales if s.mean), Scale()))

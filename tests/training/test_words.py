@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
+from hyperloom.pipeline.errors import StepFailed
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
@@ -63,6 +65,16 @@ def test_the_training_split_gives_the_vocabulary_and_the_model_keeps_it(trained:
     tasks = {t.name: t.modality for t in load_model(storage, made.folder).architecture.tasks}
     assert tasks["reply"].tokenizer.vocabulary == ("comes", "goes", "milk", "tea", "now")
     assert tasks["reply"].channels == 7 and tasks["reply"].grid(1) == (4,)
+
+
+def test_a_split_without_words_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    rows = [{"order@web": KNOWN["order"].fit(f"once{i}"), "reply@truth": KNOWN["reply"].fit("x")} for i in range(20)]
+    raw = inline.ingested(storage, KNOWN, {"a": rows})
+    sharding = Shard.model_validate({"stage": "shard", "data": "frames"})
+    shards = inline.finish(inline.step(sharding, storage, KNOWN, "shards", frames=raw))
+    with pytest.raises(StepFailed, match=r"order@web: nothing in the training split occurs 2 times.*`min_count`"):
+        inline.finish(inline.step(Train.model_validate(FIELDS), storage, KNOWN, "clerk", shards=shards))
 
 
 def test_words_are_predicted_and_judged_as_texts(trained: Any) -> None:
