@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from hyperloom.pipeline import project, ray_internals
+from hyperloom.pipeline import deferred, project, ray_internals
 
 DESCRIPTION = "Weave the labels of many expert models into one small model: Ray works, storage remembers, MLflow shows."
 
@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong recipe or usage, 3 root in use, 4 a step
     failed, 5 no cluster, 130 interrupted, 143 ended by SIGTERM."""
     project.step_back()  # before anything is imported
+    deferred.defer()
     given = _parser().parse_args(arguments)
     from hyperloom.pipeline.errors import HyperloomError
 

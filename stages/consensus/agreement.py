@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from hyperloom.pipeline.units import Record
 
-SourceColumn = tuple[np.ndarray, "np.ndarray | None"]
+SourceColumn: TypeAlias = "tuple[np.ndarray, np.ndarray | None]"
 """Values (N, ...), and which of them are there (None: all)."""
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field
@@ -23,7 +23,7 @@ from hyperloom.pipeline.units import Record
 from hyperloom.stages.measure.scores import measures
 from hyperloom.stages.measure.sheet import read_sheet
 
-Draws = dict[str, np.ndarray]
+Draws: TypeAlias = "dict[str, np.ndarray]"
 """`modality.measure` -> (draws,) float64; NaN where a draw had nothing to measure."""
 FEWEST = 2
 """Resampled units below which nothing can be said."""

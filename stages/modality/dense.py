@@ -57,7 +57,7 @@ class Dense(Raster):
     @property
     def steps(self) -> int:
         """Steps between the ends of the range where integers are stored, else 0. The integer after them is NaN."""
-        return int(np.iinfo(self.stored).max) - 1 if self.stored.kind == "u" else 0
+        return {"uint8": 2**8 - 2, "uint16": 2**16 - 2}.get(self.storage, 0)
 
     @property
     def scale(self) -> float:
