@@ -163,8 +163,8 @@ def test_a_plan_shows_it_to_people_and_imports_nothing_heavy(project: Project) -
     lines = [line.split() for line in command().splitlines()]
     assert ["labels", "edges", "edges@canny"] in [line[:3] for line in lines]
     assert [line[-2:] for line in lines if line[:1] == ["labels"] and "edges" in line] == [["2", "0"]] * 2
-    code = f"from pipeline import cli; cli.main(['plan', {str(project.folder / 'recipe.yaml')!r}])"
-    assert loaded_by(code) == set()
+    code = f"from hyperloom.pipeline import cli; cli.main(['plan', {str(project.folder / 'recipe.yaml')!r}])"
+    assert loaded_by(code) <= {"numpy._core"}, "a video's frames are counted"
 
 
 def units(project: Project) -> dict[str, set[str]]:
