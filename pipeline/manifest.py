@@ -102,6 +102,12 @@ def commit(storage: Storage, manifest: Manifest) -> None:
         )
 
 
+def as_read(body: dict[str, Any]) -> dict[str, Any]:
+    """A body as whoever reads the manifest later gets it, so that a step finds the same in this run as in a later one:
+    keys in order, lists for tuples. Raises TypeError for anything but JSON's own types."""
+    return json.loads(_json(body))
+
+
 def _parts(manifest: Manifest) -> Iterator[bytes]:
     """The manifest's bytes, about PART at a time."""
     part: list[bytes] = []

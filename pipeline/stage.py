@@ -17,7 +17,7 @@ from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.ending import Ending
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.fingerprint import fingerprint, payload
-from hyperloom.pipeline.manifest import Manifest, folder
+from hyperloom.pipeline.manifest import Manifest, as_read, folder
 from hyperloom.pipeline.result import Result
 from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File, Record, Resources, Unit, Worker
@@ -109,7 +109,7 @@ class StepRun:
 
     def manifest(self, result: Result | dict[str, Any], payload: dict[str, Any]) -> Manifest:
         """The manifest of this step once `run` has ended with `result`."""
-        body = result.body() if isinstance(result, Result) else result
+        body = as_read(result.body() if isinstance(result, Result) else result)
         return Manifest(self.stage.stage, self.fingerprint, payload, self.records, tuple(self.files), body)
 
     def identity(self, stage: Stage) -> str:

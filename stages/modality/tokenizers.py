@@ -104,7 +104,7 @@ class WordTokenizer(Tokenizer):
         return Counter(word.decode() for text in texts for word in text.split())
 
     def kept(self, counts: Mapping[str, int]) -> dict[str, int]:
-        often = sorted((w for w, n in counts.items() if n >= self.min_count), key=lambda w: (-counts[w], w))
+        often = _by_frequency({word: count for word, count in counts.items() if count >= self.min_count})
         return {word: counts[word] for word in often[: self.size]}
 
     def learned(self, statistics: Mapping[str, Any]) -> Self:
@@ -117,8 +117,13 @@ class WordTokenizer(Tokenizer):
                 f"nothing in the training split {least}, so there is no vocabulary. Next: lower `min_count`, give the "
                 "split `train` rows with texts, or leave out `tokenizer` to read bytes"
             )
-        return self.model_copy(update={"vocabulary": tuple(statistics["words"])})
+        return self.model_copy(update={"vocabulary": tuple(_by_frequency(statistics["words"]))})
 
     def texts(self, ids: np.ndarray) -> list[bytes]:
         names = [b"", UNREADABLE, *(w.encode() for w in self.vocabulary)]
         return [b" ".join(names[i] for i in row if i) for row in ids]
+
+
+def _by_frequency(counts: Mapping[str, int]) -> list[str]:
+    """The most frequent first. A mapping that comes from a manifest is in the order of its names."""
+    return sorted(counts, key=lambda word: (-counts[word], word))

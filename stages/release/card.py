@@ -69,7 +69,7 @@ def _producer(about: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = list(rows[0]) if rows else []
+    columns = sorted(rows[0], key=lambda c: (c != "who", c != "kind", "." not in c, c)) if rows else []
 
     def cell(value: Any) -> str:
         return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -179,5 +179,5 @@ class Assembly:
         objective = fitting[0] if fitting else parse("objective", modality.loss_against(predicted))
         counts = self.offered.statistics.get(column, {}).get("classes")
         confidence = self.stage.confidence.get(column)
-        classes = tuple(counts.values()) if counts else None
+        classes = tuple(counts[name] for name in modality.counted) if counts else None
         return Target(task, column, weight, objective, classes, confidence, self.stage.count == "hidden")

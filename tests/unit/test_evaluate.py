@@ -182,7 +182,7 @@ def test_the_stage_judges_every_column_and_shows_it(tmp_path: Path) -> None:
     assert made.body["best_expert"] == {"depth": "far", "semantic": "exact"}
     assert made.body["samples"] == 10
     assert [row["who"] for row in made.body["table"]] == ["exact", "far", "wrong"]
-    assert list(made.body["table"][0])[2:-2] == ["depth.mae", "depth.coverage", "semantic.miou"]
+    assert {c for c in made.body["table"][0] if "." in c} == {"depth.mae", "depth.coverage", "semantic.miou"}
     assert {r["who"] for r in made.body["classes"]} == {"exact", "wrong"}
 
     picture = cv2.imdecode(np.frombuffer(storage.read(made.files[0].path), np.uint8), cv2.IMREAD_COLOR)

@@ -91,7 +91,7 @@ def test_images_are_grouped_in_name_order_with_exact_values(tmp_path: Path) -> N
     source = {"type": "files", "path": f"{tmp_path}/raw/*.png", "group": "(?P<group>[^_/]+)_"}
     made, storage = ingest(tmp_path / "root", source, rows=2)
     assert rows(made, storage) == [("a_0", "a", 0), ("a_1", "a", 1), ("b_0", "b", 0), ("b_1", "b", 1), ("b_2", "b", 2)]
-    assert [p[1:] for p in made.body["partitions"]] == [("a", 0, 2), ("b", 0, 2), ("b", 2, 1)]
+    assert [p[1:] for p in made.body["partitions"]] == [["a", 0, 2], ["b", 0, 2], ["b", 2, 1]]
     values = inline.column(storage, KNOWN, made, "rgb@camera")
     assert {k: int(v.mean()) for k, v in values.items() if v is not None} == {
         "a_0": 0, "a_1": 10, "b_0": 0, "b_1": 10, "b_2": 20,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.errors import RecipeError, StepFailed
 from hyperloom.pipeline.faults import FaultInjected
 from hyperloom.pipeline.manifest import Manifest
@@ -33,6 +34,17 @@ def _job(data: Any, folder: Path, **fields: Any) -> Job:
     storage, _, made = data
     run = scenes.step(storage, made, **fields)
     return replace(run.stage.job(run), folder=f"train/{folder.parent.name}-{folder.name}")
+
+
+def test_a_class_keeps_its_own_count_when_the_shards_are_read_by_a_later_run(data: Any, tmp_path: Path) -> None:
+    """A manifest's keys are in alphabetical order, classes are not."""
+    storage, _, made = data
+    later = manifests.load(storage, made.stage, made.fingerprint)
+    assert later is not None and later.body == made.body and list(scenes.CLASSES) != sorted(scenes.CLASSES)
+    counts = made.body["statistics"]["semantic@truth"]["classes"]
+    for shards in (made, later):
+        (target,) = (t for t in _job((storage, None, shards), tmp_path / "x").targets if t.task == "semantic")
+        assert target.class_counts == tuple(counts[name] for name in scenes.CLASSES)
 
 
 def _weights(job: Job) -> bytes:
