@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import time
@@ -14,7 +13,7 @@ import pytest
 from hyperloom.pipeline import events
 from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, RayCluster, hyperloom
-from tests.ray.tiny import recipe
+from tests.ray.tiny import ends_at_a_checkpoint, recipe
 
 FIELDS = {"updates": 8, "batch": 6, "workers": 2, "checkpoint_every": 3, "log_every": 2}
 
@@ -58,25 +57,7 @@ def test_a_killed_worker_costs_one_interval(
 
 @pytest.mark.timeout(600)
 def test_a_driver_that_is_told_to_end_leaves_a_checkpoint(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(recipe(tmp_path / "root", **{**FIELDS, "updates": 100000, "checkpoint_every": 100000}))
-    command = [str(BIN / "hyperloom"), "run", str(path), "--no-mlflow"]
-    with (tmp_path / "log").open("w") as log:
-        driver = subprocess.Popen(command, env=ray_cluster.env, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            while not [p for p in tmp_path.glob("root/events/*/train-model/*") if b'"metric"' in p.read_bytes()]:
-                assert driver.poll() is None, (tmp_path / "log").read_text()
-                time.sleep(0.2)
-            driver.terminate()
-            assert driver.wait(timeout=120) == 143
-        finally:
-            driver.kill()
-    storage = Storage(str(tmp_path / "root"))
-    (run,) = storage.names("events")
-    assert any("stop on notice" in e["text"] for e in events.read(storage, run) if e["kind"] == "note")
-    (pointer,) = tmp_path.glob("root/train/*/checkpoint.json")
-    assert 2 <= json.loads(pointer.read_text())["update"] < 100000
-    assert not pointer.with_name("notice.json").exists()
+    ends_at_a_checkpoint(tmp_path, ray_cluster, **FIELDS)
 
 
 @pytest.mark.timeout(600)

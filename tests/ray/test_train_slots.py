@@ -14,7 +14,7 @@ import pytest
 from hyperloom.pipeline import events
 from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE, RayCluster, hyperloom
-from tests.ray.tiny import recipe
+from tests.ray.tiny import ends_at_a_checkpoint, recipe
 
 FIELDS = {"updates": 8, "batch": 6, "checkpoint_every": 3, "log_every": 2}
 pytestmark = pytest.mark.timeout(400)
@@ -92,25 +92,7 @@ def test_a_slot_that_is_told_to_leave_goes_on_elsewhere(ray_cluster: RayCluster,
 
 
 def test_a_driver_that_is_told_to_end_leaves_a_checkpoint(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(recipe(tmp_path / "root", **{**FIELDS, "updates": 100000, "checkpoint_every": 100000}))
-    command = [str(BIN / "hyperloom"), "run", str(path), "--no-mlflow"]
-    with (tmp_path / "log").open("w") as log:
-        driver = subprocess.Popen(command, env=ray_cluster.env, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            while not [p for p in tmp_path.glob("root/events/*/train-model/*") if b'"metric"' in p.read_bytes()]:
-                assert driver.poll() is None, (tmp_path / "log").read_text()
-                time.sleep(0.2)
-            driver.terminate()
-            assert driver.wait(timeout=120) == 143
-        finally:
-            driver.kill()
-    storage = Storage(str(tmp_path / "root"))
-    (run,) = storage.names("events")
-    assert any("stop on notice" in e["text"] for e in events.read(storage, run) if e["kind"] == "note")
-    (pointer,) = tmp_path.glob("root/train/*/checkpoint.json")
-    assert 2 <= json.loads(pointer.read_text())["update"] < 100000
-    assert not pointer.with_name("notice.json").exists()
+    ends_at_a_checkpoint(tmp_path, ray_cluster, **FIELDS)
 
 
 def test_a_person_stops_a_training_by_a_file(ray_cluster: RayCluster, tmp_path: Path) -> None:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
+
+from hyperloom.pipeline import events
+from hyperloom.pipeline.storage import Storage
+from tests.ray.conftest import BIN, RayCluster
 
 SIZE = (24, 32)
 
@@ -34,3 +40,26 @@ steps:
   shards: {{stage: shard, data: frames}}
   model: {json.dumps(model)}
 """
+
+
+def ends_at_a_checkpoint(folder: Path, cluster: RayCluster, **training: Any) -> None:
+    """Ask the driver of a long training to end (SIGTERM) once there is a curve: it does, at a checkpoint."""
+    path = folder / "tiny.yaml"
+    path.write_text(recipe(folder / "root", **{**training, "updates": 100000, "checkpoint_every": 100000}))
+    command = [str(BIN / "hyperloom"), "run", str(path), "--no-mlflow"]
+    with (folder / "log").open("w") as log:
+        driver = subprocess.Popen(command, env=cluster.env, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            while not [p for p in folder.glob("root/events/*/train-model/*") if b'"metric"' in p.read_bytes()]:
+                assert driver.poll() is None, (folder / "log").read_text()
+                time.sleep(0.2)
+            driver.terminate()
+            assert driver.wait(timeout=120) == 143
+        finally:
+            driver.kill()
+    storage = Storage(str(folder / "root"))
+    (run,) = storage.names("events")
+    assert any("stop on notice" in e["text"] for e in events.read(storage, run) if e["kind"] == "note")
+    (pointer,) = folder.glob("root/train/*/checkpoint.json")
+    assert 2 <= json.loads(pointer.read_text())["update"] < 100000
+    assert not pointer.with_name("notice.json").exists()
