@@ -1,7 +1,7 @@
 """The commands about data: `hyperloom import`, `hyperloom export`, `hyperloom data show|head|stats|export`.
 
-Each imports what it needs when it runs. Opening the recipe and its root is the command line's (`pipeline.cli`), which
-hands in `load` and `steps`; nothing here knows Ray or MLflow.
+Each imports what it needs when it runs. Opening the recipe and its root is the command line's (`pipeline.commands`),
+which hands in `load` and `steps`; nothing here knows Ray or MLflow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ StepResolver = Callable[[Any, Any], list[Any]]
 
 
 def add(command: Callable[..., argparse.ArgumentParser], commands: Any, load: Load, steps: StepResolver) -> None:
-    """Add the commands to a parser. `command(name, function, help, parent)` makes one that takes a recipe."""
+    """Add the commands to a parser. `command(parent, name, function, help)` makes one that takes a recipe."""
     data = commands.add_parser("data", help="look at a step's samples: show, head, stats, export")
     kinds = data.add_subparsers(metavar="KIND", required=True)
 
@@ -29,7 +29,7 @@ def add(command: Callable[..., argparse.ArgumentParser], commands: Any, load: Lo
             loaded, storage = load(given)
             return function(given, loaded, _reader(given, storage, steps(loaded, storage)))
 
-        sub = command(name, run, help_, parent)
+        sub = command(parent, name, run, help_)
         sub.add_argument("step", help="an ingest, label, consensus or shard step of the recipe")
         sub.add_argument("--columns", nargs="+", metavar="COLUMN", default=(), help="only these (rgb@camera ...)")
         return sub

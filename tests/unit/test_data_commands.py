@@ -13,6 +13,7 @@ import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import cli, recipe, runner, verify
+from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.storage import Storage
 
@@ -75,7 +76,7 @@ def test_a_dronescapes_export_is_read_again(ran: Path, tmp_path: Path, monkeypat
     assert cli.main(["data", "export", str(ran), "frames", "--to", str(tmp_path / "d"), "--layout", "dronescapes"]) == 0
     assert (tmp_path / "d/depth_dpt/b_000002.npz").is_file() and not (tmp_path / "d/depth_dpt/b_000001.npz").exists()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_connect", lambda loaded: None)
+    monkeypatch.setattr(opening, "connect", lambda loaded: None)
     assert cli.main(["import", "d", "--root", "again", "--no-mlflow"]) == 0
     written = recipe.load("d.yaml").recipe
     assert set(written.modalities) == {"rgb", "depth", "semantic"}

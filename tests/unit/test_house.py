@@ -64,12 +64,27 @@ def calls(path: Path, dotted: str) -> bool:
 
 
 def test_dependencies_point_one_way() -> None:
-    """stages -> pipeline <- clusters; the command alone puts them together."""
-    engine = [p for p in sources("pipeline") if name(p) != "pipeline/cli.py"]
+    """stages -> pipeline <- clusters; the commands alone put them together."""
+    commands = sources("pipeline/commands")
+    engine = [p for p in sources("pipeline") if p not in commands]
     assert len(engine) > 10, "the test looks at nothing"
-    assert importers("stages", sources("pipeline")) >= {"pipeline/cli.py"}, "the test sees no import of ours"
+    assert importers("stages", commands) and importers("clusters", commands), "the test sees no import of ours"
     assert importers("stages", engine) | importers("clusters", engine) == set()
     assert importers("clusters", sources("stages")) == set()
+    assert importers("pipeline.commands", [p for p in sources(*PACKAGES) if p not in commands]) == set()
+
+
+def test_commands_import_what_they_need_when_they_run() -> None:
+    """What stands at the top of a command's file describes its arguments: all commands pay for it."""
+    cheap = {"__future__", "argparse", "collections", "json", "os", "sys", "typing", "pipeline.commands"}
+    files = {p.stem: p for p in sources("pipeline/commands") if p.stem != "__init__"}
+    dear = []
+    for path in files.values():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = [getattr(node, "module", None) or alias.name for alias in node.names]
+                dear += [f"{name(path)}: {m}" for m in modules if m.removeprefix("hyperloom.") not in cheap]
+    assert files and [d for d in dear if not d.endswith("collections.abc")] == []
 
 
 def test_rooms_of_stages_import_only_those_before_them() -> None:

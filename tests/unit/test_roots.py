@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hyperloom.pipeline import cli
+from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.errors import StorageError
 from hyperloom.pipeline.storage import Storage
 
@@ -41,7 +42,7 @@ def small(tmp_path) -> Iterator[Path]:
 
 def run(recipe: Path, monkeypatch) -> int:
     """`hyperloom run`, with units in this process instead of on Ray."""
-    monkeypatch.setattr(cli, "_connect", lambda loaded: None)
+    monkeypatch.setattr(opening, "connect", lambda loaded: None)
     return cli.main(["run", str(recipe), "--no-mlflow"])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hyperloom.pipeline import cli, events, lease, quarantine, recipe, runner, verify
+from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import LeaseError, StepFailed, StorageError
 from hyperloom.pipeline.plan import PlannedStep, plan
@@ -144,7 +145,7 @@ def test_exit_code_and_last_line_say_what_is_missing(tmp_path, capsys) -> None:
     assert outcome.missing == {"c": "1 of 4 units", "e": "not run"}
     path.write_text(toy.text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_connect", lambda loaded: None)  # in this process
+        patch.setattr(opening, "connect", lambda loaded: None)  # in this process
         assert cli.main(["run", str(path), "--no-mlflow"]) == StepFailed.exit_code
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"missing: c (1 of 4 units), e (not run). Continue with: hyperloom run {path}"

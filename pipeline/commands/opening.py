@@ -1,0 +1,88 @@
+"""What a command opens: its recipe, the root, the plan, the cluster.
+
+Commands call these through the module (`opening.load(given)`), so that a test can take one's place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+Command = Callable[[Any], int]
+"""Given the parsed arguments: the exit code."""
+
+
+def add(commands: Any, name: str, function: Command, help_: str) -> argparse.ArgumentParser:
+    """Add a command that takes a recipe and `--root`."""
+    sub = commands.add_parser(name, help=help_, description=help_)
+    sub.add_argument("recipe", help="path of a recipe, such as recipes/demo.yaml")
+    sub.add_argument("--root", help="use this root (a folder or an fsspec URL) instead of the recipe's")
+    sub.set_defaults(command=function)
+    return sub
+
+
+def add_wait(sub: argparse.ArgumentParser) -> None:
+    """Add `--wait`, for a command that takes the root's lease."""
+    sub.add_argument(
+        "--wait", type=float, default=60.0, metavar="SECONDS", help="how long to wait for another driver (60)"
+    )
+
+
+def load(given: Any) -> tuple[Any, Any]:
+    """The recipe (a RecipeFile) and its Storage; `given.root` is from here on the root that counts."""
+    import hyperloom.stages  # noqa: F401  (registers the plug-ins)
+    from hyperloom.pipeline import ray_internals, recipe
+    from hyperloom.pipeline.storage import Storage
+
+    loaded = recipe.load(given.recipe)
+    root = given.root or loaded.recipe.root
+    if "://" not in root and not os.path.isabs(root) and ray_internals.in_job():
+        raise loaded.error(
+            ("root",),
+            f"inside a Ray job the root {root!r} would lie in the job's temporary folder and be lost. "
+            "Next: add --root with a path or URL that all nodes see",
+        )
+    given.root = root
+    return loaded, Storage(root)
+
+
+def steps(loaded: Any, storage: Any) -> list[Any]:
+    """The recipe's steps, planned."""
+    from hyperloom.pipeline.digests import Digests
+    from hyperloom.pipeline.plan import plan
+
+    return plan(loaded, storage, Digests(storage))
+
+
+def cluster(loaded: Any) -> Any:
+    """The recipe's checked `cluster` section."""
+    from hyperloom.clusters.spec import Cluster
+    from hyperloom.pipeline.recipe import validate_section
+
+    return validate_section(loaded, "cluster", Cluster)
+
+
+def connect(loaded: Any) -> Callable[[], None]:
+    """A function that starts or joins the recipe's Ray cluster, and says so the first time."""
+    spec = cluster(loaded)
+    started: list[bool] = []
+
+    def join() -> None:
+        from hyperloom.clusters.connect import connect as connect_
+
+        if not started:
+            started.append(True)
+            print(
+                f"Ray: {'starting a private cluster' if spec.where == 'local' else 'joining ' + spec.where}", flush=True
+            )
+        connect_(spec)
+
+    return join
+
+
+def next_command(given: Any, name: str) -> str:
+    """The command line of another command on the same recipe and root."""
+    return f"hyperloom {name} {given.recipe}" + (f" --root {given.root}" if given.root in sys.argv else "")

@@ -1,0 +1,60 @@
+"""`hyperloom plan`: what would run, and why."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hyperloom.pipeline.commands import opening
+
+
+def add(commands: Any) -> None:
+    sub = opening.add(commands, "plan", _plan, "say what would run, and why")
+    sub.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _plan(given: Any) -> int:
+    loaded, storage = opening.load(given)
+    from hyperloom.pipeline import forecast
+
+    steps = opening.steps(loaded, storage)
+    opening.cluster(loaded)  # checks the section
+    forecasts = forecast.forecast(storage, steps, loaded.recipe.modalities)
+    if given.json:
+        print(json.dumps(_as_json(steps, forecasts), indent=1))
+    else:
+        _show(steps, forecasts)
+    return 0
+
+
+def _as_json(steps: list[Any], forecasts: dict[str, Any]) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    units = {n: None if shares is None else [asdict(s) for s in shares] for n, shares in forecasts.items()}
+    return [
+        {"step": s.name, "state": s.state, "why": s.why, "fingerprint": s.fingerprint, "payload": s.payload}
+        | {"units": units[s.name]}
+        for s in steps
+    ]
+
+
+def _show(steps: list[Any], forecasts: dict[str, Any]) -> None:
+    from hyperloom.pipeline import forecast
+    from hyperloom.pipeline.progress import table
+
+    unfinished = {s.name for s in steps if s.state != "fresh"}
+    shown = [
+        {
+            "step": s.name,
+            "stage": s.stage.stage,
+            "state": s.state,
+            "fingerprint": s.fingerprint[:12],
+            "why": "; ".join(s.why)
+            or (f"{len(s.manifest.records)} units" if s.manifest and s.manifest.records else ""),
+        }
+        for s in steps
+    ]
+    print(table(shown))
+    if units := forecast.rows({n: shares for n, shares in forecasts.items() if n in unfinished}):
+        print(f"\n{table(units)}\n")
+    print(f"{len(unfinished)} of {len(steps)} steps would run" if unfinished else f"all {len(steps)} steps are fresh")

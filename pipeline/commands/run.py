@@ -1,0 +1,37 @@
+"""`hyperloom run`: do what is not fresh."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hyperloom.pipeline.commands import opening
+
+
+def add(commands: Any) -> None:
+    help_ = "run the steps that are not fresh; the same command continues after any interruption"
+    sub = opening.add(commands, "run", run, help_)
+    sub.add_argument("--step", action="append", metavar="NAME", help="only this step and what it needs (repeatable)")
+    opening.add_wait(sub)
+    sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
+
+
+def run(given: Any) -> int:
+    """Run the recipe. 0 when all steps are done, else the exit code of the first that failed."""
+    loaded, _ = opening.load(given)
+    from hyperloom.pipeline import runner
+    from hyperloom.pipeline.progress import Progress
+
+    progress = Progress()
+    join = opening.connect(loaded)
+    outcome = runner.run(loaded, join, given.root, given.step, given.wait, progress, not given.no_mlflow)
+    if outcome.quarantined:
+        progress.say(f"{outcome.quarantined} sample(s) are in quarantine: {opening.next_command(given, 'failed')}")
+    if outcome.ok:
+        if outcome.run:
+            progress.say(f"done. Look at it: {opening.next_command(given, 'ui')}")
+        return 0
+    for name, problem in outcome.problems.items():
+        progress.say(f"{name}: {problem}")
+    missing = ", ".join(f"{name} ({what})" for name, what in outcome.missing.items())
+    progress.say(f"missing: {missing}. Continue with: {opening.next_command(given, 'run')}")
+    return outcome.error.exit_code if outcome.error else 1

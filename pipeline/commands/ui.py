@@ -1,0 +1,22 @@
+"""`hyperloom ui`: the MLflow server on a recipe's tracking store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hyperloom.pipeline.commands import opening
+
+
+def add(commands: Any) -> None:
+    sub = opening.add(commands, "ui", _ui, "start the MLflow server on the recipe's tracking store")
+    sub.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
+    sub.add_argument("--port", type=int, default=5000)
+
+
+def _ui(given: Any) -> int:
+    loaded, storage = opening.load(given)
+    from hyperloom.pipeline.tracking.store import serve, store_uri
+
+    print(f"MLflow at http://{given.host}:{given.port} (Ctrl-C ends it)", flush=True)
+    serve(store_uri(storage, loaded.recipe.tracking), given.host, given.port)
+    return 0
