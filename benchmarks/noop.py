@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
-from hyperloom.pipeline.config import StepName
+from hyperloom.pipeline.config import StepName, placement
 from hyperloom.pipeline.records import Records
-from hyperloom.pipeline.stage import Stage, StepRun
+from hyperloom.pipeline.stage import Forecast, Stage, StepRun
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Record, Resources, Unit
 from hyperloom.stages.label.expert import Batch, Expert, Function
@@ -48,6 +50,52 @@ class Noop(Stage):
         units = [Unit(step.folder, f"u{i:06d}", "idle", {"number": i}) for i in range(self.count)]
         step.records = step.run_units(units, {"idle": Idle()})
         return {}
+
+
+@dataclass
+class Shaky(Silent):
+    """Fails at the first attempt at one unit in 100, leaves a sample out in one of 1,000, and fails for ever at
+    `broken` units of a million."""
+
+    broken: int = 0
+
+    def run(self, unit: Unit, out: Output) -> None:
+        lot = crc32(unit.id.encode()) % 1_000_000
+        if lot < self.broken:
+            raise ValueError("this unit is broken")
+        if lot % 100 == 1 and out.attempt == 1:
+            raise ValueError("this unit fails once")
+        super().run(unit, out)
+        if lot % 1000 == 2:
+            out.quarantine("a", ValueError("this sample is bad"))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Units that are made as they are asked for."""
+
+    space: str
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Unit]:
+        return (Unit(self.space, f"{i:016x}", "shaky", {"pid": f"{i:016x}"}) for i in range(self.count))
+
+
+class Many(Stage):
+    """`count` small units with a file each, of which some fail (see `Shaky`)."""
+
+    count: int = 1
+    broken: int = placement(0)
+
+    def run(self, step: StepRun) -> dict[str, Any]:
+        step.records = step.run_units(Stream(step.folder, self.count), {"shaky": Shaky(broken=self.broken)})
+        return {}
+
+    def forecast(self, step: StepRun) -> Forecast:
+        return Forecast(Stream(step.folder, self.count), step.manifest({}, {}))
 
 
 class Promised(Stage):
