@@ -181,7 +181,7 @@ def drive(given: Any) -> dict[str, Any]:
     Crowd.workers = given.workers
     executor.Inline = Crowd  # type: ignore[misc]
     if given.no_sync:
-        os.fsync = lambda _: None
+        os.fsync = lambda fd: None
     wall, cpu = time.perf_counter(), time.process_time()
     loaded = recipe.load(given.drive)
     outcome = run(loaded, progress=Progress(quiet=True), track=False)
@@ -237,7 +237,7 @@ def requests(count: int) -> dict[str, float]:
     for name, kind in (("cat_file", "get"), ("pipe_file", "put"), ("ls", "list"), ("info", "head"), ("rm", "delete")):
         setattr(MemoryFileSystem, name, counting(getattr(MemoryFileSystem, name), kind, counts))
     loaded = recipe.parse(RECIPE.format(root="memory://scale", count=count, broken=0))
-    results = {}
+    results: dict[str, float] = {}
     for name in ("run", "resume"):
         counts.clear()
         outcome = run(loaded, progress=Progress(quiet=True), track=False)
