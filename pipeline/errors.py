@@ -38,10 +38,14 @@ class StorageError(HyperloomError):
         return type(self), (str(self), self.transient)
 
 
-class LeaseError(HyperloomError):
-    """Another driver works on this root, or this driver lost its lease."""
+class ClaimError(HyperloomError):
+    """Another driver holds what this one needs, or this driver was taken for dead and replaced."""
 
     exit_code = 3
+
+
+class Superseded(ClaimError):
+    """Somebody else changed it since it was read; nothing was written."""
 
 
 class IntegrityError(HyperloomError):

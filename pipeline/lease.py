@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hyperloom.pipeline import process
-from hyperloom.pipeline.errors import LeaseError, StorageError
+from hyperloom.pipeline.errors import ClaimError, StorageError
 from hyperloom.pipeline.storage import Storage
 
 PATH = "lease.json"
@@ -44,7 +44,7 @@ class Lease:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lease, waiting up to `wait` seconds for another driver. Raises LeaseError, saying who holds it."""
+        """Take the lease, waiting up to `wait` seconds for another driver. Raises ClaimError, saying who holds it."""
         deadline = time.monotonic() + self.wait
         exclusive = self.storage.probe_exclusive()
         if not exclusive:
@@ -66,7 +66,7 @@ class Lease:
                 self._remove(held["owner"])
                 continue
             if time.monotonic() > deadline:
-                raise LeaseError(
+                raise ClaimError(
                     f"{self.storage} is in use by {_who(held)}, recipe {held['recipe']!r}. Next: wait for it "
                     f"(hyperloom run --wait 3600 ...), or stop it; a dead machine's lease expires in {EXPIRY:.0f} s"
                 )
@@ -76,9 +76,9 @@ class Lease:
             time.sleep(0.5)
 
     def check(self) -> None:
-        """Raise LeaseError when the lease was lost."""
+        """Raise ClaimError when the lease was lost."""
         if self._lost:
-            raise LeaseError(
+            raise ClaimError(
                 f"this driver lost its lease on {self.storage}: {self._lost}. "
                 "Its finished work is kept; run the same command again"
             )

@@ -4,8 +4,8 @@ Promises: `write` is atomic (a reader sees the old bytes, the new bytes or nothi
 of several writers gets True), and both leave nothing that looks whole when they fail. On local disk that is a
 temporary file, fsync and link/rename; over SFTP the same with the server's renames (`pipeline.sftp`); on object stores
 a single put, with the conditional put for `create`. A store that does not answer is given up after bounded waits.
-Where a store does not keep the condition (some S3 servers overwrite), `probe_exclusive` says so and the lease falls
-back to write-then-read-back.
+Where a store does not keep the condition (some S3 servers overwrite), `exclusive` says so, and what must be exclusive
+falls back to names of its own and reading back (pipeline.chain).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from hyperloom.pipeline.errors import PluginError, StorageError
@@ -39,6 +40,7 @@ class Storage:
         self.is_local = "://" not in url or url.startswith(("file://", "local://"))
         self._fs: Any = None
         self._sftp: Sftp | None = None
+        self._exclusive: bool | None = None
         if self.is_local:
             self.base = os.path.abspath(url.split("://", 1)[-1]) if "://" in url else self.url
             self.url = self.base
@@ -157,6 +159,17 @@ class Storage:
         except (FileNotFoundError, NotADirectoryError):
             return {}
 
+    def times(self, folder: str) -> dict[str, float]:
+        """Name -> when the store last wrote it, in seconds by its own clock, of the files directly in a folder."""
+        try:
+            if self.is_local:
+                with os.scandir(self.path(folder)) as entries:
+                    return {e.name: e.stat().st_mtime for e in entries if e.is_file()}
+            listed = self._call("list", folder, lambda: self._list(folder))
+            return {i["name"].rsplit("/", 1)[-1]: _when(i) for i in listed}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+
     def walk(self, folder: str) -> Iterator[str]:
         """Relative paths of all files below a folder, sorted."""
         base = self.path(folder)
@@ -217,8 +230,15 @@ class Storage:
         self.write(probe, b"hyperloom")
         self.delete(probe)
 
+    @property
+    def exclusive(self) -> bool:
+        """Does this store keep the promise of `create`? Found out by the first question."""
+        if self._exclusive is None:
+            self._exclusive = self.probe_exclusive()
+        return self._exclusive
+
     def probe_exclusive(self) -> bool:
-        """Does this store refuse the second of two exclusive creations? Asked once for each root."""
+        """Does this store refuse the second of two exclusive creations?"""
         if self.is_local:
             return True
         probe = f".probe-{uuid.uuid4().hex[:8]}"
@@ -294,6 +314,12 @@ def _forget(path: str) -> None:
         os.unlink(path)
     except OSError:
         pass
+
+
+def _when(entry: dict[str, Any]) -> float:
+    """When the store wrote what it lists so; file systems name it differently."""
+    time = next((entry[k] for k in ("LastModified", "mtime", "last_modified", "created") if entry.get(k)), 0.0)
+    return time.timestamp() if isinstance(time, datetime) else float(time)
 
 
 def _explained(what: str, where: str, error: Exception) -> StorageError:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from hyperloom.pipeline import recipe, runner, verify
-from hyperloom.pipeline.errors import HyperloomError, LeaseError, StorageError
+from hyperloom.pipeline.errors import ClaimError, HyperloomError, StorageError
 from hyperloom.pipeline.lease import Lease
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.storage import Storage
@@ -125,7 +125,7 @@ def test_a_run_and_a_rerun(store: Store, tmp_path: Path) -> None:
     """The same bytes as on a local disk; the rerun finds everything; a second driver waits outside."""
     here, there = Storage(str(tmp_path / "root")), Storage(f"{store.url}/runs")
     said: list[str] = []
-    with Lease(there, "another", 0, said.append), pytest.raises(LeaseError, match="another"):
+    with Lease(there, "another", 0, said.append), pytest.raises(ClaimError, match="another"):
         run(str(there))
     assert any("falls back to write-then-read-back" in s for s in said) == (store.kind == "rclone")
     assert run(str(there)).ok and run(str(here)).ok

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from hyperloom.pipeline import lease as leases
-from hyperloom.pipeline.errors import LeaseError
+from hyperloom.pipeline.errors import ClaimError
 from hyperloom.pipeline.lease import Lease
 from hyperloom.pipeline.storage import Storage
 
@@ -23,7 +23,7 @@ def storage(tmp_path) -> Storage:
 def test_the_second_driver_says_who_holds_it(storage: Storage) -> None:
     said: list[str] = []
     with Lease(storage, "first"):
-        with pytest.raises(LeaseError, match=r"in use by process \d+ on .*recipe 'first'.*Next: wait"):
+        with pytest.raises(ClaimError, match=r"in use by process \d+ on .*recipe 'first'.*Next: wait"):
             Lease(storage, "second", wait=0.6, say=said.append).acquire()
         assert "waiting for process" in said[0]
     Lease(storage, "second", wait=0).acquire()
@@ -68,7 +68,7 @@ def test_a_driver_that_lost_its_lease_stops(storage: Storage, monkeypatch) -> No
         thief = {"owner": "thief", "beat": 0, "host": "elsewhere", "pid": 9, "recipe": "x", "born": ""}
         storage.write_json("lease.json", thief)
         time.sleep(0.4)
-        with pytest.raises(LeaseError, match=r"lost its lease.*process 9 on elsewhere"):
+        with pytest.raises(ClaimError, match=r"lost its lease.*process 9 on elsewhere"):
             lease.check()
     assert leases.read(storage)["owner"] == "thief"  # another's lease is not removed
 
@@ -78,7 +78,7 @@ def test_a_store_without_exclusive_creation(storage: Storage, monkeypatch) -> No
     said: list[str] = []
     with Lease(storage, "first", say=said.append):
         assert "write-then-read-back" in said[0]
-        with pytest.raises(LeaseError):
+        with pytest.raises(ClaimError):
             Lease(storage, "second", wait=0).acquire()
 
 

@@ -11,7 +11,7 @@ import pytest
 from hyperloom.pipeline import cli, events, lease, quarantine, recipe, runner, verify
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.digests import Digests
-from hyperloom.pipeline.errors import LeaseError, StepFailed, StorageError
+from hyperloom.pipeline.errors import ClaimError, StepFailed, StorageError
 from hyperloom.pipeline.plan import PlannedStep, plan
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.storage import Storage
@@ -221,7 +221,7 @@ def test_garbage_is_not_collected_beside_a_driver(tmp_path, capsys) -> None:
     path.write_text(toy.text)
     with lease.Lease(toy.storage, "other"):
         toy.storage.write("x/y/data/u0-000000000000.json", b"[]")
-        assert cli.main(["verify", str(path), "--gc"]) == LeaseError.exit_code
+        assert cli.main(["verify", str(path), "--gc"]) == ClaimError.exit_code
         assert "recipe 'other'" in capsys.readouterr().err
     assert cli.main(["verify", str(path), "--gc"]) == 0
     assert not toy.storage.exists("x/y/data/u0-000000000000.json")
@@ -241,7 +241,7 @@ def test_a_step_of_a_stage_that_breaks_keeps_its_traceback(toy: Toy) -> None:
 def test_a_second_driver_is_told(toy: Toy) -> None:
     from hyperloom.pipeline.lease import Lease
 
-    with Lease(toy.storage, "other"), pytest.raises(LeaseError, match="recipe 'other'"):
+    with Lease(toy.storage, "other"), pytest.raises(ClaimError, match="recipe 'other'"):
         toy.run()
 
 

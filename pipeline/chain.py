@@ -1,0 +1,119 @@
+"""Chains: numbered files in a folder, of which the highest number counts. The one way to change something under a root
+that others may change too.
+
+    {folder}/00000012.json           created exclusively: of several writers of number 12, one gets it
+    {folder}/00000012-{token}.json   the same on a store that does not keep exclusive creation
+
+Who appends says after which number, so nobody replaces what he has not seen, however long he slept between reading and
+writing; nothing that counts is ever overwritten or removed. Numbers only grow: what lies below the highest may be
+removed (`trim`), the highest never.
+
+A store without exclusive creation: each writer creates a name of his own, waits for SETTLE_SECONDS, and lists. Of
+several files of one number the one that the store dated first counts (ties: the smaller name), and the others withdraw
+theirs. That holds as long as the store lists what it has acknowledged, its own clock does not go back, and it dates no
+file more than SETTLE_SECONDS before it shows it; a reader that looks within that time may see a number that loses.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline.storage import Storage
+
+SETTLE_SECONDS = 2.0
+TRIES = 20
+"""How often a chain that others trim meanwhile is listed again."""
+NAME = re.compile(r"(\d{8})(-[0-9a-f]{12})?\.json")
+
+
+@dataclass(frozen=True)
+class Link:
+    """One file of a chain, with its bytes."""
+
+    number: int
+    name: str
+    data: bytes
+
+
+class Chain:
+    """The numbered files of one folder. `alone` may say that nobody else can be about to append, which saves the wait
+    on stores without exclusive creation."""
+
+    def __init__(self, storage: Storage, folder: str, alone: Callable[[], bool] = lambda: False):
+        self.storage, self.folder, self.alone = storage, folder, alone
+
+    def names(self) -> dict[int, str]:
+        """Number -> name of the file that counts for it, in rising order."""
+        several: dict[int, list[str]] = {}
+        for name in self.storage.names(self.folder):
+            if match := NAME.fullmatch(name):
+                several.setdefault(int(match[1]), []).append(name)
+        return {number: self._first(names) for number, names in sorted(several.items())}
+
+    def last(self) -> Link | None:
+        """The link that counts; None of a chain without any. Raises StorageError."""
+        for _ in range(TRIES):
+            names = self.names()
+            if not names:
+                return None
+            number, name = max(names.items())
+            try:
+                return Link(number, name, self.read(name))
+            except FileNotFoundError:  # a higher one is there since
+                continue
+        raise StorageError(f"{self.storage.full(self.folder)} changes faster than it can be read. Next: try again")
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a link. Raises FileNotFoundError."""
+        return self.storage.read(f"{self.folder}/{name}")
+
+    def append(self, after: int, data: bytes) -> Link | None:
+        """Add the number that follows `after`, which the caller has seen to be the last (0: none); None where somebody
+        else has added it. `data` must differ from what any other writer would append. Raises StorageError."""
+        number = after + 1
+        if not self.storage.exclusive:
+            return self._settled(number, data)
+        name = f"{number:08d}.json"
+        if not self.storage.create(f"{self.folder}/{name}", data):
+            try:  # an answer may have been lost, and the client have asked again
+                if self.read(name) != data:
+                    return None
+            except FileNotFoundError:
+                return None
+        names = self.names()
+        if names and max(names) != number:  # it slept: the number was free since the others have trimmed it
+            self.storage.delete(f"{self.folder}/{name}")
+            return None
+        return Link(number, name, data)
+
+    def replace(self, link: Link, data: bytes) -> None:
+        """Write a link anew. For its own writer alone: where a higher one counts, this changes nothing."""
+        self.storage.write(f"{self.folder}/{link.name}", data)
+
+    def trim(self, below: int) -> None:
+        """Remove the links with numbers below `below`, which must not be above the last."""
+        for name in self.storage.names(self.folder):
+            if (match := NAME.fullmatch(name)) and int(match[1]) < below:
+                self.storage.delete(f"{self.folder}/{name}")
+
+    def _first(self, names: list[str]) -> str:
+        if len(names) == 1:
+            return names[0]
+        times = self.storage.times(self.folder)
+        return min(names, key=lambda n: (times.get(n, float("inf")), n))
+
+    def _settled(self, number: int, data: bytes) -> Link | None:
+        name = f"{number:08d}-{uuid.uuid4().hex[:12]}.json"
+        self.storage.write(f"{self.folder}/{name}", data)
+        if not self.alone():
+            time.sleep(SETTLE_SECONDS)
+        names = self.names()
+        if names and max(names.items()) == (number, name):
+            return Link(number, name, data)
+        self.storage.delete(f"{self.folder}/{name}")
+        return None

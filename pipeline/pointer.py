@@ -1,0 +1,85 @@
+"""Pointers: the few things under a root that change, each a small JSON value with a version.
+
+A pointer is a chain (pipeline.chain) whose highest number holds the value. It is written only *after* the version that
+the writer had read when it decided, so a writer that slept while others went on gets Superseded and has changed
+nothing; no clock and no claim is needed for that.
+
+Where several runs of the same work may overlap unseen (a training whose driver was taken for dead, and the one that
+replaced it), each begins by taking an epoch above all before (`begin`) and writes with it: whoever began last may go
+on, all earlier ones are Superseded at their next write.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hyperloom.pipeline.chain import TRIES, Chain
+from hyperloom.pipeline.errors import IntegrityError, Superseded
+from hyperloom.pipeline.storage import Storage, sha256
+
+KEPT = 2
+"""Versions that stay: the present one, and the one before for readers that have just listed it."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A value as it was read. Number 0: nobody has written yet, and the value is None."""
+
+    number: int = 0
+    value: Any = None
+    epoch: int = 0
+
+
+class Pointer:
+    """The pointer whose versions lie in `folder`; `what` names it in messages. `alone` as of a Chain."""
+
+    def __init__(self, storage: Storage, folder: str, what: str = "", alone: Callable[[], bool] = lambda: False):
+        self.storage, self.folder, self.what = storage, folder, what or folder
+        self._chain = Chain(storage, folder, alone)
+
+    def read(self) -> Version:
+        """The present version. Raises IntegrityError when it was damaged, StorageError."""
+        link = self._chain.last()
+        if link is None:
+            return Version()
+        try:
+            entry = json.loads(link.data)
+            value = entry["value"]
+            if sha256(_canonical(value)) != entry["sha256"]:
+                raise ValueError("its value was changed")
+            return Version(link.number, value, int(entry["epoch"]))
+        except (ValueError, KeyError, TypeError) as error:
+            where = self.storage.full(f"{self.folder}/{link.name}")
+            raise IntegrityError(
+                f"{where} is not what was written ({error}). Next: remove that file; the version before it counts then"
+            ) from error
+
+    def write(self, value: Any, after: Version, epoch: int | None = None) -> Version:
+        """Make `value` (JSON) the present one, if `after` still is. Raises Superseded, StorageError."""
+        new = Version(after.number + 1, value, after.epoch if epoch is None else epoch)
+        entry = {"value": value, "sha256": sha256(_canonical(value)), "epoch": new.epoch, "by": uuid.uuid4().hex}
+        if self._chain.append(after.number, json.dumps(entry, sort_keys=True).encode()) is None:
+            raise Superseded(
+                f"{self.what} under {self.storage} was changed by somebody else meanwhile, and is left as it is now. "
+                "Next: run the same command again; it starts from what is there"
+            )
+        self._chain.trim(new.number - KEPT + 1)
+        return new
+
+    def begin(self) -> Version:
+        """Take the pointer over: the present value, under an epoch above all before. Raises StorageError."""
+        for _ in range(TRIES):
+            seen = self.read()
+            try:
+                return self.write(seen.value, seen, seen.epoch + 1)
+            except Superseded:
+                continue
+        raise Superseded(f"{self.what} under {self.storage} is taken over again and again. Next: find out by whom")
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()

@@ -1,0 +1,94 @@
+"""Pointers and chains: one of several writers wins, nobody replaces what he has not seen, damage is one line."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from hyperloom.pipeline import chain as chains
+from hyperloom.pipeline.chain import Chain
+from hyperloom.pipeline.errors import IntegrityError, Superseded
+from hyperloom.pipeline.pointer import Pointer, Version
+from hyperloom.pipeline.storage import Storage
+
+
+@pytest.fixture(params=["exclusive", "read back"])
+def storage(request: pytest.FixtureRequest, tmp_path, monkeypatch) -> Storage:
+    if request.param == "read back":
+        monkeypatch.setattr(Storage, "probe_exclusive", lambda self: False)
+        monkeypatch.setattr(chains, "SETTLE_SECONDS", 0.1)
+    return Storage(str(tmp_path))
+
+
+def test_a_value_is_written_after_the_version_that_was_read(storage: Storage) -> None:
+    pointer = Pointer(storage, "things/one", "the thing")
+    assert pointer.read() == Version()
+    first = pointer.write({"a": 1}, Version())
+    second = pointer.write({"a": 2}, first)
+    assert pointer.read() == second and (second.number, second.value) == (2, {"a": 2})
+    with pytest.raises(Superseded, match=r"the thing under .* was changed by somebody else.*Next: run the same"):
+        pointer.write({"a": 3}, first)
+    assert pointer.read() == second
+    third = pointer.write(None, second)
+    assert pointer.read() == third and len(storage.names("things/one")) == 2
+
+
+def test_a_sleeper_whose_number_was_trimmed_meanwhile_changes_nothing(storage: Storage) -> None:
+    pointer = Pointer(storage, "one")
+    old = version = pointer.write(0, Version())
+    for value in range(5):
+        version = pointer.write(value, version)
+    assert not [n for n in storage.names("one") if n.startswith("00000002")], "free again, for a writer that asks"
+    with pytest.raises(Superseded):
+        pointer.write("late", old)
+    assert pointer.read() == version
+
+
+def test_one_of_many_writers_wins(storage: Storage) -> None:
+    won: list[int] = []
+    start = threading.Barrier(8)
+
+    def race(i: int) -> None:
+        start.wait()
+        if Chain(storage, "race").append(0, str(i).encode()):
+            won.append(i)
+
+    threads = [threading.Thread(target=race, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    last = Chain(storage, "race").last()
+    assert last and last.data == str(won[0]).encode() and len(storage.names("race")) == 1
+
+
+def test_whoever_began_last_goes_on(storage: Storage) -> None:
+    pointer = Pointer(storage, "checkpoint")
+    first = pointer.write({"update": 1}, pointer.begin())
+    later = Pointer(storage, "checkpoint").begin()
+    assert later.value == {"update": 1} and later.epoch > first.epoch
+    with pytest.raises(Superseded):
+        pointer.write({"update": 2}, first)
+    assert pointer.write({"update": 3}, later).epoch == later.epoch
+
+
+def test_an_answer_that_was_lost_is_no_defeat(storage: Storage, monkeypatch) -> None:
+    """The store did it and the client asked again, so it hears that the name is taken: by itself."""
+    create = Storage.create
+    monkeypatch.setattr(Storage, "create", lambda *a: create(*a) and create(*a))
+    assert Chain(storage, "one").append(0, b"mine")
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"value": {"a": 2}, "epoch": 0, "sha256": "0"}'])
+def test_damage_is_one_line_and_removing_the_file_goes_back(storage: Storage, damage: bytes) -> None:
+    pointer = Pointer(storage, "one")
+    first = pointer.write({"a": 1}, Version())
+    pointer.write({"a": 2}, first)
+    name = storage.names("one")[-1]
+    storage.write(f"one/{name}", damage)
+    with pytest.raises(IntegrityError, match=rf"{name} is not what was written.*Next: remove that file"):
+        pointer.read()
+    storage.delete(f"one/{name}")
+    assert pointer.read() == first
