@@ -16,6 +16,7 @@ from pydantic import field_validator
 from hyperloom.pipeline import ray_internals
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.exits import Exit
 
 DASHBOARD = "http://127.0.0.1:8265"
 
@@ -23,7 +24,7 @@ DASHBOARD = "http://127.0.0.1:8265"
 class ClusterError(HyperloomError):
     """No Ray where one was said to be, it refused us, or a job could not be handed to it."""
 
-    exit_code = 5
+    exit_code = Exit.CLUSTER
 
 
 class Cluster(Config):

@@ -31,12 +31,19 @@ COMMANDS = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong recipe or usage, 3 root in use, 4 a step
-    failed, 5 no cluster, 130 interrupted, 143 ended by SIGTERM."""
+    """Run one command; returns its exit code (hyperloom.pipeline.exits)."""
     project.step_back()  # before anything is imported
     deferred.defer()
     given = _parser().parse_args(arguments)
+    from hyperloom.pipeline import secrets
+
+    with secrets.guard():
+        return _perform(given)
+
+
+def _perform(given: argparse.Namespace) -> int:
     from hyperloom.pipeline.errors import HyperloomError
+    from hyperloom.pipeline.exits import Exit
 
     try:
         return given.command(given)
@@ -52,10 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
             "\nhyperloom: interrupted; what was committed is kept, and the same command goes on from there",
             file=sys.stderr,
         )
-        return leave(130)
+        return leave(Exit.INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return Exit.DONE
 
 
 def _parser() -> argparse.ArgumentParser:

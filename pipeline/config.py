@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 
 class Config(BaseModel):
@@ -27,6 +28,17 @@ class Config(BaseModel):
 def placement(default: Any = ..., **kwargs: Any) -> Any:
     """A field that says where or how fast, never what: it cannot enter a fingerprint."""
     return Field(default, json_schema_extra={"placement": True}, **kwargs)
+
+
+def secret(default: Any = "", **kwargs: Any) -> Any:
+    """A field that holds a credential: placement, and blotted out of all that is shown (`pipeline.secrets`). Its value
+    comes from the environment, `${NAME}` in the recipe; one that stands in the recipe itself is refused."""
+    return Field(default, json_schema_extra={"placement": True, "secret": True}, repr=False, **kwargs)
+
+
+def is_secret(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("secret"))
 
 
 def as_tuple(value: Any) -> Any:

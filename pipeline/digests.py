@@ -1,6 +1,7 @@
 """Content digests of files outside the root: raw data and weights. They make identity follow content, not paths.
 
 A digest is kept beside the file's size and modification time, so planning again only asks the file system for those.
+It is kept under the digest of the file's path, which may hold what is nobody's business (`pipeline.secrets`).
 The store is `{root}/digests.json`; losing it costs time, never correctness.
 """
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hyperloom.pipeline.errors import SourceError, StorageError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.storage import Storage, sha256
 
 STORE = "digests.json"
 
@@ -47,11 +48,12 @@ class Digests:
             path = os.path.abspath(os.path.expanduser(path))
             stat = os.stat(path)
             mark = [stat.st_size, stat.st_mtime_ns]
-            known = self._known.get(path)
+            key = sha256(path.encode())
+            known = self._known.get(key)
             if known is None or known[:2] != mark:
                 with open(path, "rb") as file:
                     known = [*mark, hashlib.file_digest(file, "sha256").hexdigest()]
-                self._known[path] = known
+                self._known[key] = known
                 self._changed = True
             return FileDigest(path, name or os.path.basename(path), known[0], known[2])
         except OSError as error:
@@ -112,10 +114,11 @@ class Digests:
             info["size"],
             str(info.get("ETag") or info.get("mtime") or info.get("LastModified") or info.get("created")),
         ]
-        known = self._known.get(path)
+        key = sha256(path.encode())
+        known = self._known.get(key)
         if known is None or known[:2] != mark:
             with fs.open(inner, "rb") as file:
                 known = [*mark, hashlib.file_digest(file, "sha256").hexdigest()]
-            self._known[path] = known
+            self._known[key] = known
             self._changed = True
         return FileDigest(path, name, known[0], known[2])

@@ -1,22 +1,29 @@
 """Errors that a user can act on: what happened, to which object, and what to do next.
 
-Anything derived from `HyperloomError` is printed by the command as its message alone; any other exception is a bug
-or a plug-in's own failure, and is shown with its traceback.
+Anything derived from `HyperloomError` is printed by the command as its message alone, without secrets; any other
+exception is a bug or a plug-in's own failure, and is shown with its traceback.
 """
 
 from __future__ import annotations
+
+from hyperloom.pipeline.exits import Exit
 
 
 class HyperloomError(Exception):
     """Base of every error meant for a user. `exit_code` is what the command returns."""
 
-    exit_code = 1
+    exit_code: int = Exit.FAILED
+
+    def __str__(self) -> str:
+        from hyperloom.pipeline.secrets import blot
+
+        return blot(super().__str__())
 
 
 class RecipeError(HyperloomError):
     """The recipe is wrong: an unknown or mistyped field, a missing step, a cycle. Names file and line."""
 
-    exit_code = 2
+    exit_code = Exit.WRONG
 
 
 class PluginError(RecipeError):
@@ -26,6 +33,8 @@ class PluginError(RecipeError):
 class SourceError(HyperloomError):
     """The raw data is not there, is empty, or cannot be read at all."""
 
+    exit_code = Exit.STEP
+
 
 class StorageError(HyperloomError):
     """The root refuses: read-only, full, unreachable. `transient` says whether waiting may help."""
@@ -33,6 +42,7 @@ class StorageError(HyperloomError):
     def __init__(self, message: str, transient: bool = True):
         super().__init__(message)
         self.transient = transient
+        self.exit_code = Exit.STORE if transient else Exit.WRONG
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (str(self), self.transient)
@@ -41,7 +51,7 @@ class StorageError(HyperloomError):
 class ClaimError(HyperloomError):
     """Another driver holds what this one needs, or this driver was taken for dead and replaced."""
 
-    exit_code = 3
+    exit_code = Exit.BUSY
 
 
 class Superseded(ClaimError):
@@ -56,7 +66,7 @@ class StepFailed(HyperloomError):
     """A step ended without its manifest: units failed for good, or too many samples are in quarantine. `missing` says
     in a few words how much of it is not there."""
 
-    exit_code = 4
+    exit_code = Exit.STEP
 
     def __init__(self, message: str, missing: str = ""):
         super().__init__(message)
@@ -69,7 +79,7 @@ class StepFailed(HyperloomError):
 class Ended(HyperloomError):
     """The run was asked to end (SIGTERM), and did."""
 
-    exit_code = 143
+    exit_code = Exit.ENDED
 
     def __init__(self) -> None:
         super().__init__(

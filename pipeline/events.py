@@ -30,6 +30,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline.secrets import scrub
 from hyperloom.pipeline.storage import Storage
 
 FLUSH_SECONDS = 1.0
@@ -50,11 +51,11 @@ class Events:
 
     def emit(self, kind: str, step: str = "", **fields: Any) -> None:
         """Note an event. It reaches storage within about a second of the next event, or at `flush`."""
-        event = {"t": int(time.time() * 1000), "kind": kind, "step": step, **fields}
+        event = scrub({"t": int(time.time() * 1000), "kind": kind, "step": step, **fields})
         for listener in self.listeners:
             listener(event)
         with self._lock:
-            self._lines.append(json.dumps(event, default=str).encode())
+            self._lines.append(json.dumps(event).encode())
         if time.monotonic() - self._last > FLUSH_SECONDS or kind.endswith(("_started", "_finished")):
             self.flush()
 

@@ -25,6 +25,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plan import PlannedStep, remember
 from hyperloom.pipeline.pool import Pool
 from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Resources
@@ -101,8 +102,8 @@ class Execution(threading.Thread):
         if isinstance(error, HyperloomError):
             return str(error)
         step = self.step
-        problem = f"{type(error).__name__}: {error}"
-        value = {"unit": step.folder, "step": step.name, "error": problem, "trace": traceback.format_exc()}
+        problem = blot(f"{type(error).__name__}: {error}")
+        value = {"unit": step.folder, "step": step.name, "error": problem, "trace": blot(traceback.format_exc())}
         self.shared.storage.write_json(f"{step.folder}/failures/step.json", value)
         return f"{problem}\nNext: `hyperloom failed {self.shared.loaded.path} --traces` shows where"
 
@@ -153,7 +154,7 @@ class Execution(threading.Thread):
             ending=shared.ending,
             reserve=pool.reserve,
             gpus=pool.gpus,
-            payload=step.payload,
+            meaning=step.meaning,
         )
 
     def _judge(self, manifest: Manifest) -> None:

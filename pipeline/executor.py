@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hyperloom.pipeline.errors import StepFailed, StorageError
 from hyperloom.pipeline.preemption import Preemption
+from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Record, Resources, Stopped, Unit, Worker, commit, work
 
@@ -43,6 +44,9 @@ class Outcome:
     """True when the worker ended because it was asked to: nothing is counted against the unit."""
     final: bool = False
     """True when the worker says that another attempt would end in the same way."""
+
+    def __post_init__(self) -> None:
+        self.error, self.trace = blot(self.error), blot(self.trace)
 
 
 @dataclass(eq=False)

@@ -1,7 +1,8 @@
 """Identity: `fingerprint = sha256(canonical JSON of what bears meaning)`.
 
 `payload(config)` keeps the fields that bear meaning and differ from their defaults, so a new field with a default
-moves nothing. Placement fields are left out here, and only here. Anything that has no canonical form raises.
+moves nothing. Placement fields are left out here, and only here, and so are the user and password of a URL: who asks
+is not what is asked for. Anything that has no canonical form raises.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, get_args
@@ -18,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from hyperloom.pipeline.config import STEP_REF
 
+_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 SHORT = 12
 """How many hex digits name a folder."""
 
@@ -98,6 +101,8 @@ def _plain(value: Any, ref: Callable[[str], str] | None, step: Callable[[str], s
         return [_plain(v, ref, step) for v in value]
     if isinstance(value, str) and ref is not None:
         return {"step": ref(value)}
+    if isinstance(value, str) and "://" in value:
+        return _USERINFO.sub("", value)
     return value
 
 

@@ -33,7 +33,10 @@ class PlannedStep:
     name: str
     stage: Stage
     reads: list[str]
+    meaning: dict[str, Any]
+    """What the fingerprint is of. It may hold values that the environment gave, and is never stored or shown."""
     payload: dict[str, Any]
+    """The same as the recipe writes it, `${NAME}` for what the environment gives: for people and files."""
     fingerprint: str
     state: str
     why: list[str] = field(default_factory=list)
@@ -61,9 +64,9 @@ def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str]
             identity["modalities"] = used
         if facts := stage.facts(digests):
             identity["facts"] = facts
-        steps[name] = _judge(
-            storage, recipe.name, PlannedStep(name, stage, reads, identity, fingerprint(identity), "missing")
-        )
+        shown = loaded.as_written(identity)
+        planned = PlannedStep(name, stage, reads, identity, shown, fingerprint(identity), "missing")
+        steps[name] = _judge(storage, recipe.name, planned)
     if any(step.state != "fresh" for step in steps.values()):
         done = {name: step.manifest for name, step in steps.items() if step.manifest and step.state == "fresh"}
         checked.listing(Listed(digests, done))
@@ -145,7 +148,8 @@ def _judge(storage: Storage, recipe: str, step: PlannedStep) -> PlannedStep:
     if last["fingerprint"] == step.fingerprint:
         step.why = ["it has not finished yet"]
     else:
-        step.state, step.why = "stale", list(changes(last["payload"], step.payload))
+        different = list(changes(last["payload"], step.payload))
+        step.state, step.why = "stale", different or ["a value that the environment gives changed"]
     return step
 
 

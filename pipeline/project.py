@@ -14,9 +14,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from hyperloom.pipeline.errors import PluginError
@@ -24,20 +24,33 @@ from hyperloom.pipeline.errors import PluginError
 
 class Project:
     """`folders`, the first of which counts first, and `modules`: the top-level names that the recipe has taken from
-    them. `place` is the working folder of the process that pickled it: a Ray job's lies elsewhere on another node."""
+    them. `place` is the working folder of the process that pickled it (a Ray job's lies elsewhere on another node), and
+    `hidden` the secrets that it knew."""
 
-    def __init__(self, folders: tuple[str, ...] = (), modules: frozenset[str] = frozenset(), place: str = ""):
-        self.folders, self.modules, self.place = folders, modules, place
+    def __init__(
+        self,
+        folders: tuple[str, ...] = (),
+        modules: frozenset[str] = frozenset(),
+        place: str = "",
+        hidden: Mapping[str, str] = MappingProxyType({}),
+    ):
+        self.folders, self.modules, self.place, self.hidden = folders, modules, place, hidden
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Project, (self.folders, self.modules, _working_folder())
+        from hyperloom.pipeline import secrets
+
+        return Project, (self.folders, self.modules, _working_folder(), secrets.known())
 
     def enter(self) -> None:
-        """Make this process import as the run does."""
+        """Make this process import as the run does, and know what it must not say."""
         global _current
         _current = Project(tuple(self._here(f) for f in self.folders), self.modules)
         step_back()
         _last(_current.folders)
+        if self.hidden:
+            from hyperloom.pipeline import secrets
+
+            secrets.adopt(self.hidden)
         if _Named not in sys.meta_path:
             sys.meta_path.insert(0, _Named)
 

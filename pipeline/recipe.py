@@ -2,31 +2,31 @@
 
 YAML is read by its 1.2 rules (`on` is a key, not True; `1e-3` is a number). `${NAME}` and `${NAME:-default}` in strings
 are taken from the environment, so a path can differ from machine to machine; what is stored and shown elsewhere is
-the text as written, so a secret that comes through the environment stays there.
+the text as written (`pipeline.written`), so a secret that comes through the environment stays there.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from hyperloom.pipeline import plugins, project, registry
-from hyperloom.pipeline.config import Config, placement
+from hyperloom.pipeline.config import Config, is_secret, placement
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.fingerprint import step_refs
 from hyperloom.pipeline.schedule import CronSchedule
+from hyperloom.pipeline.secrets import BLOT
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.stage import Stage
-
-Where = tuple[str | int, ...]
+from hyperloom.pipeline.written import MissingVariable, Where, Written
 
 
 def _stage(value: Any) -> Any:
@@ -86,12 +86,17 @@ class Recipe(Config):
 
 @dataclass
 class RecipeFile:
-    """A recipe with the text it came from, so that later errors can still name lines."""
+    """A recipe with the text it came from, so that later errors can still name lines. `text` holds no secrets."""
 
     recipe: Recipe
     path: str
     text: str
     lines: dict[Where, int] = field(default_factory=dict)
+    written: Written = field(default_factory=lambda: Written(""))
+
+    def as_written(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """A payload with `${NAME}` where the environment gave the value."""
+        return self.written.payload(payload)
 
     def error(self, where: Where, message: str) -> RecipeError:
         """A RecipeError at the deepest known line of `where`."""
@@ -131,15 +136,18 @@ def parse(text: str, path: str = "<recipe>") -> RecipeFile:
         raise RecipeError(f"{at}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
     if node is None:
         raise RecipeError(f"{path}: the recipe is empty. Next: start from recipes/demo.yaml")
-    value = _build(node, (), lines, path)
+    written = Written(text)
+    value = _build(node, (), lines, path, written)
     if not isinstance(value, dict):
         raise RecipeError(f"{path}:1: a recipe is a mapping with name, modalities and steps")
     try:
         recipe = Recipe.model_validate(value)
     except ValidationError as error:
-        messages = [_located(path, lines, w, m) for w, m in _mistakes(error, (), Recipe)]
-        raise RecipeError("\n".join(messages)) from error
-    loaded = RecipeFile(recipe, path, text, lines)
+        messages = [_located(path, lines, w, m) for w, m in _mistakes(error, (), Recipe, written)]
+        raise RecipeError("\n".join(messages)) from None
+    loaded = RecipeFile(recipe, path, written.shown(), lines, written)
+    if bare := list(_bare(recipe, {value for value, _ in written.given.values()})):
+        raise loaded.errors(bare)
     unknown: list[tuple[Where, str]] = [
         (
             ("steps", name, *place),
@@ -159,18 +167,38 @@ def validate_section(loaded: RecipeFile, section: str, model: type[Config]) -> A
     try:
         return model.model_validate(getattr(loaded.recipe, section))
     except ValidationError as error:
-        messages = [_located(loaded.path, loaded.lines, w, m) for w, m in _mistakes(error, (section,), model)]
-        raise RecipeError("\n".join(messages)) from error
+        mistakes = _mistakes(error, (section,), model, loaded.written)
+        raise RecipeError("\n".join(_located(loaded.path, loaded.lines, w, m) for w, m in mistakes)) from None
+
+
+def _bare(config: Any, given: set[str], place: Where = ()) -> Iterator[tuple[Where, str]]:
+    """Fields declared secret whose value the environment did not give."""
+    if isinstance(config, BaseModel):
+        for name, about in type(config).model_fields.items():
+            value, where = getattr(config, name), (*place, about.alias or name)
+            if not is_secret(about):
+                yield from _bare(value, given, where)
+            elif value and value not in given:
+                text = "stands in the recipe itself. Next: set a variable and write ${ITS_NAME} here"
+                yield where, f"{'.'.join(map(str, where))} (a secret) {text}"
+    elif isinstance(config, dict):
+        for key, item in config.items():
+            yield from _bare(item, given, (*place, key))
+    elif isinstance(config, list | tuple):
+        for number, item in enumerate(config):
+            yield from _bare(item, given, (*place, number))
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
-def _mistakes(error: ValidationError, base: Where, model: type[Config] | None) -> list[tuple[Where, str]]:
+def _mistakes(
+    error: ValidationError, base: Where, model: type[Config] | None, written: Written
+) -> list[tuple[Where, str]]:
     out: list[tuple[Where, str]] = []
     for item in error.errors():
         where = base + tuple(item["loc"])
         inner = item.get("ctx", {}).get("error")
         if isinstance(inner, plugins.NestedValidation):
-            out += _mistakes(inner.error, where, inner.model)
+            out += _mistakes(inner.error, where, inner.model, written)
             continue
         name = where[-1] if where else ""
         if item["type"] == "extra_forbidden":
@@ -180,10 +208,13 @@ def _mistakes(error: ValidationError, base: Where, model: type[Config] | None) -
         elif item["type"] == "missing":
             out.append((where[:-1], f"the field {name!r} is missing"))
         else:
-            got = f" (got {_short(item['input'])})" if not isinstance(item.get("input"), dict) else ""
+            about = model.model_fields.get(str(item["loc"][0])) if model and item["loc"] else None
+            value = BLOT if about and is_secret(about) else written.value(where, item["input"])
+            got = f" (got {_short(value)})" if not isinstance(item.get("input"), dict) else ""
             message = item["msg"].removeprefix("Value error, ")
             field = message.partition(":")[0]  # "stop: ..." of a rule over several fields is said of the field `stop`
-            out.append(((*where, field), f"{'.'.join(map(str, where))}: {message}{got}"))
+            named = ".".join(map(str, where)) + (" (a secret)" if about and is_secret(about) else "")
+            out.append(((*where, field), f"{named}: {message}{got}"))
     return out
 
 
@@ -219,7 +250,7 @@ _Loader.add_implicit_resolver(
 _Loader.add_implicit_resolver(_TAG + "null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
 
 
-def _build(node: Any, where: Where, lines: dict[Where, int], path: str) -> Any:
+def _build(node: Any, where: Where, lines: dict[Where, int], path: str, written: Written) -> Any:
     lines.setdefault(where, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         out: dict[str, Any] = {}
@@ -231,14 +262,14 @@ def _build(node: Any, where: Where, lines: dict[Where, int], path: str) -> Any:
             if key in out:
                 raise RecipeError(f"{path}:{at}: {key!r} stands twice in the same mapping")
             lines[(*where, key)] = at
-            out[key] = _build(value_node, (*where, key), lines, path)
+            out[key] = _build(value_node, (*where, key), lines, path, written)
         return out
     if isinstance(node, yaml.SequenceNode):
-        return [_build(item, (*where, i), lines, path) for i, item in enumerate(node.value)]
-    return _scalar(node, path)
+        return [_build(item, (*where, i), lines, path, written) for i, item in enumerate(node.value)]
+    return _scalar(node, where, path, written)
 
 
-def _scalar(node: Any, path: str) -> Any:
+def _scalar(node: Any, where: Where, path: str, written: Written) -> Any:
     kind, text = node.tag.removeprefix(_TAG), node.value
     if kind == "null":
         return None
@@ -246,18 +277,10 @@ def _scalar(node: Any, path: str) -> Any:
         return text.lower() == "true"
     if kind in ("int", "float"):
         return int(text) if kind == "int" else float(text)
-    return _VARIABLE.sub(lambda m: _variable(m, node, path), text)
-
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-
-
-def _variable(match: re.Match[str], node: Any, path: str) -> str:
-    name, default = match.group(1), match.group(2)
-    value = os.environ.get(name) or default
-    if value is None:
+    try:
+        return written.scalar(where, text, node.start_mark.index, node.end_mark.index)
+    except MissingVariable as error:
         at = node.start_mark.line + 1
         raise RecipeError(
-            f"{path}:{at}: the environment variable {name} is not set. Next: {name}=... hyperloom run {path}"
-        )
-    return value
+            f"{path}:{at}: the environment variable {error} is not set. Next: {error}=... hyperloom run {path}"
+        ) from None

@@ -94,7 +94,7 @@ class StepRun:
     """Whether the run is to end; `with step.ending.telling(callback)` says so to what has something to put away."""
     gpus: Callable[[], float] = lambda: 0.0
     """How many GPUs the cluster has."""
-    payload: dict[str, Any] = field(default_factory=dict)
+    meaning: dict[str, Any] = field(default_factory=dict)
     """What the fingerprint is of."""
     reserve: Callable[[Resources, int], AbstractContextManager[int]] = lambda _, count: nullcontext(count)
     """`with step.reserve(resources, count) as number:` keeps room on the cluster for processes of the stage's own (Ray
@@ -115,7 +115,7 @@ class StepRun:
     def identity(self, stage: Stage) -> str:
         """The fingerprint that this step would have with another configuration, and all else alike."""
         config = payload(stage, lambda name: self.inputs[name].fingerprint)
-        return fingerprint({**self.payload, "config": config})
+        return fingerprint({**self.meaning, "config": config})
 
     def write(self, name: str, data: bytes) -> File:
         """Store a file of the step itself (weights, a picture) and enter it in the manifest."""

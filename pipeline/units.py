@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from hyperloom.pipeline import faults
 from hyperloom.pipeline.heartbeat import Heartbeat
 from hyperloom.pipeline.preemption import Preemption
+from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage, sha256
 
 
@@ -153,7 +154,7 @@ class Output:
     def quarantine(self, key: str, error: BaseException | str) -> None:
         """Leave the sample `key` out of this unit, saying why; it is counted, listed and can be replayed."""
         name = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        self.left_out.append({"key": key, "error": name})
+        self.left_out.append({"key": key, "error": blot(name)})
 
     def crumb(self, key: str) -> None:
         """Note that the sample `key` is being worked on, for the attempt after a process that died of it."""

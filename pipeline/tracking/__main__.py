@@ -1,14 +1,20 @@
-"""The tracking process: one run's events into MLflow, until the run is finished or its driver is gone."""
+"""The tracking process: one run's events into MLflow, until the run is finished or its driver is gone.
+
+The root and the store come by the environment, see `pipeline.tracking.process`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
 
+from hyperloom.pipeline import secrets
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.process import ROOT, SECRETS, URI
 from hyperloom.pipeline.tracking.store import store_uri
 from hyperloom.pipeline.tracking.tracker import WAITING, Tracker, View
 
@@ -20,15 +26,19 @@ def say(text: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Carry one run's events into MLflow. 0: all of them; 75: some had to be left in storage; 2: there is no store."""
     parser = argparse.ArgumentParser(prog="python -m hyperloom.pipeline.tracking", description=main.__doc__)
-    parser.add_argument("--root", required=True)
     parser.add_argument("--run", required=True)
-    parser.add_argument("--uri", default="", help="default: MLFLOW_TRACKING_URI, else sqlite below the root")
     parser.add_argument("--experiment", default="hyperloom")
     parser.add_argument("--follow", action="store_true", help="until the run is finished or the parent process is gone")
     parser.add_argument("--patience", type=float, default=20.0, help="seconds for a dead server once the run has ended")
     given = parser.parse_args(arguments)
-    storage, parent = Storage(given.root), os.getppid()
-    uri = store_uri(storage, given.uri)
+    secrets.adopt(json.loads(os.environ.get(SECRETS, "{}")))
+    with secrets.guard():
+        return _carry(given)
+
+
+def _carry(given: argparse.Namespace) -> int:
+    storage, parent = Storage(os.environ[ROOT]), os.getppid()
+    uri = store_uri(storage, os.environ.get(URI))
     if not uri:
         say("a remote root has no MLflow store. Next: set MLFLOW_TRACKING_URI or the recipe's `tracking:`")
         return 2

@@ -1,22 +1,27 @@
 """The tracking process as the driver sees it: started, left alone, given a moment at the end.
 
 It runs beside the driver, in its own session, so that a dead MLflow server, a slow one, or two seconds of imports cost
-the work nothing. Its own messages go to `{temp}/hyperloom-tracking-{run}.log`.
+the work nothing. Its own messages go to `{temp}/hyperloom-tracking-{run}.log`. Root and store may hold passwords, so
+they reach it by its environment: everybody on the machine sees the arguments of a process.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 
-from hyperloom.pipeline import project
+from hyperloom.pipeline import project, secrets
 from hyperloom.pipeline.events import pending
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.tracker import WAITING
+
+ROOT, URI, SECRETS = "HYPERLOOM_TRACKED_ROOT", "HYPERLOOM_TRACKED_URI", "HYPERLOOM_TRACKED_SECRETS"
+"""Variables that tell a tracking process the root, the MLflow store, and what it must not say."""
 
 
 class TrackingProcess:
@@ -27,22 +32,12 @@ class TrackingProcess:
     ):
         self.storage, self.run, self.uri = storage, run, uri
         self.log = os.path.join(tempfile.gettempdir(), f"hyperloom-tracking-{run}.log")
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "hyperloom.pipeline.tracking",
-            "--root",
-            str(storage),
-            "--run",
-            run,
-            "--uri",
-            uri,
-        ]
-        command += ["--experiment", experiment, "--patience", str(patience), *(["--follow"] if follow else [])]
-        with open(self.log, "ab") as log:
+        command = [sys.executable, "-P", "-m", "hyperloom.pipeline.tracking", "--run", run, "--experiment", experiment]
+        command += ["--patience", str(patience), *(["--follow"] if follow else [])]
+        environment = {**_environment(), ROOT: str(storage), URI: uri, SECRETS: json.dumps(secrets.known())}
+        with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
             )
 
     def finish(self, say: Callable[[str], None], patience: float = 120.0) -> bool:

@@ -37,11 +37,12 @@ def serve(uri: str, host: str = "127.0.0.1", port: int = 5000) -> None:
         raise HyperloomError(f"{uri} is a server already. Next: open it in a browser")
     if not uri:
         raise HyperloomError("this root has no MLflow store. Next: set MLFLOW_TRACKING_URI or recipe's `tracking:`")
-    command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", host, "--port", str(port), "--serve-artifacts"]
+    environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment |= {**project.environment(), "MLFLOW_BACKEND_STORE_URI": uri}  # not seen by all, as arguments are
     folder = artifacts(uri)
     if folder:
         os.makedirs(folder, exist_ok=True)
-        command += ["--artifacts-destination", folder]
-    defaults = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    os.execve(sys.executable, command, {**defaults, **project.environment()})
+        environment["MLFLOW_ARTIFACTS_DESTINATION"] = folder
+    os.execve(sys.executable, command, environment)

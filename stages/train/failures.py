@@ -13,6 +13,7 @@ import json
 import traceback
 
 from hyperloom.pipeline.errors import StepFailed, StorageError
+from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.train.notice import Preempted
 
@@ -64,7 +65,7 @@ def forget(storage: Storage, folder: str) -> None:
 
 def _write(storage: Storage, folder: str, attempt: int | str, error: str, trace: str) -> None:
     """As `hyperloom failed` reads it. The first of a group wins."""
-    record = {"unit": folder, "step": "", "error": error, "trace": trace}
+    record = {"unit": folder, "step": "", "error": blot(error), "trace": blot(trace)}
     storage.create(_path(folder, attempt), json.dumps(record, sort_keys=True).encode())
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from hyperloom.pipeline.errors import StepFailed
+from hyperloom.pipeline.exits import Exit
 from hyperloom.pipeline.storage import Storage
 
 NOTICE = "notice.json"
@@ -30,7 +31,7 @@ class Ask(IntEnum):
 class TrainingStopped(StepFailed):
     """The training ended on a notice that somebody gave by hand."""
 
-    exit_code = 143
+    exit_code = Exit.ENDED
 
     def __init__(self, step: str):
         super().__init__(

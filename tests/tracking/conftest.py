@@ -21,6 +21,7 @@ import pytest
 
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.process import ROOT, URI
 
 HERE = Path(__file__).parents[2]
 SIZE = (24, 32)
@@ -99,11 +100,11 @@ def environment() -> dict[str, str]:
 
 def track(storage: Storage, run: str, uri: str, experiment: str, *options: str) -> subprocess.Popen[str]:
     """The tracking process, as the driver starts it."""
-    command = [sys.executable, "-m", "hyperloom.pipeline.tracking", "--root", str(storage), "--run", run, "--uri", uri]
+    command = [sys.executable, "-m", "hyperloom.pipeline.tracking", "--run", run]
     return subprocess.Popen(
         [*command, "--experiment", experiment, *options],
         cwd=HERE,
-        env=environment(),
+        env=environment() | {ROOT: str(storage), URI: uri},
         stderr=subprocess.PIPE,
         text=True,
     )

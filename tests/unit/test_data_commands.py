@@ -14,6 +14,7 @@ import pytest
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import cli, recipe, runner, verify
 from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.exits import Exit
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.storage import Storage
 
@@ -126,7 +127,7 @@ def test_mistakes_are_named(
 
 
 def test_import_of_a_directory_without_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["import", str(tmp_path), "--recipe", str(tmp_path / "r.yaml")]) == 1
+    assert cli.main(["import", str(tmp_path), "--recipe", str(tmp_path / "r.yaml")]) == Exit.STEP
     assert "holds no representations" in capsys.readouterr().err
     assert not (tmp_path / "r.yaml").exists()
 

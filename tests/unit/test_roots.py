@@ -10,7 +10,7 @@ import pytest
 
 from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
-from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline.exits import Exit
 from hyperloom.pipeline.storage import Storage
 
 RECIPE = """\
@@ -69,7 +69,7 @@ def test_a_read_only_root_is_one_clear_message(small: Path, tmp_path, monkeypatc
     subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
     recipe = tmp_path / "toy.yaml"
     recipe.write_text(RECIPE.format(root=small / "root"))
-    assert run(recipe, monkeypatch) == StorageError.exit_code
+    assert run(recipe, monkeypatch) == Exit.WRONG
     told = "".join(capsys.readouterr())
     assert "read-only: give another root with --root" in told
     assert "Traceback" not in told

@@ -1,0 +1,100 @@
+"""What a recipe writes, beside what it means: where a value came from the environment or is a secret in itself.
+
+While a recipe's YAML is read each scalar is entered here with its place. So the recipe can be shown as it is written, a
+payload can name `${NAME}` where the environment gave the value, and `pipeline.secrets` learns what must not be said.
+Places that are secret by themselves: the values of `cluster: {env: ...}`, and user, password and query of a URL.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from hyperloom.pipeline import secrets
+from hyperloom.pipeline.secrets import BLOT
+
+Where = tuple[str | int, ...]
+HIDDEN = (("cluster", "env"),)
+"""Sections each of whose values is a secret."""
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class MissingVariable(Exception):
+    """A variable that is not set and has no default; the text is its name."""
+
+
+@dataclass
+class Written:
+    """The scalars of one recipe. `given` are the places whose value holds something of the environment, with the value
+    and what stands in the recipe; `variables` is what the environment gave, by name."""
+
+    text: str
+    given: dict[Where, tuple[str, str]] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    _spans: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def scalar(self, where: Where, raw: str, start: int, stop: int) -> str:
+        """The value of a scalar that stands in text[start:stop]. Raises MissingVariable."""
+        value = _VARIABLE.sub(self._variable, raw)
+        if value != raw:
+            self.given[where] = value, raw
+        if where[:2] in HIDDEN:
+            secrets.keep(value, str(where[2]) if len(where) > 2 else "")
+            if value == raw:
+                self._spans[start, stop] = BLOT + ("\n" if self.text[start:stop].endswith("\n") else "")
+        elif "://" in value:
+            secrets.keep_url(value)
+            source = self.text[start:stop]
+            if (blotted := secrets.blot_url(source)) != source:
+                self._spans[start, stop] = blotted
+            elif value == raw and secrets.blot_url(raw) != raw:  # behind YAML's escapes
+                self._spans[start, stop] = f'"{BLOT}"'
+        return value
+
+    def _variable(self, match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        value = os.environ.get(name) or default
+        if value is None:
+            raise MissingVariable(name)
+        self.variables[name] = value
+        if value != default:
+            secrets.keep(value, name)
+        return value
+
+    def shown(self) -> str:
+        """The recipe's text, for people and for what is stored: as written, without the secrets that stand in it."""
+        text = self.text
+        for (start, stop), instead in sorted(self._spans.items(), reverse=True):
+            text = text[:start] + instead + text[stop:]
+        return text
+
+    def value(self, where: Where, value: Any) -> Any:
+        """What may be shown of the value at a place."""
+        if where[:2] in HIDDEN:
+            return BLOT
+        return self.given[where][1] if where in self.given else secrets.scrub(value)
+
+    def payload(self, value: Any, key: str = "") -> Any:
+        """A step's payload with what is written in place of what the environment gave. It is matched by the name of
+        the field and by value: a payload has forms of its own."""
+        if isinstance(value, dict):
+            return {k: self.payload(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self.payload(v, key) for v in value]
+        for where, (given, raw) in self.given.items():
+            named = next((part for part in reversed(where) if isinstance(part, str)), "")
+            if named == key and _same(value, given):
+                return raw
+        return secrets.hide(value) if isinstance(value, str) else value
+
+
+def _same(value: Any, text: str) -> bool:
+    """Is this what a field made of `text`?"""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower() == text.lower()
+    try:
+        return value == (text if isinstance(value, str) else type(value)(text))
+    except (TypeError, ValueError):
+        return False
