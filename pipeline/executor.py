@@ -6,6 +6,7 @@ what an executor offers, and knows no Ray.
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor as Threads
@@ -44,6 +45,8 @@ class Outcome:
     """True when the worker ended because it was asked to: nothing is counted against the unit."""
     final: bool = False
     """True when the worker says that another attempt would end in the same way."""
+    seconds: float = 0.0
+    """What it took in the slot, without what it waited for before and after."""
 
     def __post_init__(self) -> None:
         self.error, self.trace = blot(self.error), blot(self.trace)
@@ -63,7 +66,6 @@ class Job:
     quick: bool = False
     """Will it be over so soon that the next group may wait behind it?"""
     handle: Any = None
-    started: float = 0.0
 
 
 class Slot(Protocol):
@@ -137,7 +139,13 @@ class Host:
     def run(self, scope: str, live: frozenset[str], units: list[Unit], attempts: list[int]) -> list[Outcome]:
         """Outcomes of the units, in order. Workers of scopes that are not `live` are dropped."""
         self._live = live
-        return [self._one(scope, unit, attempt) for unit, attempt in zip(units, attempts, strict=True)]
+        return [self._timed(scope, unit, attempt) for unit, attempt in zip(units, attempts, strict=True)]
+
+    def _timed(self, scope: str, unit: Unit, attempt: int) -> Outcome:
+        started = time.monotonic()
+        outcome = self._one(scope, unit, attempt)
+        outcome.seconds = time.monotonic() - started
+        return outcome
 
     def _work(self, scope: str, unit: Unit, attempt: int) -> Output | Record:
         self._built = {name: w for name, w in self._built.items() if name[0] in self._live or name[0] == scope}

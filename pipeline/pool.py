@@ -34,6 +34,8 @@ from hyperloom.pipeline.work import GROUP_MOST, WINDOW, Work
 
 STOPPED_PAUSE = 5.0
 """Seconds before a unit that ended because it was asked to is tried again: by then its machine may be gone."""
+HUNG_SECONDS = 0.2
+"""How often slots are looked at for units that hang."""
 STARVED_SECONDS = 60.0
 """A step with ready units that got no slot for so long comes first."""
 
@@ -59,11 +61,13 @@ class Pool:
         self._seats = Seats(self.executor)
         self._works: list[Work] = []
         self._flying: dict[Key, Work] = {}
+        self._chosen: list[tuple[Work, Seat, Job]] = []
         self._reservations = Reservations(self.executor, self._seats)
         self._owner = threading.get_ident()
         self._news = threading.Condition(threading.RLock())
         self._bell = threading.Event()
         self._stopped = False
+        self._looked = 0.0
 
     # -- for steps, from any thread ----------------------------------------------------------------------------------
     def run(
@@ -159,6 +163,7 @@ class Pool:
                 work.wake()
             if send:
                 self._dispatch()
+                self._launch()
             else:
                 self._dismiss()
             jobs = self._seats.jobs()
@@ -249,27 +254,40 @@ class Pool:
         name = group[0].worker
         watch = Watch(self.storage, [u.key for u in group], self.unit_seconds * len(group), beats(work.workers[name]))
         live = frozenset(w.scope for w in self._works)
-        job = Job(group, numbers, work.scope, live, watch, work.attempts.begin(group), work.short(name))
-        job.started = work.served = time.monotonic()
+        job = Job(group, numbers, work.scope, live, watch, quick=work.short(name))
+        work.served = time.monotonic()
         work.flying += 1
         self._flying.update((u.key, work) for u in group)
         seat.loaded.update((work.scope, u.worker) for u in group)
         seat.jobs.append(job)
-        seat.slot.start(job, work.workers)
+        self._chosen.append((work, seat, job))
+
+    def _launch(self) -> None:
+        """Start what was chosen in this turn, once it is noted: one note a step."""
+        chosen, self._chosen = self._chosen, []
+        for work in dict.fromkeys(work for work, _, _ in chosen):
+            jobs = [job for of, _, job in chosen if of is work]
+            note = work.attempts.begin([job.units for job in jobs])
+            for job in jobs:
+                job.note = note
+        for work, seat, job in chosen:
+            seat.slot.start(job, work.workers)
 
     # -- collecting --------------------------------------------------------------------------------------------------
     def _collect(self, came: dict[int, list[Outcome]]) -> None:
-        for seat in list(self._seats.all):
-            for job in [j for j in seat.jobs if id(j) in came]:
-                if job in seat.jobs:  # not lost with the one before
-                    seat.jobs.remove(job)
-                    self._settle(seat, job, came[id(job)])
-            if seat.jobs and (hung := seat.jobs[0].watch.hung()):
+        for seat, job in [(s, j) for s in self._seats.all for j in s.jobs if id(j) in came]:
+            if job in seat.jobs:  # not lost with the one before
+                seat.jobs.remove(job)
+                self._settle(seat, job, came[id(job)])
+        if (now := time.monotonic()) - self._looked < HUNG_SECONDS:
+            return
+        self._looked = now
+        for seat in [s for s in self._seats.all if s.jobs]:
+            if hung := seat.jobs[0].watch.hung():
                 job = seat.jobs.popleft()
                 self._settle(seat, job, lost([job], hung))
 
     def _settle(self, seat: Seat, job: Job, outcomes: list[Outcome]) -> None:
-        now = time.monotonic()
         gone = [job]
         if died := all(o.infrastructure and not o.trace for o in outcomes):
             job.watch.clear()
@@ -277,9 +295,8 @@ class Pool:
         elif any(o.stopped for o in outcomes):  # its machine may be about to leave
             gone += self._bury(seat)
         elif (work := self._work(job)) is not None:
-            work.timed(job.units, now - job.started)
+            work.timed(job.units[0].worker, sum(o.seconds for o in outcomes) / len(outcomes))
         if seat.jobs:
-            seat.jobs[0].started = now
             seat.jobs[0].watch.restart()
         for each in gone:
             if (work := self._work(each)) is not None:

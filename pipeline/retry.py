@@ -4,8 +4,9 @@ Two budgets, as a machine that dies says nothing of the work: *task* failures (e
 *infrastructure* failures (worker, node, store, network), the latter with backoff. What cannot pass by itself (a full or
 read-only disk) is not retried at all.
 
-Attempts are counted in storage before the work starts, one file a dispatch, `{step}/attempts/{seq}.json`, which is
-removed when the dispatch comes back; so what a dead driver had in flight is known to the next one.
+Attempts are counted in storage before the work starts: one note for all that is sent in one turn of the pool,
+`{step}/attempts/{seq}.json`, which is removed when all of it came back. So what a dead driver had in flight is known to
+the next one, and a turn costs one request however many slots it feeds.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class Attempts:
     folder: str
     tallies: dict[Key, Tally] = field(default_factory=dict)
     _next: int = 0
+    _groups: Counter[str] = field(default_factory=Counter)
+    """By note: how many of its groups have not come back."""
 
     def load(self) -> None:
         """Count what a dead driver had in flight, and start numbering after it."""
@@ -79,16 +82,20 @@ class Attempts:
         """The unit is done."""
         self.tallies.pop(key, None)
 
-    def begin(self, units: list[Unit]) -> str:
-        """Note that these units start now; the returned name is for `end`."""
+    def begin(self, groups: list[list[Unit]]) -> str:
+        """Note that these groups of units start now; the returned name is for `end`, once for each."""
         path = f"{self.folder}/{self._next:08d}.json"
         self._next += 1
-        self.storage.write(path, json.dumps([u.key for u in units]).encode())
+        self.storage.write(path, json.dumps([u.key for group in groups for u in group]).encode())
+        self._groups[path] = len(groups)
         return path
 
     def end(self, path: str) -> None:
-        """These units came back, done or failed."""
-        self.storage.delete(path)
+        """One of the groups of a note came back, its units done or failed."""
+        self._groups[path] -= 1
+        if not self._groups[path]:
+            del self._groups[path]
+            self.storage.delete(path)
 
     def clear(self) -> None:
         """The step is finished: forget all attempts."""

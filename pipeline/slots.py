@@ -68,10 +68,11 @@ class Seats:
     def __init__(self, executor: Executor):
         self._executor = executor
         self.all: list[Seat] = []
+        self._of: dict[Kind, list[Seat]] = {}
         self._without: dict[Kind, float] = {}
 
     def of(self, kind: Kind) -> list[Seat]:
-        return [s for s in self.all if s.kind == kind]
+        return self._of.get(kind, [])
 
     def jobs(self) -> list[Job]:
         return [job for seat in self.all for job in seat.jobs]
@@ -112,8 +113,10 @@ class Seats:
         while True:
             slot = self._executor.open(kind.resources)
             if slot is not None:
-                self.all.append(Seat(slot, kind))
-                return self.all[-1]
+                seat = Seat(slot, kind)
+                self.all.append(seat)
+                self._of.setdefault(kind, []).append(seat)
+                return seat
             spare = self._spare(kind, backlog, alive)
             if spare is None:
                 return None
@@ -139,6 +142,7 @@ class Seats:
     def close(self, seat: Seat) -> None:
         seat.slot.close()
         self.all.remove(seat)
+        self._of[seat.kind].remove(seat)
 
     def close_all(self, seats: Iterable[Seat] | None = None) -> None:
         for seat in list(self.all if seats is None else seats):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections import Counter
 from collections.abc import Container, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
@@ -71,6 +72,7 @@ class Work:
         self._more = True
         self._committed = committed
         self._open: dict[Key, Open] = {}
+        self._open_of = Counter[str]()
         self._ready: dict[str, list[tuple[int, Key]]] = {}
         self._later: list[tuple[float, Key]] = []
         self._seconds: dict[str, float] = {}
@@ -112,6 +114,7 @@ class Work:
             twin.also = [*(twin.also or []), place]
             return
         entry = self._open[unit.key] = Open(unit, place)
+        self._open_of[unit.worker] += 1
         lost = next((k for k in unit.after if k in self.failed), None)
         if lost is not None:
             self.give_up(unit, _lost(lost))
@@ -139,8 +142,7 @@ class Work:
 
     def alive(self) -> set[Kind]:
         """Kinds of slot that may still get work."""
-        open_ = {self.kinds[e.unit.worker] for e in self._open.values()}
-        return set(self.kinds.values()) if self._more else open_
+        return {kind for name, kind in self.kinds.items() if self._more or self._open_of[name]}
 
     def waiting(self, kind: Kind) -> set[str]:
         """Names of this kind's workers with ready units."""
@@ -188,9 +190,11 @@ class Work:
         def oldest(name: str) -> int:
             return self._ready[name][0][0]
 
-        loaded = {n: sum((self.scope, n) in s.loaded for s in seats) for n in waiting}
         first = min(waiting, key=oldest)
         mine = min((n for n in waiting if (self.scope, n) in seat.loaded), key=oldest, default=None)
+        if mine == first:
+            return mine
+        loaded = {n: sum((self.scope, n) in s.loaded for s in seats) for n in waiting}
         if mine is None:
             unloaded = [n for n in waiting if not loaded[n]]
             if unloaded:
@@ -200,12 +204,12 @@ class Work:
         return first if not loaded[first] or passed_over else mine
 
     # -- what comes back ---------------------------------------------------------------------------------------------
-    def timed(self, units: list[Unit], seconds: float) -> None:
-        each, name = seconds / len(units), units[0].worker
+    def timed(self, name: str, each: float) -> None:
+        """Units of this worker took `each` seconds in their slot."""
         self._seconds[name] = min(each, self._seconds.get(name, each) * 0.5 + each * 0.5)
 
     def done(self, record: Record) -> None:
-        entry = self._open.pop((record.space, record.id))
+        entry = self._close((record.space, record.id))
         for place in (entry.place, *(entry.also or ())):
             self.records.put(place, record)
         self.deaths = 0
@@ -214,6 +218,11 @@ class Work:
                 waiting.needs -= 1
                 if not waiting.needs:
                     self._put(waiting)
+
+    def _close(self, key: Key) -> Open:
+        entry = self._open.pop(key)
+        self._open_of[entry.unit.worker] -= 1
+        return entry
 
     def elsewhere(self, record: Record) -> None:
         """A unit was committed for another step; if this one waits for it too, it is done."""
@@ -248,7 +257,7 @@ class Work:
     def give_up(self, unit: Unit, error: str) -> None:
         """A unit failed for good, and with it all that wait for it."""
         self.failed[unit.key] = error
-        for key in self._open.pop(unit.key).unblocks or ():
+        for key in self._close(unit.key).unblocks or ():
             if (waiting := self._open.get(key)) is not None:
                 self.give_up(waiting.unit, _lost(unit.key))
 
