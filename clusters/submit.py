@@ -67,6 +67,20 @@ def submit(cluster: Cluster, loaded: RecipeFile, root: str, address: str | None 
     return _outcome(client, job)
 
 
+def submit_slot(
+    cluster: Cluster, loaded: RecipeFile, root: str, address: str | None, stem: str, slot: str, most: int, *options: str
+) -> str:
+    """Hand a slot of a schedule to a cluster, unless a job of it is there and has not ended: the job. Of submitters
+    that race all get the same. Empty where `most` jobs have ended, and the slot had not.
+    """
+    check(loaded)
+    client = _client(address or cluster.job_server)
+    running, free = _of_stem(client, stem)
+    if running or free > most:
+        return running or ""
+    return _start(client, cluster, loaded.path, root, f"{stem}-{free}", "tick", "--slot", slot, *options)
+
+
 def runtime_env(cluster: Cluster, root: str) -> dict[str, Any]:
     """What travels with a job: the current folder without the root, Hyperloom itself, and the workers' environment."""
     here = Path.cwd()
@@ -125,13 +139,13 @@ def _of_stem(client: Any, stem: str) -> tuple[str | None, int]:
     return None, last + 1
 
 
-def _start(client: Any, cluster: Cluster, recipe: str, root: str, job: str) -> str:
+def _start(client: Any, cluster: Cluster, recipe: str, root: str, job: str, command: str = "run", *options: str) -> str:
     here = Path.cwd()
     path = Path(recipe).resolve()
     if not path.is_relative_to(here):
         raise ClusterError(f"the recipe {recipe} is not below {here}, the folder that is sent. Next: cd to its project")
-    command = ["python", "-P", "-m", "hyperloom.pipeline", "run", str(path.relative_to(here)), "--root", root]
-    entrypoint = shlex.join(command)
+    words = ["python", "-P", "-m", "hyperloom.pipeline", command, str(path.relative_to(here)), "--root", root]
+    entrypoint = shlex.join([*words, *options])
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:

@@ -19,6 +19,8 @@ COMMANDS = (
     "plan",
     "status",
     "submit",
+    "tick",
+    "schedule",
     "failed",
     "verify",
     "data",

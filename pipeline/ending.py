@@ -29,6 +29,10 @@ class Ending:
     def begun(self) -> bool:
         return self._begun.is_set()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, or until the run is to end: is it?"""
+        return self._begun.wait(seconds)
+
     @contextmanager
     def telling(self, callback: Callable[[], None]) -> Iterator[None]:
         """Inside the block `callback` is called once when the run is to end, from another thread; at once if it is

@@ -12,7 +12,7 @@ Kinds and their fields:
     metric          values {key: float}, at                 at: the training update, or 0
     artifact        path (in root), to (artifact folder)
     table           name, rows [{column: value}]
-    tag             values {key: str}
+    tag             values {key: str}                       `outcome` (and `reasons`): how a step ended, for the run too
     register        name, model {...}                       see pipeline.tracking.mlflow_model
     alias           name, alias, fingerprint, left          the registered model's alias goes to another version
     quarantine      unit, samples [{key, error}], count

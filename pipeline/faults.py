@@ -20,6 +20,11 @@ POINTS = (
     "train.checkpoint",  # in a training worker, checkpoint written, not yet reported
     "manifest.before",  # driver, all units done, manifest not written
     "manifest.after",  # driver, manifest written, step not yet announced
+    "slot.decided",  # a tick, the decision on a slot in the journal
+    "slot.claimed",  # a tick, the schedule's claim held, the start not in the journal
+    "slot.started",  # a tick, the start in the journal, nothing run
+    "slot.ran",  # a tick, the run ended, the journal not told
+    "slot.ended",  # a tick, the end in the journal, the claim held
     "run.finished",  # driver, all steps done, lease still held
 )
 

@@ -51,7 +51,7 @@ def forecast(
         if len(inputs) < len(step.reads):
             continue
         try:
-            expected = step.stage.forecast(_run(storage, step, inputs, modalities))
+            expected = step.stage.forecast(idle(storage, step, inputs, modalities))
         except HyperloomError:
             continue  # the run will say what is wrong
         if expected is not None:
@@ -83,7 +83,9 @@ def _counted(committed: Committed, units: Iterable[Unit]) -> tuple[Counter[str],
     return run, reuse
 
 
-def _run(storage: Storage, step: PlannedStep, inputs: dict[str, Manifest], modalities: dict[str, Any]) -> StepRun:
+def idle(storage: Storage, step: PlannedStep, inputs: dict[str, Manifest], modalities: dict[str, Any]) -> StepRun:
+    """A StepRun that runs nothing, for what a stage can tell of a step beforehand."""
+
     def never(*_: object) -> Any:
         raise TypeError("a forecast runs nothing")
 

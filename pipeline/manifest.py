@@ -72,6 +72,26 @@ def load(storage: Storage, stage: str, fingerprint: str) -> Manifest | None:
     return manifest
 
 
+def anywhere(storage: Storage, fingerprint: str, likely: str = "") -> Manifest | None:
+    """The manifest of a finished step of whatever stage, looked for under `likely` first; None when there is none."""
+    stage = _stage_of(storage, fingerprint, likely)
+    return load(storage, stage, fingerprint) if stage else None
+
+
+def descent(storage: Storage, *ends: Manifest) -> list[str]:
+    """The identities of the steps of `ends` and of all that led to them, sorted. Of others than `ends` only what says
+    what they read is looked at, not their records."""
+    known = {end.fingerprint: end.payload for end in ends}
+    waiting = [ref for end in ends for ref in _refs(end.payload)]
+    while waiting:
+        fingerprint = waiting.pop()
+        if fingerprint not in known:
+            stage = _stage_of(storage, fingerprint)
+            known[fingerprint] = _payload(storage, stage, fingerprint) if stage else {}
+            waiting += _refs(known[fingerprint])
+    return sorted(known)
+
+
 def read(storage: Storage, path: str) -> Manifest:
     """The manifest at `path`. Raises FileNotFoundError, and IntegrityError when it is torn."""
     records, rest = Records(), []
@@ -100,6 +120,28 @@ def commit(storage: Storage, manifest: Manifest) -> None:
         raise IntegrityError(
             f"{storage.full(path)} exists with other content; another driver made it. Next: hyperloom verify"
         )
+
+
+def _stage_of(storage: Storage, fingerprint: str, likely: str = "") -> str:
+    """The folder of the stage that made a step; empty when there is none."""
+    names = ([likely] if likely else []) + [name for name in storage.names("") if name != likely]
+    return next((n for n in names if storage.exists(f"{folder(n, fingerprint)}/manifest.json")), "")
+
+
+def _payload(storage: Storage, stage: str, fingerprint: str) -> dict[str, Any]:
+    mark = b' "payload": '
+    for line in storage.lines(f"{folder(stage, fingerprint)}/manifest.json"):
+        if line.startswith(mark):
+            return json.loads(line.removeprefix(mark).rstrip(b",\n"))
+    return {}
+
+
+def _refs(value: Any) -> Iterator[str]:
+    """Fingerprints of the steps that a payload names."""
+    if isinstance(value, dict) and set(value) == {"step"} and isinstance(value["step"], str):
+        yield value["step"]
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _refs(item)
 
 
 def as_read(body: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,11 @@ class PlannedStep:
     def folder(self) -> str:
         return manifests.folder(self.stage.stage, self.fingerprint)
 
+    @property
+    def is_source(self) -> bool:
+        """Does it read nothing but what lies outside the recipe?"""
+        return not self.reads and "facts" in self.payload
+
 
 def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str] | None = None) -> list[PlannedStep]:
     """Steps in the order in which they run; `only` these and what they need. Raises RecipeError, SourceError."""
@@ -62,8 +67,7 @@ def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str]
         used = {m: payload(recipe.modalities[m]) for m in sorted(stage.uses())}
         if used:
             identity["modalities"] = used
-        if facts := stage.facts(digests):
-            identity["facts"] = facts
+        identity = _with_facts(identity, stage, digests)
         shown = loaded.as_written(identity)
         planned = PlannedStep(name, stage, reads, identity, shown, fingerprint(identity), "missing")
         steps[name] = _judge(storage, recipe.name, planned)
@@ -104,6 +108,17 @@ def changes(old: Any, new: Any, where: str = "") -> Iterator[str]:
             yield f"{where.removeprefix('config.')}: the step it reads changed"
     elif old != new:
         yield f"{where.removeprefix('config.')}: {_short(old)} -> {_short(new)}"
+
+
+def _with_facts(identity: dict[str, Any], stage: Stage, digests: Digests) -> dict[str, Any]:
+    """The identity of a step with what outside the recipe bears meaning."""
+    if known := stage.facts_before(digests):
+        facts, descent = known
+        before = {**identity, "facts": facts} if facts else identity
+        if fingerprint(before) in descent:
+            return before
+    facts = stage.facts(digests)
+    return {**identity, "facts": facts} if facts else identity
 
 
 def _order(loaded: RecipeFile, only: list[str] | None) -> list[str]:

@@ -75,7 +75,7 @@ class Progress:
             while not stop.wait(1.0):
                 try:
                     for event in event_log.read(storage, run, seen):
-                        if event["writer"] != "driver":
+                        if not event["writer"].startswith("driver"):
                             self.event(event)
                 except (StorageError, OSError, ValueError):
                     continue  # the view must not stop the work

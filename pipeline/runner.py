@@ -40,6 +40,21 @@ STOP_SECONDS = 3.0
 """How long a run that is broken off waits for its steps' own code."""
 
 
+@dataclass(frozen=True)
+class NamedRun:
+    """A run whose id comes from outside, such as a slot of a schedule: what was started under that id and died goes on
+    under it. `start` counts the starts, `tags` are said of the run in MLflow."""
+
+    id: str
+    start: int = 1
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def writer(self) -> str:
+        """Of its events. A driver that was given up for dead and was not has files of its own."""
+        return "driver" if self.start == 1 else f"driver-{self.start}"
+
+
 @dataclass
 class RunResult:
     """How a run ended: step name -> fresh, done, failed or blocked, and what to say of the ones that failed."""
@@ -51,6 +66,10 @@ class RunResult:
     """What is not there, in a few words for each step that did not end: "3 of 120 units", "not run"."""
     quarantined: int = 0
     errors: dict[str, HyperloomError] = field(default_factory=dict)
+    outcomes: dict[str, str] = field(default_factory=dict)
+    """What steps say of how they ended (the `outcome` of their tags): that there is a new champion, or why not."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """The identities of the data that this run read: step -> fingerprint, of those that read only what lies outside."""
 
     @property
     def error(self) -> HyperloomError | None:
@@ -78,6 +97,7 @@ def run(
     progress: Progress | None = None,
     track: bool = True,
     budget: Budget | None = None,
+    named: NamedRun | None = None,
 ) -> RunResult:
     """Run a recipe's steps that are not fresh.
 
@@ -89,15 +109,17 @@ def run(
     progress = progress or Progress()
     lease.sweep(storage)
     steps = plan(loaded, storage, digests, only)
-    if all(s.state == "fresh" for s in steps):
+    if all(s.state == "fresh" for s in steps) and (named is None or named.start == 1):
         progress.all_fresh(steps)
         catch_up(storage, loaded, progress, track)
-        return RunResult("", {s.name: "fresh" for s in steps}, quarantined=_left_out(steps))
+        states = {s.name: "fresh" for s in steps}
+        return RunResult("", states, quarantined=_left_out(steps), sources=_sources(steps))
     storage.check_writable()
     with lease.Lease(storage, loaded.recipe.name, wait, progress.say) as held:
         faults.point("driver.leased")
         steps = plan(loaded, storage, digests, only)  # another driver may have finished some while we waited
-        return _Run(loaded, storage, steps, held.check, progress, connect, budget or Budget()).go(track)
+        named = named or NamedRun(time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6])
+        return _Run(loaded, storage, steps, held.check, progress, connect, budget or Budget(), named).go(track)
 
 
 @dataclass
@@ -112,8 +134,13 @@ class _Run:
     progress: Progress
     connect: Connect | None
     budget: Budget
+    named: NamedRun
     halted: bool = field(default=False, init=False)
-    id: str = field(default_factory=lambda: time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6])
+    outcomes: dict[str, str] = field(default_factory=dict, init=False)
+
+    @property
+    def id(self) -> str:
+        return self.named.id
 
     def go(self, track: bool) -> RunResult:
         from hyperloom.pipeline.executor import Inline
@@ -124,7 +151,8 @@ class _Run:
         outcome = RunResult(self.id)
         status = "failed"
         self.ending = Ending()
-        with Events(self.storage, self.id, "driver", (self.progress.event,)) as self.events:
+        self._recall()
+        with Events(self.storage, self.id, self.named.writer, (self.progress.event, self._hear)) as self.events:
             self.events.emit(
                 "run_started",
                 name=recipe.name,
@@ -133,6 +161,8 @@ class _Run:
                 params={"root": blot(str(self.storage))},
                 total=len(self.steps),
             )
+            if self.named.tags:
+                self.events.emit("tag", values=self.named.tags)
             tracker = _tracker(self.storage, self.loaded, self.id) if track else None
             say = self.progress.say
             executor = RayExecutor(self.storage, self._connect, say) if self.connect else Inline(self.storage)
@@ -146,13 +176,30 @@ class _Run:
                 raise
             finally:
                 self.pool.close()
-                outcome.quarantined = _left_out(self.steps)
-                self.events.emit("run_finished", status=status, seconds=time.monotonic() - started)
-                self.events.flush()
+                self._conclude(outcome, status, time.monotonic() - started)
                 if tracker is not None:
                     tracker.finish(self.progress.say, patience=5.0 if status == "interrupted" else 120.0)
         faults.point("run.finished")
         return outcome
+
+    def _recall(self) -> None:
+        """Hear again what an earlier start of this very run said of steps that it finished."""
+        if self.named.start > 1:
+            for event in event_log.read(self.storage, self.id):
+                self._hear(event)
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        if event["kind"] == "tag" and event["step"] and "outcome" in event["values"]:
+            words = [event["values"]["outcome"], event["values"].get("reasons", "")]
+            self.outcomes[event["step"]] = ". ".join(filter(None, words))
+
+    def _conclude(self, outcome: RunResult, status: str, seconds: float) -> None:
+        outcome.quarantined, outcome.outcomes = _left_out(self.steps), self.outcomes
+        outcome.sources = _sources(self.steps)
+        if self.outcomes:
+            self.events.emit("tag", values={"outcome": "; ".join(self.outcomes.values())})
+        self.events.emit("run_finished", status=status, seconds=seconds)
+        self.events.flush()
 
     def _connect(self) -> None:
         assert self.connect is not None
@@ -243,6 +290,10 @@ class _Run:
                 execution.join(timeout=max(0.0, deadline - time.monotonic()))
             if not any(e.is_alive() for e in running) or not self.pool.executor.abandon():
                 return
+
+
+def _sources(steps: list[PlannedStep]) -> dict[str, str]:
+    return {s.name: s.fingerprint for s in steps if s.is_source}
 
 
 def _left_out(steps: list[PlannedStep]) -> int:

@@ -8,7 +8,7 @@ body, written by the engine after `run` ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -49,9 +49,20 @@ class Stage(Config):
         """What outside the recipe bears meaning: digests of raw files, of weights. Raises SourceError."""
         return {}
 
+    def facts_before(self, digests: Digests) -> tuple[dict[str, Any], Collection[str]] | None:
+        """Where what a step makes can become one of its own facts (a champion from which the next training starts): the
+        facts before the latest such change, and the identities of all steps that led to it. A step that is among them
+        keeps the facts it had: it is done, not stale."""
+        return None
+
     def forecast(self, step: StepRun) -> Forecast | None:
         """What the step would do with these inputs, found out without doing or importing much: for `plan`. The inputs
         may be forecasts themselves. None when only a run can tell."""
+        return None
+
+    def growth(self, step: StepRun, before: Manifest) -> int | None:
+        """How many samples the step would have that `before`, an earlier manifest of it, has not; found out like a
+        forecast. A partition that changed counts by what it grew, and at least 1. None when only a run can tell."""
         return None
 
     def producers(self, manifest: Manifest) -> dict[str, str]:

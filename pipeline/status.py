@@ -43,7 +43,7 @@ def notes(storage: Storage) -> Iterator[str]:
     if runs:
         last: dict[str, Any] = {}
         for event in event_log.read(storage, runs[-1]):
-            if event["writer"] == "driver":
+            if event["writer"].startswith("driver"):
                 last = event
         ended = last.get("kind") == "run_finished"
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(last.get("t", 0) / 1000))

@@ -262,7 +262,7 @@ class Judged(Result):
 @dataclass(frozen=True)
 class Released(Result):
     """A registered version, of a family that of `member`: `gate` are the decisions in words, `files` name -> path of
-    what is handed out, `signature` what goes in and out."""
+    what is handed out, `signature` what goes in and out, `made_of` the fingerprints of all steps that led to it."""
 
     noun: ClassVar[str] = "release"
 
@@ -277,3 +277,4 @@ class Released(Result):
     card: str
     signature: Mapping[str, Any]
     member: str | None = None
+    made_of: Sequence[str] | None = None

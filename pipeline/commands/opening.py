@@ -49,6 +49,14 @@ def load(given: Any) -> tuple[Any, Any]:
     return loaded, Storage(root)
 
 
+def scheduled(given: Any) -> tuple[Any, Any]:
+    """`load` for a command that needs the recipe to have a schedule."""
+    loaded, storage = load(given)
+    if loaded.recipe.schedule is None:
+        raise loaded.error((), "this recipe has no `schedule`. Next: add one, such as schedule: {cron: '0 3 * * *'}")
+    return loaded, storage
+
+
 def steps(loaded: Any, storage: Any) -> list[Any]:
     """The recipe's steps, planned."""
     from hyperloom.pipeline.digests import Digests

@@ -8,6 +8,7 @@ partitions of that group.)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -90,6 +91,19 @@ class Ingest(Stage):
         )
         step.records = records
         return Forecast(units, step.manifest(self._result(units[0].space, records, step.modalities), {}))
+
+    def growth(self, step: StepRun, before: Manifest) -> int:
+        then = {p.pid: p for p in Ingested.from_manifest(before).partitions}
+        units, _ = self.units(step)
+        now = {unit.id for unit in units}
+        grown, lost = Counter[str](), Counter[str]()
+        for unit in units:
+            if unit.id not in then:
+                grown[unit.payload["group"]] += len(unit.payload["items"])
+        for partition in then.values():
+            if partition.pid not in now:
+                lost[partition.group] += partition.rows
+        return sum(max(rows - lost[group], 1) for group, rows in grown.items())
 
     def producers(self, manifest: Manifest) -> dict[str, str]:
         columns = Ingested.from_manifest(manifest).columns

@@ -27,7 +27,7 @@ from pydantic import Field, field_validator
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.manifest import Manifest, descent
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages import champion as champions
 from hyperloom.stages.release.check import checked
@@ -95,7 +95,8 @@ class Release(Stage):
             new = champions.Champion(step.fingerprint, dict(figures), data)
             champions.crown(step.storage, self.name, new, champion)
         self._announce(step, student, figures, reasons, passed)
-        return Released(self.name, subject, passed, reasons, figures, **student, member=member or None)
+        made_of = descent(step.storage, model, step.inputs[self.report])
+        return Released(self.name, subject, passed, reasons, figures, **student, member=member or None, made_of=made_of)
 
     # -- deciding --------------------------------------------------------------------------------------------------
     def _judged(
@@ -161,7 +162,8 @@ class Release(Stage):
             description=step.storage.read(student["card"]).decode(),
         )
         step.events.emit("artifact", step.name, path=student["card"], to=None)
-        step.events.emit("tag", step.name, values={"gate": "passed" if passed else "failed", "outcome": outcome})
+        words = {"gate": "passed" if passed else "failed", "outcome": outcome, "reasons": "; ".join(reasons)}
+        step.events.emit("tag", step.name, values=words)
         for sentence in [*reasons, outcome]:
             step.events.emit("note", step.name, text=sentence)
         step.events.flush()  # once the manifest is there nobody says it again

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import field_validator, model_validator
 
+from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.config import Config, StepName, placement
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.manifest import load as manifest_of
@@ -26,7 +27,7 @@ from hyperloom.stages import champion as champions
 from hyperloom.stages.network import parts
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.recipe import NetworkRecipe
-from hyperloom.stages.results import Trained
+from hyperloom.stages.results import Released, Trained
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.digests import Digests
@@ -53,12 +54,15 @@ class Start(Config):
 
     A name alone, `models:/NAME@champion` or a path ending in `.safetensors` are short for these. What bears meaning is
     the content: a step by its identity, the others by the digest of the weights. So a training that starts from the
-    champion is stale once there is another champion.
+    champion is stale once there is another champion, unless that one was made of this very training: then the step is
+    what it was, and a run that was cut short goes on from the champion that it began with.
     """
 
     step: StepName | None = None
     champion: str | None = placement(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     file: str | None = placement(None)
+    absent: Literal["refuse", "fresh"] = placement("refuse")
+    """While there is no champion: refuse, or start from nothing."""
     whole: bool = False
     """Refuse weights that do not fill the whole network; otherwise what fits by name and shape is taken."""
 
@@ -77,6 +81,8 @@ class Start(Config):
     def _one(self) -> Start:
         if sum(v is not None for v in (self.step, self.champion, self.file)) != 1:
             raise ValueError("start: a step, the champion of a name, or a file")
+        if self.absent == "fresh" and self.champion is None:
+            raise ValueError("start: absent: fresh is for a champion; a step or a file is there, or it is a mistake")
         return self
 
     def facts(self, digests: Digests) -> dict[str, Any]:
@@ -86,22 +92,55 @@ class Start(Config):
             about = {"about": digests.file(beside).sha256} if beside else {}
             return {"weights": digests.file(self.file).sha256, **about}
         if self.champion is not None:
-            path = _origin(self.champion, *_champion(digests.storage, self.champion), self.whole).weights
-            manifest, _ = _champion(digests.storage, self.champion)
-            return {"weights": next(f.sha256 for f in manifest.all_files() if f.path == path)}
+            champion = champions.current(digests.storage, self.champion)
+            return self._digest(digests.storage, champion)
         return {}
 
-    def origin(self, step: StepRun) -> Origin:
-        """Where the weights lie in the root; a file is copied there, so that every node can read it. Of a family the
-        best member counts. Raises RecipeError when a step holds no model."""
+    def facts_before(self, digests: Digests) -> tuple[dict[str, Any], Collection[str]] | None:
+        """The facts as they were before the present champion, and the identities of the steps that made that one; None
+        where this starts from no champion."""
+        champion = champions.current(digests.storage, self.champion) if self.champion else None
+        if champion is None:
+            return None
+        release = manifest_of(digests.storage, "release", champion.release)
+        before = champions.Champion(**champion.before) if champion.before else None
+        if release is None or (before is None and self.absent == "refuse"):
+            return None
+        return self._digest(digests.storage, before), Released.from_manifest(release).made_of or ()
+
+    def _digest(self, storage: Storage, champion: champions.Champion | None) -> dict[str, Any]:
+        """What identifies the weights of a champion; nothing of none."""
+        if champion is None and self.absent == "fresh":
+            return {}
+        manifest, member = _model(storage, str(self.champion), champion)
+        path = _origin(str(self.champion), manifest, member, self.whole).weights
+        return {"weights": next(f.sha256 for f in manifest.all_files() if f.path == path)}
+
+    def origin(self, step: StepRun) -> Origin | None:
+        """Where the weights lie in the root; None where there is no champion to start from. A file is copied there, so
+        that every node can read it. Of a family the best member counts. Raises RecipeError when a step holds no model,
+        SourceError where the champion that was planned with is no longer known."""
         if self.file is not None:
             return self._copied(step, self.file)
         if self.champion is not None:
-            return _origin(f"the champion of {self.champion}", *_champion(step.storage, self.champion), self.whole)
+            return self._planned(step)
         manifest = step.inputs[str(self.step)]
         if Trained.of(manifest) is None:
             raise RecipeError(f"step {step.name!r}: start: {self.step!r} is a {manifest.stage} step and holds no model")
         return _origin(str(self.step), manifest, "", self.whole)
+
+    def _planned(self, step: StepRun) -> Origin | None:
+        """The champion whose weights the identity of the step names: there may be another by now."""
+        name, line = str(self.champion), champions.line(step.storage, str(self.champion))
+        facts = step.payload.get("facts", {}).get("start", {}) if step.payload else None
+        if facts == {} or (not line and self.absent == "fresh"):
+            return None
+        for champion in line:
+            if facts in (None, self._digest(step.storage, champion)):
+                return _origin(f"the champion of {name}", *_model(step.storage, name, champion), self.whole)
+        raise SourceError(
+            f"start: the champion of {name!r} with which this was planned is gone. Next: run the same command again"
+        )
 
     def _copied(self, step: StepRun, file: str) -> Origin:
         import fsspec
@@ -152,23 +191,20 @@ def _origin(name: str, manifest: Manifest, member: str, whole: bool) -> Origin:
     return Origin(name, paths[0], paths[1], whole)
 
 
-def _champion(storage: Storage, name: str) -> tuple[Manifest, str]:
+def _model(storage: Storage, name: str, champion: champions.Champion | None) -> tuple[Manifest, str]:
     """The manifest of the training whose student is champion, which its release reads as `model`, and which member of
     a family it is."""
-    champion = champions.current(storage, name)
     if champion is None:
         known = ", ".join(champions.names(storage)) or "none"
         raise SourceError(
-            f"start: models:/{name}@champion: there is no such champion (known: {known}). Next: release one, or start "
-            "from a step or a file"
+            f"start: models:/{name}@champion: there is no such champion (known: {known}). Next: release one, start "
+            f"from a step or a file, or begin without: start: {{champion: {name}, absent: fresh}}"
         )
     release = manifest_of(storage, "release", champion.release)
-    trained = release and release.payload["config"]["model"]["step"]
-    manifest = trained and manifest_of(storage, "distill", trained)
+    manifest = release and manifests.anywhere(storage, release.payload["config"]["model"]["step"], "distill")
     if not manifest:
         raise SourceError(
-            f"start: the weights of the champion of {name!r} are no longer under {storage.full('distill')}. Next: "
-            "start from a file"
+            f"start: the weights of the champion of {name!r} are no longer under {storage}. Next: start from a file"
         )
     assert release is not None
     return manifest, release.body.get("member", "")

@@ -22,7 +22,7 @@ Its import needs no torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -231,6 +231,10 @@ class Train(Stage):
     def facts(self, digests: Digests) -> dict[str, Any]:
         facts = self.model.start.facts(digests) if self.model.start else {}
         return {"start": facts} if facts else {}
+
+    def facts_before(self, digests: Digests) -> tuple[dict[str, Any], Collection[str]] | None:
+        known = self.model.start.facts_before(digests) if self.model.start else None
+        return known and ({"start": known[0]} if known[0] else {}, known[1])
 
     def uses(self) -> set[str]:
         columns = [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]

@@ -1,0 +1,99 @@
+"""`hyperloom tick`: do what the schedules of recipes have due. For cron, systemd, a CronJob, Slurm, or as `--watch`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from hyperloom.pipeline.commands import opening
+
+WATCHED_SECONDS = 30.0
+"""The longest pause of `--watch` between two looks."""
+
+
+def add(commands: Any) -> None:
+    help_ = "do what the recipes' schedules have due; safe to call at any time, by any number of schedulers"
+    sub = commands.add_parser("tick", help=help_, description=help_)
+    sub.add_argument("recipes", nargs="+", metavar="recipe", help="paths of recipes with a `schedule`")
+    sub.add_argument("--root", help="use this root (a folder or an fsspec URL) instead of the recipes'")
+    sub.add_argument("--watch", action="store_true", help="stay, and do it whenever something is due")
+    sub.add_argument("--add", action="store_true", help="add schedules that are not there yet")
+    sub.add_argument("--submit", action="store_true", help="hand what is due to a Ray cluster, one job a slot")
+    sub.add_argument("--address", help="with --submit: URL of the job server (http://127.0.0.1:8265)")
+    sub.add_argument("--slot", default="", help="carry out this slot, if it is decided and open, and nothing else")
+    sub.add_argument("--at", metavar="TIME", help="as if it were this time (ISO 8601 with an offset)")
+    sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
+    opening.add_wait(sub)
+    sub.set_defaults(command=_tick)
+
+
+def _tick(given: Any) -> int:
+    if not given.watch:
+        return max(_look(given, recipe) for recipe in given.recipes)
+    from hyperloom.pipeline.ending import Ending
+    from hyperloom.pipeline.errors import Ended
+
+    ending = Ending()
+    with ending.on_sigterm():
+        while not ending.begun:
+            for recipe in given.recipes:
+                _look(given, recipe)
+            ending.wait(WATCHED_SECONDS)
+    raise Ended
+
+
+def _look(given: Any, recipe: str) -> int:
+    """A tick of one recipe. What goes wrong is said, and is no reason not to look at the others."""
+    from hyperloom.pipeline.errors import Ended, HyperloomError
+
+    try:
+        result = _go(given, recipe)
+    except Ended:
+        raise
+    except HyperloomError as error:
+        print(f"hyperloom: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"{recipe}: {result.text}", flush=True)
+    return result.exit_code
+
+
+def _go(given: Any, recipe: str) -> Any:
+    import argparse
+
+    one = argparse.Namespace(**{**vars(given), "recipe": recipe})
+    loaded, storage = opening.scheduled(one)
+    from datetime import UTC, datetime
+
+    from hyperloom.pipeline.scheduling import change, timetable
+    from hyperloom.pipeline.scheduling.journal import Journal
+    from hyperloom.pipeline.scheduling.tick import Tick
+
+    now = timetable.instant(given.at) if given.at else datetime.now(UTC)
+    if given.add and Journal(storage, loaded.recipe.name).standing() is None:
+        change.change(Journal(storage, loaded.recipe.name), "add", now - loaded.recipe.schedule.grace)
+    tick = Tick(loaded, storage, now, _starter(given, loaded, str(storage)), _handing(given, loaded, str(storage)))
+    return tick.go(given.slot)
+
+
+def _starter(given: Any, loaded: Any, root: str) -> Any:
+    def start(named: Any, only: list[str] | None) -> Any:
+        from hyperloom.pipeline import runner
+
+        join = opening.connect(loaded)
+        return runner.run(loaded, join, root, only, given.wait, track=not given.no_mlflow, named=named)
+
+    return start
+
+
+def _handing(given: Any, loaded: Any, root: str) -> Any:
+    if not given.submit:
+        return None
+
+    def hand_over(due: Any, most: int) -> str:
+        from hyperloom.clusters.submit import submit_slot
+
+        options = ["--no-mlflow"] if given.no_mlflow else []
+        where = opening.cluster(loaded), loaded, root, given.address
+        return submit_slot(*where, due.job, due.slot, most, *options)
+
+    return hand_over

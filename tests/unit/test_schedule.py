@@ -1,0 +1,346 @@
+"""Schedules: which slots there are, who decides one, who carries it out, and what becomes of it when somebody dies."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import cli, events, faults, recipe, runner
+from hyperloom.pipeline.errors import Ended, HyperloomError, RecipeError, StorageError
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.schedule import CronSchedule
+from hyperloom.pipeline.scheduling import change, history, timetable
+from hyperloom.pipeline.scheduling.journal import Journal
+from hyperloom.pipeline.scheduling.tick import Tick, TickResult
+from hyperloom.pipeline.storage import Storage
+
+TOY = """\
+name: toy
+root: {root}
+modalities: {{}}
+schedule: {schedule}
+steps:
+  a: {{stage: "tests.toy:Numbers", file: {file}}}
+  b: {{stage: "tests.toy:Squares", data: a}}
+"""
+START = datetime(2026, 3, 1, tzinfo=UTC)
+POINTS = ("slot.decided", "slot.claimed", "slot.started", "step.started", "manifest.after", "slot.ran", "slot.ended")
+
+
+class Night:
+    """A toy recipe with a schedule of one slot a day at three, over one root, on a clock that a test sets."""
+
+    def __init__(self, tmp_path: Path, **schedule: Any):
+        self.folder, self.file = tmp_path, tmp_path / "raw.bin"
+        self.file.write_bytes(b"night 0")
+        self.storage = Storage(str(tmp_path / "root"))
+        self.schedule = {"cron": "0 3 * * *", **schedule}
+        self.journal = Journal(self.storage, "toy")
+        change.change(self.journal, "add", START)
+
+    def load(self) -> recipe.RecipeFile:
+        text = TOY.format(root=self.storage, file=self.file, schedule=json.dumps(self.schedule))
+        return recipe.parse(text, "toy.yaml")
+
+    def tick(self, day: int, hours: float = 3.01, only: str = "", **options: Any) -> TickResult:
+        loaded = self.load()
+
+        def start(named: runner.NamedRun, steps: list[str] | None) -> runner.RunResult:
+            progress = Progress(io.StringIO())
+            return runner.run(loaded, None, str(self.storage), steps, 0, progress, track=False, named=named)
+
+        now = START + timedelta(days=day, hours=hours)
+        return Tick(loaded, self.storage, now, options.pop("start", start), say=lambda _: None, **options).go(only)
+
+    def arrive(self, text: str) -> None:
+        self.file.write_bytes(text.encode())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The slots, the oldest first."""
+        return [r for r in reversed(history.rows(self.journal, 100)) if "missed" in r]
+
+    def states(self) -> list[str]:
+        return [row["state"] for row in self.rows()]
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Night:
+    return Night(tmp_path)
+
+
+# -- the timetable -----------------------------------------------------------------------------------------------------
+def slots(cron: str | list[str], zone: str, after: str, count: int) -> list[str]:
+    schedule = CronSchedule(cron=cron, timezone=zone)
+    return [timetable.text(s) for s in islice(timetable.slots(schedule, timetable.instant(after)), count)]
+
+
+def test_slots_follow_the_clocks_of_the_zone_through_both_changes() -> None:
+    spring = slots("30 2 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", 3)
+    assert spring == ["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"], "in the gap: after it"
+    autumn = slots("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 2)
+    assert autumn == ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"], "of two times the first alone"
+    within = slots("30 2 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", 1)
+    assert within == ["2026-10-26T01:30:00Z"], "asked within the repeated hour"
+    hourly = slots("0 * * * *", "Europe/Berlin", "2026-10-24T23:30:00Z", 4)
+    assert hourly == [f"2026-10-25T{h:02d}:00:00Z" for h in range(4)], "every hour is real time"
+    assert slots("0 12 * * *", "Asia/Kolkata", "2026-03-01T00:00:00Z", 1) == ["2026-03-01T06:30:00Z"]
+
+
+def test_several_expressions_give_one_row_of_slots() -> None:
+    both = slots(["0 3 * * *", "0 */3 * * *"], "UTC", "2026-03-01T00:00:00Z", 4)
+    assert both == [f"2026-03-01T{h:02d}:00:00Z" for h in (3, 6, 9, 12)]
+
+
+def test_jitter_is_the_same_for_everybody_and_within_its_bound() -> None:
+    schedule = CronSchedule(cron="0 * * * *", jitter="10m")
+    several = list(islice(timetable.slots(schedule, START), 50))
+    late = [timetable.due(schedule, "x", s) - s for s in several]
+    assert late == [timetable.due(schedule, "x", s) - s for s in several]
+    assert all(timedelta(0) <= one < timedelta(minutes=10) for one in late) and len(set(late)) > 30
+    assert timetable.due(schedule, "y", several[0]) != timetable.due(schedule, "x", several[0])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "line", "says"),
+    [
+        ('{cron: "a b c d e"}', 4, "its minute is wrong: minute hour day month weekday"),
+        ('{cron: "0 3 * *"}', 4, "a cron expression has five fields"),
+        ('{cron: "0 3 30 2 *"}', 4, "its day-of-month is wrong"),
+        ('{cron: []}', 4, "at least 1 item"),
+        ('\n  cron:\n    - "0 3 * * *"\n    - "0 25 * * *"', 7, "its hour is wrong"),
+        ('{cron: "0 3 * * *", timezone: Europe/Berlni}', 4, "no time zone of the IANA data base"),
+        ('{cron: "0 3 * * *", on: never}', 4, "no trigger of type 'never'; known: always"),
+        ('{cron: "0 3 * * *", interval: soon}', 4, "a time is a number with its unit"),
+        ('{cron: "*/10 * * * *", jitter: 10m}', 4, "jitter: must be less than the 0:10:00 between two slots"),
+        ('{cron: "0 3 * * *", missed: twice}', 4, "'once' or 'skip'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_schedule_is_refused_with_its_line(schedule: str, line: int, says: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe.parse(TOY.format(root="/x", file="y", schedule=schedule), "toy.yaml")
+    assert f"toy.yaml:{line}: " in str(caught.value) and says in str(caught.value)
+
+
+# -- slots that run and slots that do not ------------------------------------------------------------------------------
+def test_a_slot_runs_once_and_one_without_new_data_does_nothing(night: Night) -> None:
+    assert night.tick(0, hours=2).state == "idle"
+    first = night.tick(0)
+    assert first.state == "done" and "a, b done" in first.text
+    assert night.tick(0, hours=4).text == "nothing is due; next slot 2026-03-02T03:00:00Z"
+    before = night.storage.names("events")
+    assert night.tick(1).text == "slot 2026-03-02T03:00:00Z: no new data: all 2 steps are fresh"
+    assert night.storage.names("events") == before, "a slot that does nothing has no run"
+    night.arrive("night 2")
+    assert night.tick(2).state == "done"
+    assert night.states() == ["done", "skipped", "done"]
+    runs = [row["run"] for row in night.rows() if row["state"] == "done"]
+    assert runs == night.storage.names("events") and runs[0].startswith("20260301-030000-")
+    tags = [e["values"] for e in events.read(night.storage, runs[1]) if e["kind"] == "tag"]
+    assert {"schedule": "toy", "slot": "2026-03-03T03:00:00Z", "why": "other data in a"} in tags
+
+
+def test_new_data_is_what_a_run_has_not_seen_to_its_end(night: Night) -> None:
+    night.tick(0)
+    night.schedule["cron"] = "0 4 * * *"  # the recipe changes; that is no new data
+    loaded = night.load()
+    text = loaded.text.replace("Squares, data: a", "Squares, data: a")
+    assert text and night.tick(1, hours=4.1).state == "skipped"
+    night.arrive("night 2")
+    assert night.tick(2, hours=4.1, start=_dying).state == "left"
+    assert night.tick(2, hours=4.2).state == "done"
+
+
+def test_missed_slots_are_made_up_for_once_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    once, skip = Night(tmp_path / "a"), Night(tmp_path / "b", missed="skip")
+    result = once.tick(3, hours=12)
+    assert result.state == "done"
+    (row,) = once.rows()
+    assert row["slot"] == "2026-03-04T03:00:00Z" and row["missed"] == 3
+    assert row["missed_slots"] == [f"2026-03-0{d}T03:00:00Z" for d in (1, 2, 3)]
+    assert skip.tick(3, hours=12).text == (
+        "slot 2026-03-04T03:00:00Z: missed: nobody was there for 9 h; 3 slot(s) before it were missed"
+    )
+    assert skip.tick(4).state == "done"
+
+
+def test_runs_keep_their_distance(tmp_path: Path) -> None:
+    night = Night(tmp_path, cron="0 * * * *", interval="3h")
+    states = []
+    for hour in range(1, 8):
+        night.arrive(f"hour {hour}")
+        states.append(night.tick(0, hours=hour + 0.01).state)
+    assert states == ["done", "skipped", "skipped", "done", "skipped", "skipped", "done"]
+    assert night.rows()[1]["why"] == "less than 3 h after 2026-03-01T01:00:00Z"
+
+
+def test_a_paused_schedule_lets_slots_pass_and_a_removed_one_is_over(night: Night) -> None:
+    change.change(night.journal, "pause", START, "holidays")
+    assert night.tick(1).state == "paused" and night.states() == []
+    assert "was paused already" in change.change(night.journal, "pause", START)
+    change.change(night.journal, "resume", START + timedelta(days=2))
+    assert night.tick(2).state == "done" and night.rows()[0]["missed"] == 0
+    change.change(night.journal, "remove", START)
+    assert night.tick(3).state == "removed"
+    with pytest.raises(HyperloomError, match="there is no schedule 'toy' here"):
+        change.change(night.journal, "pause", START)
+    change.change(night.journal, "add", START + timedelta(days=4))
+    assert night.tick(5, hours=2).state == "skipped", "of the day that it was added again, and nothing before"
+    assert [r["state"] for r in reversed(history.rows(night.journal, 9))][:3] == ["add", "pause", "resume"]
+
+
+def test_a_root_that_is_not_mounted_is_no_new_schedule(night: Night, tmp_path: Path) -> None:
+    night.storage = Storage(str(tmp_path / "elsewhere"))
+    with pytest.raises(HyperloomError, match="is this the right root, is it mounted"):
+        Tick(night.load(), night.storage, START, _dying).go()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_clock_that_was_wrong_is_named_and_forgotten_by_resume(night: Night) -> None:
+    night.tick(400)
+    assert "lies 399 d ahead of this clock" in night.tick(1).text
+    change.change(night.journal, "resume", START + timedelta(days=1))
+    night.arrive("more")
+    assert night.tick(1).state == "done"
+
+
+# -- several at once, and deaths ---------------------------------------------------------------------------------------
+def test_ten_ticks_at_one_moment_start_one_run(night: Night) -> None:
+    started, results, errors = [], [], []
+    together = threading.Barrier(10)
+    loaded = night.load()
+
+    def start(named: runner.NamedRun, steps: list[str] | None) -> runner.RunResult:
+        started.append(named.id)
+        return runner.run(loaded, None, str(night.storage), steps, 0, Progress(io.StringIO()), False, named=named)
+
+    def look() -> None:
+        together.wait()
+        try:
+            results.append(night.tick(0, start=start).state)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=look) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(started) == 1 and night.states() == ["done"]
+    assert results.count("done") == 1 and set(results) <= {"done", "running", "idle"}
+    kinds = [entry.kind for entry in night.journal.entries()]
+    assert sorted(kinds) == ["add", "end", "slot", "start"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_tick_that_dies_anywhere_is_taken_up_as_the_same_slot(
+    night: Night, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("HYPERLOOM_FAULT", f"{point}=raise")
+        with pytest.raises(BaseException, match=point):
+            _crash(night, point)
+    result = night.tick(0, hours=3.5)
+    (row,) = night.rows()
+    assert row["state"] == "done" and result.state == ("idle" if point == "slot.ended" else "done")
+    assert night.storage.names("events") == [row["run"]], "one slot, one run"
+    assert row["starts"] == (1 if point in ("slot.decided", "slot.claimed", "slot.ended") else 2)
+    kinds = [e["kind"] for e in events.read(night.storage, row["run"])]
+    assert kinds[-1] == "run_finished"
+    assert night.tick(1).state == "skipped"
+
+
+def _crash(night: Night, point: str) -> None:
+    """A tick that ends at the point as if it had been killed there."""
+
+    def start(named: runner.NamedRun, steps: list[str] | None) -> runner.RunResult:
+        result = runner.run(
+            night.load(), None, str(night.storage), steps, 0, Progress(io.StringIO()), False, named=named
+        )
+        if not result.ok:
+            raise faults.FaultInjected(f"fault point {point}")
+        return result
+
+    night.tick(0, start=start)
+
+
+def test_what_ends_from_outside_costs_no_try_and_what_fails_does(tmp_path: Path) -> None:
+    night = Night(tmp_path, tries=2)
+
+    def ended(*_: object) -> runner.RunResult:
+        raise Ended
+
+    def away(*_: object) -> runner.RunResult:
+        raise StorageError("the store does not answer")
+
+    for _ in range(4):
+        with pytest.raises(Ended):
+            night.tick(0, start=ended)
+    assert night.tick(0, start=_dying).state == "left"
+    failed = night.tick(0, start=_dying)
+    assert failed.state == "failed" and "b: it broke" in failed.text and failed.exit_code == 1
+    assert night.states() == ["failed"] and night.rows()[0]["starts"] == 6
+    assert night.tick(1).state == "done", "the next slot takes what the failed one left"
+    assert away
+
+
+def _dying(*_: object) -> runner.RunResult:
+    return runner.RunResult("", {"a": "done", "b": "failed"}, {"b": "it broke"})
+
+
+def test_a_sleeper_cannot_end_what_another_has_taken_over(night: Night) -> None:
+    def asleep(named: runner.NamedRun, steps: list[str] | None) -> runner.RunResult:
+        standing = night.journal.standing()  # meanwhile another driver takes the slot over
+        assert standing is not None and standing.open is not None
+        from dataclasses import replace
+
+        night.journal.append(standing, replace(standing, open=replace(standing.open, starts=2)), "start")
+        return runner.RunResult("", {"a": "done"}, sources={"a": "nonsense"})
+
+    assert night.tick(0, start=asleep).text == "slot 2026-03-01T03:00:00Z was taken over by another driver meanwhile"
+    standing = night.journal.standing()
+    assert standing is not None and standing.open is not None and standing.base == {}
+
+
+# -- the commands ------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def command(night: Night, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+    path = night.folder / "toy.yaml"
+    path.write_text(night.load().text)
+
+    def run(*words: str) -> tuple[int, str]:
+        code = cli.main([*words, str(path)])
+        return code, capsys.readouterr().out
+
+    yield run
+
+
+def test_the_commands_change_and_show_a_schedule(night: Night, command: Any) -> None:
+    assert command("schedule", "pause", "--why", "holidays")[1] == "the schedule 'toy' is paused\n"
+    assert "the schedule 'toy' is paused" in command("tick")[1]
+    code, text = command("schedule", "resume")
+    assert code == 0 and text.count(" 03:00:00 UTC ") == 3
+    night.tick(4000)
+    code, text = command("schedule", "history", "--json")
+    assert [row["state"] for row in json.loads(text)] == ["done", "resume", "pause", "add"]
+    assert command("schedule", "list")[1].splitlines()[2].split()[:4] == [
+        "toy", "active", timetable.text(START + timedelta(days=4000, hours=3)), "done",
+    ]  # fmt: skip
+    assert "one clock is wrong" in command("tick", "--at", "2026-03-02T03:10:00Z")[1]
+
+
+def test_a_recipe_without_a_schedule_is_refused_in_one_line(night: Night, capsys: Any) -> None:
+    path = night.folder / "bare.yaml"
+    path.write_text("name: bare\nmodalities: {}\nsteps: {a: {stage: 'tests.toy:Numbers'}}\n")
+    assert cli.main(["tick", str(path)]) == 2
+    assert "bare.yaml:1: this recipe has no `schedule`" in capsys.readouterr().err
