@@ -49,7 +49,7 @@ class PlannedStep:
     @property
     def is_source(self) -> bool:
         """Does it read nothing but what lies outside the recipe?"""
-        return not self.reads and "facts" in self.payload
+        return not self.reads and "facts" in self.meaning
 
 
 def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str] | None = None) -> list[PlannedStep]:

@@ -22,6 +22,7 @@ from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.claims import LOOK, Claims, cards
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import HyperloomError, SourceError, StorageError
+from hyperloom.pipeline.exits import AGAIN, NEVER, Exit
 from hyperloom.pipeline.plan import PlannedStep, plan
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.runner import NamedRun, RunResult
@@ -31,10 +32,8 @@ from hyperloom.pipeline.scheduling.journal import DueSlot, Journal, Standing
 from hyperloom.pipeline.scheduling.trigger import TriggerCase, TriggerVerdict
 from hyperloom.pipeline.storage import Storage
 
-FREE = (3, 5, 6, 130, 143)
-"""Exit codes that cost a slot no try: a busy root, no cluster, no store, somebody ended it."""
-FINAL = (2, 7)
-"""Exit codes with which every further try would end: a wrong recipe, and what a person cancelled."""
+FREE = AGAIN | {Exit.INTERRUPTED}
+"""Ends that cost a slot no try: a busy root, no cluster, no store, somebody ended it."""
 LISTED = 20
 """Missed slots that an entry names; the others are counted."""
 ROUNDS = 100
@@ -148,7 +147,7 @@ class Tick:
             if self.journal.standing() != standing:
                 return None
             if due.tries >= self.schedule.tries:
-                return self._end(due, "failed", f"it was started {due.starts} times and never ended", 4)
+                return self._end(due, "failed", f"it was started {due.starts} times and never ended", Exit.STEP)
             if self.hand_over is not None:
                 return self._submit(due, self.hand_over)
             due = replace(due, starts=due.starts + 1, tries=due.tries + 1, by=process.this())
@@ -161,7 +160,7 @@ class Tick:
     def _submit(self, due: DueSlot, hand_over: HandOver) -> TickResult:
         job = hand_over(due, self.schedule.tries)
         if not job:
-            return self._end(due, "failed", f"{self.schedule.tries} jobs ended and it had not", 4)
+            return self._end(due, "failed", f"{self.schedule.tries} jobs ended and it had not", Exit.STEP)
         return TickResult("submitted", f"slot {due.slot}: job {job}")
 
     def _claim(self, claims: Claims) -> bool:
@@ -182,7 +181,7 @@ class Tick:
         try:
             state, why, base, code = self._work(standing, due)
         except KeyboardInterrupt:
-            self._leave(due, "interrupted", 130)
+            self._leave(due, "interrupted", Exit.INTERRUPTED)
             raise
         except HyperloomError as error:
             if error.exit_code in FREE:
@@ -190,7 +189,7 @@ class Tick:
                 raise
             state, why, base, code = "failed", str(error), {}, error.exit_code
         faults.point("slot.ran")
-        if state == "failed" and (code in FREE or (code not in FINAL and due.tries < self.schedule.tries)):
+        if state == "failed" and (code in FREE or (code not in NEVER and due.tries < self.schedule.tries)):
             self._leave(due, why, code)
             return TickResult("left", f"slot {due.slot} failed and is tried again by a later tick: {why}", code)
         return self._end(due, state, why, code, base)
@@ -222,7 +221,7 @@ class Tick:
         if not self._settle(
             due, None, base or {}, "end", state=state, why=why, code=code, run=due.run, starts=due.starts
         ):
-            return TickResult("left", f"slot {due.slot} was taken over by another driver meanwhile", 3)
+            return TickResult("left", f"slot {due.slot} was taken over by another driver meanwhile", Exit.BUSY)
         faults.point("slot.ended")
         return TickResult(state, f"slot {due.slot}: {state}: {why}", code)
 

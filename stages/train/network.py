@@ -132,7 +132,7 @@ class Start(Config):
     def _planned(self, step: StepRun) -> Origin | None:
         """The champion whose weights the identity of the step names: there may be another by now."""
         name, line = str(self.champion), champions.line(step.storage, str(self.champion))
-        facts = step.payload.get("facts", {}).get("start", {}) if step.payload else None
+        facts = step.meaning.get("facts", {}).get("start", {}) if step.meaning else None
         if facts == {} or (not line and self.absent == "fresh"):
             return None
         for champion in line:
