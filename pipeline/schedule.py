@@ -20,9 +20,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from hyperloom.pipeline import registry
 from hyperloom.pipeline.config import Config, as_tuple
 from hyperloom.pipeline.plugins import of
 
+registry.register(
+    "trigger",
+    {
+        "always": "hyperloom.pipeline.scheduling.trigger:Always",
+        "new-data": "hyperloom.pipeline.scheduling.trigger:NewData",
+    },
+)
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

@@ -202,10 +202,6 @@ PLUGINS: dict[str, dict[str, str]] = {
         "constant": "hyperloom.stages.train.schedules:Constant",
         "step": "hyperloom.stages.train.schedules:Step",
     },
-    "trigger": {
-        "always": "hyperloom.pipeline.scheduling.trigger:Always",
-        "new-data": "hyperloom.pipeline.scheduling.trigger:NewData",
-    },
     "learner": {"gradient": "hyperloom.stages.train.learners:Gradient"},
     "batches": {"epochs": "hyperloom.stages.train.batches:Epochs"},
     "ensemble": {

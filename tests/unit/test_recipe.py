@@ -75,7 +75,7 @@ def test_yaml_is_read_by_its_newer_rules(monkeypatch) -> None:
     monkeypatch.setenv("SPOT", "/data")
     text = GOOD.format(root="${SPOT}/${MISSING:-runs}") + 'schedule: {cron: "0 3 * * *", on: new-data}\n'
     loaded = recipe.parse(text.replace("salt", "salt").replace("start: 1", "start: 1, salt: no"))
-    assert loaded.recipe.schedule.on == "new-data"
+    assert loaded.recipe.schedule.on.type == "new-data"
     assert loaded.recipe.steps["a"].salt == "no"
     assert loaded.recipe.root == "/data/runs"
     assert "${SPOT}" in loaded.text
