@@ -124,14 +124,14 @@ class Bare:
         self.optimizer.zero_grad()
 
 
-def manifest(storage: Storage, known: dict[str, Any]) -> Manifest:
-    """32 samples in shards, with round figures for statistics."""
-    taken = list(samples(32))
+def manifest(storage: Storage, known: dict[str, Any], count: int = 32) -> Manifest:
+    """`count` samples in shards, with round figures for statistics."""
+    taken = list(samples(count))
     listed = write(storage, known, {c: np.stack([s[c] for s in taken]) for c in COLUMNS}, "lz4")
     numbers = {"rgb@camera": ([128.0] * 3, [60.0] * 3), "depth@blur": ([30.0], [20.0]), "edges@sobel": ([0.1], [0.2])}
     statistics_: dict[str, Any] = {c: {"missing": 0.0, "mean": m, "std": s} for c, (m, s) in numbers.items()}
     schema = dict.fromkeys([*numbers, "classes@quantised"], "")
-    body = {"schema": schema, "shards": listed, "splits": {"train": {"rows": 32}}}
+    body = {"schema": schema, "shards": listed, "splits": {"train": {"rows": count}}}
     classes = {"missing": 0.0, "classes": dict.fromkeys(known["classes"].classes, 1)}
     return Manifest("shard", "0" * 64, {}, body={**body, "statistics": {**statistics_, "classes@quantised": classes}})
 
