@@ -24,8 +24,8 @@ from hyperloom.pipeline import plugins
 from hyperloom.pipeline.executor import Host
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Resources, Unit, execute
-from hyperloom.stages.label.worker import LabelWorker
 from hyperloom.stages.label.preprocess import IMAGENET
+from hyperloom.stages.label.worker import LabelWorker
 from hyperloom.stages.table import write_table
 
 WARM = 3
@@ -143,11 +143,13 @@ def loop(frames: Frames, expert: dict[str, Any], device: str, precision: str, ba
     """Frames a second of the hand-written loop."""
     torch.backends.cudnn.benchmark = True
     net = Loop(expert, device, precision)
-    context = get_context("forkserver")  # a fork of a process with threads may hang
-    context.set_forkserver_preload(["torch", "cv2"])
+    several = device == "cuda"
+    context = get_context("forkserver") if several else None  # a fork of a process with threads may hang
+    if context is not None:
+        context.set_forkserver_preload(["torch", "cv2"])
     data = torch.utils.data.DataLoader(
-        Pictures(frames.files), batch, num_workers=os.cpu_count() or 1, pin_memory=device == "cuda",
-        persistent_workers=True, worker_init_fn=_alone, multiprocessing_context=context,
+        Pictures(frames.files), batch, num_workers=(os.cpu_count() or 1) if several else 0, pin_memory=several,
+        persistent_workers=several, worker_init_fn=_alone, multiprocessing_context=context,
     )  # fmt: skip
     for warm, images in enumerate(data):
         net(images).cpu()

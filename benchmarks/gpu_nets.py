@@ -25,9 +25,7 @@ class Bottleneck(nn.Module):
         self.outer = nn.Sequential(nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width))
         self.short: nn.Module = nn.Identity()
         if inside != 4 * width or stride != 1:
-            self.short = nn.Sequential(
-                nn.Conv2d(inside, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
-            )
+            self.short = nn.Sequential(nn.Conv2d(inside, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.outer(self.inner(x)) + self.short(x))
@@ -51,9 +49,7 @@ class DeepLab(nn.Module):
             [_norm_act(inside, head), *(_norm_act(inside, head, 3, dilation=d) for d in (12, 24, 36))]
         )
         self.whole = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(inside, head, 1), nn.ReLU())
-        self.project = nn.Sequential(
-            _norm_act(5 * head, head), _norm_act(head, head, 3), nn.Conv2d(head, classes, 1)
-        )
+        self.project = nn.Sequential(_norm_act(5 * head, head), _norm_act(head, head, 3), nn.Conv2d(head, classes, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         size = x.shape[-2:]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,9 +58,7 @@ def network(data: Data, fields: dict[str, Any], device: torch.device, updates: i
     batches = iter(training.batches)
     ready = [_pinned(next(batches), device) for _ in range(3)]
 
-    def step(columns: Batch) -> None:
-        training.step(columns)
-
+    step = partial(_update, training)
     loop = _rate(step, lambda: _cycle(ready), updates, job.batch, device)
     loaded = _rate(step, lambda: batches, updates, job.batch, device)
     del training, step
@@ -67,6 +66,10 @@ def network(data: Data, fields: dict[str, Any], device: torch.device, updates: i
     hand = _rate(bare.step, lambda: _cycle(ready), updates, job.batch, device)
     share = bare.operations(ready[0]) * hand / PEAK[job.precision]
     return {"loop": loop, "loaded": loaded, "bare": hand, "bare_mfu": share}
+
+
+def _update(training: Training, columns: Batch) -> None:
+    training.step(columns)
 
 
 class Bare:

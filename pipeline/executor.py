@@ -121,7 +121,8 @@ class Host:
     """Runs groups of units with workers that are built once. Lives in a slot's process.
 
     Where two groups are given at once, one is worked on while the other is committed: waiting for the disk or the
-    store costs no time. All that workers do happens in one thread, `hand`; libraries rely on that.
+    store costs no time, and a worker may read ahead for the group that waits. All else that workers do happens in one
+    thread, `hand`; libraries rely on that.
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class Host:
         self._find, self._hand, self._preemption = workers, hand, preemption
         self._live: frozenset[str] = frozenset()
         self._built: dict[Name, Worker] = {}
+        self._at_hand = 0
 
     def run(self, scope: str, live: frozenset[str], units: list[Unit], attempts: list[int]) -> list[Outcome]:
         """Outcomes of the units, in order. Workers of scopes that are not `live` are dropped."""
@@ -157,12 +159,23 @@ class Host:
             self._built[name] = worker
         return work(self.storage, worker, unit, attempt, self._preemption)
 
+    def _tell_ahead(self, scope: str, unit: Unit, attempt: int) -> None:
+        """Let the worker begin to read for a unit that waits for its turn."""
+        ahead = getattr(self._built.get((scope, unit.worker)), "ahead", None)
+        if ahead is not None and self._at_hand and attempt == 1:
+            ahead(unit)
+
     def _one(self, scope: str, unit: Unit, attempt: int) -> Outcome:
         try:
             if self._hand is None:
                 done = self._work(scope, unit, attempt)
             else:
-                done = self._hand.submit(self._work, scope, unit, attempt).result()
+                self._tell_ahead(scope, unit, attempt)
+                self._at_hand += 1
+                try:
+                    done = self._hand.submit(self._work, scope, unit, attempt).result()
+                finally:
+                    self._at_hand -= 1
             return Outcome(unit, done if isinstance(done, Record) else commit(done))
         except Stopped as end:
             return Outcome(unit, None, str(end), stopped=True, final=not end.again)

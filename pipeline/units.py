@@ -13,6 +13,7 @@ data, is the commit. Records hold nothing of time, host or attempt: the same wor
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -99,7 +100,8 @@ class Worker(Protocol):
     A worker may have an attribute `beats: bool = True`: its units run for long and call `out.beat()` meanwhile. Then
     each goes alone, in processes that are for this worker alone, nothing waits behind it, and it is taken for hung not
     when it runs for long but when it has stopped to beat. With an attribute `budget` (pipeline.retry) its units have
-    attempts of their own number.
+    attempts of their own number. With a method `ahead(unit)` it is told of a unit that waits behind the one that it is
+    at, in another thread, and may begin to read.
     """
 
     resources: Resources
@@ -126,6 +128,7 @@ class Output:
     meta: dict[str, Any] = field(default_factory=dict)
     files: list[File] = field(default_factory=list)
     left_out: list[dict[str, str]] = field(default_factory=list)
+    unwritten: list[Callable[[], None]] = field(default_factory=list)
     preemption: Preemption = field(default_factory=Preemption)
     """Ask it now and then in a unit that runs for long: does the machine of this process go away?"""
 
@@ -145,6 +148,11 @@ class Output:
         file = File(path, len(data), digest)
         self.adopt(file)
         return file
+
+    def later(self, write: Callable[[], None]) -> None:
+        """Let `write`, which may call `self.write` and set `meta`, be done when the unit is committed, while the worker
+        is at the next unit: encoding and waiting for the disk then cost it no time."""
+        self.unwritten.append(write)
 
     def adopt(self, file: File) -> None:
         """Enter a file in the record that the worker has put into storage by itself, under a name of its own. Its bytes
@@ -213,13 +221,16 @@ def work(
         worker.run(unit, out)
     finally:
         out.heartbeat.end()
-    faults.point("unit.written")
     return out
 
 
 def commit(out: Output) -> Record:
     """Commit what a worker made: data first, then the quarantine list, the record last."""
     storage, unit = out.storage, out.unit
+    for write in out.unwritten:
+        write()
+    out.unwritten.clear()
+    faults.point("unit.written")
     for file in out.files:
         storage.sync(file.path)
     if out.left_out:

@@ -1,11 +1,10 @@
-"""How many samples go into one call of an expert, and reading the next call's samples while this one is computed.
+"""How many samples go into one call of an expert.
 
 A batch size that the recipe leaves out is found by trial, once for an expert under a root: sizes double on the first
 partition's own samples as long as a sample gets cheaper, the answers of the trial are thrown away, and what was found
 is kept beside the expert's units, so that a resumed run cuts the same batches. Running out of memory halves it, which
-is kept too. The size is placement: no identity knows it.
-
-At most two batches are in memory: the one that is computed and the one that a thread reads meanwhile.
+is kept too. The size is placement: no identity knows it. On a device each size is tried after a call that is not timed
+(kernels are chosen and compiled in it), with its samples read before the clock starts, since threads read them.
 """
 
 from __future__ import annotations
@@ -13,25 +12,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import Any
 
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.storage import Storage
-
-if TYPE_CHECKING:
-    from hyperloom.stages.label.expert import Batch
-    from hyperloom.stages.label.samples import ExpertInputs
+from hyperloom.stages.label import memory
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 GAIN = 0.95
 """A size must bring the time for a sample below this share of the best so far."""
 TRIAL_SECONDS = 1.0
 """No larger size is tried once the trial took so long."""
+DEVICE_SECONDS = 20.0
+"""The same on a device, where the first call of each size chooses kernels or compiles."""
 ROOM = 256 * 2**20
 """Bytes of inputs and answers of one batch beyond which no larger one is tried."""
-WORTH = 0.002
-"""Seconds of reading a batch from which on a thread is worth its cost."""
 
 
 class BatchSize:
@@ -43,35 +38,59 @@ class BatchSize:
         size = given or kept.get("found")
         self.now: int = min(size or 1, kept.get("most", SIZES[-1] if given is None else given))
         self.known = size is not None
+        self._tried = 0
 
-    def find(self, rows: Sequence[int], call: Callable[[Sequence[int]], int]) -> None:
-        """Try sizes on `rows`; `call` does a batch of them and says how many bytes it held.
+    def wants(self, rows: int) -> bool:
+        """Is a trial on so many samples due? One on fewer could not tell."""
+        return not self.known and rows > self._tried
+
+    def find(
+        self,
+        rows: Sequence[int],
+        call: Callable[[Any], int],
+        read: Callable[[Sequence[int]], Any] | None = None,
+    ) -> None:
+        """Try sizes on `rows`; `call` does a batch of them and says how many bytes it held. On a device it gets what
+        `read` makes of the rows, and returns once the device is done.
 
         Whatever it raises ends the trial: the samples at fault are looked for when they are labelled.
         """
-        began, best = time.perf_counter(), float("inf")
-        self.now, settled = 1, False
+        self.now, self._tried = 1, len(rows)
         try:
-            call(rows[:1])  # what the first call loads and compiles is not the batch's
-            for size in SIZES:
-                if size > len(rows):
-                    break
-                at = time.perf_counter()
-                held = call(rows[:size])
-                each = (time.perf_counter() - at) / size
-                worse = each > GAIN * best
-                if not worse:
-                    self.now, best = size, each
-                late = time.perf_counter() - began > TRIAL_SECONDS
-                settled = worse or late or 2 * held > ROOM or size == SIZES[-1]
-                if settled:
-                    break
+            settled = self._settled(rows, call, read)
         except HyperloomError:
             raise
-        except Exception:  # an expert may raise anything
-            return
-        if settled:  # otherwise there were too few samples to tell; the next partition may have more
+        except Exception as error:  # an expert may raise anything
+            settled = memory.ran_out(error)
+            if settled:
+                memory.free()
+        if settled:  # otherwise there were too few samples to tell; a larger partition may have more
             self._keep()
+
+    def _settled(
+        self, rows: Sequence[int], call: Callable[[Any], int], read: Callable[[Sequence[int]], Any] | None
+    ) -> bool:
+        """Did the trial end for another reason than a lack of samples?"""
+        began, best = time.perf_counter(), float("inf")
+        limit = TRIAL_SECONDS if read is None else DEVICE_SECONDS
+        if read is None:
+            call(rows[:1])  # what the first call loads and compiles is not the batch's
+        for size in SIZES:
+            if size > len(rows):
+                return False
+            given = rows[:size] if read is None else read(rows[:size])
+            if read is not None:
+                call(given)
+            at = time.perf_counter()
+            held = call(given)
+            each = (time.perf_counter() - at) / size
+            worse = each > GAIN * best
+            if not worse:
+                self.now, best = size, each
+            late = time.perf_counter() - began > limit
+            if worse or late or 2 * held > ROOM or size == SIZES[-1]:
+                return True
+        return False
 
     def halve(self, count: int) -> None:
         """A batch of `count` samples was too large for the memory."""
@@ -90,31 +109,3 @@ class BatchSize:
             return {k: n for k, n in kept.items() if isinstance(n, int) and n > 0}
         except (FileNotFoundError, ValueError, AttributeError):
             return {}
-
-
-class Ahead:
-    """Reads one batch ahead of the one that is computed, in a thread, where reading takes any time."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
-        self._seconds = float("inf")  # the least that a batch took: the machine may have been busy with other things
-        self._part: Sequence[int] | None = None
-        self._batch: Future[Batch] | None = None
-
-    def take(self, samples: ExpertInputs, part: Sequence[int]) -> Batch:
-        """The batch of the rows `part`. Raises what decoding raises."""
-        if self._batch is not None and self._part is part:
-            batch, self._batch = self._batch, None
-            return batch.result()
-        return self._read(samples, part)
-
-    def prepare(self, samples: ExpertInputs, part: Sequence[int]) -> None:
-        """Begin to read `part`, the very list that `take` will be asked for next."""
-        if WORTH < self._seconds < float("inf"):
-            self._part, self._batch = part, self._thread.submit(self._read, samples, part)
-
-    def _read(self, samples: ExpertInputs, part: Sequence[int]) -> Batch:
-        at = time.perf_counter()
-        batch = samples.batch(part)
-        self._seconds = min(self._seconds, time.perf_counter() - at)
-        return batch

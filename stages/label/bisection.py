@@ -9,17 +9,22 @@ they pass through, and the whole attempt is repeated.
 
 from __future__ import annotations
 
-import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from hyperloom.pipeline.errors import BadSample, HyperloomError
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.label.batching import Ahead, BatchSize
+from hyperloom.stages.label import memory, reading
+from hyperloom.stages.label.batching import BatchSize
 from hyperloom.stages.label.expert import Batch, Function
+from hyperloom.stages.label.reading import BatchReader, Parts
 from hyperloom.stages.label.samples import ExpertInputs
+from hyperloom.stages.label.steps import Steps, steps_of
 
 Answer = dict[str, "np.ndarray | bytes | None"]
 """One sample's value of each output column (bytes: of a file); None for "no answer"."""
@@ -28,53 +33,84 @@ Seen = Callable[[Batch, Batch], None]
 """Gets inputs and outputs of the samples of a batch that have a good answer in every column."""
 
 NOT_THE_SAMPLES = (HyperloomError, ConnectionError, TimeoutError)
-OUT_OF_MEMORY = (
-    "out of memory",  # CUDA, by torch and by ONNX Runtime
-    "can't allocate memory",  # torch on a CPU
-    "cannot allocate memory",
-    "failed to allocate memory",  # ONNX Runtime
-    "bad_alloc",
-    "bad allocation",
-    "alloc_failed",  # cuBLAS and cuDNN
-)
+IN_FLIGHT = 2
+"""Batches that a device was given and whose answers nobody has taken yet."""
 
 
 class Bisection:
     """An expert's function that always comes to an end: each row gets an answer or an error."""
 
-    def __init__(self, function: Function, out: Sequence[str], modalities: Mapping[str, Any]):
-        self._function, self._out = function, tuple(out)
+    def __init__(self, function: Function | Steps, out: Sequence[str], modalities: Mapping[str, Any], threads: int = 1):
+        self._steps, self._out = steps_of(function), tuple(out)
         self._modalities = {column: modalities[modality_of(column)] for column in out}
-        self._ahead = Ahead()
+        self._reader = BatchReader(self._steps.prepare, threads)
+        self._behind = ThreadPoolExecutor(1, thread_name_prefix="finish")
+        self._seconds = 0.0 if not self._steps.device else float("inf")  # what finishing a batch takes
+        self.device = self._steps.device
+
+    def parts(self, samples: ExpertInputs, rows: Sequence[int], size: BatchSize) -> Parts:
+        """The batches of a unit, to be given to `answers`."""
+        return Parts(self._reader, samples, rows, size)
 
     def answers(
-        self, samples: ExpertInputs, rows: Sequence[int], size: BatchSize, seen: Seen | None = None
+        self, parts: Parts, size: BatchSize, seen: Seen | None = None
     ) -> Iterator[tuple[int, Answer | Exception]]:
-        """(row, answer or error) for every row, in no promised order."""
-        todo, again = [list(rows)], set[int]()
-        while (part := _next(todo, size.now)) is not None:
+        """(row, answer or error) for every row, in no promised order. Up to `IN_FLIGHT` batches are finished in a
+        thread while the next is computed."""
+        again, flying = set[int](), deque[tuple[list[int], Batch, Future[list[Answer | Exception]]]]()
+        while (read := parts.next()) is not None or flying:
+            if read is not None:
+                flying.append((read.part, read.batch, self._begun(read)))
+            if read is not None and len(flying) < IN_FLIGHT and not flying[-1][2].done():
+                continue
+            part, batch, future = flying.popleft()
             try:
-                batch = self._ahead.take(samples, part)
-                todo.pop()
-                following = _next(todo, size.now)
-                if following is not None:
-                    self._ahead.prepare(samples, following)
-                answers = self._split(self._function(batch), len(part))
+                answers = future.result()
             except NOT_THE_SAMPLES:
                 raise
             except Exception as error:  # an expert may raise anything
-                if todo and todo[-1] is part:  # it could not even be read
-                    todo.pop()
-                yield from self._blamed(samples, part, error, todo, size, again)
+                yield from self._blamed(parts.samples, part, error, parts.todo, size, again)
                 continue
             if seen is not None:
                 _show(seen, batch, answers)
             yield from zip(part, answers, strict=True)
 
+    def _begun(self, read: reading.ReadBatch) -> Future[list[Answer | Exception]]:
+        """The answers of a batch that was read: computed now, and finished in a thread where that takes any time."""
+        future = Future[list[Answer | Exception]]()
+        count = len(read.part)
+        try:
+            if read.error is not None:
+                raise read.error
+            computed = self._steps.compute(read.prepared)
+            if self._seconds > reading.WORTH:
+                return self._behind.submit(self._finished, computed, count)
+            future.set_result(self._finished(computed, count))
+        except Exception as error:  # an expert may raise anything; it is looked at when the answers are asked for
+            future.set_exception(error)
+        return future
+
+    def _finished(self, computed: Any, count: int) -> list[Answer | Exception]:
+        began = time.perf_counter()
+        answers = self._split(self._steps.finish(computed), count)
+        if not self._steps.device and self._steps.owned:
+            self._seconds = time.perf_counter() - began
+        return answers
+
     def trial(self, samples: ExpertInputs, rows: Sequence[int]) -> int:
         """Do a batch for nothing but the time it takes; the bytes it held."""
+        return self.call(self.read(samples, rows))
+
+    def read(self, samples: ExpertInputs, rows: Sequence[int]) -> tuple[Batch, Any]:
+        """A batch, and what is computed of it."""
         batch = samples.batch(rows)
-        answers = self._split(self._function(batch), len(rows))
+        return batch, self._steps.prepare(batch)
+
+    def call(self, given: tuple[Batch, Any]) -> int:
+        """Compute and finish a batch that was read; the bytes it held."""
+        batch, prepared = given
+        count = len(next(iter(batch.values())))
+        answers = self._split(self._steps.finish(self._steps.compute(prepared)), count)
         outputs = [value for answer in answers if isinstance(answer, dict) for value in answer.values()]
         return sum(len(v) if isinstance(v, bytes) else v.nbytes for v in (*batch.values(), *outputs) if v is not None)
 
@@ -89,9 +125,9 @@ class Bisection:
     ) -> Iterator[tuple[int, Answer | Exception]]:
         """The rows known to be at fault; what is left of the part goes back to `todo`."""
         named = [r for r in part if isinstance(error, BadSample) and samples.keys[r] == error.key] or part
-        full = _is_memory(error)
+        full = memory.ran_out(error)
         if full:
-            _free()
+            memory.free()
         if len(named) == 1:
             if full and named[0] not in again:
                 again.add(named[0])
@@ -131,20 +167,9 @@ class Bisection:
                 self._modalities[column].check(value)
             except (ValueError, TypeError) as error:
                 return ValueError(f"{column}: {error}")
-            answer[column] = (
-                value if isinstance(value, bytes) else np.array(value)
-            )  # the function may use its memory again
+            kept = isinstance(value, bytes) or (self._steps.owned and isinstance(value, np.ndarray))
+            answer[column] = value if kept else np.array(value)  # the function may use its memory again
         return answer
-
-
-def _next(todo: list[list[int]], size: int) -> list[int] | None:
-    """The last part of `todo`, after cutting it to `size`; None when there is none left."""
-    while todo and not todo[-1]:
-        todo.pop()
-    if todo and len(todo[-1]) > size:
-        part = todo.pop()
-        todo += [part[size:], part[:size]]
-    return todo[-1] if todo else None
 
 
 def _show(seen: Seen, batch: Batch, answers: list[Answer | Exception]) -> None:
@@ -154,16 +179,3 @@ def _show(seen: Seen, batch: Batch, answers: list[Answer | Exception]) -> None:
     inputs = batch if len(good) == len(answers) else {name: values[list(good)] for name, values in batch.items()}
     first = next(iter(good.values()))
     seen(inputs, {column: np.stack([answer[column] for answer in good.values()]) for column in first})  # type: ignore[misc]
-
-
-def _is_memory(error: BaseException) -> bool:
-    """Out of memory, of the host or of a device. Frameworks have classes of their own for it, or none at all."""
-    message = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in message for words in OUT_OF_MEMORY)
-
-
-def _free() -> None:
-    """Give back what a framework keeps for later."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

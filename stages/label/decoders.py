@@ -8,7 +8,7 @@ the modality, size included. Decoders are plug-ins of kind `decoder`. Detections
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -18,6 +18,11 @@ from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.label.preprocess import resize
 from hyperloom.stages.modality import Size
 
+if TYPE_CHECKING:
+    import torch
+
+BLOCK = 16384
+"""Pixels of a block of rows that are voted on at once."""
 ClassMap = tuple[str | int | None, ...] | dict[int, str | int | None]
 """For each class of the network the modality's class (name or id), null to abstain. What is left out abstains too."""
 
@@ -40,6 +45,12 @@ class Decoder(Plugin):
         """A value of `modality` from the map of the whole frame. Raises ValueError where the map makes none."""
         raise TypeError(f"the decoder {self.type!r} has no finish()")
 
+    def on_device(self, maps: torch.Tensor, modality: Any) -> torch.Tensor | None:
+        """What `finish` makes, (N, *shape), of the maps (N, C, h, w) or (N, h, w) of N whole frames, where these are:
+        the same up to rounding. None where this decoder works on the host alone. Probabilities may come as the
+        integers that are kept of them."""
+        return None
+
 
 class ClassDecoder(Decoder):
     """Class ids: from a map of ids, or by argmax over a map of scores that is first brought to the modality's size.
@@ -57,16 +68,19 @@ class ClassDecoder(Decoder):
 
     def finish(self, whole: np.ndarray, modality: Any) -> np.ndarray:
         if whole.dtype.kind == "f":
-            whole = self._vote(_two_sided(resize(whole.astype(np.float32), modality.shape[:2])))
+            scores = resize(np.atleast_3d(whole).astype(np.float32, copy=False), modality.shape[:2])
+            whole = vote(_two_sided(scores), self.threshold)
         ids = whole[..., 0] if whole.ndim == 3 else whole
-        sized = modality.fit(np.where((ids < 0) | (ids > UNKNOWN), UNKNOWN, ids).astype(np.uint8))
+        if ids.dtype != np.uint8:
+            ids = np.where((ids < 0) | (ids > UNKNOWN), UNKNOWN, ids).astype(np.uint8)
+        sized = modality.fit(ids)
         return sized if self.map is None else class_table(self.map, modality.classes)[sized]
 
-    def _vote(self, scores: np.ndarray) -> np.ndarray:
-        ids = scores.argmax(-1)
-        if self.threshold:
-            ids[softmax(scores).max(-1) < self.threshold] = UNKNOWN
-        return ids
+    def on_device(self, maps: torch.Tensor, modality: Any) -> torch.Tensor:
+        from hyperloom.stages.label import tensors
+
+        table = None if self.map is None else class_table(self.map, modality.classes)
+        return tensors.classes(maps, modality.shape[:2], self.threshold, table)
 
 
 class ProbabilityDecoder(Decoder):
@@ -94,6 +108,13 @@ class ProbabilityDecoder(Decoder):
                 folded[..., table[source]] += given[..., source]
         sized = modality.fit(folded) + np.float32(1e-6)
         return sized / sized.sum(-1, keepdims=True)
+
+    def on_device(self, maps: torch.Tensor, modality: Any) -> torch.Tensor:
+        from hyperloom.stages.label import tensors
+
+        table = class_table(self.map, modality.classes)
+        soft = self.activation == "softmax"
+        return tensors.probabilities(maps, modality.shape, table, self.temperature if soft else None)
 
 
 class DenseDecoder(Decoder):
@@ -123,6 +144,42 @@ class DenseDecoder(Decoder):
         if self.invert != "none":
             x = 1 - x if self.invert == "flip" else 1 / np.maximum(x, 1e-6)
         return modality.fit(x.astype(np.float32))
+
+    def on_device(self, maps: torch.Tensor, modality: Any) -> torch.Tensor | None:
+        from hyperloom.stages.label import tensors
+
+        if modality.type != "dense" or modality.holes or modality.direction:
+            return None
+        return tensors.numbers(maps, modality.shape, modality.range, self)
+
+
+def vote(scores: np.ndarray, threshold: float = 0.0) -> np.ndarray:
+    """(h, w) uint8: the first class of the highest score of (h, w, C), at most 255; 255 where its softmax probability
+    is below `threshold`. Goes plane by plane over some rows at a time, so that all stays in the cache."""
+    planes = np.moveaxis(scores, -1, 0)
+    if len(planes) > UNKNOWN or np.isnan(np.max(planes)):
+        ids = scores.argmax(-1)
+        if threshold:
+            ids[softmax(scores).max(-1) < threshold] = UNKNOWN
+        return np.where(ids > UNKNOWN, UNKNOWN, ids).astype(np.uint8)
+    ids = np.zeros(planes.shape[1:], np.uint8)
+    step = max(1, BLOCK // max(1, ids.shape[1]))
+    for first in range(0, len(ids), step):
+        _vote(planes[:, first : first + step], threshold, ids[first : first + step])
+    return ids
+
+
+def _vote(planes: np.ndarray, threshold: float, ids: np.ndarray) -> None:
+    top = np.array(planes[0])
+    better = np.empty(ids.shape, bool)
+    mark = better.view(np.uint8)
+    for number, plane in enumerate(planes[1:], 1):
+        np.greater(plane, top, out=better)
+        np.maximum(top, plane, out=top)
+        np.maximum(ids, np.multiply(mark, np.uint8(number), out=mark), out=ids)
+    if threshold:
+        total = sum(np.exp(plane - top) for plane in planes)
+        ids[1 / total < threshold] = UNKNOWN
 
 
 def as_map(raw: np.ndarray, layout: str) -> np.ndarray:

@@ -22,6 +22,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.preprocess import Preprocess, TileGrid
+from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality import Size
 
 
@@ -87,24 +88,47 @@ class Network(Expert):
                 f"{self.path} wants frames of {list(session.size)} (height, width), but the recipe's preprocess gives "
                 f"{list(grid.tile)}. Next: leave preprocess.size out, or set preprocess.tile to {list(session.size)}"
             )
-        return lambda batch: self._label(session, grid, targets, batch)
+        return self.steps(session, grid, targets)
 
-    def _label(self, session: Session, grid: TileGrid, targets: Sequence[Any], batch: Batch) -> Batch:
-        frames = batch[self.in_[0]]
-        layout = self.preprocess.layout or session.layout
-        inputs = [t for f in frames for t in self.preprocess.tiles(f, grid, layout, session.dtype)]
-        maps: list[list[np.ndarray]] = [[] for _ in self.decode]
+    def steps(self, session: Any, grid: TileGrid, targets: Sequence[Any]) -> Steps:
+        """How batches go through the loaded network."""
+        return OnHost(self, session, grid, targets)
+
+
+class OnHost(Steps):
+    """Frames and maps are NumPy's: prepared and decoded by threads while the network computes."""
+
+    def __init__(self, expert: Network, session: Session, grid: TileGrid, targets: Sequence[Any]):
+        self._expert, self._session, self._grid, self._targets = expert, session, grid, targets
+        self._layout = expert.preprocess.layout or session.layout
+
+    def prepare(self, batch: Batch) -> list[tuple[np.ndarray, int]]:
+        """The network's inputs, call by call, with how many of them count."""
+        session, shape = self._session, self._expert.preprocess
+        frames = batch[self._expert.in_[0]]
+        inputs = [t for f in frames for t in shape.tiles(f, self._grid, self._layout, session.dtype)]
         step = session.batch or max(1, len(inputs))
+        calls = []
         for start in range(0, len(inputs), step):
             chunk = inputs[start : start + step]
             padded = chunk + [chunk[-1]] * ((session.batch or len(chunk)) - len(chunk))
-            raw = session(np.stack(padded), [d.tensor for d in self.decode])
-            for decoder, tensor, tiles in zip(self.decode, raw, maps):
-                tiles.extend(decoder.tile(tensor[i], layout, grid.tile) for i in range(len(chunk)))
+            calls.append((padded[0][None] if len(padded) == 1 else np.stack(padded), len(chunk)))
+        return calls
+
+    def compute(self, prepared: list[tuple[np.ndarray, int]]) -> list[tuple[list[np.ndarray], int]]:
+        tensors = [d.tensor for d in self._expert.decode]
+        return [(self._session(images, tensors), count) for images, count in prepared]
+
+    def finish(self, computed: list[tuple[list[np.ndarray], int]]) -> Batch:
         outputs: Batch = {}
-        for column, decoder, target, tiles in zip(self.out, self.decode, targets, maps):
-            wholes = [grid.stitch(tiles[i : i + len(grid)]) for i in range(0, len(tiles), len(grid))]
-            outputs[column] = np.stack([decoder.finish(whole, target) for whole in wholes])
+        for n, (column, decoder, target) in enumerate(zip(self._expert.out, self._expert.decode, self._targets)):
+            tiles = [
+                decoder.tile(raw[n][i], self._layout, self._grid.tile) for raw, count in computed for i in range(count)
+            ]
+            each = len(self._grid)
+            wholes = [self._grid.stitch(tiles[i : i + each]) for i in range(0, len(tiles), each)]
+            values = [decoder.finish(whole, target) for whole in wholes]
+            outputs[column] = values[0][None] if len(values) == 1 else np.stack(values)
         return outputs
 
 

@@ -23,6 +23,10 @@ IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 """Statistics of ImageNet for pixels in 0..255, RGB: `normalise: imagenet`."""
 
 
+TileCell = tuple[slice, slice]
+"""Rows and columns."""
+
+
 @dataclass(frozen=True)
 class TileGrid:
     """Tiles of `tile` pixels at `tops` x `lefts` of a frame of `size` pixels, row by row."""
@@ -44,15 +48,19 @@ class TileGrid:
         """One map of the whole frame from the tiles' maps (h, w) or (h, w, C), at the maps' own resolution."""
         if len(parts) == 1:
             return parts[0]
-        rows = _owned(self.tops, self.tile[0], parts[0].shape[0], self.size[0])
-        columns = _owned(self.lefts, self.tile[1], parts[0].shape[1], self.size[1])
-        whole = np.empty((rows[-1].stop, columns[-1].stop, *parts[0].shape[2:]), parts[0].dtype)
-        cells = [(r, c) for r in rows for c in columns]
-        for part, (r, c) in zip(parts, cells, strict=True):
-            whole[r.start : r.stop, c.start : c.stop] = part[
-                r.start - r.offset : r.stop - r.offset, c.start - c.offset : c.stop - c.offset
-            ]
+        size, cells = self.cells((parts[0].shape[0], parts[0].shape[1]))
+        whole = np.empty((*size, *parts[0].shape[2:]), parts[0].dtype)
+        for part, (here, own) in zip(parts, cells, strict=True):
+            whole[here] = part[own]
         return whole
+
+    def cells(self, mapped: Size) -> tuple[Size, list[tuple[TileCell, TileCell]]]:
+        """Height and width of the whole map where tiles' maps are `mapped`; and for each tile, row by row, which part
+        of the whole it gives, and which part of its own map that is."""
+        rows = _owned(self.tops, self.tile[0], mapped[0], self.size[0])
+        columns = _owned(self.lefts, self.tile[1], mapped[1], self.size[1])
+        cells = [((r.here, c.here), (r.own, c.own)) for r in rows for c in columns]
+        return (rows[-1].stop, columns[-1].stop), cells
 
 
 class Preprocess(Config):
@@ -96,21 +104,37 @@ class Preprocess(Config):
 
     def tiles(self, frame: np.ndarray, grid: TileGrid, layout: str, dtype: np.dtype[Any]) -> list[np.ndarray]:
         """The network's inputs for one frame (H, W, 3) uint8 RGB: (3, h, w) or (h, w, 3) arrays of `dtype`."""
+        return [self._numbers(part, layout, dtype) for part in self.pixels(frame, grid)]
+
+    def pixels(self, frame: np.ndarray, grid: TileGrid) -> list[np.ndarray]:
+        """The tiles of one frame (h, w, 3) uint8 in the network's order of channels, before any arithmetic."""
         resized = resize(frame, grid.size)
-        if self.channels == "bgr":
-            resized = resized[..., ::-1]
-        return [self._numbers(part, layout, dtype) for part in grid.cut(resized)]
+        return grid.cut(resized[..., ::-1] if self.channels == "bgr" else resized)
+
+    @property
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """What is taken from each channel, and what the rest is multiplied by: (3,) float32 each."""
+        mean, std = (IMAGENET["mean"], IMAGENET["std"]) if self.normalise else (self.mean, self.std)
+        if self.normalise and self.channels == "bgr":
+            mean, std = mean[::-1], std[::-1]
+        scale = 1.0 / (np.asarray(std) * self.divide)
+        return np.asarray(mean, np.float32), scale.astype(np.float32)
 
     def _numbers(self, part: np.ndarray, layout: str, dtype: np.dtype[Any]) -> np.ndarray:
         if dtype == np.int8:  # quantised networks: the same steps as uint8, shifted
             part = (part.astype(np.int16) - 128).astype(np.int8)
         elif dtype != np.uint8:
-            mean, std = (IMAGENET["mean"], IMAGENET["std"]) if self.normalise else (self.mean, self.std)
-            if self.normalise and self.channels == "bgr":
-                mean, std = mean[::-1], std[::-1]
-            scale = 1.0 / (np.asarray(std) * self.divide)
-            part = ((part - np.asarray(mean, np.float32)) * scale.astype(np.float32)).astype(dtype)
+            return self._standardised(part, layout, dtype)
         return np.ascontiguousarray(part.transpose(2, 0, 1) if layout == "nchw" else part)
+
+    def _standardised(self, part: np.ndarray, layout: str, dtype: np.dtype[Any]) -> np.ndarray:
+        """One channel after the other, which is many times faster than all at once where channels are last."""
+        planes = np.empty((3, *part.shape[:2]), np.float32)
+        for plane, pixels, mean, scale in zip(planes, np.moveaxis(part, -1, 0), *self.statistics, strict=True):
+            np.subtract(np.ascontiguousarray(pixels), mean, out=plane, dtype=np.float32)
+            plane *= scale
+        numbers = planes if layout == "nchw" else planes.transpose(1, 2, 0)
+        return np.ascontiguousarray(numbers, dtype)
 
 
 def resize(image: np.ndarray, size: Size) -> np.ndarray:
@@ -122,6 +146,9 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
     shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     planes = np.atleast_3d(image)
+    if planes.shape[2] > 4 and planes[..., 0].flags.c_contiguous:  # channels first, seen as last
+        each = [cv2.resize(plane, (size[1], size[0]), interpolation=how) for plane in np.moveaxis(planes, -1, 0)]
+        return np.moveaxis(np.stack(each), 0, -1)
     resized = np.empty((*size, planes.shape[2]), image.dtype)
     for first in range(0, planes.shape[2], 4):  # OpenCV's area interpolation takes four channels at most
         part = np.ascontiguousarray(planes[..., first : first + 4])
@@ -136,6 +163,14 @@ class _Span:
     start: int
     stop: int
     offset: int
+
+    @property
+    def here(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def own(self) -> slice:
+        return slice(self.start - self.offset, self.stop - self.offset)
 
 
 def _starts(length: int, tile: int, overlap: float) -> tuple[int, ...]:

@@ -1,5 +1,9 @@
 """Experts from PyTorch files: a state dict with the network's class, a TorchScript archive, or a torch.export archive.
 
+On a GPU (`gpus`) frames travel as bytes and are scaled there, maps are decoded there (`stages.label.device`), kernels
+are chosen by trial, and a compiled network (`compile`) is one of fewer and larger kernels. `precision` is that of its
+matrix products and convolutions (torch's autocast); scores are float32 when they are decoded.
+
 State dicts load as data only (`weights_only`, or safetensors); the network's class is found by `net:`, a known name or
 `module:Class`, and built with `arguments`. A decoder reads the network's output, or one entry of it by name or number
 where the network gives a mapping or a tuple.
@@ -17,9 +21,12 @@ import numpy as np
 from pydantic import field_validator, model_validator
 
 from hyperloom.pipeline import plugins, registry
+from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
 from hyperloom.stages.label.expert import CPU_BATCH
 from hyperloom.stages.label.network import Network, library, read_weights
+from hyperloom.stages.label.preprocess import TileGrid
+from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality import Size
 
 FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -32,6 +39,9 @@ class Torch(Network):
     """For a state dict: the network's class."""
     arguments: dict[str, bool | int | float | str] = {}
     """What its constructor gets."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = placement(False)
+    """By torch.compile; a TorchScript file is compiled already."""
     format: Literal["state", "script", "export"] | None = None
     """By default `state` with a `net`, else `export` for *.pt2 and `script` for the rest."""
 
@@ -61,21 +71,37 @@ class Torch(Network):
         if device == "cuda" and not torch.cuda.is_available():
             raise PluginError("this expert asks for a GPU, but torch sees none. Next: gpus: 0, or a node that has one")
         kind = self.format or ("state" if self.net else "export" if self.path.endswith(".pt2") else "script")
+        module = self._loaded(torch, kind, device)
+        if kind != "export":  # an exported program has its mode built in
+            module.eval()
+        module = module.to(device)
+        if device == "cuda":
+            torch.backends.cudnn.benchmark = True
+            if kind != "export":
+                module = module.to(memory_format=torch.channels_last)
+        if self.compile and kind != "script":
+            module = torch.compile(module)
+        return TorchSession(torch, module, device, self.precision)
+
+    def _loaded(self, torch: Any, kind: str, device: str) -> Any:
         content = read_weights(self.path)
         try:
             if kind == "state":
-                module = _from_state(torch, self.net or "", self.arguments, self.path, content)
-            elif kind == "export":
-                module = _from_export(torch, self.path, content)
-            else:
-                module = torch.jit.load(io.BytesIO(content), map_location=device)
+                return _from_state(torch, self.net or "", self.arguments, self.path, content)
+            if kind == "export":
+                return _from_export(torch, self.path, content)
+            return torch.jit.load(io.BytesIO(content), map_location=device)
         except (PluginError, RecipeError, SourceError):
             raise
         except Exception as error:  # unpickling, missing keys, foreign archives: torch raises whatever fits
             raise SourceError(f"{self.path} does not load as a {kind} file of PyTorch: {error}") from error
-        if kind != "export":  # an exported program has its mode built in
-            module.eval()
-        return TorchSession(torch, module.to(device), device)
+
+    def steps(self, session: TorchSession, grid: TileGrid, targets: Sequence[Any]) -> Steps:
+        if session.device == "cpu":
+            return super().steps(session, grid, targets)
+        from hyperloom.stages.label.device import OnDevice
+
+        return OnDevice(self, session, grid, targets)
 
 
 class TorchSession:
@@ -86,14 +112,21 @@ class TorchSession:
     batch: int | None = None
     size: Size | None = None
 
-    def __init__(self, torch: Any, module: Any, device: str):
-        self._torch, self._module, self._device = torch, module, device
+    def __init__(self, torch: Any, module: Any, device: str, precision: str = "fp32"):
+        self._torch, self._module, self.device = torch, module, device
+        self._half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
     def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
-        with self._torch.inference_mode():
-            output = self._module(self._torch.from_numpy(images).to(self._device))
+        return [t.cpu().numpy() for t in self.tensors(self._torch.from_numpy(images).to(self.device), tensors)]
+
+    def tensors(self, images: Any, tensors: Sequence[str | int]) -> list[Any]:
+        """The same on the device; numbers that are no integers are float32."""
+        torch = self._torch
+        autocast = torch.autocast(self.device, self._half or torch.bfloat16, enabled=self._half is not None)
+        with torch.inference_mode(), autocast:
+            output = self._module(images)
         picked = [self._pick(output, t) for t in tensors]
-        return [(p.float() if p.is_floating_point() else p).cpu().numpy() for p in picked]
+        return [p.float() if p.is_floating_point() else p for p in picked]
 
     def _pick(self, output: Any, tensor: str | int) -> Any:
         if isinstance(output, self._torch.Tensor) and tensor == 0:

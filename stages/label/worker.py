@@ -5,6 +5,9 @@ each of this expert's columns; a sample whose input is missing is a null too, wi
 depend on the samples and the expert alone; each column's field says who made it (`producer`). From the third attempt
 on, when the process may have died of a sample, it goes one by one and notes each before it begins; a sample on which
 the process died twice is in quarantine.
+
+While a unit is computed, the first batches of the next are read (`ahead`), and the file of the one before is encoded
+and written, where its commit waits for the disk.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Unit
@@ -21,6 +24,14 @@ from hyperloom.stages import careful
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.label.batching import BatchSize
 from hyperloom.stages.label.expert import Batch, Expert
+
+if TYPE_CHECKING:
+    from hyperloom.stages.label.reading import Parts
+
+AHEAD = 2
+"""Units whose first batches are read before their turn."""
+READERS = 4
+"""Threads that read batches; within a batch, pictures are decoded by several."""
 
 
 class LabelWorker:
@@ -39,46 +50,76 @@ class LabelWorker:
         _limit_threads(max(1, int(self.expert.cpus)))
         function = self.expert.build(self.modalities, self.storage)
         _limit_threads(max(1, int(self.expert.cpus)))  # libraries that came with the expert
-        self._bisection = Bisection(function, self.expert.out, self.modalities)
+        self._bisection = Bisection(function, self.expert.out, self.modalities, _readers(self.expert))
         self._sizes: dict[str, BatchSize] = {}
+        self._coming: dict[tuple[str, str], Parts] = {}
+        self._careful = False
+
+    def ahead(self, unit: Unit) -> None:
+        """Begin to read what `run` will be asked for next; may be called in any thread. What goes wrong is left to
+        `run` to say."""
+        size = self._size(unit.space)
+        if self._careful or not size.known:
+            return
+        try:
+            parts = self._opened(unit, size)
+        except Exception:
+            return
+        parts.begin()
+        while len(self._coming) >= AHEAD:
+            self._coming.pop(next(iter(self._coming)), None)
+        self._coming[unit.key] = parts
 
     def run(self, unit: Unit, out: Output) -> None:
         """Label one partition. Raises what is no sample's fault (see stages.label.bisection)."""
-        from hyperloom.stages.label.samples import ExpertInputs
-
-        samples = ExpertInputs(self.storage, unit.payload, self.expert, self.modalities)
-        values: dict[str, list[Any]] = {c: [None] * len(samples.keys) for c in self.expert.out}
+        parts = self._coming.pop(unit.key, None) or self._opened(unit, self._size(unit.space))
+        keys = parts.samples.keys
+        values: dict[str, list[Any]] = {c: [None] * len(keys) for c in self.expert.out}
         figures = _Figures(self.expert, self.modalities)
         errors: dict[int, Exception | str] = {}
-        for row, answer in self._answers(samples, out, figures):
+        for row, answer in self._answers(parts, out, figures):
             if isinstance(answer, dict):
                 for column, value in answer.items():
                     values[column][row] = value
             else:
                 errors[row] = answer
         for row, error in sorted(errors.items()):
-            out.quarantine(samples.keys[row], error)
-        out.rows = len(samples.keys) - len(errors)
-        table, out.meta["missing"] = _table(samples.keys, values, self.modalities, self.about)
+            out.quarantine(keys[row], error)
+        out.rows = len(keys) - len(errors)
         if figures.kept:
             out.meta["figures"] = figures.sums()
         if unit.id != unit.payload["pid"]:
             out.meta["pid"] = unit.payload["pid"]
-        out.write("parquet", table)
 
-    def _answers(self, samples: Any, out: Output, figures: _Figures) -> Iterator[tuple[int, Any]]:
+        def write() -> None:
+            table, out.meta["missing"] = _table(keys, values, self.modalities, self.about)
+            out.write("parquet", table)
+
+        out.later(write)
+
+    def _opened(self, unit: Unit, size: BatchSize) -> Parts:
+        from hyperloom.stages.label.samples import ExpertInputs
+
+        samples = ExpertInputs(self.storage, unit.payload, self.expert, self.modalities)
+        return self._bisection.parts(samples, [int(r) for r in samples.callable], size)
+
+    def _answers(self, parts: Parts, out: Output, figures: _Figures) -> Iterator[tuple[int, Any]]:
+        samples, size, bisection = parts.samples, self._size(out.unit.space), self._bisection
         rows = [int(r) for r in samples.callable]
-        size = self._size(out.unit.space)
-        if not careful.is_due(out):
-            if rows and not size.known:
-                size.find(rows, lambda some: self._bisection.trial(samples, some))
-            yield from self._bisection.answers(samples, rows, size, figures.seen)
+        self._careful = careful.is_due(out)
+        if not self._careful:
+            if size.wants(len(rows)):
+                if bisection.device:
+                    size.find(rows, bisection.call, lambda some: bisection.read(samples, some))
+                else:
+                    size.find(rows, lambda some: bisection.trial(samples, some))
+            yield from bisection.answers(parts, size, figures.seen)
             return
         for why, row in zip(careful.one_by_one(out, [samples.keys[r] for r in rows]), rows, strict=True):
             if why:
                 yield row, why
             else:
-                yield from self._bisection.answers(samples, [row], size, figures.seen)
+                yield from bisection.answers(bisection.parts(samples, [row], size), size, figures.seen)
 
     def _size(self, space: str) -> BatchSize:
         if space not in self._sizes:
@@ -119,6 +160,15 @@ def _table(
         columns[column] = modality.encode(column_values)
         fields.append(produced(modality.field(column), about))
     return write_table(columns, fields), {column: columns[column].null_count for column in values}
+
+
+def _readers(expert: Expert) -> int:
+    """Threads that read for an expert: one for each CPU that it asks for. Where it has a GPU and does not say how many
+    CPUs, as many as it may have."""
+    cpus = int(expert.cpus)
+    if expert.gpus and "cpus" not in expert.model_fields_set:
+        cpus = len(os.sched_getaffinity(0))
+    return min(READERS, max(1, cpus))
 
 
 def _limit_threads(count: int) -> None:

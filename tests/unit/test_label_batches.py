@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperloom.pipeline.storage import Storage, sha256
-from hyperloom.stages.label import batching
+from hyperloom.stages.label import batching, reading
 from hyperloom.stages.label.batching import SIZES, BatchSize
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.samples import ExpertInputs
@@ -236,7 +236,7 @@ def test_the_next_batch_is_read_while_this_one_is_computed(tmp_path: Any, monkey
 
             return call
 
-    monkeypatch.setattr(batching, "WORTH", -1.0)
+    monkeypatch.setattr(reading, "WORTH", -1.0)
     monkeypatch.setattr(ExpertInputs, "batch", watched)
     monkeypatch.setitem(globals(), "Patient", Patient)
     storage = Storage(str(tmp_path))

@@ -1,0 +1,116 @@
+"""Decoding where the network runs: what `stages.label.decoders` makes of maps, as torch operations on whole batches.
+
+Maps are (N, C, h, w) or (N, h, w), whatever their dtype; arithmetic is float32. Sizes change as OpenCV changes them:
+by area where both sides shrink, else linearly, without smoothing. What goes back to the host is small: class ids and
+steps of probabilities, one byte each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn.functional import avg_pool2d, interpolate
+
+from hyperloom.stages.base import UNKNOWN
+from hyperloom.stages.modality import Size
+
+if TYPE_CHECKING:
+    from hyperloom.stages.label.decoders import DenseDecoder
+
+
+def classes(maps: torch.Tensor, size: Size, threshold: float, table: np.ndarray | None) -> torch.Tensor:
+    """(N, *size) uint8."""
+    if maps.is_floating_point():
+        scores = _two_sided(resized(_planes(maps), size))
+        top, ids = scores.max(1)
+        if threshold:
+            share = 1 / (scores - top[:, None]).exp().sum(1)
+            ids = ids.masked_fill(share < threshold, UNKNOWN)
+    else:
+        ids = _nearest(maps[:, 0] if maps.ndim == 4 else maps, size).long()
+        ids = ids.masked_fill((ids < 0) | (ids > UNKNOWN), UNKNOWN)
+    ids = ids.clamp(max=UNKNOWN).to(torch.uint8)
+    return ids if table is None else torch.from_numpy(table).to(ids.device)[ids.long()]
+
+
+def probabilities(
+    maps: torch.Tensor, shape: tuple[int, ...], table: np.ndarray, temperature: float | None
+) -> torch.Tensor:
+    """(N, *shape) uint8, steps of 1/255; `temperature` None where maps are probabilities already."""
+    scores = _two_sided(_planes(maps))
+    given = scores if temperature is None else (scores / temperature).softmax(1)
+    folded = given.new_zeros(len(given), shape[-1], *given.shape[2:])
+    for source, target in enumerate(table[: given.shape[1]].tolist()):
+        if target < shape[-1]:
+            folded[:, target] += given[:, source]
+    sized = resized(folded, (shape[0], shape[1]), area=False) + 1e-6
+    return (sized / sized.sum(1, keepdim=True) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def numbers(
+    maps: torch.Tensor, shape: tuple[int, ...], limits: tuple[float, float] | None, decoder: DenseDecoder
+) -> torch.Tensor | None:
+    """(N, *shape) float32; None where the channels are others, which the host says."""
+    x = _planes(maps)
+    if x.shape[1] != shape[-1]:
+        return None
+    if decoder.activation == "sigmoid":
+        x = x.clamp(-60, 60).sigmoid()
+    x = resized(x * decoder.scale + decoder.offset, (shape[0], shape[1]))
+    if decoder.normalise != "none":
+        ends = (0.0, 1.0) if decoder.normalise == "range" else (0.02, 0.98)
+        lo, hi = (_quantile(x.flatten(1), q).view(-1, 1, 1, 1) for q in ends)
+        x = ((x - lo) / (hi - lo).clamp(min=1e-6)).clamp(0, 1)
+    if decoder.invert != "none":
+        x = 1 - x if decoder.invert == "flip" else 1 / x.clamp(min=1e-6)
+    return (x.clamp(*limits) if limits else x).permute(0, 2, 3, 1)
+
+
+def resized(x: torch.Tensor, size: Size, area: bool = True) -> torch.Tensor:
+    """(N, C, h, w) in another height and width."""
+    old: Any = x.shape[2:]
+    if tuple(old) == tuple(size):
+        return x
+    if not (area and size[0] <= old[0] and size[1] <= old[1]):
+        return interpolate(x, size=size, mode="bilinear", align_corners=False)
+    if old[0] % size[0] == 0 and old[1] % size[1] == 0:
+        return avg_pool2d(x, (old[0] // size[0], old[1] // size[1]))
+    rows, columns = (_shares(n, m).to(x.device) for n, m in zip(old, size, strict=True))
+    return torch.matmul(rows, torch.matmul(x, columns.T))
+
+
+def _shares(old: int, new: int) -> torch.Tensor:
+    """(new, old): which share of each old pixel is in a new one, rows adding up to one."""
+    edges = torch.arange(new + 1, dtype=torch.float64) * old / new
+    at = torch.arange(old, dtype=torch.float64)
+    inside = torch.minimum(at[None] + 1, edges[1:, None]) - torch.maximum(at[None], edges[:-1, None])
+    return (inside.clamp(min=0) * new / old).float()
+
+
+def _nearest(ids: torch.Tensor, size: Size) -> torch.Tensor:
+    for dim, new in enumerate(size, 1):
+        old = ids.shape[dim]
+        if old != new:
+            place = (torch.arange(new, dtype=torch.float64) * (old / new)).floor().long()
+            ids = ids.index_select(dim, place.clamp(max=old - 1).to(ids.device))
+    return ids
+
+
+def _quantile(rows: torch.Tensor, q: float) -> torch.Tensor:
+    """As NumPy's percentile, linear between the two nearest; without torch's limit on the size."""
+    place = q * (rows.shape[1] - 1)
+    low = int(place)
+    ordered = rows.sort(1).values
+    below, above = ordered[:, low], ordered[:, min(low + 1, rows.shape[1] - 1)]
+    return below + (above - below) * (place - low)
+
+
+def _planes(maps: torch.Tensor) -> torch.Tensor:
+    return (maps if maps.ndim == 4 else maps[:, None]).float()
+
+
+def _two_sided(scores: torch.Tensor) -> torch.Tensor:
+    """One logit a pixel as the scores of two classes."""
+    return scores if scores.shape[1] > 1 else torch.cat([torch.zeros_like(scores), scores], 1)

@@ -1,0 +1,195 @@
+"""Labelling in steps: maps decoded as tensors are those of the host, a batch trial on a device, reading for the unit
+that waits, files written beside. The device here is the CPU: what a GPU does of it, `benchmarks/gpu.py` shows."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.executor import Host
+from hyperloom.pipeline.fingerprint import payload
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.label import batching, reading
+from hyperloom.stages.label.batching import BatchSize
+from hyperloom.stages.label.decoders import as_map, softmax, vote
+from hyperloom.stages.label.device import OnDevice
+from hyperloom.stages.label.samples import ExpertInputs
+from hyperloom.stages.label.stage import Label
+from hyperloom.stages.label.steps import Steps
+from tests.unit.inline import ingested, modalities, step
+
+CLASSES = ["a", "b", "c", "d", "e"]
+KNOWN = modalities(
+    rgb={"type": "image", "size": [24, 36]},
+    semantic={"type": "segmentation", "classes": CLASSES},
+    soft={"type": "soft", "of": "semantic"},
+    depth={"type": "dense", "range": [0, 300]},
+)
+SIZES = [(24, 36), (48, 72), (6, 9), (30, 41), (24, 72), (25, 20)]
+DECODERS: list[dict[str, Any]] = [
+    {"type": "classes"},
+    {"type": "classes", "threshold": 0.3, "map": ["b", None, "a", "d", "e"]},
+    {"type": "probabilities", "temperature": 2.0},
+    {"type": "probabilities", "map": {0: "a", 2: "b", 4: "a"}},
+    {"type": "dense", "activation": "sigmoid"},
+    {"type": "dense", "normalise": "percentiles", "invert": "flip"},
+    {"type": "dense", "scale": 2.0, "offset": 1.0, "invert": "reciprocal"},
+]
+
+
+@pytest.mark.parametrize("fields", DECODERS, ids=str)
+def test_maps_decoded_as_tensors_are_those_of_the_host(fields: dict[str, Any]) -> None:
+    random = np.random.default_rng(0)
+    target = KNOWN[{"classes": "semantic", "probabilities": "soft", "dense": "depth"}[fields["type"]]]
+    decoder = plugins.parse("decoder", fields)
+    for size in SIZES:
+        raw = random.normal(size=(2, 1 if fields["type"] == "dense" else 5, *size)).astype(np.float32)
+        values = decoder.on_device(torch.from_numpy(raw), target)
+        assert values is not None and tuple(values.shape[1:]) == target.shape
+        expected = np.stack([decoder.finish(as_map(one, "nchw"), target) for one in raw])
+        if fields["type"] == "probabilities":
+            assert values.dtype == torch.uint8
+            assert np.abs(values.numpy() - np.stack([target.to_stored(v) for v in expected])).max() <= 1
+        elif fields["type"] == "classes":
+            assert values.dtype == torch.uint8 and np.array_equal(values.numpy(), expected)
+        else:
+            np.testing.assert_allclose(values.numpy(), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 11), (300, 200, 3), (4, 4, 300)], ids=str)
+def test_a_vote_is_the_first_class_of_the_highest_score(shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(1)
+    scores = random.integers(0, 4, shape).astype(np.float32)  # many ties
+    for layout in (scores, np.moveaxis(np.ascontiguousarray(np.moveaxis(scores, -1, 0)), 0, -1)):
+        assert np.array_equal(vote(layout), np.minimum(scores.argmax(-1), 255))
+        sure = softmax(scores).max(-1)
+        assert np.array_equal(vote(layout, 0.4) == 255, (sure < 0.4) | (scores.argmax(-1) > 254))
+    scores[1, 2, 1] = np.nan
+    assert vote(scores)[1, 2] == 1, "what is no number is what NumPy makes of it"
+
+
+@pytest.mark.parametrize("preprocess", [{"normalise": "imagenet"}, {"channels": "bgr", "size": [20, 30]},
+                                        {"size": [24, 36], "tile": [16, 20], "overlap": 0.2}], ids=str)  # fmt: skip
+def test_frames_that_go_to_a_device_as_bytes_get_the_hosts_answers(tmp_path: Any, preprocess: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Conv2d(3, 5, 3, padding=1)
+    torch.save(module.state_dict(), tmp_path / "net.pt")
+    arguments = {"in_channels": 3, "out_channels": 5, "kernel_size": 3, "padding": 1}
+    fields = {"type": "torch", "path": str(tmp_path / "net.pt"), "net": "torch.nn:Conv2d", "arguments": arguments}
+    fields |= {"in": "rgb@camera", "out": ["semantic@n", "soft@n"], "decode": ["classes", "probabilities"]}
+    expert = plugins.parse("expert", {**fields, "preprocess": preprocess})
+    frames = np.random.default_rng(0).integers(0, 256, (3, 24, 36, 3), np.uint8)
+    host = expert.build(KNOWN, Storage("memory://device"))({"rgb@camera": frames})
+    grid = expert.preprocess.grid((24, 36), None)
+    device = OnDevice(expert, expert.session(), grid, [KNOWN["semantic"], KNOWN["soft"]])({"rgb@camera": frames})
+    assert (device["semantic@n"] != host["semantic@n"]).mean() < 1e-3
+    assert device["soft@n"].dtype == np.float32
+    np.testing.assert_allclose(device["soft@n"], host["soft@n"], atol=1 / 255)
+
+
+def test_precision_bears_meaning_and_its_default_none(tmp_path: Any) -> None:
+    fields = {"type": "torch", "path": "net.ts", "in": "rgb@camera", "out": "semantic@n", "decode": "classes"}
+    plain, half, placed = (
+        payload(plugins.parse("expert", {**fields, **more}), str)
+        for more in ({}, {"precision": "bf16"}, {"compile": True, "gpus": 1})
+    )
+    assert "precision" not in plain and plain == placed and half != plain
+    with torch.inference_mode():
+        torch.jit.trace(torch.nn.Conv2d(3, 5, 1), torch.rand(1, 3, 4, 4)).save(str(tmp_path / "net.ts"))
+    frames = np.random.default_rng(0).integers(0, 256, (2, 24, 36, 3), np.uint8)
+    found = [
+        plugins.parse("expert", {**fields, "path": str(tmp_path / "net.ts"), "precision": p}).build(
+            KNOWN, Storage("memory://precision")
+        )({"rgb@camera": frames})["semantic@n"]
+        for p in ("fp32", "bf16")
+    ]
+    assert 0 < (found[0] != found[1]).mean() < 0.05
+
+
+def test_on_a_device_the_trial_leaves_reading_and_first_calls_out(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, seen = [0.0], set[int]()
+
+    def read(rows: Any) -> list[int]:
+        now[0] += 5.0 * len(rows)
+        return list(rows)
+
+    def call(rows: list[int]) -> int:
+        now[0] += 0.01 + (0.0 if len(rows) in seen else 0.3)
+        seen.add(len(rows))
+        return 1
+
+    monkeypatch.setattr(batching.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(batching, "DEVICE_SECONDS", 1e9)
+    size = BatchSize(Storage(str(tmp_path)), "expert/x", None)
+    assert size.wants(48)
+    size.find(range(48), call, read)
+    assert size.now == 32 and not size.known, "more samples could tell more"
+    assert not size.wants(48) and size.wants(64)
+
+    def full(rows: list[int]) -> int:
+        if len(rows) > 16:
+            raise RuntimeError("CUDA out of memory")
+        return call(rows)
+
+    size.find(range(64), full, read)
+    assert size.now == 16 and size.known
+
+
+class Waiting(Steps):
+    """Waits, in the first unit, until the samples of the second are being read."""
+
+    opened = threading.Event()
+
+    def compute(self, prepared: Any) -> Any:
+        if not prepared["rgb@camera"].any():
+            assert self.opened.wait(10), "nobody reads for the unit that waits"
+        return {"depth@x": prepared["rgb@camera"][..., :1].astype(np.float32)}
+
+
+def test_a_waiting_unit_is_read_and_the_file_is_written_beside(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hyperloom.stages.label.expert import Expert
+
+    class Held(Expert):
+        def build(self, modalities: dict[str, Any], storage: Storage) -> Any:
+            return Waiting()
+
+    Waiting.opened.clear()
+    threads, batch = list[str](), ExpertInputs.batch
+
+    def watched(self: ExpertInputs, rows: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        values = batch(self, rows)
+        if values["rgb@camera"].any():
+            Waiting.opened.set()
+        return values
+
+    monkeypatch.setitem(globals(), "Held", Held)
+    monkeypatch.setattr(ExpertInputs, "batch", watched)
+    monkeypatch.setattr(reading, "WORTH", -1.0)
+    storage = Storage(str(tmp_path))
+    groups = {f"g{i}": [{"rgb@camera": np.full((24, 36, 3), red, np.uint8)}] for i, red in enumerate((1, 0, 2))}
+    data = ingested(storage, KNOWN, groups)
+    expert = {"type": f"{__name__}:Held", "in": "rgb@camera", "out": "depth@x", "batch": 1}
+    labels = step(Label(stage="label", data="frames", experts=[expert]), storage, KNOWN, frames=data)
+    units, workers = labels.stage.units(labels)
+    first, *rest = list(units)
+    host = Host(str(storage), lambda name: workers[name[1]], ThreadPoolExecutor(1))
+    run = lambda unit: host.run("s", frozenset({"s"}), [unit], [1])  # noqa: E731
+    outcomes = run(first)
+    Waiting.opened.clear()
+    with ThreadPoolExecutor(2) as calls:
+        zero = calls.submit(run, rest[0])
+        while not host._at_hand:
+            pass
+        outcomes += [*calls.submit(run, rest[1]).result(), *zero.result()]
+    for record in (o.record for o in outcomes):
+        assert record and not record.quarantined and storage.size(record.file.path) == record.file.bytes
+    assert threads[-1].startswith("read-ahead")
