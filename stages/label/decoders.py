@@ -148,9 +148,9 @@ class DenseDecoder(Decoder):
     def on_device(self, maps: torch.Tensor, modality: Any) -> torch.Tensor | None:
         from hyperloom.stages.label import tensors
 
-        if modality.type != "dense" or modality.holes or modality.direction:
+        if modality.dtype.kind != "f" or modality.holes or modality.unit_vectors:
             return None
-        return tensors.numbers(maps, modality.shape, modality.range, self)
+        return tensors.numbers(maps, modality.shape, modality.limits, self)
 
 
 def vote(scores: np.ndarray, threshold: float = 0.0) -> np.ndarray:
