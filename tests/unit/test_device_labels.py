@@ -165,9 +165,9 @@ def test_a_waiting_unit_is_read_and_the_file_is_written_beside(tmp_path: Any, mo
     threads, batch = list[str](), ExpertInputs.batch
 
     def watched(self: ExpertInputs, rows: Any) -> Any:
-        threads.append(threading.current_thread().name)
         values = batch(self, rows)
         if values["rgb@camera"].any():
+            threads.append(threading.current_thread().name)
             Waiting.opened.set()
         return values
 
