@@ -64,6 +64,11 @@ class Cluster(Config):
         return self.address or os.environ.get("RAY_ADDRESS") or "local"
 
     @property
+    def names_job_server(self) -> bool:
+        """Has somebody said where jobs go?"""
+        return bool(self.dashboard or os.environ.get("RAY_API_SERVER_ADDRESS"))
+
+    @property
     def job_server(self) -> str:
         """The URL that counts for job submission."""
         return self.dashboard or os.environ.get("RAY_API_SERVER_ADDRESS") or DASHBOARD

@@ -54,7 +54,7 @@ def submit(cluster: Cluster, loaded: RecipeFile, root: str, address: str | None 
     digest = hashlib.sha256("\n".join((root, loaded.text)).encode()).hexdigest()
     stem = f"hyperloom-{loaded.recipe.name}-{digest[:8]}"
     running, free = _of_stem(client, stem)
-    job = running or _start(client, cluster, loaded.path, root, f"{stem}-{free}")
+    job = running or _start(client, cluster, loaded, root, f"{stem}-{free}")
     print(f"{'following the running' if running else 'submitted'} job {job} at {url}", flush=True)
     if not follow:
         print(f"Follow it with: ray job logs --follow --address {url} {job}")
@@ -78,7 +78,23 @@ def submit_slot(
     running, free = _of_stem(client, stem)
     if running or free > most:
         return running or ""
-    return _start(client, cluster, loaded.path, root, f"{stem}-{free}", "tick", "--slot", slot, *options)
+    return _start(client, cluster, loaded, root, f"{stem}-{free}", "tick", "--slot", slot, *options)
+
+
+def stop(cluster: Cluster, loaded: RecipeFile, root: str, address: str | None = None) -> list[str]:
+    """Stop the jobs of this recipe and root that have not ended; their ids. Ray gives a driver three seconds, so ask
+    it by `pipeline.cancelling` first."""
+    client = _client(address or cluster.job_server)
+    about = _about(loaded, root)
+    jobs = [j.submission_id for j in client.list_jobs() if j.metadata == about and not j.status.is_terminal()]
+    for job in jobs:
+        client.stop_job(job)
+    return jobs
+
+
+def _about(loaded: RecipeFile, root: str) -> dict[str, str]:
+    """What a job says of itself, whatever its code."""
+    return {"hyperloom_recipe": loaded.recipe.name, "hyperloom_root": hashlib.sha256(root.encode()).hexdigest()[:16]}
 
 
 def runtime_env(cluster: Cluster, root: str) -> dict[str, Any]:
@@ -139,17 +155,24 @@ def _of_stem(client: Any, stem: str) -> tuple[str | None, int]:
     return None, last + 1
 
 
-def _start(client: Any, cluster: Cluster, recipe: str, root: str, job: str, command: str = "run", *options: str) -> str:
+def _start(
+    client: Any, cluster: Cluster, loaded: RecipeFile, root: str, job: str, command: str = "run", *options: str
+) -> str:
     here = Path.cwd()
-    path = Path(recipe).resolve()
+    path = Path(loaded.path).resolve()
     if not path.is_relative_to(here):
-        raise ClusterError(f"the recipe {recipe} is not below {here}, the folder that is sent. Next: cd to its project")
+        raise ClusterError(f"the recipe {path} is not below {here}, the folder that is sent. Next: cd to its project")
     words = ["python", "-P", "-m", "hyperloom.pipeline", command, str(path.relative_to(here)), "--root", root]
-    entrypoint = shlex.join([*words, *options])
+    how = {
+        "entrypoint": shlex.join([*words, *options]),
+        "submission_id": job,
+        "runtime_env": runtime_env(cluster, root),
+        "metadata": _about(loaded, root),
+    }
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:
-            client.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=runtime_env(cluster, root))
+            client.submit_job(**how)
             return job
         except (RuntimeError, ValueError, OSError) as error:
             if "already exists" in str(error):

@@ -9,7 +9,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shlex
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hyperloom.pipeline import deferred, project
 
@@ -21,6 +26,8 @@ COMMANDS = (
     "submit",
     "tick",
     "schedule",
+    "logs",
+    "cancel",
     "failed",
     "verify",
     "data",
@@ -39,32 +46,49 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     from hyperloom.pipeline import secrets
 
-    with secrets.guard():
-        return _perform(given)
+    with secrets.guard(), _sigterm():
+        return _perform(given, sys.argv[1:] if arguments is None else arguments)
 
 
-def _perform(given: argparse.Namespace) -> int:
-    from hyperloom.pipeline.errors import HyperloomError
+def _perform(given: argparse.Namespace, arguments: list[str]) -> int:
+    from hyperloom.pipeline.errors import Ended, HyperloomError, Interrupted
     from hyperloom.pipeline.exits import Exit
 
     try:
         return given.command(given)
+    except (Ended, KeyboardInterrupt) as error:
+        from hyperloom.pipeline.execution import leave
+
+        end = error if isinstance(error, Ended) else Interrupted()
+        print(f"\nhyperloom: {end}\nContinue with: {shlex.join(['hyperloom', *arguments])}", file=sys.stderr)
+        return leave(end.exit_code)
     except HyperloomError as error:
         from hyperloom.pipeline.execution import leave
 
         print(f"hyperloom: {error}", file=sys.stderr)
         return leave(error.exit_code)
-    except KeyboardInterrupt:
-        from hyperloom.pipeline.execution import leave
-
-        print(
-            "\nhyperloom: interrupted; what was committed is kept, and the same command goes on from there",
-            file=sys.stderr,
-        )
-        return leave(Exit.INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
+
+
+@contextmanager
+def _sigterm() -> Iterator[None]:
+    """Inside the block SIGTERM ends the command as Ctrl-C does; a run has more to say about both (pipeline.ending)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        from hyperloom.pipeline.errors import Ended
+
+        raise Ended
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:

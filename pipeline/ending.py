@@ -1,7 +1,8 @@
-"""The end of a run that is asked for from outside (SIGTERM), with time left to put away what is half done.
+"""The end of a run that is asked for from outside, with time left to put away what is half done.
 
-Whoever has something to put away registers what tells it so (`ending.telling(callback)`): a training is told to store a
-checkpoint. The engine then waits for a while and raises `Ended`. Ctrl-C is no such request: it ends everything at once.
+It begins with SIGTERM, with Ctrl-C, or with a notice under the root (`pipeline.cancelling`). Whoever has something to
+put away registers what tells it so (`ending.telling(callback)`): a training is told to store a checkpoint. The engine
+then waits for a while and raises the `Ended` of the reason. A second signal ends everything at once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from hyperloom.pipeline.errors import Ended, Interrupted
+
+WHY: dict[int, type[Ended]] = {signal.SIGTERM: Ended, signal.SIGINT: Interrupted}
+"""What ends a run, by signal."""
 GRACE_SECONDS = 120.0
 """How long a run that is to end waits for units that beat."""
 
@@ -23,7 +28,8 @@ class Ending:
         self._lock = threading.Lock()
         self._told = False
         self._callbacks: list[Callable[[], None]] = []
-        self._handler: Callable[..., None] | None = None
+        self._handlers: dict[int, Callable[..., None]] = {}
+        self._why: type[Ended] = Ended
 
     @property
     def begun(self) -> bool:
@@ -48,11 +54,16 @@ class Ending:
             with self._lock:
                 self._callbacks.remove(callback)
 
-    def begin(self) -> None:
+    def begin(self, why: type[Ended] = Ended) -> None:
         """The run is to end. Returns at once, since it is called where a signal may have interrupted anything."""
         if not self.begun:
+            self._why = why
             self._begun.set()
             threading.Thread(target=self._tell, name="ending", daemon=True).start()
+
+    def error(self) -> Ended:
+        """What a run that ended for this reason raises."""
+        return self._why()
 
     def _tell(self) -> None:
         with self._lock:
@@ -67,27 +78,32 @@ class Ending:
             return bool(self._callbacks)
 
     @contextmanager
-    def on_sigterm(self) -> Iterator[None]:
-        """Inside the block SIGTERM begins the end; the second one is taken as it was before. Main thread only; nothing
-        happens in others."""
+    def on_signals(self) -> Iterator[None]:
+        """Inside the block SIGTERM and Ctrl-C begin the end; the next one is taken as it was before. Main thread only;
+        nothing happens in others."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.getsignal(signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in WHY}
 
-        def handler(*_: object) -> None:
-            signal.signal(signal.SIGTERM, before)
-            self.begin()
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-        self._handler = handler
+        def handler(number: int, _: object) -> None:
+            restore()
+            self.begin(WHY[number])
+
+        self._handlers = {n: handler for n in WHY if before[n] is not signal.SIG_IGN}  # nohup, a shell's `&`
         self.arm()
         try:
             yield
         finally:
-            self._handler = None
-            signal.signal(signal.SIGTERM, before)
+            self._handlers = {}
+            restore()
 
     def arm(self) -> None:
-        """Take SIGTERM (again): libraries that were started meanwhile have handlers of their own."""
-        if self._handler is not None and not self.begun:
-            signal.signal(signal.SIGTERM, self._handler)
+        """Take the signals (again): libraries that were started meanwhile have handlers of their own."""
+        if not self.begun:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)

@@ -77,17 +77,30 @@ class StepFailed(HyperloomError):
 
 
 class Ended(HyperloomError):
-    """The run was asked to end (SIGTERM), and did."""
+    """The run was to end (SIGTERM), and did."""
 
     exit_code = Exit.ENDED
+    text = "ended, as SIGTERM asked; what was committed is kept. Next: the same command goes on from there"
 
     def __init__(self) -> None:
-        super().__init__(
-            "ended, as SIGTERM asked; what was committed is kept. Next: the same command goes on from there"
-        )
+        super().__init__(self.text)
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), ()
+
+
+class Interrupted(Ended):
+    """Ctrl-C, heeded once what was in flight had been put away."""
+
+    exit_code = Exit.INTERRUPTED
+    text = "interrupted; what was committed is kept. Next: the same command goes on from there"
+
+
+class Cancelled(Ended):
+    """Somebody has cancelled the run."""
+
+    exit_code = Exit.CANCELLED
+    text = "cancelled; what was committed is kept. Next: the same command would go on from there"
 
 
 class BadSample(Exception):

@@ -1,24 +1,25 @@
 """The runner: takes a plan to its end, steps side by side, and tells the story as events.
 
 A step starts as soon as the manifests of what it reads are there, in a thread of its own (pipeline.execution); the
-runner's thread feeds the pool that all steps share. A step that fails stops only the steps that read it. Ctrl-C ends
-all at once, SIGTERM lets what beats store a checkpoint first. A run in which everything is fresh takes no lease, writes
-nothing, and imports neither ray nor mlflow.
+runner's thread feeds the pool that all steps share. A step that fails stops only the steps that read it. SIGTERM,
+Ctrl-C and a cancellation let what beats store a checkpoint first; a second signal ends all at once. A run in which
+everything is fresh takes no lease, writes nothing, and imports neither ray nor mlflow.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hyperloom.pipeline import cancelling, faults, lease
 from hyperloom.pipeline import events as event_log
-from hyperloom.pipeline import faults, lease
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.ending import GRACE_SECONDS, Ending
-from hyperloom.pipeline.errors import Ended, HyperloomError
+from hyperloom.pipeline.errors import Cancelled, Ended, HyperloomError
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.plan import PlannedStep, plan
 from hyperloom.pipeline.progress import Progress
@@ -168,17 +169,17 @@ class _Run:
             executor = RayExecutor(self.storage, self._connect, say) if self.connect else Inline(self.storage)
             self.pool = Pool(self.storage, executor, self.events, self.check, self.budget)
             try:
-                with self.ending.on_sigterm(), self.progress.following(self.storage, self.id):
+                with self.ending.on_signals(), self._watched():
                     self._all(outcome)
                 status = "finished" if outcome.ok else "failed"
-            except (KeyboardInterrupt, Ended):
-                status = "interrupted"
+            except (KeyboardInterrupt, Ended) as error:
+                status = "cancelled" if isinstance(error, Cancelled) else "interrupted"
                 raise
             finally:
                 self.pool.close()
                 self._conclude(outcome, status, time.monotonic() - started)
                 if tracker is not None:
-                    tracker.finish(self.progress.say, patience=5.0 if status == "interrupted" else 120.0)
+                    tracker.finish(self.progress.say, patience=5.0 if self.ending.begun else 120.0)
         faults.point("run.finished")
         return outcome
 
@@ -201,10 +202,17 @@ class _Run:
         self.events.emit("run_finished", status=status, seconds=seconds)
         self.events.flush()
 
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Inside the block what others write of this run is heeded: a notice that ends it, what trainings report."""
+        following = self.progress.following(self.storage, self.id)
+        with cancelling.heeded(self.storage, self.id, self.ending), following:
+            yield
+
     def _connect(self) -> None:
         assert self.connect is not None
         self.connect()
-        self.ending.arm()  # Ray takes SIGTERM for itself
+        self.ending.arm()  # Ray takes signals for itself
 
     def _all(self, outcome: RunResult) -> None:
         """Run all steps, each as soon as what it reads is done."""
@@ -273,12 +281,15 @@ class _Run:
                 outcome.errors[name] = ended.error
 
     def _end(self) -> None:
-        """SIGTERM: wait for what was told to put away its work, and raise Ended."""
-        self.progress.say("told to end: waiting for what can store a checkpoint")
+        """Wait for what was told to put away its work, and raise Ended."""
+        if self.pool.beating or self.ending.awaited:
+            self.progress.say(
+                "the run is to end: what can store a checkpoint does so (a second signal ends all at once)"
+            )
         deadline = time.monotonic() + GRACE_SECONDS
         while (self.pool.beating or self.ending.awaited) and time.monotonic() < deadline:
             self.pool.turn(SHORT_TURN, send=False)
-        raise Ended
+        raise self.ending.error()
 
     def _stop(self, running: list[Execution]) -> None:
         """Nothing may go on writing once the driver has stopped: end the slots, and the steps' threads."""

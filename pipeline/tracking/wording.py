@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-_STATES = {"running": "RUNNING", "interrupted": "KILLED", "killed": "KILLED"}
+_STATES = {"running": "RUNNING", "interrupted": "KILLED", "cancelled": "KILLED", "killed": "KILLED"}
 _STATES |= dict.fromkeys(("done", "finished", "reused"), "FINISHED")
 
 

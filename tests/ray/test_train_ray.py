@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from hyperloom.pipeline import events
 from hyperloom.pipeline.storage import Storage
-from tests.ray.conftest import BIN, RayCluster, hyperloom
+from tests.ray.conftest import RayCluster, hyperloom
 from tests.ray.tiny import ends_at_a_checkpoint, recipe
 
 FIELDS = {"updates": 8, "batch": 6, "workers": 2, "checkpoint_every": 3, "log_every": 2}
@@ -56,31 +55,8 @@ def test_a_killed_worker_costs_one_interval(
 
 
 @pytest.mark.timeout(600)
-def test_a_driver_that_is_told_to_end_leaves_a_checkpoint(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    ends_at_a_checkpoint(tmp_path, ray_cluster, **FIELDS)
-
-
-@pytest.mark.timeout(600)
-def test_ctrl_c_ends_a_training_at_once(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(recipe(tmp_path / "root", **{**FIELDS, "updates": 100000, "checkpoint_every": 2}))
-    command = [str(BIN / "hyperloom"), "run", str(path), "--no-mlflow"]
-    with (tmp_path / "log").open("w") as log:
-        driver = subprocess.Popen(
-            command, env=ray_cluster.env, stdout=log, stderr=subprocess.STDOUT,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )  # fmt: skip
-        try:
-            while not list(tmp_path.glob("root/train/*/checkpoint.json")):
-                assert driver.poll() is None, (tmp_path / "log").read_text()
-                time.sleep(0.2)
-            driver.send_signal(signal.SIGINT)
-            assert driver.wait(timeout=60) == 130
-        finally:
-            driver.kill()
-    log_text = (tmp_path / "log").read_text()
-    assert "the same command goes on from there" in log_text
-    assert not (tmp_path / "root" / "lease.json").exists()
+def test_ctrl_c_leaves_a_checkpoint_and_no_worker(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    ends_at_a_checkpoint(tmp_path, ray_cluster, signal.SIGINT, 130, **FIELDS)
     (pointer,) = tmp_path.glob("root/train/*/checkpoint.json")
     before = pointer.read_bytes()
     time.sleep(3)

@@ -14,7 +14,7 @@ import pytest
 from hyperloom.pipeline import events
 from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE, RayCluster, hyperloom
-from tests.ray.tiny import ends_at_a_checkpoint, recipe
+from tests.ray.tiny import ENDS, ends_at_a_checkpoint, recipe
 
 FIELDS = {"updates": 8, "batch": 6, "checkpoint_every": 3, "log_every": 2}
 pytestmark = pytest.mark.timeout(400)
@@ -91,8 +91,11 @@ def test_a_slot_that_is_told_to_leave_goes_on_elsewhere(ray_cluster: RayCluster,
     assert curve(tmp_path / "moved") == list(range(2, 61, 2))
 
 
-def test_a_driver_that_is_told_to_end_leaves_a_checkpoint(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    ends_at_a_checkpoint(tmp_path, ray_cluster, **FIELDS)
+@pytest.mark.parametrize(("number", "code"), ENDS)
+def test_a_driver_that_is_told_to_end_leaves_a_checkpoint(
+    number: Any, code: int, ray_cluster: RayCluster, tmp_path: Path
+) -> None:
+    ends_at_a_checkpoint(tmp_path, ray_cluster, number, code, **FIELDS)
 
 
 def test_a_person_stops_a_training_by_a_file(ray_cluster: RayCluster, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from hyperloom.pipeline import events
 from hyperloom.pipeline.storage import Storage
-from tests.ray.conftest import BIN, RayCluster
+from tests.ray.conftest import BIN, RayCluster, hyperloom
 
 SIZE = (24, 32)
 
@@ -42,21 +43,36 @@ steps:
 """
 
 
-def ends_at_a_checkpoint(folder: Path, cluster: RayCluster, **training: Any) -> None:
-    """Ask the driver of a long training to end (SIGTERM) once there is a curve: it does, at a checkpoint."""
+ENDS = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (None, 7)]
+"""What ends a run, and the exit code; None is `hyperloom cancel`."""
+
+
+def ends_at_a_checkpoint(
+    folder: Path, cluster: RayCluster, number: signal.Signals | None, code: int, **training: Any
+) -> None:
+    """Ask the driver of a long training to end once there is a curve: it does, at a checkpoint, in few words."""
     path = folder / "tiny.yaml"
     path.write_text(recipe(folder / "root", **{**training, "updates": 100000, "checkpoint_every": 100000}))
     command = [str(BIN / "hyperloom"), "run", str(path), "--no-mlflow"]
     with (folder / "log").open("w") as log:
-        driver = subprocess.Popen(command, env=cluster.env, stdout=log, stderr=subprocess.STDOUT)
+        driver = subprocess.Popen(
+            command, env=cluster.env, stdout=log, stderr=subprocess.STDOUT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
         try:
             while not [p for p in folder.glob("root/events/*/train-model/*") if b'"metric"' in p.read_bytes()]:
                 assert driver.poll() is None, (folder / "log").read_text()
                 time.sleep(0.2)
-            driver.terminate()
-            assert driver.wait(timeout=120) == 143
+            if number is None:
+                done = hyperloom("cancel", str(path), env=cluster.env)
+                assert done.returncode == 0 and "has ended" in done.stdout, done.stdout + done.stderr
+            else:
+                driver.send_signal(number)
+            assert driver.wait(timeout=120) == code
         finally:
             driver.kill()
+    text = (folder / "log").read_text()
+    assert "Traceback" not in text and text.splitlines()[-1].startswith("Continue with: hyperloom run ")
     storage = Storage(str(folder / "root"))
     (run,) = storage.names("events")
     assert any("stop on notice" in e["text"] for e in events.read(storage, run) if e["kind"] == "note")

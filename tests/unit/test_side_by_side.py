@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import events, heartbeat, lease, pool, recipe, runner
+from hyperloom.pipeline import cancelling, cli, events, heartbeat, lease, pool, recipe, runner
 from hyperloom.pipeline.config import StepName, placement
-from hyperloom.pipeline.errors import Ended
+from hyperloom.pipeline.errors import Cancelled, Ended, Interrupted
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.pipeline.storage import Storage
@@ -220,28 +220,69 @@ def test_two_reservations_wait_for_each_other(tmp_path: Path) -> None:
     assert Many(tmp_path, a="count: 5", b="count: 5").run().ok
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_of_two_steps_can_be_ended_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "raised", "status"),
+    [(signal.SIGTERM, Ended, "interrupted"), (signal.SIGINT, Interrupted, "interrupted"), (0, Cancelled, "cancelled")],
+)
+def test_a_run_of_two_steps_can_be_ended_and_goes_on(
+    tmp_path: Path, number: int, raised: type[Ended], status: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """By a signal, or by a command from anywhere; what beats puts its work away first."""
+    monkeypatch.setattr(cancelling, "LOOK_SECONDS", 0.05)
+    path = tmp_path / "many.yaml"
     many = Many(tmp_path, a="does: hold", b="does: hold", c="data: [a, b]")
     many.storage.write("x", b"")
 
     def end() -> None:
         BEGUN.wait(20)
         time.sleep(0.1)
-        os.kill(os.getpid(), number)
+        if number:
+            os.kill(os.getpid(), number)
+        else:
+            codes.append(cli.main(["cancel", str(path)]))
 
-    threading.Thread(target=end).start()
+    path.write_text(many.text)
+    codes: list[int] = []
+    ender = threading.Thread(target=end)
+    ender.start()
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Ended if number == signal.SIGTERM else KeyboardInterrupt):
+    with pytest.raises(Ended) as error:
         many.run()
-    assert TOLD.is_set() == (number == signal.SIGTERM), "Ctrl-C asks nobody"
+    ender.join(20)
+    assert error.type is raised and codes == ([] if number else [0])
+    assert TOLD.is_set()
     assert signal.getsignal(signal.SIGTERM) == before
     assert lease.read(many.storage) is None
     run = many.storage.names("events")[-1]
-    assert [e["status"] for e in events.read(many.storage, run) if e["kind"] == "run_finished"] == ["interrupted"]
+    assert [e["status"] for e in events.read(many.storage, run) if e["kind"] == "run_finished"] == [status]
     TOLD.set()
     many.storage.write("calm", b"")
     assert many.run().states == dict.fromkeys("abc", "done")
+    capsys.readouterr()
+    assert cli.main(["cancel", str(path), "--wait", "0"]) == 0
+    assert "no run of many is under way" in capsys.readouterr().out
+    assert cli.main(["logs", str(path), "--run", run, "--follow"]) == 0
+    log = capsys.readouterr().out.splitlines()
+    assert "run of many, root" in log[0] and f"run {status} after" in log[-1]
+
+
+def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = Many(tmp_path, a="does: hold")
+    BODY["a"] = lambda step: monkeypatch.setattr(TOLD, "set", lambda: None)  # heeds nothing
+
+    def end() -> None:
+        BEGUN.wait(20)
+        for _ in range(2):
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=end).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        many.run()
+    assert time.monotonic() - began < 60, "nobody waits for a checkpoint"
+    monkeypatch.undo()
+    TOLD.set()
 
 
 def test_the_live_line_shows_all_steps_that_run() -> None:

@@ -166,7 +166,7 @@ def test_names_and_parameters_fit_mlflow() -> None:
     assert allowed("semantic@color/miou?") == "semantic.color/miou_"
     assert flat({"a": {"b": 1, "c": {}}, "d": [1, 2], "e": "x"}) == {"a.b": "1", "a.c": "{}", "d": "[1, 2]", "e": "x"}
     assert markdown(["who", "x"], [["a|b", None], ["c", 0.123456]]).splitlines()[2:] == ["| a/b |  |", "| c | 0.1235 |"]
-    assert [state({"status": s}) for s in ("done", "failed", "interrupted")] == ["FINISHED", "FAILED", "KILLED"]
+    assert [state({"status": s}) for s in ("done", "failed", "cancelled")] == ["FINISHED", "FAILED", "KILLED"]
 
 
 def test_the_store_of_a_root(tmp_path: Path) -> None:
