@@ -31,15 +31,14 @@ def _tick(given: Any) -> int:
     if not given.watch:
         return max(_look(given, recipe) for recipe in given.recipes)
     from hyperloom.pipeline.ending import Ending
-    from hyperloom.pipeline.errors import Ended
 
     ending = Ending()
-    with ending.on_sigterm():
+    with ending.on_signals():
         while not ending.begun:
             for recipe in given.recipes:
                 _look(given, recipe)
             ending.wait(WATCHED_SECONDS)
-    raise Ended
+    raise ending.error()
 
 
 def _look(given: Any, recipe: str) -> int:

@@ -21,7 +21,7 @@ from hyperloom.pipeline import faults, forecast, process
 from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.claims import LOOK, Claims, cards
 from hyperloom.pipeline.digests import Digests
-from hyperloom.pipeline.errors import HyperloomError, SourceError, StorageError
+from hyperloom.pipeline.errors import HyperloomError, Interrupted, SourceError, StorageError
 from hyperloom.pipeline.exits import AGAIN, NEVER, Exit
 from hyperloom.pipeline.plan import PlannedStep, plan
 from hyperloom.pipeline.recipe import RecipeFile
@@ -180,7 +180,7 @@ class Tick:
     def _carry_out(self, standing: Standing, due: DueSlot) -> TickResult:
         try:
             state, why, base, code = self._work(standing, due)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted):
             self._leave(due, "interrupted", Exit.INTERRUPTED)
             raise
         except HyperloomError as error:
