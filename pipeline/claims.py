@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from hyperloom.pipeline import process
+from hyperloom.pipeline import process, sealed
 from hyperloom.pipeline.chain import Chain, Link
 from hyperloom.pipeline.errors import ClaimError, StorageError
 from hyperloom.pipeline.storage import Storage
@@ -251,7 +251,7 @@ class Claims:
         with self._lock:
             self._count += 1
             card = self.entry(beat=self._count, works=sorted(self._held), waits=self._waits)
-        self.storage.write(_card(self.owner), card, durable=False)
+        self.storage.write(_card(self.owner), sealed.wrap(_card(self.owner), card), durable=False)
 
     def _confirm(self) -> None:
         """Look whether this driver was taken for dead."""

@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from hyperloom.pipeline.errors import SourceError, StorageError
+from hyperloom.pipeline.errors import SourceError, StorageError, Torn
 from hyperloom.pipeline.storage import Storage, sha256
 
 STORE = "digests.json"
@@ -36,7 +36,7 @@ class Digests:
         self.storage = storage
         try:
             self._known: dict[str, list[Any]] = storage.read_json(STORE)
-        except (FileNotFoundError, ValueError, StorageError):
+        except (FileNotFoundError, Torn, StorageError):
             self._known = {}
         self._changed = False
 

@@ -62,6 +62,10 @@ class IntegrityError(HyperloomError):
     """What a manifest promises is missing, cut short, or was changed."""
 
 
+class Torn(IntegrityError, ValueError):
+    """A file under the root is not what was written there: empty, cut, changed, or another one in its place."""
+
+
 class StepFailed(HyperloomError):
     """A step ended without its manifest: units failed for good, or too many samples are in quarantine. `missing` says
     in a few words how much of it is not there."""

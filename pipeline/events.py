@@ -2,7 +2,9 @@
 
 Each writer (the driver, rank 0 of a training) owns its own files, `{root}/events/{run}/{writer}/{seq:06d}.jsonl`, since
 object stores cannot append. An event is {"t": ms since 1970, "kind": ..., "step": step name or "", ...}. Writing one
-never raises into the work: what cannot be written is kept and tried again with the next.
+never raises into the work: what cannot be written is kept and tried again with the next. The last line of a file is a
+digest of the others and of the file's path: what is torn is passed over whole, and said. The order of a writer's events
+is that of its files, whatever its clock said meanwhile.
 
 Kinds and their fields:
     run_started     name, recipe (text), path, params {}, total
@@ -23,13 +25,14 @@ Kinds and their fields:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline.errors import StorageError, Torn
 from hyperloom.pipeline.secrets import scrub
 from hyperloom.pipeline.storage import Storage
 
@@ -45,7 +48,7 @@ class Events:
         self.storage, self.run, self.writer, self.listeners = storage, run, writer, listeners
         self._folder = f"events/{run}/{writer}"
         self._lines: list[bytes] = []
-        self._seq = len(storage.names(self._folder))
+        self._seq = max(_numbers(storage, self._folder), default=-1) + 1
         self._lock = threading.Lock()
         self._last = time.monotonic()
 
@@ -68,7 +71,8 @@ class Events:
             if not self._lines:
                 return
             try:
-                self.storage.write(f"{self._folder}/{self._seq:06d}.jsonl", b"\n".join(self._lines) + b"\n")
+                path = file_path(self.run, self.writer, self._seq)
+                self.storage.write(path, dump(path, self._lines))
             except StorageError:
                 return  # the view must not stop the work; the lines stay for the next flush
             self._lines.clear()
@@ -84,24 +88,56 @@ class Events:
         self.close()
 
 
-def read(storage: Storage, run: str, seen: dict[str, int] | None = None) -> Iterator[dict[str, Any]]:
-    """Events of a run, in order within each writer.
+def file_path(run: str, writer: str, number: int) -> str:
+    return f"events/{run}/{writer}/{number:06d}.jsonl"
 
-    `seen` (writer -> files read) is advanced, so a second call gives only what is new.
+
+def dump(path: str, lines: list[bytes]) -> bytes:
+    """The bytes of the file of events at `path`: its lines, and their digest."""
+    text = b"".join(line + b"\n" for line in lines)
+    return text + json.dumps({"sha256": _digest(path, text)}).encode() + b"\n"
+
+
+def load(path: str, data: bytes) -> list[dict[str, Any]]:
+    """The events in the file `data` that lies at `path`. Raises Torn."""
+    *lines, last = data.splitlines(keepends=True) or [b""]
+    text = b"".join(lines)
+    if last != json.dumps({"sha256": _digest(path, text)}).encode() + b"\n":
+        raise Torn("it was cut or changed, or belongs to another place")
+    return [json.loads(line) for line in lines]
+
+
+def read(storage: Storage, run: str, seen: dict[str, int] | None = None) -> Iterator[dict[str, Any]]:
+    """Events of a run, in order within each writer. In the place of a file that is torn or gone comes a note.
+
+    `seen` (writer -> the number after the last file read) is advanced, so a second call gives only what is new.
     """
     seen = {} if seen is None else seen
     for writer in storage.names(f"events/{run}"):
         if "." in writer:
             continue
-        while True:
-            path = f"events/{run}/{writer}/{seen.get(writer, 0):06d}.jsonl"
+        at = 0
+        for number in _numbers(storage, f"events/{run}/{writer}", seen.get(writer, 0)):
+            path = file_path(run, writer, number)
             try:
-                data = storage.read(path)
-            except FileNotFoundError:
-                break
-            for line in data.splitlines():
-                yield {**json.loads(line), "writer": writer}
-            seen[writer] = seen.get(writer, 0) + 1
+                events = load(path, storage.read(path))
+            except (FileNotFoundError, Torn) as error:
+                text = f"{storage.full(path)}: these events are lost: {error}. Next: hyperloom verify --repair"
+                events = [{"t": at, "kind": "note", "step": "", "text": text}]
+            for event in events:
+                at = event["t"]
+                yield {**event, "writer": writer}
+            seen[writer] = number + 1
+
+
+def _numbers(storage: Storage, folder: str, first: int = 0) -> list[int]:
+    """The numbers of a writer's files from `first` on, in order."""
+    stems = (name.removesuffix(".jsonl") for name in storage.names(folder) if name.endswith(".jsonl"))
+    return sorted(number for stem in stems if stem.isdecimal() and (number := int(stem)) >= first)
+
+
+def _digest(path: str, text: bytes) -> str:
+    return hashlib.sha256(path.encode() + b"\n" + text).hexdigest()
 
 
 def tracked_path(run: str) -> str:
@@ -112,10 +148,9 @@ def tracked_path(run: str) -> str:
 def tracked(storage: Storage, run: str) -> dict[str, Any]:
     """The saved position of a run's tracker (pipeline.tracking.tracker.Position); empty without a whole one."""
     try:
-        value = json.loads(storage.read(tracked_path(run)))
-    except (FileNotFoundError, ValueError):
+        return dict(storage.read_json(tracked_path(run)))
+    except (FileNotFoundError, Torn):
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def pending(storage: Storage) -> list[str]:
@@ -123,10 +158,10 @@ def pending(storage: Storage) -> list[str]:
     waiting = []
     for run in storage.names("events"):
         position = tracked(storage, run)
-        if position.get("owner") and time.time() - position.get("touched", 0) < OWNED_SECONDS:
-            continue
+        if position.get("owner") and abs(time.time() - position.get("touched", 0)) < OWNED_SECONDS:
+            continue  # (a touch from hours ahead is of a clock that was wrong)
         seen = position.get("seen", {})
         writers = [w for w in storage.names(f"events/{run}") if "." not in w]
-        if any(len(storage.names(f"events/{run}/{w}")) > seen.get(w, 0) for w in writers):
+        if any(_numbers(storage, f"events/{run}/{w}", seen.get(w, 0)) for w in writers):
             waiting.append(run)
     return waiting

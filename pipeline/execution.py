@@ -28,7 +28,7 @@ from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Resources
+from hyperloom.pipeline.units import Resources, left_out
 
 
 @dataclass(frozen=True)
@@ -165,13 +165,13 @@ class Execution(threading.Thread):
             counts[0] += record.rows + record.quarantined
             counts[1] += record.quarantined
             if record.quarantined:
-                samples = self.shared.storage.read_json(f"{record.space}/quarantine/{record.id}.json")
+                samples = left_out(self.shared.storage, record.space, record.id)
                 self.shared.events.emit(
                     "quarantine",
                     step.name,
                     unit=f"{record.space}/{record.id}",
                     samples=samples[:20],
-                    count=len(samples),
+                    count=record.quarantined,
                 )
         for space, (total, bad) in rows.items():
             if bad > step.stage.max_quarantine * total:

@@ -9,7 +9,6 @@ lost it, and `check` raises.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 import uuid
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hyperloom.pipeline import process
-from hyperloom.pipeline.errors import ClaimError, StorageError
+from hyperloom.pipeline.errors import ClaimError, StorageError, Torn
 from hyperloom.pipeline.storage import Storage
 
 PATH = "lease.json"
@@ -95,21 +94,15 @@ class Lease:
             except StorageError:
                 pass  # it expires by itself
 
-    def _value(self) -> bytes:
-        value = {
-            "owner": self.owner,
-            "beat": self._beat,
-            "recipe": self.recipe,
-            **process.this(),
-        }
-        return json.dumps(value).encode()
+    def _value(self) -> dict[str, Any]:
+        return {"owner": self.owner, "beat": self._beat, "recipe": self.recipe, **process.this()}
 
     def _create(self, exclusive: bool) -> bool:
         if exclusive:
-            return self.storage.create(PATH, self._value())
+            return self.storage.create_json(PATH, self._value())
         if self.storage.exists(PATH):
             return False
-        self.storage.write(PATH, self._value())
+        self.storage.write_json(PATH, self._value())
         time.sleep(2.0)
         held = self._read()
         return held is not None and held["owner"] == self.owner
@@ -131,7 +124,7 @@ class Lease:
                     self._lost = f"{_who(held)} took it" if held else "its file is gone"
                     return
                 self._beat += 1
-                self.storage.write(PATH, self._value())
+                self.storage.write_json(PATH, self._value())
                 failing = None
             except StorageError as error:
                 failing = failing or time.monotonic()
@@ -146,7 +139,7 @@ def read(storage: Storage) -> dict[str, Any] | None:
         return storage.read_json(PATH)
     except FileNotFoundError:
         return None
-    except ValueError:
+    except Torn:
         return {"owner": "?", "beat": -1, "host": "?", "pid": -1, "recipe": "?", "born": ""}
 
 

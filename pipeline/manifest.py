@@ -4,16 +4,19 @@
 It holds nothing of time, host or attempt, so an interrupted and resumed step ends in the same bytes.
 
 It is JSON with a line for each record, which is written and read line by line: a step may have a hundred thousand.
+Its last entry is the sha256 of all bytes before that line. A manifest that was cut or changed, or that lies in another
+step's folder, is `Torn`, and nothing in it is believed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.errors import IntegrityError, Torn
 from hyperloom.pipeline.fingerprint import SHORT
 from hyperloom.pipeline.records import Records
 from hyperloom.pipeline.storage import Storage
@@ -21,6 +24,8 @@ from hyperloom.pipeline.units import File, Record
 
 PART = 1 << 20
 """Bytes written at a time."""
+_DIGEST = b' "sha256": "'
+"""How the line with the digest begins; no other does."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ def folder(stage: str, fingerprint: str) -> str:
 
 
 def load(storage: Storage, stage: str, fingerprint: str) -> Manifest | None:
-    """The manifest of a finished step; None when the step is not finished. Raises IntegrityError when it is torn."""
+    """The manifest of a finished step; None when the step is not finished. Raises Torn, and IntegrityError where two
+    steps have the same short fingerprint."""
     path = f"{folder(stage, fingerprint)}/manifest.json"
     try:
         manifest = read(storage, path)
@@ -93,24 +99,39 @@ def descent(storage: Storage, *ends: Manifest) -> list[str]:
 
 
 def read(storage: Storage, path: str) -> Manifest:
-    """The manifest at `path`. Raises FileNotFoundError, and IntegrityError when it is torn."""
-    records, rest = Records(), []
+    """The manifest at `path`. Raises FileNotFoundError, StorageError, and Torn when it is not what was committed."""
     try:
-        for line in storage.lines(path):
-            if line.startswith(b"  {"):
-                records.append(Record.from_dict(json.loads(line.rstrip(b",\n"))))
-            else:
-                rest.append(line)
-        value = json.loads(b"".join(rest))
-        promised = value.pop("units")
-        if value.pop("records") or len(records) != promised:
-            raise ValueError(f"{len(records)} records instead of {promised}")
-        files = tuple(File(**f) for f in value.pop("files"))
-        return Manifest(records=records, files=files, body=_shared(value.pop("body"), {}), **value)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise IntegrityError(
-            f"{storage.full(path)} is not a manifest ({error}). Next: remove that file, then run the same command again"
-        ) from error
+        manifest = _parsed(storage.lines(path))
+        if path != f"{manifest.folder}/manifest.json":
+            raise ValueError(f"it is the one of {manifest.folder}")
+        return manifest
+    except Torn:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Torn(f"{storage.full(path)}: not a whole manifest: {error}. Next: hyperloom verify --repair") from error
+
+
+def _parsed(lines: Iterator[bytes]) -> Manifest:
+    """Raises ValueError and its like for what is not a whole manifest."""
+    records, rest, digest = Records(), [], hashlib.sha256()
+    for line in lines:
+        if line.startswith(_DIGEST):
+            break
+        digest.update(line)
+        if line.startswith(b"  {"):
+            records.append(Record.from_dict(json.loads(line.rstrip(b",\n"))))
+        else:
+            rest.append(line)
+    else:
+        raise ValueError("its end is missing")
+    if line + b"".join(lines) != _end(digest):
+        raise ValueError("it was changed: its digest is another one")
+    value = json.loads(b"".join(rest).rstrip(b",\n") + b"}")
+    promised = value.pop("units")
+    if value.pop("records") or len(records) != promised:
+        raise ValueError(f"{len(records)} records instead of {promised}")
+    files = tuple(File(**f) for f in value.pop("files"))
+    return Manifest(records=records, files=files, body=_shared(value.pop("body"), {}), **value)
 
 
 def commit(storage: Storage, manifest: Manifest) -> None:
@@ -129,11 +150,16 @@ def _stage_of(storage: Storage, fingerprint: str, likely: str = "") -> str:
 
 
 def _payload(storage: Storage, stage: str, fingerprint: str) -> dict[str, Any]:
-    mark = b' "payload": '
-    for line in storage.lines(f"{folder(stage, fingerprint)}/manifest.json"):
-        if line.startswith(mark):
-            return json.loads(line.removeprefix(mark).rstrip(b",\n"))
-    return {}
+    mark, path = b' "payload": ', f"{folder(stage, fingerprint)}/manifest.json"
+    try:
+        for line in storage.lines(path):
+            if line.startswith(mark):
+                return json.loads(line.removeprefix(mark).rstrip(b",\n"))
+        raise ValueError("it says nothing of what it was made from")
+    except Torn:
+        raise
+    except ValueError as error:
+        raise Torn(f"{storage.full(path)}: not a whole manifest: {error}. Next: hyperloom verify --repair") from error
 
 
 def _refs(value: Any) -> Iterator[str]:
@@ -153,14 +179,15 @@ def as_read(body: dict[str, Any]) -> dict[str, Any]:
 def _parts(manifest: Manifest) -> Iterator[bytes]:
     """The manifest's bytes, about PART at a time."""
     part: list[bytes] = []
-    size = 0
+    size, digest = 0, hashlib.sha256()
     for line in _lines(manifest):
+        digest.update(line)
         part.append(line)
         size += len(line)
         if size > PART:
             yield b"".join(part)
             part, size = [], 0
-    yield b"".join(part)
+    yield b"".join([*part, _end(digest)])
 
 
 def _lines(manifest: Manifest) -> Iterator[bytes]:
@@ -173,7 +200,12 @@ def _lines(manifest: Manifest) -> Iterator[bytes]:
     for record in manifest.records:
         yield between + record.to_json()
         between = b",\n  "
-    yield b'\n ],\n "stage": %s,\n "units": %d\n}\n' % (_json(manifest.stage), len(manifest.records))
+    yield b'\n ],\n "stage": %s,\n "units": %d,\n' % (_json(manifest.stage), len(manifest.records))
+
+
+def _end(digest: hashlib._Hash) -> bytes:
+    """What follows the bytes that `digest` is of."""
+    return b'%s%s"\n}\n' % (_DIGEST, digest.hexdigest().encode())
 
 
 def _json(value: Any) -> bytes:

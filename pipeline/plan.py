@@ -16,7 +16,7 @@ from typing import Any
 from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.check import Check, Listed
 from hyperloom.pipeline.digests import Digests
-from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.errors import IntegrityError, Torn
 from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.pipeline.listing import Listing
 from hyperloom.pipeline.manifest import Manifest
@@ -157,7 +157,7 @@ def _judge(storage: Storage, recipe: str, step: PlannedStep) -> PlannedStep:
         return step
     try:
         last = storage.read_json(f"steps/{recipe}/{step.name}.json")
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, Torn):
         step.why = ["it has not run yet"]
         return step
     if last["fingerprint"] == step.fingerprint:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hyperloom.pipeline import ledger, verify
+from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record, load_record
+from hyperloom.pipeline.units import Record, left_out, load_record
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,15 @@ def troubles(storage: Storage, steps: list[PlannedStep]) -> Iterator[Trouble]:
     spaces = _spaces(storage)
     for space in spaces:
         for name in storage.names(f"{space}/failures"):
-            value = storage.read_json(f"{space}/failures/{name}")
+            try:
+                value = storage.read_json(f"{space}/failures/{name}")
+            except Torn as error:
+                value = {"unit": f"{space}/{name.removesuffix('.json')}", "error": str(error), "trace": "", "step": ""}
             yield Trouble(value["unit"], "", value["error"], value["trace"], value["step"])
     for space in spaces:
         for name in storage.names(f"{space}/quarantine"):
             unit = name.removesuffix(".json")
-            for sample in storage.read_json(f"{space}/quarantine/{name}"):
+            for sample in left_out(storage, space, unit):
                 yield Trouble(f"{space}/{unit}", sample["key"], sample["error"], "", owner.get((space, unit), ""))
 
 

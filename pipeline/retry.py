@@ -11,10 +11,10 @@ the next one, and a turn costs one request however many slots it feeds.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 
+from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Unit
 
@@ -64,10 +64,11 @@ class Attempts:
         """Count what a dead driver had in flight, and start numbering after it."""
         counts: Counter[Key] = Counter()
         for name in self.storage.names(self.folder):
-            self._next = max(self._next, int(name.split(".")[0]) + 1)
+            number = name.removesuffix(".json")
+            self._next = max(self._next, int(number) + 1 if number.isdigit() else 0)
             try:
-                counts.update(tuple(k) for k in json.loads(self.storage.read(f"{self.folder}/{name}")))
-            except (FileNotFoundError, ValueError):
+                counts.update(tuple(k) for k in self.storage.read_json(f"{self.folder}/{name}"))
+            except (FileNotFoundError, Torn):
                 continue
         self.tallies.update((key, Tally(started=count)) for key, count in counts.items())
 
@@ -86,7 +87,7 @@ class Attempts:
         """Note that these groups of units start now; the returned name is for `end`, once for each."""
         path = f"{self.folder}/{self._next:08d}.json"
         self._next += 1
-        self.storage.write(path, json.dumps([u.key for group in groups for u in group]).encode())
+        self.storage.write_json(path, [u.key for group in groups for u in group])
         self._groups[path] = len(groups)
         return path
 

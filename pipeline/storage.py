@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from hyperloom.pipeline.errors import PluginError, StorageError
+from hyperloom.pipeline import disk, sealed
+from hyperloom.pipeline.errors import PluginError, StorageError, Torn
 from hyperloom.pipeline.sftp import Sftp
 
 S3_CONFIG: dict[str, Any] = {
@@ -83,13 +83,10 @@ class Storage:
 
     # -- reading ---------------------------------------------------------------------------------------------------
     def read(self, path: str) -> bytes:
-        """All bytes of a file. Raises FileNotFoundError."""
+        """All bytes of a file. Raises FileNotFoundError, StorageError, Torn where a folder lies in its place."""
         if self.is_local:
-            try:
-                with open(self.path(path), "rb") as file:
-                    return file.read()
-            except NotADirectoryError as error:
-                raise FileNotFoundError(str(error)) from error
+            with self.open(path) as file:
+                return self._local_read(path, file.read)
         return self._call("read", path, lambda: self.fs.cat_file(self.path(path)))
 
     def ranges(self, path: str, places: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -103,19 +100,20 @@ class Storage:
         if not self.is_local:
             yield from self.read(path).splitlines(keepends=True)
             return
-        try:
-            with open(self.path(path), "rb") as file:
-                yield from file
-        except NotADirectoryError as error:
-            raise FileNotFoundError(str(error)) from error
+        with self.open(path) as file:
+            yield from file
 
     def read_json(self, path: str) -> Any:
-        return json.loads(self.read(path))
+        """What `write_json` or `create_json` put there. Raises FileNotFoundError, StorageError, Torn."""
+        try:
+            return sealed.load(path, self.read(path))
+        except Torn as error:
+            raise Torn(f"{self.full(path)}: {error}. Next: hyperloom verify --repair") from error
 
     def open(self, path: str) -> Any:
-        """A seekable binary reader."""
+        """A seekable binary reader. Raises FileNotFoundError, StorageError, Torn where a folder lies in its place."""
         if self.is_local:
-            return open(self.path(path), "rb")
+            return self._local_read(path, lambda: open(self.path(path), "rb"))
         return self._call("open", path, lambda: self.fs.open(self.path(path), "rb"))
 
     def exists(self, path: str) -> bool:
@@ -170,9 +168,16 @@ class Storage:
         except (FileNotFoundError, NotADirectoryError):
             return {}
 
-    def walk(self, folder: str) -> Iterator[str]:
-        """Relative paths of all files below a folder, sorted."""
+    def walk(self, folder: str, folders: bool = False) -> Iterator[str]:
+        """Relative paths of all files below a folder, sorted; of `folders` too, ending in a slash, where the file
+        system has any."""
         base = self.path(folder)
+        if self.is_local:
+            try:
+                yield from disk.below(base, f"{folder}/" if folder else "", folders)
+            except OSError as error:
+                raise _explained("list", self.full(folder), error) from error
+            return
         for path in sorted(self._call("list", folder, lambda: self.fs.find(base))):
             yield f"{folder}/{path[len(base) :].lstrip('/')}" if folder else path[len(base) :].lstrip("/")
 
@@ -190,11 +195,7 @@ class Storage:
         if not self.is_local:
             return
         try:
-            handle = os.open(self.path(path), os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            disk.sync(self.path(path))
         except OSError as error:
             raise _explained("write", self.full(path), error) from error
 
@@ -210,7 +211,12 @@ class Storage:
             return False
 
     def write_json(self, path: str, value: Any) -> None:
-        self.write(path, json.dumps(value, sort_keys=True).encode())
+        """Put a sealed document there (pipeline.sealed), as `write` does."""
+        self.write(path, sealed.dump(path, value))
+
+    def create_json(self, path: str, value: Any) -> bool:
+        """Put a sealed document there unless something is there already, as `create` does."""
+        return self.create(path, sealed.dump(path, value))
 
     def delete(self, path: str) -> None:
         """Remove a file or a folder with all below it; nothing happens when it is not there."""
@@ -251,37 +257,27 @@ class Storage:
         return first and not second
 
     # -- inside ----------------------------------------------------------------------------------------------------
-    def _local(self, path: str, data: bytes | Iterable[bytes], exclusive: bool, durable: bool = True) -> bool:
-        target = self.path(path)
-        folder = os.path.dirname(target)
-        temporary = f"{folder}/.tmp-{uuid.uuid4().hex}"
+    def _local_read(self, path: str, function: Callable[[], Any]) -> Any:
+        """What `function` gives, which reads a file on the local disk."""
         try:
-            try:
-                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            except FileNotFoundError:
-                os.makedirs(folder, exist_ok=True)
-                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            try:
-                for part in [data] if isinstance(data, bytes | bytearray | memoryview) else data:
-                    view = memoryview(part)
-                    while view:
-                        view = view[os.write(handle, view) :]
-                if durable:
-                    os.fsync(handle)
-            finally:
-                os.close(handle)
-            if exclusive:
-                os.link(temporary, target)
-                os.unlink(temporary)
-            else:
-                os.replace(temporary, target)
-        except FileExistsError:
-            _forget(temporary)
-            return False
+            return function()
+        except FileNotFoundError:
+            raise
+        except NotADirectoryError as error:
+            raise FileNotFoundError(str(error)) from error
+        except IsADirectoryError as error:
+            raise Torn(
+                f"{self.full(path)}: a folder lies in the place of a file. Next: hyperloom verify --repair"
+            ) from error
         except OSError as error:
-            _forget(temporary)
+            raise _explained("read", self.full(path), error) from error
+
+    def _local(self, path: str, data: bytes | Iterable[bytes], exclusive: bool, durable: bool = True) -> bool:
+        parts: Iterable[bytes] = [data] if isinstance(data, bytes) else data
+        try:
+            return disk.write(self.path(path), parts, exclusive, durable)
+        except OSError as error:
             raise _explained("write", self.full(path), error) from error
-        return True
 
     def _put(self, path: str, data: bytes, mode: str) -> bool:
         if self._sftp is not None:
@@ -309,13 +305,6 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _forget(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
-
-
 def _when(entry: dict[str, Any]) -> float:
     """When the store wrote what it lists so; file systems name it differently."""
     time = next((entry[k] for k in ("LastModified", "mtime", "last_modified", "created") if entry.get(k)), 0.0)
@@ -330,9 +319,10 @@ def _explained(what: str, where: str, error: Exception) -> StorageError:
         errno.EROFS: "the file system is read-only: give another root with --root",
         errno.EACCES: "permission denied: give another root with --root, or change its owner",
         errno.EPERM: "permission denied: give another root with --root, or change its owner",
+        errno.EISDIR: "a folder lies in the place of a file: hyperloom verify --repair removes it",
         errno.ENOTDIR: "a part of this path is a file, not a folder: give another root with --root",
     }.get(code or 0, "run the same command again once the store answers; what was committed is kept")
-    lasting = code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+    lasting = code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR)
     return StorageError(f"cannot {what} {where}: {_said(error)}. Next: {advice}", transient=not lasting)
 
 

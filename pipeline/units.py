@@ -17,7 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hyperloom.pipeline import faults
+from hyperloom.pipeline import faults, sealed
+from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.heartbeat import Heartbeat
 from hyperloom.pipeline.preemption import Preemption
 from hyperloom.pipeline.secrets import blot
@@ -166,13 +167,13 @@ class Output:
 
     def crumb(self, key: str) -> None:
         """Note that the sample `key` is being worked on, for the attempt after a process that died of it."""
-        self.storage.write(f"{self.unit.space}/crumbs/{self.unit.id}", key.encode())
+        self.storage.write_json(f"{self.unit.space}/crumbs/{self.unit.id}.json", key)
 
     def last_crumb(self) -> str | None:
         """The sample that the previous attempt was working on when it died; None if it left no note."""
         try:
-            return self.storage.read(f"{self.unit.space}/crumbs/{self.unit.id}").decode()
-        except FileNotFoundError:
+            return str(self.storage.read_json(f"{self.unit.space}/crumbs/{self.unit.id}.json"))
+        except (FileNotFoundError, Torn):
             return None
 
 
@@ -187,9 +188,26 @@ def record_path(space: str, id_: str) -> str:
 def load_record(storage: Storage, space: str, id_: str) -> Record | None:
     """The committed record of a unit; None when it is not done or its record is torn."""
     try:
-        return Record.from_dict(json.loads(storage.read(record_path(space, id_))))
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return Record.from_dict(storage.read_json(record_path(space, id_)))
+    except (FileNotFoundError, Torn, TypeError, KeyError):  # the latter two: of another version of ours
         return None
+
+
+def record_bytes(record: Record) -> bytes:
+    """What the record's file holds: it is sealed (pipeline.sealed)."""
+    return sealed.wrap(record_path(record.space, record.id), record.to_json())
+
+
+def left_out(storage: Storage, space: str, id_: str) -> list[dict[str, str]]:
+    """Key and error of each sample that a unit left out. A list that is gone or torn has one entry, which says so."""
+    path = f"{space}/quarantine/{id_}.json"
+    try:
+        samples: list[dict[str, str]] = storage.read_json(path)
+        return samples
+    except FileNotFoundError:
+        return [{"key": "?", "error": f"the list {storage.full(path)} is gone"}]
+    except Torn as error:
+        return [{"key": "?", "error": str(error)}]
 
 
 def is_whole(storage: Storage, record: Record) -> bool:
@@ -236,12 +254,12 @@ def commit(out: Output) -> Record:
     if out.left_out:
         storage.write_json(f"{unit.space}/quarantine/{unit.id}.json", out.left_out)
     record = Record(unit.space, unit.id, out.rows, tuple(out.files), len(out.left_out), out.meta)
-    if not storage.create(record_path(*unit.key), record.to_json()):
+    if not storage.create(record_path(*unit.key), record_bytes(record)):
         rival = load_record(storage, *unit.key)
         if rival is not None and is_whole(storage, rival):
             return rival
-        storage.write(record_path(*unit.key), record.to_json())  # a torn record, or one whose data is gone
+        storage.write(record_path(*unit.key), record_bytes(record))  # a torn record, or one whose data is gone
     faults.point("unit.recorded")
     if out.attempt > 1:
-        storage.delete(f"{unit.space}/crumbs/{unit.id}")
+        storage.delete(f"{unit.space}/crumbs/{unit.id}.json")
     return record

@@ -1,79 +1,117 @@
-"""Integrity of a root: re-read what manifests promise, and remove what no manifest names."""
+"""Integrity of a root: is every file under it what was written there? And away with what is not.
+
+Every file is looked at: what manifests name is read again and compared with their digests, what carries a digest of
+its own is held against it (`pipeline.inventory` says which is which). A problem is one file and one sentence, and the
+look goes on after it. To mend is to remove: whatever is gone is made again by the next run, and whoever reads it
+meanwhile takes it for not done. Large files are read side by side, small ones one after the other, since threads of
+Python would only wait for each other there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
-from hyperloom.pipeline import manifest
+from hyperloom.pipeline import events, inventory, manifest, sealed
+from hyperloom.pipeline.errors import HyperloomError, Torn
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File, record_path
 
-THREADS = 4
+THREADS, REMOTE_THREADS = 4, 16
+SMALL = 1 << 18
+"""Bytes up to which a file is read in one piece, and a local one in the thread that asks."""
+PIECE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One file and what is wrong with it, as the rest of a sentence that begins with its path."""
+
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.what}"
+
+
+@dataclass
+class Verified:
+    """What was looked at, and what is wrong."""
+
+    manifests: list[Manifest] = field(default_factory=list)
+    files: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A file to look at: `check` says what is wrong with it, in a few words, or nothing."""
+
+    path: str
+    check: Callable[[], str]
+
+    def __call__(self) -> Problem | None:
+        try:
+            what = self.check()
+        except FileNotFoundError:
+            what = "is missing"
+        except HyperloomError as error:
+            what = f"cannot be read: {error}"
+        return Problem(self.path, what) if what else None
+
+
+def verify(storage: Storage) -> Verified:
+    """Look at every file under the root. Raises StorageError only where the root itself cannot be listed."""
+    report, own = Verified(), list[_Look]()
+    for path in storage.walk("", folders=True):
+        kind = inventory.kind(path.rstrip("/"))
+        if kind is None or kind.form == "passing" or "/.tmp-" in path:
+            continue
+        if path.endswith("/"):
+            report.problems.append(Problem(path.rstrip("/"), "is a folder, where a file belongs"))
+        elif kind.form == "manifest":
+            _read(storage, path, report)
+        elif kind.form != "named":
+            own.append(_Look(path, _sealed(storage, path, kind.form)))
+    files = {f.path: f for m in report.manifests for f in m.all_files()}
+    companions = _Companions(storage, files)
+    large = [_Look(f.path, _named(storage, f, companions)) for f in files.values() if f.bytes > SMALL]
+    small = [_Look(f.path, _named(storage, f, companions)) for f in files.values() if f.bytes <= SMALL]
+    small += [look for look in own if look.path not in files]
+    report.files = len(large) + len(small) + len(report.manifests)
+    known = {problem.path for problem in report.problems}
+    report.problems += [p for p in _all(storage, large, small) if p is not None and p.path not in known]
+    report.problems.sort(key=lambda p: p.path)
+    return report
+
+
+def mend(storage: Storage, problems: Iterable[Problem]) -> list[Problem]:
+    """Remove what is not what it should be, so that the next run makes it again; the problems that stay."""
+    left = []
+    for problem in problems:
+        try:
+            storage.delete(problem.path)
+        except HyperloomError as error:
+            left.append(Problem(problem.path, f"cannot be removed: {error}"))
+    return left
 
 
 def manifests(storage: Storage) -> Iterator[Manifest]:
-    """All manifests under a root. Raises IntegrityError for a torn one."""
+    """All manifests under a root. Raises Torn: nobody knows what a torn one names."""
     for stage in storage.names(""):
         for name in storage.names(stage):
-            path = f"{stage}/{name}/manifest.json"
             try:
-                yield manifest.read(storage, path)
+                yield manifest.read(storage, f"{stage}/{name}/manifest.json")
             except FileNotFoundError:
                 continue
 
 
-def verify(storage: Storage, listed: list[Manifest]) -> list[str]:
-    """Sentences, one for each file that is missing, cut short, or whose bytes changed. Empty means all is well."""
-    files = {f.path: f for m in listed for f in m.all_files()}
-    with ThreadPoolExecutor(THREADS) as threads:
-        return [problem for problem in threads.map(lambda f: _check(storage, f, files), files.values()) if problem]
-
-
-def _check(storage: Storage, file: File, files: dict[str, File]) -> str:
-    try:
-        data = storage.read(file.path)
-    except FileNotFoundError:
-        return f"{file.path} is missing"
-    if len(data) == file.bytes and sha256(data) == file.sha256:
-        return ""
-    if file.path.endswith(".parquet") and (foreign := _foreign(storage, file, data, files)):
-        return f"{file.path} {foreign}"
-    if len(data) != file.bytes:
-        return f"{file.path} has {len(data)} bytes instead of {file.bytes}"
-    return f"{file.path} was changed: its checksum is not the one committed"
-
-
-def _foreign(storage: Storage, file: File, data: bytes, files: dict[str, File]) -> str:
-    """Of a changed file that is whole Parquet all the same: how its columns differ from those of its companions."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    folder = file.path.rpartition("/")[0]
-    for other in files.values():
-        if other.path.rpartition("/")[0] != folder or other is file or not other.path.endswith(".parquet"):
-            continue
-        try:
-            got = pq.read_schema(pa.BufferReader(data))
-            expected = pq.read_schema(pa.BufferReader(storage.read(other.path)))
-        except (pa.ArrowInvalid, FileNotFoundError):
-            return ""
-        if got.equals(expected, check_metadata=True):
-            return ""
-        named = ", ".join(f"{f.name}: {f.type}" for f in got if f not in list(expected)) or "other metadata"
-        return f"holds a foreign schema: expected {expected.names}, got {got.names} ({named})"
-    return ""
-
-
-def discard(storage: Storage, problems: list[str]) -> None:
-    """Remove the files that `verify` named, so that the next run makes them again."""
-    for problem in problems:
-        storage.delete(problem.split(" ", 1)[0])
-
-
 def garbage(storage: Storage) -> list[str]:
-    """Data files and records that no manifest under the root names: leftovers of failed attempts and of replays."""
+    """Data files and records that no manifest under the root names: leftovers of failed attempts and of replays.
+    Raises Torn when a manifest is."""
     named: set[str] = set()
     for each in manifests(storage):
         named.update(f.path for f in each.all_files())
@@ -85,3 +123,98 @@ def garbage(storage: Storage) -> list[str]:
                 folder = f"{top}/{sub}/{kind}"
                 out += [f"{folder}/{n}" for n in storage.names(folder) if f"{folder}/{n}" not in named]
     return out
+
+
+def _all(storage: Storage, large: list[_Look], small: list[_Look]) -> Iterator[Problem | None]:
+    """Large files side by side, and small ones too where the store is far; else these in this thread."""
+    with ThreadPoolExecutor(THREADS if storage.is_local else REMOTE_THREADS) as threads:
+        coming = threads.map(_Look.__call__, large if storage.is_local else [*large, *small])
+        if storage.is_local:
+            yield from (look() for look in small)
+        yield from coming
+
+
+def _read(storage: Storage, path: str, report: Verified) -> None:
+    try:
+        report.manifests.append(manifest.read(storage, path))
+    except FileNotFoundError:
+        pass  # somebody has taken it back meanwhile
+    except HyperloomError as error:
+        what = str(error).removeprefix(f"{storage.full(path)}: ").partition(". Next: ")[0]
+        report.problems.append(Problem(path, f"is no whole manifest: {what}"))
+
+
+def _sealed(storage: Storage, path: str, form: inventory.Form) -> Callable[[], str]:
+    load: Callable[[str, bytes], object] = events.load if form == "events" else sealed.load
+
+    def check() -> str:
+        try:
+            data = storage.read(path)
+        except FileNotFoundError:
+            return ""  # a driver has removed it meanwhile
+        try:
+            load(path, data)
+        except Torn as error:
+            return f"is torn: {error}"
+        return ""
+
+    return check
+
+
+def _named(storage: Storage, file: File, companions: _Companions) -> Callable[[], str]:
+    def check() -> str:
+        if file.bytes > SMALL and storage.is_local:
+            size, digest = _streamed(storage, file.path)
+        else:
+            data = storage.read(file.path)
+            size, digest = len(data), sha256(data)
+        if (size, digest) == (file.bytes, file.sha256):
+            return ""
+        if foreign := companions.foreign(file):
+            return foreign
+        if size != file.bytes:
+            return f"has {size} bytes instead of {file.bytes}"
+        return "was changed: its checksum is not the one committed"
+
+    return check
+
+
+def _streamed(storage: Storage, path: str) -> tuple[int, str]:
+    digest, size, piece = hashlib.sha256(), 0, memoryview(bytearray(PIECE))
+    with storage.open(path) as file:
+        while count := file.readinto(piece):
+            digest.update(piece[:count])
+            size += count
+    return size, digest.hexdigest()
+
+
+class _Companions:
+    """The Parquet files of each folder, for what a changed one among them is."""
+
+    def __init__(self, storage: Storage, files: dict[str, File]):
+        self._storage, self._files = storage, files
+        self._folders: dict[str, list[str]] = {}
+
+    def foreign(self, file: File) -> str:
+        """Of a changed file that is whole Parquet all the same: how its columns differ from those of its companions."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not file.path.endswith(".parquet"):
+            return ""
+        if not self._folders:
+            for path in self._files:
+                if path.endswith(".parquet"):
+                    self._folders.setdefault(path.rpartition("/")[0], []).append(path)
+        for other in self._folders[file.path.rpartition("/")[0]][:2]:
+            if other == file.path:
+                continue
+            try:
+                got, expected = (pq.read_schema(pa.BufferReader(self._storage.read(p))) for p in (file.path, other))
+            except (pa.ArrowException, OSError, HyperloomError):
+                return ""
+            if got.equals(expected, check_metadata=True):
+                return ""
+            named = ", ".join(f"{f.name}: {f.type}" for f in got if f not in list(expected)) or "other metadata"
+            return f"holds a foreign schema: expected {expected.names}, got {got.names} ({named})"
+        return ""

@@ -4,7 +4,8 @@ Importing this package imports nothing else: the table holds names, and a plug-i
 Workers import it before they unpickle anything of ours, so `type:` names mean the same everywhere.
 """
 
-from hyperloom.pipeline import registry
+from hyperloom.pipeline import inventory, registry
+from hyperloom.pipeline.inventory import FileKind
 
 PLUGINS: dict[str, dict[str, str]] = {
     "stage": {
@@ -211,5 +212,22 @@ PLUGINS: dict[str, dict[str, str]] = {
     },
 }
 
+FILES = (
+    FileKind("{stage}/{space}/batch.json", "sealed", "slot", "the batch size is found anew", "the next slot"),
+    FileKind(
+        "calls/{expert}/{digits}/{question}.json", "sealed", "slot", "the question is asked again", "the next slot"
+    ),
+    FileKind("calls/{expert}/{digits}/{question}.asking", "sealed", "slot", "nobody asks it now", "the next slot"),
+    FileKind("{stage}/{step}/trained.json", "sealed", "rank 0", "the training is not done", "the next run"),
+    FileKind(
+        "{stage}/{step}/checkpoint.json", "sealed", "rank 0", "the newest whole checkpoint counts", "the next one"
+    ),
+    FileKind("{stage}/{step}/checkpoints/{update}.pt", "named", "rank 0", "the one before counts", "the next one"),
+    FileKind("{stage}/{step}/notice.json", "passing", "driver", "nothing: it has only to be there", "the training"),
+    FileKind("release/champion-{name}.json", "sealed", "driver", "nothing is compared or released", "a person"),
+)
+"""What lies under a root beside the engine's own files (`hyperloom.pipeline.inventory`)."""
+
 for _kind, _types in PLUGINS.items():
     registry.register(_kind, _types)
+inventory.add(*FILES)

@@ -62,7 +62,7 @@ class Position:
 
     def save(self, storage: Storage, run: str) -> None:
         self.touched = time.time()
-        storage.write(events.tracked_path(run), json.dumps(asdict(self), sort_keys=True).encode())
+        storage.write_json(events.tracked_path(run), asdict(self))
 
     def copy(self) -> Position:
         return Position(**json.loads(json.dumps(asdict(self))))

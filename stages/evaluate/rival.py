@@ -7,6 +7,7 @@ release stage), so a finished report stays finished.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ def rival(storage: Storage, name: str) -> Rival | None:
     release = champion and manifests.load(storage, "release", champion.release)
     if not release:
         return None
-    about = storage.read_json(f"{release.folder}/{FILES[1]}")
+    about = json.loads(storage.read(f"{release.folder}/{FILES[1]}"))
     return Rival(release.fingerprint, release.folder, about["input"], about["tasks"])
 
 

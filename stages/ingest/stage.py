@@ -23,7 +23,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.records import Records
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
-from hyperloom.pipeline.units import Record, Unit, Worker
+from hyperloom.pipeline.units import Record, Unit, Worker, left_out
 from hyperloom.stages.base import Partition, Producer, modality_of
 from hyperloom.stages.ingest.check import checked
 from hyperloom.stages.ingest.source import Item, Piece
@@ -134,9 +134,9 @@ class Ingest(Stage):
         return Unit(space, pid, "ingest", {"group": piece.group, "first": moved[0]["index"], "items": moved})
 
     def _nothing(self, step: StepRun, records: Sequence[Record]) -> str:
-        left_out = sum(record.quarantined for record in records)
-        first = step.storage.read_json(f"{records[0].space}/quarantine/{records[0].id}.json")[0]
+        count = sum(record.quarantined for record in records)
+        first = left_out(step.storage, records[0].space, records[0].id)[0]
         return (
-            f"the step {step.name!r} could not read a single one of its {left_out} samples; the first, {first['key']}: "
+            f"the step {step.name!r} could not read a single one of its {count} samples; the first, {first['key']}: "
             f"{first['error']}. Next: check the files that the recipe's source names"
         )

@@ -9,12 +9,11 @@ is kept too. The size is placement: no identity knows it. On a device each size 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.errors import HyperloomError, Torn
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.label import memory
 
@@ -98,7 +97,7 @@ class BatchSize:
         self._storage.write_json(self._path, {**self._kept(), "most": self.now})
 
     def _keep(self) -> None:
-        if not self._storage.create(self._path, json.dumps({"found": self.now}).encode()):
+        if not self._storage.create_json(self._path, {"found": self.now}):
             self.now = self._kept().get("found", self.now)  # another process was first
         self.known = True
 
@@ -106,6 +105,6 @@ class BatchSize:
         """{"found": by trial, "most": that the memory holds}, of what is known."""
         try:
             kept = self._storage.read_json(self._path)
-            return {k: n for k, n in kept.items() if isinstance(n, int) and n > 0}
-        except (FileNotFoundError, ValueError, AttributeError):
+            return dict(kept)
+        except (FileNotFoundError, Torn):
             return {}

@@ -11,11 +11,11 @@ whose process is gone counts for nothing; of a process on another machine that i
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 from hyperloom.pipeline import process
+from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint
 from hyperloom.pipeline.storage import Storage
 
@@ -38,22 +38,22 @@ class Replay:
     def get(self, key: str) -> tuple[Any] | None:
         """The answer, in a tuple since it may be null; None when it was never given, or its file is torn."""
         try:
-            return (json.loads(self._storage.read(self._path(key)))["answer"],)
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return (self._storage.read_json(self._path(key))["answer"],)
+        except (FileNotFoundError, Torn):
             return None
 
     def put(self, key: str, answer: Any) -> None:
-        self._storage.write(self._path(key), json.dumps({"answer": answer}).encode())
+        self._storage.write_json(self._path(key), {"answer": answer})
 
     def claim(self, key: str) -> bool:
         """True: the question is this process's to ask. False: somebody asks it just now, or has."""
         if self.get(key) is not None:
             return False
-        path, mine = self._claim(key), json.dumps({**process.this(), "at": time.time()}).encode()
-        if not self._storage.create(path, mine):
+        path, mine = self._claim(key), {**process.this(), "at": time.time()}
+        if not self._storage.create_json(path, mine):
             if self._alive(path):
                 return False
-            self._storage.write(path, mine)
+            self._storage.write_json(path, mine)
         if self.get(key) is not None:  # answered between the look and the claim
             self.release(key)
             return False
@@ -68,8 +68,8 @@ class Replay:
             claim = self._storage.read_json(path)
             if claim["host"] == process.host():
                 return not process.is_gone(claim)
-            return time.time() - claim["at"] < self._seconds
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return abs(time.time() - claim["at"]) < self._seconds  # one from hours ahead is of a clock that was wrong
+        except (FileNotFoundError, Torn):
             return False
 
     def _claim(self, key: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.storage import Storage, sha256
 
 POINTER = "checkpoint.json"
@@ -51,5 +52,5 @@ def load(storage: Storage, folder: str) -> dict[str, Any] | None:
 def _pointer(storage: Storage, folder: str) -> dict[str, Any] | None:
     try:
         return storage.read_json(f"{folder}/{POINTER}")
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, Torn):
         return None

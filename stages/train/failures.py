@@ -9,10 +9,9 @@ new command of the user starts at zero.
 
 from __future__ import annotations
 
-import json
 import traceback
 
-from hyperloom.pipeline.errors import StepFailed, StorageError
+from hyperloom.pipeline.errors import StepFailed, StorageError, Torn
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.train.notice import Preempted
@@ -50,13 +49,13 @@ def end(storage: Storage, folder: str, error: Final) -> None:
 def final(storage: Storage, folder: str) -> str | None:
     """The error that ended the training for good; None when there is none."""
     path = _path(folder, "final")
-    return storage.read_json(path)["error"] if storage.exists(path) else None
+    return _error(storage, path) if storage.exists(path) else None
 
 
 def last(storage: Storage, folder: str) -> str | None:
     """The newest failure in one line; None when there is none."""
     failed = count(storage, folder)
-    return storage.read_json(_path(folder, failed - 1))["error"] if failed else None
+    return _error(storage, _path(folder, failed - 1)) if failed else None
 
 
 def forget(storage: Storage, folder: str) -> None:
@@ -66,7 +65,14 @@ def forget(storage: Storage, folder: str) -> None:
 def _write(storage: Storage, folder: str, attempt: int | str, error: str, trace: str) -> None:
     """As `hyperloom failed` reads it. The first of a group wins."""
     record = {"unit": folder, "step": "", "error": blot(error), "trace": blot(trace)}
-    storage.create(_path(folder, attempt), json.dumps(record, sort_keys=True).encode())
+    storage.create_json(_path(folder, attempt), record)
+
+
+def _error(storage: Storage, path: str) -> str:
+    try:
+        return str(storage.read_json(path)["error"])
+    except Torn as error:
+        return f"what it was cannot be read: {error}"
 
 
 def _path(folder: str, attempt: int | str) -> str:

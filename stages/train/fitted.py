@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File
 
@@ -37,6 +38,6 @@ def load(storage: Storage, folder: str) -> Fitted | None:
     try:
         about = storage.read_json(f"{folder}/{TRAINED}")
         files = tuple(File(f"{folder}/{n}", f["bytes"], f["sha256"]) for n, f in sorted(about.pop("files").items()))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, Torn):
         return None
     return Fitted(about, files) if all(storage.size(f.path) == f.bytes for f in files) else None

@@ -93,7 +93,7 @@ def quarantine(storage: Storage, made: Any) -> dict[str, str]:
     found = {}
     for record in made.records:
         if record.quarantined:
-            listed = json.loads(storage.read(f"{record.space}/quarantine/{record.id}.json"))
+            listed = storage.read_json(f"{record.space}/quarantine/{record.id}.json")
             found |= {item["key"]: item["error"] for item in listed}
     return found
 

@@ -36,7 +36,7 @@ def test_a_sample_that_kills_its_process_is_found(ray_cluster: RayCluster, tmp_p
     assert done.returncode == 0, done.stdout + done.stderr
     storage = Storage(str(tmp_path / "root"))
     (listed,) = [p for p in storage.walk("expert") if "/quarantine/" in p]
-    (sample,) = json.loads(storage.read(listed))
+    (sample,) = storage.read_json(listed)
     assert sample["key"] == "005" and "died on this sample" in sample["error"]
     (manifest,) = [p for p in storage.walk("label") if p.endswith("manifest.json")]
     assert json.loads(storage.read(manifest))["body"]["coverage"] == {"value@x": {"rows": 12, "missing": 1}}

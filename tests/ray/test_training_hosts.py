@@ -71,7 +71,7 @@ def cluster() -> Iterator[tuple[Hosts, dict[str, str]]]:
 def _at(root: Path) -> int:
     """The update of the last checkpoint."""
     pointers = list(root.glob("train/*/checkpoint.json"))
-    return json.loads(pointers[0].read_text())["update"] if pointers else 0
+    return json.loads(pointers[0].read_text())["value"]["update"] if pointers else 0
 
 
 def _expected(root: Path) -> Counter[str]:

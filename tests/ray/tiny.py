@@ -77,5 +77,5 @@ def ends_at_a_checkpoint(
     (run,) = storage.names("events")
     assert any("stop on notice" in e["text"] for e in events.read(storage, run) if e["kind"] == "note")
     (pointer,) = folder.glob("root/train/*/checkpoint.json")
-    assert 2 <= json.loads(pointer.read_text())["update"] < 100000
+    assert 2 <= json.loads(pointer.read_text())["value"]["update"] < 100000
     assert not pointer.with_name("notice.json").exists()

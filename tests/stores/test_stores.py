@@ -131,7 +131,7 @@ def test_a_run_and_a_rerun(store: Store, tmp_path: Path) -> None:
     assert run(str(there)).ok and run(str(here)).ok
     assert data(there) == data(here) and len(data(there)) > 3
     assert set(run(str(there)).states.values()) == {"fresh"}
-    assert verify.verify(there, list(verify.manifests(there))) == []
+    assert verify.verify(there).problems == []
 
 
 def test_the_loader_gives_the_same_batches_as_from_a_local_disk(store: Store, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_server_killed_in_the_middle_of_a_run(store: Store, tmp_path: Path) ->
     assert outcomes[-1] is True, outcomes
     assert run(str(here)).ok
     assert data(there) == data(here)
-    assert verify.verify(there, list(verify.manifests(there))) == []
+    assert verify.verify(there).problems == []
 
 
 def test_a_full_disk_of_the_server(store: Store) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperloom.pipeline import events, recipe, runner, verify
+from hyperloom.pipeline import events, manifest, recipe, runner, verify
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.manifest import Manifest
@@ -157,7 +157,7 @@ def test_a_recipe_trains_without_ray_and_a_single_step_shares_the_training_of_it
     assert done.ok, done.problems
     storage = Storage(str(tmp_path / "root"))
     assert len(list(storage.names("train"))) == 3  # the family's own folder, and one for each of its seeds
-    (report,) = (storage.read_json(f"evaluate/{n}/manifest.json")["body"] for n in storage.names("evaluate"))
+    (report,) = (manifest.read(storage, f"evaluate/{n}/manifest.json").body for n in storage.names("evaluate"))
     assert report["figures"]["pair seed4"] == report["figures"]["one"] != report["figures"]["pair seed3"]
     assert report["seeds"]["pair"]["depth.mae"]["mean"] == pytest.approx(
         np.mean([report["figures"][n]["depth.mae"] for n in ("pair seed3", "pair seed4")])
@@ -166,4 +166,4 @@ def test_a_recipe_trains_without_ray_and_a_single_step_shares_the_training_of_it
     curves = {(e["step"], key) for e in metrics for key in e["values"]}
     assert ("pair", "loss/seed3") in curves
     assert len(curves & {("pair", "loss/seed4"), ("one", "loss")}) == 1, "a training that two steps share is told once"
-    assert not verify.verify(storage, list(verify.manifests(storage))) and not verify.garbage(storage)
+    assert not verify.verify(storage).problems and not verify.garbage(storage)

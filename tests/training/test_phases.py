@@ -48,8 +48,8 @@ def made(data: Any, name: str, **fields: Any) -> Job:
     return replace(run.stage.job(run), folder=f"train/{name}")
 
 
-def files(job: Job) -> list[bytes]:
-    return [job.storage.read(f"{job.folder}/{n}") for n in ("model.safetensors", "trained.json")]
+def files(job: Job) -> tuple[bytes, Any]:
+    return scenes.trained(job.storage, job.folder)
 
 
 def state(job: Job) -> dict[str, Any]:

@@ -30,8 +30,8 @@ def made(data: Any, name: str, **fields: Any) -> Job:
     return replace(run.stage.job(run), folder=f"train/{name}")
 
 
-def files(job: Job) -> tuple[bytes, bytes]:
-    return tuple(job.storage.read(f"{job.folder}/{n}") for n in ("model.safetensors", "trained.json"))  # type: ignore[return-value]
+def files(job: Job) -> tuple[bytes, Any]:
+    return scenes.trained(job.storage, job.folder)
 
 
 def curve(job: Job) -> list[dict[str, float]]:

@@ -21,7 +21,7 @@ from hyperloom.stages.train import loop
 from hyperloom.stages.train.notice import Preempted
 from hyperloom.stages.train.stage import Train
 from tests.training import ranks
-from tests.unit import inline
+from tests.unit import inline, scenes
 from tests.unit.test_token_files import saved
 
 PAIRS = [("bring  tea", "take tea"), ("bring milk\tnow", "take milk now"), ("take tea away", "bring tea")]
@@ -82,5 +82,5 @@ def test_a_training_that_reads_by_a_file_is_resumed_to_the_byte(tmp_path: Path) 
         with pytest.raises(Preempted):
             loop.fit(rough, request=ranks.At(update))
     loop.fit(rough)
-    for name in ("model.safetensors", "model.json", "trained.json"):
-        assert storage.read(f"train/calm/{name}") == storage.read(f"train/rough/{name}")
+    assert storage.read("train/calm/model.json") == storage.read("train/rough/model.json")
+    assert scenes.trained(storage, "train/calm") == scenes.trained(storage, "train/rough")

@@ -46,8 +46,8 @@ def made(data: Any, name: str, *others: Manifest, **fields: Any) -> Job:
     return replace(run.stage.job(run), folder=f"train/{name}")
 
 
-def files(job: Job) -> list[bytes]:
-    return [job.storage.read(f"{job.folder}/{n}") for n in ("model.safetensors", "trained.json")]
+def files(job: Job) -> tuple[bytes, Any]:
+    return scenes.trained(job.storage, job.folder)
 
 
 def test_objectives_of_their_own_train_a_network_that_others_start_from(data: Any) -> None:

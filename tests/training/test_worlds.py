@@ -159,7 +159,7 @@ def test_a_killed_training_sees_every_sample_as_often(data: Any, tmp_path: Path)
             loop.fit(rough, log=log)
     loop.fit(rough)
     assert seen(tmp_path / "rough", 5) == seen(tmp_path / "calm", 5)
-    assert rough.storage.read(f"{rough.folder}/trained.json") == calm.storage.read(f"{calm.folder}/trained.json")
+    assert scenes.trained(rough.storage, rough.folder) == scenes.trained(calm.storage, calm.folder)
 
 
 def test_a_notice_to_stop_is_told_apart(data: Any) -> None:

@@ -73,3 +73,8 @@ def step(storage: Storage, made: Manifest, kind: type[Train] = Train, **fields: 
     config = kind.model_validate({**TRAIN, **fields})
     teacher = Manifest("train", "e" * 64, {}, body={"columns_in": ["rgb@camera"], "tasks": ["semantic"]})
     return inline.step(config, storage, KNOWN, "teacher", shards=made, teacher=teacher)
+
+
+def trained(storage: Storage, folder: str) -> tuple[bytes, Any]:
+    """What a training has left, to be compared with another: its weights, and how it ended."""
+    return storage.read(f"{folder}/model.safetensors"), storage.read_json(f"{folder}/trained.json")

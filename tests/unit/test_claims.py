@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -30,7 +31,7 @@ def elsewhere(storage: Storage, name: str = "", owner: str = "far", **more) -> N
     who = {**process.this(), "host": "elsewhere", "boot": "another", "owner": owner, "recipe": "far", **more}
     storage.write_json(f"claims/owners/{owner}.json", {**who, "beat": 1})
     if name:
-        storage.write_json(f"claims/{name}/00000001.json", who)
+        storage.write(f"claims/{name}/00000001.json", json.dumps(who).encode())
 
 
 def killed(storage: Storage, name: str, before: list[str] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, ClassVar
 
 import numpy as np
@@ -132,7 +131,7 @@ def quarantine(storage: Storage, made: Any) -> dict[str, str]:
     found = {}
     for record in made.records:
         if record.quarantined:
-            listed = json.loads(storage.read(f"{record.space}/quarantine/{record.id}.json"))
+            listed = storage.read_json(f"{record.space}/quarantine/{record.id}.json")
             assert len(listed) == record.quarantined
             found |= {item["key"]: item["error"] for item in listed}
     return found
@@ -257,7 +256,7 @@ def test_a_sample_on_which_the_process_died_twice_is_left_out(storage: Storage, 
     record = execute(storage, worker, unit, 4)
     assert record.quarantined == int(left_out)
     if left_out:
-        (listed,) = json.loads(storage.read(f"{unit.space}/quarantine/{unit.id}.json"))
+        (listed,) = storage.read_json(f"{unit.space}/quarantine/{unit.id}.json")
         assert listed["key"] == "f/001" and "died on this sample" in listed["error"]
     assert Output(storage, unit, 5).last_crumb() is None
 

@@ -107,7 +107,7 @@ def test_whatever_is_wrong_with_which_samples_the_others_are_kept(fates: list[st
         item
         for record in made.records
         if record.quarantined
-        for item in json.loads(storage.read(f"{record.space}/quarantine/{record.id}.json"))
+        for item in storage.read_json(f"{record.space}/quarantine/{record.id}.json")
     ]
     bad = {f"g/{i:03d}": fate for i, fate in enumerate(fates) if fate not in ("good", "silent")}
     assert [item["key"] for item in listed] == sorted(bad)

@@ -327,5 +327,5 @@ def test_a_torn_manifest_is_never_taken_for_whole(storage: Storage, cut: int | s
     lines = data.splitlines(keepends=True)
     whole = b"".join(line for line in lines if b'"u2"' not in line) if cut == "record" else data[: int(cut)]
     storage.write(path, whole)
-    with pytest.raises(IntegrityError, match="is not a manifest"):
+    with pytest.raises(IntegrityError, match="not a whole manifest"):
         manifest.load(storage, "label", "f" * 64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -132,7 +131,7 @@ def test_a_function_of_a_sample_answers_for_itself_alone(storage: Storage) -> No
         [0, 0.5], None, None, None, [4, 0.5], [5, 0.5],
     ]  # fmt: skip
     (record,) = [r for r in made.records if r.quarantined]
-    listed = {q["key"]: q["error"] for q in json.loads(storage.read(f"{record.space}/quarantine/{record.id}.json"))}
+    listed = {q["key"]: q["error"] for q in storage.read_json(f"{record.space}/quarantine/{record.id}.json")}
     assert listed["g/001"] == "ZeroDivisionError: one" and "expected 2 numbers" in listed["g/003"] and len(listed) == 2
     made = finish(label(storage, ["value@x", "pair@x"], "two", per="sample"))
     assert [v.tolist() for v in column(storage, KNOWN, made, "pair@x").values()] == [[7, 8]] * 6

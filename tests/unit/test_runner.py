@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import pytest
@@ -186,12 +185,11 @@ def test_damage_is_found_and_made_good(toy: Toy) -> None:
     torn, gone = (steps["a"].manifest.records[i].file.path for i in (1, 2))
     toy.storage.write(torn, b"[")
     toy.storage.delete(gone)
-    found = verify.verify(toy.storage, list(verify.manifests(toy.storage)))
-    assert sorted(p.split(" ", 1)[0] for p in found) == sorted([torn, gone])
+    assert {p.path for p in verify.verify(toy.storage).problems} == {torn, gone}
     assert toy.plan()["a"].state == "damaged"
     assert toy.run().states["a"] == "done"
     assert toy.data() == before
-    assert verify.verify(toy.storage, list(verify.manifests(toy.storage))) == []
+    assert not verify.verify(toy.storage).problems
 
 
 def test_a_flipped_byte_is_found_and_repaired(toy: Toy) -> None:
@@ -201,9 +199,9 @@ def test_a_flipped_byte_is_found_and_repaired(toy: Toy) -> None:
     data = bytearray(toy.storage.read(path))
     data[1] ^= 1
     toy.storage.write(path, bytes(data))
-    problems = verify.verify(toy.storage, list(verify.manifests(toy.storage)))
-    assert problems == [f"{path} was changed: its checksum is not the one committed"]
-    verify.discard(toy.storage, problems)
+    problems = verify.verify(toy.storage).problems
+    assert [str(p) for p in problems] == [f"{path} was changed: its checksum is not the one committed"]
+    assert not verify.mend(toy.storage, problems)
     toy.run()
     assert toy.data() == before
 
@@ -269,7 +267,7 @@ def test_attempts_of_a_dead_driver_are_counted(tmp_path) -> None:
     toy = Toy(tmp_path)
     toy.change("start: 5", "start: 5, trouble: raise-once")
     folder = toy.plan()["c"].folder
-    toy.storage.write(f"{folder}/attempts/00000000.json", json.dumps([[folder, "u3"]]).encode())
+    toy.storage.write_json(f"{folder}/attempts/00000000.json", [[folder, "u3"]])
     outcome = toy.run()
     assert outcome.ok  # the second attempt, so the passing mistake has passed
     assert not [e for e in events.read(toy.storage, outcome.run) if e["kind"] == "failure"]

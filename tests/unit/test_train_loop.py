@@ -75,7 +75,7 @@ def test_interrupted_training_ends_in_the_same_bytes(data: Any, tmp_path: Path, 
     again: list[int] = []
     loop.fit(rough, log=lambda at, values: again.append(at))
     assert _weights(rough) == _weights(calm)
-    assert rough.storage.read(f"{rough.folder}/trained.json") == calm.storage.read(f"{calm.folder}/trained.json")
+    assert scenes.trained(rough.storage, rough.folder) == scenes.trained(calm.storage, calm.folder)
     assert again == told  # the history is told again, so that the curve of a new run is whole
     assert fitted.load(rough.storage, rough.folder) is not None
 
