@@ -17,6 +17,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "distill": "hyperloom.stages.distill.stage:Distill",
         "evaluate": "hyperloom.stages.evaluate.stage:Evaluate",
         "release": "hyperloom.stages.release.stage:Release",
+        "drift": "hyperloom.stages.drift.stage:Drift",
     },
     "modality": {
         "image": "hyperloom.stages.modality:Image",

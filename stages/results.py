@@ -5,6 +5,7 @@
     Trained                          a model, or a family of them
     Judged                           the report of an evaluation
     Released                         a registered model
+    Drifted                          whether newer data differ from those of the champion
 
 A stage of one's own returns one of these and is read like the stage that ships with Hyperloom.
 """
@@ -137,7 +138,8 @@ def _write_sizes(value: Mapping[str, SplitSize]) -> dict[str, dict[str, Any]]:
 @dataclass(frozen=True)
 class Shards(Result):
     """Samples joined with their labels. `schema`: column -> its modality as a recipe writes it; `statistics`: by
-    column, of the training split; `gaps`: by column, partitions that lack it."""
+    column, of the training split; `gaps`: by column, partitions that lack it; `sources`: the steps whose columns were
+    joined, each as stage/fingerprint."""
 
     noun: ClassVar[str] = "shards"
 
@@ -147,6 +149,7 @@ class Shards(Result):
     columns: Producers = field(metadata=form(_read_producers, _write_producers), default_factory=dict)
     statistics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gaps: Mapping[str, int] = field(default_factory=dict)
+    sources: Sequence[str] = ()
 
     def rows(self, split: str) -> int:
         """Rows of a split; 0 when there is no such split."""
@@ -278,3 +281,23 @@ class Released(Result):
     signature: Mapping[str, Any]
     member: str | None = None
     made_of: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Drifted(Result):
+    """Newer samples against those of the champion's training. `alarm`: do they differ by more than is allowed?
+    `compared`: was there something to compare; `first`: is there no champion yet? `reasons` are sentences; `figures`:
+    subject (a column, say) -> measure -> {"value", "threshold", "chance", "alarm"}; `rows` and `groups` are of the
+    newer samples, `reference` is the fingerprint of the shards that they are compared with."""
+
+    noun: ClassVar[str] = "drift report"
+
+    alarm: bool
+    compared: bool
+    first: bool
+    reasons: Sequence[str]
+    figures: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    rows: int = 0
+    groups: Sequence[str] = ()
+    reference: str | None = None
+    champion: str | None = None

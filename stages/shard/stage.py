@@ -38,7 +38,7 @@ ID_DIGITS = 16
 class Shard(Stage):
     """`data`: an ingest step, and label and consensus steps over it. `columns`: what to keep of them; all if empty."""
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     data: tuple[StepName, ...] = Field(min_length=1)
     columns: tuple[str, ...] = ()
     split: Split = Split()
@@ -106,6 +106,7 @@ class Shard(Stage):
             columns=producers,
             statistics=_statistics(step, columns, places),
             gaps=gaps,
+            sources=[f"{m.stage}/{m.fingerprint}" for m in step.inputs.values()],
         )
 
     def _catalogue(self, step: StepRun) -> Catalogue:

@@ -6,6 +6,7 @@ summed in float64. Its report is small, JSON-able and additive: `merged` of all 
 were dealt to them, but for the last bits of float64 sums, whose order is fixed.
 Histograms pool the channels. Pixels are not weighted; missing rows are counted and otherwise left out. What a
 modality's numbers or classes are, `Modality.tallied` says: pixels, samples, the lengths of texts, the classes of boxes.
+What single samples are like is kept beside it (`stages.shard.summaries`), in the record of each shard only.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.stages.modality import Modality
+from hyperloom.stages.shard.summaries import ClassSummaries, NumberSummaries, summaries_of
 
 BINS = 32
 PAIRS = 1 << 18
@@ -43,9 +45,11 @@ class ColumnCounter:
         self.rows = self.missing = 0
         self._seen: ClassCounts | Codes | ValueSums | None = None
         self._words: Counter[str] | None = None
+        self._samples: NumberSummaries | ClassSummaries | None = None
 
     def add(self, rows: np.ndarray, valid: np.ndarray) -> None:
         """Count rows of the dtype on disk, (N, *shape); where `valid` (N,) is false a row is missing."""
+        index = np.flatnonzero(valid) + self.rows
         self.rows += len(rows)
         self.missing += int(len(valid) - valid.sum())
         rows = rows if valid.all() else rows[valid]
@@ -53,7 +57,10 @@ class ColumnCounter:
             values = self.modality.tallied(rows)
             if self._seen is None:
                 self._seen = self._kind(values)(self.modality, values)
+                self._samples = summaries_of(self.modality, rows, values)
             self._seen.add(values)
+            if self._samples is not None:
+                self._samples.add(values, index, isinstance(self._seen, Codes))
             words = self.modality.counted_words(rows)
             self._words = words if self._words is None else self._words + (words or Counter())
 
@@ -61,6 +68,7 @@ class ColumnCounter:
         """What was seen, additive: to be kept in the shard's record."""
         head: dict[str, Any] = {"rows": self.rows, "missing": self.missing}
         head |= {} if self._words is None else {"words": dict(sorted(self._words.items()))}
+        head |= {} if self._samples is None else {"samples": self._samples.figures()}
         if self._seen is not None:
             return {**head, **self._seen.figures()}
         if self.modality.counted:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOMS = (
     "modality", "network", "ingest", "label", "consensus", "shard", "measure", "train", "distill", "evaluate",
-    "release", "data",
+    "release", "drift", "data",
 )  # fmt: skip
 """Lower ones first; docs/design.md says what each is for."""
 GROUND = "stages"

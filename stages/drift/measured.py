@@ -1,0 +1,147 @@
+"""What is measured of a column: counts of each group, and the distance that two sums of such counts have.
+
+    classes    js        shares of the classes, what is no class among them
+    numbers    psi       values (pixels), in tenths of the reference
+               ks        means of the samples, in `FINE` parts of the reference
+               shift     of the mean of a channel, in standard deviations of the reference
+    all        missing   the share of samples without a value
+    sources    agreement with what a consensus made of them
+    makers     quarantine  the share of samples that were left out
+
+Bins are fixed by the reference alone: cut where its counts reach even shares, with what lies below and above its
+range in bins of their own. Counts add up over groups, so any dealing of the groups is a sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hyperloom.stages.drift import distances
+from hyperloom.stages.modality import Modality
+
+TENTHS, FINE = 10, 256
+FURTHEST = 100.0
+"""The largest shift that is told: a reference that never varies has no deviation."""
+
+Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Figures = Mapping[str, Any]
+"""What a shard's record says of a column (stages.shard.statistics)."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`counts` (groups, bins), and the distance of two sums of them. `samples` (groups,) are what they count."""
+
+    subject: str
+    measure: str
+    counts: np.ndarray
+    distance: Distance
+    samples: np.ndarray
+
+    def over(self, dealt: np.ndarray) -> np.ndarray:
+        """(dealings,) distances where (dealings, groups) are new and the other groups the reference."""
+        new = dealt.astype(np.float64) @ self.counts
+        return self.distance(self.counts.sum(0) - new, new)
+
+    def noise(self, new: np.ndarray) -> float:
+        """What it comes to by chance where samples do not depend on one another."""
+        sizes = int(self.samples[~new].sum()), int(self.samples[new].sum())
+        return distances.noise(self.measure, self.counts.shape[1], *sizes)
+
+
+def share(subject: str, measure: str, whole: np.ndarray, part: np.ndarray) -> Measured:
+    """The difference of the shares `part` (groups,) of `whole`; a mean is such a share too."""
+    return Measured(subject, measure, np.stack([whole, part], 1).astype(np.float64), _shares, whole)
+
+
+def measures(column: str, modality: Modality, groups: Sequence[Sequence[Figures]], new: np.ndarray) -> list[Measured]:
+    """All that is measured of a column, from the figures of each group's shards; `new` (groups,) are the newer ones."""
+    rows, missing = (np.array([sum(f[k] for f in group) for group in groups]) for k in ("rows", "missing"))
+    measured = [share(column, "missing", rows, missing)]
+    if modality.counted:
+        counts = [np.sum([[*f["classes"], f["unknown"]] for f in group], 0) for group in groups]
+        return [*measured, Measured(column, "js", np.array(counts, np.float64), distances.js, rows - missing)]
+    numbers = [[f for f in group if "count" in f] for group in groups]
+    kinds = {"psi": (_histogram, TENTHS, distances.psi), "ks": (_samples, FINE, distances.ks)}
+    for name, (counted, bins, distance) in kinds.items():
+        binned = _binned([[counted(f) for f in group] for group in numbers], new, bins)
+        if binned is not None:
+            measured.append(Measured(column, name, binned, distance, rows - missing))
+    return [*measured, *_shift(column, numbers, new, rows - missing)]
+
+
+def _shift(column: str, groups: Sequence[Sequence[Figures]], new: np.ndarray, rows: np.ndarray) -> list[Measured]:
+    reference = [f for group, newer in zip(groups, new, strict=True) if not newer for f in group]
+    if not reference:
+        return []
+    channels = len(reference[0]["sum"])
+    count, total, square = (sum(_channels(f, name, channels) for f in reference) for name in ("count", "sum", "square"))
+    deviation = np.sqrt(np.maximum(square / count - (total / count) ** 2, 0))
+    counts = np.zeros((len(groups), 2 * channels))
+    for at, group in enumerate(groups):
+        for f in group:
+            counts[at] += np.concatenate([_channels(f, "count", channels), _channels(f, "sum", channels)])
+    return [Measured(column, "shift", counts, partial(_shifts, deviation), rows)]
+
+
+def _channels(figures: Figures, name: str, channels: int) -> np.ndarray:
+    return np.broadcast_to(np.asarray(figures[name], np.float64), (channels,))
+
+
+def _shifts(deviation: np.ndarray, reference: np.ndarray, new: np.ndarray) -> np.ndarray:
+    channels = len(deviation)
+    counts = reference[..., :channels], new[..., :channels]
+    mean, other = (
+        np.divide(s[..., channels:], n, out=np.zeros(n.shape), where=n > 0)
+        for s, n in zip((reference, new), counts, strict=True)
+    )
+    far = np.abs(mean - other)
+    moved = np.divide(far, deviation, out=np.where(far > 0, FURTHEST, 0.0), where=deviation > 0)
+    return np.where((counts[0] > 0) & (counts[1] > 0), np.minimum(moved, FURTHEST), 0.0).max(-1)
+
+
+def _shares(reference: np.ndarray, new: np.ndarray) -> np.ndarray:
+    p, q = (np.divide(c[..., 1], c[..., 0], out=np.zeros(c.shape[:-1]), where=c[..., 0] > 0) for c in (reference, new))
+    return np.where((reference[..., 0] > 0) & (new[..., 0] > 0), np.abs(p - q), 0.0)
+
+
+# -- bins --------------------------------------------------------------------------------------------------------------
+def _histogram(figures: Figures) -> tuple[np.ndarray, np.ndarray]:
+    counts = np.array(figures["histogram"], np.int64)
+    return np.arange(len(counts)), counts
+
+
+def _samples(figures: Figures) -> tuple[np.ndarray, np.ndarray]:
+    samples = figures.get("samples", {})
+    return np.array(samples.get("codes", ()), np.int64), np.array(samples.get("counts", ()), np.int64)
+
+
+def _binned(groups: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], new: np.ndarray, bins: int) -> np.ndarray | None:
+    """(groups, bins) counts of [(codes, counts)], in bins that the groups of the reference cut; None without any."""
+    reference = [part for group, newer in zip(groups, new, strict=True) if not newer for part in group]
+    codes = np.concatenate([c for c, _ in reference]) if reference else np.zeros(0, np.int64)
+    weights = np.concatenate([n for _, n in reference]) if reference else codes
+    if not weights.sum():
+        return None
+    edges = cuts(codes, weights, bins)
+    counts = np.zeros((len(groups), len(edges) + 1))
+    for at, group in enumerate(groups):
+        for code, weight in group:
+            counts[at] += np.bincount(np.searchsorted(edges, code, "right"), weight, len(edges) + 1)
+    return counts
+
+
+def cuts(codes: np.ndarray, weights: np.ndarray, bins: int) -> np.ndarray:
+    """Edges of at most `bins` bins with even shares of the counts `weights` of `codes`; bin i begins at edge i - 1, and
+    the first and the last bin are what lies outside."""
+    known, place = np.unique(codes[weights > 0], return_inverse=True)
+    counts = np.bincount(place, weights[weights > 0])
+    before = np.cumsum(counts) - counts
+    part = (before * bins / counts.sum()).astype(np.int64)
+    first = np.concatenate([[True], np.diff(part) > 0])
+    return np.append(known[first], known[-1] + 1)
