@@ -101,9 +101,9 @@ class Drift(Stage):
 
     def _release(self, step: StepRun) -> str | None:
         """The release of the champion that the plan saw."""
-        if facts := step.payload.get("facts"):
+        if facts := step.meaning.get("facts"):
             return str(facts["champion"])
-        champion = champions.current(step.storage, self.champion) if self.champion and not step.payload else None
+        champion = champions.current(step.storage, self.champion) if self.champion and not step.meaning else None
         return champion.release if champion else None
 
     def _reference(self, step: StepRun, manifest: Manifest, release: str | None) -> Manifest | None:
