@@ -26,7 +26,7 @@ DIGITS = 6
 
 
 @dataclass(frozen=True)
-class Finding:
+class DriftFigure:
     """One figure. `chance` is None where there are too few groups to tell."""
 
     subject: str
@@ -54,7 +54,7 @@ def compared(
     modalities: Mapping[str, Modality],
     thresholds: Mapping[str, float],
     level: float,
-) -> list[Finding]:
+) -> list[DriftFigure]:
     """All figures of `columns` and of those who made them, the furthest beyond its threshold first."""
     import numpy as np
 
@@ -66,11 +66,11 @@ def compared(
         return []
     limits = [thresholds.get(m.measure, THRESHOLDS[m.measure]) for m in measured]
     dealt = chance.dealings(newer)
-    told = len(dealt) * level >= 1
+    dealt_enough = len(dealt) * level >= 1
     distances = np.stack([m.over(dealt) for m in measured])
-    if not told:
+    if not dealt_enough:
         limits = [max(limit, m.noise(newer)) for m, limit in zip(measured, limits, strict=True)]
-    by_chance = chance.chances(distances, limits) if told else [None] * len(measured)
+    by_chance = chance.chances(distances, limits) if dealt_enough else [None] * len(measured)
     findings = [
         _finding(m, float(value), limit, None if by is None else float(by), level)
         for m, value, limit, by in zip(measured, distances[:, 0], limits, by_chance, strict=True)
@@ -90,7 +90,7 @@ def _columns(
         yield from measures(column, modalities[modality_of(column)], figures, newer)
 
 
-def _finding(measured: Measured, value: float, limit: float, by_chance: float | None, level: float) -> Finding:
+def _finding(measured: Measured, value: float, limit: float, by_chance: float | None, level: float) -> DriftFigure:
     alarm = value >= limit and (by_chance is None or by_chance <= level)
     rounded = None if by_chance is None else round(by_chance, DIGITS)
-    return Finding(measured.subject, measured.measure, round(value, DIGITS), round(limit, DIGITS), rounded, alarm)
+    return DriftFigure(measured.subject, measured.measure, round(value, DIGITS), round(limit, DIGITS), rounded, alarm)

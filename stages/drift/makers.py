@@ -20,7 +20,7 @@ from hyperloom.stages.results import Consensus, Samples
 
 Draw = tuple[bool, str]
 """A group on one side: is it of the newer samples, and its name."""
-Sums = dict[tuple[str, str], dict[Draw, tuple[float, float]]]
+GroupShares = dict[tuple[str, str], dict[Draw, tuple[float, float]]]
 """(subject, measure) -> group -> whole and part."""
 
 PERPENDICULAR = 90.0
@@ -31,12 +31,12 @@ def makers(storage: Storage, reference: Side, new: Side, draws: Sequence[Draw]) 
     old = [m for stage, fingerprint in reference.sources if (m := manifests.load(storage, stage, fingerprint))]
     current = [m for stage, fingerprint in new.sources if (m := manifests.load(storage, stage, fingerprint))]
     known = {(r.space, r.id) for m in old for r in m.records}
-    wanted, sums = set(draws), Sums()
+    known_draws, sums = set(draws), GroupShares()
     for newer, manifests_ in ((False, old), (True, current)):
         for manifest in manifests_:
             for subject, measure, group, whole, part in _parts(manifest, known if newer else set()):
                 draw = (newer, group)
-                if draw in wanted:
+                if draw in known_draws:
                     before = sums.setdefault((subject, measure), {}).get(draw, (0.0, 0.0))
                     sums[subject, measure][draw] = (before[0] + whole, before[1] + part)
     return [_measured(subject, measure, counted, draws) for (subject, measure), counted in sorted(sums.items())]

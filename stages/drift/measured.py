@@ -29,7 +29,7 @@ FURTHEST = 100.0
 """The largest shift that is told: a reference that never varies has no deviation."""
 
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
-Figures = Mapping[str, Any]
+ColumnFigures = Mapping[str, Any]
 """What a shard's record says of a column (stages.shard.statistics)."""
 
 
@@ -59,7 +59,9 @@ def share(subject: str, measure: str, whole: np.ndarray, part: np.ndarray) -> Me
     return Measured(subject, measure, np.stack([whole, part], 1).astype(np.float64), _shares, whole)
 
 
-def measures(column: str, modality: Modality, groups: Sequence[Sequence[Figures]], new: np.ndarray) -> list[Measured]:
+def measures(
+    column: str, modality: Modality, groups: Sequence[Sequence[ColumnFigures]], new: np.ndarray
+) -> list[Measured]:
     """All that is measured of a column, from the figures of each group's shards; `new` (groups,) are the newer ones."""
     rows, missing = (np.array([sum(f[k] for f in group) for group in groups]) for k in ("rows", "missing"))
     measured = [share(column, "missing", rows, missing)]
@@ -75,7 +77,7 @@ def measures(column: str, modality: Modality, groups: Sequence[Sequence[Figures]
     return [*measured, *_shift(column, numbers, new, rows - missing)]
 
 
-def _shift(column: str, groups: Sequence[Sequence[Figures]], new: np.ndarray, rows: np.ndarray) -> list[Measured]:
+def _shift(column: str, groups: Sequence[Sequence[ColumnFigures]], new: np.ndarray, rows: np.ndarray) -> list[Measured]:
     reference = [f for group, newer in zip(groups, new, strict=True) if not newer for f in group]
     if not reference:
         return []
@@ -89,7 +91,7 @@ def _shift(column: str, groups: Sequence[Sequence[Figures]], new: np.ndarray, ro
     return [Measured(column, "shift", counts, partial(_shifts, deviation), rows)]
 
 
-def _channels(figures: Figures, name: str, channels: int) -> np.ndarray:
+def _channels(figures: ColumnFigures, name: str, channels: int) -> np.ndarray:
     return np.broadcast_to(np.asarray(figures[name], np.float64), (channels,))
 
 
@@ -111,12 +113,12 @@ def _shares(reference: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 
 # -- bins --------------------------------------------------------------------------------------------------------------
-def _histogram(figures: Figures) -> tuple[np.ndarray, np.ndarray]:
+def _histogram(figures: ColumnFigures) -> tuple[np.ndarray, np.ndarray]:
     counts = np.array(figures["histogram"], np.int64)
     return np.arange(len(counts)), counts
 
 
-def _samples(figures: Figures) -> tuple[np.ndarray, np.ndarray]:
+def _samples(figures: ColumnFigures) -> tuple[np.ndarray, np.ndarray]:
     samples = figures.get("samples", {})
     return np.array(samples.get("codes", ()), np.int64), np.array(samples.get("counts", ()), np.int64)
 

@@ -15,7 +15,7 @@ import numpy as np
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import KEY, modality_of
-from hyperloom.stages.drift.compare import Finding
+from hyperloom.stages.drift.compare import DriftFigure
 from hyperloom.stages.drift.reference import Side
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.table import open_table
@@ -34,11 +34,11 @@ def moved(
     ways = [iter(_furthest(reference, new, column, modalities[modality_of(column)])) for column in columns]
     while ways and len(rows) < count:
         for way in list(ways):
-            found = next(way, None)
-            if found is None:
+            row = next(way, None)
+            if row is None:
                 ways.remove(way)
             elif len(rows) < count:
-                rows.setdefault((found[0].id, found[1]), found)
+                rows.setdefault((row[0].id, row[1]), row)
     return list(rows.values())
 
 
@@ -56,11 +56,11 @@ def picture(
     return collage([_read(storage, what, row, columns, modalities) for what, row in named], columns, modalities)
 
 
-def shown(findings: Iterable[Finding], columns: Sequence[str], modalities: Mapping[str, Modality]) -> list[str]:
+def shown(findings: Iterable[DriftFigure], columns: Sequence[str], modalities: Mapping[str, Modality]) -> list[str]:
     """The images among `columns`, then the columns that moved most."""
     images = [c for c in columns if modalities[modality_of(c)].rgb]
-    found = [f.subject for f in findings if f.subject in columns and f.subject not in images]
-    return [*images, *dict.fromkeys(found)][: len(images) + SHOWN]
+    subjects = [f.subject for f in findings if f.subject in columns and f.subject not in images]
+    return [*images, *dict.fromkeys(subjects)][: len(images) + SHOWN]
 
 
 def middle(side: Side) -> Row | None:

@@ -41,13 +41,13 @@ class Side:
 
 def of_champion(storage: Storage, release: str, columns: Sequence[str]) -> Manifest | None:
     """The shards behind a champion's `release` that have most of `columns`; None where none is there any more."""
-    known = [found for found in _candidates(storage, release) if Shards.of(found)]
+    known = [shards for shards in _candidates(storage, release) if Shards.of(shards)]
     return max(known, key=lambda m: len(set(Shards.from_manifest(m).schema) & set(columns)), default=None)
 
 
 def _candidates(storage: Storage, release: str) -> Iterator[Manifest]:
-    made = manifests.load(storage, "release", release)
-    config = made.payload.get("config", {}) if made else {}
+    released = manifests.load(storage, "release", release)
+    config = released.payload.get("config", {}) if released else {}
     steps = (("evaluate", config.get("report")), ("distill", config.get("model")))
     report, model = (manifests.load(storage, stage, named(f)) if f else None for stage, f in steps)
     if report and (judged := Judged.of(report)):

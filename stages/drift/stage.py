@@ -114,10 +114,10 @@ class Drift(Stage):
 
     def _columns(self, before: Side, new: Side) -> tuple[list[str], list[str]]:
         """Columns that both sides have alike; and, in words, those that they do not."""
-        here, there = new.shards.schema, before.shards.schema
-        wanted = self.columns or tuple(sorted({*here, *there}))
-        alike = [c for c in wanted if c in here and here[c] == there.get(c)]
-        other = [c for c in wanted if c not in alike]
+        mine, theirs = new.shards.schema, before.shards.schema
+        compared_columns = self.columns or tuple(sorted({*mine, *theirs}))
+        alike = [c for c in compared_columns if c in mine and mine[c] == theirs.get(c)]
+        other = [c for c in compared_columns if c not in alike]
         if self.columns and other:
             raise RecipeError(f"{', '.join(other)}: not the same in the shards that they would be compared with")
         return alike, other
@@ -142,8 +142,8 @@ class Drift(Stage):
         self._show(step, before, new, findings, columns)
         figures: dict[str, dict[str, Any]] = {}
         for f in findings:
-            told = {"value": f.value, "threshold": f.threshold, "chance": f.chance, "alarm": f.alarm}
-            figures.setdefault(f.subject, {})[f.measure] = told
+            row = {"value": f.value, "threshold": f.threshold, "chance": f.chance, "alarm": f.alarm}
+            figures.setdefault(f.subject, {})[f.measure] = row
         _tell(step, bool(alarms), reasons)
         return Drifted(bool(alarms), True, False, reasons, figures, groups=sorted(new.records), **known)
 

@@ -60,10 +60,10 @@ class NumberSummaries:
 
     def figures(self) -> dict[str, Any]:
         """{"codes", "counts", "low", "high"}; the latter two are [mean, row in the shard], the furthest out first."""
-        found = sorted(self._counts)
+        present = sorted(self._counts)
         low, high = _ends(self._ends)
-        counts = [self._counts[code] for code in found]
-        return {"codes": found, "counts": counts, "low": [list(e) for e in low], "high": [list(e) for e in high]}
+        counts = [self._counts[code] for code in present]
+        return {"codes": present, "counts": counts, "low": [list(e) for e in low], "high": [list(e) for e in high]}
 
     def _note(self, means: np.ndarray, index: np.ndarray) -> None:
         numbers, counts = np.unique(codes(self.modality, means), return_counts=True)
