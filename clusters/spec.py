@@ -13,6 +13,7 @@ import os
 
 from pydantic import field_validator
 
+from hyperloom.clusters.deployment import Deployment
 from hyperloom.pipeline import ray_internals
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import HyperloomError
@@ -45,6 +46,9 @@ class Cluster(Config):
     """Show the workers' own output; failures are reported either way."""
     dashboard: str | None = placement(None)
     """URL of the job server, for `hyperloom submit`; by default RAY_API_SERVER_ADDRESS, else port 8265 here."""
+
+    deployment: Deployment | None = placement(None)
+    """The machines of `hyperloom cluster render`."""
 
     @field_validator("address")
     @classmethod

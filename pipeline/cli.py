@@ -28,6 +28,7 @@ COMMANDS = (
     "schedule",
     "logs",
     "cancel",
+    "cluster",
     "failed",
     "verify",
     "data",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from dataclasses import dataclass
 from typing import Any
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -71,3 +73,52 @@ def preemption() -> Any:
     from ray.train.v2._internal.execution.context import get_train_context
 
     return getattr(get_train_context(), "preemption_context", None)
+
+
+@dataclass(frozen=True)
+class RayNode:
+    """A node of a cluster that is alive; `address` is its IP."""
+
+    id: str
+    address: str
+    head: bool
+
+
+def bootstrap(address: str) -> str:
+    """`host:port` behind an address of a cluster, which may be `auto`. Raises ConnectionError where there is none."""
+    from ray._private import services
+
+    head = services.canonicalize_bootstrap_address(address)
+    if not head:
+        raise ConnectionError("no Ray runs on this machine")
+    return head
+
+
+def nodes(address: str) -> list[RayNode]:
+    """The live nodes of the cluster whose head is at host:port; nothing is started or joined here. Raises OSError or
+    RuntimeError where nobody answers."""
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated.gcs_pb2 import GcsNodeInfo
+
+    known = GcsClient(address=address).get_all_node_info(timeout=10).values()
+    alive = [n for n in known if n.state == GcsNodeInfo.GcsNodeState.ALIVE]
+    return [RayNode(n.node_id.hex(), n.node_manager_address, n.is_head_node) for n in alive]
+
+
+def drain(address: str, node: str, seconds: float, why: str) -> bool:
+    """Tell the cluster that a node goes away: nothing new begins there, and it ends once it is idle. False where it was
+    refused."""
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    deadline = time.time_ns() // 1_000_000 + int(seconds * 1000)
+    accepted, _ = GcsClient(address=address).drain_node(node, reason, why, deadline)
+    return accepted
+
+
+def job_server(address: str) -> str:
+    """The URL of a cluster's job server. Raises RuntimeError or ValueError where it has none."""
+    from ray.dashboard.utils import ray_address_to_api_server_url
+
+    return ray_address_to_api_server_url(address)

@@ -125,6 +125,13 @@ class _Guarded:
         return getattr(self._stream, name)
 
 
+def write_program(text: str) -> None:
+    """Write a program or a configuration to standard output: values that are known are blotted, names that speak of
+    secrets (`TOKEN=$(...)`) stay."""
+    stream = sys.stdout._stream if isinstance(sys.stdout, _Guarded) else sys.stdout
+    stream.write(hide(text))
+
+
 @contextmanager
 def guard() -> Iterator[None]:
     """Inside the block standard output and error are blotted, and files of this process and its children are readable

@@ -46,7 +46,14 @@ def test_nothing_of_it_bears_meaning() -> None:
         cluster: Cluster
 
     full = Cluster(
-        address="auto", cpus=3, gpus=1, env={"A": "b"}, logs=True, dashboard="http://x:1", object_store_mb=99
+        address="auto",
+        cpus=3,
+        gpus=1,
+        env={"A": "b"},
+        logs=True,
+        dashboard="http://x:1",
+        object_store_mb=99,
+        deployment={"workers": 3},
     )
     assert set(full.model_fields_set) == set(Cluster.model_fields), "a new field is not covered here"
     assert payload(Holder(cluster=full)) == payload(Holder(cluster=Cluster()))
