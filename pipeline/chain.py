@@ -4,6 +4,8 @@ that others may change too.
     {folder}/00000012.json           created exclusively: of several writers of number 12, one gets it
     {folder}/00000012-{token}.json   the same on a store that does not keep exclusive creation
 
+Each is sealed (pipeline.sealed) with its folder and number, so a link that was cut, changed or put elsewhere is known.
+
 Who appends says after which number, so nobody replaces what he has not seen, however long he slept between reading and
 writing; nothing that counts is ever overwritten or removed. Numbers only grow: what lies below the highest may be
 removed (`trim`), the highest never.
@@ -22,7 +24,8 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hyperloom.pipeline.errors import StorageError
+from hyperloom.pipeline import sealed
+from hyperloom.pipeline.errors import StorageError, Torn
 from hyperloom.pipeline.storage import Storage
 
 SETTLE_SECONDS = 2.0
@@ -31,9 +34,15 @@ TRIES = 20
 NAME = re.compile(r"(\d{8})(-[0-9a-f]{12})?\.json")
 
 
+def place(path: str) -> str:
+    """The place that the link at `path` is sealed for: whoever writes a number seals it alike."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{name[:8]}.json" if NAME.fullmatch(name) else path
+
+
 @dataclass(frozen=True)
 class Link:
-    """One file of a chain, with its bytes."""
+    """One file of a chain, with the JSON that was appended; none at all (b"") where the file is torn."""
 
     number: int
     name: str
@@ -69,17 +78,20 @@ class Chain:
         raise StorageError(f"{self.storage.full(self.folder)} changes faster than it can be read. Next: try again")
 
     def read(self, name: str) -> bytes:
-        """The bytes of a link. Raises FileNotFoundError."""
-        return self.storage.read(f"{self.folder}/{name}")
+        """The JSON of a link; b"" where its file is torn. Raises FileNotFoundError, StorageError."""
+        try:
+            return sealed.unwrap(place(f"{self.folder}/{name}"), self.storage.read(f"{self.folder}/{name}"))
+        except Torn:
+            return b""
 
     def append(self, after: int, data: bytes) -> Link | None:
-        """Add the number that follows `after`, which the caller has seen to be the last (0: none); None where somebody
-        else has added it. `data` must differ from what any other writer would append. Raises StorageError."""
+        """Add the number after `after`, which the caller has seen to be the last (0: none); None where somebody
+        else has added it. `data` is JSON, and differs from what any other writer would append. Raises StorageError."""
         number = after + 1
         if not self.storage.exclusive:
             return self._settled(number, data)
         name = f"{number:08d}.json"
-        if not self.storage.create(f"{self.folder}/{name}", data):
+        if not self.storage.create(f"{self.folder}/{name}", self._sealed(name, data)):
             try:  # an answer may have been lost, and the client have asked again
                 if self.read(name) != data:
                     return None
@@ -93,13 +105,16 @@ class Chain:
 
     def replace(self, link: Link, data: bytes) -> None:
         """Write a link anew. For its own writer alone: where a higher one counts, this changes nothing."""
-        self.storage.write(f"{self.folder}/{link.name}", data)
+        self.storage.write(f"{self.folder}/{link.name}", self._sealed(link.name, data))
 
     def trim(self, below: int) -> None:
         """Remove the links with numbers below `below`, which must not be above the last."""
         for name in self.storage.names(self.folder):
             if (match := NAME.fullmatch(name)) and int(match[1]) < below:
                 self.storage.delete(f"{self.folder}/{name}")
+
+    def _sealed(self, name: str, data: bytes) -> bytes:
+        return sealed.wrap(place(f"{self.folder}/{name}"), data)
 
     def _first(self, names: list[str]) -> str:
         if len(names) == 1:
@@ -109,7 +124,7 @@ class Chain:
 
     def _settled(self, number: int, data: bytes) -> Link | None:
         name = f"{number:08d}-{uuid.uuid4().hex[:12]}.json"
-        self.storage.write(f"{self.folder}/{name}", data)
+        self.storage.write(f"{self.folder}/{name}", self._sealed(name, data))
         if not self.alone():
             time.sleep(SETTLE_SECONDS)
         names = self.names()

@@ -47,8 +47,9 @@ _KINDS = [
         "claims/owners/{owner}.json", "passing", "driver", "its owner is dead, once it has stood still", "a driver"
     ),
     FileKind("claims/dead/{owner}.json", "passing", "driver", "nothing: it has only to be there", "a driver"),
-    FileKind("claims/root/{number}.json", "passing", "driver", "nobody's, once it has stood still", "a driver"),
-    FileKind("claims/{what}/{stage}/{step}/{number}.json", "passing", "driver", "the same", "a driver"),
+    FileKind("claims/root/{number}.json", "sealed", "driver", "nobody's, once it has stood still", "a driver"),
+    FileKind("claims/{what}/{stage}/{step}/{number}.json", "sealed", "driver", "the same", "a driver"),
+    FileKind("schedules/{name}/{number}.json", "sealed", "tick", "it is decided again", "--repair takes it away"),
     FileKind(
         "events/{run}/{writer}/{number}.jsonl",
         "events",

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hyperloom.pipeline.chain import TRIES, Chain
-from hyperloom.pipeline.errors import IntegrityError, Superseded
-from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.pipeline.errors import Superseded, Torn
+from hyperloom.pipeline.storage import Storage
 
 KEPT = 2
 """Versions that stay: the present one, and the one before for readers that have just listed it."""
@@ -42,26 +42,23 @@ class Pointer:
         self._chain = Chain(storage, folder, alone)
 
     def read(self) -> Version:
-        """The present version. Raises IntegrityError when it was damaged, StorageError."""
+        """The present version. Raises Torn, StorageError."""
         link = self._chain.last()
         if link is None:
             return Version()
-        try:
-            entry = json.loads(link.data)
-            value = entry["value"]
-            if sha256(_canonical(value)) != entry["sha256"]:
-                raise ValueError("its value was changed")
-            return Version(link.number, value, int(entry["epoch"]))
-        except (ValueError, KeyError, TypeError) as error:
+        if not link.data:
             where = self.storage.full(f"{self.folder}/{link.name}")
-            raise IntegrityError(
-                f"{where} is not what was written ({error}). Next: remove that file; the version before it counts then"
-            ) from error
+            raise Torn(
+                f"{where}: {self.what} was cut or changed, or belongs to another place. Next: hyperloom verify "
+                "--repair, after which what was there before it counts"
+            )
+        entry = json.loads(link.data)
+        return Version(link.number, entry["value"], int(entry["epoch"]))
 
     def write(self, value: Any, after: Version, epoch: int | None = None) -> Version:
         """Make `value` (JSON) the present one, if `after` still is. Raises Superseded, StorageError."""
         new = Version(after.number + 1, value, after.epoch if epoch is None else epoch)
-        entry = {"value": value, "sha256": sha256(_canonical(value)), "epoch": new.epoch, "by": uuid.uuid4().hex}
+        entry = {"value": value, "epoch": new.epoch, "by": uuid.uuid4().hex}
         if self._chain.append(after.number, json.dumps(entry, sort_keys=True).encode()) is None:
             raise Superseded(
                 f"{self.what} under {self.storage} was changed by somebody else meanwhile, and is left as it is now. "
@@ -79,7 +76,3 @@ class Pointer:
             except Superseded:
                 continue
         raise Superseded(f"{self.what} under {self.storage} is taken over again and again. Next: find out by whom")
-
-
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True).encode()

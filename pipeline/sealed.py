@@ -32,12 +32,17 @@ def wrap(path: str, text: bytes) -> bytes:
 
 def load(path: str, data: bytes) -> Any:
     """The value of the document `data` that lies at `path`. Raises Torn, which says what is wrong in a few words."""
+    return json.loads(unwrap(path, data))
+
+
+def unwrap(path: str, data: bytes) -> bytes:
+    """The JSON of the document `data` that lies at `path`. Raises Torn."""
     if data[: _DIGEST.start] != _HEAD or data[_DIGEST.stop : _START] != _BETWEEN or data[-1:] != b"}":
         raise Torn("it is empty" if not data else "it is not a file of ours, or not all of it")
     text = data[_START:-1]
     if _digest(path, text) != data[_DIGEST]:
         raise Torn("it was cut or changed, or belongs to another place")
-    return json.loads(text)
+    return text
 
 
 def _digest(path: str, text: bytes) -> bytes:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from hyperloom.pipeline import events, inventory, manifest, sealed
+from hyperloom.pipeline import chain, events, inventory, manifest, sealed
 from hyperloom.pipeline.errors import HyperloomError, Torn
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage, sha256
@@ -153,7 +153,7 @@ def _sealed(storage: Storage, path: str, form: inventory.Form) -> Callable[[], s
         except FileNotFoundError:
             return ""  # a driver has removed it meanwhile
         try:
-            load(path, data)
+            load(chain.place(path), data)
         except Torn as error:
             return f"is torn: {error}"
         return ""

@@ -118,7 +118,7 @@ class Journal:
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(
                 f"{self.storage.full(f'{FOLDER}/{self.name}/{name}')} is no entry of a schedule's journal ({error}). "
-                "Next: remove that file; what it says is then decided again"
+                "Next: hyperloom verify --repair; what it says is then decided again"
             ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -31,7 +30,7 @@ def elsewhere(storage: Storage, name: str = "", owner: str = "far", **more) -> N
     who = {**process.this(), "host": "elsewhere", "boot": "another", "owner": owner, "recipe": "far", **more}
     storage.write_json(f"claims/owners/{owner}.json", {**who, "beat": 1})
     if name:
-        storage.write(f"claims/{name}/00000001.json", json.dumps(who).encode())
+        storage.write_json(f"claims/{name}/00000001.json", who)
 
 
 def killed(storage: Storage, name: str, before: list[str] | None = None) -> None:

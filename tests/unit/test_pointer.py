@@ -88,7 +88,7 @@ def test_damage_is_one_line_and_removing_the_file_goes_back(storage: Storage, da
     pointer.write({"a": 2}, first)
     name = storage.names("one")[-1]
     storage.write(f"one/{name}", damage)
-    with pytest.raises(IntegrityError, match=rf"{name} is not what was written.*Next: remove that file"):
+    with pytest.raises(IntegrityError, match=rf"{name}: one was cut or changed.*Next: hyperloom verify --repair"):
         pointer.read()
     storage.delete(f"one/{name}")
     assert pointer.read() == first
