@@ -67,13 +67,15 @@ class Samples(Result):
 
 @dataclass(frozen=True)
 class Ingested(Samples):
-    """Raw samples. `group` is the name of the grouping; `quarantined` counts samples that could not be read. A unit's
-    record has its partition's id and `meta = {"group", "first"}`."""
+    """Raw samples. `group` is the name of the grouping; `quarantined` counts samples that could not be read; `remarks`
+    say what was left out of files and what looks suspicious. A unit's record has its partition's id and `meta =
+    {"group", "first"}`, with `look` and `remarks` where there is something to say (stages.ingest.look)."""
 
     noun: ClassVar[str] = "raw samples"
 
     group: str
     quarantined: int = 0
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

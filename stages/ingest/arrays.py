@@ -22,8 +22,10 @@ from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.ingest.sidefile import SideFile, SideFiles, fetch
+from hyperloom.stages.ingest.rawarray import Frame
+from hyperloom.stages.ingest.sidefile import SideFiles, fetch
 from hyperloom.stages.ingest.source import IMAGES, Item, Piece, Read, Source, Values, path_safe, stem
+from hyperloom.stages.modality import imagefile
 from hyperloom.stages.modality.formats import decode_array
 
 if TYPE_CHECKING:
@@ -95,7 +97,8 @@ class Arrays(Source):
         def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
             for item in items:
                 try:
-                    yield item, {c: self._value(c, item, modalities[modality_of(c)]) for c in self.columns}
+                    frame = self._picture(item, modalities)
+                    yield item, {c: self._value(c, item, modalities[modality_of(c)], frame) for c in self.columns}
                 except ValueError as error:
                     yield item, error
 
@@ -132,20 +135,30 @@ class Arrays(Source):
     def _digest(self, piece: Piece, sides: dict[str, str]) -> str:
         return fingerprint({column: piece.sides[column][path] for column, path in sides.items()})
 
-    def _value(self, column: str, item: Item, modality: Any) -> np.ndarray | None:
+    def _picture(self, item: Item, modalities: dict[str, Any]) -> Frame | None:
+        """The sides of the frame's picture, where it has one in an image file."""
+        for column, path in item.sides.items():
+            modality = modalities[modality_of(column)]
+            if modality.rgb and not path.endswith(ARRAYS):
+                head = imagefile.header(fetch(path), path)
+                return Frame(head.sides if modality.orientation == "ignore" else head.shown, head.sides)
+        return None
+
+    def _value(self, column: str, item: Item, modality: Any, frame: Frame | None) -> np.ndarray | None:
         path = item.sides.get(column)
         if path is None:
             return None
         try:
-            return self._fitted(self.columns[column], path, modality)
+            return self._fitted(column, path, modality, frame)
         except ValueError as error:
             raise ValueError(f"{column}: {error}") from error
 
-    def _fitted(self, file: SideFile, path: str, modality: Any) -> np.ndarray | None:
+    def _fitted(self, column: str, path: str, modality: Any, frame: Frame | None) -> np.ndarray | None:
         import numpy as np
 
+        file = self.columns[column]
         if not path.endswith(ARRAYS):
-            return file.load(path, (), modality)
+            return file.load(path, (), modality, frame, column)
         raw = decode_array(fetch(path), file.array, path)
         classes = len(getattr(modality, "classes", ()))
         scores = classes > 1 and raw.ndim == 3 and raw.shape[-1] == classes and raw.dtype.kind == "f"
@@ -155,7 +168,7 @@ class Arrays(Source):
             return modality.fit(_probabilities(raw.astype(np.float32)))
         elif raw.dtype == np.uint8 and modality.dtype == np.uint8 and len(modality.shape) == 3:
             return modality.fit(raw)
-        return file.value(raw, path, modality)
+        return file.value(raw, path, modality, frame, column)
 
 
 def _probabilities(scores: np.ndarray) -> np.ndarray:

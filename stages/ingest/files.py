@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.ingest.rawarray import Frame
 from hyperloom.stages.ingest.sidefile import fetch
 from hyperloom.stages.ingest.source import IMAGES, SOUNDS, FileSource, Item, Piece, Read, Values, path_safe, stem
+from hyperloom.stages.modality import imagefile
+from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.digests import Digests, FileDigest
@@ -66,8 +69,10 @@ class Files(FileSource):
         def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
             for item in items:
                 try:
-                    value = modality.read(fetch(item.path), item.path)
-                    yield item, {self.column: value, **self.read_sides(item, modalities)}
+                    data = fetch(item.path)
+                    value = modality.read(data, item.path)
+                    frame = _frame(data, item, modality) if self.columns else None
+                    yield item, {self.column: value, **self.read_sides(item, modalities, frame)}
                 except ValueError as error:
                     yield item, error
 
@@ -113,3 +118,14 @@ class Files(FileSource):
             if other != file.name:
                 both = f"{other} and {file.name} of {self.path} would share one key"
                 raise SourceError(f"{both}. Next: rename one, or narrow the path")
+
+
+def _frame(data: bytes, item: Item, modality: Any) -> Frame | None:
+    """The sides of a picture; None for what is none."""
+    if not modality.rgb or item.path.lower().endswith((".npy", ".npz")):
+        return None
+    head = imagefile.header(data, item.path)
+    if head.orientation == 1 or modality.orientation == "ignore":
+        return Frame(head.sides, head.sides)
+    remark("EXIF turns or mirrors the picture; its labels are taken as drawn on the turned one (orientation: ignore)")
+    return Frame(head.shown, head.sides)

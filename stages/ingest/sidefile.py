@@ -18,15 +18,16 @@ from pydantic import BeforeValidator, Field
 
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.stages.base import UNKNOWN
-from hyperloom.stages.modality.formats import decode_array, decode_image
+from hyperloom.stages.ingest.rawarray import Frame, channelled, class_ids, matches
+from hyperloom.stages.modality import imagefile
+from hyperloom.stages.modality.formats import decode_array
 
 if TYPE_CHECKING:
     import numpy as np
 
     from hyperloom.pipeline.digests import Digests
 
-NUMBERS = ("image", "dense", "segmentation", "soft", "vector", "scalar", "embedding")
+NUMBERS = ("dense", "segmentation", "soft", "vector", "scalar", "embedding")
 """Types whose side files are raw numbers; the others read their files themselves."""
 
 
@@ -48,6 +49,8 @@ class SideFile(Config):
     """The name of the array in an .npz; may be left out when there is only one."""
     fields: tuple[str, ...] = ()
     """The fields of a .csv that make the vector; all but the first by default."""
+    channels: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Which channels are taken of a file that has others too, such as flow with a mask: [0, 1]."""
 
     def place(self, names: dict[str, Any]) -> str:
         """The file of one sample. Raises SourceError for a placeholder that does not exist."""
@@ -75,29 +78,37 @@ class SideFile(Config):
         except SourceError:
             return {}
 
-    def load(self, path: str, names: tuple[str, ...], modality: Any) -> np.ndarray | None:
-        """The value for the sample called any of `names`; None when a table has no row of it.
+    def load(
+        self, path: str, names: tuple[str, ...], modality: Any, frame: Frame | None = None, column: str = ""
+    ) -> np.ndarray | None:
+        """The value for the sample called any of `names`, whose picture is `frame`; None when a table has no row of it.
 
         Raises ValueError for what cannot be understood, OSError for what cannot be read.
         """
         if modality.type not in NUMBERS and not path.endswith(".csv"):
             return modality.read(fetch(path), path)
-        raw = self._raw(path, names)
-        return None if raw is None else self.value(raw, path, modality)
+        raw = self._raw(path, names, modality)
+        return None if raw is None else self.value(raw, path, modality, frame, column)
 
-    def value(self, raw: np.ndarray, path: str, modality: Any) -> np.ndarray:
+    def value(
+        self, raw: np.ndarray, path: str, modality: Any, frame: Frame | None = None, column: str = ""
+    ) -> np.ndarray:
         """The stored numbers of the file at `path` as a value of `modality`. Raises ValueError."""
         import numpy as np
 
         if np.dtype(modality.dtype) == np.uint8 and len(modality.shape) == 2:
-            value = self._classes(raw, path)
+            value = class_ids(raw, self.remap, self.void, path)
+        elif len(modality.shape) == 3:
+            value = channelled(raw, modality.shape[-1], self.channels, path)
         else:
-            value = raw.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
-            if len(modality.shape) == 3:
-                value = value[..., None] if value.ndim == 2 else value[..., : modality.shape[-1]]
+            value = raw
+        if len(modality.shape) > 1:
+            matches(value, frame, path, column)
+        if value.dtype != np.uint8 or len(modality.shape) != 2:
+            value = value.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
         return modality.fit(np.ascontiguousarray(value))
 
-    def _raw(self, path: str, names: tuple[str, ...]) -> np.ndarray | None:
+    def _raw(self, path: str, names: tuple[str, ...], modality: Any) -> np.ndarray | None:
         import numpy as np
 
         if path.endswith(".csv"):
@@ -107,23 +118,7 @@ class SideFile(Config):
         data = fetch(path)
         if path.endswith((".npy", ".npz")):
             return decode_array(data, self.array, path)
-        return decode_image(data, path, color=False)
-
-    def _classes(self, raw: np.ndarray, path: str) -> np.ndarray:
-        import numpy as np
-
-        if raw.ndim == 3:
-            if (raw != raw[..., :1]).any():
-                raise ValueError(f"{os.path.basename(path)} holds colours, not class ids; store ids as grey values")
-            raw = raw[..., 0]
-        table = np.arange(65536, dtype=np.int64)
-        for old, new in self.remap.items():
-            table[old] = new
-        table[list(self.void)] = UNKNOWN
-        ids = table[raw.astype(np.uint16)]
-        if ids.max(initial=0) > UNKNOWN:
-            raise ValueError(f"class id {ids.max()} is larger than {UNKNOWN}; give a remap")
-        return ids.astype(np.uint8)
+        return modality.numbers(data, path) if hasattr(modality, "numbers") else imagefile.numbers(data, path)
 
     def _per_frame(self) -> bool:
         return any(name == "frame" for _, name, _, _ in string.Formatter().parse(self.path))

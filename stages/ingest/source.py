@@ -23,6 +23,7 @@ from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.ingest.rawarray import Frame
 from hyperloom.stages.ingest.sidefile import SideFiles
 
 if TYPE_CHECKING:
@@ -146,14 +147,15 @@ class FileSource(Source):
             raise SourceError(f"{what}. Next: correct the pattern or the path")
         return match
 
-    def read_sides(self, item: Item, modalities: dict[str, Any]) -> Values:
-        """The side columns of one sample. Raises ValueError, naming the column, and OSError."""
+    def read_sides(self, item: Item, modalities: dict[str, Any], frame: Frame | None = None) -> Values:
+        """The side columns of a sample, whose picture is `frame`. Raises ValueError, naming the column, and OSError."""
         values: Values = {}
         for column, side in self.columns.items():
             path = item.sides.get(column)
             names = (str(item.frame), item.key, item.key.rpartition("/")[2])
             try:
-                values[column] = side.load(path, names, modalities[modality_of(column)]) if path else None
+                modality = modalities[modality_of(column)]
+                values[column] = side.load(path, names, modality, frame, column) if path else None
             except ValueError as error:
                 raise ValueError(f"{column}: {error}") from error
         return values

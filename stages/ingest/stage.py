@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -26,6 +26,7 @@ from hyperloom.pipeline.stage import Forecast, Stage, StepRun
 from hyperloom.pipeline.units import Record, Unit, Worker, left_out
 from hyperloom.stages.base import Partition, Producer, modality_of
 from hyperloom.stages.ingest.check import checked
+from hyperloom.stages.ingest.look import suspicions
 from hyperloom.stages.ingest.source import Item, Piece
 from hyperloom.stages.results import Ingested
 from hyperloom.stages.schema import SamplesSchema, recheck
@@ -80,7 +81,11 @@ class Ingest(Stage):
         if not any(record.rows for record in records):
             raise SourceError(self._nothing(step, records))
         step.records = records
-        return self._result(units[0].space, records, step.modalities)
+        result = self._result(units[0].space, records, step.modalities)
+        sentences = [*_remarks(records), *suspicions((r.meta.get("look", {}) for r in records), step.modalities)]
+        for sentence in sentences:
+            step.events.emit("note", step.name, text=sentence)
+        return replace(result, remarks=sentences)
 
     def forecast(self, step: StepRun) -> Forecast:
         """As far as names and containers tell: a sample that turns out not to be readable is counted here."""
@@ -140,3 +145,11 @@ class Ingest(Stage):
             f"the step {step.name!r} could not read a single one of its {count} samples; the first, {first['key']}: "
             f"{first['error']}. Next: check the files that the recipe's source names"
         )
+
+
+def _remarks(records: Sequence[Record]) -> list[str]:
+    """What readers left out or took for granted, each once with the number of files."""
+    counts: Counter[str] = Counter()
+    for record in records:
+        counts.update(record.meta.get("remarks", {}))
+    return [f"{count} file(s): {text}" for text, count in sorted(counts.items())]

@@ -19,6 +19,7 @@ from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.ingest.files import Files
+from hyperloom.stages.ingest.rawarray import Frame
 from hyperloom.stages.ingest.sidefile import fetch
 from hyperloom.stages.ingest.source import IMAGES, VIDEOS, FileSource, Item, Piece, Read, Values, path_safe, stem
 
@@ -96,7 +97,8 @@ class Video(FileSource):
                 try:
                     shown = [film.at(item.path, item.frame + i) for i in range(self.clip)]
                     value = modality.fit(shown if hasattr(modality, "frames") else shown[0])
-                    yield item, {self.column: value, **self.read_sides(item, modalities)}
+                    sides = shown[0].shape[:2]
+                    yield item, {self.column: value, **self.read_sides(item, modalities, Frame(sides, sides))}
                 except ValueError as error:
                     yield item, error
 

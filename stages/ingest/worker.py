@@ -8,13 +8,14 @@ is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hyperloom.pipeline.units import Output, Resources, Unit
-from hyperloom.stages import careful
+from hyperloom.stages import careful, remarks
 from hyperloom.stages.base import GROUP, INDEX, KEY
+from hyperloom.stages.ingest.look import Look
 from hyperloom.stages.ingest.source import Item, Source, Values
 from hyperloom.stages.table import write_table
 
@@ -37,15 +38,28 @@ class IngestWorker:
         group, first = unit.payload["group"], unit.payload["first"]
         items = [Item(**item) for item in unit.payload["items"]]
         kept: list[tuple[Item, Values]] = []
-        for item, values in self._carefully(items, out) if careful.is_due(out) else self._read(items):
-            error = values if isinstance(values, Exception) else self._fault(values)
-            if error is not None:
-                out.quarantine(item.key, error)
-            elif not isinstance(values, Exception):
-                kept.append((item, values))
-        out.rows, out.meta = len(kept), {"group": group, "first": first}
+        looks = {column: Look() for column in self.source.offers()}
+        with remarks.collected() as said:
+            for item, values in self._carefully(items, out) if careful.is_due(out) else self._read(items):
+                error = values if isinstance(values, Exception) else self._fault(values, looks)
+                if error is not None:
+                    out.quarantine(item.key, error)
+                elif not isinstance(values, Exception):
+                    kept.append((item, values))
+        out.rows, out.meta = len(kept), {"group": group, "first": first, **self._seen(kept, looks, said)}
         if kept:
             out.write("parquet", self._table(group, kept))
+
+    def _seen(self, kept: list[tuple[Item, Values]], looks: dict[str, Look], said: Mapping[str, int]) -> dict[str, Any]:
+        """What the step may have to say of this partition; nothing where there is nothing."""
+        for _, values in kept:
+            for column, value in values.items():
+                looks[column].add(value, self._modality(column))
+        seen = {
+            "look": {c: f for c, look in looks.items() if (f := look.figures())},
+            "remarks": dict(sorted(said.items())),
+        }
+        return {name: value for name, value in seen.items() if value}
 
     def _carefully(self, items: list[Item], out: Output) -> Iterator[tuple[Item, Values | Exception]]:
         for why, item in zip(careful.one_by_one(out, [i.key for i in items]), items, strict=True):
@@ -54,12 +68,13 @@ class IngestWorker:
             else:
                 yield from self._read([item])
 
-    def _fault(self, values: Values) -> ValueError | None:
+    def _fault(self, values: Values, looks: dict[str, Look]) -> ValueError | None:
         for column, value in values.items():
             try:
                 if value is not None:
                     self._modality(column).check(value)
             except ValueError as error:
+                looks[column].refuse(value, self._modality(column))
                 return ValueError(f"{column}: {error}")
         return None
 

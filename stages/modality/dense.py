@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hyperloom.stages import picture
-from hyperloom.stages.modality.formats import decode_array, decode_image
+from hyperloom.stages.modality.formats import decode_array
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.modality.raster import Raster
 
@@ -133,7 +133,7 @@ class Dense(Raster):
     def read(self, data: bytes, name: str) -> Any:
         if name.lower().endswith((".npy", ".npz")):
             return self.fit(decode_array(data, "", name))
-        return self.fit(decode_image(data, name, color=False))
+        return self.fit(self.numbers(data, name))
 
     def _around_holes(self, array: np.ndarray) -> np.ndarray:
         """Resized linearly over the known numbers alone; unknown where these weigh less than half."""

@@ -1,4 +1,4 @@
-"""File formats: bytes of images and arrays as NumPy arrays, and small files as what Python makes of them.
+"""File formats other than pictures: bytes of arrays as NumPy arrays, and small files as what Python makes of them.
 
 Nothing here knows modalities. What cannot be understood raises ValueError, naming the file.
 """
@@ -26,21 +26,6 @@ def parse(data: bytes, name: str) -> Any:
     except ValueError as error:
         raise ValueError(f"{os.path.basename(name)} is no {suffix[1:]} file: {error}") from error
     raise ValueError(f"{os.path.basename(name)}: this modality is not read from {suffix or 'such'} files")
-
-
-def decode_image(data: bytes, name: str, color: bool = True) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, or the stored numbers as they are (first channel first)."""
-    import cv2
-    import numpy as np
-
-    flags = cv2.IMREAD_COLOR if color else cv2.IMREAD_UNCHANGED
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error as error:
-        raise ValueError(f"{os.path.basename(name)} cannot be decoded: {error}") from error
-    if image is None:
-        raise ValueError(f"{os.path.basename(name)} is not an image ({len(data)} bytes)")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 and image.shape[2] == 3 else image
 
 
 def decode_array(data: bytes, array: str, name: str) -> np.ndarray:

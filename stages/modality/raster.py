@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
+from hyperloom.stages.modality import imagefile
 from hyperloom.stages.modality.base import Modality
-from hyperloom.stages.modality.formats import decode_image
 
 if TYPE_CHECKING:
     import torch
@@ -22,10 +22,16 @@ Size = tuple[int, int]
 
 
 class Raster(Modality):
-    """Base of what has a height and a width. A size left out is that of the recipe's only image modality."""
+    """Base of what has a height and a width. A size left out is that of the recipe's only image modality.
+
+    Image files are turned as their EXIF orientation says (`orientation: apply`) or left as they are stored (`ignore`);
+    one of more than `megapixels` is refused before it is decoded.
+    """
 
     sides: ClassVar[Literal["none", "known", "unknown"]] = "known"
     size: Size | None = None
+    orientation: imagefile.Orientation = "apply"
+    megapixels: float = Field(imagefile.MEGAPIXELS, gt=0)
 
     @field_validator("size")
     @classmethod
@@ -55,6 +61,10 @@ class Raster(Modality):
             raise ValueError(f"no size given, and it follows only from a single image modality with a size ({names})")
         return self.model_copy(update={"size": next(iter(images.values()))})
 
+    def numbers(self, data: bytes, name: str) -> np.ndarray:
+        """(H, W) or (H, W, C) numbers as an image file stores them. Raises ValueError."""
+        return imagefile.numbers(data, name, self.orientation, self.megapixels)
+
     def _resized(self, value: np.ndarray, nearest: bool = False, area: bool = False) -> np.ndarray:
         import cv2
 
@@ -74,12 +84,21 @@ class Image(Raster):
     """(H, W, 3) uint8 RGB, kept as it is (`raw`) or as the bytes of a file.
 
     `codec`: png loses nothing; jpeg and webp lose by `quality`, which choosing them says; file keeps the bytes of a
-    JPEG, PNG or WebP file as they came where its size is this modality's, and is png for the rest.
+    JPEG, PNG or WebP file as they came where its size is this modality's, and is png for the rest. `levels` are the
+    numbers that become black and white in files of more than 8 bits, which are refused without it.
     """
 
     rgb: ClassVar[bool] = True
     format: Literal["raw", "jpeg", "png", "webp", "file"] = Field("raw", alias="codec")
     quality: int = Field(95, ge=1, le=100)
+    levels: tuple[float, float] | None = None
+
+    @field_validator("levels")
+    @classmethod
+    def _black_before_white(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError(f"levels: expected the numbers of black and of white, got {list(value)}")
+        return value
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -107,9 +126,9 @@ class Image(Raster):
     def read(self, data: bytes, name: str) -> Any:
         if name.lower().endswith((".npy", ".npz")):
             return super().read(data, name)
-        image = decode_image(data, name)
+        image = imagefile.colours(data, name, self.orientation, self.levels, self.megapixels)
         kept = self.format == "file" and image.shape == self.shape and data.startswith(FILES)
-        return data if kept else self.fit(image)
+        return data if kept and imagefile.is_plain(data, name) else self.fit(image)
 
     def answer(self, mean: np.ndarray) -> np.ndarray:
         return np.rint(mean).clip(0, 255).astype(np.uint8)

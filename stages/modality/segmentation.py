@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from hyperloom.stages import picture
 from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.modality.base import Defaults, Modality
-from hyperloom.stages.modality.formats import decode_array, decode_image
+from hyperloom.stages.modality.formats import decode_array
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.modality.raster import Raster
 
@@ -66,7 +66,7 @@ class Segmentation(Raster):
         """Class ids from an array, or from the grey values of an image."""
         if name.lower().endswith((".npy", ".npz")):
             return self.fit(decode_array(data, "", name))
-        return self.fit(decode_image(data, name, color=False))
+        return self.fit(self.numbers(data, name))
 
     def answer(self, mean: np.ndarray) -> np.ndarray:
         return mean.argmax(-1).astype(self.dtype)

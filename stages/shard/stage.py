@@ -28,6 +28,7 @@ from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.results import Ingested, ShardFile, Shards, SplitSize
 from hyperloom.stages.schema import ShardsSchema, recheck
 from hyperloom.stages.shard.check import SIZE, checked
+from hyperloom.stages.shard.look import absences
 from hyperloom.stages.shard.splits import SPLITS, Split, SplitName, stratum
 from hyperloom.stages.shard.statistics import merged
 from hyperloom.stages.table import ROW_GROUP_MB, Codec
@@ -97,6 +98,8 @@ class Shard(Stage):
             what = f"{count} of {len(offered.partitions)} partitions have no {column}: null in all of their rows"
             step.events.emit("note", step.name, text=what)
         places = places or self.split.assign(self._strata(step))
+        for sentence in absences({c: step.modalities[modality_of(c)] for c in columns}, step.records, places):
+            step.events.emit("note", step.name, text=sentence)
         producers = {c: offered.producer(c) for c in columns}
         provenance.emit_tags(step, producers)
         return Shards(

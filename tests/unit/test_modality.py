@@ -329,7 +329,7 @@ def test_files_are_kept_as_they_came_where_they_fit() -> None:
         assert kept["rgb"].decode(kept["rgb"].encode([value]))[0].shape == (1, 32, 24, 3)
     larger = cv2.imencode(".png", np.repeat(picture, 2, 0).repeat(2, 1))[1].tobytes()
     assert kept["rgb"].read(larger, "a.png").shape == (32, 24, 3)
-    with pytest.raises(ValueError, match="a.png is not an image"):
+    with pytest.raises(ValueError, match="a.png is (empty|not an image)"):
         kept["rgb"].read(b"", "a.png")
 
     other = modalities(s={"type": "audio", "rate": 8000, "seconds": 0.1, "codec": "wav"})["s"]

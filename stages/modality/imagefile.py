@@ -1,0 +1,330 @@
+"""Image files: the one place that decides how the bytes of a picture become an array.
+
+`colours` gives what a person sees, (H, W, 3) uint8 RGB; `numbers` gives what is stored: palette indices, class ids of
+1, 2 and 4 bits, sensor values of 16 bits, as they stand in the file. Both look at the header first, so that a picture
+of more than `megapixels` costs no memory, and both turn a picture as its EXIF orientation says unless it is to be
+ignored.
+
+Damage that a decoder knows of is an error, not a grey patch: libjpeg's warnings, checksums of PNG, short data; and what
+libjpeg decodes without a word: missing scans and holes of zero bytes. What is left out (alpha, later pages) is a remark.
+JPEGs are read by simplejpeg, which like OpenCV is libjpeg-turbo and gives the same pixels; other files by Pillow; and
+by OpenCV what Pillow would cut to 8 bits.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from hyperloom.stages.remarks import remark
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Orientation = Literal["apply", "ignore"]
+MEGAPIXELS = 150.0
+"""More than the largest cameras give, and 450 MB when decoded."""
+FORMATS = ("JPEG", "JPEG2000", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "AVIF")
+"""What Pillow may take a file for: formats of pictures that run no program of their own."""
+HOLE = 32
+"""So many zero bytes in a row cannot stand for pixels where the shortest code of a block means a value."""
+ORIENTATION = 0x0112
+SWAPPED = (5, 6, 7, 8)
+"""EXIF orientations that exchange height and width."""
+
+
+class Header(NamedTuple):
+    """What a file says of itself. `sides` are height and width as stored; `orientation` is EXIF's, 1 for upright."""
+
+    format: str
+    mode: str
+    sides: tuple[int, int]
+    bits: int
+    channels: int
+    orientation: int
+    pages: int
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Height and width of the picture as it is meant to be seen."""
+        return self.sides[::-1] if self.orientation in SWAPPED else self.sides
+
+
+def header(data: bytes, name: str) -> Header:
+    """The header of an image file; no pixel is decoded. Raises ValueError for what is no image."""
+    with _pillow(data, name) as image:
+        return _header(image, data)
+
+
+def is_plain(data: bytes, name: str) -> bool:
+    """Does every reader of pictures see the same in these bytes: 8 bits, upright, opaque, one page?"""
+    head = header(data, name)
+    return head.mode in ("RGB", "L") and (head.bits, head.orientation, head.pages) == (8, 1, 1)
+
+
+def colours(
+    data: bytes,
+    name: str,
+    orientation: Orientation = "apply",
+    levels: tuple[float, float] | None = None,
+    megapixels: float = MEGAPIXELS,
+) -> np.ndarray:
+    """(H, W, 3) uint8 RGB. A file of more than 8 bits needs `levels`, the numbers that become 0 and 255. Raises
+    ValueError, saying why it cannot be read and what could be set."""
+    head = _within(data, name, megapixels)
+    if head.bits > 8 or not head.format:
+        return _graded(numbers(data, name, orientation, megapixels), name, levels)
+    with _decoding(data, name):
+        if head.format == "JPEG" and head.mode in ("RGB", "L"):
+            return _turned(_jpeg(data, "RGB"), head, orientation)
+        with _pillow(data, name) as image:
+            _say_what_is_left(image, head)
+            return _turned(_array(image.convert("RGB")), head, orientation)
+
+
+def numbers(data: bytes, name: str, orientation: Orientation = "apply", megapixels: float = MEGAPIXELS) -> np.ndarray:
+    """(H, W) or (H, W, C) numbers as they are stored, without alpha; colours in the order RGB. Raises ValueError."""
+    head = _within(data, name, megapixels)
+    with _decoding(data, name):
+        if head.format in ("PPM", "") or (head.bits > 8 and head.channels > 1):
+            return _turned(_opencv(data), head, orientation)
+        if head.format == "JPEG":
+            kind = "GRAY" if head.mode == "L" else "RGB"
+            return _turned(_jpeg(data, kind), head, orientation)
+        with _pillow(data, name) as image:
+            _say_what_is_left(image, head)
+            if image.mode in ("LA", "RGBA", "La", "RGBa"):
+                image = image.convert(image.mode[:-1])
+            array = _array(image)
+        if array.dtype == bool:
+            array = array.astype("uint8")
+        if head.mode == "L" and head.bits < 8:
+            array = array // (255 // (2**head.bits - 1))  # Pillow spreads 2 and 4 bits over 0..255
+        return _turned(array, head, orientation)
+
+
+# -- headers -----------------------------------------------------------------------------------------------------------
+@contextmanager
+def _pillow(data: bytes, name: str) -> Iterator[Any]:
+    """The opened file. Raises ValueError for what Pillow does not take for an image."""
+    from PIL import Image
+
+    base = os.path.basename(name)
+    if not data:
+        raise ValueError(f"{base} is empty (0 bytes)")
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # `megapixels` is the limit here
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torn headers, which are errors here or decode
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:  # readers of torn headers raise whatever comes
+        raise ValueError(f"{base} is not an image ({len(data)} bytes)") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    with image:
+        yield image
+
+
+def _header(image: Any, data: bytes) -> Header:
+    bits, channels, kind, pages = 8, len(image.getbands()), image.format, getattr(image, "n_frames", 1)
+    if data.startswith(b"\xff\xd8"):
+        kind, pages = "JPEG", 1  # a phone's MPO is a JPEG with a second, smaller picture
+    elif kind == "PNG":
+        bits, channels = data[24], {0: 1, 3: 1, 4: 2, 2: 3, 6: 4}.get(data[25], channels)
+    elif kind == "TIFF":
+        bits = max(image.tag_v2.get(258, (1,)))
+    elif image.mode[0] in "IF":
+        bits = 32
+    sides = (image.height, image.width)
+    orientation = (_png_exif(data) if kind == "PNG" else image.getexif()).get(ORIENTATION, 1)
+    orientation = orientation if orientation in range(1, 9) else 1
+    if kind == "TIFF" and orientation in SWAPPED:
+        sides = sides[::-1]  # Pillow says the sides of the turned picture
+    return Header(kind, image.mode, sides, bits, channels, orientation, pages)
+
+
+def _png_exif(data: bytes) -> Any:
+    """The EXIF of a PNG, wherever its chunk lies: Pillow would decode the whole picture to look behind it."""
+    from PIL import Image
+
+    exif, place = Image.Exif(), 8
+    while place + 12 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        if data[place + 4 : place + 8] == b"eXIf":
+            exif.load(b"Exif\0\0" + data[place + 8 : place + 8 + length])
+        place += 12 + length
+    return exif
+
+
+def _within(data: bytes, name: str, megapixels: float) -> Header:
+    """The header of a file whose picture is not too large, and whose checksums are right where it has any."""
+    try:
+        with _decoding(data, name), _pillow(data, name) as image:
+            head = _header(image, data)
+            if head.sides[0] * head.sides[1] > megapixels * 1e6:
+                raise ValueError(
+                    f"{os.path.basename(name)} has {head.sides[0]} x {head.sides[1]} pixels, more than "
+                    f"{megapixels:g} million. Next: leave it out, or allow more with megapixels: on the modality"
+                )
+        if head.format == "PNG":
+            with _decoding(data, name), _pillow(data, name) as image:
+                image.verify()  # compares checksums; this must come before anything else is read
+        return head
+    except ValueError:
+        if not _known_to_opencv(data):
+            raise
+        return Header("", "", (0, 0), 8, 0, 1, 1)
+
+
+def _known_to_opencv(data: bytes) -> bool:
+    """Is it a format of OpenCV's alone: OpenEXR, Radiance, a TIFF of several float channels?"""
+    return data.startswith((b"\x76\x2f\x31\x01", b"#?RADIANCE", b"#?RGBE")) or (
+        data.startswith((b"II*\0", b"MM\0*")) and _opencv_or_none(data) is not None
+    )
+
+
+def _say_what_is_left(image: Any, head: Header) -> None:
+    if head.pages > 1:
+        remark("only the first page or frame of a file with several is read")
+    if image.getbands()[-1] in "Aa" and image.getextrema()[-1] != (255, 255):
+        remark("an alpha channel that is not opaque is left out")
+
+
+# -- pixels ------------------------------------------------------------------------------------------------------------
+@contextmanager
+def _decoding(data: bytes, name: str) -> Iterator[None]:
+    """What a decoder raises about content, as a ValueError that names the file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:  # readers of torn files raise whatever comes
+        base = os.path.basename(name)
+        text = str(error) if base in str(error) else f"{base} is damaged: {error or type(error).__name__}"
+        raise ValueError(text) from error
+
+
+def _jpeg(data: bytes, colourspace: str) -> np.ndarray:
+    import simplejpeg
+
+    pixels = simplejpeg.decode_jpeg(data, colourspace, strict=True)
+    if fault := _unseen_fault(data):
+        raise ValueError(fault)
+    return pixels[..., 0] if colourspace == "GRAY" else pixels
+
+
+def _unseen_fault(data: bytes) -> str:
+    """What is wrong with a JPEG that libjpeg decodes without a word; empty where nothing is.
+
+    A progressive file may have lost its last scans. And a baseline file may hold a run of zero bytes, although zero bits,
+    by its tables, would be a row of values of -1 without an end of block, which no picture has.
+    """
+    shortest: dict[int, int] = {}
+    finished: dict[tuple[int, int], bool] = {}
+    progressive = False
+    for marker, body, rest in _segments(data):
+        progressive |= marker in (0xC2, 0xC6, 0xC9, 0xCA)
+        while marker == 0xC4 and len(body) > 17:
+            shortest[body[0]] = body[17]  # tables 0x10 and on are of the values inside a block
+            body = body[17 + sum(body[1:17]) :]
+        if marker != 0xDA:
+            continue
+        if not progressive:
+            hole = shortest.get(0x10 | body[2] & 0x0F, 0) != 0 and bytes(HOLE) in data[rest:]
+            return f"{HOLE} or more zero bytes inside the picture's data" if hole else ""
+        first, _, low = body[-3], body[-2], body[-1] & 0x0F
+        for component in body[1:-3:2]:
+            finished[component, min(first, 1)] = low == 0
+    return "" if all(finished.values()) else "its last scans are missing"
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Markers of a JPEG with what belongs to each, and where the data behind it begin."""
+    place = 2
+    while place + 4 <= len(data):
+        if data[place] != 0xFF or data[place + 1] in (0x00, 0xFF, *range(0xD0, 0xD9)):
+            place = data.find(b"\xff", place + 1)  # data of a scan
+            if place < 0:
+                return
+            continue
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == 0xD9:
+            return
+        yield marker, data[place + 4 : place + 2 + length], place + 2 + length
+        place += 2 + length
+
+
+def _array(image: Any) -> np.ndarray:
+    import numpy as np
+
+    return np.array(image)
+
+
+def _opencv_or_none(data: bytes) -> np.ndarray | None:
+    import cv2
+    import numpy as np
+
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+
+
+def _opencv(data: bytes) -> np.ndarray:
+    """The numbers as OpenCV reads them, RGB without alpha; a TIFF comes upright already."""
+    pixels = _opencv_or_none(data)
+    if pixels is None:
+        raise ValueError("OpenCV cannot decode it")
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        remark("an alpha channel that is not opaque is left out")
+        pixels = pixels[..., :3]
+    return pixels[..., ::-1] if pixels.ndim == 3 and pixels.shape[2] == 3 else pixels
+
+
+def _turned(pixels: np.ndarray, head: Header, orientation: Orientation) -> np.ndarray:
+    """Pixels as they are meant to be seen, or as they are stored."""
+    import numpy as np
+
+    number = head.orientation
+    if number == 1:
+        return np.ascontiguousarray(pixels)
+    if head.format == "TIFF":  # its decoders have turned it
+        if orientation == "apply":
+            return np.ascontiguousarray(pixels)
+        number = {6: 8, 8: 6}.get(number, number)  # the way back
+    elif orientation == "ignore":
+        return np.ascontiguousarray(pixels)
+    if number in SWAPPED:
+        pixels = pixels.swapaxes(0, 1)
+    if number in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if number in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _graded(array: np.ndarray, name: str, levels: tuple[float, float] | None) -> np.ndarray:
+    """Numbers of more than 8 bits as uint8 RGB: `levels` become 0 and 255, what lies outside is cut."""
+    import numpy as np
+
+    if array.dtype == np.uint8:
+        return np.repeat(array[..., None], 3, axis=-1) if array.ndim == 2 else array
+    if levels is None:
+        known = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+        low, high = (known.min(), known.max()) if known.size else (0, 0)
+        raise ValueError(
+            f"{os.path.basename(name)} holds {array.dtype} numbers {low:g}..{high:g}, and an image keeps 8 bits. Next: "
+            f"say which numbers are black and white, as in levels: [{low:g}, {high:g}] on the modality, or read it as "
+            "a dense modality"
+        )
+    scaled = (array.astype(np.float32) - levels[0]) * (255.0 / (levels[1] - levels[0]))
+    pixels = np.rint(np.nan_to_num(scaled).clip(0, 255)).astype(np.uint8)
+    return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
