@@ -2,11 +2,11 @@
 
 `colours` gives what a person sees, (H, W, 3) uint8 RGB; `numbers` gives what is stored: palette indices, class ids of
 1, 2 and 4 bits, sensor values of 16 bits, as they stand in the file. Both look at the header first, so that a picture
-of more than `megapixels` costs no memory, and both turn a picture as its EXIF orientation says unless it is to be
+of more than `megapixels` costs no memory, and both turn a picture as its EXIF orientation says unless that is to be
 ignored.
 
 Damage that a decoder knows of is an error, not a grey patch: libjpeg's warnings, checksums of PNG, short data; and what
-libjpeg decodes without a word: missing scans and holes of zero bytes. What is left out (alpha, later pages) is a remark.
+libjpeg decodes without a word: missing scans, holes of zero bytes. What is left out (alpha, later pages) is a remark.
 JPEGs are read by simplejpeg, which like OpenCV is libjpeg-turbo and gives the same pixels; other files by Pillow; and
 by OpenCV what Pillow would cut to 8 bits.
 """
@@ -224,8 +224,8 @@ def _jpeg(data: bytes, colourspace: str) -> np.ndarray:
 def _unseen_fault(data: bytes) -> str:
     """What is wrong with a JPEG that libjpeg decodes without a word; empty where nothing is.
 
-    A progressive file may have lost its last scans. And a baseline file may hold a run of zero bytes, although zero bits,
-    by its tables, would be a row of values of -1 without an end of block, which no picture has.
+    A progressive file may have lost its last scans. And a baseline file may hold a run of zero bytes, although zero
+    bits, by its tables, would be a row of values of -1 without an end of block, which no picture has.
     """
     shortest: dict[int, int] = {}
     finished: dict[tuple[int, int], bool] = {}
