@@ -93,8 +93,10 @@ def class_ids(raw: np.ndarray, remap: Mapping[int, int], void: Sequence[int], pa
         raise ValueError(f"{name}: expected (H, W) class ids, got {raw.shape} {raw.dtype}")
     unknown = np.isnan(raw) if raw.dtype.kind == "f" else np.zeros((), bool)
     numbers = np.where(unknown, raw.dtype.type(0), raw)
-    fractions = numbers[~np.isfinite(numbers) | (numbers != np.rint(numbers))] if raw.dtype.kind == "f" else ()
-    if len(fractions):
+    fractions = (
+        numbers[~np.isfinite(numbers) | (numbers != np.rint(numbers))] if raw.dtype.kind == "f" else numbers[:0, 0]
+    )
+    if fractions.size:
         raise ValueError(f"{name} holds {fractions[0]:g}, which is no class id")
     values, places = np.unique(numbers.astype(np.int64 if raw.dtype != np.uint64 else np.uint64), return_inverse=True)
     table = np.array([UNKNOWN if int(v) in void else remap.get(int(v), int(v)) for v in values], object)

@@ -30,6 +30,8 @@ MEGAPIXELS = 150.0
 """More than the largest cameras give, and 450 MB when decoded."""
 FORMATS = ("JPEG", "JPEG2000", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "AVIF")
 """What Pillow may take a file for: formats of pictures that run no program of their own."""
+OPENCV_ALONE = (b"\x76\x2f\x31\x01", b"#?RADIANCE", b"#?RGBE", b"II*\0", b"MM\0*")
+"""How files begin of which OpenCV knows more than Pillow: OpenEXR, Radiance, TIFF of several float channels."""
 HOLE = 32
 """So many zero bytes in a row cannot stand for pixels where the shortest code of a block means a value."""
 ORIENTATION = 0x0112
@@ -55,9 +57,16 @@ class Header(NamedTuple):
 
 
 def header(data: bytes, name: str) -> Header:
-    """The header of an image file; no pixel is decoded. Raises ValueError for what is no image."""
-    with _pillow(data, name) as image:
-        return _header(image, data)
+    """The header of an image file; of what only OpenCV reads, that of the decoded picture. Raises ValueError for what
+    is no image."""
+    try:
+        with _decoding(data, name), _pillow(data, name) as image:
+            return _header(image, data)
+    except ValueError:
+        pixels = _opencv_or_none(data) if data.startswith(OPENCV_ALONE) else None
+        if pixels is None:
+            raise
+        return Header("", "", pixels.shape[:2], 8 * pixels.itemsize, pixels.ndim, 1, 1)
 
 
 def is_plain(data: bytes, name: str) -> bool:
@@ -164,29 +173,16 @@ def _png_exif(data: bytes) -> Any:
 
 def _within(data: bytes, name: str, megapixels: float) -> Header:
     """The header of a file whose picture is not too large, and whose checksums are right where it has any."""
-    try:
+    head = header(data, name)
+    if head.sides[0] * head.sides[1] > megapixels * 1e6:
+        raise ValueError(
+            f"{os.path.basename(name)} has {head.sides[0]} x {head.sides[1]} pixels, more than {megapixels:g} million. "
+            "Next: leave it out, or allow more with megapixels: on the modality"
+        )
+    if head.format == "PNG":
         with _decoding(data, name), _pillow(data, name) as image:
-            head = _header(image, data)
-            if head.sides[0] * head.sides[1] > megapixels * 1e6:
-                raise ValueError(
-                    f"{os.path.basename(name)} has {head.sides[0]} x {head.sides[1]} pixels, more than "
-                    f"{megapixels:g} million. Next: leave it out, or allow more with megapixels: on the modality"
-                )
-        if head.format == "PNG":
-            with _decoding(data, name), _pillow(data, name) as image:
-                image.verify()  # compares checksums; this must come before anything else is read
-        return head
-    except ValueError:
-        if not _known_to_opencv(data):
-            raise
-        return Header("", "", (0, 0), 8, 0, 1, 1)
-
-
-def _known_to_opencv(data: bytes) -> bool:
-    """Is it a format of OpenCV's alone: OpenEXR, Radiance, a TIFF of several float channels?"""
-    return data.startswith((b"\x76\x2f\x31\x01", b"#?RADIANCE", b"#?RGBE")) or (
-        data.startswith((b"II*\0", b"MM\0*")) and _opencv_or_none(data) is not None
-    )
+            image.verify()  # compares checksums; this must come before anything else is read
+    return head
 
 
 def _say_what_is_left(image: Any, head: Header) -> None:
