@@ -1,8 +1,8 @@
 """A look at labels while they are read: what is suspicious about a column, though no single value is wrong.
 
-A worker counts class ids and the range of numbers of each column of a partition (`Look`); the step adds the partitions
-up and says what a person would ask about (`suspicions`): ids that start at 1, 0/255 masks, one class only, a constant.
-Nothing is changed; each sentence names the option that would mend it.
+A worker counts class ids and the range of numbers of each column of a partition (`ColumnLook`); the step adds the
+partitions up and says what a person would ask about (`suspicions`): ids that start at 1, 0/255 masks, one class only, a
+constant. Nothing is changed; each sentence names the option that would mend it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FEW = 2
 """Samples below which nothing is suspicious: one may well hold a single class."""
 
 
-class Look:
+class ColumnLook:
     """What was seen of one column: `samples`, class ids with how often they came, ids that were refused, or numbers."""
 
     def __init__(self) -> None:

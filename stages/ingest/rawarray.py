@@ -54,8 +54,8 @@ def _same_aspect(one: Sides, other: Sides) -> bool:
     return abs(one[0] * other[1] / (one[1] * other[0]) - 1) < ASPECT + (rounding if rounding < 0.1 else 0)
 
 
-def channelled(raw: np.ndarray, wanted: int, chosen: Sequence[int], path: str) -> np.ndarray:
-    """(H, W, wanted) of an (H, W) or (H, W, C) array. `chosen` names the channels of a file that has others."""
+def channelled(raw: np.ndarray, count: int, chosen: Sequence[int], path: str) -> np.ndarray:
+    """(H, W, count) of an (H, W) or (H, W, C) array. `chosen` names the channels of a file that has others."""
     name = os.path.basename(path)
     array = raw[..., None] if raw.ndim == 2 else raw
     if array.ndim != 3:
@@ -64,16 +64,16 @@ def channelled(raw: np.ndarray, wanted: int, chosen: Sequence[int], path: str) -
         if max(chosen) >= array.shape[-1]:
             raise ValueError(f"{name} has {array.shape[-1]} channel(s), and channels: names {list(chosen)}")
         array = array[..., list(chosen)]
-    if array.shape[-1] == wanted:
+    if array.shape[-1] == count:
         return array
-    if array.shape[0] in (1, wanted) and array.shape[-1] > 4:
+    if array.shape[0] in (1, count) and array.shape[-1] > 4:
         height, width = raw.shape[1:]
-        raise ValueError(f"{name}: channels first? got {raw.shape} for ({height}, {width}, {wanted})")
-    if wanted == 1 and not chosen and (array == array[..., :1]).all():
+        raise ValueError(f"{name}: channels first? got {raw.shape} for ({height}, {width}, {count})")
+    if count == 1 and not chosen and (array == array[..., :1]).all():
         return array[..., :1]  # grey, kept as colours
     raise ValueError(
-        f"{name} has {array.shape[-1]} channels, and the column {wanted}. Next: say which, as in channels: "
-        f"{list(range(min(wanted, array.shape[-1])))}"
+        f"{name} has {array.shape[-1]} channels, and the column {count}. Next: say which, as in channels: "
+        f"{list(range(min(count, array.shape[-1])))}"
     )
 
 

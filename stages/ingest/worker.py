@@ -15,7 +15,7 @@ from typing import Any
 from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages import careful, remarks
 from hyperloom.stages.base import GROUP, INDEX, KEY
-from hyperloom.stages.ingest.look import Look
+from hyperloom.stages.ingest.look import ColumnLook
 from hyperloom.stages.ingest.source import Item, Source, Values
 from hyperloom.stages.table import write_table
 
@@ -38,26 +38,28 @@ class IngestWorker:
         group, first = unit.payload["group"], unit.payload["first"]
         items = [Item(**item) for item in unit.payload["items"]]
         kept: list[tuple[Item, Values]] = []
-        looks = {column: Look() for column in self.source.offers()}
-        with remarks.collected() as said:
+        looks = {column: ColumnLook() for column in self.source.offers()}
+        with remarks.collected() as counts:
             for item, values in self._carefully(items, out) if careful.is_due(out) else self._read(items):
                 error = values if isinstance(values, Exception) else self._fault(values, looks)
                 if error is not None:
                     out.quarantine(item.key, error)
                 elif not isinstance(values, Exception):
                     kept.append((item, values))
-        out.rows, out.meta = len(kept), {"group": group, "first": first, **self._seen(kept, looks, said)}
+        out.rows, out.meta = len(kept), {"group": group, "first": first, **self._seen(kept, looks, counts)}
         if kept:
             out.write("parquet", self._table(group, kept))
 
-    def _seen(self, kept: list[tuple[Item, Values]], looks: dict[str, Look], said: Mapping[str, int]) -> dict[str, Any]:
+    def _seen(
+        self, kept: list[tuple[Item, Values]], looks: dict[str, ColumnLook], counts: Mapping[str, int]
+    ) -> dict[str, Any]:
         """What the step may have to say of this partition; nothing where there is nothing."""
         for _, values in kept:
             for column, value in values.items():
                 looks[column].add(value, self._modality(column))
         seen = {
             "look": {c: f for c, look in looks.items() if (f := look.figures())},
-            "remarks": dict(sorted(said.items())),
+            "remarks": dict(sorted(counts.items())),
         }
         return {name: value for name, value in seen.items() if value}
 
@@ -68,7 +70,7 @@ class IngestWorker:
             else:
                 yield from self._read([item])
 
-    def _fault(self, values: Values, looks: dict[str, Look]) -> ValueError | None:
+    def _fault(self, values: Values, looks: dict[str, ColumnLook]) -> ValueError | None:
         for column, value in values.items():
             try:
                 if value is not None:
