@@ -113,7 +113,9 @@ class Flights(Source):
             POSE: SideFile(path="{stem}/telemetry.csv"),
             "depth@truth": SideFile(path="{stem}/depth/{frame:06d}.png", scale=DEPTH_STEP),
             "normals@truth": SideFile(path="{stem}/normals/{frame:06d}.png", scale=1 / 32767, offset=-1),
-            "flow@truth": SideFile(path="{stem}/flow/{frame:06d}.png", scale=FLOW_STEP, offset=-FLOW_ZERO * FLOW_STEP),
+            "flow@truth": SideFile(
+                path="{stem}/flow/{frame:06d}.png", scale=FLOW_STEP, offset=-FLOW_ZERO * FLOW_STEP, channels=(0, 1)
+            ),
         }
         if "semantic@truth" in self.columns:
             names = modalities["semantic"].classes
