@@ -24,13 +24,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hyperloom.clusters.spec import Cluster, ClusterError
+from hyperloom.clusters import skew
+from hyperloom.clusters.environment import early, late, worker_environment
+from hyperloom.clusters.spec import Cluster, ClusterError, ClusterRefusal
 from hyperloom.pipeline import project, ray_internals
 
-FORWARDED = "HYPERLOOM_"
-"""Variables with this prefix reach every worker; Ray passes on nothing by itself to a cluster that runs already."""
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""A unit has one core. A worker that needs more asks its own library for them."""
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to accept a connection."""
 HOOK = "worker_process_setup_hook"
@@ -57,11 +55,20 @@ def connect(cluster: Cluster) -> None:
             host, _, port = cluster.where.rpartition(":")
             if port.isdigit():
                 probe(host, int(port))
+            project.carry(late(worker_environment(cluster)))
             ray.init(cluster.where, runtime_env=_runtime_env(cluster), **options)
+            skew.warn()
     except ray.exceptions.AuthenticationError as error:
-        raise ClusterError(
+        raise ClusterRefusal(
             f"the Ray cluster at {cluster.where} refused the token: {error}. Next: put the cluster's token "
             "(`ray get-auth-token` on its head) into ~/.ray/auth_token or RAY_AUTH_TOKEN here"
+        ) from error
+    except RuntimeError as error:
+        if "mismatch" not in str(error):
+            raise
+        raise ClusterRefusal(
+            f"the Ray cluster at {cluster.where} runs another version: {' '.join(str(error).split())} Next: start the "
+            "driver with the cluster's Python and Ray"
         ) from error
     except OSError as error:
         raise ClusterError(
@@ -118,14 +125,6 @@ def probe(host: str, port: int) -> None:
     socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
 
 
-def worker_environment(cluster: Cluster) -> dict[str, str]:
-    """Variables that every worker must have: one thread unless the user has set another number, Hyperloom's own, and
-    what the recipe gives."""
-    threads = {k: os.environ.get(k, v) for k, v in ONE_THREAD.items()}
-    own = {k: v for k, v in os.environ.items() if k.startswith(FORWARDED)}
-    return {**threads, **own, **cluster.env}
-
-
 @cache
 def package() -> str:
     """A copy of Hyperloom under its import name, for nodes where it is not installed. It goes with this process."""
@@ -144,7 +143,7 @@ def _runtime_env(cluster: Cluster) -> dict[str, Any]:
     folder Ray puts first; what the job sets already is left out, since Ray refuses the same key twice."""
     inherited = ray_internals.job_environment()
     taken = inherited.get("env_vars") or {}
-    env: dict[str, Any] = {"env_vars": {k: v for k, v in worker_environment(cluster).items() if k not in taken}}
+    env: dict[str, Any] = {"env_vars": {k: v for k, v in early(worker_environment(cluster)).items() if k not in taken}}
     if not ray_internals.in_job():
         return {**env, "py_modules": [package()]}
     return env if HOOK in inherited else {**env, HOOK: "hyperloom.pipeline.project.step_back"}

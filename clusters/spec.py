@@ -28,6 +28,12 @@ class ClusterError(HyperloomError):
     exit_code = Exit.CLUSTER
 
 
+class ClusterRefusal(ClusterError):
+    """A cluster that is there and does not take us: another version, another token. Trying again is of no use."""
+
+    exit_code = Exit.WRONG
+
+
 class Cluster(Config):
     """Where the work runs."""
 
@@ -41,7 +47,8 @@ class Cluster(Config):
     object_store_mb: int = placement(256, ge=80)
     """Shared memory of a private Ray. Data goes through storage, so little is needed."""
     env: dict[str, str] = placement(default_factory=dict)
-    """Environment of the workers, for what their storage needs: `{AWS_ENDPOINT_URL: ...}`. Ray's dashboard shows it."""
+    """Environment of the workers, for what their storage needs: `{AWS_ENDPOINT_URL: ...}`. Ray's dashboard does not
+    show it, but for what counts as a process starts (clusters/environment.py)."""
     logs: bool = placement(False)
     """Show the workers' own output; failures are reported either way."""
     dashboard: str | None = placement(None)

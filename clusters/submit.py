@@ -1,8 +1,12 @@
 """Handing a recipe to a Ray cluster as a job, and following it.
 
 The job gets the current folder (without what git ignores), Hyperloom's own packages, and an absolute root. Its id is
-`hyperloom-{recipe}-{digest of recipe and root}-{number}`: while such a job runs, submitting again follows it instead of
-starting a second one, and two submitters that race get the same job, since Ray refuses an id twice.
+`hyperloom-{recipe}-{digest}-{number}`, where the digest is of recipe, root, options and all code that travels: while
+such a job runs, submitting again follows it instead of starting a second one, and two submitters that race get the same
+job, since Ray refuses an id twice. Changed code is another job.
+
+What the driver needs of the environment (variables of the recipe and of its `cluster: {env: ...}`, a root with a
+password in it) travels with the code: Ray's dashboard shows entrypoints and runtime environments.
 
 The cluster needs the libraries of the recipe's stages on its `python`; nothing is installed for a job.
 """
@@ -16,16 +20,21 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-from hyperloom.clusters.connect import authenticate, package, probe, worker_environment
-from hyperloom.clusters.spec import Cluster, ClusterError
+from hyperloom.clusters.connect import authenticate, package, probe
+from hyperloom.clusters.environment import ROOT, early, late, module, worker_environment
+from hyperloom.clusters.spec import Cluster, ClusterError, ClusterRefusal
+from hyperloom.pipeline import ray_internals
+from hyperloom.pipeline.exits import Exit
+from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.pipeline.plan import check
 from hyperloom.pipeline.ray_internals import CHATTY
+from hyperloom.pipeline.secrets import blot
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.recipe import RecipeFile
@@ -36,11 +45,19 @@ READY_SECONDS = 90.0
 """A cluster that has just started answers before it can take jobs."""
 
 
-def submit(cluster: Cluster, loaded: RecipeFile, root: str, address: str | None = None, follow: bool = True) -> int:
+def submit(
+    cluster: Cluster,
+    loaded: RecipeFile,
+    root: str,
+    address: str | None = None,
+    follow: bool = True,
+    options: Sequence[str] = (),
+) -> int:
     """Submit the recipe; returns the job's exit code, or 0 at once without `follow`.
 
-    `root` is absolute or a URL, `address` the URL of the job server. Raises ClusterError when the server does not
-    answer, refuses the token, or cannot take the job, and RecipeError for what the steps say to be wrong.
+    `root` is absolute or a URL, `address` the URL of the job server, `options` those of `hyperloom run`. Raises
+    ClusterError when the server does not answer, refuses the token, or cannot take the job, and RecipeError for what
+    the steps say to be wrong.
     """
     check(loaded)
     url = address or cluster.job_server
@@ -51,10 +68,9 @@ def submit(cluster: Cluster, loaded: RecipeFile, root: str, address: str | None 
         print(
             f"note: Ray puts a job's folder before Python's own modules: rename {', '.join(names)} if it ends at once"
         )
-    digest = hashlib.sha256("\n".join((root, loaded.text)).encode()).hexdigest()
-    stem = f"hyperloom-{loaded.recipe.name}-{digest[:8]}"
+    stem = f"hyperloom-{loaded.recipe.name}-{_identity(loaded, root, options)[:8]}"
     running, free = _of_stem(client, stem)
-    job = running or _start(client, cluster, loaded, root, f"{stem}-{free}")
+    job = running or _start(client, cluster, loaded, root, f"{stem}-{free}", "run", *options)
     print(f"{'following the running' if running else 'submitted'} job {job} at {url}", flush=True)
     if not follow:
         print(f"Follow it with: ray job logs --follow --address {url} {job}")
@@ -62,8 +78,8 @@ def submit(cluster: Cluster, loaded: RecipeFile, root: str, address: str | None 
     try:
         asyncio.run(_follow(client, job))
     except KeyboardInterrupt:
-        print(f"\nthe job goes on. Stop it with: ray job stop --address {url} {job}")
-        return 130
+        print(f"\nthe job goes on. End it with: hyperloom cancel {loaded.path} --address {url}")
+        return Exit.INTERRUPTED
     return _outcome(client, job)
 
 
@@ -97,13 +113,25 @@ def _about(loaded: RecipeFile, root: str) -> dict[str, str]:
     return {"hyperloom_recipe": loaded.recipe.name, "hyperloom_root": hashlib.sha256(root.encode()).hexdigest()[:16]}
 
 
-def runtime_env(cluster: Cluster, root: str) -> dict[str, Any]:
-    """What travels with a job: the current folder without the root, Hyperloom itself, and the workers' environment."""
+def runtime_env(cluster: Cluster, root: str, variables: Mapping[str, str]) -> dict[str, Any]:
+    """What travels with a job: the current folder without the root, Hyperloom itself, and the environment, in the open
+    only where it must be; `variables` are more of it."""
+    env = {**variables, **worker_environment(cluster)}
+    modules = [package(), module(late(env))] if late(env) else [package()]
+    return {"working_dir": str(Path.cwd()), **_excludes(root), "env_vars": early(env), "py_modules": modules}
+
+
+def _excludes(root: str) -> dict[str, list[str]]:
     here = Path.cwd()
-    env: dict[str, Any] = {"working_dir": str(here), "env_vars": worker_environment(cluster)}
-    if "://" not in root and Path(root).is_relative_to(here) and Path(root) != here:
-        env["excludes"] = [f"/{Path(root).relative_to(here)}/"]
-    return {**env, "py_modules": [package()]}
+    inside = "://" not in root and Path(root).is_relative_to(here) and Path(root) != here
+    return {"excludes": [f"/{Path(root).relative_to(here)}/"]} if inside else {}
+
+
+def _identity(loaded: RecipeFile, root: str, options: Sequence[str]) -> str:
+    """64 hex digits over all that a job does: its recipe, also where the environment gives values, and its code."""
+    means = [payload(step, str) for step in loaded.recipe.steps.values()]
+    folder = ray_internals.digest_of_folder(str(Path.cwd()), _excludes(root).get("excludes", []))
+    return fingerprint([root, loaded.text, means, list(options), folder, ray_internals.digest_of_folder(package(), [])])
 
 
 def _pythons(folder: Path) -> list[str]:
@@ -134,7 +162,7 @@ def _client(url: str) -> Any:
             "dashboard's URL with --address"
         ) from error
     except AuthenticationError as error:
-        raise ClusterError(
+        raise ClusterRefusal(
             f"the Ray cluster at {url} refused us: {str(error).splitlines()[0]} Next: put the cluster's token "
             "(`ray get-auth-token` on its head) into ~/.ray/auth_token or RAY_AUTH_TOKEN here, and RAY_AUTH_MODE=token"
         ) from error
@@ -162,11 +190,14 @@ def _start(
     path = Path(loaded.path).resolve()
     if not path.is_relative_to(here):
         raise ClusterError(f"the recipe {path} is not below {here}, the folder that is sent. Next: cd to its project")
-    words = ["python", "-P", "-m", "hyperloom.pipeline", command, str(path.relative_to(here)), "--root", root]
+    words = ["python", "-P", "-m", "hyperloom.pipeline", command, str(path.relative_to(here))]
+    hidden = blot(root) != root
+    variables = {**loaded.written.variables, **({ROOT: root} if hidden else {})}
+    words += [] if hidden else ["--root", root]
     how = {
         "entrypoint": shlex.join([*words, *options]),
         "submission_id": job,
-        "runtime_env": runtime_env(cluster, root),
+        "runtime_env": runtime_env(cluster, root, variables),
         "metadata": _about(loaded, root),
     }
     deadline = time.monotonic() + READY_SECONDS
@@ -214,9 +245,13 @@ def _outcome(client: Any, job: str) -> int:
         info = client.get_job_info(job)
     print(f"job {job}: {info.status.value.lower()}", flush=True)
     if info.status == JobStatus.SUCCEEDED:
-        return 0
+        return Exit.DONE
     print(f"why: {info.message}", flush=True)
-    return info.driver_exit_code or 1
+    if code := info.driver_exit_code:
+        return code if code > 0 else 128 - code  # a signal, as shells say it
+    if info.status == JobStatus.STOPPED:
+        return Exit.CANCELLED
+    return Exit.FAILED if "runtime_env" in (info.message or "") else Exit.CLUSTER
 
 
 @contextmanager

@@ -48,10 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
     from hyperloom.pipeline import secrets
 
     with secrets.guard(), _sigterm():
-        return _perform(given, sys.argv[1:] if arguments is None else arguments)
+        given.line = shlex.join(["hyperloom", *(sys.argv[1:] if arguments is None else arguments)])
+        return _perform(given)
 
 
-def _perform(given: argparse.Namespace, arguments: list[str]) -> int:
+def _perform(given: argparse.Namespace) -> int:
     from hyperloom.pipeline.errors import Ended, HyperloomError, Interrupted
     from hyperloom.pipeline.exits import Exit
 
@@ -61,7 +62,7 @@ def _perform(given: argparse.Namespace, arguments: list[str]) -> int:
         from hyperloom.pipeline.execution import leave
 
         end = error if isinstance(error, Ended) else Interrupted()
-        print(f"\nhyperloom: {end}\nContinue with: {shlex.join(['hyperloom', *arguments])}", file=sys.stderr)
+        print(f"\nhyperloom: {end}\nContinue with: {given.line}", file=sys.stderr)
         return leave(end.exit_code)
     except HyperloomError as error:
         from hyperloom.pipeline.execution import leave

@@ -24,8 +24,8 @@ from hyperloom.pipeline.errors import PluginError
 
 class Project:
     """`folders`, the first of which counts first, and `modules`: the top-level names that the recipe has taken from
-    them. `place` is the working folder of the process that pickled it (a Ray job's lies elsewhere on another node), and
-    `hidden` the secrets that it knew."""
+    them. `place` is the working folder of the process that pickled it (a Ray job's lies elsewhere on another node),
+    `hidden` the secrets that it knew, `variables` the environment that it carried."""
 
     def __init__(
         self,
@@ -33,13 +33,15 @@ class Project:
         modules: frozenset[str] = frozenset(),
         place: str = "",
         hidden: Mapping[str, str] = MappingProxyType({}),
+        variables: Mapping[str, str] = MappingProxyType({}),
     ):
-        self.folders, self.modules, self.place, self.hidden = folders, modules, place, hidden
+        self.folders, self.modules, self.place = folders, modules, place
+        self.hidden, self.variables = hidden, variables
 
     def __reduce__(self) -> tuple[Any, ...]:
         from hyperloom.pipeline import secrets
 
-        return Project, (self.folders, self.modules, _working_folder(), secrets.known())
+        return Project, (self.folders, self.modules, _working_folder(), secrets.known(), _carried)
 
     def enter(self) -> None:
         """Make this process import as the run does, and know what it must not say."""
@@ -51,6 +53,9 @@ class Project:
             from hyperloom.pipeline import secrets
 
             secrets.adopt(self.hidden)
+        if self.variables:
+            carry(self.variables)
+            os.environ.update(self.variables)
         if _Named not in sys.meta_path:
             sys.meta_path.insert(0, _Named)
 
@@ -61,6 +66,7 @@ class Project:
 
 
 _current = Project()
+_carried: dict[str, str] = {}
 
 
 class _Named:
@@ -90,6 +96,12 @@ class Parcel:
 def enter(*folders: str) -> None:
     """Begin with the project of these folders, in place of another one."""
     Project(tuple(dict.fromkeys(os.path.realpath(f) for f in folders))).enter()
+
+
+def carry(variables: Mapping[str, str]) -> None:
+    """Give every process that enters this one's project these variables."""
+    global _carried
+    _carried = {**_carried, **variables}
 
 
 def current() -> Project:

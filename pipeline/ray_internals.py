@@ -52,6 +52,13 @@ class _Closed(list[str]):
         pass
 
 
+def digest_of_folder(folder: str, excludes: list[str]) -> str:
+    """Of all that Ray would send of a folder, without what .gitignore and .rayignore leave out."""
+    from ray._private.runtime_env.packaging import get_uri_for_directory
+
+    return get_uri_for_directory(folder, include_gitignore=True, excludes=excludes)
+
+
 def largest_cluster() -> dict[str, float]:
     """Resources that an autoscaler may come to; empty where there is none."""
     from ray._private.state import state

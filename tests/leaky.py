@@ -3,6 +3,7 @@ that the recipe gave it. For the tests that none of it comes out."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import Any
 
@@ -20,13 +21,13 @@ class Talker:
         self.resources = Resources()
 
     def setup(self) -> None:
-        print(f"set up with {self.words} and {os.environ.get('HYPERLOOM_LEAK', '')}")
+        print(f"set up with {self.words} and {os.environ.get('LEAK')}")
 
     def run(self, unit: Unit, out: Output) -> None:
-        out.quarantine(f"{unit.id}/0", ValueError(f"no sample for {self.words}"))
+        out.quarantine(f"{unit.id}/0", ValueError(f"no sample for {self.words} {os.environ.get('LEAK')}"))
         if self.fails:
             raise ValueError(f"cannot log in with {self.words}")
-        out.write("json", b"1")
+        out.write("json", hashlib.sha256(os.environ.get("LEAK", "").encode()).hexdigest().encode())
         out.rows = 9
 
 

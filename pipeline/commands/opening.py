@@ -34,11 +34,13 @@ def add_wait(sub: argparse.ArgumentParser) -> None:
 def load(given: Any) -> tuple[Any, Any]:
     """The recipe (a RecipeFile) and its Storage; `given.root` is from here on the root that counts."""
     import hyperloom.stages  # noqa: F401  (registers the plug-ins)
+    from hyperloom.clusters import environment
     from hyperloom.pipeline import ray_internals, recipe
     from hyperloom.pipeline.storage import Storage
 
+    environment.receive()
     loaded = recipe.load(given.recipe)
-    root = given.root or loaded.recipe.root
+    root = given.root or os.environ.get(environment.ROOT) or loaded.recipe.root
     if "://" not in root and not os.path.isabs(root) and ray_internals.in_job():
         raise loaded.error(
             ("root",),

@@ -9,6 +9,9 @@ from hyperloom.pipeline.commands import opening
 
 def add(commands: Any) -> None:
     sub = opening.add(commands, "submit", _submit, "hand the recipe to a Ray cluster as a job and follow it")
+    sub.add_argument("--step", action="append", metavar="NAME", help="only this step and what it needs (repeatable)")
+    opening.add_wait(sub)
+    sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
     sub.add_argument("--address", help="URL of the job server (http://127.0.0.1:8265)")
     sub.add_argument("--detach", action="store_true", help="do not follow the job's log")
 
@@ -17,4 +20,10 @@ def _submit(given: Any) -> int:
     loaded, storage = opening.load(given)
     from hyperloom.clusters.submit import submit
 
-    return submit(opening.cluster(loaded), loaded, str(storage), given.address, follow=not given.detach)
+    options = [word for name in given.step or () for word in ("--step", name)]
+    options += ["--wait", f"{given.wait:g}"] + (["--no-mlflow"] if given.no_mlflow else [])
+    cluster = opening.cluster(loaded)
+    code = submit(cluster, loaded, str(storage), given.address, not given.detach, options)
+    if code:
+        print(f"Continue with: {given.line}", flush=True)
+    return code

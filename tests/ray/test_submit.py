@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from hyperloom.pipeline.exits import Exit
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -85,13 +89,56 @@ def test_hyperloom_submit(call: Any, ray_cluster: Any, project: Path) -> None:
         "out",
     )
     failed = call(*command)
-    assert failed.returncode == 1, failed.stdout
+    assert failed.returncode == Exit.STEP, failed.stdout
     assert "-1 at http" in failed.stdout and "raw.bin" in failed.stdout
+    assert failed.stdout.splitlines()[-1].startswith("Continue with: hyperloom submit recipe.yaml --address")
     (project / "raw.bin").write_bytes(b"raw")
     done = call(*command)
     assert done.returncode == 0, done.stdout
-    assert "-2 at http" in done.stdout and "Ray: joining" in done.stdout and "succeeded" in done.stdout
+    assert "-1 at http" in done.stdout, "the folder has changed, so this is another job"
+    assert "warning" not in done.stdout, "there is no skew on one machine"
+    assert "Ray: joining" in done.stdout and "succeeded" in done.stdout
     assert _manifests(project / "out") == ["toy.Numbers", "toy.Squares"]
+
+
+CANARIES = {"SALT": "canary-salt-1", "PASSWORD": "canary-password-1"}
+
+
+def test_a_job_shows_no_secret(call: Any, ray_cluster: Any, project: Path, tmp_path: Path) -> None:
+    """What the recipe takes from the environment and gives to its workers reaches them, and nobody else."""
+    shutil.copy(CHECKOUT / "tests" / "leaky.py", project / "leaky.py")
+    (project / "recipe.yaml").write_text(
+        "name: leaky\nmodalities: {}\ncluster: {env: {LEAK: canary-worker-1}}\nsteps:\n  a: {stage: 'leaky:Leaky', "
+        "salt: '${SALT}', password: '${PASSWORD}', url: 'https://me:canary-url-1@host/a', max_quarantine: 1}\n"
+    )
+    arguments: set[str] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.1):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    arguments.add(path.read_bytes().decode(errors="replace"))
+                except OSError:
+                    continue  # it has ended
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    command = (sys.executable, "-m", "hyperloom.pipeline", "submit", "recipe.yaml", "--address", ray_cluster.dashboard)
+    try:
+        done = call(*command, "--root", str(tmp_path / "root"), "--no-mlflow", "--step", "a", **CANARIES)
+    finally:
+        over.set()
+        watcher.join()
+    assert done.returncode == 0, done.stdout
+    (data,) = tmp_path.glob("root/*/*/data/*.json")
+    assert data.read_text() == hashlib.sha256(b"canary-worker-1").hexdigest(), "the worker has its environment"
+    shown = call("ray", "job", "list", "--address", ray_cluster.dashboard).stdout
+    assert "--step a --wait 60" in shown.replace("', '", " "), shown
+    stored = "".join(p.read_text(errors="replace") for p in (tmp_path / "root").rglob("*") if p.is_file())
+    assert "${SALT}" in stored
+    for what, text in {"output": done.stdout, "jobs": shown, "ps": "\n".join(arguments), "root": stored}.items():
+        assert "canary" not in text, f"{what}: {text[max(0, text.find('canary') - 200) :][:400]}"
 
 
 def test_the_driver_may_join_a_running_cluster(call: Any, ray_cluster: Any, project: Path) -> None:
@@ -117,7 +164,7 @@ def test_a_wrong_token_is_explained(call: Any, ray_cluster: Any, project: Path) 
         ray_cluster.dashboard,
     )
     done = call(*command, RAY_AUTH_TOKEN_PATH=str(wrong))
-    assert done.returncode == 5
+    assert done.returncode == Exit.WRONG
     assert "ray get-auth-token" in done.stdout and "Traceback" not in done.stdout
 
 

@@ -6,13 +6,15 @@ import json
 import multiprocessing
 import stat
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from hyperloom.clusters import connect
+from hyperloom.clusters import connect, environment, skew, submit
 from hyperloom.clusters.spec import Cluster
-from hyperloom.clusters.submit import runtime_env
+from hyperloom.pipeline import recipe, secrets
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.fingerprint import payload
 
@@ -62,13 +64,13 @@ def test_nothing_of_it_bears_meaning() -> None:
 def test_workers_get_one_thread_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYPERLOOM_FAULT", "unit.written=kill")
     monkeypatch.setenv("SECRET", "x")
-    env = connect.worker_environment(Cluster(env={"AWS_ENDPOINT_URL": "http://s3"}))
+    env = environment.worker_environment(Cluster(env={"AWS_ENDPOINT_URL": "http://s3"}))
     assert env["OMP_NUM_THREADS"] == "1"
     assert env["HYPERLOOM_FAULT"] == "unit.written=kill" and env["AWS_ENDPOINT_URL"] == "http://s3"
     assert "SECRET" not in env
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert connect.worker_environment(Cluster())["OMP_NUM_THREADS"] == "4"
-    assert connect.worker_environment(Cluster(env={"OMP_NUM_THREADS": "2"}))["OMP_NUM_THREADS"] == "2"
+    assert environment.worker_environment(Cluster())["OMP_NUM_THREADS"] == "4"
+    assert environment.worker_environment(Cluster(env={"OMP_NUM_THREADS": "2"}))["OMP_NUM_THREADS"] == "2"
 
 
 def test_inside_a_job_nothing_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,9 +78,9 @@ def test_inside_a_job_nothing_is_given_twice(monkeypatch: pytest.MonkeyPatch) ->
     assert "py_modules" in connect._runtime_env(Cluster())
     job = {"runtime_env": {"working_dir": "gcs://x.zip", "env_vars": {"OMP_NUM_THREADS": "1", "A": "b"}}}
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
-    env = connect._runtime_env(Cluster(env={"A": "c", "D": "e"}))
+    env = connect._runtime_env(Cluster(env={"A": "c", "LANG": "e"}))
     assert set(env) == {"env_vars", "worker_process_setup_hook"}
-    assert env["env_vars"]["D"] == "e" and not {"A", "OMP_NUM_THREADS"} & set(env["env_vars"])
+    assert env["env_vars"]["LANG"] == "e" and not {"A", "OMP_NUM_THREADS"} & set(env["env_vars"])
     job["runtime_env"]["worker_process_setup_hook"] = "mine.hook"
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
     assert set(connect._runtime_env(Cluster())) == {"env_vars"}
@@ -86,11 +88,98 @@ def test_inside_a_job_nothing_is_given_twice(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_job_gets_the_folder_without_the_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    env = runtime_env(Cluster(), str(tmp_path / "runs" / "a"))
+    env = submit.runtime_env(Cluster(), str(tmp_path / "runs" / "a"), {})
     assert env["working_dir"] == str(tmp_path) and env["excludes"] == ["/runs/a/"]
-    (package,) = map(Path, env["py_modules"])
+    package = Path(env["py_modules"][0])
     assert package.name == "hyperloom" and {p.name for p in package.iterdir()} >= {"pipeline", "stages", "clusters"}
-    assert "excludes" not in runtime_env(Cluster(), "s3://bucket/runs")
+    assert "excludes" not in submit.runtime_env(Cluster(), "s3://bucket/runs", {})
+
+
+class Server:
+    """A job server that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.jobs: list[dict[str, Any]] = []
+        self.stopped: list[str] = []
+
+    def list_jobs(self) -> list[Any]:
+        running = SimpleNamespace(is_terminal=lambda: False)
+        return [
+            SimpleNamespace(submission_id=j["submission_id"], status=running, metadata=j["metadata"])
+            for j in self.jobs if j["submission_id"] not in self.stopped
+        ]  # fmt: skip
+
+    def submit_job(self, **job: Any) -> None:
+        self.jobs.append(job)
+
+    def stop_job(self, job: str) -> None:
+        self.stopped.append(job)
+
+
+def test_a_job_is_its_recipe_its_options_and_its_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The same again follows it, anything else is another job; what is secret is nowhere in the open."""
+    pytest.importorskip("ray")
+    server = Server()
+    monkeypatch.setattr(submit, "_client", lambda url: server)
+    monkeypatch.setattr(secrets, "_known", {})
+    monkeypatch.setattr(secrets, "_pattern", None)
+    monkeypatch.setenv("SALT", "canary-salt")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "toy.yaml"
+    path.write_text(
+        "name: toy\nroot: sftp://me:canary-pw@host/a\ncluster: {env: {KEY: canary-key, LANG: C.UTF-8}}\n"
+        "modalities: {}\nsteps: {a: {stage: 'tests.toy:Numbers', salt: '${SALT}'}}\n"
+    )
+
+    def send(*options: str) -> int:
+        loaded = recipe.load(path)
+        cluster = Cluster.model_validate(loaded.recipe.cluster)
+        assert submit.submit(cluster, loaded, loaded.recipe.root, follow=False, options=options) == 0
+        return len(server.jobs)
+
+    assert (send("--step", "a"), send("--step", "a")) == (1, 1)
+    (job,) = server.jobs
+    env = job["runtime_env"]
+    assert job["entrypoint"] == "python -P -m hyperloom.pipeline run toy.yaml --step a"
+    assert "canary" not in repr(job) and env["env_vars"]["LANG"] == "C.UTF-8"
+    text = (Path(env["py_modules"][1]) / "__init__.py").read_text()
+    assert all(word in text for word in ("canary-salt", "canary-key", "sftp://me:canary-pw@host/a"))
+    assert send() == 2, "other options"
+    (tmp_path / "plugin.py").write_text("")
+    assert send() == 3, "other code"
+    monkeypatch.setenv("SALT", "canary-of-another-kind")
+    assert send() == 4, "another value of the environment"
+    loaded = recipe.load(path)
+    assert submit.stop(Cluster(), loaded, loaded.recipe.root) == [j["submission_id"] for j in server.jobs]
+    assert submit.stop(Cluster(), loaded, "elsewhere") == []
+
+
+def test_what_travels_with_a_job_is_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Path(environment.module({"HL_A": "1", "HL_B": "2"}))
+    assert stat.S_IMODE((module / "__init__.py").stat().st_mode) == 0o600
+    monkeypatch.syspath_prepend(str(module.parent))
+    monkeypatch.setenv("HL_A", "mine")
+    monkeypatch.setenv("HL_B", "")
+    monkeypatch.delenv("HL_B")
+    environment.receive()
+    assert "HL_B" not in connect.os.environ, "outside of a job nothing is taken"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    environment.receive()
+    assert (connect.os.environ["HL_A"], connect.os.environ["HL_B"]) == ("mine", "2")
+
+
+def test_nodes_that_differ_are_named_together() -> None:
+    mine = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.9.0", "pyarrow": ""}
+    theirs = {
+        "10.0.0.1": dict(mine),
+        "10.0.0.3": {**mine, "torch": "2.8.0"},
+        "10.0.0.2": {**mine, "torch": "2.8.0", "pyarrow": "16"},
+        "10.0.0.4": {**mine, "torch": ""},
+    }
+    first, second = skew.lines(mine, theirs)
+    assert first.startswith("warning: 10.0.0.2, 10.0.0.3 has torch 2.8.0 (here 2.9.0): ")
+    assert second.startswith("warning: 10.0.0.4 has torch missing (here 2.9.0): ")
+    assert skew.versions()["python"] and skew.lines(mine, {}) == []
 
 
 def test_the_token_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
