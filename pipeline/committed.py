@@ -1,28 +1,36 @@
 """What is committed already: one listing per folder, made when the first unit of a space is asked about.
 
 Storage is the truth: a unit counts as done when its record can be read and its files have the sizes that it says. So
-a torn record and a data file that is gone or cut short both mean that the unit is made again.
+a torn record and a data file that is gone or cut short both mean that the unit is made again. Records are read from
+packs where there are any.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from hyperloom.pipeline import packs
 from hyperloom.pipeline.listing import Listing
+from hyperloom.pipeline.packs import Packer
+from hyperloom.pipeline.records import packed, places_of
+from hyperloom.pipeline.retry import Key
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record, Unit, load_record
+from hyperloom.pipeline.units import Unit, load_record
 
 THREADS = 16
 """Records read at once from an object store."""
 
 
 class Committed:
-    """The committed units of the spaces that are asked about, as they were at the first question about each."""
+    """The committed units of the spaces that are asked about, as they were at the first question about each. Records
+    that lie in no pack go to the `packer`, if there is one."""
 
-    def __init__(self, storage: Storage):
-        self.storage = storage
+    def __init__(self, storage: Storage, packer: Packer | None = None):
+        self.storage, self.packer = storage, packer
         self._records: dict[str, set[str]] = {}
+        self._packs: dict[str, dict[str, bytes]] = {}
         self._listing = Listing(storage)
 
     def has(self, space: str, id_: str) -> bool:
@@ -36,13 +44,35 @@ class Committed:
         if space in self._records:
             self._records[space].add(id_)
 
-    def find(self, units: Sequence[Unit]) -> list[Record | None]:
-        """The record of each unit that is committed and whole, else None. Records are read, data is not."""
+    def find(self, units: Sequence[Unit]) -> list[bytes | None]:
+        """The record of each unit that is committed and whole, as its line (pipeline.records), else None. Data is not
+        read."""
         listed = [u.key for u in units if self.has(u.space, u.id)]
-        if self.storage.is_local or len(listed) < 4:
-            read = [load_record(self.storage, *key) for key in listed]
+        lines = self._whole((key, line) for key in listed if (line := self._packed(*key)) is not None)
+        loose = self._whole(self._read([key for key in listed if key not in lines]))
+        if self.packer is not None:
+            for (space, _), line in loose.items():
+                self.packer.add(space, line)
+        lines.update(loose)
+        return [lines.get(u.key) for u in units]
+
+    def _packed(self, space: str, id_: str) -> bytes | None:
+        """The unit's line in a pack, once: a step asks for a unit once, and there may be a million."""
+        if space not in self._packs:
+            self._packs[space] = packs.load(self.storage, space)
+        return self._packs[space].pop(id_, None)
+
+    def _read(self, keys: list[Key]) -> list[tuple[Key, bytes]]:
+        if self.storage.is_local or len(keys) < 4:
+            records = [load_record(self.storage, *key) for key in keys]
         else:
             with ThreadPoolExecutor(THREADS) as threads:
-                read = list(threads.map(lambda key: load_record(self.storage, *key), listed))
-        records = {(r.space, r.id): r for r in read if r is not None and not self._listing.lacks(r.files)}
-        return [records.get(u.key) for u in units]
+                records = list(threads.map(lambda key: load_record(self.storage, *key), keys))
+        return [(key, packed(record)) for key, record in zip(keys, records) if record is not None]
+
+    def _whole(self, pairs: Iterable[tuple[Key, bytes]]) -> dict[Key, bytes]:
+        """Those whose files are there."""
+        lines = dict(pairs)
+        values = json.loads(b"[%s]" % b",".join(lines.values()))
+        gone = {key for key, value in zip(lines, values) if self._listing.lacks(places_of(key[0], value))}
+        return {key: line for key, line in lines.items() if key not in gone} if gone else lines

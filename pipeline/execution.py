@@ -159,21 +159,18 @@ class Execution(threading.Thread):
 
     def _judge(self, manifest: Manifest) -> None:
         """Fail a step in which a producer left out more than the recipe allows; announce what was left out."""
-        step, rows = self.step, dict[str, list[int]]()
-        for record in manifest.records:
-            counts = rows.setdefault(record.space, [0, 0])
-            counts[0] += record.rows + record.quarantined
-            counts[1] += record.quarantined
-            if record.quarantined:
-                samples = left_out(self.shared.storage, record.space, record.id)
-                self.shared.events.emit(
-                    "quarantine",
-                    step.name,
-                    unit=f"{record.space}/{record.id}",
-                    samples=samples[:20],
-                    count=record.quarantined,
-                )
-        for space, (total, bad) in rows.items():
+        step = self.step
+        for record in manifest.with_quarantine:
+            samples = left_out(self.shared.storage, record.space, record.id)
+            self.shared.events.emit(
+                "quarantine",
+                step.name,
+                unit=f"{record.space}/{record.id}",
+                samples=samples[:20],
+                count=record.quarantined,
+            )
+        for space, (_, good, bad) in manifest.counts.items():
+            total = good + bad
             if bad > step.stage.max_quarantine * total:
                 raise StepFailed(
                     f"step {step.name!r}: {bad} of {total} samples of {space} are in quarantine, more than "

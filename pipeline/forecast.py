@@ -43,7 +43,7 @@ def forecast(
     for step in steps:
         if step.state == "fresh" and step.manifest is not None:
             known[step.name] = step.manifest
-            counts = Counter(r.space for r in step.manifest.records)
+            counts = Counter({space: c.records for space, c in step.manifest.counts.items()})
             shares[step.name] = _shares(step, step.manifest, Counter(), counts)
             continue
         shares[step.name] = None
@@ -75,7 +75,7 @@ def _counted(committed: Committed, units: Iterable[Unit]) -> tuple[Counter[str],
     unit counts as committed when its record is listed."""
     run, reuse = Counter[str](), Counter[str]()
     walk = iter(units)
-    while part := list(islice(walk, 256)):
+    while part := list(islice(walk, 4096)):
         local = committed.storage.is_local
         records = committed.find(part) if local else [committed.has(u.space, u.id) or None for u in part]
         for unit, record in zip(part, records):

@@ -32,6 +32,7 @@ _KINDS = [
     FileKind(
         "{stage}/{space}/units/{unit}.json", "sealed", "slot", "the unit is not done", "the next run that needs it"
     ),
+    FileKind("{stage}/{space}/packs/{digest}.json", "sealed", "driver", "records are read one by one", "a later run"),
     FileKind("{stage}/{space}/data/{file}", "named", "slot", "the unit and its step are damaged", "the next run"),
     FileKind("{stage}/{space}/quarantine/{unit}.json", "sealed", "slot", "who was left out is not known", "--replay"),
     FileKind("{stage}/{space}/failures/{unit}.json", "sealed", "driver, rank", "the traceback is lost", "the next run"),

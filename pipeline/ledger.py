@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hyperloom.pipeline import packs
 from hyperloom.pipeline.errors import HyperloomError, StepFailed, StorageError
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.executor import Outcome
@@ -97,9 +98,12 @@ class Ledger:
             )
 
 
-def forget(storage: Storage, record: Record) -> None:
-    """Remove a unit's commit, so that the next run does it again."""
-    storage.delete(record_path(record.space, record.id))
+def forget(storage: Storage, records: Sequence[Record]) -> None:
+    """Take back the commits of units and their lists of what was left out, so that the next run does them again."""
+    packs.drop(storage, (record.space for record in records))
+    for record in records:
+        storage.delete(record_path(record.space, record.id))
+        storage.delete(f"{record.space}/quarantine/{record.id}.json")
 
 
 def _hopeless(work: Work) -> HyperloomError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hyperloom.pipeline.records import FilePlace
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import File
 
 
 class Listing:
@@ -15,12 +15,17 @@ class Listing:
         self.storage = storage
         self._sizes: dict[str, dict[str, int]] = {}
 
-    def lacks(self, files: Iterable[File]) -> list[str]:
+    def lacks(self, places: Iterable[FilePlace]) -> list[str]:
         """Paths of those files that are gone or have another size."""
-        return [f.path for f in files if not self._has(f)]
+        gone, last, sizes = [], "", dict[str, int]()
+        for folder, name, size in places:
+            if folder != last:
+                last, sizes = folder, self._folder(folder)
+            if sizes.get(name) != size:
+                gone.append(f"{folder}/{name}")
+        return gone
 
-    def _has(self, file: File) -> bool:
-        folder, _, name = file.path.rpartition("/")
+    def _folder(self, folder: str) -> dict[str, int]:
         if folder not in self._sizes:
             self._sizes[folder] = self.storage.sizes(folder)
-        return self._sizes[folder].get(name) == file.bytes
+        return self._sizes[folder]

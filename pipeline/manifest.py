@@ -3,7 +3,8 @@
 `{root}/{stage}/{fingerprint[:12]}/manifest.json` is created last and exclusively. Readers trust it and never a listing.
 It holds nothing of time, host or attempt, so an interrupted and resumed step ends in the same bytes.
 
-It is JSON with a line for each record, which is written and read line by line: a step may have a hundred thousand.
+It is JSON with a line for each record, `[<number of its space>, <what pipeline.records keeps>]`. Lines are written and
+read as they are, without a look into them: a step may have a million.
 Its last entry is the sha256 of all bytes before that line. A manifest that was cut or changed, or that lies in another
 step's folder, is `Torn`, and nothing in it is believed.
 """
@@ -14,11 +15,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from hyperloom.pipeline.errors import IntegrityError, Torn
 from hyperloom.pipeline.fingerprint import SHORT
-from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.records import Counts, FilePlace, RecordReader, Records, place
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import File, Record
 
@@ -44,13 +46,40 @@ class Manifest:
     def folder(self) -> str:
         return folder(self.stage, self.fingerprint)
 
+    @cached_property
+    def counts(self) -> dict[str, Counts]:
+        """By space: how many records, samples and samples left out."""
+        return self._records.counts()
+
     @property
     def rows(self) -> int:
-        return sum(r.rows for r in self.records)
+        return sum(c.rows for c in self.counts.values())
 
     @property
     def quarantined(self) -> int:
-        return sum(r.quarantined for r in self.records)
+        return sum(c.quarantined for c in self.counts.values())
+
+    @property
+    def with_quarantine(self) -> Iterator[Record]:
+        """The records of units that left samples out."""
+        return self._records.with_quarantine()
+
+    def places(self) -> Iterator[FilePlace]:
+        """Where all files must lie, and how long they must be."""
+        yield from self._records.places()
+        yield from map(place, self.files)
+
+    def lines(self, spaces: dict[str, int]) -> Iterator[bytes]:
+        """The records as they stand in the file, with what separates them; `spaces` is filled with the number of each
+        space."""
+        between = b"\n  ["
+        for space, line in self._records.lines():
+            yield b"%s%d,%s" % (between, spaces.setdefault(space, len(spaces)), line[1:])
+            between = b",\n  ["
+
+    @cached_property
+    def _records(self) -> Records:
+        return self.records if isinstance(self.records, Records) else Records(self.records)
 
     def all_files(self) -> Iterator[File]:
         for record in self.records:
@@ -113,13 +142,13 @@ def read(storage: Storage, path: str) -> Manifest:
 
 def _parsed(lines: Iterator[bytes]) -> Manifest:
     """Raises ValueError and its like for what is not a whole manifest."""
-    records, rest, digest = Records(), [], hashlib.sha256()
+    records, rest, digest = RecordReader(), [], hashlib.sha256()
     for line in lines:
         if line.startswith(_DIGEST):
             break
         digest.update(line)
-        if line.startswith(b"  {"):
-            records.append(Record.from_dict(json.loads(line.rstrip(b",\n"))))
+        if line.startswith(b"  ["):
+            records.take(line)
         else:
             rest.append(line)
     else:
@@ -127,11 +156,11 @@ def _parsed(lines: Iterator[bytes]) -> Manifest:
     if line + b"".join(lines) != _end(digest):
         raise ValueError("it was changed: its digest is another one")
     value = json.loads(b"".join(rest).rstrip(b",\n") + b"}")
-    promised = value.pop("units")
-    if value.pop("records") or len(records) != promised:
-        raise ValueError(f"{len(records)} records instead of {promised}")
+    promised, whole = value.pop("units"), records.end(value.pop("spaces"))
+    if value.pop("records") or len(whole) != promised:
+        raise ValueError(f"{len(whole)} records instead of {promised}")
     files = tuple(File(**f) for f in value.pop("files"))
-    return Manifest(records=records, files=files, body=_shared(value.pop("body"), {}), **value)
+    return Manifest(records=whole, files=files, body=_shared(value.pop("body"), {}), **value)
 
 
 def commit(storage: Storage, manifest: Manifest) -> None:
@@ -196,11 +225,10 @@ def _lines(manifest: Manifest) -> Iterator[bytes]:
     for name, value in (("body", manifest.body), ("files", files), ("fingerprint", manifest.fingerprint)):
         yield b' "%s": %s,\n' % (name.encode(), _json(value))
     yield b' "payload": %s,\n "records": [' % _json(manifest.payload)
-    between = b"\n  "
-    for record in manifest.records:
-        yield between + record.to_json()
-        between = b",\n  "
-    yield b'\n ],\n "stage": %s,\n "units": %d,\n' % (_json(manifest.stage), len(manifest.records))
+    spaces: dict[str, int] = {}
+    yield from manifest.lines(spaces)
+    yield b'\n ],\n "spaces": %s,\n "stage": %s,\n' % (_json(list(spaces)), _json(manifest.stage))
+    yield b' "units": %d,\n' % len(manifest.records)
 
 
 def _end(digest: hashlib._Hash) -> bytes:

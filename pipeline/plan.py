@@ -149,7 +149,7 @@ def _judge(storage: Storage, recipe: str, step: PlannedStep) -> PlannedStep:
         step.state, step.why = "damaged", [str(error)]
         return step
     if step.manifest is not None:
-        bad = Listing(storage).lacks(step.manifest.all_files())
+        bad = Listing(storage).lacks(step.manifest.places())
         step.state = "damaged" if bad else "fresh"
         step.why = [f"gone or cut short: {path}" for path in bad[:5]] + (
             [f"and {len(bad) - 5} more"] if len(bad) > 5 else []

@@ -25,6 +25,7 @@ from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.executor import AT_HAND, Executor, Job, Outcome
 from hyperloom.pipeline.heartbeat import Watch
 from hyperloom.pipeline.ledger import Ledger
+from hyperloom.pipeline.packs import Packer
 from hyperloom.pipeline.reservation import Reservation, Reservations
 from hyperloom.pipeline.retry import Attempts, Budget, Key
 from hyperloom.pipeline.slots import Backlog, Kind, Seat, Seats
@@ -80,7 +81,8 @@ class Pool:
         """
         attempts = Attempts(self.storage, f"{folder}/attempts")
         attempts.load()
-        work = Work(step, folder, units, workers, Committed(self.storage), attempts, rank)
+        packer = Packer(self.storage)
+        work = Work(step, folder, units, workers, Committed(self.storage, packer), attempts, rank)
         with self._news:
             self._works = sorted([*self._works, work], key=lambda w: w.rank)
             self.ledger.progress(work, force=True)
@@ -96,6 +98,7 @@ class Pool:
                         self._bell.set()
         finally:
             self._leave(work)
+        packer.end()
         return self.ledger.finish(work)
 
     @contextmanager

@@ -28,7 +28,7 @@ class Trouble:
 
 def troubles(storage: Storage, steps: list[PlannedStep]) -> Iterator[Trouble]:
     """Everything kept under the root, failures first; `step` is set where a finished step holds the unit."""
-    owner = {(r.space, r.id): s.name for s in steps if s.manifest for r in s.manifest.records}
+    owner = {(r.space, r.id): s.name for s in steps if s.manifest for r in s.manifest.with_quarantine}
     spaces = _spaces(storage)
     for space in spaces:
         for name in storage.names(f"{space}/failures"):
@@ -56,18 +56,13 @@ def replay(storage: Storage, steps: list[PlannedStep]) -> list[str]:
         if step.manifest is None:
             continue
         downstream = any(r in reopened for r in step.reads)
-        bad = {_part(r) for r in step.manifest.records if r.quarantined}
-        records = [r for r in step.manifest.records if downstream or _part(r) in bad]
-        if not (records or downstream):
+        bad = {_part(r) for r in step.manifest.with_quarantine}
+        if not (bad or downstream):
             continue
         storage.delete(f"{step.folder}/manifest.json")
-        for record in records:
-            ledger.forget(storage, record)
-            storage.delete(f"{record.space}/quarantine/{record.id}.json")
+        ledger.forget(storage, [r for r in step.manifest.records if downstream or _part(r) in bad])
         reopened.append(step.name)
-    for record in loose:
-        ledger.forget(storage, record)
-        storage.delete(f"{record.space}/quarantine/{record.id}.json")
+    ledger.forget(storage, loose)
     unfinished = [s.name for s in steps if s.manifest is None and loose]
     return [s.name for s in steps if s.name in {*reopened, *unfinished}]
 
@@ -79,7 +74,7 @@ def _part(record: Record) -> str:
 
 def _unheld(storage: Storage) -> list[Record]:
     """Units with samples in quarantine that belong to no finished step of any recipe in this root."""
-    held = {(r.space, r.id) for manifest in verify.manifests(storage) for r in manifest.records}
+    held = {(r.space, r.id) for manifest in verify.manifests(storage) for r in manifest.with_quarantine}
     unheld = []
     for space in _spaces(storage):
         ids = (name.removesuffix(".json") for name in storage.names(f"{space}/quarantine"))

@@ -1,8 +1,11 @@
-"""Records in bulk: what a step with a hundred thousand units keeps of each while it runs, and what its manifest holds.
+"""Records in bulk: what a step with a million units keeps of each while it runs, and what its manifest holds.
 
-A record is kept as the bytes of one short JSON line and becomes a `Record` when it is looked at, which costs a few
-microseconds and saves most of a kilobyte. What follows from the rest (the folder and most of the name of a data file)
-is left out of the line. Places may be filled in any order, since units end in any order; the order is that of places.
+A record is kept as its *line*: the bytes of a short JSON list. It becomes a `Record` when it is looked at, and whoever
+asks all of them for one thing (sums, files) goes through the lines without making any. What follows from the rest (the
+folder and most of the name of a data file) is left out of the line. Places may be filled in any order, since units end
+in any order; the order is that of places.
+
+    ["<id>",<rows>,[["<.suffix or path>",<bytes>,"<sha256>"],..],<quarantined>,{<meta>}]
 """
 
 from __future__ import annotations
@@ -10,11 +13,22 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from itertools import islice
+from typing import Any, NamedTuple, overload
 
-from hyperloom.pipeline.units import File, Record, data_path
+from hyperloom.pipeline.units import File, Record, data_name, data_path
 
 GAP = b""
+AT_ONCE = 1024
+"""Lines that are parsed in one go."""
+
+
+class FilePlace(NamedTuple):
+    """Where a file must lie, and how long it must be. `folder` is relative to the root."""
+
+    folder: str
+    name: str
+    bytes: int
 
 
 class Records(Sequence[Record]):
@@ -28,11 +42,12 @@ class Records(Sequence[Record]):
         """Places that are filled: all of them once a step is done."""
         self.extend(records)
 
+    # -- filling -----------------------------------------------------------------------------------------------------
     def append(self, record: Record) -> None:
         self.put(len(self._lines), record)
 
     def extend(self, records: Iterable[Record]) -> None:
-        """Add records to the end. Packed ones are shared, not copied."""
+        """Add records to the end. Lines are shared, not copied."""
         if not isinstance(records, Records):
             for record in records:
                 self.append(record)
@@ -44,13 +59,18 @@ class Records(Sequence[Record]):
 
     def put(self, place: int, record: Record) -> None:
         """Keep the record at `place`, which may lie beyond the end; one that is there already is replaced."""
+        self.put_line(place, record.space, packed(record))
+
+    def put_line(self, place: int, space: str, line: bytes) -> None:
+        """Keep a record that is packed already."""
         while len(self._lines) <= place:
             self._lines.append(GAP)
             self._space_of.append(0)
         self.filled += self._lines[place] is GAP
-        self._lines[place] = _packed(record)
-        self._space_of[place] = self._spaces.setdefault(record.space, len(self._spaces))
+        self._lines[place] = line
+        self._space_of[place] = self._spaces.setdefault(space, len(self._spaces))
 
+    # -- one by one --------------------------------------------------------------------------------------------------
     def __len__(self) -> int:
         return len(self._lines)
 
@@ -61,11 +81,10 @@ class Records(Sequence[Record]):
     def __getitem__(self, at: int | slice) -> Record | list[Record]:
         if isinstance(at, slice):
             return [self[i] for i in range(*at.indices(len(self)))]
-        return _unpacked(list(self._spaces)[self._space_of[at]], self._lines[at])
+        return _record(list(self._spaces)[self._space_of[at]], json.loads(self._lines[at]))
 
     def __iter__(self) -> Iterator[Record]:
-        spaces = list(self._spaces)
-        return (_unpacked(spaces[space], line) for space, line in zip(self._space_of, self._lines))
+        return (_record(space, value) for space, value in self._values())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or len(other) != len(self):
@@ -77,15 +96,104 @@ class Records(Sequence[Record]):
     def __repr__(self) -> str:
         return f"Records({list(self)!r})"
 
+    # -- all at once -------------------------------------------------------------------------------------------------
+    def lines(self) -> Iterator[tuple[str, bytes]]:
+        """Space and line of each."""
+        spaces = list(self._spaces)
+        return ((spaces[number], line) for number, line in zip(self._space_of, self._lines))
 
-def _packed(record: Record) -> bytes:
+    def counts(self) -> dict[str, Counts]:
+        """By space: how many records, samples and samples left out."""
+        spaces = list(self._spaces)
+        sums = [[0, 0, 0] for _ in spaces]
+        for number, value in zip(self._space_of, self._parsed()):
+            at = sums[number]
+            at[0] += 1
+            at[1] += value[1]
+            at[2] += value[3]
+        return {space: Counts(*at) for space, at in zip(spaces, sums)}
+
+    def places(self) -> Iterator[FilePlace]:
+        """Of all files."""
+        for space, value in self._values():
+            yield from places_of(space, value)
+
+    def with_quarantine(self) -> Iterator[Record]:
+        """The records of units that left samples out."""
+        return (_record(space, value) for space, value in self._values() if value[3])
+
+    def _values(self) -> Iterator[tuple[str, list[Any]]]:
+        spaces = list(self._spaces)
+        return ((spaces[number], value) for number, value in zip(self._space_of, self._parsed()))
+
+    def _parsed(self) -> Iterator[list[Any]]:
+        lines = iter(self._lines)
+        while part := list(islice(lines, AT_ONCE)):
+            yield from json.loads(b"[%s]" % b",".join(part))
+
+
+class RecordReader:
+    """Takes records from the lines of a manifest: `  [<number of the space>,<the rest of the record's line>`, and a
+    comma or nothing."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self._numbers = array("I")
+
+    def take(self, line: bytes) -> None:
+        """Raises ValueError and OverflowError for a line that begins otherwise."""
+        end = line.index(b",")
+        self._numbers.append(int(line[3:end]))
+        self._lines.append(b"[" + line[end + 1 :].rstrip(b",\n"))
+
+    def end(self, spaces: list[str]) -> Records:
+        """The records, once it is known which spaces the numbers mean. Raises ValueError."""
+        if self._numbers and max(self._numbers) >= len(spaces):
+            raise ValueError(f"a record is of space {max(self._numbers)} of {len(spaces)}")
+        records = Records()
+        records._lines, records._space_of, records.filled = self._lines, self._numbers, len(self._lines)
+        records._spaces = {space: number for number, space in enumerate(spaces)}
+        return records
+
+
+class Counts(NamedTuple):
+    """Of the records of one space: `rows` are good samples, `quarantined` those left out."""
+
+    records: int
+    rows: int
+    quarantined: int
+
+
+def packed(record: Record) -> bytes:
+    """The line of a record."""
     files = [[_short(record, f), f.bytes, f.sha256] for f in record.files]
     value = [record.id, record.rows, files, record.quarantined, record.meta]
-    return json.dumps(value, separators=(",", ":")).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _unpacked(space: str, line: bytes) -> Record:
-    id_, rows, files, quarantined, meta = json.loads(line)
+def places_of(space: str, value: list[Any]) -> list[FilePlace]:
+    """Places of the files of a parsed line."""
+    folder, id_ = f"{space}/data", value[0]
+    return [
+        FilePlace(folder, data_name(id_, sha, name[1:]), size)
+        if name[0] == "."
+        else FilePlace(*_split(name), size)
+        for name, size, sha in value[2]
+    ]  # fmt: skip
+
+
+def place(file: File) -> FilePlace:
+    """Where a file must lie."""
+    return FilePlace(*_split(file.path), file.bytes)
+
+
+def _split(path: str) -> tuple[str, str]:
+    folder, _, name = path.rpartition("/")
+    return folder, name
+
+
+def _record(space: str, value: list[Any]) -> Record:
+    id_, rows, files, quarantined, meta = value
     paths = [data_path(space, id_, sha, name[1:]) if name[0] == "." else name for name, _, sha in files]
     whole = tuple(File(path, size, sha) for path, (_, size, sha) in zip(paths, files))
     return Record(space, id_, rows, whole, quarantined, meta)

@@ -177,8 +177,12 @@ class Output:
             return None
 
 
+def data_name(id_: str, sha256: str, suffix: str) -> str:
+    return f"{id_}-{sha256[:12]}.{suffix}"
+
+
 def data_path(space: str, id_: str, sha256: str, suffix: str) -> str:
-    return f"{space}/data/{id_}-{sha256[:12]}.{suffix}"
+    return f"{space}/data/{data_name(id_, sha256, suffix)}"
 
 
 def record_path(space: str, id_: str) -> str:

@@ -119,10 +119,13 @@ def garbage(storage: Storage) -> list[str]:
     out = []
     for top in storage.names(""):
         for sub in storage.names(top):
-            for kind in ("data", "units"):
-                folder = f"{top}/{sub}/{kind}"
-                out += [f"{folder}/{n}" for n in storage.names(folder) if f"{folder}/{n}" not in named]
+            loose = [p for kind in ("data", "units") for p in _files(storage, f"{top}/{sub}/{kind}") if p not in named]
+            out += loose + (_files(storage, f"{top}/{sub}/packs") if loose else [])
     return out
+
+
+def _files(storage: Storage, folder: str) -> list[str]:
+    return [f"{folder}/{name}" for name in storage.names(folder)]
 
 
 def _all(storage: Storage, large: list[_Look], small: list[_Look]) -> Iterator[Problem | None]:

@@ -21,12 +21,14 @@ from itertools import islice
 from math import inf
 
 from hyperloom.pipeline.committed import Committed
-from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.records import Records, packed
 from hyperloom.pipeline.retry import Attempts, Key
 from hyperloom.pipeline.slots import Backlog, Kind, Seat
 from hyperloom.pipeline.units import Record, Unit, Worker, beats
 
 WINDOW = 256
+DRAWN_MOST = 4096
+"""Units that are taken from a stage in one go where most of them are done."""
 GROUP_SECONDS = 0.5
 GROUP_MOST = 16
 UNKNOWN_SECONDS = 1.0
@@ -91,23 +93,28 @@ class Work:
         """How many more units may be open; 0 when the stage has given all."""
         return max(0, window - len(self._open)) if self._more else 0
 
-    def draw(self, count: int) -> list[tuple[Unit, Record | None]]:
-        """The next units of the stage, with the records of those that are committed; empty when there are no more."""
-        units = list(islice(self._units, count))
-        return list(zip(units, self._committed.find(units), strict=True))
+    def draw(self, count: int) -> list[tuple[Unit, bytes | None]]:
+        """The next units of the stage, of which up to `count` are not done, with the lines of the records of those that
+        are; empty when there are no more."""
+        drawn: list[tuple[Unit, bytes | None]] = []
+        while count > 0 and len(drawn) < DRAWN_MOST and (units := list(islice(self._units, count))):
+            lines = self._committed.find(units)
+            drawn += zip(units, lines, strict=True)
+            count -= sum(line is None for line in lines)
+        return drawn
 
-    def enter(self, drawn: Sequence[tuple[Unit, Record | None]]) -> None:
+    def enter(self, drawn: Sequence[tuple[Unit, bytes | None]]) -> None:
         """Take what was drawn."""
         self._more = bool(drawn)
-        for unit, record in drawn:
-            self._take(unit, record)
+        for unit, line in drawn:
+            self._take(unit, line)
 
-    def _take(self, unit: Unit, record: Record | None) -> None:
+    def _take(self, unit: Unit, line: bytes | None) -> None:
         place = self.taken
         self.taken += 1
         self.spaces.add(unit.space)
-        if record is not None:
-            self.records.put(place, record)
+        if line is not None:
+            self.records.put_line(place, unit.space, line)
             self.reused += 1
             return
         if (twin := self._open.get(unit.key)) is not None:
@@ -210,8 +217,11 @@ class Work:
 
     def done(self, record: Record) -> None:
         entry = self._close((record.space, record.id))
+        line = packed(record)
         for place in (entry.place, *(entry.also or ())):
-            self.records.put(place, record)
+            self.records.put_line(place, record.space, line)
+        if self._committed.packer is not None:
+            self._committed.packer.add(record.space, line)
         self.deaths = 0
         for key in entry.unblocks or ():
             if (waiting := self._open.get(key)) is not None:

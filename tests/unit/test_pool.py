@@ -15,7 +15,7 @@ from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.executor import Inline, Job, Outcome
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.pool import Pool
-from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.records import Records, packed
 from hyperloom.pipeline.retry import Budget
 from hyperloom.pipeline.startup import FailedStarts
 from hyperloom.pipeline.storage import Storage
@@ -312,7 +312,7 @@ def test_a_manifest_is_json_with_a_line_a_record_and_comes_back(storage: Storage
     manifest.commit(storage, made)
     manifest.commit(storage, made)  # the same once more is fine
     text = storage.read(f"{made.folder}/manifest.json")
-    assert json.loads(text)["records"][2] == json.loads(record(2).to_json())
+    assert json.loads(text)["records"][2] == [0, *json.loads(packed(record(2)))]
     assert manifest.load(storage, "label", "f" * 64) == made
     with pytest.raises(IntegrityError, match="other content"):
         manifest.commit(storage, Manifest("label", "f" * 64, {}, made.records))
