@@ -92,21 +92,23 @@ class Start(Config):
             about = {"about": digests.file(beside).sha256} if beside else {}
             return {"weights": digests.file(self.file).sha256, **about}
         if self.champion is not None:
-            champion = champions.current(digests.storage, self.champion)
+            champion = _released(digests.storage, self.champion)
             return self._digest(digests.storage, champion)
         return {}
 
     def facts_before(self, digests: Digests) -> tuple[dict[str, Any], Collection[str]] | None:
         """The facts as they were before the present champion, and the identities of the steps that made that one; None
         where this starts from no champion."""
-        champion = champions.current(digests.storage, self.champion) if self.champion else None
+        champion = _released(digests.storage, self.champion) if self.champion else None
         if champion is None:
             return None
         release = manifest_of(digests.storage, "release", champion.release)
         before = champions.Champion(**champion.before) if champion.before else None
-        if release is None or (before is None and self.absent == "refuse"):
+        try:
+            facts = self._digest(digests.storage, before)
+        except SourceError:  # nobody before, or no weights of his any more
             return None
-        return self._digest(digests.storage, before), Released.from_manifest(release).made_of or ()
+        return (facts, Released.from_manifest(release).made_of or ()) if release else None
 
     def _digest(self, storage: Storage, champion: champions.Champion | None) -> dict[str, Any]:
         """What identifies the weights of a champion; nothing of none."""
@@ -189,6 +191,13 @@ def _origin(name: str, manifest: Manifest, member: str, whole: bool) -> Origin:
     if not all(paths):
         raise RecipeError(f"start: {name} holds no model. Next: name another step")
     return Origin(name, paths[0], paths[1], whole)
+
+
+def _released(storage: Storage, name: str) -> champions.Champion | None:
+    """The champion of a name whose release has ended. One that was killed after it had moved the champion decides the
+    same again, and until then nothing starts from what it released."""
+    ended = (c for c in champions.line(storage, name) if manifest_of(storage, "release", c.release) is not None)
+    return next(ended, None)
 
 
 def _model(storage: Storage, name: str, champion: champions.Champion | None) -> tuple[Manifest, str]:

@@ -1,0 +1,125 @@
+"""The nightly cycle from end to end: frames arrive, only these are labelled, a model is trained from the champion or from
+scratch, judged against the champion on the same frames, and promoted or held; and what was killed goes on."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hyperloom.pipeline import events, recipe, runner
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.plan import plan
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.scheduling import change, history
+from hyperloom.pipeline.scheduling.journal import Journal
+from hyperloom.pipeline.scheduling.tick import Tick, TickResult
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages import champion
+from benchmarks import nightly
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+class Nights:
+    """Nights at three over one root, without Ray."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.text = folder, nightly.recipe(folder)
+        self.storage = Storage(str(folder / "root"))
+        self.journal = Journal(self.storage, "nightly")
+        change.change(self.journal, "add", START)
+
+    def tick(self, night: int) -> TickResult:
+        loaded = recipe.parse(self.text, "nightly.yaml")
+
+        def start(named: runner.NamedRun, steps: list[str] | None) -> runner.RunResult:
+            out = Progress(io.StringIO())
+            return runner.run(loaded, None, str(self.storage), steps, 0, out, track=False, named=named)
+
+        now = START + timedelta(days=night, hours=3.1)
+        return Tick(loaded, self.storage, now, start, say=lambda _: None).go()
+
+    def steps(self) -> dict[str, Any]:
+        loaded = recipe.parse(self.text, "nightly.yaml")
+        return {s.name: s for s in plan(loaded, self.storage, Digests(self.storage))}
+
+    def units(self, folder: str) -> set[str]:
+        """Records of all units of a stage."""
+        return {p for p in self.storage.walk(folder) if "/units/" in p}
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        """Events of a kind of the last run."""
+        run = history.rows(self.journal, 1)[0]["run"]
+        return [e for e in events.read(self.storage, run) if e["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> Nights:
+    """Of three nights: the first champion, new frames, nothing new."""
+    nights = Nights(tmp_path_factory.mktemp("nightly"))
+    for flight in range(5):
+        nightly.arrive(nights.folder, f"flight_{flight}", 6)
+    return nights
+
+
+def test_frames_arrive_and_a_champion_follows_or_stays(nights: Nights) -> None:
+    first = nights.tick(0)
+    assert first.state == "done" and "nightly: is the champion" in first.text, first.text
+    assert "there is no champion yet" in first.text
+    assert "start" not in nights.steps()["student"].meaning.get("facts", {}), "trained from nothing"
+    labels, shards = nights.units("expert"), set(nights.storage.walk("shard"))
+
+    assert nights.tick(1).text.endswith("no new data: all 7 steps are fresh"), "the champion of tonight makes no work"
+    split = _split(nights)
+    nightly.arrive(nights.folder, "flight_5", 3)
+    assert nights.tick(2).text.endswith("3 new sample(s) in frames, 4 are asked for")
+
+    nightly.arrive(nights.folder, "flight_5", 5)
+    second = nights.tick(3)
+    assert second.state == "done" and "nightly: is the champion" in second.text, second.text
+    assert split.items() <= _split(nights).items(), "no flight has moved"
+    assert len(nights.units("expert") - labels) == 2, "the partitions of the new flight alone"
+    assert labels <= nights.units("expert") and shards <= set(nights.storage.walk("shard"))
+    line = champion.line(nights.storage, "nightly")
+    assert len(line) == 2
+    steps = nights.steps()
+    assert steps["report"].manifest.body["champion"] == line[1].release, "judged on the frames of tonight"
+    assert "champion" in steps["report"].manifest.body["figures"]
+    assert {s.state for s in steps.values()} == {"fresh"}, "to have become champion makes no training stale"
+    (outcome,) = (e["values"]["outcome"] for e in nights.told("tag") if not e["step"] and "outcome" in e["values"])
+    assert "is the champion" in outcome and "against" in outcome
+    (row,) = history.rows(nights.journal, 1)
+    assert row["outcome"] == outcome and row["why"] == "8 new sample(s) in frames"
+
+
+def test_a_release_that_was_killed_after_it_moved_the_champion_goes_on(nights: Nights) -> None:
+    before = champion.line(nights.storage, "nightly")
+    nights.storage.delete(f"{nights.steps()['release'].folder}/manifest.json")
+    states = {name: step.state for name, step in nights.steps().items()}
+    assert states.pop("release") != "fresh"
+    assert set(states.values()) == {"fresh"}, "it started from the champion before, and does so still"
+    out = Progress(io.StringIO())
+    again = runner.run(recipe.parse(nights.text), None, str(nights.storage), None, 0, out, track=False)
+    assert again.ok and "is the champion" in again.outcomes["release"]
+    assert champion.line(nights.storage, "nightly") == before
+
+
+def test_a_candidate_that_is_worse_is_held_with_its_reason(nights: Nights) -> None:
+    before = champion.line(nights.storage, "nightly")
+    nights.text = nightly.recipe(nights.folder, ">= champion - 0.05", fresh=True, updates=1)
+    nightly.arrive(nights.folder, "flight_6", 8)
+    held = nights.tick(4)
+    assert held.state == "done" and "NOT the champion: the gate failed" in held.text and "FAILS" in held.text
+    assert champion.line(nights.storage, "nightly") == before
+    tags = [e["values"] for e in nights.told("tag") if e["step"] == "release"]
+    assert tags[0]["gate"] == "failed" and "FAILS (it is" in tags[0]["reasons"]
+
+
+def _split(nights: Nights) -> dict[str, str]:
+    """The split of each flight, by the shards."""
+    sizes = nights.steps()["shards"].manifest.body["splits"]
+    return {group: name for name, size in sizes.items() for group in size["groups"]}
