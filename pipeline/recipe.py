@@ -159,6 +159,11 @@ def parse(text: str, path: str = "<recipe>") -> RecipeFile:
     ]
     if unknown:
         raise loaded.errors(unknown)
+    if recipe.schedule is not None:
+        try:
+            recipe.schedule.on.check(recipe.steps)
+        except ValueError as error:
+            raise loaded.error(("schedule", "on"), str(error)) from error
     return loaded
 
 

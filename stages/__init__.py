@@ -204,6 +204,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "constant": "hyperloom.stages.train.schedules:Constant",
         "step": "hyperloom.stages.train.schedules:Step",
     },
+    "trigger": {"drift": "hyperloom.stages.drift.trigger:OnDrift"},
     "learner": {"gradient": "hyperloom.stages.train.learners:Gradient"},
     "batches": {"epochs": "hyperloom.stages.train.batches:Epochs"},
     "ensemble": {

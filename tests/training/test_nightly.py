@@ -1,5 +1,5 @@
-"""The nightly cycle from end to end: frames arrive, only these are labelled, a model is trained from the champion or from
-scratch, judged against the champion on the same frames, and promoted or held; and what was killed goes on."""
+"""The nightly cycle from end to end: frames arrive, only these are labelled, a model is trained from the champion or
+from scratch, judged against the champion on the same frames, and promoted or held; and what was killed goes on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import nightly
 from hyperloom.pipeline import events, recipe, runner
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.plan import plan
@@ -19,7 +20,6 @@ from hyperloom.pipeline.scheduling.journal import Journal
 from hyperloom.pipeline.scheduling.tick import Tick, TickResult
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages import champion
-from benchmarks import nightly
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -14,14 +14,19 @@ from typing import Any
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import cli, events, faults, recipe, runner
-from hyperloom.pipeline.errors import Ended, HyperloomError, RecipeError, StorageError
+from hyperloom.pipeline import cli, events, faults, plugins, recipe, runner
+from hyperloom.pipeline.errors import Ended, HyperloomError, IntegrityError, RecipeError, StorageError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.schedule import CronSchedule
 from hyperloom.pipeline.scheduling import change, history, timetable
 from hyperloom.pipeline.scheduling.journal import Journal
 from hyperloom.pipeline.scheduling.tick import Tick, TickResult
+from hyperloom.pipeline.scheduling.trigger import Trigger, TriggerCase, TriggerVerdict
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.drift.stage import Drift
+from tests.toy import Numbers
 
 TOY = """\
 name: toy
@@ -29,7 +34,7 @@ root: {root}
 modalities: {{}}
 schedule: {schedule}
 steps:
-  a: {{stage: "tests.toy:Numbers", file: {file}}}
+  a: {{stage: "tests.toy:Numbers", file: {file}, {steps}}}
   b: {{stage: "tests.toy:Squares", data: a}}
 """
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -44,11 +49,12 @@ class Night:
         self.file.write_bytes(b"night 0")
         self.storage = Storage(str(tmp_path / "root"))
         self.schedule = {"cron": "0 3 * * *", **schedule}
+        self.steps = ""
         self.journal = Journal(self.storage, "toy")
         change.change(self.journal, "add", START)
 
     def load(self) -> recipe.RecipeFile:
-        text = TOY.format(root=self.storage, file=self.file, schedule=json.dumps(self.schedule))
+        text = TOY.format(root=self.storage, file=self.file, steps=self.steps, schedule=json.dumps(self.schedule))
         return recipe.parse(text, "toy.yaml")
 
     def tick(self, day: int, hours: float = 3.01, only: str = "", **options: Any) -> TickResult:
@@ -126,7 +132,7 @@ def test_jitter_is_the_same_for_everybody_and_within_its_bound() -> None:
 )  # fmt: skip
 def test_a_wrong_schedule_is_refused_with_its_line(schedule: str, line: int, says: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        recipe.parse(TOY.format(root="/x", file="y", schedule=schedule), "toy.yaml")
+        recipe.parse(TOY.format(root="/x", file="y", steps="", schedule=schedule), "toy.yaml")
     assert f"toy.yaml:{line}: " in str(caught.value) and says in str(caught.value)
 
 
@@ -310,6 +316,69 @@ def test_a_sleeper_cannot_end_what_another_has_taken_over(night: Night) -> None:
     assert night.tick(0, start=asleep).text == "slot 2026-03-01T03:00:00Z was taken over by another driver meanwhile"
     standing = night.journal.standing()
     assert standing is not None and standing.open is not None and standing.base == {}
+
+
+# -- other reasons -----------------------------------------------------------------------------------------------------
+class Large(Trigger):
+    """Runs when the step `a`, which is done first, has more than ten numbers."""
+
+    def judge(self, case: TriggerCase) -> TriggerVerdict:
+        step = next(s for s in case.steps if s.name == "a")
+        if step.manifest is None:
+            return TriggerVerdict(True, "a is looked at first", ("a",))
+        return TriggerVerdict(step.manifest.rows > 10, f"a has {step.manifest.rows} rows")
+
+
+def test_a_trigger_may_ask_for_steps_first_and_hold_the_rest(tmp_path: Path) -> None:
+    night = Night(tmp_path, on=f"{__name__}:Large")
+    night.steps = "units_: 2"
+    assert night.tick(0).text == "slot 2026-03-01T03:00:00Z: held: a has 6 rows"
+    assert night.storage.names("tests.toy.Squares") == []
+    night.steps = "units_: 4"
+    assert night.tick(1).state == "done"
+    assert night.rows()[1]["why"] == "a is looked at first" and len(night.storage.names("tests.toy.Squares")) == 1
+    tags = [e["values"]["why"] for e in events.read(night.storage, night.rows()[1]["run"]) if e["kind"] == "tag"]
+    assert tags == ["a is looked at first", "a has 12 rows"], "the run says why it went on"
+
+
+@pytest.mark.parametrize(
+    ("body", "due"),
+    [
+        ({"alarm": True, "compared": True, "first": False}, True),
+        ({"alarm": False, "compared": True, "first": False}, False),
+        ({"alarm": False, "compared": False, "first": True}, True),
+        ({"alarm": False, "compared": False, "first": False}, False),
+    ],
+)
+def test_drift_is_a_reason_after_its_step_has_looked(body: dict[str, Any], due: bool) -> None:
+    trigger = plugins.parse("trigger", {"type": "drift", "samples": 5})
+    stage = Drift(stage="drift", data="shards", champion="x")
+    source = PlannedStep("frames", Numbers(stage="frames"), [], {"facts": 1}, {"facts": 1}, "new", "fresh")
+    drift = PlannedStep("drift", stage, ["shards"], {}, {}, "d", "stale")
+
+    def judge(count: int) -> TriggerVerdict:
+        return trigger.judge(TriggerCase([source, drift], {"frames": "old"}, lambda _: count))
+
+    assert judge(4) == TriggerVerdict(False, "4 new sample(s) in frames, 5 are asked for")
+    assert judge(5).first == ("drift",)
+    drift.state, drift.manifest = "fresh", Manifest("drift", "d", {}, body={**body, "reasons": ["so it is"]})
+    assert judge(5) == TriggerVerdict(due, "so it is")
+
+
+def test_drift_without_a_step_that_looks_for_it_is_a_mistake() -> None:
+    with pytest.raises(RecipeError, match=r"toy\.yaml:4: on: drift needs a step that looks for it"):
+        recipe.parse(TOY.format(root="/x", file="y", steps="", schedule='{cron: "0 3 * * *", on: drift}'), "toy.yaml")
+
+
+def test_a_torn_journal_is_one_line_and_what_repair_takes_away_is_decided_again(night: Night, command: Any) -> None:
+    night.tick(0)
+    last = sorted(night.storage.names("schedules/toy"))[-1]
+    night.storage.write(f"schedules/toy/{last}", night.storage.read(f"schedules/toy/{last}")[:-9])
+    with pytest.raises(IntegrityError, match=f"{last} is no entry of a schedule's journal .* verify --repair"):
+        night.tick(1)
+    assert command("verify", "--repair")[0] == 0
+    assert night.tick(0).state == "done" and night.states() == ["done"]
+    assert len(night.storage.names("events")) == 1
 
 
 # -- the commands ------------------------------------------------------------------------------------------------------

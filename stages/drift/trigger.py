@@ -1,0 +1,35 @@
+"""`on: drift`: a slot runs when the new samples have drifted from those of the champion.
+
+Whether they have takes new labels and shards, so the recipe's drift steps, and what they read, run first; the rest,
+training above all, only on an alarm or where there is no champion yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hyperloom.pipeline.scheduling.trigger import NewData, TriggerCase, TriggerVerdict
+from hyperloom.pipeline.stage import Stage
+from hyperloom.stages.drift.stage import Drift
+from hyperloom.stages.results import Drifted
+
+
+class OnDrift(NewData):
+    """`{type: drift, samples: 500}`: with fewer new `samples` nothing is looked at."""
+
+    def check(self, steps: Mapping[str, Stage]) -> None:
+        if not any(isinstance(stage, Drift) for stage in steps.values()):
+            raise ValueError(
+                "on: drift needs a step that looks for it. Next: add one, such as drift: {stage: drift, ...}"
+            )
+
+    def judge(self, case: TriggerCase) -> TriggerVerdict:
+        arrived = super().judge(case)
+        steps = [step for step in case.steps if isinstance(step.stage, Drift)]
+        if not arrived.due:
+            return arrived
+        if stale := tuple(step.name for step in steps if step.manifest is None or step.state != "fresh"):
+            return TriggerVerdict(True, f"{arrived.why}; whether they drifted is looked at first", stale)
+        results = [Drifted.from_manifest(step.manifest) for step in steps if step.manifest]
+        why = "; ".join(reason for result in results for reason in result.reasons)
+        return TriggerVerdict(any(r.alarm or (r.first and not r.compared) for r in results), why)
