@@ -1,18 +1,20 @@
 """Content digests of files outside the root: raw data and weights. They make identity follow content, not paths.
 
-A digest is kept beside the file's size and modification time, so planning again only asks the file system for those.
+A digest is kept beside the file's size and times (of its content and of its inode, which a copied time does not hide),
+so planning again only asks the file system for those. `rehash` reads all files anew, where a file system's times lie.
 It is kept under the digest of the file's path, which may hold what is nobody's business (`pipeline.secrets`).
 The store is `{root}/digests.json`; losing it costs time, never correctness.
 """
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from hyperloom.pipeline import filelist
 from hyperloom.pipeline.errors import SourceError, StorageError, Torn
 from hyperloom.pipeline.storage import Storage, sha256
 
@@ -32,8 +34,12 @@ class FileDigest:
 class Digests:
     """Digests of local files and of any fsspec URL, remembered in the root."""
 
-    def __init__(self, storage: Storage):
-        self.storage = storage
+    def __init__(self, storage: Storage, rehash: bool = False):
+        self.storage, self.rehash = storage, rehash
+        self.left_out: dict[str, dict[str, None]] = {}
+        """Why files were left out -> their names, in order."""
+        self._folders: dict[str, bool] = {}
+        self._read: set[str] = set()
         try:
             self._known: dict[str, list[Any]] = storage.read_json(STORE)
         except (FileNotFoundError, Torn, StorageError):
@@ -42,34 +48,43 @@ class Digests:
 
     def file(self, path: str, name: str | None = None) -> FileDigest:
         """The digest of one file. Raises SourceError when it cannot be read."""
+        path = filelist.local(path)
         try:
             if "://" in path:
                 return self._remote(path, name or path.rsplit("/", 1)[-1])
-            path = os.path.abspath(os.path.expanduser(path))
             stat = os.stat(path)
-            mark = [stat.st_size, stat.st_mtime_ns]
-            key = sha256(path.encode())
-            known = self._known.get(key)
-            if known is None or known[:2] != mark:
-                with open(path, "rb") as file:
-                    known = [*mark, hashlib.file_digest(file, "sha256").hexdigest()]
-                self._known[key] = known
-                self._changed = True
-            return FileDigest(path, name or os.path.basename(path), known[0], known[2])
+            return self._digest(
+                path, name or os.path.basename(path), [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+            )
         except OSError as error:
             raise SourceError(f"cannot read {path}: {error}. Next: check the path in the recipe") from error
 
     def files(self, pattern: str) -> list[FileDigest]:
-        """Digests of all files that a glob pattern, a folder (with all below it) or a single path names, by name.
-
-        Hidden files are left out. Raises SourceError when nothing matches.
+        """Digests of all files that a glob pattern, a folder (with all below it) or a single path names, by name (see
+        `pipeline.filelist`). What is left out goes to `left_out`. Raises SourceError when nothing matches.
         """
-        files = self._find_remote(pattern) if "://" in pattern else self._find_local(pattern)
-        if not files:
-            raise SourceError(
-                f"no file matches {pattern!r}. Next: check the path in the recipe (it is relative to {os.getcwd()})"
-            )
-        return [self.file(path, name) for path, name in sorted(files, key=lambda f: f[1])]
+        try:
+            listed = filelist.find(pattern)
+        except OSError as error:
+            raise SourceError(f"cannot list {pattern}: {error}. Next: check the path in the recipe") from error
+        if not listed.files:
+            none = f"no file matches {pattern!r}" + self._of_those(listed.left_out)
+            raise SourceError(f"{none}. Next: check the path in the recipe (it is relative to {os.getcwd()})")
+        self._folders[pattern] = listed.folder
+        for name, why in listed.left_out.items():
+            self.left_out.setdefault(why, {})[name] = None
+        return [
+            self._digest(f.path, f.name, list(f.mark)) if f.mark else self.file(f.path, f.name) for f in listed.files
+        ]
+
+    def is_folder(self, pattern: str) -> bool:
+        """Does what `files` was given name a folder, as against a file or a pattern?"""
+        return self._folders.get(pattern, False)
+
+    def leave_out(self, files: Iterable[FileDigest], why: str) -> None:
+        """Note files that were listed and are not used."""
+        for file in files:
+            self.left_out.setdefault(why, {})[file.name] = None
 
     def save(self) -> None:
         """Remember what was computed. A root that cannot be written costs only the remembering."""
@@ -81,44 +96,35 @@ class Digests:
         except StorageError:
             pass
 
-    def _find_local(self, pattern: str) -> list[tuple[str, str]]:
-        pattern = os.path.abspath(os.path.expanduser(pattern))
-        if os.path.isdir(pattern):
-            base, pattern = pattern, os.path.join(pattern, "**")
-        elif glob.has_magic(pattern):
-            fixed = pattern[: min(pattern.find(c) for c in "*?[" if c in pattern)]
-            base = os.path.dirname(fixed + "x")
-        else:
-            base = os.path.dirname(pattern)
-        return [(p, os.path.relpath(p, base)) for p in glob.iglob(pattern, recursive=True) if os.path.isfile(p)]
-
-    def _find_remote(self, pattern: str) -> list[tuple[str, str]]:
-        import fsspec
-
-        fs, path = fsspec.core.url_to_fs(pattern)
-        protocol = pattern.split("://", 1)[0]
-        if not glob.has_magic(path):
-            paths = fs.find(path)
-            base = path if paths != [path] else path.rsplit("/", 1)[0]
-        else:
-            paths = [p for p in fs.glob(path) if fs.isfile(p)]
-            base = path[: min(path.find(c) for c in "*?[" if c in path)].rsplit("/", 1)[0]
-        return [(f"{protocol}://{p.lstrip('/')}", p[len(base) :].lstrip("/")) for p in paths]
+    def _of_those(self, left_out: dict[str, str]) -> str:
+        if not left_out:
+            return ""
+        name, why = next(iter(left_out.items()))
+        return f" but {len(left_out)} that are left out, such as {name!r} ({why})"
 
     def _remote(self, path: str, name: str) -> FileDigest:
         import fsspec
 
         fs, inner = fsspec.core.url_to_fs(path)
-        info = fs.info(inner)
-        mark = [
-            info["size"],
-            str(info.get("ETag") or info.get("mtime") or info.get("LastModified") or info.get("created")),
-        ]
-        key = sha256(path.encode())
-        known = self._known.get(key)
-        if known is None or known[:2] != mark:
-            with fs.open(inner, "rb") as file:
+        return self._digest(path, name, list(filelist.mark(fs.info(inner))))
+
+    def _digest(self, path: str, name: str, mark: list[Any]) -> FileDigest:
+        """The digest of the file at `path`, remembered while its `mark` stays what it was."""
+        key = sha256(os.fsencode(path))
+        known = None if self.rehash and key not in self._read else self._known.get(key)
+        if known is None or known[:-1] != mark:
+            self._read.add(key)
+            with _opened(path) as file:
                 known = [*mark, hashlib.file_digest(file, "sha256").hexdigest()]
             self._known[key] = known
             self._changed = True
-        return FileDigest(path, name, known[0], known[2])
+        return FileDigest(path, name, known[0], known[-1])
+
+
+def _opened(path: str) -> Any:
+    if "://" not in path:
+        return open(path, "rb")
+    import fsspec
+
+    fs, inner = fsspec.core.url_to_fs(path)
+    return fs.open(inner, "rb")

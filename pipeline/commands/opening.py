@@ -59,12 +59,12 @@ def scheduled(given: Any) -> tuple[Any, Any]:
     return loaded, storage
 
 
-def steps(loaded: Any, storage: Any) -> list[Any]:
-    """The recipe's steps, planned."""
+def steps(loaded: Any, storage: Any, rehash: bool = False) -> list[Any]:
+    """The recipe's steps, planned; `rehash` reads all raw files anew, whatever their times say."""
     from hyperloom.pipeline.digests import Digests
     from hyperloom.pipeline.plan import plan
 
-    return plan(loaded, storage, Digests(storage))
+    return plan(loaded, storage, Digests(storage, rehash))
 
 
 def cluster(loaded: Any) -> Any:

@@ -11,13 +11,14 @@ from hyperloom.pipeline.commands import opening
 def add(commands: Any) -> None:
     sub = opening.add(commands, "plan", _plan, "say what would run, and why")
     sub.add_argument("--json", action="store_true", help="as JSON")
+    sub.add_argument("--rehash", action="store_true", help="read all raw files anew, whatever their times say")
 
 
 def _plan(given: Any) -> int:
     loaded, storage = opening.load(given)
     from hyperloom.pipeline import forecast
 
-    steps = opening.steps(loaded, storage)
+    steps = opening.steps(loaded, storage, given.rehash)
     opening.cluster(loaded)  # checks the section
     forecasts = forecast.forecast(storage, steps, loaded.recipe.modalities)
     if given.json:

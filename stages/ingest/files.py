@@ -35,10 +35,13 @@ class Files(FileSource):
     only: tuple[str, ...] = ()
 
     def pieces(self, digests: Digests) -> list[Piece]:
-        files = self._wanted(digests.files(self.path))
-        if os.path.isdir(os.path.expanduser(self.path)):
+        listed = digests.files(self.path)
+        files = self._wanted(listed)
+        if digests.is_folder(self.path):
             images = [f for f in files if f.name.lower().endswith(IMAGES)]
             files = images or [f for f in files if f.name.lower().endswith(SOUNDS)]
+            kinds = IMAGES if images else SOUNDS
+            digests.leave_out((f for f in listed if not f.name.lower().endswith(kinds)), f"not {', '.join(kinds)}")
         if not files:
             what = f"{self.path} holds no images ({', '.join(IMAGES)}) and no sounds ({', '.join(SOUNDS)})"
             raise SourceError(f"{what}. Next: check the path in the recipe")

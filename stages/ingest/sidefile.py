@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from hyperloom.pipeline import filelist
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.ingest.rawarray import Frame, channelled, class_ids, matches
@@ -55,13 +56,13 @@ class SideFile(Config):
     def place(self, names: dict[str, Any]) -> str:
         """The file of one sample. Raises SourceError for a placeholder that does not exist."""
         try:
-            return _absolute(self.path.format(**names))
+            return filelist.form_that_exists(filelist.local(self.path.format(**names)), _exists)
         except (KeyError, IndexError, ValueError) as error:
             raise SourceError(f"{self.path!r} cannot be filled in ({error}); it may use {sorted(names)}") from error
 
     def shows(self, names: dict[str, Any]) -> bool:
         """May this sample have the column?"""
-        return not self.only or names["stem"] in self.only or names["key"] in self.only
+        return not self.only or bool({names["stem"], names["key"]} & {filelist.normal(name) for name in self.only})
 
     def find(self, names: dict[str, Any], digests: Digests) -> dict[str, str]:
         """{path: sha256} of this column's files for one main file. Without `frame` in `names`, those of all frames."""
@@ -159,10 +160,6 @@ def _table(path: str, fields: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     if missing:
         raise ValueError(f"{os.path.basename(path)} has no field {missing}; it has {list(rows[0])}")
     return {row[first]: tuple((row[f] or "").strip() for f in chosen) for row in rows}
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def _exists(path: str) -> bool:

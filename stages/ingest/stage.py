@@ -58,6 +58,24 @@ class Ingest(Stage):
         return {"pieces": [piece.facts() for piece in self.source.pieces(digests)]}
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
+        units, workers, _ = self._planned(step)
+        return units, workers
+
+    def run(self, step: StepRun) -> Ingested:
+        units, workers, left_out = self._planned(step)
+        records = step.run_units(units, workers)
+        if not any(record.rows for record in records):
+            raise SourceError(self._nothing(step, records))
+        step.records = records
+        result = self._result(units[0].space, records, step.modalities)
+        looks = (r.meta.get("look", {}) for r in records)
+        sentences = [*left_out, *_remarks(records), *suspicions(looks, step.modalities)]
+        for sentence in sentences:
+            step.events.emit("note", step.name, text=sentence)
+        return replace(result, remarks=sentences)
+
+    def _planned(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker], list[str]]:
+        """Units, their worker, and what is to be said of files that are not used."""
         from hyperloom.stages.ingest.worker import IngestWorker
 
         recheck(step)
@@ -73,19 +91,8 @@ class Ingest(Stage):
             for start in range(0, len(items), self.rows):
                 units.append(self._unit(space, piece, items[start : start + self.rows], taken[piece.group], modalities))
             taken[piece.group] += items[-1].index + 1
-        return units, {"ingest": IngestWorker(source, modalities)}
-
-    def run(self, step: StepRun) -> Ingested:
-        units, workers = self.units(step)
-        records = step.run_units(units, workers)
-        if not any(record.rows for record in records):
-            raise SourceError(self._nothing(step, records))
-        step.records = records
-        result = self._result(units[0].space, records, step.modalities)
-        sentences = [*_remarks(records), *suspicions((r.meta.get("look", {}) for r in records), step.modalities)]
-        for sentence in sentences:
-            step.events.emit("note", step.name, text=sentence)
-        return replace(result, remarks=sentences)
+        unused = [f"{len(names)} left out, {why}: {_few(list(names))}" for why, names in digests.left_out.items()]
+        return units, {"ingest": IngestWorker(source, modalities)}, unused
 
     def forecast(self, step: StepRun) -> Forecast:
         """As far as names and containers tell: a sample that turns out not to be readable is counted here."""
@@ -145,6 +152,10 @@ class Ingest(Stage):
             f"the step {step.name!r} could not read a single one of its {count} samples; the first, {first['key']}: "
             f"{first['error']}. Next: check the files that the recipe's source names"
         )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _remarks(records: Sequence[Record]) -> list[str]:

@@ -61,12 +61,13 @@ class Video(FileSource):
 
     def pieces(self, digests: Digests) -> list[Piece]:
         files = digests.files(self.path)
-        if os.path.isdir(os.path.expanduser(self.path)):
+        if digests.is_folder(self.path):
             videos = [f for f in files if f.name.lower().endswith(VIDEOS)]
             if not videos and any(f.name.lower().endswith(IMAGES) for f in files):
                 if self.clip > 1:
                     raise SourceError(f"{self.path} holds images, and clips come from videos. Next: name videos")
                 return self._images().pieces(digests)
+            digests.leave_out((f for f in files if f not in videos), f"not {', '.join(VIDEOS)}")
             files = videos
         if not files:
             raise SourceError(f"{self.path} holds no videos ({', '.join(VIDEOS)}) and no images. Next: check the path")
