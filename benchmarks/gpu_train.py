@@ -154,9 +154,8 @@ def ensemble(data: Data, device: torch.device, calls: int, parameters: str, memb
     batches = iter(job.batches.open(replace(job, batch=job.batch), job.columns, World()))
     arrays = [{k: v.clone().numpy() for k, v in next(batches).items()} for _ in range(2)]
     predictor = Predictor(model, shown.tolist())
-    if move := getattr(predictor, "to", None):
-        move(device)
-    ours = _asked(predictor, arrays, calls, device)
+    predictor.to(device)
+    ours = _asked(lambda batch: predictor(batch).whole(), arrays, calls, device)
     hand = _asked(Members(model.to(device), shown, device), arrays, calls, device)
     return {"ours": ours, "bare": hand}
 

@@ -42,6 +42,7 @@ class CostWorker:
         import torch
 
         from hyperloom.stages.network.ensemble import predictor
+        from hyperloom.stages.network.predictor import device_of
 
         manifest = manifests.load(self.task.storage, *self.step)
         if manifest is None:
@@ -56,6 +57,9 @@ class CostWorker:
             "flops": operations(lambda: ask(batch)),
         }
         times = {"torch": milliseconds(lambda: ask(batch))}
+        if self.resources.gpus:
+            ask.to(device_of(self.resources.gpus))
+            times["cuda"] = milliseconds(lambda: ask(batch).whole())
         folder = Trained.from_manifest(manifest).folders(manifest, self.member)[0]
         files = (f.path for f in manifest.all_files() if f.path.startswith(f"{folder}/"))
         network = next((path for path in files if path.endswith(".onnx")), None)

@@ -69,6 +69,8 @@ class Evaluate(Stage):
     """The name of a registered model, whose present champion is judged too, as the subject `champion`."""
     batch: int = placement(16, gt=0)
     cpus: float = placement(1.0, gt=0)
+    gpus: float = placement(0.0, ge=0)
+    """The share of a GPU that a process which asks a model takes; label columns are judged without one."""
 
     @field_validator("data", mode="before")
     @classmethod
@@ -129,7 +131,7 @@ class Evaluate(Stage):
         shards, truth = step.inputs[self.data], self._truth(step)
         columns, shown = self._judged(step, truth), self._raw(step, truth)
         spaces = {"columns": self._space(step, truth, {"columns": list(columns), "shown": list(shown)})}
-        resources = Resources(self.cpus)
+        resources, asking = Resources(self.cpus), Resources(self.cpus, self.gpus)
         task = Evaluation(step.storage, step.modalities, truth, self._temporal(step), self.batch)
         workers: dict[str, Worker] = {"columns": Judge(task, columns, shown, resources)}
         models = self.candidates(step)
@@ -139,8 +141,8 @@ class Evaluate(Stage):
             spaces[name] = self._space(step, truth, {"model": how, "name": name})
             bound = ensemble.bind(step.inputs) if ensemble else None
             asks = (manifest.stage, manifest.fingerprint), self._inputs(step, manifest), bound
-            workers[f"model {name}"] = ModelJudge(task, name, *asks, step.events.run, resources, one.member)
-            workers[f"cost {name}"] = CostWorker(task, name, *asks, step.events.run, resources, one.member)
+            workers[f"model {name}"] = ModelJudge(task, name, *asks, step.events.run, asking, one.member)
+            workers[f"cost {name}"] = CostWorker(task, name, *asks, step.events.run, asking, one.member)
         units = [Unit(f"{spaces[name]}-cost", "cost", f"cost {name}", {"step": step.name}) for name in models]
         if rival := self._rival(step):
             spaces[CHAMPION] = self._space(step, truth, {"release": rival.release})

@@ -115,12 +115,14 @@ class ModelJudge:
 
     def setup(self) -> None:
         from hyperloom.stages.network.ensemble import predictor
+        from hyperloom.stages.network.predictor import device_of
 
         manifest = manifests.load(self.task.storage, *self.step)
         if manifest is None:
             where = "/".join(self.step)
             raise IntegrityError(f"the model's step {where} has no manifest. Next: run the same command again")
-        self._predictor = predictor(self.task.storage, manifest, self.ensemble, self.member)
+        asked = predictor(self.task.storage, manifest, self.ensemble, self.member)
+        self._predictor = asked.to(device_of(self.resources.gpus))
         tasks = self._predictor.model.architecture.tasks
         self._answering = {t.name: t.modality for t in tasks}  # a model's own know its vocabulary
 

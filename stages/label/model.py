@@ -28,6 +28,7 @@ from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
+from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.network.ensemble import Single
 from hyperloom.stages.results import Trained
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from hyperloom.pipeline.check import StepCheck
     from hyperloom.pipeline.recipe import Where
     from hyperloom.stages.network.architecture import Architecture, Task
-    from hyperloom.stages.network.predictor import Prediction
+    from hyperloom.stages.network.predictor import Prediction, Predictor, Together
 
 
 class Model(Expert):
@@ -96,17 +97,15 @@ class Model(Expert):
         return None if self.gpus else CPU_BATCH
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
-        predictor = self.ensemble.predictor(storage, self.folders, self.in_)
+        from hyperloom.stages.network.predictor import device_of
+
+        predictor = self.ensemble.predictor(storage, self.folders, self.in_).to(device_of(self.gpus))
         architecture = predictor.model.architecture
         taken = {c: self._certainly_taken(c, modalities[modality_of(c)], architecture) for c in self.out}
         pick = {c: self._picker(t, modalities[modality_of(c)], architecture) for c, t in taken.items()}
         predictor.features = any(t.what in ("planes", "pooled") for t in taken.values())
 
-        def run(batch: Batch) -> Batch:
-            prediction = predictor(batch)
-            return {column: choose(prediction) for column, choose in pick.items()}
-
-        return run
+        return Asking(predictor, pick, self.gpus > 0)
 
     def _taken(self, column: str, modality: Any, offered: Offered) -> Taken | None:
         """What of a prediction `column` takes; None when the model has nothing for it."""
@@ -144,7 +143,20 @@ class Model(Expert):
             return lambda p: p.mean[key]
         own = next(t.modality for t in architecture.tasks if t.name == name)  # it knows the vocabulary
         answering = own if type(own) is type(modality) else modality
-        return lambda p: answering.answer(p.mean[name])
+        return lambda p: p.mean.answer(name, answering)
+
+
+class Asking(Steps):
+    """A predictor's answers, of which each column takes something."""
+
+    def __init__(self, predictor: Predictor | Together, pick: Mapping[str, Callable[[Prediction], Any]], device: bool):
+        self._predictor, self._pick, self.device = predictor, pick, device
+
+    def compute(self, prepared: Batch) -> Prediction:
+        return self._predictor(prepared)
+
+    def finish(self, computed: Prediction) -> Batch:
+        return {column: choose(computed) for column, choose in self._pick.items()}
 
 
 def certainty(task: Task) -> Callable[[Prediction], np.ndarray]:

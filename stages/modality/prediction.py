@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
+
     from hyperloom.stages.modality.base import Modality
 
 
@@ -38,6 +40,10 @@ class Predicted:
         """(N, *shape) in the dtype of memory, from predictions (N, ...): the likeliest class, the middle one of the
         levels, every label or pair that is likelier than not; numbers as they are."""
         return mean
+
+    def decided(self, mean: torch.Tensor) -> torch.Tensor | None:
+        """What `answer` makes, of predictions on a device, where that is much smaller than these; else None."""
+        return None
 
     def taken(self, offered: Offered) -> Taken | None:
         """What a column of this modality takes from a model that has no task of its name; None for nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -14,6 +14,9 @@ from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.formats import decode_array
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.modality.raster import Raster
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Segmentation(Raster):
@@ -70,6 +73,9 @@ class Segmentation(Raster):
 
     def answer(self, mean: np.ndarray) -> np.ndarray:
         return mean.argmax(-1).astype(self.dtype)
+
+    def decided(self, mean: torch.Tensor) -> torch.Tensor | None:
+        return mean.argmax(-1).byte() if type(self).answer is Segmentation.answer else None
 
     def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
         return random.choice([*range(self.channels), UNKNOWN], self.shape)

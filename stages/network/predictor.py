@@ -1,24 +1,50 @@
 """Prediction with a trained model: one pass, or what an ensemble of masks or of models comes to.
 
 Batches are numpy, as experts and evaluation have them; inputs that are missing (absent from the batch, or false in
-their `?` mask) are hidden from the model. Members are asked one after the other (see stages.network.pooling).
+their `?` mask) are hidden from the model. On a CPU members are asked one after the other (see stages.network.pooling);
+on a device as many go through in one batch as its memory holds, and what they come to is moved when it is looked at.
+Inputs are encoded once either way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
 
+from hyperloom.pipeline.errors import PluginError
 from hyperloom.stages.base import VALID
-from hyperloom.stages.network.model import MultiTask
+from hyperloom.stages.network.model import Encoded, MultiTask
 from hyperloom.stages.network.pooling import Answers, How, Pooling
 from hyperloom.stages.network.visible import present, shown
 
 PLANES, POOLED = "*planes", "*pooled"
 """Names of the features among the answers; no modality is called so."""
+
+
+class Arrays(Mapping[str, np.ndarray]):
+    """Tensors that become arrays when they are looked at, wherever they are."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]):
+        self._tensors, self._moved = tensors, dict[str, np.ndarray]()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._moved:
+            self._moved[name] = self._tensors[name].contiguous().cpu().numpy()
+        return self._moved[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def answer(self, name: str, modality: Any) -> np.ndarray:
+        """What `modality` answers by the values of `name`; class ids are chosen where the values are."""
+        return answered(modality, self._tensors[name])
 
 
 @dataclass(frozen=True)
@@ -27,8 +53,15 @@ class Prediction:
     `spread` (N, *sites, 1), the standard deviation over members, its square averaged over channels (zero for a single
     pass)."""
 
-    mean: dict[str, np.ndarray]
-    spread: dict[str, np.ndarray]
+    mean: Arrays
+    spread: Arrays
+
+    def whole(self) -> Prediction:
+        """The same, with everything on the host."""
+        for values in (self.mean, self.spread):
+            for name in values:
+                values[name]
+        return self
 
 
 class Predictor:
@@ -39,6 +72,14 @@ class Predictor:
         self._allowed = torch.stack(self.members).any(0)
         self.features = False
         """Give what the heads see too, as PLANES (N, H, W, F) and POOLED (N, P) among the answers."""
+        self.device = torch.device("cpu")
+        self._most = 1  # members in one batch
+
+    def to(self, device: torch.device) -> Self:
+        """The same on another device, with all members in a batch where that is no CPU."""
+        self.device, self.model = device, self.model.to(device)
+        self._most = 1 if device.type == "cpu" else len(self.members)
+        return self
 
     @property
     def parameters(self) -> int:
@@ -56,16 +97,34 @@ class Predictor:
         return predicted(self.answers(batch), self.how, self.classed)
 
     def answers(self, batch: Mapping[str, np.ndarray]) -> Iterator[Answers]:
-        """Each member's answers, one after the other."""
+        """Each member's answers, in their order."""
         columns, valid = self._tensors(batch)
-        planes = self.model.encode(columns)
-        for member in self.members:
-            raw = self.model(planes, shown(valid, member))
-            answers, seen = dict(self.model.finish(raw.predictions)), raw.features
-            if self.features:
-                answers |= {POOLED: seen.pooled}
-                answers |= {} if seen.planes is None else {PLANES: seen.planes.permute(0, 2, 3, 1)}
-            yield answers
+        columns = {name: values.to(self.device, non_blocking=True) for name, values in columns.items()}
+        planes, at = self.model.encode(columns), 0
+        while at < len(self.members):
+            members = self.members[at : at + self._most]
+            try:
+                answers = self._asked(planes, [shown(valid, m).inputs.to(self.device) for m in members])
+            except torch.OutOfMemoryError:
+                if self._most == 1:
+                    raise
+                torch.cuda.empty_cache()
+                self._most = (self._most + 1) // 2
+                continue
+            at += len(members)
+            yield from answers
+
+    def _asked(self, planes: Sequence[Encoded], seen: Sequence[torch.Tensor]) -> Iterator[Answers]:
+        """Answers of members that see `seen`, (N, inputs) each, in one pass."""
+        some = len(seen)
+        every = seen[0] if some == 1 else torch.cat(list(seen))
+        raw = self.model(planes if some == 1 else [_repeated(p, some) for p in planes], every)
+        answers, features = dict(self.model.finish(raw.predictions)), raw.features
+        if self.features:
+            answers |= {POOLED: features.pooled}
+            answers |= {} if features.planes is None else {PLANES: features.planes.permute(0, 2, 3, 1)}
+        each = {name: values.chunk(some) for name, values in answers.items()}
+        return iter([{name: parts[i] for name, parts in each.items()} for i in range(some)])
 
     def _tensors(self, batch: Mapping[str, np.ndarray]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Inputs of the model, zeros for those that are absent, and which are there, (N, inputs) bool."""
@@ -90,6 +149,12 @@ class Together:
         self.members = [m for p in self.predictors for m in p.members]
         self.features = False
 
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        for one in self.predictors:
+            one.to(device)
+        return self
+
     @property
     def parameters(self) -> int:
         """Of all models."""
@@ -110,6 +175,27 @@ def predicted(answers: Iterable[Answers], how: How, classed: frozenset[str]) -> 
     for answer in answers:
         pool.add(answer)
     pooled, spread = pool.pooled()
-    return Prediction(
-        {t: v.contiguous().numpy() for t, v in pooled.items()}, {t: v.contiguous().numpy() for t, v in spread.items()}
-    )
+    return Prediction(Arrays(pooled), Arrays(spread))
+
+
+def answered(modality: Any, values: torch.Tensor) -> np.ndarray:
+    """What `modality` answers by a network's values (N, ...); class ids are chosen on a device that has the values."""
+    ids = None if values.device.type == "cpu" else modality.decided(values)
+    answer: np.ndarray = modality.answer(values.cpu().numpy()) if ids is None else ids.cpu().numpy()
+    return answer
+
+
+def device_of(gpus: float) -> torch.device:
+    """The device for who asks for a share of a GPU. Raises PluginError when torch sees none."""
+    if not gpus:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise PluginError("a trained model is to be asked on a GPU, but torch sees none. Next: gpus: 0")
+    torch.backends.cudnn.benchmark = True
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def _repeated(planes: Encoded, times: int) -> Encoded:
+    if isinstance(planes, tuple):
+        return tuple(p.repeat(times, *[1] * (p.ndim - 1)) for p in planes)
+    return planes.repeat(times, *[1] * (planes.ndim - 1))

@@ -121,6 +121,7 @@ class Assembly:
             cache_mb=stage.cache_mb,
             micro=stage.micro,
             compile=stage.compile,
+            deterministic=stage.deterministic,
             sharded=stage.parallel == "fsdp",
             disk_cache=stage.disk_cache,
             disk_cache_gb=stage.disk_cache_gb,

@@ -16,6 +16,18 @@ from hyperloom.stages.network.features import Forward
 Run = Callable[..., Forward]
 
 
+def settle(threads: int, deterministic: bool, device: torch.device) -> None:
+    """Set how this process computes: on CPUs always exactly the same; on a GPU, unless `deterministic`, by the fastest
+    kernels, found by trial. There float32 products use TF32, as convolutions do by torch's own choice."""
+    exact = deterministic or device.type != "cuda"
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(exact, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = not exact
+        torch.set_float32_matmul_precision("high")
+
+
 def runner(model: nn.Module, precision: str, compiled: bool, device: torch.device) -> Run:
     """A function that runs `model` and gives predictions and losses in float32, features as they come; whatever runs
     the network while it trains does so by this. `bf16` is torch's autocast: matrix products and convolutions in

@@ -70,6 +70,8 @@ class Rhythm:
     micro: int | None = None
     """Samples that a worker takes through the network at once; gradients add up over its share of the batch."""
     compile: bool = False
+    deterministic: bool = True
+    """On a GPU: the same bytes when a training is resumed, at the price of slower kernels."""
     sharded: bool = False
     disk_cache: str = ""
     disk_cache_gb: float = 50

@@ -42,6 +42,8 @@ from hyperloom.stages.train.world import World
 CurveValues = dict[str, float]
 Tensors = dict[str, torch.Tensor]
 Log = Callable[[int, CurveValues], None]
+LATE = 4
+"""Updates that a GPU may have been given before anybody looks at how the first of them went."""
 
 
 def fit(
@@ -60,9 +62,6 @@ def fit(
     gradient is infinite or no number.
     """
     world = world or World.current()
-    torch.set_num_threads(job.rhythm.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
     Training(job, world, log, request, device, alive).run()
 
 
@@ -80,6 +79,7 @@ class Training:
     ):
         self.job, self.world, self.log = job, world, log if world.rank == 0 else lambda at, values: None
         self.request, self.alive, self.device = request, alive, device or _device()
+        compute.settle(job.rhythm.threads, job.rhythm.deterministic, self.device)
         torch.manual_seed(seed_of(job.seed, "weights"))
         model = build_model(job.architecture, job.parameters)
         self.say = getattr(log, "once", _silent) if world.rank == 0 else _silent
@@ -88,6 +88,8 @@ class Training:
         self.criterion = Criterion(job, model).to(self.device)
         self.course = Course(job, self.criterion, self.names, world, self.device)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(job.ema)) if job.ema else None
+        if self.average is not None:
+            self.average.n_averaged = self.average.n_averaged.cpu()  # asked in each update: that must wait for nothing
         if job.rhythm.sharded:
             for one in (model, *([self.average.module] if self.average is not None else [])):
                 sharding.shard(one, world.size, self.device)
@@ -211,10 +213,11 @@ class Training:
 
     def _heed(self, update: Update, requests: torch.Tensor, now: bool) -> Ask:
         """Look at how `update` went, and at the `requests` of that moment. On a GPU that waits for the update, so it
-        is done one update late, except where its outcome would be stored. Raises NotFinite."""
+        is done some updates late, except where its outcome would be stored or somebody is known to ask. Raises
+        NotFinite."""
         self.unheeded.append((update, requests))
-        ask = Ask.NOTHING
-        while self.unheeded and (now or len(self.unheeded) > 1):
+        ask, now = Ask.NOTHING, now or (requests.device.type == "cpu" and bool(requests.any()))
+        while self.unheeded and (now or len(self.unheeded) > LATE):
             one, wishes = self.unheeded.pop(0)
             if not math.isfinite(one.norm.item()):
                 self._refuse(one)
@@ -252,7 +255,8 @@ class Training:
         if self.average is not None:
             self.average.update_parameters(self.model)
         ask = self.request()
-        wishes = torch.tensor([float(ask == a) for a in (Ask.MOVE, Ask.STOP)], device=self.device)
+        device = self.device if self.world.size > 1 else torch.device("cpu")  # alone nothing is to be moved
+        wishes = torch.tensor([float(ask == a) for a in (Ask.MOVE, Ask.STOP)], device=device)
         return update, self.world.sum(wishes)
 
     def _figures(self, update: Update) -> CurveValues:

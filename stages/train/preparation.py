@@ -3,6 +3,9 @@
 Moves a batch to the device, draws what the mask shows, applies augmentations, and adds what objectives without a target
 draw as columns. All that is random is drawn for the whole global batch from (seed, update), so it depends neither on
 how many workers share the batch nor on when a training was resumed.
+
+On a GPU, copies go on a stream of their own: as updates are asked for before the last one is done, the next batch is
+there when its turn comes.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Mapping
 import torch
 
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.network.visible import Visible
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.job import Job, seed_of
 from hyperloom.stages.train.learners import UpdateBatch
@@ -24,16 +28,31 @@ class Preparation:
     def __init__(self, job: Job, criterion: Criterion, world: World, device: torch.device):
         self.job, self.criterion, self.world, self.device = job, criterion, world, device
         self.modalities = {column: job.modalities[modality_of(column)] for column in job.columns}
+        self._beside = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __call__(self, number: int, columns: Mapping[str, torch.Tensor]) -> UpdateBatch:
         """The batch of update `number`, from 0."""
         job, part = self.job, self.world.slice(self.job.batch)
         generator = torch.Generator().manual_seed(seed_of(job.seed, "mask", number))
         architecture = self.criterion.model.architecture
-        visible = job.mask.draw(architecture, job.batch, generator)[part].to(self.device)
-        tensors = {k: v.to(self.device, non_blocking=True) for k, v in columns.items()}
+        visible = job.mask.draw(architecture, job.batch, generator)[part]
+        moved, visible = self._moved(columns, visible)
+        tensors = dict(moved)
         for augment in job.augment:
             tensors = augment.apply(tensors, self.modalities, job.batch, part, generator)
         drawn = self.criterion.draw(job.batch, torch.Generator().manual_seed(seed_of(job.seed, "extras", number)))
         tensors |= {name: values[part].to(self.device) for name, values in drawn.items()}
         return UpdateBatch(number, tensors, visible)
+
+    def _moved(self, columns: Mapping[str, torch.Tensor], visible: Visible) -> tuple[dict[str, torch.Tensor], Visible]:
+        """A batch and what the mask shows of it, on the device."""
+        if self._beside is None:
+            return {k: v.to(self.device, non_blocking=True) for k, v in columns.items()}, visible.to(self.device)
+        now = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self._beside):
+            tensors = {k: v.to(self.device, non_blocking=True) for k, v in columns.items()}
+            visible = visible.to(self.device)
+        now.wait_stream(self._beside)
+        for tensor in (*tensors.values(), visible.inputs, *(s for s in visible.squares if s is not None)):
+            tensor.record_stream(now)  # its memory is used again only when the update is done with it
+        return tensors, visible

@@ -116,6 +116,9 @@ class Train(Stage):
     """Samples that a worker takes through the network at once, when its share of the batch does not fit its memory."""
     compile: bool = placement(False)
     """torch.compile: slower to start (a minute or more), faster afterwards, mostly on GPUs."""
+    deterministic: bool = placement(True)
+    """On GPUs: resumes to the byte. false takes the fastest kernels, whose sums differ in their last bits from run to
+    run. On CPUs all trainings are exact."""
     gpu: bool | None = placement(None)
     """Left out: GPUs are used when the cluster has one for each worker."""
     threads: int = placement(1, gt=0)

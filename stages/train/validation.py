@@ -15,6 +15,7 @@ from hyperloom.stages.base import VALID
 from hyperloom.stages.measure.scores import measures, score
 from hyperloom.stages.measure.sums import Sums, merged
 from hyperloom.stages.network.model import MultiTask
+from hyperloom.stages.network.predictor import answered
 from hyperloom.stages.network.visible import present
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.world import World
@@ -36,13 +37,13 @@ def validate(
         if empty:  # a sharded network runs on all ranks or on none
             batch = {k: torch.zeros(1, *v.shape[1:], dtype=v.dtype) for k, v in batch.items()}
         valid = present(model.architecture, batch) & ~hidden
-        predictions = model.predict({k: v.to(device) for k, v in batch.items()}, valid.to(device))
+        predictions = model.predict({k: v.to(device, non_blocking=True) for k, v in batch.items()}, valid.to(device))
         if empty:
             continue
         every = np.ones(len(valid), bool)
         figures = {}
         for name, modality in tasks.items():
-            values = modality.answer(predictions[name].cpu().numpy())
+            values = answered(modality, predictions[name])
             truth, known = batch[job.judged[name]], batch[job.judged[name] + VALID]
             figures[name] = score(modality, truth.numpy(), values, known.numpy(), every)
         sums.append(figures)
