@@ -4,7 +4,8 @@
 and sends all members through in one batch. `train`: images a second of `stages.train.loop` from batches on the host to
 the step of the optimizer, masks, weights of losses and clipping included; the loop has the same network and losses,
 autocast, compile where the recipe says so, pinned batches, fused AdamW. MFU is the arithmetic of the network (forward
-and backward, torch's count) over the chip's dense peak of that precision.
+and backward, torch's count) over the chip's dense peak of that precision. Neither loop is deterministic, but for the
+network called exact.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ HALF = {"type": "patch", "keep": 0.5}
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet-158k": {"model": {"parameters": "159k"}, "batch": 16},
     "unet-4m": {"model": {"parameters": "4.46M"}, "batch": 64, "precision": "bf16"},
+    "unet-4m-exact": {"model": {"parameters": "4.46M"}, "batch": 64, "precision": "bf16", "deterministic": True},
     "vit-22m": {"model": VIT_S, "batch": 64, "precision": "bf16", "mask": "none"},
     "vit-102m": {"model": VIT_B, "batch": 64, "precision": "bf16", "mask": "none"},
     "vit-102m-half": {"model": VIT_B, "batch": 64, "precision": "bf16", "mask": HALF},
@@ -53,7 +55,7 @@ Batch = dict[str, torch.Tensor]
 def network(data: Data, fields: dict[str, Any], device: torch.device, updates: int) -> dict[str, float]:
     """Images a second of the loop with its loader, of the loop with batches that lie in memory, of the hand-written
     loop; and operations a second of that."""
-    job = job_of(*data, **fields)
+    job = job_of(*data, **{"deterministic": False, **fields})
     training = Training(job, World(), device=device)
     batches = iter(training.batches)
     ready = [_pinned(next(batches), device) for _ in range(3)]
