@@ -121,8 +121,8 @@ class ModelJudge:
         if manifest is None:
             where = "/".join(self.step)
             raise IntegrityError(f"the model's step {where} has no manifest. Next: run the same command again")
-        asked = predictor(self.task.storage, manifest, self.ensemble, self.member)
-        self._predictor = asked.to(device_of(self.resources.gpus))
+        model = predictor(self.task.storage, manifest, self.ensemble, self.member)
+        self._predictor = model.to(device_of(self.resources.gpus))
         tasks = self._predictor.model.architecture.tasks
         self._answering = {t.name: t.modality for t in tasks}  # a model's own know its vocabulary
 

@@ -22,8 +22,12 @@ GAIN = 0.95
 """A size must bring the time for a sample below this share of the best so far."""
 TRIAL_SECONDS = 1.0
 """No larger size is tried once the trial took so long."""
-DEVICE_SECONDS = 20.0
-"""The same on a device, where the first call of each size chooses kernels or compiles."""
+DEVICE_SECONDS = 30.0
+"""The same on a device, where the first calls of each size choose kernels or compile."""
+PATIENCE = 2
+"""Sizes in a row that a device is tried with in vain."""
+FIRST, TIMED = 2, 2
+"""Calls of a size on a device that are not timed, and that are."""
 ROOM = 256 * 2**20
 """Bytes of inputs and answers of one batch beyond which no larger one is tried."""
 
@@ -74,20 +78,17 @@ class BatchSize:
         limit = TRIAL_SECONDS if read is None else DEVICE_SECONDS
         if read is None:
             call(rows[:1])  # what the first call loads and compiles is not the batch's
+        patience = 1 if read is None else PATIENCE
         for size in SIZES:
             if size > len(rows):
                 return False
-            given = rows[:size] if read is None else read(rows[:size])
-            if read is not None:
-                call(given)
-            at = time.perf_counter()
-            held = call(given)
-            each = (time.perf_counter() - at) / size
-            worse = each > GAIN * best
-            if not worse:
-                self.now, best = size, each
+            seconds, held = _timed(rows[:size], call, read)
+            better = seconds / size <= GAIN * best
+            if better:
+                self.now, best = size, seconds / size
+            patience = patience - 1 if not better else 1 if read is None else PATIENCE
             late = time.perf_counter() - began > limit
-            if worse or late or 2 * held > ROOM or size == SIZES[-1]:
+            if not patience or late or 2 * held > ROOM or size == SIZES[-1]:
                 return True
         return False
 
@@ -108,3 +109,18 @@ class BatchSize:
             return dict(kept)
         except (FileNotFoundError, Torn):
             return {}
+
+
+def _timed(
+    rows: Sequence[int], call: Callable[[Any], int], read: Callable[[Sequence[int]], Any] | None
+) -> tuple[float, int]:
+    """Seconds of a batch and the bytes it held; on a device the least of some calls, after those that do not count."""
+    given = rows if read is None else read(rows)
+    for _ in range(0 if read is None else FIRST):
+        call(given)
+    best, held = float("inf"), 0
+    for _ in range(1 if read is None else TIMED):
+        at = time.perf_counter()
+        held = call(given)
+        best = min(best, time.perf_counter() - at)
+    return best, held

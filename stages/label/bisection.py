@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -46,43 +47,26 @@ class Bisection:
         self._reader = BatchReader(self._steps.prepare, threads)
         self._behind = ThreadPoolExecutor(1, thread_name_prefix="finish")
         self._seconds = 0.0 if not self._steps.device else float("inf")  # what finishing a batch takes
+        self._computing = Lock()  # of one thread at a time
         self.device = self._steps.device
 
     def parts(self, samples: ExpertInputs, rows: Sequence[int], size: BatchSize) -> Parts:
         """The batches of a unit, to be given to `answers`."""
         return Parts(self._reader, samples, rows, size)
 
-    def answers(
-        self, parts: Parts, size: BatchSize, seen: Seen | None = None
-    ) -> Iterator[tuple[int, Answer | Exception]]:
-        """(row, answer or error) for every row, in no promised order. Up to `IN_FLIGHT` batches are finished in a
-        thread while the next is computed."""
-        again, flying = set[int](), deque[tuple[list[int], Batch, Future[list[Answer | Exception]]]]()
-        while (read := parts.next()) is not None or flying:
-            if read is not None:
-                flying.append((read.part, read.batch, self._begun(read)))
-            if read is not None and len(flying) < IN_FLIGHT and not flying[-1][2].done():
-                continue
-            part, batch, future = flying.popleft()
-            try:
-                answers = future.result()
-            except NOT_THE_SAMPLES:
-                raise
-            except Exception as error:  # an expert may raise anything
-                yield from self._blamed(parts.samples, part, error, parts.todo, size, again)
-                continue
-            if seen is not None:
-                _show(seen, batch, answers)
-            yield from zip(part, answers, strict=True)
+    def answers(self, parts: Parts, size: BatchSize, seen: Seen | None = None) -> UnitAnswers:
+        """The answers of a unit's rows."""
+        return UnitAnswers(self, parts, size, seen)
 
-    def _begun(self, read: reading.ReadBatch) -> Future[list[Answer | Exception]]:
+    def begun(self, read: reading.ReadBatch) -> Future[list[Answer | Exception]]:
         """The answers of a batch that was read: computed now, and finished in a thread where that takes any time."""
         future = Future[list[Answer | Exception]]()
         count = len(read.part)
         try:
             if read.error is not None:
                 raise read.error
-            computed = self._steps.compute(read.prepared)
+            with self._computing:
+                computed = self._steps.compute(read.prepared)
             if self._seconds > reading.WORTH:
                 return self._behind.submit(self._finished, computed, count)
             future.set_result(self._finished(computed, count))
@@ -114,33 +98,6 @@ class Bisection:
         outputs = [value for answer in answers if isinstance(answer, dict) for value in answer.values()]
         return sum(len(v) if isinstance(v, bytes) else v.nbytes for v in (*batch.values(), *outputs) if v is not None)
 
-    def _blamed(
-        self,
-        samples: ExpertInputs,
-        part: list[int],
-        error: Exception,
-        todo: list[list[int]],
-        size: BatchSize,
-        again: set[int],
-    ) -> Iterator[tuple[int, Answer | Exception]]:
-        """The rows known to be at fault; what is left of the part goes back to `todo`."""
-        named = [r for r in part if isinstance(error, BadSample) and samples.keys[r] == error.key] or part
-        full = memory.ran_out(error)
-        if full:
-            memory.free()
-        if len(named) == 1:
-            if full and named[0] not in again:
-                again.add(named[0])
-                todo.append(part)
-                return
-            yield named[0], error
-            todo.append([r for r in part if r != named[0]])
-            return
-        middle = len(part) // 2
-        if full:
-            size.halve(len(part))
-        todo += [part[middle:], part[:middle]]
-
     def _split(self, output: Mapping[str, Any], count: int) -> list[Answer | Exception]:
         """The answers of one call, a sample each. Raises when the call as a whole is wrong."""
         if not isinstance(output, Mapping):
@@ -170,6 +127,70 @@ class Bisection:
             kept = isinstance(value, bytes) or (self._steps.owned and isinstance(value, np.ndarray))
             answer[column] = value if kept else np.array(value)  # the function may use its memory again
         return answer
+
+
+class UnitAnswers:
+    """(row, answer or error) for every row of a unit, in no promised order: those of `begun`, then those of `rest`.
+
+    Up to `IN_FLIGHT` batches are finished in a thread while the next is computed. On a device the last of them are
+    still on their way when `begun` ends, and `rest`, which waits for them, may go on in another thread, so that the
+    device has work of the next unit.
+    """
+
+    def __init__(self, bisection: Bisection, parts: Parts, size: BatchSize, seen: Seen | None):
+        self._bisection, self._parts, self._size, self._seen = bisection, parts, size, seen
+        self._again = set[int]()
+        self._flying = deque[tuple[list[int], Batch, Future[list[Answer | Exception]]]]()
+
+    def __iter__(self) -> Iterator[tuple[int, Answer | Exception]]:
+        yield from self.begun()
+        yield from self.rest()
+
+    def begun(self) -> Iterator[tuple[int, Answer | Exception]]:
+        """Compute everything."""
+        while (read := self._parts.next()) is not None:
+            self._flying.append((read.part, read.batch, self._bisection.begun(read)))
+            if len(self._flying) == IN_FLIGHT or self._flying[-1][2].done():
+                yield from self._landed()
+
+    def rest(self) -> Iterator[tuple[int, Answer | Exception]]:
+        """Wait for what is on its way, and compute again what failed as part of a batch."""
+        while self._flying:
+            yield from self._landed()
+            yield from self.begun()
+
+    def _landed(self) -> Iterator[tuple[int, Answer | Exception]]:
+        part, batch, future = self._flying.popleft()
+        try:
+            answers = future.result()
+        except NOT_THE_SAMPLES:
+            raise
+        except Exception as error:  # an expert may raise anything
+            yield from self._blamed(part, error)
+            return
+        if self._seen is not None:
+            _show(self._seen, batch, answers)
+        yield from zip(part, answers, strict=True)
+
+    def _blamed(self, part: list[int], error: Exception) -> Iterator[tuple[int, Answer | Exception]]:
+        """The rows known to be at fault; what is left of the part goes back to be cut and computed again."""
+        samples, todo = self._parts.samples, self._parts.todo
+        named = [r for r in part if isinstance(error, BadSample) and samples.keys[r] == error.key] or part
+        full = memory.ran_out(error)
+        if full:
+            memory.free()
+        if len(named) == 1:
+            if full and named[0] not in self._again:
+                self._again.add(named[0])
+                todo.append(part)
+                return
+            yield named[0], error
+            todo.append([r for r in part if r != named[0]])
+            return
+        middle = len(part) // 2
+        if full:
+            self._size.halve(len(part))
+        todo += [part[middle:], part[:middle]]
 
 
 def _show(seen: Seen, batch: Batch, answers: list[Answer | Exception]) -> None:

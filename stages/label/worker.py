@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.storage import Storage
@@ -77,21 +77,26 @@ class LabelWorker:
         values: dict[str, list[Any]] = {c: [None] * len(keys) for c in self.expert.out}
         figures = _Figures(self.expert, self.modalities)
         errors: dict[int, Exception | str] = {}
-        for row, answer in self._answers(parts, out, figures):
-            if isinstance(answer, dict):
-                for column, value in answer.items():
-                    values[column][row] = value
-            else:
-                errors[row] = answer
-        for row, error in sorted(errors.items()):
-            out.quarantine(keys[row], error)
-        out.rows = len(keys) - len(errors)
-        if figures.kept:
-            out.meta["figures"] = figures.sums()
-        if unit.id != unit.payload["pid"]:
-            out.meta["pid"] = unit.payload["pid"]
+
+        def place(answers: Iterable[tuple[int, Any]]) -> None:
+            for row, answer in answers:
+                if isinstance(answer, dict):
+                    for column, value in answer.items():
+                        values[column][row] = value
+                else:
+                    errors[row] = answer
+
+        rest = self._answered(parts, out, figures, place)
 
         def write() -> None:
+            place(rest)
+            for row, error in sorted(errors.items()):
+                out.quarantine(keys[row], error)
+            out.rows = len(keys) - len(errors)
+            if figures.kept:
+                out.meta["figures"] = figures.sums()
+            if unit.id != unit.payload["pid"]:
+                out.meta["pid"] = unit.payload["pid"]
             table, out.meta["missing"] = _table(keys, values, self.modalities, self.about)
             out.write("parquet", table)
 
@@ -103,7 +108,11 @@ class LabelWorker:
         samples = ExpertInputs(self.storage, unit.payload, self.expert, self.modalities)
         return self._bisection.parts(samples, [int(r) for r in samples.callable], size)
 
-    def _answers(self, parts: Parts, out: Output, figures: _Figures) -> Iterator[tuple[int, Any]]:
+    def _answered(
+        self, parts: Parts, out: Output, figures: _Figures, place: Callable[[Iterable[tuple[int, Any]]], None]
+    ) -> Iterable[tuple[int, Any]]:
+        """Compute a unit and `place` its answers, but for the rest, which may still be on a device: to be placed when
+        the unit is committed."""
         samples, size, bisection = parts.samples, self._size(out.unit.space), self._bisection
         rows = [int(r) for r in samples.callable]
         self._careful = careful.is_due(out)
@@ -113,13 +122,18 @@ class LabelWorker:
                     size.find(rows, bisection.call, lambda some: bisection.read(samples, some))
                 else:
                     size.find(rows, lambda some: bisection.trial(samples, some))
-            yield from bisection.answers(parts, size, figures.seen)
-            return
+            answers = bisection.answers(parts, size, figures.seen)
+            place(answers.begun())
+            if bisection.device:
+                return answers.rest()
+            place(answers.rest())
+            return ()
         for why, row in zip(careful.one_by_one(out, [samples.keys[r] for r in rows]), rows, strict=True):
             if why:
-                yield row, why
+                place([(row, why)])
             else:
-                yield from bisection.answers(bisection.parts(samples, [row], size), size, figures.seen)
+                place(bisection.answers(bisection.parts(samples, [row], size), size, figures.seen))
+        return ()
 
     def _size(self, space: str) -> BatchSize:
         if space not in self._sizes:

@@ -13,18 +13,18 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 
-def heads_of(width: int) -> int:
-    """Attention heads for a width: as many as divide it and leave each 16 channels or more, 32 where possible."""
+def heads_of(width: int, head: int = 32) -> int:
+    """Attention heads for a width: as many as divide it and leave each 16 channels or more, `head` where possible."""
     fitting = [n for n in range(1, width // 16 + 1) if width % n == 0]
-    return max((n for n in fitting if width // n >= 32), default=max(fitting, default=1))
+    return max((n for n in fitting if width // n >= head), default=max(fitting, default=1))
 
 
 class Block(nn.Module):
     """Attention of `x` (N, Q, D) over itself, or over `memory` (N, T, M), and a perceptron; residual."""
 
-    def __init__(self, width: int, memory: int | None = None, ratio: float = 4.0):
+    def __init__(self, width: int, memory: int | None = None, ratio: float = 4.0, head: int = 32):
         super().__init__()
-        self.heads, hidden = heads_of(width), round(ratio * width)
+        self.heads, hidden = heads_of(width, head), round(ratio * width)
         self.before = nn.LayerNorm(width)
         self.query = nn.Linear(width, width)
         self.pair = nn.Linear(memory or width, 2 * width)
@@ -50,12 +50,12 @@ class Block(nn.Module):
 class Query(nn.Module):
     """Learned questions to a trunk's memory: one token a site of `grid`, (N, sites, width)."""
 
-    def __init__(self, grid: Sequence[int], width: int, memory: int, depth: int = 0):
+    def __init__(self, grid: Sequence[int], width: int, memory: int, depth: int = 0, head: int = 32):
         super().__init__()
         self.start = nn.Parameter(torch.randn(width) * 0.02)
         self.register_buffer("positions", positions(grid, width), persistent=False)
-        self.ask = Block(width, memory)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.ask = Block(width, memory, head=head)
+        self.blocks = nn.ModuleList(Block(width, head=head) for _ in range(depth))
         self.after = nn.LayerNorm(width)
 
     def forward(self, memory: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:

@@ -25,7 +25,7 @@ PLANES, POOLED = "*planes", "*pooled"
 """Names of the features among the answers; no modality is called so."""
 
 
-class Arrays(Mapping[str, np.ndarray]):
+class HostArrays(Mapping[str, np.ndarray]):
     """Tensors that become arrays when they are looked at, wherever they are."""
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]):
@@ -53,8 +53,8 @@ class Prediction:
     `spread` (N, *sites, 1), the standard deviation over members, its square averaged over channels (zero for a single
     pass)."""
 
-    mean: Arrays
-    spread: Arrays
+    mean: HostArrays
+    spread: HostArrays
 
     def whole(self) -> Prediction:
         """The same, with everything on the host."""
@@ -175,7 +175,7 @@ def predicted(answers: Iterable[Answers], how: How, classed: frozenset[str]) -> 
     for answer in answers:
         pool.add(answer)
     pooled, spread = pool.pooled()
-    return Prediction(Arrays(pooled), Arrays(spread))
+    return Prediction(HostArrays(pooled), HostArrays(spread))
 
 
 def answered(modality: Any, values: torch.Tensor) -> np.ndarray:

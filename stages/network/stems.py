@@ -8,7 +8,7 @@ where `present` (N, sites) bool is false for tokens of padding, or None where th
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
 from torch import nn
@@ -25,6 +25,9 @@ Tokens: TypeAlias = tuple[torch.Tensor, torch.Tensor | None]
 class Stem(nn.Module):
     """Base: of an input, with the sites of its tokens."""
 
+    padless: ClassVar[bool] = False
+    """Is none of its tokens ever padding, whatever the values?"""
+
     def __init__(self, item: Input, grid: tuple[int, ...]):
         super().__init__()
         self.modality: Any = item.modality
@@ -36,6 +39,8 @@ class Stem(nn.Module):
 
 class PatchStem(Stem):
     """Rasters: one token a square of `patch` pixels, the last of a row or column filled up with zeros."""
+
+    padless: ClassVar[bool] = True
 
     def __init__(self, item: Input, grid: tuple[int, ...], width: int, patch: int):
         super().__init__(item, grid)

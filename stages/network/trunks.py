@@ -118,6 +118,8 @@ class ViTTrunk(Trunk):
     patch: int = Field(16, ge=1, le=64)
     """Side of a raster's tokens in pixels, a power of two."""
     depth: int = Field(6, ge=1)
+    head: Literal[32, 64] = 32
+    """Channels of an attention head, where they divide the width; 64 are quicker on GPUs in wide trunks."""
     decoder: int = Field(1, ge=0)
     """Blocks of self-attention over what is predicted for each pixel."""
     masked: Literal["drop", "replace"] = "drop"
@@ -148,4 +150,4 @@ class ViTTrunk(Trunk):
         from hyperloom.stages.network import vit
 
         dense = any(t.head.planes for t in architecture.tasks)
-        return vit.ViT(8 * self.chosen, self.depth, self.decoder, self.patch, architecture.size, dense)
+        return vit.ViT(8 * self.chosen, self.depth, self.decoder, self.patch, architecture.size, dense, self.head)

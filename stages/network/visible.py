@@ -22,16 +22,19 @@ Grid: TypeAlias = torch.Tensor | None
 
 @dataclass(frozen=True)
 class Visible:
-    """`inputs` (N, inputs) bool; `squares[i]` (N, *grid) bool, or None where input i is shown or hidden as a whole."""
+    """`inputs` (N, inputs) bool; `squares[i]` (N, *grid) bool, or None where input i is shown or hidden as a whole.
+    `kept` is what is known on the host of how many tokens samples keep: the most and the fewest."""
 
     inputs: torch.Tensor
     squares: tuple[Grid, ...] = ()
+    kept: tuple[int, int] | None = None
 
     def __getitem__(self, part: slice) -> Visible:
         return Visible(self.inputs[part], tuple(s if s is None else s[part] for s in self.squares))
 
     def to(self, device: torch.device | str) -> Visible:
-        return Visible(self.inputs.to(device), tuple(s if s is None else s.to(device) for s in self.squares))
+        squares = tuple(s if s is None else s.to(device) for s in self.squares)
+        return Visible(self.inputs.to(device), squares, self.kept)
 
     def sites(self, i: int, grid: Sequence[int]) -> torch.Tensor:
         """Which sites of input i are shown, on another grid: (N, *grid) bool, or (N, 1, ...) where it is a whole."""

@@ -36,9 +36,10 @@ class TokenEmbedding(nn.Module):
     def forward(
         self, planes: Sequence[torch.Tensor | tuple[torch.Tensor, ...]], visible: Visible | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        parts, kept = [], []
+        parts, kept, padded = [], [], False
         for i, (stem, values) in enumerate(zip(self.stems, planes, strict=True)):
             tokens, valid = stem(*values) if isinstance(values, tuple) else stem(values)
+            padded = padded or valid is not None
             place = self.get_buffer(f"places{i}") + self.kinds[i]
             parts.append(tokens + place)
             keep = None if visible is None else visible.sites(i, stem.grid).expand(-1, *stem.grid).flatten(1)
@@ -53,16 +54,33 @@ class TokenEmbedding(nn.Module):
             return tokens, None
         always = torch.ones(count, 1, dtype=torch.bool, device=tokens.device)
         every = [always.expand(-1, m.shape[1]) if k is None else k for k, m in zip(kept, parts, strict=True)]
-        return dropped(tokens, torch.cat([always, *every], 1))
+        known = None if visible is None or padded else visible.kept
+        return dropped(tokens, torch.cat([always, *every], 1), known)
+
+    @torch.no_grad()
+    def kept(self, visible: Visible) -> tuple[int, int] | None:
+        """The most and the fewest tokens that samples keep of `visible`; None where it takes the values to know."""
+        if self.hidden is not None or not all(getattr(stem, "padless", False) for stem in self.stems):
+            return None
+        sites = [visible.sites(i, stem.grid).expand(-1, *stem.grid).flatten(1) for i, stem in enumerate(self.stems)]
+        counts = 1 + torch.stack([s.sum(1) for s in sites]).sum(0)
+        return int(counts.max()), int(counts.min())
 
 
-def dropped(tokens: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+def dropped(
+    tokens: torch.Tensor, keep: torch.Tensor, kept: tuple[int, int] | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Only the tokens (N, T, D) of which `keep` (N, T) is true, in their order, padded to the most that one sample has;
-    and which are no padding, None where all are none. A graph that is being exported keeps all and hides by padding."""
+    and which are no padding, None where all are none. `kept` are the most and the fewest where these are known, which
+    saves waiting for a device. A graph that is being exported keeps all and hides by padding."""
     if torch.jit.is_tracing():
         return tokens, keep
-    counts = keep.sum(1)
-    most, least = int(counts.max()), int(counts.min())
+    if kept is None:
+        counts = keep.sum(1)
+        kept = int(counts.max()), int(counts.min())
+    most, least = kept
+    if least == keep.shape[1]:
+        return tokens, None
     order = keep.to(torch.uint8).argsort(stable=True, dim=1, descending=True)[:, :most]
     fewer = tokens.gather(1, order[..., None].expand(-1, -1, tokens.shape[2]))
     return fewer, None if least == most else keep.gather(1, order)
@@ -71,11 +89,13 @@ def dropped(tokens: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, tor
 class ViT(nn.Module):
     """Visible tokens -> `Features`; planes of `size` only where `dense` asks for them."""
 
-    def __init__(self, width: int, depth: int, decoder: int, patch: int, size: tuple[int, int], dense: bool):
+    def __init__(
+        self, width: int, depth: int, decoder: int, patch: int, size: tuple[int, int], dense: bool, head: int = 32
+    ):
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, head=head) for _ in range(depth))
         self.after = nn.LayerNorm(width)
-        self.raster = RasterReadout(width, decoder, patch, size) if dense else None
+        self.raster = RasterReadout(width, decoder, patch, size, head) if dense else None
 
     def forward(self, fused: tuple[torch.Tensor, torch.Tensor | None]) -> Features:
         x, padding = fused
@@ -90,10 +110,10 @@ class ViT(nn.Module):
 class RasterReadout(nn.Module):
     """Memory -> planes (N, features, H, W): one question a square, then steps that double the resolution."""
 
-    def __init__(self, width: int, depth: int, patch: int, size: tuple[int, int]):
+    def __init__(self, width: int, depth: int, patch: int, size: tuple[int, int], head: int = 32):
         super().__init__()
         self.size, self.grid = size, (-(-size[0] // patch), -(-size[1] // patch))
-        self.query = Query(self.grid, width, width, depth)
+        self.query = Query(self.grid, width, width, depth, head)
         steps: list[nn.Module] = []
         for _ in range(patch.bit_length() - 1):
             steps += [nn.ConvTranspose2d(width, max(8, width // 2), 2, stride=2), nn.GELU()]

@@ -11,11 +11,12 @@ there when its turn comes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.network.visible import Visible
+from hyperloom.stages.network.visible import Visible, present, shown
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.job import Job, seed_of
 from hyperloom.stages.train.learners import UpdateBatch
@@ -35,7 +36,7 @@ class Preparation:
         job, part = self.job, self.world.slice(self.job.batch)
         generator = torch.Generator().manual_seed(seed_of(job.seed, "mask", number))
         architecture = self.criterion.model.architecture
-        visible = job.mask.draw(architecture, job.batch, generator)[part]
+        visible = self._counted(columns, job.mask.draw(architecture, job.batch, generator)[part])
         moved, visible = self._moved(columns, visible)
         tensors = dict(moved)
         for augment in job.augment:
@@ -43,6 +44,15 @@ class Preparation:
         drawn = self.criterion.draw(job.batch, torch.Generator().manual_seed(seed_of(job.seed, "extras", number)))
         tensors |= {name: values[part].to(self.device) for name, values in drawn.items()}
         return UpdateBatch(number, tensors, visible)
+
+    def _counted(self, columns: Mapping[str, torch.Tensor], visible: Visible) -> Visible:
+        """`visible`, with how many tokens samples keep where that can be told here: asking a device for it would make
+        it wait. On a CPU nothing waits."""
+        model = self.criterion.model
+        kept = getattr(model.fusion, "kept", None)
+        if kept is None or self.device.type == "cpu":
+            return visible
+        return replace(visible, kept=kept(shown(present(model.architecture, columns), visible)))
 
     def _moved(self, columns: Mapping[str, torch.Tensor], visible: Visible) -> tuple[dict[str, torch.Tensor], Visible]:
         """A batch and what the mask shows of it, on the device."""
