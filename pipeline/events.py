@@ -7,7 +7,7 @@ digest of the others and of the file's path: what is torn is passed over whole, 
 is that of its files, whatever its clock said meanwhile.
 
 Kinds and their fields:
-    run_started     name, recipe (text), path, params {}, total
+    run_started     name, recipe (text), path, params {}, total, driver (pipeline.process.this)
     step_started    stage, fingerprint, params {}, why [..], inputs [{name, stage, digest, uri}]
     step_reused     stage, fingerprint, rows
     progress        done, total, reused, failed             of a step's units
@@ -33,12 +33,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from hyperloom.pipeline.errors import StorageError, Torn
+from hyperloom.pipeline.process import is_gone
 from hyperloom.pipeline.secrets import scrub
 from hyperloom.pipeline.storage import Storage
 
 FLUSH_SECONDS = 1.0
 OWNED_SECONDS = 60.0
 """A tracker that said nothing for so long is taken for dead."""
+SILENT_SECONDS = 300.0
+"""So long after the last word of its tracker, a run that is not at its end is taken for one whose driver died: a living
+driver starts a tracker again that dies."""
 
 
 class Events:
@@ -154,14 +158,18 @@ def tracked(storage: Storage, run: str) -> dict[str, Any]:
 
 
 def pending(storage: Storage) -> list[str]:
-    """Runs with events that no view has taken yet and that no living tracker works on, oldest first."""
+    """Runs that a view has not seen to their end though nobody works on it, oldest first: there are events that it has
+    not taken, or it still shows a run as running whose driver is dead."""
     waiting = []
     for run in storage.names("events"):
         position = tracked(storage, run)
-        if position.get("owner") and abs(time.time() - position.get("touched", 0)) < OWNED_SECONDS:
-            continue  # (a touch from hours ahead is of a clock that was wrong)
+        silent = abs(time.time() - position.get("touched", 0))  # (hours ahead is of a clock that was wrong)
+        if position.get("owner") and silent < OWNED_SECONDS and not is_gone(position.get("tracker", {})):
+            continue
         seen = position.get("seen", {})
         writers = [w for w in storage.names(f"events/{run}") if "." not in w]
-        if any(_numbers(storage, f"events/{run}/{w}", seen.get(w, 0)) for w in writers):
+        new = any(_numbers(storage, f"events/{run}/{w}", seen.get(w, 0)) for w in writers)
+        dead = is_gone(position.get("driver", {})) or silent > SILENT_SECONDS
+        if new or (dead and position.get("parent") and not position.get("finished") and not position.get("closed")):
             waiting.append(run)
     return waiting

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline import cancelling, faults, lease
+from hyperloom.pipeline import cancelling, faults, lease, process
 from hyperloom.pipeline import events as event_log
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.ending import GRACE_SECONDS, Ending
@@ -161,6 +161,7 @@ class _Run:
                 path=self.loaded.path,
                 params={"root": blot(str(self.storage))},
                 total=len(self.steps),
+                driver=process.this(),
             )
             if self.named.tags:
                 self.events.emit("tag", values=self.named.tags)

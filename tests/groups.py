@@ -14,8 +14,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 SHARED = ("tests/ray/", "tests/tracking/")
 """Folders with one cluster or server for all of their tests."""
-APART = ("tests/ray/test_node_loss.py", "tests/ray/test_training_hosts.py")
-"""They start clusters of their own."""
+APART = ("tests/ray/test_node_loss.py", "tests/ray/test_training_hosts.py", "tests/tracking/test_team.py")
+"""They start clusters or servers of their own."""
 FOLDERS = ("tests/ray/", "tests/real/", "tests/training/", "tests/tracking/", "tests/stores/", "tests/experts/")
 
 

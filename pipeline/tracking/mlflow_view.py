@@ -22,6 +22,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from hyperloom.pipeline.process import named
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.mlflow_model import Event, move_alias, register
@@ -40,6 +41,10 @@ REFUSALS = (
     "RESOURCE_DOES_NOT_EXIST",
     "RESOURCE_ALREADY_EXISTS",
 )
+STRANGERS = ("UNAUTHENTICATED", "PERMISSION_DENIED")
+LOGIN = "Next: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user who may write there"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""The pages for training, not for chat."""
 PAUSES = (0.5, 2.0)
 """Seconds before a call that failed for no clear reason is tried again."""
 NOTE = Path(__file__).parents[2] / "mlflow" / "run.md"
@@ -83,6 +88,8 @@ class MLflow:
             if about.get("status") == "running":
                 about["status"] = "killed"
         self._guarded(self._note)
+        closed = f"{named(position.driver)}, the driver, ended without a word; the same command goes on where it was"
+        self._guarded(lambda: self._tags(position.parent, {"hyperloom.closed": closed}))
         for id_ in [*position.steps.values(), position.parent]:
             run = self._guarded(partial(self.client.get_run, id_))
             if run.info.status == "RUNNING":
@@ -187,6 +194,8 @@ class MLflow:
             except MlflowException as error:
                 if error.error_code in REFUSALS:
                     raise
+                if error.error_code in STRANGERS:
+                    raise Unavailable(f"MLflow at {self.where} lets us not do this: {_line(error)}. {LOGIN}") from error
                 self._ping(error)
                 time.sleep(pause)  # it lives, so this may be a passing trouble of that one call
         return call()
@@ -197,8 +206,7 @@ class MLflow:
         try:
             self.client.search_experiments(max_results=1)
         except MlflowException:
-            first = blot(str(reason).splitlines()[0])
-            raise Unavailable(f"MLflow at {self.where} does not answer: {first}") from reason
+            raise Unavailable(f"MLflow at {self.where} does not answer: {_line(reason)}") from reason
 
     def _try(self, event: Event, call: Callable[[], Any]) -> None:
         from mlflow.exceptions import MlflowException
@@ -206,16 +214,24 @@ class MLflow:
         try:
             self._guarded(call)
         except (MlflowException, OSError, ValueError, TypeError, KeyError) as error:
+            if getattr(getattr(error, "response", None), "status_code", 0) >= 500:  # the store of its artifacts is away
+                raise Unavailable(f"MLflow at {self.where} cannot store files: {_line(error)}") from error
             problem = f"{event['kind']} of {event['step'] or 'the run'}: {type(error).__name__}: {error}"
             print(f"hyperloom tracking: left out of MLflow: {problem}", file=sys.stderr, flush=True)
             if self._position.parent:
                 self._guarded(lambda: self._tags(self._position.parent, {"hyperloom.refused": problem}))
 
     def _find_experiment(self, uri: str, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
-            tags = {"mlflow.experimentKind": "custom_model_development"}  # the pages for training, not for chat
-            return self.client.create_experiment(name, artifacts(uri, name), tags)
+            try:
+                return self.client.create_experiment(name, artifacts(uri, name), dict(KIND))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                return self._find_experiment(uri, name)  # another run made it at the same moment
         if experiment.lifecycle_stage != "active":
             self.client.restore_experiment(experiment.experiment_id)
         return experiment.experiment_id
@@ -296,3 +312,7 @@ class MLflow:
             tables="\n".join(f"**{name}**\n\n{table}\n" for name, table in tables),
         )
         self.client.set_tag(self._position.parent, "mlflow.note.content", text[:7900])
+
+
+def _line(error: Exception) -> str:
+    return blot(str(error).partition("\n")[0])

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 
 from hyperloom.pipeline import project, secrets
@@ -23,6 +24,9 @@ from hyperloom.pipeline.tracking.tracker import WAITING
 ROOT, URI, SECRETS = "HYPERLOOM_TRACKED_ROOT", "HYPERLOOM_TRACKED_URI", "HYPERLOOM_TRACKED_SECRETS"
 """Variables that tell a tracking process the root, the MLflow store, and what it must not say."""
 
+AGAIN = 3
+"""How often a tracker that was killed is started again."""
+
 
 class TrackingProcess:
     """`python -m hyperloom.pipeline.tracking` for one run: this driver's (`follow`), or one that an earlier left."""
@@ -32,21 +36,20 @@ class TrackingProcess:
     ):
         self.storage, self.run, self.uri = storage, run, uri
         self.log = os.path.join(tempfile.gettempdir(), f"hyperloom-tracking-{run}.log")
-        command = [sys.executable, "-P", "-m", "hyperloom.pipeline.tracking", "--run", run, "--experiment", experiment]
-        command += ["--patience", str(patience), *(["--follow"] if follow else [])]
-        environment = {**_environment(), ROOT: str(storage), URI: uri, SECRETS: json.dumps(secrets.known())}
-        with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
-            )
+        self._command = [sys.executable, "-P", "-m", "hyperloom.pipeline.tracking", "--run", run]
+        self._command += ["--experiment", experiment, "--patience", str(patience), *(["--follow"] if follow else [])]
+        self._environment = {**_environment(), ROOT: str(storage), URI: uri, SECRETS: json.dumps(secrets.known())}
+        self._status = WAITING
+        self._ended = threading.Event()
+        self._process = self._start()
+        threading.Thread(target=self._watch, name="tracking", daemon=True).start()
 
     def finish(self, say: Callable[[str], None], patience: float = 120.0) -> bool:
         """Wait until everything is shown, at most `patience` seconds; False, and a word to the user, when it is not."""
-        try:
-            status = self._process.wait(timeout=patience)
-        except subprocess.TimeoutExpired:
+        if not self._ended.wait(patience):
             say(f"MLflow is still catching up in the background (log: {self.log})")
             return False
+        status = self._status
         if status == 0 and self.run not in pending(self.storage):
             os.unlink(self.log)
             return True
@@ -57,6 +60,26 @@ class TrackingProcess:
         )
         say(f"MLflow has not seen all of run {self.run}: {why}. Nothing is lost: the next `hyperloom run` replays it")
         return False
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
+            return subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=self._environment,
+            )
+
+    def _watch(self) -> None:
+        """Start a tracker again that was killed; it goes on where it was."""
+        again = AGAIN
+        while (status := self._process.wait()) < 0 and again:
+            again -= 1
+            self._process = self._start()
+        self._status = status
+        self._ended.set()
 
 
 def _environment() -> dict[str, str]:

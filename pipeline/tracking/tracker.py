@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from hyperloom.pipeline import events
+from hyperloom.pipeline import events, process
 from hyperloom.pipeline.errors import StorageError
 from hyperloom.pipeline.storage import Storage
 
@@ -41,6 +41,9 @@ class Position:
     """The tracker at work; empty when there is none."""
     touched: float = 0.0
     """When the owner last said so, in seconds since 1970."""
+    tracker: dict[str, Any] = field(default_factory=dict)
+    """The owner's process, and that of the run's driver (pipeline.process.this): it can be proved that one is gone."""
+    driver: dict[str, Any] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     """Files read of each writer."""
     parent: str = ""
@@ -51,6 +54,8 @@ class Position:
     about: dict[str, Any] = field(default_factory=dict)
     """What the run's description is written from."""
     finished: bool = False
+    closed: bool = False
+    """The view was told that the driver died."""
     problem: str = ""
     """Why events are waiting, in words; empty when they are not."""
 
@@ -85,7 +90,7 @@ class Tracker:
         self.storage, self.run, self._make = storage, run, view
         self._view: View | None = None
         self.position = Position.load(storage, run, uri)
-        self.position.owner = uuid.uuid4().hex
+        self.position.owner, self.position.tracker = uuid.uuid4().hex, process.this()
         self.position.save(storage, run)
 
     @property
@@ -103,6 +108,9 @@ class Tracker:
         for event in batch:
             if event["kind"] in ("run_started", "run_finished"):
                 ahead.finished = event["kind"] == "run_finished"
+                ahead.closed = False
+            if event["kind"] == "run_started":
+                ahead.driver = event.get("driver", {})
         self.view.take(batch, ahead)
         ahead.problem = ""
         ahead.save(self.storage, self.run)
@@ -132,8 +140,7 @@ class Tracker:
                 moved = self.pump()
                 pause = POLL_SECONDS
                 if not moved and (self.position.finished or not driver):
-                    if not self.position.finished and self.position.parent:
-                        self.view.abandon(self.position)
+                    self._close()
                     return True
                 if moved:
                     continue
@@ -146,6 +153,12 @@ class Tracker:
                 pause = min(pause * 2, LONGEST_PAUSE, patience or LONGEST_PAUSE)
             time.sleep(pause)
         return True
+
+    def _close(self) -> None:
+        """Show that a run ended with its driver, where it did not end by itself."""
+        if self.position.parent and not self.position.finished and not self.position.closed:
+            self.view.abandon(self.position)
+            self.position.closed = True
 
     def _ended(self, driver: bool) -> bool:
         waiting = events.read(self.storage, self.run, dict(self.position.seen))

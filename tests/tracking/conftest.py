@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,13 +98,15 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def track(storage: Storage, run: str, uri: str, experiment: str, *options: str) -> subprocess.Popen[str]:
-    """The tracking process, as the driver starts it."""
+def track(
+    storage: Storage, run: str, uri: str, experiment: str, *options: str, login: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """The tracking process, as the driver starts it; `login` are the variables of a user of the server."""
     command = [sys.executable, "-m", "hyperloom.pipeline.tracking", "--run", run]
     return subprocess.Popen(
         [*command, "--experiment", experiment, *options],
         cwd=HERE,
-        env=environment() | {ROOT: str(storage), URI: uri},
+        env=environment() | {ROOT: str(storage), URI: uri, **(login or {})},
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,11 @@ from typing import Any
 import pytest
 
 from hyperloom.pipeline import events as log
+from hyperloom.pipeline import process
 from hyperloom.pipeline.events import Events, pending, tracked
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking import process as tracking_process
 from hyperloom.pipeline.tracking import tracker as tracking
 from hyperloom.pipeline.tracking.store import artifacts, serve, store_uri
 from hyperloom.pipeline.tracking.tracker import Position, Tracker, Unavailable
@@ -140,6 +144,59 @@ def test_a_torn_position_starts_again(storage: Storage) -> None:
     view = Notebook()
     assert _tracker(storage, view).follow(lambda: True, 0, print)
     assert view.taken == [0, 1]
+
+
+GONE = {**process.this(), "born": "0"}
+"""A process that is proved to be gone: somebody else has its number now."""
+
+
+def test_a_run_whose_driver_is_dead_is_closed_by_whoever_comes_next(storage: Storage) -> None:
+    with Events(storage, "run", "driver") as events:
+        events.emit("run_started", name="night", driver=GONE)
+        events.emit("step_started", "frames")
+    view = Notebook()
+    _tracker(storage, view).pump()  # and is killed together with the driver
+    assert pending(storage) == [], "its tracker lives still"
+    position = Position(**tracked(storage, "run"))
+    position.tracker = GONE
+    position.save(storage, "run")
+    assert pending(storage) == ["run"]
+    assert _tracker(storage, view).follow(lambda: False, 0, print)
+    assert view.abandoned == 1 and pending(storage) == []
+    assert _tracker(storage, view).follow(lambda: False, 0, print)
+    assert view.abandoned == 1, "once is enough"
+    with Events(storage, "run", "driver") as events:
+        events.emit("run_started", name="night", driver=process.this())
+    assert _tracker(storage, view).follow(lambda: False, 0, print)
+    assert view.abandoned == 2, "it began again, and died again"
+
+
+def test_the_driver_of_another_machine_is_taken_for_dead_when_its_tracker_is_silent(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Events(storage, "run", "driver") as events:
+        events.emit("run_started", name="night", driver={**process.this(), "boot": "another"})
+    _tracker(storage, Notebook()).pump()
+    now = time.time()
+    for silent, expected in ((log.OWNED_SECONDS + 1, []), (log.SILENT_SECONDS + 1, ["run"])):
+        monkeypatch.setattr(time, "time", lambda silent=silent: now + silent)
+        assert pending(storage) == expected
+
+
+def test_a_tracker_that_is_killed_is_started_again(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = (
+        "import os, signal, sys; count = len(os.listdir('.')); open(f'{count}', 'w')\n"
+        "os.kill(os.getpid(), signal.SIGKILL) if count < 2 else sys.exit(75)"
+    )
+    monkeypatch.setattr(tracking_process.TrackingProcess, "_start", lambda self: _child(storage, child))
+    said: list[str] = []
+    assert not tracking_process.TrackingProcess(storage, "run", "http://nowhere", "x").finish(said.append, 30)
+    assert len(storage.names("trials")) == 3 and "does not answer" in said[0]
+
+
+def _child(storage: Storage, code: str) -> Any:
+    storage.write("trials/.keep", b"")
+    return subprocess.Popen([sys.executable, "-c", code], cwd=storage.path("trials"))
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
