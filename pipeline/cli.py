@@ -7,6 +7,7 @@ but what describes their arguments.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import shlex
@@ -42,6 +43,7 @@ COMMANDS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code (hyperloom.pipeline.exits)."""
+    gc.set_threshold(50_000, 20, 50)  # what a command reads from manifests lives as long as it does
     project.step_back()  # before anything is imported
     deferred.defer()
     given = _parser().parse_args(arguments)

@@ -169,8 +169,8 @@ class Execution(threading.Thread):
                 samples=samples[:20],
                 count=record.quarantined,
             )
-        for space, (_, good, bad) in manifest.counts.items():
-            total = good + bad
+        for space, counts in manifest.counts.items():
+            total, bad = counts.rows + counts.quarantined, counts.quarantined
             if bad > step.stage.max_quarantine * total:
                 raise StepFailed(
                     f"step {step.name!r}: {bad} of {total} samples of {space} are in quarantine, more than "

@@ -46,9 +46,9 @@ class Manifest:
     def folder(self) -> str:
         return folder(self.stage, self.fingerprint)
 
-    @cached_property
+    @property
     def counts(self) -> dict[str, Counts]:
-        """By space: how many records, samples and samples left out."""
+        """By space: how many records, samples, samples left out and bytes."""
         return self._records.counts()
 
     @property
@@ -58,6 +58,11 @@ class Manifest:
     @property
     def quarantined(self) -> int:
         return sum(c.quarantined for c in self.counts.values())
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all files."""
+        return sum(c.bytes for c in self.counts.values()) + sum(f.bytes for f in self.files)
 
     @property
     def with_quarantine(self) -> Iterator[Record]:

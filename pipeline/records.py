@@ -23,11 +23,16 @@ AT_ONCE = 1024
 """Lines that are parsed in one go."""
 
 
-class FilePlace(NamedTuple):
-    """Where a file must lie, and how long it must be. `folder` is relative to the root."""
+FilePlace = tuple[str, str, int]
+"""Where a file must lie, and how long it must be: its folder relative to the root, its name there, bytes."""
 
-    folder: str
-    name: str
+
+class Counts(NamedTuple):
+    """Of the records of one space: `rows` are good samples, `quarantined` those left out, `bytes` of all files."""
+
+    records: int
+    rows: int
+    quarantined: int
     bytes: int
 
 
@@ -40,6 +45,7 @@ class Records(Sequence[Record]):
         self._space_of = array("I")
         self.filled = 0
         """Places that are filled: all of them once a step is done."""
+        self._counts: dict[str, Counts] | None = None
         self.extend(records)
 
     # -- filling -----------------------------------------------------------------------------------------------------
@@ -56,6 +62,7 @@ class Records(Sequence[Record]):
         self._lines += records._lines
         self._space_of.extend(numbers[n] for n in records._space_of)
         self.filled += records.filled
+        self._counts = None
 
     def put(self, place: int, record: Record) -> None:
         """Keep the record at `place`, which may lie beyond the end; one that is there already is replaced."""
@@ -68,6 +75,7 @@ class Records(Sequence[Record]):
             self._space_of.append(0)
         self.filled += self._lines[place] is GAP
         self._lines[place] = line
+        self._counts = None
         self._space_of[place] = self._spaces.setdefault(space, len(self._spaces))
 
     # -- one by one --------------------------------------------------------------------------------------------------
@@ -103,20 +111,25 @@ class Records(Sequence[Record]):
         return ((spaces[number], line) for number, line in zip(self._space_of, self._lines))
 
     def counts(self) -> dict[str, Counts]:
-        """By space: how many records, samples and samples left out."""
+        """By space: how many records, samples, samples left out and bytes. Kept from the last walk over all files."""
+        if self._counts is None:
+            for _ in self.places():
+                pass
+        return self._counts or {}
+
+    def places(self) -> Iterator[FilePlace]:
+        """Of all files."""
         spaces = list(self._spaces)
-        sums = [[0, 0, 0] for _ in spaces]
+        sums = [[0, 0, 0, 0] for _ in spaces]
         for number, value in zip(self._space_of, self._parsed()):
             at = sums[number]
             at[0] += 1
             at[1] += value[1]
             at[2] += value[3]
-        return {space: Counts(*at) for space, at in zip(spaces, sums)}
-
-    def places(self) -> Iterator[FilePlace]:
-        """Of all files."""
-        for space, value in self._values():
-            yield from places_of(space, value)
+            for place in places_of(spaces[number], value):
+                at[3] += place[2]
+                yield place
+        self._counts = {space: Counts(*at) for space, at in zip(spaces, sums) if at[0]}
 
     def with_quarantine(self) -> Iterator[Record]:
         """The records of units that left samples out."""
@@ -156,14 +169,6 @@ class RecordReader:
         return records
 
 
-class Counts(NamedTuple):
-    """Of the records of one space: `rows` are good samples, `quarantined` those left out."""
-
-    records: int
-    rows: int
-    quarantined: int
-
-
 def packed(record: Record) -> bytes:
     """The line of a record."""
     files = [[_short(record, f), f.bytes, f.sha256] for f in record.files]
@@ -173,18 +178,15 @@ def packed(record: Record) -> bytes:
 
 def places_of(space: str, value: list[Any]) -> list[FilePlace]:
     """Places of the files of a parsed line."""
-    folder, id_ = f"{space}/data", value[0]
     return [
-        FilePlace(folder, data_name(id_, sha, name[1:]), size)
-        if name[0] == "."
-        else FilePlace(*_split(name), size)
+        (f"{space}/data", data_name(value[0], sha, name[1:]), size) if name[0] == "." else (*_split(name), size)
         for name, size, sha in value[2]
-    ]  # fmt: skip
+    ]
 
 
 def place(file: File) -> FilePlace:
     """Where a file must lie."""
-    return FilePlace(*_split(file.path), file.bytes)
+    return *_split(file.path), file.bytes
 
 
 def _split(path: str) -> tuple[str, str]:

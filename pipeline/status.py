@@ -25,7 +25,7 @@ def rows(storage: Storage, steps: list[PlannedStep]) -> list[dict[str, Any]]:
                 "units": len(done.records) if done else None,
                 "rows": done.rows if done else None,
                 "quarantined": done.quarantined if done else None,
-                "MB": round(sum(p.bytes for p in done.places()) / 2**20, 1) if done else None,
+                "MB": round(done.total_bytes / 2**20, 1) if done else None,
                 "folder": step.folder,
             }
         )

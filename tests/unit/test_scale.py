@@ -144,5 +144,5 @@ def test_all_files_of_many_records_are_looked_for_without_a_record_made() -> Non
         ("b/1/own", "name", 5),
         ("", "top", 1),
     ]
-    assert records.counts() == {"a/1": (1, 3, 1), "b/1": (1, 2, 0)}
+    assert records.counts() == {"a/1": (1, 3, 1, 7), "b/1": (1, 2, 0, 6)}
     assert [r.id for r in records.with_quarantine()] == ["u"]
