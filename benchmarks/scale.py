@@ -55,6 +55,10 @@ ANSWERS = 32
 """How many dispatches come back at once, about."""
 
 
+REQUESTS = {"read": "get", "write": "put", "create": "put", "look for": "head"}
+"""What an object store calls them."""
+
+
 class Crowd(Inline):
     """An executor with `workers` slots, all of them in this process and thread. `cpu` and `wall` are the seconds that
     the slots' own work took."""
@@ -69,6 +73,7 @@ class Crowd(Inline):
         self.random = random.Random(0)
         self.deaths = 0
         self.cpu = self.wall = 0.0
+        self.working = False
         Crowd.last = self
 
     last: Crowd
@@ -82,7 +87,9 @@ class Crowd(Inline):
     def wait(self, jobs: list[Job], seconds: float) -> dict[int, list[Outcome]]:
         cpu, wall = time.thread_time(), time.perf_counter()
         ready = self.random.sample(jobs, min(len(jobs), self.random.randint(1, 2 * ANSWERS)))
+        self.working = True
         came = {id(job): self.one(job) for job in ready}
+        self.working = False
         self.cpu += time.thread_time() - cpu
         self.wall += time.perf_counter() - wall
         return came
@@ -228,34 +235,30 @@ def forget(root: Path) -> None:
 
 
 def requests(count: int) -> dict[str, float]:
-    """Requests a unit would cost on an object store, counted in memory: of a run, and of one that finds all done."""
-    from fsspec.implementations.memory import MemoryFileSystem
-
+    """Requests a unit costs on an object store, counted on one in memory: of a run, and of one that finds all done;
+    those that a slot waits for, and those that the driver waits for."""
     counts: Counter[str] = Counter()
+    ask = Storage._call
+
+    def counted(self: Storage, what: str, path: str, function: Any) -> Any:
+        counts[f"{'slot' if Crowd.last.working else 'driver'}_{REQUESTS.get(what, what)}"] += 1
+        return ask(self, what, path, function)
+
+    Storage._call = counted  # type: ignore[method-assign]
     Crowd.workers = 50
     executor.Inline = Crowd  # type: ignore[misc]
-    for name, kind in (("cat_file", "get"), ("pipe_file", "put"), ("ls", "list"), ("info", "head"), ("rm", "delete")):
-        setattr(MemoryFileSystem, name, counting(getattr(MemoryFileSystem, name), kind, counts))
-    loaded = recipe.parse(RECIPE.format(root="memory://scale", count=count, broken=0))
     results: dict[str, float] = {}
+    storage = Storage("memory://scale")
+    Crowd.last = Crowd(storage)
     for name in ("run", "resume"):
+        for path in [p for p in storage.walk("") if p.endswith("manifest.json")]:
+            storage.delete(path)
         counts.clear()
+        loaded = recipe.parse(RECIPE.format(root=storage, count=count, broken=0))
         outcome = run(loaded, progress=Progress(quiet=True), track=False)
         assert outcome.ok, outcome.problems
         results |= {f"{name}_{kind}": round(n / count, 3) for kind, n in sorted(counts.items())}
-        storage = Storage("memory://scale")
-        for stage in storage.names(""):
-            for step in storage.names(stage):
-                storage.delete(f"{stage}/{step}/manifest.json")
     return results
-
-
-def counting(method: Any, kind: str, counts: Counter[str]) -> Any:
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        counts[kind] += 1
-        return method(*args, **kwargs)
-
-    return counted
 
 
 if __name__ == "__main__":
