@@ -150,10 +150,12 @@ def _judge(storage: Storage, recipe: str, step: PlannedStep) -> PlannedStep:
         return step
     if step.manifest is not None:
         bad = Listing(storage).lacks(step.manifest.places())
-        step.state = "damaged" if bad else "fresh"
+        lost = step.stage.lost(storage, step.manifest)
+        step.state = "damaged" if bad or lost else "fresh"
         step.why = [f"gone or cut short: {path}" for path in bad[:5]] + (
             [f"and {len(bad) - 5} more"] if len(bad) > 5 else []
         )
+        step.why += [lost] if lost else []
         return step
     try:
         last = storage.read_json(f"steps/{recipe}/{step.name}.json")

@@ -65,6 +65,11 @@ class Stage(Config):
         forecast. A partition that changed counts by what it grew, and at least 1. None when only a run can tell."""
         return None
 
+    def lost(self, storage: Storage, manifest: Manifest) -> str:
+        """Of what a finished step has left outside its manifest (a pointer that others read): what is gone, in words,
+        so that the step runs again; empty where nothing is. Cheap, since every plan asks."""
+        return ""
+
     def producers(self, manifest: Manifest) -> dict[str, str]:
         """What to call the makers of a manifest's records (real or forecast), by the records' space."""
         return {}

@@ -26,9 +26,10 @@ from pydantic import Field, field_validator
 
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName
-from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.errors import RecipeError, Torn
 from hyperloom.pipeline.manifest import Manifest, descent
 from hyperloom.pipeline.stage import Stage, StepRun
+from hyperloom.pipeline.storage import Storage
 from hyperloom.stages import champion as champions
 from hyperloom.stages.release.check import checked
 from hyperloom.stages.release.gate import Decision, judge, parse
@@ -97,6 +98,14 @@ class Release(Stage):
         self._announce(step, student, figures, reasons, passed)
         made_of = descent(step.storage, model, step.inputs[self.report])
         return Released(self.name, subject, passed, reasons, figures, **student, member=member or None, made_of=made_of)
+
+    def lost(self, storage: Storage, manifest: Manifest) -> str:
+        """A release that passed its gate leaves a champion, be it this one or a later one."""
+        try:
+            gone = Released.from_manifest(manifest).passed and champions.current(storage, self.name) is None
+        except Torn:
+            return ""  # what reads it says so, and so does verify
+        return f"{self.name!r} has no champion any more, though this release passed its gate" if gone else ""
 
     # -- deciding --------------------------------------------------------------------------------------------------
     def _judged(

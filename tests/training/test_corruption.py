@@ -1,0 +1,199 @@
+"""Random corruption of a whole root: each damage is healed by the next run, named by `verify`, or of no consequence.
+
+A small pipeline from ingest to release runs once, in this process, and once only to its shards. Each trial copies one
+of the two roots, damages a file of it at random, asks all commands that look, runs again, repairs, runs again, and
+compares with the undamaged root. `HYPERLOOM_TRIALS` sets their number (2,000 for the long version).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hyperloom.pipeline import cli, inventory, verify
+from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.storage import Storage
+
+TRIALS = int(os.environ.get("HYPERLOOM_TRIALS", "40"))
+FIRST = int(os.environ.get("HYPERLOOM_FIRST_TRIAL", "0"))
+RECIPE = """\
+name: small
+root: {root}
+modalities:
+  rgb:      {{type: image, size: [24, 32]}}
+  semantic: {{type: segmentation, classes: [land, forest, road, water, building]}}
+  depth:    {{type: dense, unit: m}}
+  normals:  {{type: dense, channels: 3, direction: true}}
+  flow:     {{type: dense, channels: 2, unit: px}}
+  edges:    {{type: dense, range: [0, 1]}}
+  pose:     {{type: vector, length: 20}}
+steps:
+  frames: {{stage: ingest, source: {{type: flights, flights: 3, frames: 4, seed: 3}}, group: flight, rows: 4}}
+  labels:
+    stage: label
+    data: frames
+    experts:
+      - {{type: edges, in: rgb@camera, out: edges@gradient}}
+      - {{type: flow, in: rgb@camera, out: flow@dis}}
+      - {{type: depth-from-flow, in: [flow@dis, pose@telemetry], out: depth@motion}}
+  votes:
+    stage: consensus
+    data: [frames, labels]
+    columns: {{depth@consensus: {{method: median, of: [depth@motion, depth@truth]}}}}
+  shards:
+    stage: shard
+    data: [frames, labels, votes]
+    split: {{by: flight, pin: {{train: [flight_00, flight_01], test: [flight_02]}}}}
+  model: {{stage: train, data: shards, in: [rgb@camera, edges@gradient], {training}}}
+  student: {{stage: distill, data: shards, teacher: model, in: rgb@camera, {training}}}
+  report:
+    stage: evaluate
+    data: shards
+    models: {{student: student}}
+    truth: {{semantic: semantic@truth, depth: depth@truth}}
+    pictures: 1
+  release: {{stage: release, model: student, report: report, name: small}}
+"""
+TRAINING = """targets: {semantic: semantic@truth, depth: depth@consensus}, model: {trunk: {type: unet, width: 2}},
+    updates: 4, batch: 4, checkpoint_every: 2"""
+
+
+class Rooted:
+    """A copy of a root, and the commands on it, in this process."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.root = folder, folder / "root"
+        self.recipe = folder / "small.yaml"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.recipe.write_text(RECIPE.format(root=self.root, training=TRAINING))
+        self.said = ""
+
+    def __call__(self, name: str, *options: str) -> int:
+        """The exit code of a command. Whatever is raised past the command line is a traceback to its user."""
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            code = cli.main([name, str(self.recipe), *options])
+        self.said = out.getvalue()
+        assert "Traceback (most recent call last)" not in self.said, self.said
+        return code
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rooted]:
+    """The root of a pipeline that ran to its end, and of one that was stopped before its trainings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "connect", lambda loaded: None)
+        whole, half = (Rooted(tmp_path_factory.mktemp("roots") / name) for name in ("whole", "half"))
+        assert whole("run", "--no-mlflow") == 0, whole.said
+        assert half("run", "--no-mlflow", "--step", "votes") == 0, half.said
+    return {"whole": whole, "half": half}
+
+
+def artifacts(root: Rooted) -> dict[str, bytes]:
+    """What a root is for: manifests, all that they name, and who is champion."""
+    storage = Storage(str(root.root))
+    named = {f.path for m in verify.manifests(storage) for f in m.all_files()}
+    kept = (p for p in storage.walk("") if p in named or p.endswith("/manifest.json") or p.startswith("release/"))
+    return {p: storage.read(p) for p in kept}
+
+
+def damage(root: Path, draw: random.Random) -> tuple[str, str]:
+    """Damage one file; its path, and how."""
+    kinds: dict[str, list[str]] = {}
+    for path in Storage(str(root)).walk(""):
+        kind = inventory.kind(path)
+        kinds.setdefault(kind.pattern if kind else path.rpartition(".")[2], []).append(path)
+    alike = kinds[draw.choice(sorted(kinds))]
+    path = draw.choice(alike)
+    how = draw.choice(sorted(WAYS))
+    WAYS[how](root / path, root / draw.choice(alike), draw)
+    return path, how
+
+
+def _flip(file: Path, other: Path, draw: random.Random) -> None:
+    data = bytearray(file.read_bytes())
+    for _ in range(draw.choice((1, 1, 2, 8))):
+        if data:
+            data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    file.write_bytes(data)
+
+
+def _zero(file: Path, other: Path, draw: random.Random) -> None:
+    data = bytearray(file.read_bytes())
+    start = draw.randrange(len(data) + 1)
+    data[start : start + 4096] = bytes(len(data[start : start + 4096]))
+    file.write_bytes(data)
+
+
+def _swap(file: Path, other: Path, draw: random.Random) -> None:
+    one, two = file.read_bytes(), other.read_bytes()
+    file.write_bytes(two)
+    other.write_bytes(one)
+
+
+def _folder(file: Path, other: Path, draw: random.Random) -> None:
+    file.unlink()
+    file.mkdir()
+    if draw.random() < 0.5:
+        (file / "inside").write_text("something")
+
+
+WAYS: dict[str, Callable[[Path, Path, random.Random], object]] = {
+    "append": lambda file, other, draw: file.write_bytes(file.read_bytes() + draw.randbytes(draw.randrange(1, 99))),
+    "copy": lambda file, other, draw: shutil.copy(file, file.with_name(f"copy-{file.name}")),
+    "cut": lambda file, other, draw: os.truncate(file, draw.randrange(max(1, file.stat().st_size))),
+    "delete": lambda file, other, draw: file.unlink(),
+    "empty": lambda file, other, draw: file.write_bytes(b""),
+    "flip": _flip,
+    "folder": _folder,
+    "json": lambda file, other, draw: file.write_bytes(
+        draw.choice((b"{}", b"[]", b"null", b'{"a": [1]}', b'"x"', b"7"))
+    ),
+    "other": lambda file, other, draw: shutil.copy(other, file) if other != file else file.unlink(),
+    "swap": _swap,
+    "zero": _zero,
+}
+
+
+def trial(number: int, roots: dict[str, Rooted], folder: Path) -> str:
+    """One trial; what came of it. Raises AssertionError where something was believed that is not so."""
+    draw = random.Random(number)
+    which = "half" if draw.random() < 0.2 else "whole"
+    shutil.rmtree(folder, ignore_errors=True)
+    root = Rooted(folder)
+    shutil.copytree(roots[which].root, root.root)
+    path, how = damage(root.root, draw)
+    about = f"trial {number}: {how} {path} of the {which} root"
+    expected = artifacts(roots["whole"])
+    for command in ("plan", "status", "failed"):
+        assert root(command) in (0, 1), f"{about}: {command}: {root.said}"
+    named = root("verify") == 1
+    assert named == ("problem(s)" in root.said), f"{about}: {root.said}"
+    code = root("run", "--no-mlflow")
+    story = root.said
+    after = {} if code else artifacts(root)
+    root("verify")
+    wrong = [p for p in expected if after.get(p) != expected[p] and p not in root.said] if code == 0 else []
+    assert not wrong, f"{about}: wrong and not named: {wrong}\n{story}\n{root.said}"
+    assert code == 0 or "Next: " in story, f"{about}: {story}"
+    assert root("verify", "--repair") == 0, f"{about}: {root.said}"
+    assert root("run", "--no-mlflow") == 0, f"{about}: after the repair: {root.said}"
+    last = artifacts(root)
+    assert {p: last.get(p) == expected[p] for p in expected} == dict.fromkeys(expected, True), about
+    return "named" if named else "healed" if story.count("done in") else "of no consequence"
+
+
+def test_random_damage_is_healed_named_or_of_no_consequence(roots: dict[str, Rooted], tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "connect", lambda loaded: None)
+        results = Counter(trial(FIRST + n, roots, tmp_path / "trial") for n in range(TRIALS))
+    assert sum(results.values()) == TRIALS and results["named"]
+    print(dict(results))
