@@ -3,12 +3,17 @@
 The bytes are a pure function of the columns (for one version of pyarrow): no time, no host, fixed options. Row groups
 are a few MB, so that readers can take a part, and each column's bytes lie together, so that a reader who wants one
 column fetches one column. Large binary columns get neither a dictionary nor min/max statistics.
+Pages carry checksums. Whoever reads a table on the local disk compares its bytes with the digest in its name, once in
+each process; from elsewhere the pages that come are checked.
 This module does not commit anything: who writes the bytes does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from hyperloom.pipeline.errors import IntegrityError
@@ -17,6 +22,9 @@ from hyperloom.pipeline.storage import Storage
 Codec = Literal["zstd", "lz4", "none"]
 ROW_GROUP_MB = 4.0
 """Uncompressed MiB of a row group, about."""
+_NAMED = re.compile(r"/data/[^/]*-([0-9a-f]{12})\.parquet$")
+_compared: set[str] = set()
+"""Files that this process has found to be whole."""
 
 
 def write_table(
@@ -49,34 +57,67 @@ def write_table(
         compression_level=1 if codec == "zstd" else None,
         use_dictionary=[f.name for f in fields if pa.types.is_string(f.type)],
         write_statistics=plain,
+        write_page_checksum=True,
         store_schema=True,
     )
     return sink.getvalue().to_pybytes()
 
 
 def read_table(storage: Storage, path: str, columns: Sequence[str] | None = None) -> Any:
-    """The `pa.Table` at `path`, with `columns` in that order; only their bytes are read. Raises IntegrityError."""
-    with open_table(storage, path) as file:
+    """The `pa.Table` at `path`, with `columns` in that order; from elsewhere than the local disk only their bytes are
+    read. Raises IntegrityError."""
+    if storage.is_local:
+        _compare(storage, path)
+    with open_table(storage, path, checked=not storage.is_local) as file:
         _expect(storage, path, file.schema_arrow.names, columns or ())
-        table = file.read(columns=None if columns is None else list(columns), use_threads=False)
+        with whole(storage, path):
+            table = file.read(columns=None if columns is None else list(columns), use_threads=False)
         return table if columns is None else table.select(list(columns))
 
 
-def open_table(storage: Storage, path: str, footer: Any = None) -> Any:
+def open_table(storage: Storage, path: str, footer: Any = None, checked: bool = False) -> Any:
     """A `pq.ParquetFile` at `path`: memory-mapped on local disk, range reads elsewhere. Raises IntegrityError.
 
-    `footer` is the file's `pq.FileMetaData` where the caller has it, and saves reading it.
+    `footer` is the file's `pq.FileMetaData` where the caller has it, and saves reading it; `checked` compares each page
+    that is read with its checksum.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    with whole(storage, path):
+        source = pa.memory_map(storage.path(path)) if storage.is_local else storage.open(path)
+        return pq.ParquetFile(
+            source, pre_buffer=not storage.is_local, metadata=footer, page_checksum_verification=checked
+        )
+
+
+@contextmanager
+def whole(storage: Storage, path: str) -> Iterator[None]:
+    """What pyarrow says inside the block of a file that is gone or damaged is an IntegrityError."""
+    import pyarrow as pa
+
     try:
-        if storage.is_local:
-            return pq.ParquetFile(pa.memory_map(storage.path(path)), metadata=footer)
-        return pq.ParquetFile(storage.open(path), pre_buffer=True, metadata=footer)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        where = storage.full(path)
-        raise IntegrityError(f"{where} is not a whole Parquet file ({error}). Next: hyperloom verify") from error
+        yield
+    except (OSError, pa.ArrowException) as error:
+        why = " ".join(str(error).split())
+        raise IntegrityError(
+            f"{storage.full(path)} is not a whole Parquet file ({why}). Next: hyperloom verify --repair"
+        ) from error
+
+
+def _compare(storage: Storage, path: str) -> None:
+    """Raise IntegrityError where the bytes of a committed file are not those of its name."""
+    digest, known = _NAMED.search(path), storage.full(path)
+    if digest is None or known in _compared:
+        return
+    try:
+        with storage.open(path) as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{known} is gone. Next: hyperloom verify --repair") from error
+    if not actual.startswith(digest[1]):
+        raise IntegrityError(f"{known} was changed since it was committed. Next: hyperloom verify --repair")
+    _compared.add(known)
 
 
 def _expect(storage: Storage, path: str, present: Sequence[str], columns: Sequence[str]) -> None:

@@ -44,8 +44,8 @@ class Ranges:
         except pa.ArrowInvalid as error:
             raise self._broken(str(error)) from error
 
-    def read(self, footer: Any, index: int, columns: Sequence[str]) -> Any:
-        """Row group `index` as a `pa.Table` of `columns`."""
+    def read(self, footer: Any, index: int, columns: Sequence[str], checked: bool = False) -> Any:
+        """Row group `index` as a `pa.Table` of `columns`; `checked` compares pages with their checksums."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -59,7 +59,8 @@ class Ranges:
         pieces = dict(zip(places, self._fetch(list(places.values())), strict=True))
         try:
             only = pa.PythonFile(_Pieces(pieces), "r")
-            with pq.ParquetFile(only, metadata=footer, pre_buffer=False) as file:  # else it would read across gaps
+            options = {"pre_buffer": False, "page_checksum_verification": checked}  # else it would read across gaps
+            with pq.ParquetFile(only, metadata=footer, **options) as file:
                 return file.read_row_group(index, columns=list(columns), use_threads=False)
         except (pa.ArrowInvalid, OSError) as error:
             raise self._broken(str(error)) from error

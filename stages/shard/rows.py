@@ -20,7 +20,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.shard.cache import DiskCache
 from hyperloom.stages.shard.ranges import Ranges
-from hyperloom.stages.table import open_table
+from hyperloom.stages.table import open_table, whole
 
 Decoded = dict[str, tuple[np.ndarray, np.ndarray]]
 """Column -> rows (N, *shape) in the dtype of the disk, and which of them are there (N,)."""
@@ -64,6 +64,7 @@ class RowGroups:
         self._left = int(cache_mb * 1e6)
         self._kept: dict[int, Decoded] = {}
         self._footers: dict[str, Any] = {}
+        self._checked: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
 
     def read(self, number: int) -> Decoded:
@@ -88,15 +89,23 @@ class RowGroups:
     def _table(self, part: Part, index: int, columns: list[str], rows: int) -> Any:
         path, footer = part.path, self._footers.get(part.path)
         if self.storage.is_local:
-            with open_table(self.storage, path, footer) as file:
+            with open_table(self.storage, path, footer, checked=self._first(path, index)) as file:
                 self._footers.setdefault(path, file.metadata)
                 self._expect(path, file.metadata, index, rows)
-                return file.read_row_group(index, columns=columns, use_threads=False)
+                with whole(self.storage, path):
+                    return file.read_row_group(index, columns=columns, use_threads=False)
         ranges = Ranges(self.storage, path, part.bytes, self.disk)
         if footer is None:
             footer = self._footers.setdefault(path, ranges.footer())
         self._expect(path, footer, index, rows)
-        return ranges.read(footer, index, columns)
+        return ranges.read(footer, index, columns, checked=self._first(path, index))
+
+    def _first(self, path: str, index: int) -> bool:
+        """Is this row group read for the first time? Then its pages are compared with their checksums."""
+        with self._lock:
+            first = (path, index) not in self._checked
+            self._checked.add((path, index))
+        return first
 
     def _expect(self, path: str, footer: Any, index: int, rows: int) -> None:
         if index >= footer.num_row_groups or footer.row_group(index).num_rows != rows:

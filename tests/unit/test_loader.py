@@ -198,7 +198,7 @@ def test_only_the_columns_asked_for_are_read(tmp_path) -> None:
     start = column.data_page_offset
     path.write_bytes(data[:start] + bytes(column.total_compressed_size) + data[start + column.total_compressed_size :])
     assert sum(len(ids(b)) for b in loader(storage, listed, (ID, DEPTH))) == 6
-    with pytest.raises(OSError):
+    with pytest.raises(IntegrityError, match="is not a whole Parquet file"):
         list(loader(storage, listed, ("rgb@test",)))
 
 
