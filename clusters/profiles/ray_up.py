@@ -99,7 +99,10 @@ def _cloud(load: Workload, provider: dict[str, Any], nodes: dict[str, dict[str, 
         "head_node_type": HEAD,
         "available_node_types": types,
     }
-    return document(_start(load, provider["type"]), {**content, **_files(deployment), **_commands(deployment)})
+    return document(
+        _start(load, provider["type"]),
+        {**content, **_files(deployment), **_commands(deployment, cloud=provider["type"])},
+    )
 
 
 def _start(load: Workload, target: str) -> str:
@@ -118,7 +121,7 @@ def _files(deployment: Deployment) -> dict[str, Any]:
     return {"file_mounts": {TOKEN: TOKEN} | {s.file: s.file for s in deployment.secrets}}
 
 
-def _commands(deployment: Deployment, first: str = "") -> dict[str, Any]:
+def _commands(deployment: Deployment, first: str = "", cloud: str = "") -> dict[str, Any]:
     """Ray's start on head and workers. The head's job server listens on loopback; what a node needs in its environment
     comes from its files. A node gives its jobs the grace that the deployment says."""
     before = [first] if first else []
@@ -128,6 +131,8 @@ def _commands(deployment: Deployment, first: str = "") -> dict[str, Any]:
     head = "ray start --head --port=6379 --num-cpus=0 --dashboard-host=127.0.0.1"
     head += " --autoscaling-config=~/ray_bootstrap_config.yaml"
     worker = "ray start --address=$RAY_HEAD_IP:6379"
+    if cloud and deployment.worker.spot:  # it drains itself when the cloud says that it takes the machine away
+        worker += f"; nohup hyperloom cluster leave --spot {cloud} >/tmp/hyperloom-spot.log 2>&1 &"
     stop = "; ".join([*before[: bool(first)], "ray stop"])
     return {
         "head_start_ray_commands": [stop, "; ".join([*before, "ulimit -n 65536", head])],

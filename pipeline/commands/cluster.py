@@ -29,7 +29,8 @@ def add(commands: Any) -> None:
     sub = actions.add_parser(
         "leave", help="take this machine out of its cluster: what runs here is told, and waited for"
     )
-    sub.add_argument("--seconds", type=float, default=120.0)
+    sub.add_argument("--seconds", type=float, help="how long it may take (120; with --spot what the cloud gives)")
+    sub.add_argument("--spot", choices=("aws", "gcp"), help="wait until this cloud says that it takes the machine away")
     sub.set_defaults(command=_leave)
 
 
@@ -57,7 +58,9 @@ def _wait(given: Any) -> int:
 
 
 def _leave(given: Any) -> int:
-    from hyperloom.clusters import nodes
+    from hyperloom.clusters import nodes, spot
 
-    nodes.leave(given.seconds)
+    if given.spot:
+        spot.wait(given.spot)
+    nodes.leave(given.seconds or (spot.CLOUDS[given.spot].seconds if given.spot else 120.0))
     return 0

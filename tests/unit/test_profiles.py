@@ -85,6 +85,7 @@ def test_ray_up_takes_it(render: Any, profile: str) -> None:
         assert (types["worker"]["min_workers"], types["worker"]["max_workers"], content["max_workers"]) == (0, 8, 8)
         spot = {n: "spot" in json.dumps(t["node_config"]).lower() for n, t in types.items()}
         assert spot == {"head": False, "worker": True}
+        assert f"hyperloom cluster leave --spot {profile}" in worker and "--spot" not in head
 
 
 def custom(content: dict[str, Any]) -> None:
