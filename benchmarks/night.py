@@ -111,7 +111,7 @@ class Nights:
             self.tick(now, environment, kill_after)
         for later in range(1, 9):
             standing = self.journal.standing()
-            if standing and standing.open is None and timetable.instant(standing.through).date() == now.date():
+            if standing and standing.open is None and timetable.instant(standing.through) > now - timedelta(hours=1):
                 return
             self.tick(now + timedelta(minutes=5 * later), {}, None)
 

@@ -182,3 +182,31 @@ def test_what_cannot_work_is_explained_at_once(project: Path) -> None:
     done = subprocess.run(run, cwd=project, env=inside, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "add --root" in done.stderr
+
+
+def test_a_slot_is_one_job_whoever_submits_it(call: Any, ray_cluster: Any, project: Path, tmp_path: Path) -> None:
+    """Schedulers that tick with --submit at the same moment hand a slot over once; the job carries it out."""
+    root = ("--root", str(tmp_path / "root"))
+    (project / "recipe.yaml").write_text(RECIPE + 'schedule: {cron: "0 3 * * *"}\n')
+    submit = (*root, "--submit", "--address", ray_cluster.dashboard, "--no-mlflow", "--add", "--at")
+    lines: list[str] = []
+    at = "2026-03-01T03:10:00Z"
+
+    def tick() -> None:
+        lines.append(call("hyperloom", "tick", "recipe.yaml", *submit, at).stdout)
+
+    call("hyperloom", "tick", "recipe.yaml", *submit, "2026-03-01T02:50:00Z")
+    threads = [threading.Thread(target=tick) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    jobs = {word for line in lines for word in line.split() if word.startswith("hyperloom-toy-")}
+    assert len(jobs) == 1 and next(iter(jobs)).endswith("-20260301t030000-1"), lines
+    deadline = time.monotonic() + 120
+    while "done" not in (shown := call("hyperloom", "schedule", "history", "recipe.yaml", *root).stdout):
+        assert time.monotonic() < deadline, shown
+        time.sleep(1)
+    assert _manifests(tmp_path / "root") == ["toy.Numbers", "toy.Squares"]
+    assert "nothing is due" in call("hyperloom", "tick", "recipe.yaml", *submit, at).stdout
+    assert shown.count("a, b done") == 1

@@ -3,6 +3,7 @@ from scratch, judged against the champion on the same frames, and promoted or he
 
 from __future__ import annotations
 
+import argparse
 import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import nightly
+from benchmarks import night, nightly
 from hyperloom.pipeline import events, recipe, runner
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.plan import plan
@@ -117,6 +118,15 @@ def test_a_candidate_that_is_worse_is_held_with_its_reason(nights: Nights) -> No
     assert champion.line(nights.storage, "nightly") == before
     tags = [e["values"] for e in nights.told("tag") if e["step"] == "release"]
     assert tags[0]["gate"] == "failed" and "FAILS (it is" in tags[0]["reasons"]
+
+
+def test_six_nights_with_troubles_are_all_accounted_for(tmp_path: Path) -> None:
+    """The short form of benchmarks/night.py: kills, a root that is not mounted, a night in which nobody ticks."""
+    given = argparse.Namespace(slots=6, seed=8, steps="data", ray=False, mlflow=False)
+    result = night.live(tmp_path, given)
+    assert result["problems"] == []
+    assert sum(result["states"].values()) + result["missed"] == 6 and result["missed"] == 1
+    assert result["states"]["done"] >= 3 and result["killed"] >= 1
 
 
 def _split(nights: Nights) -> dict[str, str]:

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import cli, events, faults, plugins, recipe, runner
+from hyperloom.pipeline import claims, cli, events, faults, plugins, recipe, runner
 from hyperloom.pipeline.errors import Ended, HyperloomError, IntegrityError, RecipeError, StorageError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.schedule import CronSchedule
 from hyperloom.pipeline.scheduling import change, history, timetable
+from hyperloom.pipeline.scheduling import tick as tick_module
 from hyperloom.pipeline.scheduling.journal import Journal
 from hyperloom.pipeline.scheduling.tick import Tick, TickResult
 from hyperloom.pipeline.scheduling.trigger import Trigger, TriggerCase, TriggerVerdict
@@ -316,6 +317,35 @@ def test_a_sleeper_cannot_end_what_another_has_taken_over(night: Night) -> None:
     assert night.tick(0, start=asleep).text == "slot 2026-03-01T03:00:00Z was taken over by another driver meanwhile"
     standing = night.journal.standing()
     assert standing is not None and standing.open is not None and standing.base == {}
+
+
+class Elsewhere(claims.Claims):
+    """Of a process on another kernel."""
+
+    def entry(self, **more: Any) -> bytes:
+        return super().entry(boot="another kernel", **more)
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_slot_of_another_host_is_left_alone_while_that_one_moves(
+    night: Night, moves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a process on another kernel only its beat tells whether it lives."""
+    monkeypatch.setattr(claims, "EXPIRY", 0.6)
+    monkeypatch.setattr(claims, "BEAT", 0.1)
+    monkeypatch.setattr(claims, "LOOK", 0.05)
+    monkeypatch.setattr(tick_module, "LOOK", 0.05)
+    other = Elsewhere(night.storage, "toy")
+    other.__enter__()
+    assert other.take("schedules/toy")
+    if not moves:
+        other._stop.set()
+        other._thread.join()
+    try:
+        result = night.tick(0)
+    finally:
+        other._stop.set()
+    assert result.state == ("running" if moves else "done"), result.text
 
 
 # -- other reasons -----------------------------------------------------------------------------------------------------
