@@ -34,7 +34,7 @@ steps:
         in: rgb@camera
         out: semantic@color
         colors: {{land: ["#968c5a"], forest: ["#285a32"], road: ["#787882"]}}
-  shards: {{stage: shard, data: [frames, labels], split: {{by: group, test: 0.4}}}}
+  shards: {{stage: shard, data: [frames, labels], split: {{by: group, test: 0.4, salt: "{salt}"}}}}
   teacher: {{stage: train, data: shards, in: rgb@camera, targets: [semantic@color], {training}, updates: 1}}
   student: {{stage: distill, data: shards, teacher: teacher, in: rgb@camera, targets: {{semantic: semantic@color}},
             {training}, {student}}}
@@ -46,12 +46,12 @@ NETWORK = {"trunk": {"type": "unet", "width": 2}}
 START = {"champion": "nightly", "absent": "fresh"}
 
 
-def recipe(folder: Path, gate: str = ">= champion - 0.5", fresh: bool = False, **student: Any) -> str:
-    """The recipe's text; `fresh` trains from scratch rather than from the champion."""
+def recipe(folder: Path, gate: str = ">= champion - 0.5", fresh: bool = False, salt: str = "", **student: Any) -> str:
+    """The recipe's text; `fresh` trains from scratch rather than from the champion, `salt` deals the splits."""
     model = json.dumps(NETWORK if fresh else {**NETWORK, "start": START})
     fields = json.dumps({"updates": 40, "optimizer": {"lr": 0.02}, **student})[1:-1]
     return RECIPE.format(
-        folder=folder, size=list(SIZE), training=TRAINING, gate=gate, student=f"model: {model}, {fields}",
+        folder=folder, size=list(SIZE), training=TRAINING, gate=gate, salt=salt, student=f"model: {model}, {fields}",
         schedule='{cron: "0 3 * * *", on: {type: new-data, samples: 4}}',
     )  # fmt: skip
 

@@ -122,13 +122,13 @@ def descent(storage: Storage, *ends: Manifest) -> list[str]:
     """The identities of the steps of `ends` and of all that led to them, sorted. Of others than `ends` only what says
     what they read is looked at, not their records."""
     known = {end.fingerprint: end.payload for end in ends}
-    waiting = [ref for end in ends for ref in _refs(end.payload)]
+    waiting = [ref for end in ends for ref in refs(end.payload)]
     while waiting:
         fingerprint = waiting.pop()
         if fingerprint not in known:
             stage = _stage_of(storage, fingerprint)
             known[fingerprint] = _payload(storage, stage, fingerprint) if stage else {}
-            waiting += _refs(known[fingerprint])
+            waiting += refs(known[fingerprint])
     return sorted(known)
 
 
@@ -196,12 +196,12 @@ def _payload(storage: Storage, stage: str, fingerprint: str) -> dict[str, Any]:
         raise Torn(f"{storage.full(path)}: not a whole manifest: {error}. Next: hyperloom verify --repair") from error
 
 
-def _refs(value: Any) -> Iterator[str]:
+def refs(value: Any) -> Iterator[str]:
     """Fingerprints of the steps that a payload names."""
     if isinstance(value, dict) and set(value) == {"step"} and isinstance(value["step"], str):
         yield value["step"]
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _refs(item)
+        yield from refs(item)
 
 
 def as_read(body: dict[str, Any]) -> dict[str, Any]:

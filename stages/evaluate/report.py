@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.errors import SourceError
@@ -20,6 +20,7 @@ from hyperloom.stages.measure.sums import Sums, merged
 from hyperloom.stages.results import Judged, Lineage, Shards
 
 if TYPE_CHECKING:
+    from hyperloom.stages.evaluate.rival import Rival
     from hyperloom.stages.evaluate.stage import Evaluate
 
 TABLE, CLASSES, DIFFERENCES, SEEDS = "results", "classes", "differences", "seeds"
@@ -46,13 +47,14 @@ class Report:
         self.figures = {name: self._figures(mine) for name, mine in self.sums.items()}
         self._check_truth()
 
-    def judged(self, champion: str | None) -> Judged:
-        """The result; tables and figures also go out as events. `champion`: the release judged under that name."""
+    def judged(self, champion: Rival | None, groups: Collection[str]) -> Judged:
+        """The result; tables and figures also go out as events. `champion` was judged under that name, on `groups`."""
         decided = verdict.verdict(self.who, self.figures, self.modalities)
         rows, classes = verdict.table(self.who, self.figures, self.modalities, self.costs), self._classes()
         best = {m: verdict.best(self.who, self.figures, "expert", m, d) for m, d in self.modalities.items()}
         compared = self._compared(best)
         sentences = [*verdict.sentences(decided), *compared.pop("said", [])]
+        sentences += champion.advantage(groups) if champion else []
         self._tell(rows, classes, decided, sentences, compared)
         return Judged(
             split=self.stage.split,
@@ -71,7 +73,7 @@ class Report:
             temporal=self._steadiness(),
             verdict=decided,
             said=sentences,
-            champion=champion,
+            champion=champion.release if champion else None,
         )
 
     def pictures(self, raw: Sequence[str]) -> None:

@@ -10,15 +10,18 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages import champion as champions
 from hyperloom.stages.evaluate.worker import ModelJudge, Rows
+from hyperloom.stages.results import Shards
 
 CHAMPION = "champion"
 FILES = ("student.onnx", "student.json")
@@ -26,12 +29,23 @@ FILES = ("student.onnx", "student.json")
 
 @dataclass(frozen=True)
 class Rival:
-    """A released student: fingerprint of its release step, its folder in the root, its input column and tasks."""
+    """A released student: fingerprint of its release step, its folder in the root, its input column and tasks, and the
+    groups that it learned from, as far as their shards are still there."""
 
     release: str
     folder: str
     column: str
     tasks: dict[str, Any]
+    learned: frozenset[str] = frozenset()
+
+    def advantage(self, judged_on: Collection[str]) -> list[str]:
+        """A sentence where groups of the judged split are among those that it learned from: a split that moved, by
+        `stratify`, another salt or another share."""
+        known = sorted(self.learned & set(judged_on))
+        if not known:
+            return []
+        some = ", ".join(known[:3])
+        return [f"the champion learned from {len(known)} group(s) of these frames ({some}): it has an edge"]
 
 
 def rival(storage: Storage, name: str) -> Rival | None:
@@ -41,7 +55,17 @@ def rival(storage: Storage, name: str) -> Rival | None:
     if not release:
         return None
     about = json.loads(storage.read(f"{release.folder}/{FILES[1]}"))
-    return Rival(release.fingerprint, release.folder, about["input"], about["tasks"])
+    return Rival(release.fingerprint, release.folder, about["input"], about["tasks"], _learned(storage, release))
+
+
+def _learned(storage: Storage, release: Manifest) -> frozenset[str]:
+    config = release.payload.get("config", {})
+    models = (manifests.anywhere(storage, ref, "distill") for ref in manifests.refs(config.get("model")))
+    data = (ref for model in models if model for ref in manifests.refs(model.payload["config"].get("data")))
+    shards = (manifests.anywhere(storage, ref, "shard") for ref in data)
+    results = (Shards.of(manifest) for manifest in shards if manifest)
+    splits = (result.splits.get("train") for result in results if result)
+    return frozenset(group for split in splits if split for group in split.groups)
 
 
 @dataclass

@@ -122,7 +122,8 @@ class Evaluate(Stage):
     def check(self, step: StepCheck) -> ReportSchema:
         return checked(self, step)
 
-    def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
+    def units(self, step: StepRun, rival: Rival | None = None) -> tuple[list[Unit], dict[str, Worker]]:
+        """`rival`: the champion, read once a run, since it may change meanwhile."""
         from hyperloom.stages.evaluate.cost import CostWorker
         from hyperloom.stages.evaluate.rival import CHAMPION, RivalJudge
         from hyperloom.stages.evaluate.worker import Evaluation, Judge, ModelJudge
@@ -144,7 +145,7 @@ class Evaluate(Stage):
             workers[f"model {name}"] = ModelJudge(task, name, *asks, step.events.run, asking, one.member)
             workers[f"cost {name}"] = CostWorker(task, name, *asks, step.events.run, asking, one.member)
         units = [Unit(f"{spaces[name]}-cost", "cost", f"cost {name}", {"step": step.name}) for name in models]
-        if rival := self._rival(step):
+        if rival is not None:
             spaces[CHAMPION] = self._space(step, truth, {"release": rival.release})
             asks = ("release", rival.release), (rival.column,), None
             judge = RivalJudge(task, CHAMPION, *asks, step.events.run, resources, folder=rival.folder)
@@ -160,13 +161,13 @@ class Evaluate(Stage):
         from hyperloom.stages.evaluate.report import Report
         from hyperloom.stages.evaluate.rival import CHAMPION
 
-        units, workers = self.units(step)
-        step.records = step.run_units(units, workers)
         rival = self._rival(step)
+        units, workers = self.units(step, rival)
+        step.records = step.run_units(units, workers)
         judged = results(units, step.records, [*self.candidates(step), *([CHAMPION] if rival else [])])
-        report = Report(step, self, self._truth(step), self._subjects(step), judged, costs(units, step.records))
+        report = Report(step, self, self._truth(step), self._subjects(step, rival), judged, costs(units, step.records))
         report.pictures(self._raw(step, self._truth(step)))
-        return report.judged(rival.release if rival else None)
+        return report.judged(rival, Shards.from_manifest(step.inputs[self.data]).splits[self.split].groups)
 
     def candidates(self, step: StepRun) -> dict[str, Candidate]:
         """The models that are judged, by name; each member of a family by itself."""
@@ -197,14 +198,14 @@ class Evaluate(Stage):
         column = self.temporal.image or self._raw(step, self._truth(step))[0]
         return self.temporal.model_copy(update={"image": column})
 
-    def _subjects(self, step: StepRun) -> list[Subject]:
+    def _subjects(self, step: StepRun, rival: Rival | None) -> list[Subject]:
         makers = Shards.from_manifest(step.inputs[self.data]).columns
         columns = self._judged(step, self._truth(step))
         labels = subjects({c: made_by(makers[c].about if c in makers else {}) for c in columns}, self.models)
         from hyperloom.stages.evaluate.rival import CHAMPION
 
-        rival = [CHAMPION] if self._rival(step) else []
-        return [*labels, *(Subject(name, "model") for name in [*self.candidates(step), *rival])]
+        names = [*self.candidates(step), *([CHAMPION] if rival else [])]
+        return [*labels, *(Subject(name, "model") for name in names)]
 
     def _rival(self, step: StepRun) -> Rival | None:
         """The champion to judge; None where none is named or stored, or its picture or answers have other sizes."""

@@ -88,6 +88,7 @@ def test_frames_arrive_and_a_champion_follows_or_stays(nights: Nights) -> None:
     line = champion.line(nights.storage, "nightly")
     assert len(line) == 2
     steps = nights.steps()
+    assert not any("it has an edge" in line for line in steps["report"].manifest.body["said"])
     assert steps["report"].manifest.body["champion"] == line[1].release, "judged on the frames of tonight"
     assert "champion" in steps["report"].manifest.body["figures"]
     assert {s.state for s in steps.values()} == {"fresh"}, "to have become champion makes no training stale"
@@ -111,13 +112,15 @@ def test_a_release_that_was_killed_after_it_moved_the_champion_goes_on(nights: N
 
 def test_a_candidate_that_is_worse_is_held_with_its_reason(nights: Nights) -> None:
     before = champion.line(nights.storage, "nightly")
-    nights.text = nightly.recipe(nights.folder, ">= champion - 0.05", fresh=True, updates=1)
+    nights.text = nightly.recipe(nights.folder, ">= champion - 0.05", fresh=True, salt="b", updates=1)
     nightly.arrive(nights.folder, "flight_6", 8)
     held = nights.tick(4)
     assert held.state == "done" and "NOT the champion: the gate failed" in held.text and "FAILS" in held.text
     assert champion.line(nights.storage, "nightly") == before
     tags = [e["values"] for e in nights.told("tag") if e["step"] == "release"]
     assert tags[0]["gate"] == "failed" and "FAILS (it is" in tags[0]["reasons"]
+    words = nights.steps()["report"].manifest.body["said"]
+    assert any("the champion learned from" in line and "it has an edge" in line for line in words), "the splits moved"
 
 
 def test_six_nights_with_troubles_are_all_accounted_for(tmp_path: Path) -> None:
