@@ -1,16 +1,18 @@
 """Rows: what tables of several formats hold, one mapping a row.
 
-CSV and TSV (the first line names the fields), JSON lines, Parquet, and CoNLL-U, whose sentences become rows with the
-fields id, document, genre (the id up to the first `-`), text, tokens (forms with spaces between), form, lemma, upos,
-xpos, deprel (lists, one a token) and heads (pairs: number of the head, number of the token; 0 is the root).
+CSV and TSV (the first line names the fields; `Dialect` says how they are written), JSON lines, Parquet, and CoNLL-U,
+whose sentences become rows with the fields id, document, genre (the id up to the first `-`), text, tokens (forms with
+spaces between), form, lemma, upos, xpos, deprel (lists, one a token) and heads (pairs: number of the head, number of
+the token; 0 is the root).
 A row that cannot be understood is the ValueError that says why.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from hyperloom.pipeline.errors import SourceError
 
@@ -18,33 +20,67 @@ TableRow = dict[str, Any]
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".conllu")
 
 
-def rows(data: bytes, path: str) -> list[TableRow | ValueError]:
-    """All rows of a table. Raises SourceError for one that cannot be read at all."""
+class Dialect(NamedTuple):
+    """How a table of text is written: its encoding, and what separates the fields of CSV ("": by the file's suffix)."""
+
+    encoding: str = "utf-8"
+    separator: str = ""
+
+
+PLAIN = Dialect()
+
+
+def rows(data: bytes, path: str, dialect: Dialect = PLAIN) -> list[TableRow | ValueError]:
+    """All rows of a table. Raises SourceError for one that cannot be read at all, with the field to set."""
     suffix = path[path.rfind(".") :].lower()
+    if not data:
+        raise SourceError(f"{path} is empty (0 bytes). Next: check that file")
     try:
         if suffix == ".parquet":
             return list(_parquet(data))
-        text = data.decode("utf-8-sig")
-    except (UnicodeDecodeError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read as {suffix[1:]}: {error}. Next: check that file") from error
+    text = _decoded(data, path, dialect.encoding)
     if suffix in (".csv", ".tsv"):
-        return list(_separated(text, "\t" if suffix == ".tsv" else ","))
+        return list(_separated(text, path, dialect.separator or ("\t" if suffix == ".tsv" else ",")))
     if suffix in (".jsonl", ".ndjson"):
-        return [_json(line) for line in text.splitlines() if line.strip()]
+        return [_json(line) for line in text.split("\n") if line.strip()]  # splitlines would split at U+2028 too
     if suffix == ".conllu":
         return list(_sentences(text.replace("\r", "")))
     raise SourceError(f"{path} is none of {', '.join(TABLES)}. Next: give a table of one of these")
 
 
-def _separated(text: str, delimiter: str) -> Iterator[TableRow | ValueError]:
+def _decoded(data: bytes, path: str, encoding: str) -> str:
+    """The text of a table, without a byte order mark."""
+    try:
+        return data.decode(encoding).removeprefix("\ufeff")
+    except LookupError as error:
+        raise SourceError(f"{encoding!r} is no encoding. Next: correct it, as in encoding: cp1252") from error
+    except UnicodeError as error:
+        likely = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:100] else "cp1252"
+        shown = f"is {likely.upper()}" if likely == "utf-16" else f"is no {encoding}; Windows writes {likely}"
+        raise SourceError(f"{path} {shown} ({error}). Next: encoding: {likely} on the source") from error
+
+
+def _separated(text: str, path: str, separator: str) -> Iterator[TableRow | ValueError]:
     import csv
     import io
 
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    names = next(lines, [])
+    csv.field_size_limit(sys.maxsize)
+    if text.lower().startswith("sep=") and text[5:6] in ("\r", "\n"):  # a spreadsheet's own word for it
+        separator, text = text[4], text[5:].lstrip("\r\n")
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    names = [name.strip() for name in next(lines, [])]
+    others = [s for s in ";\t|," if s != separator and len(names) == 1 and s in names[0]]
+    if others:
+        shown = json.dumps(others[0])
+        raise SourceError(f"{path} looks separated by {shown}. Next: separator: {shown} on the source")
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise SourceError(f"{path} has two fields called {twice[0]!r}. Next: rename one")
     for line in lines:
         if len(line) == len(names):
-            yield dict(zip(names, line, strict=True))
+            yield {name: cell for name, cell in zip(names, line, strict=True) if name}
         elif line:
             yield ValueError(f"expected {len(names)} fields, got {len(line)}")
 

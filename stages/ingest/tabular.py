@@ -10,17 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
+from hyperloom.pipeline.spelling import near
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.ingest.rows import TABLES, TableRow, rows
+from hyperloom.stages.ingest.rows import TABLES, Dialect, TableRow, rows
 from hyperloom.stages.ingest.sidefile import fetch
 from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, path_safe, stem
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 FROM_FILES = ("image", "audio", "clip", "dense", "segmentation", "soft")
 """Types whose values are not written into cells."""
+COMMA = re.compile(r"[+-]?\d+,\d+")
+NOTHING = ("n/a", "na", "nan", "null", "none", "nil", "-", "?")
+"""What people write where there is no value."""
 
 
 class Cell(Config):
@@ -52,6 +57,8 @@ class Table(Source):
     `path` is a file, a folder or a pattern. `columns` maps a column to the field that holds its values, or to
     `{file: field}` where that holds file names. `key` names the field with the samples' names (by default the file's
     name and the row's number), `group` the one with what they belong to (by default all rows of a file are one group).
+    `separator` (by default `,`, or a tab in .tsv), `encoding` and `decimal` say how tables of text are written,
+    `missing` which cells mean that there is no value, beside empty ones.
     """
 
     revision: ClassVar[int] = 1
@@ -59,6 +66,10 @@ class Table(Source):
     columns: dict[str, Cell] = Field(min_length=1)
     key: str = ""
     group: str = ""
+    separator: str = Field("", max_length=1)
+    encoding: str = "utf-8"
+    decimal: Literal[".", ","] = "."
+    missing: tuple[str, ...] = ()
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -86,7 +97,9 @@ class Table(Source):
         pieces = []
         for table in files:
             groups: dict[str, list[FileDigest]] = {}
-            for number, row in enumerate(_read(table.path, table.sha256)):
+            content = self._read(table.path, table.sha256)
+            self._check_fields(table, content)
+            for number, row in enumerate(content):
                 key, group = self._names(table, number, row)
                 other = seen.setdefault(key, f"row {number + 1} of {table.name}")
                 if other != f"row {number + 1} of {table.name}":
@@ -94,6 +107,8 @@ class Table(Source):
                     raise SourceError(f"{both}. Next: name a field whose values differ as `key`")
                 groups.setdefault(group, []).append(self._digest(table, number, key, row, digests))
             pieces += [Piece(f"{stem(table.name)}/{g}", g, tuple(files)) for g, files in sorted(groups.items())]
+        if not pieces:
+            raise SourceError(f"{self.path} holds no row. Next: check the path in the recipe")
         return pieces
 
     def items(self, piece: Piece) -> list[Item]:
@@ -107,7 +122,7 @@ class Table(Source):
     def build(self, modalities: dict[str, Any]) -> Read:
         def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
             for item in items:
-                row = _read(item.path, item.sides[""])[item.frame]
+                row = self._read(item.path, item.sides[""])[item.frame]
                 try:
                     if isinstance(row, ValueError):
                         raise row
@@ -120,27 +135,43 @@ class Table(Source):
     def meaning(self, column: str) -> dict[str, Any]:
         """How rows are named and grouped shows in the samples; here counts where one column's values are."""
         cell = self.columns[column]
-        return {"type": self.type, "revision": self.revision, "column": column, "field": cell.field or cell.file}
+        plain = {"type": self.type, "revision": self.revision, "column": column, "field": cell.field or cell.file}
+        plain |= {"decimal": self.decimal} if self.decimal != "." else {}
+        return plain | ({"missing": self.missing} if self.missing else {})
+
+    def _read(self, path: str, sha256: str) -> list[TableRow | ValueError]:
+        return _rows(path, sha256, Dialect(self.encoding, self.separator))
+
+    def _check_fields(self, table: FileDigest, content: list[TableRow | ValueError]) -> None:
+        """Raise SourceError for a field of the recipe that no row of the table has."""
+        plain = [row for row in content if not isinstance(row, ValueError)]
+        if not plain:
+            return
+        present = dict.fromkeys(name for row in plain for name in row)
+        expected = [self.key, self.group, *(cell.field or cell.file for cell in self.columns.values())]
+        for name in filter(None, expected):
+            if name not in present:
+                same = next((p for p in present if p.strip().casefold() == name.strip().casefold()), "")
+                hint = f"; did you mean {same!r}?" if same else near(name, present)
+                fields = ", ".join(present)
+                raise SourceError(
+                    f"{table.path} has no field {name!r}; it has {fields}{hint}. Next: correct the recipe"
+                )
 
     def _holds_bytes(self) -> bool:
         """Only Parquet has cells that are a file's bytes."""
         return self.path.lower().endswith(".parquet") or os.path.isdir(os.path.expanduser(self.path))
 
     def _names(self, table: FileDigest, number: int, row: TableRow | ValueError) -> tuple[str, str]:
-        """Key and group of a row. Raises SourceError for a field that the table does not have."""
+        """Key and group of a row."""
         key, group = f"{stem(table.name)}/{number:06d}", path_safe(stem(table.name))
         if isinstance(row, ValueError):
             return key, group
-        expected = [self.key, self.group, *(cell.field or cell.file for cell in self.columns.values())]
-        absent = sorted({name for name in expected if name and name not in row})
-        if absent and not table.name.lower().endswith(("jsonl", "ndjson")):
-            raise SourceError(
-                f"{table.path} has no field {absent[0]!r}; it has {', '.join(row)}. Next: correct the recipe"
-            )
         if self.key and row.get(self.key) not in (None, ""):
             key = str(row[self.key])
         if self.group:
-            group = path_safe(str(row.get(self.group) or "none"))
+            owner = row.get(self.group)
+            group = path_safe("none" if owner in (None, "") else str(owner))
         return key, group
 
     def _digest(
@@ -166,7 +197,7 @@ class Table(Source):
     def _file(self, cell: Cell, row: TableRow, table: str) -> str:
         """The file that a row names; empty where it names none."""
         name = row.get(cell.file) if cell.file else None
-        if not name:
+        if name is None or name == "" or str(name) in self.missing:
             return ""
         folder = cell.folder or table.rpartition("/")[0]
         folder = folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
@@ -178,30 +209,51 @@ class Table(Source):
             if cell.file:
                 path = self._file(cell, row, item.path)
                 return modality.read(fetch(path), path) if path else None
-            return _cell(row.get(cell.field), item.key, modality)
+            value = row.get(cell.field)
+            if cell.field not in row and (other := _same_but_case(cell.field, row)):
+                raise ValueError(f"the row has no {cell.field!r}, but {other!r}")
+            if isinstance(value, str) and value.strip() in self.missing:
+                return None
+            return self._cell(value, item.key, modality)
         except FileNotFoundError as error:
             raise ValueError(f"{column}: {error.filename or error} is not there") from error
         except ValueError as error:
             raise ValueError(f"{column}: {error}") from error
 
+    def _cell(self, value: Any, name: str, modality: Any) -> Any:
+        """What a cell holds as a value; None for an empty one. Lists and objects may be written as JSON."""
+        if isinstance(value, dict) and set(value) <= {"bytes", "path", "sampling_rate"}:  # how data sets keep files
+            value, name = value.get("bytes"), value.get("path") or name
+        if value is None or value == "" or (isinstance(value, float) and value != value):
+            return None
+        if isinstance(value, bytes):
+            return modality.read(value, name)
+        if isinstance(value, str) and value[0] in "[{" and not modality.textual:
+            value = json.loads(value)
+        if isinstance(value, str) and self.decimal == "," and not modality.textual and COMMA.fullmatch(value.strip()):
+            value = value.replace(",", ".")
+        try:
+            return modality.fit(modality.cell(value) if hasattr(modality, "cell") else value)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{error}{_hint(value)}") from error
 
-def _cell(value: Any, name: str, modality: Any) -> Any:
-    """What a cell holds as a value; None for an empty one. Lists and objects may be written as JSON."""
-    if isinstance(value, dict) and set(value) <= {"bytes", "path", "sampling_rate"}:  # how data sets keep files
-        value, name = value.get("bytes"), value.get("path") or name
-    if value is None or value == "":
-        return None
-    if isinstance(value, bytes):
-        return modality.read(value, name)
-    if isinstance(value, str) and value[0] in "[{" and not modality.textual:
-        value = json.loads(value)
-    return modality.fit(value)
+
+def _hint(value: Any) -> str:
+    """The field to set, where a cell that was refused looks as if one would help."""
+    text = value.strip() if isinstance(value, str) else ""
+    if text.casefold() in NOTHING:
+        return f". If it means that there is no value: missing: [{text}] on the source"
+    return '. A decimal comma? decimal: "," on the source' if COMMA.fullmatch(text) else ""
+
+
+def _same_but_case(name: str, row: TableRow) -> str:
+    return next((other for other in row if other.casefold() == name.casefold()), "")
 
 
 @lru_cache(maxsize=4)
-def _read(path: str, sha256: str) -> list[TableRow | ValueError]:
+def _rows(path: str, sha256: str, dialect: Dialect) -> list[TableRow | ValueError]:
     """The rows of a table, kept for the next partition. Raises SourceError when it is not the one that was planned."""
     data = fetch(path)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise SourceError(f"{path} was changed while it was read. Next: run the same command again")
-    return rows(data, path)
+    return rows(data, path, dialect)

@@ -5,14 +5,17 @@ In memory an id, in the column the name, so that any reader of Parquet sees word
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator
 
+from hyperloom.pipeline.spelling import near
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
+from hyperloom.stages.modality.formats import parse
 
 NAMELESS = -1
 """The id that says unknown."""
@@ -54,17 +57,33 @@ class Choice(Ids):
             raise ValueError(f"expected an id below {len(self.names)}, or {NAMELESS} for unknown, got {int(array)}")
 
     def fit(self, value: Any) -> np.ndarray:
-        """From a name, or an id, also one in letters where names are no numbers."""
+        """From a name, or an id, also one in letters (`3`, `3.0`) where no name is a numeral."""
         if isinstance(value, str):
-            if value not in self.names and value.removeprefix("-").isdecimal():
-                return np.array(int(value), np.int64)
-            if value not in self.names:
-                raise ValueError(f"expected one of {', '.join(self.names)}, got {value!r}")
-            return np.array(self.names.index(value), np.int64)
+            return np.array(self._named(value), np.int64)
         array = np.asarray(value)
-        if array.size != 1 or array.dtype.kind not in "iuf" or float(array.item()) != int(array.item()):
+        if array.size != 1 or array.dtype.kind not in "iuf" or (number := whole(array.item())) is None:
             raise ValueError(f"expected a name or an id, got {value!r}")
-        return np.array(int(array.item()), np.int64)
+        return np.array(number, np.int64)
+
+    def cell(self, value: Any) -> Any:
+        """A number of a table or of JSON as its letters: so it means the same as in CSV, the name where names are
+        numerals, else the id."""
+        number = whole(value) if isinstance(value, int | float) else None
+        return value if number is None else str(number)
+
+    def read(self, data: bytes, name: str) -> Any:
+        return self.fit(self.cell(parse(data, name)))
+
+    def _named(self, text: str) -> int:
+        if text in self.names:
+            return self.names.index(text)
+        number, numerals = whole(text), [whole(name) for name in self.names]
+        if number == NAMELESS or (number is not None and not any(n is not None for n in numerals)):
+            return number
+        if number is not None and number in numerals:
+            return numerals.index(number)
+        folded = {name.casefold(): name for name in self.names}
+        raise ValueError(f"expected one of {', '.join(self.names)}, got {text!r}{_near(text, folded)}")
 
     def answer(self, mean: np.ndarray) -> np.ndarray:
         return mean.argmax(-1).astype(self.dtype)
@@ -142,3 +161,20 @@ def ids_of(array: Any, names: tuple[str, ...]) -> np.ndarray:
         foreign = array.filter(pc.and_(pc.is_null(ids), pc.is_valid(array)))[0].as_py()
         raise ValueError(f"expected one of {', '.join(names)}, got {foreign!r}")
     return pc.fill_null(ids, NAMELESS).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def whole(value: Any) -> int | None:
+    """A whole number, or its letters (`3`, ` 3`, `3.0`), as an int; None for anything else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if isinstance(value, bool | np.bool_) or not math.isfinite(number) or number != int(number):
+        return None
+    return int(number)
+
+
+def _near(text: str, names: Mapping[str, str]) -> str:
+    """A name that differs in blanks, in capitals or a little."""
+    same = names.get(text.strip().casefold())
+    return f"; did you mean {same!r}?" if same else near(text, names.values())

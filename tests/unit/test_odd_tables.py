@@ -1,0 +1,193 @@
+"""Tables as spreadsheets, pandas, scrapers and people write them: the same value from every format, or a reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.stages.ingest.rows import Dialect, rows
+from tests.unit import inline
+from tests.unit.test_ingest import left_out
+
+KNOWN = inline.modalities(
+    kind={"type": "category", "classes": ["cat", "dog", "cow"]},
+    numeral={"type": "category", "classes": ["1", "2", "3"]},
+    level={"type": "ordinal", "levels": 5},
+    speed={"type": "scalar"},
+    text={"type": "text", "length": 200_000},
+)
+
+
+def ingest(folder: Path, name: str, data: bytes, columns: dict[str, str], **source: Any) -> tuple[Any, Any]:
+    from hyperloom.pipeline.storage import Storage
+    from tests.unit.test_ingest import stage
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+    storage = Storage(str(folder / "root"))
+    table = {"type": "table", "path": str(folder / name), "key": "id", "columns": columns, **source}
+    return inline.finish(inline.step(stage(table, max_quarantine=1.0), storage, KNOWN)), storage
+
+
+def values(folder: Path, name: str, data: bytes, column: str, **source: Any) -> dict[str, Any]:
+    made, storage = ingest(folder, name, data, {column: "y"}, **source)
+    return {key: None if v is None else v.tolist() for key, v in inline.column(storage, KNOWN, made, column).items()}
+
+
+def parquet(table: dict[str, list[Any]]) -> bytes:
+    out = pa.BufferOutputStream()
+    pq.write_table(pa.table(table), out)
+    return bytes(out.getvalue())
+
+
+def lines(table: dict[str, list[Any]]) -> bytes:
+    return "".join(
+        json.dumps(dict(zip(table, row)), ensure_ascii=False) + "\n" for row in zip(*table.values())
+    ).encode()
+
+
+def csv(table: dict[str, list[Any]]) -> bytes:
+    text = [",".join(table), *(",".join("" if v is None else str(v) for v in row) for row in zip(*table.values()))]
+    return ("\n".join(text) + "\n").encode()
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "expected"),
+    [
+        ("numeral@a", [1, 2, None], [0, 1, None]),
+        ("numeral@a", [1.0, 3.0, None], [0, 2, None]),
+        ("numeral@a", ["1", "2.0", None], [0, 1, None]),
+        ("kind@a", [0, 2, None], [0, 2, None]),
+        ("kind@a", [1.0, -1.0, None], [1, None, None]),
+        ("kind@a", ["dog", "1", " 2"], [1, 1, 2]),
+        ("level@a", [0, 4, 3.0], [0, 4, 3]),
+        ("speed@a", [0, 1.5, -2], [[0.0], [1.5], [-2.0]]),
+    ],
+)
+def test_a_value_means_the_same_in_every_format(
+    tmp_path: Path, column: str, cells: list[Any], expected: list[Any]
+) -> None:
+    table: dict[str, list[Any]] = {"id": ["a", "b", "c"], "y": cells}
+    wanted = dict(zip("abc", expected))
+    for name, data in (("t.csv", csv(table)), ("t.jsonl", lines(table)), ("t.parquet", parquet(table))):
+        if not (name == "t.parquet" and len({type(c) for c in cells if c is not None}) > 1):
+            assert values(tmp_path / name, name, data, column) == wanted, name
+
+
+def test_a_numeral_that_is_no_name_is_refused_in_every_format(tmp_path: Path) -> None:
+    table: dict[str, list[Any]] = {"id": ["a", "b"], "y": [0, 1]}
+    for name, data in (("t.csv", csv(table)), ("t.jsonl", lines(table)), ("t.parquet", parquet(table))):
+        made, storage = ingest(tmp_path / name, name, data, {"numeral@a": "y"})
+        assert left_out(made, storage) == {"a": "ValueError: numeral@a: expected one of 1, 2, 3, got '0'"}
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ("inf", "expected a name or an id, got inf"),
+        (" cat", "did you mean 'cat'?"),
+        ("Cat", "did you mean 'cat'?"),
+        ("catt", "did you mean 'cat'?"),
+        ("N/A", "missing: [N/A] on the source"),
+        ("1.7", "got '1.7'"),
+        ("7", "got 7"),
+    ],
+)
+def test_a_cell_that_is_no_class_is_one_sample_s_error(tmp_path: Path, cell: str, reason: str) -> None:
+    table: dict[str, list[Any]] = {"id": ["a", "b"], "y": [float("inf"), 1.0] if cell == "inf" else [cell, "dog"]}
+    name, data = ("t.parquet", parquet(table)) if cell == "inf" else ("t.csv", csv(table))
+    made, storage = ingest(tmp_path, name, data, {"kind@a": "y"})
+    assert list(left_out(made, storage)) == ["a"] and reason in left_out(made, storage)["a"]
+
+
+def test_what_means_missing_and_a_decimal_comma_can_be_set(tmp_path: Path) -> None:
+    data = b"id;y\na;1,5\nb;N/A\nc;-2\n"
+    assert values(tmp_path, "t.csv", data, "speed@a", separator=";", decimal=",", missing=["N/A"]) == {
+        "a": [1.5],
+        "b": None,
+        "c": [-2.0],
+    }
+    made, storage = ingest(tmp_path / "x", "t.csv", data, {"speed@a": "y"}, separator=";")
+    assert 'decimal: ","' in left_out(made, storage)["a"] and "missing: [N/A]" in left_out(made, storage)["b"]
+
+
+def test_the_source_s_fields_bear_meaning(tmp_path: Path) -> None:
+    data = b"id;y\na;1,5\n"
+    one, _ = ingest(tmp_path / "1", "t.csv", data, {"speed@a": "y"}, separator=";", decimal=",")
+    two, _ = ingest(tmp_path / "2", "t.csv", data, {"speed@a": "y"}, separator=";", decimal=",", missing=["9"])
+    assert one.body["columns"]["speed@a"]["fingerprint"] != two.body["columns"]["speed@a"]["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("data", "advice"),
+    [
+        (b"id;y\na;1\n", 'looks separated by ";". Next: separator: ";"'),
+        (b"id\ty\na\t1\n", r'separator: "\\t"'),
+        ("id,y\na,1\n".encode("utf-16"), "is UTF-16 .*encoding: utf-16"),
+        ("id,y\nmüller,1\n".encode("cp1252"), "no utf-8; .*encoding: cp1252"),
+        (b"", r"t.csv is empty \(0 bytes\)"),
+        (b"id,y\n", "holds no row"),
+        (b"id,y,y\na,1,2\n", "two fields called 'y'"),
+        (b"ID,Y\na,1\n", "no field 'id'; it has ID, Y; did you mean 'ID'?"),
+    ],
+)
+def test_a_table_that_cannot_be_meant_says_what_to_set(tmp_path: Path, data: bytes, advice: str) -> None:
+    with pytest.raises(SourceError, match=advice):
+        ingest(tmp_path, "t.csv", data, {"speed@a": "y"})
+
+
+@pytest.mark.parametrize(
+    ("data", "source"),
+    [
+        (b"\xef\xbb\xbfid,y\na,1.5\n", {}),
+        (b"sep=;\r\nid;y\r\na;1.5\r\n", {}),
+        ("id,y\na,1.5\n".encode("utf-16"), {"encoding": "utf-16"}),
+        (b",id,y,\n0,a,1.5,\n", {}),
+    ],
+)
+def test_spreadsheets_are_read(tmp_path: Path, data: bytes, source: dict[str, Any]) -> None:
+    assert values(tmp_path, "t.csv", data, "speed@a", **source) == {"a": [1.5]}
+
+
+def test_the_group_0_is_a_group(tmp_path: Path) -> None:
+    made, _ = ingest(tmp_path, "t.jsonl", b'{"id": "a", "g": 0, "y": 1}\n', {"speed@a": "y"}, group="g")
+    assert made.body["partitions"][0][1] == "0"
+
+
+def test_a_field_in_other_capitals_is_not_a_missing_value(tmp_path: Path) -> None:
+    made, storage = ingest(tmp_path, "t.jsonl", b'{"id": "a", "y": 1}\n{"id": "b", "Y": 2}\n', {"speed@a": "y"})
+    assert left_out(made, storage) == {"b": "ValueError: speed@a: the row has no 'y', but 'Y'"}
+
+
+TEXTS = st.lists(
+    st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12), max_size=5
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS)
+def test_any_text_survives_every_format(texts: list[str]) -> None:
+    import csv as writer
+    import io
+
+    table: dict[str, list[Any]] = {"id": [str(i) for i in range(len(texts))], "y": texts}
+    out = io.StringIO()
+    writer.writer(out).writerows([["id", "y"], *zip(table["id"], texts)])
+    expected = [{"id": str(i), "y": text} for i, text in enumerate(texts)]
+    assert rows(out.getvalue().encode(), "t.csv") == expected
+    assert rows(out.getvalue().encode("utf-16"), "t.csv", Dialect("utf-16")) == expected
+    if texts:
+        assert rows(lines(table), "t.jsonl") == expected
+        assert rows(parquet(table), "t.parquet") == expected
+
+
+def test_a_long_cell_is_read() -> None:
+    assert rows(b"id,y\na," + b"x" * 140_000 + b"\n", "t.csv") == [{"id": "a", "y": "x" * 140_000}]
