@@ -212,7 +212,11 @@ class _Run:
 
     def _connect(self) -> None:
         assert self.connect is not None
-        self.connect()
+        try:
+            self.connect()
+        except SystemExit as error:  # Ray's own answer to SIGTERM, while it starts
+            self.ending.begin()
+            raise self.ending.error() from error
         self.ending.arm()  # Ray takes signals for itself
 
     def _all(self, outcome: RunResult) -> None:

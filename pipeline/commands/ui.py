@@ -10,6 +10,7 @@ from hyperloom.pipeline.commands import opening
 def add(commands: Any) -> None:
     sub = opening.add(commands, "ui", _ui, "start the MLflow server on the recipe's tracking store")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
+    sub.add_argument("--open", action="store_true", help="ask nobody for a password, whatever the address")
     sub.add_argument("--port", type=int, default=5000)
 
 
@@ -18,5 +19,5 @@ def _ui(given: Any) -> int:
     from hyperloom.pipeline.tracking.store import serve, store_uri
 
     print(f"MLflow at http://{given.host}:{given.port} (Ctrl-C ends it)", flush=True)
-    serve(store_uri(storage, loaded.recipe.tracking), given.host, given.port)
+    serve(store_uri(storage, loaded.recipe.tracking), given.host, given.port, given.open)
     return 0

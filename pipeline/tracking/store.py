@@ -15,6 +15,7 @@ from pathlib import Path
 from hyperloom.pipeline import project
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.access import authentication, is_loopback
 
 
 def store_uri(storage: Storage, recipe: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
@@ -31,8 +32,9 @@ def artifacts(uri: str, experiment: str = "") -> str | None:
     return str(folder / experiment) if experiment else str(folder)
 
 
-def serve(uri: str, host: str = "127.0.0.1", port: int = 5000) -> None:
-    """Become `mlflow server` on the store `uri`: this process is replaced. Raises HyperloomError without a store."""
+def serve(uri: str, host: str = "127.0.0.1", port: int = 5000, open_: bool = False) -> None:
+    """Become `mlflow server` on the store `uri`: this process is replaced. One that other machines reach asks for a
+    password unless it is to be `open_`. Raises HyperloomError without a store, or without a password."""
     if uri.startswith(("http://", "https://")):
         raise HyperloomError(f"{uri} is a server already. Next: open it in a browser")
     if not uri:
@@ -41,6 +43,9 @@ def serve(uri: str, host: str = "127.0.0.1", port: int = 5000) -> None:
     command += ["--host", host, "--port", str(port), "--serve-artifacts"]
     environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     environment |= {**project.environment(), "MLFLOW_BACKEND_STORE_URI": uri}  # not seen by all, as arguments are
+    if not (open_ or is_loopback(host)):
+        environment |= authentication(uri)
+        command += ["--app-name", "basic-auth"]
     folder = artifacts(uri)
     if folder:
         os.makedirs(folder, exist_ok=True)

@@ -55,6 +55,11 @@ CANARIES = ("canary", "731100")
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The recipe, with its variables set."""
+    return planted(tmp_path, monkeypatch)
+
+
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "canary-root"
     root.mkdir()
     for name, value in {**VARIABLES, "ROOT_DIR": str(root)}.items():

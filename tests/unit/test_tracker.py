@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from hyperloom.pipeline import cli, process
 from hyperloom.pipeline import events as log
-from hyperloom.pipeline import process
 from hyperloom.pipeline.events import Events, pending, tracked
+from hyperloom.pipeline.exits import Exit
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking import process as tracking_process
@@ -236,3 +238,29 @@ def test_the_store_of_a_root(tmp_path: Path) -> None:
     assert artifacts("http://a") is None
     with pytest.raises(Exception, match="is a server already"):
         serve("http://a")
+
+
+@pytest.mark.parametrize(
+    ("options", "password", "asks"),
+    [([], "", False), (["--host", "localhost"], "", False), (["--host", "0.0.0.0"], "a-long-password", True),
+     (["--host", "0.0.0.0", "--open"], "", False), (["--host", "::"], "", None)],
+)  # fmt: skip
+def test_a_server_that_others_reach_asks_for_a_password(
+    options: list[str], password: str, asks: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    became: list[Any] = []
+    monkeypatch.setattr(os, "execve", lambda *how: became.append(how))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_AUTH_ADMIN_PASSWORD", password)
+    path = tmp_path / "r.yaml"
+    path.write_text(f"name: r\nroot: {tmp_path}\nmodalities: {{}}\nsteps: {{a: {{stage: 'tests.toy:Numbers'}}}}\n")
+    code = cli.main(["ui", str(path), *options])
+    if asks is None:
+        assert code == Exit.WRONG and not became and "set MLFLOW_AUTH_ADMIN_PASSWORD (" in capsys.readouterr().err
+        return
+    ((_, command, environment),) = became
+    assert code == 0 and ("basic-auth" in command) == asks
+    assert str(tmp_path) not in " ".join(command) and environment["MLFLOW_BACKEND_STORE_URI"].endswith("/mlflow.db")
+    if asks:
+        assert f"{tmp_path}/mlflow-auth.db" in Path(environment["MLFLOW_AUTH_CONFIG_PATH"]).read_text()
+        assert len(environment["MLFLOW_FLASK_SERVER_SECRET_KEY"]) == 64
