@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -155,7 +156,12 @@ def test_an_error_shows_no_secret(path: Path, old: str, new: str, says: str, cap
 
 def test_a_tracking_process_shows_no_secret(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    monkeypatch.setattr(subprocess, "Popen", lambda command, **how: started.append((command, how)))
+
+    def popen(command: list[str], **how: Any) -> Any:
+        started.append((command, how))
+        return SimpleNamespace(wait=lambda: 0)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
     loaded = recipe.load(path)
     process.TrackingProcess(Storage(loaded.recipe.root), "run", loaded.recipe.tracking, loaded.recipe.name)
     ((command, how),) = started
