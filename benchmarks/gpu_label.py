@@ -23,10 +23,10 @@ from benchmarks.gpu_nets import CLASSES, DeepLab, Free
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.executor import Host
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Resources, Unit, execute
+from hyperloom.pipeline.units import Output, Resources, Unit, execute, load_record
 from hyperloom.stages.label.preprocess import IMAGENET
 from hyperloom.stages.label.worker import LabelWorker
-from hyperloom.stages.table import write_table
+from hyperloom.stages.table import read_table, write_table
 
 WARM = 3
 """Units of a slot, and batches of the loop, that are not timed."""
@@ -136,7 +136,19 @@ def slot(frames: Frames, expert: dict[str, Any], device: str, **fields: Any) -> 
         rows = sum(calls.map(label, units[warm:]))
         seconds = time.perf_counter() - began
     sizes = next(iter(worker._sizes.values()))
-    return {"fps": rows / seconds, "batch": sizes.now}
+    agree = _agreement(frames, units[0], Loop(expert, device, fields.get("precision", "fp32")))
+    return {"fps": rows / seconds, "batch": sizes.now, "agree": agree}
+
+
+def _agreement(frames: Frames, unit: Unit, net: Loop) -> float:
+    """The share of the pixels of a unit whose class is that of the hand-written loop."""
+    record = load_record(frames.storage, *unit.key)
+    assert record is not None
+    column = read_table(frames.storage, record.file.path, ["semantic@net"])["semantic@net"]
+    ids, _ = frames.modalities["semantic"].decode(column)
+    pictures = Pictures(frames.files[: len(ids)])
+    expected = torch.cat([net(pictures[i][None]) for i in range(len(ids))]).cpu().numpy()
+    return float((ids == expected).mean())
 
 
 def loop(frames: Frames, expert: dict[str, Any], device: str, precision: str, batch: int = 64) -> float:

@@ -33,6 +33,7 @@ PEAK = {"bf16": 989e12, "fp32": 494e12}
 """Operations a second of an H100 or H200, dense: bfloat16, TF32."""
 VIT_S = {"trunk": {"type": "vit", "width": 48, "depth": 12}}
 VIT_B = {"trunk": {"type": "vit", "width": 96, "depth": 12}}
+VIT_B_64 = {"trunk": {"type": "vit", "width": 96, "depth": 12, "head": 64}}
 HALF = {"type": "patch", "keep": 0.5}
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet-158k": {"model": {"parameters": "159k"}, "batch": 16},
@@ -42,6 +43,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "vit-102m": {"model": VIT_B, "batch": 64, "precision": "bf16", "mask": "none"},
     "vit-102m-half": {"model": VIT_B, "batch": 64, "precision": "bf16", "mask": HALF},
     "unet-71m": {"model": {"parameters": "71M"}, "batch": 32, "precision": "bf16", "compile": True},
+    "vit-102m-wide-heads": {"model": VIT_B_64, "batch": 64, "precision": "bf16", "mask": "none", "compile": True},
 }
 TINY: dict[str, dict[str, Any]] = {
     "unet-158k": {"model": {"parameters": "10k"}, "batch": 2},
