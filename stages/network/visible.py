@@ -7,7 +7,7 @@ networks that drop tokens. Slicing takes samples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -68,4 +68,4 @@ def shown(present: torch.Tensor, mask: Visible | torch.Tensor) -> Visible:
     both = present & seen
     empty = ~both.any(1)
     squares = tuple(s if s is None else s | empty.view(-1, *[1] * (s.ndim - 1)) for s in mask.squares)
-    return replace(mask, inputs=torch.where(empty[:, None], present, both), squares=squares)
+    return Visible(torch.where(empty[:, None], present, both), squares, mask.kept)

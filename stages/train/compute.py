@@ -42,7 +42,8 @@ def runner(model: nn.Module, precision: str, compiled: bool, device: torch.devic
     def run(*inputs: object) -> Forward:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             result = call(*inputs)
-        return result._replace(predictions={name: values.float() for name, values in result.predictions.items()})
+        predictions = {name: values.float() for name, values in result.predictions.items()}
+        return Forward(predictions, result.features, result.losses)  # torch 2.11 cannot compile `_replace`
 
     return run
 
