@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
-import numpy as np
-
 from hyperloom.pipeline.config import StepName, placement
 from hyperloom.pipeline.records import Records
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
@@ -131,6 +129,6 @@ class Free(Expert):
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         def call(batch: Batch) -> Batch:
-            return {self.out[0]: batch[self.in_[0]][:, ::4, ::4, :1].astype(np.float32)}
+            return {self.out[0]: batch[self.in_[0]][:, ::4, ::4, :1].astype("float32")}
 
         return call

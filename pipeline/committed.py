@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 from hyperloom.pipeline import packs
 from hyperloom.pipeline.listing import Listing
@@ -74,5 +75,7 @@ class Committed:
         """Those whose files are there."""
         lines = dict(pairs)
         values = json.loads(b"[%s]" % b",".join(lines.values()))
-        gone = {key for key, value in zip(lines, values) if self._listing.lacks(places_of(key[0], value))}
-        return {key: line for key, line in lines.items() if key not in gone} if gone else lines
+        places = {key: places_of(key[0], value) for key, value in zip(lines, values)}
+        if not self._listing.lacks(chain.from_iterable(places.values())):
+            return lines
+        return {key: line for key, line in lines.items() if not self._listing.lacks(places[key])}

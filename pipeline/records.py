@@ -46,6 +46,7 @@ class Records(Sequence[Record]):
         self.filled = 0
         """Places that are filled: all of them once a step is done."""
         self._counts: dict[str, Counts] | None = None
+        self._short = array("L")
         self.extend(records)
 
     # -- filling -----------------------------------------------------------------------------------------------------
@@ -121,19 +122,23 @@ class Records(Sequence[Record]):
         """Of all files."""
         spaces = list(self._spaces)
         sums = [[0, 0, 0, 0] for _ in spaces]
-        for number, value in zip(self._space_of, self._parsed()):
+        short = array("L")
+        for i, (number, value) in enumerate(zip(self._space_of, self._parsed())):
             at = sums[number]
+            if value[3]:
+                short.append(i)
             at[0] += 1
             at[1] += value[1]
             at[2] += value[3]
             for place in places_of(spaces[number], value):
                 at[3] += place[2]
                 yield place
-        self._counts = {space: Counts(*at) for space, at in zip(spaces, sums) if at[0]}
+        self._counts, self._short = {space: Counts(*at) for space, at in zip(spaces, sums) if at[0]}, short
 
     def with_quarantine(self) -> Iterator[Record]:
         """The records of units that left samples out."""
-        return (_record(space, value) for space, value in self._values() if value[3])
+        self.counts()
+        return (self[i] for i in self._short)
 
     def _values(self) -> Iterator[tuple[str, list[Any]]]:
         spaces = list(self._spaces)
