@@ -1,9 +1,9 @@
 """Thirty nights in fast motion: `python -m benchmarks.night [--slots N] [--seed N] [--steps data|all] [--ray]
-[--mlflow]`.
+[--mlflow] [--schedulers N]`.
 
 A recipe has one slot a night, on a clock that this script turns. Each night is drawn by the seed: frames arrive or none
 do, and one trouble or none happens: a tick is killed at a named point or after a random time, the root is not mounted
-or vanishes under the run, MLflow does not answer, nobody ticks at all. Two schedulers always tick at once, each a
+or vanishes under the run, MLflow does not answer, nobody ticks at all. Two schedulers or more tick at once, each a
 process of its own; afterwards things are mended and they tick again until the slot is settled.
 
 At the end every slot must be accounted for: it was decided once, ended once, under one run, or it is named as missed by
@@ -142,7 +142,7 @@ class Nights:
     def tick(self, now: datetime, environment: dict[str, str], kill_after: float | None) -> None:
         """Two schedulers tick at once. The root vanishes, or one is killed, some time after they began."""
         began, before = time.monotonic(), self.journal_length()
-        processes = [self.start(now, environment) for _ in range(2)]
+        processes = [self.start(now, environment) for _ in range(self.given.schedulers)]
         if kill_after is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 processes[0].wait(kill_after)
@@ -279,6 +279,7 @@ def tick(path: str, at: str, track: bool) -> int:
     """A tick with its units in this process."""
     from hyperloom.pipeline import runner
     from hyperloom.pipeline.errors import HyperloomError
+    from hyperloom.pipeline.progress import Progress
     from hyperloom.pipeline.scheduling.tick import Tick
 
     loaded = recipe.load(path)
@@ -288,7 +289,11 @@ def tick(path: str, at: str, track: bool) -> int:
         return runner.run(loaded, None, root, steps, track=track, named=named)
 
     try:
-        result = Tick(loaded, Storage(root), timetable.instant(at), start).go()
+
+        def afterwards() -> None:
+            runner.catch_up(Storage(root), loaded, Progress(), track)
+
+        result = Tick(loaded, Storage(root), timetable.instant(at), start, afterwards=afterwards).go()
     except HyperloomError as error:
         print(error, flush=True)
         return error.exit_code
@@ -301,6 +306,7 @@ def main() -> int:
     parser.add_argument("--slots", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", choices=["data", "all"], default="all")
+    parser.add_argument("--schedulers", type=int, default=2, help="how many tick at once")
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--mlflow", action="store_true")
     parser.add_argument("--keep", metavar="FOLDER", help="work there, and leave it")

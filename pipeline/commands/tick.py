@@ -70,8 +70,20 @@ def _go(given: Any, recipe: str) -> Any:
     now = timetable.instant(given.at) if given.at else datetime.now(UTC)
     if given.add and Journal(storage, loaded.recipe.name).standing() is None:
         change.change(Journal(storage, loaded.recipe.name), "add", now - loaded.recipe.schedule.grace)
-    tick = Tick(loaded, storage, now, _starter(given, loaded, str(storage)), _handing(given, loaded, str(storage)))
-    return tick.go(given.slot)
+    start, hand_over = _starter(given, loaded, str(storage)), _handing(given, loaded, str(storage))
+    return Tick(loaded, storage, now, start, hand_over, print, _shown(given, loaded, storage)).go(given.slot)
+
+
+def _shown(given: Any, loaded: Any, storage: Any) -> Any:
+    """Shows what MLflow could not be shown before, of earlier slots too."""
+
+    def catch_up() -> None:
+        from hyperloom.pipeline import runner
+        from hyperloom.pipeline.progress import Progress
+
+        runner.catch_up(storage, loaded, Progress(), not given.no_mlflow)
+
+    return catch_up
 
 
 def _starter(given: Any, loaded: Any, root: str) -> Any:

@@ -34,6 +34,7 @@ from hyperloom.pipeline.storage import Storage
 
 FREE = AGAIN | {Exit.INTERRUPTED}
 """Ends that cost a slot no try: a busy root, no cluster, no store, somebody ended it."""
+SETTLED = ("skipped", "done", "held", "failed")
 LISTED = 20
 """Missed slots that an entry names; the others are counted."""
 ROUNDS = 100
@@ -58,18 +59,24 @@ class Tick:
 
     def __init__(
         self, loaded: RecipeFile, storage: Storage, now: datetime, start: StartRun, hand_over: HandOver | None = None,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = print, afterwards: Callable[[], None] = lambda: None,
     ):  # fmt: skip
         assert loaded.recipe.schedule is not None
         self.schedule: CronSchedule = loaded.recipe.schedule
         self.loaded, self.storage, self.now = loaded, storage, now
-        self.start, self.hand_over, self.say = start, hand_over, say
+        self.start, self.hand_over, self.say, self.afterwards = start, hand_over, say, afterwards
         self.name = loaded.recipe.name
         self.journal = Journal(storage, self.name)
 
     def go(self, only: str = "") -> TickResult:
-        """Do what is due; with `only` carry out that slot, if it is decided and open. Raises HyperloomError for what
-        keeps it from deciding; the slot then waits for a later tick."""
+        """Do what is due, and once a slot is settled what comes `afterwards`; with `only` carry out that slot, if it is
+        decided and open. Raises HyperloomError for what keeps it from deciding; then the slot waits."""
+        result = self._go(only)
+        if result.state in SETTLED:
+            self.afterwards()
+        return result
+
+    def _go(self, only: str) -> TickResult:
         for _ in range(ROUNDS):
             standing = self.journal.standing()
             if standing is None or standing.status != "active":

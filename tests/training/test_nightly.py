@@ -125,7 +125,7 @@ def test_a_candidate_that_is_worse_is_held_with_its_reason(nights: Nights) -> No
 
 def test_six_nights_with_troubles_are_all_accounted_for(tmp_path: Path) -> None:
     """The short form of benchmarks/night.py: kills, a root that is not mounted, a night in which nobody ticks."""
-    given = argparse.Namespace(slots=6, seed=8, steps="data", ray=False, mlflow=False)
+    given = argparse.Namespace(slots=6, seed=8, steps="data", schedulers=2, ray=False, mlflow=False)
     result = night.live(tmp_path, given)
     assert result["problems"] == []
     assert sum(result["states"].values()) + result["missed"] == 6 and result["missed"] == 1

@@ -28,6 +28,7 @@ from hyperloom.pipeline.scheduling.trigger import Trigger, TriggerCase, TriggerV
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.drift.stage import Drift
 from tests.toy import Numbers
+from tests.unit.test_house import loaded_by
 
 TOY = """\
 name: toy
@@ -436,6 +437,14 @@ def test_the_commands_change_and_show_a_schedule(night: Night, command: Any) -> 
         "toy", "active", timetable.text(START + timedelta(days=4000, hours=3)), "done",
     ]  # fmt: skip
     assert "one clock is wrong" in command("tick", "--at", "2026-03-02T03:10:00Z")[1]
+
+
+def test_a_slot_without_new_data_imports_neither_ray_nor_mlflow(night: Night, command: Any) -> None:
+    night.tick(0)
+    words = ["tick", str(night.folder / "toy.yaml"), "--at", "2026-03-02T03:10:00Z"]
+    code = f"from hyperloom.pipeline import cli; assert cli.main({words!r}) == 0"
+    assert loaded_by(code) == set()
+    assert night.states() == ["done", "skipped"]
 
 
 def test_a_recipe_without_a_schedule_is_refused_in_one_line(night: Night, capsys: Any) -> None:
