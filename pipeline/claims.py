@@ -65,6 +65,8 @@ class Claims:
         self.storage, self.recipe, self.say, self.wait = storage, recipe, say, wait
         self.beat, self.expiry = beat or BEAT, expiry or EXPIRY
         self.owner = uuid.uuid4().hex
+        self.run = ""
+        """The id of the run that this driver makes, for its card."""
         self._held: dict[str, Link] = {}
         self._count = 0
         self._waits = False
@@ -152,6 +154,7 @@ class Claims:
             chain.trim(link.number)
             with self._lock:
                 self._held[name] = link
+            self._write_card()
             if holder:
                 self.say(f"taking {name} over from {process.named(holder)}: {why}")
             return link.number
@@ -250,7 +253,7 @@ class Claims:
     def _write_card(self) -> None:
         with self._lock:
             self._count += 1
-            card = self.entry(beat=self._count, works=sorted(self._held), waits=self._waits)
+            card = self.entry(beat=self._count, works=sorted(self._held), waits=self._waits, run=self.run)
         self.storage.write(_card(self.owner), sealed.wrap(_card(self.owner), card), durable=False)
 
     def _confirm(self) -> None:
@@ -275,6 +278,14 @@ class Claims:
                     self._write_card()
             except StorageError:
                 continue
+
+
+@contextmanager
+def alone(storage: Storage, what: str, wait: float) -> Iterator[Claims]:
+    """Inside the block no driver works on the root: what removes things must not take them from under one. `check` what
+    it gives before each removal. Raises ClaimError when one works here for longer than `wait` seconds."""
+    with Claims(storage, what, lambda line: print(f"hyperloom: {line}"), wait) as claims, claims.exclusively():
+        yield claims
 
 
 def cards(storage: Storage) -> list[Who]:

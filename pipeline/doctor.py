@@ -11,7 +11,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from urllib.parse import urlparse
 
-from hyperloom.pipeline import lease
+from hyperloom.pipeline import claims, process
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.store import store_uri
@@ -52,11 +52,10 @@ def _root(storage: Storage) -> Iterator[Finding]:
         yield "ok", "root", f"{storage} can be written"
         exclusive = storage.probe_exclusive()
         yield ("ok", "root", "keeps exclusive creation") if exclusive else (
-            "note", "root", "does not keep exclusive creation: the lease reads back; start one driver at a time",
+            "note", "root", "does not keep exclusive creation: claims take seconds, since they are read back",
         )  # fmt: skip
-        held = lease.read(storage)
-        if held:
-            yield "note", "lease", f"held by process {held['pid']} on {held['host']}, recipe {held['recipe']!r}"
+        for card in claims.cards(storage):
+            yield "note", "root", f"in use by {process.named(card)}, recipe {card['recipe']!r}"
     except HyperloomError as error:
         yield "bad", "root", str(error)
     if storage.is_local and os.path.isdir(storage.base):

@@ -1,7 +1,9 @@
 """The execution of one step: a thread that runs its stage, commits the manifest of its result, and reports as events.
 
-It never speaks to Ray: units and room on the cluster come from the pool, which another thread owns. What goes wrong
-with the step is its own result; only what ends the whole run (a lost lease) is raised, as `crash`.
+It works under a claim on the step (pipeline.claims). Where another driver has it, it waits and takes over what that one
+has finished. It never speaks to Ray: units and room on the cluster come from the pool, which another thread owns. What
+goes wrong with the step is its own result; only what ends the whole run (another driver has replaced this one) is
+raised, as `crash`.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hyperloom.pipeline import faults
+from hyperloom.pipeline import faults, process
 from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.claims import LOOK, Claims
 from hyperloom.pipeline.ending import Ending
-from hyperloom.pipeline.errors import Ended, HyperloomError, StepFailed
+from hyperloom.pipeline.errors import ClaimError, Ended, HyperloomError, IntegrityError, StepFailed
 from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.listing import Listing
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plan import PlannedStep, remember
 from hyperloom.pipeline.pool import Pool
@@ -42,6 +46,7 @@ class Shared:
     ending: Ending
     check: Callable[[], None]
     """Raises when the run must not go on."""
+    claims: Claims
 
 
 def leave(code: int) -> int:
@@ -55,7 +60,8 @@ def leave(code: int) -> int:
 
 
 class Execution(threading.Thread):
-    """One step, with the manifests that it reads. After it has ended `state` is done or failed, `error` says why."""
+    """One step, with the manifests that it reads. After it has ended `state` is done, fresh (another driver did it) or
+    failed; then `error` says why."""
 
     def __init__(self, shared: Shared, step: PlannedStep, inputs: dict[str, Manifest], rank: int):
         super().__init__(name=f"step {step.name}", daemon=True)
@@ -73,6 +79,66 @@ class Execution(threading.Thread):
             self.shared.pool.ring()
 
     def _perform(self) -> None:
+        step, claims = self.step, self.shared.claims
+        try:
+            with self.shared.pool.abroad():
+                mine = self._claim()
+        except ClaimError as error:
+            self.shared.check()
+            self.error, self.problem = error, str(error)
+            return
+        if not mine:
+            self.state = "fresh"
+            assert step.manifest is not None
+            about = {"stage": step.stage.stage, "fingerprint": step.fingerprint}
+            self.shared.events.emit("step_reused", step.name, **about, rows=step.manifest.rows)
+            return
+        try:
+            self._perform_mine()
+        finally:
+            claims.release(self._claimed)
+
+    @property
+    def _claimed(self) -> str:
+        """The name of the step's claim."""
+        return f"steps/{self.step.folder}"
+
+    def _claim(self) -> bool:
+        """Have the step for this driver. False when another one has finished it; then `step.manifest` is its manifest.
+        Raises ClaimError when that takes too long."""
+        claims, deadline, announced = self.shared.claims, time.monotonic() + self.shared.claims.wait, False
+        while not claims.take(self._claimed):
+            if self._finished():
+                return False
+            self.shared.check()
+            who = claims.holder(self._claimed)
+            if who is not None and time.monotonic() > deadline:
+                raise ClaimError(
+                    f"step {self.step.name!r} is in hand of {process.named(who)}, recipe {who['recipe']!r}. Next: "
+                    "wait for it (hyperloom run --wait 86400 ...), or stop it"
+                )
+            if who is not None and not announced:
+                claims.say(f"step {self.step.name!r} is in hand of {process.named(who)}: waiting for it")
+                announced = True
+            time.sleep(LOOK)
+        if self._finished():
+            claims.release(self._claimed)
+            return False
+        return True
+
+    def _finished(self) -> bool:
+        """Has another driver finished the step since it was planned?"""
+        step, storage = self.step, self.shared.storage
+        try:
+            manifest = manifests.load(storage, step.stage.stage, step.fingerprint)
+        except IntegrityError:
+            return False
+        if manifest is None or Listing(storage).lacks(manifest.places()):
+            return False
+        step.manifest = manifest
+        return True
+
+    def _perform_mine(self) -> None:
         step, events, storage = self.step, self.shared.events, self.shared.storage
         about = {"stage": step.stage.stage, "fingerprint": step.fingerprint}
         began = time.monotonic()
@@ -111,6 +177,7 @@ class Execution(threading.Thread):
         step, storage = self.step, self.shared.storage
         faults.point("step.started")
         if step.state == "damaged":
+            self.shared.claims.confirm()
             storage.delete(f"{step.folder}/manifest.json")
         scratch: list[str] = []
 
@@ -126,6 +193,7 @@ class Execution(threading.Thread):
                 shutil.rmtree(folder, ignore_errors=True)
         manifest = job.manifest(result, step.payload)
         self._judge(manifest)
+        self.shared.claims.confirm()
         self.shared.check()
         faults.point("manifest.before")
         manifests.commit(storage, manifest)

@@ -11,7 +11,7 @@ import os
 import signal
 
 POINTS = (
-    "driver.leased",  # lease held, nothing planned yet
+    "driver.entered",  # the driver's card written, nothing planned yet
     "step.started",  # before a step does anything
     "unit.started",  # in the worker, attempt recorded, before the work
     "unit.written",  # in the worker, data file in place, record not
@@ -25,7 +25,7 @@ POINTS = (
     "slot.started",  # a tick, the start in the journal, nothing run
     "slot.ran",  # a tick, the run ended, the journal not told
     "slot.ended",  # a tick, the end in the journal, the claim held
-    "run.finished",  # driver, all steps done, lease still held
+    "run.finished",  # driver, all steps done, claims still held
 )
 
 

@@ -7,6 +7,8 @@ slots, and what is known of units that are not done by a window over all steps (
 grow with the data. Failures follow `retry.Budget`; a unit that fails for good leaves `{space}/failures/{id}.json`, and
 its step fails once the others are done.
 
+Units that another driver on this root has in hand are left to it, and come as it commits them (pipeline.unit_claims).
+
 One thread owns the pool and calls `turn` again and again: only it opens slots, sends, collects, and speaks to Ray.
 Steps call `run` and `reserve` from threads of their own and wait there.
 """
@@ -19,6 +21,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from hyperloom.pipeline import turns
+from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.committed import Committed
 from hyperloom.pipeline.errors import Ended
 from hyperloom.pipeline.events import Events
@@ -28,8 +32,9 @@ from hyperloom.pipeline.ledger import Ledger
 from hyperloom.pipeline.packs import Packer
 from hyperloom.pipeline.reservation import Reservation, Reservations
 from hyperloom.pipeline.retry import Attempts, Budget, Key
-from hyperloom.pipeline.slots import Backlog, Kind, Seat, Seats
+from hyperloom.pipeline.slots import Seat, Seats
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.unit_claims import UnitClaims
 from hyperloom.pipeline.units import Record, Resources, Unit, Worker, beats
 from hyperloom.pipeline.work import GROUP_MOST, WINDOW, Work
 
@@ -37,8 +42,6 @@ STOPPED_PAUSE = 5.0
 """Seconds before a unit that ended because it was asked to is tried again: by then its machine may be gone."""
 HUNG_SECONDS = 0.2
 """How often slots are looked at for units that hang."""
-STARVED_SECONDS = 60.0
-"""A step with ready units that got no slot for so long comes first."""
 
 
 @dataclass
@@ -49,8 +52,10 @@ class Pool:
     executor: Executor
     events: Events
     check: Callable[[], None] = lambda: None
-    """Called in every turn of the loop; raises when the lease is lost."""
+    """Called in every turn of the loop; raises when another driver has replaced this one."""
     budget: Budget = field(default_factory=Budget)
+    claims: Claims | None = None
+    """None where nobody else can be on this root."""
     unit_seconds: float = 3600.0
     """A unit that takes longer is taken for hung, unless it beats (pipeline.heartbeat): its slot is closed, and it
     counts as an infrastructure failure."""
@@ -67,8 +72,10 @@ class Pool:
         self._owner = threading.get_ident()
         self._news = threading.Condition(threading.RLock())
         self._bell = threading.Event()
+        self._unit_claims = UnitClaims(self.claims, self._works_now, self._news, self.ring)
         self._stopped = False
         self._looked = 0.0
+        self._abroad = 0
 
     # -- for steps, from any thread ----------------------------------------------------------------------------------
     def run(
@@ -119,6 +126,17 @@ class Pool:
                 self._reservations.end(reservation)
                 self._bell.set()
 
+    @contextmanager
+    def abroad(self) -> Iterator[None]:
+        """Inside the block a step waits for another driver, and wants nothing from here."""
+        with self._news:
+            self._abroad += 1
+        try:
+            yield
+        finally:
+            with self._news:
+                self._abroad -= 1
+
     def gpus(self) -> float:
         """How many GPUs there are for slots; a cluster is started or joined."""
         if not self.executor.clustered:
@@ -154,6 +172,7 @@ class Pool:
                 if seat.jobs and all(job.scope == work.scope for job in seat.jobs):
                     self._seats.close(seat)
             self._flying = {key: by for key, by in self._flying.items() if by is not work}
+            self._unit_claims.drop([*work.unfinished(), *work.failed])
             self._bell.set()
 
     # -- for the owner's thread --------------------------------------------------------------------------------------
@@ -169,6 +188,9 @@ class Pool:
                 self._launch()
             else:
                 self._dismiss()
+            self._unit_claims.tend(self._flying)
+            foreign = (self._abroad or self._works) and all(w.foreign for w in self._works)
+            self._seats.rest(bool(foreign) and not self._reservations.all)
             jobs = self._seats.jobs()
             pause = min([seconds, *(w.until_wake() for w in self._works)])
         if jobs:
@@ -194,6 +216,9 @@ class Pool:
         """Is there a unit at work that beats?"""
         return any(job.watch.beats for job in self._seats.jobs())
 
+    def _works_now(self) -> list[Work]:
+        return self._works
+
     def ring(self) -> None:
         """End the present pause of `turn`."""
         self._bell.set()
@@ -210,6 +235,7 @@ class Pool:
         with self._news:
             self._seats.close_all()
             self.executor.close()
+            self._unit_claims.close()
 
     # -- sending -----------------------------------------------------------------------------------------------------
     def _dispatch(self) -> None:
@@ -217,40 +243,21 @@ class Pool:
         self._news.notify_all()
         if kept:
             return  # what becomes free is for a stage's own processes
-        while backlog := self._backlog():
+        while backlog := turns.backlog(self._works):
             seat = self._seats.free(backlog, {kind for work in self._works for kind in work.alive()})
             if seat is None:
                 break
-            self._send(seat, self._next(seat.kind))
+            self._send(seat, turns.whose(self._works, seat.kind))
         if self._seats.starving(backlog):
             return  # the next slot that becomes idle is for those that have none
         for seat in self._seats.all:
             if 0 < len(seat.jobs) < AT_HAND and seat.jobs[0].quick and seat.kind in backlog:
-                work = self._next(seat.kind)
+                work = turns.whose(self._works, seat.kind)
                 if work is not None and work.quick(seat.kind):
                     self._send(seat, work)
 
-    def _backlog(self) -> dict[Kind, Backlog]:
-        """The ready work of all steps; the workers are those of the step whose turn it is."""
-        merged: dict[Kind, Backlog] = {}
-        for work in sorted(self._works, key=self._turn):
-            for kind, more in work.backlog().items():
-                has = merged.setdefault(kind, more)
-                if has is not more:
-                    both = has.seconds + more.seconds, min(has.oldest, more.oldest)
-                    merged[kind] = Backlog(*both, has.workers)
-        return merged
-
-    def _turn(self, work: Work) -> tuple[bool, bool, int]:
-        """Who comes first: a step that waits for long, one that has nothing in flight, the earliest of the recipe."""
-        return time.monotonic() - work.served < STARVED_SECONDS, work.flying > 0, work.rank
-
-    def _next(self, kind: Kind) -> Work | None:
-        """Whose units the next slot of this kind gets."""
-        return min((w for w in self._works if w.waiting(kind)), key=self._turn, default=None)
-
     def _send(self, seat: Seat, work: Work | None) -> None:
-        group = work.take(seat, self._seats.of(seat.kind), self._flying) if work else []
+        group = self._unit_claims.group(work, seat, self._seats.of(seat.kind), self._flying) if work else []
         if work is None or not group:
             return
         numbers = [work.attempts.of(u.key).attempt for u in group]
@@ -324,6 +331,7 @@ class Pool:
             self._flying.pop(outcome.unit.key, None)
             if outcome.record is not None:
                 work.done(outcome.record)
+                self._unit_claims.done(outcome.unit.key)
                 work.attempts.forget(outcome.unit.key)
                 for other in self._works:
                     if other is not work:

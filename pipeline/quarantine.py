@@ -5,7 +5,7 @@ A worker leaves `{space}/quarantine/{unit}.json` beside its record, the ledger l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hyperloom.pipeline import ledger, verify
@@ -44,11 +44,12 @@ def troubles(storage: Storage, steps: list[PlannedStep]) -> Iterator[Trouble]:
                 yield Trouble(f"{space}/{unit}", sample["key"], sample["error"], "", owner.get((space, unit), ""))
 
 
-def replay(storage: Storage, steps: list[PlannedStep]) -> list[str]:
+def replay(storage: Storage, steps: list[PlannedStep], check: Callable[[], None] = lambda: None) -> list[str]:
     """Take back the commits of units with samples in quarantine, and of all that was made from them, so that the next
     run does them again. Returns the names of the steps that will run. Data files stay until `gc`.
 
     A step that failed because of its quarantine has no manifest: units that no manifest holds are taken back as well.
+    `check` is called before anything is removed; it raises where that must not be any more.
     """
     loose = _unheld(storage)
     reopened: list[str] = []
@@ -59,9 +60,11 @@ def replay(storage: Storage, steps: list[PlannedStep]) -> list[str]:
         bad = {_part(r) for r in step.manifest.with_quarantine}
         if not (bad or downstream):
             continue
+        check()
         storage.delete(f"{step.folder}/manifest.json")
         ledger.forget(storage, [r for r in step.manifest.records if downstream or _part(r) in bad])
         reopened.append(step.name)
+    check()
     ledger.forget(storage, loose)
     unfinished = [s.name for s in steps if s.manifest is None and loose]
     return [s.name for s in steps if s.name in {*reopened, *unfinished}]

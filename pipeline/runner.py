@@ -2,8 +2,9 @@
 
 A step starts as soon as the manifests of what it reads are there, in a thread of its own (pipeline.execution); the
 runner's thread feeds the pool that all steps share. A step that fails stops only the steps that read it. SIGTERM,
-Ctrl-C and a cancellation let what beats store a checkpoint first; a second signal ends all at once. A run in which
-everything is fresh takes no lease, writes nothing, and imports neither ray nor mlflow.
+Ctrl-C and a cancellation let what beats store a checkpoint first; a second signal ends all at once. Other drivers may
+work on the same root meanwhile (pipeline.claims). A run in which everything is fresh claims nothing, writes nothing,
+and imports neither ray nor mlflow.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline import cancelling, faults, lease, process
+from hyperloom.pipeline import cancelling, faults, process
+from hyperloom.pipeline import claims as claiming
 from hyperloom.pipeline import events as event_log
+from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.ending import GRACE_SECONDS, Ending
 from hyperloom.pipeline.errors import Cancelled, Ended, HyperloomError
@@ -94,7 +97,7 @@ def run(
     connect: Connect | None = None,
     root: str | None = None,
     only: list[str] | None = None,
-    wait: float = 60.0,
+    wait: float = 3600.0,
     progress: Progress | None = None,
     track: bool = True,
     budget: Budget | None = None,
@@ -102,13 +105,14 @@ def run(
 ) -> RunResult:
     """Run a recipe's steps that are not fresh.
 
-    `connect` starts or joins a Ray cluster; None runs units in this process (tests, `memory://`). Raises
+    `connect` starts or joins a Ray cluster; None runs units in this process (tests, `memory://`). `wait`: seconds for
+    another driver that does the same step. Raises
     HyperloomError for what stops the whole run; a step's own failure is in the outcome.
     """
     storage = Storage(root or loaded.recipe.root)
     digests = Digests(storage)
     progress = progress or Progress()
-    lease.sweep(storage)
+    claiming.sweep(storage)
     steps = plan(loaded, storage, digests, only)
     if all(s.state == "fresh" for s in steps) and (named is None or named.start == 1):
         progress.all_fresh(steps)
@@ -116,11 +120,12 @@ def run(
         states = {s.name: "fresh" for s in steps}
         return RunResult("", states, quarantined=_left_out(steps), sources=_sources(steps))
     storage.check_writable()
-    with lease.Lease(storage, loaded.recipe.name, wait, progress.say) as held:
-        faults.point("driver.leased")
+    with Claims(storage, loaded.recipe.name, progress.say, wait) as claims:
+        faults.point("driver.entered")
         steps = plan(loaded, storage, digests, only)  # another driver may have finished some while we waited
         named = named or NamedRun(time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6])
-        return _Run(loaded, storage, steps, held.check, progress, connect, budget or Budget(), named).go(track)
+        claims.run = named.id
+        return _Run(loaded, storage, steps, claims, progress, connect, budget or Budget(), named).go(track)
 
 
 @dataclass
@@ -130,8 +135,7 @@ class _Run:
     loaded: RecipeFile
     storage: Storage
     steps: list[PlannedStep]
-    check: Callable[[], None]
-    """Raises when the lease is lost."""
+    claims: Claims
     progress: Progress
     connect: Connect | None
     budget: Budget
@@ -168,7 +172,7 @@ class _Run:
             tracker = _tracker(self.storage, self.loaded, self.id) if track else None
             say = self.progress.say
             executor = RayExecutor(self.storage, self._connect, say) if self.connect else Inline(self.storage)
-            self.pool = Pool(self.storage, executor, self.events, self.check, self.budget)
+            self.pool = Pool(self.storage, executor, self.events, self.claims.check, self.budget, self.claims)
             try:
                 with self.ending.on_signals(), self._watched():
                     self._all(outcome)
@@ -263,13 +267,13 @@ class _Run:
         from hyperloom.pipeline.execution import Execution, Shared
 
         inputs = {s.name: s.manifest for s in self.steps if s.name in step.reads and s.manifest}
-        shared = Shared(self.loaded, self.storage, self.events, self.pool, self.ending, self._go_on)
+        shared = Shared(self.loaded, self.storage, self.events, self.pool, self.ending, self._go_on, self.claims)
         return Execution(
             shared, step, {n: inputs[n] for n in step.reads}, list(self.loaded.recipe.steps).index(step.name)
         )
 
     def _go_on(self) -> None:
-        self.check()
+        self.claims.check()
         if self.halted:
             raise Ended
 

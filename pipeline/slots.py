@@ -24,6 +24,8 @@ FAR_BEHIND = 64
 """Places by which a kind's oldest ready unit lies before another's when it is taken to limit the step."""
 SWITCH_SECONDS = 5.0
 """Work that must wait for each slot of a kind before another kind's idle slot makes room: about what a start costs."""
+REST_SECONDS = 10.0
+"""Where a run only waits for other drivers, its idle slots are closed after so long."""
 TURN_SECONDS = 60.0
 """A kind that had work and no slot for so long gets another kind's last one, as soon as that is idle."""
 
@@ -70,6 +72,7 @@ class Seats:
         self.all: list[Seat] = []
         self._of: dict[Kind, list[Seat]] = {}
         self._without: dict[Kind, float] = {}
+        self._rested = time.monotonic()
 
     def of(self, kind: Kind) -> list[Seat]:
         return self._of.get(kind, [])
@@ -103,6 +106,14 @@ class Seats:
     def idle(self) -> Seat | None:
         """A slot that has nothing to do."""
         return next((s for s in self.all if not s.jobs), None)
+
+    def rest(self, so: bool) -> None:
+        """Say whether nothing can be done before other drivers get on. After a while idle slots make room for these,
+        who may wait for it on the same cluster."""
+        if not so:
+            self._rested = time.monotonic()
+        elif time.monotonic() - self._rested > REST_SECONDS:
+            self.close_all([s for s in self.all if not s.jobs])
 
     def starving(self, backlog: dict[Kind, Backlog]) -> bool:
         """Is there a kind that has work and no slot?"""

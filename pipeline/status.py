@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from hyperloom.pipeline import claims, process
 from hyperloom.pipeline import events as event_log
-from hyperloom.pipeline import lease, process
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.storage import Storage
 
@@ -33,12 +33,14 @@ def rows(storage: Storage, steps: list[PlannedStep]) -> list[dict[str, Any]]:
 
 
 def notes(storage: Storage) -> Iterator[str]:
-    """Sentences on the lease, the last run, and what MLflow has not seen."""
-    held = lease.read(storage)
-    if held is None or process.is_gone(held):
+    """Sentences on who works here on what, the last run, and what MLflow has not seen."""
+    here = [card for card in claims.cards(storage) if not process.is_gone(card)]
+    for card in here:
+        works = [name.removeprefix("steps/") for name in card.get("works", ())]
+        on = f": {', '.join(works)}" if works else ", and waits" if card.get("waits") else ""
+        yield f"in use by {process.named(card)}, recipe {card['recipe']!r}{on}"
+    if not here:
         yield "nobody works on this root"
-    else:
-        yield f"in use by process {held['pid']} on {held['host']}, recipe {held['recipe']!r}"
     runs = storage.names("events")
     if runs:
         last: dict[str, Any] = {}

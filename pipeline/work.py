@@ -6,8 +6,8 @@ partition by partition, each after those it needs, and a ready unit with a lower
 finished one after the other, and what one expert makes for another never piles up.
 
 Steps that run side by side may give the same unit. It is done once: where it is in flight for one step, the others wait
-for it (`elsewhere`). The stage's own code, which gives the units, runs in the step's thread (`draw`); all else belongs
-to the thread of the pool.
+for it (`elsewhere`); so it is with a unit that another driver has in hand (pipeline.unit_claims). The stage's own code,
+which gives the units, runs in the step's thread (`draw`); all else belongs to the thread of the pool.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence, Sized
+from collections.abc import Callable, Container, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -33,8 +33,14 @@ GROUP_SECONDS = 0.5
 GROUP_MOST = 16
 UNKNOWN_SECONDS = 1.0
 """What a unit is taken to last before one of its kind has been timed."""
+AHEAD_MOST = 1024
+"""Units that are secured at once."""
 SHARED_SECONDS = 1.0
 """How soon a unit that is in flight for another step is looked at again."""
+
+
+Secure = Callable[[Key, Callable[[], Iterable[Key]]], bool]
+"""Have a unit in hand before it is sent, with those that come next; False while another driver has it."""
 
 
 @dataclass(slots=True)
@@ -77,6 +83,7 @@ class Work:
         self._open_of = Counter[str]()
         self._ready: dict[str, list[tuple[int, Key]]] = {}
         self._later: list[tuple[float, Key]] = []
+        self._foreign: set[Key] = set()
         self._seconds: dict[str, float] = {}
 
     @property
@@ -163,9 +170,13 @@ class Work:
         """Is a unit of this worker known to be over soon?"""
         return not beats(self.workers[name]) and self._seconds.get(name, GROUP_SECONDS) < GROUP_SECONDS
 
-    def take(self, seat: Seat, seats: list[Seat], elsewhere: Container[Key] = ()) -> list[Unit]:
+    def take(
+        self, seat: Seat, seats: list[Seat], elsewhere: Container[Key] = (), secure: Secure = lambda *_: True,
+        seconds: float = 0.0,
+    ) -> list[Unit]:  # fmt: skip
         """The next group for a slot: units of one worker, small ones together. `seats` are all slots of this kind. None
-        where all that is ready is in flight for another step."""
+        where all that is ready is in flight for another step, or in hand of another driver. Units for about `seconds`
+        are secured at once."""
         name = self._choice(seat, seats)
         if name is None:
             return []
@@ -173,6 +184,11 @@ class Work:
         fits = int(GROUP_SECONDS / max(self._seconds[name], 1e-4)) if self.short(name) else 1
         size = max(1, min(GROUP_MOST, fits, len(queue) // (2 * len(seats))))
         group: list[Unit] = []
+        reach = self._reach(name, seconds * len(seats), size * len(seats))
+
+        def ahead() -> list[Key]:
+            return [key for _, key in heapq.nsmallest(reach, queue)]
+
         while queue and len(group) < size:
             entry = self._open[queue[0][1]]
             if entry.unit.key in elsewhere:
@@ -180,11 +196,21 @@ class Work:
                 continue
             if entry.alone and group:
                 break
+            if not secure(entry.unit.key, ahead):
+                self._foreign.add(heapq.heappop(queue)[1])
+                continue
             heapq.heappop(queue)
             group.append(entry.unit)
             if entry.alone:
                 break
         return group
+
+    def _reach(self, name: str, seconds: float, least: int) -> int:
+        """How many units of a worker are about so many seconds of work."""
+        if beats(self.workers[name]):
+            return 1
+        each = self._seconds.get(name)
+        return max(least, min(AHEAD_MOST, int(seconds / max(each, 1e-4)))) if each else least
 
     def _choice(self, seat: Seat, seats: list[Seat]) -> str | None:
         """Whose unit a slot takes: the oldest of those it has loaded. It loads another worker when that one's oldest
@@ -245,8 +271,24 @@ class Work:
                 queue.remove(place)
                 heapq.heapify(queue)
         self._later = [(at, key) for at, key in self._later if key != entry.unit.key]
+        self._foreign.discard(entry.unit.key)
         self.reused += 1
         self.done(record)
+
+    def freed(self, key: Key) -> None:
+        """Another driver has a unit in hand no more, and has not done it."""
+        if key in self._foreign:
+            self._foreign.discard(key)
+            self._put(self._open[key])
+
+    def unfinished(self) -> list[Key]:
+        """The open units."""
+        return list(self._open)
+
+    @property
+    def foreign(self) -> bool:
+        """Is all that is open in hand of other drivers, or waits for it?"""
+        return bool(self._foreign) and not self.flying and not self._later and not any(self._ready.values())
 
     def again(self, unit: Unit, pause: float) -> None:
         """Try a unit once more, by itself, after a pause."""

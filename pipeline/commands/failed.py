@@ -14,15 +14,18 @@ def add(commands: Any) -> None:
     sub.add_argument(
         "--replay", action="store_true", help="take the quarantined samples back, so that the next run tries them again"
     )
+    opening.add_wait(sub, 0.0)
 
 
 def _failed(given: Any) -> int:
     loaded, storage = opening.load(given)
     from hyperloom.pipeline import quarantine
 
-    steps = opening.steps(loaded, storage)
     if given.replay:
-        reopened = quarantine.replay(storage, steps)
+        from hyperloom.pipeline.claims import alone
+
+        with alone(storage, "failed --replay", given.wait) as claims:
+            reopened = quarantine.replay(storage, opening.steps(loaded, storage), claims.check)
         print(
             f"taken back: {', '.join(reopened)}. Next: {opening.next_command(given, 'run')}"
             if reopened
@@ -30,7 +33,7 @@ def _failed(given: Any) -> int:
         )
         return 0
     count = 0
-    for trouble in quarantine.troubles(storage, steps):
+    for trouble in quarantine.troubles(storage, opening.steps(loaded, storage)):
         count += 1
         what = f"quarantined {trouble.key}" if trouble.key else "failed"
         print(f"{trouble.step or '-'}  {trouble.unit}  {what}: {trouble.error}")

@@ -24,11 +24,10 @@ def add(commands: Any, name: str, function: Command, help_: str) -> argparse.Arg
     return sub
 
 
-def add_wait(sub: argparse.ArgumentParser) -> None:
-    """Add `--wait`, for a command that takes the root's lease."""
-    sub.add_argument(
-        "--wait", type=float, default=60.0, metavar="SECONDS", help="how long to wait for another driver (60)"
-    )
+def add_wait(sub: argparse.ArgumentParser, default: float = 3600.0) -> None:
+    """Add `--wait`, for a command that may meet another driver on the root."""
+    help_ = f"how long to wait for another driver that has what this one needs ({default:.0f})"
+    sub.add_argument("--wait", type=float, default=default, metavar="SECONDS", help=help_)
 
 
 def load(given: Any) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hyperloom.pipeline.commands import opening
@@ -13,10 +14,21 @@ def add(commands: Any) -> None:
         "--repair", action="store_true", help="remove damaged files, so that the next run makes them again"
     )
     sub.add_argument("--gc", action="store_true", help="also remove data that no manifest names")
+    opening.add_wait(sub, 0.0)
 
 
 def _verify(given: Any) -> int:
     _, storage = opening.load(given)
+    if not (given.gc or given.repair):
+        return _report(given, storage, lambda: None)
+    from hyperloom.pipeline.claims import alone
+
+    with alone(storage, "verify", given.wait) as claims:  # what a driver has in flight is in no manifest yet
+        return _report(given, storage, claims.check)
+
+
+def _report(given: Any, storage: Any, check: Callable[[], None]) -> int:
+    """`check` raises where nothing may be removed any more."""
     from hyperloom.pipeline import verify
 
     report = verify.verify(storage)
@@ -24,20 +36,21 @@ def _verify(given: Any) -> int:
     for problem in problems:
         print(problem)
     if problems and given.repair:
-        problems = _repair(given, storage, problems)
+        problems = _repair(given, storage, problems, check)
     elif problems:
         print(f"{len(problems)} problem(s). Next: {opening.next_command(given, 'verify')} --repair, then hyperloom run")
     else:
         print(f"{len(report.manifests)} manifest(s), {report.files} file(s): all as committed")
     if given.gc:
-        _collect(given, storage, any(p.path.endswith("/manifest.json") for p in report.problems))
+        _collect(given, storage, any(p.path.endswith("/manifest.json") for p in report.problems), check)
     return 1 if problems else 0
 
 
-def _repair(given: Any, storage: Any, problems: list[Any]) -> list[Any]:
+def _repair(given: Any, storage: Any, problems: list[Any], check: Callable[[], None]) -> list[Any]:
     """Mend; what is left."""
     from hyperloom.pipeline import verify
 
+    check()
     left = verify.mend(storage, problems)
     for problem in left:
         print(problem)
@@ -45,16 +58,15 @@ def _repair(given: Any, storage: Any, problems: list[Any]) -> list[Any]:
     return left
 
 
-def _collect(given: Any, storage: Any, torn: bool) -> None:
-    """Remove what no manifest names, under the lease: what a driver has in flight is in no manifest yet."""
+def _collect(given: Any, storage: Any, torn: bool, check: Callable[[], None]) -> None:
+    """Remove what no manifest names."""
     if torn:
         print(f"--gc waits for the manifests that were torn. Next: {opening.next_command(given, 'run')}")
         return
     from hyperloom.pipeline import verify
-    from hyperloom.pipeline.lease import Lease
 
-    with Lease(storage, "verify --gc", wait=0):
-        rubbish = verify.garbage(storage)
-        for path in rubbish:
-            storage.delete(path)
+    rubbish = verify.garbage(storage)
+    for path in rubbish:
+        check()
+        storage.delete(path)
     print(f"removed {len(rubbish)} file(s) that no manifest names")

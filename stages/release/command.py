@@ -1,7 +1,8 @@
 """The command `hyperloom release`: who is champion, who was before, and back to the one before.
 
-Going back moves the pointer in the root, under the lease, and leaves an `alias` event, from which MLflow's alias
-follows: at once where the server answers, else with the next run. No step becomes stale: what was made stays made.
+Going back moves the pointer in the root, if it is still what was read, and leaves an `alias` event, from which MLflow's
+alias follows: at once where the server answers, else with the next run. No step becomes stale: what was made stays
+made.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.lease import Lease
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages import champion as champions
 from hyperloom.stages.release.stage import ALIAS
@@ -28,7 +29,7 @@ def release(given: Any, storage: Storage, named: list[str], catch_up: Callable[[
         print("" if known else "no release has passed its gate yet", end="" if known else "\n")
         return 0
     name = given.name or _only(named or known)
-    with Lease(storage, "release --rollback", wait=given.wait):
+    with Claims(storage, "release --rollback", wait=given.wait):
         left, came = champions.back(storage, name)
         run = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6]
         with Events(storage, run, "driver") as events:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline import events, lease
+from hyperloom.pipeline import claims, events
 from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE, RayCluster, hyperloom
 
@@ -24,7 +24,7 @@ steps:
   c: {{stage: "tests.toy:Numbers", units_: 5, start: 100}}
   e: {{stage: "tests.toy:Sum", data: [a, b, c]}}
 """
-DRIVER = ("driver.leased", "step.started", "manifest.before", "manifest.after", "run.finished")
+DRIVER = ("driver.entered", "step.started", "manifest.before", "manifest.after", "run.finished")
 WORKER = ("unit.started", "unit.written", "unit.recorded")
 
 
@@ -67,7 +67,7 @@ def test_killed_at(point: str, ray_cluster: RayCluster, undisturbed: dict[str, b
     assert (tmp_path / "fired").exists()
     if point in DRIVER:
         assert first.returncode == -signal.SIGKILL
-        assert lease.read(Storage(str(tmp_path / "root"))) is not None
+        assert len(claims.cards(Storage(str(tmp_path / "root")))) == 1
     else:  # a worker's death costs a repetition, not the run
         assert first.returncode == 0, first.stdout + first.stderr
         assert "infrastructure (attempt" in first.stdout
@@ -76,7 +76,7 @@ def test_killed_at(point: str, ray_cluster: RayCluster, undisturbed: dict[str, b
     assert second.returncode == 0, second.stdout + second.stderr
     assert committed(tmp_path / "root") == undisturbed
     assert before.items() <= times(tmp_path / "root").items()  # nothing was made twice
-    assert lease.read(Storage(str(tmp_path / "root"))) is None
+    assert claims.cards(Storage(str(tmp_path / "root"))) == []
 
 
 def test_everything_killed_at_once(undisturbed: dict[str, bytes], tmp_path) -> None:
@@ -136,7 +136,7 @@ def test_a_signal_half_way_says_how_to_go_on(
     assert process.returncode == code, errors
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors
-    assert lease.read(storage) is None
+    assert claims.cards(storage) == []
     run = storage.names("events")[-1]
     assert [e["status"] for e in events.read(storage, run) if e["kind"] == "run_finished"] == ["interrupted"]
     told = {e["step"] for e in events.read(storage, run) if e["kind"] == "step_started"}
@@ -164,7 +164,7 @@ def test_a_step_that_hears_nothing_does_not_keep_the_run_from_ending(
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
     assert "the same command goes on from there" in errors and "Traceback" not in errors
-    assert lease.read(storage) is None
+    assert claims.cards(storage) == []
 
 
 def test_a_worker_that_dies_again_and_again_costs_only_its_unit(ray_cluster: RayCluster, tmp_path) -> None:

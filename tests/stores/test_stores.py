@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from hyperloom.pipeline import recipe, runner, verify
+from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.errors import ClaimError, HyperloomError, StorageError
-from hyperloom.pipeline.lease import Lease
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.storage import Storage
 from tests.stores import servers
@@ -122,12 +122,13 @@ def test_the_promises_of_the_storage(store: Store) -> None:
 
 
 def test_a_run_and_a_rerun(store: Store, tmp_path: Path) -> None:
-    """The same bytes as on a local disk; the rerun finds everything; a second driver waits outside."""
+    """The same bytes as on a local disk; the rerun finds everything; nobody comes into a root that is another's."""
     here, there = Storage(str(tmp_path / "root")), Storage(f"{store.url}/runs")
     said: list[str] = []
-    with Lease(there, "another", 0, said.append), pytest.raises(ClaimError, match="another"):
+    with Claims(there, "another", said.append) as claims, claims.exclusively(), pytest.raises(ClaimError) as refusal:
         run(str(there))
-    assert any("falls back to write-then-read-back" in s for s in said) == (store.kind == "rclone")
+    assert "another" in str(refusal.value)
+    assert any("read back" in s for s in said) == (store.kind == "rclone")
     assert run(str(there)).ok and run(str(here)).ok
     assert data(there) == data(here) and len(data(there)) > 3
     assert set(run(str(there)).states.values()) == {"fresh"}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline import cli, events, lease, quarantine, recipe, runner, verify
+from hyperloom.pipeline import claims as claiming
+from hyperloom.pipeline import cli, events, quarantine, recipe, runner, verify
+from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import ClaimError, StepFailed, StorageError
@@ -71,7 +74,7 @@ def test_a_run_and_a_rerun(toy: Toy) -> None:
     assert set(again.states.values()) == {"fresh"}
     assert "nothing to do" in toy.out.getvalue()
     assert toy.data() == before
-    assert not toy.storage.exists("lease.json")
+    assert claiming.cards(toy.storage) == []
 
 
 def test_the_plan_says_what_changed(toy: Toy) -> None:
@@ -217,7 +220,7 @@ def test_garbage_is_what_no_manifest_names(toy: Toy) -> None:
 def test_garbage_is_not_collected_beside_a_driver(tmp_path, capsys) -> None:
     toy, path = Toy(tmp_path), tmp_path / "toy.yaml"
     path.write_text(toy.text)
-    with lease.Lease(toy.storage, "other"):
+    with Claims(toy.storage, "other"):
         toy.storage.write("x/y/data/u0-000000000000.json", b"[]")
         assert cli.main(["verify", str(path), "--gc"]) == ClaimError.exit_code
         assert "recipe 'other'" in capsys.readouterr().err
@@ -237,10 +240,12 @@ def test_a_step_of_a_stage_that_breaks_keeps_its_traceback(toy: Toy) -> None:
 
 
 def test_a_second_driver_is_told(toy: Toy) -> None:
-    from hyperloom.pipeline.lease import Lease
-
-    with Lease(toy.storage, "other"), pytest.raises(ClaimError, match="recipe 'other'"):
-        toy.run()
+    with Claims(toy.storage, "other") as other:
+        other.take(f"steps/{toy.plan()['b'].folder}")
+        outcome = toy.run()
+    assert outcome.states == {"a": "done", "b": "failed", "c": "done", "e": "blocked"}
+    assert outcome.error.exit_code == ClaimError.exit_code
+    assert re.match(r"step 'b' is in hand of process \d+ .*recipe 'other'. Next: wait for it", outcome.problems["b"])
 
 
 def test_events_tell_the_whole_story(toy: Toy) -> None:
