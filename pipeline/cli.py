@@ -74,6 +74,14 @@ def _perform(given: argparse.Namespace) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
+    except Exception:  # a mistake of ours or of a plug-in; beyond this its traceback would not be blotted
+        import traceback
+
+        from hyperloom.pipeline.execution import leave
+
+        traceback.print_exc()
+        print(f"hyperloom: a mistake of the program or of a plug-in, in: {given.line}", file=sys.stderr)
+        return leave(Exit.FAILED)
 
 
 @contextmanager

@@ -53,6 +53,7 @@ class Project:
             from hyperloom.pipeline import secrets
 
             secrets.adopt(self.hidden)
+            secrets.cover()
         if self.variables:
             carry(self.variables)
             os.environ.update(self.variables)

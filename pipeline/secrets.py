@@ -132,6 +132,14 @@ def write_program(text: str) -> None:
     stream.write(hide(text))
 
 
+def cover() -> None:
+    """From now on standard output and error of this process are blotted: a worker's, whose output Ray keeps."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, _Guarded):
+            setattr(sys, name, _Guarded(stream))
+
+
 @contextmanager
 def guard() -> Iterator[None]:
     """Inside the block standard output and error are blotted, and files of this process and its children are readable

@@ -137,7 +137,13 @@ def test_a_job_shows_no_secret(call: Any, ray_cluster: Any, project: Path, tmp_p
     assert "--step a --wait 60" in shown.replace("', '", " "), shown
     stored = "".join(p.read_text(errors="replace") for p in (tmp_path / "root").rglob("*") if p.is_file())
     assert "${SALT}" in stored
-    for what, text in {"output": done.stdout, "jobs": shown, "ps": "\n".join(arguments), "root": stored}.items():
+    logs = [
+        p for p in Path(ray_cluster.env["RAY_AUTH_TOKEN_PATH"]).parent.glob("r/session_2*/logs/**/*") if p.is_file()
+    ]
+    logged = "".join(p.read_text(errors="replace") for p in logs)
+    assert "set up with ${SALT}" in logged, "a worker's output is there"
+    texts = {"output": done.stdout, "jobs": shown, "ps": "\n".join(arguments), "root": stored, "logs": logged}
+    for what, text in texts.items():
         assert "canary" not in text, f"{what}: {text[max(0, text.find('canary') - 200) :][:400]}"
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import pickle
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import cli, recipe, secrets
+from hyperloom.pipeline import cli, project, recipe, secrets
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.exits import Exit
 from hyperloom.pipeline.storage import Storage
@@ -152,6 +155,24 @@ def test_an_error_shows_no_secret(path: Path, old: str, new: str, says: str, cap
     assert cli.main(["plan", str(path)]) == Exit.WRONG
     err = capsys.readouterr().err
     assert says in err and leaks(err.encode()) == []
+
+
+def test_a_mistake_of_the_program_shows_no_secret(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def wrong(loaded: Any, storage: Any) -> None:
+        raise KeyError(f"nothing at {storage} for {os.environ['PASSWORD']}")
+
+    monkeypatch.setattr(opening, "steps", wrong)
+    assert cli.main(["plan", str(path)]) == Exit.FAILED
+    err = capsys.readouterr().err
+    assert "Traceback" in err and "a mistake of the program" in err and leaks(err.encode()) == []
+
+
+def test_a_worker_that_enters_the_project_says_no_secret(path: Path) -> None:
+    recipe.load(path)
+    data = base64.b64encode(pickle.dumps(project.current())).decode()
+    code = f"import base64, pickle; pickle.loads(base64.b64decode('{data}')).enter(); print('it is canary-other-1')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "it is ${OTHER_SECRET}\n", done.stderr
 
 
 def test_a_tracking_process_shows_no_secret(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
