@@ -290,8 +290,8 @@ def alone(storage: Storage, what: str, wait: float) -> Iterator[Claims]:
 
 def cards(storage: Storage) -> list[Who]:
     """The cards of all drivers under a root, whether they live or not."""
-    read = (_read(storage, f"{FOLDER}/owners/{name}") for name in storage.names(f"{FOLDER}/owners"))
-    return [card for card in read if card.get("owner")]
+    owners = [name.removesuffix(".json") for name in storage.names(f"{FOLDER}/owners")]
+    return [{"owner": owner, "recipe": "?", **_read(storage, _card(owner))} for owner in owners]
 
 
 def sweep(storage: Storage) -> None:

@@ -5,8 +5,8 @@ the writer had read when it decided, so a writer that slept while others went on
 nothing; no clock and no claim is needed for that.
 
 Where several runs of the same work may overlap unseen (a training whose driver was taken for dead, and the one that
-replaced it), each begins by taking an epoch above all before (`begin`) and writes with it: whoever began last may go
-on, all earlier ones are Superseded at their next write.
+replaced it), each begins by writing the value anew (`begin`): whoever began last goes on, and all earlier ones get
+Superseded at their next write. The version's number is the epoch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ class Version:
 
     number: int = 0
     value: Any = None
-    epoch: int = 0
 
 
 class Pointer:
@@ -52,13 +51,11 @@ class Pointer:
                 f"{where}: {self.what} was cut or changed, or belongs to another place. Next: hyperloom verify "
                 "--repair, after which what was there before it counts"
             )
-        entry = json.loads(link.data)
-        return Version(link.number, entry["value"], int(entry["epoch"]))
+        return Version(link.number, json.loads(link.data)["value"])
 
-    def write(self, value: Any, after: Version, epoch: int | None = None) -> Version:
+    def write(self, value: Any, after: Version) -> Version:
         """Make `value` (JSON) the present one, if `after` still is. Raises Superseded, StorageError."""
-        new = Version(after.number + 1, value, after.epoch if epoch is None else epoch)
-        entry = {"value": value, "epoch": new.epoch, "by": uuid.uuid4().hex}
+        new, entry = Version(after.number + 1, value), {"value": value, "by": uuid.uuid4().hex}
         if self._chain.append(after.number, json.dumps(entry, sort_keys=True).encode()) is None:
             raise Superseded(
                 f"{self.what} under {self.storage} was changed by somebody else meanwhile, and is left as it is now. "
@@ -68,11 +65,15 @@ class Pointer:
         return new
 
     def begin(self) -> Version:
-        """Take the pointer over: the present value, under an epoch above all before. Raises StorageError."""
+        """Take the pointer over: the present value, None where it is torn, as a new version after which no writer from
+        before can write. Raises StorageError."""
         for _ in range(TRIES):
-            seen = self.read()
             try:
-                return self.write(seen.value, seen, seen.epoch + 1)
+                seen = self.read()
+            except Torn:
+                seen = Version(max(self._chain.names(), default=0))
+            try:
+                return self.write(seen.value, seen)
             except Superseded:
                 continue
         raise Superseded(f"{self.what} under {self.storage} is taken over again and again. Next: find out by whom")

@@ -222,11 +222,21 @@ FILES = (
     FileKind("calls/{expert}/{digits}/{question}.asking", "sealed", "slot", "nobody asks it now", "the next slot"),
     FileKind("{stage}/{step}/trained.json", "sealed", "rank 0", "the training is not done", "the next run"),
     FileKind(
-        "{stage}/{step}/checkpoint.json", "sealed", "rank 0", "the newest whole checkpoint counts", "the next one"
+        "{stage}/{step}/checkpoint/{number}.json",
+        "sealed",
+        "rank 0",
+        "the newest whole checkpoint counts",
+        "the next one",
     ),
-    FileKind("{stage}/{step}/checkpoints/{update}.pt", "named", "rank 0", "the one before counts", "the next one"),
+    FileKind("{stage}/{step}/checkpoints/{file}", "named", "rank 0", "the one before counts", "the next one"),
     FileKind("{stage}/{step}/notice.json", "passing", "driver", "nothing: it has only to be there", "the training"),
-    FileKind("release/champion-{name}.json", "sealed", "driver", "nothing is compared or released", "a person"),
+    FileKind(
+        "release/champion-{name}/{number}.json",
+        "sealed",
+        "driver",
+        "nothing is compared or released",
+        "--repair: the one before counts",
+    ),
 )
 """What lies under a root beside the engine's own files (`hyperloom.pipeline.inventory`)."""
 

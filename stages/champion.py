@@ -2,7 +2,8 @@
 
 The pointer remembers who was champion before, and before that: a release that was killed after moving it decides the
 same again, and `hyperloom release --rollback` goes back. Who was rolled back is champion again only when a release
-makes it so.
+makes it so. It is moved only from the champion that was judged against: where another release came in between, nothing
+is moved, and the same command judges anew.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hyperloom.pipeline.errors import StepFailed
+from hyperloom.pipeline.errors import StepFailed, Superseded
+from hyperloom.pipeline.pointer import Pointer, Version
 from hyperloom.pipeline.storage import Storage
 
 REMEMBERED = 50
@@ -27,16 +29,14 @@ class Champion:
     before: dict[str, Any] | None = None
 
 
-def path(name: str) -> str:
-    return f"release/champion-{name}.json"
+def pointer(storage: Storage, name: str) -> Pointer:
+    """`{root}/release/champion-{name}/`: what says who is champion."""
+    return Pointer(storage, f"release/champion-{name}", f"the champion of {name!r}")
 
 
 def current(storage: Storage, name: str) -> Champion | None:
     """The present champion; None while there is none."""
-    try:
-        return Champion(**storage.read_json(path(name)))
-    except FileNotFoundError:
-        return None
+    return _champion(pointer(storage, name).read())
 
 
 def load(storage: Storage, name: str, release: str) -> Champion | None:
@@ -48,13 +48,28 @@ def load(storage: Storage, name: str, release: str) -> Champion | None:
 
 
 def crown(storage: Storage, name: str, new: Champion, old: Champion | None) -> None:
-    """Make `new` the champion after `old`."""
-    storage.write_json(path(name), {**asdict(new), "before": _cut(asdict(old) if old else None, REMEMBERED)})
+    """Make `new` the champion after `old`; nothing happens where it is that already. Raises Superseded where somebody
+    else than `old` is champion."""
+    seen = pointer(storage, name).read()
+    present = _champion(seen)
+    if present is not None and present.release == new.release:
+        return
+    if (present and present.release) != (old and old.release):
+        who = f"{present.release[:12]} is" if present else "nobody is"
+        raise Superseded(
+            f"{new.release[:12]} does not become the champion of {name!r}: {who} champion now, who was not judged "
+            "against. Next: run the same command again; it judges anew"
+        )
+    pointer(storage, name).write({**asdict(new), "before": _cut(asdict(old) if old else None, REMEMBERED)}, seen)
 
 
 def line(storage: Storage, name: str) -> list[Champion]:
     """The champion and those before, newest first."""
-    champions, at = [], current(storage, name)
+    return _line(current(storage, name))
+
+
+def _line(at: Champion | None) -> list[Champion]:
+    champions = []
     while at is not None:
         champions.append(at)
         at = Champion(**at.before) if at.before else None
@@ -63,21 +78,25 @@ def line(storage: Storage, name: str) -> list[Champion]:
 
 def names(storage: Storage) -> list[str]:
     """All names that have a champion."""
-    files = (f for f in storage.names("release") if f.startswith("champion-") and f.endswith(".json"))
-    return [f.removeprefix("champion-").removesuffix(".json") for f in files]
+    return [f.removeprefix("champion-") for f in storage.names("release") if f.startswith("champion-")]
 
 
 def back(storage: Storage, name: str) -> tuple[Champion, Champion]:
     """Make the champion before the present one champion again; the one that left and the one that came.
 
-    Raises StepFailed when there is none before.
+    Raises StepFailed when there is none before, Superseded when the champion changes meanwhile.
     """
-    known = line(storage, name)
+    seen = pointer(storage, name).read()
+    known = _line(_champion(seen))
     if len(known) < 2:
         problem = "is the only champion there was" if known else "has no champion"
         raise StepFailed(f"{name!r} {problem}: there is nobody to go back to. Next: hyperloom release lists champions")
-    storage.write_json(path(name), asdict(known[1]))
+    pointer(storage, name).write(asdict(known[1]), seen)
     return known[0], known[1]
+
+
+def _champion(version: Version) -> Champion | None:
+    return Champion(**version.value) if version.value else None
 
 
 def _cut(chain: dict[str, Any] | None, depth: int) -> dict[str, Any] | None:

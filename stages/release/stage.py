@@ -8,7 +8,7 @@
       gate: {semantic.miou: [">= 0.3", "> best_expert", ">= champion - 0.005"]}
 
 What is released is a folder that needs nothing of Hyperloom: student.onnx, student.json, hyperloom_student.py, an
-example of the input and a card. The pointer `release/champion-{name}.json` in the root is what counts; MLflow's version
+example of the input and a card. The pointer `release/champion-{name}/` in the root is what counts; MLflow's version
 and alias are views of it, made from the `register` event. A gate that does not pass is no failure of the step: the
 version exists without the alias, and the output says why. The present champion is read when the step runs and is no
 part of its identity, so a finished release stays finished.

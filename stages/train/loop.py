@@ -301,6 +301,7 @@ class Training:
                 last.update(entry["values"] if entry["at"] <= kept else {})
             about: dict[str, Any] = {"parameters": model.parameter_count, "updates": self.update, "final": last}
             about |= {"kept": kept} if self.job.stop else {}
+            self.state.checkpoints.confirm()  # what another process has finished meanwhile stays as it is
             fitted.save(self.job.storage, self.job.folder, about, files)
         self.world.barrier()
 

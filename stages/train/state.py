@@ -25,6 +25,7 @@ class State:
 
     def __init__(self, job: Job, world: World, parts: dict[str, Any]):
         self.job, self.world, self.parts = job, world, parts
+        self.checkpoints = checkpoint.Checkpoints(job.storage, job.folder)
 
     def save(self, update: int, **plain: Any) -> None:
         """Store the parts and `plain` as the checkpoint after `update` updates. All ranks call it together."""
@@ -32,12 +33,16 @@ class State:
         if self.job.rhythm.sharded:
             state = sharding.whole(state)
         if self.world.rank == 0:
-            checkpoint.save(self.job.storage, self.job.folder, update, state)
+            self.checkpoints.save(update, state)
         self.world.barrier()
         faults.point("train.checkpoint")
 
     def stored(self) -> dict[str, Any] | None:
-        """What the last checkpoint holds; None when there is none. All ranks call it together."""
+        """What the last checkpoint holds; None when there is none. From here on no other process may write checkpoints
+        of this training. All ranks call it together."""
+        if self.world.rank == 0:
+            self.checkpoints.begin()
+        self.world.barrier()
         state = checkpoint.load(self.job.storage, self.job.folder)
         self.world.barrier()
         return state

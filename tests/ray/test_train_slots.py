@@ -14,7 +14,7 @@ import pytest
 from hyperloom.pipeline import events
 from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE, RayCluster, hyperloom
-from tests.ray.tiny import ENDS, ends_at_a_checkpoint, recipe
+from tests.ray.tiny import ENDS, checkpoints, ends_at_a_checkpoint, recipe
 
 FIELDS = {"updates": 8, "batch": 6, "checkpoint_every": 3, "log_every": 2}
 pytestmark = pytest.mark.timeout(400)
@@ -109,15 +109,15 @@ def test_a_person_stops_a_training_by_a_file(ray_cluster: RayCluster, tmp_path: 
         text=True,
     )
     try:
-        while not (pointers := list(tmp_path.glob("root/train/*/checkpoint.json"))):
+        while not (trainings := list(checkpoints(tmp_path / "root"))):
             assert driver.poll() is None, driver.communicate()[0]
             time.sleep(0.2)
-        pointers[0].with_name("notice.json").write_text("{}")
+        (trainings[0] / "notice.json").write_text("{}")
         said, _ = driver.communicate(timeout=120)
     finally:
         driver.kill()
     assert driver.returncode == 143 and "stopped on notice, at a checkpoint. Next: " in said, said
-    assert not pointers[0].with_name("notice.json").exists()
+    assert not (trainings[0] / "notice.json").exists()
 
 
 DRIVER = """\

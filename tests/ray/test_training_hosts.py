@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -22,7 +21,7 @@ from hyperloom.pipeline import events, manifest
 from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE, end_processes
 from tests.ray.hosts import Hosts, unavailable
-from tests.ray.tiny import SIZE, recipe
+from tests.ray.tiny import SIZE, checkpoints, recipe
 from tests.training.ledger import seen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
@@ -70,8 +69,7 @@ def cluster() -> Iterator[tuple[Hosts, dict[str, str]]]:
 
 def _at(root: Path) -> int:
     """The update of the last checkpoint."""
-    pointers = list(root.glob("train/*/checkpoint.json"))
-    return json.loads(pointers[0].read_text())["value"]["update"] if pointers else 0
+    return max(checkpoints(root).values(), default=0)
 
 
 def _expected(root: Path) -> Counter[str]:

@@ -143,7 +143,9 @@ def test_the_champion_is_a_fact_and_a_new_one_makes_the_step_stale(data: Any, te
         release = Manifest("release", digest * 64, read)
         for one in (trained, release):
             commit(storage, one)
-        champions.crown(storage, "aerial", champions.Champion(release.fingerprint, {}, ""), None)
+        champions.crown(
+            storage, "aerial", champions.Champion(release.fingerprint, {}, ""), champions.current(storage, "aerial")
+        )
 
     crown(teacher, "a")
     first = stage.facts(Digests(storage))

@@ -68,10 +68,10 @@ def test_whoever_began_last_goes_on(storage: Storage) -> None:
     pointer = Pointer(storage, "checkpoint")
     first = pointer.write({"update": 1}, pointer.begin())
     later = Pointer(storage, "checkpoint").begin()
-    assert later.value == {"update": 1} and later.epoch > first.epoch
+    assert later.value == {"update": 1} and later.number > first.number
     with pytest.raises(Superseded):
         pointer.write({"update": 2}, first)
-    assert pointer.write({"update": 3}, later).epoch == later.epoch
+    assert pointer.write({"update": 3}, later).value == {"update": 3}
 
 
 def test_an_answer_that_was_lost_is_no_defeat(storage: Storage, monkeypatch) -> None:
@@ -90,5 +90,8 @@ def test_damage_is_one_line_and_removing_the_file_goes_back(storage: Storage, da
     storage.write(f"one/{name}", damage)
     with pytest.raises(IntegrityError, match=rf"{name}: one was cut or changed.*Next: hyperloom verify --repair"):
         pointer.read()
+    if damage == b"{":
+        assert pointer.begin().value is None, "progress that cannot be read is no progress"
+        return
     storage.delete(f"one/{name}")
     assert pointer.read() == first

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from hyperloom.pipeline.errors import RecipeError, StepFailed
+from hyperloom.pipeline.errors import RecipeError, StepFailed, Superseded
 from hyperloom.pipeline.events import Events, read
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
@@ -184,6 +184,26 @@ def test_a_release_that_was_killed_after_crowning_decides_the_same_again(tmp_pat
     storage.delete(f"{better.folder}/manifest.json")
     again, _ = _release(storage, 0.6, 2, gate=gate)
     assert again == better and again.body["passed"]
+
+
+def test_a_release_that_was_overtaken_is_judged_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it packs (or its driver sleeps) another release becomes the champion, against whom it was not judged."""
+    storage = Storage(str(tmp_path))
+    _release(storage, 0.5, 1)
+    pack = Release._package
+
+    def overtaken(*about: Any) -> dict[str, Any]:
+        monkeypatch.setattr(Release, "_package", pack)
+        _release(storage, 0.7, 3)
+        return pack(*about)
+
+    monkeypatch.setattr(Release, "_package", overtaken)
+    with pytest.raises(Superseded, match=r"does not become the champion of 'aerial': .* is champion now.*Next: run"):
+        _release(storage, 0.6, 2)
+    champion = load(storage, "aerial", "somebody else")
+    assert champion is not None and champion.figures["semantic.miou"] == 0.7
+    again, _ = _release(storage, 0.6, 2)
+    assert not again.body["passed"]
 
 
 def test_the_package_runs_without_hyperloom(tmp_path: Path) -> None:

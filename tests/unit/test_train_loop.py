@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline.errors import RecipeError, StepFailed
+from hyperloom.pipeline.errors import RecipeError, StepFailed, Superseded
 from hyperloom.pipeline.faults import FaultInjected
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
@@ -93,14 +93,42 @@ def test_a_fault_after_a_checkpoint_costs_nothing(data: Any, tmp_path: Path, mon
     assert _weights(rough) == _weights(calm)
 
 
-def test_a_torn_checkpoint_counts_as_none(data: Any, tmp_path: Path) -> None:
+def test_a_torn_checkpoint_is_passed_over_for_the_one_before(data: Any, tmp_path: Path) -> None:
     storage = data[0]
-    checkpoint.save(storage, "torn", 3, {"update": 3})
-    checkpoint.save(storage, "torn", 6, {"update": 6})
+    checkpoints = checkpoint.Checkpoints(storage, "torn")
+    for update in (3, 6, 9):
+        checkpoints.save(update, {"update": update})
+    assert checkpoint.load(storage, "torn") == {"update": 9}
+    before, last = storage.names("torn/checkpoints")
+    assert before.startswith("00000006-") and last.startswith("00000009-")
+    storage.write(f"torn/checkpoints/{last}", b"cut short")
     assert checkpoint.load(storage, "torn") == {"update": 6}
-    assert storage.names("torn/checkpoints") == ["00000006.pt"]
-    storage.write("torn/checkpoints/00000006.pt", b"cut short")
+    storage.delete(f"torn/checkpoints/{before}")
     assert checkpoint.load(storage, "torn") is None
+    storage.write(f"torn/checkpoint/{storage.names('torn/checkpoint')[-1]}", b"{")
+    assert checkpoint.load(storage, "torn") is None
+    checkpoints = checkpoint.Checkpoints(storage, "torn")
+    checkpoints.begin()
+    checkpoints.save(12, {"update": 12})
+    assert checkpoint.load(storage, "torn") == {"update": 12}
+
+
+def test_a_training_that_was_replaced_changes_nothing_more(data: Any, tmp_path: Path) -> None:
+    """Its driver slept and another one has gone on with the training: the first stops at its next checkpoint, and the
+    model is what one undisturbed training gives."""
+    calm, rough = _job(data, tmp_path / "one"), _job(data, tmp_path / "two")
+    loop.fit(calm)
+    calls = 0
+
+    def replaced(at: int, values: dict[str, float]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            loop.fit(rough)
+
+    with pytest.raises(Superseded, match=r"the training, which another process has taken over.*Next: run the same"):
+        loop.fit(rough, log=replaced)
+    assert _weights(rough) == _weights(calm) and fitted.load(rough.storage, rough.folder) is not None
 
 
 def test_it_learns_what_is_there_to_learn(tmp_path: Path) -> None:
