@@ -3,7 +3,6 @@ what is left when the line breaks, the server dies or its disk is full."""
 
 from __future__ import annotations
 
-import getpass
 import io
 import os
 import subprocess
@@ -11,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,8 @@ from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.errors import ClaimError, HyperloomError, StorageError
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.storage import Storage
-from tests.stores import servers
+from tests.stores import roots, servers
+from tests.stores.roots import Store
 
 pytest.importorskip("s3fs")
 pytest.importorskip("paramiko")
@@ -37,52 +36,10 @@ steps:
 """
 
 
-@dataclass
-class Store:
-    """`url` leads through `line` to `server`, which keeps its files in `folder` (moto: nowhere)."""
-
-    kind: str
-    url: str
-    server: servers.Server
-    line: servers.Line
-    folder: Path
-
-    @property
-    def lasting(self) -> bool:
-        """Does it keep its data when it is killed?"""
-        return self.kind != "moto"
-
-
 @pytest.fixture(scope="module", params=["moto", "rclone", "sshd"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A server, and what its user would have in the environment: keys and an endpoint."""
-    import s3fs
-
-    folder = tmp_path_factory.mktemp(request.param)
-    (folder / "files").mkdir()
-    starts = {"moto": servers.moto, "rclone": lambda: servers.rclone(folder / "files")}
-    server = starts.get(request.param, lambda: servers.sshd(folder))()
-    line = servers.Line(server.port)
-    patch = pytest.MonkeyPatch()
-    patch.setenv("AWS_ACCESS_KEY_ID", "tester")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-test")
-    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{line.port}")
-    patch.setenv("HOME", str(folder))
-    url = "s3://hyperloom"
-    if request.param == "sshd":
-        servers.trust(folder, line.port)
-        url = f"sftp://{getpass.getuser()}@127.0.0.1:{line.port}{folder}/files"
-    s3fs.S3FileSystem.clear_instance_cache()
-    try:
-        if request.param != "sshd":
-            Storage(url).fs.mkdir("hyperloom")
-        yield Store(request.param, url, server, line, folder / "files")
-    finally:
-        s3fs.S3FileSystem.clear_instance_cache()
-        patch.undo()
-        line.close()
-        server.kill()
+    with roots.opened(request.param, tmp_path_factory.mktemp(request.param)) as store:
+        yield store
 
 
 def run(root: str) -> runner.RunResult:

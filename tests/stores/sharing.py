@@ -1,0 +1,40 @@
+"""A stage whose units two recipes share, and which notes in a file of its own each unit that is worked on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hyperloom.pipeline.config import placement
+from hyperloom.pipeline.stage import Stage, StepRun
+from hyperloom.pipeline.units import Output, Resources, Unit
+
+
+@dataclass
+class Labeller:
+    log: str
+    resources: Resources = field(default_factory=Resources)
+
+    def setup(self) -> None:
+        pass
+
+    def run(self, unit: Unit, out: Output) -> None:
+        with Path(self.log).open("a") as log:
+            log.write(f"{unit.space}/{unit.id}\n")
+        time.sleep(0.1)
+        out.write("txt", unit.id.encode())
+        out.rows = 1
+
+
+class Labelling(Stage):
+    """Twelve units of each expert, in a space of its own."""
+
+    experts: tuple[str, ...]
+    log: str = placement("")
+
+    def run(self, step: StepRun) -> dict[str, Any]:
+        units = [Unit(f"expert/{e}", f"u{i:02d}", "w") for i in range(12) for e in self.experts]
+        step.records = step.run_units(units, {"w": Labeller(self.log)})
+        return {"units": len(units)}

@@ -1,0 +1,166 @@
+"""Claims, pointers and two drivers on roots of every kind of store: local disk, S3 with and without conditional writes,
+SFTP. Real processes, stopped and in namespaces of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hyperloom.pipeline import claims as claiming
+from hyperloom.pipeline import verify
+from hyperloom.pipeline.chain import Chain
+from hyperloom.pipeline.claims import Claims
+from hyperloom.pipeline.errors import Superseded
+from hyperloom.pipeline.pointer import Pointer, Version
+from hyperloom.pipeline.storage import Storage
+from tests.stores import roots
+
+pytest.importorskip("s3fs")
+pytest.importorskip("paramiko")
+pytestmark = pytest.mark.timeout(180)
+
+HERE = Path(__file__).parents[2]
+DRIVER = """\
+import sys
+from hyperloom.pipeline import chain, claims, cli, execution, unit_claims
+claims.BEAT, claims.EXPIRY, claims.LOOK, execution.LOOK = 0.3, 2.0, 0.1, 0.1
+unit_claims.LOOK_SECONDS, unit_claims.LOOK_SHARE, unit_claims.AHEAD_SECONDS = 0.1, 1, 0.2
+chain.SETTLE_SECONDS = 0.5
+import hyperloom.pipeline.commands.opening as opening
+opening.connect = lambda loaded: None  # units in this process, without Ray
+sys.exit(cli.main(sys.argv[1:]))
+"""
+"""`hyperloom`, with seconds for a test, and units in its own process."""
+RECIPE = """\
+name: {name}
+root: {root}
+modalities: {{}}
+steps:
+  own: {{stage: "tests.stores.sharing:Labelling", experts: [{own}, shared], log: {log}}}
+  both: {{stage: "tests.stores.sharing:Labelling", experts: [late], log: {log}}}
+"""
+
+
+@dataclass
+class Root:
+    """A store of one kind, or the local disk."""
+
+    kind: str
+    base: str
+
+    def url(self, name: str) -> str:
+        return f"{self.base}/{name}"
+
+
+@pytest.fixture(scope="module", params=["local", "moto", "rclone", "sshd"])
+def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "local":
+        yield Root("local", str(folder))
+        return
+    with roots.opened(request.param, folder) as store:
+        yield Root(request.param, store.url)
+
+
+def driver(folder: Path, name: str, root: str, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    path = folder / f"{name}.yaml"
+    path.write_text(RECIPE.format(name=name, root=root, own=name, log=folder / f"{name}.log"))
+    command = [*before, sys.executable, "-c", DRIVER, "run", str(path), "--no-mlflow"]
+    env = {**os.environ, "PYTHONPATH": str(HERE)}
+    return subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def calls(folder: Path) -> Counter[str]:
+    """How often each unit was worked on."""
+    return Counter(line for log in folder.glob("*.log") for line in log.read_text().split())
+
+
+def check_whole(folder: Path, root: str) -> None:
+    report = verify.verify(Storage(root))
+    assert report.problems == [] and len(report.manifests) == 3
+    assert claiming.cards(Storage(root)) == []
+
+
+def test_one_of_many_writers_wins_and_nobody_overwrites_what_he_has_not_seen(root: Root) -> None:
+    storages = [Storage(root.url("race")) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        links = list(threads.map(lambda i: Chain(storages[i], "chain").append(0, json.dumps(i).encode()), range(4)))
+    (winner,) = [link for link in links if link]
+    last = Chain(storages[0], "chain").last()
+    assert last and last.data == winner.data and len(storages[0].names("chain")) == 1
+    pointer = Pointer(storages[0], "pointer")
+    first = pointer.write("first", Version())
+    second = Pointer(storages[1], "pointer").write("second", first)
+    with pytest.raises(Superseded):
+        pointer.write("late", first)
+    assert pointer.read() == second
+    with Claims(storages[0], "one") as one, Claims(storages[1], "two") as two:
+        assert (one.take("steps/a/b"), two.take("steps/a/b")) == (1, 0)
+        one.release("steps/a/b")
+        assert two.take("steps/a/b") == 2
+
+
+def test_two_drivers_do_what_they_share_once(root: Root, tmp_path: Path) -> None:
+    both = [driver(tmp_path, name, root.url("two")) for name in ("one", "two")]
+    texts = [each.communicate(timeout=150)[0] for each in both]
+    assert [each.returncode for each in both] == [0, 0], texts
+    counts = calls(tmp_path)
+    assert len(counts) == 4 * 12 and set(counts.values()) == {1}
+    check_whole(tmp_path, root.url("two"))
+
+
+def test_a_driver_stopped_for_longer_than_its_time_harms_nothing(root: Root, tmp_path: Path) -> None:
+    url = root.url("stopped")
+    sleeper = driver(tmp_path, "one", url)
+    while not (tmp_path / "one.log").exists():
+        assert sleeper.poll() is None, sleeper.communicate()[0]
+        time.sleep(0.05)
+    sleeper.send_signal(signal.SIGSTOP)
+    try:
+        other = driver(tmp_path, "two", url)
+        text = other.communicate(timeout=150)[0]
+        assert other.returncode == 0, text
+        assert "over from process" in text and "no sign of life for 2 s" in text
+    finally:
+        sleeper.send_signal(signal.SIGCONT)
+    before = {p: Storage(url).read(p) for p in Storage(url).walk("") if p.endswith("manifest.json")}
+    text = sleeper.communicate(timeout=60)[0]
+    assert sleeper.returncode == 3, text
+    last = text.strip().splitlines()[-1]
+    assert "this driver was replaced: process" in last and "Next: run the same command again" in last, text
+    assert "Traceback" not in text
+    assert {p: Storage(url).read(p) for p in before} == before
+    again = driver(tmp_path, "one", url)
+    assert again.communicate(timeout=100) and again.returncode == 0
+    check_whole(tmp_path, url)
+    repeated = {unit: n for unit, n in calls(tmp_path).items() if n > 1}
+    assert len(repeated) <= 3, "no more than what was in the sleeper's hands"
+
+
+@pytest.mark.parametrize("space", [("-pf", "--mount-proc"), ("-u",)], ids=["pid namespaces", "two hosts"])
+def test_namespaces_of_their_own(root: Root, tmp_path: Path, space: tuple[str, ...]) -> None:
+    """Containers share a host's name and not its pids; two hosts with one name share nothing. Neither takes the other
+    for dead, and both share the work."""
+    if root.kind != "local" and space == ("-u",):
+        pytest.skip("once is enough")
+    if os.geteuid() or subprocess.run(["unshare", *space, "true"], capture_output=True).returncode:
+        pytest.skip("this machine does not let us make namespaces")
+    url = root.url("spaces" + space[0])
+    both = [driver(tmp_path, name, url, ("unshare", *space)) for name in ("one", "two")]
+    texts = [each.communicate(timeout=150)[0] for each in both]
+    assert [each.returncode for each in both] == [0, 0], texts
+    counts = calls(tmp_path)
+    assert len(counts) == 4 * 12 and set(counts.values()) == {1}
+    assert "over from" not in "".join(texts)
+    check_whole(tmp_path, url)
