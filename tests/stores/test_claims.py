@@ -33,9 +33,9 @@ pytestmark = pytest.mark.timeout(180)
 HERE = Path(__file__).parents[2]
 DRIVER = """\
 import sys
-from hyperloom.pipeline import chain, claims, cli, execution, unit_claims
-claims.BEAT, claims.EXPIRY, claims.LOOK, execution.LOOK = 0.3, 2.0, 0.1, 0.1
-unit_claims.LOOK_SECONDS, unit_claims.LOOK_SHARE, unit_claims.AHEAD_SECONDS = 0.1, 1, 0.2
+from hyperloom.pipeline import chain, claims, cli, unit_claims
+claims.BEAT, claims.EXPIRY = 0.5, 4.0
+unit_claims.LOOK_SHARE = 5
 chain.SETTLE_SECONDS = 0.5
 import hyperloom.pipeline.commands.opening as opening
 opening.connect = lambda loaded: None  # units in this process, without Ray
@@ -131,7 +131,7 @@ def test_a_driver_stopped_for_longer_than_its_time_harms_nothing(root: Root, tmp
         other = driver(tmp_path, "two", url)
         text = other.communicate(timeout=150)[0]
         assert other.returncode == 0, text
-        assert "over from process" in text and "no sign of life for 2 s" in text
+        assert "over from process" in text and "no sign of life for 4 s" in text
     finally:
         sleeper.send_signal(signal.SIGCONT)
     before = {p: Storage(url).read(p) for p in Storage(url).walk("") if p.endswith("manifest.json")}
