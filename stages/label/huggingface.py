@@ -63,6 +63,12 @@ class HuggingFace(Expert):
     options: dict[str, JsonValue] = {}
     """More arguments of the pipeline's call: candidate_labels, max_new_tokens, ..."""
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Also fp32, fp16 and bf16."""
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}.get(value, value)
 
     @field_validator("decode", mode="before")
     @classmethod
@@ -102,7 +108,7 @@ class HuggingFace(Expert):
         return self._pipeline(home, modalities)
 
     def _maps(self, home: Any, modalities: dict[str, Any]) -> Function:
-        from hyperloom.stages.label.hub.maps import Maps
+        from hyperloom.stages.label.hub.maps import Maps, MapSteps
 
         library("cv2", "vision")
         targets = [modalities[modality_of(column)] for column in self.out]
@@ -113,17 +119,7 @@ class HuggingFace(Expert):
             except ValueError as error:
                 raise RecipeError(f"the expert huggingface ({self.path}): {error}") from error
         net = Maps(home, self.task)
-
-        def call(batch: Batch) -> Batch:
-            frames = batch[self.in_[0]]
-            outputs: Batch = {}
-            raw = net(frames, [d.tensor for d in decoders])
-            for column, decoder, target, tensor in zip(self.out, decoders, targets, raw):
-                tiles = [decoder.tile(one, "nchw", frames.shape[1:3]) for one in tensor]
-                outputs[column] = np.stack([decoder.finish(tile, target) for tile in tiles])
-            return outputs
-
-        return call
+        return MapSteps(net, home.device == "cuda", self.in_[0], self.out, decoders, targets)
 
     def _decoder(self, home: Any, at: int, target: Any) -> Any:
         """The recipe's decoder, or the usual one; classes go by name where the decoder says nothing of them."""

@@ -193,3 +193,27 @@ def test_a_waiting_unit_is_read_and_the_file_is_written_beside(tmp_path: Any, mo
     for record in (o.record for o in outcomes):
         assert record and not record.quarantined and storage.size(record.file.path) == record.file.bytes
     assert threads[-1].startswith("read-ahead")
+
+
+class Echo:
+    """Stands for a Hugging Face model: its maps are what it is given."""
+
+    def prepared(self, frames: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(frames.astype(np.float32) / 50).permute(0, 3, 1, 2)
+
+    def tensors(self, prepared: torch.Tensor, tensors: Any) -> list[torch.Tensor]:
+        return [torch.cat([prepared, prepared[:, :2].flip(1) + 0.5], 1) for _ in tensors]
+
+
+def test_maps_of_hugging_face_models_are_decoded_on_their_device_as_on_the_host() -> None:
+    from hyperloom.stages.label.hub.maps import MapSteps
+
+    decoders = [plugins.parse("decoder", name) for name in ("classes", "probabilities")]
+    targets = [KNOWN["semantic"], KNOWN["soft"]]
+    frames = np.random.default_rng(0).integers(0, 256, (3, 12, 18, 3), np.uint8)
+    host, device = (
+        MapSteps(Echo(), on, "rgb@camera", ["semantic@n", "soft@n"], decoders, targets)({"rgb@camera": frames})  # type: ignore[arg-type]
+        for on in (False, True)
+    )
+    assert np.array_equal(host["semantic@n"], device["semantic@n"])
+    np.testing.assert_allclose(device["soft@n"], host["soft@n"], atol=1 / 255)

@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.label.expert import Batch
 from hyperloom.stages.label.hub.loading import Directory
+from hyperloom.stages.label.steps import Steps
+from hyperloom.stages.modality import Size
 
 AUTO = {
     "image-segmentation": ("AutoModelForSemanticSegmentation", "AutoModelForUniversalSegmentation"),
@@ -34,21 +37,67 @@ class Maps:
             raise RecipeError(f"{home.path} holds {type(home.config).__name__}, which is no model for {task}")
         self._processor, self._model = home.part("AutoImageProcessor"), home.model(known[0])
 
-    def __call__(self, frames: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
+    def prepared(self, frames: np.ndarray) -> Any:
+        """What the model's processor makes of frames, on the host."""
+        return self._processor(images=list(frames), return_tensors="pt")
+
+    def tensors(self, prepared: Any, tensors: Sequence[str | int]) -> list[Any]:
+        """The tensors asked for, where the model is, of what `prepared` gave."""
         torch = self._home.torch
         with torch.inference_mode():
-            inputs = self._home.tensors(self._processor(images=list(frames), return_tensors="pt"))
+            inputs = self._home.tensors(prepared)
             outputs = dict(self._model(**{k: v for k, v in inputs.items() if k != "pixel_mask"}))
             if "logits" not in outputs and {"class_queries_logits", "masks_queries_logits"} <= set(outputs):
                 outputs["logits"] = _semantic(torch, outputs["class_queries_logits"], outputs["masks_queries_logits"])
         return [self._picked(outputs, t) for t in tensors]
 
-    def _picked(self, outputs: Mapping[str, Any], tensor: str | int) -> np.ndarray:
+    def _picked(self, outputs: Mapping[str, Any], tensor: str | int) -> Any:
         name = self._main if tensor == 0 else str(tensor)
         if name not in outputs:
             present = ", ".join(k for k, v in outputs.items() if hasattr(v, "shape"))
             raise RecipeError(f"the model of {self._home.path} has no output {name!r}; it gave: {present}")
-        return outputs[name].float().cpu().numpy()
+        return outputs[name].float()
+
+
+class MapSteps(Steps):
+    """Frames to columns: the processor's work ahead of the model, maps decoded on its device, or on the host."""
+
+    def __init__(
+        self, net: Maps, device: bool, column: str, outputs: Sequence[str], decoders: Sequence[Any],
+        targets: Sequence[Any],
+    ):  # fmt: skip
+        self._net, self.device, self._column, self._outputs = net, device, column, outputs
+        self._decoders, self._targets = decoders, targets
+
+    def prepare(self, batch: Batch) -> tuple[Any, Size]:
+        frames = batch[self._column]
+        return self._net.prepared(frames), (frames.shape[1], frames.shape[2])
+
+    def compute(self, prepared: tuple[Any, Size]) -> tuple[Any, list[bool], Size]:
+        inputs, size = prepared
+        maps = self._net.tensors(inputs, [d.tensor for d in self._decoders])
+        if not self.device:
+            return [m.numpy() for m in maps], [], size
+        from hyperloom.stages.label.device import Landing, decoded
+
+        given = [decoded(d, m, "nchw", t) for d, m, t in zip(self._decoders, maps, self._targets, strict=True)]
+        return Landing([values for values, _ in given]), [is_value for _, is_value in given], size
+
+    def finish(self, computed: tuple[Any, list[bool], Size]) -> Batch:
+        maps, ready, size = computed
+        outputs: Batch = {}
+        if self.device:
+            from hyperloom.stages.label.device import landed
+
+            for column, array, is_value, decoder, target in zip(
+                self._outputs, maps.arrays(), ready, self._decoders, self._targets, strict=True
+            ):
+                outputs[column] = landed(array, is_value, decoder, target)
+            return outputs
+        for column, array, decoder, target in zip(self._outputs, maps, self._decoders, self._targets, strict=True):
+            tiles = [decoder.tile(one, "nchw", size) for one in array]
+            outputs[column] = np.stack([decoder.finish(tile, target) for tile in tiles])
+        return outputs
 
 
 def class_map(
