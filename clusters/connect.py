@@ -31,6 +31,8 @@ from hyperloom.pipeline import project, ray_internals
 
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to accept a connection."""
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of CPU time that a container has in a period, and the period."""
 HOOK = "worker_process_setup_hook"
 QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Without it Ray prints a warning about accelerators on machines that have none."""
@@ -116,8 +118,13 @@ def authenticate(private: bool) -> None:
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may use (affinity counts, as in containers and batch jobs)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPUs that this process may use: affinity counts, as in batch jobs, and a container's share of its machine."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text().split()
+        return min(cpus, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup, or "max": no limit
+        return cpus
 
 
 def probe(host: str, port: int) -> None:

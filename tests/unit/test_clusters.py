@@ -38,6 +38,15 @@ def test_the_address_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Cluster(address="local").where == "10.0.0.5:6379", "a job works on the cluster it was given to"
 
 
+def test_a_container_has_the_cpus_of_its_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "cpu.max"
+    monkeypatch.setattr(connect, "CPU_QUOTA", file)
+    own = connect.usable_cpus()
+    for text, cpus in (("max 100000", own), ("100000 100000", 1), ("50000 100000", 1), ("99900000 100000", own)):
+        file.write_text(text)
+        assert connect.usable_cpus() == cpus, text
+
+
 def test_a_cluster_elsewhere_is_refused_with_advice() -> None:
     with pytest.raises(ValidationError, match="hyperloom submit"):
         Cluster(address="ray://10.0.0.5:10001")
