@@ -9,13 +9,13 @@ packs of the space first: else a unit that is done again would have the record o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 from hyperloom.pipeline import sealed
 from hyperloom.pipeline.errors import StorageError, Torn
+from hyperloom.pipeline.records import id_of
 from hyperloom.pipeline.storage import Storage, sha256
 
 MOST, LEAST = 4096, 256
@@ -76,5 +76,4 @@ def _pairs(storage: Storage, path: str) -> Iterator[tuple[str, bytes]]:
     except (FileNotFoundError, Torn):
         return
     for line in text[2:-2].split(b",\n"):
-        name = line[2 : line.index(b'"', 2)]
-        yield (json.loads(line)[0] if b"\\" in name else name.decode()), line
+        yield id_of(line), line

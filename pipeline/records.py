@@ -45,6 +45,7 @@ class Records(Sequence[Record]):
         self._space_of = array("I")
         self.filled = 0
         """Places that are filled: all of them once a step is done."""
+        self._names: list[str] = []
         self._counts: dict[str, Counts] | None = None
         self._short = array("L")
         self.extend(records)
@@ -90,7 +91,18 @@ class Records(Sequence[Record]):
     def __getitem__(self, at: int | slice) -> Record | list[Record]:
         if isinstance(at, slice):
             return [self[i] for i in range(*at.indices(len(self)))]
-        return _record(list(self._spaces)[self._space_of[at]], json.loads(self._lines[at]))
+        return _record(self.names[self._space_of[at]], json.loads(self._lines[at].decode()))
+
+    def key(self, at: int) -> tuple[str, str]:
+        """Space and id of one record, without a look at the rest."""
+        return self.names[self._space_of[at]], id_of(self._lines[at])
+
+    @property
+    def names(self) -> list[str]:
+        """The spaces, by their numbers."""
+        if len(self._names) != len(self._spaces):
+            self._names = list(self._spaces)
+        return self._names
 
     def __iter__(self) -> Iterator[Record]:
         return (_record(space, value) for space, value in self._values())
@@ -108,7 +120,7 @@ class Records(Sequence[Record]):
     # -- all at once -------------------------------------------------------------------------------------------------
     def lines(self) -> Iterator[tuple[str, bytes]]:
         """Space and line of each."""
-        spaces = list(self._spaces)
+        spaces = self.names
         return ((spaces[number], line) for number, line in zip(self._space_of, self._lines))
 
     def counts(self) -> dict[str, Counts]:
@@ -120,7 +132,7 @@ class Records(Sequence[Record]):
 
     def places(self) -> Iterator[FilePlace]:
         """Of all files."""
-        spaces = list(self._spaces)
+        spaces = self.names
         sums = [[0, 0, 0, 0] for _ in spaces]
         short = array("L")
         for i, (number, value) in enumerate(zip(self._space_of, self._parsed())):
@@ -141,7 +153,7 @@ class Records(Sequence[Record]):
         return (self[i] for i in self._short)
 
     def _values(self) -> Iterator[tuple[str, list[Any]]]:
-        spaces = list(self._spaces)
+        spaces = self.names
         return ((spaces[number], value) for number, value in zip(self._space_of, self._parsed()))
 
     def _parsed(self) -> Iterator[list[Any]]:
@@ -179,6 +191,12 @@ def packed(record: Record) -> bytes:
     files = [[_short(record, f), f.bytes, f.sha256] for f in record.files]
     value = [record.id, record.rows, files, record.quarantined, record.meta]
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def id_of(line: bytes) -> str:
+    """The unit's id in a record's line."""
+    name = line[2 : line.index(b'"', 2)]
+    return json.loads(line)[0] if b"\\" in name else name.decode()
 
 
 def places_of(space: str, value: list[Any]) -> list[FilePlace]:

@@ -32,9 +32,9 @@ class Catalogue:
         """Take in what a step made; a unit of which there is a record already is replaced."""
         known = {p.pid: p.pid for p in self.partitions}
         start = len(self._records)
+        records = records if isinstance(records, Records) else Records(records)
         self._records.extend(records)
-        for place in range(start, len(self._records)):
-            record = self._records[place]
+        for place, record in enumerate(records, start):
             pid = str(record.meta.get("pid", record.id))
             if "first" in record.meta:
                 self._ingested.add(record.space)
@@ -46,6 +46,11 @@ class Catalogue:
         Raises RecipeError for an unknown column.
         """
         return self._record(self.producer(column).space, pid)
+
+    def key(self, column: str, pid: str) -> tuple[str, str] | None:
+        """Space and id of that record. Raises RecipeError for an unknown column."""
+        place = self._places.get(self.producer(column).space, {}).get(pid)
+        return None if place is None else self._records.key(place)
 
     def ingested(self, pid: str) -> Record | None:
         """The record of the ingest step that made a partition; None when no such step is among the inputs."""

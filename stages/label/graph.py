@@ -142,8 +142,8 @@ class ExpertGraph:
             node = self._makers[column]
             reads = self._known(node, group, at)
             return None if reads is None else [node.space, _id(group[at].pid, _unit_keys(reads))]
-        record = self.catalogue.record(column, group[at].pid) if column in self.catalogue.producers else None
-        return [record.space, record.id] if record else None
+        key = self.catalogue.key(column, group[at].pid) if column in self.catalogue.producers else None
+        return list(key) if key else None
 
     def _context(self, expert: Expert, needed: Iterable[str], group: Group, at: int) -> dict[str, list[str]]:
         columns = self._columns(expert, (c for c in needed if c != INDEX), group, at)
