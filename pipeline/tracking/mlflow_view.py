@@ -198,7 +198,12 @@ class MLflow:
                     raise Unavailable(f"MLflow at {self.where} lets us not do this: {_line(error)}. {LOGIN}") from error
                 self._ping(error)
                 time.sleep(pause)  # it lives, so this may be a passing trouble of that one call
-        return call()
+        try:
+            return call()
+        except MlflowException as error:
+            if isinstance(error.__context__, OSError):  # the way there: what stores its files, as a rule
+                raise Unavailable(f"MLflow at {self.where} cannot do this now: {_line(error)}") from error
+            raise
 
     def _ping(self, reason: Exception) -> None:
         from mlflow.exceptions import MlflowException
@@ -215,7 +220,7 @@ class MLflow:
             self._guarded(call)
         except (MlflowException, OSError, ValueError, TypeError, KeyError) as error:
             if getattr(getattr(error, "response", None), "status_code", 0) >= 500:  # the store of its artifacts is away
-                raise Unavailable(f"MLflow at {self.where} cannot store files: {_line(error)}") from error
+                raise Unavailable(f"MLflow at {self.where} cannot do this now: {_line(error)}") from error
             problem = f"{event['kind']} of {event['step'] or 'the run'}: {type(error).__name__}: {error}"
             print(f"hyperloom tracking: left out of MLflow: {problem}", file=sys.stderr, flush=True)
             if self._position.parent:

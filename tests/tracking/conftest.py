@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -180,7 +181,8 @@ def _package(storage: Storage) -> dict[str, Any]:
     network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     storage.write("release/x/student.onnx", network.SerializeToString())
     tasks = {"semantic": {"type": "segmentation", "classes": ["land", "water"], "output": "semantic"}}
-    storage.write_json("release/x/student.json", {"size": list(SIZE), "tasks": tasks, "input": "rgb@camera"})
+    about = {"size": list(SIZE), "tasks": tasks, "input": "rgb@camera"}
+    storage.write("release/x/student.json", json.dumps(about).encode())
     storage.write("release/x/hyperloom_student.py", (HERE / "stages/distill/hyperloom_student.py").read_bytes())
     example = io.BytesIO()
     np.save(example, picture[None])
