@@ -156,6 +156,14 @@ def test_a_slot_runs_once_and_one_without_new_data_does_nothing(night: Night) ->
     assert {"schedule": "toy", "slot": "2026-03-03T03:00:00Z", "why": "other data in a"} in tags
 
 
+def test_what_could_not_be_shown_is_shown_with_each_settled_slot(night: Night) -> None:
+    """A night without a tracker is caught up with by the next slot, also by one that does nothing else."""
+    called: list[int] = []
+    for day, hours in ((0, 2.0), (0, 3.1), (0, 3.2), (1, 3.1)):
+        night.tick(day, hours, afterwards=lambda day=day: called.append(day))
+    assert called == [0, 1], "once for the slot that ran and once for the one without new data"
+
+
 def test_new_data_is_what_a_run_has_not_seen_to_its_end(night: Night) -> None:
     night.tick(0)
     night.schedule["cron"] = "0 4 * * *"  # the recipe changes; that is no new data
@@ -441,7 +449,7 @@ def test_the_commands_change_and_show_a_schedule(night: Night, command: Any) -> 
 
 def test_a_slot_without_new_data_imports_neither_ray_nor_mlflow(night: Night, command: Any) -> None:
     night.tick(0)
-    words = ["tick", str(night.folder / "toy.yaml"), "--at", "2026-03-02T03:10:00Z"]
+    words = ["tick", str(night.folder / "toy.yaml"), "--at", "2026-03-02T03:10:00Z", "--no-mlflow"]
     code = f"from hyperloom.pipeline import cli; assert cli.main({words!r}) == 0"
     assert loaded_by(code) == set()
     assert night.states() == ["done", "skipped"]
