@@ -216,6 +216,8 @@ def _mistakes(
             about = model.model_fields.get(str(item["loc"][0])) if model and item["loc"] else None
             value = BLOT if about and is_secret(about) else written.value(where, item["input"])
             got = f" (got {_short(value)})" if not isinstance(item.get("input"), dict) else ""
+            if item["type"] == "string_type" and (numeral := written.numerals.get(where)):
+                got = f', but {numeral} is a number to YAML. Next: quote it: "{numeral}"'
             message = item["msg"].removeprefix("Value error, ")
             field = message.partition(":")[0]  # "stop: ..." of a rule over several fields is said of the field `stop`
             named = ".".join(map(str, where)) + (" (a secret)" if about and is_secret(about) else "")
@@ -281,6 +283,7 @@ def _scalar(node: Any, where: Where, path: str, written: Written) -> Any:
     if kind == "bool":
         return text.lower() == "true"
     if kind in ("int", "float"):
+        written.numerals[where] = text
         return int(text) if kind == "int" else float(text)
     try:
         return written.scalar(where, text, node.start_mark.index, node.end_mark.index)

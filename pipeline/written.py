@@ -33,6 +33,8 @@ class Written:
     text: str
     given: dict[Where, tuple[str, str]] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
+    numerals: dict[Where, str] = field(default_factory=dict)
+    """Numbers as they stand in the recipe: `0042` may have been meant as a name."""
     _spans: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def scalar(self, where: Where, raw: str, start: int, stop: int) -> str:

@@ -162,6 +162,7 @@ class VideoFrames:
             path = local
         if not os.path.isfile(path):
             raise FileNotFoundError(f"{path} is gone; it was there when the step was planned")
+        self._empty = os.path.getsize(path) == 0
         self._capture = _capture(path)
         self.position = 0
 
@@ -175,7 +176,12 @@ class VideoFrames:
         import cv2
 
         if not self._capture.isOpened():
-            raise ValueError(f"{self._name} cannot be opened as a video: it is not one, or its index is missing")
+            what = (
+                "is empty (0 bytes)"
+                if self._empty
+                else "cannot be opened as a video: it is not one, or its index is missing"
+            )
+            raise ValueError(f"{self._name} {what}")
         while self.position <= frame:
             if not self._capture.grab():
                 raise ValueError(f"{self._name} ends after {self.position} frames, so frame {frame} is missing")

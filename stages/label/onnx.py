@@ -1,13 +1,14 @@
 """Experts from ONNX files, run by ONNX Runtime.
 
 Any network with one image input works from a recipe alone: `decode` says what its outputs mean. A tensor is an output's
-name or number. A file that keeps its weights beside it (`model.onnx.data`) needs a local path.
+name or number. A file that keeps its weights in others, under any names, needs a local path; they count like the file.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,41 @@ class Onnx(Network):
     """`{type: onnx, path: midas.onnx, in: rgb@camera, out: depth@midas, decode: dense}`."""
 
     def weights(self) -> tuple[str, ...]:
-        beside = f"{self.path}.data"
-        return (self.path, beside) if os.path.exists(os.path.expanduser(beside)) else (self.path,)
+        return (self.path, *beside(os.path.expanduser(self.path)))
 
     def session(self) -> OnnxSession:
         tensors = [d.tensor for d in self.decode]
         return OnnxSession(self.path, tensors, threads=max(1, int(self.cpus)), gpu=self.gpus > 0)
+
+
+def beside(path: str) -> tuple[str, ...]:
+    """The files in which a graph keeps tensors, as local paths, sorted. Of a graph that is no file here: none."""
+    if not os.path.isfile(path):
+        return ()
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data.find(b"location") < 0:  # the key that an outside tensor has; so most files need not be parsed
+            return ()
+    onnx = library("onnx", "onnx")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception:  # protobuf's own; ONNX Runtime says what is wrong with the file
+        return ()
+    folder, names = os.path.dirname(path), set[str]()
+    for tensor in _tensors(model):
+        if onnx.external_data_helper.uses_external_data(tensor):
+            names |= {entry.value for entry in tensor.external_data if entry.key == "location"}
+    return tuple(os.path.join(folder, name) for name in sorted(names))
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """All tensors of a model, wherever they are: initializers, attributes, subgraphs, functions."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for item in value if field.is_repeated else (value,):
+                yield from _tensors(item)
 
 
 class OnnxSession:

@@ -112,7 +112,12 @@ class Audio(Modality):
         if name.lower().endswith((".npy", ".npz")):
             return self.fit(decode_array(data, "", name))
         try:
+            if not data:
+                raise ValueError("is empty (0 bytes)")
+            data = _with_its_length(data)
             sound, rate = decode_sound(data)
+            if not len(sound):
+                raise ValueError("holds no sample")
             kept = self.format == "file" and rate == self.rate and sound.dtype == np.int16 and sound.ndim == 1
             if kept and len(sound) <= self.samples and data.startswith((b"RIFF", b"fLaC")):
                 return data
@@ -188,6 +193,20 @@ def decode_sound(data: Any) -> tuple[np.ndarray, int]:
             return file.read(dtype="int16" if file.subtype == "PCM_16" else "float32"), file.samplerate
     except soundfile.LibsndfileError as error:
         raise ValueError(f"is no sound file ({len(data)} bytes): {error.error_string}") from error
+
+
+def _with_its_length(data: bytes) -> bytes:
+    """The bytes of a wav file whose header says how much sound follows, where a recorder that was cut off, or a stream,
+    left 0 or the largest number there."""
+    place = 12
+    while data.startswith(b"RIFF") and place + 8 <= len(data):
+        name, length = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
+        rest = len(data) - place - 8
+        if name == b"data" and rest and length in (0, 0xFFFFFFFF):
+            whole = (len(data) - 8).to_bytes(4, "little")
+            return data[:4] + whole + data[8 : place + 4] + rest.to_bytes(4, "little") + data[place + 8 :]
+        place += 8 + length + length % 2
+    return data
 
 
 def resampled(sound: np.ndarray, rate: int, target: int) -> np.ndarray:

@@ -9,9 +9,11 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from hyperloom.stages import picture
+from hyperloom.stages.modality import box_files
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, ids_of, numbered
 from hyperloom.stages.modality.padding import filled, some
+from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
     import torch
@@ -19,12 +21,18 @@ if TYPE_CHECKING:
 CORNERS = ("x0", "y0", "x1", "y1")
 FAINT = 0.05
 """Predicted boxes of a lower score are no answer."""
+ROUNDING = 1e-5
+"""What arithmetic leaves beside an edge; not worth a word."""
+PIXELS = 2.0
+"""A corner beyond this is no share of a picture."""
 
 
 class Boxes(Modality):
     """(most, 6) float32: x0, y0, x1, y1 in shares of width and height, the class's id, a score in 0..1.
 
     Rows that are not used are NaN and lie at the end. A column of it is a list of structs, the class by its name.
+    `pixels: [height, width]` says that corners come in pixels of pictures of that size; `clip` is how far outside, in
+    shares of the picture, a corner may lie to be brought onto its edge. Files: JSON lists, YOLO's .txt, VOC's .xml.
     """
 
     defaults: ClassVar[Defaults] = Defaults("boxes", "boxes", "map", "boxes")
@@ -32,6 +40,8 @@ class Boxes(Modality):
     classes: tuple[str, ...] = Field(min_length=1)
     most: int = Field(100, ge=1)
     """Boxes that one sample can have."""
+    pixels: tuple[int, int] | None = None
+    clip: float = Field(0.0, ge=0, le=1)
 
     _numbered = field_validator("classes", mode="before")(numbered)
     _distinct = field_validator("classes")(distinct)
@@ -68,10 +78,10 @@ class Boxes(Modality):
         if not used.size:
             return
         corners, ids, scores = used[:, :4], used[:, 4], used[:, 5]
-        if corners.min() < 0 or corners.max() > 1:
-            raise ValueError(f"expected corners in 0..1 of the picture, got {corners.min():.6g} to {corners.max():.6g}")
+        _check_corners(corners)
         if (corners[:, :2] > corners[:, 2:]).any():
-            raise ValueError("expected x0 <= x1 and y0 <= y1 in each box")
+            first = corners[(corners[:, :2] > corners[:, 2:]).any(1)][0].tolist()
+            raise ValueError(f"expected x0 <= x1 and y0 <= y1 in each box, got {[round(x, 6) for x in first]}")
         if (ids != np.rint(ids)).any() or ids.min() < 0 or ids.max() >= len(self.classes):
             raise ValueError(f"expected class ids below {len(self.classes)}, got {ids.min():.6g} to {ids.max():.6g}")
         if scores.min() < 0 or scores.max() > 1:
@@ -87,8 +97,28 @@ class Boxes(Modality):
             raise ValueError(f"expected (n, 5) or (n, 6) numbers a sample, got {array.shape}")
         if array.shape[1] == 5:
             array = np.concatenate([array, np.ones((len(array), 1), np.float32)], 1)
-        array = array[~np.isnan(array).all(1)]
+        array = self._placed(array[~np.isnan(array).all(1)])
         return padded(array, self.most, "boxes", "most")
+
+    def read(self, data: bytes, name: str) -> Any:
+        boxes = box_files.parse(data, name, self.classes)
+        plain = self.model_copy(update={"pixels": None}) if boxes is not None else self
+        return super().read(data, name) if boxes is None else plain.fit(boxes)
+
+    def _placed(self, rows: np.ndarray) -> np.ndarray:
+        """Rows with corners in shares of the picture, those a little outside brought onto its edge."""
+        rows = rows.copy()
+        if self.pixels is not None:
+            height, width = self.pixels
+            rows[:, :4] /= np.array([width, height, width, height], np.float32)
+        corners = rows[:, :4]
+        outside = np.maximum(-corners, corners - 1)
+        with np.errstate(invalid="ignore"):
+            near = (outside > 0) & (outside <= max(self.clip, ROUNDING))
+            if (near & (outside > ROUNDING)).any():
+                remark("boxes that reach out of the picture are clipped")
+            rows[:, :4] = np.where(near, corners.clip(0, 1), corners)
+        return rows
 
     def _row(self, box: dict[str, Any]) -> list[float]:
         try:
@@ -166,6 +196,19 @@ class Boxes(Modality):
             values = ids_of(part, self.classes) if name == "class" else part.to_numpy(zero_copy_only=False)
             rows[owner, place, i] = values
         return rows
+
+
+def _check_corners(corners: np.ndarray) -> None:
+    """Raise ValueError for corners outside the picture, showing the one that is furthest out."""
+    outside = np.maximum(-corners, corners - 1)
+    if outside.max() <= 0:
+        return
+    worst = float(corners.reshape(-1)[outside.argmax()])
+    if worst > PIXELS:
+        hint = "these look like pixels. Next: pixels: [height, width] of the pictures, on the modality"
+    else:
+        hint = "Next: clip: 0.05 on the modality brings what is a little outside onto the edge"
+    raise ValueError(f"expected corners in 0..1 of the picture, got {worst:.7g}; {hint}")
 
 
 def used_rows(array: np.ndarray, what: str) -> np.ndarray:

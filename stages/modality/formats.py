@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 def parse(data: bytes, name: str) -> Any:
     """An array (.npy, .npz), whatever JSON says (.json), or the text (.txt)."""
     suffix = os.path.splitext(name)[1].lower()
+    if not data and suffix != ".txt":
+        raise ValueError(f"{os.path.basename(name)} is empty (0 bytes)")
     if suffix in (".npy", ".npz"):
         return decode_array(data, "", name)
     try:
@@ -35,6 +37,8 @@ def decode_array(data: bytes, array: str, name: str) -> np.ndarray:
 
     import numpy as np
 
+    if not data:
+        raise ValueError(f"{os.path.basename(name)} is empty (0 bytes)")
     try:
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else loaded[array or loaded.files[0]]

@@ -72,6 +72,12 @@ class Split(Config):
         for name in SPLITS:
             if filled[name] and name not in splits.values():
                 example = next(iter(splits), "name")
+                if len(splits) < 1 + sum(filled[n] for n in SPLITS[1:]):
+                    raise RecipeError(
+                        f"split: {len(splits)} group(s) ({', '.join(splits)}) cannot fill {_filled(filled)}: a group "
+                        "lies in one split as a whole. Next: let the source make more of them (its field `group`), or "
+                        "leave out the split"
+                    )
                 raise RecipeError(
                     f"split: of {len(splits)} groups ({', '.join(splits)}) none fell into {name!r}. "
                     f"Next: pin some by name, as in split: {{pin: {{{name}: [{example}]}}}}, or give another salt"
@@ -102,6 +108,10 @@ class Split(Config):
         """Where a name lies on 0..1."""
         digest = hashlib.sha256(f"{self.salt}/{name}".encode()).digest()
         return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _filled(filled: Mapping[SplitName, bool]) -> str:
+    return " and ".join(name for name in SPLITS if filled[name])
 
 
 def stratum(modality: Modality, statistics: Mapping[str, Any]) -> str:
