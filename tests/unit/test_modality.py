@@ -193,7 +193,7 @@ def test_images_may_stay_compressed(codec: str, exact: bool) -> None:
         ("rgb", b"no file", "image column keeps no files"),
         ("genre", np.array(3), "an id below 3, or -1 for unknown, got 3"),
         ("attributes", np.full(5, 2, np.uint8), "0, 1 or 255 for each class, got 2"),
-        ("boxes", np.array([[0, 0, 2, 1, 0, 1]] + [[np.nan] * 6] * 3, np.float32), "corners in 0..1.*got 0 to 2"),
+        ("boxes", np.array([[0, 0, 2, 1, 0, 1]] + [[np.nan] * 6] * 3, np.float32), "corners in 0..1.*got 2; "),
         ("boxes", np.array([[0.5, 0, 0.1, 1, 0, 1]] + [[np.nan] * 6] * 3, np.float32), "x0 <= x1"),
         ("boxes", np.array([[0, 0, 1, 1, 2, 1]] + [[np.nan] * 6] * 3, np.float32), "class ids below 2, got 2"),
         ("boxes", np.array([[np.nan] * 6] * 3 + [[0, 0, 1, 1, 1, 1]], np.float32), "padding.*after all boxes"),
