@@ -38,6 +38,8 @@ from hyperloom.pipeline.secrets import scrub
 from hyperloom.pipeline.storage import Storage
 
 FLUSH_SECONDS = 1.0
+NAMES = {"artifact": ("path", "to")}
+"""Fields by which a view finds a file: they stay as they are, whatever word of a secret is in them."""
 OWNED_SECONDS = 60.0
 """A tracker that said nothing for so long is taken for dead."""
 SILENT_SECONDS = 300.0
@@ -58,7 +60,8 @@ class Events:
 
     def emit(self, kind: str, step: str = "", **fields: Any) -> None:
         """Note an event. It reaches storage within about a second of the next event, or at `flush`."""
-        event = scrub({"t": int(time.time() * 1000), "kind": kind, "step": step, **fields})
+        names = {k: fields[k] for k in NAMES.get(kind, ()) if k in fields}
+        event = {"t": int(time.time() * 1000), "kind": kind, "step": step, **scrub(fields), **names}
         for listener in self.listeners:
             listener(event)
         with self._lock:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import cli, project, recipe, secrets
+from hyperloom.pipeline import cli, events, project, recipe, secrets
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.exits import Exit
 from hyperloom.pipeline.storage import Storage
@@ -173,6 +173,16 @@ def test_a_worker_that_enters_the_project_says_no_secret(path: Path) -> None:
     code = f"import base64, pickle; pickle.loads(base64.b64decode('{data}')).enter(); print('it is canary-other-1')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "it is ${OTHER_SECRET}\n", done.stderr
+
+
+def test_the_name_of_a_file_stays_what_it_is(path: Path, tmp_path: Path) -> None:
+    """A variable may hold a word that a name has in it; a view must find the file all the same."""
+    secrets.keep("student", "WHICH")
+    with events.Events(Storage(str(tmp_path / "canary-root")), "r", "driver") as log:
+        log.emit("artifact", "student", path="distill/0/student.onnx", to="student", about="the student")
+    (event,) = events.read(log.storage, "r")
+    assert (event["step"], event["path"], event["to"]) == ("student", "distill/0/student.onnx", "student")
+    assert event["about"] == "the ${WHICH}"
 
 
 def test_a_tracking_process_shows_no_secret(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
