@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hyperloom.pipeline import events, process
+from hyperloom.pipeline import claims, events, process
 from hyperloom.pipeline.ending import Ending
 from hyperloom.pipeline.errors import Cancelled, StorageError
 from hyperloom.pipeline.storage import Storage
@@ -32,7 +32,10 @@ def cancelled(storage: Storage, run: str) -> bool:
 
 
 def running(storage: Storage, recipe: str) -> list[str]:
-    """Runs of a recipe that have begun and not ended, oldest first; their drivers may have died."""
+    """Runs of a recipe that have begun and not ended, oldest first; none where all its drivers provably died. One that
+    died elsewhere may be among them."""
+    if not any(card["recipe"] == recipe and not process.is_gone(card) for card in claims.cards(storage)):
+        return []
     return [run for run in storage.names("events") if _state(storage, run, recipe) == "running"]
 
 
