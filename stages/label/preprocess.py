@@ -131,8 +131,11 @@ class Preprocess(Config):
         """One channel after the other, which is many times faster than all at once where channels are last."""
         planes = np.empty((3, *part.shape[:2]), np.float32)
         for plane, pixels, mean, scale in zip(planes, np.moveaxis(part, -1, 0), *self.statistics, strict=True):
-            np.subtract(np.ascontiguousarray(pixels), mean, out=plane, dtype=np.float32)
-            plane *= scale
+            np.copyto(plane, pixels)
+            if mean != 0:
+                plane -= mean
+            if scale != 1:
+                plane *= scale
         numbers = planes if layout == "nchw" else planes.transpose(1, 2, 0)
         return np.ascontiguousarray(numbers, dtype)
 
