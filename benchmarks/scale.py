@@ -3,8 +3,8 @@
 A step of N small units goes through the real runner, pool and store (a folder under `--root`); only the processes of
 Ray are replaced by as many simulated workers, which do the real work of a slot (a data file, a record) one after the
 other. One unit in 100 fails once, one in 1,000 leaves a sample out, 50 of a million fail until the recipe is mended,
-one dispatch in 500 dies half-way. Each command then runs in a process of its own. Of every time there is the user CPU
-time too (`*_cpu_s`), which a busy machine changes less. `_1m` stands for the size of `--big`.
+one dispatch in 500 dies half-way. Each command then runs in a process of its own. Of every time there is the CPU
+time too (`*_cpu_s`: user and system), which a busy machine changes less. `_1m` stands for the size of `--big`.
 
 `plan_s_100k`, `status_s_100k`, `failed_s_100k`, `verify_s_100k`   the commands on the finished root
 `plan_open_s_100k`    `plan` where all units are committed and the manifest is not there, so each is looked up
@@ -13,7 +13,7 @@ time too (`*_cpu_s`), which a busy machine changes less. `_1m` stands for the si
 `driver_ms_a_unit`    CPU time of the driver a unit, without what the simulated workers used
 `driver_wall_ms`      the same by the clock, without the simulated workers
 `driver_mb`           the most memory the driver had, `python_mb` being what its imports take
-`requests`            what a unit costs on an object store, by kind of request (counted on `--requests` units)
+`requests`            what a unit costs on an object store, by who waits and kind of request (of `--requests` units)
 The last line is JSON.
 """
 
