@@ -29,12 +29,13 @@ class Labeller:
 
 
 class Labelling(Stage):
-    """Twelve units of each expert, in a space of its own."""
+    """`count` units of each expert, in a space of its own."""
 
     experts: tuple[str, ...]
+    count: int = 12
     log: str = placement("")
 
     def run(self, step: StepRun) -> dict[str, Any]:
-        units = [Unit(f"expert/{e}", f"u{i:02d}", "w") for i in range(12) for e in self.experts]
+        units = [Unit(f"expert/{e}", f"u{i:02d}", "w") for i in range(self.count) for e in self.experts]
         step.records = step.run_units(units, {"w": Labeller(self.log)})
         return {"units": len(units)}
