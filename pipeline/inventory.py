@@ -50,6 +50,7 @@ _KINDS = [
     FileKind("claims/root/{number}.json", "sealed", "driver", "nobody's, once it has stood still", "a driver"),
     FileKind("claims/{what}/{stage}/{step}/{number}.json", "sealed", "driver", "the same", "a driver"),
     FileKind("claims/{what}/{name}/{number}.json", "sealed", "driver", "the same", "a driver"),
+    FileKind("events/{run}/cancel.json", "passing", "hyperloom cancel", "nothing: it has only to be there", "a person"),
     FileKind("schedules/{name}/{number}.json", "sealed", "tick", "it is decided again", "--repair takes it away"),
     FileKind(
         "events/{run}/{writer}/{number}.jsonl",

@@ -10,6 +10,7 @@ Python would only wait for each other there.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ THREADS, REMOTE_THREADS = 4, 16
 SMALL = 1 << 18
 """Bytes up to which a file is read in one piece, and a local one in the thread that asks."""
 PIECE = 1 << 22
+_DIGEST = re.compile(r"-([0-9a-f]{12})\.\w+$")
+"""The digest in the name of a file whose record or step may not be committed yet."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def verify(storage: Storage) -> Verified:
             _read(storage, path, report)
         elif kind.form != "named":
             own.append(_Look(path, _sealed(storage, path, kind.form)))
+        elif match := _DIGEST.search(path):
+            own.append(_Look(path, _as_its_name(storage, path, match[1])))
     files = {f.path: f for m in report.manifests for f in m.all_files()}
     companions = _Companions(storage, files)
     large = [_Look(f.path, _named(storage, f, companions)) for f in files.values() if f.bytes > SMALL]
@@ -160,6 +165,17 @@ def _sealed(storage: Storage, path: str, form: inventory.Form) -> Callable[[], s
         except Torn as error:
             return f"is torn: {error}"
         return ""
+
+    return check
+
+
+def _as_its_name(storage: Storage, path: str, digest: str) -> Callable[[], str]:
+    def check() -> str:
+        try:
+            same = _streamed(storage, path)[1].startswith(digest)
+        except FileNotFoundError:
+            return ""  # removed meanwhile
+        return "" if same else "was changed: its bytes are not those that its name promises"
 
     return check
 

@@ -173,7 +173,7 @@ class Tracker:
 
     def _touch(self, every: float) -> None:
         """Save the position again unless that was less than `every` seconds ago."""
-        if time.time() - self.position.touched >= every:
+        if abs(time.time() - self.position.touched) >= every:  # a clock that was set back is no reason to fall silent
             try:
                 self.position.save(self.storage, self.run)
             except StorageError:

@@ -3,8 +3,9 @@
     {folder}/checkpoints/{update:08d}-{digest}.pt    tensors and plain values only (loads with weights_only=True)
     {folder}/checkpoint/{number}.json                a Pointer: {"update", "file", "bytes", "sha256", "before"}
 
-The pointer is the only way to a checkpoint, never a listing: what a crash left half-written is not found. The one
-before the last is kept, and counts where the last one is gone or was changed; older ones go when the pointer has moved.
+A checkpoint is named by a digest of its bytes, so one that was cut or changed is known without the pointer. The one
+before the last is kept; older ones go when the pointer has moved. Where the pointer, or the file that it names, is gone
+or torn, the newest that is whole counts, and that is said; without any the training starts anew.
 
 One process writes the checkpoints of a training, from `begin` on. One that began earlier and still runs (its driver was
 taken for dead, or its machine was cut off) gets Superseded at its next checkpoint, and has changed nothing.
@@ -13,6 +14,8 @@ taken for dead, or its machine was cut off) gets Superseded at its next checkpoi
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -21,7 +24,8 @@ from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.pointer import Pointer, Version
 from hyperloom.pipeline.storage import Storage, sha256
 
-POINTER = "checkpoint"
+POINTER, FOLDER = "checkpoint", "checkpoints"
+_NAME = re.compile(r"(\d{8})-([0-9a-f]{12})\.pt")
 
 
 class Checkpoints:
@@ -61,21 +65,42 @@ class Checkpoints:
             self.storage.delete(f"{self.folder}/{oldest}")
 
 
-def load(storage: Storage, folder: str) -> dict[str, Any] | None:
-    """The state that the pointer names, on the CPU; None when there is none that is whole."""
+def load(storage: Storage, folder: str, say: Callable[[str], None] = lambda _: None) -> dict[str, Any] | None:
+    """The state of the checkpoint that counts, on the CPU; None when there is none that is whole. `say` is told, in a
+    line, of one that was passed over."""
+    wrong = ""
+    for name in dict.fromkeys(_candidates(storage, folder)):
+        data = _whole(storage, f"{folder}/{FOLDER}/{name}")
+        if data is not None:
+            if wrong:
+                say(f"{wrong}: going on from {name}, the newest one that is whole")
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        wrong = wrong or f"the checkpoint {storage.full(f'{folder}/{FOLDER}/{name}')} is torn or gone"
+    if wrong:
+        say(f"{wrong}, and there is no other: starting anew")
+    return None
+
+
+def _candidates(storage: Storage, folder: str) -> Iterator[str]:
+    """Names of checkpoints: the one that the pointer names, the one before, then the newest."""
     try:
         pointer = _pointer(storage, folder).read().value
     except IntegrityError:
-        return None
-    while pointer is not None:
-        try:
-            data = storage.read(f"{folder}/{pointer['file']}")
-        except (FileNotFoundError, IntegrityError):
-            data = b""
-        if sha256(data) == pointer["sha256"]:
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        pointer = None
+    while pointer:
+        yield pointer["file"].rpartition("/")[2]
         pointer = pointer.get("before")
-    return None
+    yield from (name for name in reversed(storage.names(f"{folder}/{FOLDER}")) if _NAME.fullmatch(name))
+
+
+def _whole(storage: Storage, path: str) -> bytes | None:
+    """The bytes of a checkpoint; None where they are not those that its name promises."""
+    match = _NAME.fullmatch(path.rpartition("/")[2])
+    try:
+        data = storage.read(path)
+    except (FileNotFoundError, IntegrityError):
+        return None
+    return data if match and sha256(data).startswith(match[2]) else None
 
 
 def _pointer(storage: Storage, folder: str) -> Pointer:

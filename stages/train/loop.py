@@ -275,7 +275,7 @@ class Training:
         self.log(self.update, {**rounded, **timing})
 
     def _resume(self) -> None:
-        state = self.state.stored()
+        state = self.state.stored(self.say)
         if state is None:
             if self.job.start:
                 self.say(f"starts from {self.job.start.name}: {self.taken}")

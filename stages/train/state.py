@@ -7,7 +7,7 @@ workers continues it, sharded or not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -37,13 +37,13 @@ class State:
         self.world.barrier()
         faults.point("train.checkpoint")
 
-    def stored(self) -> dict[str, Any] | None:
-        """What the last checkpoint holds; None when there is none. From here on no other process may write checkpoints
-        of this training. All ranks call it together."""
+    def stored(self, say: Callable[[str], None]) -> dict[str, Any] | None:
+        """What the last checkpoint holds; None when there is none. `say` is told of one that is not whole. From here on no
+        other process may write checkpoints of this training. All ranks call it together."""
         if self.world.rank == 0:
             self.checkpoints.begin()
         self.world.barrier()
-        state = checkpoint.load(self.job.storage, self.job.folder)
+        state = checkpoint.load(self.job.storage, self.job.folder, say)
         self.world.barrier()
         return state
 

@@ -55,22 +55,23 @@ class Interrupted(Exception):
     pass
 
 
+def _interrupt_at(update: int) -> Any:
+    def log(at: int, values: dict[str, float]) -> None:
+        if at >= update and "loss" in values:
+            raise Interrupted
+
+    return log
+
+
 @pytest.mark.parametrize("options", [{}, {"ema": 0.8, "balancer": "uncertainty"}])
 def test_interrupted_training_ends_in_the_same_bytes(data: Any, tmp_path: Path, options: dict[str, Any]) -> None:
     calm, rough = _job(data, tmp_path / "calm", **options), _job(data, tmp_path / "rough", **options)
     told: list[int] = []
     loop.fit(calm, log=lambda at, values: told.append(at))
 
-    def break_at(update: int) -> Any:
-        def log(at: int, values: dict[str, float]) -> None:
-            if at >= update and "loss" in values:
-                raise Interrupted
-
-        return log
-
     for update in (2, 5, 8):
         with pytest.raises(Interrupted):
-            loop.fit(rough, log=break_at(update))
+            loop.fit(rough, log=_interrupt_at(update))
         assert fitted.load(rough.storage, rough.folder) is None
     again: list[int] = []
     loop.fit(rough, log=lambda at, values: again.append(at))
@@ -94,7 +95,7 @@ def test_a_fault_after_a_checkpoint_costs_nothing(data: Any, tmp_path: Path, mon
 
 
 def test_a_torn_checkpoint_is_passed_over_for_the_one_before(data: Any, tmp_path: Path) -> None:
-    storage = data[0]
+    storage, said = data[0], list[str]()
     checkpoints = checkpoint.Checkpoints(storage, "torn")
     for update in (3, 6, 9):
         checkpoints.save(update, {"update": update})
@@ -102,9 +103,13 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(data: Any, tmp_path
     before, last = storage.names("torn/checkpoints")
     assert before.startswith("00000006-") and last.startswith("00000009-")
     storage.write(f"torn/checkpoints/{last}", b"cut short")
+    assert checkpoint.load(storage, "torn", said.append) == {"update": 6}
+    assert last in said[0] and f"going on from {before}" in said[0]
+    storage.write(f"torn/checkpoint/{storage.names('torn/checkpoint')[-1]}", b"{")
     assert checkpoint.load(storage, "torn") == {"update": 6}
     storage.delete(f"torn/checkpoints/{before}")
-    assert checkpoint.load(storage, "torn") is None
+    assert checkpoint.load(storage, "torn", said.append) is None
+    assert "starting anew" in said[1] and len(said) == 2
     storage.write(f"torn/checkpoint/{storage.names('torn/checkpoint')[-1]}", b"{")
     assert checkpoint.load(storage, "torn") is None
     checkpoints = checkpoint.Checkpoints(storage, "torn")
@@ -129,6 +134,20 @@ def test_a_training_that_was_replaced_changes_nothing_more(data: Any, tmp_path: 
     with pytest.raises(Superseded, match=r"the training, which another process has taken over.*Next: run the same"):
         loop.fit(rough, log=replaced)
     assert _weights(rough) == _weights(calm) and fitted.load(rough.storage, rough.folder) is not None
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_training_goes_on_from_what_is_whole_and_ends_in_the_same_bytes(data: Any, tmp_path: Path, cut: int) -> None:
+    calm, rough = _job(data, tmp_path / "calm"), _job(data, tmp_path / "rough")
+    loop.fit(calm)
+    with pytest.raises(Interrupted):
+        loop.fit(rough, log=_interrupt_at(7))
+    storage, folder = rough.storage, f"{rough.folder}/checkpoints"
+    names = storage.names(folder)
+    for name in names[-cut:]:
+        storage.write(f"{folder}/{name}", storage.read(f"{folder}/{name}")[:-9])
+    loop.fit(rough)
+    assert len(names) == 2 and _weights(rough) == _weights(calm)
 
 
 def test_it_learns_what_is_there_to_learn(tmp_path: Path) -> None:
