@@ -25,10 +25,13 @@ Kinds and their fields:
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import json
+import re
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +43,8 @@ from hyperloom.pipeline.storage import Storage
 FLUSH_SECONDS = 1.0
 NAMES = {"artifact": ("path", "to")}
 """Fields by which a view finds a file: they stay as they are, whatever word of a secret is in them."""
+STAMP = "%Y%m%d-%H%M%S"
+_RUN = re.compile(r"(\d{8}-\d{6})-")
 OWNED_SECONDS = 60.0
 """A tracker that said nothing for so long is taken for dead."""
 SILENT_SECONDS = 300.0
@@ -93,6 +98,15 @@ class Events:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def new_run(storage: Storage) -> str:
+    """An id for a run that begins now, which sorts after all that began here before, whatever the clock says."""
+    stamps = (match[1] for name in storage.names("events") if (match := _RUN.match(name)))
+    now, last = time.time(), max(stamps, default="")
+    if last:
+        now = max(now, calendar.timegm(time.strptime(last, STAMP)) + 1)
+    return f"{time.strftime(STAMP, time.gmtime(now))}-{uuid.uuid4().hex[:6]}"
 
 
 def file_path(run: str, writer: str, number: int) -> str:

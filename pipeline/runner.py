@@ -10,7 +10,6 @@ and imports neither ray nor mlflow.
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -123,7 +122,7 @@ def run(
     with Claims(storage, loaded.recipe.name, progress.say, wait) as claims:
         faults.point("driver.entered")
         steps = plan(loaded, storage, digests, only)  # another driver may have finished some while we waited
-        named = named or NamedRun(time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6])
+        named = named or NamedRun(event_log.new_run(storage))
         claims.run = named.id
         return _Run(loaded, storage, steps, claims, progress, connect, budget or Budget(), named).go(track)
 

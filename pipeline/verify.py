@@ -115,8 +115,8 @@ def manifests(storage: Storage) -> Iterator[Manifest]:
 
 
 def garbage(storage: Storage) -> list[str]:
-    """Data files and records that no manifest under the root names: leftovers of failed attempts and of replays.
-    Raises Torn when a manifest is."""
+    """Data files and records that no manifest under the root names, leftovers of failed attempts and of replays, and
+    temporary files of processes that died. Raises Torn when a manifest is."""
     named: set[str] = set()
     for each in manifests(storage):
         named.update(f.path for f in each.all_files())
@@ -126,6 +126,7 @@ def garbage(storage: Storage) -> list[str]:
         for sub in storage.names(top):
             loose = [p for kind in ("data", "units") for p in _files(storage, f"{top}/{sub}/{kind}") if p not in named]
             out += loose + (_files(storage, f"{top}/{sub}/packs") if loose else [])
+    out += [path for path in storage.walk("") if "/.tmp-" in f"/{path}"]
     return out
 
 

@@ -7,14 +7,12 @@ made.
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
 from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.events import Events, new_run
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages import champion as champions
 from hyperloom.stages.release.stage import ALIAS
@@ -31,7 +29,7 @@ def release(given: Any, storage: Storage, named: list[str], catch_up: Callable[[
     name = given.name or _only(named or known)
     with Claims(storage, "release --rollback", wait=given.wait):
         left, came = champions.back(storage, name)
-        run = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6]
+        run = new_run(storage)
         with Events(storage, run, "driver") as events:
             events.emit("alias", "", name=name, alias=ALIAS, fingerprint=came.release, left=left.release)
     print(f"{name}: {came.release[:12]} is the champion again, in place of {left.release[:12]}")

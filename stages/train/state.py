@@ -38,8 +38,8 @@ class State:
         faults.point("train.checkpoint")
 
     def stored(self, say: Callable[[str], None]) -> dict[str, Any] | None:
-        """What the last checkpoint holds; None when there is none. `say` is told of one that is not whole. From here on no
-        other process may write checkpoints of this training. All ranks call it together."""
+        """What the last checkpoint holds; None when there is none. `say` is told of one that is not whole. From here on
+        no other process may write checkpoints of this training. All ranks call it together."""
         if self.world.rank == 0:
             self.checkpoints.begin()
         self.world.barrier()

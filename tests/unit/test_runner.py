@@ -221,11 +221,11 @@ def test_garbage_is_not_collected_beside_a_driver(tmp_path, capsys) -> None:
     toy, path = Toy(tmp_path), tmp_path / "toy.yaml"
     path.write_text(toy.text)
     with Claims(toy.storage, "other"):
-        toy.storage.write("x/y/data/u0-000000000000.json", b"[]")
+        toy.storage.write("x/y/data/u0-4f53cda18c2b.json", b"[]")
         assert cli.main(["verify", str(path), "--gc"]) == ClaimError.exit_code
         assert "recipe 'other'" in capsys.readouterr().err
     assert cli.main(["verify", str(path), "--gc"]) == 0
-    assert not toy.storage.exists("x/y/data/u0-000000000000.json")
+    assert not toy.storage.exists("x/y/data/u0-4f53cda18c2b.json")
 
 
 def test_a_step_of_a_stage_that_breaks_keeps_its_traceback(toy: Toy) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from hyperloom.pipeline import disk
 from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline.errors import RecipeError, StepFailed, Superseded
+from hyperloom.pipeline.errors import RecipeError, StepFailed, StorageError, Superseded
 from hyperloom.pipeline.faults import FaultInjected
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
@@ -134,6 +136,28 @@ def test_a_training_that_was_replaced_changes_nothing_more(data: Any, tmp_path: 
     with pytest.raises(Superseded, match=r"the training, which another process has taken over.*Next: run the same"):
         loop.fit(rough, log=replaced)
     assert _weights(rough) == _weights(calm) and fitted.load(rough.storage, rough.folder) is not None
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_costs_nothing_that_was_stored(
+    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm, rough = _job(data, tmp_path / "calm"), _job(data, tmp_path / "rough")
+    loop.fit(calm)
+    write = disk.write
+
+    def full(target: str, *rest: Any) -> bool:
+        if "checkpoints/00000006" in target:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(target, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "write", full)
+        with pytest.raises(StorageError, match="the disk is full: free some space, then run the same command again"):
+            loop.fit(rough)
+    state = checkpoint.load(rough.storage, rough.folder)
+    assert state is not None and state["update"] == 3
+    loop.fit(rough)
+    assert scenes.trained(rough.storage, rough.folder) == scenes.trained(calm.storage, calm.folder)
 
 
 @pytest.mark.parametrize("cut", [1, 2])
