@@ -63,13 +63,14 @@ _KINDS = [
         "events/{run}/tracked.json", "sealed", "tracker", "the run is shown again from its start", "the next tracker"
     ),
 ]
-_compiled: dict[int, list[tuple[re.Pattern[str], FileKind]]] = {}
+_inside: dict[str, list[tuple[re.Pattern[str], FileKind]]] = {}
+"""What may lie in a folder, for each folder that was asked about: names, and what they are."""
 
 
 def add(*kinds: FileKind) -> None:
     """Take further kinds in."""
     _KINDS.extend(kinds)
-    _compiled.clear()
+    _inside.clear()
 
 
 def kinds() -> list[FileKind]:
@@ -78,8 +79,14 @@ def kinds() -> list[FileKind]:
 
 def kind(path: str) -> FileKind | None:
     """Of what kind the file at `path` (relative to the root) is; the first one whose pattern fits."""
-    if not _compiled:
-        for each in _KINDS:
-            text = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(each.pattern))
-            _compiled.setdefault(each.pattern.count("/"), []).append((re.compile(text), each))
-    return next((k for pattern, k in _compiled.get(path.count("/"), ()) if pattern.fullmatch(path)), None)
+    folder, _, name = path.rpartition("/")
+    inside = _inside.get(folder)
+    if inside is None:
+        splits = ((each, *each.pattern.rpartition("/")[::2]) for each in _KINDS)
+        inside = [(_compiled(last), each) for each, first, last in splits if _compiled(first).fullmatch(folder)]
+        _inside[folder] = inside
+    return next((each for pattern, each in inside if pattern.fullmatch(name)), None)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(pattern)))

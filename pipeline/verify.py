@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from hyperloom.pipeline import chain, events, inventory, manifest, sealed
 from hyperloom.pipeline.errors import HyperloomError, Torn
@@ -24,7 +25,6 @@ from hyperloom.pipeline.units import File, record_path
 THREADS, REMOTE_THREADS = 4, 16
 SMALL = 1 << 18
 """Bytes up to which a file is read in one piece, and a local one in the thread that asks."""
-PIECE = 1 << 22
 _DIGEST = re.compile(r"-([0-9a-f]{12})\.\w+$")
 """The digest in the name of a file whose record or step may not be committed yet."""
 
@@ -49,26 +49,13 @@ class Verified:
     problems: list[Problem] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Look:
-    """A file to look at: `check` says what is wrong with it, in a few words, or nothing."""
-
-    path: str
-    check: Callable[[], str]
-
-    def __call__(self) -> Problem | None:
-        try:
-            what = self.check()
-        except FileNotFoundError:
-            what = "is missing"
-        except HyperloomError as error:
-            what = f"cannot be read: {error}"
-        return Problem(self.path, what) if what else None
+Job = tuple[str, Callable[[str, Any], str], Any]
+"""A file, what says what is wrong with it (in a few words, or nothing), and what that has to know."""
 
 
 def verify(storage: Storage) -> Verified:
     """Look at every file under the root. Raises StorageError only where the root itself cannot be listed."""
-    report, own = Verified(), list[_Look]()
+    report, own = Verified(), list[tuple[str, inventory.Form]]()
     for path in storage.walk("", folders=True):
         kind = inventory.kind(path.rstrip("/"))
         if kind is None or kind.form == "passing" or "/.tmp-" in path:
@@ -77,15 +64,16 @@ def verify(storage: Storage) -> Verified:
             report.problems.append(Problem(path.rstrip("/"), "is a folder, where a file belongs"))
         elif kind.form == "manifest":
             _read(storage, path, report)
-        elif kind.form != "named":
-            own.append(_Look(path, _sealed(storage, path, kind.form)))
-        elif match := _DIGEST.search(path):
-            own.append(_Look(path, _as_its_name(storage, path, match[1])))
+        else:
+            own.append((path, kind.form))
     files = {f.path: f for m in report.manifests for f in m.all_files()}
-    companions = _Companions(storage, files)
-    large = [_Look(f.path, _named(storage, f, companions)) for f in files.values() if f.bytes > SMALL]
-    small = [_Look(f.path, _named(storage, f, companions)) for f in files.values() if f.bytes <= SMALL]
-    small += [look for look in own if look.path not in files]
+    look = _Look(storage, files)
+    small: list[Job] = [
+        (p, look.by_name if form == "named" else look.by_seal, form) for p, form in own if p not in files
+    ]
+    large: list[Job] = []
+    for file in files.values():
+        (small if file.bytes <= SMALL else large).append((file.path, look.by_manifest, file))
     report.files = len(large) + len(small) + len(report.manifests)
     known = {problem.path for problem in report.problems}
     report.problems += [p for p in _all(storage, large, small) if p is not None and p.path not in known]
@@ -134,13 +122,24 @@ def _files(storage: Storage, folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in storage.names(folder)]
 
 
-def _all(storage: Storage, large: list[_Look], small: list[_Look]) -> Iterator[Problem | None]:
+def _all(storage: Storage, large: list[Job], small: list[Job]) -> Iterator[Problem | None]:
     """Large files side by side, and small ones too where the store is far; else these in this thread."""
     with ThreadPoolExecutor(THREADS if storage.is_local else REMOTE_THREADS) as threads:
-        coming = threads.map(_Look.__call__, large if storage.is_local else [*large, *small])
+        coming = threads.map(_done, large if storage.is_local else [*large, *small])
         if storage.is_local:
-            yield from (look() for look in small)
+            yield from map(_done, small)
         yield from coming
+
+
+def _done(job: Job) -> Problem | None:
+    path, check, about = job
+    try:
+        what = check(path, about)
+    except FileNotFoundError:
+        what = "is missing"
+    except HyperloomError as error:
+        what = f"cannot be read: {error}"
+    return Problem(path, what) if what else None
 
 
 def _read(storage: Storage, path: str, report: Verified) -> None:
@@ -153,69 +152,56 @@ def _read(storage: Storage, path: str, report: Verified) -> None:
         report.problems.append(Problem(path, f"is no whole manifest: {what}"))
 
 
-def _sealed(storage: Storage, path: str, form: inventory.Form) -> Callable[[], str]:
-    load: Callable[[str, bytes], object] = events.load if form == "events" else sealed.load
-
-    def check() -> str:
-        try:
-            data = storage.read(path)
-        except FileNotFoundError:
-            return ""  # a driver has removed it meanwhile
-        try:
-            load(chain.place(path), data)
-        except Torn as error:
-            return f"is torn: {error}"
-        return ""
-
-    return check
-
-
-def _as_its_name(storage: Storage, path: str, digest: str) -> Callable[[], str]:
-    def check() -> str:
-        try:
-            same = _streamed(storage, path)[1].startswith(digest)
-        except FileNotFoundError:
-            return ""  # removed meanwhile
-        return "" if same else "was changed: its bytes are not those that its name promises"
-
-    return check
-
-
-def _named(storage: Storage, file: File, companions: _Companions) -> Callable[[], str]:
-    def check() -> str:
-        if file.bytes > SMALL and storage.is_local:
-            size, digest = _streamed(storage, file.path)
-        else:
-            data = storage.read(file.path)
-            size, digest = len(data), sha256(data)
-        if (size, digest) == (file.bytes, file.sha256):
-            return ""
-        if foreign := companions.foreign(file):
-            return foreign
-        if size != file.bytes:
-            return f"has {size} bytes instead of {file.bytes}"
-        return "was changed: its checksum is not the one committed"
-
-    return check
-
-
-def _streamed(storage: Storage, path: str) -> tuple[int, str]:
-    digest, size, piece = hashlib.sha256(), 0, memoryview(bytearray(PIECE))
-    with storage.open(path) as file:
-        while count := file.readinto(piece):
-            digest.update(piece[:count])
-            size += count
-    return size, digest.hexdigest()
-
-
-class _Companions:
-    """The Parquet files of each folder, for what a changed one among them is."""
+class _Look:
+    """How a file is compared with what is known of it. `files` are those that manifests name."""
 
     def __init__(self, storage: Storage, files: dict[str, File]):
         self._storage, self._files = storage, files
         self._folders: dict[str, list[str]] = {}
 
-    def foreign(self, file: File) -> str:
+    def by_manifest(self, path: str, file: File) -> str:
+        if file.bytes > SMALL and self._storage.is_local:
+            size, digest = self._streamed(path)
+        else:
+            data = self._storage.read(path)
+            size, digest = len(data), sha256(data)
+        if digest == file.sha256 and size == file.bytes:
+            return ""
+        if foreign := self._foreign(file):
+            return foreign
+        if size != file.bytes:
+            return f"has {size} bytes instead of {file.bytes}"
+        return "was changed: its checksum is not the one committed"
+
+    def by_seal(self, path: str, form: inventory.Form) -> str:
+        try:
+            data = self._storage.read(path)
+        except FileNotFoundError:
+            return ""  # a driver has removed it meanwhile
+        try:
+            if form == "events":
+                events.load(path, data)
+            else:
+                sealed.unwrap(chain.place(path), data)
+        except Torn as error:
+            return f"is torn: {error}"
+        return ""
+
+    def by_name(self, path: str, form: inventory.Form) -> str:
+        """Of a file that is not committed yet, or whose manifest is gone."""
+        digest = _DIGEST.search(path)
+        try:
+            same = digest is None or self._streamed(path)[1].startswith(digest[1])
+        except FileNotFoundError:
+            return ""  # removed meanwhile
+        return "" if same else "was changed: its bytes are not those that its name promises"
+
+    def _streamed(self, path: str) -> tuple[int, str]:
+        with self._storage.open(path) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return file.tell(), digest
+
+    def _foreign(self, file: File) -> str:
         """Of a changed file that is whole Parquet all the same: how its columns differ from those of its companions."""
         import pyarrow as pa
         import pyarrow.parquet as pq

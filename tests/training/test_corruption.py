@@ -8,6 +8,7 @@ compares with the undamaged root. `HYPERLOOM_TRIALS` sets their number (2,000 fo
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import random
@@ -89,6 +90,13 @@ class Rooted:
         assert "Traceback (most recent call last)" not in self.said, self.said
         return code
 
+    def artifacts(self) -> dict[str, bytes]:
+        """What a root is for: manifests, all that they name, and who is champion."""
+        storage = Storage(str(self.root))
+        named = {f.path for m in verify.manifests(storage) for f in m.all_files()}
+        kept = (p for p in storage.walk("") if p in named or p.endswith("/manifest.json") or p.startswith("release/"))
+        return {p: storage.read(p) for p in kept}
+
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rooted]:
@@ -103,14 +111,6 @@ def stopped(folder: Path) -> dict[str, Rooted]:
     for name, last in STOPS.items():
         assert roots[name]("run", "--no-mlflow", "--step", last) == 0, roots[name].said
     return roots
-
-
-def artifacts(root: Rooted) -> dict[str, bytes]:
-    """What a root is for: manifests, all that they name, and who is champion."""
-    storage = Storage(str(root.root))
-    named = {f.path for m in verify.manifests(storage) for f in m.all_files()}
-    kept = (p for p in storage.walk("") if p in named or p.endswith("/manifest.json") or p.startswith("release/"))
-    return {p: storage.read(p) for p in kept}
 
 
 def damage(root: Path, draw: random.Random) -> tuple[str, str]:
@@ -171,11 +171,16 @@ WAYS: dict[str, Callable[[Path, Path, random.Random], object]] = {
 }
 
 
+@functools.cache
+def _expected(root: Rooted) -> dict[str, bytes]:
+    return root.artifacts()
+
+
 def trial(number: int, roots: dict[str, Rooted], folder: Path) -> str:
     """One trial; what came of it. Raises AssertionError where something was believed that is not so."""
     draw = random.Random(number)
-    expected = artifacts(roots["whole"])
-    which = draw.choice(("half", "sharded", *["whole"] * 8))
+    expected = _expected(roots["whole"])
+    which = draw.choice(("half", "sharded", *["whole"] * 14))
     shutil.rmtree(folder, ignore_errors=True)
     root = Rooted(folder)
     shutil.copytree(roots[which].root, root.root)
@@ -187,14 +192,14 @@ def trial(number: int, roots: dict[str, Rooted], folder: Path) -> str:
     assert named == ("problem(s)" in root.said), f"{about}: {root.said}"
     code = root("run", "--no-mlflow")
     story = root.said
-    after = {} if code else artifacts(root)
+    after = {} if code else root.artifacts()
     root("verify")
     wrong = [p for p in expected if after.get(p) != expected[p] and p not in root.said] if code == 0 else []
     assert not wrong, f"{about}: wrong and not named: {wrong}\n{story}\n{root.said}"
     assert code == 0 or "Next: " in story, f"{about}: {story}"
     assert root("verify", "--repair") == 0, f"{about}: {root.said}"
     assert root("run", "--no-mlflow") == 0, f"{about}: after the repair: {root.said}"
-    last = artifacts(root)
+    last = root.artifacts()
     assert {p: last.get(p) == expected[p] for p in expected} == dict.fromkeys(expected, True), about
     return "named" if named else "healed" if story.count("done in") else "of no consequence"
 
