@@ -177,6 +177,15 @@ class Output:
             return None
 
 
+def read_file(storage: Storage, file: File) -> bytes:
+    """The bytes of a committed file. Raises FileNotFoundError, StorageError, and Torn when they are others."""
+    data = storage.read(file.path)
+    if len(data) != file.bytes or sha256(data) != file.sha256:
+        where = storage.full(file.path)
+        raise Torn(f"{where} was cut or changed since it was committed. Next: hyperloom verify --repair")
+    return data
+
+
 def data_name(id_: str, sha256: str, suffix: str) -> str:
     return f"{id_}-{sha256[:12]}.{suffix}"
 

@@ -19,6 +19,7 @@ import numpy as np
 from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import read_file
 from hyperloom.stages import champion as champions
 from hyperloom.stages.evaluate.worker import ModelJudge, Rows
 from hyperloom.stages.results import Shards
@@ -54,7 +55,7 @@ def rival(storage: Storage, name: str) -> Rival | None:
     release = champion and manifests.load(storage, "release", champion.release)
     if not release:
         return None
-    about = json.loads(storage.read(f"{release.folder}/{FILES[1]}"))
+    about = json.loads(read_file(storage, next(f for f in release.files if f.path == f"{release.folder}/{FILES[1]}")))
     return Rival(release.fingerprint, release.folder, about["input"], about["tasks"], _learned(storage, release))
 
 

@@ -7,7 +7,6 @@ losses, masks' choice or training; it imports torch, so planning never imports i
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -15,8 +14,9 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.errors import IntegrityError, Torn
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import File, read_file
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Task
 from hyperloom.stages.network.features import Forward
 from hyperloom.stages.network.terms import collected, terms_of
@@ -135,14 +135,28 @@ def load_model(storage: Storage, folder: str) -> MultiTask:
 
     Raises IntegrityError when its files are missing or do not belong together.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        architecture = Architecture.from_json(json.load(io.BytesIO(storage.read(f"{folder}/{MODEL_JSON}"))))
-        state = load(storage.read(f"{folder}/{MODEL_WEIGHTS}"))
+        described, stored = (_read(storage, folder, name) for name in (MODEL_JSON, MODEL_WEIGHTS))
+        architecture, state = Architecture.from_json(json.loads(described)), load(stored)
         model = MultiTask(architecture)
         model.load_state_dict(state)
-    except (FileNotFoundError, RuntimeError, KeyError, ValueError) as error:
+    except Torn:
+        raise
+    except (FileNotFoundError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
         where = storage.full(folder)
         raise IntegrityError(f"{where} holds no whole model ({error}). Next: hyperloom verify") from error
     return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+def _read(storage: Storage, folder: str, name: str) -> bytes:
+    """A file of a model, compared with what its training said of it where that is there. Raises FileNotFoundError, and
+    Torn for other bytes."""
+    try:
+        about = storage.read_json(f"{folder}/trained.json")["files"].get(name)
+    except (FileNotFoundError, Torn):
+        about = None
+    path = f"{folder}/{name}"
+    return read_file(storage, File(path, about["bytes"], about["sha256"])) if about else storage.read(path)

@@ -30,6 +30,7 @@ from hyperloom.pipeline.errors import RecipeError, Torn
 from hyperloom.pipeline.manifest import Manifest, descent
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import read_file
 from hyperloom.stages import champion as champions
 from hyperloom.stages.release.check import checked
 from hyperloom.stages.release.gate import Decision, judge, parse
@@ -130,7 +131,8 @@ class Release(Stage):
         from hyperloom.stages.release.network import describe, example
 
         student = Trained.from_manifest(model)
-        data = step.storage.read(f"{student.folders(model, member)[0]}/{NETWORK}")
+        path = f"{student.folders(model, member)[0]}/{NETWORK}"
+        data = read_file(step.storage, next(file for file in model.all_files() if file.path == path))
         about, signature = describe(data, student, step.modalities)
         picture = example(step.storage, report, student.columns_in[0], step.modalities)
         buffer = io.BytesIO()

@@ -10,18 +10,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import json
 import os
 import random
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from hyperloom.pipeline import cli, inventory, verify
 from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages import champion
 
 TRIALS = int(os.environ.get("HYPERLOOM_TRIALS", "40"))
 FIRST = int(os.environ.get("HYPERLOOM_FIRST_TRIAL", "0"))
@@ -67,7 +71,7 @@ TRAINING = """targets: {semantic: semantic@truth, depth: depth@consensus}, model
     updates: 4, batch: 4, checkpoint_every: 2"""
 
 
-STOPS = {"whole": "release", "half": "votes", "sharded": "shards"}
+STOPS = {"whole": "release", "half": "votes", "sharded": "shards", "taught": "student"}
 """The last step that the root of this name has run."""
 
 
@@ -94,13 +98,16 @@ class Rooted:
         """What a root is for: manifests, all that they name, and who is champion."""
         storage = Storage(str(self.root))
         named = {f.path for m in verify.manifests(storage) for f in m.all_files()}
-        kept = (p for p in storage.walk("") if p in named or p.endswith("/manifest.json") or p.startswith("release/"))
-        return {p: storage.read(p) for p in kept}
+        kept = {p: storage.read(p) for p in storage.walk("") if p in named or p.endswith("/manifest.json")}
+        with contextlib.suppress(Torn):
+            line = [asdict(one) for one in champion.line(storage, "small")]
+            kept["release/champion-small"] = json.dumps(line, sort_keys=True).encode()
+        return kept
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rooted]:
-    """The root of a pipeline that ran to its end, and of two that were stopped before."""
+    """The root of a pipeline that ran to its end, and of three that were stopped before."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(opening, "connect", lambda loaded: None)
         return stopped(tmp_path_factory.mktemp("roots"))
@@ -180,13 +187,13 @@ def trial(number: int, roots: dict[str, Rooted], folder: Path) -> str:
     """One trial; what came of it. Raises AssertionError where something was believed that is not so."""
     draw = random.Random(number)
     expected = _expected(roots["whole"])
-    which = draw.choice(("half", "sharded", *["whole"] * 14))
+    which = draw.choice(("half", "sharded", "taught", *["whole"] * 13))
     shutil.rmtree(folder, ignore_errors=True)
     root = Rooted(folder)
     shutil.copytree(roots[which].root, root.root)
     path, how = damage(root.root, draw)
     about = f"trial {number}: {how} {path} of the {which} root"
-    for command in ("plan", "status", "failed"):
+    for command in ("plan", "status", "failed", "release"):
         assert root(command) in (0, 1), f"{about}: {command}: {root.said}"
     named = root("verify") == 1
     assert named == ("problem(s)" in root.said), f"{about}: {root.said}"

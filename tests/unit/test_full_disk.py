@@ -67,7 +67,7 @@ def run(folder: Path, root: Path) -> int:
         ("/attempts/", 1),
         ("/steps/", 1),
         ("/note.txt$", 0),
-        ("/root/", 0),
+        ("/store/", 0),
     ],
 )
 def test_a_disk_that_is_full_for_one_kind_of_file(
@@ -77,21 +77,21 @@ def test_a_disk_that_is_full_for_one_kind_of_file(
     assert run(tmp_path, tmp_path / "calm") == 0
     with monkeypatch.context() as patch:
         assert not full(patch, what, after)
-        assert run(tmp_path, tmp_path / "root") == Exit.WRONG
+        assert run(tmp_path, tmp_path / "store") == Exit.WRONG
     told = "".join(capsys.readouterr())
     assert "the disk is full: free some space, then run the same command again" in told and "Traceback" not in told
     recipe = str(tmp_path / "toy.yaml")
     assert cli.main(["verify", recipe]) == 0
-    assert run(tmp_path, tmp_path / "root") == 0
+    assert run(tmp_path, tmp_path / "store") == 0
     assert cli.main(["verify", recipe, "--gc"]) == 0
-    assert not list((tmp_path / "root").rglob(".tmp-*"))
-    assert contents(Storage(str(tmp_path / "root"))) == contents(Storage(str(tmp_path / "calm")))
+    assert not list((tmp_path / "store").rglob(".tmp-*"))
+    assert contents(Storage(str(tmp_path / "store"))) == contents(Storage(str(tmp_path / "calm")))
 
 
 def test_events_that_find_no_room_stop_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(opening, "connect", lambda loaded: None)
     failed = full(monkeypatch, r"\.jsonl$")
-    assert run(tmp_path, tmp_path / "root") == 0 and failed
-    assert not list((tmp_path / "root" / "events").rglob("0*.jsonl"))
+    assert run(tmp_path, tmp_path / "store") == 0 and failed
+    assert not list((tmp_path / "store" / "events").rglob("0*.jsonl"))
     assert cli.main(["status", str(tmp_path / "toy.yaml")]) == 0
     assert "Traceback" not in "".join(capsys.readouterr())

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from hyperloom.pipeline.errors import RecipeError, StepFailed, Superseded
 from hyperloom.pipeline.events import Events, read
 from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File
 from hyperloom.stages.champion import line, load
 from hyperloom.stages.evaluate.stage import Evaluate
@@ -137,7 +137,7 @@ def _inputs(storage: Storage, miou: float, seed: int = 0) -> dict[str, Manifest]
     outputs = [{"name": "semantic", "shape": [*SIZE, 2]}, {"name": "depth", "shape": [*SIZE, 1]}]
     body = {"columns_in": ["rgb@camera"], "tasks": ["semantic", "depth"], "parameters": 123456}
     body["onnx"] = {"outputs": outputs}
-    files = (File(path, len(data), ""),)
+    files = (File(path, len(data), sha256(data)),)
     student = Manifest("distill", f"{seed:064x}", {}, (), files, body)
     figures = {**BODY["figures"], "student": {"semantic.miou": miou, "depth.mae": 2.0}}
     report = {
