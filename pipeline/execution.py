@@ -133,7 +133,7 @@ class Execution(threading.Thread):
             manifest = manifests.load(storage, step.stage.stage, step.fingerprint)
         except IntegrityError:
             return False
-        if manifest is None or Listing(storage).lacks(manifest.places()):
+        if manifest is None or Listing(storage).lacks(manifest.places()) or step.stage.lost(storage, manifest):
             return False
         step.manifest = manifest
         return True

@@ -217,3 +217,14 @@ def test_random_damage_is_healed_named_or_of_no_consequence(roots: dict[str, Roo
         results = Counter(trial(FIRST + n, roots, tmp_path / "trial") for n in range(TRIALS))
     assert sum(results.values()) == TRIALS and results["named"]
     print(dict(results))
+
+
+def test_a_champion_that_is_gone_is_made_again_by_the_next_run(roots: dict[str, Rooted], tmp_path: Path) -> None:
+    root = Rooted(tmp_path / "trial")
+    shutil.copytree(roots["whole"].root, root.root)
+    shutil.rmtree(root.root / "release" / "champion-small")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "connect", lambda loaded: None)
+        assert root("plan") == 0 and "has no champion any more" in root.said
+        assert root("run", "--no-mlflow") == 0
+    assert root.artifacts() == roots["whole"].artifacts()
