@@ -134,7 +134,7 @@ def test_a_job_shows_no_secret(call: Any, ray_cluster: Any, project: Path, tmp_p
     (data,) = tmp_path.glob("root/*/*/data/*.json")
     assert data.read_text() == hashlib.sha256(b"canary-worker-1").hexdigest(), "the worker has its environment"
     shown = call("ray", "job", "list", "--address", ray_cluster.dashboard).stdout
-    assert "--step a --wait 60" in shown.replace("', '", " "), shown
+    assert "--step a --wait " in shown.replace("', '", " "), shown
     stored = "".join(p.read_text(errors="replace") for p in (tmp_path / "root").rglob("*") if p.is_file())
     assert "${SALT}" in stored
     logs = [
