@@ -22,6 +22,25 @@ FOLDERS = ("tests/ray/", "tests/real/", "tests/training/", "tests/tracking/", "t
 class Groups(LoadScopeScheduling):
     """Hands out whole groups."""
 
+    def _reschedule(self, node: Any) -> None:
+        """A process that has got the last group is told so: else one that was started in place of a crashed one would
+        keep its last test and wait for more, without end."""
+        super()._reschedule(node)
+        if not self.workqueue and not node.shutting_down:
+            node.shutdown()
+
+    def remove_node(self, node: Any) -> str | None:
+        """The test that ended its process (a timeout does) has failed and is not tried again, as xdist would do; the
+        rest of its group goes to another process."""
+        units = self.assigned_work.get(node, {}).values()
+        crashed = next(((unit, name) for unit in units for name, over in unit.items() if not over), None)
+        if crashed is None:
+            return super().remove_node(node)
+        unit, name = crashed
+        unit[name] = True
+        super().remove_node(node)
+        return name
+
     def _split_scope(self, nodeid: str) -> str:
         return group(nodeid)
 
