@@ -65,7 +65,7 @@ def run(folder: Path, root: Path) -> int:
         ("/data/", 5),
         ("/quarantine/", 0),
         ("/attempts/", 1),
-        ("/steps/", 1),
+        ("(?<!/claims)/steps/", 1),
         ("/note.txt$", 0),
         ("/store/", 0),
     ],
