@@ -11,7 +11,9 @@ too). Keys come from ~/.ssh and the agent, further options of paramiko's `connec
 from __future__ import annotations
 
 import logging
+import random
 import threading
+import time
 import uuid
 from typing import Any
 
@@ -19,6 +21,10 @@ from hyperloom.pipeline.errors import PluginError
 
 PATIENCE = {"timeout": 15.0, "banner_timeout": 15.0, "auth_timeout": 15.0}
 """Seconds to connect, for the server's first word, and to be let in."""
+PAUSES = (0.2, 0.5, 1.0, 2.0)
+"""Seconds between attempts to get a word from a server that hangs up at once."""
+AT_ONCE = 3.0
+"""A server that took longer to say nothing is not asked again."""
 SILENCE = 60.0
 """Seconds without an answer after which a connection counts as dropped."""
 
@@ -40,7 +46,7 @@ class Sftp:
         """This thread's fsspec file system, connected. Raises OSError or paramiko's SSHException."""
         fs = getattr(self._own, "fs", None)
         if fs is None or not fs.client.get_transport().is_active():
-            fs = self._own.fs = _connected(self.url)
+            fs = self._own.fs = _patiently(self.url)
         return fs
 
     def drop(self) -> None:
@@ -55,7 +61,7 @@ class Sftp:
             try:
                 self._send(temporary, data)
             except FileNotFoundError:
-                fs.makedirs(folder, exist_ok=True)
+                _make_folder(fs, folder)
                 self._send(temporary, data)
             if not exclusive:
                 fs.ftp.posix_rename(temporary, path)
@@ -80,6 +86,35 @@ class Sftp:
         arrived = ftp.stat(path).st_size
         if arrived != len(data):
             raise OSError(f"only {arrived} of {len(data)} bytes arrived; is the server's disk full?")
+
+
+def _make_folder(fs: Any, folder: str) -> None:
+    """A folder and those above it, also while others make the same ones."""
+    for _ in range(folder.count("/")):
+        try:
+            fs.makedirs(folder, exist_ok=True)
+            return
+        except OSError:  # somebody was quicker at one of them: the next attempt finds it there
+            if fs.exists(folder):
+                return
+    fs.makedirs(folder, exist_ok=True)
+
+
+def _patiently(url: str) -> Any:
+    """A connection; asked for again after a moment where the server hung up before its first word, as sshd does at
+    random while many are at its door (MaxStartups)."""
+    import paramiko
+
+    for pause in PAUSES:
+        began = time.monotonic()
+        try:
+            return _connected(url)
+        except (paramiko.SSHException, EOFError, ConnectionResetError) as error:
+            hung_up = "banner" in str(error) or isinstance(error, EOFError | ConnectionResetError)
+            if not hung_up or time.monotonic() - began > AT_ONCE:
+                raise
+            time.sleep(pause * (0.5 + random.random()))
+    return _connected(url)
 
 
 def _connected(url: str) -> Any:

@@ -178,7 +178,7 @@ class Storage:
             except OSError as error:
                 raise _explained("list", self.full(folder), error) from error
             return
-        for path in sorted(self._call("list", folder, lambda: self.fs.find(base))):
+        for path in sorted(self._call("list", folder, lambda: self._find(base))):
             yield f"{folder}/{path[len(base) :].lstrip('/')}" if folder else path[len(base) :].lstrip("/")
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -284,6 +284,10 @@ class Storage:
             return self._sftp.write(self.path(path), data, exclusive=mode == "create")
         self.fs.pipe_file(self.path(path), data, **({"mode": mode} if mode == "create" else {}))
         return True
+
+    def _find(self, base: str) -> list[str]:
+        self.fs.invalidate_cache()  # what was listed before may have changed
+        return self.fs.find(base)
 
     def _list(self, folder: str) -> list[dict[str, Any]]:
         self.fs.invalidate_cache()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -29,12 +30,15 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=self.env)
+        # a file, not a pipe: a server that writes a line a request would stand still once nobody empties it
+        self.words = tempfile.TemporaryFile()  # noqa: SIM115 (closed by kill)
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=self.words, env=self.env)
         for _ in range(300):
             if answers(self.port):
                 return
             if self.process.poll() is not None:
-                raise AssertionError(f"{self.command[0]} ended: {self.process.communicate()[1].decode()[-2000:]}")
+                self.words.seek(0)
+                raise AssertionError(f"{self.command[0]} ended: {self.words.read().decode()[-2000:]}")
             time.sleep(0.1)
         self.kill()
         raise AssertionError(f"{self.command[0]} did not answer on port {self.port}")
@@ -47,8 +51,7 @@ class Server:
                     child.kill()
         self.process.kill()
         self.process.wait()
-        if self.process.stderr:
-            self.process.stderr.close()
+        self.words.close()
 
 
 class Line:

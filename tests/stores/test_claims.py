@@ -62,15 +62,10 @@ class Root:
     def url(self, name: str) -> str:
         return f"{self.base}/{name}"
 
-    def bear(self) -> None:
-        """Skip the test where the server is too slow for two drivers."""
-        if self.kind == "moto" and not os.environ.get("HYPERLOOM_SLOW_STORES"):
-            pytest.skip("two drivers keep moto busy for minutes: HYPERLOOM_SLOW_STORES=1 runs it")
-
     @property
     def count(self) -> int:
         """Units of each expert."""
-        return {"local": 12, "moto": 2}.get(self.kind, 4)
+        return {"local": 12}.get(self.kind, 4)
 
 
 @pytest.fixture(scope="module", params=["local", "moto", "rclone", "sshd"])
@@ -124,7 +119,6 @@ def test_one_of_many_writers_wins_and_nobody_overwrites_what_he_has_not_seen(roo
 
 
 def test_two_drivers_do_what_they_share_once(root: Root, tmp_path: Path) -> None:
-    root.bear()
     both = [driver(tmp_path, name, root, "two") for name in ("one", "two")]
     texts = [each.communicate(timeout=250)[0] for each in both]
     assert [each.returncode for each in both] == [0, 0], texts
@@ -134,7 +128,6 @@ def test_two_drivers_do_what_they_share_once(root: Root, tmp_path: Path) -> None
 
 
 def test_a_driver_stopped_for_longer_than_its_time_harms_nothing(root: Root, tmp_path: Path) -> None:
-    root.bear()
     url = root.url("stopped")
     sleeper = driver(tmp_path, "one", root, "stopped")
     while not (tmp_path / "one.log").exists():
