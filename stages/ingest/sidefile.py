@@ -20,7 +20,6 @@ from hyperloom.pipeline import filelist
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.ingest.rawarray import Frame, channelled, class_ids, matches
-from hyperloom.stages.modality import imagefile
 from hyperloom.stages.modality.formats import decode_array
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ class SideFile(Config):
         data = fetch(path)
         if path.endswith((".npy", ".npz")):
             return decode_array(data, self.array, path)
-        return modality.numbers(data, path) if hasattr(modality, "numbers") else imagefile.numbers(data, path)
+        return modality.numbers(data, path)
 
     def _per_frame(self) -> bool:
         return any(name == "frame" for _, name, _, _ in string.Formatter().parse(self.path))

@@ -233,7 +233,7 @@ class Table(Source):
         if isinstance(value, str) and self.decimal == "," and not modality.textual and COMMA.fullmatch(value.strip()):
             value = value.replace(",", ".")
         try:
-            return modality.fit(modality.cell(value) if hasattr(modality, "cell") else value)
+            return modality.fit(modality.cell(value))
         except (ValueError, OverflowError) as error:
             raise ValueError(f"{error}{_hint(value)}") from error
 

@@ -141,6 +141,16 @@ class Modality(Plugin, Layout, Geometry, Predicted):
 
         return self.fit(parse(data, name))
 
+    def cell(self, value: Any) -> Any:
+        """What a cell of a table holds as what `fit` takes: itself, unless a type says otherwise."""
+        return value
+
+    def numbers(self, data: bytes, name: str) -> np.ndarray:
+        """(H, W) or (H, W, C) numbers as an image file stores them. Raises ValueError."""
+        from hyperloom.stages.modality import imagefile
+
+        return imagefile.numbers(data, name)
+
     def picture(self, value: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 RGB of one value, for people."""
         return picture.maps_to_rgb(np.atleast_3d(value))

@@ -62,7 +62,6 @@ class Raster(Modality):
         return self.model_copy(update={"size": next(iter(images.values()))})
 
     def numbers(self, data: bytes, name: str) -> np.ndarray:
-        """(H, W) or (H, W, C) numbers as an image file stores them. Raises ValueError."""
         return imagefile.numbers(data, name, self.orientation, self.megapixels)
 
     def _resized(self, value: np.ndarray, nearest: bool = False, area: bool = False) -> np.ndarray:
