@@ -99,6 +99,9 @@ def test_sensor_values_are_refused_or_scaled_and_as_numbers_kept(suffix: str, sh
     data = cv2.imencode(suffix, values[..., ::-1] if values.ndim == 3 else values)[1].tobytes()
     with pytest.raises(ValueError, match=r"a.x holds uint16 numbers 0..4095.*levels: \[0, 4095\]"):
         imagefile.colours(data, "a.x")
+    flat = cv2.imencode(suffix, np.full(shape, 4000, np.uint16))[1].tobytes()
+    with pytest.raises(ValueError, match=r"levels: \[0, 4000\]"):
+        imagefile.colours(flat, "a.x")
     scaled = np.rint(values / 4095 * 255).astype(np.uint8)
     seen = imagefile.colours(data, "a.x", levels=(0, 4095))
     assert (seen == (scaled if scaled.ndim == 3 else scaled[..., None])).all() and seen.shape == (5, 4, 3)
