@@ -318,8 +318,8 @@ def _graded(array: np.ndarray, name: str, levels: tuple[float, float] | None) ->
         low, high = (known.min(), known.max()) if known.size else (0, 0)
         raise ValueError(
             f"{os.path.basename(name)} holds {array.dtype} numbers {low:g}..{high:g}, and an image keeps 8 bits. Next: "
-            f"say which numbers are black and white, as in levels: [{min(low, 0):g}, {max(high, 1):g}] on the modality, "
-            "or read it as a dense modality"
+            f"say which numbers are black and white, as in levels: [{min(low, 0):g}, {max(high, 1):g}] on the "
+            "modality, or read it as a dense modality"
         )
     scaled = (array.astype(np.float32) - levels[0]) * (255.0 / (levels[1] - levels[0]))
     pixels = np.rint(np.nan_to_num(scaled).clip(0, 255)).astype(np.uint8)
