@@ -52,6 +52,18 @@ def sync(path: str) -> None:
         os.close(handle)
 
 
+def files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Names of the files directly in a folder, and what the file system says of each. One that goes meanwhile is left
+    out; the others stay."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                if entry.is_file():
+                    yield entry.name, entry.stat()
+            except FileNotFoundError:
+                continue
+
+
 def below(base: str, prefix: str, folders: bool) -> Iterator[str]:
     """All files below `base`, sorted, each behind `prefix`; `folders` too, which end in a slash. Nothing where there is
     no such folder."""

@@ -150,8 +150,7 @@ class Storage:
         """Name -> bytes of the files that lie directly in a folder; empty when there is none."""
         try:
             if self.is_local:
-                with os.scandir(self.path(folder)) as entries:
-                    return {e.name: e.stat().st_size for e in entries if e.is_file()}
+                return {name: about.st_size for name, about in disk.files(self.path(folder))}
             listed = self._call("list", folder, lambda: self._list(folder))
             return {i["name"].rsplit("/", 1)[-1]: i["size"] for i in listed}
         except (FileNotFoundError, NotADirectoryError):
@@ -161,8 +160,7 @@ class Storage:
         """Name -> when the store last wrote it, in seconds by its own clock, of the files directly in a folder."""
         try:
             if self.is_local:
-                with os.scandir(self.path(folder)) as entries:
-                    return {e.name: e.stat().st_mtime for e in entries if e.is_file()}
+                return {name: about.st_mtime for name, about in disk.files(self.path(folder))}
             listed = self._call("list", folder, lambda: self._list(folder))
             return {i["name"].rsplit("/", 1)[-1]: _when(i) for i in listed}
         except (FileNotFoundError, NotADirectoryError):

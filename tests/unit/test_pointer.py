@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 
 import pytest
 
 from hyperloom.pipeline import chain as chains
 from hyperloom.pipeline.chain import Chain
-from hyperloom.pipeline.errors import IntegrityError, Superseded
+from hyperloom.pipeline.errors import IntegrityError, StorageError, Superseded
 from hyperloom.pipeline.pointer import Pointer, Version
 from hyperloom.pipeline.storage import Storage
 
@@ -45,7 +47,8 @@ def test_a_sleeper_whose_number_was_trimmed_meanwhile_changes_nothing(storage: S
     assert pointer.read() == version
 
 
-def test_one_of_many_writers_wins(storage: Storage) -> None:
+def test_one_of_many_writers_wins(storage: Storage, monkeypatch) -> None:
+    monkeypatch.setattr(chains, "SETTLE_SECONDS", 0.5)
     won: list[int] = []
     start = threading.Barrier(8)
 
@@ -62,6 +65,37 @@ def test_one_of_many_writers_wins(storage: Storage) -> None:
     assert len(won) == 1
     last = Chain(storage, "race").last()
     assert last and last.data == str(won[0]).encode() and len(storage.names("race")) == 1
+
+
+def test_a_file_that_took_too_long_to_write_wins_nothing(tmp_path, monkeypatch) -> None:
+    """Such a store may have dated it before the others, and shown it after they had looked."""
+    monkeypatch.setattr(Storage, "probe_exclusive", lambda self: False)
+    monkeypatch.setattr(chains, "SETTLE_SECONDS", 0.1)
+    write, began = Storage.write, threading.Event()
+
+    def slow(self: Storage, path: str, data: bytes, durable: bool = True) -> None:
+        began.set()
+        date = time.time()
+        time.sleep(0.3)
+        write(self, path, data, durable)
+        os.utime(self.path(path), (date, date))
+
+    late, won = Storage(str(tmp_path)), []
+    monkeypatch.setattr(late, "write", slow.__get__(late))
+    writer = threading.Thread(target=lambda: won.append(Chain(late, "race").append(0, b'"late"')))
+    writer.start()
+    began.wait()
+    link = Chain(Storage(str(tmp_path)), "race").append(0, b'"quick"')
+    writer.join()
+    assert won == [None] and link and Chain(Storage(str(tmp_path)), "race").last() == link
+
+
+def test_a_store_on_which_every_file_takes_too_long_is_an_error(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Storage, "probe_exclusive", lambda self: False)
+    monkeypatch.setattr(chains, "SETTLE_SECONDS", 0.0)
+    with pytest.raises(StorageError, match=r"race: 20 small files in a row took more than 0 s.*Next: run the same"):
+        Chain(Storage(str(tmp_path)), "race").append(0, b"1")
+    assert not Storage(str(tmp_path)).names("race")
 
 
 def test_whoever_began_last_goes_on(storage: Storage) -> None:

@@ -99,3 +99,23 @@ def test_a_writer_that_dies_leaves_nothing_to_read(tmp_path) -> None:
             assert len(data) == 4_000_000
             assert len(set(data)) == 1
     assert set(storage.names("")) <= {"big"}
+
+
+def test_a_file_that_goes_meanwhile_hides_no_other(tmp_path) -> None:
+    """A listing that lost its patience here made two writers of one number believe that they had won."""
+    storage, stop = Storage(str(tmp_path)), threading.Event()
+    storage.write("folder/stays", b"1")
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            for i in range(20):
+                (tmp_path / "folder" / f"goes{i}").touch()
+            for i in range(20):
+                (tmp_path / "folder" / f"goes{i}").unlink()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    seen = [("stays" in storage.times("folder"), "stays" in storage.sizes("folder")) for _ in range(300)]
+    stop.set()
+    thread.join()
+    assert set(seen) == {(True, True)}
