@@ -10,10 +10,10 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor as Threads
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hyperloom.pipeline.errors import StepFailed, StorageError
+from hyperloom.pipeline.errors import RecipeError, SourceError, StepFailed, StorageError
 from hyperloom.pipeline.preemption import Preemption
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
@@ -30,6 +30,12 @@ AT_HAND = 2
 """Groups a slot has when units are short: the one that is worked on, and the next or the one that is committed."""
 
 
+REPEATABLE = (
+    SourceError, ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError, ValueError,
+)  # fmt: skip
+"""What says nothing of machines, memory or services: it follows from code and data."""
+
+
 @dataclass
 class Outcome:
     """What came back for one unit: its record, or what went wrong."""
@@ -40,11 +46,14 @@ class Outcome:
     trace: str = ""
     infrastructure: bool = False
     hopeless: bool = False
-    """True when trying again cannot help: a full disk, a read-only root, processes that cannot start."""
+    """True when trying again cannot help, nor can another unit: a full disk, a read-only root, processes that cannot
+    start, a mistake of the recipe."""
     stopped: bool = False
     """True when the worker ended because it was asked to: nothing is counted against the unit."""
     final: bool = False
     """True when the worker says that another attempt would end in the same way."""
+    repeatable: bool = False
+    """True for what follows from the work alone, so that the same words at the next attempt mean the same at all."""
     seconds: float = 0.0
     """What it took in the slot, without what it waited for before and after."""
 
@@ -141,7 +150,13 @@ class Host:
     def run(self, scope: str, live: frozenset[str], units: list[Unit], attempts: list[int]) -> list[Outcome]:
         """Outcomes of the units, in order. Workers of scopes that are not `live` are dropped."""
         self._live = live
-        return [self._timed(scope, unit, attempt) for unit, attempt in zip(units, attempts, strict=True)]
+        outcomes: list[Outcome] = []
+        for unit, attempt in zip(units, attempts, strict=True):
+            if outcomes and outcomes[-1].hopeless:
+                outcomes.append(replace(outcomes[-1], unit=unit, seconds=0.0))
+            else:
+                outcomes.append(self._timed(scope, unit, attempt))
+        return outcomes
 
     def _timed(self, scope: str, unit: Unit, attempt: int) -> Outcome:
         started = time.monotonic()
@@ -183,8 +198,10 @@ class Host:
             return Outcome(unit, None, str(error), traceback.format_exc(), final=True)
         except Exception as error:  # a worker may raise anything; it becomes a counted failure with its trace kept
             away = isinstance(error, StorageError | ConnectionError | TimeoutError)  # a store, a service: not the work
-            hopeless = isinstance(error, StorageError) and not error.transient
-            return Outcome(unit, None, f"{type(error).__name__}: {error}", traceback.format_exc(), away, hopeless)
+            hopeless = isinstance(error, RecipeError) or (isinstance(error, StorageError) and not error.transient)
+            repeatable = isinstance(error, REPEATABLE) and not away
+            text, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+            return Outcome(unit, None, text, trace, away, hopeless, repeatable=repeatable)
 
 
 class Inline:

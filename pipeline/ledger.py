@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hyperloom.pipeline import packs
-from hyperloom.pipeline.errors import HyperloomError, StepFailed, StorageError
+from hyperloom.pipeline.errors import HyperloomError, PluginError, RecipeError, StepFailed, StorageError
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.executor import Outcome
 from hyperloom.pipeline.retry import Budget
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record, load_record, record_path
 from hyperloom.pipeline.work import Work
+
+
+MISTAKES = (RecipeError.__name__, PluginError.__name__)
 
 
 @dataclass
@@ -29,7 +32,9 @@ class Ledger:
     budget: Budget
 
     def failed(self, work: Work, outcome: Outcome) -> None:
-        """Count a failure; try the unit again or give it up."""
+        """Count a failure; try the unit again or give it up. One error that ends the step is enough."""
+        if work.hopeless and outcome.hopeless:
+            return
         attempts, unit = work.attempts, outcome.unit
         tally = attempts.of(unit.key)
         self.events.emit(
@@ -42,6 +47,8 @@ class Ledger:
         )
         if outcome.hopeless:
             work.hopeless = outcome.error
+            if _mistake(outcome.error):
+                self._keep_trace(work, outcome)
             return
         budget = getattr(work.workers[unit.worker], "budget", self.budget)
         if outcome.infrastructure:
@@ -49,19 +56,28 @@ class Ledger:
             spent = tally.infrastructure >= budget.infrastructure
         else:
             tally.task += 1
-            spent = outcome.final or tally.task >= budget.task
+            same = outcome.repeatable and tally.said == outcome.error
+            tally.said = outcome.error if outcome.repeatable else ""
+            spent = outcome.final or same or tally.task >= budget.task
         attempts.keep(unit.key, tally)
         if not spent:
             work.again(unit, budget.pause(work.deaths if outcome.infrastructure else 0))
             return
+        self._keep_trace(work, outcome)
+        work.give_up(unit, outcome.error)
+
+    def _keep_trace(self, work: Work, outcome: Outcome) -> None:
+        """What `hyperloom failed` shows."""
+        unit = outcome.unit
         failure = {"unit": f"{unit.space}/{unit.id}", "step": work.step, "error": outcome.error, "trace": outcome.trace}
         self.storage.write_json(_failure_path(*unit.key), failure)
-        work.give_up(unit, outcome.error)
 
     def finish(self, work: Work) -> Sequence[Record]:
         """Records of a step's units. Raises StepFailed, naming the units that failed for good."""
         self.progress(work, force=True)
         if work.hopeless:
+            if _mistake(work.hopeless):
+                work.attempts.clear()  # nothing died
             raise _hopeless(work)
         work.attempts.clear()
         self._forgive(work)
@@ -110,7 +126,15 @@ def _hopeless(work: Work) -> HyperloomError:
     """Why no unit of a step can be done, whatever its budget."""
     if work.hopeless.startswith("StorageError: "):
         return StorageError(work.hopeless.removeprefix("StorageError: "), transient=False)
+    if mistake := _mistake(work.hopeless):
+        return RecipeError(f"step {work.step!r}: {mistake}")
     return StepFailed(f"step {work.step!r}: {work.hopeless}", missing=f"{work.total - work.records.filled} units")
+
+
+def _mistake(error: str) -> str:
+    """What is wrong with the recipe or a plug-in; empty where it is another kind of error."""
+    kind, _, text = error.partition(": ")
+    return text if kind in MISTAKES else ""
 
 
 def _failure_path(space: str, id_: str) -> str:

@@ -1,8 +1,9 @@
 """How often a unit may fail, and whose fault a failure is.
 
 Two budgets, as a machine that dies says nothing of the work: *task* failures (exceptions, wrong output) and
-*infrastructure* failures (worker, node, store, network), the latter with backoff. What cannot pass by itself (a full or
-read-only disk) is not retried at all.
+*infrastructure* failures (worker, node, store, network), the latter with backoff. What cannot pass by itself is not
+retried: a full or read-only disk and a mistake of the recipe end the step at once, and an error that follows from code
+and data alone (`executor.REPEATABLE`) gives its unit up when the next attempt says the same.
 
 Attempts are counted in storage before the work starts: one note for all that is sent in one turn of the pool,
 `{step}/attempts/{seq}.json`, which is removed when all of it came back. So what a dead driver had in flight is known to
@@ -42,6 +43,8 @@ class Tally:
     task: int = 0
     infrastructure: int = 0
     started: int = 0
+    said: str = ""
+    """The error of the last attempt, where it follows from the work alone."""
 
     @property
     def attempt(self) -> int:

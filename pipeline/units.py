@@ -112,7 +112,7 @@ class Worker(Protocol):
 
     def run(self, unit: Unit, out: Output) -> None:
         """Do one unit and hand what it made to `out`. Raising fails the attempt, never the run; StepFailed says that
-        another attempt would fail in the same way."""
+        another attempt would fail in the same way; RecipeError and PluginError end the step."""
 
 
 @dataclass

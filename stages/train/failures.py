@@ -2,9 +2,9 @@
 
 Ray Train has one budget and starts workers again whatever they died of. A worker that is killed leaves nothing here and
 spends Ray's budget; one that raises notes its exception in `{folder}/failures/{attempt}.json`, the first of its group
-wins, and after `LIMIT` of them the workers end at once. What cannot pass by itself (`Final`) is final at the first
-time. A connection that broke because another worker died, a store that does not answer, or a notice, is not counted. A
-new command of the user starts at zero.
+wins, and after `LIMIT` of them the workers end at once. What cannot pass by itself (`Final`, and a mistake of the
+recipe or a plug-in) is final at the first time. A connection that broke because another worker died, a store that
+does not answer, or a notice, is not counted. A new command of the user starts at zero.
 """
 
 from __future__ import annotations
@@ -41,7 +41,12 @@ def note(storage: Storage, folder: str, attempt: int, error: BaseException) -> N
         _write(storage, folder, attempt, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
 
 
-def end(storage: Storage, folder: str, error: Final) -> None:
+def attempt(storage: Storage, folder: str) -> int:
+    """The number of the next attempt, from 0; `LIMIT` where none is of use."""
+    return LIMIT if final(storage, folder) else count(storage, folder)
+
+
+def end(storage: Storage, folder: str, error: Exception) -> None:
     """Remember that trying again is of no use."""
     _write(storage, folder, "final", str(error), "")
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hyperloom.pipeline import ray_internals
-from hyperloom.pipeline.errors import Ended, StepFailed
+from hyperloom.pipeline.errors import Ended, RecipeError, StepFailed
 from hyperloom.pipeline.project import Parcel
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.units import Resources
@@ -182,7 +182,7 @@ def _worker(config: dict[str, Any]) -> None:
     from hyperloom.stages.train.world import World
 
     world, job, device = World.current(), config["job"].open(), get_device()
-    attempt = world.gather(failures.count(job.storage, job.folder))[0]
+    attempt = world.gather(failures.attempt(job.storage, job.folder))[0]
     if attempt >= failures.LIMIT:
         return
     if device.type == "cuda":
@@ -193,7 +193,7 @@ def _worker(config: dict[str, Any]) -> None:
     try:
         with notice.Notice(job.storage, job.folder, bool(curve), _leaving()) as request:
             loop.fit(job, world, curve or _silent, request, device)
-    except failures.Final as error:  # on all ranks alike
+    except (failures.Final, RecipeError) as error:  # on all ranks alike
         failures.end(job.storage, job.folder, error)
     except notice.Preempted as end:
         if curve:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hyperloom.pipeline import events as event_log
-from hyperloom.pipeline.errors import StepFailed, StorageError
+from hyperloom.pipeline.errors import PluginError, RecipeError, StepFailed, StorageError
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.executor import Inline
 from hyperloom.pipeline.pool import Pool
@@ -63,6 +63,38 @@ def test_a_worker_says_that_another_attempt_is_of_no_use(pool: Pool) -> None:
     with pytest.raises(StepFailed, match=r"toy/s/u: no number\. Next: lower the rate"):
         _run(pool, worker)
     assert worker.attempts == 1 and _failures(pool) == 1
+
+
+@pytest.mark.parametrize("error", [RecipeError("no output 'y'"), PluginError("pip install it")])
+def test_a_mistake_of_the_recipe_ends_the_step_at_its_first_attempt(pool: Pool, error: Exception) -> None:
+    worker = Raises([error] * 9)
+    units = [Unit("toy/s", name, "w") for name in "abcdef"]
+    with pytest.raises(RecipeError, match=f"step 's': {error}"):
+        pool.run("s", "toy/s", units, {"w": worker})
+    assert worker.attempts <= 2, "the next unit lay in the slot already"
+    assert _failures(pool) == 1
+    assert pool.storage.names("toy/s/failures") == ["a.json"], "its traceback can be looked at"
+    assert pool.storage.names("toy/s/attempts") == [], "nobody died"
+    assert len(pool.run("s", "toy/s", units, {"w": Raises([])})) == 6
+    assert pool.storage.names("toy/s/failures") == []
+
+
+@pytest.mark.parametrize(
+    "errors, attempts",
+    [
+        ([TypeError("not 'dict'")] * 9, 2),
+        ([ValueError("one"), ValueError("two"), ValueError("one")], 3),
+        ([RuntimeError("the device is busy")] * 9, 3),
+        ([OSError("too many open files")] * 9, 3),
+    ],
+)
+def test_the_same_error_of_the_work_itself_comes_twice_at_most(
+    pool: Pool, errors: list[Exception], attempts: int
+) -> None:
+    worker = Raises(errors)
+    with pytest.raises(StepFailed):
+        _run(pool, worker)
+    assert worker.attempts == attempts
 
 
 def test_a_worker_that_was_told_to_leave_costs_no_attempt(pool: Pool) -> None:
