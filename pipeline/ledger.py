@@ -19,7 +19,6 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record, load_record, record_path
 from hyperloom.pipeline.work import Work
 
-
 MISTAKES = (RecipeError.__name__, PluginError.__name__)
 
 
@@ -56,8 +55,8 @@ class Ledger:
             spent = tally.infrastructure >= budget.infrastructure
         else:
             tally.task += 1
-            same = outcome.repeatable and tally.said == outcome.error
-            tally.said = outcome.error if outcome.repeatable else ""
+            same = outcome.repeatable and tally.error == outcome.error
+            tally.error = outcome.error if outcome.repeatable else ""
             spent = outcome.final or same or tally.task >= budget.task
         attempts.keep(unit.key, tally)
         if not spent:

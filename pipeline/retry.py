@@ -43,7 +43,7 @@ class Tally:
     task: int = 0
     infrastructure: int = 0
     started: int = 0
-    said: str = ""
+    error: str = ""
     """The error of the last attempt, where it follows from the work alone."""
 
     @property
