@@ -45,26 +45,35 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code (hyperloom.pipeline.exits)."""
     gc.set_threshold(50_000, 20, 50)  # what a command reads from manifests lives as long as it does
     project.step_back()  # before anything is imported
+    if arguments is None:
+        _understand_utf8()
     deferred.defer()
-    given = _parser().parse_args(arguments)
-    from hyperloom.pipeline import secrets
+    from hyperloom.pipeline import proxies, terminal
 
-    with secrets.guard(), _sigterm():
-        given.line = shlex.join(["hyperloom", *(sys.argv[1:] if arguments is None else arguments)])
-        return _perform(given)
+    proxies.spare_loopback()
+    with terminal.guard(), _sigterm():
+        line = shlex.join(["hyperloom", *(sys.argv[1:] if arguments is None else arguments)])
+        return _perform(arguments, line)
 
 
-def _perform(given: argparse.Namespace) -> int:
+def _perform(arguments: list[str] | None, line: str) -> int:
     from hyperloom.pipeline.errors import Ended, HyperloomError, Interrupted
     from hyperloom.pipeline.exits import Exit
 
     try:
-        return given.command(given)
+        try:
+            given = _parser().parse_args(arguments)
+            given.line = line
+            code = given.command(given)
+        except SystemExit as end:  # of the parser: --help, or a wrong command line
+            code = int(end.code or 0)
+        sys.stdout.flush()
+        return code
     except (Ended, KeyboardInterrupt) as error:
         from hyperloom.pipeline.execution import leave
 
         end = error if isinstance(error, Ended) else Interrupted()
-        print(f"\nhyperloom: {end}\nContinue with: {given.line}", file=sys.stderr)
+        print(f"\nhyperloom: {end}\nContinue with: {line}", file=sys.stderr)
         return leave(end.exit_code)
     except HyperloomError as error:
         from hyperloom.pipeline.execution import leave
@@ -72,7 +81,6 @@ def _perform(given: argparse.Namespace) -> int:
         print(f"hyperloom: {error}", file=sys.stderr)
         return leave(error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
     except Exception:  # a mistake of ours or of a plug-in; beyond this its traceback would not be blotted
         import traceback
@@ -80,8 +88,15 @@ def _perform(given: argparse.Namespace) -> int:
         from hyperloom.pipeline.execution import leave
 
         traceback.print_exc()
-        print(f"hyperloom: a mistake of the program or of a plug-in, in: {given.line}", file=sys.stderr)
+        print(f"hyperloom: a mistake of the program or of a plug-in, in: {line}", file=sys.stderr)
         return leave(Exit.FAILED)
+
+
+def _understand_utf8() -> None:
+    """Begin anew in UTF-8 where this Python takes names of files for ASCII: nothing else could open a file named
+    `Müll.csv`."""
+    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -18,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hyperloom.pipeline import faults, process
+from hyperloom.pipeline import faults, process, terminal
 from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.claims import LOOK, Claims
 from hyperloom.pipeline.ending import Ending
@@ -53,8 +52,7 @@ def leave(code: int) -> int:
     """`code`, where no step of this process runs any more; else the process ends with it here and now: what a step's
     thread does in native code cannot be interrupted, and would crash while the interpreter ends."""
     if any(isinstance(thread, Execution) for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        terminal.settle()
         os._exit(code)
     return code
 

@@ -49,11 +49,11 @@ class Project:
         _current = Project(tuple(self._here(f) for f in self.folders), self.modules)
         step_back()
         _last(_current.folders)
-        if self.hidden:
-            from hyperloom.pipeline import secrets
+        if self.place or self.hidden:  # it has come from another process
+            from hyperloom.pipeline import secrets, terminal
 
             secrets.adopt(self.hidden)
-            secrets.cover()
+            terminal.cover()
         if self.variables:
             carry(self.variables)
             os.environ.update(self.variables)

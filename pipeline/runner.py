@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline import cancelling, faults, process
+from hyperloom.pipeline import cancelling, faults, process, terminal
 from hyperloom.pipeline import claims as claiming
 from hyperloom.pipeline import events as event_log
 from hyperloom.pipeline.claims import Claims
@@ -119,6 +119,7 @@ def run(
         states = {s.name: "fresh" for s in steps}
         return RunResult("", states, quarantined=_left_out(steps), sources=_sources(steps))
     storage.check_writable()
+    terminal.work()
     with Claims(storage, loaded.recipe.name, progress.say, wait) as claims:
         faults.point("driver.entered")
         steps = plan(loaded, storage, digests, only)  # another driver may have finished some while we waited

@@ -4,8 +4,8 @@ A value is a secret by where it stands: a recipe took it from the environment (`
 workers (`cluster: {env: ...}`), a user name, password or query of a URL, or in a field declared `config.secret`.
 Loading a recipe keeps these values here; a process of the run knows them from the moment it enters the project
 (`pipeline.project`). From then on all text that leaves goes through `blot`: events (`Events.emit`), errors
-(`HyperloomError`, the outcome of a unit, the failures of a training), standard output and error (`guard`). In place of
-a value stands the name it came by, `${NAME}`, or `***`.
+(`HyperloomError`, the outcome of a unit, the failures of a training), standard output and error
+(`pipeline.terminal`). In place of a value stands the name it came by, `${NAME}`, or `***`.
 
 What only looks like a secret, the user of a URL or `password=...`, is blotted out as well, a net for what no recipe
 said. A value of fewer than `SHORTEST` characters is hidden where it stands in a recipe or a payload, but not looked
@@ -14,12 +14,9 @@ for in other text: it occurs in half of all words.
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import IO, Any
+from collections.abc import Mapping
+from typing import Any
 
 BLOT = "***"
 SHORTEST = 6
@@ -105,51 +102,3 @@ def scrub(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [scrub(v) for v in value]
     return value if value is None or isinstance(value, bool | int | float) else blot(str(value))
-
-
-class _Guarded:
-    """A text stream that blots what is written to it."""
-
-    def __init__(self, stream: IO[str]):
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        self._stream.write(blot(text))
-        return len(text)
-
-    def writelines(self, lines: Any) -> None:
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def write_program(text: str) -> None:
-    """Write a program or a configuration to standard output: values that are known are blotted, names that speak of
-    secrets (`TOKEN=$(...)`) stay."""
-    stream = sys.stdout._stream if isinstance(sys.stdout, _Guarded) else sys.stdout
-    stream.write(hide(text))
-
-
-def cover() -> None:
-    """From now on standard output and error of this process are blotted: a worker's, whose output Ray keeps."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is not None and not isinstance(stream, _Guarded):
-            setattr(sys, name, _Guarded(stream))
-
-
-@contextmanager
-def guard() -> Iterator[None]:
-    """Inside the block standard output and error are blotted, and files of this process and its children are readable
-    by all at most (0644, less where the umask says so)."""
-    before = sys.stdout, sys.stderr
-    umask = os.umask(0o077)
-    os.umask(umask | 0o022)
-    sys.stdout, sys.stderr = _Guarded(before[0]), _Guarded(before[1])  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
-        os.umask(umask)

@@ -38,7 +38,7 @@ def _render(given: Any) -> int:
     import hyperloom.stages  # noqa: F401  (registers the plug-ins)
     from hyperloom.clusters import profiles
     from hyperloom.clusters.deployment import read
-    from hyperloom.pipeline import recipe, secrets
+    from hyperloom.pipeline import recipe, terminal
 
     loaded = recipe.load(given.recipe)  # and no more: the root may be reached by the machines alone
     if given.recipe.startswith(("/", "..")):
@@ -46,7 +46,7 @@ def _render(given: Any) -> int:
     deployment = read(loaded.text, opening.cluster(loaded).deployment, given.deployment)
     of = loaded.recipe
     load = profiles.Workload.of(given.recipe, of.name, given.root or of.root, deployment, of.schedule)
-    secrets.write_program(profiles.PROFILES[given.profile](load))
+    terminal.write_program(profiles.PROFILES[given.profile](load))
     return 0
 
 

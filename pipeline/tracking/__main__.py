@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from hyperloom.pipeline import secrets
+from hyperloom.pipeline import secrets, terminal
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.process import ROOT, SECRETS, URI
@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--patience", type=float, default=20.0, help="seconds for a dead server once the run has ended")
     given = parser.parse_args(arguments)
     secrets.adopt(json.loads(os.environ.get(SECRETS, "{}")))
-    with secrets.guard():
+    with terminal.guard():
+        terminal.work()
         return _carry(given)
 
 
