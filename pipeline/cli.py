@@ -65,8 +65,8 @@ def _perform(arguments: list[str] | None, line: str) -> int:
             given = _parser().parse_args(arguments)
             given.line = line
             code = given.command(given)
-        except SystemExit as end:  # of the parser: --help, or a wrong command line
-            code = int(end.code or 0)
+        except SystemExit as stop:  # of the parser: --help, or a wrong command line
+            code = int(stop.code or 0)
         sys.stdout.flush()
         return code
     except (Ended, KeyboardInterrupt) as error:
