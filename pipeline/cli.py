@@ -63,10 +63,11 @@ def _perform(arguments: list[str] | None, line: str) -> int:
     try:
         try:
             given = _parser().parse_args(arguments)
-            given.line = line
-            code = given.command(given)
-        except SystemExit as stop:  # of the parser: --help, or a wrong command line
-            code = int(stop.code or 0)
+        except SystemExit:  # --help
+            sys.stdout.flush()
+            raise
+        given.line = line
+        code = given.command(given)
         sys.stdout.flush()
         return code
     except (Ended, KeyboardInterrupt) as error:
