@@ -178,7 +178,9 @@ class Assembly:
         modality, predicted = self.step.modalities[modality_of(column)], self.step.modalities[task]
         fitting = [o for o in objectives(self.stage, task, column, phase).values() if o.takes(modality)]
         objective = fitting[0] if fitting else parse("objective", modality.loss_against(predicted))
-        counts = self.offered.statistics.get(column, {}).get("classes")
+        known = self.offered.statistics.get(column, {})
         confidence = self.stage.confidence.get(column)
-        classes = tuple(counts[name] for name in modality.counted) if counts else None
+        classes = tuple(known["classes"][name] for name in modality.counted) if known.get("classes") else None
+        if classes is None and modality.soft and known.get("mean"):
+            classes = tuple(known["mean"])
         return Target(task, column, weight, objective, classes, confidence, self.stage.count == "hidden")

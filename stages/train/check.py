@@ -96,6 +96,9 @@ def _target(stage: Train, step: StepCheck, task: str, column: str) -> None:
             key, objective = next(iter(losses.items()))
             place = ("losses", key) if phase is None or key not in phase.losses else ("phases", i - 1, "losses", key)
             step.mistake(place, f"the objective {objective.type!r} does not fit {column}")
+        if stage.micro and any(objective.of_sets for objective in losses.values()):
+            why = "an objective over the whole batch cannot be worked out in parts of it"
+            step.mistake(("micro",), f"micro: {why}. Next: leave micro out, or take the objective over: sample")
     if not named and not plugins.exists("objective", modality.loss_against(predicted)):
         step.mistake(where, f"{column} is of a type without an objective of its own. Next: name one under `losses:`")
     by = stage.confidence.get(column)

@@ -56,7 +56,7 @@ class Criterion(nn.Module):
         """For heads that are given their target: the first column that teaches the task, and its reader."""
         self.weighers = [Weigher(t.confidence, job.modalities) if t.confidence else None for t in job.targets]
         self.held = nn.ModuleList(r for r in self.readers if isinstance(r, nn.Module))
-        self.pixel_losses = [t.objective.build(t.class_counts) for t in job.targets]
+        self.objectives = [t.objective.loss(t.class_counts) for t in job.targets]
         self.extras = nn.ModuleList(extra.build(model.architecture) for extra in job.extras.values())
         """What extras have of their own, in their order."""
 
@@ -74,7 +74,7 @@ class Criterion(nn.Module):
         planes = self.model.encode(batch) if self.job.extras else []
         targets = {name: read(batch[column]) for name, (column, read) in self.forced.items()}
         result = self.network(planes or batch, seen, None, targets)
-        sums, amounts = self._sums(batch, result.predictions, some, seen)
+        sums, amounts = self._sums(batch, result.predictions, some, seen, world)
         for (name, extra), own in zip(self.job.extras.items(), self.extras, strict=True):
             if name in self.job.silent:
                 sums.append(torch.zeros((), device=valid.device))
@@ -97,7 +97,7 @@ class Criterion(nn.Module):
                 raw = self.model({k: v[:1] for k, v in batch.items()})
                 self._blank = {name: torch.zeros_like(values[0]) for name, values in raw.predictions.items()}
             blank = {name: values.expand(len(valid), *values.shape) for name, values in self._blank.items()}
-            own.append(self._sums(batch, blank, valid.any(1), shown(valid, mask))[1])
+            own.append(self._sums(batch, blank, valid.any(1), shown(valid, mask), World())[1])
         return world.sum(torch.stack(own).sum(0))
 
     @property
@@ -106,25 +106,25 @@ class Criterion(nn.Module):
         return [*(t.name for t in self.tasks), *self.job.extras, *self.model.terms]
 
     def _sums(
-        self, batch: Columns, raw: Columns, seen: torch.Tensor, visible: Visible
+        self, batch: Columns, raw: Columns, seen: torch.Tensor, visible: Visible, world: World
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Per task the weighted sum of losses over labelled pixels; the weighted number of those, and of the samples
         that each extra counts."""
         sums = [torch.zeros((), device=seen.device) for _ in self.tasks]
         counts = torch.zeros(len(self.names), dtype=torch.float64, device=seen.device)
         columns = self.model.architecture.columns
-        parts = zip(self.job.targets, self.readers, self.pixel_losses, self.weighers, strict=True)
-        for target, read, pixels, weigher in parts:
-            loss, labelled = pixels(raw[target.task], read(batch[target.column]))
+        parts = zip(self.job.targets, self.readers, self.objectives, self.weighers, strict=True)
+        for target, read, objective, weigher in parts:
+            labelled, total = objective(raw[target.task], read(batch[target.column]), world)
             use = labelled & (batch[target.column + VALID] & seen).view(-1, *[1] * (labelled.ndim - 1))
             if target.hidden and target.column in columns:
-                use = use & hidden(visible, columns.index(target.column), loss.shape[1:])
-            amount = use.sum()
+                use = use & hidden(visible, columns.index(target.column), labelled.shape[1:])
+            amount, weight = use.sum(), None
             if weigher is not None:
-                weight = torch.where(use, weigher(batch, loss.ndim), 0.0)
-                loss, amount = loss * weight, weight.double().sum()
+                weight = torch.where(use, weigher(batch, labelled.ndim), 0.0)
+                amount = weight.double().sum()
             i = self.names.index(target.task)
-            sums[i] = sums[i] + target.weight * torch.where(use, loss, 0.0).sum()
+            sums[i] = sums[i] + target.weight * total(use, weight)
             counts[i] += target.weight * amount
         valid = present(self.model.architecture, batch)
         for i, (name, extra) in enumerate(self.job.extras.items(), len(self.tasks)):

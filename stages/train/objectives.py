@@ -2,24 +2,29 @@
 
 `build` returns a function from a prediction (N, C, *sites) and a target to the loss of each site and whether the site
 is labelled, both (N, *sites): pixels of a raster, steps of a series, nothing more where a sample has one label. Who
-reduces them (the criterion) decides on missing samples, sources, confidence and workers. Unlabelled is a class id of
-255 (bytes) or below 0, or a value that is not finite. Predictions are logits for classes and standardised values for
-regressions; a `target` comes prepared (`stages.network.processors`, `target`): ids, probabilities, or values on the
-prediction's scale. Losses of boxes are in `stages.train.centres`; objectives without a target in `stages.train.extras`.
+reduces them (`stages.train.reduction` for the criterion) decides on missing samples, sources, confidence and workers;
+objectives of whole regions are in `stages.train.regions`, those for rare classes in `stages.train.imbalance`.
+Unlabelled is a class id of 255 (bytes) or below 0, or a value that is not finite. Predictions are logits for classes
+and standardised values for regressions; a `target` comes prepared (`stages.network.processors`, `target`): ids,
+probabilities, or values on the prediction's scale. Losses of boxes are in `stages.train.centres`; objectives without a
+target in `stages.train.extras`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from hyperloom.pipeline.plugins import Plugin
+from hyperloom.pipeline.errors import PluginError
+from hyperloom.pipeline.plugins import Plugin, of
 from hyperloom.stages.base import UNKNOWN
 
 if TYPE_CHECKING:
     import torch
+
+    from hyperloom.stages.train.reduction import Loss
 
     PixelLoss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
@@ -36,12 +41,66 @@ class Objective(Plugin):
 
     fits: ClassVar[tuple[str, ...]] = NUMBERS
 
+    @property
+    def of_sets(self) -> bool:
+        """Does it say something of all sites of a batch together, so that a worker cannot take its share in parts?"""
+        return False
+
     def takes(self, modality: Any) -> bool:
         return not set(self.fits).isdisjoint(types_of(modality))
 
     def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
-        """`class_counts` are the training pixels of each class in this column, where it has classes."""
+        """`class_counts` are the training pixels of each class in this column, or the shares that its probabilities
+        give them, where it has classes."""
         raise TypeError(f"the objective {self.type!r} has no build()")
+
+    def loss(self, class_counts: Sequence[float] | None) -> Loss:
+        """How the batch's loss comes from what `build` gives. One that is no sum over sites replaces this
+        (`stages.train.reduction.SetLoss`)."""
+        from hyperloom.stages.train.reduction import SiteLoss
+
+        return SiteLoss(self.build(class_counts))
+
+
+One: TypeAlias = Annotated[Any, of("objective")]
+
+
+class Sum(Objective):
+    """Several objectives of one target, over the sites that all of them have labels for. A list is short for it:
+    `losses: {semantic: [cross-entropy, dice]}`."""
+
+    revision: ClassVar[int] = 1
+    of: tuple[One, ...] = Field(min_length=1)
+    weights: tuple[float, ...] = ()
+    """One an objective; 1 where none are given."""
+
+    @model_validator(mode="after")
+    def _one_weight_each(self) -> Sum:
+        if self.weights and len(self.weights) != len(self.of):
+            raise ValueError(f"weights: expected {len(self.of)}, one an objective, got {len(self.weights)}")
+        if any(w < 0 for w in self.weights):
+            raise ValueError("weights: an objective's weight cannot be negative")
+        return self
+
+    @property
+    def of_sets(self) -> bool:
+        return any(objective.of_sets for objective in self.of)
+
+    def takes(self, modality: Any) -> bool:
+        return all(objective.takes(modality) for objective in self.of)
+
+    def loss(self, class_counts: Sequence[float] | None) -> Loss:
+        from hyperloom.stages.train.reduction import SumLoss
+
+        return SumLoss([o.loss(class_counts) for o in self.of], self.weights or (1.0,) * len(self.of))
+
+
+def _listed(value: Any) -> Any:
+    return {"type": "sum", "of": value} if isinstance(value, list) else value
+
+
+Chosen: TypeAlias = Annotated[One, BeforeValidator(_listed)]
+"""The objective that a recipe names for a target: one, or several in a list, which are added."""
 
 
 class CrossEntropy(Objective):
@@ -57,12 +116,7 @@ class CrossEntropy(Objective):
         import torch
         from torch.nn.functional import cross_entropy
 
-        weight = None
-        if self.balance:
-            share = torch.tensor(class_counts, dtype=torch.float64)
-            share = share / share.sum().clamp(min=1)
-            raw = torch.where(share > 0, share.clamp(min=1e-12) ** -self.balance, 0.0)
-            weight = (raw / (raw * share).sum().clamp(min=1e-12)).float()
+        weight = class_weights(class_counts, self.balance) if self.balance else None
 
         def pixels(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             ids = target.long()
@@ -78,14 +132,18 @@ class CrossEntropy(Objective):
 
 class SoftCrossEntropy(Objective):
     """Kullback-Leibler divergence from a teacher's probabilities, both sides softened by `temperature` and scaled by
-    its square (Hinton, Vinyals & Dean 2015). A site whose probabilities sum to nothing is unlabelled."""
+    its square (Hinton, Vinyals & Dean 2015). A site whose probabilities sum to nothing is unlabelled. `balance` as of
+    cross-entropy: a site weighs what the teacher's probabilities there make of the classes' weights."""
 
     revision: ClassVar[int] = 1
     fits: ClassVar[tuple[str, ...]] = ("soft", "vector")
     temperature: float = Field(1.0, gt=0)
+    balance: float = Field(0.0, ge=0, le=1)
 
     def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
         from torch.nn.functional import kl_div, log_softmax
+
+        weight = class_weights(class_counts, self.balance) if self.balance else None
 
         def pixels(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             labelled = target.sum(1) > 0.5
@@ -93,7 +151,8 @@ class SoftCrossEntropy(Objective):
             if self.temperature != 1:  # powers of every pixel's every class take as long as the rest of the loss
                 teacher, student = teacher ** (1 / self.temperature), prediction / self.temperature
             teacher = teacher / teacher.sum(1, keepdim=True)
-            return kl_div(log_softmax(student, 1), teacher, reduction="none").sum(1) * self.temperature**2, labelled
+            loss = kl_div(log_softmax(student, 1), teacher, reduction="none").sum(1) * self.temperature**2
+            return loss if weight is None else loss * mean_weight(weight, target), labelled
 
         return pixels
 
@@ -219,6 +278,34 @@ class KeypointsLoss(Objective):
             return place * visible + seen, labelled
 
         return sites
+
+
+def class_shares(class_counts: Sequence[float] | None) -> torch.Tensor:
+    """How much of what is labelled each class is, (C,) float64. Raises PluginError where nothing is known of it."""
+    import torch
+
+    if class_counts is None:
+        raise PluginError(
+            "an objective wants to know how often each class occurs in a column that does not say so. Next: leave out "
+            "its balance, or take another objective"
+        )
+    share = torch.tensor(class_counts, dtype=torch.float64)
+    return share / share.sum().clamp(min=1e-12)
+
+
+def class_weights(class_counts: Sequence[float] | None, power: float) -> torch.Tensor:
+    """frequency ** -power of each class, (C,) float32, so that the average labelled site weighs 1; 0 for a class that
+    never occurs. Raises PluginError."""
+    import torch
+
+    share = class_shares(class_counts)
+    raw = torch.where(share > 0, share.clamp(min=1e-12) ** -power, 0.0)
+    return (raw / (raw * share).sum().clamp(min=1e-12)).float()
+
+
+def mean_weight(weight: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
+    """What sites weigh whose classes are known by `probabilities` (N, C, *sites): (N, *sites)."""
+    return (probabilities * weight.to(probabilities.device).view(1, -1, *[1] * (probabilities.ndim - 2))).sum(1)
 
 
 def _finite(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.plugins import of
+from hyperloom.stages.train.objectives import Chosen
 
 if TYPE_CHECKING:
     from hyperloom.stages.train.stage import Train
@@ -34,7 +35,7 @@ class Phase(Config):
     targets: tuple[str, ...] | None = None
     """Tasks or columns of the step's targets; heads of tasks that are not taught rest."""
     extras: tuple[str, ...] | None = None
-    losses: dict[str, Annotated[Any, of("objective")]] = {}
+    losses: dict[str, Chosen] = {}
     """Go before the step's."""
     mask: Annotated[Any, of("mask")] | None = None
     sampler: Annotated[Any, of("sampler")] | None = None

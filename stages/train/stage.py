@@ -48,6 +48,7 @@ from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Confidence, Job, Member
 from hyperloom.stages.train.learners import Gradient
 from hyperloom.stages.train.network import TaughtNetwork
+from hyperloom.stages.train.objectives import Chosen
 from hyperloom.stages.train.optimizers import AdamW
 from hyperloom.stages.train.phases import Phase, total
 from hyperloom.stages.train.schedules import CosineSchedule
@@ -69,7 +70,7 @@ class Train(Stage):
     """May be left out where extras teach."""
     raw: tuple[str, ...] = ()
     """Tasks whose targets and predictions stay in their own units, for losses whose meaning depends on these."""
-    losses: dict[str, Annotated[Any, of("objective")]] = {}
+    losses: dict[str, Chosen] = {}
     """Objectives by column, modality or task, where a modality's own default is not wanted."""
     confidence: dict[str, Confidence] = {}
     """By target column, the column that weighs its loss pixel by pixel or sample by sample."""

@@ -81,7 +81,7 @@ def test_only_what_was_hidden_may_count(data: Any) -> None:
     torch.manual_seed(0)
     criterion = Criterion(every, build_model(every.architecture, None))
     raw = criterion.model(batch, seen).predictions
-    sums, counts = criterion._sums(target, raw, torch.ones(4, dtype=torch.bool), seen)
+    sums, counts = criterion._sums(target, raw, torch.ones(4, dtype=torch.bool), seen, World())
     assert _loss(some, batch, seen)[0] == pytest.approx(float(sums[0].detach()) / float(counts[0]), rel=1e-5)
     assert _loss(some, batch) == [0.0]  # nothing was hidden
 
