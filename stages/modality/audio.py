@@ -13,6 +13,7 @@ from pydantic import Field
 
 from hyperloom.pipeline.errors import PluginError
 from hyperloom.stages import picture
+from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.formats import decode_array
 from hyperloom.stages.modality.layout import MOST_TOKENS
@@ -69,6 +70,10 @@ class Audio(Modality):
     @property
     def codec(self) -> str:
         return self.format
+
+    @property
+    def meaning(self) -> Meaning:
+        return Meaning(further=(("rate", self.rate),))
 
     @property
     def limits(self) -> tuple[float, float]:

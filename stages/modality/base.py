@@ -19,6 +19,7 @@ from hyperloom.pipeline import plugins
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages import column as columns
 from hyperloom.stages import picture
+from hyperloom.stages.meaning import Meaning, Translation
 from hyperloom.stages.modality.geometry import Geometry
 from hyperloom.stages.modality.layout import Layout
 from hyperloom.stages.modality.prediction import Predicted
@@ -188,6 +189,20 @@ class Modality(Plugin, Layout, Geometry, Predicted):
         """What a recipe would write: `plugins.parse("modality", ...)` of it gives an equal modality."""
         written = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return {**written, "type": self.type or type(self).__name__.lower()}
+
+    # -- meaning ----------------------------------------------------------------------------------------------------
+    @property
+    def meaning(self) -> Meaning:
+        """What values say, to be compared with another column's (`stages.meaning.translation`)."""
+        return Meaning(self.output_names)
+
+    def translated(self, values: Any, how: Translation) -> Any:
+        """`values` (N, *shape) of this modality, an array or a tensor, in another meaning."""
+        return how.ids(values) if self.categorical else self.mean_translated(values, how)
+
+    def mean_translated(self, mean: Any, how: Translation) -> Any:
+        """Predictions (N, ...) of this modality in another meaning."""
+        return how.channels(how.numbers(mean))
 
     # -- teaching ---------------------------------------------------------------------------------------------------
     def teaches(self, predicted: Modality) -> bool:

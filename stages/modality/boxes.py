@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from hyperloom.stages import picture
+from hyperloom.stages.meaning import Translation
 from hyperloom.stages.modality import box_files
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, ids_of, numbered
@@ -143,6 +144,21 @@ class Boxes(Modality):
         nearest = np.abs(one[:, :, None] - other[:, None]).max(-1)
         nearest = np.where(np.isnan(nearest), np.inf, nearest).min(2)[~np.isnan(one[..., 0])]
         return max(scores, float(np.quantile(nearest, 0.99, method="lower")))
+
+    def translated(self, values: Any, how: Translation) -> Any:
+        if not how.places:
+            return values
+        boxes = values.copy() if isinstance(values, np.ndarray) else values.clone()
+        used = ~(boxes != boxes).any(-1)  # NaN alone differs from itself
+        rows = boxes[used]
+        ids = rows[..., 4].round()
+        whole = ids.astype(np.int64) if isinstance(ids, np.ndarray) else ids.long()
+        rows[..., 4] = how.ids(whole)
+        boxes[used] = rows
+        return boxes
+
+    def mean_translated(self, mean: Any, how: Translation) -> Any:
+        return self.translated(mean, how)
 
     def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
         count = some(random, self.most)

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 
 from hyperloom.pipeline.spelling import near
 from hyperloom.stages import picture
+from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Ids
 from hyperloom.stages.modality.formats import parse
 
@@ -146,6 +147,10 @@ class Ordinal(Choice):
     @property
     def names(self) -> tuple[str, ...]:
         return self.levels
+
+    @property
+    def meaning(self) -> Meaning:
+        return Meaning(self.levels, ordered=True)
 
     def answer(self, mean: np.ndarray) -> np.ndarray:
         return (mean.cumsum(-1) < 0.5).sum(-1).clip(0, self.channels - 1).astype(np.int64)

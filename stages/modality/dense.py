@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hyperloom.stages import picture
+from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.formats import decode_array
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.modality.raster import Raster
@@ -66,6 +67,10 @@ class Dense(Raster):
     @property
     def offset(self) -> float:
         return self.range[0] if self.range and self.steps else 0.0
+
+    @property
+    def meaning(self) -> Meaning:
+        return Meaning(unit=self.unit, range=self.range, further=(("direction", self.direction),))
 
     @property
     def limits(self) -> tuple[float, float] | None:

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from hyperloom.stages import picture
+from hyperloom.stages.meaning import Translation
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, numbered
 
@@ -77,6 +78,9 @@ class Keypoints(Modality):
     @property
     def output_names(self) -> tuple[str, ...]:
         return self.points
+
+    def mean_translated(self, mean: Any, how: Translation) -> Any:
+        return how.channels(mean, -2)
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         visible = value[:, 2] > 0

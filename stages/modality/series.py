@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from hyperloom.stages import picture
+from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.boxes import padded, used_rows
 from hyperloom.stages.modality.layout import steps_a_token
@@ -35,6 +36,10 @@ class Series(Modality):
     @property
     def stored(self) -> np.dtype[Any]:
         return np.dtype(self.storage)
+
+    @property
+    def meaning(self) -> Meaning:
+        return Meaning(unit=self.unit)
 
     @property
     def missing(self) -> float:

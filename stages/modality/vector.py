@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hyperloom.stages import picture
+from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import Category
 from hyperloom.stages.modality.prediction import Offered, Taken
@@ -32,6 +33,10 @@ class Vector(Modality):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
+
+    @property
+    def meaning(self) -> Meaning:
+        return Meaning(unit=self.unit, range=self.range)
 
     @property
     def limits(self) -> tuple[float, float] | None:

@@ -20,6 +20,8 @@ from hyperloom.pipeline import plugins, registry
 if TYPE_CHECKING:
     import torch
 
+    from hyperloom.stages.meaning import Translation
+
 Reader = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
@@ -29,6 +31,17 @@ class Scale:
 
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+
+    def of(self, how: Translation, channels: int) -> Scale:
+        """The scale of numbers in another unit that `how` brings into the unit of this one."""
+        if how.factor == 1.0:
+            return self
+        mean, std = self.mean or (0.0,) * channels, self.std or (1.0,) * channels
+        return Scale(tuple(m / how.factor for m in mean), tuple(s / how.factor for s in std))
+
+    def translated(self, how: Translation) -> Scale:
+        """This scale in the unit that `how` leads to."""
+        return Scale(how.scaled(self.mean), how.scaled(self.std)) if how.factor != 1.0 else self
 
 
 class Processor:

@@ -15,6 +15,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import parse
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.meaning import translation
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.network.architecture import Architecture, Input, Task
 from hyperloom.stages.network.processors import Scale, processor_of
@@ -164,7 +165,11 @@ class Assembly:
                 f"so {name!r} cannot be learned. Next: see the quarantine of the step that makes it (hyperloom failed)"
             )
         modality = self._learned(name, self.step.modalities[name], next((s for s in statistics if s), {}))
-        scales = [processor_of(modality).scale(s) for s in statistics]
+        columns = [self.step.modalities[modality_of(c)] for c in self.stage.targets[name]]
+        scales = [
+            processor_of(modality).scale(s).translated(translation(column.meaning, modality.meaning))
+            for column, s in zip(columns, statistics, strict=True)
+        ]
         return self.stage.model.task(
             Task(name, modality, Scale() if name in self.stage.raw else next((s for s in scales if s.mean), Scale()))
         )
@@ -180,7 +185,11 @@ class Assembly:
         objective = fitting[0] if fitting else parse("objective", modality.loss_against(predicted))
         known = self.offered.statistics.get(column, {})
         confidence = self.stage.confidence.get(column)
-        classes = tuple(known["classes"][name] for name in modality.counted) if known.get("classes") else None
+        counts = known.get("classes")
+        classes = tuple(counts[name] for name in modality.counted) if counts else None
         if classes is None and modality.soft and known.get("mean"):
             classes = tuple(known["mean"])
+        if classes is not None:  # the objective reads targets in the order of the task
+            places = translation(modality.meaning, predicted.meaning).places
+            classes = tuple(classes[places.index(i)] for i in range(len(places))) if places else classes
         return Target(task, column, weight, objective, classes, confidence, self.stage.count == "hidden")

@@ -11,6 +11,7 @@ from hyperloom.pipeline.check import Listed, StepCheck
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.meaning import MeaningsDiffer, translation
 from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task, check_sizes
 from hyperloom.stages.schema import ModelSchema, Offer, ShardsSchema, defined, offer
 from hyperloom.stages.train.objectives import Objective
@@ -38,6 +39,9 @@ def checked(stage: Train, step: StepCheck) -> ModelSchema:
             continue
         for column in (c for c in columns if c in known):
             _target(stage, step, task, column)
+    for task, column in stage.validate_on.items():
+        if column in known and task in step.modalities:
+            _same(step, ("validate", task), column, task, "validate")
     _validation(stage, step, schemas)
     if len(data) > 1:
         try:
@@ -86,8 +90,7 @@ def _target(stage: Train, step: StepCheck, task: str, column: str) -> None:
             plugins.parse("head", predicted.head)
         except PluginError as error:
             step.mistake(where, f"{task!r} is of the type {predicted.type}, for which no head is known ({error})")
-    if not modality.teaches(predicted):
-        step.mistake(where, f"{column} cannot teach {task!r}: their modalities differ in kind or channels")
+    _same(step, where, column, task, "teach")
     named = False
     for i, phase in enumerate((None, *stage.phases)):
         losses = objectives(stage, task, column, phase)
@@ -104,6 +107,18 @@ def _target(stage: Train, step: StepCheck, task: str, column: str) -> None:
     by = stage.confidence.get(column)
     if by and modality_of(by.column) in step.modalities and step.modalities[modality_of(by.column)].channels != 1:
         step.mistake(("confidence", column), f"{by.column} has several channels, confidence is one number")
+
+
+def _same(step: StepCheck, where: Where, column: str, task: str, verb: str) -> None:
+    """Note where the values of a column do not say what those of the task do."""
+    modality, predicted = step.modalities[modality_of(column)], step.modalities[task]
+    try:
+        translation(modality.meaning, predicted.meaning, (column, f"the task {task!r}"))
+    except MeaningsDiffer as error:
+        step.mistake(where, f"{column} cannot {verb} {task!r}: {error}")
+    else:
+        if not modality.teaches(predicted):
+            step.mistake(where, f"{column} cannot {verb} {task!r}: their modalities differ in kind or channels")
 
 
 def _validation(stage: Train, step: StepCheck, schemas: Mapping[str, ShardsSchema | None]) -> None:

@@ -9,13 +9,14 @@ batch, and a task without labels is exactly zero, never 0/0. Does not step, log 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from hyperloom.stages.base import VALID, modality_of
+from hyperloom.stages.meaning import Translation, translation
 from hyperloom.stages.network.features import Forward
 from hyperloom.stages.network.model import Columns, MultiTask
 from hyperloom.stages.network.processors import Scale, processor_of
@@ -47,10 +48,7 @@ class Criterion(nn.Module):
         scales = {t.name: t.scale if t.regression else Scale() for t in self.tasks}
         learned = {t.name: t.modality for t in self.tasks}
         read = [(job.modalities[modality_of(t.column)], t.task) for t in job.targets]
-        self.readers = [  # of texts the task knows the vocabulary
-            processor_of(learned[task] if modality.textual else modality).target(scales[task])
-            for modality, task in read
-        ]
+        self.readers = [target_reader(modality, learned[task], scales[task]) for modality, task in read]
         pairs = list(zip(job.targets, self.readers, strict=True))
         self.forced = {t.task: (t.column, r) for t, r in reversed(pairs) if t.task in model.forced}
         """For heads that are given their target: the first column that teaches the task, and its reader."""
@@ -132,6 +130,41 @@ class Criterion(nn.Module):
                 counts[i] += extra.count(columns, valid)
         counts[len(self.tasks) + len(self.job.extras) :] = seen.sum()
         return sums, counts
+
+
+def target_reader(modality: Any, task: Any, scale: Scale) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Reads a column of `modality` as what teaches `task`: in its order of the classes and on its `scale`."""
+    how = translation(modality.meaning, task.meaning)
+    # of texts the task knows the vocabulary
+    read = processor_of(task if modality.textual else modality).target(scale.of(how, modality.channels))
+    return nn.Sequential(Reordered(modality, how), _module(read)) if how.places else read
+
+
+class Reordered(nn.Module):
+    """Raw values whose classes are in another order, in that of the task."""
+
+    def __init__(self, modality: Any, how: Translation):
+        super().__init__()
+        self.modality, self.how = modality, replace(how, factor=1.0)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        reordered: torch.Tensor = self.modality.translated(values, self.how)
+        return reordered
+
+
+class Called(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]):
+        super().__init__()
+        self.function = function
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.function(values)
+
+
+def _module(read: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
+    return read if isinstance(read, nn.Module) else Called(read)
 
 
 class Weigher:

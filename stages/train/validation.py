@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import torch
 
-from hyperloom.stages.base import VALID
+from hyperloom.stages.base import VALID, modality_of
+from hyperloom.stages.meaning import translation
 from hyperloom.stages.measure.scores import measures, score
 from hyperloom.stages.measure.sums import Sums, merged
 from hyperloom.stages.network.model import MultiTask
@@ -27,6 +28,8 @@ def validate(
 ) -> dict[str, float]:
     """{"val.semantic.miou": ..., "val.depth.mae": ...} over all of `batches`; tasks without any label are left out."""
     tasks = {t.name: t.modality for t in model.architecture.tasks if t.name in job.judged}
+    sources = {name: job.modalities[modality_of(job.judged[name])] for name in tasks}
+    meanings = {name: translation(sources[name].meaning, modality.meaning) for name, modality in tasks.items()}
     hidden = torch.tensor(job.mask.hidden_inputs(model.architecture.columns))
     sums: list[dict[str, Sums]] = []
     model.eval()
@@ -45,7 +48,8 @@ def validate(
         for name, modality in tasks.items():
             values = answered(modality, predictions[name])
             truth, known = batch[job.judged[name]], batch[job.judged[name] + VALID]
-            figures[name] = score(modality, truth.numpy(), values, known.numpy(), every)
+            same = sources[name].translated(truth.numpy(), meanings[name]) if meanings[name] else truth.numpy()
+            figures[name] = score(modality, same, values, known.numpy(), every)
         sums.append(figures)
     whole = [part for parts in world.gather(sums) for part in parts]
     figures = {n: measures(m, merged(p[n] for p in whole)) for n, m in tasks.items()}

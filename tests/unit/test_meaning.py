@@ -1,0 +1,171 @@
+"""Two columns that meet: the same classes in another order are mapped, other units of one kind converted, all else is
+refused with both sides named."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages import units
+from hyperloom.stages.meaning import MeaningsDiffer, Translation, translation
+from hyperloom.stages.train import loop
+from hyperloom.stages.train.stage import Train
+from tests.unit import inline, meanings, scenes
+
+MODALITIES = meanings.KNOWN
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return meanings.shards(tmp_path_factory.mktemp("root"))
+
+
+def job(data: Any, folder: str, **fields: Any) -> Any:
+    storage, _, made = data
+    config = Train.model_validate({**scenes.TRAIN, "updates": 3, "in": "rgb@camera", **fields})
+    run = inline.step(config, storage, MODALITIES, "teacher", shards=made)
+    return replace(run.stage.job(run), folder=f"train/{folder}")
+
+
+# -- two meanings ------------------------------------------------------------------------------------------------------
+@given(st.permutations(["a", "b", "c", "d", "e"]), st.lists(st.integers(0, 4), min_size=1, max_size=20))
+def test_ids_channels_and_tensors_say_the_same_names_in_any_order(order: list[str], ids: list[int]) -> None:
+    names = ("a", "b", "c", "d", "e")
+    known = inline.modalities(
+        one={"type": "category", "classes": list(names)}, two={"type": "category", "classes": order}
+    )
+    how = translation(known["one"].meaning, known["two"].meaning)
+    values = np.array([*ids, -1])
+    expected = [*(names[i] for i in ids), None]
+    for answer in (how.ids(values), how.ids(torch.from_numpy(values)).numpy(), how.ids(values.astype(np.int64))):
+        assert [order[i] if i >= 0 else None for i in answer] == expected
+    maps = np.array([*ids, 255], np.uint8)
+    for answer in (how.ids(maps), how.ids(torch.from_numpy(maps)).numpy()):
+        assert answer.dtype == np.uint8 and [order[i] for i in answer[:-1]] == expected[:-1] and answer[-1] == 255
+    shares = np.random.default_rng(0).random((3, 2, 5))
+    for moved in (how.channels(shares), how.channels(torch.from_numpy(shares)).numpy()):
+        for k, name in enumerate(order):
+            assert (moved[..., k] == shares[..., names.index(name)]).all()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "factor"),
+    [
+        ("m", "cm", 100), ("mm", "m", 1e-3), ("km", "m", 1e3), ("deg", "rad", math.pi / 180), ("degrees", "deg", 1),
+        ("Metres", "m", 1), ("px", "px", 1), ("m/s", "km/h", 3.6), ("lux", "lux", 1), ("ms", "s", 1e-3),
+        ("px", "m", None), ("m", "rad", None), ("m", "", None), ("", "m", None), ("C", "K", None), ("m", "m/s", None),
+    ],
+)  # fmt: skip
+def test_units_of_one_kind_convert_and_no_others(one: str, other: str, factor: float | None) -> None:
+    found = units.factor(one, other)
+    assert found is None if factor is None else found == pytest.approx(factor)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        ("semantic", "foreign", r"classes of one: \[land, forest, road\]; of the other: \[road, forest, sea\]"),
+        ("semantic", "more", r"classes of one: \[land, forest, road\]; of the other: \[land, forest, road, sea\]"),
+        ("depth", "depth_px", "unit of one: m; of the other: px"),
+        ("depth", "depth_bare", "unit of one: m; of the other: not given"),
+        ("near", "far_cm", "range of one: 0 to 10 m; of the other: 0 to 5000 centimetres"),
+    ],
+)
+def test_what_cannot_be_mapped_is_refused_with_both_sides(one: str, other: str, message: str) -> None:
+    with pytest.raises(MeaningsDiffer, match=message):
+        translation(MODALITIES[one].meaning, MODALITIES[other].meaning)
+
+
+def test_levels_in_another_order_are_refused_and_ranges_convert_with_their_unit() -> None:
+    known = inline.modalities(
+        up={"type": "ordinal", "levels": ["low", "mid", "high"]},
+        down={"type": "ordinal", "levels": ["high", "mid", "low"]},
+        slow={"type": "audio", "rate": 8000, "seconds": 2},
+        fast={"type": "audio", "rate": 16000, "seconds": 1},
+    )
+    with pytest.raises(MeaningsDiffer, match=r"order of the levels.*low, mid, high.*high, mid, low"):
+        translation(known["up"].meaning, known["down"].meaning)
+    with pytest.raises(MeaningsDiffer, match="rate of one: 8000; of the other: 16000"):
+        translation(known["slow"].meaning, known["fast"].meaning)
+    assert translation(MODALITIES["far"].meaning, MODALITIES["far_cm"].meaning) == Translation(factor=pytest.approx(100))
+
+
+def test_boxes_and_points_are_mapped_as_values_and_as_predictions() -> None:
+    known = inline.modalities(
+        boxes={"type": "boxes", "classes": ["car", "bus"], "most": 3},
+        oboxes={"type": "boxes", "classes": ["bus", "car"], "most": 3},
+        points={"type": "keypoints", "points": ["nose", "left", "right"]},
+        opoints={"type": "keypoints", "points": ["right", "nose", "left"]},
+    )
+    boxes = known["boxes"].fit([{"x0": 0, "y0": 0, "x1": 0.5, "y1": 0.5, "class": "car"},
+                                {"x0": 0.5, "y0": 0, "x1": 1, "y1": 0.5, "class": "bus", "score": 0.4}])[None]  # fmt: skip
+    how = translation(known["boxes"].meaning, known["oboxes"].meaning)
+    for values in (boxes, torch.from_numpy(boxes)):
+        for moved in (known["boxes"].translated(values, how), known["boxes"].mean_translated(values, how)):
+            assert known["oboxes"].words(np.asarray(moved[0])) == "1 bus, 1 car"
+            assert np.asarray(moved)[0, :, 4].tolist()[:2] == [1, 0] and np.isnan(np.asarray(moved)[0, 2]).all()
+    points = known["points"].fit({"nose": [0.1, 0.2], "left": [0.3, 0.4]})[None]
+    how = translation(known["points"].meaning, known["opoints"].meaning)
+    moved = known["points"].translated(points, how)[0]
+    assert np.allclose(moved, known["opoints"].fit({"nose": [0.1, 0.2], "left": [0.3, 0.4]}))
+
+
+# -- a target and its task ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("task", "same", "other"),
+    [
+        ("semantic", "semantic@truth", "other@truth"),
+        ("semantic", "soft@teacher", "osoft@teacher"),
+        ("place", "place@truth", "oplace@truth"),
+        ("tags", "tags@truth", "otags@truth"),
+    ],
+)
+def test_a_target_in_another_order_teaches_the_same(data: Any, task: str, same: str, other: str) -> None:
+    """To the byte: weights, and the figures on the split val."""
+    results = []
+    for column in (same, other):
+        one = job(data, f"{task}-{column}", targets={task: column}, losses={}, validate_every=3)
+        loop.fit(one)
+        results.append(scenes.trained(one.storage, one.folder))
+    assert results[0] == results[1]
+
+
+def test_a_target_in_centimetres_teaches_metres(data: Any) -> None:
+    jobs = [job(data, c, targets={"depth": c}) for c in ("depth@laser", "depth_cm@laser", "far_cm@laser")]
+    scales = [one.architecture.tasks[0].scale for one in jobs]
+    for one, scale in zip(jobs, scales, strict=True):
+        assert scale.mean == pytest.approx(scales[0].mean, rel=1e-3) and 10 < scale.mean[0] < 20
+        loop.fit(one)
+    finals = [scenes.trained(one.storage, one.folder)[1]["final"] for one in jobs]
+    for key, value in finals[0].items():
+        assert value == pytest.approx(finals[1][key], rel=0.02), key
+        assert value == pytest.approx(finals[2][key], rel=0.02), key
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ({"semantic": "foreign@truth"}, r"foreign@truth cannot teach 'semantic'.*\[road, forest, sea\].*\[land, forest"),
+        ({"depth": "depth_px@laser"}, "depth_px@laser cannot teach 'depth'.*px.*of the task 'depth': m"),
+        ({"near": "far@laser"}, "far@laser cannot teach 'near'.*range.*0 to 50 m.*0 to 10 m"),
+    ],
+)
+def test_a_target_that_says_something_else_is_refused(data: Any, targets: dict[str, str], message: str) -> None:
+    storage, _, made = data
+    body = {**made.body, "schema": {**made.body["schema"], "foreign@truth": {}, "depth_px@laser": {}}}
+    with pytest.raises(RecipeError, match=message):
+        job((storage, None, replace(made, body=body)), "refused", targets=targets)
+
+
+def test_what_validates_must_say_the_same_too(data: Any) -> None:
+    with pytest.raises(RecipeError, match="far_cm@laser cannot validate 'semantic'"):
+        job(data, "refused", targets={"semantic": "semantic@truth"}, validate={"semantic": "far_cm@laser"})
