@@ -238,7 +238,8 @@ class Judged(Result):
     """The report of an evaluation over `samples` of one split. `kinds`: subject -> expert, consensus or model;
     `models`: subject -> fingerprint of its step; `members`: subject -> which of its step's family it is; `figures`:
     subject -> figure -> value, what a release is decided by; `best_expert`: modality -> subject; `champion`: the
-    release that was judged under that name. What is None was not asked for."""
+    release that was judged under that name, `apart`: modality -> why it was not judged on it. What is None was not
+    asked for."""
 
     noun: ClassVar[str] = "report"
 
@@ -262,6 +263,7 @@ class Judged(Result):
     temporal: Mapping[str, Any] | None = None
     champion: str | None = None
     members: Mapping[str, str] | None = None
+    apart: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -48,13 +48,14 @@ class Report:
         self._check_truth()
 
     def judged(self, champion: Rival | None, groups: Collection[str]) -> Judged:
-        """The result; tables and figures also go out as events. `champion` was judged under that name, on `groups`."""
+        """The result; tables and figures also go out as events. `champion` was judged under that name, on `groups`, as
+        far as it says the same as the recipe."""
         decided = verdict.verdict(self.who, self.figures, self.modalities)
         rows, classes = verdict.table(self.who, self.figures, self.modalities, self.costs), self._classes()
         best = {m: verdict.best(self.who, self.figures, "expert", m, d) for m, d in self.modalities.items()}
         compared = self._compared(best)
         sentences = [*verdict.sentences(decided), *compared.pop("said", [])]
-        sentences += champion.advantage(groups) if champion else []
+        sentences += champion.sentences(groups) if champion else []
         self._tell(rows, classes, decided, sentences, compared)
         return Judged(
             split=self.stage.split,
@@ -73,7 +74,8 @@ class Report:
             temporal=self._steadiness(),
             verdict=decided,
             said=sentences,
-            champion=champion.release if champion else None,
+            champion=champion.release if champion and champion.meanings else None,
+            apart=champion.apart or None if champion else None,
         )
 
     def pictures(self, raw: Sequence[str]) -> None:

@@ -1,8 +1,9 @@
 """The present champion among those judged: what was released last is asked about the very frames of this report.
 
 Its figures in the root's pointer were measured on the shards of its own time; here it meets the others on equal terms,
-paired frame by frame. Who is champion is read when the step runs and is no part of the step's identity (as in the
-release stage), so a finished report stays finished.
+paired frame by frame. It answers in the words of its own time: classes in another order and other units of one kind are
+brought into the recipe's (`stages.meaning`), and what cannot be is not judged, which is said. Who is champion is read
+when the step runs and is no part of the step's identity (as in the release stage), so a finished report stays finished.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import parse
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import read_file
 from hyperloom.stages import champion as champions
 from hyperloom.stages.evaluate.worker import ModelJudge, Rows
+from hyperloom.stages.meaning import MeaningsDiffer, Translation, translation
+from hyperloom.stages.modality import Modality
 from hyperloom.stages.results import Shards
 
 CHAMPION = "champion"
@@ -38,6 +42,39 @@ class Rival:
     column: str
     tasks: dict[str, Any]
     learned: frozenset[str] = frozenset()
+    meanings: dict[str, Translation] = field(default_factory=dict)
+    """Modality of the truth -> how its answers become those of the recipe; it is judged on these."""
+    apart: dict[str, str] = field(default_factory=dict)
+    """Modality of the truth -> why it is not judged on it."""
+
+    def modality(self, task: str) -> Modality:
+        """What it calls a task."""
+        modality: Modality = parse("modality", {k: v for k, v in self.tasks[task].items() if k != "output"})
+        return modality
+
+    def beside(self, modalities: Mapping[str, Modality], truth: Mapping[str, str], columns: Collection[str]) -> Rival:
+        """This champion among those who are judged by `truth` on shards with `columns`."""
+        meanings, apart = {}, {}
+        for name in (m for m in truth if m in self.tasks):
+            mine, ours = self.modality(name), modalities[name]
+            if self.column not in columns:
+                apart[name] = f"the shards have no {self.column}, which it reads"
+            elif type(mine) is not type(ours):
+                apart[name] = f"its type is {mine.type}, the recipe's {ours.type}"
+            else:
+                try:
+                    meanings[name] = translation(mine.meaning, ours.meaning, ("the champion", "the recipe"))
+                except MeaningsDiffer as error:
+                    apart[name] = str(error)
+                if name in meanings and mine.shape != ours.shape:
+                    apart[name] = f"its answers have the shape {mine.shape}, the recipe's {ours.shape}"
+                    del meanings[name]
+        return replace(self, meanings=meanings, apart=apart)
+
+    def sentences(self, judged_on: Collection[str]) -> list[str]:
+        """What a report says of it: on what it is not judged though it predicts it, and its edge on these groups."""
+        absent = [f"the champion is not judged on {name!r}: {why}" for name, why in self.apart.items()]
+        return [*absent, *(self.advantage(judged_on) if self.meanings else [])]
 
     def advantage(self, judged_on: Collection[str]) -> list[str]:
         """A sentence where groups of the judged split are among those that it learned from: a split that moved, by
@@ -74,6 +111,7 @@ class RivalJudge(ModelJudge):
     """Judges a released student by its own loader, so exactly as its users meet it."""
 
     folder: str = ""
+    rival: Rival | None = None
 
     def setup(self) -> None:
         from hyperloom.stages.distill.hyperloom_student import Student
@@ -87,5 +125,11 @@ class RivalJudge(ModelJudge):
 
     def _asked(self, rows: Rows) -> dict[str, np.ndarray]:
         images = rows.values[self.inputs[0]]
-        answers = self._student.predict(images)
-        return {name: answers[name] for name in self.task.truth if name in answers}
+        answers, champion = self._student.predict(images), self.rival
+        assert champion is not None
+        brought = {}
+        for name, how in champion.meanings.items():
+            modality, values = champion.modality(name), answers[name]
+            ids = modality.categorical and values.dtype.kind != "f"
+            brought[name] = modality.translated(values, how) if ids else modality.mean_translated(values, how)
+        return brought

@@ -26,7 +26,6 @@ from hyperloom.pipeline.config import StepName, as_tuple, placement
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.plugins import parse
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.pipeline.units import Record, Resources, Unit, Worker
 from hyperloom.stages.base import modality_of
@@ -145,10 +144,12 @@ class Evaluate(Stage):
             workers[f"model {name}"] = ModelJudge(task, name, *asks, step.events.run, asking, one.member)
             workers[f"cost {name}"] = CostWorker(task, name, *asks, step.events.run, asking, one.member)
         units = [Unit(f"{spaces[name]}-cost", "cost", f"cost {name}", {"step": step.name}) for name in models]
-        if rival is not None:
-            spaces[CHAMPION] = self._space(step, truth, {"release": rival.release})
+        if rival is not None and rival.meanings:
+            brought = {m: [list(how.places), how.factor] for m, how in rival.meanings.items() if how}
+            who = {"release": rival.release, **({"brought": brought} if brought else {})}
+            spaces[CHAMPION] = self._space(step, truth, who)
             asks = ("release", rival.release), (rival.column,), None
-            judge = RivalJudge(task, CHAMPION, *asks, step.events.run, resources, folder=rival.folder)
+            judge = RivalJudge(task, CHAMPION, *asks, step.events.run, resources, folder=rival.folder, rival=rival)
             workers[f"model {CHAMPION}"] = judge
         for subject, space in spaces.items():
             for path, digest, chosen in self._shards(shards):
@@ -164,7 +165,8 @@ class Evaluate(Stage):
         rival = self._rival(step)
         units, workers = self.units(step, rival)
         step.records = step.run_units(units, workers)
-        judged = results(units, step.records, [*self.candidates(step), *([CHAMPION] if rival else [])])
+        met = [CHAMPION] if rival and rival.meanings else []
+        judged = results(units, step.records, [*self.candidates(step), *met])
         report = Report(step, self, self._truth(step), self._subjects(step, rival), judged, costs(units, step.records))
         report.pictures(self._raw(step, self._truth(step)))
         return report.judged(rival, Shards.from_manifest(step.inputs[self.data]).splits[self.split].groups)
@@ -204,22 +206,15 @@ class Evaluate(Stage):
         labels = subjects({c: made_by(makers[c].about if c in makers else {}) for c in columns}, self.models)
         from hyperloom.stages.evaluate.rival import CHAMPION
 
-        names = [*self.candidates(step), *([CHAMPION] if rival else [])]
+        names = [*self.candidates(step), *([CHAMPION] if rival and rival.meanings else [])]
         return [*labels, *(Subject(name, "model") for name in names)]
 
     def _rival(self, step: StepRun) -> Rival | None:
-        """The champion to judge; None where none is named or stored, or its picture or answers have other sizes."""
+        """The champion to judge, with what it can be judged on; None where none is named or stored."""
         from hyperloom.stages.evaluate.rival import rival
 
         champion = rival(step.storage, self.champion) if self.champion else None
-        if champion is None or champion.column not in _schema(step.inputs[self.data]):
-            return None
-        modalities = {
-            n: parse("modality", {k: v for k, v in t.items() if k != "output"}) for n, t in champion.tasks.items()
-        }
-        truth = [m for m in self._truth(step) if m in modalities]
-        same = all(modalities[m].shape == step.modalities[m].shape for m in truth)
-        return champion if truth and same else None
+        return champion and champion.beside(step.modalities, self._truth(step), _schema(step.inputs[self.data]))
 
     def _shards(self, shards: Manifest) -> list[tuple[str, str, list[int]]]:
         """Path, digest and chosen rows of each shard of the split."""

@@ -21,6 +21,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
 from hyperloom.stages.evaluate.motion import Motion, Temporal
+from hyperloom.stages.meaning import translation
 from hyperloom.stages.measure.calibration import confidence
 from hyperloom.stages.measure.scores import decided, score
 from hyperloom.stages.measure.sheet import Sheet
@@ -125,6 +126,8 @@ class ModelJudge:
         self._predictor = model.to(device_of(self.resources.gpus))
         tasks = self._predictor.model.architecture.tasks
         self._answering = {t.name: t.modality for t in tasks}  # a model's own know its vocabulary
+        ours = {name: self.task.modalities[name] for name in self._answering if name in self.task.truth}
+        self._meanings = {n: translation(self._answering[n].meaning, m.meaning) for n, m in ours.items()}
 
     def run(self, unit: Unit, out: Output) -> None:
         task, sheet = self.task, Sheet()
@@ -156,7 +159,8 @@ class ModelJudge:
 
         given = {c: rows.values[c] for c in self.inputs} | {c + VALID: rows.valid[c] for c in self.inputs}
         mean = self._predictor(given).mean
-        return {name: mean[name] for name in self.task.truth if name in mean}
+        meanings = self._meanings.items()
+        return {name: self._answering[name].mean_translated(mean[name], how) for name, how in meanings}
 
     def _scored(self, rows: Rows, name: str, mean: np.ndarray, answers: np.ndarray, i: int) -> Sums:
         modality, column, one = self.task.modalities[name], self.task.truth[name], slice(i, i + 1)

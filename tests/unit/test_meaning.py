@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,7 +95,9 @@ def test_levels_in_another_order_are_refused_and_ranges_convert_with_their_unit(
         translation(known["up"].meaning, known["down"].meaning)
     with pytest.raises(MeaningsDiffer, match="rate of one: 8000; of the other: 16000"):
         translation(known["slow"].meaning, known["fast"].meaning)
-    assert translation(MODALITIES["far"].meaning, MODALITIES["far_cm"].meaning) == Translation(factor=pytest.approx(100))
+    assert translation(MODALITIES["far"].meaning, MODALITIES["far_cm"].meaning) == Translation(
+        factor=pytest.approx(100)
+    )
 
 
 def test_boxes_and_points_are_mapped_as_values_and_as_predictions() -> None:
@@ -106,8 +107,8 @@ def test_boxes_and_points_are_mapped_as_values_and_as_predictions() -> None:
         points={"type": "keypoints", "points": ["nose", "left", "right"]},
         opoints={"type": "keypoints", "points": ["right", "nose", "left"]},
     )
-    boxes = known["boxes"].fit([{"x0": 0, "y0": 0, "x1": 0.5, "y1": 0.5, "class": "car"},
-                                {"x0": 0.5, "y0": 0, "x1": 1, "y1": 0.5, "class": "bus", "score": 0.4}])[None]  # fmt: skip
+    corners = {"x0": 0, "y0": 0, "x1": 0.5, "y1": 0.5}
+    boxes = known["boxes"].fit([{**corners, "class": "car"}, {**corners, "class": "bus", "score": 0.4}])[None]
     how = translation(known["boxes"].meaning, known["oboxes"].meaning)
     for values in (boxes, torch.from_numpy(boxes)):
         for moved in (known["boxes"].translated(values, how), known["boxes"].mean_translated(values, how)):
@@ -154,7 +155,10 @@ def test_a_target_in_centimetres_teaches_metres(data: Any) -> None:
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ({"semantic": "foreign@truth"}, r"foreign@truth cannot teach 'semantic'.*\[road, forest, sea\].*\[land, forest"),
+        (
+            {"semantic": "foreign@truth"},
+            r"foreign@truth cannot teach 'semantic'.*\[road, forest, sea\].*\[land, forest",
+        ),
         ({"depth": "depth_px@laser"}, "depth_px@laser cannot teach 'depth'.*px.*of the task 'depth': m"),
         ({"near": "far@laser"}, "far@laser cannot teach 'near'.*range.*0 to 50 m.*0 to 10 m"),
     ],
