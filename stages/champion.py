@@ -8,7 +8,7 @@ is moved, and the same command judges anew.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hyperloom.pipeline.errors import StepFailed, Superseded
@@ -21,11 +21,17 @@ REMEMBERED = 50
 
 @dataclass(frozen=True)
 class Champion:
-    """`release`: fingerprint of the release step; `figures`: what gates compare; `data`: the shards they are of."""
+    """`release`: fingerprint of the release step; `figures`: what gates compare; `data`: the shards they are of, with
+    `split`, `truth` (modality -> column) and the `meaning` of each modality (a digest); `behind`: how far a figure lies
+    behind the best that there was."""
 
     release: str
     figures: dict[str, float]
     data: str
+    split: str = ""
+    truth: dict[str, str] = field(default_factory=dict)
+    meaning: dict[str, str] = field(default_factory=dict)
+    behind: dict[str, float] = field(default_factory=dict)
     before: dict[str, Any] | None = None
 
 

@@ -95,7 +95,7 @@ class ModelSchema(Schema):
 @dataclass(frozen=True)
 class ReportSchema(Schema):
     """`models`: name -> identity of the model; `members`: name -> which of a family it is; `judged`: modalities of the
-    truth; `subjects`: everybody's name."""
+    truth; `subjects`: everybody's name; `experts`: modalities that an expert tells. None where nobody knows it."""
 
     noun: ClassVar[str] = "a report (evaluate)"
 
@@ -103,6 +103,7 @@ class ReportSchema(Schema):
     members: Mapping[str, str] = field(default_factory=dict)
     judged: frozenset[str] | None = None
     subjects: frozenset[str] | None = None
+    experts: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -205,8 +206,9 @@ def schema_of(manifest: Manifest) -> Schema | None:
             model.names,
         )
     if report := Judged.of(manifest):
-        judged, subjects = frozenset(report.truth) or None, frozenset(report.figures) or None
-        return ReportSchema(report.models, report.members or {}, judged, subjects)
+        judged, subjects = frozenset(report.truth) or None, frozenset([*report.figures, *(report.seeds or {})]) or None
+        experts = frozenset(m for m, best in report.best_expert.items() if best) if report.best_expert else None
+        return ReportSchema(report.models, report.members or {}, judged, subjects, experts)
     return None
 
 

@@ -12,7 +12,7 @@ from hyperloom.stages.evaluate.compare import BEST_EXPERT
 from hyperloom.stages.evaluate.family import Candidate, candidates, families
 from hyperloom.stages.evaluate.subject import judged, subjects
 from hyperloom.stages.measure.measure import measure_of
-from hyperloom.stages.schema import ModelSchema, Offer, ReportSchema, ShardsSchema, defined, offer
+from hyperloom.stages.schema import MadeBy, ModelSchema, Offer, ReportSchema, ShardsSchema, defined, offer
 
 if TYPE_CHECKING:
     from hyperloom.stages.evaluate.stage import Evaluate
@@ -48,6 +48,7 @@ def checked(stage: Evaluate, step: StepCheck) -> ReportSchema:
         {who: one.member for who, one in models.items() if one.member},
         frozenset(truth) if offered.complete or stage.truth else None,
         names,
+        _told(stage, offered, truth) if offered.complete else None,
     )
 
 
@@ -106,8 +107,19 @@ def _names(
     """Everybody whom the report knows; None where that is not known."""
     if not offered.complete:
         return None
-    columns = stage.columns or judged(offered.columns, truth)
-    kinds = {c: offered.columns[c].made_by for c in columns if c in offered.columns}
+    kinds = _kinds(stage, offered, truth)
     labels = [subject.name for subject in subjects(kinds, stage.models)]
     means = families(stage.models, stage.seeds, models)
     return frozenset([*labels, *models, *means, BEST_EXPERT, *([CHAMPION] if stage.champion else [])])
+
+
+def _kinds(stage: Evaluate, offered: Offer, truth: Mapping[str, str]) -> dict[str, MadeBy]:
+    """Who makes each label column that is judged."""
+    columns = stage.columns or judged(offered.columns, truth)
+    return {c: offered.columns[c].made_by for c in columns if c in offered.columns}
+
+
+def _told(stage: Evaluate, offered: Offer, truth: Mapping[str, str]) -> frozenset[str]:
+    """The modalities that an expert tells."""
+    kinds = _kinds(stage, offered, truth)
+    return frozenset(modality_of(c) for c, by in kinds.items() if by in ("raw", "expert"))

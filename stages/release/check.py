@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.release.gate import BEST_EXPERT, CHAMPION, parse
+from hyperloom.stages.measure.measure import directions
+from hyperloom.stages.release.gate import BEST_EXPERT, CHAMPION, check_direction, parse
 from hyperloom.stages.schema import ModelSchema, ReportSchema
 
 if TYPE_CHECKING:
@@ -30,13 +32,36 @@ def checked(stage: Release, step: StepCheck) -> None:
             "`subject:`",
         )
     for figure, texts in stage.gate.items():
-        modality = figure.rpartition(".")[0]
-        if report.judged is not None and modality not in report.judged:
-            step.unknown(("gate", figure), modality, f"gate: {stage.report!r} judges no modality", report.judged)
-        for i, condition in enumerate(parse(figure, text) for text in texts):
-            known = {*(report.subjects or ()), CHAMPION, BEST_EXPERT}
-            if condition.who and report.subjects is not None and condition.who not in known:
-                step.unknown(("gate", figure, i), condition.who, f"gate: {stage.report!r} knows no", known)
+        _condition(stage, step, report, figure, texts)
+
+
+def _condition(stage: Release, step: StepCheck, report: ReportSchema, figure: str, texts: tuple[str, ...]) -> None:
+    """Note what the report will not be able to answer: a modality that it does not judge, a measure that this modality
+    has not, a direction that is worse for it, and whom nobody is called like."""
+    modality, _, measure = figure.rpartition(".")
+    if report.judged is not None and modality not in report.judged:
+        step.unknown(("gate", figure), modality, f"gate: {stage.report!r} judges no modality", report.judged)
+        return
+    measured = directions(step.modalities[modality]) if modality in step.modalities else None
+    if measured is not None and measure not in measured:
+        step.unknown(("gate", figure), measure, f"gate: {modality!r} is not measured by", measured)
+        return
+    names = None if report.subjects is None else {*report.subjects, CHAMPION, BEST_EXPERT}
+    for i, text in enumerate(texts):
+        condition = parse(figure, text).meant(names or ())
+        where: Where = ("gate", figure, i)
+        try:
+            if measured is not None:
+                check_direction(figure, text, condition.op, measured[measure])
+        except ValueError as error:
+            step.mistake(where, f"gate: {error}")
+        if condition.who and names is not None and condition.who not in names:
+            step.unknown(where, condition.who, f"gate: {stage.report!r} knows no", names)
+        if condition.who and condition.who == stage.subject:
+            step.mistake(where, f"gate: {condition} compares {stage.subject!r} with itself")
+        if condition.who == BEST_EXPERT and report.experts is not None and modality not in report.experts:
+            what = f"gate: {condition}: no expert of {stage.report!r} tells {modality!r}"
+            step.mistake(where, f"{what}. Next: keep an expert's column in the shards, or compare with another")
 
 
 def _student(stage: Release, step: StepCheck, model: ModelSchema) -> None:

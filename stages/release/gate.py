@@ -5,41 +5,74 @@
       depth.mae: "<= champion + 0.05"           # against the present champion; passes while there is none
       normals.angle: "< best_expert"            # against the best single expert of the report, or any subject of it
 
+A tolerance to the champion counts from the best there was: what champions have lost one after the other is added up
+(`Standing.behind`), so that many small steps down are not more than one. A figure that is no number decides nothing.
 A gate is parsed when the recipe is read, and judged from the report alone. It moves nothing: see stages.release.stage.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 from hyperloom.stages.measure.measure import figures_known
 from hyperloom.stages.results import Judged
 
 CHAMPION, BEST_EXPERT = "champion", "best_expert"
 _OPERATORS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
-_CONDITION = re.compile(
-    r"(?P<op>>=|<=|>|<)\s*"
-    r"(?:(?P<number>-?\d*\.?\d+(?:e-?\d+)?)|(?P<who>[A-Za-z_][\w -]*?)\s*(?:(?P<sign>[+-])\s*(?P<by>\d*\.?\d+))?)"
-)
+_SIGNS = str.maketrans({"−": "-", "–": "-", "≥": ">=", "≤": "<="})
+"""What people and their editors write for the signs of a keyboard."""
+_SIDES = re.compile(r"(>=|<=|>|<)\s*(.+)")
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_LIMIT = re.compile(rf"[+-]?{_NUMBER}")
+_AGAINST = re.compile(rf"(?P<who>.*?)\s*(?P<sign>[+-])\s*(?P<by>{_NUMBER})")
+_NAME = re.compile(r"\w[\w .-]*")
+_NO_NUMBERS = ("nan", "inf", "infinity")
 
 
 @dataclass(frozen=True)
 class GateCondition:
-    """`figure` compared with a number, or with somebody's figure plus `offset`."""
+    """`figure` compared with a number, or with somebody's figure plus `offset`. `whole` is what was written after the
+    sign: a model may be called `net-2`, see `meant`."""
 
     figure: str
     op: str
     who: str
     offset: float
+    whole: str = ""
 
     def __str__(self) -> str:
         if not self.who:
             return f"{self.figure} {self.op} {self.offset:g}"
         by = f" {'+' if self.offset > 0 else '-'} {abs(self.offset):g}" if self.offset else ""
         return f"{self.figure} {self.op} {self.who}{by}"
+
+    def meant(self, names: Collection[str]) -> GateCondition:
+        """This condition among those who are called so: `net-2` is somebody where there is one, else `net` less 2."""
+        return replace(self, who=self.whole, offset=0.0) if self.whole in names else self
+
+    @property
+    def rising(self) -> bool:
+        """Is more wanted?"""
+        return self.op.startswith(">")
+
+    @property
+    def lenient(self) -> bool:
+        """May the model be worse than whom it is compared with?"""
+        return bool(self.who) and (self.offset < 0) == self.rising and self.offset != 0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The champion as a gate sees it: `figures`, how far each lies `behind` the best there was (never below 0), and by
+    figure why it cannot be compared (`apart`)."""
+
+    figures: Mapping[str, float]
+    behind: Mapping[str, float] = field(default_factory=dict)
+    apart: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,38 +89,87 @@ def parse(figure: str, text: str) -> GateCondition:
     measure, known = figure.rpartition(".")[2], figures_known()
     if "." not in figure or measure not in known:
         raise ValueError(f"{figure!r} is no figure: write modality.measure, with {', '.join(known)}")
-    match = _CONDITION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(
-            f"{figure}: {text!r} is no condition: write '>= 0.3', '>= champion - 0.005' or '> best_expert'"
-        )
-    if known[measure] is not None and match["op"].startswith(">") != known[measure]:
-        better = "larger" if known[measure] else "smaller"
+    sides = _SIDES.fullmatch(text.translate(_SIGNS).strip())
+    if sides is None:
+        raise ValueError(_wrong(figure, text))
+    op, whole = sides[1], sides[2]
+    if known[measure] is not None:
+        check_direction(figure, text, op, bool(known[measure]))
+    if _LIMIT.fullmatch(whole):
+        return GateCondition(figure, op, "", _finite(figure, text, whole))
+    if whole.lower().lstrip("+-") in _NO_NUMBERS:
+        raise ValueError(f"{figure}: {text!r}: {whole} is no number that a figure could be compared with")
+    if "%" in whole:
+        raise ValueError(f"{figure}: {text!r}: a gate knows no per cent; write the share itself, as in 0.01")
+    against = _AGAINST.fullmatch(whole)
+    who = against["who"] if against else whole
+    if not _NAME.fullmatch(who) or who[-1] in "+-" or _LIMIT.fullmatch(who) or re.search(r"\s[+-]", who):
+        raise ValueError(_wrong(figure, text))
+    offset = _finite(figure, text, against["by"]) * (-1 if against["sign"] == "-" else 1) if against else 0.0
+    return GateCondition(figure, op, who, offset, whole)
+
+
+def check_direction(figure: str, text: str, op: str, up: bool) -> None:
+    """Raises ValueError where `op` asks for the worse side of a figure that is better when larger (`up`) or smaller."""
+    if op.startswith(">") != up:
+        better, measure = "larger" if up else "smaller", figure.rpartition(".")[2]
         raise ValueError(f"{figure}: {text!r} points the wrong way, {measure} is better when {better}")
-    if match["number"]:
-        return GateCondition(figure, match["op"], "", float(match["number"]))
-    offset = float(match["by"] or 0) * (-1 if match["sign"] == "-" else 1)
-    return GateCondition(figure, match["op"], match["who"], offset)
 
 
-def judge(condition: GateCondition, subject: str, report: Judged, champion: Mapping[str, float] | None) -> Decision:
-    """Does `condition` hold for `subject` of a report? `champion` is the champion's figures, None without one.
+def judge(
+    condition: GateCondition, subject: str, report: Judged, champion: Mapping[str, float] | Standing | None
+) -> Decision:
+    """Does `condition` hold for `subject` of a report? `champion` is how the champion stands, None without one.
 
     Raises ValueError when the report lacks a figure that the condition needs.
     """
+    standing = champion if champion is None or isinstance(champion, Standing) else Standing(champion)
+    condition = condition.meant({*report.figures, *(report.seeds or {})})
     value = _figure(report, subject, condition.figure)
-    if condition.who == CHAMPION and (champion is None or condition.figure not in champion):
-        reason = "there is no champion yet" if champion is None else "the champion has no such figure"
-        return Decision(condition, True, f"{condition}: holds, {reason} (it is {value:.4g})")
-    limit = condition.offset
-    if condition.who == CHAMPION:
-        assert champion is not None
-        limit += champion[condition.figure]
+    where = f"{report.samples} samples of the split `{report.split}`"
+    said = f"on {where} it is {value:.4g}{_interval(report, subject, condition.figure)}"
+    if condition.who == CHAMPION and (standing is None or condition.figure not in standing.figures):
+        reason = "there is no champion yet" if standing is None else "the champion has no such figure"
+        if math.isnan(value):
+            return _undecided(condition, f"{subject}'s figure is no number ({value})")
+        return Decision(condition, True, f"{condition}: holds, {reason} ({said})")
+    other, against = condition.offset, ""
+    if condition.who == CHAMPION and standing is not None:
+        if condition.figure in standing.apart:
+            return _undecided(condition, f"{standing.apart[condition.figure]} ({said})")
+        behind = standing.behind.get(condition.figure, 0.0) if condition.lenient else 0.0
+        base = standing.figures[condition.figure] + (behind if condition.rising else -behind)
+        best = f", counted from the best there was, {base:.4g}; the champion has lost {behind:.4g}" if behind else ""
+        other, against = base + condition.offset, f" against {base + condition.offset:.4g}{best}"
     elif condition.who:
-        limit += _figure(report, _named(condition, report), condition.figure)
-    passed = bool(_OPERATORS[condition.op](value, limit))
-    against = "" if not condition.who else f" against {limit:.4g}"
-    return Decision(condition, passed, f"{condition}: {'holds' if passed else 'FAILS'} (it is {value:.4g}{against})")
+        other = condition.offset + _figure(report, _named(condition, report), condition.figure)
+        against = f" against {other:.4g}{_difference(report, subject, _named(condition, report), condition.figure)}"
+    for who, figure in ((subject, value), (condition.who or "the limit", other)):
+        if not math.isfinite(figure):
+            return _undecided(condition, f"{who}'s figure is no number ({figure})")
+    passed = bool(_OPERATORS[condition.op](value, other))
+    return Decision(condition, passed, f"{condition}: {'holds' if passed else 'FAILS'} ({said}{against})")
+
+
+def _undecided(condition: GateCondition, why: str) -> Decision:
+    return Decision(condition, False, f"{condition}: CANNOT BE DECIDED, {why}")
+
+
+def _interval(report: Judged, subject: str, figure: str) -> str:
+    """`, 95 % interval 0.57 to 0.63`; nothing where none was asked for or too little was known."""
+    bounds = ((report.bounds or {}).get(subject) or {}).get(figure)
+    if not bounds or not report.intervals:
+        return ""
+    return f", {100 * report.intervals['level']:g} % interval {bounds[0]:.4g} to {bounds[1]:.4g}"
+
+
+def _difference(report: Judged, subject: str, other: str, figure: str) -> str:
+    """Bounds of the difference to somebody, where the report has them."""
+    wanted = (subject, other, figure)
+    for row in report.differences or ():
+        if (row["who"], row["against"], row["figure"]) == wanted and row["low"] is not None:
+            return f"; the difference is {row['low']:+.4g} to {row['high']:+.4g}"
+    return ""
 
 
 def _named(condition: GateCondition, report: Judged) -> str:
@@ -101,9 +183,24 @@ def _named(condition: GateCondition, report: Judged) -> str:
 
 
 def _figure(report: Judged, subject: str, figure: str) -> float:
+    """Of a subject, or the mean of a family of seeds."""
+    if subject not in report.figures and figure in ((report.seeds or {}).get(subject) or {}):
+        return float(report.seeds[subject][figure]["mean"])  # type: ignore[index]
     figures = report.figures
     if subject not in figures:
         raise ValueError(f"the report knows no {subject!r}; it judged {', '.join(sorted(figures))}")
     if figure not in figures[subject]:
         raise ValueError(f"the report has no {figure} of {subject!r}; it has {', '.join(sorted(figures[subject]))}")
-    return figures[subject][figure]
+    value = figures[subject][figure]
+    return math.nan if value is None else float(value)
+
+
+def _finite(figure: str, text: str, number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{figure}: {text!r}: {number} is no number that a figure could be compared with")
+    return value
+
+
+def _wrong(figure: str, text: str) -> str:
+    return f"{figure}: {text!r} is no condition: write '>= 0.3', '>= champion - 0.005' or '> best_expert'"

@@ -33,9 +33,10 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import read_file
 from hyperloom.stages import champion as champions
 from hyperloom.stages.release.check import checked
-from hyperloom.stages.release.gate import Decision, judge, parse
+from hyperloom.stages.release.gate import Decision, Standing, judge, parse
 from hyperloom.stages.release.lineage import tags
 from hyperloom.stages.release.member import released
+from hyperloom.stages.release.standing import crowned, meaning, standing
 from hyperloom.stages.results import Judged, Released, Trained
 from hyperloom.stages.schema import recheck
 
@@ -62,6 +63,9 @@ class Release(Stage):
     def _lists(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
+        for figure, one in value.items():
+            if isinstance(one, int | float) or one in (None, [], ()):
+                raise ValueError(f"{figure}: {one!r} is no condition: write '>= 0.3'")
         return {k: [v] if isinstance(v, str) else v for k, v in value.items()}
 
     @field_validator("gate")
@@ -81,7 +85,9 @@ class Release(Stage):
         subject, member, why = released(self, model, report)
         champion = champions.load(step.storage, self.name, step.fingerprint)
         met = champion is not None and report.champion == champion.release
-        outcomes = self._judged(step, subject, report, champion, met)
+        meanings = meaning(report, step.modalities)
+        before = standing(champion, report, met, meanings)
+        outcomes = self._judged(step, subject, report, before)
         passed, reasons = all(o.passed for o in outcomes), [*why, *(o.reason for o in outcomes)]
         data = report.lineage.shards
         if (
@@ -94,7 +100,8 @@ class Release(Stage):
         student = self._package(step, model, member, report, reasons, passed)
         figures = report.figures[subject]
         if passed:
-            new = champions.Champion(step.fingerprint, dict(figures), data)
+            conditions = [outcome.condition for outcome in outcomes]
+            new = crowned(step.fingerprint, report, subject, before, conditions, meanings)
             champions.crown(step.storage, self.name, new, champion)
         self._announce(step, student, figures, reasons, passed)
         made_of = descent(step.storage, model, step.inputs[self.report])
@@ -109,14 +116,10 @@ class Release(Stage):
         return f"{self.name!r} has no champion any more, though this release passed its gate" if gone else ""
 
     # -- deciding --------------------------------------------------------------------------------------------------
-    def _judged(
-        self, step: StepRun, subject: str, report: Judged, champion: champions.Champion | None, met: bool
-    ) -> list[Decision]:
-        """`met`: the report judged this very champion, so its figures there are of the same frames."""
-        figures = None if champion is None else report.figures[ALIAS] if met else champion.figures
+    def _judged(self, step: StepRun, subject: str, report: Judged, champion: Standing | None) -> list[Decision]:
         conditions = [parse(figure, text) for figure, texts in self.gate.items() for text in texts]
         try:
-            return [judge(condition, subject, report, figures) for condition in conditions]
+            return [judge(condition, subject, report, champion) for condition in conditions]
         except ValueError as error:
             raise RecipeError(f"step {step.name!r}: gate: {error}") from error
 

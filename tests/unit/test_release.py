@@ -62,6 +62,11 @@ REPORT = Judged.from_manifest(Manifest("evaluate", "", {}, body=BODY))
         ("semantic.miou", ">= champion - 0.005", {"semantic.miou": 0.604}, True),
         ("semantic.miou", ">= champion - 0.005", {"semantic.miou": 0.606}, False),
         ("depth.mae", "<= champion", {"semantic.miou": 0.5}, True),
+        ("semantic.miou", ">= champion - 1e-3", {"semantic.miou": 0.601}, True),
+        ("semantic.miou", ">= champion - 1e-3", {"semantic.miou": 0.602}, False),
+        ("semantic.miou", "≥ champion \N{MINUS SIGN} .5E-2", {"semantic.miou": 0.605}, True),
+        ("semantic.miou", "> 6E-1", None, False),
+        ("depth.mae", "<=champion+1e+1", {"depth.mae": 0.0}, True),
     ],
 )
 def test_gates_decide_as_written(figure: str, text: str, champion: dict[str, float] | None, passed: bool) -> None:
@@ -78,9 +83,19 @@ def test_gates_decide_as_written(figure: str, text: str, champion: dict[str, flo
         ("semantic.miou", "at least 0.3", "'at least 0.3' is no condition"),
         ("semantic.miou", "<= 0.3", "miou is better when larger"),
         ("depth.mae", ">= champion", "mae is better when smaller"),
+        ("semantic.miou", ">= nan", "nan is no number"),
+        ("semantic.miou", "> -inf", "-inf is no number"),
+        ("semantic.miou", ">= champion - 1e999", "1e999 is no number"),
+        ("semantic.miou", ">= champion - -0.1", "is no condition"),
+        ("semantic.miou", ">= champion - 1e", "is no condition"),
+        ("semantic.miou", ">= 0.5 - 0.1", "is no condition"),
+        ("semantic.miou", ">= 0.3, > best_expert", "is no condition"),
+        ("semantic.miou", ">= champion - 1 %", "knows no per cent"),
+        ("semantic.miou", 0.3, "0.3 is no condition"),
+        ("semantic.miou", [], "[] is no condition"),
     ],
 )
-def test_a_wrong_gate_is_an_error_of_the_recipe(figure: str, text: str, says: str) -> None:
+def test_a_wrong_gate_is_an_error_of_the_recipe(figure: str, text: Any, says: str) -> None:
     with pytest.raises(ValidationError, match="gate") as caught:
         Release(stage="release", model="student", report="report", name="x", gate={figure: text})
     assert says in str(caught.value)
@@ -91,6 +106,39 @@ def test_a_figure_that_the_report_lacks_is_named() -> None:
         judge(parse("semantic.accuracy", "> 0.1"), "student", REPORT, None)
     with pytest.raises(ValueError, match="knows no 'nobody'"):
         judge(parse("semantic.miou", "> nobody"), "student", REPORT, None)
+
+
+def test_a_model_whose_name_ends_like_an_offset_is_that_model() -> None:
+    body = {**BODY, "figures": {"student": {"semantic.miou": 0.6}, "net-2": {"semantic.miou": 0.7}}}
+    report = Judged.from_manifest(Manifest("evaluate", "", {}, body=body))
+    assert not judge(parse("semantic.miou", ">= net-2"), "student", report, None).passed
+    assert judge(parse("semantic.miou", ">= net-2 - 0.2"), "student", report, None).passed
+
+
+@pytest.mark.parametrize("text", [">= 0.3", ">= best_expert", ">= champion"])
+def test_a_figure_that_is_no_number_is_neither_passed_nor_failed(text: str) -> None:
+    nan = float("nan")
+    sides = [({"student": nan, "color": 0.5}, 0.5)] + (
+        [({"student": 0.6, "color": nan}, nan)] if "0" not in text else []
+    )
+    for figures, champion in sides:
+        body = {**BODY, "figures": {who: {"semantic.miou": value} for who, value in figures.items()}}
+        report = Judged.from_manifest(Manifest("evaluate", "", {}, body=body))
+        for standing in (None, {"semantic.miou": champion}) if text == ">= champion" else (None,):
+            if standing is None and text == ">= champion" and figures["student"] == 0.6:
+                continue  # there is nobody to compare with
+            outcome = judge(parse("semantic.miou", text), "student", report, standing)
+            assert not outcome.passed and "CANNOT BE DECIDED" in outcome.reason and "is no number" in outcome.reason
+
+
+def test_a_decision_names_split_samples_and_interval() -> None:
+    bounds = {"student": {"semantic.miou": [0.55, 0.65]}}
+    row = {"who": "student", "against": "color", "figure": "semantic.miou", "low": 0.02, "high": 0.2}
+    more = {"samples": 12, "intervals": {"level": 0.9}, "bounds": bounds, "differences": [row]}
+    report = Judged.from_manifest(Manifest("evaluate", "", {}, body={**BODY, **more}))
+    reason = judge(parse("semantic.miou", "> best_expert"), "student", report, None).reason
+    for words in ("12 samples of the split `test`", "90 % interval 0.55 to 0.65", "difference is +0.02 to +0.2"):
+        assert words in reason, reason
 
 
 # -- the stage ---------------------------------------------------------------------------------------------------------
@@ -123,7 +171,7 @@ def _network() -> bytes:
     return model.SerializeToString()
 
 
-def _inputs(storage: Storage, miou: float, seed: int = 0) -> dict[str, Manifest]:
+def _inputs(storage: Storage, miou: float, seed: int = 0, mae: float = 2.0) -> dict[str, Manifest]:
     """A student and its report, as distill and evaluate would have left them, over real shards."""
     draw = np.random.default_rng(0)
     samples = [{"rgb@camera": draw.integers(0, 255, (*SIZE, 3)).astype(np.uint8)} for _ in range(3)]
@@ -139,13 +187,14 @@ def _inputs(storage: Storage, miou: float, seed: int = 0) -> dict[str, Manifest]
     body["onnx"] = {"outputs": outputs}
     files = (File(path, len(data), sha256(data)),)
     student = Manifest("distill", f"{seed:064x}", {}, (), files, body)
-    figures = {**BODY["figures"], "student": {"semantic.miou": miou, "depth.mae": 2.0}}
+    figures = {**BODY["figures"], "student": {"semantic.miou": miou, "depth.mae": mae}}
     report = {
         **BODY,
         "figures": figures,
         "models": {"student": student.fingerprint},
         "lineage": {"shards": shards.fingerprint, "columns": {"rgb@camera": {}}},
         "split": "test",
+        "truth": {"semantic": "semantic@truth", "depth": "depth@truth"},
         "samples": 3,
         "said": ["student beats every single expert"],
         "table": [{"who": "student", "semantic.miou": miou, "depth.mae": None}],
@@ -153,10 +202,12 @@ def _inputs(storage: Storage, miou: float, seed: int = 0) -> dict[str, Manifest]
     return {"student": student, "report": Manifest("evaluate", f"{seed:063x}f", {}, (), (), report)}
 
 
-def _release(storage: Storage, miou: float, seed: int = 0, **config: Any) -> tuple[Manifest, list[dict[str, Any]]]:
+def _release(
+    storage: Storage, miou: float, seed: int = 0, mae: float = 2.0, **config: Any
+) -> tuple[Manifest, list[dict[str, Any]]]:
     config = {"gate": {"semantic.miou": [">= 0.3", ">= champion - 0.005"]}, **config}
     stage = Release(stage="release", model="student", report="report", name="aerial", **config)
-    step = inline.step(stage, storage, KNOWN, "release", **_inputs(storage, miou, seed))
+    step = inline.step(stage, storage, KNOWN, "release", **_inputs(storage, miou, seed, mae))
     step.events = Events(storage, f"run{seed}", "driver")
     made = inline.finish(step)
     return made, list(read(storage, f"run{seed}"))
@@ -174,6 +225,52 @@ def test_the_champion_moves_only_when_the_gate_passes(tmp_path: Path) -> None:
     assert any("registered, but NOT the champion" in e["text"] for e in told if e["kind"] == "note")
     champion = load(storage, "aerial", "somebody else")
     assert champion is not None and champion.figures["semantic.miou"] == 0.6
+
+
+def test_small_steps_down_add_up_to_no_more_than_one_tolerance(tmp_path: Path) -> None:
+    """100 releases, each .005 worse than the last, and each of them within the tolerance to the one before."""
+    storage = Storage(str(tmp_path))
+    passed = [_release(storage, 0.6 - 0.005 * i, i + 1)[0].body["passed"] for i in range(12)]
+    assert passed == [True, True] + [False] * 10
+    champion = load(storage, "aerial", "somebody else")
+    assert champion is not None and champion.behind == {"semantic.miou": pytest.approx(0.005)}
+    made, _ = _release(storage, 0.6, 20)  # who is as good as the best there was ends that
+    assert made.body["passed"] and (champion := load(storage, "aerial", "x")) and not champion.behind
+
+
+def test_of_an_error_small_steps_up_add_up_too(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    gate = {"depth.mae": "<= champion + 0.1"}
+    made = [_release(storage, 0.6, i, mae, gate=gate)[0].body["passed"] for i, mae in enumerate((2, 2.08, 2.16, 2.1))]
+    assert made == [True, True, False, True]
+
+
+def test_what_a_gate_without_the_champion_lets_down_is_meant(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    _release(storage, 0.6, 1)
+    assert _release(storage, 0.4, 2, gate={"semantic.miou": ">= 0.3"})[0].body["passed"]
+    assert _release(storage, 0.396, 3)[0].body["passed"]
+
+
+@pytest.mark.parametrize("change", ["split", "truth", "classes"])
+def test_a_champion_that_was_measured_otherwise_decides_nothing(tmp_path: Path, change: str) -> None:
+    storage = Storage(str(tmp_path))
+    _release(storage, 0.5, 1)
+    inputs, known = _inputs(storage, 0.9, 2), KNOWN
+    body = dict(inputs["report"].body)
+    if change == "split":
+        body["split"] = "train"
+    elif change == "truth":
+        body["truth"] = {"semantic": "semantic@human"}
+    else:
+        known = {**KNOWN, "semantic": Segmentation(type="segmentation", classes=("water", "land"), size=SIZE)}
+    inputs["report"] = Manifest("evaluate", "e" * 64, {}, (), (), body)
+    stage = Release(
+        stage="release", model="student", report="report", name="aerial", gate={"semantic.miou": ">= champion"}
+    )
+    made = inline.finish(inline.step(stage, storage, known, "release", **inputs))
+    assert not made.body["passed"]
+    assert "CANNOT BE DECIDED, the champion's 0.5 was measured" in made.body["gate"][0]
 
 
 def test_a_release_that_was_killed_after_crowning_decides_the_same_again(tmp_path: Path) -> None:
