@@ -141,7 +141,7 @@ def _write_sizes(value: Mapping[str, SplitSize]) -> dict[str, dict[str, Any]]:
 class Shards(Result):
     """Samples joined with their labels. `schema`: column -> its modality as a recipe writes it; `statistics`: by
     column, of the training split; `gaps`: by column, partitions that lack it; `sources`: the steps whose columns were
-    joined, each as stage/fingerprint."""
+    joined, each as stage/fingerprint; `telling`: columns whose bytes say what a sample is (stages.shard.content)."""
 
     noun: ClassVar[str] = "shards"
 
@@ -152,6 +152,7 @@ class Shards(Result):
     statistics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gaps: Mapping[str, int] = field(default_factory=dict)
     sources: Sequence[str] = ()
+    telling: Sequence[str] = ()
 
     def rows(self, split: str) -> int:
         """Rows of a split; 0 when there is no such split."""

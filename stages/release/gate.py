@@ -6,7 +6,7 @@
       normals.angle: "< best_expert"            # against the best single expert of the report, or any subject of it
 
 A tolerance to the champion counts from the best there was: what champions have lost one after the other is added up
-(`Standing.behind`), so that many small steps down are not more than one. A figure that is no number decides nothing.
+(`Reigning.behind`), so that many small steps down are not more than one. A figure that is no number decides nothing.
 A gate is parsed when the recipe is read, and judged from the report alone. It moves nothing: see stages.release.stage.
 """
 
@@ -56,7 +56,7 @@ class GateCondition:
 
     @property
     def rising(self) -> bool:
-        """Is more wanted?"""
+        """Is more pair?"""
         return self.op.startswith(">")
 
     @property
@@ -66,7 +66,7 @@ class GateCondition:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Reigning:
     """The champion as a gate sees it: `figures`, how far each lies `behind` the best there was (never below 0), and by
     figure why it cannot be compared (`apart`)."""
 
@@ -117,26 +117,26 @@ def check_direction(figure: str, text: str, op: str, up: bool) -> None:
 
 
 def judge(
-    condition: GateCondition, subject: str, report: Judged, champion: Mapping[str, float] | Standing | None
+    condition: GateCondition, subject: str, report: Judged, champion: Mapping[str, float] | Reigning | None
 ) -> Decision:
     """Does `condition` hold for `subject` of a report? `champion` is how the champion stands, None without one.
 
     Raises ValueError when the report lacks a figure that the condition needs.
     """
-    standing = champion if champion is None or isinstance(champion, Standing) else Standing(champion)
+    standing = champion if champion is None or isinstance(champion, Reigning) else Reigning(champion)
     condition = condition.meant({*report.figures, *(report.seeds or {})})
     value = _figure(report, subject, condition.figure)
     where = f"{report.samples} samples of the split `{report.split}`"
-    said = f"on {where} it is {value:.4g}{_interval(report, subject, condition.figure)}"
+    measured = f"on {where} it is {value:.4g}{_interval(report, subject, condition.figure)}"
     if condition.who == CHAMPION and (standing is None or condition.figure not in standing.figures):
         reason = "there is no champion yet" if standing is None else "the champion has no such figure"
         if math.isnan(value):
             return _undecided(condition, f"{subject}'s figure is no number ({value})")
-        return Decision(condition, True, f"{condition}: holds, {reason} ({said})")
+        return Decision(condition, True, f"{condition}: holds, {reason} ({measured})")
     other, against = condition.offset, ""
     if condition.who == CHAMPION and standing is not None:
         if condition.figure in standing.apart:
-            return _undecided(condition, f"{standing.apart[condition.figure]} ({said})")
+            return _undecided(condition, f"{standing.apart[condition.figure]} ({measured})")
         behind = standing.behind.get(condition.figure, 0.0) if condition.lenient else 0.0
         base = standing.figures[condition.figure] + (behind if condition.rising else -behind)
         best = f", counted from the best there was, {base:.4g}; the champion has lost {behind:.4g}" if behind else ""
@@ -148,7 +148,7 @@ def judge(
         if not math.isfinite(figure):
             return _undecided(condition, f"{who}'s figure is no number ({figure})")
     passed = bool(_OPERATORS[condition.op](value, other))
-    return Decision(condition, passed, f"{condition}: {'holds' if passed else 'FAILS'} ({said}{against})")
+    return Decision(condition, passed, f"{condition}: {'holds' if passed else 'FAILS'} ({measured}{against})")
 
 
 def _undecided(condition: GateCondition, why: str) -> Decision:
@@ -165,9 +165,9 @@ def _interval(report: Judged, subject: str, figure: str) -> str:
 
 def _difference(report: Judged, subject: str, other: str, figure: str) -> str:
     """Bounds of the difference to somebody, where the report has them."""
-    wanted = (subject, other, figure)
+    pair = (subject, other, figure)
     for row in report.differences or ():
-        if (row["who"], row["against"], row["figure"]) == wanted and row["low"] is not None:
+        if (row["who"], row["against"], row["figure"]) == pair and row["low"] is not None:
             return f"; the difference is {row['low']:+.4g} to {row['high']:+.4g}"
     return ""
 

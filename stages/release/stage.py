@@ -33,7 +33,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import read_file
 from hyperloom.stages import champion as champions
 from hyperloom.stages.release.check import checked
-from hyperloom.stages.release.gate import Decision, Standing, judge, parse
+from hyperloom.stages.release.gate import Decision, Reigning, judge, parse
 from hyperloom.stages.release.lineage import tags
 from hyperloom.stages.release.member import released
 from hyperloom.stages.release.standing import crowned, meaning, standing
@@ -116,7 +116,7 @@ class Release(Stage):
         return f"{self.name!r} has no champion any more, though this release passed its gate" if gone else ""
 
     # -- deciding --------------------------------------------------------------------------------------------------
-    def _judged(self, step: StepRun, subject: str, report: Judged, champion: Standing | None) -> list[Decision]:
+    def _judged(self, step: StepRun, subject: str, report: Judged, champion: Reigning | None) -> list[Decision]:
         conditions = [parse(figure, text) for figure, texts in self.gate.items() for text in texts]
         try:
             return [judge(condition, subject, report, champion) for condition in conditions]

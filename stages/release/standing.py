@@ -14,7 +14,7 @@ from typing import Any
 
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.stages import champion as champions
-from hyperloom.stages.release.gate import CHAMPION, GateCondition, Standing
+from hyperloom.stages.release.gate import CHAMPION, GateCondition, Reigning
 from hyperloom.stages.results import Judged
 
 
@@ -25,18 +25,18 @@ def meaning(report: Judged, modalities: Mapping[str, Any]) -> dict[str, str]:
 
 def standing(
     champion: champions.Champion | None, report: Judged, met: bool, meanings: Mapping[str, str]
-) -> Standing | None:
+) -> Reigning | None:
     """`met`: the report judged this very champion."""
     if champion is None:
         return None
     if met:
-        return Standing(report.figures[CHAMPION], champion.behind)
+        return Reigning(report.figures[CHAMPION], champion.behind)
     apart = {figure: why for figure in champion.figures if (why := _apart(champion, report, meanings, figure))}
-    return Standing(champion.figures, champion.behind, apart)
+    return Reigning(champion.figures, champion.behind, apart)
 
 
 def crowned(
-    release: str, report: Judged, subject: str, before: Standing | None, compared: Iterable[GateCondition],
+    release: str, report: Judged, subject: str, before: Reigning | None, compared: Iterable[GateCondition],
     meanings: Mapping[str, str],
 ) -> champions.Champion:  # fmt: skip
     """The new champion, `compared` with the one before by these conditions."""

@@ -10,7 +10,7 @@ The statistics are those of the training split, so that nothing of the test data
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -26,8 +26,9 @@ from hyperloom.stages import provenance
 from hyperloom.stages.base import Partition, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.results import Ingested, ShardFile, Shards, SplitSize
-from hyperloom.stages.schema import ShardsSchema, recheck
+from hyperloom.stages.schema import ShardsSchema, made_by, recheck
 from hyperloom.stages.shard.check import SIZE, checked
+from hyperloom.stages.shard.content import doubles, telling
 from hyperloom.stages.shard.look import absences
 from hyperloom.stages.shard.splits import SPLITS, Split, SplitName, stratum
 from hyperloom.stages.shard.statistics import merged
@@ -85,7 +86,8 @@ class Shard(Stage):
         space = f"shard/{fingerprint(meaning)[:SHORT]}"
         keys = {r.id: r for m in _ingests(step) for r in m.records}
         units = [self._unit(space, columns, offered, keys, run) for run in self._runs(offered, columns)]
-        return units, {"shard": Joiner(columns, modalities, self.codec, self.row_group_mb)}
+        tells = telling(_raw(offered, columns), modalities)
+        return units, {"shard": Joiner(columns, modalities, self.codec, self.row_group_mb, tells)}
 
     def run(self, step: StepRun) -> Shards:
         offered = self._catalogue(step)
@@ -98,7 +100,8 @@ class Shard(Stage):
             what = f"{count} of {len(offered.partitions)} partitions have no {column}: null in all of their rows"
             step.events.emit("note", step.name, text=what)
         places = places or self.split.assign(self._strata(step))
-        for sentence in absences({c: step.modalities[modality_of(c)] for c in columns}, step.records, places):
+        lacking = absences({c: step.modalities[modality_of(c)] for c in columns}, step.records, places)
+        for sentence in [*lacking, *doubles(step.storage, step.records, places)]:
             step.events.emit("note", step.name, text=sentence)
         producers = {c: offered.producer(c) for c in columns}
         provenance.emit_tags(step, producers)
@@ -110,6 +113,7 @@ class Shard(Stage):
             statistics=_statistics(step, columns, places),
             gaps=gaps,
             sources=[f"{m.stage}/{m.fingerprint}" for m in step.inputs.values()],
+            telling=telling(_raw(offered, columns), step.modalities),
         )
 
     def _catalogue(self, step: StepRun) -> Catalogue:
@@ -163,7 +167,9 @@ class Shard(Stage):
         for partition in run:
             keys_file = keys[partition.pid].file
             files = {c: r.file for c in columns if (r := offered.record(c, partition.pid)) and r.files}
-            parts.append({"keys": keys_file.path, "columns": {c: file.path for c, file in files.items()}})
+            parts.append(
+                {"pid": partition.pid, "keys": keys_file.path, "columns": {c: file.path for c, file in files.items()}}
+            )
             identity.append([partition.pid, keys_file.sha256, {c: file.sha256 for c, file in files.items()}])
         group = run[0].group
         id_ = fingerprint({"group": group, "parts": identity})[:ID_DIGITS]
@@ -172,6 +178,11 @@ class Shard(Stage):
 
 def _ingests(step: StepRun) -> list[Manifest]:
     return [manifest for manifest in step.inputs.values() if Ingested.of(manifest)]
+
+
+def _raw(offered: Catalogue, columns: Iterable[str]) -> list[str]:
+    """The columns that came as they are."""
+    return [c for c in columns if made_by(offered.producer(c).about) == "raw"]
 
 
 def _bytes(offered: Catalogue, columns: tuple[str, ...], partition: Partition) -> int:

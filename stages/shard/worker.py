@@ -11,24 +11,29 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
 from hyperloom.stages.column import described, produced, producer
 from hyperloom.stages.modality import Modality
+from hyperloom.stages.shard.content import digests, packed
 from hyperloom.stages.shard.statistics import ColumnCounter
 from hyperloom.stages.table import ROW_GROUP_MB, Codec, read_table, rows_a_group, write_table
 
 
 @dataclass
 class Joiner:
-    """Joins `columns`. A unit's payload: {"group", "parts": [{"keys": path, "columns": {column: path}}, ...]}."""
+    """Joins `columns`, of which `telling` say what a sample is. A unit's payload: {"group", "parts": [{"pid", "keys":
+    path, "columns": {column: path}}, ...]}."""
 
     columns: tuple[str, ...]
     modalities: dict[str, Modality]
     codec: Codec
     row_group_mb: float = ROW_GROUP_MB
+    telling: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
 
     def setup(self) -> None:
@@ -46,12 +51,15 @@ class Joiner:
         chunks: dict[str, list[Any]] = {field.name: [] for field in fields}
         makers: dict[str, Any] = {}
         with ThreadPoolExecutor(1, "statistics") as counting:  # counts while this thread reads on and compresses
-            counted = []
+            counted, hashed, pids = [], [], []
             for part in unit.payload["parts"]:
-                for name, arrays in self._part(out.storage, part, makers).items():
+                read = self._part(out.storage, part, makers)
+                pids.append([part["pid"], sum(map(len, read[KEY]))])
+                for name, arrays in read.items():
                     chunks[name] += arrays
                     if name in tallies:
                         counted.append(counting.submit(self._count, tallies[name], arrays))
+                hashed.append(counting.submit(self._digests, {name: read[name] for name in self.telling}))
             fields = [produced(field, makers.get(field.name)) for field in fields]
             joined = {field.name: pa.chunked_array(chunks[field.name], field.type) for field in fields}
             out.rows = len(joined[KEY])
@@ -60,11 +68,18 @@ class Joiner:
             for each in counted:
                 each.result()
         figures = {column: tally.figures() for column, tally in tallies.items()}
-        out.meta = {"group": unit.payload["group"], "row_group": rows, "statistics": figures}
+        out.meta = {"group": unit.payload["group"], "row_group": rows, "statistics": figures, "pids": pids}
+        if self.telling:
+            out.meta["content"] = packed(np.concatenate([each.result() for each in hashed]))
 
     def _count(self, tally: ColumnCounter, arrays: list[Any]) -> None:
         for array in arrays:
             tally.add(*tally.modality.unpack(array))
+
+    def _digests(self, columns: dict[str, list[Any]]) -> np.ndarray:
+        import pyarrow as pa
+
+        return digests([pa.chunked_array(arrays, self._fields[name].type) for name, arrays in columns.items()])
 
     def _part(self, storage: Storage, part: dict[str, Any], makers: dict[str, Any]) -> dict[str, list[Any]]:
         """One partition's columns, each in the order of its keys, in the chunks they were read in: nothing is copied

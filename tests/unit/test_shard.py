@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hyperloom.pipeline.errors import IntegrityError, RecipeError
+from hyperloom.pipeline.events import Events, read
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Unit, execute
 from hyperloom.stages.modality import Modality
+from hyperloom.stages.shard.content import content, doubles
 from hyperloom.stages.shard.splits import Split
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.shard.statistics import PAIRS, ColumnCounter, code_counts, merged
@@ -101,6 +103,39 @@ def test_a_partition_that_nobody_labelled_is_null(tmp_path) -> None:
     assert nulls == [5, 6] and made.body["gaps"] == {DEPTH: 2}
     with pytest.raises(RecipeError, match="depth@midas was made for none of the 2 partitions of these frames"):
         shards(storage, frames(storage, "c3"), labels)
+
+
+def test_equal_samples_in_two_splits_are_counted_and_named(tmp_path) -> None:
+    """A clip that was copied: other names and other truth, the same pictures."""
+    storage = Storage(str(tmp_path))
+    pictures = [np.full((4, 4, 3), 9 * i, np.uint8) for i in range(8)]
+    clip = [{RGB: p, DEPTH.replace("midas", "truth"): np.ones((4, 4, 1), np.float32)} for p in pictures[:4]]
+    copy = [{RGB: p, DEPTH.replace("midas", "truth"): np.zeros((4, 4, 1), np.float32)} for p in pictures[:4]]
+    other = [{**clip[0], RGB: p} for p in pictures[4:]]
+    data = ingested(storage, KNOWN, {"flight": clip, "flight_copy": copy, "other": other})
+    for pinned, words in (
+        ("flight_copy", "4 of 4 samples of the split `test` are samples of `train` too, byte for byte (flight_copy/000 "
+         "= flight/000, flight_copy/001 = flight/001, flight_copy/002 = flight/002, ..)"),
+        ("other", ""),
+    ):  # fmt: skip
+        stage = Shard.model_validate({"stage": "shard", "data": ["frames"], "split": {"pin": {"test": [pinned]}}})
+        one = step(stage, storage, KNOWN, "shards", frames=data)
+        one.events = Events(storage, pinned, "driver")
+        made = finish(one)
+        one.events.flush()
+        notes = [e["text"] for e in read(storage, pinned) if e["kind"] == "note"]
+        assert [words in note for note in notes] == ([True] if words else []), notes
+        assert made.body["telling"] == [RGB] and len({len(content(r)) for r in made.records}) == 1
+
+
+def test_absent_pictures_are_not_equal(tmp_path) -> None:
+    storage = Storage(str(tmp_path))
+    data = ingested(
+        storage, KNOWN, {g: [{RGB: None}, {RGB: np.full((4, 4, 3), i, np.uint8)}] for i, g in enumerate("ab")}
+    )
+    made = shards(storage, data, split={"pin": {"test": ["b"]}})
+    assert all((content(r) == 0).tolist() == [True, False] for r in made.records)
+    assert not doubles(storage, made.records, {"a": "train", "b": "test"})
 
 
 def test_any_reader_of_parquet_understands_a_shard(tmp_path) -> None:

@@ -1,0 +1,108 @@
+"""What each sample is, by a digest of 8 bytes: so that equal samples are known wherever they lie and whatever they are
+called.
+
+A sample is told apart by what it looks like: the bytes of its picture, else of its largest raw column; where all raw
+columns are small (a table) by all of them together. Truth is no part of it, and neither are labels. The digests are
+made of the bytes that sharding has in hand anyway and stand in the unit's record, 11 characters a sample, beside the
+ids of the partitions (`meta["content"]`, `meta["pids"]`). An absent value has the digest 0 and equals nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Record
+from hyperloom.stages.base import KEY, TRUTH, modality_of, source_of
+from hyperloom.stages.shard.splits import SPLITS
+from hyperloom.stages.table import read_table
+
+LARGE = 64
+"""Numbers in a value that tell samples apart by themselves."""
+SHOWN = 3
+"""Equal samples that are named."""
+
+
+def telling(raw: Iterable[str], modalities: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of the `raw` columns those that say what a sample is; none where only truth is there."""
+    columns = sorted(c for c in raw if source_of(c) != TRUTH)
+    sizes = {c: math.prod(modalities[modality_of(c)].shape) for c in columns}
+    large = [c for c in columns if sizes[c] >= LARGE]
+    picture = [c for c in large if getattr(modalities[modality_of(c)], "rgb", False)]
+    return (max(picture or large, key=lambda c: sizes[c]),) if large else tuple(columns)
+
+
+def digests(columns: Sequence[Any]) -> np.ndarray:
+    """(N,) uint64 of Arrow arrays of N rows each: one digest a row over all of them."""
+    rows = [[_bytes(value) for value in column] for column in columns]
+    return np.array([_digest(values) for values in zip(*rows, strict=True)], "<u8")
+
+
+def _bytes(value: Any) -> Any:
+    if not value.is_valid:
+        return None
+    return value.as_buffer() if hasattr(value, "as_buffer") else repr(value.as_py()).encode()
+
+
+def _digest(values: Sequence[Any]) -> int:
+    if all(value is None for value in values):
+        return 0
+    hashed = hashlib.sha256()
+    for value in values:
+        if len(values) > 1:
+            hashed.update(b"%d;" % (-1 if value is None else len(value)))
+        hashed.update(b"" if value is None else value)
+    return int.from_bytes(hashed.digest()[:8], "little") or 1
+
+
+def packed(values: np.ndarray) -> str:
+    """The digests as they stand in a record."""
+    return base64.b64encode(values.tobytes()).decode()
+
+
+def content(record: Record) -> np.ndarray:
+    """(rows,) uint64, 0 where nothing is known; of a unit's record."""
+    text = record.meta.get("content")
+    return np.zeros(record.rows, "<u8") if text is None else np.frombuffer(base64.b64decode(text), "<u8")
+
+
+def doubles(storage: Storage, records: Sequence[Record], places: Mapping[str, str]) -> list[str]:
+    """One sentence for each two splits that have samples in common, with how many and the first of them."""
+    splits: dict[str, list[Record]] = {}
+    for record in records:
+        splits.setdefault(places[record.meta["group"]], []).append(record)
+    known = {split: together(mine) for split, mine in splits.items()}
+    order = [split for split in SPLITS if split in splits]
+    sentences = []
+    for one, other in combinations(order, 2):
+        equal = np.flatnonzero(np.isin(known[other], known[one]) & (known[other] != 0))
+        if not len(equal):
+            continue
+        first = [(int(place), int(np.argmax(known[one] == known[other][place]))) for place in equal[:SHOWN]]
+        names = [f"{_key(storage, splits[other], a)} = {_key(storage, splits[one], b)}" for a, b in first]
+        sentences.append(
+            f"{len(equal)} of {len(known[other])} samples of the split `{other}` are samples of `{one}` too, byte for "
+            f"byte ({', '.join(names)}{', ..' if len(equal) > SHOWN else ''}). Next: remove the copies, or pin their "
+            "groups to one split"
+        )
+    return sentences
+
+
+def together(records: Sequence[Record]) -> np.ndarray:
+    """The digests of all rows of these records, in order."""
+    return np.concatenate([content(record) for record in records] or [np.zeros(0, "<u8")])
+
+
+def _key(storage: Storage, records: Sequence[Record], place: int) -> str:
+    for record in records:
+        if place < record.rows:
+            return str(read_table(storage, record.file.path, [KEY])[KEY][int(place)].as_py())
+        place -= record.rows
+    raise IndexError(place)
