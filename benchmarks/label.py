@@ -37,7 +37,8 @@ import numpy as np
 from benchmarks.label_memory import memory
 from benchmarks.label_peers import ray_data, vre
 from benchmarks.label_speed import Bench, compare, silent, timed
-from hyperloom.clusters.connect import disconnect, usable_cpus
+from hyperloom.clusters.connect import disconnect
+from hyperloom.clusters.machine import usable_cpus
 from hyperloom.pipeline import run
 
 PARTS = ("efficiency", "engine", "vre", "ray-data", "resume", "memory")

@@ -24,15 +24,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hyperloom.clusters import skew
+from hyperloom.clusters import machine, skew
 from hyperloom.clusters.environment import early, late, worker_environment
 from hyperloom.clusters.spec import Cluster, ClusterError, ClusterRefusal
 from hyperloom.pipeline import project, ray_internals
 
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to accept a connection."""
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""Microseconds of CPU time that a container has in a period, and the period."""
 HOOK = "worker_process_setup_hook"
 QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Without it Ray prints a warning about accelerators on machines that have none."""
@@ -40,7 +38,8 @@ QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 def connect(cluster: Cluster) -> None:
     """Make Ray usable in this process. Raises ClusterError when there is none at the address or it refuses us."""
-    authenticate(private=cluster.where == "local")  # before the import: ray reads the mode once
+    where = cluster.where
+    authenticate(private=where == "local")  # before the import: ray reads the mode once
     import ray
 
     if ray.is_initialized():
@@ -48,35 +47,43 @@ def connect(cluster: Cluster) -> None:
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": cluster.logs}
     options["job_config"] = ray_internals.job_config()
     try:
-        if cluster.where == "local":
-            options |= {"num_cpus": cluster.cpus or usable_cpus(), "num_gpus": cluster.gpus, "include_dashboard": False}
+        if where == "local":
+            options |= {"include_dashboard": False, **machine.options(cluster)}
             path = {"PYTHONPATH": project.environment()["PYTHONPATH"]}
             with _environment({**QUIET, **path, **worker_environment(cluster)}):
-                _start(object_store_memory=cluster.object_store_mb << 20, **options)
+                _start(**options)
         else:
-            host, _, port = cluster.where.rpartition(":")
-            if port.isdigit():
-                probe(host, int(port))
+            greet(where)
             project.carry(late(worker_environment(cluster)))
-            ray.init(cluster.where, runtime_env=_runtime_env(cluster), **options)
+            ray.init(where, runtime_env=_runtime_env(cluster), **options)
             skew.warn()
-    except ray.exceptions.AuthenticationError as error:
+    except (ray.exceptions.AuthenticationError, PermissionError) as error:
         raise ClusterRefusal(
-            f"the Ray cluster at {cluster.where} refused the token: {error}. Next: put the cluster's token "
-            "(`ray get-auth-token` on its head) into ~/.ray/auth_token or RAY_AUTH_TOKEN here"
+            f"{cluster.said_by}the Ray cluster at {where} refused the token ({_line(error)}). Next: put the cluster's "
+            "token (`ray get-auth-token` on its head) into ~/.ray/auth_token or RAY_AUTH_TOKEN here, or "
+            f"{cluster.without}"
         ) from error
     except RuntimeError as error:
         if "mismatch" not in str(error):
             raise
         raise ClusterRefusal(
-            f"the Ray cluster at {cluster.where} runs another version: {' '.join(str(error).split())} Next: start the "
+            f"the Ray cluster at {where} runs another version: {' '.join(str(error).split())} Next: start the "
             "driver with the cluster's Python and Ray"
         ) from error
     except OSError as error:
         raise ClusterError(
-            f"no Ray cluster answers at {cluster.where}: {error}. Next: start one there (ray start --head), "
-            "or leave `cluster: address` and RAY_ADDRESS out for a private one"
+            f"{cluster.said_by}no Ray cluster answers at {where}: {_line(error)}. Next: start one there (ray start "
+            f"--head), or {cluster.without}"
         ) from error
+
+
+def greet(where: str) -> None:
+    """See within seconds that a Ray cluster at `where` (host:port, or auto) takes us: Ray itself would try for many
+    minutes. Raises PermissionError where it refuses the token, any other OSError where there is none."""
+    head = ray_internals.bootstrap(where)
+    host, _, port = head.rpartition(":")
+    probe(host.strip("[]"), int(port))
+    ray_internals.greet(head, CONNECT_SECONDS)
 
 
 def _start(**options: Any) -> None:
@@ -85,13 +92,26 @@ def _start(**options: Any) -> None:
 
     try:
         ray.init("local", **options)
+    except ray.exceptions.AuthenticationError as error:
+        raise ClusterRefusal(
+            f"a private Ray cluster did not start: {_line(error)}. Next: unset RAY_AUTH_MODE, or RAY_AUTH_TOKEN and "
+            "RAY_AUTH_TOKEN_PATH"
+        ) from error
     except Exception as error:
         ray.shutdown()
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        low = machine.limits()
+        if low:
+            raise ClusterRefusal(f"a private Ray cluster did not start: {low[0]}") from error
         raise ClusterError(
-            f"a private Ray cluster did not start: {first} Next: the same command again, when the machine is less busy "
-            "or has more memory; `hyperloom doctor` looks at it"
+            f"a private Ray cluster did not start: {_line(error)}. Next: the same command again, when the machine is "
+            "less busy or has more memory; `hyperloom doctor` looks at it"
         ) from error
+
+
+def _line(error: Exception) -> str:
+    """What an error says first, without a full stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(". ")
 
 
 def disconnect() -> None:
@@ -107,24 +127,13 @@ def authenticate(private: bool) -> None:
     A private cluster gets a token if there is none yet; for a cluster that runs already the mode follows from whether
     there is a token to show. RAY_AUTH_MODE, where set, is left as it is.
     """
-    if "RAY_AUTH_MODE" in os.environ:
-        return
-    if private:
+    mode = os.environ.get("RAY_AUTH_MODE")
+    if private and mode in (None, "token"):
         _ensure_token()
-    if private or _has_token():
+    if mode is None and (private or _has_token()):
         os.environ["RAY_AUTH_MODE"] = "token"
         if "ray" in sys.modules:  # Ray read the variable when it was imported
             ray_internals.read_auth_mode()
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use: affinity counts, as in batch jobs, and a container's share of its machine."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = CPU_QUOTA.read_text().split()
-        return min(cpus, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup, or "max": no limit
-        return cpus
 
 
 def probe(host: str, port: int) -> None:
@@ -171,31 +180,45 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[key] = value
 
 
-def _token_file() -> Path:
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+def _token_file() -> Path | None:
+    """Where Ray's token is kept; None for a user without a home."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")
+    return None if path.startswith("~") else Path(path)
 
 
 def _has_token() -> bool:
-    return bool(os.environ.get("RAY_AUTH_TOKEN")) or _token_file().is_file()
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return True
+    file = _token_file()
+    try:
+        return file is not None and bool(file.read_text(encoding="utf-8", errors="replace").strip())
+    except OSError:
+        return False
 
 
 def _ensure_token() -> None:
+    """Have a token: in the user's file, for later commands too; else (no home, one that cannot be written, a file that
+    is empty) of this process and its children alone."""
     if _has_token():
         return
-    target = _token_file()
-    temporary = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
+    file = _token_file()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-        try:
-            os.link(temporary, target)
-        except FileExistsError:
-            pass  # another driver was first; its token counts
-        finally:
-            os.unlink(temporary)
-    except OSError as error:
-        raise ClusterError(
-            f"cannot keep a token for Ray in {target}: {error}. Next: set RAY_AUTH_TOKEN to 64 random hex digits, "
-            "or RAY_AUTH_TOKEN_PATH to a file that can be written"
-        ) from error
+        if file is not None:
+            _keep_token(file)
+    except OSError:
+        pass
+    if not _has_token():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _keep_token(target: Path) -> None:
+    temporary = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        pass  # another driver was first; its token counts
+    finally:
+        os.unlink(temporary)

@@ -10,6 +10,7 @@ change a result, so none enters a fingerprint.
 from __future__ import annotations
 
 import os
+import re
 
 from pydantic import field_validator
 
@@ -20,6 +21,10 @@ from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.exits import Exit
 
 DASHBOARD = "http://127.0.0.1:8265"
+WHERE = (
+    "give local, auto or host:port. For a cluster elsewhere use `hyperloom submit --address http://host:8265`: the "
+    "driver must run on a node of the cluster"
+)
 
 
 class ClusterError(HyperloomError):
@@ -61,18 +66,32 @@ class Cluster(Config):
     @classmethod
     def _reachable(cls, value: str | None) -> str | None:
         if value is not None and "://" in value:
-            raise ValueError(
-                "give local, auto or host:port. For a cluster elsewhere use `hyperloom submit --address "
-                "http://host:8265`: the driver must run on a node of the cluster"
-            )
+            raise ValueError(WHERE)
         return value
 
     @property
     def where(self) -> str:
-        """The address that counts: inside a Ray job the job's; else the recipe's, the environment's, or `local`."""
+        """The address that counts: inside a Ray job the job's; else the recipe's, the environment's, or `local`. Raises
+        ClusterRefusal for one of the environment that no driver can use."""
+        given = os.environ.get("RAY_ADDRESS", "").strip()
         if ray_internals.in_job():
-            return os.environ.get("RAY_ADDRESS", "auto")
-        return self.address or os.environ.get("RAY_ADDRESS") or "local"
+            return given or "auto"
+        where = self.address or given or "local"
+        if where not in ("local", "auto") and ("://" in where or not re.fullmatch(r"\S+:\d{1,5}", where)):
+            raise ClusterRefusal(f"{self.said_by}{where!r}: {WHERE}, or {self.without}")
+        return where
+
+    @property
+    def said_by(self) -> str:
+        """In front of what is said of the address: who gave it, where that is not the recipe."""
+        return "" if self.address or ray_internals.in_job() else "RAY_ADDRESS in your environment: "
+
+    @property
+    def without(self) -> str:
+        """How to do without the address."""
+        return (
+            "leave `cluster: address` out for a private one" if self.address else "unset RAY_ADDRESS for a private one"
+        )
 
     @property
     def names_job_server(self) -> bool:

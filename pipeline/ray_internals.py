@@ -101,6 +101,25 @@ def bootstrap(address: str) -> str:
     return head
 
 
+def greet(address: str, seconds: float) -> None:
+    """Ask the head at host:port which cluster it is of. Raises PermissionError where it refuses our token,
+    ConnectionError where nobody there speaks Ray's protocol. Ray's own client asks for twenty seconds, and prints."""
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+
+    channel = init_grpc_channel(address, [("grpc.enable_http_proxy", 0)])
+    try:
+        stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        stub.GetClusterId(gcs_service_pb2.GetClusterIdRequest(), timeout=seconds)
+    except grpc.RpcError as error:
+        if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+            raise PermissionError((error.details() or "").rpartition(": ")[2]) from error
+        raise ConnectionError(f"what listens there is no Ray head ({error.details()})") from error
+    finally:
+        channel.close()
+
+
 def nodes(address: str) -> list[RayNode]:
     """The live nodes of the cluster whose head is at host:port; nothing is started or joined here. Raises OSError or
     RuntimeError where nobody answers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from hyperloom.pipeline.commands import opening
@@ -14,11 +15,16 @@ def add(commands: Any) -> None:
 
 def _doctor(given: Any) -> int:
     loaded, _ = opening.load(given)
-    from hyperloom.pipeline.doctor import examine
-
     worst = 0
-    join = None if given.no_ray else opening.connect(loaded)
-    for verdict, what, text in examine(given.root, loaded.recipe.tracking, join):
-        print(f"{verdict:>4}  {what:<14} {text}")
+    for verdict, what, text in _findings(given, loaded):
+        print(f"{verdict:>4}  {what:<14} {text}", flush=True)
         worst |= verdict == "bad"
     return int(worst)
+
+
+def _findings(given: Any, loaded: Any) -> Iterator[tuple[str, str, str]]:
+    from hyperloom.clusters import machine
+    from hyperloom.pipeline.doctor import examine
+
+    yield from machine.findings(opening.cluster(loaded))
+    yield from examine(given.root, loaded.recipe.tracking, None if given.no_ray else opening.connect(loaded))

@@ -11,13 +11,16 @@ def add(commands: Any) -> None:
     sub = opening.add(commands, "ui", _ui, "start the MLflow server on the recipe's tracking store")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
     sub.add_argument("--open", action="store_true", help="ask nobody for a password, whatever the address")
-    sub.add_argument("--port", type=int, default=5000)
+    sub.add_argument("--port", type=int, help="to listen on (5000, or the next that is free)")
 
 
 def _ui(given: Any) -> int:
     loaded, storage = opening.load(given)
+    from hyperloom.pipeline.tracking.listening import free_port, url
     from hyperloom.pipeline.tracking.store import serve, store_uri
 
-    print(f"MLflow at http://{given.host}:{given.port} (Ctrl-C ends it)", flush=True)
-    serve(store_uri(storage, loaded.recipe.tracking), given.host, given.port, given.open)
+    uri = store_uri(storage, loaded.recipe.tracking)
+    port = free_port(given.host, given.port)
+    print(f"MLflow at {url(given.host, port)} (Ctrl-C ends it)", flush=True)
+    serve(uri, given.host, port, given.open)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import socket
 import stat
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hyperloom.clusters import connect, environment, skew, submit
-from hyperloom.clusters.spec import Cluster
+from hyperloom.clusters import connect, environment, machine, skew, submit
+from hyperloom.clusters.spec import Cluster, ClusterError, ClusterRefusal
 from hyperloom.pipeline import recipe, secrets
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.fingerprint import payload
@@ -38,18 +39,50 @@ def test_the_address_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Cluster(address="local").where == "10.0.0.5:6379", "a job works on the cluster it was given to"
 
 
-def test_a_container_has_the_cpus_of_its_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file = tmp_path / "cpu.max"
-    monkeypatch.setattr(connect, "CPU_QUOTA", file)
-    own = connect.usable_cpus()
-    for text, cpus in (("max 100000", own), ("100000 100000", 1), ("50000 100000", 1), ("99900000 100000", own)):
-        file.write_text(text)
-        assert connect.usable_cpus() == cpus, text
+def test_a_container_has_the_cpus_of_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.quota, "cpus", lambda: None)
+    own = machine.usable_cpus()
+    for share, cpus in ((1.0, 1), (0.5, 1), (1.5, min(2, own)), (999.0, own)):
+        monkeypatch.setattr(machine.quota, "cpus", lambda share=share: share)
+        assert machine.usable_cpus() == cpus, share
 
 
-def test_a_cluster_elsewhere_is_refused_with_advice() -> None:
+def test_a_cluster_elsewhere_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError, match="hyperloom submit"):
         Cluster(address="ray://10.0.0.5:10001")
+    with pytest.raises(ClusterRefusal, match=r"^'10.0.0.5': give .* or leave `cluster: address` out"):
+        _ = Cluster(address="10.0.0.5").where
+    for left_over in ("ray://127.0.0.1:10001", "http://127.0.0.1:8265", "head", "head:", "10.0.0.5:port"):
+        monkeypatch.setenv("RAY_ADDRESS", left_over)
+        with pytest.raises(ClusterRefusal, match=r"^RAY_ADDRESS in your environment: .*hyperloom submit.*unset RAY_A"):
+            _ = Cluster().where
+        assert Cluster(address="local").where == "local"
+    monkeypatch.setenv("RAY_ADDRESS", " ")
+    assert Cluster().where == "local"
+
+
+def test_who_listens_is_no_ray_or_refuses_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told apart within seconds, without starting Ray."""
+    pytest.importorskip("ray")
+
+    problems: list[OSError] = []
+
+    def answer(_: str, __: float) -> None:
+        raise problems[-1]
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        where = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(connect.ray_internals, "bootstrap", lambda _: where)
+        monkeypatch.setattr(connect.ray_internals, "greet", answer)
+        monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+        monkeypatch.setenv("RAY_ADDRESS", where)
+        for problem, says in (
+            (PermissionError("it is missing or incorrect"), r"refused the token \(it is missing or incorrect\)"),
+            (ConnectionError("what listens there is no Ray head"), "answers at .*: what listens there is no Ray head"),
+        ):
+            problems.append(problem)
+            with pytest.raises(ClusterError, match=f"^RAY_ADDRESS in your environment: .*{says}. Next: .*unset"):
+                connect.connect(Cluster())
 
 
 def test_nothing_of_it_bears_meaning() -> None:
@@ -206,6 +239,19 @@ def test_the_token_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
     assert len(token) == 64
     connect._ensure_token()
     assert file.read_text() == token
+
+
+@pytest.mark.parametrize("file", ["", "/proc/none/token", "empty"])
+def test_a_user_without_a_home_has_a_token_for_this_process(
+    file: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").write_text(" \n")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / file) if file == "empty" else file)
+    monkeypatch.setattr(connect.os.path, "expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
+    connect._ensure_token()
+    assert len(connect.os.environ["RAY_AUTH_TOKEN"]) == 64
+    assert [p.name for p in tmp_path.iterdir()] == ["empty"]
 
 
 def test_the_mode_follows_the_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
