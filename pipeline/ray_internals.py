@@ -104,7 +104,7 @@ def bootstrap(address: str) -> str:
 def greet(address: str, seconds: float) -> None:
     """Ask the head at host:port which cluster it is of. Raises PermissionError where it refuses our token,
     ConnectionError where nobody there speaks Ray's protocol. Ray's own client asks for twenty seconds, and prints."""
-    import grpc
+    import grpc  # type: ignore[import-untyped]
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
