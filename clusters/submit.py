@@ -13,7 +13,6 @@ The cluster needs the libraries of the recipe's stages on its `python`; nothing 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import os
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
+from hyperloom.clusters import following
 from hyperloom.clusters.connect import authenticate, package, probe
 from hyperloom.clusters.environment import ROOT, early, late, module, worker_environment
 from hyperloom.clusters.spec import Cluster, ClusterError, ClusterRefusal
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from hyperloom.pipeline.recipe import RecipeFile
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-RECONNECTIONS = 20
 READY_SECONDS = 90.0
 """A cluster that has just started answers before it can take jobs."""
 
@@ -76,11 +75,10 @@ def submit(
         print(f"Follow it with: ray job logs --follow --address {url} {job}")
         return 0
     try:
-        asyncio.run(_follow(client, job))
+        return following.follow(client, url, job)
     except KeyboardInterrupt:
         print(f"\nthe job goes on. End it with: hyperloom cancel {loaded.path} --address {url}")
         return Exit.INTERRUPTED
-    return _outcome(client, job)
 
 
 def submit_slot(
@@ -214,44 +212,6 @@ def _start(
                     "need not be sent in .rayignore, with the syntax of .gitignore"
                 ) from error
         time.sleep(2.0)
-
-
-async def _follow(client: Any, job: str) -> None:
-    """Print the job's log to its end; a broken connection is taken up again where it broke."""
-    printed = 0
-    for attempt in range(RECONNECTIONS):
-        position = 0
-        try:
-            async for text in client.tail_job_logs(job):
-                fresh = text[max(0, printed - position) :]
-                position += len(text)
-                printed = max(printed, position)
-                print(fresh, end="", flush=True)
-        except (RuntimeError, OSError) as error:
-            if attempt == RECONNECTIONS - 1:
-                raise ClusterError(f"lost the job server while following {job}: {error}; the job may go on") from error
-        if client.get_job_status(job).is_terminal():
-            return
-        await asyncio.sleep(1.0)
-
-
-def _outcome(client: Any, job: str) -> int:
-    from ray.job_submission import JobStatus
-
-    info = client.get_job_info(job)
-    deadline = time.monotonic() + 30
-    while not info.status.is_terminal() and time.monotonic() < deadline:
-        time.sleep(0.5)
-        info = client.get_job_info(job)
-    print(f"job {job}: {info.status.value.lower()}", flush=True)
-    if info.status == JobStatus.SUCCEEDED:
-        return Exit.DONE
-    print(f"why: {info.message}", flush=True)
-    if code := info.driver_exit_code:
-        return code if code > 0 else 128 - code  # a signal, as shells say it
-    if info.status == JobStatus.STOPPED:
-        return Exit.CANCELLED
-    return Exit.FAILED if "runtime_env" in (info.message or "") else Exit.CLUSTER
 
 
 @contextmanager
