@@ -91,7 +91,8 @@ def _start(**options: Any) -> None:
     import ray
 
     try:
-        ray.init("local", **options)
+        with ray_internals.shielded():
+            ray.init("local", **options)
     except ray.exceptions.AuthenticationError as error:
         raise ClusterRefusal(
             f"a private Ray cluster did not start: {_line(error)}. Next: unset RAY_AUTH_MODE, or RAY_AUTH_TOKEN and "

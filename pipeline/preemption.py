@@ -2,7 +2,8 @@
 
 A slot is told by SIGTERM (a batch system that ends a job, systemd, a container), or sees that Ray drains its node. Work
 that runs for long asks `preemption()` now and then, stores what it has, and raises `Stopped`; other work goes on until
-its process is gone, which costs a repetition.
+its process is gone, which costs a repetition. In a private cluster, whose processes start with SIGTERM blocked
+(`ray_internals.shielded`), a slot takes no notice of it: the driver does, and tells whom it concerns.
 """
 
 from __future__ import annotations
@@ -35,13 +36,24 @@ class Preemption:
         self._heeded -= 1
 
     def on_sigterm(self) -> None:
-        """From now on SIGTERM says it; where nobody heeds it, the process ends as before. Main thread only; nothing
-        happens in others."""
+        """From now on SIGTERM says it; where nobody heeds it, the process ends as before. Where it is blocked it says
+        nothing. Main thread only; nothing happens in others."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._asked)
+            blocked = signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            signal.signal(signal.SIGTERM, _nothing if blocked else self._asked)
 
     def _asked(self, *_: object) -> None:
         self._said.set()
         if not self._heeded:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def unblock() -> None:
+    """What this thread starts can be ended by SIGTERM, though this process may take no notice of it: children inherit
+    what is blocked, and would hang whoever ends them so."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _nothing(*_: object) -> None:
+    pass

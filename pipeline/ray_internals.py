@@ -6,9 +6,14 @@ a new version: read this file beside Ray's sources, run tests/ray, and move the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +21,8 @@ JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set inside a Ray job's driver, to the job's configuration as JSON."""
 CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
 """Loggers that report each folder they send."""
+GUARD = 'trap "" TERM; read -r word || kill -s KILL -- "-$1"'
+"""Waits until its driver says that the session $1 has ended, or is gone: then it ends the session."""
 
 
 def in_job() -> bool:
@@ -33,6 +40,41 @@ def read_auth_mode() -> None:
     from ray._raylet import Config  # type: ignore[attr-defined]
 
     Config.initialize("")
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """The processes of a cluster that is started inside the block end with its driver, and by nothing that is sent to
+    the driver's neighbours too: Ctrl-C and a batch system's SIGTERM reach a whole process group or a whole cgroup, and
+    a driver whose Ray is gone can put nothing away. So they are sessions of their own, and SIGTERM is blocked in them
+    (Ray's servers have handlers for it, so ignoring it would not last). Linux ends them with their driver, however that
+    ends, and a guard ends what they have started: Ray's agents outlive them by a minute."""
+    from ray._private import services
+
+    class Shielded(services.ConsolePopen):  # type: ignore[misc]
+        def __init__(self, *command: Any, preexec_fn: Callable[[], None], **options: Any):
+            def before() -> None:
+                preexec_fn()
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+            super().__init__(*command, preexec_fn=before, start_new_session=True, **options)
+            guard = ["/bin/sh", "-c", GUARD, "hyperloom-guard", str(self.pid)]
+            null = subprocess.DEVNULL
+            self._guard = subprocess.Popen(
+                guard, stdin=subprocess.PIPE, stdout=null, stderr=null, start_new_session=True
+            )
+
+        def terminate(self) -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._guard.communicate(b"ended\n")
+
+    before = services.ConsolePopen
+    services.ConsolePopen = Shielded
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before
 
 
 def job_config() -> Any:

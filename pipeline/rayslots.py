@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline import project, ray_internals
 from hyperloom.pipeline.executor import AT_HAND, Host, Job, Name, Outcome, Slot
-from hyperloom.pipeline.preemption import Preemption
+from hyperloom.pipeline.preemption import Preemption, unblock
 from hyperloom.pipeline.startup import FailedStarts, failed_to_start
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Resources, Unit, Worker
@@ -141,7 +141,7 @@ class _Actor:
         self._refs: dict[Name, list[Any]] = {}
         preemption = Preemption(ray_internals.drains)
         preemption.on_sigterm()
-        self._host = Host(storage_url, self._worker, ThreadPoolExecutor(1), preemption)
+        self._host = Host(storage_url, self._worker, ThreadPoolExecutor(1, initializer=unblock), preemption)
 
     def run(
         self, scope: str, live: frozenset[str], refs: dict[Name, list[Any]], units: list[Unit], attempts: list[int]

@@ -43,7 +43,8 @@ def _carry(given: argparse.Namespace) -> int:
     if not uri:
         say("a remote root has no MLflow store. Next: set MLFLOW_TRACKING_URI or the recipe's `tracking:`")
         return 2
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver; what it wrote is still carried over
+    for number in (signal.SIGINT, signal.SIGTERM):  # they are for the driver; what it wrote is still carried over
+        signal.signal(number, signal.SIG_IGN)
 
     def view() -> View:
         from hyperloom.pipeline.tracking.mlflow_view import MLflow

@@ -56,7 +56,7 @@ def test_a_killed_worker_costs_one_interval(
 
 @pytest.mark.timeout(600)
 def test_ctrl_c_leaves_a_checkpoint_and_no_worker(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    ends_at_a_checkpoint(tmp_path, ray_cluster, signal.SIGINT, 130, **FIELDS)
+    ends_at_a_checkpoint(tmp_path, ray_cluster.env, signal.SIGINT, 130, **FIELDS)
     before = checkpoints(tmp_path / "root")
     time.sleep(3)
     assert before and checkpoints(tmp_path / "root") == before, "no worker goes on without its driver"

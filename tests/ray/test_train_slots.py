@@ -95,7 +95,7 @@ def test_a_slot_that_is_told_to_leave_goes_on_elsewhere(ray_cluster: RayCluster,
 def test_a_driver_that_is_told_to_end_leaves_a_checkpoint(
     number: Any, code: int, ray_cluster: RayCluster, tmp_path: Path
 ) -> None:
-    ends_at_a_checkpoint(tmp_path, ray_cluster, number, code, **FIELDS)
+    ends_at_a_checkpoint(tmp_path, ray_cluster.env, number, code, **FIELDS)
 
 
 def test_a_person_stops_a_training_by_a_file(ray_cluster: RayCluster, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hyperloom.pipeline.errors import PluginError, RecipeError, StepFailed, Stor
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.executor import Inline
 from hyperloom.pipeline.pool import Pool
-from hyperloom.pipeline.preemption import Preemption
+from hyperloom.pipeline.preemption import Preemption, unblock
 from hyperloom.pipeline.retry import Budget
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Resources, Stopped, Unit
@@ -137,3 +138,19 @@ def test_sigterm_ends_a_process_unless_somebody_heeds_it() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+
+
+def test_a_slot_whose_sigterm_is_blocked_takes_no_notice_and_its_children_can_be_ended() -> None:
+    """So it is in a private cluster, where the driver is told too and says what is to be done."""
+    pid = os.fork()
+    if not pid:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        preemption = Preemption()
+        preemption.on_sigterm()
+        unblock()
+        os.kill(os.getpid(), signal.SIGTERM)
+        child = subprocess.Popen(["sleep", "50"])  # returns once it is that
+        child.terminate()
+        ended = child.wait()
+        os._exit(7 if not preemption() and ended == -signal.SIGTERM else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import signal
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -60,3 +63,29 @@ def test_what_else_is_used_exists() -> None:
     assert "preemption_context" in inspect.getsource(context)
     assert isinstance(ActorDiedError.actor_init_failed, property)
     assert "worker_process_setup_hook" in RuntimeEnv.known_fields
+
+
+def test_what_a_private_cluster_consists_of_ends_with_its_driver_alone() -> None:
+    """A server with a child of its own hears neither what is sent to the driver's group nor SIGTERM."""
+    from ray._private import services
+
+    with ray_internals.shielded():
+        server = services.ConsolePopen(
+            ["sh", "-c", "sleep 50 & echo $!; wait"], preexec_fn=lambda: None, stdout=subprocess.PIPE, text=True
+        )
+    child = int(server.stdout.readline())
+    assert os.getpgid(server.pid) == os.getpgid(child) == server.pid != os.getpgid(0)
+    for pid in (server.pid, child):
+        os.kill(pid, signal.SIGTERM)
+    assert signal.SIGTERM in pending(child)
+    server.terminate()
+    assert server.wait(5) == -signal.SIGKILL
+    assert server.stdout.read() == "", "the child holds the pipe no more"
+    assert "Shielded" not in services.ConsolePopen.__name__
+
+
+def pending(pid: int) -> set[int]:
+    """Signals that wait for a process that blocks them."""
+    (line,) = (x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("ShdPnd"))
+    mask = int(line.split()[1], 16)
+    return {n for n in range(1, 65) if mask >> (n - 1) & 1}
