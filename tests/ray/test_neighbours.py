@@ -19,7 +19,7 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "HYPERLOOM_", "MLFLOW_"))}
 
 
-ENDS = [(signal.SIGINT, False, 130), (signal.SIGTERM, True, 143), (signal.SIGKILL, False, -9)]
+ENDS = [(signal.SIGTERM, True, 143), (signal.SIGKILL, False, -9)]
 
 
 @pytest.mark.parametrize(("number", "everyone", "code"), ENDS)

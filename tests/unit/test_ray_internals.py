@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import select
 import signal
 import subprocess
 import tomllib
@@ -82,6 +83,21 @@ def test_what_a_private_cluster_consists_of_ends_with_its_driver_alone() -> None
     assert server.wait(5) == -signal.SIGKILL
     assert server.stdout.read() == "", "the child holds the pipe no more"
     assert "Shielded" not in services.ConsolePopen.__name__
+
+
+def test_nothing_of_a_private_cluster_outlives_a_driver_that_is_killed() -> None:
+    from ray._private import services
+
+    out, in_ = os.pipe()
+    driver = os.fork()
+    if not driver:
+        with ray_internals.shielded():
+            services.ConsolePopen(["sh", "-c", "sleep 50 & wait"], preexec_fn=lambda: None, stdout=in_)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(in_)
+    os.waitpid(driver, 0)
+    assert select.select([out], [], [], 20)[0] and os.read(out, 1) == b"", "nobody holds the pipe"
+    os.close(out)
 
 
 def pending(pid: int) -> set[int]:
