@@ -1,4 +1,4 @@
-"""Consensus methods: several sources of one modality become one column.
+"""Consensus methods: several sources of one modality, or of others that say the same, become one column.
 
 A method is an expert whose inputs are columns of one modality (and what says how sure they are), so the label worker
 runs it, and what is missing in one source is simply not counted. A sample that no source has stays null. Ties never
@@ -15,11 +15,14 @@ from pydantic import Field, field_validator
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import modality_of, source_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
+from hyperloom.stages.meaning import MeaningsDiffer, translation
+from hyperloom.stages.units import factor
 
 if TYPE_CHECKING:
     import numpy as np
 
     from hyperloom.pipeline.storage import Storage
+    from hyperloom.stages.meaning import Translation
     from hyperloom.stages.modality import Modality
 
 MethodOutput: TypeAlias = "tuple[Batch, np.ndarray | None]"
@@ -38,6 +41,8 @@ class Method(Expert):
 
     in_: tuple[str, ...] = Field((), alias="in")
     out: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    """Sources of other modalities, which are brought into the classes and units of this one. Filled in by `over`."""
     truth: str = ""
     """A column that sources and outcome are compared with in the report, and that decides nothing."""
 
@@ -47,7 +52,37 @@ class Method(Expert):
         if modality is not None and not self.fits(modality):
             raise RecipeError(f"{out}: {self.type!r} is for {self.takes} modalities, this one is {modality.type}")
         reads = (*sources, *self.reads(sources, out), *([truth] if truth else []))
-        return self.model_copy(update={"in_": reads, "out": (out, *self.extra()), "truth": truth})
+        foreign = tuple(c for c in sources if modality_of(c) != modality_of(out))
+        method = self.model_copy(update={"in_": reads, "out": (out, *self.extra()), "truth": truth, "foreign": foreign})
+        for column in method.compared(modalities):
+            source = modalities.get(modality_of(column))
+            if modality is not None and source is not None:
+                method.translation(column, source, modality)
+        return method
+
+    def compared(self, modalities: Mapping[str, Modality]) -> tuple[str, ...]:
+        """The columns of other modalities that must say the same as the outcome."""
+        return self.foreign
+
+    def translation(self, column: str, source: Modality, modality: Modality) -> Translation:
+        """How a column's values become those of the outcome's modality. Raises RecipeError."""
+        try:
+            how = translation(source.meaning, modality.meaning, (column, self.out[0]))
+        except MeaningsDiffer as error:
+            raise RecipeError(f"{self.out[0]}: {column} says something else: {error}") from error
+        kind = type(source) is type(modality) if column in self.foreign else source.teaches(modality)
+        if not kind or (column in self.foreign and source.shape != modality.shape):
+            raise RecipeError(f"{self.out[0]}: {column} is of the type {source.type} or of other sizes")
+        return how
+
+    def brought(self, batch: Batch, modalities: dict[str, Any]) -> Batch:
+        """The batch with all sources in the classes and units of the outcome."""
+        modality, brought = modalities[modality_of(self.out[0])], {}
+        for column in self.compared(modalities):
+            source = modalities[modality_of(column)]
+            if how := self.translation(column, source, modality):
+                brought[column] = source.translated(batch[column], how)
+        return {**batch, **brought}
 
     def fits(self, modality: Modality) -> bool:
         """Can it make one of several values of `modality`?"""
@@ -65,7 +100,7 @@ class Method(Expert):
     def sources(self) -> tuple[str, ...]:
         """The columns whose consensus it is."""
         own = modality_of(self.out[0])
-        return tuple(c for c in self.in_ if modality_of(c) == own and c != self.truth)
+        return tuple(c for c in self.in_ if (modality_of(c) == own or c in self.foreign) and c != self.truth)
 
     def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
         """What makes the columns of a batch of which each sample has at least one source."""
@@ -77,6 +112,7 @@ class Method(Expert):
         make, least = self.making(modalities, storage), getattr(self, "least", 0.0)
 
         def call(batch: Batch) -> Batch:
+            batch = self.brought(batch, modalities)
             present = np.any([batch[f"{c}?"] for c in self.sources], axis=0)
             labels, score = make({c: v[present] for c, v in batch.items()})
             kept = np.ones(present.sum(), bool) if score is None or not least else score >= least
@@ -87,6 +123,7 @@ class Method(Expert):
     def measures(self, batch: Batch, labels: Batch, modalities: dict[str, Any]) -> dict[str, np.ndarray]:
         from hyperloom.stages.consensus.agreement import SourceColumn, agreement
 
+        batch = self.brought(batch, modalities)
         compared = (*self.sources, *([self.truth] if self.truth else []))
         columns: dict[str, SourceColumn] = {c: (batch[c], batch[f"{c}?"]) for c in compared}
         columns[self.out[0]] = (labels[self.out[0]], None)
@@ -144,6 +181,13 @@ class Weighted(Method):
             raise RecipeError(f"{out}: confidence: {own[0]} is of the modality itself; give it one of its own")
         return columns
 
+    def compared(self, modalities: Mapping[str, Modality]) -> tuple[str, ...]:
+        """Probabilities that vote are compared too."""
+        out = modalities.get(modality_of(self.out[0]))
+        sure = {c: modalities.get(modality_of(c)) for c in self.confidence.values()}
+        votes = (c for c, m in sure.items() if m is not None and m.soft)
+        return (*self.foreign, *(votes if out is not None and out.meaning.names else ()))
+
     def weight(self, column: str) -> float:
         return self.by_source.get(column, self.by_source.get(source_of(column), 1.0))
 
@@ -166,6 +210,12 @@ class Mean(Weighted):
 
     def extra(self) -> tuple[str, ...]:
         return (self.spread,) if self.spread else ()
+
+    def over(self, sources: tuple[str, ...], out: str, modalities: dict[str, Any], truth: str = "") -> Method:
+        units = [m.meaning.unit for c in (out, self.spread) if c and (m := modalities.get(modality_of(c)))]
+        if len(units) == 2 and units[1] and factor(*units) != 1:
+            raise RecipeError(f"{out}: the spread is in {units[0] or 'no unit'}, and {self.spread} in {units[1]}")
+        return super().over(sources, out, modalities, truth)
 
     def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
         import numpy as np

@@ -39,7 +39,8 @@ class TallyWorker:
         samples = ExpertInputs(self.storage, unit.payload, self.method, self.modalities)
         parts = []
         for row in samples.callable:
-            parts.append(self.method.tally(samples.batch([int(row)]), self.modalities))
+            sample = self.method.brought(samples.batch([int(row)]), self.modalities)
+            parts.append(self.method.tally(sample, self.modalities))
         total = added(parts)
         out.rows = len(parts)
         out.meta["pid"] = unit.payload["pid"]

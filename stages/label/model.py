@@ -29,6 +29,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from hyperloom.stages.label.steps import Steps
+from hyperloom.stages.meaning import Meaning, MeaningsDiffer, Translation, translation
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.network.ensemble import Single
 from hyperloom.stages.results import Trained
@@ -80,9 +81,17 @@ class Model(Expert):
                 wide = (
                     modality.shape[-1] if modality is not None and modality.shape else 0
                 )  # of features, as if they fit
-                if modality is not None and self._taken(column, modality, Offered(tasks, wide, wide)) is None:
+                if modality is None:
+                    continue
+                taken = self._taken(column, modality, Offered(tasks, wide, wide))
+                if taken is None:
                     what = f"the model of {self.model!r} predicts {', '.join(tasks)}, nothing for {column}"
                     step.mistake((*where, "out", i), what)
+                    continue
+                try:
+                    self._brought(taken, column, modality, tasks)
+                except RecipeError as error:
+                    step.mistake((*where, "out", i), str(error))
         visible = tuple(c for c in model.inputs if c not in model.hidden)
         return self.model_copy(update={"in_": tuple(c for c in self.in_ if c in model.inputs) or visible})
 
@@ -101,8 +110,13 @@ class Model(Expert):
 
         predictor = self.ensemble.predictor(storage, self.folders, self.in_).to(device_of(self.gpus))
         architecture = predictor.model.architecture
+        for part in architecture.parts:
+            if part.column in self.in_ and self._differs(part.modality, modalities[modality_of(part.column)]):
+                raise RecipeError(
+                    f"the model of {self.model!r} was trained when {part.column} had other classes or units"
+                )
         taken = {c: self._certainly_taken(c, modalities[modality_of(c)], architecture) for c in self.out}
-        pick = {c: self._picker(t, modalities[modality_of(c)], architecture) for c, t in taken.items()}
+        pick = {c: self._picker(t, c, modalities[modality_of(c)], architecture) for c, t in taken.items()}
         predictor.features = any(t.what in ("planes", "pooled") for t in taken.values())
 
         return Asking(predictor, pick, self.gpus > 0)
@@ -129,21 +143,49 @@ class Model(Expert):
             )
         return taken
 
-    def _picker(self, taken: Taken, modality: Any, architecture: Architecture) -> Callable[[Prediction], np.ndarray]:
+    def _picker(
+        self, taken: Taken, column: str, modality: Any, architecture: Architecture
+    ) -> Callable[[Prediction], np.ndarray]:
         """How a column's values are taken from a prediction."""
         from hyperloom.stages.network.predictor import PLANES, POOLED
 
         what, name = taken
+        tasks = {t.name: t.modality for t in architecture.tasks}
+        how = self._brought(taken, column, modality, tasks)
         if what == "spread" and self.as_ == "certainty":
             return certainty(next(t for t in architecture.tasks if t.name == name))
         if what == "spread":
-            return lambda p: p.spread[name]
+            return lambda p: how.numbers(p.spread[name])
         if what != "mean":
             key = PLANES if what == "planes" else POOLED
             return lambda p: p.mean[key]
-        own = next(t.modality for t in architecture.tasks if t.name == name)  # it knows the vocabulary
-        answering = own if type(own) is type(modality) else modality
-        return lambda p: p.mean.answer(name, answering)
+        own = tasks[name]  # it knows the vocabulary
+        same = type(own) is type(modality)
+        answering, brought = (own, own.translated) if same else (modality, own.mean_translated)
+        if not how:
+            return lambda p: p.mean.answer(name, answering)
+        return lambda p: brought(p.mean.answer(name, answering), how)
+
+    def _brought(self, taken: Taken, column: str, modality: Any, tasks: Mapping[str, Any]) -> Translation:
+        """How what is taken of the model becomes the column's. Raises RecipeError where it says something else."""
+        ours = modality.meaning
+        if taken.what not in ("mean", "spread") or taken.task not in tasks:
+            return Translation()
+        theirs = tasks[taken.task].meaning
+        if taken.what == "spread":
+            unit = "" if self.as_ == "certainty" or tasks[taken.task].categorical else theirs.unit
+            theirs, ours = Meaning(unit=unit if ours.unit else ""), Meaning(unit=ours.unit)
+        try:
+            return translation(theirs, ours, (f"the task {taken.task!r} of the model", column))
+        except MeaningsDiffer as error:
+            raise RecipeError(f"the model of {self.model!r} cannot give {column}: {error}") from error
+
+    @staticmethod
+    def _differs(one: Any, other: Any) -> bool:
+        try:
+            return bool(translation(one.meaning, other.meaning))
+        except MeaningsDiffer:
+            return True
 
 
 class Asking(Steps):

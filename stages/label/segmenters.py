@@ -18,6 +18,8 @@ from hyperloom.stages.label.procedural import each, takes
 if TYPE_CHECKING:
     import numpy as np
 
+    from hyperloom.pipeline.check import StepCheck
+    from hyperloom.pipeline.recipe import Where
     from hyperloom.pipeline.storage import Storage
 
 FEATURES = ("light", "green", "warm", "rough", "lines", "above", "rise", "slope")
@@ -165,6 +167,18 @@ class Remap(Expert):
     @model_validator(mode="after")
     def _columns(self) -> Remap:
         return takes(self, (1, 64), 1)
+
+    def checked(self, step: StepCheck, where: Where) -> Remap:
+        classes = [getattr(step.modalities.get(modality_of(c)), "classes", None) for c in self.in_]
+        known = {name for names in classes for name in names or ()}
+        for name in self.table if all(classes) else ():
+            if name not in known:
+                step.unknown((*where, "table", name), name, f"no class of {', '.join(self.in_)} is called", known)
+        target = getattr(step.modalities.get(modality_of(self.out[0])), "classes", None)
+        for name, new in self.table.items():
+            if target and new is not None and new not in target:
+                step.unknown((*where, "table", name), new, f"{self.out[0]} has no class", target)
+        return self
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         from hyperloom.stages.label.algorithms.majority import vote

@@ -145,7 +145,8 @@ class Soft(Raster):
 
     def taken(self, offered: Offered) -> Taken | None:
         """The probabilities of the task it is `of`, or of the first with the same classes."""
-        same = (n for n, m in offered.tasks.items() if isinstance(m, Segmentation) and m.classes == self.classes)
+        segmented = {n: m for n, m in offered.tasks.items() if isinstance(m, Segmentation)}
+        same = (n for n, m in segmented.items() if sorted(m.classes) == sorted(self.classes))
         of = self.of if self.of in offered.tasks else next(same, "")
         return Taken("mean", of) if of else None
 

@@ -135,8 +135,11 @@ class Models(Ensemble):
         first = predictors[0].model.architecture
         for where, one in zip(every[1:], predictors[1:], strict=True):
             other = one.model.architecture
-            if (other.columns, [t.name for t in other.tasks]) != (first.columns, [t.name for t in first.tasks]):
+            mine, theirs = ({t.name: t.modality.meaning for t in a.tasks} for a in (first, other))
+            if (other.columns, list(theirs)) != (first.columns, list(mine)):
                 raise RecipeError(f"ensemble: the model in {where} has other inputs or tasks than the first")
+            if changed := [name for name in mine if mine[name] != theirs[name]]:
+                raise RecipeError(f"ensemble: {changed[0]!r} has other classes or units in the model in {where}")
         return Together(predictors, self.pool)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.storage import Storage
 from hyperloom.stages import units
+from hyperloom.stages.consensus.stage import ConsensusStage
+from hyperloom.stages.label.stage import Label
 from hyperloom.stages.meaning import MeaningsDiffer, Translation, translation
 from hyperloom.stages.train import loop
 from hyperloom.stages.train.stage import Train
@@ -173,3 +177,122 @@ def test_a_target_that_says_something_else_is_refused(data: Any, targets: dict[s
 def test_what_validates_must_say_the_same_too(data: Any) -> None:
     with pytest.raises(RecipeError, match="far_cm@laser cannot validate 'semantic'"):
         job(data, "refused", targets={"semantic": "semantic@truth"}, validate={"semantic": "far_cm@laser"})
+
+
+# -- an expert and a consensus -----------------------------------------------------------------------------------------
+def _consensus(root: Path, out: str, of: list[str], method: Any = "vote", **more: Any) -> dict[str, Any]:
+    storage = Storage(str(root))
+    samples = []
+    for _ in range(2):
+        ids = np.zeros(scenes.SIZE, np.uint8)
+        ids[:, 12:] = scenes.CLASSES.index("road")
+        other = meanings.turned(ids)
+        other[:2] = 255
+        lone = meanings.turned(np.full(scenes.SIZE, scenes.CLASSES.index("forest"), np.uint8))
+        share = np.eye(3, dtype=np.float32)[lone]
+        metres = np.full((*scenes.SIZE, 1), 2.0, np.float32)
+        samples.append(
+            {"semantic@a": ids, "other@b": other, "other@c": lone, "osoft@c": share, "foreign@d": ids,
+             "depth@a": metres, "depth_cm@b": metres * 300, "depth_px@c": metres}
+        )  # fmt: skip
+    frames = inline.ingested(storage, MODALITIES, {"g": samples})
+    stage = ConsensusStage(stage="consensus", data="labels", out=out, of=of, method=method, **more)
+    run = inline.step(stage, storage, MODALITIES, "votes", labels=frames)
+    made = inline.finish(run)
+    values = inline.column(storage, MODALITIES, made, out)
+    return {"first": values["g/000"], "body": made.body}
+
+
+def test_sources_in_other_orders_vote_by_name(tmp_path: Path) -> None:
+    of = ["other@c", "semantic@a", "other@b"]
+    done = _consensus(tmp_path, "semantic@all", of)
+    expected = np.where(np.arange(24) < 12, 0, 2)[None].repeat(16, 0)
+    expected[:2] = 1  # where one of two abstains, the first listed wins the tie
+    assert (done["first"] == expected).all()
+    matrix = done["body"]["agreement"]["semantic@all"]
+    assert matrix["columns"] == [*of, "semantic@all"]
+    assert next(v for k, v in matrix.items() if k != "columns")[1][2] == 1.0  # a and b agree wherever both say one
+
+
+def test_probabilities_in_another_order_vote_by_name(tmp_path: Path) -> None:
+    method = {"type": "vote", "confidence": {"semantic@a": "osoft@c"}}
+    done = _consensus(tmp_path, "semantic@sure", ["semantic@a"], method)
+    assert (done["first"] == scenes.CLASSES.index("forest")).all()
+
+
+@pytest.mark.parametrize("method", ["dawid-skene", {"type": "vote", "smooth": 1.0}, "copy"])
+def test_methods_that_learn_or_look_around_get_the_same_words(tmp_path: Path, method: Any) -> None:
+    done = _consensus(tmp_path, "semantic@all", ["other@b"], method)
+    assert (done["first"][2:, :11] == 0).all() and (done["first"][2:, 13:] == 2).all()
+
+
+def test_metres_and_centimetres_have_a_mean_in_the_unit_of_the_outcome(tmp_path: Path) -> None:
+    done = _consensus(tmp_path, "depth@mean", ["depth@a", "depth_cm@b"], "mean")
+    assert done["first"] == pytest.approx(np.full((*scenes.SIZE, 1), 4.0))  # of 2 m and 600 cm
+    assert done["body"]["agreement"]["depth@mean"]["columns"] == ["depth@a", "depth_cm@b", "depth@mean"]
+
+
+@pytest.mark.parametrize(
+    ("out", "of", "message"),
+    [
+        ("semantic@all", ["semantic@a", "foreign@d"], r"foreign@d says.*\[road, forest, sea\].*\[land, forest, road\]"),
+        ("depth@mean", ["depth@a", "depth_px@c"], "depth_px@c says something else.*unit of depth_px@c: px.*: m"),
+    ],
+)
+def test_sources_that_say_something_else_have_no_consensus(
+    tmp_path: Path, out: str, of: list[str], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        _consensus(tmp_path, out, of, "copy")
+
+
+@pytest.fixture(scope="module")
+def teacher(data: Any) -> Any:
+    """The manifest of a model of the classes [land, forest, road] and of metres."""
+    storage, _, made = data
+    config = Train.model_validate({**scenes.TRAIN, "updates": 2, "in": "rgb@camera"})
+    run = inline.step(config, storage, MODALITIES, "teacher", shards=made)
+    loop.fit(run.stage.job(run))
+    return inline.finish(run)
+
+
+def _labelled(data: Any, teacher: Any, known: dict[str, Any], out: list[str], **fields: Any) -> dict[str, Any]:
+    expert = {"type": "model", "model": "teacher", "out": out, **fields}
+    stage = Label.model_validate({"stage": "label", "data": "frames", "experts": [expert]})
+    made = inline.finish(inline.step(stage, data[0], known, "soft", frames=data[1], teacher=teacher))
+    return {column: inline.column(data[0], known, made, column) for column in out}
+
+
+def test_a_model_labels_in_the_words_of_the_recipe(data: Any, teacher: Any) -> None:
+    plain = _labelled(data, teacher, MODALITIES, ["semantic@t", "soft@t", "osoft@t", "depth@t"])
+    turned = MODALITIES | inline.modalities(
+        rgb={"type": "image", "size": list(scenes.SIZE)},
+        semantic={"type": "segmentation", "classes": list(meanings.ORDER)},
+        soft={"type": "soft", "of": "semantic"},
+        depth={"type": "dense", "unit": "cm", "storage": "float32"},
+    )
+    other = _labelled(data, teacher, turned, ["semantic@t", "soft@t", "depth@t"])
+    for key, ids in plain["semantic@t"].items():
+        assert (other["semantic@t"][key] == meanings.turned(ids)).all()
+        for soft in (other["soft@t"][key], plain["osoft@t"][key]):
+            for k, name in enumerate(meanings.ORDER):
+                assert soft[..., k] == pytest.approx(plain["soft@t"][key][..., scenes.CLASSES.index(name)], abs=0.003)
+        assert other["depth@t"][key] == pytest.approx(plain["depth@t"][key] * 100, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("known", "out", "message"),
+    [
+        ({"soft": {"type": "soft", "classes": ["road", "forest", "sea"], "of": "semantic"}}, "soft@t", r"sea\]"),
+        ({"semantic": {"type": "segmentation", "classes": ["road", "forest", "sea"]}}, "semantic@t", r"forest, sea\]"),
+        ({"depth": {"type": "dense", "unit": "px"}}, "depth@t", "unit of the task 'depth' of the model: m"),
+        ({"spread": {"type": "dense", "unit": "rad"}}, "spread@t", "cannot give spread@t.*unit.*rad"),
+    ],
+)
+def test_a_model_that_says_something_else_labels_nothing(
+    data: Any, teacher: Any, known: dict[str, Any], out: str, message: str
+) -> None:
+    image = {"rgb": {"type": "image", "size": list(scenes.SIZE)}}
+    fields = {"spread_of": "depth"} if out == "spread@t" else {}
+    with pytest.raises(RecipeError, match=message):
+        _labelled(data, teacher, MODALITIES | inline.modalities(**image, **known), [out], **fields)
