@@ -36,7 +36,7 @@ steps:
         colors: {{land: ["#968c5a"], forest: ["#285a32"], road: ["#787882"]}}
   shards: {{stage: shard, data: [frames, labels], split: {{by: group, test: 0.4, salt: "{salt}"}}}}
   teacher: {{stage: train, data: shards, in: rgb@camera, targets: [semantic@color], {training}, updates: 1}}
-  student: {{stage: distill, data: shards, teacher: teacher, in: rgb@camera, targets: {{semantic: semantic@color}},
+  student: {{stage: distill, data: shards, in: rgb@camera, targets: {{semantic: semantic@color}},
             {training}, {student}}}
   report: {{stage: evaluate, data: shards, models: [student], champion: nightly, pictures: 0}}
   release: {{stage: release, model: student, report: report, name: nightly, gate: {{semantic.miou: "{gate}"}}}}

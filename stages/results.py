@@ -182,7 +182,8 @@ def _write_seeded(value: Sequence[Seeded]) -> list[dict[str, Any]]:
 @dataclass(frozen=True)
 class Trained(Result):
     """A model: `columns_in` are its inputs (those in `hidden` only trained it), `tasks` what it predicts, `targets`
-    task -> column -> weight. `kept` and `final` say how the training ended, `onnx` what its export is like.
+    task -> column -> weight. `kept` and `final` say how the training ended, `onnx` what its export is like, `taught`
+    who made each target of a student, in words.
 
     With `members` it is a family of models that differ in their seed; then `best` names the one that these figures are
     of, the best by the validation figure `best_by` (empty: the first, as nothing was measured)."""
@@ -198,6 +199,7 @@ class Trained(Result):
     kept: Any = None
     final: Any = None
     onnx: Mapping[str, Any] | None = None
+    taught: Mapping[str, str] | None = None
     members: Sequence[Seeded] | None = field(metadata=form(_read_seeded, _write_seeded), default=None)
     best: str | None = None
     best_by: str | None = None

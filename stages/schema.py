@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from hyperloom.pipeline.check import Listed, Schema, StepCheck
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.fingerprint import fingerprint, payload
+from hyperloom.pipeline.fingerprint import fingerprint, payload, step_refs
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.recipe import Where
 from hyperloom.pipeline.stage import StepRun
@@ -31,11 +31,13 @@ MadeBy = Literal["raw", "expert", "consensus", "model"]
 
 @dataclass(frozen=True)
 class Column:
-    """A column that a step gives: what makes it, and a digest of how, alike where two steps make the same values."""
+    """A column that a step gives: what makes it, and a digest of how, alike where two steps make the same values.
+    `models`: identities of the models whose answers it is made of, directly or through other columns."""
 
     name: str
     made_by: MadeBy
     identity: Callable[[], str]
+    models: frozenset[str] = frozenset()
 
 
 class Listing(Protocol):
@@ -161,6 +163,13 @@ def made_by(about: Mapping[str, Any]) -> MadeBy:
     return "raw" if not expert else "model" if expert.get("type") == "model" else "expert"
 
 
+def models_behind(step: StepCheck, config: Any, reads: Iterable[Column | None] = ()) -> frozenset[str]:
+    """Identities of the models that `config` asks, and of those behind the columns it reads."""
+    named = (step.inputs.get(name) for name in step_refs(config))
+    asked = frozenset(schema.identity for schema in named if isinstance(schema, ModelSchema))
+    return asked.union(*(column.models for column in reads if column))
+
+
 def identity(config: Any, modality: Any, reads: Iterable[Column | None] = ()) -> Callable[[], str]:
     """The identity of a column that `config` makes out of `reads`; worked out only when somebody asks."""
     reads = list(reads)
@@ -226,4 +235,5 @@ def recheck(step: StepRun) -> None:
 
 def _column(name: str, producer: Producer | None) -> Column:
     about = producer.about if producer else {}
-    return Column(name, made_by(about), lambda: producer.fingerprint if producer else "")
+    models = frozenset(about.get("models", ()))
+    return Column(name, made_by(about), lambda: producer.fingerprint if producer else "", models)

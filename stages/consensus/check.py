@@ -10,7 +10,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import TRUTH, modality_of, source_of
 from hyperloom.stages.label.check import reads
-from hyperloom.stages.schema import Column, MadeBy, Offer, SamplesSchema, defined, identity, inputs_of
+from hyperloom.stages.schema import Column, MadeBy, Offer, SamplesSchema, defined, identity, inputs_of, models_behind
 
 if TYPE_CHECKING:
     from hyperloom.stages.consensus.methods import Method
@@ -27,7 +27,8 @@ def checked(stage: ConsensusStage, step: StepCheck) -> SamplesSchema:
         for out in method.out if method else (column, *choice.method.extra()):
             modality = step.modalities.get(modality_of(out))
             known = [offered.columns.get(c) for c in method.in_] if method else []
-            columns[out] = Column(out, "consensus", identity(method or choice.method, modality, known))
+            own = identity(method or choice.method, modality, known)
+            columns[out] = Column(out, "consensus", own, models_behind(step, choice.method, known))
     return SamplesSchema(columns, tuple(listing for s in schemas.values() if s for listing in s.listings))
 
 

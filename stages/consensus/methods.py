@@ -36,6 +36,8 @@ class Method(Expert):
     accepts_missing: ClassVar[bool] = True
     takes: ClassVar[str] = "all"
     """In words: which modalities it can do, see `fits`."""
+    mixes: ClassVar[bool] = False
+    """Does it take sources of other types than the outcome's, such as probabilities among classes?"""
     learns: ClassVar[bool] = False
     """Does it first go over all data for estimates? Then it has `tally` and `estimated`, see stages.consensus.tally."""
 
@@ -52,7 +54,8 @@ class Method(Expert):
         if modality is not None and not self.fits(modality):
             raise RecipeError(f"{out}: {self.type!r} is for {self.takes} modalities, this one is {modality.type}")
         reads = (*sources, *self.reads(sources, out), *([truth] if truth else []))
-        foreign = tuple(c for c in sources if modality_of(c) != modality_of(out))
+        others = (c for c in sources if modality_of(c) != modality_of(out))
+        foreign = tuple(c for c in others if not self._apart(c, out, modalities))
         method = self.model_copy(update={"in_": reads, "out": (out, *self.extra()), "truth": truth, "foreign": foreign})
         for column in method.compared(modalities):
             source = modalities.get(modality_of(column))
@@ -60,9 +63,22 @@ class Method(Expert):
                 method.translation(column, source, modality)
         return method
 
+    def _apart(self, column: str, out: str, modalities: Mapping[str, Modality]) -> bool:
+        """Is a source of another type than the outcome? Raises RecipeError unless the method `mixes` types."""
+        source, modality = modalities.get(modality_of(column)), modalities.get(modality_of(out))
+        apart = source is not None and modality is not None and type(source) is not type(modality)
+        if apart and not self.mixes:
+            assert source is not None and modality is not None
+            raise RecipeError(f"{out}: {column} is of the type {source.type}, the outcome of the type {modality.type}")
+        return apart
+
     def compared(self, modalities: Mapping[str, Modality]) -> tuple[str, ...]:
-        """The columns of other modalities that must say the same as the outcome."""
-        return self.foreign
+        """The columns of other modalities that must say the same as the outcome: sources, and probabilities that
+        vote."""
+        out = modalities.get(modality_of(self.out[0]))
+        others = {c: modalities.get(modality_of(c)) for c in self.in_ if modality_of(c) != modality_of(self.out[0])}
+        votes = (c for c, m in others.items() if m is not None and m.soft and c not in self.foreign)
+        return (*self.foreign, *(votes if out is not None and out.meaning.names else ()))
 
     def translation(self, column: str, source: Modality, modality: Modality) -> Translation:
         """How a column's values become those of the outcome's modality. Raises RecipeError."""
@@ -70,9 +86,8 @@ class Method(Expert):
             how = translation(source.meaning, modality.meaning, (column, self.out[0]))
         except MeaningsDiffer as error:
             raise RecipeError(f"{self.out[0]}: {column} says something else: {error}") from error
-        kind = type(source) is type(modality) if column in self.foreign else source.teaches(modality)
-        if not kind or (column in self.foreign and source.shape != modality.shape):
-            raise RecipeError(f"{self.out[0]}: {column} is of the type {source.type} or of other sizes")
+        if not source.teaches(modality) or (column in self.foreign and source.shape != modality.shape):
+            raise RecipeError(f"{self.out[0]}: {column} is of another shape, {source.shape}, than {modality.shape}")
         return how
 
     def brought(self, batch: Batch, modalities: dict[str, Any]) -> Batch:
@@ -180,13 +195,6 @@ class Weighted(Method):
         if own := [c for c in columns if modality_of(c) == modality_of(out)]:
             raise RecipeError(f"{out}: confidence: {own[0]} is of the modality itself; give it one of its own")
         return columns
-
-    def compared(self, modalities: Mapping[str, Modality]) -> tuple[str, ...]:
-        """Probabilities that vote are compared too."""
-        out = modalities.get(modality_of(self.out[0]))
-        sure = {c: modalities.get(modality_of(c)) for c in self.confidence.values()}
-        votes = (c for c, m in sure.items() if m is not None and m.soft)
-        return (*self.foreign, *(votes if out is not None and out.meaning.names else ()))
 
     def weight(self, column: str) -> float:
         return self.by_source.get(column, self.by_source.get(source_of(column), 1.0))

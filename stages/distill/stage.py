@@ -28,20 +28,24 @@ from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.distill.lesson import check, lesson, sentence
 from hyperloom.stages.distill.worker import exports
 from hyperloom.stages.network.processors import processor_of
-from hyperloom.stages.results import Trained
-from hyperloom.stages.schema import ModelSchema
+from hyperloom.stages.results import Shards, Trained
+from hyperloom.stages.schema import ModelSchema, ShardsSchema, offer
 from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Member
 from hyperloom.stages.train.stage import Train
 
 
 class Distill(Train):
-    """The train stage plus `teacher`, the step whose labels teach, and an ONNX file."""
+    """The train stage plus `teacher`, the step whose labels teach, and an ONNX file. The result and the log say what
+    taught it."""
 
     revision: ClassVar[int] = 2
-    teacher: StepName
+    teacher: StepName | None = None
+    """The model whose answers are among the targets, by itself or through a consensus or another label step; left out
+    for a student that learns from labels alone."""
 
     @field_validator("model", mode="before")
     @classmethod
@@ -52,11 +56,13 @@ class Distill(Train):
     @model_validator(mode="after")
     def _learning(self) -> Distill:
         if not self.targets:
-            raise ValueError("targets: a student learns from its teacher's columns; name some")
+            raise ValueError("targets: a student learns from its teacher's columns, or labels; name some")
         return self
 
     def check(self, step: StepCheck) -> ModelSchema:
-        step.read(("teacher",), self.teacher, ModelSchema)
+        if self.teacher is not None:
+            offered = offer({name: step.read(("data", i), name, ShardsSchema) for i, name in enumerate(self.sources)})
+            check(step, self.teacher, (c for columns in self.targets.values() for c in columns), offered)
         for i, column in enumerate(self.inputs):
             modality = step.modalities.get(modality_of(column))
             if modality is not None and (why := processor_of(modality).not_in_graph):
@@ -68,4 +74,14 @@ class Distill(Train):
         units, workers = exports(step, members)
         records = step.run_units(units, workers)
         step.records = [*step.records, *records]
-        return replace(trained, onnx=records[0].meta)
+        producers = {c: p for name in self.sources for c, p in Shards.from_manifest(step.inputs[name]).columns.items()}
+        teacher = (self.teacher, step.inputs[self.teacher].fingerprint) if self.teacher else ("", "")
+        taught = lesson(teacher, self.targets, producers)
+        step.events.emit("note", step.name, text=f"{step.name}: {sentence(taught)}")
+        step.events.emit("tag", step.name, values={f"taught_by.{c}": who for c, who in taught.items()})
+        return replace(trained, onnx=records[0].meta, taught=taught)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The shard steps that it reads."""
+        return (self.data,) if isinstance(self.data, str) else tuple(self.data)

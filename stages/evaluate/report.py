@@ -9,6 +9,7 @@ from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import KEY, modality_of
+from hyperloom.stages.distill import lesson
 from hyperloom.stages.evaluate import verdict
 from hyperloom.stages.evaluate.compare import Comparison
 from hyperloom.stages.evaluate.family import families
@@ -17,7 +18,7 @@ from hyperloom.stages.measure.intervals import resampled
 from hyperloom.stages.measure.measure import directions, measure_of
 from hyperloom.stages.measure.scores import measures
 from hyperloom.stages.measure.sums import Sums, merged
-from hyperloom.stages.results import Judged, Lineage, Shards
+from hyperloom.stages.results import Judged, Lineage, Shards, Trained
 
 if TYPE_CHECKING:
     from hyperloom.stages.evaluate.rival import Rival
@@ -55,6 +56,7 @@ class Report:
         best = {m: verdict.best(self.who, self.figures, "expert", m, d) for m, d in self.modalities.items()}
         compared = self._compared(best)
         sentences = [*verdict.sentences(decided), *compared.pop("said", [])]
+        sentences += self._lessons()
         sentences += champion.sentences(groups) if champion else []
         self._tell(rows, classes, decided, sentences, compared)
         return Judged(
@@ -131,6 +133,12 @@ class Report:
     def _rises(self) -> dict[str, bool]:
         """By figure: is a higher one better?"""
         return {f"{m}.{key}": up for m, kind in self.modalities.items() for key, up in directions(kind).items()}
+
+    def _lessons(self) -> list[str]:
+        """What taught each student, once a step."""
+        steps = dict.fromkeys(one.model.model for one in self.candidates.values())
+        taught = {name: Trained.from_manifest(self.step.inputs[name]).taught for name in steps}
+        return [f"{name} was {lesson.sentence(makers)}" for name, makers in taught.items() if makers]
 
     def _names(self, subject: Subject) -> dict[str, tuple[str, Any]]:
         """What the subject's sheets call each modality -> its name and itself."""

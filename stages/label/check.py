@@ -9,7 +9,7 @@ from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import Expert
-from hyperloom.stages.schema import Column, MadeBy, Offer, SamplesSchema, defined, identity, inputs_of
+from hyperloom.stages.schema import Column, MadeBy, Offer, SamplesSchema, defined, identity, inputs_of, models_behind
 
 if TYPE_CHECKING:
     from hyperloom.stages.label.stage import Label
@@ -46,7 +46,9 @@ def _made(experts: Iterable[Expert], offered: Offer, step: StepCheck) -> dict[st
     for expert in experts:
         by: MadeBy = "model" if expert.type == "model" else "expert"
         own = [columns.get(c) or offered.columns.get(c) for c in sorted(expert.in_)]
-        columns |= {c: Column(c, by, identity(expert, step.modalities.get(modality_of(c)), own)) for c in expert.out}
+        models = models_behind(step, expert, own)
+        for c in expert.out:
+            columns[c] = Column(c, by, identity(expert, step.modalities.get(modality_of(c)), own), models)
     return columns
 
 

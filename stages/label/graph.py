@@ -22,7 +22,7 @@ from typing import Any
 
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
+from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload, step_refs
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.records import Records
 from hyperloom.pipeline.stage import Forecast, StepRun
@@ -31,7 +31,7 @@ from hyperloom.stages.base import INDEX, Partition, Producer, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.label.expert import Expert
 from hyperloom.stages.label.worker import LabelWorker
-from hyperloom.stages.results import Labels
+from hyperloom.stages.results import Labels, Trained
 
 UnitKey = tuple[str, str]
 
@@ -282,6 +282,10 @@ def _node(
         "weights": weights,
         "inputs": list(expert.in_),
     }
+    models = {inputs[name].fingerprint for name in step_refs(expert) if Trained.of(inputs[name])}
+    models = models.union(*(known[c].about.get("models", ()) for c in expert.in_))
+    if models:  # whose answers these are, directly or through the columns that are read
+        about["models"] = sorted(models)
     return Node(expert, fingerprint(identity), about)
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hyperloom.pipeline.manifest import Manifest
-from hyperloom.stages.results import Judged
+from hyperloom.stages.distill import lesson
+from hyperloom.stages.provenance import LONGEST
+from hyperloom.stages.results import Judged, Trained
 
 SOURCES = ("pipeline", "stages")
 HERE = Path(__file__).parents[2]
@@ -30,6 +32,8 @@ def tags(model: Manifest, report: Manifest) -> dict[str, str]:
         "source.sha256": snapshot(),
         "source.commit": commit(),
     }
+    taught = Trained.from_manifest(model).taught
+    fixed |= {"taught_by": lesson.sentence(taught)[:LONGEST]} if taught else {}
     columns = {column: maker(about) for column, about in sorted(judged_on.columns.items())}
     return fixed | {f"made_by/{column}": producer for column, producer in columns.items()}
 

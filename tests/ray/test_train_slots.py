@@ -131,7 +131,7 @@ print(code, sorted({"torch", "onnx"} & set(sys.modules)))
 def test_the_driver_imports_no_torch(ray_cluster: RayCluster, tmp_path: Path) -> None:
     """Training, distilling and exporting are the slots' business."""
     path = tmp_path / "tiny.yaml"
-    student = {"stage": "distill", "data": "shards", "teacher": "model", "in": "rgb@camera", "updates": 2, "batch": 6}
+    student = {"stage": "distill", "data": "shards", "in": "rgb@camera", "updates": 2, "batch": 6}
     student |= {"targets": {"semantic": "semantic@truth"}, "model": {"trunk": {"type": "unet", "width": 2}}}
     text = recipe(tmp_path / "root", **{**FIELDS, "updates": 2})
     path.write_text(f"{text}  student: {json.dumps(student)}\n")

@@ -58,7 +58,7 @@ steps:
     data: [frames, labels, votes]
     split: {{by: flight, pin: {{train: [flight_00, flight_01], test: [flight_02]}}}}
   model: {{stage: train, data: shards, in: [rgb@camera, edges@gradient], {training}}}
-  student: {{stage: distill, data: shards, teacher: model, in: rgb@camera, {training}}}
+  student: {{stage: distill, data: shards, in: rgb@camera, {training}}}
   report:
     stage: evaluate
     data: shards

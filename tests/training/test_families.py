@@ -32,7 +32,7 @@ TRUTH = {"semantic": "semantic@truth", "depth": "depth@laser"}
 def family(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A root, its frames and shards, and the manifest of a distilled family of two."""
     storage, frames, shards = scenes.shards(tmp_path_factory.mktemp("root"), val=True)
-    extra = {"stage": "distill", "teacher": "teacher", "mask": "none", "optimizer": {"lr": 0.02}}
+    extra = {"stage": "distill", "mask": "none", "optimizer": {"lr": 0.02}}
     run = scenes.step(storage, shards, Distill, **FIELDS, **extra)
     return storage, frames, shards, run, inline.finish(run)
 

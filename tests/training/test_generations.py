@@ -59,7 +59,7 @@ def _train(
         **fields,
     }
     stage = {"train": scenes.Train, "distill": Distill}[kind].model_validate(config)
-    teacher = Manifest("train", "e" * 64, {}, body={"columns_in": ["rgb@camera"], "tasks": ["semantic"]})
+    teacher = Manifest("train", scenes.TEACHER, {}, body={"columns_in": ["rgb@camera"], "tasks": ["semantic"]})
     step = inline.step(stage, storage, KNOWN, name, shards=shards, teacher=teacher)
     loop.fit(step.stage.job(step))
     made = inline.finish(step)

@@ -98,7 +98,6 @@ def test_it_is_exported_and_evaluated_beside_an_expert(
         {
             **LEARN,
             "stage": "distill",
-            "teacher": "pilot",
             "in": ["rgb@camera"],
             "targets": {"bearing": "bearing@truth"},
             "model": {"trunk": {"type": "unet", "width": 2}},

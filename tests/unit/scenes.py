@@ -35,6 +35,8 @@ TRAIN: dict[str, Any] = {
     "checkpoint_every": 3,
     "log_every": 1,
 }
+TEACHER = "e" * 64
+"""Fingerprint of the step whose answers `soft@teacher` are."""
 LEARN: dict[str, Any] = {"model": {"parameters": "160k"}, "optimizer": {"lr": 0.02}, "updates": 40, "log_every": 10}
 """Enough to learn these scenes in a second."""
 
@@ -63,6 +65,7 @@ def shards(root: Path, val: bool = False) -> tuple[Storage, Manifest, Manifest]:
     """A root, an ingest and a shard manifest of 16 samples: g1 tests, with `val` g0 validates, others train."""
     storage, random = Storage(str(root)), np.random.default_rng(0)
     made = inline.ingested(storage, KNOWN, {f"g{g}": [scene(random, i) for i in range(4)] for g in range(4)})
+    made.body["columns"]["soft@teacher"]["about"] = {"kind": "expert", "expert": {"type": "model"}, "models": [TEACHER]}
     pin = {"test": ["g1"], **({"val": ["g0"]} if val else {})}
     stage = Shard.model_validate({"stage": "shard", "data": "frames", "split": {"pin": pin}})
     return storage, made, inline.finish(inline.step(stage, storage, KNOWN, "shards", frames=made))
@@ -71,7 +74,7 @@ def shards(root: Path, val: bool = False) -> tuple[Storage, Manifest, Manifest]:
 def step(storage: Storage, made: Manifest, kind: type[Train] = Train, **fields: Any) -> Any:
     """A StepRun of a training over the shards `made`; `fields` replace those of `TRAIN`."""
     config = kind.model_validate({**TRAIN, **fields})
-    teacher = Manifest("train", "e" * 64, {}, body={"columns_in": ["rgb@camera"], "tasks": ["semantic"]})
+    teacher = Manifest("train", TEACHER, {}, body={"columns_in": ["rgb@camera"], "tasks": ["semantic"]})
     return inline.step(config, storage, KNOWN, "teacher", shards=made, teacher=teacher)
 
 

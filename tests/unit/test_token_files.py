@@ -27,7 +27,7 @@ steps:
   frames: {stage: ingest, source: {type: table, path: "%s", columns: {title@web: title, kind@truth: kind}}}
   shards: {stage: shard, data: frames}
   model: {stage: train, data: shards, in: title@web, targets: {kind: kind@truth}, updates: 2}
-  student: {stage: distill, data: shards, teacher: model, in: title@web, targets: {kind: kind@truth}, updates: 2}
+  student: {stage: distill, data: shards, in: title@web, targets: {kind: kind@truth}, updates: 2}
 """
 
 

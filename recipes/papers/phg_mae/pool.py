@@ -27,6 +27,7 @@ class Pool(Weighted):
     255 where no source says anything, and with `soft` also the pooled probabilities. Ties go to the lower class id.
     """
 
+    mixes: ClassVar[bool] = True
     types: ClassVar[tuple[str, ...]] = ("segmentation",)
     soft: str = ""
 
@@ -52,6 +53,7 @@ class Pool(Weighted):
             return (values[..., None] == np.arange(classes)).astype(np.float32)
 
         def call(batch: Batch) -> Batch:
+            batch = self.brought(batch, modalities)
             total = np.zeros((*batch[self.in_[0]].shape[:3], classes), np.float32)
             for column in self.in_:
                 there = batch[f"{column}?"].astype(np.float32)[:, None, None, None]
