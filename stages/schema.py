@@ -166,8 +166,8 @@ def made_by(about: Mapping[str, Any]) -> MadeBy:
 def models_behind(step: StepCheck, config: Any, reads: Iterable[Column | None] = ()) -> frozenset[str]:
     """Identities of the models that `config` asks, and of those behind the columns it reads."""
     named = (step.inputs.get(name) for name in step_refs(config))
-    asked = frozenset(schema.identity for schema in named if isinstance(schema, ModelSchema))
-    return asked.union(*(column.models for column in reads if column))
+    direct = frozenset(schema.identity for schema in named if isinstance(schema, ModelSchema))
+    return direct.union(*(column.models for column in reads if column))
 
 
 def identity(config: Any, modality: Any, reads: Iterable[Column | None] = ()) -> Callable[[], str]:
