@@ -65,7 +65,8 @@ def shards(root: Path, val: bool = False) -> tuple[Storage, Manifest, Manifest]:
     """A root, an ingest and a shard manifest of 16 samples: g1 tests, with `val` g0 validates, others train."""
     storage, random = Storage(str(root)), np.random.default_rng(0)
     made = inline.ingested(storage, KNOWN, {f"g{g}": [scene(random, i) for i in range(4)] for g in range(4)})
-    made.body["columns"]["soft@teacher"]["about"] = {"kind": "expert", "expert": {"type": "model"}, "models": [TEACHER]}
+    about = {"kind": "expert", "expert": {"type": "model"}, "revision": 1, "models": [TEACHER]}
+    made.body["columns"]["soft@teacher"]["about"] = about
     pin = {"test": ["g1"], **({"val": ["g0"]} if val else {})}
     stage = Shard.model_validate({"stage": "shard", "data": "frames", "split": {"pin": pin}})
     return storage, made, inline.finish(inline.step(stage, storage, KNOWN, "shards", frames=made))
