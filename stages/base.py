@@ -5,8 +5,8 @@ is a fingerprint of where it came from. Ingest, label and consensus all keep one
 producer, in a unit whose id is the pid; rows have the same keys in the same order everywhere, and a sample that is in
 quarantine for a producer is a null there. So joining is looking up a pid.
 
-Ingest files hold `key: string`, `group: string`, `index: int64` and the raw columns; label and consensus files hold
-`key` and their columns.
+Ingest files hold `key: string`, `group: string`, `index: int64`, of videos `time: double`, and the raw columns; label
+and consensus files hold `key` and their columns.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 from hyperloom.pipeline.errors import RecipeError
 
 KEY, GROUP, INDEX = "key", "group", "index"
+TIME = "time"
+"""Seconds from the first frame of a video on; a column of the files whose source knows it, and of no others."""
 VALID = "?"
 """Ends the name of the (N,) bool array of a batch that says which samples have the column: `depth@midas?`."""
 UNKNOWN = 255

@@ -89,7 +89,7 @@ class Flights(Source):
 
     def build(self, modalities: dict[str, Any]) -> Read:
         columns = self._side_files(modalities)
-        film = Video(type="video", path=self.folder, column=RGB, columns=columns).build(modalities)
+        film = Video(type="video", path=self.folder, column=RGB, columns=columns, decoder="opencv").build(modalities)
         last: dict[str, tempfile.TemporaryDirectory[str]] = {}
 
         def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:

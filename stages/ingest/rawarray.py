@@ -39,8 +39,9 @@ def matches(raw: np.ndarray, frame: Frame | None, path: str, column: str) -> Non
     name, shown = os.path.basename(path), f"{frame.sides[0]} x {frame.sides[1]}"
     if frame.stored != frame.sides and same(sides, frame.stored):
         raise ValueError(
-            f"{name} is {height} x {width} like the stored picture, which its EXIF orientation turns to {shown}. Next: "
-            "orientation: ignore on the picture's modality takes both as stored; or turn the label"
+            f"{name} is {height} x {width} like the stored picture, which its orientation (EXIF, or a video's display "
+            f"matrix) turns to {shown}. Next: orientation: ignore on the picture's modality takes both as stored; or "
+            "turn the label"
         )
     if sides == frame.sides[::-1]:
         raise ValueError(f"{name} is {height} x {width} and its picture {shown}. Next: exchange its height and width")

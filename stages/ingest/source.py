@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
-VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+VIDEOS = (
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"),
+    *(".3gp", ".flv", ".gif", ".m2ts", ".mts", ".ogv", ".ts", ".wmv"),
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Piece:
 
 @dataclass(frozen=True)
 class Item:
-    """One promised sample. `index` counts within the piece, `frame` within the file at `path`.
+    """One promised sample. `index` counts within the piece, `frame` within the file at `path`, `time` is the second at
+    which that is shown, `frames` are all of a clip.
 
     `sides` holds the side file of each column that has one here; `digest` is the content behind the sample.
     """
@@ -66,6 +70,8 @@ class Item:
     frame: int = 0
     sides: dict[str, str] = field(default_factory=dict)
     digest: str = ""
+    time: float | None = None
+    frames: tuple[int, ...] = ()
 
 
 Values = dict[str, Any]

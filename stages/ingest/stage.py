@@ -24,6 +24,7 @@ from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.records import Records
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
 from hyperloom.pipeline.units import Record, Unit, Worker, left_out
+from hyperloom.stages import remarks
 from hyperloom.stages.base import Partition, Producer, modality_of
 from hyperloom.stages.ingest.check import checked
 from hyperloom.stages.ingest.look import suspicions
@@ -75,7 +76,7 @@ class Ingest(Stage):
         return replace(result, remarks=sentences)
 
     def _planned(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker], list[str]]:
-        """Units, their worker, and what is to be said of files that are not used."""
+        """Units, their worker, and what is to be said of files that are not used, or not wholly."""
         from hyperloom.stages.ingest.worker import IngestWorker
 
         recheck(step)
@@ -85,13 +86,16 @@ class Ingest(Stage):
         pieces = source.pieces(digests)
         digests.save()
         space, taken = self._space(modalities), dict.fromkeys((p.group for p in pieces), 0)
-        units = []
+        units, texts = [], Counter[str]()
         for piece in pieces:
-            items = source.items(piece)
+            with remarks.collected() as counts:
+                items = source.items(piece)
+            texts.update(counts)
             for start in range(0, len(items), self.rows):
                 units.append(self._unit(space, piece, items[start : start + self.rows], taken[piece.group], modalities))
             taken[piece.group] += items[-1].index + 1
         unused = [f"{len(names)} left out, {why}: {_few(list(names))}" for why, names in digests.left_out.items()]
+        unused += [text if count == 1 else f"{count} file(s): {text}" for text, count in texts.items()]
         return units, {"ingest": IngestWorker(source, modalities)}, unused
 
     def forecast(self, step: StepRun) -> Forecast:

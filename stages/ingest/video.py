@@ -1,53 +1,71 @@
-"""Videos as a source: every n-th frame of each file a sample, decoded in order, counted exactly.
+"""Videos as a source: frames of each file are samples, by number or by time, each with the second at which it is shown.
 
-A container that stores its number of frames (mp4, mov, avi) is taken at its word: what it promises and the decoder
-does not deliver is handed back as an error, frame by frame. Other containers only estimate, so they are decoded once
-to count. A frame that is damaged inside but decodes is a frame; where a decoder drops one in the middle, the
-later ones move up and the last is reported missing. A folder without videos but with images is read as those images.
+A file's frames are what decodes (see `stages.ingest.film`): a header that promises more is one remark, a frame that is
+damaged one sample in quarantine. Phones and screen recorders give frames at any pace, so `seconds` chooses them by
+time: the nearest to each multiple, none in a gap. A folder without videos but with images is read as those images.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.ingest.files import Files
+from hyperloom.stages.ingest.film import Film, FilmOptions, Listing, best_decoder, listed
 from hyperloom.stages.ingest.rawarray import Frame
-from hyperloom.stages.ingest.sidefile import fetch
 from hyperloom.stages.ingest.source import IMAGES, VIDEOS, FileSource, Item, Piece, Read, Values, path_safe, stem
+from hyperloom.stages.modality.imagefile import MEGAPIXELS
+from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from hyperloom.pipeline.digests import Digests, FileDigest
-
-COUNTED = (".mp4", ".m4v", ".mov", ".avi")
-"""Containers that store the number of their frames."""
 
 
 class Video(FileSource):
     """`{type: video, path: flights/*.mp4, every: 2, columns: {depth@truth: truth/{stem}/{frame:06d}.png}}`.
 
     Keys are `{relative name without suffix}/{frame:06d}` with the number of the frame in the file; indices count
-    the frames that are kept. Each video is a group unless `group` says otherwise.
+    the frames that are kept. Each video is a group unless `group` says otherwise. By time it is
+    `{type: video, path: phone/*.mp4, seconds: 0.5}`, and clips of frames a tenth of a second apart are
+    `{..., seconds: 1, clip: 4, pace: 0.1}`.
     """
 
+    revision: ClassVar[int] = 2
     every: int = Field(1, ge=1)
+    seconds: float | None = Field(None, gt=0)
+    """Keep the frame nearest to each multiple of so many seconds, where there is one within half of it."""
     clip: int = Field(1, ge=1)
     """Frames of one sample, from the kept one on, for a main column of the type clip."""
+    pace: float | None = Field(None, gt=0)
+    """Seconds from one frame of a clip to the next; one that lacks a frame within half of it is left out."""
+    stream: int = Field(0, ge=0)
+    """Which of a file's video streams; pictures of covers are none."""
+    decoder: Literal["auto", "av", "opencv"] = Field("auto", validate_default=True)
+    """PyAV where the process that plans has it (the extra `video`), else OpenCV."""
 
     @model_validator(mode="after")
     def _apart(self) -> Video:
-        if self.clip > self.every:
+        if self.seconds and self.every > 1:
+            raise ValueError("every counts frames and seconds goes by time. Next: leave one out")
+        if bool(self.pace) != bool(self.seconds and self.clip > 1):
+            raise ValueError("clips by time need both: seconds from clip to clip, and pace from frame to frame")
+        if not self.seconds and self.clip > self.every:
             raise ValueError(f"clips do not overlap: {self.clip} frames a sample need every: {self.clip} or more")
+        if self.seconds and self.pace and self.pace * self.clip > self.seconds * (1 + 1e-9):
+            whole = self.pace * self.clip
+            raise ValueError(f"clips do not overlap: {self.clip} frames of {self.pace} s need seconds: {whole:g}")
         return self
+
+    @field_validator("decoder")
+    @classmethod
+    def _installed(cls, value: str) -> str:
+        return best_decoder() if value == "auto" else value
 
     def check(self, modalities: dict[str, Any]) -> None:
         frames = getattr(modalities[modality_of(self.column)], "frames", 1)
@@ -57,7 +75,9 @@ class Video(FileSource):
             )
 
     def meaning(self, column: str) -> dict[str, Any]:
-        return super().meaning(column) | ({"clip": self.clip} if self.clip > 1 else {})
+        """Which frames are kept is content of the samples; how those of a clip are chosen is not."""
+        clip = {"clip": self.clip, "pace": self.pace} if self.clip > 1 else {}
+        return {**super().meaning(column), **clip, "decoder": self.decoder, "stream": self.stream}
 
     def pieces(self, digests: Digests) -> list[Piece]:
         files = digests.files(self.path)
@@ -81,14 +101,19 @@ class Video(FileSource):
         if _is_images(piece.files[0].path):
             return self._images().items(piece)
         file = piece.files[0]
-        promised = count_frames(file.path)
-        frames = range(0, max(0, promised - self.clip + 1), self.every)
-        items = [self._item(piece, file, index, frame) for index, frame in enumerate(frames)]
-        return items or [Item(piece.name, 0, file.path, 0, {}, file.sha256)]
+        try:
+            listing = listed(file.path, file.sha256, self._look(None))
+        except ValueError:  # reading it says why
+            return [Item(piece.name, 0, file.path, 0, {}, file.sha256)]
+        for text in (listing.end, *listing.remarks):
+            if text:
+                remark(text)
+        chosen = self._chosen(listing)
+        return [self._item(piece, file, index, frames, listing) for index, frames in enumerate(chosen)]
 
     def build(self, modalities: dict[str, Any]) -> Read:
         modality, images = modalities[modality_of(self.column)], self._images().build(modalities)
-        film = Film()
+        film = Film(self._look(modality))
 
         def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
             if items and _is_images(items[0].path):
@@ -96,14 +121,42 @@ class Video(FileSource):
                 return
             for item in items:
                 try:
-                    shown = [film.at(item.path, item.frame + i) for i in range(self.clip)]
-                    value = modality.fit(shown if hasattr(modality, "frames") else shown[0])
-                    sides = shown[0].shape[:2]
-                    yield item, {self.column: value, **self.read_sides(item, modalities, Frame(sides, sides))}
+                    shown = [film.at(item.path, frame) for frame in item.frames or (item.frame,)]
+                    pixels = [frame.pixels for frame in shown]
+                    value = modality.fit(pixels if hasattr(modality, "frames") else pixels[0])
+                    sides = Frame(pixels[0].shape[:2], shown[0].stored)
+                    yield item, {self.column: value, **self.read_sides(item, modalities, sides)}
                 except ValueError as error:
                     yield item, error
 
         return read
+
+    def _look(self, modality: Any) -> FilmOptions:
+        """How frames are looked at for a modality; for counting them that does not matter."""
+        assert self.decoder != "auto"
+        return FilmOptions(
+            self.decoder,
+            self.stream,
+            getattr(modality, "orientation", "apply"),
+            getattr(modality, "levels", None),
+            getattr(modality, "megapixels", MEGAPIXELS),
+        )
+
+    def _chosen(self, listing: Listing) -> list[tuple[int, ...]]:
+        """The frames of each sample."""
+        times = listing.times
+        if not self.seconds:
+            firsts = range(0, max(0, len(times) - self.clip + 1), self.every)
+            return [tuple(range(first, first + self.clip)) for first in firsts]
+        chosen: dict[int, tuple[int, ...]] = {}
+        for step in range(int(times[-1] / self.seconds + 0.5) + 1):
+            first = nearest(times, step * self.seconds, self.seconds / 2)
+            pace = self.pace or 0.0
+            rest = [nearest(times, times[first or 0] + i * pace, pace / 2) for i in range(1, self.clip)]
+            frames = tuple(f for f in (first, *rest) if f is not None)
+            if len(set(frames)) == self.clip:
+                chosen.setdefault(frames[0], frames)
+        return list(chosen.values())
 
     def _check(self, pieces: list[Piece]) -> None:
         stems = {name for piece in pieces for name in (piece.name, piece.name.rpartition("/")[2])}
@@ -122,105 +175,22 @@ class Video(FileSource):
         key, match = stem(name), self.match(name)
         return {"key": key, "stem": key.rpartition("/")[2], "group": path_safe(match["group"] if match else key)}
 
-    def _item(self, piece: Piece, file: FileDigest, index: int, frame: int) -> Item:
+    def _item(self, piece: Piece, file: FileDigest, index: int, frames: tuple[int, ...], listing: Listing) -> Item:
+        frame = frames[0]
         names = {**self._names(file.name), "frame": frame}
         key = f"{piece.name}/{frame:06d}"
         sides = {c: s.place(names) for c, s in self.columns.items() if s.shows(names) or s.shows({**names, "key": key})}
         sides = {c: path for c, path in sides.items() if path in piece.sides[c]}
         digest = fingerprint([file.sha256, frame, {c: piece.sides[c][path] for c, path in sides.items()}])
-        return Item(key, index, file.path, frame, sides, digest)
-
-
-class Film:
-    """Frames by path and number. Keeps the last file open: the next partition of a video goes on where this one ends,
-    so decoding stays linear without seeking, which some codecs do only roughly."""
-
-    def __init__(self) -> None:
-        self._path = ""
-        self._frames: VideoFrames | None = None
-
-    def at(self, path: str, frame: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB. Raises ValueError for what does not decode."""
-        if self._frames is None or path != self._path or frame < self._frames.position:
-            if self._frames is not None:
-                self._frames.close()
-            self._path, self._frames = path, VideoFrames(path)
-        return self._frames.at(frame)
-
-
-class VideoFrames:
-    """The frames of one video file, by number, in ascending order. `position` is the next one to decode."""
-
-    def __init__(self, path: str):
-        self._name = os.path.basename(path)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        if "://" in path:  # the decoder wants a local file
-            self._folder = tempfile.TemporaryDirectory()
-            local = os.path.join(self._folder.name, self._name)
-            with open(local, "wb") as file:
-                file.write(fetch(path))
-            path = local
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"{path} is gone; it was there when the step was planned")
-        self._empty = os.path.getsize(path) == 0
-        self._capture = _capture(path)
-        self.position = 0
-
-    def close(self) -> None:
-        self._capture.release()
-        if self._folder is not None:
-            self._folder.cleanup()
-
-    def at(self, frame: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of `frame`, at or after `position`. Raises ValueError for what does not decode."""
-        import cv2
-
-        if not self._capture.isOpened():
-            what = (
-                "is empty (0 bytes)"
-                if self._empty
-                else "cannot be opened as a video: it is not one, or its index is missing"
-            )
-            raise ValueError(f"{self._name} {what}")
-        while self.position <= frame:
-            if not self._capture.grab():
-                raise ValueError(f"{self._name} ends after {self.position} frames, so frame {frame} is missing")
-            self.position += 1
-        ok, image = self._capture.retrieve()
-        if not ok:
-            raise ValueError(f"frame {frame} of {self._name} does not decode")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-    def count(self) -> int:
-        """How many frames are promised or, where the container only estimates, decode. 0 when it is no video."""
-        import cv2
-
-        if not self._capture.isOpened():
-            return 0
-        promised = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        if promised > 0 and self._name.lower().endswith(COUNTED):
-            return promised
-        while self._capture.grab():
-            self.position += 1
-        return self.position
-
-
-def count_frames(path: str) -> int:
-    """The number of frames that the video at `path` promises; 0 when it cannot be opened."""
-    frames = VideoFrames(path)
-    try:
-        return frames.count()
-    finally:
-        frames.close()
-
-
-def _capture(path: str) -> Any:
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # a torn video prints thousands of lines; it is reported here
-    import cv2
-
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    return cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        return Item(key, index, file.path, frame, sides, digest, listing.times[frame], frames if self.clip > 1 else ())
 
 
 def _is_images(path: str) -> bool:
     return path.lower().endswith(IMAGES)
+
+
+def nearest(times: Sequence[float], time: float, within: float) -> int | None:
+    """The number of the frame shown nearest to a time, in seconds; None where none is so near."""
+    after = bisect_left(times, time)
+    places = [i for i in (after - 1, after) if 0 <= i < len(times) and abs(times[i] - time) <= within + 1e-6]
+    return min(places, key=lambda i: abs(times[i] - time), default=None)

@@ -14,7 +14,7 @@ from typing import Any
 
 from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages import careful, remarks
-from hyperloom.stages.base import GROUP, INDEX, KEY
+from hyperloom.stages.base import GROUP, INDEX, KEY, TIME
 from hyperloom.stages.ingest.look import ColumnLook
 from hyperloom.stages.ingest.source import Item, Source, Values
 from hyperloom.stages.table import write_table
@@ -89,6 +89,9 @@ class IngestWorker:
             GROUP: pa.array([group] * len(kept), pa.string()),
             INDEX: pa.array([item.index for item, _ in kept], pa.int64()),
         }
+        if any(item.time is not None for item, _ in kept):
+            fields.append(pa.field(TIME, pa.float64()))
+            columns[TIME] = pa.array([item.time for item, _ in kept], pa.float64())
         for column in self.source.offers():
             modality = self._modality(column)
             fields.append(modality.field(column))

@@ -86,7 +86,7 @@ def colours(
     ValueError, saying why it cannot be read and what could be set."""
     head = _within(data, name, megapixels)
     if head.bits > 8 or not head.format:
-        return _graded(numbers(data, name, orientation, megapixels), name, levels)
+        return graded(numbers(data, name, orientation, megapixels), name, levels)
     with _decoding(data, name):
         if head.format == "JPEG" and head.mode in ("RGB", "L"):
             return _turned(_jpeg(data, "RGB"), head, orientation)
@@ -287,27 +287,28 @@ def _opencv(data: bytes) -> np.ndarray:
 
 def _turned(pixels: np.ndarray, head: Header, orientation: Orientation) -> np.ndarray:
     """Pixels as they are meant to be seen, or as they are stored."""
+    number = head.orientation
+    if head.format == "TIFF":  # its decoders have turned it
+        number = 1 if orientation == "apply" else {6: 8, 8: 6}.get(number, number)  # the way back
+    elif orientation == "ignore":
+        number = 1
+    return turned(pixels, number)
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored pixels as they are meant to be seen by their EXIF orientation, 1 to 8."""
     import numpy as np
 
-    number = head.orientation
-    if number == 1:
-        return np.ascontiguousarray(pixels)
-    if head.format == "TIFF":  # its decoders have turned it
-        if orientation == "apply":
-            return np.ascontiguousarray(pixels)
-        number = {6: 8, 8: 6}.get(number, number)  # the way back
-    elif orientation == "ignore":
-        return np.ascontiguousarray(pixels)
-    if number in SWAPPED:
+    if orientation in SWAPPED:
         pixels = pixels.swapaxes(0, 1)
-    if number in (2, 3, 6, 7):
+    if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
-    if number in (3, 4, 7, 8):
+    if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
 
 
-def _graded(array: np.ndarray, name: str, levels: tuple[float, float] | None) -> np.ndarray:
+def graded(array: np.ndarray, name: str, levels: tuple[float, float] | None) -> np.ndarray:
     """Numbers of more than 8 bits as uint8 RGB: `levels` become 0 and 255, what lies outside is cut."""
     import numpy as np
 

@@ -1,0 +1,308 @@
+"""Videos as phones, cameras, editors and broken cards leave them: the right frames and times, or a reason."""
+
+from __future__ import annotations
+
+import random
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.ingest.film import Film, FilmOptions, listed
+from hyperloom.stages.table import read_table
+from tests.unit import films, inline
+from tests.unit.films import number, picture, write
+from tests.unit.test_ingest import left_out, stage
+
+KNOWN = inline.modalities(
+    rgb={"type": "image", "size": [48, 64]},
+    stored={"type": "image", "size": [48, 64], "orientation": "ignore"},
+    film={"type": "clip", "frames": 3, "size": [48, 64]},
+    semantic={"type": "segmentation", "classes": ["land", "road"], "size": [48, 64]},
+)
+BOTH = pytest.mark.parametrize("decoder", ["av", "opencv"])
+
+
+def ingest(root: Path, path: Path, **fields: Any) -> tuple[Manifest, Storage]:
+    source = {"type": "video", "path": str(path), **{k: v for k, v in fields.items() if k != "rows"}}
+    storage = Storage(str(root / "root"))
+    return inline.finish(inline.step(stage(source, rows=fields.get("rows", 32)), storage, KNOWN)), storage
+
+
+def shown(root: Path, path: Path, **fields: Any) -> tuple[list[int], list[float], str]:
+    """The numbers that the samples' pictures show, their times, and what was said."""
+    made, storage = ingest(root, path, **fields)
+    values = inline.column(storage, KNOWN, made, fields.get("column", "rgb@camera"))
+    tables = [read_table(storage, f.path, ["key", "time"]) for r in made.records for f in r.files]
+    times = [t for table in tables for t in table["time"].to_pylist()]
+    assert list(values) == [k for table in tables for k in table["key"].to_pylist()]
+    return [number(v) for v in values.values() if v is not None], times, " | ".join(made.body["remarks"])
+
+
+# -- counts ------------------------------------------------------------------------------------------------------------
+@BOTH
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+@pytest.mark.parametrize("first", [20, 13])
+def test_an_edit_list_hides_frames(tmp_path: Path, codec: str, first: int, decoder: str) -> None:
+    options = {"bf": "2", "g": "8"} if codec == "libx264" else {"g": "8"}
+    path = films.edited(write(tmp_path / "cut.mp4", codec=codec, options=options), first, 10)
+    numbers, times, said = shown(tmp_path, path, decoder=decoder)
+    assert numbers == list(range(first, first + 10)) and said == ""
+    assert times == pytest.approx(np.arange(10) / 25, abs=1e-3)
+
+
+@BOTH
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+@pytest.mark.parametrize("share", [0.75, 0.85, 0.95])
+def test_a_cut_file_gives_its_good_frames_and_one_line(tmp_path: Path, codec: str, share: float, decoder: str) -> None:
+    options = {"bf": "3", "g": "8"} if codec == "libx264" else {"g": "1"}
+    path = write(tmp_path / "cut.mp4", codec=codec, options=options)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    made, storage = ingest(tmp_path, path, decoder=decoder)
+    numbers = [number(v) for v in inline.column(storage, KNOWN, made, "rgb@camera").values() if v is not None]
+    assert made.quarantined == 0 and 5 < len(numbers) < 30
+    assert made.body["remarks"] == [f"cut.mp4 ends after {len(numbers)} of 30 frames"]
+    if decoder == "av" or codec == "mpeg4":
+        assert numbers == list(range(len(numbers))), "none after one that is missing"
+
+
+@BOTH
+@pytest.mark.parametrize("says", [1000, 5])
+def test_a_header_that_lies_about_the_count(tmp_path: Path, says: int, decoder: str) -> None:
+    path = write(tmp_path / "lies.avi", range(20), "mjpeg", form="yuvj420p")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.index(b"avih") + 8 + 16, says)
+    struct.pack_into("<I", data, data.index(b"strh") + 8 + 32, says)
+    path.write_bytes(data)
+    numbers, _, said = shown(tmp_path, path, decoder=decoder, rows=6)
+    assert numbers == list(range(20))
+    assert said == ("lies.avi ends after 20 of 1000 frames" if says > 20 else "")
+
+
+def test_a_cut_matroska_file_says_when_it_ends(tmp_path: Path) -> None:
+    path = write(tmp_path / "cut.mkv", codec="libx264", options={"bf": "0", "g": "5"})
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.7)])
+    numbers, _, said = shown(tmp_path, path)
+    assert numbers == list(range(len(numbers))) and 5 < len(numbers) < 30
+    assert said.startswith("cut.mkv ends after 0.") and said.endswith("of 1.20 seconds")
+
+
+def test_frames_before_the_first_key_frame_have_no_number(tmp_path: Path) -> None:
+    options = {"bf": "0", "g": "8", "sc_threshold": "0"}
+    path = write(tmp_path / "a.ts", codec="libx264", options=options, keep=lambda p: p >= 3)
+    assert shown(tmp_path, path)[0] == list(range(8, 30))
+
+
+# -- the right frame ---------------------------------------------------------------------------------------------------
+KINDS = [
+    ("a.mp4", "libx264", {"bf": "3", "g": "9"}, None),
+    ("open.mp4", "libx264", {"bf": "3", "g": "9", "x264-params": "open-gop=1"}, None),
+    ("uneven.mp4", "libx264", {"bf": "3", "g": "9"}, [n * 40 + n % 3 * 13 + (900 if n > 17 else 0) for n in range(30)]),
+    ("b.avi", "mpeg4", {"bf": "2", "g": "9"}, None),
+    ("h.avi", "libx264", {"bf": "3", "g": "9"}, None),
+    ("m.avi", "mjpeg", {}, None),
+    ("a.mkv", "libx264", {"bf": "3", "g": "9"}, None),
+    ("a.webm", "libvpx", {"g": "9", "lag-in-frames": "8", "auto-alt-ref": "1"}, None),
+    ("a.ts", "libx264", {"bf": "3", "g": "9"}, None),
+    ("a.mpg", "mpeg2video", {"bf": "2", "g": "9"}, None),
+    ("a.gif", "gif", {}, [n * 40 + (500 if n > 9 else 0) for n in range(30)]),
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "options", "times"), KINDS, ids=[k[0] for k in KINDS])
+def test_a_frame_is_the_same_in_whatever_order_it_is_read(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str], times: list[int] | None
+) -> None:
+    form = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+    path = str(write(tmp_path / name, codec=codec, options=options, times=times, form=form))
+    frames = list(range(30))
+    random.Random(name).shuffle(frames)
+    readers = {decoder: Film(FilmOptions(decoder)) for decoder in ("av", "opencv")}
+    assert [number(readers["av"].at(path, n).pixels) for n in frames] == frames
+    for n in range(30):
+        seen = {decoder: film.at(path, n).pixels.astype(int) for decoder, film in readers.items()}
+        assert np.abs(seen["av"] - seen["opencv"]).max() <= 4, n
+    expected = np.array(times) / 1000 if times else np.arange(30) / 25
+    for decoder in readers:
+        seconds = listed(path, "", FilmOptions(decoder)).times  # type: ignore[arg-type]
+        assert seconds == pytest.approx(expected - expected[0], abs=0.0101 if codec == "gif" else 0.0011), decoder
+
+
+def test_an_edit_list_and_b_frames_in_any_order(tmp_path: Path) -> None:
+    path = str(films.edited(write(tmp_path / "a.mp4", codec="libx264", options={"bf": "3", "g": "6"}), 9, 15))
+    film, frames = Film(FilmOptions("av")), list(range(15))
+    random.Random(3).shuffle(frames)
+    assert [number(film.at(path, n).pixels) for n in frames] == [n + 9 for n in frames]
+
+
+# -- time --------------------------------------------------------------------------------------------------------------
+UNEVEN = [0, 30, 70, 90, 400, 480, 510, 900, 980, 1010, 1030, 3000, 3040, 3500, 3900]
+"""Milliseconds: a phone in the dark, and a gap."""
+
+
+@BOTH
+def test_frames_by_seconds_follow_their_times(tmp_path: Path, decoder: str) -> None:
+    path = write(tmp_path / "phone.mp4", range(15), "libx264", UNEVEN, options={"bf": "0"})
+    numbers, times, _ = shown(tmp_path, path, decoder=decoder, seconds=0.5)
+    assert numbers == [0, 6, 9, 11, 13, 14] and times == pytest.approx([0, 0.51, 1.01, 3, 3.5, 3.9], abs=1e-3)
+
+
+def test_clips_by_seconds_lie_in_no_gap(tmp_path: Path) -> None:
+    times = [*range(0, 400, 40), 1000, *range(1040, 1400, 40)]
+    path = write(tmp_path / "phone.mp4", range(len(times)), "libx264", times)
+    made, storage = ingest(tmp_path, path, column="film@camera", clip=3, pace=0.08, seconds=0.3)
+    clips = inline.column(storage, KNOWN, made, "film@camera").values()
+    assert [[number(f) for f in clip] for clip in clips if clip is not None] == [[0, 2, 4], [10, 12, 14], [15, 17, 19]]
+    for wrong in ({"clip": 3, "seconds": 1}, {"clip": 3, "pace": 0.2, "seconds": 0.5}, {"seconds": 1, "every": 2}):
+        with pytest.raises(ValueError, match="seconds"):
+            ingest(tmp_path, path, column="film@camera", **wrong)
+
+
+# -- streams -----------------------------------------------------------------------------------------------------------
+def streams(path: Path, *kinds: str) -> Path:
+    """A file with a stream for each of `kinds`: "video", "cover", "sound"; the nth shows the numbers from 10 n on."""
+    import av
+
+    with av.open(str(path), "w") as out:
+        made: list[Any] = []
+        for kind in kinds:
+            codec = {"video": "mpeg4", "cover": "mjpeg", "sound": "aac"}[kind]
+            stream: Any = out.add_stream(codec, rate=8000 if kind == "sound" else 25)
+            if kind == "sound":
+                stream.layout = "mono"
+            else:
+                stream.height, stream.width = films.SIZE
+                stream.pix_fmt = "yuvj420p" if kind == "cover" else "yuv420p"
+                if kind == "cover":
+                    stream.disposition = av.stream.Disposition.attached_pic
+            made.append(stream)
+        for place, (kind, stream) in enumerate(zip(kinds, made)):
+            for n in range(1 if kind == "cover" else 5):
+                if kind == "sound":
+                    frame: Any = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+                    frame.sample_rate = 8000
+                else:
+                    frame = av.VideoFrame.from_ndarray(picture(10 * place + n))
+                frame.pts = n * (1024 if kind == "sound" else 1)
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
+    return path
+
+
+def test_which_stream_is_the_video(tmp_path: Path) -> None:
+    path = streams(tmp_path / "cover.mp4", "sound", "cover", "video")
+    assert shown(tmp_path, path)[::2] == ([20, 21, 22, 23, 24], "")
+    path = streams(tmp_path / "two.mkv", "video", "video")
+    numbers, _, said = shown(tmp_path / "first", path)
+    assert numbers == [0, 1, 2, 3, 4] and "several video streams" in said
+    assert shown(tmp_path / "other", path, stream=1)[::2] == ([10, 11, 12, 13, 14], "")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "why"),
+    [(("sound",), "holds only sound"), (("sound", "cover"), "holds only the picture of a cover")],
+)
+def test_a_file_without_a_video_is_named(tmp_path: Path, kinds: tuple[str, ...], why: str) -> None:
+    write(tmp_path / "raw" / "good.mp4", range(20))
+    streams(tmp_path / "raw" / "song.mp4", *kinds)
+    (tmp_path / "raw" / "none.avi").write_bytes(b"")
+    (tmp_path / "raw" / "text.mkv").write_text("no video")
+    made, storage = ingest(tmp_path, tmp_path / "raw")
+    reasons = left_out(made, storage)
+    assert f"song.mp4 {why}" in reasons["song"] and "none.avi is empty (0 bytes)" in reasons["none"]
+    assert "text.mkv cannot be opened as a video" in reasons["text"] and len(reasons) == 3
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("degrees", [0, 90, 180, -90])
+def test_a_video_is_turned_as_players_show_it(tmp_path: Path, degrees: int, mirrored: bool) -> None:
+    path = str(write(tmp_path / "a.mp4", [5], "libx264", turn=(degrees, mirrored)))
+    upright = np.rot90(picture(5), degrees // 90)  # PyAV: counter-clockwise, then mirrored
+    upright = np.fliplr(upright) if mirrored else upright
+    seen = Film(FilmOptions("av")).at(path, 0)
+    assert seen.pixels.shape == upright.shape and np.abs(seen.pixels.astype(int) - upright).mean() < 4
+    assert seen.stored == films.SIZE
+    assert number(Film(FilmOptions("av", orientation="ignore")).at(path, 0).pixels) == 5
+    if not mirrored:
+        other = Film(FilmOptions("opencv")).at(path, 0)
+        assert np.abs(other.pixels.astype(int) - upright).mean() < 4 and other.stored == films.SIZE
+        assert number(Film(FilmOptions("opencv", orientation="ignore")).at(path, 0).pixels) == 5
+
+
+@BOTH
+def test_labels_of_a_turned_video_follow_the_rule_of_pictures(tmp_path: Path, decoder: str) -> None:
+    path = write(tmp_path / "raw" / "a.mp4", range(3), turn=(90, False))
+    labels = {0: np.zeros((64, 48)), 1: np.zeros((48, 64)), 2: np.zeros((32, 24))}
+    for n, label in labels.items():
+        np.save(tmp_path / f"{n}.npy", label.astype(np.uint8))
+    columns = {"semantic@truth": f"{tmp_path}/{{frame}}.npy"}
+    made, storage = ingest(tmp_path, path, columns=columns, decoder=decoder)
+    assert list(left_out(made, storage)) == ["a/000001"]
+    assert "orientation: ignore" in left_out(made, storage)["a/000001"]
+    made, storage = ingest(tmp_path / "other", path, columns=columns, decoder=decoder, column="stored@camera")
+    assert list(left_out(made, storage)) == ["a/000000"] or "another aspect" in " ".join(made.body["remarks"])
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "form"),
+    [
+        ("ten.mp4", "libx265", "yuv420p10le"),
+        ("grey.mkv", "ffv1", "gray"),
+        ("odd.mkv", "ffv1", "bgr0"),
+        ("clear.mkv", "ffv1", "bgra"),
+        ("field.mp4", "libx264", "yuv420p"),
+    ],
+)
+def test_pixel_formats(tmp_path: Path, name: str, codec: str, form: str) -> None:
+    import av
+
+    def look(n: int) -> Any:
+        if form != "bgra":
+            return picture(n, (47, 63) if name == "odd.mkv" else films.SIZE)
+        pixels = np.dstack([picture(n)[..., ::-1], np.full(films.SIZE, 128, np.uint8)])
+        return av.VideoFrame.from_ndarray(pixels, format="bgra")
+
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    options |= {"flags": "+ilme+ildct"} if name == "field.mp4" else {}
+    path = write(tmp_path / name, range(4), codec, form=form, options=options, look=look)
+    numbers, _, said = shown(tmp_path, path)
+    assert numbers == [0, 1, 2, 3]
+    expected = {"clear.mkv": "an alpha channel that is not opaque", "field.mp4": "interlaced frames are taken"}
+    assert said.startswith(expected[name]) if name in expected else said == ""
+
+
+def test_numbers_of_a_sensor_need_their_levels(tmp_path: Path) -> None:
+    import av
+
+    def look(n: int) -> Any:
+        return av.VideoFrame.from_ndarray(picture(n)[..., 0].astype(np.uint16) * 16, format="gray16le")
+
+    path = str(write(tmp_path / "raw.mkv", range(3), "ffv1", form="gray16le", look=look))
+    for decoder in ("av", "opencv"):
+        with pytest.raises(ValueError, match=r"raw.mkv holds .*levels:"):
+            Film(FilmOptions(decoder)).at(path, 0)  # type: ignore[arg-type]
+    assert (Film(FilmOptions("av", levels=(0, 4080))).at(path, 2).pixels == picture(2)).all()
+
+
+def test_frames_that_change_their_size(tmp_path: Path) -> None:
+    options = {"bf": "0", "g": "5"}
+    parts = [write(tmp_path / f"{s}.ts", range(5), "libx264", options=options, look=lambda n, s=s: picture(n, s))
+             for s in (films.SIZE, (96, 128))]  # fmt: skip
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(p.read_bytes() for p in parts))
+    film = Film(FilmOptions("av"))
+    sizes = [film.at(str(path), n).pixels.shape[:2] for n in range(len(listed(str(path), "", FilmOptions("av")).times))]
+    assert sizes == [films.SIZE] * 5 + [(96, 128)] * 5
+    made, _ = ingest(tmp_path, path)
+    assert any("change their size" in text for text in made.body["remarks"])
+
+
+def test_frames_too_large_are_refused_by_the_header(tmp_path: Path) -> None:
+    path = str(write(tmp_path / "a.mp4", range(2)))
+    with pytest.raises(ValueError, match=r"a.mp4 has frames of 48 x 64 pixels, more than 0.001 million.*megapixels"):
+        Film(FilmOptions("av", megapixels=0.001)).at(path, 0)
