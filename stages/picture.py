@@ -45,20 +45,22 @@ def scalar_to_rgb(values: np.ndarray, limits: tuple[float, float] | None = None)
 
 
 def flow_to_rgb(flow: np.ndarray) -> np.ndarray:
-    """(H, W, 2) displacements: direction is hue, length is saturation (full at the 98th percentile)."""
+    """(H, W, 2) displacements: direction is hue, length is saturation (full at the 98th percentile); NaN is white."""
     import cv2
 
+    known = np.isfinite(flow).all(-1, keepdims=True)
+    flow = np.where(known, flow, 0)
     length, angle = cv2.cartToPolar(
         np.ascontiguousarray(flow[..., 0], np.float32), np.ascontiguousarray(flow[..., 1], np.float32)
     )
-    full = max(float(np.percentile(length, 98)), 1e-9)
+    full = max(float(np.percentile(length[known[..., 0]], 98)) if known.any() else 0.0, 1e-9)
     hsv = np.stack([angle * (179 / (2 * np.pi)), np.clip(length / full, 0, 1) * 255, np.full_like(length, 255)], -1)
     return cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB)
 
 
 def direction_to_rgb(vectors: np.ndarray) -> np.ndarray:
-    """(H, W, 3) components in -1..1 as red, green and blue."""
-    return (np.clip((vectors + 1) * 0.5, 0, 1) * 255).astype(np.uint8)
+    """(H, W, 3) components in -1..1 as red, green and blue; NaN is black."""
+    return np.nan_to_num(np.clip((vectors + 1) * 0.5, 0, 1) * 255).astype(np.uint8)
 
 
 def bars_to_rgb(values: np.ndarray, height: int = 64) -> np.ndarray:
@@ -75,8 +77,10 @@ def maps_to_rgb(values: np.ndarray, limits: tuple[float, float] | None = None) -
         return scalar_to_rgb(values[..., 0], limits)
     if channels == 2:
         return flow_to_rgb(values)
-    lo, hi = limits or (float(values[..., :3].min()), float(values[..., :3].max()))
-    return (np.clip((values[..., :3] - lo) / max(hi - lo, 1e-9), 0, 1) * 255).astype(np.uint8)
+    first = values[..., :3]
+    finite = first[np.isfinite(first)]
+    lo, hi = limits or ((float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0))
+    return np.nan_to_num(np.clip((first - lo) / max(hi - lo, 1e-9), 0, 1) * 255).astype(np.uint8)
 
 
 def text_to_rgb(text: str, width: int = 192) -> np.ndarray:

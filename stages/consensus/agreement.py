@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hyperloom.pipeline.units import Record
+from hyperloom.stages.modality.knowledge import spread
 
 SourceColumn: TypeAlias = "tuple[np.ndarray, np.ndarray | None]"
 """Values (N, ...), and which of them are there (None: all)."""
@@ -50,20 +51,23 @@ def matrices(records: Iterable[Record], columns: list[str]) -> dict[str, Any]:
 
 
 def _compared(left: np.ndarray, right: np.ndarray, modality: Any) -> dict[str, np.ndarray]:
+    both = modality.given(left) & modality.given(right)
+    used = np.broadcast_to(spread(both, left), left.shape)
     if left.dtype.kind in "iu":
-        both = (left != modality.missing) & (right != modality.missing)
-        return {"equal": _ratio(_sums((left == right) & both), _sums(both))}
+        return {"equal": _ratio(_sums(used & (left == right)), _sums(used))}
     if modality.unit_vectors:
         cosine = np.clip((left * right).sum(-1, dtype=np.float64), -1, 1)
-        return {"angle": np.degrees(np.arccos(cosine)).reshape(len(left), -1).mean(1)}
-    a, b = (v.reshape(len(v), -1).astype(np.float64) for v in (left, right))
-    mae = np.abs(a - b).mean(1)
-    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+        return {"angle": _ratio(_sums(np.where(both, np.degrees(np.arccos(cosine)), 0)), _sums(both))}
+    used = used.reshape(len(left), -1)
+    a, b = (np.where(used, v.reshape(used.shape).astype(np.float64), 0) for v in (left, right))
+    count = _sums(used)
+    mae = _ratio(np.abs(a - b).sum(1), count)
+    a, b = (np.where(used, v - _ratio(v.sum(1), count)[:, None], 0) for v in (a, b))
     return {"mae": mae, "correlation": _ratio((a * b).sum(1), np.sqrt((a * a).sum(1) * (b * b).sum(1)))}
 
 
-def _sums(mask: np.ndarray) -> np.ndarray:
-    return mask.reshape(len(mask), -1).sum(1).astype(np.float64)
+def _sums(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1).sum(1).astype(np.float64)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ depend on chance: they go to the source listed first.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -16,6 +17,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import modality_of, source_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.meaning import MeaningsDiffer, translation
+from hyperloom.stages.modality.knowledge import spread
 from hyperloom.stages.units import factor
 
 if TYPE_CHECKING:
@@ -205,7 +207,8 @@ class Weighted(Method):
 
 
 class Mean(Weighted):
-    """Weighted mean of the sources that are there; of unit vectors, made of length one again.
+    """Weighted mean of the sources that are there, pixel by pixel of those that say something; of unit vectors, made of
+    length one again.
 
     `spread` names a dense one-channel column that gets the standard deviation over sources, averaged over channels.
     """
@@ -234,12 +237,14 @@ class Mean(Weighted):
             total = np.zeros_like(batch[self.sources[0]])
             square, weight = np.zeros_like(total), np.zeros((*total.shape[:-1], 1), np.float32)
             for column in self.sources:
-                mine = self._weights(batch, column)
-                total, square = total + mine * batch[column], square + mine * batch[column] ** 2
+                said = spread(modality.given(batch[column]), total)
+                mine, values = self._weights(batch, column) * said, np.where(said, batch[column], 0)
+                total, square = total + mine * values, square + mine * values**2
                 weight = weight + mine
             mean = total / np.maximum(weight, 1e-12)
             deviation = np.sqrt(np.maximum(square / np.maximum(weight, 1e-12) - mean**2, 0).mean(-1, keepdims=True))
-            return dict(zip(self.out, (_unit(mean, modality), deviation), strict=False)), None
+            mean = np.where(weight > 0, _unit(mean, modality), _nothing(modality))
+            return dict(zip(self.out, (mean, deviation), strict=False)), None
 
         return make
 
@@ -256,7 +261,8 @@ class Mean(Weighted):
 
 
 class Median(Method):
-    """Median of the sources that are there, value by value; of unit vectors, made of length one again."""
+    """Median of the sources that are there, value by value of the pixels at which they say something; of unit vectors,
+    made of length one again."""
 
     takes: ClassVar[str] = Mean.takes
 
@@ -271,8 +277,16 @@ class Median(Method):
         def make(batch: Batch) -> MethodOutput:
             median = np.empty_like(batch[self.sources[0]])
             for i in range(len(median)):
-                median[i] = np.median([batch[c][i] for c in self.sources if batch[f"{c}?"][i]], axis=0)
-            return {self.out[0]: _unit(median, modality)}, None
+                values = np.stack([batch[c][i] for c in self.sources if batch[f"{c}?"][i]])
+                said = spread(modality.given(values), values)
+                if said.all():
+                    median[i] = _unit(np.median(values, axis=0), modality)
+                    continue
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of pixels at which nobody says anything
+                    known = np.nanmedian(np.where(said, values, np.nan), axis=0)
+                median[i] = np.where(said.any(0), _unit(known, modality), _nothing(modality))
+            return {self.out[0]: median}, None
 
         return make
 
@@ -299,6 +313,11 @@ def _rows(values: np.ndarray, present: np.ndarray, kept: np.ndarray | None) -> A
     for place, row in enumerate(present.nonzero()[0]):
         rows[row] = values[place] if kept is None or kept[place] else None
     return rows
+
+
+def _nothing(modality: Any) -> float:
+    """What a number is where no source says anything."""
+    return 0.0 if modality.soft or (modality.unit_vectors and not modality.holes) else float("nan")
 
 
 def _unit(values: np.ndarray, modality: Any) -> np.ndarray:

@@ -42,7 +42,7 @@ class Distill(Train):
     """The train stage plus `teacher`, the step whose labels teach, and an ONNX file. The result and the log say what
     taught it."""
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     teacher: StepName | None = None
     """The model whose answers are among the targets, by itself or through a consensus or another label step; left out
     for a student that learns from labels alone."""

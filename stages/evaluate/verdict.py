@@ -7,6 +7,7 @@ pixels is no rival. Consensus and models are not experts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def best(who: Sequence[Subject], figures: Figures, kind: str, name: str, modalit
     key, leader, higher = f"{name}.{modality.metric}", None, directions(modality)[modality.metric]
     for subject in who:
         mine = figures.get(subject.name, {})
-        if subject.kind != kind or key not in mine or mine[f"{name}.coverage"] < ENOUGH:
+        if subject.kind != kind or not math.isfinite(mine.get(key, math.nan)) or mine[f"{name}.coverage"] < ENOUGH:
             continue
         if leader is None or better(mine[key], figures[leader][key], higher):
             leader = subject.name
@@ -69,7 +70,7 @@ def verdict(who: Sequence[Subject], figures: Figures, modalities: Mapping[str, A
             continue
         for name, modality in modalities.items():
             measure, key = modality.metric, f"{name}.{modality.metric}"
-            if key not in figures.get(subject.name, {}):
+            if not math.isfinite(figures.get(subject.name, {}).get(key, math.nan)):
                 continue
             rival, value = best(who, figures, "expert", name, modality), figures[subject.name][key]
             against = None if rival is None else figures[rival][key]

@@ -9,6 +9,7 @@ import numpy as np
 
 from hyperloom.stages.measure.sums import Sums
 from hyperloom.stages.modality import Modality
+from hyperloom.stages.modality.knowledge import spread
 
 BINS = 15
 """Of confidence, in the expected calibration error."""
@@ -19,8 +20,7 @@ FINE = 65535
 def confidence(modality: Modality, truth: np.ndarray, soft: np.ndarray, known: np.ndarray) -> Sums:
     """How sure the probabilities `soft` (N, ..., K) are and how often right, by bins of the highest probability:
     `sure` pixels, `sureness` their summed confidence in steps of 1/65535, `right` those whose class is the truth."""
-    valid = known.reshape(-1, *(1,) * (truth.ndim - 1))
-    counted = (truth != modality.missing) & valid & (soft.sum(-1) > 0.5)
+    counted = modality.known(truth) & spread(known, truth) & (soft.sum(-1) > 0.5)
     predicted, true = soft[counted], truth[counted]
     steps = np.rint(np.clip(predicted.max(-1), 0, 1) * FINE).astype(np.int64)
     bins = np.minimum(steps * BINS // FINE, BINS - 1)

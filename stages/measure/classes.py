@@ -1,6 +1,7 @@
 """Classes: confusion matrices of what has exactly one class for each pixel, sample or token.
 
-Known truth without an answer counts as wrong: an expert must not gain by abstaining.
+Known truth without an answer counts as wrong: an expert must not gain by abstaining. So does an answer that is no
+class.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from hyperloom.stages.measure.measure import Measure
 from hyperloom.stages.measure.sums import Sums
 from hyperloom.stages.modality import Modality
+from hyperloom.stages.modality.knowledge import spread
 
 
 class ClassMeasure(Measure):
@@ -22,13 +24,16 @@ class ClassMeasure(Measure):
     higher_is_better: ClassVar[Mapping[str, bool]] = {"f1": True, "accuracy": True}
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
-        """`matrix[t][p]`: pixels (samples, tokens) of class t predicted as p; the last column: those without answer."""
-        classes, unknown = modality.channels, int(modality.missing)
-        valid = answered.reshape(-1, *(1,) * (truth.ndim - 1))
-        prediction = np.where((prediction == unknown) | ~valid, classes, prediction)
-        counted = truth != unknown
-        pairs = truth[counted].astype(np.int64) * (classes + 1) + prediction[counted]
-        return {"matrix": np.bincount(pairs, minlength=classes * (classes + 1)).reshape(classes, classes + 1).tolist()}
+        """`matrix[t][p]`: pixels (samples, tokens) of class t predicted as p. Two columns more: those predicted as what
+        is no class, and those without an answer."""
+        classes = modality.channels
+        foreign, silent, width = classes, classes + 1, classes + 2
+        counted = modality.known(truth)
+        ids = prediction[counted].astype(np.int64)
+        ids = np.where((ids >= 0) & (ids < classes), ids, foreign)
+        said = (modality.given(prediction) & spread(answered, truth))[counted]
+        pairs = truth[counted].astype(np.int64) * width + np.where(said, ids, silent)
+        return {"matrix": np.bincount(pairs, minlength=classes * width).reshape(classes, width).tolist()}
 
     def figures(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         if "matrix" not in sums:
@@ -37,7 +42,7 @@ class ClassMeasure(Measure):
         known, predicted = int(matrix.sum()), int(matrix[:, :-1].sum())
         if not predicted:
             return {}
-        rest = {"accuracy": int(np.trace(matrix[:, :-1])) / known, "coverage": predicted / known}
+        rest = {"accuracy": int(np.trace(matrix)) / known, "coverage": predicted / known}
         return self.measured(modality, sums) | rest
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
@@ -50,8 +55,7 @@ class ClassMeasure(Measure):
     def by_class(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
         """`iou`, `recall` (share of the class that was predicted) and `precision` (right share of the predictions);
         None for a class that does not occur in the truth (or, for precision, is never predicted)."""
-        matrix = np.asarray(sums["matrix"], np.int64)
-        hit, truth, predicted = np.diagonal(matrix), matrix.sum(1), matrix[:, :-1].sum(0)
+        hit, truth, predicted = _marginals(sums)
 
         def shares(whole: np.ndarray) -> dict[str, float | None]:
             return {name: float(hit[i] / whole[i]) if whole[i] else None for i, name in enumerate(modality.counted)}
@@ -69,12 +73,12 @@ class MapMeasure(ClassMeasure):
         return {"miou": math.fsum(shares) / len(shares)}
 
     def change(self, modality: Modality, now: np.ndarray, before: np.ndarray, valid: np.ndarray) -> Sums:
-        valid = valid & (now != modality.missing) & (before != modality.missing)
+        valid = valid & modality.given(now) & modality.given(before)
         return {"same": int(((now == before) & valid).sum()), "moved": int(valid.sum())}
 
 
 class LevelMeasure(ClassMeasure):
-    """Of ordered levels also mae, which counts levels."""
+    """Of ordered levels also mae, which counts levels; what is no level is as far off as a level can be."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {**ClassMeasure.higher_is_better, "mae": False}
 
@@ -82,14 +86,20 @@ class LevelMeasure(ClassMeasure):
         predicted = np.asarray(sums["matrix"], np.int64)[:, :-1]
         levels = np.arange(len(predicted))
         distance = np.abs(levels[:, None] - levels)
+        distance = np.concatenate([distance, distance.max(1, keepdims=True)], 1)
         return super().measured(modality, sums) | {"mae": float((predicted * distance).sum() / predicted.sum())}
 
 
 def ious(modality: Modality, sums: Mapping[str, Any]) -> dict[str, float | None]:
     """Intersection over union of each class (Jaccard index); None for a class that does not occur in the truth."""
-    matrix = np.asarray(sums["matrix"], np.int64)
-    hit, truth, predicted = np.diagonal(matrix), matrix.sum(1), matrix[:, :-1].sum(0)
+    hit, truth, predicted = _marginals(sums)
     return {
         name: float(hit[i] / (truth[i] + predicted[i] - hit[i])) if truth[i] else None
         for i, name in enumerate(modality.counted)
     }
+
+
+def _marginals(sums: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By class: how many were right, how many there are in the truth, how many were predicted."""
+    matrix = np.asarray(sums["matrix"], np.int64)
+    return np.diagonal(matrix), matrix.sum(1), matrix[:, : len(matrix)].sum(0)

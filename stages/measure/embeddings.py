@@ -13,15 +13,16 @@ from hyperloom.stages.modality import Modality
 
 
 class EmbeddingMeasure(Measure):
-    """cosine, over the samples with an answer."""
+    """cosine, over the samples with an answer; a point at zero has no direction, so it is none."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"cosine": True}
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
-        one, other = truth[answered].astype(np.float64), prediction[answered].astype(np.float64)
-        lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
-        cosine = (one * other).sum(-1) / np.maximum(lengths, 1e-12)
-        return {"known": len(truth), "answered": int(answered.sum()), "cosine": float(cosine.sum())}
+        known = modality.known(truth)
+        both = known & answered & modality.given(prediction)
+        one, other = truth[both].astype(np.float64), prediction[both].astype(np.float64)
+        one, other = (v / np.linalg.norm(v, axis=-1, keepdims=True) for v in (one, other))
+        return {"known": int(known.sum()), "answered": int(both.sum()), "cosine": float((one * other).sum())}
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         return {"cosine": sums["cosine"] / sums["answered"]}

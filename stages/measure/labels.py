@@ -19,11 +19,11 @@ class LabelMeasure(Measure):
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         """`labels[class]`: [true positives, false positives, misses]. What nobody knows of the truth counts nothing."""
-        known = truth != modality.missing
+        known = modality.known(truth)
         positive = answered[:, None] & (prediction == 1)
         true = truth == 1
         counts = np.stack([(true & positive).sum(0), (known & ~true & positive).sum(0), (true & ~positive).sum(0)], 1)
-        answers = int((known & answered[:, None] & (prediction != modality.missing)).sum())
+        answers = int((known & answered[:, None] & modality.given(prediction)).sum())
         return {"known": int(known.sum()), "answered": answers, "labels": counts.astype(np.int64).tolist()}
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:

@@ -1,4 +1,8 @@
-"""Numbers: sums of errors of what has values in a unit, and of directions. What has no answer is left out."""
+"""Numbers: sums of errors of what has values in a unit, and of directions. What has no answer is left out.
+
+Both count sites (pixels, steps, samples), as the losses do: one without truth (`Modality.known`) counts nothing, one
+whose prediction says nothing (`Modality.given`) is silent. A number of a site weighs as much as any other.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ import numpy as np
 from hyperloom.stages.measure.measure import Measure
 from hyperloom.stages.measure.sums import Sums
 from hyperloom.stages.modality import Modality
+from hyperloom.stages.modality.knowledge import spread
 
 SMALLEST = 1e-6
-"""Truth below this magnitude has no relative error; no vector counts as shorter."""
+"""Truth below this magnitude has no relative error."""
 
 
 class NumberMeasure(Measure):
@@ -22,15 +27,13 @@ class NumberMeasure(Measure):
     higher_is_better: ClassVar[Mapping[str, bool]] = {"mae": False, "rmse": False, "absrel": False}
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
-        known = int(np.isfinite(truth.astype(np.float64)).sum())  # NaN is padding, or what nobody knows
-        truth, prediction = truth[answered].astype(np.float64), prediction[answered].astype(np.float64)
-        real = np.isfinite(truth) & np.isfinite(prediction)
-        truth, prediction = truth[real], prediction[real]
+        known, both = _judged(modality, truth, prediction, answered)
+        truth, prediction = truth[both].astype(np.float64), prediction[both].astype(np.float64)
         error, size = np.abs(prediction - truth), np.abs(truth)
         relative = size > SMALLEST
         return {
-            "known": known,
-            "answered": int(error.size),
+            "known": int(known.sum()),
+            "answered": int(both.sum()),
             "absolute": float(error.sum()),
             "squared": float((error * error).sum()),
             "values": int(error.size),
@@ -45,31 +48,45 @@ class NumberMeasure(Measure):
         return figures
 
     def change(self, modality: Modality, now: np.ndarray, before: np.ndarray, valid: np.ndarray) -> Sums:
+        valid = valid & _said(modality, now) & _said(modality, before)
         change = np.abs(now[valid].astype(np.float64) - before[valid].astype(np.float64))
         return {"change": float(change.sum()), "changes": int(change.size)}
 
 
 class AngleMeasure(Measure):
-    """Of directions: angle, the mean in degrees. A direction counts as one value."""
+    """Of directions: angle, the mean in degrees."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"angle": False}
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
-        each = math.prod(truth.shape[1:-1])
-        degrees = _degrees(truth[answered].astype(np.float64), prediction[answered].astype(np.float64))
-        counts = {"known": len(truth) * each, "answered": int(answered.sum()) * each}
+        known, both = _judged(modality, truth, prediction, answered)
+        degrees = _degrees(truth[both].astype(np.float64), prediction[both].astype(np.float64))
+        counts = {"known": int(known.sum()), "answered": int(both.sum())}
         return counts | {"angle": float(degrees.sum()), "angles": int(degrees.size)}
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         return {"angle": sums["angle"] / sums["angles"]}
 
     def change(self, modality: Modality, now: np.ndarray, before: np.ndarray, valid: np.ndarray) -> Sums:
+        valid = valid & _said(modality, now) & _said(modality, before)
         change = _degrees(now[valid].astype(np.float64), before[valid].astype(np.float64))
         return {"change": float(change.sum()), "changes": int(change.size)}
 
 
+def _judged(
+    modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, *sites): where there is a truth, and where there is an answer to it too."""
+    known = modality.known(truth)
+    return known, known & modality.given(prediction) & spread(answered, known)
+
+
+def _said(modality: Modality, value: np.ndarray) -> np.ndarray:
+    """Where one value says something."""
+    return modality.given(value[None])[0]
+
+
 def _degrees(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The angle between vectors (..., C)."""
-    lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
-    cosine = (one * other).sum(-1) / np.maximum(lengths, SMALLEST)
-    return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    """The angle between vectors (..., C) of some length: exact near 0 and 180 too, where a cosine is blunt (Kahan)."""
+    one, other = (v / np.linalg.norm(v, axis=-1, keepdims=True) for v in (one, other))
+    return np.degrees(2 * np.arctan2(np.linalg.norm(one - other, axis=-1), np.linalg.norm(one + other, axis=-1)))

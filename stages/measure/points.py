@@ -21,8 +21,8 @@ class PointMeasure(Measure):
     higher_is_better: ClassVar[Mapping[str, bool]] = {"pck": True}
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
-        visible = truth[..., 2] > 0
-        located = visible & answered[:, None] & np.isfinite(prediction[..., :2]).all(-1)
+        visible = modality.known(truth)
+        located = visible & answered[:, None] & modality.given(prediction)
         near = located & (np.linalg.norm(np.nan_to_num(prediction[..., :2]) - truth[..., :2], axis=-1) <= NEAR)
         return {"known": int(visible.sum()), "answered": int(located.sum()), "near": int(near.sum())}
 

@@ -6,6 +6,7 @@ comes with motion or probabilities is added here. Statistics are plain JSON, so 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,8 @@ def decided(modality: Modality, values: np.ndarray) -> np.ndarray:
 
 
 def measures(modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
-    """The figures that the statistics amount to, with `coverage`; empty when the subject answered nothing.
+    """The figures that the statistics amount to, with `coverage`; empty when the subject answered nothing. A figure
+    that is no number, or infinite, is none.
 
     Where there are probabilities, also ece (see `stages.measure.calibration`); where there is motion, consistency of
     classes and flicker of numbers (see `stages.evaluate.motion`).
@@ -45,4 +47,4 @@ def measures(modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         figures["flicker"] = sums["change"] / sums["changes"]
     if figures and sum(sums.get("sure", ())):
         figures["ece"] = calibration_error(sums)
-    return figures
+    return {name: value for name, value in figures.items() if math.isfinite(value)}

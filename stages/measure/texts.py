@@ -18,7 +18,7 @@ class TextMeasure(Measure):
     higher_is_better: ClassVar[Mapping[str, bool]] = {"accuracy": True}
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
-        valid = truth != modality.missing
+        valid = modality.known(truth)
         right = valid & (truth == prediction) & answered[:, None]
         answers = int((valid & answered[:, None]).sum())
         return {"known": int(valid.sum()), "answered": answers, "right_bytes": int(right.sum())}

@@ -16,6 +16,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.formats import decode_array
+from hyperloom.stages.modality.knowledge import finite
 from hyperloom.stages.modality.layout import MOST_TOKENS
 
 FULL = 32768
@@ -93,6 +94,9 @@ class Audio(Modality):
     @property
     def standardised(self) -> bool:
         return True
+
+    def given(self, values: Any) -> Any:
+        return finite(values)
 
     def check(self, value: Any) -> None:
         if isinstance(value, bytes):

@@ -21,6 +21,7 @@ from hyperloom.stages import column as columns
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning, Translation
 from hyperloom.stages.modality.geometry import Geometry
+from hyperloom.stages.modality.knowledge import Knowledge
 from hyperloom.stages.modality.layout import Layout
 from hyperloom.stages.modality.prediction import Predicted
 
@@ -35,7 +36,7 @@ class Defaults(NamedTuple):
     measure: str = "numbers"
 
 
-class Modality(Plugin, Layout, Geometry, Predicted):
+class Modality(Plugin, Layout, Geometry, Knowledge, Predicted):
     """Base of every modality. `dtype` is that of memory, `stored` that of disk, `missing` fills the rows of nulls."""
 
     defaults: ClassVar[Defaults] = Defaults("dense", "l1", "mae")
@@ -245,7 +246,8 @@ class Modality(Plugin, Layout, Geometry, Predicted):
 
     def tallied(self, rows: np.ndarray) -> np.ndarray:
         """What statistics are of, from rows (N, *shape) of the dtype on disk: (n, channels) numbers, of which those
-        that are not finite are left out; or class ids of any shape, of which those that are no class are unknown."""
+        that are not finite are left out, and those of sites that are not `known` where n counts sites; or class ids of
+        any shape, of which those that are no class are unknown."""
         return rows.reshape(-1, rows.shape[-1] if rows.ndim > 1 else 1)
 
     # -- columns ----------------------------------------------------------------------------------------------------
@@ -317,3 +319,6 @@ class Ids(Modality):
     @property
     def missing(self) -> float:
         return -1
+
+    def given(self, values: Any) -> Any:
+        return values != int(self.missing)

@@ -13,6 +13,7 @@ from hyperloom.stages.meaning import Translation
 from hyperloom.stages.modality import box_files
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, ids_of, numbered
+from hyperloom.stages.modality.knowledge import whole
 from hyperloom.stages.modality.padding import filled, some
 from hyperloom.stages.remarks import remark
 
@@ -73,6 +74,9 @@ class Boxes(Modality):
 
     def grid(self, patch: int) -> tuple[int, ...]:
         return (self.most,)
+
+    def given(self, values: Any) -> Any:
+        return whole(values)  # no box is an answer too
 
     def _check_values(self, array: np.ndarray) -> None:
         used = used_rows(array, "boxes")

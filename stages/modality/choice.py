@@ -53,6 +53,9 @@ class Choice(Ids):
     def shape(self) -> tuple[int, ...]:
         return ()
 
+    def known(self, values: Any) -> Any:
+        return (values >= 0) & (values < len(self.names))
+
     def _check_values(self, array: np.ndarray) -> None:
         if not NAMELESS <= int(array) < len(self.names):
             raise ValueError(f"expected an id below {len(self.names)}, or {NAMELESS} for unknown, got {int(array)}")

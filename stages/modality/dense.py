@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.formats import decode_array
+from hyperloom.stages.modality.knowledge import finite
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.modality.raster import Raster
 
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
     import torch
 
 
+NO_LENGTH = 1e-3
+"""A direction whose components are all below this has none."""
+
+
 class Dense(Raster):
     """(H, W, channels) float32 numbers: depth, flow, edges. `range` is what `check` accepts and `fit` clips to.
 
-    `unknown` is the number by which files say that a pixel has no value (0 in many depth files): it becomes NaN, which
-    losses, measures and statistics leave out; without it NaN is refused. `direction: true` marks unit vectors (surface
-    normals): compared by angle, made of length one by `fit`. `fit` resizes linearly and leaves the numbers alone:
-    displacements in pixels are the caller's to rescale. `storage` is what is kept of a number: float32 all, float16
-    three digits, uint8 one of 255 and uint16 one of 65,535 even steps over the range.
+    `unknown` is the number by which files say that a pixel has no value (0 in many depth files), in all its channels:
+    then they become NaN, which losses, measures and statistics leave out; without it NaN is refused. `unknown: outside`
+    says so of pixels with a number outside the range, which `fit` clips otherwise. A pixel with NaN in one channel is
+    unknown. `direction: true` marks unit vectors (surface normals): compared by angle, made of length one by `fit`; one
+    of length zero is unknown. `fit` resizes linearly over what is known. `storage` is what is kept of a number: float32
+    all, float16 three digits, uint8 one of 255 and uint16 one of 65,535 even steps over the range.
     """
 
     channels_: int = Field(1, alias="channels", ge=1)
@@ -33,7 +39,7 @@ class Dense(Raster):
     range: tuple[float, float] | None = None
     direction: bool = False
     storage: Literal["float16", "float32", "uint8", "uint16"] = "float16"
-    unknown: float | None = None
+    unknown: float | Literal["outside"] | None = None
 
     @model_validator(mode="after")
     def _steps_have_a_range(self) -> Dense:
@@ -41,6 +47,8 @@ class Dense(Raster):
             raise ValueError(f"range: expected two numbers, the smaller first, got {list(self.range)}")
         if self.steps and self.range is None:
             raise ValueError(f"storage: {self.storage} divides a range in steps, so give range: [lowest, highest]")
+        if self.unknown == "outside" and self.range is None:
+            raise ValueError("unknown: outside of which range? Give range: [lowest, highest]")
         return self
 
     @property
@@ -88,6 +96,35 @@ class Dense(Raster):
     def holes(self) -> bool:
         return self.unknown is not None
 
+    @property
+    def allowed(self) -> tuple[float, float]:
+        """What a number may be: the range, with what rounding to the stored numbers does to its ends; without a range
+        what these hold."""
+        limit = float(np.finfo(self.stored).max) if self.stored.kind == "f" else 0.0
+        if self.range is None:
+            return (-limit, limit)
+        step = 2.0**-11 * max(abs(self.range[0]), abs(self.range[1])) if self.storage == "float16" else 0.0
+        slack = max(1e-3 * (self.range[1] - self.range[0]), step)
+        return (self.range[0] - slack, self.range[1] + slack)
+
+    def given(self, values: Any) -> Any:
+        return self._given(self._numbers(values))
+
+    def known(self, values: Any) -> Any:
+        values = self._numbers(values)
+        if self.range is None:
+            return self._given(values)
+        low, high = self.allowed
+        return self._given(values) & ((values >= low) & (values <= high)).all(-1)
+
+    def _given(self, values: Any) -> Any:
+        there = finite(values).all(-1)
+        return there & (abs(values) > NO_LENGTH).any(-1) if self.direction else there
+
+    def _numbers(self, values: Any) -> Any:
+        stored = isinstance(values, np.ndarray) and values.dtype.kind == "u"
+        return self.to_memory(values) if stored else values
+
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         """The first channel changes its sign in directions and in displacements (unit px)."""
         values = super().mirrored(values)
@@ -114,12 +151,9 @@ class Dense(Raster):
         if not array.size:
             return
         lo, hi = float(array.min()), float(array.max())
-        limit = float(np.finfo(self.stored).max) if self.stored.kind == "f" else 0.0
-        allowed = self.range or (-limit, limit)
-        slack = 1e-3 * (allowed[1] - allowed[0]) if self.range else 0.0
-        if lo < allowed[0] - slack or hi > allowed[1] + slack:
+        if lo < self.allowed[0] or hi > self.allowed[1]:
             why = "range" if self.range else f"what {self.storage} holds (storage: float32 holds more)"
-            raise ValueError(f"expected values within {allowed} ({why}), got {lo:.6g} to {hi:.6g}")
+            raise ValueError(f"expected values within {self.range or self.allowed} ({why}), got {lo:.6g} to {hi:.6g}")
 
     def fit(self, value: Any) -> np.ndarray:
         array = np.asarray(value, np.float32)
@@ -127,10 +161,7 @@ class Dense(Raster):
             array = array[..., None]
         if array.ndim != 3 or array.shape[-1] != self.channels_:
             raise ValueError(f"expected (H, W, {self.channels_}), got {np.shape(value)}")
-        if self.unknown is None:
-            array = self._resized(array).reshape(self.shape)
-        else:
-            array = self._around_holes(np.where(array == np.float32(self.unknown), np.float32("nan"), array))
+        array = self._around(array, self._holes(array))
         if self.direction:
             array = array / np.maximum(np.linalg.norm(array, axis=-1, keepdims=True), 1e-6)
         return np.clip(array, *self.range) if self.range else array
@@ -140,14 +171,31 @@ class Dense(Raster):
             return self.fit(decode_array(data, "", name))
         return self.fit(self.numbers(data, name))
 
-    def _around_holes(self, array: np.ndarray) -> np.ndarray:
-        """Resized linearly over the known numbers alone; unknown where these weigh less than half."""
-        known = np.isfinite(array)
-        if known.all() or array.shape == self.shape:
+    def _holes(self, array: np.ndarray) -> np.ndarray:
+        """(h, w) bool: the pixels of (h, w, C) numbers, as a file has them, that are unknown."""
+        holes = np.zeros(array.shape[:2], bool)
+        if self.direction:
+            holes |= (abs(array) <= np.float32(1e-6)).all(-1)
+        if self.unknown is not None:
+            holes |= ~np.isfinite(array).all(-1)
+        if self.unknown == "outside":
+            low, high = self.allowed
+            holes |= ~((array >= low) & (array <= high)).all(-1)
+        elif self.unknown is not None:
+            holes |= (array == np.float32(self.unknown)).all(-1)
+        return holes
+
+    def _around(self, array: np.ndarray, holes: np.ndarray) -> np.ndarray:
+        """Resized linearly over the pixels that are no holes; unknown where these weigh less than half: NaN, or a
+        direction of length zero where there is to be no NaN."""
+        if not holes.any():
             return self._resized(array).reshape(self.shape)
-        weight = self._resized(known.astype(np.float32)).reshape(self.shape)
-        total = self._resized(np.where(known, array, np.float32(0))).reshape(self.shape)
-        return np.where(weight >= 0.5, total / np.maximum(weight, 0.5), np.float32("nan"))
+        nothing = np.float32("nan" if self.unknown is not None else 0)
+        if array.shape == self.shape:
+            return np.where(holes[..., None], nothing, array)
+        weight = self._resized((~holes).astype(np.float32)).reshape(*self.height_width, 1)
+        total = self._resized(np.where(holes[..., None], np.float32(0), array)).reshape(self.shape)
+        return np.where(weight >= 0.5, total / np.maximum(weight, 0.5), nothing)
 
     def to_stored(self, value: np.ndarray) -> np.ndarray:
         if not self.steps:
@@ -168,7 +216,7 @@ class Dense(Raster):
         if self.range is not None:
             values = values.clip(*self.range)
         if self.unknown is not None:
-            values[random.random(values.shape) < 0.1] = np.nan
+            values[random.random(self.height_width) < 0.1] = np.nan
         return values
 
     def taken(self, offered: Offered) -> Taken | None:
@@ -187,4 +235,9 @@ class Dense(Raster):
         return self.model_copy(update={"range": span}).picture(value)
 
     def picture(self, value: np.ndarray) -> np.ndarray:
-        return picture.direction_to_rgb(value) if self.direction else picture.maps_to_rgb(value, self.range)
+        known = self.known(value[None])[0]
+        if not known.any():
+            return np.zeros((*known.shape, 3), np.uint8)
+        value = np.where(known[..., None], value, np.float32(np.nan))
+        shown = picture.direction_to_rgb(value) if self.direction else picture.maps_to_rgb(value, self.range)
+        return shown * known[..., None]

@@ -11,6 +11,7 @@ from pydantic import Field
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
 from hyperloom.stages.modality.boxes import flattened, lists, too_many
+from hyperloom.stages.modality.knowledge import whole
 from hyperloom.stages.modality.padding import filled, some
 
 NOBODY = -1
@@ -34,6 +35,9 @@ class Graph(Ids):
 
     def grid(self, patch: int) -> tuple[int, ...]:
         return (self.nodes,)
+
+    def given(self, values: Any) -> Any:
+        return whole(values)
 
     def _check_values(self, array: np.ndarray) -> None:
         used = np.asarray((array >= 0).all(1))

@@ -12,6 +12,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Translation
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, numbered
+from hyperloom.stages.modality.knowledge import finite
 
 
 class Keypoints(Modality):
@@ -46,6 +47,12 @@ class Keypoints(Modality):
 
     def grid(self, patch: int) -> tuple[int, ...]:
         return (len(self.points),)
+
+    def given(self, values: Any) -> Any:
+        return finite(values).all(-1) & (values[..., 2] > 0)
+
+    def teaching(self, values: Any) -> Any:
+        return finite(values).all(-1)
 
     def _check_values(self, array: np.ndarray) -> None:
         super()._check_values(array)
@@ -90,4 +97,4 @@ class Keypoints(Modality):
         return f"{int((value[:, 2] > 0).sum())} of {len(self.points)} points"
 
     def tallied(self, rows: np.ndarray) -> np.ndarray:
-        return np.where(rows[..., 2:] > 0, rows[..., :2], np.nan).reshape(-1, 2)
+        return np.where(self.known(rows)[..., None], rows[..., :2], np.nan).reshape(-1, 2)

@@ -36,6 +36,9 @@ class Multilabel(Modality):
     def missing(self) -> float:
         return UNKNOWN
 
+    def given(self, values: Any) -> Any:
+        return values <= 1
+
     def _check_values(self, array: np.ndarray) -> None:
         wrong = array[(array > 1) & (array != UNKNOWN)]
         if wrong.size:

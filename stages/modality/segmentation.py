@@ -50,6 +50,12 @@ class Segmentation(Raster):
     def channels(self) -> int:
         return len(self.classes)
 
+    def given(self, values: Any) -> Any:
+        return values != UNKNOWN
+
+    def known(self, values: Any) -> Any:
+        return (values >= 0) & (values < len(self.classes))
+
     def _check_values(self, array: np.ndarray) -> None:
         bad = array[(array >= len(self.classes)) & (array != UNKNOWN)]
         if bad.size:
@@ -96,11 +102,13 @@ class Segmentation(Raster):
         return rows
 
     def picture(self, value: np.ndarray) -> np.ndarray:
-        return picture.classes_to_rgb(value, len(self.classes), self.palette)
+        known = np.where(self.known(value), value, UNKNOWN).astype(np.uint8)
+        return picture.classes_to_rgb(known, len(self.classes), self.palette)
 
 
 class Soft(Raster):
-    """(H, W, K) float32 class probabilities, kept in steps of 1/255. `of` takes the classes of a segmentation."""
+    """(H, W, K) float32 class probabilities, kept in steps of 1/255. `of` takes the classes of a segmentation. A pixel
+    whose probabilities sum to nothing is unknown."""
 
     defaults: ClassVar[Defaults] = Defaults("dense", "kl", "mae")
     soft: ClassVar[bool] = True
@@ -125,6 +133,10 @@ class Soft(Raster):
             known = ", ".join(n for n, m in modalities.items() if isinstance(m, Segmentation)) or "none"
             raise ValueError(f"of: expected the name of a segmentation modality ({known}), got {self.of!r}")
         return super().completed(modalities).model_copy(update={"classes": of.classes})
+
+    def given(self, values: Any) -> Any:
+        half = 0.5 if str(values.dtype).rpartition(".")[2].startswith("float") else 127
+        return values.sum(-1) > half  # false for NaN
 
     def _check_values(self, array: np.ndarray) -> None:
         super()._check_values(array)
@@ -155,7 +167,8 @@ class Soft(Raster):
         return self.classes
 
     def picture(self, value: np.ndarray) -> np.ndarray:
-        return picture.classes_to_rgb(value.argmax(-1).astype(np.uint8), len(self.classes))
+        ids = np.where(self.given(value[None])[0], value.argmax(-1), UNKNOWN).astype(np.uint8)
+        return picture.classes_to_rgb(ids, len(self.classes))
 
     @property
     def limits(self) -> tuple[float, float]:

@@ -37,6 +37,9 @@ class Tags(Ids):
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
 
+    def known(self, values: Any) -> Any:
+        return (values >= 0) & (values < len(self.tags))
+
     def _check_values(self, array: np.ndarray) -> None:
         if array.min() < NAMELESS or array.max() >= len(self.tags):
             raise ValueError(f"expected ids below {len(self.tags)}, or {NAMELESS} for padding, got {array.min()} to "

@@ -12,6 +12,7 @@ from pydantic import Field
 from hyperloom.pipeline.plugins import of
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
+from hyperloom.stages.modality.knowledge import whole
 from hyperloom.stages.modality.padding import filled, some
 from hyperloom.stages.modality.tokenizers import ByteTokenizer
 
@@ -57,6 +58,9 @@ class Text(Ids):
 
     def grid(self, patch: int) -> tuple[int, ...]:
         return (-(-self.places // self.a_token),)
+
+    def teaching(self, values: Any) -> Any:
+        return whole(values)
 
     def _check_values(self, array: np.ndarray) -> None:
         if array.min() < 0 or array.max() > BYTES:

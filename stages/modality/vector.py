@@ -46,6 +46,14 @@ class Vector(Modality):
     def standardised(self) -> bool:
         return True
 
+    def known(self, values: Any) -> Any:
+        there = self.given(values)
+        if self.range is None:
+            return there
+        low, high = self.range
+        rounding = 1e-6 * max(abs(low), abs(high))
+        return there & ((values >= low - rounding) & (values <= high + rounding)).all(-1)
+
     def _check_values(self, array: np.ndarray) -> None:
         super()._check_values(array)
         if self.range and (array.min() < self.range[0] or array.max() > self.range[1]):
@@ -119,6 +127,9 @@ class Embedding(Vector):
     @property
     def standardised(self) -> bool:
         return False
+
+    def given(self, values: Any) -> Any:
+        return super().given(values) & (values != 0).any(-1)  # no direction, no meaning
 
     def taken(self, offered: Offered) -> Taken | None:
         """The features of a whole sample, where it is as long."""

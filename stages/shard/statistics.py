@@ -58,9 +58,10 @@ class ColumnCounter:
             if self._seen is None:
                 self._seen = self._kind(values)(self.modality, values)
                 self._samples = summaries_of(self.modality, rows, values)
-            self._seen.add(values)
+            known = self._known(rows, values)
+            self._seen.add(values if known is None else values[known])
             if self._samples is not None:
-                self._samples.add(values, index, isinstance(self._seen, Codes))
+                self._samples.add(values, index, isinstance(self._seen, Codes), known)
             words = self.modality.counted_words(rows)
             self._words = words if self._words is None else self._words + (words or Counter())
 
@@ -74,6 +75,14 @@ class ColumnCounter:
         if self.modality.counted:
             return {**head, "classes": [0] * len(self.modality.counted), "unknown": 0}
         return head
+
+    def _known(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray | None:
+        """(n,) bool: which of the `values` (n, channels) of `rows` are of sites that are known; None where all are, and
+        where they are no sites."""
+        if self.modality.counted or rows.dtype.kind not in "fu":
+            return None
+        known = self.modality.known(rows).reshape(-1)
+        return known if known.shape == values.shape[:1] and not known.all() else None
 
     def _kind(self, values: np.ndarray) -> type[ClassCounts | Codes | ValueSums]:
         if self.modality.counted:

@@ -51,10 +51,15 @@ class NumberSummaries:
         self._counts: Counter[int] = Counter()
         self._ends: list[tuple[float, int]] = []
 
-    def add(self, values: np.ndarray, index: np.ndarray, scaled: bool) -> None:
-        """Add the samples `index` (N,) of the shard: `values` (N * places, channels), `scaled` if still as on disk."""
-        for part, mine in _parts(values.reshape(len(index), -1, values.shape[-1]), index):
-            means = _means(self.modality.to_memory(part) if scaled else part)
+    def add(self, values: np.ndarray, index: np.ndarray, scaled: bool, known: np.ndarray | None = None) -> None:
+        """Add the samples `index` (N,) of the shard: `values` (N * places, channels), `scaled` if still as on disk;
+        `known` (N * places,) says which places count, None that all do."""
+        samples = len(index)
+        for place, (part, mine) in _parts(values.reshape(samples, -1, values.shape[-1]), index):
+            numbers = self.modality.to_memory(part) if scaled else part
+            if known is not None:
+                numbers = np.where(known.reshape(samples, -1)[place][..., None], numbers, np.nan)
+            means = _means(numbers)
             kept = np.isfinite(means)
             self._note(means[kept], mine[kept])
 
@@ -80,8 +85,8 @@ class ClassSummaries:
         self._classes = len(modality.counted)
         self._most: dict[int, tuple[float, int]] = {}
 
-    def add(self, ids: np.ndarray, index: np.ndarray, scaled: bool) -> None:
-        for places, mine in _parts(ids.reshape(len(index), -1), index):
+    def add(self, ids: np.ndarray, index: np.ndarray, scaled: bool, known: np.ndarray | None = None) -> None:
+        for _, (places, mine) in _parts(ids.reshape(len(index), -1), index):
             part = places.astype(np.int64)
             known = np.where((part >= 0) & (part < self._classes), part, self._classes)
             flat = (known + np.arange(len(part))[:, None] * (self._classes + 1)).reshape(-1)
@@ -103,14 +108,17 @@ def summaries_of(modality: Modality, rows: np.ndarray, values: np.ndarray) -> Nu
     return NumberSummaries(modality) if values.ndim == 2 and len(values) % len(rows) == 0 else None
 
 
-def _parts(places: np.ndarray, index: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Samples (N, places, ...) and their `index`, some at a time, with `MOST` places. The step is odd, so that it does
-    not meet the same columns of a picture again and again."""
+Place = tuple[slice, slice]
+
+
+def _parts(places: np.ndarray, index: np.ndarray) -> Iterator[tuple[Place, tuple[np.ndarray, np.ndarray]]]:
+    """Samples (N, places, ...) and their `index`, some at a time, with `MOST` places; and which of all these are. The
+    step is odd, so that it does not meet the same columns of a picture again and again."""
     step = places.shape[1] // MOST | 1
-    places = places[:, ::step]
-    together = max(1, _TOGETHER // max(1, places[0].size))
+    together = max(1, _TOGETHER // max(1, places[0, ::step].size))
     for first in range(0, len(places), together):
-        yield places[first : first + together], index[first : first + together]
+        some = slice(first, first + together)
+        yield (some, slice(None, None, step)), (places[some, ::step], index[some])
 
 
 def _means(places: np.ndarray) -> np.ndarray:

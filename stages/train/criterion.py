@@ -17,6 +17,7 @@ from torch import nn
 
 from hyperloom.stages.base import VALID, modality_of
 from hyperloom.stages.meaning import Translation, translation
+from hyperloom.stages.modality.knowledge import spread
 from hyperloom.stages.network.features import Forward
 from hyperloom.stages.network.model import Columns, MultiTask
 from hyperloom.stages.network.processors import Scale, processor_of
@@ -48,6 +49,7 @@ class Criterion(nn.Module):
         scales = {t.name: t.scale if t.regression else Scale() for t in self.tasks}
         learned = {t.name: t.modality for t in self.tasks}
         read = [(job.modalities[modality_of(t.column)], t.task) for t in job.targets]
+        self.taught = [modality for modality, _ in read]
         self.readers = [target_reader(modality, learned[task], scales[task]) for modality, task in read]
         pairs = list(zip(job.targets, self.readers, strict=True))
         self.forced = {t.task: (t.column, r) for t, r in reversed(pairs) if t.task in model.forced}
@@ -111,10 +113,11 @@ class Criterion(nn.Module):
         sums = [torch.zeros((), device=seen.device) for _ in self.tasks]
         counts = torch.zeros(len(self.names), dtype=torch.float64, device=seen.device)
         columns = self.model.architecture.columns
-        parts = zip(self.job.targets, self.readers, self.objectives, self.weighers, strict=True)
-        for target, read, objective, weigher in parts:
+        parts = zip(self.job.targets, self.taught, self.readers, self.objectives, self.weighers, strict=True)
+        for target, modality, read, objective, weigher in parts:
             labelled, total = objective(raw[target.task], read(batch[target.column]), world)
-            use = labelled & (batch[target.column + VALID] & seen).view(-1, *[1] * (labelled.ndim - 1))
+            use = labelled & spread(modality.teaching(batch[target.column]), labelled)
+            use = use & spread(batch[target.column + VALID] & seen, labelled)
             if target.hidden and target.column in columns:
                 use = use & hidden(visible, columns.index(target.column), labelled.shape[1:])
             amount, weight = use.sum(), None

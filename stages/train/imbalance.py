@@ -111,7 +111,7 @@ def shares(target: torch.Tensor, prediction: torch.Tensor) -> tuple[torch.Tensor
 
     if target.ndim == prediction.ndim:
         return target.to(prediction.dtype), target.sum(1) > 0.5
-    labelled = target != (UNKNOWN if target.dtype == torch.uint8 else -1)
+    labelled = (target >= 0) & (target < prediction.shape[1])
     ids = torch.where(labelled, target.long(), 0)[:, None]
     truth = torch.zeros_like(prediction).scatter_(1, ids, 1.0)
     return truth * labelled[:, None], labelled

@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from hyperloom.pipeline import faults
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.model import MultiTask, build_model, weights
 from hyperloom.stages.train import compute, fitted, sharding
+from hyperloom.stages.train.averages import warming
 from hyperloom.stages.train.batches import loader
 from hyperloom.stages.train.course import Course
 from hyperloom.stages.train.criterion import Criterion
@@ -87,7 +88,7 @@ class Training:
             self.taken = take(job.storage, job.start, model)
         self.criterion = Criterion(job, model).to(self.device)
         self.course = Course(job, self.criterion, self.names, world, self.device)
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(job.ema)) if job.ema else None
+        self.average = AveragedModel(model, multi_avg_fn=warming(job.ema, lambda: self.update)) if job.ema else None
         if self.average is not None:
             self.average.n_averaged = self.average.n_averaged.cpu()  # asked in each update: that must wait for nothing
         if job.rhythm.sharded:

@@ -2,10 +2,11 @@
 
 `build` returns a function from a prediction (N, C, *sites) and a target to the loss of each site and whether the site
 is labelled, both (N, *sites): pixels of a raster, steps of a series, nothing more where a sample has one label. Who
-reduces them (`stages.train.reduction` for the criterion) decides on missing samples, sources, confidence and workers;
-objectives of whole regions are in `stages.train.regions`, those for rare classes in `stages.train.imbalance`.
-Unlabelled is a class id of 255 (bytes) or below 0, or a value that is not finite. Predictions are logits for classes
-and standardised values for regressions; a `target` comes prepared (`stages.network.processors`, `target`): ids,
+reduces them (`stages.train.reduction` for the criterion) decides on missing samples, sources, confidence and workers,
+and leaves out what the modality does not know (`Modality.teaching`); here unlabelled is what the loss could not be
+computed of: an id that is no class, a value that is not finite. Objectives of whole regions are in
+`stages.train.regions`, those for rare classes in `stages.train.imbalance`. Predictions are logits for classes and
+standardised values for regressions; a `target` comes prepared (`stages.network.processors`, `target`): ids,
 probabilities, or values on the prediction's scale. Losses of boxes are in `stages.train.centres`; objectives without a
 target in `stages.train.extras`.
 """
@@ -19,7 +20,6 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from hyperloom.pipeline.errors import PluginError
 from hyperloom.pipeline.plugins import Plugin, of
-from hyperloom.stages.base import UNKNOWN
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     PixelLoss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
+NO_CLASS = -1
 NUMBERS = ("dense", "image", "clip", "vector", "series", "audio")
 
 
@@ -121,11 +122,16 @@ class CrossEntropy(Objective):
         def pixels(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             ids = target.long()
             scale = None if weight is None else weight.to(prediction.device)
-            unknown = UNKNOWN if target.dtype == torch.uint8 else -1
+            labelled = (ids >= 0) & (ids < prediction.shape[1])
             loss = cross_entropy(
-                prediction, ids, scale, ignore_index=unknown, reduction="none", label_smoothing=self.smoothing
+                prediction,
+                ids.where(labelled, NO_CLASS),
+                scale,
+                ignore_index=NO_CLASS,
+                reduction="none",
+                label_smoothing=self.smoothing,
             )
-            return loss, ids != unknown
+            return loss, labelled
 
         return pixels
 
@@ -197,7 +203,7 @@ class Cosine(Objective):
 
         def pixels(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             finite, labelled = _finite(target)
-            return 1 - cosine_similarity(prediction, finite, dim=1), labelled & (finite.square().sum(1) > 1e-6)
+            return 1 - cosine_similarity(prediction, finite, dim=1), labelled & (finite != 0).any(1)
 
         return pixels
 
@@ -253,8 +259,10 @@ class Cumulative(Objective):
         from hyperloom.stages.network.pooled_heads import level_probabilities
 
         def sites(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            chance = level_probabilities(prediction).gather(1, target.clamp(min=0)[:, None])[:, 0]
-            return -chance.clamp(min=1e-6).log(), target >= 0
+            chances = level_probabilities(prediction)
+            labelled = (target >= 0) & (target < chances.shape[1])
+            chance = chances.gather(1, target.where(labelled, 0)[:, None])[:, 0]
+            return -chance.clamp(min=1e-6).log(), labelled
 
         return sites
 

@@ -62,7 +62,7 @@ class Train(Stage):
     """`data` is a shard step, or several that `sampler` mixes, `in` the input columns, `targets` what teaches each
     task, with the sources' weights."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     data: StepName | tuple[StepName, ...]
     sampler: Annotated[Any, of("sampler")] = Temperature(type="temperature")
     inputs: tuple[str, ...] = Field(alias="in", min_length=1)
@@ -99,7 +99,8 @@ class Train(Stage):
     batch: int = Field(16, gt=0)
     """Samples in one update, over all workers."""
     ema: float = Field(0.0, ge=0, lt=1)
-    """Decay of an exponential average of the weights, which is then what is kept; 0 for none."""
+    """Decay of an exponential average of the weights, which is then what is kept; 0 for none. It warms up by itself
+    (`stages.train.averages`)."""
     seed: int = Field(0, ge=0)
     seeds: int = Field(1, gt=0)
     """How many trainings there are, from `seed` on: a family whose members differ in nothing else."""

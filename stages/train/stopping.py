@@ -8,6 +8,7 @@ Stopping - But When?"). The learning rate still follows the whole number of upda
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,9 @@ class Best:
         """Take the weights of `update` if it is better (see `EarlyStop.better`); a look at which nothing was measured
         is none."""
         value = figures.get(f"val.{stop.metric}")
-        if value is not None and value == value and (self.value is None or stop.better(value, self.value, higher)):
+        if value is None or not math.isfinite(value):
+            return
+        if self.value is None or stop.better(value, self.value, higher):
             self.update, self.value = update, value
             self.weights = {k: v.detach().cpu().clone() for k, v in weights().items()}
 

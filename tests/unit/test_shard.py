@@ -312,6 +312,8 @@ def test_statistics_are_those_of_numpy(name: str, low: float, high: float) -> No
     )}  # fmt: skip
     modality: Modality = known[name]
     values = np.random.default_rng(0).uniform(low, high, (9, *modality.shape)).astype(modality.dtype)
+    if modality.soft:
+        values /= values.sum(-1, keepdims=True)
     figures = []
     for part in (slice(0, 4), slice(4, 9)):
         tally = ColumnCounter(modality)
