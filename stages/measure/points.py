@@ -16,14 +16,15 @@ NEAR = 0.05
 
 
 class PointMeasure(Measure):
-    """pck: the share of visible points that were predicted no farther off than NEAR (Yang & Ramanan 2013)."""
+    """pck: the share of visible points that were predicted no farther off than NEAR (Yang & Ramanan 2013). One that is
+    predicted as hidden is missed."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"pck": True}
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         visible = modality.known(truth)
-        located = visible & answered[:, None] & modality.given(prediction)
-        near = located & (np.linalg.norm(np.nan_to_num(prediction[..., :2]) - truth[..., :2], axis=-1) <= NEAR)
+        located = visible & answered[:, None] & modality.teaching(prediction)
+        near = located & modality.given(prediction) & (np.linalg.norm(np.nan_to_num(prediction[..., :2]) - truth[..., :2], axis=-1) <= NEAR)
         return {"known": int(visible.sum()), "answered": int(located.sum()), "near": int(near.sum())}
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:

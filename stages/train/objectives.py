@@ -114,7 +114,6 @@ class CrossEntropy(Objective):
     smoothing: float = Field(0.0, ge=0, lt=1)
 
     def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
-        import torch
         from torch.nn.functional import cross_entropy
 
         weight = class_weights(class_counts, self.balance) if self.balance else None
