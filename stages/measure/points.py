@@ -24,7 +24,11 @@ class PointMeasure(Measure):
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         visible = modality.known(truth)
         located = visible & answered[:, None] & modality.teaching(prediction)
-        near = located & modality.given(prediction) & (np.linalg.norm(np.nan_to_num(prediction[..., :2]) - truth[..., :2], axis=-1) <= NEAR)
+        near = (
+            located
+            & modality.given(prediction)
+            & (np.linalg.norm(np.nan_to_num(prediction[..., :2]) - truth[..., :2], axis=-1) <= NEAR)
+        )
         return {"known": int(visible.sum()), "answered": int(located.sum()), "near": int(near.sum())}
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
