@@ -237,8 +237,8 @@ class Mean(Weighted):
             total = np.zeros_like(batch[self.sources[0]])
             square, weight = np.zeros_like(total), np.zeros((*total.shape[:-1], 1), np.float32)
             for column in self.sources:
-                said = spread(modality.given(batch[column]), total)
-                mine, values = self._weights(batch, column) * said, np.where(said, batch[column], 0)
+                given = spread(modality.given(batch[column]), total)
+                mine, values = self._weights(batch, column) * given, np.where(given, batch[column], 0)
                 total, square = total + mine * values, square + mine * values**2
                 weight = weight + mine
             mean = total / np.maximum(weight, 1e-12)
@@ -278,14 +278,14 @@ class Median(Method):
             median = np.empty_like(batch[self.sources[0]])
             for i in range(len(median)):
                 values = np.stack([batch[c][i] for c in self.sources if batch[f"{c}?"][i]])
-                said = spread(modality.given(values), values)
-                if said.all():
+                given = spread(modality.given(values), values)
+                if given.all():
                     median[i] = _unit(np.median(values, axis=0), modality)
                     continue
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of pixels at which nobody says anything
-                    known = np.nanmedian(np.where(said, values, np.nan), axis=0)
-                median[i] = np.where(said.any(0), _unit(known, modality), _nothing(modality))
+                    known = np.nanmedian(np.where(given, values, np.nan), axis=0)
+                median[i] = np.where(given.any(0), _unit(known, modality), _nothing(modality))
             return {self.out[0]: median}, None
 
         return make

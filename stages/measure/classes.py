@@ -31,8 +31,8 @@ class ClassMeasure(Measure):
         counted = modality.known(truth)
         ids = prediction[counted].astype(np.int64)
         ids = np.where((ids >= 0) & (ids < classes), ids, foreign)
-        said = (modality.given(prediction) & spread(answered, truth))[counted]
-        pairs = truth[counted].astype(np.int64) * width + np.where(said, ids, silent)
+        given = (modality.given(prediction) & spread(answered, truth))[counted]
+        pairs = truth[counted].astype(np.int64) * width + np.where(given, ids, silent)
         return {"matrix": np.bincount(pairs, minlength=classes * width).reshape(classes, width).tolist()}
 
     def figures(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:

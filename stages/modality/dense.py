@@ -118,8 +118,8 @@ class Dense(Raster):
         return self._given(values) & ((values >= low) & (values <= high)).all(-1)
 
     def _given(self, values: Any) -> Any:
-        there = finite(values).all(-1)
-        return there & (abs(values) > NO_LENGTH).any(-1) if self.direction else there
+        present = finite(values).all(-1)
+        return present & (abs(values) > NO_LENGTH).any(-1) if self.direction else present
 
     def _numbers(self, values: Any) -> Any:
         stored = isinstance(values, np.ndarray) and values.dtype.kind == "u"

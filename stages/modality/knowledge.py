@@ -27,8 +27,8 @@ class Knowledge:
         """Where anything is said at all. An answer that says nothing is silence, not a mistake."""
         if self.dtype.kind != "f":
             return whole(values)
-        there = finite(values)
-        return there.all(-1) if there.ndim > 1 else there
+        present = finite(values)
+        return present.all(-1) if present.ndim > 1 else present
 
     def known(self, values: Any) -> Any:
         """Where a value is a truth: it says something, and something that this modality can hold."""

@@ -47,12 +47,12 @@ class Vector(Modality):
         return True
 
     def known(self, values: Any) -> Any:
-        there = self.given(values)
+        present = self.given(values)
         if self.range is None:
-            return there
+            return present
         low, high = self.range
         rounding = 1e-6 * max(abs(low), abs(high))
-        return there & ((values >= low - rounding) & (values <= high + rounding)).all(-1)
+        return present & ((values >= low - rounding) & (values <= high + rounding)).all(-1)
 
     def _check_values(self, array: np.ndarray) -> None:
         super()._check_values(array)

@@ -108,10 +108,10 @@ def summaries_of(modality: Modality, rows: np.ndarray, values: np.ndarray) -> Nu
     return NumberSummaries(modality) if values.ndim == 2 and len(values) % len(rows) == 0 else None
 
 
-Place = tuple[slice, slice]
+Cut = tuple[slice, slice]
 
 
-def _parts(places: np.ndarray, index: np.ndarray) -> Iterator[tuple[Place, tuple[np.ndarray, np.ndarray]]]:
+def _parts(places: np.ndarray, index: np.ndarray) -> Iterator[tuple[Cut, tuple[np.ndarray, np.ndarray]]]:
     """Samples (N, places, ...) and their `index`, some at a time, with `MOST` places; and which of all these are. The
     step is odd, so that it does not meet the same columns of a picture again and again."""
     step = places.shape[1] // MOST | 1
