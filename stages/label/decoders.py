@@ -138,6 +138,7 @@ class DenseDecoder(Decoder):
         if self.activation == "sigmoid":
             x = 1 / (1 + np.exp(-np.clip(x, -60, 60)))
         x = resize(x * np.float32(self.scale) + np.float32(self.offset), modality.shape[:2])
+        x = modality.stretched(x, *(new / old for new, old in zip(modality.shape[:2], np.shape(whole), strict=False)))
         if self.normalise != "none":
             lo, hi = (x.min(), x.max()) if self.normalise == "range" else np.percentile(x, (2, 98))
             x = np.clip((x - lo) / max(float(hi - lo), 1e-6), 0, 1)
@@ -148,7 +149,7 @@ class DenseDecoder(Decoder):
     def on_device(self, maps: torch.Tensor, modality: Any) -> torch.Tensor | None:
         from hyperloom.stages.label import tensors
 
-        if modality.dtype.kind != "f" or modality.holes or modality.unit_vectors:
+        if modality.dtype.kind != "f" or modality.holes or modality.unit_vectors or modality.moves != "scalar":
             return None
         return tensors.numbers(maps, modality.shape, modality.limits, self)
 

@@ -24,22 +24,22 @@ class ClassMeasure(Measure):
     higher_is_better: ClassVar[Mapping[str, bool]] = {"f1": True, "accuracy": True}
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
-        """`matrix[t][p]`: pixels (samples, tokens) of class t predicted as p. Two columns more: those predicted as what
-        is no class, and those without an answer."""
-        classes = modality.channels
-        foreign, silent, width = classes, classes + 1, classes + 2
-        counted = modality.known(truth)
-        ids = prediction[counted].astype(np.int64)
-        ids = np.where((ids >= 0) & (ids < classes), ids, foreign)
+        """`matrix[t][p]`: pixels (samples, tokens) of class t predicted as p; the last column: those that were given no
+        class. `foreign[t]`: those of them with an answer, which is no class."""
+        classes, counted = modality.channels, modality.known(truth)
+        true, ids = truth[counted].astype(np.int64), prediction[counted].astype(np.int64)
         given = (modality.given(prediction) & spread(answered, truth))[counted]
-        pairs = truth[counted].astype(np.int64) * width + np.where(given, ids, silent)
-        return {"matrix": np.bincount(pairs, minlength=classes * width).reshape(classes, width).tolist()}
+        classed = given & (ids >= 0) & (ids < classes)
+        pairs = true * (classes + 1) + np.where(classed, ids, classes)
+        matrix = np.bincount(pairs, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
+        foreign = np.bincount(true[given & ~classed], minlength=classes)
+        return {"matrix": matrix.tolist(), "foreign": foreign.tolist()}
 
     def figures(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         if "matrix" not in sums:
             return {}
         matrix = np.asarray(sums["matrix"], np.int64)
-        known, predicted = int(matrix.sum()), int(matrix[:, :-1].sum())
+        known, predicted = int(matrix.sum()), int(matrix[:, :-1].sum()) + int(sum(sums["foreign"]))
         if not predicted:
             return {}
         rest = {"accuracy": int(np.trace(matrix)) / known, "coverage": predicted / known}
@@ -83,7 +83,8 @@ class LevelMeasure(ClassMeasure):
     higher_is_better: ClassVar[Mapping[str, bool]] = {**ClassMeasure.higher_is_better, "mae": False}
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
-        predicted = np.asarray(sums["matrix"], np.int64)[:, :-1]
+        predicted, foreign = np.asarray(sums["matrix"], np.int64), np.asarray(sums["foreign"], np.int64)
+        predicted = np.concatenate([predicted[:, :-1], foreign[:, None]], 1)
         levels = np.arange(len(predicted))
         distance = np.abs(levels[:, None] - levels)
         distance = np.concatenate([distance, distance.max(1, keepdims=True)], 1)
@@ -102,4 +103,4 @@ def ious(modality: Modality, sums: Mapping[str, Any]) -> dict[str, float | None]
 def _marginals(sums: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """By class: how many were right, how many there are in the truth, how many were predicted."""
     matrix = np.asarray(sums["matrix"], np.int64)
-    return np.diagonal(matrix), matrix.sum(1), matrix[:, : len(matrix)].sum(0)
+    return np.diagonal(matrix), matrix.sum(1), matrix[:, :-1].sum(0)

@@ -16,6 +16,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.formats import decode_array
+from hyperloom.stages.modality.geometry import Symmetry
 from hyperloom.stages.modality.knowledge import finite
 from hyperloom.stages.modality.layout import MOST_TOKENS
 
@@ -47,6 +48,10 @@ class Audio(Modality):
     seconds: float = Field(gt=0)
     cut: bool = False
     format: Literal["raw", "wav", "flac", "file"] = Field("raw", alias="codec")
+
+    @property
+    def sides(self) -> Symmetry:
+        return "none"
 
     @property
     def samples(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -13,8 +13,10 @@ from hyperloom.stages.meaning import Translation
 from hyperloom.stages.modality import box_files
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, ids_of, numbered
+from hyperloom.stages.modality.geometry import Symmetry, exchanged
 from hyperloom.stages.modality.knowledge import whole
 from hyperloom.stages.modality.padding import filled, some
+from hyperloom.stages.modality.sides import exchange, without
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
@@ -38,7 +40,6 @@ class Boxes(Modality):
     """
 
     defaults: ClassVar[Defaults] = Defaults("boxes", "boxes", "map", "boxes")
-    sides: ClassVar[Literal["none", "known", "unknown"]] = "known"
     classes: tuple[str, ...] = Field(min_length=1)
     most: int = Field(100, ge=1)
     """Boxes that one sample can have."""
@@ -64,8 +65,17 @@ class Boxes(Modality):
     def regression(self) -> bool:
         return False
 
+    @property
+    def sides(self) -> Symmetry:
+        return "unknown" if without(self.classes) else "known"
+
+    @property
+    def sideless(self) -> str:
+        return without(self.classes)
+
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         values[..., [0, 2]] = 1 - values[..., [2, 0]]
+        values[..., 4] = exchanged(values[..., 4], exchange(self.classes))
         return values
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -17,6 +17,11 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Ids
 from hyperloom.stages.modality.formats import parse
+from hyperloom.stages.modality.geometry import Symmetry, exchanged
+from hyperloom.stages.modality.sides import exchange, without
+
+if TYPE_CHECKING:
+    import torch
 
 NAMELESS = -1
 """The id that says unknown."""
@@ -52,6 +57,18 @@ class Choice(Ids):
     @property
     def shape(self) -> tuple[int, ...]:
         return ()
+
+    @property
+    def sides(self) -> Symmetry:
+        order = exchange(self.names)
+        return "unknown" if without(self.names) else "none" if order == tuple(range(len(order))) else "known"
+
+    @property
+    def sideless(self) -> str:
+        return without(self.names)
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        return exchanged(values, exchange(self.names))
 
     def known(self, values: Any) -> Any:
         return (values >= 0) & (values < len(self.names))

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.formats import decode_array
+from hyperloom.stages.modality.geometry import Symmetry, negated
 from hyperloom.stages.modality.knowledge import finite
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.modality.raster import Raster
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 
+Movement = Literal["scalar", "displacement", "disparity", "angle"]
+ANGLES = ("deg", "degree", "degrees", "°", "rad", "radian", "radians")
 NO_LENGTH = 1e-3
 """A direction whose components are all below this has none."""
 
@@ -30,14 +33,16 @@ class Dense(Raster):
     then they become NaN, which losses, measures and statistics leave out; without it NaN is refused. `unknown: outside`
     says so of pixels with a number outside the range, which `fit` clips otherwise. A pixel with NaN in one channel is
     unknown. `direction: true` marks unit vectors (surface normals): compared by angle, made of length one by `fit`; one
-    of length zero is unknown. `fit` resizes linearly over what is known. `storage` is what is kept of a number: float32
-    all, float16 three digits, uint8 one of 255 and uint16 one of 65,535 even steps over the range.
+    of length zero is unknown. `kind` is what numbers are to a picture that is moved (see `moves`): `fit` resizes
+    linearly over what is known, and scales displacements and disparities as it does. `storage` is what is kept of a
+    number: float32 all, float16 three digits, uint8 one of 255 and uint16 one of 65,535 even steps over the range.
     """
 
     channels_: int = Field(1, alias="channels", ge=1)
     unit: str = ""
     range: tuple[float, float] | None = None
     direction: bool = False
+    kind: Movement | None = None
     storage: Literal["float16", "float32", "uint8", "uint16"] = "float16"
     unknown: float | Literal["outside"] | None = None
 
@@ -47,6 +52,10 @@ class Dense(Raster):
             raise ValueError(f"range: expected two numbers, the smaller first, got {list(self.range)}")
         if self.steps and self.range is None:
             raise ValueError(f"storage: {self.storage} divides a range in steps, so give range: [lowest, highest]")
+        if self.kind == "displacement" and self.channels_ % 2:
+            raise ValueError(f"kind: displacements are pairs of x and y, and there are {self.channels_} channels")
+        if self.kind is not None and self.direction:
+            raise ValueError("kind: a direction is of its own kind already; leave out one of the two")
         if self.unknown == "outside" and self.range is None:
             raise ValueError("unknown: outside of which range? Give range: [lowest, highest]")
         return self
@@ -125,12 +134,58 @@ class Dense(Raster):
         stored = isinstance(values, np.ndarray) and values.dtype.kind == "u"
         return self.to_memory(values) if stored else values
 
+    @property
+    def moves(self) -> Movement | Literal["direction", ""]:
+        """What its numbers are to a picture that is moved; empty where nobody knows.
+
+        A scalar stays as it is (depth in m, edges). A displacement has pairs of x and y in pixels, which a mirror and a
+        resize change by their axes. A disparity, one channel in px, is scaled by the width alone and keeps its sign. A
+        direction has x first. An angle in the picture changes, and nobody knows from where it is measured.
+        """
+        if self.direction:
+            return "direction"
+        if self.kind is not None:
+            return self.kind
+        if self.unit.lower() in ANGLES:
+            return "angle"
+        if self.unit != "px":
+            return "scalar"
+        if self.channels == 1:
+            return "disparity"
+        if self.range is not None and self.range[0] >= 0:
+            return "scalar"
+        return "displacement" if self.channels % 2 == 0 else ""
+
+    @property
+    def sides(self) -> Symmetry:
+        return "unknown" if self.sideless else "known"
+
+    @property
+    def sideless(self) -> str:
+        mend = "Next: kind: scalar on the modality says that a mirror changes no number"
+        if self.moves == "angle":
+            return f"its angles in {self.unit} change in a mirror; from where are they measured? {mend}"
+        if not self.moves:
+            return f"which of its {self.channels} channels in px are displacements? {mend}"
+        signed = self.moves in ("direction", "displacement")
+        if signed and self.range is not None and self.range[0] != -self.range[1]:
+            return f"a displacement to the left would leave its range {list(self.range)}. {mend}"
+        return ""
+
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
-        """The first channel changes its sign in directions and in displacements (unit px)."""
+        """The x of directions and of displacements changes its sign."""
         values = super().mirrored(values)
-        if self.direction or self.unit == "px":
-            values[..., 0] *= -1
-        return values
+        if self.moves == "direction":
+            return negated(values, (0,))
+        return negated(values, tuple(range(0, self.channels, 2))) if self.moves == "displacement" else values
+
+    def stretched(self, array: np.ndarray, height: float, width: float) -> np.ndarray:
+        """(h, w, C) numbers of a picture that becomes so many times as high and as wide."""
+        if self.moves == "disparity":
+            return array * np.float32(width)
+        if self.moves != "displacement":
+            return array
+        return array * np.tile(np.array([width, height], np.float32), array.shape[-1] // 2)
 
     @property
     def loss(self) -> str:
@@ -161,7 +216,9 @@ class Dense(Raster):
             array = array[..., None]
         if array.ndim != 3 or array.shape[-1] != self.channels_:
             raise ValueError(f"expected (H, W, {self.channels_}), got {np.shape(value)}")
-        array = self._around(array, self._holes(array))
+        height, width = self.height_width
+        holes = self._holes(array)
+        array = self._around(self.stretched(array, height / array.shape[0], width / array.shape[1]), holes)
         if self.direction:
             array = array / np.maximum(np.linalg.norm(array, axis=-1, keepdims=True), 1e-6)
         return np.clip(array, *self.range) if self.range else array

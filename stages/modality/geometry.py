@@ -1,21 +1,60 @@
-"""Geometry: how a value moves with the picture it was made of, so that an augmentation keeps labels true."""
+"""Geometry: how a value moves with the picture it was made of, so that an augmentation keeps labels true.
+
+A type says what a mirror does to its values, and what a window of the picture, brought back to the full size, does to
+them. One that does not know refuses by name, before anything runs.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
     import torch
+
+M = TypeVar("M", bound=Any)
+Symmetry = Literal["none", "known", "unknown"]
 
 
 class Geometry:
     """The part of a modality that says where its values lie."""
 
-    sides: ClassVar[Literal["none", "known", "unknown"]] = "none"
-    """Have values a left and a right? `none`: they stay as they are when the picture is mirrored (classes of samples,
-    texts, sounds). `known`: `mirrored` exchanges the two. `unknown`: nobody knows which numbers change, so mirroring is
-    refused."""
+    @property
+    def sides(self) -> Symmetry:
+        """Have values a left and a right? `none`: they stay as they are when the picture is mirrored (classes of
+        samples, sounds). `known`: `mirrored` exchanges the two. `unknown`: nobody knows which numbers change, so
+        mirroring is refused."""
+        return "unknown"
+
+    @property
+    def sideless(self) -> str:
+        """Of `unknown` sides: why, and what to do."""
+        return "nobody knows which of its numbers change in a mirror"
 
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         """`values` (n, *shape), a tensor of their own memory, with left and right exchanged; only of `known` sides."""
         raise TypeError(f"{type(self).__name__} says no way of being mirrored")
+
+
+def exchanged(ids: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
+    """Class ids with each id i below the number of classes replaced by `order[i]`; others stay."""
+    import torch
+
+    if order == tuple(range(len(order))):
+        return ids
+    table = torch.tensor(order, dtype=torch.int64, device=ids.device)
+    known = (ids >= 0) & (ids < len(order))
+    return torch.where(known, table[torch.where(known, ids, 0).long()].to(ids.dtype), ids)
+
+
+def negated(values: torch.Tensor, places: tuple[int, ...]) -> torch.Tensor:
+    """Numbers (n, ..., C) with another sign at these places of the last axis."""
+    values[..., list(places)] *= -1
+    return values
+
+
+def inside(modality: M, count: int) -> M:
+    """The modality, whose `mirror` names places below `count`. Raises ValueError for others."""
+    wrong = [place for place in modality.mirror or () if not 0 <= place < count]
+    if wrong:
+        raise ValueError(f"mirror: {wrong[0]} is none of the {count} places from 0")
+    return modality

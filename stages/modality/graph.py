@@ -11,6 +11,7 @@ from pydantic import Field
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
 from hyperloom.stages.modality.boxes import flattened, lists, too_many
+from hyperloom.stages.modality.geometry import Symmetry
 from hyperloom.stages.modality.knowledge import whole
 from hyperloom.stages.modality.padding import filled, some
 
@@ -28,6 +29,10 @@ class Graph(Ids):
     """Nodes that one sample can have."""
     edges: int = Field(ge=1)
     """Edges that one sample can have."""
+
+    @property
+    def sides(self) -> Symmetry:
+        return "none"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -3,31 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Translation
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, numbered
+from hyperloom.stages.modality.geometry import Symmetry
 from hyperloom.stages.modality.knowledge import finite
+from hyperloom.stages.modality.sides import exchange, without
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Keypoints(Modality):
     """(K, 3) float32: x and y in shares of width and height, and 1 where the point is visible, else 0 (and x = y = 0).
 
     `points` are their names, or how many. `fit` takes K rows of x, y, visible, or {name: [x, y]}, where points left out
-    are not visible.
+    are not visible. `swap` are the pairs that change places in a mirror, by default those whose names differ in left
+    and right alone; `swap: []` says that there are none.
     """
 
     defaults: ClassVar[Defaults] = Defaults("regress", "keypoints", "pck", "points")
-    sides: ClassVar[Literal["none", "known", "unknown"]] = "unknown"
     points: tuple[str, ...] = Field(min_length=1)
+    swap: tuple[tuple[str, str], ...] | None = None
 
     _numbered = field_validator("points", mode="before")(numbered)
     _distinct = field_validator("points")(distinct)
+
+    @model_validator(mode="after")
+    def _pairs_of_points(self) -> Keypoints:
+        names = [name for pair in self.swap or () for name in pair]
+        wrong = [name for name in names if name not in self.points or names.count(name) > 1]
+        if wrong:
+            raise ValueError(f"swap: each name is one of the points, once; {wrong[0]!r} is not")
+        return self
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """For each point the one that it becomes in a mirror."""
+        if self.swap is None:
+            return exchange(self.points)
+        pairs = dict(self.swap) | {b: a for a, b in self.swap}
+        return tuple(self.points.index(pairs.get(name, name)) for name in self.points)
+
+    @property
+    def sides(self) -> Symmetry:
+        return "unknown" if self.sideless else "known"
+
+    @property
+    def sideless(self) -> str:
+        if self.swap is not None:
+            return ""
+        mend = "Next: swap: [[a, b]] on the modality names the pairs that change places, swap: [] says that none do"
+        if why := without(self.points):
+            return f"{why}. {mend}"
+        if len(self.points) > 1 and self.order == tuple(range(len(self.points))):
+            return f"the names of its points tell no left and right. {mend}"
+        return ""
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        values = values[:, list(self.order)]
+        values[..., 0] = (1 - values[..., 0]).where(values[..., 2] > 0, values[..., 0])
+        return values
 
     @property
     def shape(self) -> tuple[int, ...]:

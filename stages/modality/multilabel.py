@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -13,6 +13,11 @@ from hyperloom.stages import picture
 from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, numbered
+from hyperloom.stages.modality.geometry import Symmetry
+from hyperloom.stages.modality.sides import exchange, without
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Multilabel(Modality):
@@ -35,6 +40,18 @@ class Multilabel(Modality):
     @property
     def missing(self) -> float:
         return UNKNOWN
+
+    @property
+    def sides(self) -> Symmetry:
+        order = exchange(self.classes)
+        return "unknown" if without(self.classes) else "none" if order == tuple(range(len(order))) else "known"
+
+    @property
+    def sideless(self) -> str:
+        return without(self.classes)
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        return values[:, list(exchange(self.classes))]
 
     def given(self, values: Any) -> Any:
         return values <= 1

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 
 from hyperloom.stages.modality import imagefile
 from hyperloom.stages.modality.base import Modality
+from hyperloom.stages.modality.geometry import Symmetry
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,6 @@ class Raster(Modality):
     one of more than `megapixels` is refused before it is decoded.
     """
 
-    sides: ClassVar[Literal["none", "known", "unknown"]] = "known"
     size: Size | None = None
     orientation: imagefile.Orientation = "apply"
     megapixels: float = Field(imagefile.MEGAPIXELS, gt=0)
@@ -49,8 +49,21 @@ class Raster(Modality):
     def grid(self, patch: int) -> tuple[int, ...]:
         return tuple(-(-n // patch) for n in self.height_width)
 
+    @property
+    def sides(self) -> Symmetry:
+        return "known"
+
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         return values.flip(2)
+
+    @property
+    def moves(self) -> str:
+        """What its numbers are to a picture that is moved: a scalar stays as it is."""
+        return "scalar"
+
+    def stretched(self, array: np.ndarray, height: float, width: float) -> np.ndarray:
+        """(h, w, C) numbers of a picture that becomes so many times as high and as wide."""
+        return array
 
     def completed(self, modalities: Mapping[str, Modality]) -> Modality:
         if self.size is not None:

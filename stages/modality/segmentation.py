@@ -12,8 +12,10 @@ from hyperloom.stages import picture
 from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.formats import decode_array
+from hyperloom.stages.modality.geometry import Symmetry, exchanged
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.modality.raster import Raster
+from hyperloom.stages.modality.sides import exchange, without
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +57,17 @@ class Segmentation(Raster):
 
     def known(self, values: Any) -> Any:
         return (values >= 0) & (values < len(self.classes))
+
+    @property
+    def sides(self) -> Symmetry:
+        return "unknown" if without(self.classes) else "known"
+
+    @property
+    def sideless(self) -> str:
+        return without(self.classes)
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        return exchanged(super().mirrored(values), exchange(self.classes))
 
     def _check_values(self, array: np.ndarray) -> None:
         bad = array[(array >= len(self.classes)) & (array != UNKNOWN)]
@@ -137,6 +150,17 @@ class Soft(Raster):
     def given(self, values: Any) -> Any:
         half = 0.5 if str(values.dtype).rpartition(".")[2].startswith("float") else 127
         return values.sum(-1) > half  # false for NaN
+
+    @property
+    def sides(self) -> Symmetry:
+        return "unknown" if without(self.classes) else "known"
+
+    @property
+    def sideless(self) -> str:
+        return without(self.classes)
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        return super().mirrored(values)[..., list(exchange(self.classes))]
 
     def _check_values(self, array: np.ndarray) -> None:
         super()._check_values(array)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.boxes import padded, used_rows
+from hyperloom.stages.modality.geometry import Symmetry, inside, negated
 from hyperloom.stages.modality.layout import steps_a_token
 from hyperloom.stages.modality.padding import some
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Series(Modality):
@@ -24,6 +28,27 @@ class Series(Modality):
     channels_: int = Field(1, alias="channels", ge=1)
     unit: str = ""
     storage: Literal["float16", "float32"] = "float32"
+    mirror: tuple[int, ...] | None = None
+    """Which channels change their sign when the picture is mirrored, by place from 0; [] for none. Left out: nobody
+    knows, and a flip is refused."""
+
+    @model_validator(mode="after")
+    def _places_of_channels(self) -> Series:
+        return inside(self, self.channels_)
+
+    @property
+    def sides(self) -> Symmetry:
+        return "unknown" if self.mirror is None else "known" if self.mirror else "none"
+
+    @property
+    def sideless(self) -> str:
+        return (
+            "nobody knows which of its numbers change in a mirror. Next: mirror: [] on the modality says none, "
+            "mirror: [0] that the first changes its sign"
+        )
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        return negated(values, self.mirror or ())
 
     @property
     def channels(self) -> int:

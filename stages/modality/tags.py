@@ -12,6 +12,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
 from hyperloom.stages.modality.boxes import flattened, lists, too_many
 from hyperloom.stages.modality.choice import NAMELESS, distinct, ids_of, numbered
+from hyperloom.stages.modality.geometry import Symmetry
 from hyperloom.stages.modality.padding import filled, some
 
 
@@ -28,6 +29,10 @@ class Tags(Ids):
 
     _numbered = field_validator("tags", mode="before")(numbered)
     _distinct = field_validator("tags")(distinct)
+
+    @property
+    def sides(self) -> Symmetry:
+        return "none"
 
     @property
     def channels(self) -> int:

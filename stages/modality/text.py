@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -12,9 +12,14 @@ from pydantic import Field
 from hyperloom.pipeline.plugins import of
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
+from hyperloom.stages.modality.geometry import Symmetry
 from hyperloom.stages.modality.knowledge import whole
 from hyperloom.stages.modality.padding import filled, some
+from hyperloom.stages.modality.sides import mirrored
 from hyperloom.stages.modality.tokenizers import ByteTokenizer
+
+if TYPE_CHECKING:
+    import torch
 
 BYTES = 256
 LETTERS = (ord("a") + 1, ord("z") + 2)
@@ -58,6 +63,18 @@ class Text(Ids):
 
     def grid(self, patch: int) -> tuple[int, ...]:
         return (-(-self.places // self.a_token),)
+
+    @property
+    def sides(self) -> Symmetry:
+        return "known"
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        """The words left and right exchanged; a text that grows beyond `length` loses its end."""
+        for row in values:
+            text = self._bytes(row.cpu().numpy()).decode(errors="replace")
+            if (other := mirrored(text)) != text:
+                row[:] = row.new_tensor(self.model_copy(update={"cut": True}).fit(other))
+        return values
 
     def teaching(self, values: Any) -> Any:
         return whole(values)

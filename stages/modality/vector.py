@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -12,23 +12,45 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import Category
+from hyperloom.stages.modality.geometry import Symmetry, inside, negated
 from hyperloom.stages.modality.prediction import Offered, Taken
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Vector(Modality):
     """(length,) float32 numbers, such as a pose. `range` is what `check` accepts."""
 
     defaults: ClassVar[Defaults] = Defaults("regress", "huber", "mae")
-    sides: ClassVar[Literal["none", "known", "unknown"]] = "unknown"
     length: int = Field(ge=1)
     unit: str = ""
     range: tuple[float, float] | None = None
+    mirror: tuple[int, ...] | None = None
+    """Which numbers change their sign when the picture is mirrored, by place from 0; [] for none. Left out: nobody
+    knows, and a flip is refused."""
 
     @model_validator(mode="after")
     def _lowest_first(self) -> Vector:
         if self.range and not self.range[0] < self.range[1]:
             raise ValueError(f"range: expected two numbers, the smaller first, got {list(self.range)}")
-        return self
+        if self.mirror and self.range and self.range[0] != -self.range[1]:
+            raise ValueError(f"mirror: a number that changes its sign would leave the range {list(self.range)}")
+        return inside(self, self.length)
+
+    @property
+    def sides(self) -> Symmetry:
+        return "unknown" if self.mirror is None else "known" if self.mirror else "none"
+
+    @property
+    def sideless(self) -> str:
+        return (
+            "nobody knows which of its numbers change in a mirror. Next: mirror: [] on the modality says none, "
+            "mirror: [0] that the first changes its sign"
+        )
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        return negated(values, self.mirror or ())
 
     @property
     def shape(self) -> tuple[int, ...]:

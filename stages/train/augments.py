@@ -36,16 +36,19 @@ class Augment(Plugin):
 
 
 class Flip(Augment):
-    """Mirror left and right what has sides (see `Modality.mirrored`): rasters, clips and boxes. What has none (classes,
-    texts, sounds, series) stays; vectors and keypoints, in which left and right may have names, are refused."""
+    """Mirror left and right in all that has sides (see `Modality.mirrored`): rasters, clips, boxes, points.
+    Displacements and directions change the sign of their x; classes, points and words whose names differ in left and
+    right alone are exchanged. What has no sides (other classes, sounds) stays. What nobody knows the sides of is
+    refused: vectors and series without `mirror:`, points whose names tell none, a class `left lane` without a `right
+    lane`."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     probability: float = Field(0.5, ge=0, le=1)
 
     def check(self, columns: Mapping[str, Modality]) -> None:
-        wrong = [c for c, m in columns.items() if m.sides == "unknown"]
-        if wrong:
-            raise ValueError(f"flip cannot mirror {', '.join(wrong)}, whose numbers it does not know the sides of")
+        reasons = [f"{column}: {m.sideless}" for column, m in columns.items() if m.sides == "unknown"]
+        if reasons:
+            raise ValueError(f"flip cannot mirror {'; '.join(reasons)}")
 
     def apply(
         self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator

@@ -207,7 +207,7 @@ def test_a_mirror_turns_boxes_and_clips_and_leaves_what_has_no_width() -> None:
     assert made["objects@a"][:, 1].isnan().all() and torch.equal(made["film@a"], film.flip(3))
     assert torch.equal(made["weather@a"], batch["weather@a"])
     with pytest.raises(ValueError, match="joints@a"):
-        flip.check({"joints@a": Keypoints(type="keypoints", points=("left", "right"))})
+        flip.check({"joints@a": Keypoints(type="keypoints", points=("head", "tail"))})
 
 
 def test_a_batch_looks_the_same_on_any_number_of_workers() -> None:

@@ -1,0 +1,55 @@
+"""Sides: names that differ in left and right alone, such as the classes `left arm` and `right arm`.
+
+In a mirror the one becomes the other. A name is taken apart at blanks, signs and capitals (`LeftArm`, `arm_l`); a
+single l or r is a side only where its counterpart is named too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[A-Z]")
+OTHER = {"left": "right", "right": "left"}
+SHORT = {"l": "r", "r": "l"}
+
+
+def mirrored(text: str, words: dict[str, str] = OTHER) -> str:
+    """`text` with left and right exchanged, capitals kept; itself where it names no side."""
+    return WORD.sub(lambda match: _other(match[0], words), text)
+
+
+def exchange(names: Sequence[str]) -> tuple[int, ...]:
+    """For each name the place of the one that it becomes in a mirror; its own for one without sides."""
+    place = {name: i for i, name in enumerate(names)}
+    order = []
+    for i, name in enumerate(names):
+        others = (mirrored(name), mirrored(name, OTHER | SHORT), _within(name))
+        order.append(next((place[other] for other in others if other != name and other in place), i))
+    return tuple(order)
+
+
+def alone(names: Sequence[str]) -> list[str]:
+    """The names that have a side and no counterpart: nobody knows what they become in a mirror."""
+    order = exchange(names)
+    return [name for i, name in enumerate(names) if order[i] == i and mirrored(name) != name]
+
+
+def without(names: Sequence[str]) -> str:
+    """Why `names` cannot be mirrored, and what to do; empty where they can."""
+    lonely = alone(names)
+    if not lonely:
+        return ""
+    return f"what is {lonely[0]!r} in a mirror? It names a side, and there is no {mirrored(lonely[0])!r}"
+
+
+def _within(name: str) -> str:
+    """With the letters of left and right exchanged wherever they are: `lefteye`."""
+    return re.sub("left|right", lambda match: OTHER[match[0]], name)
+
+
+def _other(word: str, words: dict[str, str]) -> str:
+    other = words.get(word.lower())
+    if other is None:
+        return word
+    return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other

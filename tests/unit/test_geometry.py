@@ -1,0 +1,231 @@
+"""What a mirror and a resize do to labels: changing picture and labels is labelling the changed picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyperloom.pipeline import plugins
+from hyperloom.stages.label.algorithms.appearance import canny_edges, gradient_edges, sobel_edges
+from hyperloom.stages.label.algorithms.pose import rays
+from hyperloom.stages.label.algorithms.surface import normals_from_depth
+from hyperloom.stages.modality import sides
+from hyperloom.stages.train.augments import Flip
+from tests.unit import inline
+
+SIZE = (24, 32)
+QUICK = settings(max_examples=25, deadline=None)
+
+
+def modality(**definition: Any) -> Any:
+    return inline.modalities(rgb={"type": "image", "size": list(SIZE)}, one=definition)["one"]
+
+
+def flipped(one: Any, value: Any) -> np.ndarray:
+    """One value after a flip, as a batch of two of which both are mirrored."""
+    flip, columns = Flip(type="flip", probability=1), {"one@a": one}
+    flip.check(columns)
+    batch = {"one@a": torch.from_numpy(np.stack([value, value]))}
+    return flip.apply(batch, columns, 2, slice(0, 2), torch.Generator())["one@a"][1].numpy()
+
+
+def refused(one: Any) -> str:
+    with pytest.raises(ValueError, match="flip cannot mirror one@a") as error:
+        Flip(type="flip").check({"one@a": one})
+    return str(error.value)
+
+
+def picture(seed: int) -> np.ndarray:
+    rough = np.random.default_rng(seed).integers(0, 255, (4, 5, 3)).astype(np.uint8)
+    return np.asarray(cv2.resize(rough, SIZE[::-1], interpolation=cv2.INTER_CUBIC))
+
+
+# -- procedural experts ------------------------------------------------------------------------------------------------
+@QUICK
+@given(st.integers(0, 10**6))
+def test_edges_of_a_mirrored_picture_are_the_mirrored_edges(seed: int) -> None:
+    rgb, one = picture(seed), modality(type="dense", range=[0, 1])
+    for label in (lambda x: gradient_edges(x, 1, 0.1), lambda x: sobel_edges(x, 1, 0.1)):
+        assert np.allclose(flipped(one, label(rgb)[..., None])[..., 0], label(rgb[:, ::-1].copy()), atol=1e-5)
+    thin = canny_edges(rgb, 1), canny_edges(rgb[:, ::-1].copy(), 1)
+    assert np.mean(flipped(one, thin[0][..., None])[..., 0] == thin[1]) > 0.95  # ties of neighbours are broken by place
+
+
+@QUICK
+@given(st.integers(0, 10**6), st.floats(0.5, 2))
+def test_normals_of_a_mirrored_depth_are_the_mirrored_normals(seed: int, focal: float) -> None:
+    depth = 5 + cv2.GaussianBlur(np.random.default_rng(seed).random(SIZE).astype(np.float32), (0, 0), 2)
+    ways, one = rays(*SIZE, (focal, focal)), modality(type="dense", channels=3, direction=True)
+    normals = normals_from_depth(depth, ways, 1.0).astype(np.float32)
+    mirrored = normals_from_depth(depth[:, ::-1].copy(), ways, 1.0)
+    assert np.allclose(flipped(one, normals)[1:-1, 1:-1], mirrored[1:-1, 1:-1], atol=1e-4)
+
+
+@QUICK
+@given(st.integers(0, 10**6), st.integers(-3, 3), st.integers(-3, 3), st.sampled_from([2, 4]))
+def test_flow_of_a_mirrored_pair_carries_it_as_before(seed: int, dx: int, dy: int, channels: int) -> None:
+    """`flow` says where a pixel was: so it does in the mirror."""
+    before = picture(seed)
+    now = np.roll(before, (-dy, -dx), (0, 1))
+    field = np.tile(np.array([dx, dy], np.float32), (*SIZE, channels // 2))
+    mirrored = flipped(modality(type="dense", channels=channels, unit="px"), field)
+    flipped_now, flipped_before = now[:, ::-1], before[:, ::-1]
+    y, x = np.mgrid[4:20, 4:28]
+    for pair in range(0, channels, 2):
+        at_x, at_y = x + mirrored[y, x, pair].astype(int), y + mirrored[y, x, pair + 1].astype(int)
+        assert np.array_equal(flipped_now[y, x], flipped_before[at_y, at_x])
+
+
+@QUICK
+@given(st.integers(1, 4), st.sampled_from([1, 2, 4]), st.floats(-9, 9), st.floats(-9, 9))
+def test_displacements_and_disparities_grow_with_their_axes(tall: int, wide: int, dx: float, dy: float) -> None:
+    """Flow and disparity of a picture of another size, brought to this one."""
+    height, width = SIZE[0] // tall, SIZE[1] // wide
+    flow = np.full((height, width, 2), (dx, dy), np.float32)
+    assert np.allclose(modality(type="dense", channels=2, unit="px").fit(flow), (dx * wide, dy * tall), atol=1e-3)
+    disparity = np.full((height, width), abs(dx), np.float32)
+    assert np.allclose(modality(type="dense", unit="px").fit(disparity), abs(dx) * wide, atol=1e-3)
+    for other in ({"unit": "m"}, {"unit": "px", "kind": "scalar"}, {}):
+        assert np.allclose(modality(type="dense", **other).fit(disparity), abs(dx), atol=1e-3)
+
+
+def test_an_experts_displacements_are_in_pixels_of_its_own_map() -> None:
+    decoder = plugins.parse("decoder", {"type": "dense"})
+    small = np.full((SIZE[0] // 2, SIZE[1] // 4, 2), (1, 1), np.float32)
+    assert np.allclose(decoder.finish(small, modality(type="dense", channels=2, unit="px")), (4, 2))
+    assert np.allclose(decoder.finish(small, modality(type="dense", channels=2, unit="m")), 1)
+
+
+# -- maps --------------------------------------------------------------------------------------------------------------
+def test_a_disparity_keeps_its_sign_and_its_range() -> None:
+    ramp = np.linspace(20, 30, 32, dtype=np.float32)[None, :, None].repeat(24, 0)
+    for definition in ({"range": [0, 64]}, {}, {"kind": "disparity"}):
+        one = modality(type="dense", unit="px", **definition)
+        assert np.array_equal(flipped(one, ramp), ramp[:, ::-1])
+        one.check(flipped(one, ramp))
+    two = np.concatenate([ramp, ramp], -1)
+    lengths = modality(type="dense", unit="px", channels=2, range=[0, 64])
+    assert np.array_equal(flipped(lengths, two), two[:, ::-1])
+    assert np.array_equal(flipped(modality(type="dense", unit="px", channels=2, kind="scalar"), two), two[:, ::-1])
+
+
+def test_maps_of_which_nobody_knows_what_a_mirror_does_are_refused_by_name() -> None:
+    assert "from where are they measured" in refused(modality(type="dense", unit="deg"))
+    assert "which of its 3 channels" in refused(modality(type="dense", unit="px", channels=3))
+    assert "leave its range [-3.0, 5.0]" in refused(modality(type="dense", unit="px", channels=2, range=[-3, 5]))
+    assert flipped(modality(type="dense", unit="deg", kind="scalar"), np.ones((*SIZE, 1), np.float32)).all()
+    for wrong in ({"kind": "displacement", "channels": 3}, {"kind": "scalar", "channels": 3, "direction": True}):
+        with pytest.raises(ValueError, match="kind: "):
+            modality(type="dense", **wrong)
+
+
+# -- left and right ----------------------------------------------------------------------------------------------------
+LIMBS = ["left arm", "right arm", "bg"]
+
+
+def test_classes_that_are_sides_are_exchanged_wherever_they_stand() -> None:
+    row = np.array([1, 1, 1, 0, 0, 2, 255, 255] * 4, np.uint8)[None].repeat(24, 0)
+    other = np.array([1, 0, 2] + [255] * 253, np.uint8)
+    semantic = modality(type="segmentation", classes=LIMBS)
+    assert np.array_equal(flipped(semantic, row), other[row[:, ::-1]])
+    soft = modality(type="soft", classes=LIMBS)
+    values = np.random.default_rng(0).dirichlet(np.ones(3), SIZE).astype(np.float32)
+    assert np.array_equal(flipped(soft, values), values[:, ::-1][..., [1, 0, 2]])
+    stored = soft.to_stored(values).astype(np.uint8)
+    assert np.array_equal(flipped(soft, stored), stored[:, ::-1][..., [1, 0, 2]])
+    labels = modality(type="multilabel", classes=LIMBS)
+    assert flipped(labels, np.array([1, 0, 255], np.uint8)).tolist() == [0, 1, 255]
+    turn = modality(type="category", classes=["turn left", "ahead", "turn right"])
+    assert [int(flipped(turn, np.array(i))) for i in (0, 1, 2, -1)] == [2, 1, 0, -1]
+    boxes = modality(type="boxes", classes=LIMBS, most=2)
+    mirrored = flipped(boxes, boxes.fit([{"x0": 0.1, "y0": 0, "x1": 0.3, "y1": 1, "class": "left arm"}]))
+    assert mirrored[0] == pytest.approx([0.7, 0, 0.9, 1, 1, 1]) and np.isnan(mirrored[1]).all()
+    plain = modality(type="category", classes=["bright", "cleft", "upright"])
+    assert plain.sides == "none" and int(flipped(plain, np.array(1))) == 1
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "soft", "multilabel", "category", "boxes"])
+def test_a_side_without_its_counterpart_is_refused(kind: str) -> None:
+    assert "no 'right lane'" in refused(modality(type=kind, classes=["left lane", "road"]))
+
+
+def test_names_of_sides() -> None:
+    names = ["LeftArm", "RightArm", "leg_l", "leg_r", "LEFT EYE", "RIGHT EYE", "lefthand", "righthand", "l", "bright"]
+    assert sides.exchange(names) == (1, 0, 3, 2, 5, 4, 7, 6, 8, 9)
+    assert sides.alone(names) == [] and sides.alone(["turn left", "stop"]) == ["turn left"]
+    assert sides.mirrored("Left of the rightmost, LEFT") == "Right of the rightmost, RIGHT"
+
+
+def test_points_change_places_and_hidden_ones_stay_hidden() -> None:
+    eyes = modality(type="keypoints", points=["nose", "left eye", "right eye"])
+    mirrored = flipped(eyes, eyes.fit({"nose": [0.5, 0.2], "left eye": [0.6, 0.1]}))
+    assert np.allclose(mirrored, [[0.5, 0.2, 1], [0, 0, 0], [0.4, 0.1, 1]])
+    eyes.check(mirrored)
+    assert "tell no left and right" in refused(modality(type="keypoints", points=4))
+    corners = modality(type="keypoints", points=["tl", "tr", "tip"], swap=[["tl", "tr"]])
+    mirrored = flipped(corners, corners.fit({"tl": [0.1, 0], "tip": [0.5, 1]}))
+    assert np.allclose(mirrored, [[0, 0, 0], [0.9, 0, 1], [0.5, 1, 1]])
+    with pytest.raises(ValueError, match="swap: each name"):
+        modality(type="keypoints", points=["a"], swap=[["a", "b"]])
+
+
+def test_numbers_of_samples_say_what_a_mirror_changes_or_refuse() -> None:
+    for definition in ({"type": "vector", "length": 3}, {"type": "scalar"}, {"type": "embedding", "length": 2}):
+        assert "mirror: []" in refused(modality(**definition))
+    assert "mirror: []" in refused(modality(type="series", steps=2, channels=2))
+    pose = modality(type="vector", length=3, mirror=[0, 2])
+    assert flipped(pose, np.array([1, 2, 3], np.float32)).tolist() == [-1, 2, -3]
+    assert flipped(modality(type="scalar", mirror=[]), np.array([4], np.float32)).tolist() == [4]
+    track = modality(type="series", steps=2, channels=2, mirror=[1])
+    assert flipped(track, np.array([[1, 2], [3, 4]], np.float32)).tolist() == [[1, -2], [3, -4]]
+    for wrong in ({"length": 2, "mirror": [2]}, {"length": 2, "mirror": [0], "range": [0, 1]}):
+        with pytest.raises(ValueError, match="mirror: "):
+            modality(type="vector", **wrong)
+
+
+def test_texts_exchange_their_words() -> None:
+    caption = modality(type="text", length=24)
+    mirrored = flipped(caption, caption.fit("a man left of a car"))
+    assert caption.words(mirrored) == "a man right of a car"
+    assert caption.words(flipped(caption, caption.fit("left of left of left"))) == "right of right of right"
+    assert caption.words(flipped(caption, caption.fit("left left left left left"))) == "right right right right "
+
+
+@QUICK
+@given(st.data())
+def test_a_second_mirror_brings_all_back(data: st.DataObject) -> None:
+    """Whatever a type says of a mirror, twice is nothing, and what comes is a good value again."""
+    definition = data.draw(st.sampled_from(TWICE))
+    one = modality(**definition)
+    random = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    value = np.asarray(one.example(random)).astype(one.dtype)
+    once = flipped(one, value)
+    one.check(once)
+    assert np.allclose(flipped(one, once), value, atol=1e-5, equal_nan=True)
+
+
+TWICE: list[dict[str, Any]] = [
+    {"type": "image"},
+    {"type": "clip", "frames": 2},
+    {"type": "dense", "unit": "m", "unknown": 0},
+    {"type": "dense", "channels": 2, "unit": "px"},
+    {"type": "dense", "channels": 3, "direction": True},
+    {"type": "segmentation", "classes": LIMBS},
+    {"type": "soft", "classes": LIMBS},
+    {"type": "boxes", "classes": LIMBS, "most": 3},
+    {"type": "keypoints", "points": ["left", "right", "top"]},
+    {"type": "category", "classes": LIMBS},
+    {"type": "ordinal", "levels": ["left", "centre", "right"]},
+    {"type": "multilabel", "classes": LIMBS},
+    {"type": "vector", "length": 3, "mirror": [1]},
+    {"type": "tags", "tags": 3, "length": 4},
+    {"type": "audio", "rate": 8, "seconds": 1},
+    {"type": "graph", "nodes": 3, "edges": 2},
+    {"type": "text", "length": 16},
+]
