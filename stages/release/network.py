@@ -29,7 +29,8 @@ def describe(network: bytes, model: Trained, modalities: Mapping[str, Any]) -> t
     tasks: dict[str, Any] = {}
     signature: dict[str, Any] = {"outputs": []}
     column = model.columns_in[0]
-    shape = modalities[modality_of(column)].shape
+    picture = modalities[modality_of(column)]
+    shape = picture.shape
     for task in model.tasks:
         if task not in outputs:
             raise IntegrityError(f"the network has no output {task!r}, it has {', '.join(sorted(outputs))}")
@@ -39,7 +40,8 @@ def describe(network: bytes, model: Trained, modalities: Mapping[str, Any]) -> t
         given = modality.shape if ids else shapes[task]
         signature["outputs"].append({"name": task, "dtype": "uint8" if ids else "float32", "shape": [-1, *given]})
     signature["inputs"] = [{"name": column, "dtype": "uint8", "shape": [-1, *shape]}]
-    return {"input": column, "size": list(shape[:2]), "tasks": tasks}, signature
+    rules = {name: getattr(picture, name) for name in ("orientation", "levels", "megapixels")}
+    return {"input": column, "size": list(shape[:2]), "picture": rules, "tasks": tasks}, signature
 
 
 def example(storage: Storage, report: Judged, column: str, modalities: Mapping[str, Any]) -> np.ndarray:

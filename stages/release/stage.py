@@ -49,7 +49,7 @@ REQUIREMENTS = ("numpy", "onnxruntime", "pillow")
 class Release(Stage):
     """`model`: a distill step. `report`: an evaluate step that judged it. `name`: of the registered model."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     model: StepName
     report: StepName
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
