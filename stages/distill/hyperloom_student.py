@@ -134,7 +134,7 @@ def _graded(image: Any, data: bytes, rules: dict[str, Any]) -> np.ndarray:
     """More than 8 bits as uint8: `levels` become 0 and 255."""
     if not rules.get("levels"):
         raise ValueError("it has more than 8 bits, which the model was not trained on")
-    values = np.asarray(image)
+    values: Any = np.asarray(image)
     if values.ndim == 3 or image.format == "PPM":
         try:
             import cv2

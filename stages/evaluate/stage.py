@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 class Evaluate(Stage):
     """`data`: a shard step. `models`: names to models, or a list of the steps that trained them."""
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     data: StepName
     models: dict[str, Model] = {}
     split: Literal["train", "val", "test"] = "test"
