@@ -81,8 +81,8 @@ PLUGINS: dict[str, dict[str, str]] = {
         "model": "hyperloom.stages.label.model:Model",
     },
     "decoder": {
-        "classes": "hyperloom.stages.label.decoders:ClassDecoder",
-        "probabilities": "hyperloom.stages.label.decoders:ProbabilityDecoder",
+        "classes": "hyperloom.stages.label.scores:ClassDecoder",
+        "probabilities": "hyperloom.stages.label.scores:ProbabilityDecoder",
         "dense": "hyperloom.stages.label.decoders:DenseDecoder",
         "boxes": "hyperloom.stages.label.boxes:BoxDecoder",
         "fastestdet": "hyperloom.stages.label.nets.fastestdet:FastestDet",

@@ -80,13 +80,15 @@ class Ingested(Samples):
 
 @dataclass(frozen=True)
 class Labels(Samples):
-    """Columns that experts made. `quarantined`: samples by column; `coverage`: column -> {"rows", "missing"}. A unit's
-    record has the id of its partition, or says the partition's id in its meta as `pid`."""
+    """Columns that experts made. `quarantined`: samples by column; `coverage`: column -> {"rows", "missing"};
+    `remarks`: what looks suspicious, and how outputs are read where that is not sure. A unit's record has the id of its
+    partition, or says the partition's id in its meta as `pid`."""
 
     noun: ClassVar[str] = "labels"
 
     quarantined: Mapping[str, int] = field(default_factory=dict)
     coverage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import torch
 from hyperloom.stages.label.decoders import Decoder
 from hyperloom.stages.label.expert import Batch
 from hyperloom.stages.label.steps import Steps
+from hyperloom.stages.label.trial import check_counts
 
 if TYPE_CHECKING:
     from hyperloom.stages.label.preprocess import TileGrid
@@ -74,7 +75,9 @@ class OnDevice(Steps):
     def __init__(self, expert: Torch, session: TorchSession, grid: TileGrid, targets: Sequence[Any]):
         self._expert, self._session, self._grid, self._targets = expert, session, grid, targets
         self._layout = expert.preprocess.layout or "nchw"
-        mean, scale = (torch.from_numpy(a).to(session.device) for a in expert.preprocess.statistics)
+        self._layouts = [d.layout or self._layout for d in expert.decode]
+        channels = expert.preprocess.seen(3)
+        mean, scale = (torch.from_numpy(a).to(session.device) for a in expert.preprocess.statistics(channels))
         self._mean, self._scale = mean, scale
 
     def prepare(self, batch: Batch) -> torch.Tensor:
@@ -91,10 +94,14 @@ class OnDevice(Steps):
         x = (pixels.float() - self._mean) * self._scale
         if self._layout == "nchw":
             x = x.permute(0, 3, 1, 2)  # channels last in memory, as convolutions are quickest
-        outputs = self._session.tensors(x, [d.tensor for d in self._expert.decode])
+        tensors = [d.tensor for d in self._expert.decode]
+        outputs = self._session.tensors(x, tensors)
+        check_counts(self._expert.path, outputs, tensors, len(x))
         given = [
-            decoded(decoder, self._whole(maps), self._layout, target) if decoder.spatial else (maps, False)
-            for decoder, maps, target in zip(self._expert.decode, outputs, self._targets, strict=True)
+            decoded(decoder, self._whole(maps, layout), layout, target) if decoder.spatial else (maps, False)
+            for decoder, maps, layout, target in zip(
+                self._expert.decode, outputs, self._layouts, self._targets, strict=True
+            )
         ]
         return Landing([t for t, _ in given]), [ready for _, ready in given]
 
@@ -106,18 +113,18 @@ class OnDevice(Steps):
             each, expert.out, expert.decode, self._targets, strict=True
         ):
             if not decoder.spatial:
-                tiles = [decoder.tile(one, self._layout, self._grid.tile) for one in array]
+                tiles = [decoder.tile(one, decoder.layout or self._layout, self._grid.tile) for one in array]
                 outputs[column] = np.stack([decoder.finish(tile, target) for tile in tiles])
             else:
                 outputs[column] = landed(array, is_value, decoder, target)
         return outputs
 
-    def _whole(self, maps: torch.Tensor) -> torch.Tensor:
+    def _whole(self, maps: torch.Tensor, layout: str) -> torch.Tensor:
         """The tiles' maps (tiles, ...) as those of whole frames (N, ...)."""
         count = len(self._grid)
         if count == 1:
             return maps
-        at = 1 if self._layout == "nhwc" or maps.ndim == 3 else 2
+        at = 1 if layout == "nhwc" or maps.ndim == 3 else 2
         size, cells = self._grid.cells((maps.shape[at], maps.shape[at + 1]))
         whole = maps.new_empty(len(maps) // count, *maps.shape[1:at], *size, *maps.shape[at + 2 :])
         before = (slice(None),) * at

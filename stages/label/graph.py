@@ -94,7 +94,9 @@ class ExpertGraph:
     def labels(self, records: Iterable[Record]) -> Labels:
         """What the step's manifest says: columns, partitions, and how many samples each column lacks and why."""
         counts: dict[str, dict[str, Any]] = {}
+        remarks: dict[str, None] = {}
         for record in records:
+            remarks |= dict.fromkeys(record.meta.get("remarks", ()))
             count = counts.setdefault(record.space, {"rows": 0, "quarantined": 0, "missing": {}})
             count["rows"] += record.rows + record.quarantined
             count["quarantined"] += record.quarantined
@@ -108,7 +110,7 @@ class ExpertGraph:
                 quarantined[column] = count["quarantined"]
                 missing[column] = {"rows": count["rows"], "missing": count["missing"].get(column, 0)}
         partitions = self.catalogue.partitions  # kept once, however many steps say them
-        return Labels(columns, partitions, quarantined, missing)
+        return Labels(columns, partitions, quarantined, missing, list(remarks))
 
     def _reads(self, node: Node, group: Group, at: int) -> dict[str, Any] | None:
         """The payload of a unit: what it reads, as [space, id] by column; None where there is no unit."""

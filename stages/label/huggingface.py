@@ -131,6 +131,8 @@ class HuggingFace(Expert):
                 f"{self.out[at]}: {self.task} makes segmentation, soft and dense columns, not {target.type}"
             )
         decoder = self.decode[at] if self.decode else parse("decoder", usual)
+        if getattr(decoder, "activation", "") == "auto":  # transformers' heads give logits
+            decoder = decoder.model_copy(update={"activation": "logit"})
         if self.task == "image-segmentation" and getattr(decoder, "map", "") is None:
             named = {int(i): name for i, name in home.config.id2label.items()}
             decoder = decoder.model_copy(update={"map": class_map(named, target.classes, self.labels)})

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.stages.label.activation import ScoreKind
 from hyperloom.stages.label.network import Network, library, read_weights
 from hyperloom.stages.modality import Size
 
@@ -31,6 +32,7 @@ class LiteRTSession:
     layout: str = "nhwc"
     batch: int | None
     size: Size | None
+    channels: int | None
 
     def __init__(self, path: str, tensors: Sequence[str | int] = (0,), threads: int = 1):
         interpreter = library("ai_edge_litert.interpreter", "litert").Interpreter
@@ -54,10 +56,13 @@ class LiteRTSession:
         self._input = inputs[0]
         self._details = {d["index"]: d for d in [*self._net.get_tensor_details(), *self._outputs]}
         self.dtype: np.dtype[Any] = np.dtype(self._input["dtype"])
-        batch, height, width, _ = (int(n) for n in self._input["shape"])
+        batch, height, width, self.channels = (int(n) for n in self._input["shape"])
         self.batch, self.size = batch, (height, width)
         for tensor in tensors:
             self._found(tensor)
+
+    def ending(self, tensor: str | int) -> ScoreKind | None:
+        return None
 
     def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
         self._net.set_tensor(self._input["index"], images)

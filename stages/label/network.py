@@ -20,6 +20,8 @@ from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.label import trial
+from hyperloom.stages.label.activation import ScoreKind
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.preprocess import Preprocess, TileGrid
 from hyperloom.stages.label.steps import Steps
@@ -33,9 +35,13 @@ class Session(Protocol):
     dtype: np.dtype[Any]
     batch: int | None
     size: Size | None
+    channels: int | None
+
+    def ending(self, tensor: str | int) -> ScoreKind | None:
+        """What the last operation before this output makes, where the file shows it."""
 
     def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
-        """The named output tensors, batch first, of `images` (n, 3, h, w) or (n, h, w, 3)."""
+        """The named output tensors, batch first, of `images` (n, C, h, w) or (n, h, w, C)."""
 
 
 class Network(Expert):
@@ -80,15 +86,33 @@ class Network(Expert):
             except ValueError as error:
                 raise RecipeError(f"the expert {self.type} ({self.path}): {error}") from error
         library("cv2", "vision")  # resizes frames; loaded now, so that the worker can limit its threads
-        session = self.session()
-        frame = modalities[modality_of(self.in_[0])].shape[:2]
-        grid = self.preprocess.grid(frame, session.size)
+        session, source = self.session(), modalities[modality_of(self.in_[0])]
+        grid = self.preprocess.grid(source.shape[:2], session.size)
         if session.size and grid.tile != session.size:
             raise RecipeError(
                 f"{self.path} wants frames of {list(session.size)} (height, width), but the recipe's preprocess gives "
                 f"{list(grid.tile)}. Next: leave preprocess.size out, or set preprocess.tile to {list(session.size)}"
             )
-        return self.steps(session, grid, targets)
+        self.check_input(session.dtype, session.channels, source)
+        decoders, notes = trial.settled(self, session, grid, source, targets)
+        steps = self.model_copy(update={"decode": decoders}).steps(session, grid, targets)
+        steps.notes = notes
+        return steps
+
+    def check_input(self, dtype: np.dtype[Any], channels: int | None, source: Any) -> None:
+        """Raise RecipeError for pixels that the network cannot take, or arithmetic that it could not see."""
+        own = source.shape[2] if len(source.shape) > 2 else 1
+        seen = self.preprocess.seen(own)
+        if channels not in (None, seen) and not (channels == 1 and own == 3):
+            raise RecipeError(
+                f"{self.path} wants {channels} channels, and {self.in_[0]} has {own} (preprocess.layout and "
+                f"preprocess.channels say how they are given). Next: a column of {channels} channels as `in`"
+            )
+        if dtype.kind != "f" and (field := self.preprocess.arithmetic):
+            raise RecipeError(
+                f"{self.path} takes {dtype} pixels as they are, so that preprocess.{field} would do nothing. "
+                f"Next: leave {field} out"
+            )
 
     def steps(self, session: Any, grid: TileGrid, targets: Sequence[Any]) -> Steps:
         """How batches go through the loaded network."""
@@ -106,7 +130,8 @@ class OnHost(Steps):
         """The network's inputs, call by call, with how many of them count."""
         session, shape = self._session, self._expert.preprocess
         frames = batch[self._expert.in_[0]]
-        inputs = [t for f in frames for t in shape.tiles(f, self._grid, self._layout, session.dtype)]
+        grey = session.channels == 1
+        inputs = [t for f in frames for t in shape.tiles(f, self._grid, self._layout, session.dtype, grey)]
         step = session.batch or max(1, len(inputs))
         calls = []
         for start in range(0, len(inputs), step):
@@ -117,14 +142,18 @@ class OnHost(Steps):
 
     def compute(self, prepared: list[tuple[np.ndarray, int]]) -> list[tuple[list[np.ndarray], int]]:
         tensors = [d.tensor for d in self._expert.decode]
-        return [(self._session(images, tensors), count) for images, count in prepared]
+        computed = []
+        for images, count in prepared:
+            outputs = self._session(images, tensors)
+            trial.check_counts(self._expert.path, outputs, tensors, len(images))
+            computed.append((outputs, count))
+        return computed
 
     def finish(self, computed: list[tuple[list[np.ndarray], int]]) -> Batch:
         outputs: Batch = {}
         for n, (column, decoder, target) in enumerate(zip(self._expert.out, self._expert.decode, self._targets)):
-            tiles = [
-                decoder.tile(raw[n][i], self._layout, self._grid.tile) for raw, count in computed for i in range(count)
-            ]
+            layout = decoder.layout or self._layout
+            tiles = [decoder.tile(raw[n][i], layout, self._grid.tile) for raw, count in computed for i in range(count)]
             each = len(self._grid)
             wholes = [self._grid.stitch(tiles[i : i + each]) for i in range(0, len(tiles), each)]
             values = [decoder.finish(whole, target) for whole in wholes]

@@ -1,98 +1,129 @@
 """Experts from ONNX files, run by ONNX Runtime.
 
-Any network with one image input works from a recipe alone: `decode` says what its outputs mean. A tensor is an output's
-name or number. A file that keeps its weights in others, under any names, needs a local path; they count like the file.
+Any network that takes frames works from a recipe alone: `decode` says what its outputs mean, `constants` gives inputs
+that are no frames. A tensor is an output's name or number. A file that keeps its weights in others, under any names,
+needs a local path; they count like the file. A local file is looked at when the recipe is planned: its versions, its
+inputs and its outputs' names.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
+from hyperloom.pipeline.errors import HyperloomError, PluginError, RecipeError, SourceError
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.label import onnxfile
+from hyperloom.stages.label.activation import ScoreKind
 from hyperloom.stages.label.network import Network, library, read_weights
 from hyperloom.stages.modality import Size
 
-DTYPES: dict[str, Any] = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(uint8)": np.uint8,
-    "tensor(int8)": np.int8,
-}
+if TYPE_CHECKING:
+    from hyperloom.pipeline.check import StepCheck
+    from hyperloom.pipeline.recipe import Where
+
+Constants = dict[str, float | tuple[float, ...]]
 
 
 class Onnx(Network):
     """`{type: onnx, path: midas.onnx, in: rgb@camera, out: depth@midas, decode: dense}`."""
 
+    constants: Constants = {}
+    """What inputs get that are no frames, the same for each frame: `{im_shape: [480, 640]}`."""
+
     def weights(self) -> tuple[str, ...]:
-        return (self.path, *beside(os.path.expanduser(self.path)))
+        return (self.path, *onnxfile.beside(os.path.expanduser(self.path)))
 
     def session(self) -> OnnxSession:
         tensors = [d.tensor for d in self.decode]
-        return OnnxSession(self.path, tensors, threads=max(1, int(self.cpus)), gpu=self.gpus > 0)
+        threads, layout = max(1, int(self.cpus)), self.preprocess.layout
+        return OnnxSession(self.path, tensors, threads, self.gpus > 0, self.constants, layout)
 
+    def checked(self, step: StepCheck, where: Where) -> Self:
+        step.later(lambda listed: self._look(step, where))
+        return self
 
-def beside(path: str) -> tuple[str, ...]:
-    """The files in which a graph keeps tensors, as local paths, sorted. Of a graph that is no file here: none."""
-    if not os.path.isfile(path):
-        return ()
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data.find(b"location") < 0:  # the key that an outside tensor has; so most files need not be parsed
-            return ()
-    onnx = library("onnx", "onnx")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception:  # protobuf's own; ONNX Runtime says what is wrong with the file
-        return ()
-    folder, names = os.path.dirname(path), set[str]()
-    for tensor in _tensors(model):
-        if onnx.external_data_helper.uses_external_data(tensor):
-            names |= {entry.value for entry in tensor.external_data if entry.key == "location"}
-    return tuple(os.path.join(folder, name) for name in sorted(names))
-
-
-def _tensors(message: Any) -> Iterator[Any]:
-    """All tensors of a model, wherever they are: initializers, attributes, subgraphs, functions."""
-    if message.DESCRIPTOR.name == "TensorProto":
-        yield message
-        return
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for item in value if field.is_repeated else (value,):
-                yield from _tensors(item)
+    def _look(self, step: StepCheck, where: Where) -> None:
+        """Note what is wrong with a local file, before anything runs; what nobody here can tell is the worker's."""
+        path = os.path.expanduser(self.path)
+        if not os.path.isfile(path):
+            return
+        try:
+            header = onnxfile.header(path)
+            if header.ir > onnxfile.OLD_IR or header.opset > onnxfile.OLD_OPSET:
+                _loaded(self.path, 1, False)
+            image = onnxfile.image_input(self.path, header.inputs, self.constants, self.preprocess.layout)
+            for decoder in self.decode:
+                output(header.outputs, decoder.tensor)
+            source = step.modalities.get(modality_of(self.in_[0]))
+            if source is not None and source.shape:
+                self.check_input(image.dtype, image.channels, source)
+        except PluginError as error:
+            if "pip install 'hyperloom" not in str(error):  # the library may be on the workers alone
+                step.mistake((*where, "path"), str(error))
+        except HyperloomError as error:
+            step.mistake((*where, "path"), str(error))
 
 
 class OnnxSession:
-    """An ONNX graph with one image input."""
+    """An ONNX graph, of whose inputs one takes frames."""
 
     batch: int | None
     size: Size | None
 
-    def __init__(self, path: str, tensors: Sequence[str | int] = (), threads: int = 1, gpu: bool = False):
-        self._session = _loaded(path, threads, gpu)
+    def __init__(
+        self, path: str, tensors: Sequence[str | int] = (), threads: int = 1, gpu: bool = False,
+        constants: Mapping[str, Any] | None = None, layout: str | None = None,
+    ):  # fmt: skip
+        self._path, self._session = path, _loaded(path, threads, gpu)
         self._outputs = [o.name for o in self._session.get_outputs()]
-        self._input, kind, shape = _image_input(path, self._session.get_inputs())
-        self.dtype: np.dtype[Any] = np.dtype(DTYPES[kind])
-        self.layout: str = "nhwc" if shape[3] == 3 and shape[1] != 3 else "nchw"
+        ports = [onnxfile.port(i.name, i.type, i.shape) for i in self._session.get_inputs()]
+        image = onnxfile.image_input(path, ports, constants or {}, layout)
+        self._input, self.dtype, self.layout = image.port.name, image.dtype, image.layout
+        self.channels, shape = image.channels, image.port.shape
         height, width = shape[1:3] if self.layout == "nhwc" else shape[2:4]
         self.batch = shape[0]
         self.size = (height, width) if height and width else None
+        self._constants = [_Constant(path, port, (constants or {})[port.name]) for port in image.others]
         for tensor in tensors:
-            self._name(tensor)
+            output(self._outputs, tensor)
+
+    def ending(self, tensor: str | int) -> ScoreKind | None:
+        local = os.path.expanduser(self._path)
+        return onnxfile.ending(local, output(self._outputs, tensor)) if os.path.isfile(local) else None
 
     def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
-        return self._session.run([self._name(t) for t in tensors], {self._input: images})
+        inputs = {self._input: images, **{c.name: c(len(images)) for c in self._constants}}
+        return self._session.run([output(self._outputs, t) for t in tensors], inputs)
 
-    def _name(self, tensor: str | int) -> str:
-        if isinstance(tensor, int) and 0 <= tensor < len(self._outputs):
-            return self._outputs[tensor]
-        if str(tensor) in self._outputs:
-            return str(tensor)
-        raise RecipeError(f"the network has no output {tensor!r}; there are: {', '.join(self._outputs)}")
+
+class _Constant:
+    """The values of an input that takes no frames: as they are, or once for each frame where it has an axis more."""
+
+    def __init__(self, path: str, port: onnxfile.Port, values: Any):
+        self.name = port.name
+        kind = np.bool_ if port.kind == "tensor(bool)" else onnxfile.DTYPES.get(port.kind)
+        if kind is None:
+            raise RecipeError(f"{path}: the input {port} takes no numbers")
+        self._values, axes = np.asarray(values, kind), len(port.shape)
+        if axes - self._values.ndim not in (0, 1):
+            raise RecipeError(f"{path}: constants: {port} takes other axes than {self._values.shape}")
+        self._each = axes - self._values.ndim == 1
+
+    def __call__(self, count: int) -> np.ndarray:
+        return np.stack([self._values] * count) if self._each else self._values
+
+
+def output(names: Sequence[str], tensor: str | int) -> str:
+    """The name of an output. Raises RecipeError."""
+    if isinstance(tensor, int) and 0 <= tensor < len(names):
+        return names[tensor]
+    if str(tensor) in names:
+        return str(tensor)
+    raise RecipeError(f"the network has no output {tensor!r}; there are: {', '.join(names)}")
 
 
 def _loaded(path: str, threads: int, gpu: bool) -> Any:
@@ -108,18 +139,9 @@ def _loaded(path: str, threads: int, gpu: bool) -> Any:
     try:
         return runtime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # the runtime raises its own classes, which it does not export
+        if (newer := onnxfile.too_new(path, str(error))) is not None:
+            raise newer from error
         raise SourceError(f"{path} is no ONNX file that ONNX Runtime can load: {error}") from error
-
-
-def _image_input(path: str, inputs: Sequence[Any]) -> tuple[str, str, list[int | None]]:
-    """Name, type and shape of the only input; None for an axis of any length. Raises RecipeError."""
-    if len(inputs) != 1:
-        names = ", ".join(i.name for i in inputs)
-        raise RecipeError(f"{path} has {len(inputs)} inputs ({names}); an expert has one image input")
-    image = inputs[0]
-    if image.type not in DTYPES or len(image.shape) != 4:
-        raise RecipeError(f"{path}: the input {image.name!r} is {image.type} {image.shape}, not a batch of images")
-    return image.name, image.type, [n if isinstance(n, int) and n > 0 else None for n in image.shape]
 
 
 def _providers(runtime: Any, gpu: bool) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hyperloom.pipeline.config import Config
+from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.modality import Size
 
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
@@ -76,17 +77,19 @@ class Preprocess(Config):
     """Height and width of the network's view of the resized frame; by default all of it."""
     overlap: float = Field(0.0, ge=0, lt=1)
     """Share of a tile that neighbouring tiles overlap at least."""
-    channels: Literal["rgb", "bgr"] = "rgb"
+    channels: Literal["rgb", "bgr", "grey"] = "rgb"
+    """What the network sees of a colour frame; a network with one channel is given grey."""
     layout: Literal["nchw", "nhwc"] | None = None
     """Order of axes of the network's input, and of its maps; by default the usual one of the file's format."""
     normalise: Literal["imagenet"] | None = None
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mean: tuple[float, ...] = Field((0.0, 0.0, 0.0), min_length=1)
+    std: tuple[float, ...] = Field((1.0, 1.0, 1.0), min_length=1)
+    """One number for each channel, or one for all."""
     divide: float = Field(1.0, gt=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Preprocess:
-        if self.normalise and (self.mean != (0, 0, 0) or self.std != (1, 1, 1)):
+        if self.normalise and self._given:
             raise ValueError("give either normalise or mean and std")
         if min(self.std) <= 0:
             raise ValueError(f"std: expected positive numbers, got {list(self.std)}")
@@ -102,35 +105,56 @@ class Preprocess(Config):
         tile = self.tile or size
         return TileGrid(size, tile, _starts(size[0], tile[0], self.overlap), _starts(size[1], tile[1], self.overlap))
 
-    def tiles(self, frame: np.ndarray, grid: TileGrid, layout: str, dtype: np.dtype[Any]) -> list[np.ndarray]:
-        """The network's inputs for one frame (H, W, 3) uint8 RGB: (3, h, w) or (h, w, 3) arrays of `dtype`."""
-        return [self._numbers(part, layout, dtype) for part in self.pixels(frame, grid)]
-
-    def pixels(self, frame: np.ndarray, grid: TileGrid) -> list[np.ndarray]:
-        """The tiles of one frame (h, w, 3) uint8 in the network's order of channels, before any arithmetic."""
-        resized = resize(frame, grid.size)
-        return grid.cut(resized[..., ::-1] if self.channels == "bgr" else resized)
+    @property
+    def _given(self) -> bool:
+        return self.mean != (0, 0, 0) or self.std != (1, 1, 1)
 
     @property
-    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """What is taken from each channel, and what the rest is multiplied by: (3,) float32 each."""
+    def arithmetic(self) -> str:
+        """The field that asks for arithmetic on pixels; empty where none does."""
+        if self.normalise:
+            return "normalise"
+        return "mean and std" if self._given else "divide" if self.divide != 1 else ""
+
+    def seen(self, channels: int) -> int:
+        """Channels that a network sees of frames of so many, unless it wants one."""
+        return 1 if self.channels == "grey" else channels
+
+    def tiles(
+        self, frame: np.ndarray, grid: TileGrid, layout: str, dtype: np.dtype[Any], grey: bool = False
+    ) -> list[np.ndarray]:
+        """The network's inputs for one frame (H, W, C): (C, h, w) or (h, w, C) arrays of `dtype`. `grey`: it has one
+        channel."""
+        return [self._numbers(part, layout, dtype) for part in self.pixels(frame, grid, grey)]
+
+    def pixels(self, frame: np.ndarray, grid: TileGrid, grey: bool = False) -> list[np.ndarray]:
+        """The tiles of one frame (h, w, C) in the network's order of channels, before any arithmetic."""
+        resized = resize(frame, grid.size)
+        if (grey or self.channels == "grey") and resized.shape[-1] == 3:
+            return grid.cut(greyed(resized))
+        return grid.cut(resized[..., ::-1] if self.channels == "bgr" else resized)
+
+    def statistics(self, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
+        """What is taken from each channel, and what the rest is multiplied by: (channels,) float32 each. A grey frame
+        has the average of the colours'. Raises RecipeError where their number is another."""
         mean, std = (IMAGENET["mean"], IMAGENET["std"]) if self.normalise else (self.mean, self.std)
         if self.normalise and self.channels == "bgr":
             mean, std = mean[::-1], std[::-1]
-        scale = 1.0 / (np.asarray(std) * self.divide)
-        return np.asarray(mean, np.float32), scale.astype(np.float32)
+        scale = 1.0 / (np.asarray(_each(std, channels, "std")) * self.divide)
+        return np.asarray(_each(mean, channels, "mean"), np.float32), scale.astype(np.float32)
 
     def _numbers(self, part: np.ndarray, layout: str, dtype: np.dtype[Any]) -> np.ndarray:
         if dtype == np.int8:  # quantised networks: the same steps as uint8, shifted
             part = (part.astype(np.int16) - 128).astype(np.int8)
-        elif dtype != np.uint8:
+        elif dtype.kind == "f" or part.dtype.kind == "f":
             return self._standardised(part, layout, dtype)
-        return np.ascontiguousarray(part.transpose(2, 0, 1) if layout == "nchw" else part)
+        return np.ascontiguousarray(part.transpose(2, 0, 1) if layout == "nchw" else part, dtype)
 
     def _standardised(self, part: np.ndarray, layout: str, dtype: np.dtype[Any]) -> np.ndarray:
         """One channel after the other, which is many times faster than all at once where channels are last."""
-        planes = np.empty((3, *part.shape[:2]), np.float32)
-        for plane, pixels, mean, scale in zip(planes, np.moveaxis(part, -1, 0), *self.statistics, strict=True):
+        planes = np.empty((part.shape[-1], *part.shape[:2]), np.float32)
+        statistics = self.statistics(len(planes))
+        for plane, pixels, mean, scale in zip(planes, np.moveaxis(part, -1, 0), *statistics, strict=True):
             np.copyto(plane, pixels)
             if mean != 0:
                 plane -= mean
@@ -138,6 +162,25 @@ class Preprocess(Config):
                 plane *= scale
         numbers = planes if layout == "nchw" else planes.transpose(1, 2, 0)
         return np.ascontiguousarray(numbers, dtype)
+
+
+def greyed(frame: np.ndarray) -> np.ndarray:
+    """(h, w, 3) uint8 RGB -> (h, w, 1), by the weights of ITU-R BT.601."""
+    import cv2
+
+    grey: np.ndarray = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)[..., None]
+    return grey
+
+
+def _each(values: Sequence[float], channels: int, field: str) -> Sequence[float]:
+    """One value for each channel."""
+    if len(values) == channels:
+        return values
+    if channels == 1 and len(values) == 3:
+        return (sum(values) / 3,)
+    if len(set(values)) == 1:
+        return tuple(values[:1]) * channels
+    raise RecipeError(f"preprocess.{field}: {len(values)} numbers for {channels} channels")
 
 
 def resize(image: np.ndarray, size: Size) -> np.ndarray:

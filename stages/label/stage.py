@@ -74,6 +74,8 @@ class Label(Stage):
         drawn = self._drawn(step)
         step.records = step.run_units(drawn.units(), drawn.workers(step.storage))
         labels = drawn.labels(step.records)
+        for sentence in labels.remarks:
+            step.events.emit("note", step.name, text=sentence)
         provenance.emit_tags(step, labels.columns)
         return labels
 

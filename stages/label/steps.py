@@ -11,6 +11,7 @@ ahead, is the worker's (`stages.label.bisection`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class Steps:
     """Does `compute` return before its work is done?"""
     owned = True
     """Are the outputs nobody else's memory, so that they need no copy?"""
+    notes: Sequence[str] = ()
+    """What a person should know of how the outputs are read; said once for a step."""
 
     def prepare(self, batch: Batch) -> Any:
         return batch

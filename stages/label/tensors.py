@@ -17,30 +17,41 @@ from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.modality import Size
 
 if TYPE_CHECKING:
+    from hyperloom.stages.label.activation import Activation
     from hyperloom.stages.label.decoders import DenseDecoder
 
 
-def classes(maps: torch.Tensor, size: Size, threshold: float, table: np.ndarray | None) -> torch.Tensor:
+def classes(
+    maps: torch.Tensor, size: Size, threshold: float, table: np.ndarray | None, activation: Activation = "logit"
+) -> torch.Tensor:
     """(N, *size) uint8."""
-    if maps.is_floating_point():
-        scores = _two_sided(resized(_planes(maps), size))
+    one = maps.ndim == 3 or maps.shape[1] == 1
+    if activation != "ids" and (maps.is_floating_point() or not one):
+        scores = _given(resized(_planes(maps), size), activation)
         top, ids = scores.max(1)
         if threshold:
-            share = 1 / (scores - top[:, None]).exp().sum(1)
+            share = top if activation == "none" else 1 / (scores - top[:, None]).exp().sum(1)
+            share = top.sigmoid() if activation == "sigmoid" and not one else share
             ids = ids.masked_fill(share < threshold, UNKNOWN)
     else:
-        ids = _nearest(maps[:, 0] if maps.ndim == 4 else maps, size).long()
+        ids = _nearest(maps[:, 0] if maps.ndim == 4 else maps, size)
+        ids = (ids.round() if ids.is_floating_point() else ids).long()
         ids = ids.masked_fill((ids < 0) | (ids > UNKNOWN), UNKNOWN)
     ids = ids.clamp(max=UNKNOWN).to(torch.uint8)
     return ids if table is None else torch.from_numpy(table).to(ids.device)[ids.long()]
 
 
 def probabilities(
-    maps: torch.Tensor, shape: tuple[int, ...], table: np.ndarray, temperature: float | None
+    maps: torch.Tensor, shape: tuple[int, ...], table: np.ndarray, temperature: float, activation: Activation
 ) -> torch.Tensor:
-    """(N, *shape) uint8, steps of 1/255; `temperature` None where maps are probabilities already."""
-    scores = _two_sided(_planes(maps))
-    given = scores if temperature is None else (scores / temperature).softmax(1)
+    """(N, *shape) uint8, steps of 1/255."""
+    planes = _planes(maps)
+    several = planes.shape[1] > 1
+    given = _given(planes, activation)
+    if activation == "sigmoid" and several:
+        given = (given / temperature).sigmoid()
+    elif activation != "none":
+        given = (given / temperature).softmax(1)
     folded = given.new_zeros(len(given), shape[-1], *given.shape[2:])
     for source, target in enumerate(table[: given.shape[1]].tolist()):
         if target < shape[-1]:
@@ -111,6 +122,8 @@ def _planes(maps: torch.Tensor) -> torch.Tensor:
     return (maps if maps.ndim == 4 else maps[:, None]).float()
 
 
-def _two_sided(scores: torch.Tensor) -> torch.Tensor:
-    """One logit a pixel as the scores of two classes."""
-    return scores if scores.shape[1] > 1 else torch.cat([torch.zeros_like(scores), scores], 1)
+def _given(scores: torch.Tensor, activation: Activation) -> torch.Tensor:
+    """One logit or probability a pixel as those of two classes."""
+    if scores.shape[1] > 1:
+        return scores
+    return torch.cat([1 - scores if activation == "none" else torch.zeros_like(scores), scores], 1)

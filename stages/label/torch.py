@@ -23,6 +23,7 @@ from pydantic import field_validator, model_validator
 from hyperloom.pipeline import plugins, registry
 from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
+from hyperloom.stages.label.activation import ScoreKind
 from hyperloom.stages.label.expert import CPU_BATCH
 from hyperloom.stages.label.network import Network, library, read_weights
 from hyperloom.stages.label.preprocess import TileGrid
@@ -111,10 +112,14 @@ class TorchSession:
     dtype: np.dtype[Any] = np.dtype(np.float32)
     batch: int | None = None
     size: Size | None = None
+    channels: int | None = None
 
     def __init__(self, torch: Any, module: Any, device: str, precision: str = "fp32"):
         self._torch, self._module, self.device = torch, module, device
         self._half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+
+    def ending(self, tensor: str | int) -> ScoreKind | None:
+        return None
 
     def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
         return [t.cpu().numpy() for t in self.tensors(self._torch.from_numpy(images).to(self.device), tensors)]

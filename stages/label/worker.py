@@ -50,6 +50,7 @@ class LabelWorker:
         _limit_threads(max(1, int(self.expert.cpus)))
         function = self.expert.build(self.modalities, self.storage)
         _limit_threads(max(1, int(self.expert.cpus)))  # libraries that came with the expert
+        self._notes = list(getattr(function, "notes", ()))
         self._bisection = Bisection(function, self.expert.out, self.modalities, _readers(self.expert))
         self._sizes: dict[str, BatchSize] = {}
         self._coming: dict[tuple[str, str], Parts] = {}
@@ -95,6 +96,8 @@ class LabelWorker:
             out.rows = len(keys) - len(errors)
             if figures.kept:
                 out.meta["figures"] = figures.sums()
+            if self._notes:
+                out.meta["remarks"] = self._notes
             if unit.id != unit.payload["pid"]:
                 out.meta["pid"] = unit.payload["pid"]
             table, out.meta["missing"] = _table(keys, values, self.modalities, self.about)

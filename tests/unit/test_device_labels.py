@@ -16,10 +16,12 @@ from hyperloom.pipeline.executor import Host
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.label import batching, reading
+from hyperloom.stages.label.activation import softmax
 from hyperloom.stages.label.batching import BatchSize
-from hyperloom.stages.label.decoders import as_map, softmax, vote
+from hyperloom.stages.label.decoders import as_map
 from hyperloom.stages.label.device import OnDevice
 from hyperloom.stages.label.samples import ExpertInputs
+from hyperloom.stages.label.scores import vote
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.label.steps import Steps
 from tests.unit.inline import ingested, modalities, step
@@ -34,9 +36,13 @@ KNOWN = modalities(
 SIZES = [(24, 36), (48, 72), (6, 9), (30, 41), (24, 72), (25, 20)]
 DECODERS: list[dict[str, Any]] = [
     {"type": "classes"},
-    {"type": "classes", "threshold": 0.3, "map": ["b", None, "a", "d", "e"]},
-    {"type": "probabilities", "temperature": 2.0},
-    {"type": "probabilities", "map": {0: "a", 2: "b", 4: "a"}},
+    {"type": "classes", "threshold": 0.3, "map": ["b", None, "a", "d", "e"], "activation": "softmax"},
+    {"type": "classes", "threshold": 0.6, "activation": "sigmoid"},
+    {"type": "classes", "threshold": 0.4, "activation": "none"},
+    {"type": "probabilities", "temperature": 2.0, "activation": "logit"},
+    {"type": "probabilities", "map": {0: "a", 2: "b", 4: "a"}, "activation": "softmax"},
+    {"type": "probabilities", "activation": "sigmoid"},
+    {"type": "probabilities", "activation": "none", "divide": 1.5},
     {"type": "dense", "activation": "sigmoid"},
     {"type": "dense", "normalise": "percentiles", "invert": "flip"},
     {"type": "dense", "scale": 2.0, "offset": 1.0, "invert": "reciprocal"},
@@ -50,6 +56,7 @@ def test_maps_decoded_as_tensors_are_those_of_the_host(fields: dict[str, Any]) -
     decoder = plugins.parse("decoder", fields)
     for size in SIZES:
         raw = random.normal(size=(2, 1 if fields["type"] == "dense" else 5, *size)).astype(np.float32)
+        raw = 1 / (1 + np.exp(-raw)) if fields.get("activation") == "none" else raw
         values = decoder.on_device(torch.from_numpy(raw), target)
         assert values is not None and tuple(values.shape[1:]) == target.shape
         expected = np.stack([decoder.finish(as_map(one, "nchw"), target) for one in raw])

@@ -16,7 +16,7 @@ from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.label.decoders import softmax
+from hyperloom.stages.label.activation import softmax
 from hyperloom.stages.label.nets.espnet import ESPNet
 from hyperloom.stages.label.nets.pidinet import PiDiNet, fold
 from hyperloom.stages.label.preprocess import Preprocess
