@@ -8,7 +8,8 @@ maps, in `boxes`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     import torch
 
 
+Raw: TypeAlias = "np.ndarray | tuple[np.ndarray, ...]"
+"""What a decoder reads of one tile, without batch axis: a tensor, or several where it reads several."""
+
+
 class Decoder(Plugin):
     """Base of every decoder."""
 
@@ -30,6 +35,11 @@ class Decoder(Plugin):
     layout: Literal["nchw", "nhwc"] | None = None
     """Order of the tensor's axes where it is another than that of the network's input."""
 
+    @property
+    def tensors(self) -> tuple[str | int, ...]:
+        """The outputs that it reads."""
+        return (self.tensor,)
+
     def ready(self, modality: Any, column: str) -> None:
         """Raise ValueError unless this decoder can make values of `modality`."""
 
@@ -38,7 +48,8 @@ class Decoder(Plugin):
         return as_map(raw, layout)
 
     def tried(self, whole: np.ndarray, ending: ScoreKind | None, modality: Any) -> tuple[Decoder, str]:
-        """This decoder with what the map (h, w) or (h, w, C) of a trial frame tells, and what is to be said of that.
+        """This decoder with what the map (h, w) or (h, w, C) of a trial frame tells (the tensors, of a decoder that
+        makes no map), and what is to be said of that.
         `ending`: what the network's last operation makes, where its file shows that. Raises RecipeError for a map that
         this decoder cannot read."""
         return self, ""
@@ -89,6 +100,24 @@ class DenseDecoder(Decoder):
         if modality.dtype.kind != "f" or modality.holes or modality.unit_vectors or modality.moves != "scalar":
             return None
         return tensors.numbers(maps, modality.shape, modality.limits, self)
+
+
+def tensors_of(decoders: Iterable[Decoder]) -> list[str | int]:
+    """The outputs that all of them read, decoder after decoder."""
+    return [tensor for decoder in decoders for tensor in decoder.tensors]
+
+
+def shared_out(decoders: Iterable[Decoder], outputs: Sequence[Any]) -> Iterator[list[Any]]:
+    """Outputs in the order of `tensors_of`, as each decoder reads them."""
+    at = 0
+    for decoder in decoders:
+        yield list(outputs[at : at + len(decoder.tensors)])
+        at += len(decoder.tensors)
+
+
+def of_tile(outputs: Sequence[Any], at: int) -> Any:
+    """What a decoder reads of the tile `at` of a batch."""
+    return outputs[0][at] if len(outputs) == 1 else tuple(output[at] for output in outputs)
 
 
 def as_map(raw: np.ndarray, layout: str) -> np.ndarray:

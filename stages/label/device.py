@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from hyperloom.stages.label.decoders import Decoder
+from hyperloom.stages.label.decoders import Decoder, of_tile, shared_out, tensors_of
 from hyperloom.stages.label.expert import Batch
 from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.label.trial import check_counts
@@ -94,29 +94,30 @@ class OnDevice(Steps):
         x = (pixels.float() - self._mean) * self._scale
         if self._layout == "nchw":
             x = x.permute(0, 3, 1, 2)  # channels last in memory, as convolutions are quickest
-        tensors = [d.tensor for d in self._expert.decode]
+        tensors = tensors_of(self._expert.decode)
         outputs = self._session.tensors(x, tensors)
         check_counts(self._expert.path, outputs, tensors, len(x))
-        given = [
-            decoded(decoder, self._whole(maps, layout), layout, target) if decoder.spatial else (maps, False)
-            for decoder, maps, layout, target in zip(
-                self._expert.decode, outputs, self._layouts, self._targets, strict=True
-            )
-        ]
+        given = []
+        each = shared_out(self._expert.decode, outputs)
+        for decoder, maps, layout, target in zip(self._expert.decode, each, self._layouts, self._targets, strict=True):
+            if decoder.spatial:
+                given.append(decoded(decoder, self._whole(maps[0], layout), layout, target))
+            else:
+                given += [(one, False) for one in maps]
         return Landing([t for t, _ in given]), [ready for _, ready in given]
 
     def finish(self, computed: tuple[Landing, list[bool]]) -> Batch:
         landing, ready = computed
         outputs: Batch = {}
-        expert, each = self._expert, zip(landing.arrays(), ready, strict=True)
-        for (array, is_value), column, decoder, target in zip(
-            each, expert.out, expert.decode, self._targets, strict=True
-        ):
-            if not decoder.spatial:
-                tiles = [decoder.tile(one, decoder.layout or self._layout, self._grid.tile) for one in array]
-                outputs[column] = np.stack([decoder.finish(tile, target) for tile in tiles])
-            else:
+        expert, each = self._expert, shared_out(self._expert.decode, list(zip(landing.arrays(), ready, strict=True)))
+        for given, column, decoder, target in zip(each, expert.out, expert.decode, self._targets, strict=True):
+            if decoder.spatial:
+                array, is_value = given[0]
                 outputs[column] = landed(array, is_value, decoder, target)
+                continue
+            arrays, layout = [one for one, _ in given], decoder.layout or self._layout
+            tiles = [decoder.tile(of_tile(arrays, i), layout, self._grid.tile) for i in range(len(arrays[0]))]
+            outputs[column] = np.stack([decoder.finish(tile, target) for tile in tiles])
         return outputs
 
     def _whole(self, maps: torch.Tensor, layout: str) -> torch.Tensor:

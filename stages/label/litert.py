@@ -15,6 +15,7 @@ import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.stages.label.activation import ScoreKind
+from hyperloom.stages.label.decoders import tensors_of
 from hyperloom.stages.label.network import Network, library, read_weights
 from hyperloom.stages.modality import Size
 
@@ -23,7 +24,7 @@ class LiteRT(Network):
     """`{type: litert, path: deeplab.tflite, in: rgb@camera, out: semantic@deeplab, decode: classes}`."""
 
     def session(self) -> LiteRTSession:
-        return LiteRTSession(self.path, [d.tensor for d in self.decode], threads=max(1, int(self.cpus)))
+        return LiteRTSession(self.path, tensors_of(self.decode), threads=max(1, int(self.cpus)))
 
 
 class LiteRTSession:

@@ -22,6 +22,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label import trial
 from hyperloom.stages.label.activation import ScoreKind
+from hyperloom.stages.label.decoders import of_tile, shared_out, tensors_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.preprocess import Preprocess, TileGrid
 from hyperloom.stages.label.steps import Steps
@@ -141,7 +142,7 @@ class OnHost(Steps):
         return calls
 
     def compute(self, prepared: list[tuple[np.ndarray, int]]) -> list[tuple[list[np.ndarray], int]]:
-        tensors = [d.tensor for d in self._expert.decode]
+        tensors = tensors_of(self._expert.decode)
         computed = []
         for images, count in prepared:
             outputs = self._session(images, tensors)
@@ -151,9 +152,12 @@ class OnHost(Steps):
 
     def finish(self, computed: list[tuple[list[np.ndarray], int]]) -> Batch:
         outputs: Batch = {}
-        for n, (column, decoder, target) in enumerate(zip(self._expert.out, self._expert.decode, self._targets)):
+        decoders = self._expert.decode
+        calls = [(list(shared_out(decoders, raws)), count) for raws, count in computed]
+        for n, (column, decoder, target) in enumerate(zip(self._expert.out, decoders, self._targets)):
             layout = decoder.layout or self._layout
-            tiles = [decoder.tile(raw[n][i], layout, self._grid.tile) for raw, count in computed for i in range(count)]
+            raws = [of_tile(outputs[n], i) for outputs, count in calls for i in range(count)]
+            tiles = [decoder.tile(raw, layout, self._grid.tile) for raw in raws]
             each = len(self._grid)
             wholes = [self._grid.stitch(tiles[i : i + each]) for i in range(0, len(tiles), each)]
             values = [decoder.finish(whole, target) for whole in wholes]

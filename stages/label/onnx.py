@@ -18,6 +18,7 @@ from hyperloom.pipeline.errors import HyperloomError, PluginError, RecipeError, 
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label import onnxfile
 from hyperloom.stages.label.activation import ScoreKind
+from hyperloom.stages.label.decoders import tensors_of
 from hyperloom.stages.label.network import Network, library, read_weights
 from hyperloom.stages.modality import Size
 
@@ -38,7 +39,7 @@ class Onnx(Network):
         return (self.path, *onnxfile.beside(os.path.expanduser(self.path)))
 
     def session(self) -> OnnxSession:
-        tensors = [d.tensor for d in self.decode]
+        tensors = tensors_of(self.decode)
         threads, layout = max(1, int(self.cpus)), self.preprocess.layout
         return OnnxSession(self.path, tensors, threads, self.gpus > 0, self.constants, layout)
 
@@ -56,8 +57,8 @@ class Onnx(Network):
             if header.ir > onnxfile.OLD_IR or header.opset > onnxfile.OLD_OPSET:
                 _loaded(self.path, 1, False)
             image = onnxfile.image_input(self.path, header.inputs, self.constants, self.preprocess.layout)
-            for decoder in self.decode:
-                output(header.outputs, decoder.tensor)
+            for tensor in tensors_of(self.decode):
+                output(header.outputs, tensor)
             source = step.modalities.get(modality_of(self.in_[0]))
             if source is not None and source.shape:
                 self.check_input(image.dtype, image.channels, source)

@@ -15,6 +15,7 @@ import numpy as np
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
 from hyperloom.stages.label import memory
 from hyperloom.stages.label.activation import SLACK
+from hyperloom.stages.label.decoders import of_tile, shared_out, tensors_of
 from hyperloom.stages.modality import Size
 
 if TYPE_CHECKING:
@@ -32,16 +33,17 @@ def settled(
     """The decoders with what the trial showed, and what is to be said. Raises RecipeError."""
     layout = expert.preprocess.layout or session.layout
     tile = expert.preprocess.tiles(frame(source), grid, layout, session.dtype, session.channels == 1)[0]
-    raws = _raws(expert, session, tile)
+    raws = shared_out(expert.decode, _raws(expert, session, tile))
     decoders, notes = [], []
     for raw, decoder, target, column in zip(raws, expert.decode, targets, expert.out, strict=True):
         used, remarks = decoder.layout or layout, list[str]()
         try:
-            whole = decoder.tile(raw[0], used, grid.tile)
+            tried, why = decoder.tried(of_tile(raw, 0), None, target) if not decoder.spatial else (decoder, "")
+            whole = tried.tile(of_tile(raw, 0), used, grid.tile)
             if decoder.spatial:
-                remarks += _laid_out(whole, raw, used, grid.tile)
-            ending = session.ending(decoder.tensor) if whole.size and whole.min() >= -SLACK else None
-            tried, why = decoder.tried(whole, ending, target)
+                remarks += _laid_out(whole, raw[0], used, grid.tile)
+                ending = session.ending(decoder.tensor) if whole.size and whole.min() >= -SLACK else None
+                tried, why = decoder.tried(whole, ending, target)
         except (ValueError, RecipeError) as error:
             raise RecipeError(f"{expert.path}: {column}: {error}") from error
         decoders.append(tried)
@@ -73,7 +75,7 @@ def check_counts(path: str, outputs: Sequence[Any], tensors: Sequence[str | int]
 
 
 def _raws(expert: Network, session: Session, tile: np.ndarray) -> list[np.ndarray]:
-    tensors = [d.tensor for d in expert.decode]
+    tensors = tensors_of(expert.decode)
     most = session.batch or min(PAIR, expert.batch or expert.usual_batch or PAIR)
     for count in dict.fromkeys((most, session.batch or 1)):
         try:
