@@ -64,7 +64,7 @@ class DetectionDecoder(Decoder):
         return (self.boxes, self.scores) if self.labels is None else (self.boxes, self.scores, self.labels)
 
     def ready(self, modality: Any, column: str) -> None:
-        need(modality.type == "boxes", column, "boxes", modality)
+        need(modality.measure == "boxes", column, "boxes", modality)
         class_table(self.map, modality.classes)
 
     def tried(self, whole: Raw, ending: ScoreKind | None, modality: Any) -> tuple[Decoder, str]:
