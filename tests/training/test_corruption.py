@@ -1,8 +1,9 @@
 """Random corruption of a whole root: each damage is healed by the next run, named by `verify`, or of no consequence.
 
 A small pipeline from ingest to release runs once, in this process, and once only to its shards. Each trial copies one
-of the two roots, damages a file of it at random, asks all commands that look, runs again, repairs, runs again, and
-compares with the undamaged root. `HYPERLOOM_TRIALS` sets their number (2,000 for the long version).
+of the roots, damages a file of it at random, calls some of all commands, runs again, repairs, runs again, and compares
+with the undamaged root; so with a root that `import` made. `HYPERLOOM_TRIALS` sets their number (2,000 for the long
+version), `HYPERLOOM_FIRST_TRIAL` the first.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,6 +34,7 @@ FIRST = int(os.environ.get("HYPERLOOM_FIRST_TRIAL", "0"))
 RECIPE = """\
 name: small
 root: {root}
+schedule: {{cron: "0 3 * * *", on: {{type: new-data}}}}
 modalities:
   rgb:      {{type: image, size: [24, 32]}}
   semantic: {{type: segmentation, classes: [land, forest, road, water, building]}}
@@ -73,26 +76,59 @@ TRAINING = """targets: {semantic: semantic@truth, depth: depth@consensus}, model
 
 STOPS = {"whole": "release", "half": "votes", "sharded": "shards", "taught": "student"}
 """The last step that the root of this name has run."""
+SLOT = "2030-01-{:02d}T03:00:05+00:00"
+LOOKS = (
+    "plan", "plan --json", "plan --rehash", "status", "failed", "release", "logs", "logs --json", "logs --list",
+    "cancel --wait 0", "doctor --no-ray", "ui", "schedule list", "schedule next", "schedule history",
+    "schedule history --json", "schedule pause", "schedule resume", "schedule remove", "schedule add",
+    "tick --no-mlflow --at",
+)  # fmt: skip
+"""Commands on a recipe."""
+SHOWS = ("data head", "data stats", "data show --to", "data export --layout parquet --to", "export --to")
+"""Commands on a step, which show its samples."""
+FINDS = ("failed", "doctor", "cancel")
+"""Commands that may end with 1 without an error."""
 
 
 class Rooted:
     """A copy of a root, and the commands on it, in this process."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.root = folder, folder / "root"
+    def __init__(self, folder: Path, imported: Path | None = None, text: str = RECIPE):
+        self.folder, self.root, self.imported = folder, folder / "root", imported
         self.recipe = folder / "small.yaml"
         folder.mkdir(parents=True, exist_ok=True)
-        self.recipe.write_text(RECIPE.format(root=self.root, training=TRAINING))
+        self.text = text
+        self.recipe.write_text(text.replace("{root}", str(self.root)) if imported else full(text, self.root))
         self.said = ""
 
-    def __call__(self, name: str, *options: str) -> int:
+    def __call__(self, line: str, *options: str) -> int:
         """The exit code of a command. Whatever is raised past the command line is a traceback to its user."""
+        name, dashes, more = line.partition(" --")
+        return self.call([*name.split(), str(self.recipe), *options, *f"{dashes}{more}".split()])
+
+    def call(self, words: list[str]) -> int:
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            code = cli.main([name, str(self.recipe), *options])
+            code = cli.main(words)
         self.said = out.getvalue()
-        assert "Traceback (most recent call last)" not in self.said, self.said
+        assert "Traceback (most recent call last)" not in self.said, f"{words}: {self.said}"
         return code
+
+    def run(self) -> int:
+        """The command that made this root."""
+        if self.imported is None:
+            return self("run --no-mlflow")
+        return self.call(["import", str(self.imported), "--recipe", str(self.recipe), "--no-mlflow"])
+
+    def shown(self, line: str, step: str) -> tuple[int, dict[str, bytes]]:
+        """The exit code of a command that shows samples, and what it shows."""
+        to = self.folder / "shown"
+        shutil.rmtree(to, ignore_errors=True)
+        name, dashes, rest = line.partition(" --")
+        code = self.call([*name.split(), str(self.recipe), step, *f"{dashes}{rest}".split(), *[str(to)] * bool(rest)])
+        if not rest:
+            return code, {"": self.said.encode()}
+        return code, {str(p.relative_to(to)): p.read_bytes() for p in [to, *to.rglob("*")] if p.is_file()}
 
     def artifacts(self) -> dict[str, bytes]:
         """What a root is for: manifests, all that they name, and who is champion."""
@@ -105,18 +141,40 @@ class Rooted:
         return kept
 
 
-@pytest.fixture(scope="module")
-def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rooted]:
-    """The root of a pipeline that ran to its end, and of three that were stopped before."""
+def full(text: str, root: Path) -> str:
+    return text.format(root=root, training=TRAINING)
+
+
+@contextlib.contextmanager
+def here() -> Iterator[None]:
+    """Inside the block units run in this process, and nobody serves MLflow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(opening, "connect", lambda loaded: None)
+        patch.setattr("hyperloom.pipeline.tracking.store.serve", lambda uri, *_: print(f"served {uri}"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rooted]:
+    """The root of a pipeline that ran to its end, of three that were stopped before, and of an import."""
+    with here():
         return stopped(tmp_path_factory.mktemp("roots"))
 
 
 def stopped(folder: Path) -> dict[str, Rooted]:
     roots = {name: Rooted(folder / name) for name in STOPS}
     for name, last in STOPS.items():
-        assert roots[name]("run", "--no-mlflow", "--step", last) == 0, roots[name].said
+        assert roots[name]("run --no-mlflow", "--step", last) == 0, roots[name].said
+        for line in ("schedule add", f"tick --no-mlflow --at {SLOT.format(1)}") if name == "whole" else ():
+            assert roots[name](line) == 0, roots[name].said
+    words = ["export", str(roots["half"].recipe), "frames", "--to", str(folder / "vre"), "--columns", "rgb@camera"]
+    assert roots["half"].call(words) == 0, roots["half"].said
+    first = folder / "first.yaml"
+    words = ["import", str(folder / "vre"), "--recipe", str(first), "--root", str(folder / "import"), "--no-mlflow"]
+    assert roots["half"].call(words) == 0, roots["half"].said
+    text = re.sub(r"(?m)^root: .*$", "root: {root}", first.read_text())
+    roots["imported"] = Rooted(folder / "imported", folder / "vre", text)
+    assert roots["imported"].run() == 0, roots["imported"].said
     return roots
 
 
@@ -183,37 +241,53 @@ def _expected(root: Rooted) -> dict[str, bytes]:
     return root.artifacts()
 
 
+@functools.cache
+def _shown(root: Rooted, line: str, step: str) -> dict[str, bytes]:
+    return root.shown(line, step)[1]
+
+
+def look(root: Rooted, whole: Rooted, draw: random.Random, about: str) -> None:
+    """Some commands: each does as it would, or ends with a line that says what to do."""
+    steps = ["frames", "labels", "votes", "shards"] if root.imported is None else ["frames"]
+    for line in ["plan", *draw.sample(LOOKS, 4)]:
+        code = root(f"{line} {SLOT.format(draw.randrange(2, 29))}" if line.startswith("tick") else line)
+        assert code in (0, 1, 2, 4), f"{about}: {line}: {root.said}"
+        assert code == 0 or "Next: " in root.said or line.split()[0] in FINDS, f"{about}: {line}: {root.said}"
+    line, step = draw.choice(SHOWS), draw.choice(steps)
+    code, files = root.shown(line, step)
+    assert "Next: " in root.said if code else files == _shown(whole, line, step), f"{about}: {line} {step}: {root.said}"
+
+
 def trial(number: int, roots: dict[str, Rooted], folder: Path) -> str:
     """One trial; what came of it. Raises AssertionError where something was believed that is not so."""
     draw = random.Random(number)
-    expected = _expected(roots["whole"])
-    which = draw.choice(("half", "sharded", "taught", *["whole"] * 13))
+    which = draw.choice(("half", "sharded", "taught", "imported", *["whole"] * 12))
+    whole = roots["imported" if which == "imported" else "whole"]
+    expected = _expected(whole)
     shutil.rmtree(folder, ignore_errors=True)
-    root = Rooted(folder)
+    root = Rooted(folder, whole.imported, whole.text)
     shutil.copytree(roots[which].root, root.root)
     path, how = damage(root.root, draw)
     about = f"trial {number}: {how} {path} of the {which} root"
-    for command in ("plan", "status", "failed", "release"):
-        assert root(command) in (0, 1), f"{about}: {command}: {root.said}"
     named = root("verify") == 1
     assert named == ("problem(s)" in root.said), f"{about}: {root.said}"
-    code = root("run", "--no-mlflow")
+    look(root, whole, draw, about)
+    code = root.run()
     story = root.said
     after = {} if code else root.artifacts()
     root("verify")
     wrong = [p for p in expected if after.get(p) != expected[p] and p not in root.said] if code == 0 else []
     assert not wrong, f"{about}: wrong and not named: {wrong}\n{story}\n{root.said}"
     assert code == 0 or "Next: " in story, f"{about}: {story}"
-    assert root("verify", "--repair") == 0, f"{about}: {root.said}"
-    assert root("run", "--no-mlflow") == 0, f"{about}: after the repair: {root.said}"
+    assert root("verify --repair") == 0, f"{about}: {root.said}"
+    assert root.run() == 0, f"{about}: after the repair: {root.said}"
     last = root.artifacts()
     assert {p: last.get(p) == expected[p] for p in expected} == dict.fromkeys(expected, True), about
     return "named" if named else "healed" if story.count("done in") else "of no consequence"
 
 
 def test_random_damage_is_healed_named_or_of_no_consequence(roots: dict[str, Rooted], tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(opening, "connect", lambda loaded: None)
+    with here():
         results = Counter(trial(FIRST + n, roots, tmp_path / "trial") for n in range(TRIALS))
     assert sum(results.values()) == TRIALS and results["named"]
     print(dict(results))
@@ -223,8 +297,7 @@ def test_a_champion_that_is_gone_is_made_again_by_the_next_run(roots: dict[str, 
     root = Rooted(tmp_path / "trial")
     shutil.copytree(roots["whole"].root, root.root)
     shutil.rmtree(root.root / "release" / "champion-small")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(opening, "connect", lambda loaded: None)
+    with here():
         assert root("plan") == 0 and "has no champion any more" in root.said
-        assert root("run", "--no-mlflow") == 0
+        assert root("run --no-mlflow") == 0
     assert root.artifacts() == roots["whole"].artifacts()
