@@ -122,8 +122,8 @@ class Rooted:
 
     def shown(self, line: str, step: str) -> tuple[int, dict[str, bytes]]:
         """The exit code of a command that shows samples, and what it shows."""
-        to = self.folder / "shown"
-        shutil.rmtree(to, ignore_errors=True)
+        to = self.folder / "shown" / "there"
+        shutil.rmtree(to.parent, ignore_errors=True)
         name, dashes, rest = line.partition(" --")
         code = self.call([*name.split(), str(self.recipe), step, *f"{dashes}{rest}".split(), *[str(to)] * bool(rest)])
         if not rest:
