@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from zlib import crc32
 
 from hyperloom.pipeline.config import StepName, placement
@@ -94,6 +95,34 @@ class Many(Stage):
 
     def forecast(self, step: StepRun) -> Forecast:
         return Forecast(Stream(step.folder, self.count), step.manifest({}, {}))
+
+
+class Sleeper(Idle):
+    """Lasts `seconds`; `before` and `after` are called around them, in this process."""
+
+    before: ClassVar[Callable[[], object]]
+    after: ClassVar[Callable[[], object]]
+
+    def __init__(self, seconds: float):
+        super().__init__()
+        self.seconds = seconds
+
+    def run(self, unit: Unit, out: Output) -> None:
+        type(self).before()
+        time.sleep(self.seconds)
+        type(self).after()
+        super().run(unit, out)
+
+
+class Long(Stage):
+    """One unit that lasts `seconds`."""
+
+    seconds: float = 1.0
+    salt: str = ""
+
+    def run(self, step: StepRun) -> dict[str, Any]:
+        step.records = step.run_units([Unit(step.folder, "long", "sleeper", {})], {"sleeper": Sleeper(self.seconds)})
+        return {}
 
 
 class Promised(Stage):

@@ -14,12 +14,14 @@ time too (`*_cpu_s`: user and system), which a busy machine changes less. `_1m` 
 `driver_wall_ms`      the same by the clock, without the simulated workers
 `driver_mb`           the most memory the driver had, `python_mb` being what its imports take
 `requests`            what a unit costs on an object store, by who waits and kind of request (of `--requests` units)
+`requests_a_minute`   what a driver costs while its units last long: claims, the look for a notice
 The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -28,12 +30,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import executor, recipe, run
+from benchmarks import noop
+from hyperloom.pipeline import cli, executor, recipe, run
+from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.executor import Host, Inline, Job, Outcome, Slot
 from hyperloom.pipeline.pool import lost
 from hyperloom.pipeline.progress import Progress
@@ -46,6 +51,13 @@ root: {root}
 modalities: {{}}
 steps:
   many: {{stage: "benchmarks.noop:Many", count: {count}, broken: {broken}, max_quarantine: 1}}
+"""
+LONG = """
+name: bench-long
+root: {root}
+modalities: {{}}
+steps:
+  long: {{stage: "benchmarks.noop:Long", seconds: {seconds}, salt: NAME}}
 """
 BROKEN = 50
 """Of a million units, how many fail for ever in the first run: at least about five."""
@@ -124,6 +136,7 @@ def main() -> None:
     parser.add_argument("--big", type=int, default=0, help="reported as 1m; 0: not measured")
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--waiting", type=float, default=30.0, help="seconds for which a driver is watched")
     parser.add_argument("--root", default="", help="a folder for the roots, with room for two small files a unit")
     parser.add_argument("--no-sync", action="store_true", help="workers do not wait for the disk")
     parser.add_argument("--drive", default="", help=argparse.SUPPRESS)
@@ -140,6 +153,8 @@ def main() -> None:
     result["python_mb"] = command([sys.executable, "-c", "import hyperloom.pipeline.pool"])["mb"]
     if given.requests:
         result["requests"] = requests(given.requests)
+    if given.waiting:
+        result["requests_a_minute"] = waiting(given.waiting)
     result["load_after"] = round(os.getloadavg()[0], 1)
     print(json.dumps(result))
 
@@ -184,7 +199,8 @@ def measured(folder: Path, count: int, label: str, given: Any) -> dict[str, Any]
 
 
 def drive(given: Any) -> dict[str, Any]:
-    """One run with the crowd for workers, in this process."""
+    """One run with the crowd for workers, in this process, whose garbage is collected as the command's is."""
+    gc.set_threshold(*cli.COLLECTED)
     Crowd.workers = given.workers
     executor.Inline = Crowd  # type: ignore[misc]
     if given.no_sync:
@@ -234,30 +250,59 @@ def forget(root: Path) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def requests(count: int) -> dict[str, float]:
-    """Requests a unit costs on an object store, counted on one in memory: of a run, and of one that finds all done;
-    those that a slot waits for, and those that the driver waits for."""
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """Inside the block requests to the store are counted by who waits (slot or driver) and kind."""
     counts: Counter[str] = Counter()
     ask = Storage._call
 
-    def counted(self: Storage, what: str, path: str, function: Any) -> Any:
+    def call(self: Storage, what: str, path: str, function: Any) -> Any:
         counts[f"{'slot' if Crowd.last.working else 'driver'}_{REQUESTS.get(what, what)}"] += 1
         return ask(self, what, path, function)
 
-    Storage._call = counted  # type: ignore[method-assign]
-    Crowd.workers = 50
+    Storage._call = call  # type: ignore[method-assign]
     executor.Inline = Crowd  # type: ignore[misc]
+    try:
+        yield counts
+    finally:
+        Storage._call = ask  # type: ignore[method-assign]
+
+
+def requests(count: int) -> dict[str, float]:
+    """Requests a unit costs on an object store, counted on one in memory: of a run, and of one that finds all done;
+    those that a slot waits for, and those that the driver waits for."""
+    Crowd.workers = 50
     results: dict[str, float] = {}
     storage = Storage("memory://scale")
     Crowd.last = Crowd(storage)
-    for name in ("run", "resume"):
-        for path in [p for p in storage.walk("") if p.endswith("manifest.json")]:
-            storage.delete(path)
-        counts.clear()
-        loaded = recipe.parse(RECIPE.format(root=storage, count=count, broken=0))
-        outcome = run(loaded, progress=Progress(quiet=True), track=False)
-        assert outcome.ok, outcome.problems
-        results |= {f"{name}_{kind}": round(n / count, 3) for kind, n in sorted(counts.items())}
+    with counted() as counts:
+        for name in ("run", "resume"):
+            for path in [p for p in storage.walk("") if p.endswith("manifest.json")]:
+                storage.delete(path)
+            counts.clear()
+            loaded = recipe.parse(RECIPE.format(root=storage, count=count, broken=0))
+            outcome = run(loaded, progress=Progress(quiet=True), track=False)
+            assert outcome.ok, outcome.problems
+            results |= {f"{name}_{kind}": round(n / count, 3) for kind, n in sorted(counts.items())}
+    return results
+
+
+def waiting(seconds: float) -> dict[str, float]:
+    """Requests a minute of a driver whose units last long: its claims and its look for a notice. Counted on an object
+    store in memory, while a unit lasts so many seconds, for a driver that is alone and for one of two on a root."""
+    results: dict[str, float] = {}
+    storage = Storage("memory://scale-long")
+    Crowd.last = Crowd(storage)
+    text = LONG.format(root=storage, seconds=seconds)
+    for name in ("alone", "of_two"):
+        with counted() as counts:
+            noop.Sleeper.before = lambda: counts.clear()
+            noop.Sleeper.after = lambda: results.update(
+                {f"{name}_{k.rpartition('_')[2]}": round(n * 60 / seconds, 1) for k, n in sorted(counts.items())}
+            )
+            with Claims(storage, "other", lambda text: None, 1) if name == "of_two" else nullcontext():
+                outcome = run(recipe.parse(text.replace("NAME", name)), progress=Progress(quiet=True), track=False)
+            assert outcome.ok, outcome.problems
     return results
 
 

@@ -40,10 +40,13 @@ COMMANDS = (
 )
 """The files of `hyperloom.pipeline.commands`, in the order of `--help`."""
 
+COLLECTED = (50_000, 20, 50)
+"""When garbage is collected (gc.set_threshold): seldom, since what a command reads of manifests lives as long as it."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code (hyperloom.pipeline.exits)."""
-    gc.set_threshold(50_000, 20, 50)  # what a command reads from manifests lives as long as it does
+    gc.set_threshold(*COLLECTED)
     project.step_back()  # before anything is imported
     if arguments is None:
         _understand_utf8()

@@ -15,7 +15,7 @@ from itertools import chain
 from hyperloom.pipeline import packs
 from hyperloom.pipeline.listing import Listing
 from hyperloom.pipeline.packs import Packer
-from hyperloom.pipeline.records import packed, places_of
+from hyperloom.pipeline.records import Line, line_of, line_with, places_of
 from hyperloom.pipeline.retry import Key
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Unit, load_record
@@ -45,16 +45,17 @@ class Committed:
         if space in self._records:
             self._records[space].add(id_)
 
-    def find(self, units: Sequence[Unit]) -> list[bytes | None]:
+    def find(self, units: Sequence[Unit]) -> list[Line | None]:
         """The record of each unit that is committed and whole, as its line (pipeline.records), else None. Data is not
         read."""
         listed = [u.key for u in units if self.has(u.space, u.id)]
-        lines = self._whole((key, line) for key in listed if (line := self._packed(*key)) is not None)
-        loose = self._whole(self._read([key for key in listed if key not in lines]))
-        if self.packer is not None:
-            for (space, _), line in loose.items():
-                self.packer.add(space, line)
-        lines.update(loose)
+        lines = self._whole((key, text) for key in listed if (text := self._packed(*key)) is not None)
+        if len(lines) < len(listed):
+            loose = self._whole(self._read([key for key in listed if key not in lines]))
+            if self.packer is not None:
+                for (space, _), line in loose.items():
+                    self.packer.add(space, line.text)
+            lines.update(loose)
         return [lines.get(u.key) for u in units]
 
     def _packed(self, space: str, id_: str) -> bytes | None:
@@ -69,13 +70,14 @@ class Committed:
         else:
             with ThreadPoolExecutor(THREADS) as threads:
                 records = list(threads.map(lambda key: load_record(self.storage, *key), keys))
-        return [(key, packed(record)) for key, record in zip(keys, records) if record is not None]
+        return [(key, line_of(record).text) for key, record in zip(keys, records) if record is not None]
 
-    def _whole(self, pairs: Iterable[tuple[Key, bytes]]) -> dict[Key, bytes]:
+    def _whole(self, pairs: Iterable[tuple[Key, bytes]]) -> dict[Key, Line]:
         """Those whose files are there."""
-        lines = dict(pairs)
-        values = json.loads(b"[%s]" % b",".join(lines.values()))
-        places = {key: places_of(key[0], value) for key, value in zip(lines, values)}
-        if not self._listing.lacks(chain.from_iterable(places.values())):
-            return lines
-        return {key: line for key, line in lines.items() if not self._listing.lacks(places[key])}
+        texts = dict(pairs)
+        values = json.loads(b"[%s]" % b",".join(texts.values()))
+        places = [places_of(key[0], value) for key, value in zip(texts, values)]
+        lines = {key: line_with(text, value) for (key, text), value in zip(texts.items(), values)}
+        if self._listing.lacks(chain.from_iterable(places)):
+            return {key: line for (key, line), at in zip(lines.items(), places) if not self._listing.lacks(at)}
+        return lines

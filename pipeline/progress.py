@@ -20,6 +20,8 @@ from hyperloom.pipeline.errors import StorageError
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.storage import Storage
 
+FOLLOW_SECONDS, FOLLOW_REMOTE_SECONDS = 1.0, 5.0
+"""How often what others write of a run is looked for, on the local disk and on a store that counts requests."""
 LOG_SECONDS = 10.0
 WIDTH = 118
 
@@ -72,7 +74,7 @@ class Progress:
             pass
 
         def follow() -> None:
-            while not stop.wait(1.0):
+            while not stop.wait(FOLLOW_SECONDS if storage.is_local else FOLLOW_REMOTE_SECONDS):
                 try:
                     for event in event_log.read(storage, run, seen):
                         if not event["writer"].startswith("driver"):

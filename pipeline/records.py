@@ -36,6 +36,15 @@ class Counts(NamedTuple):
     bytes: int
 
 
+class Line(NamedTuple):
+    """A record's line, and what `Counts` adds up of it: good samples, those left out, bytes of all files."""
+
+    text: bytes
+    rows: int
+    quarantined: int
+    bytes: int
+
+
 class Records(Sequence[Record]):
     """A sequence of records. Two sequences are equal when their records are."""
 
@@ -46,7 +55,8 @@ class Records(Sequence[Record]):
         self.filled = 0
         """Places that are filled: all of them once a step is done."""
         self._names: list[str] = []
-        self._counts: dict[str, Counts] | None = None
+        self._sums: list[list[int]] | None = []
+        """`Counts` of each space so far; None once something was replaced or came without them."""
         self._short = array("L")
         self.extend(records)
 
@@ -64,21 +74,41 @@ class Records(Sequence[Record]):
         self._lines += records._lines
         self._space_of.extend(numbers[n] for n in records._space_of)
         self.filled += records.filled
-        self._counts = None
+        self._sums = None
 
     def put(self, place: int, record: Record) -> None:
         """Keep the record at `place`, which may lie beyond the end; one that is there already is replaced."""
-        self.put_line(place, record.space, packed(record))
+        self.put_line(place, record.space, line_of(record))
 
-    def put_line(self, place: int, space: str, line: bytes) -> None:
+    def put_line(self, place: int, space: str, line: Line) -> None:
         """Keep a record that is packed already."""
-        while len(self._lines) <= place:
-            self._lines.append(GAP)
-            self._space_of.append(0)
-        self.filled += self._lines[place] is GAP
-        self._lines[place] = line
-        self._counts = None
-        self._space_of[place] = self._spaces.setdefault(space, len(self._spaces))
+        number = self._spaces.setdefault(space, len(self._spaces))
+        if place == len(self._lines):
+            self._lines.append(line.text)
+            self._space_of.append(number)
+            self.filled += 1
+        else:
+            while len(self._lines) <= place:
+                self._lines.append(GAP)
+                self._space_of.append(0)
+            if self._lines[place] is not GAP:
+                self._sums = None
+            self.filled += self._lines[place] is GAP
+            self._lines[place], self._space_of[place] = line.text, number
+        self._add(place, number, line)
+
+    def _add(self, place: int, number: int, line: Line) -> None:
+        if self._sums is None:
+            return
+        while len(self._sums) <= number:
+            self._sums.append([0, 0, 0, 0])
+        at = self._sums[number]
+        at[0] += 1
+        at[1] += line.rows
+        at[3] += line.bytes
+        if line.quarantined:
+            at[2] += line.quarantined
+            self._short.append(place)
 
     # -- one by one --------------------------------------------------------------------------------------------------
     def __len__(self) -> int:
@@ -124,11 +154,11 @@ class Records(Sequence[Record]):
         return ((spaces[number], line) for number, line in zip(self._space_of, self._lines))
 
     def counts(self) -> dict[str, Counts]:
-        """By space: how many records, samples, samples left out and bytes. Kept from the last walk over all files."""
-        if self._counts is None:
+        """By space: how many records, samples, samples left out and bytes."""
+        if self._sums is None:
             for _ in self.places():
                 pass
-        return self._counts or {}
+        return {space: Counts(*at) for space, at in zip(self.names, self._sums or ()) if at[0]}
 
     def places(self) -> Iterator[FilePlace]:
         """Of all files."""
@@ -145,12 +175,12 @@ class Records(Sequence[Record]):
             for place in places_of(spaces[number], value):
                 at[3] += place[2]
                 yield place
-        self._counts, self._short = {space: Counts(*at) for space, at in zip(spaces, sums) if at[0]}, short
+        self._sums, self._short = sums, short
 
     def with_quarantine(self) -> Iterator[Record]:
         """The records of units that left samples out."""
         self.counts()
-        return (self[i] for i in self._short)
+        return (self[i] for i in sorted(self._short))
 
     def _values(self) -> Iterator[tuple[str, list[Any]]]:
         spaces = self.names
@@ -182,12 +212,22 @@ class RecordReader:
             raise ValueError(f"a record is of space {max(self._numbers)} of {len(spaces)}")
         records = Records()
         records._lines, records._space_of, records.filled = self._lines, self._numbers, len(self._lines)
+        records._sums = None
         records._spaces = {space: number for number, space in enumerate(spaces)}
         return records
 
 
-def packed(record: Record) -> bytes:
+def line_of(record: Record) -> Line:
     """The line of a record."""
+    return Line(_packed(record), record.rows, record.quarantined, sum(f.bytes for f in record.files))
+
+
+def line_with(text: bytes, value: list[Any]) -> Line:
+    """The line of this text, which was parsed to `value`."""
+    return Line(text, value[1], value[3], sum(size for _, size, _ in value[2]))
+
+
+def _packed(record: Record) -> bytes:
     files = [[_short(record, f), f.bytes, f.sha256] for f in record.files]
     value = [record.id, record.rows, files, record.quarantined, record.meta]
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

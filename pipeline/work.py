@@ -21,7 +21,7 @@ from itertools import islice
 from math import inf
 
 from hyperloom.pipeline.committed import Committed
-from hyperloom.pipeline.records import Records, packed
+from hyperloom.pipeline.records import Line, Records, line_of
 from hyperloom.pipeline.retry import Attempts, Key
 from hyperloom.pipeline.slots import Backlog, Kind, Seat
 from hyperloom.pipeline.units import Record, Unit, Worker, beats
@@ -100,23 +100,23 @@ class Work:
         """How many more units may be open; 0 when the stage has given all."""
         return max(0, window - len(self._open)) if self._more else 0
 
-    def draw(self, count: int) -> list[tuple[Unit, bytes | None]]:
+    def draw(self, count: int) -> list[tuple[Unit, Line | None]]:
         """The next units of the stage, of which up to `count` are not done, with the lines of the records of those that
         are; empty when there are no more."""
-        drawn: list[tuple[Unit, bytes | None]] = []
+        drawn: list[tuple[Unit, Line | None]] = []
         while count > 0 and len(drawn) < DRAWN_MOST and (units := list(islice(self._units, count))):
             lines = self._committed.find(units)
             drawn += zip(units, lines, strict=True)
             count -= sum(line is None for line in lines)
         return drawn
 
-    def enter(self, drawn: Sequence[tuple[Unit, bytes | None]]) -> None:
+    def enter(self, drawn: Sequence[tuple[Unit, Line | None]]) -> None:
         """Take what was drawn."""
         self._more = bool(drawn)
         for unit, line in drawn:
             self._take(unit, line)
 
-    def _take(self, unit: Unit, line: bytes | None) -> None:
+    def _take(self, unit: Unit, line: Line | None) -> None:
         place = self.taken
         self.taken += 1
         self.spaces.add(unit.space)
@@ -243,11 +243,11 @@ class Work:
 
     def done(self, record: Record) -> None:
         entry = self._close((record.space, record.id))
-        line = packed(record)
+        line = line_of(record)
         for place in (entry.place, *(entry.also or ())):
             self.records.put_line(place, record.space, line)
         if self._committed.packer is not None:
-            self._committed.packer.add(record.space, line)
+            self._committed.packer.add(record.space, line.text)
         self.deaths = 0
         for key in entry.unblocks or ():
             if (waiting := self._open.get(key)) is not None:

@@ -15,7 +15,7 @@ from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.executor import Inline, Job, Outcome
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.pool import Pool
-from hyperloom.pipeline.records import Records, packed
+from hyperloom.pipeline.records import Records, line_of
 from hyperloom.pipeline.retry import Budget
 from hyperloom.pipeline.startup import FailedStarts
 from hyperloom.pipeline.storage import Storage
@@ -303,6 +303,13 @@ def test_records_come_back_as_they_were_in_any_order_of_arrival() -> None:
     assert made == wanted and list(made) == wanted and made[3:5] == wanted[3:5] and made[-1] == wanted[-1]
     assert made != wanted[:-1] and made != [*wanted[:-1], record(99)]
     assert made.filled == len(made) == 20
+    summed = made.counts()
+    assert len(list(made.places())) == 19 and made.counts() == summed, "walking over all says the same"
+    made.put(4, record(1, "space1"))
+    wanted[4] = record(1, "space1")
+    assert made.counts() == Records(wanted).counts() and list(made.with_quarantine()) == [
+        r for r in wanted if r.quarantined
+    ]
 
 
 def test_a_manifest_is_json_with_a_line_a_record_and_comes_back(storage: Storage) -> None:
@@ -312,7 +319,7 @@ def test_a_manifest_is_json_with_a_line_a_record_and_comes_back(storage: Storage
     manifest.commit(storage, made)
     manifest.commit(storage, made)  # the same once more is fine
     text = storage.read(f"{made.folder}/manifest.json")
-    assert json.loads(text)["records"][2] == [0, *json.loads(packed(record(2)))]
+    assert json.loads(text)["records"][2] == [0, *json.loads(line_of(record(2)).text)]
     assert manifest.load(storage, "label", "f" * 64) == made
     with pytest.raises(IntegrityError, match="other content"):
         manifest.commit(storage, Manifest("label", "f" * 64, {}, made.records))
