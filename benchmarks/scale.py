@@ -32,6 +32,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -296,13 +297,12 @@ def waiting(seconds: float) -> dict[str, float]:
     text = LONG.format(root=storage, seconds=seconds)
     for name in ("alone", "of_two"):
         with counted() as counts:
-            noop.Sleeper.before = lambda: counts.clear()
-            noop.Sleeper.after = lambda: results.update(
-                {f"{name}_{k.rpartition('_')[2]}": round(n * 60 / seconds, 1) for k, n in sorted(counts.items())}
-            )
+            seen: Counter[str] = Counter()
+            noop.Sleeper.before, noop.Sleeper.after = counts.clear, partial(seen.update, counts)
             with Claims(storage, "other", lambda text: None, 1) if name == "of_two" else nullcontext():
                 outcome = run(recipe.parse(text.replace("NAME", name)), progress=Progress(quiet=True), track=False)
             assert outcome.ok, outcome.problems
+        results |= {f"{name}_{k.rpartition('_')[2]}": round(n * 60 / seconds, 1) for k, n in sorted(seen.items())}
     return results
 
 
