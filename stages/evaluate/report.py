@@ -17,6 +17,7 @@ from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.measure.intervals import resampled
 from hyperloom.stages.measure.measure import directions, measure_of
 from hyperloom.stages.measure.scores import measures
+from hyperloom.stages.measure.sheet import exact
 from hyperloom.stages.measure.sums import Sums, merged
 from hyperloom.stages.results import Judged, Lineage, Shards, Trained
 
@@ -151,7 +152,9 @@ class Report:
             return None
         figures: dict[str, float] = {}
         for modality, column in self.truth.items():
-            sums = merged([r.meta["sums"][column] for r in self.records["columns"] if column in r.meta["sums"]])
+            records = [r for r in self.records["columns"] if column in r.meta["sums"]]
+            sums = merged([r.meta["sums"][column] for r in records])
+            sums = exact(self.step.storage, [r.files[1].path for r in records], {column: sums})[column]
             if sums.get("moved"):
                 figures[f"{modality}.consistency"] = sums["same"] / sums["moved"]
             elif sums.get("changes"):
@@ -159,12 +162,13 @@ class Report:
         return {"gap": self.stage.temporal.gap, "truth": figures}
 
     def _sums(self, subject: Subject) -> dict[str, Sums]:
-        """Statistics by modality, shards added in order."""
-        if not subject.columns:
-            parts = [r.meta["sums"] for r in self.records[subject.name]]
-            return {m: merged([p[m] for p in parts]) for m in self.truth if m in parts[0]}
-        parts = [r.meta["sums"] for r in self.records["columns"]]
-        return {modality_of(c): merged([p[c] for p in parts]) for c in subject.columns}
+        """Statistics by modality, over all shards."""
+        records = self.records["columns" if subject.columns else subject.name]
+        parts = [r.meta["sums"] for r in records]
+        names = subject.columns or [m for m in self.truth if m in parts[0]]
+        sums = {name: merged([p[name] for p in parts]) for name in names}
+        sums = exact(self.step.storage, [r.files[1].path for r in records], sums)
+        return {modality_of(name) if subject.columns else name: mine for name, mine in sums.items()}
 
     def _figures(self, sums: Mapping[str, Sums]) -> dict[str, float]:
         measured = {m: measures(self.modalities[m], s) for m, s in sums.items()}

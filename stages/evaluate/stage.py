@@ -152,10 +152,11 @@ class Evaluate(Stage):
             judge = RivalJudge(task, CHAMPION, *asks, step.events.run, resources, folder=rival.folder, rival=rival)
             workers[f"model {CHAMPION}"] = judge
         for subject, space in spaces.items():
-            for path, digest, chosen in self._shards(shards):
-                inside = {"path": path, "pictures": chosen, "step": step.name}
+            for path, digest, chosen, before in self._shards(shards):
+                inside = {"path": path, "pictures": chosen, "step": step.name, "before": before}
                 worker = subject if subject == "columns" else f"model {subject}"
-                units.append(Unit(space, fingerprint([digest, chosen])[:16], worker, inside))
+                identity = [digest, chosen, *([before] if before else [])]
+                units.append(Unit(space, fingerprint(identity)[:16], worker, inside))
         return units, workers
 
     def run(self, step: StepRun) -> Judged:
@@ -216,17 +217,19 @@ class Evaluate(Stage):
         champion = rival(step.storage, self.champion) if self.champion else None
         return champion and champion.beside(step.modalities, self._truth(step), _schema(step.inputs[self.data]))
 
-    def _shards(self, shards: Manifest) -> list[tuple[str, str, list[int]]]:
-        """Path, digest and chosen rows of each shard of the split."""
+    def _shards(self, shards: Manifest) -> list[tuple[str, str, list[int], str]]:
+        """Path, digest and chosen rows of each shard of the split; and where motion is looked at and the shard goes on
+        with a group, the path of the one before, which is named by its content."""
         mine = [s for s in Shards.from_manifest(shards).shards if s.split == self.split and s.rows]
         total = sum(s.rows for s in mine)
         digests = {f.path: f.sha256 for f in shards.all_files()}
         chosen = {int((i + 0.5) * total / self.pictures) for i in range(self.pictures)}
-        parts, first = [], 0
+        parts, first, last = [], 0, dict[str, str]()
         for shard in mine:
             rows = [r - first for r in sorted(chosen) if first <= r < first + shard.rows]
-            parts.append((shard.path, digests[shard.path], rows))
-            first += shard.rows
+            before = last.get(shard.group, "") if self.temporal else ""
+            parts.append((shard.path, digests[shard.path], rows, before))
+            first, last[shard.group] = first + shard.rows, shard.path
         return parts
 
     def _space(self, step: StepRun, truth: Mapping[str, str], what: dict[str, Any]) -> str:

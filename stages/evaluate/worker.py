@@ -74,6 +74,8 @@ class Judge:
         task, sheet = self.task, Sheet()
         columns = [*self.columns, *(task.truth.values() if task.temporal else ())]
         motion = task.motion({c: modality_of(c) for c in columns})
+        if motion and (rows := last_row(task, unit, self._read())):
+            _with_motion({}, motion, rows, 0, task.watched, rows.present(columns, 0))
         for rows in batches(task.storage, unit.payload["path"], task.modalities, self._read(), task.batch):
             for i in range(len(rows)):
                 sums = {c: self._scored(rows, c, i) for c in self.columns}
@@ -135,11 +137,13 @@ class ModelJudge:
         kept: dict[str, list[np.ndarray]] = {}
         columns = list(dict.fromkeys([*task.truth.values(), *self.inputs, *task.watched]))
         spent = 0.0
+        if motion and (rows := last_row(task, unit, columns)):
+            _, answers = self._answers(rows)
+            _with_motion({}, motion, rows, 0, task.watched, {name: answer[0] for name, answer in answers.items()})
         for rows in batches(task.storage, unit.payload["path"], task.modalities, columns, task.batch):
             began = time.perf_counter()
-            mean = self._asked(rows)
+            mean, answers = self._answers(rows)
             spent += time.perf_counter() - began
-            answers = {name: decided(self._answering[name], values) for name, values in mean.items()}
             for i in range(len(rows)):
                 if len(sheet) in unit.payload["pictures"]:
                     for name, answer in answers.items():
@@ -152,6 +156,11 @@ class ModelJudge:
         out.write("parquet", self._pictured(unit, kept))
         out.write("parquet", sheet.to_parquet())
         self._say(unit, spent / max(out.rows, 1))
+
+    def _answers(self, rows: Rows) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """What the model says of some rows, and what it amounts to."""
+        mean = self._asked(rows)
+        return mean, {name: decided(self._answering[name], values) for name, values in mean.items()}
 
     def _asked(self, rows: Rows) -> dict[str, np.ndarray]:
         """The model's mean prediction for each modality of the truth that it predicts."""
@@ -231,8 +240,20 @@ def batches(
     """A shard's rows, `size` at a time."""
     with open_table(storage, path) as file:
         for part in file.iter_batches(size, columns=[KEY, GROUP, INDEX, *columns], use_threads=False):
-            decoded = {c: modalities[modality_of(c)].decode(part.column(c)) for c in columns}
-            keys, groups, index = (part.column(n).to_pylist() for n in (KEY, GROUP, INDEX))
-            yield Rows(
-                keys, groups, index, {c: v for c, (v, _) in decoded.items()}, {c: t for c, (_, t) in decoded.items()}
-            )
+            yield _decoded(part, modalities, columns)
+
+
+def last_row(task: Evaluation, unit: Unit, columns: list[str]) -> Rows | None:
+    """The last row of the shard before the unit's, where its group goes on: the frame before the first of this one."""
+    if not unit.payload["before"]:
+        return None
+    with open_table(task.storage, unit.payload["before"]) as file:
+        names = [KEY, GROUP, INDEX, *columns]
+        part = file.read_row_group(file.num_row_groups - 1, columns=names, use_threads=False)
+        return _decoded(part.slice(part.num_rows - 1), task.modalities, columns)
+
+
+def _decoded(part: Any, modalities: Mapping[str, Modality], columns: list[str]) -> Rows:
+    decoded = {c: modalities[modality_of(c)].decode(part.column(c)) for c in columns}
+    keys, groups, index = (part.column(n).to_pylist() for n in (KEY, GROUP, INDEX))
+    return Rows(keys, groups, index, {c: v for c, (v, _) in decoded.items()}, {c: t for c, (_, t) in decoded.items()})

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -21,7 +21,7 @@ from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record
 from hyperloom.stages.measure.scores import measures
-from hyperloom.stages.measure.sheet import read_sheet
+from hyperloom.stages.measure.sheet import read_names, read_sheet
 
 Draws: TypeAlias = "dict[str, np.ndarray]"
 """`modality.measure` -> (draws,) float64; NaN where a draw had nothing to measure."""
@@ -56,25 +56,17 @@ def resampled(
 
     `names`: what the sheets call it -> (modality's name, modality).
     """
-    totals: dict[str, dict[str, np.ndarray]] = {}
-    units: dict[str, np.ndarray] = {}
-    for record in records:
-        keys, groups, sums = read_sheet(storage, record.files[1].path)
-        names_of = list(_units(config, keys, groups))
-        units.update({name: _weights(config, name) for name in dict.fromkeys(names_of) if name not in units})
-        weights = np.stack([units[name] for name in names_of], 1)  # (draws, N)
-        for name in names:
-            for stat, values in sums.get(name, {}).items():
-                drawn = (weights @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
-                mine = totals.setdefault(name, {})
-                mine[stat] = mine[stat] + drawn if stat in mine else drawn
-    if len(units) < FEWEST:
-        return {}, len(units)
+    paths = [record.files[1].path for record in records]
+    units = _units(config, [row for path in paths for row in read_names(storage, path)])
+    weights = {unit: _weights(config, unit) for unit in dict.fromkeys(units.values())}
+    if len(weights) < FEWEST:
+        return {}, len(weights)
+    totals = _drawn(storage, paths, {key: weights[unit] for key, unit in units.items()}, names)
     draws: Draws = {}
     for name, (label, modality) in names.items():
         for measure, values in _figures(config, modality, totals.get(name, {})).items():
             draws[f"{label}.{measure}"] = values
-    return draws, len(units)
+    return draws, len(weights)
 
 
 def student_t(values: Sequence[float], level: float) -> list[float] | None:
@@ -91,18 +83,44 @@ def student_t(values: Sequence[float], level: float) -> list[float] | None:
 
 
 # -- inside ------------------------------------------------------------------------------------------------------------
-def _units(config: Intervals, keys: Sequence[str], groups: Sequence[str]) -> Iterator[str]:
-    """The name of each sample's resampled unit."""
-    first = 0
-    for row, (key, group) in enumerate(zip(keys, groups, strict=True)):
-        if config.over == "groups":
-            yield group
-        elif config.over == "frames":
-            yield key
-        else:
-            if group != groups[first] or row - first >= config.block:
-                first = row
-            yield keys[first]
+def _units(config: Intervals, rows: Sequence[tuple[str, int, str]]) -> dict[str, str]:
+    """The name of each sample's resampled unit, by its key. Blocks are cut along a group in the order of its samples,
+    wherever its shards are cut."""
+    if config.over != "blocks":
+        return {key: group if config.over == "groups" else key for group, _, key in rows}
+    units, first, place = {}, ("", ""), 0
+    for group, _, key in sorted(rows):
+        place = place + 1 if group == first[0] else 0
+        if place % config.block == 0:
+            first = (group, key)
+        units[key] = first[1]
+    return units
+
+
+def _drawn(
+    storage: Storage, paths: Sequence[str], weights: Mapping[str, np.ndarray], names: Mapping[str, Any]
+) -> dict[str, dict[str, np.ndarray]]:
+    """The statistics of each name as they come out in each draw: (draws, ...). Counts add up exactly shard by shard;
+    sums of other numbers are added in the order of the keys, so that no digit depends on where shards are cut."""
+    totals: dict[str, dict[str, np.ndarray]] = {}
+    others: dict[tuple[str, str], list[tuple[str, np.ndarray]]] = {}
+    for path in paths:
+        keys, _, sums = read_sheet(storage, path)
+        every = np.stack([weights[key] for key in keys], 1)  # (draws, N)
+        for name in names:
+            for stat, values in sums.get(name, {}).items():
+                if values.dtype.kind == "i":
+                    drawn = (every @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
+                    mine = totals.setdefault(name, {})
+                    mine[stat] = mine[stat] + drawn if stat in mine else drawn
+                else:
+                    others.setdefault((name, stat), []).extend(zip(keys, values, strict=True))
+    for (name, stat), rows in others.items():
+        drawn = totals.setdefault(name, {}).get(stat, np.zeros(1))
+        for key, value in sorted(rows, key=lambda row: row[0]):
+            drawn = drawn + np.multiply.outer(weights[key], value)
+        totals[name][stat] = drawn
+    return totals
 
 
 def _weights(config: Intervals, unit: str) -> np.ndarray:

@@ -6,7 +6,8 @@ sample has none). A unit's record holds their sums; the sheet lets a report resa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY
 from hyperloom.stages.measure.sums import Sums, merged
-from hyperloom.stages.table import read_table, write_table
+from hyperloom.stages.table import open_table, read_table, write_table
 
 
 class Sheet:
@@ -52,8 +53,32 @@ class Sheet:
         return write_table(columns, [pa.field(name, array.type) for name, array in columns.items()])
 
 
+def exact(storage: Storage, paths: Sequence[str], sums: Mapping[str, Sums]) -> dict[str, Sums]:
+    """`sums`, by what was judged, with those that are no counts added up anew, sample by sample over all sheets: a sum
+    of the shards' sums would depend, in its last digit, on where shards are cut."""
+    floats = {f"{n}:{s}": (n, s) for n, mine in sums.items() for s, value in mine.items() if isinstance(value, float)}
+    values: dict[str, list[float]] = {column: [] for column in floats}
+    for path in paths if floats else ():
+        with open_table(storage, path) as file:
+            here = [name for name in file.schema_arrow.names if name in floats]
+            table = file.read(here)
+        for name in here:
+            values[name] += [v for v in table[name].to_pylist() if v is not None]
+    added = {name: dict(mine) for name, mine in sums.items()}
+    for column, (name, stat) in floats.items():
+        added[name][stat] = math.fsum(values[column])
+    return added
+
+
+def read_names(storage: Storage, path: str) -> list[tuple[str, int, str]]:
+    """Group, index and key of each sample."""
+    table = read_table(storage, path, [GROUP, INDEX, KEY])
+    return list(zip(*(table[name].to_pylist() for name in (GROUP, INDEX, KEY)), strict=True))
+
+
 def read_sheet(storage: Storage, path: str) -> tuple[list[str], list[str], dict[str, dict[str, np.ndarray]]]:
-    """Keys, groups, and name -> statistic -> (N, ...) float64 with zeros where a sample has none."""
+    """Keys, groups, and name -> statistic -> (N, ...), int64 of counts and float64 of other sums, with zeros where a
+    sample has none."""
     table = read_table(storage, path)
     sheet: dict[str, dict[str, np.ndarray]] = {}
     for column in table.column_names:
@@ -64,6 +89,6 @@ def read_sheet(storage: Storage, path: str) -> tuple[list[str], list[str], dict[
 
 
 def _stacked(values: list[Any]) -> np.ndarray:
-    like = next((v for v in values if v is not None), 0)
-    nothing = np.zeros(np.shape(like))
-    return np.array([nothing if v is None else v for v in values], np.float64)
+    like = np.asarray(next((v for v in values if v is not None), 0))
+    nothing = np.zeros_like(like)
+    return np.array([nothing if v is None else v for v in values], np.int64 if like.dtype.kind == "i" else np.float64)

@@ -44,13 +44,15 @@ def validate(
         if empty:
             continue
         every = np.ones(len(valid), bool)
-        figures = {}
+        scored: list[dict[str, Sums]] = [{} for _ in every]
         for name, modality in tasks.items():
             values = answered(modality, predictions[name])
-            truth, known = batch[job.judged[name]], batch[job.judged[name] + VALID]
+            truth, known = batch[job.judged[name]], batch[job.judged[name] + VALID].numpy()
             same = sources[name].translated(truth.numpy(), meanings[name]) if meanings[name] else truth.numpy()
-            figures[name] = score(modality, same, values, known.numpy(), every)
-        sums.append(figures)
+            for i, mine in enumerate(scored):  # one by one: sums of sums depend on what a batch holds
+                one = slice(i, i + 1)
+                mine[name] = score(modality, same[one], values[one], known[one], every[one])
+        sums += scored
     whole = [part for parts in world.gather(sums) for part in parts]
     figures = {n: measures(m, merged(p[n] for p in whole)) for n, m in tasks.items()}
     return {f"val.{n}.{m.metric}": figures[n][m.metric] for n, m in tasks.items() if m.metric in figures[n]}

@@ -66,9 +66,12 @@ def _film(frames: int, first: int = 0) -> list[dict[str, Any]]:
     return made
 
 
-def _report(storage: Storage, frames: int = 10, batch: int = 4, **config: Any) -> Any:
-    raw = inline.ingested(storage, KNOWN, {"film": _film(frames), "rest": _film(2)})
-    stage = Shard(stage="shard", data="frames", split={"pin": {"test": ["film"], "train": ["rest"]}})
+def _report(
+    storage: Storage, frames: int = 10, batch: int = 4, shard_mb: float = 64, rows: int = 4, **config: Any
+) -> Any:
+    raw = inline.ingested(storage, KNOWN, {"film": _film(frames), "rest": _film(2)}, rows)
+    split = {"pin": {"test": ["film"], "train": ["rest"]}}
+    stage = Shard(stage="shard", data="frames", split=split, shard_mb=shard_mb)
     shards = inline.finish(inline.step(stage, storage, KNOWN, "shards", frames=raw))
     stage = Evaluate(stage="evaluate", data="shards", batch=batch, pictures=1, **config)
     return inline.finish(inline.step(stage, storage, KNOWN, "report", shards=shards))
@@ -106,6 +109,22 @@ def test_figures_do_not_depend_on_the_batch(tmp_path: Path) -> None:
         _report(Storage(str(tmp_path / str(batch))), batch=batch, temporal={"gap": 1}).body for batch in (1, 3, 99)
     ]
     assert bodies[0] == bodies[1] == bodies[2]
+
+
+def test_figures_do_not_depend_on_where_shards_are_cut(tmp_path: Path) -> None:
+    """Neither steadiness, which compares a frame with the one before, nor blocks of frames, nor a last digit."""
+    cuts = {"whole": (64, 4), "parts": (1e-6, 4), "single": (1e-6, 1)}
+    asked = {"temporal": {"gap": 1}, "against": ["noisy"], "intervals": {"draws": 100, "block": 3}}
+    made = {
+        name: _report(Storage(str(tmp_path / name)), shard_mb=mb, rows=rows, **asked)
+        for name, (mb, rows) in cuts.items()
+    }
+    assert len(made["single"].records) > len(made["parts"].records) > len(made["whole"].records)
+    kept = ("figures", "bounds", "differences", "temporal", "classes", "verdict", "intervals", "samples")
+    whole = {key: made["whole"].body[key] for key in kept}
+    assert whole["figures"]["noisy"]["semantic.consistency"] < 0.9 and whole["intervals"]["resampled"] == 4
+    for name in ("parts", "single"):
+        assert {key: made[name].body[key] for key in kept} == whole, name
 
 
 def test_calibration_is_the_gap_between_confidence_and_accuracy() -> None:
