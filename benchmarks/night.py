@@ -43,6 +43,7 @@ from hyperloom.pipeline import recipe, verify
 from hyperloom.pipeline.scheduling import change, history, timetable
 from hyperloom.pipeline.scheduling.journal import Journal
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.replay import catch_up
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 TROUBLES = {
@@ -291,7 +292,8 @@ def tick(path: str, at: str, track: bool) -> int:
     try:
 
         def afterwards() -> None:
-            runner.catch_up(Storage(root), loaded, Progress(), track)
+            if track:
+                catch_up(Storage(root), loaded, Progress())
 
         result = Tick(loaded, Storage(root), timetable.instant(at), start, afterwards=afterwards).go()
     except HyperloomError as error:

@@ -29,9 +29,11 @@ from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.retry import Budget
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking import replay
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.execution import Execution
+    from hyperloom.pipeline.tracking.process import TrackingProcess
 
 Connect = Callable[[], None]
 
@@ -69,6 +71,8 @@ class RunResult:
     """What is not there, in a few words for each step that did not end: "3 of 120 units", "not run"."""
     quarantined: int = 0
     errors: dict[str, HyperloomError] = field(default_factory=dict)
+    unshown: str = ""
+    """What MLflow lacks of the run, in a sentence; empty when it has everything."""
     outcomes: dict[str, str] = field(default_factory=dict)
     """What steps say of how they ended (the `outcome` of their tags): that there is a new champion, or why not."""
     sources: dict[str, str] = field(default_factory=dict)
@@ -115,7 +119,8 @@ def run(
     steps = plan(loaded, storage, digests, only)
     if all(s.state == "fresh" for s in steps) and (named is None or named.start == 1):
         progress.all_fresh(steps)
-        catch_up(storage, loaded, progress, track)
+        if track:
+            replay.catch_up(storage, loaded, progress)
         states = {s.name: "fresh" for s in steps}
         return RunResult("", states, quarantined=_left_out(steps), sources=_sources(steps))
     storage.check_writable()
@@ -125,7 +130,10 @@ def run(
         steps = plan(loaded, storage, digests, only)  # another driver may have finished some while we waited
         named = named or NamedRun(event_log.new_run(storage))
         claims.run = named.id
-        return _Run(loaded, storage, steps, claims, progress, connect, budget or Budget(), named).go(track)
+        outcome = _Run(loaded, storage, steps, claims, progress, connect, budget or Budget(), named).go(track)
+    if track and not outcome.unshown:
+        replay.catch_up(storage, loaded, progress)
+    return outcome
 
 
 @dataclass
@@ -169,7 +177,7 @@ class _Run:
             )
             if self.named.tags:
                 self.events.emit("tag", values=self.named.tags)
-            tracker = _tracker(self.storage, self.loaded, self.id) if track else None
+            tracker = replay.tracker(self.storage, self.loaded, self.id) if track else None
             say = self.progress.say
             executor = RayExecutor(self.storage, self._connect, say) if self.connect else Inline(self.storage)
             self.pool = Pool(self.storage, executor, self.events, self.claims.check, self.budget, self.claims)
@@ -184,7 +192,7 @@ class _Run:
                 self.pool.close()
                 self._conclude(outcome, status, time.monotonic() - started)
                 if tracker is not None:
-                    tracker.finish(self.progress.say, patience=5.0 if self.ending.begun else 120.0)
+                    self._finish(tracker, outcome)
         faults.point("run.finished")
         return outcome
 
@@ -206,6 +214,12 @@ class _Run:
             self.events.emit("tag", values={"outcome": "; ".join(self.outcomes.values())})
         self.events.emit("run_finished", status=status, seconds=seconds)
         self.events.flush()
+
+    def _finish(self, tracker: TrackingProcess, outcome: RunResult) -> None:
+        """Let MLflow be shown what is left; who ends the run hears here what it lacks, others in the outcome."""
+        outcome.unshown = tracker.finish(self.progress.say, patience=5.0 if self.ending.begun else 120.0)
+        if self.ending.begun and outcome.unshown:
+            self.progress.say(outcome.unshown)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -318,22 +332,3 @@ def _sources(steps: list[PlannedStep]) -> dict[str, str]:
 
 def _left_out(steps: list[PlannedStep]) -> int:
     return sum(s.manifest.quarantined for s in steps if s.manifest)
-
-
-def _tracker(storage: Storage, loaded: RecipeFile, run_id: str, patience: float = 10.0, follow: bool = True) -> Any:
-    from hyperloom.pipeline.tracking.process import TrackingProcess
-    from hyperloom.pipeline.tracking.store import store_uri
-
-    uri = store_uri(storage, loaded.recipe.tracking)
-    return TrackingProcess(storage, run_id, uri, loaded.recipe.name, patience, follow) if uri else None
-
-
-def catch_up(storage: Storage, loaded: RecipeFile, progress: Progress, track: bool) -> None:
-    """Replay to MLflow what earlier runs could not tell it."""
-    waiting = event_log.pending(storage) if track else []
-    if waiting:
-        progress.say(f"{len(waiting)} earlier run(s) not yet in MLflow: replaying")
-    for run_id in waiting:
-        tracker = _tracker(storage, loaded, run_id, patience=2.0, follow=False)
-        if tracker is None or not tracker.finish(progress.say):
-            return

@@ -87,8 +87,9 @@ def names(storage: Storage) -> list[str]:
     return [f.removeprefix("champion-") for f in storage.names("release") if f.startswith("champion-")]
 
 
-def back(storage: Storage, name: str) -> tuple[Champion, Champion]:
-    """Make the champion before the present one champion again; the one that left and the one that came.
+def back(storage: Storage, name: str, release: str | None = None) -> tuple[Champion, Champion]:
+    """Make the champion before the present one champion again, or the one of `release`; the one that left and the one
+    that came.
 
     Raises StepFailed when there is none before, Superseded when the champion changes meanwhile.
     """
@@ -97,8 +98,14 @@ def back(storage: Storage, name: str) -> tuple[Champion, Champion]:
     if len(known) < 2:
         problem = "is the only champion there was" if known else "has no champion"
         raise StepFailed(f"{name!r} {problem}: there is nobody to go back to. Next: hyperloom release lists champions")
-    pointer(storage, name).write(asdict(known[1]), seen)
-    return known[0], known[1]
+    come = next((one for one in known[1:] if release in (None, one.release)), None)
+    if come is None:
+        raise StepFailed(
+            f"{release} was never champion of {name!r} before {known[0].release[:12]}, so nothing says how good it is. "
+            "Next: hyperloom release lists champions"
+        )
+    pointer(storage, name).write(asdict(come), seen)
+    return known[0], come
 
 
 def _champion(version: Version) -> Champion | None:

@@ -26,12 +26,13 @@ def run(given: Any) -> int:
     outcome = runner.run(loaded, join, given.root, given.step, given.wait, progress, not given.no_mlflow)
     if outcome.quarantined:
         progress.say(f"{outcome.quarantined} sample(s) are in quarantine: {opening.next_command(given, 'failed')}")
-    if outcome.ok:
-        if outcome.run:
-            progress.say(f"done. Look at it: {opening.next_command(given, 'ui')}")
-        return 0
+    if outcome.ok and outcome.run:
+        progress.say(f"done. Look at it: {opening.next_command(given, 'ui')}")
+    if outcome.unshown:
+        progress.say(outcome.unshown)
     for name, problem in outcome.problems.items():
         progress.say(f"{name}: {problem}")
-    missing = ", ".join(f"{name} ({what})" for name, what in outcome.missing.items())
-    progress.say(f"missing: {missing}. Continue with: {opening.next_command(given, 'run')}")
-    return outcome.error.exit_code if outcome.error else 1
+    if not outcome.ok:
+        missing = ", ".join(f"{name} ({what})" for name, what in outcome.missing.items())
+        progress.say(f"missing: {missing}. Continue with: {opening.next_command(given, 'run')}")
+    return 0 if outcome.ok else outcome.error.exit_code if outcome.error else 1

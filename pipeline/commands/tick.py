@@ -77,13 +77,14 @@ def _go(given: Any, recipe: str) -> Any:
 def _shown(given: Any, loaded: Any, storage: Any) -> Any:
     """Shows what MLflow could not be shown before, of earlier slots too."""
 
-    def catch_up() -> None:
-        from hyperloom.pipeline import runner
+    def shown() -> None:
         from hyperloom.pipeline.progress import Progress
+        from hyperloom.pipeline.tracking.replay import catch_up
 
-        runner.catch_up(storage, loaded, Progress(), not given.no_mlflow)
+        if not given.no_mlflow:
+            catch_up(storage, loaded, Progress())
 
-    return catch_up
+    return shown
 
 
 def _starter(given: Any, loaded: Any, root: str) -> Any:
@@ -91,7 +92,10 @@ def _starter(given: Any, loaded: Any, root: str) -> Any:
         from hyperloom.pipeline import runner
 
         join = opening.connect(loaded)
-        return runner.run(loaded, join, root, only, given.wait, track=not given.no_mlflow, named=named)
+        outcome = runner.run(loaded, join, root, only, given.wait, track=not given.no_mlflow, named=named)
+        if outcome.unshown:
+            print(outcome.unshown)
+        return outcome
 
     return start
 

@@ -53,7 +53,13 @@ def _carry(given: argparse.Namespace) -> int:
         return MLflow(storage, given.run, uri, given.experiment)
 
     tracker = Tracker(storage, given.run, blot(uri), view)
-    done = tracker.follow(lambda: given.follow and os.getppid() == parent, given.patience, say)
+    try:
+        done = tracker.follow(lambda: given.follow and os.getppid() == parent, given.patience, say)
+    except Exception as error:  # a mistake of ours, or an MLflow that is not like the ones we know
+        tracker.fail(
+            f"the tracking process ended with {type(error).__name__}: {blot(str(error).partition(chr(10))[0])}"
+        )
+        raise
     return 0 if done else WAITING
 
 

@@ -14,9 +14,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from hyperloom.pipeline import project, secrets
-from hyperloom.pipeline.events import pending
+from hyperloom.pipeline.events import pending, tracked
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.tracker import WAITING
@@ -24,6 +25,8 @@ from hyperloom.pipeline.tracking.tracker import WAITING
 ROOT, URI, SECRETS = "HYPERLOOM_TRACKED_ROOT", "HYPERLOOM_TRACKED_URI", "HYPERLOOM_TRACKED_SECRETS"
 """Variables that tell a tracking process the root, the MLflow store, and what it must not say."""
 
+SILENT = 5.0
+"""Seconds at the end of a run before it is said what is waited for."""
 AGAIN = 3
 """How often a tracker that was killed is started again."""
 
@@ -39,27 +42,41 @@ class TrackingProcess:
         self._command = [sys.executable, "-P", "-m", "hyperloom.pipeline.tracking", "--run", run]
         self._command += ["--experiment", experiment, "--patience", str(patience), *(["--follow"] if follow else [])]
         self._environment = {**_environment(), ROOT: str(storage), URI: uri, SECRETS: json.dumps(secrets.known())}
-        self._status = WAITING
+        self._status, self.whole = WAITING, False
         self._ended = threading.Event()
         self._process = self._start()
         threading.Thread(target=self._watch, name="tracking", daemon=True).start()
 
-    def finish(self, say: Callable[[str], None], patience: float = 120.0) -> bool:
-        """Wait until everything is shown, at most `patience` seconds; False, and a word to the user, when it is not."""
-        if not self._ended.wait(patience):
-            say(f"MLflow is still catching up in the background (log: {self.log})")
-            return False
-        status = self._status
-        if status == 0 and self.run not in pending(self.storage):
-            os.unlink(self.log)
-            return True
-        why = (
-            f"{blot(self.uri)} does not answer"
-            if status == WAITING
-            else f"the tracking process ended with {status}, see {self.log}"
-        )
-        say(f"MLflow has not seen all of run {self.run}: {why}. Nothing is lost: the next `hyperloom run` replays it")
-        return False
+    def finish(self, say: Callable[[str], None], patience: float = 120.0) -> str:
+        """Wait until everything is shown, at most `patience` seconds; say what was mended in MLflow and what a person
+        decided there. What MLflow lacks, in a sentence; empty when it has everything."""
+        if not self._ended.wait(min(patience, SILENT)) and (problem := self._position().get("problem")):
+            say(f"waiting for MLflow: {problem}")
+        if not self._ended.wait(max(0.0, patience - SILENT)):
+            return f"MLflow is still catching up in the background (log: {self.log})"
+        position = self._position()
+        for note in position.get("notes", []):
+            say(f"MLflow: {note}")
+        self.whole = self._status == 0 and self.run not in pending(self.storage)
+        if not self.whole:
+            return self._unshown(position.get("problem", ""))
+        os.unlink(self.log)
+        lacks = position.get("lacks", [])
+        if not lacks:
+            return ""
+        more = f", and {len(lacks) - 1} more (the run's tag hyperloom.refused)" if len(lacks) > 1 else ""
+        return f"MLflow lacks {lacks[0]}{more}; the root has it"
+
+    def _unshown(self, problem: str) -> str:
+        waits = f"{blot(self.uri)} does not answer"
+        ends = f"the tracking process ended with {self._status}, see {self.log}"
+        why = problem or (waits if self._status == WAITING else ends)
+        if self.uri == os.environ.get("MLFLOW_TRACKING_URI"):
+            why += " (MLFLOW_TRACKING_URI in your environment names it)"
+        return f"MLflow has not seen all of run {self.run}: {why}. Nothing is lost: `hyperloom run` replays it"
+
+    def _position(self) -> dict[str, Any]:
+        return tracked(self.storage, self.run)
 
     def _start(self) -> subprocess.Popen[bytes]:
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:

@@ -28,8 +28,23 @@ POLL_SECONDS = 1.0
 LONGEST_PAUSE = 15.0
 
 
+MOST_SAID = 20
+"""Notes, and things left out, that a position keeps in words."""
+REPETITIONS = 3
+"""How often one tracker shows a run anew from its start."""
+
+
 class Unavailable(Exception):
-    """The view's server does not answer, or refuses everything; the events must wait."""
+    """The view's server does not answer, or refuses everything; the events must wait. `patience`: how many times the
+    usual time it is waited for at the end of a run, 0 where nothing but a person mends it."""
+
+    def __init__(self, message: str, patience: float = 1.0):
+        super().__init__(message)
+        self.patience = patience
+
+
+class Forgotten(Exception):
+    """The view has lost for good what it was shown of this run: all of it must be shown again."""
 
 
 @dataclass
@@ -44,6 +59,8 @@ class Position:
     tracker: dict[str, Any] = field(default_factory=dict)
     """The owner's process, and that of the run's driver (pipeline.process.this): it can be proved that one is gone."""
     driver: dict[str, Any] = field(default_factory=dict)
+    store: str = ""
+    """Which store it is that `uri` led to: another file or database may have taken its place."""
     seen: dict[str, int] = field(default_factory=dict)
     """Files read of each writer."""
     parent: str = ""
@@ -58,6 +75,10 @@ class Position:
     """The view was told that the driver died."""
     problem: str = ""
     """Why events are waiting, in words; empty when they are not."""
+    notes: list[str] = field(default_factory=list)
+    """What was mended in the view and what a person decided there, in words."""
+    lacks: list[str] = field(default_factory=list)
+    """What the view refused and does not show, in words."""
 
     @staticmethod
     def load(storage: Storage, run: str, uri: str) -> Position:
@@ -68,6 +89,14 @@ class Position:
     def save(self, storage: Storage, run: str) -> None:
         self.touched = time.time()
         storage.write_json(events.tracked_path(run), asdict(self))
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes = [*self.notes, text][-MOST_SAID:]
+
+    def lack(self, text: str) -> None:
+        if text not in self.lacks:
+            self.lacks = [*self.lacks, text][-MOST_SAID:]
 
     def copy(self) -> Position:
         return Position(**json.loads(json.dumps(asdict(self))))
@@ -91,13 +120,30 @@ class Tracker:
         self._view: View | None = None
         self.position = Position.load(storage, run, uri)
         self.position.owner, self.position.tracker = uuid.uuid4().hex, process.this()
+        self._repetitions = 0
         self.position.save(storage, run)
 
     @property
     def view(self) -> View:
+        """The view, made when it is first needed. Raises Unavailable, and Forgotten where it is not the one that was
+        shown this run before."""
         if self._view is None:
             self._view = self._make()
+            self._recognise(getattr(self._view, "store", ""))
         return self._view
+
+    def _recognise(self, store: str) -> None:
+        """Let no run of the root count as shown that was shown to another store at the same place."""
+        if not store:
+            return
+        for run in self.storage.names("events"):
+            known = events.tracked(self.storage, run)
+            moved = known.get("uri") == self.position.uri and known.get("store") not in (None, "", store)
+            if moved and not known.get("owner"):
+                self.storage.delete(events.tracked_path(run))
+        if self.position.store not in ("", store):
+            raise Forgotten("MLflow's store is a new one: this run is shown in it from its start")
+        self.position.store = store
 
     def pump(self) -> int:
         """Carry over what is new; how many events that was. Raises Unavailable, and then nothing counts as carried."""
@@ -111,7 +157,12 @@ class Tracker:
                 ahead.closed = False
             if event["kind"] == "run_started":
                 ahead.driver = event.get("driver", {})
-        self.view.take(batch, ahead)
+        view = self.view
+        ahead.store = self.position.store
+        try:
+            view.take(batch, ahead)
+        finally:
+            self.position.notes = ahead.notes  # of what was done, whatever came after it
         ahead.problem = ""
         ahead.save(self.storage, self.run)
         self.position = ahead
@@ -132,27 +183,53 @@ class Tracker:
                 self._touch(0)
 
     def _follow(self, alive: Callable[[], bool], patience: float, say: Callable[[str], None]) -> bool:
-        pause, deadline = POLL_SECONDS, None
+        pause, ended = POLL_SECONDS, 0.0
         while not self.superseded():
             self._touch(events.OWNED_SECONDS / 3)
             driver = alive()  # asked before the pump: what the driver wrote before it died is read below
             try:
-                moved = self.pump()
+                moved = self._carry(driver)
                 pause = POLL_SECONDS
-                if not moved and (self.position.finished or not driver):
-                    self._close()
+                if moved is None:
                     return True
                 if moved:
                     continue
             except (Unavailable, StorageError) as error:
                 self._note(str(error), say)
                 if self._ended(driver):
-                    deadline = deadline or time.monotonic() + patience
-                    if time.monotonic() > deadline:
+                    ended = ended or time.monotonic()
+                    if time.monotonic() > ended + patience * getattr(error, "patience", 1.0):
                         return False
                 pause = min(pause * 2, LONGEST_PAUSE, patience or LONGEST_PAUSE)
             time.sleep(pause)
         return True
+
+    def _carry(self, driver: bool) -> int | None:
+        """How many events were carried; None once the run is at its end. Raises Unavailable."""
+        try:
+            moved = self.pump()
+            if moved or (driver and not self.position.finished):
+                return moved
+            self._close()
+            return None
+        except Forgotten as error:
+            self._begin_again(error)
+            return 1
+
+    def _begin_again(self, error: Forgotten) -> None:
+        """Show the run from its first event on, in a view that may be another one. Raises Unavailable where even that
+        is forgotten again and again."""
+        self._repetitions += 1
+        if self._repetitions > REPETITIONS:
+            raise Unavailable(str(error), 0) from error
+        old, self._view = self.position, None
+        self.position = Position(old.uri, owner=old.owner, tracker=old.tracker, notes=old.notes)
+        self.position.note(str(error))
+        self.position.save(self.storage, self.run)
+
+    def fail(self, problem: str) -> None:
+        """Note why this tracker ends without having shown everything."""
+        self._note(problem, lambda _: None)
 
     def _close(self) -> None:
         """Show that a run ended with its driver, where it did not end by itself."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import posixpath
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
+LONGEST_NAME = 250
+_DIGEST = re.compile(r"-[0-9a-f]{8}$")
 _STATES = {"running": "RUNNING", "interrupted": "KILLED", "cancelled": "KILLED", "killed": "KILLED"}
 _STATES |= dict.fromkeys(("done", "finished", "reused"), "FINISHED")
 
@@ -15,9 +21,39 @@ def state(event: dict[str, Any]) -> str:
     return _STATES.get(str(event.get("status", "finished")).lower(), "FAILED")
 
 
+@lru_cache(10_000)
 def allowed(key: str) -> str:
-    """`key` with what MLflow allows in names: `semantic@color` becomes `semantic.color`."""
-    return re.sub(r"[^\w.\- /]", "_", key.replace("@", "."))[:250]
+    """A name that MLflow takes. `semantic@color` becomes `semantic.color`; whatever else must change (`road#1`, `a//b`,
+    250 characters and more) gets a digest of the key behind it, and so does a key that looks as if it had one. So only
+    `a@b` and `a.b` meet, which `apart` keeps apart."""
+    name = re.sub(r"[^\w.\- /]", "_", key.replace("@", "."))
+    same = name == key.replace("@", ".") and not _DIGEST.search(key) and len(name) <= LONGEST_NAME
+    return name if same and _is_path(name) else _with_digest(key, name)
+
+
+def apart(keys: Iterable[str]) -> dict[str, str]:
+    """A name for each key, another one for each: of two that would meet, the first has the plain name."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for key in dict.fromkeys(keys):
+        name = allowed(key)
+        names[key] = _with_digest(key, name) if name in taken else name
+        taken.add(names[key])
+    return names
+
+
+def _with_digest(key: str, name: str) -> str:
+    return f"{_as_path(name)}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def _is_path(name: str) -> bool:
+    """MLflow takes no name that would be another one as a path."""
+    return posixpath.normpath(name) == name and name != "." and not name.startswith(("..", "/"))
+
+
+def _as_path(name: str) -> str:
+    parts = [part for part in name[: LONGEST_NAME - 9].split("/") if part.strip(".")]
+    return "/".join(parts) or "_"
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:

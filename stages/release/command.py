@@ -18,17 +18,24 @@ from hyperloom.stages import champion as champions
 from hyperloom.stages.release.stage import ALIAS
 
 
-def release(given: Any, storage: Storage, named: list[str], catch_up: Callable[[], None]) -> int:
-    """List the champions, or with `given.rollback` go back to the one before; `named` are the recipe's own names."""
+def release(
+    given: Any, storage: Storage, named: list[str], catch_up: Callable[[], None], chosen: Callable[[str], str]
+) -> int:
+    """List the champions, or go back: with `given.rollback` to the one before, with `given.adopt` to the release that
+    is `chosen` in MLflow. `named` are the recipe's own names."""
     known = champions.names(storage)
-    if not given.rollback:
+    if not (given.rollback or given.adopt):
         for name in known:
             print("\n".join(_listed(name, champions.line(storage, name))))
         print("" if known else "no release has passed its gate yet", end="" if known else "\n")
         return 0
     name = given.name or _only(named or known)
     with Claims(storage, "release --rollback", wait=given.wait):
-        left, came = champions.back(storage, name)
+        present, choice = champions.current(storage, name), chosen(name) if given.adopt else None
+        if given.adopt and present is not None and present.release == choice:
+            print(f"{name}: {choice[:12]} is the champion in MLflow and here")
+            return 0
+        left, came = champions.back(storage, name, choice)
         run = new_run(storage)
         with Events(storage, run, "driver") as events:
             events.emit("alias", "", name=name, alias=ALIAS, fingerprint=came.release, left=left.release)

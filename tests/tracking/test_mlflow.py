@@ -141,7 +141,7 @@ def test_a_driver_that_died_leaves_a_killed_run_which_a_later_one_revives(
 
 
 @pytest.mark.timeout(240)
-def test_a_roll_back_moves_the_alias(server: Server, client: Any, storage: Storage, tmp_path: Any) -> None:
+def test_a_roll_back_moves_the_alias(server: Server, client: Any, storage: Storage, tmp_path: Any, capsys: Any) -> None:
     from hyperloom.pipeline import cli
     from hyperloom.stages.champion import Champion, crown
 
@@ -160,6 +160,11 @@ def test_a_roll_back_moves_the_alias(server: Server, client: Any, storage: Stora
     )
     assert cli.main(["release", str(recipe), "--rollback"]) == 0
     assert client.get_model_version_by_alias("rolled", "champion").tags["fingerprint"] == old
+    crown(storage, "rolled", Champion(new, {"semantic.miou": 0.6}, "ab" * 32), first)
+    client.set_registered_model_alias("rolled", "champion", "1")  # a person's choice, which the root takes over
+    for says in (f"{old[:12]} is the champion again, in place of {new[:12]}", "in MLflow and here"):
+        assert cli.main(["release", str(recipe), "--adopt"]) == 0
+        assert says in capsys.readouterr().out
     left = next(v for v in client.search_model_versions("name = 'rolled'") if v.tags["fingerprint"] == new)
     assert left.tags["rolled_back"] == "true"
     assert not pending(storage)

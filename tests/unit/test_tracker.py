@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import posixpath
+import re
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ from hyperloom.pipeline.tracking import process as tracking_process
 from hyperloom.pipeline.tracking import tracker as tracking
 from hyperloom.pipeline.tracking.store import artifacts, serve, store_uri
 from hyperloom.pipeline.tracking.tracker import Position, Tracker, Unavailable
-from hyperloom.pipeline.tracking.wording import allowed, flat, markdown, state
+from hyperloom.pipeline.tracking.wording import allowed, apart, flat, markdown, state
 
 
 class Notebook:
@@ -191,9 +193,8 @@ def test_a_tracker_that_is_killed_is_started_again(storage: Storage, monkeypatch
         "os.kill(os.getpid(), signal.SIGKILL) if count < 2 else sys.exit(75)"
     )
     monkeypatch.setattr(tracking_process.TrackingProcess, "_start", lambda self: _child(storage, child))
-    said: list[str] = []
-    assert not tracking_process.TrackingProcess(storage, "run", "http://nowhere", "x").finish(said.append, 30)
-    assert len(storage.names("trials")) == 3 and "does not answer" in said[0]
+    unshown = tracking_process.TrackingProcess(storage, "run", "http://nowhere", "x").finish(print, 30)
+    assert len(storage.names("trials")) == 3 and "does not answer" in unshown
 
 
 def _child(storage: Storage, code: str) -> Any:
@@ -222,10 +223,40 @@ def test_secrets_are_blotted_out_and_nothing_else(text: str, clean: str) -> None
 
 
 def test_names_and_parameters_fit_mlflow() -> None:
-    assert allowed("semantic@color/miou?") == "semantic.color/miou_"
+    assert allowed("semantic@color/miou") == "semantic.color/miou" and allowed("val.semantic") == "val.semantic"
     assert flat({"a": {"b": 1, "c": {}}, "d": [1, 2], "e": "x"}) == {"a.b": "1", "a.c": "{}", "d": "[1, 2]", "e": "x"}
     assert markdown(["who", "x"], [["a|b", None], ["c", 0.123456]]).splitlines()[2:] == ["| a/b |  |", "| c | 0.1235 |"]
     assert [state({"status": s}) for s in ("done", "failed", "cancelled")] == ["FINISHED", "FAILED", "KILLED"]
+
+
+def test_names_that_mlflow_refuses_stay_apart() -> None:
+    """A key for each pair that anybody could take for the other, and a name of MLflow's for each."""
+    keys = ["semantic@road#1", "semantic@road%1", "semantic@road_1", "semantic@road.1", "semantic.road@1", "a", "A"]
+    keys += ["\U0001f600", "\U0001f601", "x" * 250 + "a", "x" * 250 + "b", "x" * 241, "a//b", "a/b", "/a", "a/", "./a"]
+    keys += [
+        "",
+        ".",
+        "..",
+        "...",
+        "/",
+        " ",
+        "M\u00fcll",
+        "Mu\u0308ll",
+        "a\nb",
+        "a:b",
+        "a@b@c",
+        "a.b@c",
+        "a@b.c",
+        "\udce9",
+    ]
+    keys += ["a/../b", "semantic.road_1"]
+    keys += [allowed(key) for key in keys if allowed(key) not in keys]
+    names = apart(keys)
+    assert len(set(names.values())) == len(set(keys)), sorted(names.values())
+    for name in names.values():
+        assert re.fullmatch(r"[\w.\- /]{1,250}", name) and posixpath.normpath(name) == name, name
+    assert names["semantic@road_1"] == "semantic.road_1" == allowed("semantic@road_1")
+    assert apart(reversed(keys)) != names and apart(keys) == names, "the first one has the plain name"
 
 
 def test_the_store_of_a_root(tmp_path: Path) -> None:
