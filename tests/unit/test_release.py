@@ -356,22 +356,34 @@ def test_a_model_without_an_onnx_file_is_refused(tmp_path: Path) -> None:
 def test_rolling_back_makes_the_one_before_champion_and_tells_mlflow(tmp_path: Path, capsys: Any) -> None:
     storage, caught = Storage(str(tmp_path)), []
     made = [_release(storage, miou, seed, gate={})[0] for seed, miou in ((1, 0.5), (2, 0.6), (3, 0.4))]
-    given = Namespace(rollback=True, name=None, wait=1.0)
+    given = Namespace(rollback=True, adopt=False, name=None, wait=1.0)
 
-    assert release(given, storage, ["aerial"], lambda: caught.append(1)) == 0
+    assert release(given, storage, ["aerial"], lambda: caught.append(1), str) == 0
     assert [c.release for c in line(storage, "aerial")] == [made[1].fingerprint, made[0].fingerprint]
     runs = [run for run in storage.names("events") if not run.startswith("run")]
     (event,) = read(storage, runs[0])
     assert event["kind"] == "alias" and event["fingerprint"] == made[1].fingerprint
     assert event["left"] == made[2].fingerprint and caught == [1]
-    release(Namespace(rollback=False), storage, [], lambda: None)
+    release(Namespace(rollback=False, adopt=False), storage, [], lambda: None, str)
     assert f"champion  {made[1].fingerprint[:12]}" in capsys.readouterr().out
 
-    release(given, storage, ["aerial"], lambda: None)
+    release(given, storage, ["aerial"], lambda: None, str)
     with pytest.raises(StepFailed, match="'aerial' is the only champion there was"):
-        release(given, storage, ["aerial"], lambda: None)
+        release(given, storage, ["aerial"], lambda: None, str)
     with pytest.raises(RecipeError, match="which name\\? there are a, b"):
-        release(given, storage, ["a", "b"], lambda: None)
+        release(given, storage, ["a", "b"], lambda: None, str)
+
+
+def test_whom_a_person_chose_in_mlflow_is_taken_over(tmp_path: Path, capsys: Any) -> None:
+    storage = Storage(str(tmp_path))
+    made = [_release(storage, miou, seed, gate={})[0].fingerprint for seed, miou in ((1, 0.5), (2, 0.6), (3, 0.7))]
+    given = Namespace(rollback=False, adopt=True, name=None, wait=1.0)
+    release(given, storage, ["aerial"], lambda: None, lambda _: made[2])
+    assert "in MLflow and here" in capsys.readouterr().out and line(storage, "aerial")[0].release == made[2]
+    release(given, storage, ["aerial"], lambda: None, lambda _: made[0])
+    assert [c.release for c in line(storage, "aerial")] == made[:1]
+    with pytest.raises(StepFailed, match="is the only champion there was"):
+        release(given, storage, ["aerial"], lambda: None, lambda _: "99" * 32)
 
 
 def test_a_version_says_which_shards_experts_and_code_made_it(tmp_path: Path) -> None:
