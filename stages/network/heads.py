@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 from hyperloom.pipeline.plugins import Plugin
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from hyperloom.stages.network.architecture import Architecture, Task
@@ -41,6 +42,11 @@ class Head(Plugin):
         """The module for `task`, of features of `sizes`, initialised from the current seed."""
         raise TypeError(f"the head {self.type!r} has no build()")
 
+    def reordered(self, name: str, weight: torch.Tensor, order: torch.Tensor) -> torch.Tensor | None:
+        """A weight of the module, `name` being its own there, with the classes in another order: place i is for what
+        was class `order[i]`. None where nobody knows which numbers are whose."""
+        return None
+
 
 class DenseHead(Head):
     """Every pixel: classes, numbers, directions or colours. Clips come frame by frame."""
@@ -52,6 +58,9 @@ class DenseHead(Head):
 
         return site_heads.DenseLayers(sizes.planes, task.modality.planes)
 
+    def reordered(self, name: str, weight: torch.Tensor, order: torch.Tensor) -> torch.Tensor | None:
+        return weight.index_select(0, order)
+
 
 class ClassifyHead(Head):
     """One class of a sample, or any number of them."""
@@ -60,6 +69,9 @@ class ClassifyHead(Head):
         from hyperloom.stages.network import pooled_heads
 
         return pooled_heads.PooledLayers(sizes.pooled, task.modality.channels)
+
+    def reordered(self, name: str, weight: torch.Tensor, order: torch.Tensor) -> torch.Tensor | None:
+        return weight.index_select(0, order)
 
 
 class OrdinalHead(Head):
@@ -79,6 +91,10 @@ class RegressHead(Head):
 
         return pooled_heads.RegressLayers(sizes.pooled, task.modality.shape)
 
+    def reordered(self, name: str, weight: torch.Tensor, order: torch.Tensor) -> torch.Tensor | None:
+        """Of points: all x, then all y, then whether each is visible."""
+        return weight.unflatten(0, (-1, len(order))).index_select(1, order).flatten(0, 1)
+
 
 class EmbedHead(Head):
     """A point in a space of directions."""
@@ -96,6 +112,9 @@ class TokensHead(Head):
         from hyperloom.stages.network import site_heads
 
         return site_heads.TokenLayers(sizes.memory, task.modality.places, task.modality.channels)
+
+    def reordered(self, name: str, weight: torch.Tensor, order: torch.Tensor) -> torch.Tensor | None:
+        return weight.index_select(0, order) if name.startswith("out.") else weight
 
 
 class SeriesHead(Head):
@@ -127,3 +146,9 @@ class BoxesHead(Head):
 
         modality = task.modality
         return box_heads.BoxLayers(sizes.planes, len(modality.classes), modality.most, architecture.size)  # type: ignore[attr-defined]
+
+    def reordered(self, name: str, weight: torch.Tensor, order: torch.Tensor) -> torch.Tensor | None:
+        """The last layer has the classes first, then the sides of a box."""
+        if not name.startswith("out."):
+            return weight
+        return weight.index_select(0, order.new_tensor([*order, *range(len(order), len(weight))]))

@@ -1,6 +1,7 @@
 """Starting from other weights: what of them fits a network is taken, and what was not is said.
 
-A weight fits by the name of its part (`stages.network.parts`), so columns count and not their order, and by its shape.
+Heads are brought into the order of the classes here, and those of other classes start afresh, which is said too. A
+weight fits by the name of its part (`stages.network.parts`), so columns count and not their order, and by its shape.
 Where one weight has a slice for each input (the first filters of a U-Net), the slices of inputs that both networks have
 are taken. The inputs are standardised with the statistics of the data at hand, whatever those of the other network
 were. Torch side of `stages.train.network`.
@@ -15,8 +16,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages import units
+from hyperloom.stages.meaning import MeaningsDiffer, Translation, translation
 from hyperloom.stages.network import parts
-from hyperloom.stages.network.architecture import Architecture
+from hyperloom.stages.network.architecture import Architecture, Input, Task
+from hyperloom.stages.network.heads import Head
 from hyperloom.stages.network.model import MultiTask
 from hyperloom.stages.train.failures import Final
 from hyperloom.stages.train.network import Origin
@@ -29,19 +33,77 @@ class Misfit(Final):
 @dataclass(frozen=True)
 class LoadedWeights:
     """Names of parts: `whole` were taken, `cut` in the slices of common inputs, `absent` are not in the other network,
-    `other` have another shape there, `left` are there alone."""
+    `other` have another shape there, `apart` another meaning (`why`), `left` are there alone."""
 
     whole: Sequence[str]
     cut: Sequence[str]
     absent: Sequence[str]
     other: Sequence[str]
     left: Sequence[str]
+    apart: Sequence[str] = ()
+    why: Sequence[str] = ()
 
     def __str__(self) -> str:
         count = len(self.whole) + len(self.cut)
-        summary = [f"{count} of {count + len(self.absent) + len(self.other)} weights"]
-        kinds = (("in part", self.cut), ("not there", self.absent), ("other shape", self.other), ("unused", self.left))
-        return "; ".join([*summary, *(f"{kind}: {_named(names)}" for kind, names in kinds if names)])
+        summary = [f"{count} of {count + len(self.absent) + len(self.other) + len(self.apart)} weights"]
+        kinds = (
+            ("in part", self.cut), ("not there", self.absent), ("other shape", self.other),
+            ("other meaning", self.apart), ("unused", self.left),
+        )  # fmt: skip
+        return "; ".join([*summary, *(f"{kind}: {_named(names)}" for kind, names in kinds if names), *self.why])
+
+
+class Meanings:
+    """What a network `there` means beside one `here`: heads whose classes are in another order are brought into ours,
+    heads of other classes or units stay behind. Raises Misfit where an input has other classes: which of its weights
+    are whose class nobody knows."""
+
+    def __init__(self, name: str, here: Architecture, there: Architecture):
+        self.apart: dict[str, str] = {}
+        self._orders: dict[str, tuple[Head, torch.Tensor]] = {}
+        inputs = {p.column: p for p in there.parts}
+        for part in here.parts:
+            try:
+                if part.column in inputs and _translation(inputs[part.column], part).places:
+                    raise Misfit(_foreign(name, part.column, "its classes are in another order there"))
+            except MeaningsDiffer as error:
+                raise Misfit(_foreign(name, part.column, str(error))) from error
+        tasks = {t.name: t for t in there.tasks}
+        for task in (t for t in here.tasks if t.name in tasks):
+            try:
+                how = _translation(tasks[task.name], task)
+            except MeaningsDiffer as error:
+                self.apart[task.name] = str(error)
+                continue
+            if how.places:
+                self._orders[task.name] = task.head, torch.tensor(how.places).argsort()
+
+    def brought(self, part: str, weight: torch.Tensor) -> torch.Tensor | None:
+        """A weight of the other network in the order of ours; None for what stays behind."""
+        kind, _, rest = part.partition(".")
+        task, _, name = rest.partition(".")
+        if kind != "heads" or task in self.apart:
+            return None if kind == "heads" else weight
+        head, order = self._orders.get(task, (None, None))
+        return weight if head is None or order is None else head.reordered(name, weight, order)
+
+
+def _translation(there: Input | Task, here: Input | Task) -> Translation:
+    """Of numbers on a scale of their own the unit makes no difference; how far they go is the data's."""
+    theirs, ours = (replace(one.modality.meaning, range=None) for one in (there, here))
+    if there.scale.mean and here.scale.mean and units.factor(theirs.unit, ours.unit) is not None:
+        theirs, ours = replace(theirs, unit=""), replace(ours, unit="")
+    how = translation(theirs, ours, ("that network", "this one"))
+    if how.factor != 1.0:
+        raise MeaningsDiffer(f"the unit of that network: {theirs.unit}; of this one: {ours.unit}")
+    return how
+
+
+def _foreign(name: str, column: str, why: str) -> str:
+    return (
+        f"start: {column} does not mean in {name} what it means here: {why}. Next: give its modality the classes and "
+        "the unit of that network, the column another name, or start from another network"
+    )
 
 
 @torch.no_grad()
@@ -55,11 +117,14 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
     columns = about.columns if about else model.architecture.columns
     others = {part: theirs[name] for name, part in parts.named(theirs, columns).items()}
     mine = model.state_dict()
-    whole, cut, absent, other = [], [], [], []
+    whole, cut, absent, other, apart = [], [], [], [], []
+    meanings = Meanings(origin.name, model.architecture, about) if about else None
     for name, part in parts.named(mine, model.architecture.columns).items():
         value = others.pop(part, None)
         if value is None:
             absent.append(part)
+        elif meanings is not None and (value := meanings.brought(part, value)) is None:
+            apart.append(part)
         elif value.shape == mine[name].shape:
             mine[name].copy_(value)
             whole.append(part)
@@ -67,10 +132,11 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
             cut.append(part)
         else:
             other.append(part)
-    taken = LoadedWeights(whole, cut, absent, other, list(others))
+    why = [f"{task}: {reason}" for task, reason in meanings.apart.items()] if meanings else []
+    taken = LoadedWeights(whole, cut, absent, other, list(others), apart, why)
     if not whole and not cut:
         raise Misfit(f"start: nothing of {origin.name} fits the network ({taken}). {_advice(model, about)}")
-    if origin.whole and (cut or absent or other):
+    if origin.whole and (cut or absent or other or apart):
         raise Misfit(
             f"start: {origin.name} does not fill the network: {taken}. {_advice(model, about)}, or whole: false"
         )

@@ -1,0 +1,97 @@
+"""Weights of a network whose classes were in another order: heads say the same names as before, or start afresh."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.meaning import translation
+from hyperloom.stages.network.architecture import Architecture, Input, Task
+from hyperloom.stages.network.model import MultiTask
+from hyperloom.stages.network.processors import Scale
+from hyperloom.stages.train.network import Origin
+from hyperloom.stages.train.starting import Misfit, take
+from tests.unit import inline
+
+SIZE = [16, 24]
+BEFORE: dict[str, Any] = {
+    "rgb": {"type": "image", "size": SIZE},
+    "land": {"type": "segmentation", "classes": ["x", "y"], "size": SIZE},
+    "semantic": {"type": "segmentation", "classes": ["a", "b", "c"], "size": SIZE},
+    "place": {"type": "category", "classes": ["a", "b", "c"]},
+    "labels": {"type": "multilabel", "classes": ["a", "b", "c"]},
+    "points": {"type": "keypoints", "points": ["a", "b", "c"]},
+    "boxes": {"type": "boxes", "classes": ["a", "b", "c"], "most": 4},
+    "depth": {"type": "dense", "unit": "m", "size": SIZE},
+}
+TASKS = ("semantic", "place", "labels", "points", "boxes", "depth")
+
+
+def _network(seed: int, **changed: dict[str, Any]) -> MultiTask:
+    known = inline.modalities(**{name: {**fields, **changed.get(name, {})} for name, fields in BEFORE.items()})
+    inputs = tuple(Input(f"{m}@in", known[m], Scale()) for m in ("rgb", "land"))
+    scale = {"m": 1.0, "cm": 100.0}.get(known["depth"].unit, 1.0)
+    tasks = tuple(Task(n, known[n], Scale((10.0 * scale,), (2.0 * scale,)) if n == "depth" else Scale()) for n in TASKS)
+    torch.manual_seed(seed)
+    model = MultiTask(Architecture(inputs, tasks, plugins.parse("trunk", {"type": "unet", "width": 2}))).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def _started(root: Path, here: MultiTask, whole: bool = True) -> tuple[MultiTask, str]:
+    """The network of `BEFORE`, and what was taken of it."""
+    there, storage = _network(1), Storage(str(root))
+    storage.write("old/model.safetensors", save(there.state_dict()))
+    storage.write("old/model.json", json.dumps(there.architecture.to_json()).encode())
+    return there, str(take(storage, Origin("old", "old/model.safetensors", "old/model.json", whole), here))
+
+
+def _predicted(model: MultiTask) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    rgb = torch.from_numpy(random.integers(0, 255, (2, *SIZE, 3)).astype(np.uint8))
+    land = torch.from_numpy(random.integers(0, 2, (2, *SIZE)).astype(np.uint8))
+    with torch.inference_mode():
+        return {n: v.numpy() for n, v in model.predict({"rgb@in": rgb, "land@in": land}).items()}
+
+
+def test_heads_say_the_same_names_in_the_new_order_and_numbers_the_new_unit(tmp_path: Path) -> None:
+    order = ["c", "a", "b"]
+    changed = {n: {"classes": order} for n in ("semantic", "place", "labels", "boxes")}
+    here = _network(2, **changed, points={"points": order}, depth={"unit": "cm", "range": [0, 1e6]})
+    there, taken = _started(tmp_path, here)
+    before, after = _predicted(there), _predicted(here)
+    for one, other in zip(there.architecture.tasks, here.architecture.tasks, strict=True):
+        how = translation(one.modality.meaning, other.modality.meaning)
+        expected = one.modality.mean_translated(before[one.name], how)
+        if one.name == "depth":
+            expected = expected.clip(0, 1e6)
+        assert after[one.name] == pytest.approx(expected, rel=1e-4, abs=1e-4, nan_ok=True), one.name
+    assert "other meaning" not in taken
+
+
+def test_heads_of_other_classes_or_units_start_afresh_and_that_is_said(tmp_path: Path) -> None:
+    changed: dict[str, Any] = {"semantic": {"classes": ["a", "b", "z"]}, "depth": {"unit": "px"}}
+    here, plain = _network(2, **changed), _network(2, **changed)
+    there, taken = _started(tmp_path, here, whole=False)
+    for name, value in here.state_dict().items():
+        fresh = name.startswith(("heads.semantic", "heads.depth"))
+        assert torch.equal(value, (plain if fresh else there).state_dict()[name]), name
+    assert "other meaning: heads.semantic, heads.depth" in taken
+    assert "semantic: the classes of that network: [a, b, c]; of this one: [a, b, z]" in taken
+    with pytest.raises(Misfit, match=r"does not fill the network.*depth: the unit of that network: m; of this one: px"):
+        _started(tmp_path / "whole", _network(3, **changed))
+
+
+@pytest.mark.parametrize("classes", [["y", "x"], ["x", "z"]])
+def test_an_input_of_other_classes_is_refused(tmp_path: Path, classes: list[str]) -> None:
+    with pytest.raises(Misfit, match="land@in does not mean in old what it means here: .*Next: give its modality"):
+        _started(tmp_path, _network(2, land={"classes": classes}), whole=False)
