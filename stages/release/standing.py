@@ -29,10 +29,26 @@ def standing(
     """`met`: the report judged this very champion."""
     if champion is None:
         return None
+    same = {m for m, meaning in meanings.items() if champion.meaning.get(m, meaning) == meaning}
+    behind = {figure: loss for figure, loss in champion.behind.items() if _modality(figure) in same}  # in one unit
+    refused = report.apart or {}
+    apart = {f: _refused(_modality(f), refused) for f in champion.figures if _modality(f) in refused}
     if met:
-        return Reigning(report.figures[CHAMPION], champion.behind)
-    apart = {figure: why for figure in champion.figures if (why := _apart(champion, report, meanings, figure))}
-    return Reigning(champion.figures, champion.behind, apart)
+        return Reigning({**{f: champion.figures[f] for f in apart}, **report.figures[CHAMPION]}, behind, apart)
+    others = (figure for figure in champion.figures if figure not in apart)
+    apart |= {figure: why for figure in others if (why := _apart(champion, report, meanings, figure))}
+    return Reigning(champion.figures, behind, apart)
+
+
+def _modality(figure: str) -> str:
+    return figure.rpartition(".")[0]
+
+
+def _refused(modality: str, refused: Mapping[str, str]) -> str:
+    return (
+        f"the report did not judge the champion on {modality!r}: {refused[modality]}. Next: release once without this "
+        "condition, or under another name"
+    )
 
 
 def crowned(
@@ -54,7 +70,7 @@ def crowned(
 
 def _apart(champion: champions.Champion, report: Judged, meanings: Mapping[str, str], figure: str) -> str:
     """Why a figure of the champion says nothing beside one of the report; empty where it does."""
-    modality = figure.rpartition(".")[0]
+    modality = _modality(figure)
     truth, mine = champion.truth.get(modality), report.truth.get(modality)
     before, now = champion.meaning.get(modality), meanings.get(modality)
     if champion.split and champion.split != report.split:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.evaluate.stage import Evaluate
+from hyperloom.stages.release.stage import Release
 from hyperloom.stages.shard.stage import Shard
 from tests.unit import inline, test_release
 from tests.unit.test_release import SIZE
@@ -85,6 +87,31 @@ def test_what_a_champion_says_otherwise_is_not_judged_and_that_is_said(
     assert any(sentence in said for said in body["said"]), body["said"]
     figures = body["figures"]["champion"]
     assert not any(key.startswith(f"{name}.") for key in figures) and any(k.startswith(other) for k in figures)
+
+
+@pytest.mark.parametrize(
+    ("semantic", "depth", "passed", "words"),
+    [
+        ({"classes": ["water", "land"]}, {"unit": "cm"}, True, "holds"),
+        ({"classes": ["land", "sea"]}, {"unit": "m"}, False, "did not judge the champion on 'semantic': the classes"),
+        ({"classes": ["land", "sea"]}, {"unit": "px"}, False, "did not judge the champion on 'semantic': the classes"),
+    ],
+)
+def test_a_gate_never_compares_with_a_champion_that_says_something_else(
+    tmp_path: Path, semantic: dict[str, Any], depth: dict[str, Any], passed: bool, words: str
+) -> None:
+    body = _evaluated(tmp_path, semantic, depth)
+    storage = Storage(str(tmp_path))
+    inputs = test_release._inputs(storage, 1.0, 2)
+    figures = {**test_release.BODY["figures"], "student": {"semantic.miou": 1.0, "depth.mae": 2.0}}
+    mine = {k: body[k] for k in ("champion", "apart", "truth") if k in body}
+    figures |= {"champion": body["figures"]["champion"]} if "champion" in mine else {}
+    report = {**inputs["report"].body, **mine, "figures": figures}
+    inputs["report"] = Manifest("evaluate", "c" * 64, {}, (), (), report)
+    stage = Release(stage="release", model="student", report="report", name="aerial",
+                    gate={"semantic.miou": ">= champion"})  # fmt: skip
+    released = inline.finish(inline.step(stage, storage, test_release.KNOWN, "release", **inputs)).body
+    assert released["passed"] == passed and words in released["gate"][0], released["gate"]
 
 
 def test_a_champion_that_says_nothing_alike_is_no_subject(tmp_path: Path) -> None:
