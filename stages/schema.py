@@ -13,9 +13,10 @@ whose schema nobody knew before. Values, statistics and counts of rows are no pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol
 
+from hyperloom.pipeline import plugins
 from hyperloom.pipeline.check import Listed, Schema, StepCheck
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
@@ -24,6 +25,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.recipe import Where
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import Partition, Producer, modality_of
+from hyperloom.stages.meaning import MeaningsDiffer, translation
 from hyperloom.stages.results import Ingested, Judged, Samples, Shards, Trained
 
 MadeBy = Literal["raw", "expert", "consensus", "model"]
@@ -38,6 +40,8 @@ class Column:
     made_by: MadeBy
     identity: Callable[[], str]
     models: frozenset[str] = frozenset()
+    stored: Mapping[str, Any] = field(default_factory=dict)
+    """Its modality as shards that are done say it."""
 
 
 class Listing(Protocol):
@@ -120,6 +124,8 @@ class Offer:
     def want(self, step: StepCheck, where: Where, column: str, what: str = "", more: Iterable[str] = ()) -> bool:
         """Is the column offered, here or among `more`? What is certainly not is noted as a mistake."""
         known = {*self.columns, *more}
+        if column in self.columns:
+            return _as_stored(step, where, self.columns[column])
         if column in known or not self.complete:
             return True
         step.unknown(where, column, f"{what + ': ' if what else ''}{self.named} has no column", known)
@@ -129,6 +135,22 @@ class Offer:
     def named(self) -> str:
         """The steps, as messages call them."""
         return " + ".join(map(repr, self.steps))
+
+
+def _as_stored(step: StepCheck, where: Where, column: Column) -> bool:
+    """Do shards that are done say the same of a column as the recipe? What they say otherwise is noted."""
+    modality = step.modalities.get(modality_of(column.name))
+    if modality is None or "type" not in column.stored:
+        return True
+    stored = plugins.parse("modality", {k: v for k, v in column.stored.items() if k != "modality"})
+    try:
+        same = not translation(stored.meaning, modality.meaning, ("the shards", "the recipe"))
+        why = "its classes or its unit are others in the shards than in the recipe"
+    except MeaningsDiffer as error:
+        same, why = False, str(error)
+    if not same:
+        step.mistake(where, f"{column.name}: {why}. Next: let a shard step of this recipe write it")
+    return same
 
 
 def offer(schemas: Mapping[str, SamplesSchema | ShardsSchema | None]) -> Offer:
@@ -198,7 +220,7 @@ class Counted:
 def schema_of(manifest: Manifest) -> Schema | None:
     """What a step that ran gives; None when its result is none of Hyperloom's kinds."""
     if shards := Shards.of(manifest):
-        columns = {c: _column(c, shards.columns.get(c)) for c in shards.schema}
+        columns = {c: replace(_column(c, shards.columns.get(c)), stored=m) for c, m in shards.schema.items()}
         return ShardsSchema(columns, frozenset(n for n, size in shards.splits.items() if size.rows))
     if samples := Samples.of(manifest):
         raw = Ingested.of(manifest)

@@ -7,14 +7,17 @@ not have it; shards are named by their content, so frames that were there before
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import parse
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record
+from hyperloom.stages.meaning import MeaningsDiffer, translation
 from hyperloom.stages.results import Judged, Shards
 
 Maker = tuple[str, str]
@@ -28,10 +31,17 @@ class Side:
     manifest: Manifest
     shards: Shards
     records: dict[str, list[Record]]
+    turned: frozenset[str] = frozenset()
+    """Columns whose counts are in another order of the classes than the files."""
 
     @property
     def rows(self) -> int:
         return sum(r.rows for mine in self.records.values() for r in mine)
+
+    def reordered(self, places: Mapping[str, Sequence[int]]) -> Side:
+        """The same with the counts of classes of some columns in another order: `places` says where each class is."""
+        records = {group: [_reordered(r, places) for r in mine] for group, mine in self.records.items()}
+        return replace(self, records=records, turned=frozenset(places))
 
     @property
     def sources(self) -> list[Maker]:
@@ -88,3 +98,31 @@ def _grouped(records: Iterator[Record]) -> dict[str, list[Record]]:
             )
         groups.setdefault(record.meta["group"], []).append(record)
     return groups
+
+
+def reordered(mine: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None) -> tuple[int, ...] | str:
+    """Where the classes of a column before are now, when it differs in their order alone; else why it cannot be
+    compared, empty where one side has no such column. Both are modalities as the shards say them."""
+    if mine is None or theirs is None:
+        return ""
+    now, before = (parse("modality", {k: v for k, v in side.items() if k != "modality"}) for side in (mine, theirs))
+    try:
+        how = translation(before.meaning, now.meaning, ("before", "now"))
+    except MeaningsDiffer as error:
+        return str(error)
+    if how.factor != 1.0:
+        return f"in {before.meaning.unit} before, in {now.meaning.unit} now"
+    alike = type(now) is type(before) and now.shape == before.shape and now.counted and how.places
+    return how.places if alike else "of another size, storage or colours before"
+
+
+def _reordered(record: Record, places: Mapping[str, Sequence[int]]) -> Record:
+    statistics = dict(record.meta["statistics"])
+    for column, place in places.items():
+        counts = statistics[column]["classes"]
+        figures = {**statistics[column], "classes": [counts[place.index(i)] for i in range(len(counts))]}
+        if samples := figures.get("samples"):
+            most = [[place[int(id_)], *rest] for id_, *rest in samples.get("most", ())]
+            figures["samples"] = {**samples, "most": sorted(most, key=lambda entry: entry[0])}
+        statistics[column] = figures
+    return replace(record, meta={**record.meta, "statistics": statistics})

@@ -25,7 +25,7 @@ from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages import champion as champions
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.drift.reference import Side, newer, of_champion, training
+from hyperloom.stages.drift.reference import Side, newer, of_champion, reordered, training
 from hyperloom.stages.results import Drifted, Shards
 from hyperloom.stages.schema import ShardsSchema, recheck
 
@@ -112,20 +112,29 @@ class Drift(Stage):
         columns = self.columns or tuple(Shards.from_manifest(manifest).schema)
         return of_champion(step.storage, str(release), columns)
 
-    def _columns(self, before: Side, new: Side) -> tuple[list[str], list[str]]:
-        """Columns that both sides have alike; and, in words, those that they do not."""
+    def _columns(self, step: StepRun, before: Side, new: Side) -> tuple[list[str], list[str], Side]:
+        """Columns that both sides have alike; in words, those that they do not; and `before` in the order of classes
+        that columns have now."""
         mine, theirs = new.shards.schema, before.shards.schema
         compared_columns = self.columns or tuple(sorted({*mine, *theirs}))
-        alike = [c for c in compared_columns if c in mine and mine[c] == theirs.get(c)]
-        other = [c for c in compared_columns if c not in alike]
+        alike, other, places = [], [], {}
+        for column in compared_columns:
+            if column in mine and mine[column] == theirs.get(column):
+                alike.append(column)
+            elif isinstance(how := reordered(mine.get(column), theirs.get(column)), str):
+                other.append(f"{column} ({how})" if how else column)
+            else:
+                alike.append(column)
+                places[column] = how
         if self.columns and other:
-            raise RecipeError(f"{', '.join(other)}: not the same in the shards that they would be compared with")
-        return alike, other
+            what = "not the same in the shards that they would be compared with"
+            raise RecipeError(f"step {step.name!r}: {what}: {'; '.join(other)}")
+        return alike, other, before.reordered(places) if places else before
 
     def _compared(self, step: StepRun, before: Side, new: Side, known: dict[str, Any]) -> Drifted:
         from hyperloom.stages.drift.compare import compared
 
-        columns, other = self._columns(before, new)
+        columns, other, before = self._columns(step, before, new)
         missing = [m for c in columns if (m := modality_of(c)) not in step.modalities]
         if missing:
             raise RecipeError(f"step {step.name!r}: the recipe defines no modality {missing[0]!r}")
@@ -134,7 +143,7 @@ class Drift(Stage):
         alarms = [f for f in findings if f.alarm]
         reasons = [str(f) for f in alarms] or [f"{len(findings)} figures of {new.rows} newer samples are as before"]
         if other:
-            reasons.append(f"not compared, as only one side has them so: {', '.join(other)}")
+            reasons.append(f"not compared, as only one side has them so: {'; '.join(other)}")
         if findings and findings[0].chance is None:
             reasons.append(
                 f"{len(new.records)} newer groups and {len(before.records)} before are too few to tell chance"
@@ -158,6 +167,7 @@ class Drift(Stage):
         ]  # fmt: skip
         step.events.emit("table", step.name, name="drift", rows=rows)
         step.events.metric(step.name, {f"{f.measure}/{f.subject}": f.value for f in findings})
+        columns = [c for c in columns if c not in before.turned]  # their files are read in the order of the recipe
         by_column = list(dict.fromkeys(f.subject for f in findings if f.subject in columns))
         rows_moved = moved.moved(before, new, by_column[: moved.SHOWN], step.modalities, self.pictures)
         if rows_moved:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.events import read
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.manifest import Manifest
@@ -130,11 +131,11 @@ def flights(seed: int, names: range, frames: int = 5, change: Change = dict) -> 
     return made
 
 
-def sharded(storage: Storage, groups: dict[str, list[dict[str, Any]]]) -> Manifest:
-    frames = inline.ingested(storage, KNOWN, groups)
+def sharded(storage: Storage, groups: dict[str, list[dict[str, Any]]], known: dict[str, Any] = KNOWN) -> Manifest:
+    frames = inline.ingested(storage, known, groups)
     manifests.commit(storage, frames)
     stage = Shard.model_validate({"stage": "shard", "data": "frames", "split": {"pin": {"test": [next(iter(groups))]}}})
-    return inline.finish(inline.step(stage, storage, KNOWN, "shards", frames=frames))
+    return inline.finish(inline.step(stage, storage, known, "shards", frames=frames))
 
 
 def drifted(root: Path, old: dict[str, Any], new: dict[str, Any], **config: Any) -> tuple[Drifted, Manifest, Storage]:
@@ -208,6 +209,32 @@ def test_the_samples_shown_are_those_that_moved_most(tmp_path: Path, monkeypatch
     monkeypatch.setattr("hyperloom.stages.evaluate.collage.collage", collage)
     drifted(tmp_path, flights(3, range(24)), new, columns=[RGB], pictures=3)
     assert shown[:3] == [f"new: {group}/{at:03d}" for group, at in brightest] and shown[3].startswith("before: ")
+
+
+def test_classes_in_another_order_are_compared_by_name_and_other_meanings_are_named(tmp_path: Path) -> None:
+    old, new = flights(3, range(24)), flights(3, range(24, 36), change=wetter)
+    storage, size = Storage(str(tmp_path)), list(SIZE)
+    known = KNOWN | inline.modalities(
+        semantic={"type": "segmentation", "classes": ["water", "land"], "size": size},
+        depth={"type": "dense", "size": size, "unit": "cm"},
+        speed={"type": "scalar", "unit": "m"},
+    )
+    before, plain = sharded(storage, old), sharded(storage, new)
+    groups = {g: [{**s, CLASSES: 1 - s[CLASSES]} for s in samples] for g, samples in new.items()}
+    turned = sharded(storage, groups, known)
+
+    def compared(now: Manifest, modalities: dict[str, Any], **fields: Any) -> Drifted:
+        stage = Drift.model_validate({"stage": "drift", "data": "shards", "against": "old", **fields})
+        run = inline.step(stage, storage, modalities, "drift", shards=now, old=before)
+        return Drifted.from_manifest(inline.finish(run))
+
+    result = compared(turned, known)
+    assert result.figures[CLASSES] == compared(plain, KNOWN).figures[CLASSES]
+    assert result.figures[CLASSES]["js"]["value"] > 0 and (CLASSES, "js") in alarms(result)
+    (why,) = (reason for reason in result.reasons if reason.startswith("not compared"))
+    assert "depth@net (in m before, in cm now)" in why and "speed@log (the unit of before: not given; of now: m)" in why
+    with pytest.raises(RecipeError, match="in m before, in cm now"):
+        compared(turned, known, columns=[DEPTH])
 
 
 def test_more_of_the_same_is_no_alarm(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages import units
 from hyperloom.stages.consensus.stage import ConsensusStage
+from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.meaning import MeaningsDiffer, Translation, translation
 from hyperloom.stages.train import loop
@@ -296,3 +297,24 @@ def test_a_model_that_says_something_else_labels_nothing(
     fields = {"spread_of": "depth"} if out == "spread@t" else {}
     with pytest.raises(RecipeError, match=message):
         _labelled(data, teacher, MODALITIES | inline.modalities(**image, **known), [out], **fields)
+
+
+def test_shards_that_were_written_in_other_words_are_not_read(data: Any) -> None:
+    """An identity covers the definitions of modalities; a stage of one's own may still hand over such shards."""
+    storage, _, made = data
+    for name, fields in (
+        ("semantic", {"type": "segmentation", "classes": list(meanings.ORDER)}),
+        ("depth", {"type": "dense", "unit": "cm"}),
+    ):
+        image = {"rgb": {"type": "image", "size": list(scenes.SIZE)}}
+        known = MODALITIES | inline.modalities(**image, **{name: fields})
+        config = Train.model_validate({**scenes.TRAIN, "in": "rgb@camera"})
+        run = inline.step(config, storage, known, "teacher", shards=made)
+        with pytest.raises(RecipeError, match=f"{name}@.*: its classes or its unit are others in the shards"):
+            run.stage.job(run)
+        stage = Evaluate.model_validate(
+            {"stage": "evaluate", "data": "shards", "truth": {"semantic": "semantic@truth"}}
+        )
+        if name == "semantic":
+            with pytest.raises(RecipeError, match="others in the shards than in the recipe"):
+                inline.finish(inline.step(stage, storage, known, "report", shards=made))
