@@ -54,21 +54,21 @@ class LoadedWeights:
 
 
 class Meanings:
-    """What a network `there` means beside one `here`: heads whose classes are in another order are brought into ours,
+    """What a network `before` means beside one `here`: heads whose classes are in another order are brought into ours,
     heads of other classes or units stay behind. Raises Misfit where an input has other classes: which of its weights
     are whose class nobody knows."""
 
-    def __init__(self, name: str, here: Architecture, there: Architecture):
+    def __init__(self, name: str, here: Architecture, before: Architecture):
         self.apart: dict[str, str] = {}
         self._orders: dict[str, tuple[Head, torch.Tensor]] = {}
-        inputs = {p.column: p for p in there.parts}
+        inputs = {p.column: p for p in before.parts}
         for part in here.parts:
             try:
                 if part.column in inputs and _translation(inputs[part.column], part).places:
                     raise Misfit(_foreign(name, part.column, "its classes are in another order there"))
             except MeaningsDiffer as error:
                 raise Misfit(_foreign(name, part.column, str(error))) from error
-        tasks = {t.name: t for t in there.tasks}
+        tasks = {t.name: t for t in before.tasks}
         for task in (t for t in here.tasks if t.name in tasks):
             try:
                 how = _translation(tasks[task.name], task)
@@ -88,10 +88,10 @@ class Meanings:
         return weight if head is None or order is None else head.reordered(name, weight, order)
 
 
-def _translation(there: Input | Task, here: Input | Task) -> Translation:
+def _translation(before: Input | Task, here: Input | Task) -> Translation:
     """Of numbers on a scale of their own the unit makes no difference; how far they go is the data's."""
-    theirs, ours = (replace(one.modality.meaning, range=None) for one in (there, here))
-    if there.scale.mean and here.scale.mean and units.factor(theirs.unit, ours.unit) is not None:
+    theirs, ours = (replace(one.modality.meaning, range=None) for one in (before, here))
+    if before.scale.mean and here.scale.mean and units.factor(theirs.unit, ours.unit) is not None:
         theirs, ours = replace(theirs, unit=""), replace(ours, unit="")
     how = translation(theirs, ours, ("that network", "this one"))
     if how.factor != 1.0:
