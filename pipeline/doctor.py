@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 from hyperloom.pipeline import claims, process
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.health import problem
 from hyperloom.pipeline.tracking.store import store_uri
 
 Finding = tuple[str, str, str]
@@ -75,18 +76,21 @@ def _tracking(uri: str) -> Finding:
             "mlflow",
             "a remote root has no store of its own. Next: set MLFLOW_TRACKING_URI or `tracking:` in the recipe",
         )
-    if parsed.scheme not in ("http", "https"):
-        return "ok", "mlflow", f"store {uri.split('://')[0]} beside the root; `hyperloom ui RECIPE` shows it"
+    origin = (
+        " (MLFLOW_TRACKING_URI in your environment names it)" if uri == os.environ.get("MLFLOW_TRACKING_URI") else ""
+    )
     try:
-        port = parsed.port or (443 if parsed.scheme == "https" else 80)
-        with socket.create_connection((parsed.hostname or "", port), timeout=3):
-            return "ok", "mlflow", f"{parsed.hostname}:{port} answers"
-    except OSError as error:
-        return (
-            "bad",
-            "mlflow",
-            f"{parsed.hostname} does not answer ({error}); runs go on, and are replayed once it does",
-        )
+        if parsed.scheme in ("http", "https"):
+            port = parsed.port or (443 if parsed.scheme == "https" else 80)
+            socket.create_connection((parsed.hostname or "", port), timeout=3).close()
+    except (OSError, ValueError) as error:
+        waits = f"{parsed.hostname} does not answer ({error}); runs go on, and are replayed once it does"
+        return "bad", "mlflow", waits + origin
+    trouble = problem(uri) if find_spec("mlflow") else ""
+    if trouble:
+        return "bad", "mlflow", trouble + origin
+    shown = f"{parsed.hostname}:{parsed.port} answers" if parsed.hostname else f"store {uri.split('://')[0]}"
+    return "ok", "mlflow", f"{shown}{origin}; `hyperloom ui RECIPE` shows it"
 
 
 def _ray(connect: Callable[[], None]) -> Finding:

@@ -16,10 +16,15 @@ def add(commands: Any) -> None:
 
 def _ui(given: Any) -> int:
     loaded, storage = opening.load(given)
+    from hyperloom.pipeline.errors import HyperloomError
+    from hyperloom.pipeline.tracking.health import problem
     from hyperloom.pipeline.tracking.listening import free_port, url
     from hyperloom.pipeline.tracking.store import serve, store_uri
 
     uri = store_uri(storage, loaded.recipe.tracking)
+    trouble = problem(uri) if uri.startswith("sqlite:") else ""
+    if trouble:
+        raise HyperloomError(trouble)
     port = free_port(given.host, given.port)
     print(f"MLflow at {url(given.host, port)} (Ctrl-C ends it)", flush=True)
     serve(uri, given.host, port, given.open)

@@ -60,6 +60,7 @@ class Server:
         from mlflow import MlflowClient
 
         self.uri, self.where = uri, blot(uri)
+        self.client: Any = None
         self.client = self.call(lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))
 
     def call(self, call: Callable[[], Any]) -> Any:
@@ -100,6 +101,8 @@ class Server:
     def _ping(self, reason: Exception) -> None:
         from mlflow.exceptions import MlflowException
 
+        if self.client is None:  # nobody was asked yet: an address that MLflow does not know
+            raise reason
         try:
             self.client.search_experiments(max_results=1)
         except MlflowException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 
 from hyperloom.pipeline.events import Events, pending, tracked
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.health import problem
 from hyperloom.pipeline.tracking.tracker import Tracker
 from tests.tracking.conftest import Server, story
 
@@ -212,7 +214,7 @@ def test_a_store_in_trouble_is_named(spoil: str, says: str, server: Server, stor
     end(storage, "r1")
     done, position = carry(storage, "r1", f"sqlite:///{path}", "trouble")
     assert not done and says in position["problem"] and str(path) in position["problem"]
-    assert pending(storage) == ["r1"]
+    assert pending(storage) == ["r1"] and problem(f"sqlite:///{path}") == position["problem"], "doctor says the same"
 
 
 def test_a_store_that_was_moved_away_is_filled_anew(server: Server, storage: Storage) -> None:
@@ -234,3 +236,31 @@ def test_a_store_that_was_moved_away_is_filled_anew(server: Server, storage: Sto
     assert carry(storage, "r1", f"sqlite:///{path}", "moved")[0]
     with closing(sqlite3.connect(path)) as store:
         assert store.execute("SELECT COUNT(*) FROM metrics WHERE key = 'first'").fetchone() == (2,)
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "patience"),
+    [
+        (sqlite3.OperationalError("database is locked"), "is locked by another program", 6.0),
+        (sqlite3.OperationalError("database or disk is full"), "has no room: ", 1.0),
+        (sqlite3.OperationalError("attempt to write a readonly database"), "cannot be written: ", 0),
+        (OSError(errno.ENOSPC, "No space left on device"), "has no room: ", 1.0),
+        (OSError(errno.EROFS, "Read-only file system"), "cannot be written: ", 0),
+        (OSError(errno.ENOENT, "of a file of the root"), None, 0),
+    ],
+)
+def test_what_stops_a_store_is_waited_for_and_named(error: Exception, says: str | None, patience: float) -> None:
+    pytest.importorskip("mlflow")
+    from hyperloom.pipeline.tracking.mlflow_server import Server
+    from hyperloom.pipeline.tracking.tracker import Unavailable
+
+    server = Server.__new__(Server)
+    server.where, server.client = "sqlite:///x", None
+
+    def call() -> None:
+        raise error
+
+    with pytest.raises(Unavailable if says else OSError) as raised:
+        server.call(call)
+    if says:
+        assert f"MLflow's store sqlite:///x {says}" in str(raised.value) and raised.value.patience == patience

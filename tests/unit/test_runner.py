@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -151,6 +152,15 @@ def test_exit_code_and_last_line_say_what_is_missing(tmp_path, capsys) -> None:
         assert cli.main(["run", str(path), "--no-mlflow"]) == StepFailed.exit_code
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"missing: c (1 of 4 units), e (not run). Continue with: hyperloom run {path}"
+
+
+def test_the_last_line_says_what_mlflow_lacks(tmp_path, monkeypatch, capsys) -> None:
+    (path := tmp_path / "toy.yaml").write_text(Toy(tmp_path).text)
+    finish = SimpleNamespace(finish=lambda say, patience: "MLflow lacks a thing; the root has it")
+    monkeypatch.setattr(runner.replay, "tracker", lambda *_: finish)
+    monkeypatch.setattr(opening, "connect", lambda _: None)
+    assert cli.main(["run", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "MLflow lacks a thing; the root has it"
 
 
 def test_a_bad_sample_is_left_out_counted_listed_and_replayed(toy: Toy) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,12 +19,14 @@ from hyperloom.pipeline import cli, process
 from hyperloom.pipeline import events as log
 from hyperloom.pipeline.events import Events, pending, tracked
 from hyperloom.pipeline.exits import Exit
+from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking import process as tracking_process
+from hyperloom.pipeline.tracking import replay
 from hyperloom.pipeline.tracking import tracker as tracking
 from hyperloom.pipeline.tracking.store import artifacts, serve, store_uri
-from hyperloom.pipeline.tracking.tracker import Position, Tracker, Unavailable
+from hyperloom.pipeline.tracking.tracker import Forgotten, Position, Tracker, Unavailable
 from hyperloom.pipeline.tracking.wording import allowed, apart, flat, markdown, state
 
 
@@ -140,6 +144,86 @@ def test_a_run_in_a_living_trackers_hands_is_not_pending(storage: Storage, monke
     later = time.time() + log.OWNED_SECONDS + 1
     monkeypatch.setattr(time, "time", lambda: later)
     assert pending(storage) == ["run"]
+
+
+class Mended(Notebook):
+    """A view that loses what it was shown, `times` times, before its next batch."""
+
+    store = "one"
+
+    def __init__(self, times: int):
+        super().__init__()
+        self.times = times
+
+    def take(self, batch: list[dict[str, Any]], position: Position) -> None:
+        position.note("a person did something")
+        if self.times:
+            self.times -= 1
+            self.taken.clear()
+            raise Forgotten("the view lost it")
+        super().take(batch, position)
+
+
+def test_what_a_view_has_lost_is_shown_again_from_the_start(storage: Storage) -> None:
+    _write(storage, range(3))
+    view = Mended(0)
+    _tracker(storage, view).follow(lambda: False, 0.0, print)
+    _write(storage, range(3, 5), end=True)
+    view.times = 2
+    assert _tracker(storage, view).follow(lambda: False, 0.0, print)
+    assert view.taken == list(range(5)) and pending(storage) == []
+    assert tracked(storage, "run")["notes"] == ["a person did something", "the view lost it"]
+    view.times = 99
+    _write(storage, range(5, 6), end=True)
+    assert not _tracker(storage, view).follow(lambda: False, 60.0, print), "not for ever"
+    assert "the view lost it" in tracked(storage, "run")["problem"]
+
+
+def test_another_store_at_the_same_place_is_shown_all_runs(storage: Storage) -> None:
+    _write(storage, range(3), end=True)
+    assert _tracker(storage, Mended(0)).follow(lambda: False, 0.0, print)
+    with Events(storage, "later", "driver") as events:
+        events.emit("run_finished", status="finished", seconds=1.0)
+    assert pending(storage) == ["later"]
+    other = Mended(0)
+    other.store = "two"
+    assert Tracker(storage, "later", "sqlite:///x", lambda: other).follow(lambda: False, 0.0, print)
+    assert pending(storage) == ["run"]
+
+
+def test_what_only_a_person_can_mend_is_not_waited_for(storage: Storage) -> None:
+    class Damaged(Notebook):
+        def take(self, batch: list[dict[str, Any]], position: Position) -> None:
+            raise Unavailable("the store is damaged", 0)
+
+    _write(storage, range(3), end=True)
+    began = time.monotonic()
+    assert not _tracker(storage, Damaged()).follow(lambda: True, 60.0, print)
+    assert time.monotonic() - began < 5 and pending(storage) == ["run"]
+
+
+def test_each_run_is_caught_up_with_under_its_own_recipe(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for run, name, uri in (("r1", "mine", "a"), ("r2", "other", "a"), ("r3", "other", "b"), ("r4", "", "a")):
+        with Events(storage, run, "driver") as events:
+            events.emit("run_started", name=name) if name else events.emit("alias")
+        Position(uri).save(storage, run)
+    shown: list[tuple[str, str]] = []
+
+    class Process:
+        whole = True
+
+        def __init__(self, _: Storage, run: str, uri: str, experiment: str, patience: float, follow: bool):
+            shown.append((run, experiment))
+
+        def finish(self, _: Any) -> str:
+            return "MLflow lacks a thing" if shown[-1][0] == "r2" else ""
+
+    monkeypatch.setattr(replay, "TrackingProcess", Process)
+    out = io.StringIO()
+    loaded = SimpleNamespace(recipe=SimpleNamespace(name="mine", tracking="a"))
+    replay.catch_up(storage, loaded, Progress(out))  # type: ignore[arg-type]
+    assert shown == [("r1", "mine"), ("r2", "other"), ("r4", "mine")]
+    assert out.getvalue().splitlines() == ["3 earlier run(s) not yet in MLflow: replaying", "MLflow lacks a thing"]
 
 
 def test_a_torn_position_starts_again(storage: Storage) -> None:
