@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.result import Result, form
 from hyperloom.stages.base import Partition, Producer
+from hyperloom.stages.lesson import Lesson, lessons
 
 Producers = Mapping[str, Producer]
 
@@ -173,6 +174,10 @@ class Seeded:
     kept: int | None = None
 
 
+def _write_lessons(value: Sequence[Lesson]) -> list[list[str]]:
+    return [list(lesson) for lesson in value]
+
+
 def _read_seeded(value: Sequence[Any]) -> list[Seeded]:
     return [Seeded(**member) for member in value]
 
@@ -186,6 +191,9 @@ class Trained(Result):
     """A model: `columns_in` are its inputs (those in `hidden` only trained it), `tasks` what it predicts, `targets`
     task -> column -> weight. `kept` and `final` say how the training ended, `onnx` what its export is like, `taught`
     who made each target of a student, in words.
+
+    `learned`: all that taught or chose it, through whatever steps (None where its stage does not say); `shows`: the
+    truth that an input goes back to.
 
     With `members` it is a family of models that differ in their seed; then `best` names the one that these figures are
     of, the best by the validation figure `best_by` (empty: the first, as nothing was measured)."""
@@ -205,6 +213,8 @@ class Trained(Result):
     members: Sequence[Seeded] | None = field(metadata=form(_read_seeded, _write_seeded), default=None)
     best: str | None = None
     best_by: str | None = None
+    learned: Sequence[Lesson] | None = field(metadata=form(lessons, _write_lessons), default=None)
+    shows: Mapping[str, Sequence[str]] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -222,6 +232,16 @@ class Trained(Result):
     def visible(self) -> tuple[str, ...]:
         """Inputs that it may be asked with."""
         return tuple(c for c in self.columns_in if c not in self.hidden)
+
+
+def lessons_of(manifest: Manifest) -> list[Lesson]:
+    """What a model goes back to; nothing where the step holds none."""
+    model = Trained.of(manifest)
+    if model is None:
+        return []
+    if model.learned is None:
+        return [Lesson("", "", "unknown", f"the {manifest.stage} step {manifest.fingerprint[:12]} does not say it")]
+    return list(model.learned)
 
 
 @dataclass(frozen=True)
@@ -244,7 +264,11 @@ class Judged(Result):
     `models`: subject -> fingerprint of its step; `members`: subject -> which of its step's family it is; `figures`:
     subject -> figure -> value, what a release is decided by; `best_expert`: modality -> subject; `champion`: the
     release that was judged under that name, `apart`: modality -> why it was not judged on it. What is None was not
-    asked for."""
+    asked for.
+
+    What keeps figures from proving anything (stages.evaluate.grounds): `leaks`, subject -> that it was judged on what
+    taught it; `untrue`, modality -> why its truth is none; `lacking`, subject -> input -> samples judged without it;
+    `seen`, subject -> judged samples that taught it; `unseen`: models of which it was checked that none did."""
 
     noun: ClassVar[str] = "report"
 
@@ -268,13 +292,19 @@ class Judged(Result):
     temporal: Mapping[str, Any] | None = None
     champion: str | None = None
     members: Mapping[str, str] | None = None
+    leaks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    untrue: Mapping[str, str] = field(default_factory=dict)
+    lacking: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    seen: Mapping[str, int] = field(default_factory=dict)
+    unseen: Sequence[str] = ()
     apart: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Released(Result):
     """A registered version, of a family that of `member`: `gate` are the decisions in words, `files` name -> path of
-    what is handed out, `signature` what goes in and out, `made_of` the fingerprints of all steps that led to it."""
+    what is handed out, `signature` what goes in and out, `made_of` the fingerprints of all steps that led to it,
+    `learned` what its model goes back to."""
 
     noun: ClassVar[str] = "release"
 
@@ -290,6 +320,7 @@ class Released(Result):
     signature: Mapping[str, Any]
     member: str | None = None
     made_of: Sequence[str] | None = None
+    learned: Sequence[Lesson] | None = field(metadata=form(lessons, _write_lessons), default=None)
 
 
 @dataclass(frozen=True)

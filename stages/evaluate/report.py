@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.errors import SourceError
@@ -13,6 +13,7 @@ from hyperloom.stages.distill import lesson
 from hyperloom.stages.evaluate import verdict
 from hyperloom.stages.evaluate.compare import Comparison
 from hyperloom.stages.evaluate.family import families
+from hyperloom.stages.evaluate.grounds import Grounds
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.measure.intervals import resampled
 from hyperloom.stages.measure.measure import directions, measure_of
@@ -49,16 +50,17 @@ class Report:
         self.figures = {name: self._figures(mine) for name, mine in self.sums.items()}
         self._check_truth()
 
-    def judged(self, champion: Rival | None, groups: Collection[str]) -> Judged:
-        """The result; tables and figures also go out as events. `champion` was judged under that name, on `groups`, as
-        far as it says the same as the recipe."""
+    def judged(self, champion: Rival | None) -> Judged:
+        """The result; tables and figures also go out as events. `champion` was judged under that name, as far as it
+        says the same as the recipe."""
+        grounds = Grounds(self.stage, self.step, self.who, self.truth, champion, self.families)
         decided = verdict.verdict(self.who, self.figures, self.modalities)
         rows, classes = verdict.table(self.who, self.figures, self.modalities, self.costs), self._classes()
         best = {m: verdict.best(self.who, self.figures, "expert", m, d) for m, d in self.modalities.items()}
-        compared = self._compared(best)
-        sentences = [*verdict.sentences(decided), *compared.pop("said", [])]
+        compared = self._compared(best, grounds)
+        verdict.doubted(decided, grounds)
+        sentences = [*grounds.sentences(), *verdict.sentences(decided, grounds), *compared.pop("said", [])]
         sentences += self._lessons()
-        sentences += champion.sentences(groups) if champion else []
         self._tell(rows, classes, decided, sentences, compared)
         return Judged(
             split=self.stage.split,
@@ -77,6 +79,7 @@ class Report:
             temporal=self._steadiness(),
             verdict=decided,
             said=sentences,
+            **grounds.body(),
             champion=champion.release if champion and champion.meanings else None,
             apart=champion.apart or None if champion else None,
         )
@@ -109,7 +112,7 @@ class Report:
         return [self.truth[modality], *labels, *predicted]
 
     # -- inside ----------------------------------------------------------------------------------------------------
-    def _compared(self, best: Mapping[str, str | None]) -> dict[str, Any]:
+    def _compared(self, best: Mapping[str, str | None], grounds: Grounds) -> dict[str, Any]:
         """Bounds, seeds, differences and what to say of them; empty where no intervals are wanted."""
         config = self.stage.intervals
         if config is None:
@@ -128,7 +131,7 @@ class Report:
             "bounds": compared.bounds(),
             "seeds": compared.seeds(),
             "differences": rows,
-            "said": verdict.difference_sentences(rows, self.modalities, config.level),
+            "said": verdict.difference_sentences(rows, self.modalities, config.level, grounds),
         }
 
     def _rises(self) -> dict[str, bool]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,10 +23,13 @@ from hyperloom.pipeline.plugins import parse
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import read_file
 from hyperloom.stages import champion as champions
+from hyperloom.stages import provenance
+from hyperloom.stages.evaluate.overlap import JudgedSamples
 from hyperloom.stages.evaluate.worker import ModelJudge, Rows
+from hyperloom.stages.lesson import Lesson
 from hyperloom.stages.meaning import MeaningsDiffer, Translation, translation
 from hyperloom.stages.modality import Modality
-from hyperloom.stages.results import Shards
+from hyperloom.stages.results import Released
 
 CHAMPION = "champion"
 FILES = ("student.onnx", "student.json")
@@ -34,14 +37,14 @@ FILES = ("student.onnx", "student.json")
 
 @dataclass(frozen=True)
 class Rival:
-    """A released student: fingerprint of its release step, its folder in the root, its input column and tasks, and the
-    groups that it learned from, as far as their shards are still there."""
+    """A released student: fingerprint of its release step, its folder in the root, its input column and tasks, and what
+    it goes back to."""
 
     release: str
     folder: str
     column: str
     tasks: dict[str, Any]
-    learned: frozenset[str] = frozenset()
+    learned: Sequence[Lesson] = ()
     meanings: dict[str, Translation] = field(default_factory=dict)
     """Modality of the truth -> how its answers become those of the recipe; it is judged on these."""
     apart: dict[str, str] = field(default_factory=dict)
@@ -71,19 +74,23 @@ class Rival:
                     del meanings[name]
         return replace(self, meanings=meanings, apart=apart)
 
-    def sentences(self, judged_on: Collection[str]) -> list[str]:
-        """What a report says of it: on what it is not judged though it predicts it, and its edge on these groups."""
+    def sentences(self, judged: JudgedSamples) -> list[str]:
+        """What a report says of it: on what it is not judged though it predicts it, and its edge on these samples."""
         absent = [f"the champion is not judged on {name!r}: {why}" for name, why in self.apart.items()]
-        return [*absent, *(self.advantage(judged_on) if self.meanings else [])]
+        return [*absent, *(self.advantage(judged) if self.meanings else [])]
 
-    def advantage(self, judged_on: Collection[str]) -> list[str]:
-        """A sentence where groups of the judged split are among those that it learned from: a split that moved, by
-        `stratify`, another salt or another share."""
-        known = sorted(self.learned & set(judged_on))
-        if not known:
+    def advantage(self, judged: JudgedSamples) -> list[str]:
+        """A sentence where it learned from judged samples: a split that moved, by `stratify`, another salt or share."""
+        trained = [lesson for lesson in self.learned if lesson.how == "trained"]
+        overlaps = [judged.overlap(lesson) for lesson in trained]
+        groups = sorted({group for overlap in overlaps for group in overlap.groups})
+        if not groups:
             return []
-        some = ", ".join(known[:3])
-        return [f"the champion learned from {len(known)} group(s) of these frames ({some}): it has an edge"]
+        most, some = max(overlap.samples for overlap in overlaps), ", ".join(groups[:3])
+        return [
+            f"the champion learned from {len(groups)} group(s) of these frames ({some}; {most} of the "
+            f"{len(judged.samples)} samples): it has an edge"
+        ]
 
 
 def rival(storage: Storage, name: str) -> Rival | None:
@@ -96,14 +103,8 @@ def rival(storage: Storage, name: str) -> Rival | None:
     return Rival(release.fingerprint, release.folder, about["input"], about["tasks"], _learned(storage, release))
 
 
-def _learned(storage: Storage, release: Manifest) -> frozenset[str]:
-    config = release.payload.get("config", {})
-    models = (manifests.anywhere(storage, ref, "distill") for ref in manifests.refs(config.get("model")))
-    data = (ref for model in models if model for ref in manifests.refs(model.payload["config"].get("data")))
-    shards = (manifests.anywhere(storage, ref, "shard") for ref in data)
-    results = (Shards.of(manifest) for manifest in shards if manifest)
-    splits = (result.splits.get("train") for result in results if result)
-    return frozenset(group for split in splits if split for group in split.groups)
+def _learned(storage: Storage, release: Manifest) -> list[Lesson]:
+    return provenance.resolved(storage, Released.from_manifest(release).learned or ())
 
 
 @dataclass

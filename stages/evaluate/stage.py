@@ -170,7 +170,7 @@ class Evaluate(Stage):
         judged = results(units, step.records, [*self.candidates(step), *met])
         report = Report(step, self, self._truth(step), self._subjects(step, rival), judged, costs(units, step.records))
         report.pictures(self._raw(step, self._truth(step)))
-        return report.judged(rival, Shards.from_manifest(step.inputs[self.data]).splits[self.split].groups)
+        return report.judged(rival)
 
     def candidates(self, step: StepRun) -> dict[str, Candidate]:
         """The models that are judged, by name; each member of a family by itself."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.measure.measure import better, directions
+
+if TYPE_CHECKING:
+    from hyperloom.stages.evaluate.grounds import Grounds
 
 ENOUGH = 0.5
 """The share of known truth that an expert must answer to be the best."""
@@ -84,21 +87,37 @@ def verdict(who: Sequence[Subject], figures: Figures, modalities: Mapping[str, A
     return decided
 
 
-def sentences(decided: Mapping[str, Any]) -> list[str]:
-    """The verdict in words, one sentence a model and modality."""
+def doubted(decided: Mapping[str, Any], grounds: Grounds) -> None:
+    """Note in a verdict what proves nothing: `unproven` says why, and nobody `beats` anybody by it."""
+    for name, modalities in decided.items():
+        for modality, row in modalities.items():
+            leaks = grounds.of[name].leaks if name in grounds.of else ()
+            why = grounds.untrue.get(modality) or next(iter(leaks), "")
+            if why:
+                row |= {"beats": None, "unproven": why}
+
+
+def sentences(decided: Mapping[str, Any], grounds: Grounds | None = None) -> list[str]:
+    """The verdict in words, one sentence a model and modality. That it beats the experts is said where it is proved."""
     lines = []
     for name, modalities in decided.items():
         for modality, d in modalities.items():
-            figure = f"{name}: {modality} {d['measure']} {d['value']:.4g}"
-            if d["expert"] is None:
+            figure = f"{name}{grounds.mark(name) if grounds else ''}: {modality} {d['measure']} {d['value']:.4g}"
+            best = f"(best: {d['expert']} {d['expert_value']:.4g})" if d["expert"] is not None else ""
+            if d.get("unproven"):
+                what = "no truth" if grounds and modality in grounds.untrue else "what taught it"
+                lines.append(f"{figure}, which proves nothing: it was judged by {what} {best}".rstrip())
+            elif d["expert"] is None:
                 lines.append(f"{figure}; no expert to compare with")
-                continue
-            relation = "beats every single expert" if d["beats"] else "DOES NOT beat the best expert"
-            lines.append(f"{figure} {relation} (best: {d['expert']} {d['expert_value']:.4g})")
+            else:
+                relation = "beats every single expert" if d["beats"] else "DOES NOT beat the best expert"
+                lines.append(f"{figure} {relation} {best}")
     return lines
 
 
-def difference_sentences(rows: Sequence[Mapping[str, Any]], modalities: Mapping[str, Any], level: float) -> list[str]:
+def difference_sentences(
+    rows: Sequence[Mapping[str, Any]], modalities: Mapping[str, Any], level: float, grounds: Grounds | None = None
+) -> list[str]:
     """The differences by each modality's own measure and in steadiness, in words, where they have bounds."""
     lines = []
     for row in rows:
@@ -106,8 +125,9 @@ def difference_sentences(rows: Sequence[Mapping[str, Any]], modalities: Mapping[
         if row["low"] is None or measure not in (modalities[name].metric, "consistency", "flicker"):
             continue
         outcome = {True: "better", False: "WORSE", None: "no difference shown"}[row["better"]]
+        who, against = (f"{row[side]}{grounds.mark(row[side]) if grounds else ''}" for side in ("who", "against"))
         lines.append(
-            f"{row['who']} against {row['against']}: {row['figure']} {row['difference']:+.4f} "
+            f"{who} against {against}: {row['figure']} {row['difference']:+.4f} "
             f"({100 * level:g} % interval {row['low']:+.4f} to {row['high']:+.4f}): {outcome}"
         )
     return lines

@@ -31,7 +31,8 @@ from hyperloom.stages.base import INDEX, Partition, Producer, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.label.expert import Expert
 from hyperloom.stages.label.worker import LabelWorker
-from hyperloom.stages.results import Labels, Trained
+from hyperloom.stages.lesson import Lesson, inherited
+from hyperloom.stages.results import Labels, Trained, lessons_of
 
 UnitKey = tuple[str, str]
 
@@ -213,7 +214,7 @@ def graph(step: StepRun, experts: Iterable[Expert], inputs: Iterable[str], kind:
     known = dict(offered.producers)
     nodes = []
     for expert in ordered(e.bind(step.inputs) for e in experts):
-        node = _node(expert, known, step.inputs, step.modalities, digests, kind)
+        node = _node(expert, known, step, digests, kind)
         nodes.append(node)
         known.update({c: Producer(c, node.space, node.fingerprint, node.about) for c in expert.out})
     digests.save()
@@ -263,11 +264,11 @@ def weights_of(experts: Iterable[Expert], digests: Digests) -> dict[str, Any]:
 def _node(
     expert: Expert,
     known: Mapping[str, Producer],
-    inputs: Mapping[str, Manifest],
-    modalities: Mapping[str, Any],
+    step: StepRun,
     digests: Digests,
     kind: str,
 ) -> Node:
+    inputs, modalities = step.inputs, step.modalities
     weights = [digests.file(w).sha256 for w in expert.weights()]  # where they lie is no part of a manifest either
     config = payload(expert, lambda name: inputs[name].fingerprint)
     identity: dict[str, Any] = {
@@ -277,12 +278,17 @@ def _node(
     }
     if weights:
         identity["weights"] = weights
+    lessons = [lesson for name in step_refs(expert) for lesson in lessons_of(inputs[name])]
+    lessons += [Lesson(digest, "", "weights") for digest in weights]
+    compared = getattr(expert, "truth", "")  # what a consensus is only compared with decides nothing
+    reads = {c: known[c].about for c in expert.in_ if c != compared}
     about = {
         "kind": kind,
         "expert": config,
         "revision": type(expert).revision,
         "weights": weights,
         "inputs": list(expert.in_),
+        **inherited(expert.out[0], reads, lessons, bool(getattr(expert, "learns", False))),
     }
     models = {inputs[name].fingerprint for name in step_refs(expert) if Trained.of(inputs[name])}
     models = models.union(*(known[c].about.get("models", ()) for c in expert.in_))

@@ -10,6 +10,7 @@ from typing import Any
 
 from hyperloom.stages.distill import lesson
 from hyperloom.stages.release.lineage import snapshot
+from hyperloom.stages.release.proof import seen
 from hyperloom.stages.results import Judged, Trained
 
 
@@ -17,25 +18,27 @@ def card(
     name: str,
     model: Trained,
     report: Judged,
+    subject: str,
     fingerprints: tuple[str, str],
     student: Mapping[str, Any],
     decided: Sequence[str],
     champion: bool,
 ) -> str:
-    """`fingerprints` are those of the steps that made `model` and `report`; `student` is student.json."""
+    """`subject`: what the report calls the model; `fingerprints` are those of the steps that made `model` and `report`;
+    `student` is student.json."""
     tasks = [_task(task, about) for task, about in student["tasks"].items()]
     size = "{} x {}".format(*student["size"])
     lineage = report.lineage
     return "\n".join(
         [
             f"# {name}",
-            f"{'The champion' if champion else 'Not the champion: its gate did not pass'}. "
+            f"{'The champion' if champion else 'Not the champion, see its gate'}. "
             f"{model.parameters or 0:,} parameters, RGB images of {size} pixels (height x width), ONNX.",
             "",
             "## What it tells",
             *tasks,
             "",
-            f"## How good it is: {report.samples} samples of the split `{report.split}`, unseen in training",
+            f"## How good it is: {report.samples} samples of the split `{report.split}`, {seen(report, subject)}",
             _table(report.table),
             "",
             *[f"- {sentence}" for sentence in report.said],

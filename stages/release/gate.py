@@ -127,7 +127,11 @@ def judge(
     condition = condition.meant({*report.figures, *(report.seeds or {})})
     value = _figure(report, subject, condition.figure)
     where = f"{report.samples} samples of the split `{report.split}`"
-    measured = f"on {where} it is {value:.4g}{_interval(report, subject, condition.figure)}"
+    without = [c for c, missing in report.lacking.get(subject, {}).items() if missing >= report.samples]
+    lacking = f"judged without {', '.join(without)}, " if without else ""
+    measured = f"{lacking}on {where} it is {value:.4g}{_interval(report, subject, condition.figure)}"
+    if condition.who == CHAMPION and standing is not None and condition.figure in standing.apart:
+        return _undecided(condition, f"{standing.apart[condition.figure]} ({measured})")
     if condition.who == CHAMPION and (standing is None or condition.figure not in standing.figures):
         reason = "there is no champion yet" if standing is None else "the champion has no such figure"
         if math.isnan(value):
@@ -135,8 +139,6 @@ def judge(
         return Decision(condition, True, f"{condition}: holds, {reason} ({measured})")
     other, against = condition.offset, ""
     if condition.who == CHAMPION and standing is not None:
-        if condition.figure in standing.apart:
-            return _undecided(condition, f"{standing.apart[condition.figure]} ({measured})")
         behind = standing.behind.get(condition.figure, 0.0) if condition.lenient else 0.0
         base = standing.figures[condition.figure] + (behind if condition.rising else -behind)
         best = f", counted from the best there was, {base:.4g}; the champion has lost {behind:.4g}" if behind else ""

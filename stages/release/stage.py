@@ -19,6 +19,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,6 +37,7 @@ from hyperloom.stages.release.check import checked
 from hyperloom.stages.release.gate import Decision, Reigning, judge, parse
 from hyperloom.stages.release.lineage import tags
 from hyperloom.stages.release.member import released
+from hyperloom.stages.release.proof import doubts, remarks
 from hyperloom.stages.release.standing import crowned, meaning, standing
 from hyperloom.stages.results import Judged, Released, Trained
 from hyperloom.stages.schema import recheck
@@ -44,6 +46,27 @@ LOADER = "hyperloom_student.py"
 NETWORK = "student.onnx"
 ALIAS = "champion"
 REQUIREMENTS = ("numpy", "onnxruntime", "pillow")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a gate ended. `failed`: did a condition not hold? `doubt`: do the figures prove nothing?"""
+
+    passed: bool
+    failed: bool
+    doubt: bool
+
+    @property
+    def word(self) -> str:
+        """As a tag."""
+        return "passed" if self.passed else "failed" if self.failed else "held"
+
+    @property
+    def outcome(self) -> str:
+        if self.passed:
+            return "is the champion" + (", UNPROVEN, as the recipe wants it" if self.doubt else "")
+        whys = [*["the gate failed"] * self.failed, *["its figures prove nothing"] * self.doubt]
+        return f"registered, but NOT the champion: {', and '.join(whys)}"
 
 
 class Release(Stage):
@@ -56,7 +79,11 @@ class Release(Stage):
     subject: str = ""
     """The model's name in the report; by default the one that the report gave this very model."""
     gate: dict[str, tuple[str, ...]] = {}
-    """Figure -> conditions, see stages.release.gate; without any the model always becomes the champion."""
+    """Figure -> conditions, see stages.release.gate; without any every model becomes the champion whose figures prove
+    something."""
+    unproven: bool = False
+    """Become the champion though the report proves nothing: judged on what taught the model, or against what is no
+    truth (stages.release.proof)."""
 
     @field_validator("gate", mode="before")
     @classmethod
@@ -88,7 +115,11 @@ class Release(Stage):
         meanings = meaning(report, step.modalities)
         before = standing(champion, report, met, meanings)
         outcomes = self._judged(step, subject, report, before)
-        passed, reasons = all(o.passed for o in outcomes), [*why, *(o.reason for o in outcomes)]
+        conditions = [outcome.condition for outcome in outcomes]
+        doubt = doubts(report, subject, conditions)
+        failed = not all(outcome.passed for outcome in outcomes)
+        passed = not failed and (self.unproven or not doubt)
+        reasons = [*why, *(o.reason for o in outcomes), *remarks(report, subject, conditions), *doubt]
         data = report.lineage.shards
         if (
             champion is not None
@@ -97,15 +128,25 @@ class Release(Stage):
             and any(o.condition.who == ALIAS for o in outcomes)
         ):
             reasons.append("the champion's figures were measured on other data: " + champion.data[:12])
-        student = self._package(step, model, member, report, reasons, passed)
+        student = self._package(step, model, (subject, member), report, reasons, passed)
         figures = report.figures[subject]
         if passed:
-            conditions = [outcome.condition for outcome in outcomes]
             new = crowned(step.fingerprint, report, subject, before, conditions, meanings)
             champions.crown(step.storage, self.name, new, champion)
-        self._announce(step, student, figures, reasons, passed)
+        self._announce(step, student, figures, reasons, Verdict(passed, failed, bool(doubt)))
         made_of = descent(step.storage, model, step.inputs[self.report])
-        return Released(self.name, subject, passed, reasons, figures, **student, member=member or None, made_of=made_of)
+        learned = Trained.from_manifest(model).learned
+        return Released(
+            self.name,
+            subject,
+            passed,
+            reasons,
+            figures,
+            **student,
+            member=member or None,
+            made_of=made_of,
+            learned=learned,
+        )
 
     def lost(self, storage: Storage, manifest: Manifest) -> str:
         """A release that passed its gate leaves a champion, be it this one or a later one."""
@@ -125,15 +166,16 @@ class Release(Stage):
 
     # -- packaging -------------------------------------------------------------------------------------------------
     def _package(
-        self, step: StepRun, model: Manifest, member: str, report: Judged, reasons: list[str], passed: bool
+        self, step: StepRun, model: Manifest, who: tuple[str, str], report: Judged, reasons: list[str], passed: bool
     ) -> dict[str, Any]:
-        """Write the files of the release; what the body and the `register` event say of them."""
+        """Write the files of the release; what the body and the `register` event say of them. `who`: the subject of the
+        report, and which member of a family it is."""
         import numpy as np
 
         from hyperloom.stages.release.card import card
         from hyperloom.stages.release.network import describe, example
 
-        student = Trained.from_manifest(model)
+        student, (subject, member) = Trained.from_manifest(model), who
         path = f"{student.folders(model, member)[0]}/{NETWORK}"
         data = read_file(step.storage, next(file for file in model.all_files() if file.path == path))
         about, signature = describe(data, student, step.modalities)
@@ -141,7 +183,7 @@ class Release(Stage):
         buffer = io.BytesIO()
         np.save(buffer, picture)
         prints = model.fingerprint, step.inputs[self.report].fingerprint
-        text = card(self.name, student, report, prints, about, reasons, passed)
+        text = card(self.name, student, report, subject, prints, about, reasons, passed)
         files = {
             NETWORK: step.write(NETWORK, data),
             "student.json": step.write("student.json", json.dumps(about, sort_keys=True, indent=1).encode()),
@@ -155,28 +197,26 @@ class Release(Stage):
         }
 
     def _announce(
-        self, step: StepRun, student: Mapping[str, Any], figures: Mapping[str, float], reasons: list[str], passed: bool
+        self, step: StepRun, student: Mapping[str, Any], figures: Mapping[str, float], reasons: list[str], gate: Verdict
     ) -> None:
         lineage = tags(step.inputs[self.model], step.inputs[self.report])
-        outcome = f"{self.name}: " + (
-            "is the champion" if passed else "registered, but NOT the champion: the gate failed"
-        )
+        outcome = f"{self.name}: {gate.outcome}"
         step.events.emit(
             "register",
             step.name,
             name=self.name,
-            alias=ALIAS if passed else None,
+            alias=ALIAS if gate.passed else None,
             model={
                 "fingerprint": step.fingerprint,
                 "requirements": list(REQUIREMENTS),
                 **{k: student[k] for k in ("files", "loader", "example", "signature")},
             },
-            tags={"gate": "passed" if passed else "failed", **{k: v for k, v in lineage.items() if v}},
+            tags={"gate": gate.word, **{k: v for k, v in lineage.items() if v}},
             metrics=dict(figures),
             description=step.storage.read(student["card"]).decode(),
         )
         step.events.emit("artifact", step.name, path=student["card"], to=None)
-        words = {"gate": "passed" if passed else "failed", "outcome": outcome, "reasons": "; ".join(reasons)}
+        words = {"gate": gate.word, "outcome": outcome, "reasons": "; ".join(reasons)}
         step.events.emit("tag", step.name, values=words)
         for sentence in [*reasons, outcome]:
             step.events.emit("note", step.name, text=sentence)

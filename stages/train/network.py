@@ -24,10 +24,11 @@ from hyperloom.pipeline.config import Config, StepName, placement
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.manifest import load as manifest_of
 from hyperloom.stages import champion as champions
+from hyperloom.stages.lesson import Lesson, handed_on
 from hyperloom.stages.network import parts
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.recipe import NetworkRecipe
-from hyperloom.stages.results import Released, Trained
+from hyperloom.stages.results import Released, Trained, lessons_of
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.digests import Digests
@@ -133,13 +134,28 @@ class Start(Config):
 
     def _planned(self, step: StepRun) -> Origin | None:
         """The champion whose weights the identity of the step names: there may be another by now."""
+        planned = self._champion(step)
+        return planned and _origin(f"the champion of {self.champion}", *planned, self.whole)
+
+    def lessons(self, step: StepRun) -> list[Lesson]:
+        """What the weights go back to, also those of a file that is one of this root's own models."""
+        if self.file is not None:
+            facts = step.meaning.get("facts", {}).get("start", {}) if step.meaning else {}
+            return [Lesson(facts.get("weights", ""), "", "start", f"its start {os.path.basename(self.file)}")]
+        if self.champion is not None:
+            planned = self._champion(step)
+            return handed_on(lessons_of(planned[0]), f"its start, a champion of {self.champion}") if planned else []
+        return handed_on(lessons_of(step.inputs[str(self.step)]), f"its start {self.step}")
+
+    def _champion(self, step: StepRun) -> tuple[Manifest, str] | None:
+        """The training behind the champion that was planned with, and which member of a family it is; None without."""
         name, line = str(self.champion), champions.line(step.storage, str(self.champion))
         facts = step.meaning.get("facts", {}).get("start", {}) if step.meaning else None
         if facts == {} or (not line and self.absent == "fresh"):
             return None
         for champion in line:
             if facts in (None, self._digest(step.storage, champion)):
-                return _origin(f"the champion of {name}", *_model(step.storage, name, champion), self.whole)
+                return _model(step.storage, name, champion)
         raise SourceError(
             f"start: the champion of {name!r} with which this was planned is gone. Next: run the same command again"
         )

@@ -47,6 +47,7 @@ from hyperloom.stages.train.family import best
 from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Confidence, Job, Member
 from hyperloom.stages.train.learners import Gradient
+from hyperloom.stages.train.lessons import learned, showing
 from hyperloom.stages.train.network import TaughtNetwork
 from hyperloom.stages.train.objectives import Chosen
 from hyperloom.stages.train.optimizers import AdamW
@@ -278,6 +279,8 @@ class Train(Stage):
             tasks=list(self.targets),
             targets=self.targets,
             hidden=[c for c, h in zip(self.inputs, self.mask.hidden_inputs(self.inputs), strict=True) if h],
+            learned=learned(self, step),
+            shows=showing(self, step) or None,
             **{k: about[k] for k in ("parameters", "updates", "kept", "final") if k in about},
         )
         if len(done) == 1:

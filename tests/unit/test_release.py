@@ -171,7 +171,7 @@ def _network() -> bytes:
     return model.SerializeToString()
 
 
-def _inputs(storage: Storage, miou: float, seed: int = 0, mae: float = 2.0) -> dict[str, Manifest]:
+def _inputs(storage: Storage, miou: float, seed: int = 0, mae: float = 2.0, **grounds: Any) -> dict[str, Manifest]:
     """A student and its report, as distill and evaluate would have left them, over real shards."""
     draw = np.random.default_rng(0)
     samples = [{"rgb@camera": draw.integers(0, 255, (*SIZE, 3)).astype(np.uint8)} for _ in range(3)]
@@ -198,6 +198,7 @@ def _inputs(storage: Storage, miou: float, seed: int = 0, mae: float = 2.0) -> d
         "samples": 3,
         "said": ["student beats every single expert"],
         "table": [{"who": "student", "semantic.miou": miou, "depth.mae": None}],
+        **grounds,
     }
     return {"student": student, "report": Manifest("evaluate", f"{seed:063x}f", {}, (), (), report)}
 
@@ -206,8 +207,9 @@ def _release(
     storage: Storage, miou: float, seed: int = 0, mae: float = 2.0, **config: Any
 ) -> tuple[Manifest, list[dict[str, Any]]]:
     config = {"gate": {"semantic.miou": [">= 0.3", ">= champion - 0.005"]}, **config}
+    grounds = config.pop("grounds", {})
     stage = Release(stage="release", model="student", report="report", name="aerial", **config)
-    step = inline.step(stage, storage, KNOWN, "release", **_inputs(storage, miou, seed, mae))
+    step = inline.step(stage, storage, KNOWN, "release", **_inputs(storage, miou, seed, mae, **grounds))
     step.events = Events(storage, f"run{seed}", "driver")
     made = inline.finish(step)
     return made, list(read(storage, f"run{seed}"))
@@ -271,6 +273,61 @@ def test_a_champion_that_was_measured_otherwise_decides_nothing(tmp_path: Path, 
     made = inline.finish(inline.step(stage, storage, known, "release", **inputs))
     assert not made.body["passed"]
     assert "CANNOT BE DECIDED, the champion's 0.5 was measured" in made.body["gate"][0]
+
+
+LEAK = "LEAK: student: it was trained on 3 of the 3 samples that are judged (groups b): its figures prove nothing"
+UNTRUE = "depth@consensus is no truth: a consensus made it of depth@far, depth@near"
+
+
+@pytest.mark.parametrize(
+    ("grounds", "config", "word", "outcome"),
+    [
+        (
+            {"leaks": {"student": [LEAK]}, "seen": {"student": 3}},
+            {},
+            "held",
+            "NOT the champion: its figures prove nothing",
+        ),
+        ({"leaks": {"student": [LEAK]}}, {"gate": {}}, "held", "NOT the champion: its figures prove nothing"),
+        ({"leaks": {"student": [LEAK]}}, {"unproven": True}, "passed", "is the champion, UNPROVEN"),
+        ({"leaks": {"color": [LEAK]}}, {}, "passed", "is the champion"),
+        ({"untrue": {"depth": UNTRUE}}, {}, "passed", "is the champion"),
+        ({"untrue": {"depth": UNTRUE}}, {"gate": {}}, "held", "NOT the champion: its figures prove nothing"),
+        ({"untrue": {"semantic": UNTRUE}}, {}, "held", "NOT the champion: its figures prove nothing"),
+        (
+            {"untrue": {"semantic": UNTRUE}},
+            {"gate": {"semantic.miou": "> 0.9"}},
+            "failed",
+            "NOT the champion: the gate failed, and its figures prove nothing",
+        ),
+        ({"unseen": ["student"]}, {}, "passed", "is the champion"),
+    ],
+)
+def test_figures_that_prove_nothing_make_no_champion(
+    tmp_path: Path, grounds: dict[str, Any], config: dict[str, Any], word: str, outcome: str
+) -> None:
+    storage = Storage(str(tmp_path))
+    made, events = _release(storage, 0.6, grounds=grounds, **config)
+    register = next(e for e in events if e["kind"] == "register")
+    assert register["tags"]["gate"] == word and made.body["passed"] == (word == "passed")
+    assert (register["alias"] == "champion") == (word == "passed") == (load(storage, "aerial", "x") is not None)
+    assert any("aerial: " in e["text"] and outcome in e["text"] for e in events if e["kind"] == "note")
+    card = storage.read(made.body["card"]).decode()
+    assert ("3 samples of the split `test`, unseen in training" in card) == ("unseen" in grounds)
+    if word == "held":
+        assert any(line in (LEAK, f"NO TRUTH: {UNTRUE}") for line in made.body["gate"])
+    if "seen" in grounds:
+        assert "3 samples of the split `test`, 3 of which taught it" in card and LEAK in card
+
+
+def test_the_gate_says_what_a_model_was_judged_without_and_who_had_an_edge(tmp_path: Path) -> None:
+    grounds = {"lacking": {"student": {"rgb@camera": 3}}, "leaks": {"color": ["LEAK: color: .."]}}
+    made, _ = _release(Storage(str(tmp_path)), 0.6, grounds=grounds, gate={"semantic.miou": "> best_expert"})
+    assert made.body["passed"]
+    assert made.body["gate"][0].startswith(
+        "semantic.miou > best_expert: holds (judged without rgb@camera, on 3 samples"
+    )
+    assert made.body["gate"][1:] == ["student was judged without rgb@camera in 3 of 3 samples", "LEAK: color: .."]
 
 
 def test_a_release_that_was_killed_after_crowning_decides_the_same_again(tmp_path: Path) -> None:

@@ -1,0 +1,198 @@
+"""The grounds of a report: what keeps a figure from proving what it seems to prove.
+
+Three things do. Somebody was judged on samples that taught him, through whatever steps; what the truth is called was
+made by those whom it judges; a model was asked without an input that it was trained with. Each is a sentence of the
+report, of the gate and of the card, and of the first two a release makes no champion. Only where everything that a
+model goes back to was compared is it called unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hyperloom.pipeline.fingerprint import step_refs
+from hyperloom.pipeline.stage import StepRun
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.evaluate.overlap import JudgedSamples, Overlap, hidden
+from hyperloom.stages.evaluate.subject import Subject
+from hyperloom.stages.lesson import LESSONS, Lesson, merged, of_column, origins, truths
+from hyperloom.stages.provenance import resolved
+from hyperloom.stages.results import Shards, Trained, lessons_of
+from hyperloom.stages.schema import made_by
+
+if TYPE_CHECKING:
+    from hyperloom.stages.evaluate.rival import Rival
+    from hyperloom.stages.evaluate.stage import Evaluate
+
+FEW = 0.01
+"""Below this share of the samples, copies of what taught somebody are named and hold nothing up."""
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What one subject's figures rest on. `leaks`: why they prove nothing; `notes`: what else to know; `unseen`: was it
+    checked that no judged sample taught it? `samples`: how many did; `lacking`: input -> judged samples without it."""
+
+    leaks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    unseen: bool = False
+    samples: int = 0
+    lacking: Mapping[str, int] = field(default_factory=dict)
+
+    def mark(self, rows: int) -> str:
+        """What stands in brackets behind the name, in the very line of a figure."""
+        marks = ["judged on what taught it"] if self.leaks else []
+        without = [c for c, missing in self.lacking.items() if missing == rows]
+        part = [f"{c} in {n} of {rows} samples" for c, n in self.lacking.items() if rows > n >= rows / 2]
+        marks += [f"judged without {', '.join([*without, *part])}"] if without or part else []
+        return f" ({'; '.join(marks)})" if marks else ""
+
+
+class Grounds:
+    """Of everybody in one evaluation: `of` by subject; `untrue` by modality why its truth is none."""
+
+    def __init__(
+        self,
+        stage: Evaluate,
+        step: StepRun,
+        who: Sequence[Subject],
+        truth: Mapping[str, str],
+        rival: Rival | None,
+        families: Mapping[str, Sequence[str]],
+    ):
+        manifest = step.inputs[stage.data]
+        self.judged = JudgedSamples(step.storage, manifest, stage.split, step.inputs.values())
+        self._stage, self._step, self._truth, self._rival = stage, step, truth, rival
+        shards = Shards.from_manifest(manifest)
+        self._makers = {c: p.about for c, p in shards.columns.items()}
+        mine = {s.path for s in shards.shards if s.split == stage.split}
+        self._records = [r for r in manifest.records if any(f.path in mine for f in r.files)]
+        self._offered, self._families = shards.schema, families
+        self.untrue = untrue(truth, self._makers)
+        self._models = {subject.name for subject in who if subject.kind == "model"}
+        self.of = {subject.name: self._ground(subject) for subject in who}
+
+    def sentences(self) -> list[str]:
+        """What a report says first."""
+        no_truth = [
+            f"NO TRUTH: {why}; figures of {modality!r} say how near it others come, not how good they are"
+            for modality, why in self.untrue.items()
+        ]
+        own = [sentence for ground in self.of.values() for sentence in (*ground.leaks, *ground.notes)]
+        return [*no_truth, *own, *(self._rival.sentences(self.judged) if self._rival else [])]
+
+    def mark(self, name: str) -> str:
+        """What stands in brackets behind a name; of a family what stands behind one of its members."""
+        marks = (self.of[n].mark(len(self.judged.samples)) for n in self._families.get(name, (name,)) if n in self.of)
+        return next((mark for mark in marks if mark), "")
+
+    def body(self) -> dict[str, Any]:
+        """What the result holds of it, by its names there."""
+        mine = self.of.items()
+        return {
+            "leaks": {name: list(ground.leaks) for name, ground in mine if ground.leaks},
+            "untrue": self.untrue,
+            "lacking": {name: dict(ground.lacking) for name, ground in mine if ground.lacking},
+            "seen": {name: ground.samples for name, ground in mine if ground.samples},
+            "unseen": [name for name, ground in mine if ground.unseen and name in self._models],
+        }
+
+    def _ground(self, subject: Subject) -> Ground:
+        if subject.columns:
+            learned = [lesson for c in subject.columns for lesson in of_column(c, self._makers.get(c, {}))]
+            return ground(subject.name, self._resolved(learned), self.judged, self._own_truth(subject.columns))
+        candidate = self._stage.candidates(self._step).get(subject.name)
+        if candidate is None:  # the champion, of whom its own sentence says it
+            learned = list(self._rival.learned) if self._rival else []
+            return ground(subject.name, learned, self.judged)
+        models = [self._step.inputs[name] for name in step_refs(candidate.model)]
+        learned = [lesson for manifest in models for lesson in lessons_of(manifest)]
+        trained = Trained.from_manifest(self._step.inputs[candidate.model.model])
+        given = [c for c in trained.visible if c in self._offered]
+        shown = {truth for c in given for truth in (trained.shows or {}).get(c, ()) if truth in self._truth.values()}
+        lacking = hidden(trained.visible, self._records, self._offered)
+        return ground(subject.name, self._resolved(learned), self.judged, sorted(shown), lacking)
+
+    def _own_truth(self, columns: Iterable[str]) -> list[str]:
+        """The truth by which columns are judged and of which they are made."""
+        judged = {c: self._truth.get(modality_of(c)) for c in columns}
+        return sorted({t for c, t in judged.items() if t and c != t and t in truths(c, self._makers.get(c, {}))})
+
+    def _resolved(self, learned: Iterable[Lesson]) -> list[Lesson]:
+        return resolved(self._step.storage, learned)
+
+
+def ground(
+    name: str,
+    learned: Iterable[Lesson],
+    judged: JudgedSamples,
+    shown: Iterable[str] = (),
+    lacking: Mapping[str, int] | None = None,
+) -> Ground:
+    """Of the subject `name`. `learned`: what it goes back to; `shown`: the truth that it is judged by and that it is
+    made of or asked with; `lacking`: see Ground."""
+    leaks: list[str] = []
+    notes: list[str] = []
+    seen, unknown = 0, False
+    for lesson in merged(learned):
+        if lesson.how == "unknown":
+            notes.append(f"{name}: whether the judged samples taught it was not checked: {lesson.by}")
+            unknown = True
+        elif lesson.how == "fitted":
+            leaks.append(f"the weights of {lesson.by} were fitted on all samples, the judged ones among them")
+        else:
+            overlap = judged.overlap(lesson)
+            seen = max(seen, overlap.samples)
+            unknown |= not overlap.compared or bool(overlap.namesakes)
+            leak, note = _sentences(name, lesson, overlap, len(judged.samples))
+            leaks, notes = leaks + leak, notes + note
+    leaks += [f"it is made of {truth}, by which it is judged" for truth in shown]
+    whole = f"LEAK: {name}: {'; '.join(dict.fromkeys(leaks))}: its figures prove nothing"
+    unseen = not leaks and not unknown and not seen
+    return Ground((whole,) if leaks else (), tuple(dict.fromkeys(notes)), unseen, seen, lacking or {})
+
+
+def untrue(truth: Mapping[str, str], makers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """By modality why its truth is none: experts, a consensus or a model made it. What is computed from truth alone, or
+    by an algorithm with truth among what it reads, is truth."""
+    reasons = {}
+    for modality, column in truth.items():
+        about = makers.get(column, {})
+        by = made_by(about)
+        derived = by == "expert" and truths(column, about) and not about.get(LESSONS)
+        if by == "raw" or derived:
+            continue
+        kind = {"consensus": "a consensus", "model": "a model", "expert": "an expert"}[by]
+        sources = ", ".join(about.get("inputs") or origins(column, about))
+        reasons[modality] = f"{column} is no truth: {kind} made it of {sources}"
+    return reasons
+
+
+def _sentences(name: str, lesson: Lesson, overlap: Overlap, rows: int) -> tuple[list[str], list[str]]:
+    """What makes a lesson a leak, and what to say of it besides."""
+    who = f"{lesson.by}, from which it learned," if lesson.by else "it"
+    notes = []
+    if not overlap.compared:
+        notes.append(f"{name}: whether the judged samples taught it was not checked: {lesson.shards[:18]} is gone")
+    if overlap.namesakes:
+        notes.append(
+            f"{name}: {len(overlap.namesakes)} judged group(s) are called like groups that taught it "
+            f"({_some(overlap.namesakes)}), without a sample in common; if they are the same, it is judged on what "
+            "taught it"
+        )
+    if not overlap.samples:
+        return [], notes
+    how = "was trained on" if lesson.how == "trained" else "was chosen by (early stopping, the best of several seeds)"
+    copies = f", {overlap.copies} of them copies, byte for byte" if overlap.copies else ""
+    where = f"groups {_some(overlap.groups)}{copies}"
+    sentence = f"{who} {how} {overlap.samples} of the {rows} samples that are judged ({where})"
+    if overlap.samples == overlap.copies and overlap.copies < FEW * rows:
+        return [], [*notes, f"{name}: {sentence}"]
+    return [sentence], notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
