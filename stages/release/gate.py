@@ -128,8 +128,8 @@ def judge(
     value = _figure(report, subject, condition.figure)
     where = f"{report.samples} samples of the split `{report.split}`"
     without = [c for c, missing in report.lacking.get(subject, {}).items() if missing >= report.samples]
-    lacking = f"judged without {', '.join(without)}, " if without else ""
-    measured = f"{lacking}on {where} it is {value:.4g}{_interval(report, subject, condition.figure)}"
+    lacking = f", judged without {', '.join(without)}" if without else ""
+    measured = f"it is {value:.4g}{lacking}, on {where}{_interval(report, subject, condition.figure)}"
     if condition.who == CHAMPION and standing is not None and condition.figure in standing.apart:
         return _undecided(condition, f"{standing.apart[condition.figure]} ({measured})")
     if condition.who == CHAMPION and (standing is None or condition.figure not in standing.figures):
