@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hyperloom.pipeline.fingerprint import step_refs
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.evaluate.check import CHAMPION
 from hyperloom.stages.evaluate.overlap import JudgedSamples, Overlap, hidden
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.lesson import LESSONS, Lesson, merged, of_column, origins, truths
@@ -81,7 +82,8 @@ class Grounds:
             f"NO TRUTH: {why}; figures of {modality!r} say how near it others come, not how good they are"
             for modality, why in self.untrue.items()
         ]
-        own = [sentence for ground in self.of.values() for sentence in (*ground.leaks, *ground.notes)]
+        grounds = [ground for name, ground in self.of.items() if name != CHAMPION]  # of whom its own sentence says it
+        own = [sentence for ground in grounds for sentence in (*ground.leaks, *ground.notes)]
         return [*no_truth, *own, *(self._rival.sentences(self.judged) if self._rival else [])]
 
     def mark(self, name: str) -> str:
@@ -105,7 +107,7 @@ class Grounds:
             learned = [lesson for c in subject.columns for lesson in of_column(c, self._makers.get(c, {}))]
             return ground(subject.name, self._resolved(learned), self.judged, self._own_truth(subject.columns))
         candidate = self._stage.candidates(self._step).get(subject.name)
-        if candidate is None:  # the champion, of whom its own sentence says it
+        if candidate is None:  # the champion
             learned = list(self._rival.learned) if self._rival else []
             return ground(subject.name, learned, self.judged)
         models = [self._step.inputs[name] for name in step_refs(candidate.model)]

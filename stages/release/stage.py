@@ -38,7 +38,7 @@ from hyperloom.stages.release.gate import Decision, Reigning, judge, parse
 from hyperloom.stages.release.lineage import tags
 from hyperloom.stages.release.member import released
 from hyperloom.stages.release.proof import doubts, remarks
-from hyperloom.stages.release.standing import crowned, meaning, standing
+from hyperloom.stages.release.standing import crowned, elsewhere, meaning, standing
 from hyperloom.stages.results import Judged, Released, Trained
 from hyperloom.stages.schema import recheck
 
@@ -120,14 +120,8 @@ class Release(Stage):
         failed = not all(outcome.passed for outcome in outcomes)
         passed = not failed and (self.unproven or not doubt)
         reasons = [*why, *(o.reason for o in outcomes), *remarks(report, subject, conditions), *doubt]
-        data = report.lineage.shards
-        if (
-            champion is not None
-            and not met
-            and champion.data != data
-            and any(o.condition.who == ALIAS for o in outcomes)
-        ):
-            reasons.append("the champion's figures were measured on other data: " + champion.data[:12])
+        if not met and any(condition.who == ALIAS for condition in conditions):
+            reasons += elsewhere(champion, report)
         student = self._package(step, model, (subject, member), report, reasons, passed)
         figures = report.figures[subject]
         if passed:

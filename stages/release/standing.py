@@ -51,6 +51,13 @@ def _refused(modality: str, refused: Mapping[str, str]) -> str:
     )
 
 
+def elsewhere(champion: champions.Champion | None, report: Judged) -> list[str]:
+    """A sentence where the champion's figures are of other shards than the report's."""
+    if champion is None or champion.data == report.lineage.shards:
+        return []
+    return ["the champion's figures were measured on other data: " + champion.data[:12]]
+
+
 def crowned(
     release: str, report: Judged, subject: str, before: Reigning | None, compared: Iterable[GateCondition],
     meanings: Mapping[str, str],

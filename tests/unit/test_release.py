@@ -325,7 +325,7 @@ def test_the_gate_says_what_a_model_was_judged_without_and_who_had_an_edge(tmp_p
     made, _ = _release(Storage(str(tmp_path)), 0.6, grounds=grounds, gate={"semantic.miou": "> best_expert"})
     assert made.body["passed"]
     assert made.body["gate"][0].startswith(
-        "semantic.miou > best_expert: holds (judged without rgb@camera, on 3 samples"
+        "semantic.miou > best_expert: holds (it is 0.6, judged without rgb@camera, on 3 "
     )
     assert made.body["gate"][1:] == ["student was judged without rgb@camera in 3 of 3 samples", "LEAK: color: .."]
 
