@@ -7,6 +7,7 @@ flight, or two that happen to be called alike. Nothing but manifests is read.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,15 +49,12 @@ class SplitSamples:
         records = [r for r in manifest.records if any(file.path in mine for file in r.files)]
         groups = [mine[next(f.path for f in r.files if f.path in mine)] or r.meta.get("group", "") for r in records]
         rows = [r.rows for r in records]
-        pids = [pid for r in records for pid, count in r.meta.get("pids", ()) for _ in range(count)]
-        whole = len(pids) == sum(rows)
-        return SplitSamples(
-            np.repeat(np.array(groups, object), rows),
-            np.array(pids, object) if whole else np.full(sum(rows), "", object),
-            together(records),
-            tuple(shards.telling),
-            whole,
-        )
+        parts = [part for r in records for part in r.meta.get("pids", ())]
+        pids = np.array([_number(pid) for pid, _ in parts], "<u8")
+        partitions = np.repeat(pids, [count for _, count in parts]) if parts else pids
+        whole = len(partitions) == sum(rows)
+        names = np.repeat(np.array(groups, object), rows)
+        return SplitSamples(names, partitions, together(records), tuple(shards.telling), whole)
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ class JudgedSamples:
         if not (mine.whole and theirs.whole):  # all that is known are names
             held = np.isin(mine.groups, list(names))
             return Overlap(int(held.sum()), 0, tuple(sorted(names)), (), bool(names))
-        same = np.isin(mine.partitions, np.unique(theirs.partitions)) if len(theirs) else np.zeros(len(mine), bool)
+        same = np.isin(mine.partitions, np.unique(theirs.partitions))
         copies = np.zeros(len(mine), bool)
         alike = comparable(mine.telling, theirs.telling)
         if alike and len(theirs):
@@ -109,6 +107,11 @@ class JudgedSamples:
         groups = tuple(sorted(set(mine.groups[same | copies])))
         namesakes = tuple(sorted(names - set(groups) - set(PLAIN)))
         return Overlap(int((same | copies).sum()), int(copies.sum()), groups, namesakes)
+
+
+def _number(pid: str) -> int:
+    """64 bits of a partition's id."""
+    return int.from_bytes(hashlib.sha256(pid.encode()).digest()[:8], "little")
 
 
 def comparable(one: Sequence[str], other: Sequence[str]) -> bool:
