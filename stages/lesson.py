@@ -58,6 +58,11 @@ def of_column(column: str, about: Mapping[str, Any]) -> list[Lesson]:
     return handed_on(lessons(about.get(LESSONS, ())), column)
 
 
+def maker(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What files say of who made a column: all but what it goes back to, which manifests alone hold."""
+    return {key: value for key, value in about.items() if key not in (LESSONS, ORIGINS)}
+
+
 def origins(column: str, about: Mapping[str, Any]) -> list[str]:
     """The raw columns that a column goes back to: itself where nobody made it."""
     return list(about.get(ORIGINS) or [column])

@@ -31,7 +31,7 @@ from hyperloom.stages.base import INDEX, Partition, Producer, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.label.expert import Expert
 from hyperloom.stages.label.worker import LabelWorker
-from hyperloom.stages.lesson import Lesson, inherited
+from hyperloom.stages.lesson import Lesson, inherited, maker
 from hyperloom.stages.results import Labels, Trained, lessons_of
 
 UnitKey = tuple[str, str]
@@ -90,7 +90,8 @@ class ExpertGraph:
 
     def workers(self, storage: Any) -> dict[str, Worker]:
         """One worker for each expert, by the name that its units carry."""
-        return {n.worker: LabelWorker(n.expert, _own(n.expert, self.modalities), storage, n.about) for n in self.nodes}
+        own = {n: _own(n.expert, self.modalities) for n in self.nodes}
+        return {n.worker: LabelWorker(n.expert, own[n], storage, maker(n.about)) for n in self.nodes}
 
     def labels(self, records: Iterable[Record]) -> Labels:
         """What the step's manifest says: columns, partitions, and how many samples each column lacks and why."""
