@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from hyperloom.pipeline.errors import SourceError
+from hyperloom.stages import column
 
 TableRow = dict[str, Any]
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".conllu")
@@ -91,6 +92,15 @@ def _json(line: str) -> TableRow | ValueError:
     except ValueError as error:
         return ValueError(f"the line is no JSON: {error}")
     return row if isinstance(row, dict) else ValueError(f"expected a JSON object, got {line[:40]}")
+
+
+def described(data: bytes) -> dict[str, dict[str, Any]]:
+    """By field of a Parquet file, what Hyperloom noted of the column that it wrote there; of others nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields = pq.read_schema(pa.BufferReader(data))
+    return {field.name: about for field in fields if (about := column.described(field))}
 
 
 def _parquet(data: bytes) -> Iterator[TableRow]:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,9 +23,10 @@ from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.spelling import near
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.ingest.rows import TABLES, Dialect, TableRow, rows
+from hyperloom.stages.ingest.rows import TABLES, Dialect, TableRow, described, rows
 from hyperloom.stages.ingest.sidefile import fetch
 from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, path_safe, stem
+from hyperloom.stages.meaning import Meaning, MeaningsDiffer, translation
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.digests import Digests, FileDigest
@@ -122,6 +124,7 @@ class Table(Source):
     def build(self, modalities: dict[str, Any]) -> Read:
         def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
             for item in items:
+                self._compare(item, modalities)
                 row = self._read(item.path, item.sides[""])[item.frame]
                 try:
                     if isinstance(row, ValueError):
@@ -157,6 +160,26 @@ class Table(Source):
                 raise SourceError(
                     f"{table.path} has no field {name!r}; it has {fields}{hint}. Next: correct the recipe"
                 )
+
+    def _compare(self, item: Item, modalities: dict[str, Any]) -> None:
+        """Raise RecipeError where a table that Hyperloom wrote holds numbers in another unit or range than the recipe's
+        (its classes are names)."""
+        if not item.path.lower().endswith(".parquet"):
+            return
+        noted = _described(item.path, item.sides[""])
+        for column, cell in self.columns.items():
+            about, meaning = noted.get(cell.field, {}), modalities[modality_of(column)].meaning
+            if not {"unit", "range"} & set(about):
+                continue
+            limits = tuple(about["range"]) if about.get("range") else None
+            stored, ours = Meaning(unit=about.get("unit", ""), range=limits), replace(meaning, names=(), further=())
+            try:
+                how, why = translation(stored, ours, (f"the field {cell.field!r}", column)), ""
+                why = f"the unit of the field {cell.field!r}: {stored.unit}; of {column}: {ours.unit}" if how else ""
+            except MeaningsDiffer as error:
+                why = str(error)
+            if why:
+                raise RecipeError(f"{item.path}: {why}. Next: give the modality the unit and range of the table")
 
     def _holds_bytes(self) -> bool:
         """Only Parquet has cells that are a file's bytes."""
@@ -248,6 +271,12 @@ def _hint(value: Any) -> str:
 
 def _same_but_case(name: str, row: TableRow) -> str:
     return next((other for other in row if other.casefold() == name.casefold()), "")
+
+
+@lru_cache(8)
+def _described(path: str, sha256: str) -> dict[str, dict[str, Any]]:
+    """What a Parquet file of this digest says of its fields."""
+    return described(fetch(path))
 
 
 @lru_cache(maxsize=4)

@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
-from hyperloom.stages.modality.choice import Category
+from hyperloom.stages.modality.choice import Category, distinct
 from hyperloom.stages.modality.geometry import Symmetry, inside, negated
 from hyperloom.stages.modality.prediction import Offered, Taken
 
@@ -29,6 +29,8 @@ class Vector(Modality):
     mirror: tuple[int, ...] | None = None
     """Which numbers change their sign when the picture is mirrored, by place from 0; [] for none. Left out: nobody
     knows, and a flip is refused."""
+    classes: tuple[str, ...] = ()
+    """Names of the numbers, where each has one: the classes whose probabilities they are, the joints of an arm."""
 
     @model_validator(mode="after")
     def _lowest_first(self) -> Vector:
@@ -36,7 +38,11 @@ class Vector(Modality):
             raise ValueError(f"range: expected two numbers, the smaller first, got {list(self.range)}")
         if self.mirror and self.range and self.range[0] != -self.range[1]:
             raise ValueError(f"mirror: a number that changes its sign would leave the range {list(self.range)}")
+        if self.classes and len(self.classes) != self.length:
+            raise ValueError(f"classes: expected {self.length} names, one a number, got {len(self.classes)}")
         return inside(self, self.length)
+
+    _distinct = field_validator("classes")(distinct)
 
     @property
     def sides(self) -> Symmetry:
@@ -58,7 +64,11 @@ class Vector(Modality):
 
     @property
     def meaning(self) -> Meaning:
-        return Meaning(unit=self.unit, range=self.range)
+        return Meaning(self.classes, unit=self.unit, range=self.range)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return self.classes
 
     @property
     def limits(self) -> tuple[float, float] | None:

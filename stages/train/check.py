@@ -69,8 +69,15 @@ def objectives(stage: Train, task: str, column: str, phase: Phase | None = None)
 
 def judged(stage: Train, modalities: Mapping[str, Any]) -> dict[str, str]:
     """Task -> the column it is validated against, for tasks that have one: named, or the first target that is hard."""
-    hard = {t: [c for c in cs if not modalities[modality_of(c)].soft] for t, cs in stage.targets.items()}
+    hard = {t: [c for c in cs if _validates(modalities, c, t)] for t, cs in stage.targets.items()}
     return {t: stage.validate_on.get(t) or cs[0] for t, cs in hard.items() if cs or t in stage.validate_on}
+
+
+def _validates(modalities: Mapping[str, Any], column: str, task: str) -> bool:
+    """Can predictions of a task be compared with a column, other than as probabilities that teach it?"""
+    modality, predicted = modalities[modality_of(column)], modalities[task]
+    alike = isinstance(modality, type(predicted)) or isinstance(predicted, type(modality))
+    return alike and not modality.soft
 
 
 def _columns(stage: Train, step: StepCheck, offered: Offer) -> set[str]:
@@ -117,7 +124,7 @@ def _same(step: StepCheck, where: Where, column: str, task: str, verb: str) -> N
     except MeaningsDiffer as error:
         step.mistake(where, f"{column} cannot {verb} {task!r}: {error}")
     else:
-        if not modality.teaches(predicted):
+        if not modality.teaches(predicted) or (verb == "validate" and not _validates(step.modalities, column, task)):
             step.mistake(where, f"{column} cannot {verb} {task!r}: their modalities differ in kind or channels")
 
 
@@ -134,7 +141,8 @@ def _validation(stage: Train, step: StepCheck, schemas: Mapping[str, ShardsSchem
     if missing:
         step.mistake(("stop",), f"stop looks at {stop.metric}, and there is no split val. Next: {advice}")
     if stop.task not in stage.validate_on and all(
-        getattr(step.modalities.get(modality_of(c)), "soft", False) for c in stage.targets[stop.task]
+        modality_of(c) in step.modalities and not _validates(step.modalities, c, stop.task)
+        for c in stage.targets[stop.task]
     ):
         what = f"stop looks at {stop.metric}, and {stop.task!r} has soft targets alone"
         step.mistake(("stop",), f"{what}. Next: give it a hard target or validate: {{{stop.task}: a column}}")

@@ -11,6 +11,7 @@ import pytest
 
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.evaluate.rival import Rival
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.release.stage import Release
 from hyperloom.stages.shard.stage import Shard
@@ -117,3 +118,41 @@ def test_a_gate_never_compares_with_a_champion_that_says_something_else(
 def test_a_champion_that_says_nothing_alike_is_no_subject(tmp_path: Path) -> None:
     body = _evaluated(tmp_path, {"classes": ["a", "b"]}, {"unit": "px"})
     assert "champion" not in {*body, *body["figures"]} and set(body["apart"]) == {"semantic", "depth"}
+
+
+PLACE = {"type": "category", "classes": ["a", "b", "c"]}
+WAY = {"type": "dense", "size": [4, 6], "unit": "m", "range": [0, 10], "unknown": 0}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "outcome"),
+    [
+        (PLACE, PLACE, ((), 1.0)),
+        (PLACE, {**PLACE, "classes": ["c", "a", "b"]}, ((1, 2, 0), 1.0)),
+        (PLACE, {**PLACE, "classes": ["a", "b"]}, "the classes of the champion: [a, b, c]; of the recipe: [a, b]"),
+        (PLACE, {**PLACE, "classes": 3}, "the classes of the champion: [a, b, c]; of the recipe: [0, 1, 2]"),
+        (PLACE, {"type": "ordinal", "levels": ["a", "b", "c"]}, "its type is category, the recipe's ordinal"),
+        (PLACE, {"type": "multilabel", "classes": ["a", "b", "c"]}, "its type is category, the recipe's multilabel"),
+        (WAY, {**WAY, "unknown": -1}, ((), 1.0)),
+        (WAY, {**WAY, "unknown": None, "storage": "float32"}, ((), 1.0)),
+        (WAY, {**WAY, "unit": "cm", "range": [0, 1000]}, ((), 100.0)),
+        (WAY, {**WAY, "unit": "cm"}, "the range of the champion: 0 to 10 m; of the recipe: 0 to 10 cm"),
+        (WAY, {**WAY, "range": [0, 20]}, "the range of the champion: 0 to 10 m; of the recipe: 0 to 20 m"),
+        (WAY, {**WAY, "unit": "deg"}, "the unit of the champion: m; of the recipe: deg"),
+        (WAY, {**WAY, "size": [8, 6]}, "its answers have the shape (4, 6, 1), the recipe's (8, 6, 1)"),
+        ({"type": "ordinal", "levels": ["lo", "hi"]}, {"type": "ordinal", "levels": ["hi", "lo"]}, "the order of the"),
+    ],
+)  # fmt: skip
+def test_what_was_released_beside_what_a_recipe_says_now(old: Any, new: Any, outcome: Any) -> None:
+    """Champion x recipe: order, number, names, kind, unit, range, unknown, size."""
+    champion = Rival("f" * 64, "release/f", "rgb@camera", {"task": {**old, "output": "task"}})
+    known = inline.modalities(task=new)
+    beside = champion.beside(known, {"task": "task@truth"}, ["rgb@camera"])
+    if isinstance(outcome, str):
+        assert outcome in beside.apart["task"] and not beside.meanings
+        assert beside.sentences([])[0].startswith("the champion is not judged on 'task': ")
+    else:
+        how = beside.meanings["task"]
+        assert (how.places, how.factor) == (outcome[0], pytest.approx(outcome[1])) and not beside.apart
+    blind = champion.beside(known, {"task": "task@truth"}, ["rgb@other"])
+    assert blind.apart["task"] == "the shards have no rgb@camera, which it reads"

@@ -133,6 +133,7 @@ def test_boxes_and_points_are_mapped_as_values_and_as_predictions() -> None:
         ("semantic", "soft@teacher", "osoft@teacher"),
         ("place", "place@truth", "oplace@truth"),
         ("tags", "tags@truth", "otags@truth"),
+        ("place", "chances@soft", "ochances@soft"),
     ],
 )
 def test_a_target_in_another_order_teaches_the_same(data: Any, task: str, same: str, other: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import load
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.table import read_table
+from hyperloom.stages.ingest.stage import Ingest
+from hyperloom.stages.table import read_table, write_table
 from tests.unit import inline
 
 KNOWN = inline.modalities(
@@ -214,3 +216,35 @@ def test_labels_of_a_table_are_judged(tmp_path: Path) -> None:
     evaluate = load("stage", "evaluate").model_validate({"stage": "evaluate", "data": "shards", "split": "train"})
     made = inline.finish(inline.step(evaluate, storage, KNOWN, "report", shards=shards))
     assert made.body["figures"]["reader"]["genre.accuracy"] == 0.5 and made.body["figures"]["reader"]["stars.mae"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"unit": "m"}, ""),
+        ({"unit": "cm"}, "the unit of the field 'far@laser': m; of far@laser: cm"),
+        ({"unit": "px"}, "the unit of the field 'far@laser': m; of far@laser: px"),
+        ({"unit": "m", "range": [0, 1]}, "the range of the field 'far@laser': 0 to 9 m; of far@laser: 0 to 1 m"),
+    ],
+)
+def test_a_table_that_hyperloom_wrote_says_its_unit(tmp_path: Path, fields: dict[str, Any], problem: str) -> None:
+    """Labels that were exported and come back, into a recipe in other words."""
+    old = inline.modalities(
+        far={"type": "scalar", "unit": "m", "range": [0, 9]}, kind={"type": "category", "classes": ["a", "b"]}
+    )
+    values = {"far@laser": np.array([2.5], np.float32), "kind@who": np.array(1)}
+    columns = {c: old[c.partition("@")[0]].encode([value]) for c, value in values.items()}
+    file = tmp_path / "labels.parquet"
+    file.write_bytes(write_table(columns, [old[c.partition("@")[0]].field(c) for c in columns]))
+    known = inline.modalities(far={"type": "scalar", **fields}, kind={"type": "category", "classes": ["b", "a"]})
+    source = {"type": "table", "path": str(file), "columns": {c: c for c in columns}}
+    stage = Ingest.model_validate({"stage": "ingest", "source": source})
+    storage = Storage(str(tmp_path / "root"))
+    run = inline.step(stage, storage, known, "frames")
+    if problem:
+        with pytest.raises(RecipeError, match=re.escape(problem)):
+            inline.finish(run)
+        return
+    made = inline.finish(run)
+    assert list(inline.column(storage, known, made, "far@laser").values()) == [2.5]
+    assert list(inline.column(storage, known, made, "kind@who").values()) == [0]  # b, by its name
