@@ -43,14 +43,23 @@ class Packet(NamedTuple):
     key: bool
     hidden: bool
     torn: bool
+    size: int
+
+
+class Key(NamedTuple):
+    """A key frame: its time stamp, its bytes, and the time stamp under which containers find it."""
+
+    pts: int
+    size: int
+    place: int
 
 
 class FrameTable(NamedTuple):
-    """Frames by number: `stamps`, rising; (pts, where to seek) of the key frames, rising; seconds. `counted`: do the
-    stamps only count frames?"""
+    """Frames by number: `stamps`, rising; the key frames that can be sought, rising; seconds. `counted`: do the stamps
+    only count frames?"""
 
     stamps: np.ndarray
-    keys: list[tuple[int, int]]
+    keys: list[Key]
     times: np.ndarray
     counted: bool = False
 
@@ -58,9 +67,9 @@ class FrameTable(NamedTuple):
         """How many frames are shown before `stamp`."""
         return int(np.searchsorted(self.stamps, stamp))
 
-    def key_before(self, stamp: int) -> tuple[int, int] | None:
+    def key_before(self, stamp: int) -> Key | None:
         """The last key frame that is shown no later; None where the file is to be read from its start."""
-        place = bisect_right(self.keys, (stamp, END))
+        place = bisect_right(self.keys, (stamp, END, 0))
         return self.keys[place - 1] if place > 1 else None
 
 
@@ -90,7 +99,7 @@ class Packets:
             raise ValueError(f"{self._name} ends after {len(table.stamps)} frames, so frame {frame} is missing")
         want = int(table.stamps[frame])
         key = table.key_before(want)
-        ahead = key is not None and table.number(key[0]) > table.number(self._shown[0]) + AHEAD
+        ahead = key is not None and table.number(key.pts) > table.number(self._shown[0]) + AHEAD
         if self._frames is None or want < self._shown[0] or ahead:
             self._start(key)
         while self._shown[0] < want:
@@ -132,6 +141,8 @@ class Packets:
         if len(streams) > 1 and not self._look.stream:
             self._remarks["of several video streams the first is read (stream: 1 takes the next)"] = None
         stream = streams[self._look.stream]
+        if stream.codec_context is None:
+            raise ValueError(f"{self._name} holds a video of a codec that is not known, or its header is damaged")
         height, width = stream.codec_context.height, stream.codec_context.width
         if height * width > self._look.megapixels * 1e6:
             raise ValueError(
@@ -140,7 +151,7 @@ class Packets:
             )
         return stream
 
-    def _start(self, key: tuple[int, int] | None) -> None:
+    def _start(self, key: Key | None) -> None:
         """Decode from `key` on, or from the start of the file."""
         self._shown = (-1, None) if self._table and self._table.counted else (START, None)
         packets = self._from(key) if key else None
@@ -150,17 +161,21 @@ class Packets:
             packets = self._demuxed()
         self._frames = self._stamped(packets)
 
-    def _from(self, key: tuple[int, int]) -> Iterator[Any] | None:
-        """Packets from a key frame on that is shown no later than `key`; None where seeking leads elsewhere."""
+    def _from(self, key: Key) -> Iterator[Any] | None:
+        """Packets from a key frame on that is shown no later than `key`; None where seeking leads elsewhere, or to
+        packets with other time stamps."""
         import av
 
         try:
-            self._container.seek(key[1], stream=self._stream)
+            self._container.seek(key.place, stream=self._stream)
         except av.error.FFmpegError:
             return None
         packets = self._demuxed()
         first = next((p for p in packets if p.is_keyframe and p.size), None)
-        return chain([first], packets) if first is not None and first.pts is not None and first.pts <= key[0] else None
+        if first is None or first.pts is None or first.pts > key.pts:
+            return None
+        reached = self._known().key_before(first.pts)
+        return chain([first], packets) if reached and reached[:2] == (first.pts, first.size) else None
 
     def _demuxed(self) -> Iterator[Any]:
         """Packets of the stream, up to where the file can be read."""
@@ -202,7 +217,9 @@ class Packets:
         shown = [p for p in good if not p.hidden and p.pts not in lead]
         shown = self._until_the_cut(shown, packets, reached)
         stamps = np.sort(np.array([p.pts for p in shown], np.int64))
-        return FrameTable(stamps, _keys(good), (stamps - stamps[:1]) * float(self._stream.time_base))
+        return FrameTable(
+            stamps, _keys(good, self._container.format.name), (stamps - stamps[:1]) * float(self._stream.time_base)
+        )
 
     def _listed(self) -> tuple[list[Packet], float]:
         """The packets of the stream, and the second up to which there are packets of any stream."""
@@ -217,7 +234,9 @@ class Packets:
                     reached = max(reached, float((packet.pts + packet.duration) * packet.time_base))
                 if packet.stream_index == self._stream.index:
                     hidden = packet.is_discard or (vp8 and not bytes(packet)[0] & 0x10)
-                    packets.append(Packet(packet.pts, packet.dts, packet.is_keyframe, hidden, is_torn(packet)))
+                    packets.append(
+                        Packet(packet.pts, packet.dts, packet.is_keyframe, hidden, is_torn(packet), packet.size)
+                    )
         except av.error.FFmpegError:
             pass  # the rest of the file cannot be read
         return packets, reached
@@ -283,11 +302,12 @@ class Packets:
             self._end = f"{self._name} is damaged after {whole} frames, and its format does not number the others"
         steps = sorted(p.dts for p in packets if p.dts is not None)
         times = np.arange(whole) / float(self._stream.average_rate or 25)
-        if len(steps) >= whole == len(stamps) and len(set(steps)) == len(steps):
+        if 0 < whole == len(stamps) <= len(steps) and len(set(steps)) == len(steps):
             times = (np.array(steps[:whole], float) - steps[0]) * float(self._stream.time_base)
         return FrameTable(np.arange(whole), [], times, True)
 
 
-def _keys(packets: list[Packet]) -> list[tuple[int, int]]:
-    """Time stamps of key frames, and those under which containers find them."""
-    return [(p.pts, p.pts if p.dts is None else min(p.pts, p.dts)) for p in packets if p.key]
+def _keys(packets: list[Packet], form: str) -> list[Key]:
+    """The key frames that can be sought; in a program stream none, whose packets have other stamps after a search."""
+    keys = [p for p in packets if p.key] if form != "mpeg" else []
+    return [Key(p.pts, p.size, p.pts if p.dts is None else min(p.pts, p.dts)) for p in keys]

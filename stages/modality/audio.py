@@ -19,6 +19,7 @@ from hyperloom.stages.modality.formats import decode_array
 from hyperloom.stages.modality.geometry import Symmetry
 from hyperloom.stages.modality.knowledge import finite
 from hyperloom.stages.modality.layout import MOST_TOKENS
+from hyperloom.stages.modality.sound_files import decode_sound, soundfile_module, whole_sound
 
 FULL = 32768
 """16-bit samples of -1..1."""
@@ -126,9 +127,7 @@ class Audio(Modality):
         if name.lower().endswith((".npy", ".npz")):
             return self.fit(decode_array(data, "", name))
         try:
-            if not data:
-                raise ValueError("is empty (0 bytes)")
-            data = _with_its_length(data)
+            data = whole_sound(data)
             sound, rate = decode_sound(data)
             if not len(sound):
                 raise ValueError("holds no sample")
@@ -149,7 +148,7 @@ class Audio(Modality):
                 file.setparams((1, 2, self.rate, len(row), "NONE", ""))
                 file.writeframes(row.astype("<i2").tobytes())
         else:
-            _soundfile().write(sink, row, self.rate, format="FLAC", subtype="PCM_16")
+            soundfile_module().write(sink, row, self.rate, format="FLAC", subtype="PCM_16")
         return sink.getvalue()
 
     def decompress(self, data: Any, out: np.ndarray | None = None) -> np.ndarray:
@@ -183,46 +182,6 @@ class Audio(Modality):
         return full
 
 
-def decode_sound(data: Any) -> tuple[np.ndarray, int]:
-    """(n,) or (n, channels) samples, int16 where the file has 16 bits, else float32; and samples a second.
-
-    Raises ValueError for what is no sound file, PluginError where reading it needs soundfile, which is not installed.
-    """
-    data = bytes(data)
-    if data.startswith(b"RIFF"):
-        try:
-            with wave.open(io.BytesIO(data)) as file:
-                if file.getsampwidth() == 2:
-                    frames = file.readframes(file.getnframes())
-                    sound = np.frombuffer(frames[: len(frames) // 2 * 2], "<i2")
-                    if len(sound) != file.getnframes() * file.getnchannels():
-                        raise ValueError(f"expected {file.getnframes()} samples, as it says, got {len(sound)}")
-                    channels = file.getnchannels()
-                    return (sound if channels == 1 else sound.reshape(-1, channels)), file.getframerate()
-        except (EOFError, wave.Error):
-            pass  # not plain PCM: soundfile knows more kinds
-    soundfile = _soundfile()
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            return file.read(dtype="int16" if file.subtype == "PCM_16" else "float32"), file.samplerate
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"is no sound file ({len(data)} bytes): {error.error_string}") from error
-
-
-def _with_its_length(data: bytes) -> bytes:
-    """The bytes of a wav file whose header says how much sound follows, where a recorder that was cut off, or a stream,
-    left 0 or the largest number there."""
-    place = 12
-    while data.startswith(b"RIFF") and place + 8 <= len(data):
-        name, length = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
-        rest = len(data) - place - 8
-        if name == b"data" and rest and length in (0, 0xFFFFFFFF):
-            whole = (len(data) - 8).to_bytes(4, "little")
-            return data[:4] + whole + data[8 : place + 4] + rest.to_bytes(4, "little") + data[place + 8 :]
-        place += 8 + length + length % 2
-    return data
-
-
 def resampled(sound: np.ndarray, rate: int, target: int) -> np.ndarray:
     """Samples at another rate, by SciPy's polyphase filter."""
     try:
@@ -232,12 +191,3 @@ def resampled(sound: np.ndarray, rate: int, target: int) -> np.ndarray:
     common = int(np.gcd(rate, target))
     values = sound.astype(np.float32) / (FULL if sound.dtype == np.int16 else 1)
     return np.clip(resample_poly(values, target // common, rate // common, axis=0), -1, 1).astype(np.float32)
-
-
-def _soundfile() -> Any:
-    try:
-        import soundfile
-    except ImportError as error:
-        what = "audio files other than 16-bit wav need soundfile"
-        raise PluginError(f"{what}. Next: pip install 'hyperloom[audio]'") from error
-    return soundfile

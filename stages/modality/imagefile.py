@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,7 +183,28 @@ def _within(data: bytes, name: str, megapixels: float) -> Header:
     if head.format == "PNG":
         with _decoding(data, name), _pillow(data, name) as image:
             image.verify()  # compares checksums; this must come before anything else is read
+    if head.format == "TIFF":
+        with _decoding(data, name), _pillow(data, name) as image:
+            _refuse_what_readers_see_apart(data, image)
     return head
+
+
+def _refuse_what_readers_see_apart(data: bytes, image: Any) -> None:
+    """Raise ValueError for a TIFF of which no reader can be trusted: unpacked YCbCr, of which Pillow knows no
+    subsampling, and tags out of order, which mean damage or a careless writer, unless OpenCV sees the same."""
+    if image.mode == "YCbCr":
+        raise ValueError("it keeps colours as YCbCr without JPEG. Next: save it as RGB")
+    order, first = "<" if data.startswith(b"II") else ">", 0
+    if data[2:4] in (b"*\0", b"\0*"):
+        (first,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, first)
+        tags = [struct.unpack_from(f"{order}H", data, first + 2 + 12 * i)[0] for i in range(count)]
+        other = None if tags == sorted(set(tags)) else _opencv_or_none(data)
+        if other is not None:
+            mine = _array(image)
+            same = mine[..., ::-1] if mine.ndim == 3 else mine
+            if other.shape != same.shape or (other != same).any():
+                raise ValueError("the tags of its directory are out of order, and readers take it for other numbers")
 
 
 def _say_what_is_left(image: Any, head: Header) -> None:

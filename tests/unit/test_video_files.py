@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
@@ -306,3 +310,85 @@ def test_frames_too_large_are_refused_by_the_header(tmp_path: Path) -> None:
     path = str(write(tmp_path / "a.mp4", range(2)))
     with pytest.raises(ValueError, match=r"a.mp4 has frames of 48 x 64 pixels, more than 0.001 million.*megapixels"):
         Film(FilmOptions("av", megapixels=0.001)).at(path, 0)
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+EXAMPLES = int(os.environ.get("HYPERLOOM_EXAMPLES", "8"))
+"""How many random files the property test makes."""
+
+
+def second_reader(path: Path) -> dict[bytes, int]:
+    """Every frame that PyAV's own loop gives, in order and without seeking: its pixels and its place."""
+    import av
+    from av.video.reformatter import VideoReformatter
+
+    frames: dict[bytes, int] = {}
+    reformatter = VideoReformatter()
+    with av.open(str(path), metadata_errors="replace") as file:
+        stream = file.streams.video[0]
+        stream.thread_type = "NONE"
+        for packet in file.demux(stream):
+            try:
+                decoded = packet.decode()
+            except av.error.FFmpegError:
+                continue
+            for frame in decoded:
+                rgb = reformatter.reformat(frame, format="rgb24", interpolation="BICUBIC").to_ndarray()
+                frames.setdefault(rgb.tobytes(), len(frames))
+    return frames
+
+
+def damaged(data: bytes, damage: str, share: float) -> bytes:
+    place = int(share * (len(data) - 1))
+    if damage == "cut":
+        return data[:place]
+    if damage == "byte":
+        return data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :]
+    length = {"none": 0, "zeros": 40, "hole": 188}[damage]
+    middle = bytes(min(length, len(data) - place)) if damage == "zeros" else b""
+    return data[:place] + middle + data[place + length :]
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from(KINDS),
+    st.integers(1, 30),
+    st.tuples(st.integers(8, 40), st.integers(8, 40)),
+    st.integers(0, 9),
+    st.sampled_from(["none", "cut", "byte", "zeros", "hole"]),
+    st.floats(0, 1),
+)
+def test_any_video_is_what_a_second_reader_gives_or_a_reason(
+    kind: Any, count: int, sides: tuple[int, int], seed: int, damage: str, share: float
+) -> None:
+    """And whatever is read, in any order, lies at its own time."""
+    name, codec, options, times = kind
+    count = max(count, 6) if name == "a.ts" else count  # FFmpeg does not know shorter ones for what they are
+    form = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+    chance, size = np.random.default_rng(seed), (2 * sides[0], 2 * sides[1])
+    noise = chance.integers(0, 255, (count, *(n // 8 + 1 for n in size), 3), np.uint8)
+    noise = noise.repeat(8, 1).repeat(8, 2)[:, : size[0], : size[1]]
+    times = times[:count] if times else [40 * n for n in range(count)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(
+            Path(folder) / name, range(count), codec, kind[3] and times, form, options, look=lambda n: noise[n]
+        )
+        path.write_bytes(damaged(path.read_bytes(), damage, share))
+        try:
+            seconds = listed(str(path), f"{chance}", FilmOptions("av")).times
+        except ValueError as error:
+            assert damage != "none" and str(error).startswith(name), error
+            return
+        other, film, places = second_reader(path), Film(FilmOptions("av")), {}
+        for n in chance.permutation(len(seconds)).tolist():
+            try:
+                pixels = film.at(str(path), n).pixels
+            except ValueError as error:
+                assert damage != "none" and name in str(error), error
+                continue
+            assert pixels.tobytes() in other, f"frame {n} is none of the second reader's"
+            places[n] = other[pixels.tobytes()]
+        assert sorted(places) == [n for n, _ in sorted(places.items(), key=lambda item: item[1])], "order"
+        if damage == "none":
+            assert places == {n: n for n in range(count)}
+            assert seconds == pytest.approx(np.array(times) / 1000 - times[0] / 1000, abs=0.0101)
