@@ -25,7 +25,6 @@ import numpy as np
 
 from hyperloom.stages.ingest.film import Film, FilmOptions, listed
 from tests.unit import films
-from tests.unit.test_video_files import UNEVEN, streams
 
 
 def odd_files(folder: Path) -> dict[str, tuple[Path, list[int]]]:
@@ -40,10 +39,10 @@ def odd_files(folder: Path) -> dict[str, tuple[Path, list[int]]]:
         "cut": (cut, list(range(good))),
         "b_frames_in_avi": (films.write(folder / "h.avi", codec="libx264", options=b_frames), numbers),
         "uneven_times": (
-            films.write(folder / "v.mp4", range(15), "libx264", UNEVEN, options={"bf": "0"}),
+            films.write(folder / "v.mp4", range(15), "libx264", films.UNEVEN, options={"bf": "0"}),
             [*range(15)],
         ),
-        "cover": (streams(folder / "cover.mp4", "sound", "cover", "video"), list(range(20, 25))),
+        "cover": (films.streams(folder / "cover.mp4", "sound", "cover", "video"), list(range(20, 25))),
         "av1": (films.write(folder / "av1.mp4", codec="libsvtav1", options={"preset": "12"}), numbers),
     }
 

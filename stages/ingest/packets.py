@@ -46,7 +46,7 @@ class Packet(NamedTuple):
     size: int
 
 
-class Key(NamedTuple):
+class KeyFrame(NamedTuple):
     """A key frame: its time stamp, its bytes, and the time stamp under which containers find it."""
 
     pts: int
@@ -59,7 +59,7 @@ class FrameTable(NamedTuple):
     only count frames?"""
 
     stamps: np.ndarray
-    keys: list[Key]
+    keys: list[KeyFrame]
     times: np.ndarray
     counted: bool = False
 
@@ -67,7 +67,7 @@ class FrameTable(NamedTuple):
         """How many frames are shown before `stamp`."""
         return int(np.searchsorted(self.stamps, stamp))
 
-    def key_before(self, stamp: int) -> Key | None:
+    def key_before(self, stamp: int) -> KeyFrame | None:
         """The last key frame that is shown no later; None where the file is to be read from its start."""
         place = bisect_right(self.keys, (stamp, END, 0))
         return self.keys[place - 1] if place > 1 else None
@@ -151,7 +151,7 @@ class Packets:
             )
         return stream
 
-    def _start(self, key: Key | None) -> None:
+    def _start(self, key: KeyFrame | None) -> None:
         """Decode from `key` on, or from the start of the file."""
         self._shown = (-1, None) if self._table and self._table.counted else (START, None)
         packets = self._from(key) if key else None
@@ -161,7 +161,7 @@ class Packets:
             packets = self._demuxed()
         self._frames = self._stamped(packets)
 
-    def _from(self, key: Key) -> Iterator[Any] | None:
+    def _from(self, key: KeyFrame) -> Iterator[Any] | None:
         """Packets from a key frame on that is shown no later than `key`; None where seeking leads elsewhere, or to
         packets with other time stamps."""
         import av
@@ -307,7 +307,7 @@ class Packets:
         return FrameTable(np.arange(whole), [], times, True)
 
 
-def _keys(packets: list[Packet], form: str) -> list[Key]:
+def _keys(packets: list[Packet], form: str) -> list[KeyFrame]:
     """The key frames that can be sought; in a program stream none, whose packets have other stamps after a search."""
     keys = [p for p in packets if p.key] if form != "mpeg" else []
-    return [Key(p.pts, p.size, p.pts if p.dts is None else min(p.pts, p.dts)) for p in keys]
+    return [KeyFrame(p.pts, p.size, p.pts if p.dts is None else min(p.pts, p.dts)) for p in keys]

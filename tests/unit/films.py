@@ -14,6 +14,8 @@ SIZE = (48, 64)
 BITS, WIDE = 6, 10
 """Stripes of so many pixels in the upper half are the bits of the number."""
 MILLISECONDS = Fraction(1, 1000)
+UNEVEN = [0, 30, 70, 90, 400, 480, 510, 900, 980, 1010, 1030, 3000, 3040, 3500, 3900]
+"""Milliseconds: a phone in the dark, and a gap."""
 
 
 def picture(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -86,4 +88,34 @@ def edited(path: Path, first: int, count: int) -> Path:
     duration, start = struct.unpack_from(">Ii", data, entry)
     struct.pack_into(">Ii", data, entry, duration * count // 30, start + delta * first)
     path.write_bytes(data)
+    return path
+
+
+def streams(path: Path, *kinds: str) -> Path:
+    """A file with a stream for each of `kinds`: "video", "cover", "sound"; the nth shows the numbers from 10 n on."""
+    import av
+
+    with av.open(str(path), "w") as out:
+        made: list[Any] = []
+        for kind in kinds:
+            codec = {"video": "mpeg4", "cover": "mjpeg", "sound": "aac"}[kind]
+            stream: Any = out.add_stream(codec, rate=8000 if kind == "sound" else 25)
+            if kind == "sound":
+                stream.layout = "mono"
+            else:
+                stream.height, stream.width = SIZE
+                stream.pix_fmt = "yuvj420p" if kind == "cover" else "yuv420p"
+                if kind == "cover":
+                    stream.disposition = av.stream.Disposition.attached_pic
+            made.append(stream)
+        for place, (kind, stream) in enumerate(zip(kinds, made)):
+            for n in range(1 if kind == "cover" else 5):
+                if kind == "sound":
+                    frame: Any = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+                    frame.sample_rate = 8000
+                else:
+                    frame = av.VideoFrame.from_ndarray(picture(10 * place + n))
+                frame.pts = n * (1024 if kind == "sound" else 1)
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
     return path

@@ -6,6 +6,7 @@ import os
 import random
 import struct
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.ingest.film import Film, FilmOptions, listed
 from hyperloom.stages.table import read_table
 from tests.unit import films, inline
-from tests.unit.films import number, picture, write
+from tests.unit.films import UNEVEN, number, picture, streams, write
 from tests.unit.test_ingest import left_out, stage
 
 KNOWN = inline.modalities(
@@ -144,10 +145,6 @@ def test_an_edit_list_and_b_frames_in_any_order(tmp_path: Path) -> None:
 
 
 # -- time --------------------------------------------------------------------------------------------------------------
-UNEVEN = [0, 30, 70, 90, 400, 480, 510, 900, 980, 1010, 1030, 3000, 3040, 3500, 3900]
-"""Milliseconds: a phone in the dark, and a gap."""
-
-
 @BOTH
 def test_frames_by_seconds_follow_their_times(tmp_path: Path, decoder: str) -> None:
     path = write(tmp_path / "phone.mp4", range(15), "libx264", UNEVEN, options={"bf": "0"})
@@ -167,36 +164,6 @@ def test_clips_by_seconds_lie_in_no_gap(tmp_path: Path) -> None:
 
 
 # -- streams -----------------------------------------------------------------------------------------------------------
-def streams(path: Path, *kinds: str) -> Path:
-    """A file with a stream for each of `kinds`: "video", "cover", "sound"; the nth shows the numbers from 10 n on."""
-    import av
-
-    with av.open(str(path), "w") as out:
-        made: list[Any] = []
-        for kind in kinds:
-            codec = {"video": "mpeg4", "cover": "mjpeg", "sound": "aac"}[kind]
-            stream: Any = out.add_stream(codec, rate=8000 if kind == "sound" else 25)
-            if kind == "sound":
-                stream.layout = "mono"
-            else:
-                stream.height, stream.width = films.SIZE
-                stream.pix_fmt = "yuvj420p" if kind == "cover" else "yuv420p"
-                if kind == "cover":
-                    stream.disposition = av.stream.Disposition.attached_pic
-            made.append(stream)
-        for place, (kind, stream) in enumerate(zip(kinds, made)):
-            for n in range(1 if kind == "cover" else 5):
-                if kind == "sound":
-                    frame: Any = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-                    frame.sample_rate = 8000
-                else:
-                    frame = av.VideoFrame.from_ndarray(picture(10 * place + n))
-                frame.pts = n * (1024 if kind == "sound" else 1)
-                out.mux(stream.encode(frame))
-            out.mux(stream.encode(None))
-    return path
-
-
 def test_which_stream_is_the_video(tmp_path: Path) -> None:
     path = streams(tmp_path / "cover.mp4", "sound", "cover", "video")
     assert shown(tmp_path, path)[::2] == ([20, 21, 22, 23, 24], "")
@@ -295,8 +262,10 @@ def test_numbers_of_a_sensor_need_their_levels(tmp_path: Path) -> None:
 
 def test_frames_that_change_their_size(tmp_path: Path) -> None:
     options = {"bf": "0", "g": "5"}
-    parts = [write(tmp_path / f"{s}.ts", range(5), "libx264", options=options, look=lambda n, s=s: picture(n, s))
-             for s in (films.SIZE, (96, 128))]  # fmt: skip
+    parts = [
+        write(tmp_path / f"{size}.ts", range(5), "libx264", options=options, look=partial(picture, size=size))
+        for size in (films.SIZE, (96, 128))
+    ]
     path = tmp_path / "both.ts"
     path.write_bytes(b"".join(p.read_bytes() for p in parts))
     film = Film(FilmOptions("av"))
