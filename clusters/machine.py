@@ -23,7 +23,7 @@ SOCKET = 107
 """Bytes of a socket's path, of which the kernel takes no more."""
 _SESSION = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 FILES, PROCESSES = 1024, 512
-"""Open files and processes of a user below which a private Ray does not start or soon ends."""
+"""Open files, and processes with their threads, below which a private Ray may not start."""
 
 
 def options(cluster: Cluster) -> dict[str, Any]:
@@ -67,20 +67,20 @@ def temporary_folder() -> str:
 
 
 def limits() -> list[str]:
-    """What of this user's limits is too low for a private Ray, each with what to do."""
+    """What of the limits of this user and this container is too low for a private Ray, each with what to do."""
     import resource
 
-    low = []
-    for name, limit, option, least in (
-        ("open files", resource.RLIMIT_NOFILE, "-n", FILES),
-        ("processes and threads", resource.RLIMIT_NPROC, "-u", PROCESSES),
-    ):
-        most = resource.getrlimit(limit)[1]
-        if most != resource.RLIM_INFINITY and most < least:
-            low.append(
-                f"at most {most} {name}, fewer than the {least} that Ray needs. Next: ulimit -H{option[1]} {least}"
-            )
-    return low
+    files, threads = resource.getrlimit(resource.RLIMIT_NOFILE)[1], resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    known = (
+        (files, "open files", FILES, f"ulimit -Hn {FILES}"),
+        (threads, "processes and threads of this user", PROCESSES, f"ulimit -Hu {PROCESSES}"),
+        (quota.processes(), "processes and threads in this container", PROCESSES, "a higher limit of pids for it"),
+    )
+    return [
+        f"at most {most} {what}, where Ray takes up to {least}. Next: {cure}"
+        for most, what, least, cure in known
+        if most is not None and most != resource.RLIM_INFINITY and most < least
+    ]
 
 
 def findings(cluster: Cluster) -> Iterator[tuple[str, str, str]]:
@@ -91,7 +91,7 @@ def findings(cluster: Cluster) -> Iterator[tuple[str, str, str]]:
     if memory is not None:
         yield "ok" if memory > 1 << 30 else "note", "memory", f"{memory / 2**30:.1f} GiB for this container"
     for problem in limits():
-        yield "bad", "limits", problem
+        yield "note", "limits", problem
     try:
         temporary = temporary_folder()
         yield (

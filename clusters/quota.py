@@ -28,6 +28,12 @@ def memory(proc: Path = PROC) -> int | None:
     return min((limit for limit in limits if limit < _UNLIMITED), default=None)
 
 
+def processes(proc: Path = PROC) -> int | None:
+    """Processes and threads that this process's groups may have in all; None without a limit."""
+    limits = [words[0] for words in (_words(group / "pids.max") for group in _groups("pids", proc)) if words]
+    return min((int(limit) for limit in limits if limit.isdecimal()), default=None)
+
+
 def _cpu(group: Path) -> tuple[int, int]:
     """The quota and its period in microseconds; -1 without one."""
     words = _words(group / "cpu.max") or [

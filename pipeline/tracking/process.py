@@ -50,8 +50,9 @@ class TrackingProcess:
     def finish(self, say: Callable[[str], None], patience: float = 120.0) -> str:
         """Wait until everything is shown, at most `patience` seconds; say what was mended in MLflow and what a person
         decided there. What MLflow lacks, in a sentence; empty when it has everything."""
-        if not self._ended.wait(min(patience, SILENT)) and (problem := self._position().get("problem")):
-            say(f"waiting for MLflow: {problem}")
+        if not self._ended.wait(min(patience, SILENT)):
+            problem = self._position().get("problem", "").partition(". Next")[0]
+            say("waiting for MLflow" + (f": {problem}" if problem else ", which takes its time"))
         if not self._ended.wait(max(0.0, patience - SILENT)):
             return f"MLflow is still catching up in the background (log: {self.log})"
         position = self._position()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.clusters import machine, quota
+from hyperloom.clusters import connect, machine, quota
 from hyperloom.clusters.spec import Cluster, ClusterError
+from hyperloom.pipeline.exits import Exit
 
 
 class Kernel:
@@ -45,6 +46,9 @@ def test_limits_of_version_2_hold_for_all_groups_inside(tmp_path: Path) -> None:
     assert kernel.says == (1.5, 2 << 30)
     kernel.write("system.slice/run-7.scope/cpu.max", "50000 100000")
     assert kernel.says == (0.5, 2 << 30)
+    kernel.write("system.slice/pids.max", "150")
+    kernel.write("system.slice/run-7.scope/pids.max", "max")
+    assert quota.processes(kernel.proc) == 150
     kernel.write("system.slice/run-7.scope/cpu.max", "torn")
     assert kernel.says == (1.5, 2 << 30)
 
@@ -126,8 +130,29 @@ def test_ray_is_told_what_it_would_guess_wrong(tmp_path: Path, monkeypatch: pyte
 
 def test_limits_that_are_too_low_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     unlimited = resource.RLIM_INFINITY
+    monkeypatch.setattr(quota, "processes", lambda: None)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, unlimited))
     assert machine.limits() == [], "Ray raises the soft limit itself"
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
-    files, processes = machine.limits()
-    assert files.startswith("at most 64 open files") and "ulimit -Hn" in files and "ulimit -Hu" in processes
+    monkeypatch.setattr(quota, "processes", lambda: 150)
+    files, threads, pids = machine.limits()
+    assert files.startswith("at most 64 open files") and "ulimit -Hn" in files and "ulimit -Hu" in threads
+    assert pids.startswith("at most 150 processes and threads in this container")
+
+
+def test_why_a_private_ray_did_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine lacks is said, where Ray says that a time was up."""
+    ray = pytest.importorskip("ray")
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("The current node timed out during startup.\nand more")
+
+    monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setattr(machine, "limits", lambda: ["at most 150 processes. Next: more"])
+    with pytest.raises(ClusterError, match="did not start: at most 150 processes. Next: more$") as raised:
+        connect._start()
+    assert raised.value.exit_code == Exit.WRONG
+    monkeypatch.setattr(machine, "limits", list)
+    with pytest.raises(ClusterError, match="timed out during startup. Next: the same command again") as raised:
+        connect._start()
+    assert raised.value.exit_code == Exit.CLUSTER
