@@ -64,13 +64,15 @@ def write_table(
     return sink.getvalue().to_pybytes()
 
 
-def read_table(storage: Storage, path: str, columns: Sequence[str] | None = None) -> Any:
-    """The `pa.Table` at `path`, with `columns` in that order; from elsewhere than the local disk only their bytes are
-    read. Raises IntegrityError."""
+def read_table(storage: Storage, path: str, columns: Sequence[str] | None = None, optional: Sequence[str] = ()) -> Any:
+    """The `pa.Table` at `path`, with `columns` in that order, and those of `optional` that it has; from elsewhere than
+    the local disk only their bytes are read. Raises IntegrityError."""
     if storage.is_local:
         _compare(storage, path)
     with open_table(storage, path, checked=not storage.is_local) as file:
         _expect(storage, path, file.schema_arrow.names, columns or ())
+        if columns is not None and optional:
+            columns = [*columns, *(name for name in optional if name in file.schema_arrow.names)]
         with whole(storage, path):
             table = file.read(columns=None if columns is None else list(columns), use_threads=False)
         return table if columns is None else table.select(list(columns))

@@ -93,7 +93,8 @@ class Ingest(Stage):
             texts.update(counts)
             for start in range(0, len(items), self.rows):
                 units.append(self._unit(space, piece, items[start : start + self.rows], taken[piece.group], modalities))
-            taken[piece.group] += items[-1].index + 1
+            apart = 1 if items[-1].time is None else 2  # two films of a group do not follow each other
+            taken[piece.group] += items[-1].index + apart
         unused = [f"{len(names)} left out, {why}: {_few(list(names))}" for why, names in digests.left_out.items()]
         unused += [text if count == 1 else f"{count} file(s): {text}" for text, count in texts.items()]
         return units, {"ingest": IngestWorker(source, modalities)}, unused

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 FROM_FILES = ("image", "audio", "clip", "dense", "segmentation", "soft")
 """Types whose values are not written into cells."""
-COMMA = re.compile(r"[+-]?\d+,\d+")
+COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 NOTHING = ("n/a", "na", "nan", "null", "none", "nil", "-", "?")
 """What people write where there is no value."""
 

@@ -31,7 +31,7 @@ dense (N, H, W, C) float32.
 
 An expert with `offsets` also gets, for each, `rgb@camera[-1]`: the same rows of the frame before, and `index` and
 `index[-1]`, (N,) int64: the frames' numbers in their group. Where the group has no such frame (or it is missing), the
-row repeats the frame itself and both indices are equal.
+row repeats the frame itself and both indices are equal. One that is `timed` gets `time` and `time[-1]` too, in seconds.
 
 An expert that `accepts_missing` also gets `rgb@camera?`, (N,) bool: False where the sample has no such value and the
 row is zeros."""
@@ -82,6 +82,11 @@ class Expert(Plugin):
     def offsets(self) -> dict[str, tuple[int, ...]]:
         """Neighbouring frames wanted: {"rgb@camera": (-1,)} for the frame before. They count rows within the group."""
         return {}
+
+    @property
+    def timed(self) -> bool:
+        """Does it go by `time`, the seconds at which frames are shown?"""
+        return False
 
     def weights(self) -> tuple[str, ...]:
         """Files (paths or URLs) whose content belongs to this expert's identity."""

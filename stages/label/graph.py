@@ -27,7 +27,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.records import Records
 from hyperloom.pipeline.stage import Forecast, StepRun
 from hyperloom.pipeline.units import Record, Unit, Worker
-from hyperloom.stages.base import INDEX, Partition, Producer, modality_of
+from hyperloom.stages.base import INDEX, TIME, Partition, Producer, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.label.expert import Expert
 from hyperloom.stages.label.worker import LabelWorker
@@ -122,11 +122,11 @@ class ExpertGraph:
             return None
         reads: dict[str, Any] = {"pid": group[at].pid, "columns": own}
         if expert.offsets():
-            needed = (*expert.offsets(), INDEX)
+            needed = tuple(expert.offsets())
             before, after = around(expert, group, at)
             reads["before"] = [self._context(expert, needed, group, place) for place in before]
             reads["after"] = [self._context(expert, needed, group, place) for place in after]
-            reads["columns"] = {**own, INDEX: self._index(expert, group[at].pid)}
+            reads["columns"] = {**own, **self._heads(expert, group[at].pid)}
         return reads
 
     def _columns(self, expert: Expert, columns: Iterable[str], group: Group, at: int) -> dict[str, list[str]]:
@@ -150,17 +150,19 @@ class ExpertGraph:
         return list(key) if key else None
 
     def _context(self, expert: Expert, needed: Iterable[str], group: Group, at: int) -> dict[str, list[str]]:
-        columns = self._columns(expert, (c for c in needed if c != INDEX), group, at)
-        return {**columns, INDEX: self._index(expert, group[at].pid)} if columns else {}
+        columns = self._columns(expert, needed, group, at)
+        return {**columns, **self._heads(expert, group[at].pid)} if columns else {}
 
-    def _index(self, expert: Expert, pid: str) -> list[str]:
+    def _heads(self, expert: Expert, pid: str) -> dict[str, list[str]]:
+        """Where the frames' numbers are, and for who goes by it their time."""
         record = self.catalogue.ingested(pid)
         if record is None:
             raise RecipeError(
                 f"the expert {expert.type!r} reads neighbouring frames, whose order only an ingest step knows: "
                 "add that step to this step's `data`"
             )
-        return [record.space, record.id]
+        heads = (INDEX, TIME) if expert.timed else (INDEX,)
+        return {head: [record.space, record.id] for head in heads}
 
 
 class Units:

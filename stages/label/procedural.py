@@ -87,12 +87,14 @@ class Flow(Expert):
     """`{type: flow, in: rgb@camera, out: flow@dis}`: where each pixel was in the frame before, dense with 2 channels.
 
     Values are pixels (x, y) of the frames as they come: now + flow is the same point in the frame before. The first
-    frame of a group has no answer, nor has one whose frame before is more than `max_gap` indices away.
+    frame of a group has no answer, nor has one whose frame before is more than `max_gap` indices away, or was shown
+    more than `max_seconds` before, where that is given: frames of phones come at any pace.
     """
 
     preset: Literal["ultrafast", "fast", "medium"] = "fast"
     zoom: int = Field(1, ge=1, le=4)
     max_gap: int = Field(1, ge=1)
+    max_seconds: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
     def _columns(self) -> Flow:
@@ -100,6 +102,10 @@ class Flow(Expert):
 
     def offsets(self) -> dict[str, tuple[int, ...]]:
         return {self.in_[0]: (-1,)}
+
+    @property
+    def timed(self) -> bool:
+        return self.max_seconds is not None
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         from hyperloom.stages.label.algorithms.flow import dis_flow
@@ -109,7 +115,10 @@ class Flow(Expert):
         def call(batch: Batch) -> Batch:
             now, before = batch[self.in_[0]], batch[f"{self.in_[0]}[-1]"]
             gaps = batch["index"] - batch["index[-1]"]
-            flows = [flow(n, b) if 0 < g <= self.max_gap else None for n, b, g in zip(now, before, gaps, strict=True)]
+            near = (gaps > 0) & (gaps <= self.max_gap)
+            if self.max_seconds is not None:
+                near &= batch["time"] - batch["time[-1]"] <= self.max_seconds + 1e-6
+            flows = [flow(n, b) if known else None for n, b, known in zip(now, before, near, strict=True)]
             return {self.out[0]: flows}  # type: ignore[dict-item]
 
         return call

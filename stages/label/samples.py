@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.errors import IntegrityError
+from hyperloom.pipeline.errors import IntegrityError, RecipeError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import load_record
-from hyperloom.stages.base import INDEX, KEY, modality_of
+from hyperloom.stages.base import INDEX, KEY, TIME, modality_of
 from hyperloom.stages.label.expert import Batch, Expert
 from hyperloom.stages.table import read_table
 
@@ -73,20 +73,27 @@ class _Context:
         after = [_read(storage, reads) for reads in payload["after"]]
         self._first = sum(len(part[INDEX]) for part in before)
         parts = [*before, own, *after]
-        self._columns = {c: pa.concat_arrays([part[c] for part in parts]) for c in (*self._offsets, INDEX)}
-        self._index = self._columns[INDEX].to_numpy(zero_copy_only=False)
+        if expert.timed and any(TIME not in part for part in parts):
+            raise RecipeError(
+                f"the expert {expert.type!r} goes by the seconds at which frames are shown, and only samples of videos "
+                "have those. Next: leave out max_seconds"
+            )
+        heads = (INDEX, TIME) if expert.timed else (INDEX,)
+        self._columns = {c: pa.concat_arrays([part[c] for part in parts]) for c in (*self._offsets, *heads)}
+        self._heads = {head: self._columns[head].to_numpy(zero_copy_only=False) for head in heads}
+        self._index = self._heads[INDEX]
         present = [self._columns[c].is_valid().to_numpy(zero_copy_only=False) for c in self._offsets]
         self._there = np.all(present, axis=0)
 
     def batch(self, at: np.ndarray) -> Batch:
-        """`column[offset]` for every offset wanted, `index` and `index[offset]`."""
-        columns: Batch = {INDEX: self._index[at + self._first]}
+        """`column[offset]` for every offset wanted, `index` and `index[offset]`; likewise `time` for who goes by it."""
+        columns: Batch = {head: values[at + self._first] for head, values in self._heads.items()}
         for column, offsets in self._offsets.items():
             modality = self._modalities[modality_of(column)]
             for offset in offsets:
                 places = self._places(at, offset)
                 columns[f"{column}[{offset}]"] = modality.decode(_taken(self._columns[column], places))[0]
-                columns[f"{INDEX}[{offset}]"] = self._index[places]
+                columns |= {f"{head}[{offset}]": values[places] for head, values in self._heads.items()}
         return columns
 
     def _places(self, at: np.ndarray, offset: int) -> np.ndarray:
@@ -109,7 +116,8 @@ def _read(storage: Storage, reads: Reads, keys: bool = False) -> dict[str, Any]:
             raise IntegrityError(
                 f"the unit {space}/{id_} has no record, though it was done. Next: run the same command again"
             )
-        table = read_table(storage, record.file.path, [*([KEY] if keys else []), *columns])
+        named = [column for column in columns if column != TIME]
+        table = read_table(storage, record.file.path, [*([KEY] if keys else []), *named], [TIME] * (TIME in columns))
         for column in table.column_names:
             array = table[column].combine_chunks()
             array = pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array

@@ -16,7 +16,7 @@ import numpy as np
 from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Resources, Unit
-from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
+from hyperloom.stages.base import GROUP, INDEX, KEY, TIME, modality_of
 from hyperloom.stages.column import described, produced, producer
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.shard.content import digests, packed
@@ -46,7 +46,7 @@ class Joiner:
         import pyarrow as pa
 
         fields = [pa.field(KEY, pa.string()), pa.field(GROUP, pa.string()), pa.field(INDEX, pa.int64())]
-        fields += self._fields.values()
+        fields += [pa.field(TIME, pa.float64()), *self._fields.values()]
         tallies = {column: ColumnCounter(self._modality(column)) for column in self.columns}
         chunks: dict[str, list[Any]] = {field.name: [] for field in fields}
         makers: dict[str, Any] = {}
@@ -62,6 +62,8 @@ class Joiner:
                 hashed.append(counting.submit(self._digests, {name: read[name] for name in self.telling}))
             fields = [produced(field, makers.get(field.name)) for field in fields]
             joined = {field.name: pa.chunked_array(chunks[field.name], field.type) for field in fields}
+            if joined[TIME].null_count == len(joined[TIME]):
+                del joined[TIME], fields[[field.name for field in fields].index(TIME)]
             out.rows = len(joined[KEY])
             rows = rows_a_group(sum(column.nbytes for column in joined.values()), out.rows, self.row_group_mb)
             out.write("parquet", write_table(joined, fields, self.codec, rows=rows))
@@ -91,18 +93,19 @@ class Joiner:
             files.setdefault(path, [KEY]).append(column)
         columns: dict[str, Any] = {}
         for path, names in files.items():
-            table = read_table(storage, path, names)
+            table = read_table(storage, path, names, [TIME] * (path == part["keys"]))
             keys = columns.setdefault(KEY, table.column(KEY))
             if not table.column(KEY).equals(keys):
                 table = _aligned(table, keys)
             makers |= {name: maker for name in names if (maker := producer(table.field(name)))}
-            for name in names:
+            for name in table.column_names:
                 if name != KEY:
                     self._expect(storage, path, table.field(name))
                     columns[name] = table.column(name)
-        for column in self.columns:
+        types = {TIME: pa.float64(), **{column: field.type for column, field in self._fields.items()}}
+        for column, type_ in types.items():
             if column not in columns:
-                columns[column] = pa.chunked_array([pa.nulls(len(columns[KEY]), self._fields[column].type)])
+                columns[column] = pa.chunked_array([pa.nulls(len(columns[KEY]), type_)])
         return {name: column.chunks for name, column in columns.items()}
 
     def _expect(self, storage: Storage, path: str, got: Any) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError, SourceError
@@ -248,3 +253,54 @@ def test_a_table_that_hyperloom_wrote_says_its_unit(tmp_path: Path, fields: dict
     made = inline.finish(run)
     assert list(inline.column(storage, known, made, "far@laser").values()) == [2.5]
     assert list(inline.column(storage, known, made, "kind@who").values()) == [0]  # b, by its name
+
+
+# -- anything at all ---------------------------------------------------------------------------------------------------
+EXAMPLES = int(os.environ.get("HYPERLOOM_EXAMPLES", "8"))
+"""How many random tables the property test makes."""
+ANYTHING = st.characters(codec="cp1252", exclude_characters="\0")
+ROW = st.fixed_dictionaries(
+    {
+        "text": st.text(ANYTHING, min_size=1, max_size=12).filter(lambda text: bool(text.strip())),
+        "kind": st.sampled_from(["news", "mail", None]),
+        "price": st.one_of(st.none(), st.floats(-1e6, 1e6, width=32)),
+    }
+)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    st.lists(ROW, min_size=1, max_size=6),
+    st.sampled_from(["csv", "tsv", "jsonl", "parquet"]),
+    st.sampled_from([",", ";", "\t", "|"]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]),
+    st.sampled_from([".", ","]),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_any_table_gives_what_another_writer_put_there(
+    rows: list[dict[str, Any]], suffix: str, separator: str, encoding: str, decimal: str, quoting: Any, end: str
+) -> None:
+    import pandas
+
+    frame = pandas.DataFrame([{"id": f"r{n}", **row} for n, row in enumerate(rows)])
+    how: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"t.{suffix}"
+        if suffix == "parquet":
+            frame.to_parquet(path)
+        elif suffix == "jsonl":
+            frame.to_json(path, orient="records", lines=True, double_precision=15, force_ascii=False)
+        else:
+            how = {"separator": separator, "encoding": encoding, "decimal": decimal}
+            written = {"sep": separator, "decimal": decimal, "quoting": quoting, "lineterminator": end}
+            frame.to_csv(path, index=False, encoding=encoding, **written)
+        columns = {c: COLUMNS[c] for c in ("review@human", "genre@truth", "price@shop")}
+        made, storage = ingest(Path(folder) / "root", {"path": str(path), "key": "id", "columns": columns, **how})
+        assert made.quarantined == 0, left_out(made, storage)
+        values = table(made, storage)
+    assert values["review@human"] == [row["text"] for row in rows]
+    assert values["genre@truth"] == [row["kind"] for row in rows]
+    for stored, row in zip(values["price@shop"], rows, strict=True):
+        assert (stored is None) == (row["price"] is None)
+        assert stored is None or stored == pytest.approx(row["price"], rel=1e-6, abs=1e-9)

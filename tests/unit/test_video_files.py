@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plugins import load
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.ingest.film import Film, FilmOptions, listed
 from hyperloom.stages.table import read_table
@@ -27,6 +28,7 @@ KNOWN = inline.modalities(
     rgb={"type": "image", "size": [48, 64]},
     stored={"type": "image", "size": [48, 64], "orientation": "ignore"},
     film={"type": "clip", "frames": 3, "size": [48, 64]},
+    flow={"type": "dense", "channels": 2, "storage": "float32", "size": [48, 64]},
     semantic={"type": "segmentation", "classes": ["land", "road"], "size": [48, 64]},
 )
 BOTH = pytest.mark.parametrize("decoder", ["av", "opencv"])
@@ -361,3 +363,21 @@ def test_any_video_is_what_a_second_reader_gives_or_a_reason(
         if damage == "none":
             assert places == {n: n for n in range(count)}
             assert seconds == pytest.approx(np.array(times) / 1000 - times[0] / 1000, abs=0.0101)
+
+
+def test_flow_goes_by_seconds_and_shards_keep_them(tmp_path: Path) -> None:
+    times = [0, 40, 80, 3000, 3040]
+    for name in ("a", "b"):
+        write(tmp_path / "raw" / f"{name}.mp4", range(5), "libx264", times)
+    frames, storage = ingest(tmp_path, tmp_path / "raw", group="(?P<group>mp4)", rows=2)
+    experts = [{"type": "flow", "in": "rgb@camera", "out": "flow@dis", "max_seconds": 0.1}]
+    label = load("stage", "label").model_validate({"stage": "label", "data": ["frames"], "experts": experts})
+    flows = inline.finish(inline.step(label, storage, KNOWN, "labels", frames=frames))
+    known = [v is not None for v in inline.column(storage, KNOWN, flows, "flow@dis").values()]
+    assert known == [False, True, True, False, True] * 2, "not over a gap, nor from one film to the next"
+    shard = load("stage", "shard").model_validate(
+        {"stage": "shard", "data": ["frames", "labels"], "split": {"pin": {"train": ["mp4"]}}}
+    )
+    shards = inline.finish(inline.step(shard, storage, KNOWN, "shards", frames=frames, labels=flows))
+    seconds = read_table(storage, shards.body["shards"][0]["path"])["time"].to_pylist()
+    assert seconds == pytest.approx([t / 1000 for t in times] * 2, abs=1e-3)
