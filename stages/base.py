@@ -23,6 +23,8 @@ VALID = "?"
 """Ends the name of the (N,) bool array of a batch that says which samples have the column: `depth@midas?`."""
 UNKNOWN = 255
 """The class id, of one byte, of what nobody labelled."""
+ORDER = "order"
+"""Of what the maker of a raw column says: how its samples follow one another, where they may not be consecutive."""
 TRUTH = "truth"
 """The source name of human or rendered ground truth. Only `evaluate`, and what a recipe names, may read it."""
 

@@ -47,8 +47,7 @@ class Ground:
         """What stands in brackets behind the name, in the very line of a figure."""
         marks = ["judged on what taught it"] if self.leaks else []
         without = [c for c, missing in self.lacking.items() if missing == rows]
-        part = [f"{c} in {n} of {rows} samples" for c, n in self.lacking.items() if rows > n >= rows / 2]
-        marks += [f"judged without {', '.join([*without, *part])}"] if without or part else []
+        marks += [f"judged without {', '.join(without)}"] if without else []
         return f" ({'; '.join(marks)})" if marks else ""
 
 
@@ -151,6 +150,11 @@ def ground(
             unknown |= not overlap.compared or bool(overlap.namesakes)
             leak, note = _sentences(name, lesson, overlap, len(judged.samples))
             leaks, notes = leaks + leak, notes + note
+    rows = len(judged.samples)
+    part = [
+        f"{c} in {missing} of {rows} samples" for c, missing in (lacking or {}).items() if rows > missing >= rows / 2
+    ]
+    notes += [f"{name} was judged without {', '.join(part)}"] if part else []
     leaks += [f"it is made of {truth}, by which it is judged" for truth in shown]
     whole = f"LEAK: {name}: {'; '.join(dict.fromkeys(leaks))}: its figures prove nothing"
     unseen = not leaks and not unknown and not seen
@@ -178,7 +182,8 @@ def _sentences(name: str, lesson: Lesson, overlap: Overlap, rows: int) -> tuple[
     who = f"{lesson.by}, from which it learned," if lesson.by else "it"
     notes = []
     if not overlap.compared:
-        notes.append(f"{name}: whether the judged samples taught it was not checked: {lesson.shards[:18]} is gone")
+        why = f"{lesson.shards[:18]} is gone, or does not say which samples it holds"
+        notes.append(f"{name}: whether the judged samples taught it was not checked: {why}")
     if overlap.namesakes:
         notes.append(
             f"{name}: {len(overlap.namesakes)} judged group(s) are called like groups that taught it "

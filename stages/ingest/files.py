@@ -8,6 +8,7 @@ without, the files are counted.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,10 @@ class Files(FileSource):
                     yield item, error
 
         return read
+
+    def order(self) -> str:
+        numbered = self.group and "index" in re.compile(self.group).groupindex
+        return "" if numbered else "files in the order of their names"
 
     def _wanted(self, files: list[FileDigest]) -> list[FileDigest]:
         """The files that `only` names, all without it. Raises SourceError for a name that is not there."""

@@ -105,6 +105,10 @@ class Source(Plugin):
         """The function that decodes items of one piece, made once in a worker process."""
         raise TypeError(f"the source {self.type!r} has no build()")
 
+    def order(self) -> str:
+        """How the samples of a group follow one another, in words, where they may not be consecutive frames."""
+        return ""
+
     def meaning(self, column: str) -> dict[str, Any]:
         """What makes a column what it is, apart from the files' content."""
         return {**payload(self), "column": column}

@@ -25,7 +25,7 @@ from hyperloom.pipeline.records import Records
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
 from hyperloom.pipeline.units import Record, Unit, Worker, left_out
 from hyperloom.stages import remarks
-from hyperloom.stages.base import Partition, Producer, modality_of
+from hyperloom.stages.base import ORDER, Partition, Producer, modality_of
 from hyperloom.stages.ingest.check import checked
 from hyperloom.stages.ingest.look import suspicions
 from hyperloom.stages.ingest.source import Item, Piece
@@ -130,6 +130,7 @@ class Ingest(Stage):
         columns = {}
         for column in self.source.offers():
             about = {"stage": "ingest", "source": self.source.type, **self.source.meaning(column)}
+            about |= {ORDER: order} if (order := self.source.order()) else {}
             columns[column] = Producer(column, space, self._column(column, modalities), about)
         partitions = [Partition(r.id, r.meta["group"], r.meta["first"], r.rows) for r in records if r.rows]
         return Ingested(columns, partitions, self.group, sum(r.quarantined for r in records))

@@ -163,6 +163,9 @@ class Video(FileSource):
         frames = {o for side in self.columns.values() for o in side.only if o.rpartition("/")[0] in stems}
         self.check_sides(pieces, stems | frames)
 
+    def order(self) -> str:
+        return f"every {self.every}th frame of a video" if self.every > 1 else ""
+
     def _images(self) -> Files:
         return Files(type="files", path=self.path, column=self.column, group=self.group, columns=self.columns)
 

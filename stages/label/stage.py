@@ -28,6 +28,7 @@ from hyperloom.pipeline.units import Worker
 from hyperloom.stages import provenance
 from hyperloom.stages.label import graph
 from hyperloom.stages.label.check import checked
+from hyperloom.stages.label.neighbours import apart
 from hyperloom.stages.results import Labels
 from hyperloom.stages.schema import SamplesSchema, recheck
 
@@ -74,7 +75,7 @@ class Label(Stage):
         drawn = self._drawn(step)
         step.records = step.run_units(drawn.units(), drawn.workers(step.storage))
         labels = drawn.labels(step.records)
-        for sentence in labels.remarks:
+        for sentence in [*labels.remarks, *apart(drawn)]:
             step.events.emit("note", step.name, text=sentence)
         provenance.emit_tags(step, labels.columns)
         return labels

@@ -24,6 +24,7 @@ def remarks(report: Judged, subject: str, conditions: Iterable[GateCondition]) -
     without = [
         f"{subject} was judged without {column} in {missing} of {report.samples} samples"
         for column, missing in report.lacking.get(subject, {}).items()
+        if 2 * missing >= report.samples
     ]
     rivals = {
         report.best_expert.get(c.figure.rpartition(".")[0]) or "" if c.who == BEST_EXPERT else c.who for c in conditions

@@ -379,3 +379,31 @@ def test_an_input_that_is_null_in_the_judged_samples_is_missing_too(pipeline: Pi
     pipeline.train("teacher", "shards", TRUTH, **{"in": [RGB, HAND]})
     body = pipeline.report("shards", "teacher", truth={"semantic": TRUTH})
     assert any(line.startswith(f"teacher (judged without {HAND}): semantic miou") for line in body["said"])
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"type": "files", "path": "x"}, "files in the order of their names"),
+        ({"type": "files", "path": "x", "group": r"(?P<group>.+)_(?P<index>\d+)"}, ""),
+        ({"type": "video", "path": "x", "every": 5}, "every 5th frame of a video"),
+        ({"type": "video", "path": "x"}, ""),
+    ],
+)
+def test_neighbours_that_are_no_consecutive_frames_are_said(pipeline: Pipeline, source: Any, words: str) -> None:
+    """Flow between pictures that only happen to lie beside each other in a folder is no motion."""
+    from hyperloom.pipeline.events import Events, read
+
+    order = parse("source", source).order()
+    assert order == words
+    known = KNOWN | inline.modalities(flow={"type": "dense", "channels": 2, "size": list(SIZE)})
+    frames = pipeline.steps["frames"]
+    frames.body["columns"][RGB]["about"] = {"order": order} if order else {}
+    experts = [{"type": "flow", "in": RGB, "out": "flow@dis"}]
+    stage = _stage({"stage": "label", "data": ["frames"], "experts": experts})
+    step = inline.step(stage, pipeline.storage, known, "labels", frames=frames)
+    step.events = Events(pipeline.storage, "run", "driver")
+    inline.finish(step)
+    step.events.flush()
+    notes = [e["text"] for e in read(pipeline.storage, "run") if e["kind"] == "note" and "neighbours" in e["text"]]
+    assert [words in note for note in notes] == ([True] if words else [])
