@@ -76,6 +76,8 @@ class RayExecutor:
     def wait(self, jobs: list[Job], seconds: float) -> dict[int, list[Outcome]]:
         import ray
 
+        if self._room is not None:
+            self._room.settle()
         refs = {job.handle: job for job in jobs}
         ready, _ = ray.wait(list(refs), num_returns=1, timeout=seconds)
         more, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0) if ready else ([], [])
@@ -94,6 +96,8 @@ class RayExecutor:
             return [Outcome(u, None, reason, "", infrastructure=True, hopeless=hopeless) for u in job.units]
 
     def close(self) -> None:
+        if self._room is not None:
+            self._room.close()
         self._room = None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hyperloom.pipeline.demand import Demand
 from hyperloom.pipeline.errors import StepFailed
 from hyperloom.pipeline.units import Resources
 
@@ -19,7 +20,7 @@ ASK_AGAIN = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A share of a node (its id; empty when Ray is to find one) that is taken by a slot."""
+    """A share of a node (its id) that is taken by a slot."""
 
     node: str
     resources: Resources
@@ -28,7 +29,7 @@ class Place:
         """Ray's scheduling strategy for it."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        return NodeAffinitySchedulingStrategy(self.node, soft=True) if self.node else "DEFAULT"
+        return NodeAffinitySchedulingStrategy(self.node, soft=True)
 
 
 class Room:
@@ -39,10 +40,13 @@ class Room:
         self._nodes: dict[str, Resources] = {}
         self._asked = 0.0
         self._taken: list[Place] = []
+        self._demand = Demand()
+        self._waits: set[str] = set()
 
     def take(self, resources: Resources) -> Place | None:
-        """A place for a slot; None where there is none beside those taken. Where no node could hold it alone, fewer
-        CPUs do. Raises StepFailed for a GPU or memory that no node has."""
+        """A place for a slot; None where there is none beside those taken, which the cluster's autoscaler, if it has
+        one, then hears of. Where no node could hold it alone, fewer CPUs do. Raises StepFailed for a GPU or memory that
+        no node has, nor can get."""
         nodes = self._alive()
         resources = self._possible(resources, nodes)
         for node, has in nodes.items():
@@ -50,11 +54,10 @@ class Room:
             if _holds(has, [*taken, resources]):
                 self._taken.append(Place(node, resources))
                 return self._taken[-1]
-        if self._taken or nodes:
-            return None
-        self._say("the cluster has no node with CPUs yet: waiting for one")
-        self._taken.append(Place("", resources))
-        return self._taken[-1]
+        if not nodes:
+            self._wait("the cluster has no node with CPUs yet: waiting for one")
+        self._demand.want(resources, len(self._taken), anew=not nodes)
+        return None
 
     def capacity(self, resources: Resources, beside: list[Place]) -> int:
         """How many slots of this size all nodes together could hold if there were nothing else but `beside`."""
@@ -69,7 +72,7 @@ class Room:
 
     def holds(self, place: Place) -> bool:
         """Is the place's node still there? One that is not is given back."""
-        if not place.node or place.node in self._alive():
+        if place.node in self._alive():
             return True
         self.give_back(place)
         return False
@@ -83,13 +86,30 @@ class Room:
         """GPUs of all nodes."""
         return sum(has.gpus for has in self._alive().values())
 
+    def _wait(self, why: str) -> None:
+        """Tell the user, once."""
+        if why not in self._waits:
+            self._waits.add(why)
+            self._say(why)
+
+    def settle(self) -> None:
+        """Give back the demand that has been met, or that nobody has any more."""
+        self._demand.settle()
+
+    def close(self) -> None:
+        """Nothing is wanted any more."""
+        self._demand.end()
+
     def _alive(self) -> dict[str, Resources]:
+        self.settle()
         if time.monotonic() - self._asked > ASK_AGAIN:
             import ray
 
             self._asked = time.monotonic()
-            nodes = {n["NodeID"]: n["Resources"] for n in ray.nodes() if n["Alive"]}
-            self._nodes = {id_: _resources(r) for id_, r in sorted(nodes.items()) if r.get("CPU")}
+            nodes = [n for n in ray.nodes() if n["Alive"]]
+            self._demand.look(nodes)
+            has = {n["NodeID"]: n["Resources"] for n in nodes}
+            self._nodes = {id_: _resources(r) for id_, r in sorted(has.items()) if r.get("CPU")}
         return self._nodes
 
     def _possible(self, resources: Resources, nodes: dict[str, Resources]) -> Resources:
@@ -99,6 +119,9 @@ class Room:
         fewer = replace(resources, cpus=min(resources.cpus, most))
         if any(_holds(has, [fewer]) for has in nodes.values()):
             return fewer
+        if self._demand.may_come(resources):
+            self._wait(f"no node has {resources.gpus:g} GPUs and {resources.memory_mb} MB of memory: waiting for one")
+            return resources
         has = ", ".join(f"{n.cpus:g} CPUs, {n.gpus:g} GPUs, {n.memory_mb} MB" for n in nodes.values())
         raise StepFailed(
             f"a worker asks for {resources.gpus:g} GPUs and {resources.memory_mb} MB of memory, which no node of the "

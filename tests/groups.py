@@ -14,7 +14,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 SHARED = ("tests/ray/", "tests/tracking/")
 """Folders with one cluster or server for all of their tests."""
-APART = ("tests/ray/test_node_loss.py", "tests/ray/test_training_hosts.py", "tests/tracking/test_team.py")
+ALONE = ("autoscaling", "host_faults", "node_loss", "slurm", "training_hosts")
+APART = (*(f"tests/ray/test_{name}.py" for name in ALONE), "tests/tracking/test_team.py")
 """They start clusters or servers of their own."""
 FOLDERS = ("tests/ray/", "tests/real/", "tests/training/", "tests/tracking/", "tests/stores/", "tests/experts/")
 
