@@ -213,6 +213,7 @@ class Mean(Weighted):
     `spread` names a dense one-channel column that gets the standard deviation over sources, averaged over channels.
     """
 
+    revision: ClassVar[int] = 2
     takes: ClassVar[str] = "dense, soft, vector, scalar, embedding, series and audio"
     spread: str = ""
 
@@ -264,6 +265,7 @@ class Median(Method):
     """Median of the sources that are there, value by value of the pixels at which they say something; of unit vectors,
     made of length one again."""
 
+    revision: ClassVar[int] = 2
     takes: ClassVar[str] = Mean.takes
 
     def fits(self, modality: Modality) -> bool:

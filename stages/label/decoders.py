@@ -60,8 +60,8 @@ class Decoder(Plugin):
 
     def on_device(self, maps: torch.Tensor, modality: Any) -> torch.Tensor | None:
         """What `finish` makes, (N, *shape), of the maps (N, C, h, w) or (N, h, w) of N whole frames, where these are:
-        the same up to rounding. None where this decoder works on the host alone. Probabilities may come as the
-        integers that are kept of them."""
+        the same up to rounding. None where this decoder works on the host alone. Probabilities may come in
+        the width that is kept of them."""
         return None
 
 

@@ -44,7 +44,7 @@ def classes(
 def probabilities(
     maps: torch.Tensor, shape: tuple[int, ...], table: np.ndarray, temperature: float, activation: Activation
 ) -> torch.Tensor:
-    """(N, *shape) uint8, steps of 1/255."""
+    """(N, *shape) float16."""
     planes = _planes(maps)
     several = planes.shape[1] > 1
     given = _given(planes, activation)
@@ -57,7 +57,7 @@ def probabilities(
         if target < shape[-1]:
             folded[:, target] += given[:, source]
     sized = resized(folded, (shape[0], shape[1]), area=False) + 1e-6
-    return (sized / sized.sum(1, keepdim=True) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return (sized / sized.sum(1, keepdim=True)).half().permute(0, 2, 3, 1)
 
 
 def numbers(

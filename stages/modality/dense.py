@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -38,6 +38,7 @@ class Dense(Raster):
     number: float32 all, float16 three digits, uint8 one of 255 and uint16 one of 65,535 even steps over the range.
     """
 
+    revision: ClassVar[int] = 2
     channels_: int = Field(1, alias="channels", ge=1)
     unit: str = ""
     range: tuple[float, float] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -120,13 +120,16 @@ class Segmentation(Raster):
 
 
 class Soft(Raster):
-    """(H, W, K) float32 class probabilities, kept in steps of 1/255. `of` takes the classes of a segmentation. A pixel
-    whose probabilities sum to nothing is unknown."""
+    """(H, W, K) float32 class probabilities. `of` takes the classes of a segmentation. A pixel whose probabilities sum
+    to nothing is unknown. `storage` is what is kept of them: float16 three digits of each, so that small ones keep
+    their order when a temperature makes them large; uint8 steps of 1/255, half as much, with all below 1/510 gone."""
 
     defaults: ClassVar[Defaults] = Defaults("dense", "kl", "mae")
     soft: ClassVar[bool] = True
     classes: tuple[str, ...] = ()
     of: str = ""
+    revision: ClassVar[int] = 2
+    storage: Literal["float16", "uint8"] = "float16"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -136,7 +139,7 @@ class Soft(Raster):
 
     @property
     def stored(self) -> np.dtype[Any]:
-        return np.dtype(np.uint8)
+        return np.dtype(self.storage)
 
     def completed(self, modalities: Mapping[str, Modality]) -> Modality:
         if self.classes:
@@ -208,7 +211,7 @@ class Soft(Raster):
 
     @property
     def scale(self) -> float:
-        return 1 / 255
+        return 1 / 255 if self.storage == "uint8" else 1.0
 
     def to_stored(self, value: np.ndarray) -> np.ndarray:
-        return np.rint(np.clip(value, 0, 1) * 255)
+        return np.rint(np.clip(value, 0, 1) * 255) if self.storage == "uint8" else np.clip(value, 0, 1)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     PixelLoss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 NO_CLASS = -1
+LEAST = 1e-8
+"""A chance below this counts as this: less than what is kept of soft answers."""
 NUMBERS = ("dense", "image", "clip", "vector", "series", "audio")
 
 
@@ -152,7 +154,7 @@ class SoftCrossEntropy(Objective):
 
         def pixels(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             labelled = target.sum(1) > 0.5
-            teacher, student = target.clamp(min=1e-6), prediction
+            teacher, student = target.clamp(min=LEAST), prediction
             if self.temperature != 1:  # powers of every pixel's every class take as long as the rest of the loss
                 teacher, student = teacher ** (1 / self.temperature), prediction / self.temperature
             teacher = teacher / teacher.sum(1, keepdim=True)

@@ -161,7 +161,7 @@ def test_missing_values_are_masked_and_types_are_those_of_memory(tmp_path) -> No
         assert torch.equal(batch["rgb@test"][:, 2, 1, 0], batch[ID][:, 0].byte())
         assert torch.allclose(batch["soft@test"], torch.tensor(0.4), atol=0.002)
     native = next(iter(loader(storage, listed, columns, native=True)))
-    assert native[DEPTH].dtype == torch.float16 and native["soft@test"].dtype == torch.uint8
+    assert native[DEPTH].dtype == torch.float16 and native["soft@test"].dtype == torch.float16
 
 
 @pytest.mark.parametrize("cache_mb", [0, 0.0002, 100])

@@ -140,7 +140,7 @@ def test_confidence_of_each_pixel_splits_or_scales_a_vote(storage: Storage) -> N
     found = [int(v[0, 0]) for v in column(storage, KNOWN, made, "semantic@vote").values() if v is not None]
     assert found == [2, 2, 0]  # .6 + 1 for c; the same; all alike, and x comes first
     shares = [float(v[0, 0, 0]) for v in column(storage, KNOWN, made, "score@vote").values() if v is not None]
-    assert shares == pytest.approx([1.6 / 2.1, 1.6 / 2.9, 1 / 3], abs=1e-5)
+    assert shares == pytest.approx([1.6 / 2.1, 1.6 / 2.9, 1 / 3], abs=1e-4)
     assert made.body["agreement"]["semantic@vote"]["columns"][:-1] == ["semantic@x", "semantic@y", "semantic@z"]
 
 

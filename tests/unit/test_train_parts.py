@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hyperloom.pipeline import plugins
-from hyperloom.stages.modality import Boxes, Category, Clip, Dense, Image, Keypoints, Segmentation, Vector
+from hyperloom.stages.modality import Boxes, Category, Clip, Dense, Image, Keypoints, Segmentation, Soft, Vector
 from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task
 from hyperloom.stages.network.masks import ModalityMask
 from hyperloom.stages.network.model import build_model, nearest_width
@@ -110,6 +111,21 @@ def test_soft_targets_are_matched_at_any_temperature() -> None:
         assert float(pixels(truth.log(), truth)[0]) == pytest.approx(0, abs=1e-5)
         assert float(pixels(torch.zeros_like(truth), truth)[0]) > 0.05
     assert not SoftCrossEntropy(type="kl").build(None)(truth, torch.zeros_like(truth))[1].any()
+
+
+def test_a_temperature_keeps_the_order_of_small_chances() -> None:
+    """What a teacher holds for a hundredth or a millionth as likely is another lesson, also after it was stored."""
+    chances = np.array([0.98878, 0.01, 0.001, 2e-4, 1e-5, 1e-5, 1e-6, 0], np.float32)
+    soft = Soft(type="soft", classes=tuple("abcdefgh"), size=(1, 1))
+    stored = soft.decode(soft.encode([chances.reshape(1, 1, 8)]))[0].reshape(1, 8, 1, 1)
+    pixels = SoftCrossEntropy(type="kl", temperature=4).build(None)
+    logits = torch.zeros(1, 8, 1, 1, requires_grad=True)
+    pixels(logits, torch.from_numpy(stored))[0].sum().backward()
+    assert logits.grad is not None
+    pulled = (-logits.grad.flatten()).tolist()  # towards what is more likely
+    assert pulled == sorted(pulled, reverse=True) and len({round(p, 4) for p in pulled}) == 7
+    softened = chances.clip(1e-8) ** 0.25 / (chances.clip(1e-8) ** 0.25).sum()
+    assert np.allclose(pulled, 4 * (softened - 1 / 8), atol=2e-3)
 
 
 def test_regressions_leave_pixels_out_that_are_no_numbers() -> None:
