@@ -27,6 +27,7 @@ from hyperloom.stages.base import Partition, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.results import Ingested, ShardFile, Shards, SplitSize
 from hyperloom.stages.schema import ShardsSchema, made_by, recheck
+from hyperloom.stages.shard import wild
 from hyperloom.stages.shard.check import SIZE, checked
 from hyperloom.stages.shard.content import doubles, telling
 from hyperloom.stages.shard.look import absences
@@ -40,7 +41,7 @@ ID_DIGITS = 16
 class Shard(Stage):
     """`data`: an ingest step, and label and consensus steps over it. `columns`: what to keep of them; all if empty."""
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     data: tuple[StepName, ...] = Field(min_length=1)
     columns: tuple[str, ...] = ()
     split: Split = Split()
@@ -101,7 +102,7 @@ class Shard(Stage):
             step.events.emit("note", step.name, text=what)
         places = places or self.split.assign(self._strata(step))
         lacking = absences({c: step.modalities[modality_of(c)] for c in columns}, step.records, places)
-        for sentence in [*lacking, *doubles(step.storage, step.records, places)]:
+        for sentence in [*lacking, *doubles(step.storage, step.records, places), *_oddities(step, columns)]:
             step.events.emit("note", step.name, text=sentence)
         producers = {c: offered.producer(c) for c in columns}
         provenance.emit_tags(step, producers)
@@ -211,5 +212,21 @@ def _size(records: Sequence[Record], places: dict[str, SplitName], name: SplitNa
 
 
 def _statistics(step: StepRun, columns: tuple[str, ...], places: dict[str, SplitName]) -> dict[str, Any]:
-    mine = [r.meta["statistics"] for r in step.records if places[r.meta["group"]] == "train"]
-    return {c: merged(step.modalities[modality_of(c)], [figures[c] for figures in mine]) for c in columns}
+    mine = [r for r in step.records if places[r.meta["group"]] == "train"]
+    return {c: _summed(step, c, mine) for c in columns}
+
+
+def _summed(step: StepRun, column: str, records: Sequence[Record]) -> dict[str, Any]:
+    """Statistics of a column over some shards, with the samples whose values are wild."""
+    figures = [record.meta["statistics"][column] for record in records]
+    statistics = merged(step.modalities[modality_of(column)], figures)
+    if "wild" in statistics:
+        counted = [record for record, mine in zip(records, figures, strict=True) if "count" in mine]
+        statistics["wild"]["samples"] = wild.samples(step.storage, counted, statistics["wild"].pop("at"))
+    return statistics
+
+
+def _oddities(step: StepRun, columns: Sequence[str]) -> list[str]:
+    """A sentence for each column with wild values, in whatever split."""
+    every = ((c, _summed(step, c, step.records).get("wild")) for c in columns)
+    return [wild.sentence(column, values) for column, values in every if values]

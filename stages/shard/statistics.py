@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.stages.modality import Modality
+from hyperloom.stages.shard import wild
 from hyperloom.stages.shard.summaries import ClassSummaries, NumberSummaries, summaries_of
 
 BINS = 32
@@ -62,6 +63,8 @@ class ColumnCounter:
             self._seen.add(values if known is None else values[known])
             if self._samples is not None:
                 self._samples.add(values, index, isinstance(self._seen, Codes), known)
+            if isinstance(self._seen, Codes | ValueSums) and self._seen.sizes and len(values) % len(index) == 0:
+                self._seen.sizes.note(wild.furthest(values, len(index), known), index)
             words = self.modality.counted_words(rows)
             self._words = words if self._words is None else self._words + (words or Counter())
 
@@ -115,6 +118,7 @@ class Codes:
 
     def __init__(self, modality: Modality, values: np.ndarray):
         self.modality = modality
+        self.sizes = wild.Magnitudes(values.shape[1]) if wild.looked_at(modality) else None
         self._counts = np.zeros((values.shape[1], 256**values.dtype.itemsize), np.int64)
 
     def add(self, values: np.ndarray) -> None:
@@ -135,7 +139,9 @@ class Codes:
             moments.square[channel] = math.fsum(seen * seen * weight)
             moments.min[channel], moments.max[channel] = seen.min(initial=np.inf), seen.max(initial=-np.inf)
             histogram += np.histogram(seen, edges(self.modality), weights=weight)[0].astype(np.int64)
-        return {**moments.figures(), "histogram": histogram.tolist()} if moments.count.all() else {}
+            if self.sizes:
+                self.sizes.add(channel, seen, weight)
+        return _figures(moments, histogram, self.sizes)
 
 
 class ValueSums:
@@ -143,6 +149,7 @@ class ValueSums:
 
     def __init__(self, modality: Modality, values: np.ndarray):
         self.modality = modality
+        self.sizes = wild.Magnitudes(values.shape[1]) if wild.looked_at(modality) else None
         self._moments = Moments(values.shape[1])
         self._histogram = np.zeros(len(edges(modality)) - 1, np.int64)
 
@@ -152,9 +159,19 @@ class ValueSums:
             wide = wide[np.isfinite(wide)]
             self._moments.add(channel, wide)
             self._histogram += np.histogram(wide, edges(self.modality))[0]
+            if self.sizes:
+                self.sizes.add(channel, wide)
 
     def figures(self) -> dict[str, Any]:
-        return {**self._moments.figures(), "histogram": self._histogram.tolist()} if self._moments.count.all() else {}
+        return _figures(self._moments, self._histogram, self.sizes)
+
+
+def _figures(moments: Moments, histogram: np.ndarray, sizes: wild.Magnitudes | None) -> dict[str, Any]:
+    """What a record keeps of numbers; nothing where a channel has none."""
+    if not moments.count.all():
+        return {}
+    powers = {"powers": sizes.figures()} if sizes else {}
+    return {**moments.figures(), "histogram": histogram.tolist(), **powers}
 
 
 class Moments:
@@ -200,8 +217,9 @@ def merged(modality: Modality, figures: Sequence[dict[str, Any]]) -> dict[str, A
 
     {"rows", "missing" (share)} and, for what has classes, {"classes": {name: count}, "unknown": count}, counts of
     pixels, samples, boxes or tags; else, unless every row is missing, {"mean", "std", "min", "max"} (each a list, one
-    number a channel, in the units of memory) and "histogram" {"edges", "counts"} (null stands for an infinite edge).
-    Of texts that are read by words also {"words": {word: count}}, the vocabulary.
+    number a channel, in the units of memory) and "histogram" {"edges", "counts"} (null stands for an infinite edge);
+    with wild values (`stages.shard.wild`), which mean and std leave out, also "wild". Of texts that are read by words
+    also {"words": {word: count}}, the vocabulary.
     """
     rows, missing = sum(f["rows"] for f in figures), sum(f["missing"] for f in figures)
     head: dict[str, Any] = {"rows": rows, "missing": missing / rows if rows else 0.0}
@@ -214,15 +232,9 @@ def merged(modality: Modality, figures: Sequence[dict[str, Any]]) -> dict[str, A
     seen = [f for f in figures if "count" in f]
     if not seen:
         return head
-    channels = len(seen[0]["sum"])
-    parts = [f["count"] if isinstance(f["count"], list) else [f["count"]] * channels for f in seen]
-    counts = [sum(column) for column in zip(*parts, strict=True)]
-    mean = [math.fsum(c) / n for c, n in zip(zip(*(f["sum"] for f in seen)), counts, strict=True)]
-    square = [math.fsum(c) / n for c, n in zip(zip(*(f["square"] for f in seen)), counts, strict=True)]
     return {
         **head,
-        "mean": mean,
-        "std": [math.sqrt(max(0.0, s - m * m)) for s, m in zip(square, mean, strict=True)],
+        **_moments(seen),
         "min": [min(column) for column in zip(*(f["min"] for f in seen), strict=True)],
         "max": [max(column) for column in zip(*(f["max"] for f in seen), strict=True)],
         "histogram": {
@@ -230,3 +242,20 @@ def merged(modality: Modality, figures: Sequence[dict[str, Any]]) -> dict[str, A
             "counts": [sum(column) for column in zip(*(f["histogram"] for f in seen), strict=True)],
         },
     }
+
+
+def _moments(seen: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and deviation of each channel, without what is wild; and that, where there is any."""
+    channels = len(seen[0]["sum"])
+    parts = [f["count"] if isinstance(f["count"], list) else [f["count"]] * channels for f in seen]
+    counts = [sum(column) for column in zip(*parts, strict=True)]
+    mean = [math.fsum(c) / n for c, n in zip(zip(*(f["sum"] for f in seen)), counts, strict=True)]
+    square = [math.fsum(c) / n for c, n in zip(zip(*(f["square"] for f in seen)), counts, strict=True)]
+    powers = [f.get("powers", [[]] * channels) for f in seen]
+    for channel, count in enumerate(counts):
+        mine = [shard[channel] for shard in powers]
+        if (least := wild.limit(mine, count)) is not None:
+            mean[channel], square[channel] = wild.without(mine, count, least)
+    std = [math.sqrt(max(0.0, s - m * m)) for s, m in zip(square, mean, strict=True)]
+    unusual = wild.described(powers, counts)
+    return {"mean": mean, "std": std, **({} if unusual is None else {"wild": unusual})}

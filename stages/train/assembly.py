@@ -21,6 +21,7 @@ from hyperloom.stages.network.architecture import Architecture, Input, Task
 from hyperloom.stages.network.processors import Scale, processor_of
 from hyperloom.stages.results import Shards
 from hyperloom.stages.schema import recheck
+from hyperloom.stages.shard import wild
 from hyperloom.stages.shard.mixture import Mixture
 from hyperloom.stages.train.check import judged, objectives
 from hyperloom.stages.train.job import Job, Rhythm, Span, Target
@@ -42,6 +43,7 @@ class Assembly:
     def job(self) -> Job:
         """What the loop needs. Raises RecipeError or StepFailed when the shards do not offer what the recipe wants."""
         stage, updates = self.stage, self._updates()
+        self._say_what_is_wild()
         return Job(
             storage=self.step.storage,
             folder=self.step.folder,
@@ -71,6 +73,13 @@ class Assembly:
             freeze=stage.model.freeze,
             learn_rates=stage.model.learn_rates,
         )
+
+    def _say_what_is_wild(self) -> None:
+        for column in dict.fromkeys(
+            [*self.stage.inputs, *(c for columns in self.stage.targets.values() for c in columns)]
+        ):
+            if unusual := self.offered.statistics.get(column, {}).get("wild"):
+                self.step.events.emit("note", self.step.name, text=wild.sentence(column, unusual))
 
     def _updates(self) -> int:
         """How many updates there are in all."""

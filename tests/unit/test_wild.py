@@ -1,0 +1,110 @@
+"""Values far outside what a column usually holds are said with their sample, and decide no scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyperloom.pipeline import events as event_log
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.shard.stage import Shard
+from hyperloom.stages.shard.statistics import ColumnCounter, merged
+from hyperloom.stages.train.stage import Train
+from tests.unit import inline
+
+SIZE = (8, 8)
+KNOWN: dict[str, Any] = inline.modalities(
+    rgb={"type": "image", "size": list(SIZE)},
+    depth={"type": "dense", "unit": "m", "storage": "float32"},
+    half={"type": "dense", "channels": 2, "unit": "m"},
+    count={"type": "scalar"},
+    track={"type": "series", "steps": 5, "channels": 2},
+)
+
+
+def statistics(name: str, *shards: list[Any]) -> dict[str, Any]:
+    figures = []
+    for values in shards:
+        tally = ColumnCounter(KNOWN[name])
+        tally.add(*KNOWN[name].unpack(KNOWN[name].encode([None if v is None else KNOWN[name].fit(v) for v in values])))
+        figures.append(tally.figures())
+    return merged(KNOWN[name], figures)
+
+
+def maps(count: int, seed: int = 0, channels: int = 1) -> list[np.ndarray]:
+    random = np.random.default_rng(seed)
+    return [random.uniform(5, 15, (*SIZE, channels)).astype(np.float32) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("name", "wild"), [("depth", 1e9), ("depth", -9999.0), ("half", 6e4), ("half", -6e4)])
+def test_one_wild_number_decides_no_scale(name: str, wild: float) -> None:
+    channels = KNOWN[name].channels
+    calm, marked = maps(9, 0, channels), maps(9, 0, channels)
+    marked[4][1, 2, -1] = wild
+    plain, found = statistics(name, calm[:4], [None, *calm[4:]]), statistics(name, marked[:4], [None, *marked[4:]])
+    assert "wild" not in plain
+    assert found["mean"] == pytest.approx(plain["mean"], rel=0.01) and found["std"] == pytest.approx(
+        plain["std"], rel=0.02
+    )
+    assert found["wild"]["values"] == 1 and found["wild"]["most"] == pytest.approx(wild, rel=1e-3)
+    assert 14 < found["wild"]["usual"] < 15.1 and found["wild"]["at"] == [[1, 1]]  # behind a missing row
+    assert wild in (pytest.approx(found["max"][-1], rel=1e-3), pytest.approx(found["min"][-1], rel=1e-3))
+
+
+def test_long_tails_rare_events_and_two_kinds_of_numbers_are_usual() -> None:
+    random = np.random.default_rng(1)
+    usual = {
+        "exponential": random.exponential(size=4000),
+        "log-normal": random.lognormal(sigma=1.5, size=4000),
+        "rare": (random.random(4000) < 0.003).astype(float),
+        "two kinds": np.where(random.random(4000) < 0.1, 1000.0, 1.0) * random.uniform(1, 2, 4000),
+        "few": np.array([1, 2, 1e6]),
+        "zeros": np.zeros(40),
+    }
+    for name, values in usual.items():
+        assert "wild" not in statistics("count", list(values)), name
+    track = [[[1, 2]] * 5] * 9 + [[[1, 1e7]]]
+    assert statistics("track", track)["wild"] == {"values": 1, "most": 1e7, "usual": 2, "at": [[0, 9]]}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(-50, 50, width=32), min_size=24, max_size=60), st.integers(0, 23), st.data())
+def test_what_is_wild_depends_on_no_cut(values: list[float], place: int, data: st.DataObject) -> None:
+    values[place] = 1e8
+    cut = data.draw(st.integers(1, len(values) - 1))
+    whole, parts = statistics("count", values), statistics("count", values[:cut], values[cut:])
+    assert whole.get("wild", {}).get("values") == parts.get("wild", {}).get("values")
+    assert whole["mean"] == pytest.approx(parts["mean"], abs=1e-9)
+    usual = [v for i, v in enumerate(values) if i != place]
+    if sum(abs(v) >= 1e-6 for v in usual) >= 10:
+        assert whole["wild"]["most"] == pytest.approx(1e8)
+        assert whole["mean"] == pytest.approx([np.mean(usual)], abs=1e-4)
+        assert whole["std"] == pytest.approx([np.std(usual)], abs=1e-3)
+
+
+def test_it_is_said_with_its_sample_at_shard_and_at_train(tmp_path: Path) -> None:
+    storage, depth = Storage(str(tmp_path)), maps(16)
+    depth[5][0, 0] = 1e9
+    rgb = np.zeros((*SIZE, 3), np.uint8)
+    samples = [{"rgb@camera": rgb, "depth@laser": values} for values in depth]
+    groups = {"g0": samples[:8], "g1": samples[8:]}
+    frames = inline.ingested(storage, KNOWN, groups)
+    shard = Shard(stage="shard", data="frames", split={"pin": {"train": ["g0", "g1"]}})
+    sharding = inline.step(shard, storage, KNOWN, "shards", frames=frames)
+    shards = inline.finish(sharding)
+    sharding.events.flush()
+    fields = {"data": "shards", "in": "rgb@camera", "targets": {"depth": "depth@laser"}, "updates": 1, "batch": 4}
+    train = Train.model_validate({"stage": "train", **fields})
+    step = inline.step(train, storage, KNOWN, "teacher", shards=shards)
+    (task,) = step.stage.job(step).architecture.tasks
+    assert task.scale.std == pytest.approx([2.9], rel=0.1)
+    step.events.flush()
+    notes = [(e["step"], e["text"]) for e in event_log.read(storage, "test") if e["kind"] == "note"]
+    mine = [(who, text) for who, text in notes if "1e+09" in text]
+    assert {who for who, _ in mine} == {"shards", "teacher"}
+    assert all("depth@laser holds 1 number(s)" in t and "g0/005" in t and "Next: unknown: 1e+09" in t for _, t in mine)
