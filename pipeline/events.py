@@ -28,6 +28,7 @@ from __future__ import annotations
 import calendar
 import hashlib
 import json
+import math
 import re
 import threading
 import time
@@ -35,6 +36,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from hyperloom.pipeline import plain
 from hyperloom.pipeline.errors import StorageError, Torn
 from hyperloom.pipeline.process import is_gone
 from hyperloom.pipeline.secrets import scrub
@@ -70,12 +72,13 @@ class Events:
         for listener in self.listeners:
             listener(event)
         with self._lock:
-            self._lines.append(json.dumps(event).encode())
+            self._lines.append(plain.dumps(event).encode())
         if time.monotonic() - self._last > FLUSH_SECONDS or kind.endswith(("_started", "_finished")):
             self.flush()
 
     def metric(self, step: str, values: dict[str, float], at: int = 0) -> None:
-        self.emit("metric", step, values={k: float(v) for k, v in values.items()}, at=at)
+        """Figures of `step`; one that is no number is none."""
+        self.emit("metric", step, values={k: float(v) for k, v in values.items() if math.isfinite(v)}, at=at)
 
     def flush(self) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from hyperloom.pipeline import plain
 from hyperloom.pipeline.errors import IntegrityError, Torn
 from hyperloom.pipeline.fingerprint import SHORT
 from hyperloom.pipeline.records import Counts, FilePlace, RecordReader, Records, place
@@ -242,7 +243,7 @@ def _end(digest: hashlib._Hash) -> bytes:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True).encode()
+    return plain.dumps(value, sort_keys=True).encode()
 
 
 def _shared(value: Any, known: dict[str, str]) -> Any:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hyperloom.pipeline import plain
 from hyperloom.pipeline.chain import TRIES, Chain
 from hyperloom.pipeline.errors import Superseded, Torn
 from hyperloom.pipeline.storage import Storage
@@ -56,7 +57,7 @@ class Pointer:
     def write(self, value: Any, after: Version) -> Version:
         """Make `value` (JSON) the present one, if `after` still is. Raises Superseded, StorageError."""
         new, entry = Version(after.number + 1, value), {"value": value, "by": uuid.uuid4().hex}
-        if self._chain.append(after.number, json.dumps(entry, sort_keys=True).encode()) is None:
+        if self._chain.append(after.number, plain.dumps(entry, sort_keys=True).encode()) is None:
             raise Superseded(
                 f"{self.what} under {self.storage} was changed by somebody else meanwhile, and is left as it is now. "
                 "Next: run the same command again; it starts from what is there"

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
+from hyperloom.pipeline import plain
 from hyperloom.pipeline.units import File, Record, data_name, data_path
 
 GAP = b""
@@ -230,7 +231,7 @@ def line_with(text: bytes, value: list[Any]) -> Line:
 def _packed(record: Record) -> bytes:
     files = [[_short(record, f), f.bytes, f.sha256] for f in record.files]
     value = [record.id, record.rows, files, record.quarantined, record.meta]
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return plain.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def id_of(line: bytes) -> str:

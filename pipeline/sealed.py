@@ -13,6 +13,7 @@ import hashlib
 import json
 from typing import Any
 
+from hyperloom.pipeline import plain
 from hyperloom.pipeline.errors import Torn
 
 _HEAD, _BETWEEN = b'{"sha256": "', b'", "value": '
@@ -22,7 +23,7 @@ _START = _DIGEST.stop + len(_BETWEEN)
 
 def dump(path: str, value: Any) -> bytes:
     """The bytes of a document that lies at `path`. The same value gives the same bytes."""
-    return wrap(path, json.dumps(value, sort_keys=True).encode())
+    return wrap(path, plain.dumps(value, sort_keys=True).encode())
 
 
 def wrap(path: str, text: bytes) -> bytes:

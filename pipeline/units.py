@@ -12,12 +12,11 @@ data, is the commit. Records hold nothing of time, host or attempt: the same wor
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hyperloom.pipeline import faults, sealed
+from hyperloom.pipeline import faults, plain, sealed
 from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.heartbeat import Heartbeat
 from hyperloom.pipeline.preemption import Preemption
@@ -65,7 +64,7 @@ class Record:
     def to_json(self) -> bytes:
         files = [{"bytes": f.bytes, "path": f.path, "sha256": f.sha256} for f in self.files]
         value = {"id": self.id, "quarantined": self.quarantined, "rows": self.rows, "space": self.space}
-        return json.dumps({**value, "files": files, "meta": self.meta}, sort_keys=True).encode()
+        return plain.dumps({**value, "files": files, "meta": self.meta}, sort_keys=True).encode()
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> Record:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
+from hyperloom.pipeline import plain
 from hyperloom.pipeline.commands import opening
 
 
@@ -31,7 +31,7 @@ def _logs(given: Any) -> int:
         print("\n".join(runs) or "no run has begun under this root")
     elif given.json:
         for event in events.read(storage, given.run or runs[-1]):
-            print(json.dumps(event))
+            print(plain.dumps(event))
     else:
         for line in logs.lines(storage, given.run or runs[-1], given.follow):
             print(line, flush=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from hyperloom.pipeline import plain
 from hyperloom.pipeline.commands import opening
 
 
@@ -22,7 +22,7 @@ def _plan(given: Any) -> int:
     opening.cluster(loaded)  # checks the section
     forecasts = forecast.forecast(storage, steps, loaded.recipe.modalities)
     if given.json:
-        print(json.dumps(_as_json(steps, forecasts), indent=1))
+        print(plain.dumps(_as_json(steps, forecasts), indent=1))
     else:
         _show(steps, forecasts)
     return 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from hyperloom.pipeline import plain
 from hyperloom.pipeline.commands import opening
 
 CHANGES = {
@@ -84,7 +84,7 @@ def _history(given: Any) -> int:
 
     listed = history.rows(Journal(storage, loaded.recipe.name), given.count)
     if given.json:
-        print(json.dumps(listed, indent=1))
+        print(plain.dumps(listed, indent=1))
         return 0
     columns = ("slot", "state", "starts", "missed", "why", "outcome", "run")
     shown = [{k: row.get(k, "") for k in columns} for row in listed]

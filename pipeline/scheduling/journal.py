@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from hyperloom.pipeline import process
+from hyperloom.pipeline import plain, process
 from hyperloom.pipeline.chain import Chain
 from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.scheduling.timetable import text
@@ -98,7 +98,7 @@ class Journal:
             "by": {**process.this(), "token": uuid.uuid4().hex},
             "standing": asdict(after),
         }
-        if self._chain.append(number, json.dumps(entry, sort_keys=True).encode()) is None:
+        if self._chain.append(number, plain.dumps(entry, sort_keys=True).encode()) is None:
             return None
         if after.number % TRIMMED == 0:
             self._chain.trim(after.number - KEPT)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import posixpath
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
+
+from hyperloom.pipeline import plain
 
 LONGEST_NAME = 250
 _DIGEST = re.compile(r"-[0-9a-f]{8}$")
@@ -63,7 +64,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, dict) and value:
             out |= flat(value, f"{prefix}{key}.")
         else:
-            out[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, default=str)
+            out[f"{prefix}{key}"] = value if isinstance(value, str) else plain.dumps(value, default=str)
     return out
 
 

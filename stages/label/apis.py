@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperloom.pipeline.plain import finite
 from hyperloom.stages.base import modality_of
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Api:
         modality = self.modalities[column]
         if modality.rgb:
             return base64.b64encode(picture(value, self.expert.image)).decode()
-        return modality.words(value) if modality.textual else np.asarray(value).tolist()
+        return modality.words(value) if modality.textual else finite(np.asarray(value).tolist())
 
 
 class Chat(Api):
@@ -149,8 +150,9 @@ class KServe(Api):
             if self.expert.layout == "nchw" and array.ndim == 3:
                 array = array.transpose(2, 0, 1)
             kind = array.dtype.name if array.dtype.name in KSERVE else "float32"
+            data = finite(array.astype(kind).ravel().tolist())
             tensors[self._tensor(column)] = {
-                "datatype": KSERVE[kind], "shape": list(array.shape), "data": array.astype(kind).ravel().tolist(),
+                "datatype": KSERVE[kind], "shape": list(array.shape), "data": data,
             }  # fmt: skip
         return tensors
 
