@@ -185,7 +185,11 @@ PLUGINS: dict[str, dict[str, str]] = {
         "both": "hyperloom.stages.network.patches:BothMask",
         "dirichlet": "hyperloom.stages.network.patches:DirichletMask",
     },
-    "augment": {"flip": "hyperloom.stages.train.augments:Flip", "colour": "hyperloom.stages.train.augments:Colour"},
+    "augment": {
+        "flip": "hyperloom.stages.train.augments:Flip",
+        "crop": "hyperloom.stages.train.augments:Crop",
+        "colour": "hyperloom.stages.train.augments:Colour",
+    },
     "balancer": {
         "static": "hyperloom.stages.train.balancers:Static",
         "uncertainty": "hyperloom.stages.train.balancers:Uncertainty",

@@ -51,6 +51,10 @@ class Audio(Modality):
     format: Literal["raw", "wav", "flac", "file"] = Field("raw", alias="codec")
 
     @property
+    def place(self) -> Symmetry:
+        return "none"
+
+    @property
     def sides(self) -> Symmetry:
         return "none"
 

@@ -79,6 +79,21 @@ class Boxes(Modality):
         return values
 
     @property
+    def place(self) -> Symmetry:
+        return "known"
+
+    def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        """Boxes whose middle is shown, cut at the edges; the others become unused rows."""
+        first, share = windows[:, None, [1, 0, 1, 0]], windows[:, None, 2:]
+        corners = (values[..., :4] - first) / share
+        middle = (corners[..., :2] + corners[..., 2:]) / 2
+        shown = ((middle >= 0) & (middle <= 1)).all(-1)  # false for unused rows
+        values[..., :4] = corners.clamp(0, 1)
+        values = values.where(shown[..., None], float("nan"))
+        order = (~shown).to(values.dtype).argsort(dim=1, stable=True)
+        return values.gather(1, order[..., None].expand_as(values))
+
+    @property
     def averaged(self) -> bool:
         return False
 

@@ -59,6 +59,10 @@ class Choice(Ids):
         return ()
 
     @property
+    def place(self) -> Symmetry:
+        return "none"
+
+    @property
     def sides(self) -> Symmetry:
         order = exchange(self.names)
         return "unknown" if without(self.names) else "none" if order == tuple(range(len(order))) else "known"

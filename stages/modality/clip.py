@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from hyperloom.stages.modality.base import Defaults
+from hyperloom.stages.modality.geometry import between
 from hyperloom.stages.modality.raster import Image, Raster
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class Clip(Raster):
 
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         return values.flip(3)
+
+    def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        frames = values.movedim(1, 3)
+        return between(frames.flatten(3), windows).unflatten(3, frames.shape[3:]).movedim(3, 1)
 
     def grid(self, patch: int) -> tuple[int, ...]:
         return (self.frames, *super().grid(patch))

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.formats import decode_array
-from hyperloom.stages.modality.geometry import Symmetry, negated
+from hyperloom.stages.modality.geometry import Symmetry, between, negated
 from hyperloom.stages.modality.knowledge import finite
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.modality.raster import Raster
@@ -179,6 +179,21 @@ class Dense(Raster):
         if self.moves == "direction":
             return negated(values, (0,))
         return negated(values, tuple(range(0, self.channels, 2))) if self.moves == "displacement" else values
+
+    @property
+    def place(self) -> Symmetry:
+        return "known" if self.moves else "unknown"
+
+    def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        """Over what is known alone, as `fit` resizes. What is in pixels grows as the window does."""
+        known = self.given(values)[..., None]
+        weight = between(known, windows)
+        numbers = between(values.where(known, 0), windows) / weight.clamp(min=0.5)
+        if self.direction:
+            numbers = numbers / numbers.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        if self.moves in ("displacement", "disparity"):
+            numbers = numbers / windows[:, 2].view(-1, 1, 1, 1)
+        return numbers.where(weight >= 0.5, float("nan") if self.unknown is not None else 0.0)
 
     def stretched(self, array: np.ndarray, height: float, width: float) -> np.ndarray:
         """(h, w, C) numbers of a picture that becomes so many times as high and as wide."""

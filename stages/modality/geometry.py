@@ -34,6 +34,49 @@ class Geometry:
         """`values` (n, *shape), a tensor of their own memory, with left and right exchanged; only of `known` sides."""
         raise TypeError(f"{type(self).__name__} says no way of being mirrored")
 
+    @property
+    def place(self) -> Symmetry:
+        """Do values lie on the frame, so that they differ where only a window of the picture is shown? `none`: they
+        belong to the sample as a whole. `known`: `windowed` takes them along. `unknown`: a crop is refused."""
+        return "unknown"
+
+    def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        """`values` (n, *shape) of pictures of which one window each is shown, brought to the full size; only of a
+        `known` place. `windows` (n, 3): top, left, and the share of both sides."""
+        raise TypeError(f"{type(self).__name__} says no way of being cropped")
+
+
+def nearest(values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    """(n, H, W, ...) as each one's window shows it, by the nearest pixel."""
+    import torch
+
+    height, width = values.shape[1:3]
+    rows, columns = (_places(windows[:, axis], windows[:, 2], size) for axis, size in ((0, height), (1, width)))
+    samples = torch.arange(len(values), device=values.device)[:, None, None]
+    rows, columns = (p.floor().long() for p in (rows * height, columns * width))
+    return values[samples, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None]]
+
+
+def between(values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    """(n, H, W, C) float32 as each one's window shows it, linearly between pixels."""
+    import torch
+    from torch.nn.functional import grid_sample
+
+    height, width = values.shape[1:3]
+    rows, columns = (2 * _places(windows[:, a], windows[:, 2], size) - 1 for a, size in ((0, height), (1, width)))
+    shape = (len(values), height, width)
+    grid = torch.stack([columns[:, None].expand(shape), rows[:, :, None].expand(shape)], -1)
+    planes = values.permute(0, 3, 1, 2).float()
+    return grid_sample(planes, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
+
+
+def _places(first: torch.Tensor, share: torch.Tensor, size: int) -> torch.Tensor:
+    """(n, size): where the middle of each pixel lies, in shares of the whole side."""
+    import torch
+
+    middles = (torch.arange(size, device=first.device) + 0.5) / size
+    return first[:, None] + share[:, None] * middles
+
 
 def exchanged(ids: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
     """Class ids with each id i below the number of classes replaced by `order[i]`; others stay."""

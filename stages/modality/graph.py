@@ -31,6 +31,10 @@ class Graph(Ids):
     """Edges that one sample can have."""
 
     @property
+    def place(self) -> Symmetry:
+        return "none"
+
+    @property
     def sides(self) -> Symmetry:
         return "none"
 

@@ -72,6 +72,16 @@ class Keypoints(Modality):
         return values
 
     @property
+    def place(self) -> Symmetry:
+        return "known"
+
+    def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        """Points outside the window are hidden."""
+        values[..., :2] = (values[..., :2] - windows[:, None, [1, 0]]) / windows[:, None, 2:]
+        inside = ((values[..., :2] >= 0) & (values[..., :2] <= 1)).all(-1) & (values[..., 2] > 0)
+        return values.where(inside[..., None], 0.0)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return (len(self.points), 3)
 

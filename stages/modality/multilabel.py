@@ -42,6 +42,10 @@ class Multilabel(Modality):
         return UNKNOWN
 
     @property
+    def place(self) -> Symmetry:
+        return "none"
+
+    @property
     def sides(self) -> Symmetry:
         order = exchange(self.classes)
         return "unknown" if without(self.classes) else "none" if order == tuple(range(len(order))) else "known"

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from hyperloom.stages.modality import imagefile
 from hyperloom.stages.modality.base import Modality
-from hyperloom.stages.modality.geometry import Symmetry
+from hyperloom.stages.modality.geometry import Symmetry, between
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +55,13 @@ class Raster(Modality):
 
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         return values.flip(2)
+
+    @property
+    def place(self) -> Symmetry:
+        return "known"
+
+    def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        return between(values, windows)
 
     @property
     def moves(self) -> str:

@@ -12,7 +12,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.formats import decode_array
-from hyperloom.stages.modality.geometry import Symmetry, exchanged
+from hyperloom.stages.modality.geometry import Symmetry, between, exchanged, nearest
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.modality.raster import Raster
 from hyperloom.stages.modality.sides import exchange, without
@@ -65,6 +65,9 @@ class Segmentation(Raster):
     @property
     def sideless(self) -> str:
         return without(self.classes)
+
+    def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        return nearest(values, windows)
 
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         return exchanged(super().mirrored(values), exchange(self.classes))
@@ -161,6 +164,12 @@ class Soft(Raster):
     @property
     def sideless(self) -> str:
         return without(self.classes)
+
+    def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        known = self.given(values)[..., None]
+        scale = 255 if self.storage == "uint8" and not values.is_floating_point() else 1
+        shares, weight = between(values.where(known, 0), windows) / scale, between(known, windows)
+        return (shares / weight.clamp(min=0.5)).where(weight >= 0.5, 0)
 
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         return super().mirrored(values)[..., list(exchange(self.classes))]

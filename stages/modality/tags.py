@@ -31,6 +31,10 @@ class Tags(Ids):
     _distinct = field_validator("tags")(distinct)
 
     @property
+    def place(self) -> Symmetry:
+        return "none"
+
+    @property
     def sides(self) -> Symmetry:
         return "none"
 

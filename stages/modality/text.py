@@ -65,6 +65,10 @@ class Text(Ids):
         return (-(-self.places // self.a_token),)
 
     @property
+    def place(self) -> Symmetry:
+        return "none"
+
+    @property
     def sides(self) -> Symmetry:
         return "known"
 

@@ -66,6 +66,40 @@ class Flip(Augment):
         return changed
 
 
+class Crop(Augment):
+    """Show a window of the picture, at least `smallest` of each side, in the full size, and of all that lies on the
+    frame the same: displacements and disparities grow with it, boxes are cut, points outside are hidden. What belongs
+    to the sample as a whole stays; what nobody knows the place of (vectors, series) is refused."""
+
+    revision: ClassVar[int] = 1
+    probability: float = Field(1.0, ge=0, le=1)
+    smallest: float = Field(0.5, gt=0, le=1)
+
+    def check(self, columns: Mapping[str, Modality]) -> None:
+        wrong = [column for column, m in columns.items() if m.place == "unknown"]
+        if wrong:
+            raise ValueError(f"crop does not know what a window of the picture does to {', '.join(wrong)}")
+
+    def apply(
+        self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator
+    ) -> Tensors:
+        import torch
+
+        drawn = torch.rand(count, 4, generator=generator)[part]
+        share = self.smallest + (1 - self.smallest) * drawn[:, 1:2]
+        windows = torch.cat([drawn[:, 2:] * (1 - share), share], 1)
+        some = (drawn[:, 0] < self.probability).nonzero()[:, 0]
+        changed = dict(batch)
+        for column, modality in columns.items():
+            if modality.place == "none" or not len(some):
+                continue
+            values = batch[column]
+            chosen = some.to(values.device)
+            shown = modality.windowed(values[chosen], windows[some].to(values.device))
+            changed[column] = values.to(shown.dtype).index_put((chosen,), shown)
+        return changed
+
+
 class Colour(Augment):
     """Another light on images: contrast, brightness and the balance of the colours change by up to these shares."""
 

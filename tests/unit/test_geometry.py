@@ -16,7 +16,7 @@ from hyperloom.stages.label.algorithms.appearance import canny_edges, gradient_e
 from hyperloom.stages.label.algorithms.pose import rays
 from hyperloom.stages.label.algorithms.surface import normals_from_depth
 from hyperloom.stages.modality import sides
-from hyperloom.stages.train.augments import Flip
+from hyperloom.stages.train.augments import Crop, Flip
 from tests.unit import inline
 
 SIZE = (24, 32)
@@ -229,3 +229,85 @@ TWICE: list[dict[str, Any]] = [
     {"type": "graph", "nodes": 3, "edges": 2},
     {"type": "text", "length": 16},
 ]
+
+
+# -- windows -----------------------------------------------------------------------------------------------------------
+WINDOW = np.array([0.25, 0.5, 0.5], np.float32)
+"""Top, left and the share of both sides: rows 6 to 18, columns 16 to 32."""
+
+
+def shown(one: Any, value: Any, window: np.ndarray = WINDOW) -> np.ndarray:
+    return one.windowed(torch.from_numpy(value[None].copy()), torch.from_numpy(window[None]))[0].numpy()
+
+
+@QUICK
+@given(st.integers(0, 10**6))
+def test_labels_of_a_window_are_the_window_of_the_labels(seed: int) -> None:
+    rgb = picture(seed)
+    inside = cv2.resize(rgb[6:18, 16:32], SIZE[::-1], interpolation=cv2.INTER_LINEAR)
+    cut = shown(modality(type="image"), rgb)
+    assert np.abs(cut - inside)[2:-2, 2:-2].max() <= 1
+    semantic = modality(type="segmentation", classes=LIMBS)
+    ids = np.random.default_rng(seed).choice([0, 1, 2, 255], SIZE).astype(np.uint8)
+    assert np.array_equal(shown(semantic, ids), np.kron(ids[6:18, 16:32], np.ones((2, 2), np.uint8)))
+    soft = modality(type="soft", classes=LIMBS)
+    assert shown(soft, soft.fit(np.eye(3)[ids % 3])).sum(-1) == pytest.approx(1, abs=1e-5)
+
+
+@QUICK
+@given(st.floats(-2, 2), st.floats(-2, 2), st.floats(0.3, 1), st.floats(0, 1), st.floats(0, 1))
+def test_what_is_in_pixels_grows_with_its_window(dx: float, dy: float, share: float, top: float, left: float) -> None:
+    """The expert knows the truth: a plane that moves and turns away, looked at through the window."""
+    window = np.array([top * (1 - share), left * (1 - share), share], np.float32)
+    middle = (np.arange(SIZE[1]) + 0.5) / SIZE[1]
+    field = np.stack([dx * middle, dy * middle], -1).astype(np.float32)[None].repeat(SIZE[0], 0)
+    seen = window[1] + share * middle
+    for definition, factor in (({"unit": "px"}, 1 / share), ({"unit": "m"}, 1.0)):
+        expected = np.stack([dx * seen, dy * seen], -1)[None] * factor
+        one = modality(type="dense", channels=2, storage="float32", **definition)
+        assert np.abs(shown(one, field, window) - expected)[2:-2, 2:-2].max() < 1e-4
+        depth = modality(type="dense", storage="float32", **definition)
+        assert np.abs(shown(depth, np.abs(field[..., :1]), window) - np.abs(expected[..., :1]))[2:-2, 2:-2].max() < 1e-4
+
+
+def test_a_window_mixes_nothing_with_what_is_unknown() -> None:
+    depth = np.full((*SIZE, 1), 5, np.float32)
+    depth[:, 20:] = np.nan
+    cut = shown(modality(type="dense", unknown=0), depth)[..., 0]
+    assert np.isnan(cut[:, 8:]).all() and (cut[:, :8] == 5).all()
+    normals = np.zeros((*SIZE, 3), np.float32)
+    normals[:, :20, 2] = 1
+    cut = shown(modality(type="dense", channels=3, direction=True), normals)
+    assert not cut[:, 8:].any() and (cut[:, :8] == (0, 0, 1)).all()
+
+
+def test_boxes_are_cut_and_points_outside_are_hidden() -> None:
+    boxes = modality(type="boxes", classes=["car"], most=3)
+    whole = [{"x0": 0.0, "y0": 0.3, "x1": 0.2, "y1": 0.5}, {"x0": 0.4, "y0": 0.3, "x1": 0.7, "y1": 0.5}]
+    cut = shown(boxes, boxes.fit([{**box, "class": "car"} for box in whole]))
+    assert cut[0, :4] == pytest.approx([0, 0.1, 0.4, 0.5]) and np.isnan(cut[1:]).all()
+    boxes.check(cut)
+    points = modality(type="keypoints", points=["left", "right"])
+    cut = shown(points, points.fit({"left": [0.75, 0.5], "right": [0.4, 0.5]}))
+    assert cut.tolist() == [[0.5, 0.5, 1], [0, 0, 0]]
+
+
+def test_a_crop_moves_all_columns_alike_on_any_number_of_workers_and_refuses_by_name() -> None:
+    columns = {"rgb@a": modality(type="image"), "ids@a": modality(type="segmentation", classes=["a"])}
+    ramp = np.arange(32, dtype=np.uint8)[None].repeat(24, 0)
+    grey = ramp[..., None].repeat(3, -1)
+    batch = {name: torch.from_numpy(np.stack([v] * 6)) for name, v in (("rgb@a", grey), ("ids@a", ramp))}
+    crop = Crop(type="crop", probability=0.7)
+
+    def part(some: slice) -> dict[str, torch.Tensor]:
+        return crop.apply({k: v[some] for k, v in batch.items()}, columns, 6, some, torch.Generator().manual_seed(3))
+
+    whole, first, second = part(slice(0, 6)), part(slice(0, 3)), part(slice(3, 6))
+    for column, values in whole.items():
+        assert torch.allclose(values.float(), torch.cat([first[column], second[column]]).float())
+    assert (whole["rgb@a"][..., 0] - whole["ids@a"].float()).abs().max() <= 1
+    assert 1 < len(whole["ids@a"].flatten(1).unique(dim=0)) < 7
+    for definition in ({"type": "vector", "length": 2}, {"type": "dense", "channels": 3, "unit": "px"}):
+        with pytest.raises(ValueError, match="crop does not know .* one@a"):
+            crop.check({"one@a": modality(**definition)})
+    crop.check({"one@a": modality(type="category", classes=["turn left", "ahead"])})
