@@ -101,7 +101,8 @@ class Crop(Augment):
 
 
 class Colour(Augment):
-    """Another light on images: contrast, brightness and the balance of the colours change by up to these shares."""
+    """Another light on images and clips, the same on all of a sample: contrast, brightness and the balance of the
+    colours change by up to these shares."""
 
     revision: ClassVar[int] = 1
     contrast: float = Field(0.2, ge=0, lt=1)
@@ -114,15 +115,15 @@ class Colour(Augment):
         import torch
 
         drawn = (torch.rand(count, 5, generator=generator) * 2 - 1)[part]
-        contrast = 1 + self.contrast * drawn[:, 0].view(-1, 1, 1, 1)
-        shift = 255 * self.brightness * drawn[:, 1].view(-1, 1, 1, 1)
-        gain = 1 + self.balance * drawn[:, 2:].view(-1, 1, 1, 3)
+        contrast = 1 + self.contrast * drawn[:, :1]
+        shift, gain = 255 * self.brightness * drawn[:, 1:2], 1 + self.balance * drawn[:, 2:]
         changed = dict(batch)
         for column, modality in columns.items():
-            if modality.rgb:
+            if modality.rgb or modality.times > 1:
                 values = batch[column].float()
-                device = values.device
-                mean = values.mean((1, 2, 3), keepdim=True)
-                lit = ((values - mean) * contrast.to(device) + mean + shift.to(device)) * gain.to(device)
+                axes = [1] * (values.ndim - 2)
+                by, plus, times = (v.to(values.device).view(len(v), *axes, -1) for v in (contrast, shift, gain))
+                mean = values.mean(tuple(range(1, values.ndim)), keepdim=True)
+                lit = ((values - mean) * by + mean + plus) * times
                 changed[column] = lit.clamp(0, 255)
         return changed

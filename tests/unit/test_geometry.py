@@ -16,7 +16,7 @@ from hyperloom.stages.label.algorithms.appearance import canny_edges, gradient_e
 from hyperloom.stages.label.algorithms.pose import rays
 from hyperloom.stages.label.algorithms.surface import normals_from_depth
 from hyperloom.stages.modality import sides
-from hyperloom.stages.train.augments import Crop, Flip
+from hyperloom.stages.train.augments import Colour, Crop, Flip
 from tests.unit import inline
 
 SIZE = (24, 32)
@@ -290,6 +290,16 @@ def test_boxes_are_cut_and_points_outside_are_hidden() -> None:
     points = modality(type="keypoints", points=["left", "right"])
     cut = shown(points, points.fit({"left": [0.75, 0.5], "right": [0.4, 0.5]}))
     assert cut.tolist() == [[0.5, 0.5, 1], [0, 0, 0]]
+
+
+def test_images_and_clips_of_a_sample_come_into_the_same_light() -> None:
+    columns = {"rgb@a": modality(type="image"), "film@a": modality(type="clip", frames=2)}
+    rgb = torch.from_numpy(np.stack([picture(seed) for seed in range(3)]))
+    lit = Colour(type="colour").apply(
+        {"rgb@a": rgb, "film@a": torch.stack([rgb, rgb], 1)}, columns, 3, slice(0, 3), torch.Generator().manual_seed(1)
+    )
+    assert (lit["rgb@a"] - rgb).abs().max() > 5
+    assert torch.allclose(lit["film@a"], torch.stack([lit["rgb@a"]] * 2, 1), atol=1e-3)
 
 
 def test_a_crop_moves_all_columns_alike_on_any_number_of_workers_and_refuses_by_name() -> None:
