@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from hyperloom.pipeline import plain
 from hyperloom.pipeline.commands import opening
 
 
@@ -19,7 +18,7 @@ def add(commands: Any) -> None:
 
 def _logs(given: Any) -> int:
     loaded, storage = opening.load(given)
-    from hyperloom.pipeline import events, logs
+    from hyperloom.pipeline import events, logs, plain
 
     runs = storage.names("events")
     while given.follow and not runs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hyperloom.pipeline import plain
 from hyperloom.pipeline.commands import opening
 
 
@@ -16,7 +15,7 @@ def add(commands: Any) -> None:
 
 def _plan(given: Any) -> int:
     loaded, storage = opening.load(given)
-    from hyperloom.pipeline import forecast
+    from hyperloom.pipeline import forecast, plain
 
     steps = opening.steps(loaded, storage, given.rehash)
     opening.cluster(loaded)  # checks the section

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hyperloom.pipeline import plain
 from hyperloom.pipeline.commands import opening
 
 CHANGES = {
@@ -78,6 +77,7 @@ def _next(given: Any) -> int:
 
 def _history(given: Any) -> int:
     loaded, storage = opening.load(given)
+    from hyperloom.pipeline import plain
     from hyperloom.pipeline.progress import table
     from hyperloom.pipeline.scheduling import history
     from hyperloom.pipeline.scheduling.journal import Journal

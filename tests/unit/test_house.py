@@ -29,6 +29,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "ai_edge_litert": "ai-edge-litert",
     "xdist": "pytest-xdist",
+    "sklearn": "scikit-learn",
 }
 
 
