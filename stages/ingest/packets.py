@@ -81,7 +81,7 @@ class Packets:
         self._decoding, self._pixels = Decoding(), Pixels(self._name, look)
         self._end, self._remarks = "", dict[str, None]()
         self._table: FrameTable | None = None
-        self._keyed = True
+        self._keyed, self._sought = True, False
         self._frames: Iterator[tuple[int, VideoFrame]] | None = None
         self._shown: tuple[int, VideoFrame | None] = (-1, None)
         self._open()
@@ -98,6 +98,18 @@ class Packets:
         if frame >= len(table.stamps):
             raise ValueError(f"{self._name} ends after {len(table.stamps)} frames, so frame {frame} is missing")
         want = int(table.stamps[frame])
+        picture, why = self._read(want)
+        if why and self._sought:  # frames that refer to what lies before the key frame look damaged: read without
+            self._decoding, self._table, self._sought = Decoding(), table._replace(keys=[]), False
+            self._start(None)
+            picture, why = self._read(want)
+        if why or picture is None:
+            raise ValueError(f"frame {frame} of {self._name} does not decode: {why}")
+        return self._pixels.shown(picture)
+
+    def _read(self, want: int) -> tuple[VideoFrame | None, str]:
+        """The frame that is shown at `want`, and why it is not to be trusted, else empty."""
+        table = self._known()
         key = table.key_before(want)
         ahead = key is not None and table.number(key.pts) > table.number(self._shown[0]) + AHEAD
         if self._frames is None or want < self._shown[0] or ahead:
@@ -106,9 +118,7 @@ class Packets:
             self._shown = next(self._frames or iter(()), (END, None))
         stamp, picture = self._shown
         why = self._decoding.damaged.get(want) or ("" if stamp == want else "its data give no picture")
-        if why or picture is None:
-            raise ValueError(f"frame {frame} of {self._name} does not decode: {why}")
-        return self._pixels.shown(picture)
+        return picture, why
 
     # -- reading -------------------------------------------------------------------------------------------------------
     def _open(self) -> None:
@@ -155,6 +165,7 @@ class Packets:
         """Decode from `key` on, or from the start of the file."""
         self._shown = (-1, None) if self._table and self._table.counted else (START, None)
         packets = self._from(key) if key else None
+        self._sought |= packets is not None
         if packets is None:
             self._container.close()
             self._open()

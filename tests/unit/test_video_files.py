@@ -139,6 +139,17 @@ def test_a_frame_is_the_same_in_whatever_order_it_is_read(
         assert seconds == pytest.approx(expected - expected[0], abs=0.0101 if codec == "gif" else 0.0011), decoder
 
 
+def test_frames_that_refer_to_before_their_key_frame_are_not_damaged(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    noise = chance.integers(0, 255, (24, 2, 2, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    options = {"bf": "3", "g": "9", "x264-params": "open-gop=1"}
+    path = str(write(tmp_path / "open.mp4", range(24), "libx264", options=options, look=lambda n: noise[n]))
+    whole, other = Film(FilmOptions("av")), Film(FilmOptions("av"))
+    pixels = [whole.at(path, n).pixels for n in range(24)]
+    for n in chance.permutation(24).tolist() * 2:
+        assert (other.at(path, n).pixels == pixels[n]).all()
+
+
 def test_an_edit_list_and_b_frames_in_any_order(tmp_path: Path) -> None:
     path = str(films.edited(write(tmp_path / "a.mp4", codec="libx264", options={"bf": "3", "g": "6"}), 9, 15))
     film, frames = Film(FilmOptions("av")), list(range(15))
