@@ -309,7 +309,12 @@ class Packets:
         if stamps and None not in stamps and all(b > a for a, b in pairwise(stamps)):  # type: ignore[operator]
             known = np.array(stamps, np.int64)
             return FrameTable(known, [], (known - known[0]) * float(self._stream.time_base))
-        if self._decoding.damaged:
+        ordered = self._container.format.name == "avi" and self._stream.codec_context.name not in COUNTED_CODECS
+        if ordered and stamps and None not in stamps:  # one that comes too early is damage that no decoder noticed
+            known = np.array(stamps, np.int64)
+            early = (known > np.minimum.accumulate(known[::-1])[::-1]) | (np.diff(known, prepend=START) <= 0)
+            whole = min(whole, int(np.argmax(early))) if early.any() else whole
+        if whole < len(stamps):
             self._end = f"{self._name} is damaged after {whole} frames, and its format does not number the others"
         steps = sorted(p.dts for p in packets if p.dts is not None)
         times = np.arange(whole) / float(self._stream.average_rate or 25)
