@@ -115,9 +115,14 @@ def _places(source: Meaning, target: Meaning, sides: tuple[str, str]) -> tuple[i
 
 def _factor(source: str, target: str, sides: tuple[str, str]) -> float:
     factor = units.factor(source, target)
-    if factor is None:
-        raise _differ("unit", source or "not given", target or "not given", sides)
-    return factor
+    if factor is not None:
+        return factor
+    differ = _differ("unit", source or "not given", target or "not given", sides)
+    if source and target:
+        raise differ
+    raise MeaningsDiffer(
+        f"{differ}. Next: `unit: {source or target}` on the modality that gives none, if it is in that"
+    )
 
 
 def _differ(what: str, source: str, target: str, sides: tuple[str, str]) -> MeaningsDiffer:

@@ -80,7 +80,7 @@ def test_units_of_one_kind_convert_and_no_others(one: str, other: str, factor: f
         ("semantic", "foreign", r"classes of one: \[land, forest, road\]; of the other: \[road, forest, sea\]"),
         ("semantic", "more", r"classes of one: \[land, forest, road\]; of the other: \[land, forest, road, sea\]"),
         ("depth", "depth_px", "unit of one: m; of the other: px"),
-        ("depth", "depth_bare", "unit of one: m; of the other: not given"),
+        ("depth", "depth_bare", "unit of one: m; of the other: not given. Next: `unit: m` on the modality that"),
         ("near", "far_cm", "range of one: 0 to 10 m; of the other: 0 to 5000 centimetres"),
     ],
 )
