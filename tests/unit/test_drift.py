@@ -232,7 +232,7 @@ def test_classes_in_another_order_are_compared_by_name_and_other_meanings_are_na
     assert result.figures[CLASSES] == compared(plain, KNOWN).figures[CLASSES]
     assert result.figures[CLASSES]["js"]["value"] > 0 and (CLASSES, "js") in alarms(result)
     (why,) = (reason for reason in result.reasons if reason.startswith("not compared"))
-    assert "depth@net (in m before, in cm now)" in why and "speed@log (the unit of before: not given; of now: m)" in why
+    assert "depth@net (in m before, in cm now)" in why and "speed@log (the unit of before: not given; of now: m" in why
     with pytest.raises(RecipeError, match="in m before, in cm now"):
         compared(turned, known, columns=[DEPTH])
 
