@@ -104,7 +104,12 @@ PLUGINS: dict[str, dict[str, str]] = {
         "temperature": "hyperloom.stages.shard.mixture:Temperature",
         "shares": "hyperloom.stages.shard.mixture:FixedShares",
     },
-    "trunk": {"unet": "hyperloom.stages.network.trunks:UNetTrunk", "vit": "hyperloom.stages.network.trunks:ViTTrunk"},
+    "trunk": {
+        "unet": "hyperloom.stages.network.trunks:UNetTrunk",
+        "inverted": "hyperloom.stages.network.trunks:InvertedTrunk",
+        "hybrid": "hyperloom.stages.network.trunks:HybridTrunk",
+        "vit": "hyperloom.stages.network.trunks:ViTTrunk",
+    },
     "tokenizer": {
         "bytes": "hyperloom.stages.modality.tokenizers:ByteTokenizer",
         "file": "hyperloom.stages.modality.token_files:FileTokenizer",
@@ -171,6 +176,10 @@ PLUGINS: dict[str, dict[str, str]] = {
         "focal": "hyperloom.stages.train.imbalance:Focal",
         "logit-adjusted": "hyperloom.stages.train.imbalance:LogitAdjusted",
         "boundary": "hyperloom.stages.train.imbalance:Boundary",
+        "reverse-kl": "hyperloom.stages.train.divergences:ReverseKL",
+        "jensen-shannon": "hyperloom.stages.train.divergences:JensenShannon",
+        "dist": "hyperloom.stages.train.divergences:Dist",
+        "channel-wise": "hyperloom.stages.train.divergences:ChannelWise",
         "boxes": "hyperloom.stages.train.centres:Centres",
     },
     "extra": {

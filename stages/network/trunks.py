@@ -5,7 +5,7 @@ made, and gives `stages.network.features.Features` for the heads. A trunk that i
 the tasks that are asked for, and gives what all share and features of their own for those tasks that have some
 (adapters, experts, task tokens, heads at a depth). Its `width` is the one number by which its size grows,
 so `parameters: 430k` can choose it. This module holds the recipe's side and imports no torch; networks live in modules
-of their own (`stages.network.unet`, `stages.network.vit`).
+of their own (`stages.network.unet`, `stages.network.mobile`, `stages.network.vit`).
 """
 
 from __future__ import annotations
@@ -70,31 +70,26 @@ class Trunk(Plugin):
         raise TypeError(f"the trunk {self.type!r} has no build()")
 
 
-class UNetTrunk(Trunk):
-    """The U-Net of SafeUAV and PHG-MAE (see `stages.network.unet`), for frames of at least 8x8 pixels. Reads rasters,
-    and numbers and classes of whole samples as planes of one value."""
+class PlanesTrunk(Trunk):
+    """Base of trunks that read planes: rasters, and numbers and classes of whole samples as planes of one value."""
 
-    revision: ClassVar[int] = 2
-
-    @property
-    def sizes(self) -> Sizes:
-        from hyperloom.stages.network.features import Sizes
-
-        return Sizes(self.chosen, 8 * self.chosen, 8 * self.chosen)
+    least: ClassVar[int] = 8
+    """Frames have at least so many pixels a side."""
 
     def check(self, inputs: Sequence[Input], tasks: Sequence[Task]) -> None:
         sequences = [i.column for i in inputs if not i.processor.in_planes]
         if sequences:
-            raise ValueError(f"the trunk unet cannot read {', '.join(sequences)}, which is no raster; a vit can")
+            raise ValueError(f"the trunk {self.type} cannot read {', '.join(sequences)}, which is no raster; a vit can")
         if encoded := [i.column for i in inputs if i.chosen]:
             raise ValueError(
-                f"the trunk unet reads planes, so {', '.join(encoded)} can have no encoder; in a vit it can"
+                f"the trunk {self.type} reads planes, so {', '.join(encoded)} can have no encoder; in a vit it can"
             )
         sizes = [i.processor.size for i in inputs if i.processor.size]
         if not sizes:
-            raise ValueError("the trunk unet needs a raster among its inputs; a vit does not")
-        if min(sizes[0]) < 8:
-            raise ValueError(f"the trunk unet needs frames of at least 8x8 pixels, got {sizes[0]}")
+            raise ValueError(f"the trunk {self.type} needs a raster among its inputs; a vit does not")
+        if min(sizes[0]) < self.least:
+            least = f"{self.least}x{self.least}"
+            raise ValueError(f"the trunk {self.type} needs frames of at least {least} pixels, got {sizes[0]}")
 
     def grid(self, item: Input, patch: int) -> tuple[int, ...]:
         return item.processor.pixels(patch)
@@ -104,10 +99,58 @@ class UNetTrunk(Trunk):
 
         return unet.Planes(architecture.size)
 
+
+class UNetTrunk(PlanesTrunk):
+    """The U-Net of SafeUAV and PHG-MAE (see `stages.network.unet`), for frames of at least 8x8 pixels."""
+
+    revision: ClassVar[int] = 2
+
+    @property
+    def sizes(self) -> Sizes:
+        from hyperloom.stages.network.features import Sizes
+
+        return Sizes(self.chosen, 8 * self.chosen, 8 * self.chosen)
+
     def build(self, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import unet
 
         return unet.UNet(architecture.channels, self.chosen)
+
+
+class InvertedTrunk(PlanesTrunk):
+    """Inverted residuals with a light decoder (see `stages.network.mobile`), for frames of at least 16x16 pixels."""
+
+    revision: ClassVar[int] = 1
+    least: ClassVar[int] = 16
+    expansion: int = Field(4, ge=1, le=8)
+    """How much wider a residual is inside."""
+
+    @property
+    def sizes(self) -> Sizes:
+        from hyperloom.stages.network.features import Sizes
+
+        return Sizes(self.chosen, 6 * self.chosen, 6 * self.chosen)
+
+    def build(self, architecture: Architecture) -> nn.Module:
+        from hyperloom.stages.network import mobile
+
+        return mobile.Mobile(architecture.channels, self.chosen, self.expansion, self.attention, architecture.size)
+
+    @property
+    def attention(self) -> int:
+        """Blocks of attention at the bottom."""
+        return 0
+
+
+class HybridTrunk(InvertedTrunk):
+    """Inverted residuals with `depth` blocks of attention over all places at a sixteenth of the sides."""
+
+    revision: ClassVar[int] = 1
+    depth: int = Field(2, ge=1)
+
+    @property
+    def attention(self) -> int:
+        return self.depth
 
 
 class ViTTrunk(Trunk):

@@ -1,0 +1,61 @@
+"""Small trunks for pictures: their size follows `parameters`, they take odd frames, export, and learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hyperloom.pipeline import plugins
+from hyperloom.stages.distill import export
+from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task
+from hyperloom.stages.network.model import MultiTask, build_model
+from hyperloom.stages.train import loop
+from tests.unit import scenes
+
+SMALL = ["inverted", "hybrid"]
+
+
+def _model(trunk: dict[str, Any], size: tuple[int, int], parameters: int | None = None) -> MultiTask:
+    torch.manual_seed(0)
+    rgb = plugins.parse("modality", {"type": "image", "size": list(size)})
+    classes = plugins.parse("modality", {"type": "segmentation", "classes": ["a", "b", "c"], "size": list(size)})
+    genre = plugins.parse("modality", {"type": "category", "classes": ["x", "y"]})
+    tasks = (Task("semantic", classes, Scale()), Task("genre", genre, Scale()))
+    return build_model(Architecture((Input("rgb@a", rgb, Scale()),), tasks, plugins.parse("trunk", trunk)), parameters)
+
+
+@pytest.mark.parametrize("trunk", SMALL)
+def test_parameters_choose_the_width(trunk: str) -> None:
+    for wish in (40_000, 160_000, 900_000):
+        assert _model({"type": trunk}, (64, 96), wish).parameter_count == pytest.approx(wish, rel=0.25)
+
+
+@pytest.mark.parametrize("trunk", SMALL)
+@pytest.mark.parametrize("size", [(16, 17), (37, 53)])
+def test_odd_frames_go_in_and_come_out_of_onnx(trunk: str, size: tuple[int, int]) -> None:
+    model = _model({"type": trunk, "width": 2}, size)
+    exported = export.to_onnx(model)
+    assert export.compare(model, exported.data, samples=3) < 1e-4
+    shapes = {o["name"]: o["shape"][:2] for o in exported.about["outputs"]}
+    assert shapes["semantic"] == list(size)
+
+
+def test_frames_that_are_too_small_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"the trunk hybrid needs frames of at least 16x16 pixels, got \(12, 64\)"):
+        architecture = _model({"type": "unet", "width": 2}, (12, 64)).architecture
+        plugins.parse("trunk", {"type": "hybrid"}).check(architecture.inputs, architecture.tasks)
+
+
+@pytest.mark.parametrize("trunk", SMALL)
+def test_they_learn_what_is_there_to_learn(trunk: str, tmp_path: Any) -> None:
+    data = scenes.shards(tmp_path / "root", val=True)
+    fields = {**scenes.LEARN, "model": {"trunk": trunk, "parameters": "100k"}, "updates": 60, "mask": "none"}
+    step = scenes.step(data[0], data[2], **fields)
+    job = step.stage.job(step)
+    loop.fit(job)
+    final = job.storage.read_json(f"{job.folder}/trained.json")["final"]
+    assert np.isfinite(list(final.values())).all()
+    assert final["fit.semantic.miou"] > 0.6 and final["val.semantic.miou"] > 0.4, final
