@@ -189,8 +189,8 @@ def _write_seeded(value: Sequence[Seeded]) -> list[dict[str, Any]]:
 @dataclass(frozen=True)
 class Trained(Result):
     """A model: `columns_in` are its inputs (those in `hidden` only trained it), `tasks` what it predicts, `targets`
-    task -> column -> weight. `kept` and `final` say how the training ended, `onnx` what its export is like, `taught`
-    who made each target of a student, in words.
+    task -> column -> weight. `kept` and `final` say how the training ended, `remarks` what that tells of it
+    (stages.train.diagnosis), `onnx` what its export is like, `taught` who made each target of a student, in words.
 
     `learned`: all that taught or chose it, through whatever steps (None where its stage does not say); `shows`: the
     truth that an input goes back to.
@@ -215,6 +215,7 @@ class Trained(Result):
     best_by: str | None = None
     learned: Sequence[Lesson] | None = field(metadata=form(lessons, _write_lessons), default=None)
     shows: Mapping[str, Sequence[str]] | None = None
+    remarks: Sequence[str] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from hyperloom.stages.network.processors import processor_of
 from hyperloom.stages.results import Shards, Trained
 from hyperloom.stages.schema import ModelSchema, ShardsSchema, offer
 from hyperloom.stages.train.fitted import Fitted
-from hyperloom.stages.train.job import Member
+from hyperloom.stages.train.job import Job, Member
 from hyperloom.stages.train.stage import Train
 
 
@@ -69,8 +69,8 @@ class Distill(Train):
                 step.mistake(("in", i), f"student.onnx cannot take {column}: {why}")
         return replace(super().check(step), exported=True)
 
-    def collect(self, step: StepRun, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:
-        trained = super().collect(step, members, done)
+    def collect(self, step: StepRun, job: Job, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:
+        trained = super().collect(step, job, members, done)
         units, workers = exports(step, members)
         records = step.run_units(units, workers)
         step.records = [*step.records, *records]

@@ -53,6 +53,7 @@ class Assembly:
             parameters=stage.model.parameters,
             targets=self._targets(),
             judged=judged(stage, self.step.modalities) if self.offered.rows("val") else {},
+            fitted={task: max(columns, key=columns.__getitem__) for task, columns in stage.targets.items()},
             mask=stage.mask,
             augment=stage.augment,
             balancer=stage.balancer,

@@ -118,6 +118,8 @@ class Job:
     targets: tuple[Target, ...]
     judged: dict[str, str]
     """Task -> the column it is validated against; tasks left out are not validated."""
+    fitted: dict[str, str]
+    """Task -> the column that teaches it most, against which its fit to training samples is measured."""
     mask: Mask
     augment: tuple[Augment, ...]
     balancer: Balancer

@@ -16,6 +16,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from hyperloom.stages.train.averages import warming
 from hyperloom.stages.train.batches import loader
 from hyperloom.stages.train.course import Course
 from hyperloom.stages.train.criterion import Criterion
+from hyperloom.stages.train.diagnosis import SAMPLES
 from hyperloom.stages.train.failures import NotFinite
 from hyperloom.stages.train.groups import groups
 from hyperloom.stages.train.job import Job, seed_of
@@ -185,7 +187,7 @@ class Training:
             self.update += 1
             self.busy += time.perf_counter() - began
             faults.point("train.step")
-            if self.job.judged and (self.update == self.job.updates or self.update % every == 0):
+            if self.job.fitted and (self.update == self.job.updates or self.update % every == 0):
                 self._validate()
             save = self.done or self.update % rhythm.checkpoint == 0
             ask = self._heed(update, requests, now=save or self.device.type == "cpu")
@@ -204,10 +206,16 @@ class Training:
             yield batch
 
     def _validate(self) -> None:
-        read = (p.column for p in self.model.architecture.parts)
-        columns = tuple(dict.fromkeys([*read, *self.job.judged.values()]))
-        batches = loader(self.job, columns, self.world, "val", shuffle=False)
-        figures = validate(self.job, self.kept, self._living(batches), self.world, self.device)
+        """How well the kept network does on the split `val`, and on a share of what teaches it."""
+        job, figures = self.job, CurveValues()
+        few = -(-SAMPLES // job.batch)
+        for name, split, against, count in (("val", "val", job.judged, None), ("fit", "train", job.fitted, few)):
+            if against:
+                read = (p.column for p in self.model.architecture.parts)
+                columns = tuple(dict.fromkeys([*read, *against.values()]))
+                batches = islice(loader(job, columns, self.world, split, shuffle=name == "fit"), count)
+                values = validate(job, self.kept, self._living(batches), against, self.world, self.device)
+                figures |= {f"{name}.{figure}": value for figure, value in values.items()}
         sharding.free(self.kept)
         self._note(figures, {})
         if self.job.stop:

@@ -43,6 +43,7 @@ from hyperloom.stages.train import phases
 from hyperloom.stages.train.balancers import Static
 from hyperloom.stages.train.batches import Epochs
 from hyperloom.stages.train.check import checked
+from hyperloom.stages.train.diagnosis import sentences
 from hyperloom.stages.train.family import best
 from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Confidence, Job, Member
@@ -255,7 +256,8 @@ class Train(Stage):
 
         members = self.members(step)
         scale = launch.WorkerRange(*self.scale, self.gpu, self.max_failures)
-        return self.collect(step, members, launch.train(step, self.job(step), members, scale))
+        job = self.job(step)
+        return self.collect(step, job, members, launch.train(step, job, members, scale))
 
     @property
     def family(self) -> dict[str, int]:
@@ -269,11 +271,14 @@ class Train(Stage):
         members = [Member(s.seed, folder(s.stage, step.identity(s)), name) for name, s in alone.items()]
         return members or [Member(self.seed, step.folder)]
 
-    def collect(self, step: StepRun, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:
+    def collect(self, step: StepRun, job: Job, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:
         """The result: what the model is and how it ended; of a family, how the best of it did."""
         place, by = best([one.about["final"] for one in done], {t: step.modalities[t] for t in self.targets}, self.stop)
         about = done[place].about
         step.events.metric(step.name, {"parameters": about["parameters"]})
+        remarks = sentences(about["final"], job.architecture.tasks, step.modalities)
+        for sentence in remarks:
+            step.events.emit("note", step.name, text=f"{step.name}: {sentence}")
         trained = Trained(
             columns_in=list(self.inputs),
             tasks=list(self.targets),
@@ -281,6 +286,7 @@ class Train(Stage):
             hidden=[c for c, h in zip(self.inputs, self.mask.hidden_inputs(self.inputs), strict=True) if h],
             learned=learned(self, step),
             shows=showing(self, step) or None,
+            remarks=remarks,
             **{k: about[k] for k in ("parameters", "updates", "kept", "final") if k in about},
         )
         if len(done) == 1:

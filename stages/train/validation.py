@@ -1,37 +1,49 @@
-"""Validation while training: how well the kept network does on the split `val`, with everything visible.
+"""Validation while training: how well the kept network does, with everything visible, on the split `val`, and on a
+share of what it is taught.
 
-The figures are those of the evaluate stage (`stages.measure.scores`), against the column that the job names, added up
-over ranks exactly. They steer nobody and stop nothing; the verdict on a model is the evaluate stage's.
+The figures are those of the evaluate stage (`stages.measure.scores`), against columns that the job names, added up over
+ranks exactly. A teacher's probabilities are compared as the classes that they amount to. Only early stopping heeds them
+(`stages.train.stopping`); what they mean is said by `stages.train.diagnosis`; the verdict on a model is the evaluate
+stage's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from hyperloom.stages.base import VALID, modality_of
 from hyperloom.stages.meaning import translation
+from hyperloom.stages.measure.measure import measure_of
 from hyperloom.stages.measure.scores import measures, score
 from hyperloom.stages.measure.sums import Sums, merged
 from hyperloom.stages.network.model import MultiTask
 from hyperloom.stages.network.predictor import answered
 from hyperloom.stages.network.visible import present
+from hyperloom.stages.train.diagnosis import CLASSES
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.world import World
 
 
 @torch.no_grad()
 def validate(
-    job: Job, model: MultiTask, batches: Iterable[Mapping[str, torch.Tensor]], world: World, device: torch.device
+    job: Job,
+    model: MultiTask,
+    batches: Iterable[Mapping[str, torch.Tensor]],
+    against: Mapping[str, str],
+    world: World,
+    device: torch.device,
 ) -> dict[str, float]:
-    """{"val.semantic.miou": ..., "val.depth.mae": ...} over all of `batches`; tasks without any label are left out."""
-    tasks = {t.name: t.modality for t in model.architecture.tasks if t.name in job.judged}
-    sources = {name: job.modalities[modality_of(job.judged[name])] for name in tasks}
+    """{"semantic.miou": ..., "semantic.iou.road": ..., "depth.mae": ...} over all of `batches`, `against` a column for
+    each task; tasks without any label are left out."""
+    tasks = {t.name: t.modality for t in model.architecture.tasks if t.name in against}
+    sources = {name: job.modalities[modality_of(against[name])] for name in tasks}
     meanings = {name: translation(sources[name].meaning, modality.meaning) for name, modality in tasks.items()}
     hidden = torch.tensor(job.mask.hidden_inputs(model.architecture.columns))
-    sums: list[dict[str, Sums]] = []
+    sums: dict[str, list[Sums]] = {name: [] for name in tasks}
     model.eval()
     for batch in batches:
         empty = not len(batch[model.architecture.columns[0]])
@@ -43,16 +55,42 @@ def validate(
         predictions = model.predict({k: v.to(device, non_blocking=True) for k, v in batch.items()}, valid.to(device))
         if empty:
             continue
-        every = np.ones(len(valid), bool)
-        scored: list[dict[str, Sums]] = [{} for _ in every]
         for name, modality in tasks.items():
-            values = answered(modality, predictions[name])
-            truth, known = batch[job.judged[name]], batch[job.judged[name] + VALID].numpy()
-            same = sources[name].translated(truth.numpy(), meanings[name]) if meanings[name] else truth.numpy()
-            for i, mine in enumerate(scored):  # one by one: sums of sums depend on what a batch holds
-                one = slice(i, i + 1)
-                mine[name] = score(modality, same[one], values[one], known[one], every[one])
-        sums += scored
-    whole = [part for parts in world.gather(sums) for part in parts]
-    figures = {n: measures(m, merged(p[n] for p in whole)) for n, m in tasks.items()}
-    return {f"val.{n}.{m.metric}": figures[n][m.metric] for n, m in tasks.items() if m.metric in figures[n]}
+            values, column = answered(modality, predictions[name]), against[name]
+            rows, source = batch[column].numpy(), sources[name]
+            same = source.translated(rows, meanings[name]) if meanings[name] else rows
+            sums[name] += _scores(modality, _truth(modality, source, same), values, batch[column + VALID].numpy())
+    whole = world.gather(sums)
+    each = {name: _figures(m, [part for parts in whole for part in parts[name]]) for name, m in tasks.items()}
+    return {f"{name}.{figure}": value for name, values in each.items() for figure, value in values.items()}
+
+
+def _scores(modality: Any, truth: np.ndarray, values: np.ndarray, known: np.ndarray) -> list[Sums]:
+    """Statistics that add up to the same whatever a batch holds: of each sample where they are fractions, for sums of
+    sums depend on how they are cut; where they are counts, of the batch."""
+    samples = [slice(i, i + 1) for i in range(len(truth))]
+    every = np.ones(1, bool)
+    scores = [score(modality, truth[one], values[one], known[one], every) for one in samples]
+    exact = all(isinstance(v, int) or (isinstance(v, list) and modality.counted) for s in scores for v in s.values())
+    return [merged(scores)] if exact else scores
+
+
+def _figures(modality: Any, parts: Sequence[Sums]) -> dict[str, float]:
+    """The figure that a task is judged by, and of few classes how well each is answered."""
+    sums = merged(parts)
+    figures = measures(modality, sums)
+    if modality.metric not in figures:
+        return {}
+    classes = measure_of(modality).by_class(modality, sums).get("iou", {}) if len(modality.counted) <= CLASSES else {}
+    each = {f"iou.{n}": value for n, value in classes.items() if value is not None}
+    return {modality.metric: figures[modality.metric], **each}
+
+
+def _truth(modality: Any, column: Any, rows: np.ndarray) -> np.ndarray:
+    """Rows of a column as answers of the task's modality."""
+    if not column.soft or modality.soft:
+        return rows
+    shares = column.to_memory(rows)
+    answers: np.ndarray = modality.answer(shares)
+    answers[shares.sum(-1) < 0.5] = modality.missing
+    return answers

@@ -96,7 +96,7 @@ def test_looks_at_one_sample_learn_to_agree(data: Any) -> None:
     fields = {**CONTRAST, "balancer": "static", "batch": 12, "mask": "none", "optimizer": {"lr": 0.01, "clip": 10.0}}
     job, curve = _job(data, **fields, updates=60), []
     loop.fit(job, log=lambda at, values: curve.append(values))
-    told = [v["loss.pairs"] for v in curve]
+    told = [v["loss.pairs"] for v in curve if "loss.pairs" in v]
     assert sum(told[-8:]) < 0.8 * sum(told[:8])
 
 

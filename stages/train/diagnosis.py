@@ -1,0 +1,59 @@
+"""The diagnosis of a training: does the network fit what it was taught, and does that carry over to other samples?
+
+The loop measures both while it trains (`stages.train.validation`): `fit.task.figure` on a share of the training samples
+against what teaches the task most, `val.task.figure` on the split `val`. From the last of them follow the sentences
+here. They steer nothing. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hyperloom.stages.measure.measure import directions
+
+if TYPE_CHECKING:
+    from hyperloom.stages.network.architecture import Task
+
+SAMPLES = 64
+"""So many training samples are looked at, or a batch, if that is more."""
+CLASSES = 64
+"""Tasks of more classes are not looked at class by class."""
+FITS = {"classes": 0.7, "numbers": 0.5}
+"""From here on a network fits its samples: a figure where 1 is best, or the share of a column's deviation that the mean
+absolute error leaves out."""
+CARRIES = 0.15
+"""So much may the same figure be worse on other samples."""
+
+
+def sentences(figures: Mapping[str, float], tasks: Sequence[Task], modalities: Mapping[str, Any]) -> list[str]:
+    """What is to be said of a training that ended with `figures`; nothing of tasks that nobody could measure."""
+    every = [_task(figures, task, modalities[task.name]) for task in tasks]
+    return [sentence for of_task in every for sentence in of_task]
+
+
+def _task(figures: Mapping[str, float], task: Task, modality: Any) -> list[str]:
+    name, metric = task.name, modality.metric
+    fit, val = figures.get(f"fit.{name}.{metric}"), figures.get(f"val.{name}.{metric}")
+    words: list[str] = []
+    goodness = None if fit is None else _goodness(task, modality, fit)
+    if fit is not None and goodness is not None:
+        known = f"{metric} {fit:.3g} on samples that it was trained on"
+        carried = None if val is None else _goodness(task, modality, val)
+        if goodness < FITS["numbers" if task.regression else "classes"]:
+            words.append(f"{name} does not fit its own samples ({known}): train longer, wider, or fewer tasks")
+        elif carried is not None and carried < goodness - CARRIES:
+            more = f"fits its samples ({known}) and does not carry over ({val:.3g} on val)"
+            words.append(f"{name} {more}: more unlabelled data, or augmentation")
+    never = [n for n in modality.counted if figures.get(f"fit.{name}.iou.{n}") == 0]
+    if never:
+        words.append(f"{name} never answers {', '.join(never)} rightly, though its training samples have them")
+    return words
+
+
+def _goodness(task: Task, modality: Any, value: float) -> float | None:
+    """1 for a perfect figure, 0 for one that is worth nothing; None where nothing tells."""
+    if directions(modality)[modality.metric]:
+        return value
+    spread = sum(task.scale.std) / len(task.scale.std) if task.scale.std else 0.0
+    return 1 - value / spread if modality.metric == "mae" and spread > 0 else None

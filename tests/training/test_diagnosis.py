@@ -1,0 +1,57 @@
+"""What a training says of itself: does it fit what it is taught, and does that carry over?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hyperloom.stages.train import loop
+from hyperloom.stages.train.diagnosis import sentences
+from tests.unit import scenes
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return scenes.shards(tmp_path_factory.mktemp("root"), val=True)
+
+
+def _trained(data: Any, **fields: Any) -> tuple[Any, dict[str, float], list[str]]:
+    job = (step := scenes.step(data[0], data[2], **fields)).stage.job(step)
+    loop.fit(job)
+    final = job.storage.read_json(f"{job.folder}/trained.json")["final"]
+    return job, final, sentences(final, job.architecture.tasks, job.modalities)
+
+
+def test_one_that_was_hardly_taught_does_not_fit(data: Any) -> None:
+    _, final, words = _trained(data, updates=1, mask="none")
+    assert {"fit.semantic.miou", "fit.depth.mae", "val.semantic.miou", "fit.semantic.iou.road"} <= set(final)
+    assert f"semantic does not fit its own samples (miou {final['fit.semantic.miou']:.3g}" in " ".join(words)
+    assert any(w.startswith("depth does not fit") and "train longer, wider, or fewer tasks" in w for w in words)
+    never = [c for c in scenes.CLASSES if final[f"fit.semantic.iou.{c}"] == 0]
+    assert never and f"never answers {', '.join(never)} rightly" in " ".join(words)
+
+
+def test_a_soft_teacher_is_compared_as_classes(data: Any) -> None:
+    """The soft answers are the truth softened, but for a corner in which the truth is unknown."""
+    job, hard, _ = _trained(data, targets={"semantic": "semantic@truth"}, updates=6)
+    soft = replace(job, fitted={"semantic": "soft@teacher"}, folder="train/soft")
+    loop.fit(soft)
+    figure = soft.storage.read_json("train/soft/trained.json")["final"]["fit.semantic.miou"]
+    assert figure == pytest.approx(hard["fit.semantic.miou"], abs=0.03) and figure != hard["fit.semantic.miou"]
+    alone = scenes.step(data[0], data[2], targets={"semantic": {"semantic@noisy": 0.3, "soft@teacher": 1.0}})
+    assert alone.stage.job(alone).fitted == {"semantic": "soft@teacher"}, "what teaches most"
+
+
+def test_one_that_fits_and_does_not_carry_over(data: Any) -> None:
+    job, _, _ = _trained(data, updates=1)
+    tasks = job.architecture.tasks
+    spread = tasks[1].scale.std[0]
+    figures = {"fit.semantic.miou": 0.93, "val.semantic.miou": 0.52, "fit.depth.mae": 0.1 * spread}
+    figures["val.depth.mae"] = 0.2 * spread
+    words = sentences(figures, tasks, job.modalities)
+    assert len(words) == 1 and "semantic fits its samples" in words[0]
+    assert "does not carry over (0.52 on val): more unlabelled data, or augmentation" in words[0]
+    assert not sentences({**figures, "val.semantic.miou": 0.9}, tasks, job.modalities)
+    assert not sentences({}, tasks, job.modalities)
