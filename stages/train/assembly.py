@@ -23,7 +23,7 @@ from hyperloom.stages.results import Shards
 from hyperloom.stages.schema import recheck
 from hyperloom.stages.shard import wild
 from hyperloom.stages.shard.mixture import Mixture
-from hyperloom.stages.train.check import judged, objectives
+from hyperloom.stages.train.check import fitted, judged, objectives
 from hyperloom.stages.train.job import Job, Rhythm, Span, Target
 from hyperloom.stages.train.phases import Phase, borders, total
 
@@ -53,7 +53,7 @@ class Assembly:
             parameters=stage.model.parameters,
             targets=self._targets(),
             judged=judged(stage, self.step.modalities) if self.offered.rows("val") else {},
-            fitted={task: max(columns, key=columns.__getitem__) for task, columns in stage.targets.items()},
+            fitted=fitted(stage, self.step.modalities),
             mask=stage.mask,
             augment=stage.augment,
             balancer=stage.balancer,

@@ -73,6 +73,22 @@ def judged(stage: Train, modalities: Mapping[str, Any]) -> dict[str, str]:
     return {t: stage.validate_on.get(t) or cs[0] for t, cs in hard.items() if cs or t in stage.validate_on}
 
 
+def fitted(stage: Train, modalities: Mapping[str, Any]) -> dict[str, str]:
+    """Task -> the column that teaches it most, for tasks whose answers can be compared with it, as they are or as what
+    probabilities amount to."""
+    most = {t: max(columns, key=columns.__getitem__) for t, columns in stage.targets.items()}
+    return {
+        t: c
+        for t, c in most.items()
+        if _validates(modalities, c, t) or _weighed(modalities[modality_of(c)], modalities[t])
+    }
+
+
+def _weighed(modality: Any, predicted: Any) -> bool:
+    """Has a target a number for each class that its task answers with?"""
+    return bool(predicted.counted) and modality.shape == (*predicted.shape, predicted.channels)
+
+
 def _validates(modalities: Mapping[str, Any], column: str, task: str) -> bool:
     """Can predictions of a task be compared with a column, other than as probabilities that teach it?"""
     modality, predicted = modalities[modality_of(column)], modalities[task]

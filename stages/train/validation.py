@@ -88,9 +88,8 @@ def _figures(modality: Any, parts: Sequence[Sums]) -> dict[str, float]:
 
 def _truth(modality: Any, column: Any, rows: np.ndarray) -> np.ndarray:
     """Rows of a column as answers of the task's modality."""
-    if not column.soft or modality.soft:
+    if column.shape == modality.shape:
         return rows
     shares = column.to_memory(rows)
     answers: np.ndarray = modality.answer(shares)
-    answers[shares.sum(-1) < 0.5] = modality.missing
-    return answers
+    return np.where(shares.sum(-1) > 0.5, answers, modality.missing).astype(answers.dtype)
