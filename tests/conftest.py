@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+DRAWN = "HYPERLOOM_EXAMPLES" in os.environ
+"""Are examples drawn anew? Else each run tries the same ones, so that a change is not blamed for an old fault."""
+settings.register_profile("busy", deadline=None, derandomize=not DRAWN, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hyperloom.pipeline.digests import Digests
@@ -283,6 +283,10 @@ def test_any_table_gives_what_another_writer_put_there(
 ) -> None:
     import pandas
 
+    bare = (
+        quoting == csv.QUOTE_MINIMAL and end == "\n"
+    )  # such a writer leaves a \r without quotes, where it ends a line
+    assume(not (bare and suffix in ("csv", "tsv") and any("\r" in row["text"] for row in rows)))
     frame = pandas.DataFrame([{"id": f"r{n}", **row} for n, row in enumerate(rows)])
     how: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
