@@ -18,14 +18,14 @@ def card(
     name: str,
     model: Trained,
     report: Judged,
-    subject: str,
     fingerprints: tuple[str, str],
     student: Mapping[str, Any],
     decided: Sequence[str],
     champion: bool,
+    subject: str = "",
 ) -> str:
-    """`subject`: what the report calls the model; `fingerprints` are those of the steps that made `model` and `report`;
-    `student` is student.json."""
+    """`fingerprints` are those of the steps that made `model` and `report`; `student` is student.json; `subject`: what
+    the report calls the model."""
     tasks = [_task(task, about) for task, about in student["tasks"].items()]
     size = "{} x {}".format(*student["size"])
     lineage = report.lineage

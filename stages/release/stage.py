@@ -177,7 +177,7 @@ class Release(Stage):
         buffer = io.BytesIO()
         np.save(buffer, picture)
         prints = model.fingerprint, step.inputs[self.report].fingerprint
-        text = card(self.name, student, report, subject, prints, about, reasons, passed)
+        text = card(self.name, student, report, prints, about, reasons, passed, subject)
         files = {
             NETWORK: step.write(NETWORK, data),
             "student.json": step.write("student.json", json.dumps(about, sort_keys=True, indent=1).encode()),
