@@ -43,5 +43,5 @@ def defer() -> None:
         if spec is None:
             continue
         module = _Deferred(name)
-        module.__spec__, module.__loader__ = spec, spec.loader
+        module.__spec__, module.__loader__, module.__file__ = spec, spec.loader, spec.origin
         sys.modules[name] = module

@@ -120,6 +120,7 @@ class Tracker:
         self._view: View | None = None
         self.position = Position.load(storage, run, uri)
         self.position.owner, self.position.tracker = uuid.uuid4().hex, process.this()
+        self.position.problem = ""  # another tracker's: this one has not tried yet
         self._repetitions = 0
         self.position.save(storage, run)
 

@@ -132,7 +132,12 @@ def test_one_name_that_is_refused_costs_itself_alone(server: Server, client: Any
     assert "the metric odd" in refused and "the metric none" in refused
 
 
-def test_a_champion_that_a_person_chose_stays(server: Server, client: Any, storage: Storage) -> None:
+def test_a_champion_that_a_person_chose_stays(
+    server: Server, client: Any, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RUN_ID", "EXPERIMENT_ID", "EXPERIMENT_NAME", "REGISTRY_URI"):
+        monkeypatch.setenv(f"MLFLOW_{name}", "left-over")  # of another program, in this shell
+
     def release(run: str, fingerprint: str) -> list[str]:
         story(storage, run, "chosen", range(1), name_of_model="chosen", fingerprint=fingerprint)
         assert carry(storage, run, server.url, "chosen")[0]

@@ -16,6 +16,7 @@ USES = {
         "import numpy as np; from concurrent.futures import ThreadPoolExecutor as T\n"
         "assert set(T(8).map(lambda i: float(np.linalg.norm(np.ones(4))), range(64))) == {2.0}"
     ),
+    "where it lies": "import numpy as np; assert np.__file__.endswith('__init__.py') and np.ones(1).sum() == 1",
     "a name it lacks": "import numpy as np; assert not hasattr(np, 'no_such_name') and np.ones(1).sum() == 1",
 }
 
