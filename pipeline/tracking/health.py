@@ -17,7 +17,8 @@ def problem(uri: str) -> str:
     from hyperloom.pipeline.tracking.tracker import Unavailable
 
     try:
-        Server(uri).identity()
+        server = Server(uri)
+        server.call(lambda: server.client.search_runs(["0"], max_results=1))
     except Unavailable as error:
         return str(error)
     except Exception as error:  # of MLflow: an address that it does not know
