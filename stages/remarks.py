@@ -1,15 +1,21 @@
 """Remarks: what a reader leaves out or takes for granted, counted where it happens and said once for a step.
 
 A reader calls `remark(text)` with the same text each time; whoever works on many samples collects the counts. Nothing
-is kept where nobody collects. A remark is no error: what is wrong with a sample is a ValueError.
+is kept where nobody collects. A remark is no error: what is wrong with a sample is a ValueError. What a step has to say
+of its data (`announce`) is a line at the terminal, a tag of its run in MLflow, and stays in its manifest, from where
+shards take it along to the report.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hyperloom.pipeline.stage import StepRun
 
 _collected: ContextVar[Counter[str] | None] = ContextVar("remarks", default=None)
 
@@ -19,6 +25,14 @@ def remark(text: str) -> None:
     counter = _collected.get()
     if counter is not None:
         counter[text] += 1
+
+
+def announce(step: StepRun, sentences: Sequence[str]) -> None:
+    """Say each once, at the terminal and in MLflow."""
+    for sentence in sentences:
+        step.events.emit("note", step.name, text=sentence)
+    if sentences:
+        step.events.emit("tag", step.name, values={f"remark.{i}": text for i, text in enumerate(sentences)})
 
 
 @contextmanager

@@ -144,7 +144,8 @@ def _write_sizes(value: Mapping[str, SplitSize]) -> dict[str, dict[str, Any]]:
 class Shards(Result):
     """Samples joined with their labels. `schema`: column -> its modality as a recipe writes it; `statistics`: by
     column, of the training split; `gaps`: by column, partitions that lack it; `sources`: the steps whose columns were
-    joined, each as stage/fingerprint; `telling`: columns whose bytes say what a sample is (stages.shard.content)."""
+    joined, each as stage/fingerprint; `telling`: columns whose bytes say what a sample is (stages.shard.content);
+    `remarks`: what looks suspicious here and in the steps behind."""
 
     noun: ClassVar[str] = "shards"
 
@@ -156,6 +157,7 @@ class Shards(Result):
     gaps: Mapping[str, int] = field(default_factory=dict)
     sources: Sequence[str] = ()
     telling: Sequence[str] = ()
+    remarks: Sequence[str] = ()
 
     def rows(self, split: str) -> int:
         """Rows of a split; 0 when there is no such split."""
@@ -264,8 +266,8 @@ class Judged(Result):
     """The report of an evaluation over `samples` of one split. `kinds`: subject -> expert, consensus or model;
     `models`: subject -> fingerprint of its step; `members`: subject -> which of its step's family it is; `figures`:
     subject -> figure -> value, what a release is decided by; `best_expert`: modality -> subject; `champion`: the
-    release that was judged under that name, `apart`: modality -> why it was not judged on it. What is None was not
-    asked for.
+    release that was judged under that name, `apart`: modality -> why it was not judged on it; `remarks`: what looks
+    suspicious about the data. What is None was not asked for.
 
     What keeps figures from proving anything (stages.evaluate.grounds): `leaks`, subject -> that it was judged on what
     taught it; `untrue`, modality -> why its truth is none; `lacking`, subject -> input -> samples judged without it;
@@ -299,6 +301,7 @@ class Judged(Result):
     seen: Mapping[str, int] = field(default_factory=dict)
     unseen: Sequence[str] = ()
     apart: Mapping[str, str] | None = None
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

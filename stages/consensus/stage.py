@@ -36,6 +36,7 @@ from hyperloom.stages.catalogue import catalogue
 from hyperloom.stages.consensus.check import checked, sources
 from hyperloom.stages.consensus.methods import Method
 from hyperloom.stages.label import graph
+from hyperloom.stages.remarks import announce
 from hyperloom.stages.results import Consensus
 from hyperloom.stages.schema import SamplesSchema, made_by, recheck
 
@@ -114,12 +115,14 @@ class ConsensusStage(Stage):
                 reliability[out] = method.source_reliability()
             _show(step, out, report[out], method.source_reliability())
         labels = drawn.labels(step.records)
+        announce(step, labels.remarks)
         step.records = [*step.records, *tallies]  # verify re-reads the tallies too, and gc knows them
         return Consensus(
             labels.columns,
             labels.partitions,
             labels.quarantined,
             labels.coverage,
+            labels.remarks,
             agreement=report,
             reliability=reliability if tallies else None,
         )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hyperloom.stages.evaluate.rival import Rival
     from hyperloom.stages.evaluate.stage import Evaluate
 
-TABLE, CLASSES, DIFFERENCES, SEEDS = "results", "classes", "differences", "seeds"
+TABLE, CLASSES, DIFFERENCES, SEEDS, REMARKS = "results", "classes", "differences", "seeds", "remarks"
 
 
 class Report:
@@ -82,6 +82,7 @@ class Report:
             **grounds.body(),
             champion=champion.release if champion and champion.meanings else None,
             apart=champion.apart or None if champion else None,
+            remarks=self._remarks(),
         )
 
     def pictures(self, raw: Sequence[str]) -> None:
@@ -104,6 +105,13 @@ class Report:
         shards = self.step.inputs[self.stage.data]
         columns = {c: producer.about for c, producer in Shards.from_manifest(shards).columns.items()}
         return Lineage(shards.fingerprint, columns, shards.stage)
+
+    def _remarks(self) -> list[str]:
+        """What looks suspicious about the data, of the shards and the steps behind them; a table in MLflow."""
+        remarks = list(Shards.from_manifest(self.step.inputs[self.stage.data]).remarks)
+        if remarks:
+            self.step.events.emit("table", self.step.name, name=REMARKS, rows=[{"remark": text} for text in remarks])
+        return remarks
 
     def _shown(self, modality: str) -> list[str]:
         """Columns of one modality, the truth first, then labels, then models."""

@@ -29,6 +29,7 @@ from hyperloom.stages.base import ORDER, Partition, Producer, modality_of
 from hyperloom.stages.ingest.check import checked
 from hyperloom.stages.ingest.look import suspicions
 from hyperloom.stages.ingest.source import Item, Piece
+from hyperloom.stages.remarks import announce
 from hyperloom.stages.results import Ingested
 from hyperloom.stages.schema import SamplesSchema, recheck
 
@@ -71,8 +72,7 @@ class Ingest(Stage):
         result = self._result(units[0].space, records, step.modalities)
         looks = (r.meta.get("look", {}) for r in records)
         sentences = [*left_out, *_remarks(records), *suspicions(looks, step.modalities)]
-        for sentence in sentences:
-            step.events.emit("note", step.name, text=sentence)
+        announce(step, sentences)
         return replace(result, remarks=sentences)
 
     def _planned(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker], list[str]]:

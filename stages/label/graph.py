@@ -96,9 +96,10 @@ class ExpertGraph:
     def labels(self, records: Iterable[Record]) -> Labels:
         """What the step's manifest says: columns, partitions, and how many samples each column lacks and why."""
         counts: dict[str, dict[str, Any]] = {}
-        remarks: dict[str, None] = {}
+        remarks, looks = dict[str, None](), list[dict[str, Any]]()
         for record in records:
             remarks |= dict.fromkeys(record.meta.get("remarks", ()))
+            looks += [look] if (look := record.meta.get("look")) else []
             count = counts.setdefault(record.space, {"rows": 0, "quarantined": 0, "missing": {}})
             count["rows"] += record.rows + record.quarantined
             count["quarantined"] += record.quarantined
@@ -112,7 +113,15 @@ class ExpertGraph:
                 quarantined[column] = count["quarantined"]
                 missing[column] = {"rows": count["rows"], "missing": count["missing"].get(column, 0)}
         partitions = self.catalogue.partitions  # kept once, however many steps say them
-        return Labels(columns, partitions, quarantined, missing, list(remarks))
+        sentences = [*remarks, *self._suspicions(looks)]
+        return Labels(columns, partitions, quarantined, missing, sentences)
+
+    def _suspicions(self, looks: list[dict[str, Any]]) -> list[str]:
+        if not looks:
+            return []
+        from hyperloom.stages.ingest.look import suspicions  # NumPy, which a plan does without
+
+        return suspicions(looks, self.modalities, "experts")
 
     def _reads(self, node: Node, group: Group, at: int) -> dict[str, Any] | None:
         """The payload of a unit: what it reads, as [space, id] by column; None where there is no unit."""

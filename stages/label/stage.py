@@ -13,6 +13,7 @@ columns. The stage makes no choice among sources (see consensus) and joins nothi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -29,6 +30,7 @@ from hyperloom.stages import provenance
 from hyperloom.stages.label import graph
 from hyperloom.stages.label.check import checked
 from hyperloom.stages.label.neighbours import apart
+from hyperloom.stages.remarks import announce
 from hyperloom.stages.results import Labels
 from hyperloom.stages.schema import SamplesSchema, recheck
 
@@ -75,8 +77,8 @@ class Label(Stage):
         drawn = self._drawn(step)
         step.records = step.run_units(drawn.units(), drawn.workers(step.storage))
         labels = drawn.labels(step.records)
-        for sentence in [*labels.remarks, *apart(drawn)]:
-            step.events.emit("note", step.name, text=sentence)
+        labels = replace(labels, remarks=[*labels.remarks, *apart(drawn)])
+        announce(step, labels.remarks)
         provenance.emit_tags(step, labels.columns)
         return labels
 

@@ -98,6 +98,8 @@ class LabelWorker:
                 out.meta["figures"] = figures.sums()
             if self._notes:
                 out.meta["remarks"] = self._notes
+            if look := _look(values, self.modalities):
+                out.meta["look"] = look
             if unit.id != unit.payload["pid"]:
                 out.meta["pid"] = unit.payload["pid"]
             table, out.meta["missing"] = _table(keys, values, self.modalities, self.about)
@@ -177,6 +179,20 @@ def _table(
         columns[column] = modality.encode(column_values)
         fields.append(produced(modality.field(column), about))
     return write_table(columns, fields), {column: columns[column].null_count for column in values}
+
+
+def _look(values: dict[str, list[Any]], modalities: dict[str, Any]) -> dict[str, Any]:
+    """What was seen of each column, for the step to ask about (see stages.ingest.look)."""
+    from hyperloom.stages.ingest.look import ColumnLook
+
+    seen: dict[str, Any] = {}
+    for column, column_values in values.items():
+        modality, look = modalities[modality_of(column)], ColumnLook()
+        for value in column_values:
+            look.add(value, modality)
+        if figures := look.figures():
+            seen[column] = figures
+    return seen
 
 
 def _readers(expert: Expert) -> int:

@@ -43,6 +43,7 @@ def card(
             "",
             *[f"- {sentence}" for sentence in report.said],
             "",
+            *_suspicious(report.remarks),
             "## Gate",
             *([f"- {sentence}" for sentence in decided] or ["- none was asked for"]),
             "",
@@ -54,6 +55,10 @@ def card(
             "",
         ]
     )
+
+
+def _suspicious(remarks: Sequence[str]) -> list[str]:
+    return ["## What looks suspicious in its data", *[f"- {text}" for text in remarks], ""] if remarks else []
 
 
 def _task(name: str, about: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from hyperloom.pipeline.units import Record, Unit, Worker
 from hyperloom.stages import provenance
 from hyperloom.stages.base import Partition, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
+from hyperloom.stages.remarks import announce
 from hyperloom.stages.results import Ingested, ShardFile, Shards, SplitSize
 from hyperloom.stages.schema import ShardsSchema, made_by, recheck
 from hyperloom.stages.shard import wild
@@ -102,8 +103,8 @@ class Shard(Stage):
             step.events.emit("note", step.name, text=what)
         places = places or self.split.assign(self._strata(step))
         lacking = absences({c: step.modalities[modality_of(c)] for c in columns}, step.records, places)
-        for sentence in [*lacking, *doubles(step.storage, step.records, places), *_oddities(step, columns)]:
-            step.events.emit("note", step.name, text=sentence)
+        remarks = [*lacking, *doubles(step.storage, step.records, places), *_oddities(step, columns)]
+        announce(step, remarks)
         producers = {c: offered.producer(c) for c in columns}
         provenance.emit_tags(step, producers)
         return Shards(
@@ -115,6 +116,7 @@ class Shard(Stage):
             gaps=gaps,
             sources=[f"{m.stage}/{m.fingerprint}" for m in step.inputs.values()],
             telling=telling(_raw(offered, columns), step.modalities),
+            remarks=[*_remarks(step), *remarks],
         )
 
     def _catalogue(self, step: StepRun) -> Catalogue:
@@ -184,6 +186,11 @@ def _ingests(step: StepRun) -> list[Manifest]:
 def _raw(offered: Catalogue, columns: Iterable[str]) -> list[str]:
     """The columns that came as they are."""
     return [c for c in columns if made_by(offered.producer(c).about) == "raw"]
+
+
+def _remarks(step: StepRun) -> list[str]:
+    """What the steps behind the shards had to say of their data."""
+    return list(dict.fromkeys(text for m in step.inputs.values() for text in m.body.get("remarks", ())))
 
 
 def _bytes(offered: Catalogue, columns: tuple[str, ...], partition: Partition) -> int:
