@@ -1,6 +1,8 @@
-"""Files of boxes as annotation tools write them, one a picture: YOLO's text and VOC's XML, in shares of the picture.
+"""Files of boxes as annotation tools write them, one a picture: YOLO's text, VOC's XML and LabelMe's JSON, in shares of
+the picture.
 
-What holds the boxes of a whole data set (COCO, Label Studio) is no side file; it is refused by its name.
+What holds the boxes of a whole data set (COCO, Label Studio, VIA, CVAT) is no side file, and other forms are not read;
+each is refused by its name, with what to write instead (docs/modalities.md has the few lines that do).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 PLAIN = "a JSON list of {x0, y0, x1, y1, class}, in shares of the picture"
+CONVERT = f"Next: write a file for each picture, {PLAIN} (docs/modalities.md, Boxes of annotation tools, does that)"
 
 
 def parse(data: bytes, name: str, classes: Sequence[str]) -> list[dict[str, Any]] | None:
@@ -24,15 +27,16 @@ def parse(data: bytes, name: str, classes: Sequence[str]) -> list[dict[str, Any]
     except ValueError as error:
         kind = "YOLO's text: class x y width height" if suffix == ".txt" else "VOC's XML"
         raise ValueError(f"{base} is read as {kind}, and {error}") from error
-    if suffix == ".json":
-        _refuse_data_sets(data, base)
-    return None
+    return _json(data, base) if suffix == ".json" else None
 
 
 def _yolo(words: Sequence[str], classes: int) -> dict[str, Any]:
     """`class x y width height [score]`: the class's number, and the middle of the box."""
+    if not words[0].isdecimal():
+        raise ValueError(f"a line begins with {words[0]!r}, no class number (KITTI's text, or another). {CONVERT}")
     if len(words) not in (5, 6):
-        raise ValueError(f"a line has {len(words)} fields")
+        polygon = " (a polygon or a turned box)" if len(words) > 6 and len(words) % 2 else ""
+        raise ValueError(f"a line has {len(words)} fields{polygon}")
     kind, (x, y, width, height) = int(words[0]), map(float, words[1:5])
     if not 0 <= kind < classes:
         raise ValueError(f"expected class ids below {classes}, got {kind}")
@@ -50,6 +54,9 @@ def _voc(data: bytes) -> list[dict[str, Any]]:
         root = ElementTree.fromstring(data)
     except ElementTree.ParseError as error:
         raise ValueError(f"it is no XML ({error})") from error
+    if root.tag != "annotation":
+        whole = " (CVAT's, of a whole data set)" if root.tag == "annotations" else ""
+        raise ValueError(f"its root is <{root.tag}>{whole}, not <annotation>. {CONVERT}")
     try:
         width, height = (float(root.findtext(f"size/{side}") or "") for side in ("width", "height"))
         boxes = []
@@ -64,16 +71,48 @@ def _voc(data: bytes) -> list[dict[str, Any]]:
     return boxes
 
 
-def _refuse_data_sets(data: bytes, base: str) -> None:
+def _json(data: bytes, base: str) -> list[dict[str, Any]] | None:
+    """LabelMe's boxes; None for a list of boxes, which the modality reads. Raises ValueError for other tools' files."""
     try:
         value = json.loads(data)
     except ValueError:
-        return  # said by whoever reads it
-    kind = ""
-    if isinstance(value, dict) and {"annotations", "images"} <= value.keys():
-        kind = "COCO"
-    elif isinstance(value, list) and value and isinstance(value[0], dict) and {"annotations", "data"} & value[0].keys():
-        kind = "Label Studio"
-    if kind:
-        what = f"{base} is {kind}'s file of a whole data set, and a side file holds the boxes of one sample"
-        raise ValueError(f"{what}. Next: write a file for each picture, {PLAIN}")
+        return None  # said by whoever reads it
+    if isinstance(value, dict) and "shapes" in value:
+        return _labelme(value, base)
+    first = value[0] if isinstance(value, list) and value else value
+    if not isinstance(first, dict) or "x0" in first:
+        return None
+    keys = first.keys()
+    if isinstance(value, dict) and {"annotations", "images"} <= keys:
+        whole = "file of a whole data set, and a side file holds the boxes of one sample"
+        raise ValueError(f"{base} is COCO's {whole}. {CONVERT}")
+    if {"annotations", "data"} <= keys or {"completions", "data"} <= keys:
+        what = (
+            "file of a whole data set, and a side file holds the boxes of one sample" if first is not value else "task"
+        )
+        raise ValueError(f"{base} is Label Studio's {what}. {CONVERT}")
+    if {"category_id", "bbox"} <= keys:
+        raise ValueError(f"{base} is a list of COCO's annotations: pixels, and categories by number. {CONVERT}")
+    if any(isinstance(v, dict) and "regions" in v for v in first.values()):
+        raise ValueError(f"{base} is VIA's file of a whole data set. {CONVERT}")
+    if isinstance(value, dict):
+        raise ValueError(f"{base} holds an object with {', '.join(list(keys)[:5])}, not a list of boxes. {CONVERT}")
+    return None
+
+
+def _labelme(value: dict[str, Any], base: str) -> list[dict[str, Any]]:
+    """`shapes` with a `label` and two `points` in pixels each, and the picture's size."""
+    boxes = []
+    try:
+        width, height = float(value["imageWidth"]), float(value["imageHeight"])
+        for shape in value["shapes"]:
+            if shape.get("shape_type", "rectangle") != "rectangle":
+                raise ValueError(f"a shape is a {shape['shape_type']}, not a rectangle")
+            xs, ys = zip(*shape["points"], strict=True)
+            corners = {"x0": min(xs) / width, "y0": min(ys) / height, "x1": max(xs) / width, "y1": max(ys) / height}
+            boxes.append({**corners, "class": str(shape["label"]).strip()})
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(f"{base} is read as LabelMe's JSON, and it lacks a size, points or a label") from error
+    except ValueError as error:
+        raise ValueError(f"{base} is read as LabelMe's JSON, and {error}. {CONVERT}") from error
+    return boxes

@@ -36,7 +36,8 @@ class Boxes(Modality):
 
     Rows that are not used are NaN and lie at the end. A column of it is a list of structs, the class by its name.
     `pixels: [height, width]` says that corners come in pixels of pictures of that size; `clip` is how far outside, in
-    shares of the picture, a corner may lie to be brought onto its edge. Files: JSON lists, YOLO's .txt, VOC's .xml.
+    shares of the picture, a corner may lie to be brought onto its edge. Files: JSON lists, YOLO's .txt, VOC's .xml,
+    LabelMe's .json.
     """
 
     defaults: ClassVar[Defaults] = Defaults("boxes", "boxes", "map", "boxes")
@@ -132,8 +133,10 @@ class Boxes(Modality):
 
     def read(self, data: bytes, name: str) -> Any:
         boxes = box_files.parse(data, name, self.classes)
-        plain = self.model_copy(update={"pixels": None}) if boxes is not None else self
-        return super().read(data, name) if boxes is None else plain.fit(boxes)
+        if boxes is None:
+            return super().read(data, name)
+        sized = not name.lower().endswith(".txt")  # the file has the picture's size; text may be in pixels
+        return (self.model_copy(update={"pixels": None}) if sized else self).fit(boxes)
 
     def _placed(self, rows: np.ndarray) -> np.ndarray:
         """Rows with corners in shares of the picture, those a little outside brought onto its edge."""

@@ -59,6 +59,11 @@ def test_pixels_are_recognised_and_can_be_set() -> None:
         ("p.txt", b"1 0.5 0.5 0.25 0.5\n"),
         ("p.json", json.dumps([BOX]).encode()),
         (
+            "m.json",
+            b'{"version": "5", "shapes": [{"label": "car", "points": [[15, 4], [9, 12]], "shape_type": "rectangle"}],'
+            b' "imageHeight": 16, "imageWidth": 24, "imageData": null}',
+        ),
+        (
             "p.xml",
             b"<annotation><size><width>24</width><height>16</height><depth>3</depth></size><object><name>car</name>"
             b"<bndbox><xmin>9</xmin><ymin>4</ymin><xmax>15</xmax><ymax>12</ymax></bndbox></object></annotation>",
@@ -76,6 +81,20 @@ def test_one_box_is_the_same_from_every_form_of_file(name: str, data: bytes) -> 
     [
         ("c.json", b'{"images": [], "annotations": [], "categories": []}', "c.json is COCO's file of a whole data set"),
         ("s.json", b'[{"id": 0, "data": {}, "annotations": []}]', "s.json is Label Studio's file"),
+        ("t.json", b'{"id": 0, "data": {}, "annotations": []}', "t.json is Label Studio's task"),
+        ("a.json", b'[{"image_id": 1, "category_id": 3, "bbox": [9, 4, 6, 8]}]', "list of COCO's annotations"),
+        ("v.json", b'{"p.jpg12": {"filename": "p.jpg", "regions": []}}', "v.json is VIA's file"),
+        ("d.json", b'{"boxes": [[0, 0, 1, 1]], "labels": [1]}', "d.json holds an object with boxes, labels"),
+        (
+            "m.json",
+            b'{"shapes": [{"label": "car", "points": [], "shape_type": "polygon"}], "imageHeight": 1, "imageWidth": 1}',
+            "LabelMe's JSON, and a shape is a polygon",
+        ),
+        ("m.json", b'{"shapes": [{"label": "car"}], "imageHeight": 1, "imageWidth": 1}', "lacks a size, points"),
+        ("p.xml", b"<annotations><image/></annotations>", "its root is <annotations> .CVAT's"),
+        ("k.txt", b"Car 0.00 0 -1.57 614 181 727 284 1.5 1.7 4.1 1 1.7 8.4 -1.56\n", "begins with 'Car'.*KITTI"),
+        ("p.txt", b"1 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n", "9 fields .a polygon or a turned box"),
+        ("p.txt", b"1 12 8 6 8\n", r"pixels: .height, width."),
         ("p.txt", b"1 0.5 0.5 0.25\n", "p.txt is read as YOLO's text.*a line has 4 fields"),
         ("p.txt", b"7 0.5 0.5 0.25 0.5\n", "class ids below 2, got 7"),
         ("p.xml", b"<annotation><object/></annotation>", "p.xml is read as VOC's XML.*lacks the picture's size"),
@@ -85,7 +104,32 @@ def test_one_box_is_the_same_from_every_form_of_file(name: str, data: bytes) -> 
 )
 def test_a_file_that_is_no_sample_s_boxes_says_what_it_is(name: str, data: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        boxes().read(data, name)
+        boxes().check(boxes().read(data, name))
+
+
+def test_text_in_pixels_by_the_option_that_its_refusal_names() -> None:
+    value = boxes(pixels=[16, 24]).read(b"1 12 8 6 8\n", "p.txt")
+    assert corners(value) == [0.375, 0.25, 0.625, 0.75]
+
+
+@pytest.mark.parametrize("name", ["coco", "label_studio"])
+def test_the_lines_of_the_docs_convert_a_data_set(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever tool wrote it, the box of the picture p is the same."""
+    coco: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 3, "name": "car"}]}
+    coco["images"].append({"id": 7, "file_name": "day/p.jpg", "width": 24, "height": 16})
+    coco["annotations"].append({"id": 1, "image_id": 7, "category_id": 3, "bbox": [9, 4, 6, 8]})
+    rectangle = {"x": 37.5, "y": 25, "width": 25, "height": 50, "rectanglelabels": ["car"]}
+    task = {"id": 1, "data": {"image": "/day/p.jpg"}, "annotations": [{"result": [{"value": rectangle}]}]}
+    page = (Path(__file__).parents[2] / "docs/modalities.md").read_text(encoding="utf-8")
+    code: dict[str, Any] = {}
+    exec(page.split("### Boxes of annotation tools")[1].split("```python")[1].split("```")[0], code)
+    monkeypatch.chdir(tmp_path)
+    Path("all.json").write_text(json.dumps({"coco": coco, "label_studio": [task]}[name]))
+    with pytest.raises(ValueError, match="Boxes of annotation tools"):
+        boxes().read(Path("all.json").read_bytes(), "all.json")
+    code[f"from_{name}"]("all.json")
+    value = boxes().read(Path("boxes/p.json").read_bytes(), "p.json")
+    assert corners(value) == [0.375, 0.25, 0.625, 0.75] and value[0, 4:].tolist() == [1, 1]
 
 
 def sound(samples: np.ndarray, length: int | None = None) -> bytes:
