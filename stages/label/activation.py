@@ -43,7 +43,7 @@ def judge(maps: np.ndarray, ending: ScoreKind | None = None) -> tuple[Activation
     if ending == "logits" or not (inside or low >= 0):
         return "logit", ""
     if not inside:
-        return _large(maps, channels, high, span)
+        return _large(high, span)
     if ending is None and low == high:
         return "logit", ""  # nothing can be told of a constant
     why = "the network ends in a sigmoid or softmax" if ending else f"{span}{_sums(maps)}"
@@ -54,17 +54,15 @@ def judge(maps: np.ndarray, ending: ScoreKind | None = None) -> tuple[Activation
     )
 
 
-def _large(maps: np.ndarray, channels: int, high: float, span: str) -> tuple[Activation, str]:
+def _large(high: float, span: str) -> tuple[Activation, str]:
     """Of scores that are never below 0 and go beyond 1."""
-    total = maps.sum(-1)
-    shares = channels > 1 and high <= BYTES and np.ptp(total) <= 0.02 * float(total.mean())
-    if (channels == 1 and high <= BYTES + 1) or shares:
-        most = BYTES if high > 100 else 100
-        raise RecipeError(
-            f"{span}: neither logits, which go below 0, nor probabilities. Next: in decode, activation: none with "
-            f"divide: {most:g} for probabilities in 0..{most:g}, or activation: logit"
-        )
-    return "logit", ""
+    if high > BYTES + 1:
+        return "logit", ""
+    most = BYTES if high > 100 else 100
+    raise RecipeError(
+        f"{span}: neither logits, which go below 0, nor probabilities. Next: in decode, activation: none with divide: "
+        f"{most:g} for probabilities in 0..{most:g}, or activation: logit"
+    )
 
 
 def hold(maps: np.ndarray, activation: Activation) -> None:

@@ -36,6 +36,11 @@ class Decoder(Plugin):
     """Order of the tensor's axes where it is another than that of the network's input."""
 
     @property
+    def whole(self) -> bool:
+        """Do its tensors lack an axis for frames, so that the network must see one at a time?"""
+        return False
+
+    @property
     def tensors(self) -> tuple[str | int, ...]:
         """The outputs that it reads."""
         return (self.tensor,)

@@ -41,6 +41,9 @@ class DetectionDecoder(Decoder):
     """One tensor: has a row a score for "anything" after its box, by which the classes' are multiplied?"""
     chosen: bool = False
     """One tensor: are rows box, score, class?"""
+    batched: bool = True
+    """False where the tensors have no axis for frames, as exports with suppression inside often do; the network then
+    sees one frame at a time."""
     background: int | None = Field(None, ge=0)
     """The channel of scores that means "nothing"; `map` counts the others."""
     map: ClassMap | None = None
@@ -56,6 +59,10 @@ class DetectionDecoder(Decoder):
         if self.boxes is not None and (self.objectness or self.chosen):
             raise ValueError("objectness and chosen are for detectors of one tensor")
         return self
+
+    @property
+    def whole(self) -> bool:
+        return not self.batched
 
     @property
     def tensors(self) -> tuple[str | int, ...]:

@@ -19,23 +19,26 @@ from hyperloom.stages.label.decoders import tensors_of
 from hyperloom.stages.label.network import Network, library, read_weights
 from hyperloom.stages.modality import Size
 
+CHANNELS = (1, 3, 4)
+
 
 class LiteRT(Network):
     """`{type: litert, path: deeplab.tflite, in: rgb@camera, out: semantic@deeplab, decode: classes}`."""
 
     def session(self) -> LiteRTSession:
-        return LiteRTSession(self.path, tensors_of(self.decode), threads=max(1, int(self.cpus)))
+        threads, layout = max(1, int(self.cpus)), self.preprocess.layout
+        return LiteRTSession(self.path, tensors_of(self.decode), threads, layout)
 
 
 class LiteRTSession:
-    """A LiteRT graph with one image input of fixed shape."""
+    """A LiteRT graph with one image input of fixed shape; converters of PyTorch keep channels first."""
 
-    layout: str = "nhwc"
+    layout: str
     batch: int | None
     size: Size | None
     channels: int | None
 
-    def __init__(self, path: str, tensors: Sequence[str | int] = (0,), threads: int = 1):
+    def __init__(self, path: str, tensors: Sequence[str | int] = (0,), threads: int = 1, layout: str | None = None):
         interpreter = library("ai_edge_litert.interpreter", "litert").Interpreter
         content = read_weights(path)
         try:
@@ -57,8 +60,10 @@ class LiteRTSession:
         self._input = inputs[0]
         self._details = {d["index"]: d for d in [*self._net.get_tensor_details(), *self._outputs]}
         self.dtype: np.dtype[Any] = np.dtype(self._input["dtype"])
-        batch, height, width, self.channels = (int(n) for n in self._input["shape"])
-        self.batch, self.size = batch, (height, width)
+        shape = [int(n) for n in self._input["shape"]]
+        self.layout = layout or ("nchw" if shape[1] in CHANNELS and shape[3] not in CHANNELS else "nhwc")
+        at = 2 if self.layout == "nchw" else 1
+        self.batch, self.size, self.channels = shape[0], (shape[at], shape[at + 1]), shape[4 - at if at == 1 else 1]
         for tensor in tensors:
             self._found(tensor)
 

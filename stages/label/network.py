@@ -22,7 +22,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label import trial
 from hyperloom.stages.label.activation import ScoreKind
-from hyperloom.stages.label.decoders import of_tile, shared_out, tensors_of
+from hyperloom.stages.label.decoders import Decoder, of_tile, shared_out, tensors_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.preprocess import Preprocess, TileGrid
 from hyperloom.stages.label.steps import Steps
@@ -88,6 +88,8 @@ class Network(Expert):
                 raise RecipeError(f"the expert {self.type} ({self.path}): {error}") from error
         library("cv2", "vision")  # resizes frames; loaded now, so that the worker can limit its threads
         session, source = self.session(), modalities[modality_of(self.in_[0])]
+        if any(d.whole for d in self.decode):
+            session = OneByOne(session, self.decode)
         grid = self.preprocess.grid(source.shape[:2], session.size)
         if session.size and grid.tile != session.size:
             raise RecipeError(
@@ -118,6 +120,29 @@ class Network(Expert):
     def steps(self, session: Any, grid: TileGrid, targets: Sequence[Any]) -> Steps:
         """How batches go through the loaded network."""
         return OnHost(self, session, grid, targets)
+
+
+class OneByOne:
+    """A session that sees one frame at a time, and gives tensors without an axis for frames that axis."""
+
+    def __init__(self, session: Session, decoders: Sequence[Decoder]):
+        if session.batch not in (None, 1):
+            raise RecipeError(f"the network takes {session.batch} frames at once, so that batched: false cannot be")
+        self._session, self._whole = session, [d.whole for d in decoders for _ in d.tensors]
+        self.layout, self.dtype, self.size, self.channels = (
+            session.layout,
+            session.dtype,
+            session.size,
+            session.channels,
+        )
+        self.batch: int | None = 1
+
+    def ending(self, tensor: str | int) -> ScoreKind | None:
+        return self._session.ending(tensor)
+
+    def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
+        outputs = self._session(images, tensors)
+        return [one[None] if whole else one for one, whole in zip(outputs, self._whole, strict=True)]
 
 
 class OnHost(Steps):

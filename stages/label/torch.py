@@ -98,7 +98,7 @@ class Torch(Network):
             raise SourceError(f"{self.path} does not load as a {kind} file of PyTorch: {error}") from error
 
     def steps(self, session: TorchSession, grid: TileGrid, targets: Sequence[Any]) -> Steps:
-        if session.device == "cpu":
+        if not isinstance(session, TorchSession) or session.device == "cpu":
             return super().steps(session, grid, targets)
         from hyperloom.stages.label.device import OnDevice
 

@@ -70,7 +70,7 @@ def check_counts(path: str, outputs: Sequence[Any], tensors: Sequence[str | int]
         if length != count:
             raise RecipeError(
                 f"{path}: the output {tensor!r} has the shape {tuple(output.shape)} for {count} frame(s): its first "
-                "axis must count them. Next: batch: 1 where the network has no batch, or export it with one"
+                "axis must count them. Next: export it with such an axis, or, of detections, batched: false in decode"
             )
 
 

@@ -134,7 +134,7 @@ def test_a_threshold_means_a_probability(tmp_path: Path) -> None:
         ([("Softmax", ["both"], ["y"], {"axis": 2})], {}, "add up to 1 over the rows"),
         ([("Transpose", ["both"], ["y"], {"perm": [0, 2, 3, 1]})], {}, "layout: nhwc"),
         ([("Concat", ["both", "both"], ["y"], {"axis": 1})], {}, "4 channels for 2 classes.*map:"),
-        ([("Slice", ["both", "at", "to"], ["y"])], {}, r"shape \(1, 2, 8, 12\) for 2 frame.*batch: 1"),
+        ([("Slice", ["both", "at", "to"], ["y"])], {}, r"shape \(1, 2, 8, 12\) for 2 frame.*its first"),
         ([("Concat", ["both", "both"], ["y"], {"axis": 0})], {}, r"shape \(4, 2, 8, 12\) for 2 frame"),
     ],
     ids=str,
@@ -145,6 +145,15 @@ def test_what_can_be_read_in_two_ways_is_refused_with_the_field_to_set(
     path = network(tmp_path / "n.onnx", *nodes, byte=np.float32(255), at=np.array([0]), to=np.array([1]))
     with pytest.raises(RecipeError, match=rf"n\.onnx: (semantic@net: )?.*{said}"):
         asked(path, {"type": "classes", **decode})
+
+
+def test_a_sigmoid_of_each_class_times_255_makes_no_soft_labels_unasked(tmp_path: Path) -> None:
+    nodes = [("Sigmoid", ["both"], ["p"]), ("Mul", ["p", "byte"], ["y"])]
+    path = network(tmp_path / "n.onnx", *nodes, byte=np.float32(255))
+    with pytest.raises(RecipeError, match="divide: 255"):
+        asked(path, "probabilities", "soft@net")
+    found, _ = asked(path, {"type": "probabilities", "activation": "none", "divide": 255}, "soft@net")
+    np.testing.assert_allclose(found[..., 1:], PROBABILITY, atol=1e-4)
 
 
 def test_the_field_that_a_refusal_names_mends_it(tmp_path: Path) -> None:
@@ -171,6 +180,34 @@ def test_small_logits_of_a_convolution_are_no_probabilities(tmp_path: Path) -> N
     assert found.min() == 1 and notes == "", "0.03 is above 0"
     _, notes = asked(path, {"type": "classes", "activation": "none"})
     assert notes == ""
+
+
+def test_a_torchscript_file_that_ends_in_a_sigmoid(tmp_path: Path) -> None:
+    import torch
+
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1), torch.nn.Sigmoid())
+    with torch.no_grad():
+        net[0].weight[:], net[0].bias[:] = 1 / 48, -8
+    torch.jit.save(torch.jit.trace(net, torch.zeros(1, 3, *SHAPE)), str(tmp_path / "n.pt"))
+    found, notes = asked(str(tmp_path / "n.pt"), type="torch")
+    assert np.array_equal(found[0], PERSON) and "taken as probabilities, class 1 above 0.5" in notes
+    torch.jit.save(torch.jit.trace(net[0], torch.zeros(1, 3, *SHAPE)), str(tmp_path / "logits.pt"))
+    found, notes = asked(str(tmp_path / "logits.pt"), type="torch")
+    assert np.array_equal(found[0], PERSON) and notes == ""
+
+
+@pytest.mark.parametrize("values, refused", [([0.2, 0.9], True), ([0.0, 1.0], True), ([-3.0, 0.4], False)])
+def test_scores_of_a_service_are_refused_where_they_can_be_read_in_two_ways(values: list[float], refused: bool) -> None:
+    """Nobody can try a network behind an endpoint: each answer says what it is, or its error names the field."""
+    scores = np.array(values, np.float32).repeat(48).reshape(*SHAPE[::-1]).T[..., None]
+    decoder = plugins.parse("decoder", "classes")
+    if not refused:
+        assert sorted(np.unique(decoder.finish(scores, KNOWN["semantic"]))) == [0, 1]
+        return
+    with pytest.raises(ValueError, match="activation: logit"):
+        decoder.finish(scores, KNOWN["semantic"])
+    settled = plugins.parse("decoder", {"type": "classes", "activation": "none"})
+    assert settled.finish(scores, KNOWN["semantic"]).mean() == 0.5
 
 
 def test_a_probability_that_later_frames_do_not_keep_to_ends_the_step(tmp_path: Path) -> None:

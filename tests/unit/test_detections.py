@@ -124,6 +124,21 @@ def test_what_cannot_be_boxes_is_refused_with_the_field_to_set(
         asked(detector(tmp_path / "d.onnx", **floats), **decode)
 
 
+def test_tensors_without_an_axis_for_frames(tmp_path: Path) -> None:
+    """As many detectors are exported: boxes (m, 4), labels (m), scores (m) of the one frame."""
+    arrays = {"b": CORNERS, "l": OF, "s": BEST}
+    nodes = [helper.make_node("Constant", [], [n], value=numpy_helper.from_array(a, n)) for n, a in arrays.items()]
+    graph = helper.make_graph(
+        nodes, "whole", [helper.make_tensor_value_info("x", T.FLOAT, ["n", 3, *SHAPE])],
+        [helper.make_empty_tensor_value_info(n) for n in arrays],
+    )  # fmt: skip
+    path = str(tmp_path / "d.onnx")
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    with pytest.raises(RecipeError, match="batched: false"):
+        asked(path, **TWO, labels="l")
+    np.testing.assert_allclose(asked(path, **TWO, labels="l", batched=False), TRUTH, atol=1e-6)
+
+
 def test_a_frame_without_objects_and_one_with_more_than_fit(tmp_path: Path) -> None:
     empty = {"b": np.zeros((0, 4), np.float32), "s": np.zeros((0, 3), np.float32)}
     assert len(asked(detector(tmp_path / "d.onnx", **empty), **TWO)) == 0

@@ -83,7 +83,7 @@ def test_onnx_classes_soft_labels_and_numbers_from_one_network(tmp_path, frames)
         out=["semantic@net", "soft@net", "depth@net"],
         decode=[
             {"type": "classes", "map": ["brick", "grass", None]},
-            {"type": "probabilities", "map": {0: "brick", 1: "grass"}, "temperature": 50},
+            {"type": "probabilities", "map": {0: "brick", 1: "grass"}, "temperature": 50, "activation": "logit"},
             {"type": "dense", "tensor": "grey"},
         ],
     )

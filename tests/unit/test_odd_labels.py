@@ -122,7 +122,7 @@ def test_the_lines_of_the_docs_convert_a_data_set(name: str, tmp_path: Path, mon
     task = {"id": 1, "data": {"image": "/day/p.jpg"}, "annotations": [{"result": [{"value": rectangle}]}]}
     page = (Path(__file__).parents[2] / "docs/modalities.md").read_text(encoding="utf-8")
     code: dict[str, Any] = {}
-    exec(page.split("### Boxes of annotation tools")[1].split("```python")[1].split("```")[0], code)
+    exec(page.split("## Boxes of annotation tools")[1].split("```python")[1].split("```")[0], code)
     monkeypatch.chdir(tmp_path)
     Path("all.json").write_text(json.dumps({"coco": coco, "label_studio": [task]}[name]))
     with pytest.raises(ValueError, match="Boxes of annotation tools"):
