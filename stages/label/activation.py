@@ -66,10 +66,14 @@ def _large(high: float, span: str) -> tuple[Activation, str]:
 
 
 def hold(maps: np.ndarray, activation: Activation) -> None:
-    """Raise RecipeError for values that are no probabilities though they are taken for some."""
-    if activation != "none" or not maps.size:
+    """Raise RecipeError for values that are no probabilities though they are taken for some, ValueError for NaN."""
+    if not maps.size:
         return
     low, high = float(np.min(maps)), float(np.max(maps))
+    if np.isnan(low):
+        raise ValueError("the network gave NaN as a score: does it overflow (precision), or divide by 0?")
+    if activation != "none":
+        return
     if low < -SLACK or high > 1 + SLACK:
         worst = low if low < -SLACK else high
         raise RecipeError(f"the network gave {worst:.4g} where probabilities are expected (activation: none). {FIELD}")

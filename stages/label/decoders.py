@@ -86,6 +86,15 @@ class DenseDecoder(Decoder):
     def ready(self, modality: Any, column: str) -> None:
         need(len(modality.shape) == 3 and not modality.soft, column, "a dense modality", modality)
 
+    def tried(self, whole: np.ndarray, ending: ScoreKind | None, modality: Any) -> tuple[Decoder, str]:
+        channels = 1 if whole.ndim == 2 else whole.shape[-1]
+        if channels != modality.channels:
+            raise ValueError(
+                f"the network gives {channels} channels, and the modality has {modality.channels}. Next: tensor or "
+                "layout in decode, or channels of the modality"
+            )
+        return self, ""
+
     def finish(self, whole: np.ndarray, modality: Any) -> np.ndarray:
         x: np.ndarray = np.atleast_3d(whole).astype(np.float32)
         if self.activation == "sigmoid":

@@ -92,6 +92,8 @@ class Http(Expert):
             raise ValueError(f"out: embeddings make one column, got {list(self.out)}")
         if self.decode and (self.api != "kserve" or len(self.decode) != len(self.out)):
             raise ValueError("decode: is for api: kserve, one decoder for each column")
+        if any(len(d.tensors) > 1 for d in self.decode):
+            raise ValueError("decode: a field of an answer is one tensor, and this decoder reads several")
         unknown = [c for c in (*self.fields, *self.tensors) if c not in (*self.in_, *self.out)]
         if unknown:
             raise ValueError(f"fields, tensors: {', '.join(unknown)} is no column of this expert")
@@ -199,8 +201,9 @@ class _Caller:
         try:
             if self._expert.decode:
                 decoder = self._expert.decode[at]
-                size = modality.shape[:2]
-                return decoder.finish(decoder.tile(np.asarray(value), self._expert.layout, size), modality)
+                size = self._api.modalities[self._expert.in_[0]].shape[:2]
+                tile = decoder.tile(np.asarray(value), decoder.layout or self._expert.layout, size)
+                return decoder.finish(tile, modality)
             return fit(modality, value.astype(modality.dtype) if isinstance(value, np.ndarray) else value)
         except ValueError as error:
             return error

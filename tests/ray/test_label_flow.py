@@ -82,3 +82,37 @@ def check_clip(storage: Storage) -> None:
     assert [found[key] for key in sorted(found)] == [
         (i + 1) + (max(0, i - 1) + 1) + (min(count - 1, i + 1) + 1) + 1 for i in range(count)
     ]
+
+
+MISTAKEN = """\
+name: mistaken
+root: {folder}/root
+modalities:
+  rgb: {{type: image, size: [8, 8]}}
+  semantic: {{type: segmentation, classes: [dark, bright]}}
+steps:
+  frames: {{stage: ingest, source: {{type: files, path: "{folder}/images", group: "(?P<group>x)"}}, rows: 1}}
+  labels:
+    stage: label
+    data: frames
+    experts:
+      - type: rules
+        in: rgb@camera
+        out: semantic@rules
+        rules: [{{class: bright, when: [{{column: rgb@camera, channel: 7, above: 3}}]}}]
+"""
+
+
+def test_a_mistake_that_a_worker_finds_ends_the_step_at_its_first_attempt(
+    ray_cluster: RayCluster, tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    for i in range(6):
+        cv2.imwrite(str(tmp_path / "images" / f"x{i}.png"), np.full((8, 8, 3), i, np.uint8))
+    recipe = tmp_path / "mistaken.yaml"
+    recipe.write_text(MISTAKEN.format(folder=tmp_path))
+    done = hyperloom("run", str(recipe), "--no-mlflow", env=ray_cluster.env)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 2, printed
+    assert printed.count("failure (attempt 1)") == 1 and "attempt 2" not in printed
+    assert "step 'labels': rgb@camera: the condition needs a channel 7 of numbers" in printed

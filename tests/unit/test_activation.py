@@ -156,6 +156,21 @@ def test_a_sigmoid_of_each_class_times_255_makes_no_soft_labels_unasked(tmp_path
     np.testing.assert_allclose(found[..., 1:], PROBABILITY, atol=1e-4)
 
 
+def test_no_label_is_made_of_nan() -> None:
+    decoder = plugins.parse("decoder", {"type": "classes", "activation": "logit"})
+    scores = np.where(PERSON[..., None], np.nan, [1.0, 2.0]).astype(np.float32)
+    with pytest.raises(ValueError, match="gave NaN"):
+        decoder.finish(scores, KNOWN["semantic"])
+
+
+@pytest.mark.parametrize("decode", ["classes", "probabilities", "dense"])
+def test_a_map_of_other_channels_is_refused_before_the_first_sample(tmp_path: Path, decode: str) -> None:
+    path = network(tmp_path / "n.onnx", ("Concat", ["both", "both"], ["y"], {"axis": 1}))
+    out = {"classes": "semantic@net", "probabilities": "soft@net", "dense": "depth@net"}[decode]
+    with pytest.raises(RecipeError, match="gives 4 channels"):
+        asked(path, decode, out)
+
+
 def test_the_field_that_a_refusal_names_mends_it(tmp_path: Path) -> None:
     byte, turned = np.float32(255), ("Transpose", ["both"], ["y"], {"perm": [0, 2, 3, 1]})
     scores = [SIGMOID, ("Mul", ["p", "byte"], ["q"]), ("Cast", ["q"], ["y"], {"to": T.UINT8})]
