@@ -12,8 +12,10 @@ import pytest
 from onnx import TensorProto as T
 from onnx import helper, numpy_helper, save
 
-from hyperloom.pipeline import plugins
+from hyperloom.pipeline import plugins, recipe
+from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import PluginError, RecipeError
+from hyperloom.pipeline.plan import plan
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.label.stage import Label
 from tests.unit.inline import column, finish, ingested, modalities, step
@@ -320,3 +322,56 @@ def test_a_file_that_is_newer_than_the_runtime_is_named_with_both_numbers(tmp_pa
     onnx.save(model, str(tmp_path / "n.onnx"))
     with pytest.raises(PluginError, match=r"IR version 99, and ONNX Runtime .* opens IR version \d+ at most.*pip"):
         asked(str(tmp_path / "n.onnx"))
+
+
+# -- before anything runs ----------------------------------------------------------------------------------------------
+RECIPE = """\
+name: planned
+root: {root}
+modalities:
+  rgb: {{type: image, size: [8, 12]}}
+  depth: {{type: dense, storage: float32}}
+steps:
+  frames: {{stage: ingest, source: {{type: files, path: {root}/images}}}}
+  labels:
+    stage: label
+    data: frames
+    experts:
+      - {{type: onnx, path: {path}, in: rgb@camera, out: depth@net, decode: {{type: dense, tensor: {tensor}}}{more}}}
+"""
+
+
+def planned(folder: Path, path: str, tensor: str = "y", more: str = "") -> None:
+    (folder / "images").mkdir(exist_ok=True)
+    (folder / "images/a.png").write_bytes(b"nobody looks at it")
+    (folder / "r.yaml").write_text(RECIPE.format(root=folder, path=path, tensor=tensor, more=more))
+    storage = Storage(str(folder / "root"))
+    plan(recipe.load(folder / "r.yaml"), storage, Digests(storage))
+
+
+def test_a_plan_refuses_what_an_onnx_file_shows(tmp_path: Path) -> None:
+    """Each with the line of the recipe; nothing ran, and nothing was asked of a worker."""
+    import onnx
+
+    path = _plain(tmp_path / "n.onnx", KEEP)
+    planned(tmp_path, path)
+    with pytest.raises(RecipeError, match=r"r\.yaml:12: step 'labels': the network has no output 'z'; there are: y"):
+        planned(tmp_path, path, "z")
+    with pytest.raises(RecipeError, match=r"r\.yaml:12: .*there is no input shape; there are x"):
+        planned(tmp_path, path, more=", constants: {shape: 1}")
+    with pytest.raises(RecipeError, match=r"r\.yaml:12: .*wants 4 channels, and rgb@camera has 3"):
+        planned(tmp_path, _plain(tmp_path / "n.onnx", KEEP, shape=("n", 4, *SHAPE)))
+    with pytest.raises(RecipeError, match=r"r\.yaml:12: .*2 inputs.*s \(tensor\(float\).*constants: {s: "):
+        planned(tmp_path, network(tmp_path / "n.onnx", LOGIT, extra=[SECOND]))
+    with pytest.raises(RecipeError, match=r"r\.yaml:12: .*uint8.*normalise would do nothing"):
+        path = _plain(tmp_path / "n.onnx", KEEP, dtype=T.UINT8)
+        planned(tmp_path, path, more=", preprocess: {normalise: imagenet}")
+    model = onnx.load(_plain(tmp_path / "n.onnx", KEEP))
+    model.opset_import[0].version = 99
+    onnx.save(model, str(tmp_path / "n.onnx"))
+    with pytest.raises(RecipeError, match=r"r\.yaml:12: .*opset 99, and ONNX Runtime \S+ opens opset \d+ at most"):
+        planned(tmp_path, path)
+    (tmp_path / "n.onnx").write_bytes(b"no network")
+    with pytest.raises(RecipeError, match=r"r\.yaml:12: .*is no ONNX file"):
+        planned(tmp_path, path)
+    assert not (tmp_path / "root/steps").exists()
