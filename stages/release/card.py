@@ -42,7 +42,6 @@ def card(
             _table(report.table),
             "",
             *[f"- {sentence}" for sentence in report.said],
-            "",
             *_suspicious(report.remarks),
             "## Gate",
             *([f"- {sentence}" for sentence in decided] or ["- none was asked for"]),
@@ -58,7 +57,8 @@ def card(
 
 
 def _suspicious(remarks: Sequence[str]) -> list[str]:
-    return ["## What looks suspicious in its data", *[f"- {text}" for text in remarks], ""] if remarks else []
+    """Between two parts of the card: an empty line, or another part."""
+    return ["", "## What looks suspicious in its data", *[f"- {text}" for text in remarks], ""] if remarks else [""]
 
 
 def _task(name: str, about: Mapping[str, Any]) -> str:
