@@ -1,5 +1,5 @@
 """Thirty nights in fast motion: `python -m benchmarks.night [--slots N] [--seed N] [--steps data|all] [--ray]
-[--mlflow] [--schedulers N]`.
+[--mlflow] [--drift] [--schedulers N]`.
 
 A recipe has one slot a night, on a clock that this script turns. Each night is drawn by the seed: frames arrive or none
 do, and one trouble or none happens: a tick is killed at a named point or after a random time, the root is not mounted
@@ -9,7 +9,8 @@ process of its own; afterwards things are mended and they tick again until the s
 At the end every slot must be accounted for: it was decided once, ended once, under one run, or it is named as missed by
 the slot after it; every frame that arrived is labelled and in a shard; every file is as its manifest says; and, with
 `--mlflow`, every run is in MLflow, finished, once. `--steps all` trains, judges and releases in each night with new
-data; `--ray` runs the command itself, with a private Ray each time, instead of units in the tick's process.
+data, with `--drift` only where these have drifted; `--ray` runs the command itself, with a private Ray each time,
+instead of units in the tick's process.
 
 `unaccounted` must be 0 and `problems` empty. The last line is JSON.
 """
@@ -24,7 +25,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -39,6 +39,7 @@ from typing import Any
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from benchmarks import nightly
+from benchmarks.mlflow_server import Server
 from hyperloom.pipeline import recipe, verify
 from hyperloom.pipeline.scheduling import change, history, timetable
 from hyperloom.pipeline.scheduling.journal import Journal
@@ -54,6 +55,10 @@ POINTS = (
     "slot.decided", "slot.claimed", "slot.started", "step.started", "unit.written", "unit.recorded", "manifest.before",
     "manifest.after", "run.finished", "slot.ran", "slot.ended",
 )  # fmt: skip
+FIRST = 8
+"""Flights that are there before the first night."""
+DARKENS = 0.3
+"""With `--drift`: how likely it grows darker with a flight, for good."""
 LONGEST_TICK = 300.0
 """Seconds after which a tick counts as stuck."""
 HERE = Path(__file__).parents[1]
@@ -76,18 +81,18 @@ class Nights:
 
     def __init__(self, folder: Path, given: argparse.Namespace):
         self.folder, self.given, self.random = folder, given, random.Random(given.seed)
-        self.root, self.counts, self.flights = folder / "root", Counts(), 0
-        self.path, self.server = folder / "nightly.yaml", Mlflow(folder) if given.mlflow else None
-        text = nightly.recipe(folder, updates=8)
+        self.root, self.counts, self.flights, self.light = folder / "root", Counts(), 0, 0
+        self.path, self.server = folder / "nightly.yaml", Server.on_free_port(folder) if given.mlflow else None
+        text = nightly.recipe(folder, drift=given.drift, updates=8)
         tracking = f"tracking: {self.server.url}\n" if self.server else ""
-        self.path.write_text(tracking + (text if given.steps == "all" else text.partition("  teacher:")[0]))
+        self.path.write_text(tracking + (text if given.steps == "all" else nightly.data_steps(text)))
         self.storage = Storage(str(self.root))
         self.journal = Journal(self.storage, "nightly")
         change.change(self.journal, "add", START)
 
     def live(self) -> None:
         """All nights, one after the other."""
-        for _ in range(8):
+        for _ in range(FIRST):
             self.arrive(4)
         if self.server:
             self.server.start()
@@ -184,7 +189,9 @@ class Nights:
 
     def arrive(self, count: int) -> None:
         """A flight."""
-        nightly.arrive(self.folder, f"flight_{self.flights:02d}", count, self.given.seed)
+        if self.given.drift and self.flights > FIRST and self.random.random() < DARKENS:
+            self.light -= 25
+        nightly.arrive(self.folder, f"flight_{self.flights:02d}", count, self.given.seed, self.light)
         self.flights += 1
 
     def states(self) -> list[str]:
@@ -207,7 +214,8 @@ class Nights:
                 yield f"slot {slot}: decided {decided[slot]} times, missed {missed[slot]} times"
         ends = collections.Counter(e.about["slot"] for e in self.journal.entries() if e.kind == "end")
         runs = [row["run"] for row in rows if "run" in row]
-        left = (row for row in rows if row["state"] not in ("done", "skipped"))
+        good = ("done", "skipped", *(("held",) if self.given.drift else ()))
+        left = (row for row in rows if row["state"] not in good)
         yield from (f"slot {row['slot']} is {row['state']}: {row['outcome']}" for row in left)
         yield from (f"slot {slot} ended {count} times" for slot, count in ends.items() if count > 1)
         if sorted(runs) != self.storage.names("events"):
@@ -226,54 +234,20 @@ class Nights:
         if rows != frames:
             yield f"{frames} frames arrived, and {rows} are in shards"
         if self.server:
-            yield from self.server.problems([row["run"] for row in self.rows() if "run" in row])
+            yield from unshown(self.server.url, [row["run"] for row in self.rows() if "run" in row])
 
 
-class Mlflow:
-    """`mlflow server` on a sqlite store, which may be stopped and started."""
+def unshown(url: str, runs: list[str]) -> Iterator[str]:
+    """Runs that MLflow does not show once, finished."""
+    from mlflow import MlflowClient
 
-    def __init__(self, folder: Path):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.folder, self.url = folder, f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        import urllib.request
-
-        serve = f"serve('sqlite:///{self.folder}/mlflow.db', port={self.port})"
-        code = f"from hyperloom.pipeline.tracking.store import serve; {serve}"
-        with open(self.folder / "mlflow.log", "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", code], stdout=log, stderr=log, start_new_session=True
-            )
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{self.url}/health", timeout=2).read()
-                return
-            except OSError:
-                time.sleep(0.3)
-        raise RuntimeError(f"MLflow did not start, see {self.folder}/mlflow.log")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-    def problems(self, runs: list[str]) -> Iterator[str]:
-        """Runs that are not there once, finished."""
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=self.url)
-        experiment = client.get_experiment_by_name("nightly")
-        shown = client.search_runs([experiment.experiment_id], "tags.`hyperloom.run` != ''", max_results=1000)
-        states = collections.defaultdict(list)
-        for run in shown:
-            states[run.data.tags["hyperloom.run"]].append(run.info.status)
-        yield from (f"MLflow shows run {run} as {states[run]}" for run in runs if states[run] != ["FINISHED"])
+    client = MlflowClient(tracking_uri=url)
+    experiment = client.get_experiment_by_name("nightly")
+    shown = client.search_runs([experiment.experiment_id], "tags.`hyperloom.run` != ''", max_results=1000)
+    states = collections.defaultdict(list)
+    for run in shown:
+        states[run.data.tags["hyperloom.run"]].append(run.info.status)
+    yield from (f"MLflow shows run {run} as {states[run]}" for run in runs if states[run] != ["FINISHED"])
 
 
 def tick(path: str, at: str, track: bool) -> int:
@@ -311,6 +285,7 @@ def main() -> int:
     parser.add_argument("--schedulers", type=int, default=2, help="how many tick at once")
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--mlflow", action="store_true")
+    parser.add_argument("--drift", action="store_true", help="train on an alarm only; at times it grows darker")
     parser.add_argument("--keep", metavar="FOLDER", help="work there, and leave it")
     parser.add_argument("--tick", help=argparse.SUPPRESS)
     parser.add_argument("--at", help=argparse.SUPPRESS)

@@ -214,7 +214,10 @@ class Tick:
             return "held", verdict.why, sources or case.sources, 0
         named = replace(named, tags={**named.tags, "why": verdict.why})
         result = self.start(named, None)
-        return ("done" if result.ok else "failed"), *_words(result)
+        words, sources, code = _words(result)
+        if verdict.why != due.why:  # known only after steps that had to be first
+            words = f"{verdict.why}; {words}"
+        return ("done" if result.ok else "failed"), words, sources, code
 
     def _leave(self, due: DueSlot, why: str, code: int) -> None:
         """Note that the slot must be started again."""

@@ -13,6 +13,8 @@ import pytest
 
 from tests.ray.tiny import at_a_checkpoint, half_way
 
+pytestmark = pytest.mark.timeout(300)
+
 
 def environment() -> dict[str, str]:
     """In which a command starts a private cluster."""

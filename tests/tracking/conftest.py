@@ -4,78 +4,28 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.mlflow_server import Server, environment
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.process import ROOT, URI
 
 HERE = Path(__file__).parents[2]
 SIZE = (24, 32)
-START_SECONDS = 90
-
-
-@dataclass
-class Server:
-    """`mlflow server` on its own sqlite store, as `hyperloom ui` starts it."""
-
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = field(default=None)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        serve = f"serve('sqlite:///{self.folder}/mlflow.db', port={self.port})"
-        code = f"from hyperloom.pipeline.tracking.store import serve; {serve}"
-        with open(self.folder / "server.log", "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", code],
-                cwd=HERE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=environment(),
-            )
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{self.url}/health", timeout=2).read()
-                return
-            except OSError:
-                assert self.process.poll() is None, (self.folder / "server.log").read_text()
-                time.sleep(0.3)
-        raise AssertionError("the MLflow server did not start:\n" + (self.folder / "server.log").read_text())
-
-    def stop(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    made = Server(tmp_path_factory.mktemp("mlflow"), port)
+    made = Server.on_free_port(tmp_path_factory.mktemp("mlflow"))
     made.start()
     try:
         yield made
@@ -93,10 +43,6 @@ def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
     return Storage(str(tmp_path / "root"))
-
-
-def environment() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 def track(

@@ -28,8 +28,8 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 class Nights:
     """Nights at three over one root, without Ray."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.text = folder, nightly.recipe(folder)
+    def __init__(self, folder: Path, **options: Any):
+        self.folder, self.text = folder, nightly.recipe(folder, **options)
         self.storage = Storage(str(folder / "root"))
         self.journal = Journal(self.storage, "nightly")
         change.change(self.journal, "add", START)
@@ -123,9 +123,38 @@ def test_a_candidate_that_is_worse_is_held_with_its_reason(nights: Nights) -> No
     assert any("the champion learned from" in line and "it has an edge" in line for line in words), "the splits moved"
 
 
+def test_a_night_that_has_drifted_trains_and_is_judged_and_one_that_has_not_is_held(tmp_path: Path) -> None:
+    nights = Nights(tmp_path, drift=True, updates=10)
+    for flight in range(10):
+        nightly.arrive(tmp_path, f"flight_{flight:02d}", 4)
+    assert "is the champion" in nights.tick(0).text
+    (first,) = champion.line(nights.storage, "nightly")
+
+    nightly.arrive(tmp_path, "flight_10", 4)
+    nightly.arrive(tmp_path, "flight_11", 4)
+    held = nights.tick(1)
+    assert held.state == "held" and "are as before" in held.text, held.text
+    assert nights.steps()["drift"].state == "fresh" and nights.steps()["student"].state == "stale", (
+        "looked at, not trained"
+    )
+
+    for flight in (12, 13, 14):
+        nightly.arrive(tmp_path, f"flight_{flight}", 4, light=-60)
+    dark = nights.tick(2)
+    assert dark.state == "done" and "champion" in dark.text, dark.text
+    (row, before) = history.rows(nights.journal, 2)
+    assert row["outcome"].startswith("DRIFT: ") and "rgb@camera" in row["outcome"] and before["state"] == "held", row
+    assert any(e["values"].get("why", "").startswith("DRIFT: ") for e in nights.told("tag")), "MLflow is told too"
+    report = nights.steps()["report"].manifest.body
+    assert report["champion"] == first.release and "champion" in report["figures"], "judged on the same frames"
+    tags = [e["values"] for e in nights.told("tag") if e["step"] == "release"]
+    assert tags[0]["gate"] in ("passed", "failed") and "the champion" in row["outcome"], (tags, row)
+    assert len(champion.line(nights.storage, "nightly")) == 1 + (tags[0]["gate"] == "passed")
+
+
 def test_six_nights_with_troubles_are_all_accounted_for(tmp_path: Path) -> None:
     """The short form of benchmarks/night.py: kills, a root that is not mounted, a night in which nobody ticks."""
-    given = argparse.Namespace(slots=6, seed=8, steps="data", schedulers=2, ray=False, mlflow=False)
+    given = argparse.Namespace(slots=6, seed=8, steps="data", schedulers=2, ray=False, mlflow=False, drift=False)
     result = night.live(tmp_path, given)
     assert result["problems"] == []
     assert sum(result["states"].values()) + result["missed"] == 6 and result["missed"] == 1
