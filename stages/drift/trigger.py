@@ -32,4 +32,6 @@ class OnDrift(NewData):
             return TriggerVerdict(True, f"{arrived.why}; whether they drifted is looked at first", stale)
         results = [Drifted.from_manifest(step.manifest) for step in steps if step.manifest]
         why = "; ".join(reason for result in results for reason in result.reasons)
-        return TriggerVerdict(any(r.alarm or (r.first and not r.compared) for r in results), why)
+        alarm = any(result.alarm for result in results)
+        first = any(result.first and not result.compared for result in results)
+        return TriggerVerdict(alarm or first, f"drift: {why}" if alarm else why)

@@ -143,8 +143,8 @@ def test_a_night_that_has_drifted_trains_and_is_judged_and_one_that_has_not_is_h
     dark = nights.tick(2)
     assert dark.state == "done" and "champion" in dark.text, dark.text
     (row, before) = history.rows(nights.journal, 2)
-    assert row["outcome"].startswith("DRIFT: ") and "rgb@camera" in row["outcome"] and before["state"] == "held", row
-    assert any(e["values"].get("why", "").startswith("DRIFT: ") for e in nights.told("tag")), "MLflow is told too"
+    assert row["outcome"].startswith("drift: ") and "rgb@camera" in row["outcome"] and before["state"] == "held", row
+    assert any(e["values"].get("why", "").startswith("drift: ") for e in nights.told("tag")), "MLflow is told too"
     report = nights.steps()["report"].manifest.body
     assert report["champion"] == first.release and "champion" in report["figures"], "judged on the same frames"
     tags = [e["values"] for e in nights.told("tag") if e["step"] == "release"]
