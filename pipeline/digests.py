@@ -3,7 +3,8 @@
 A digest is kept beside the file's size and times (of its content and of its inode, which a copied time does not hide),
 so planning again only asks the file system for those. `rehash` reads all files anew, where a file system's times lie.
 It is kept under the digest of the file's path, which may hold what is nobody's business (`pipeline.secrets`).
-The store is `{root}/digests.json`; losing it costs time, never correctness.
+The store is `{root}/digests.json`; losing it, or what another wrote at the same moment, costs time, never correctness:
+what is remembered is compared with the file as it is now, whoever remembered it and however long ago.
 """
 
 from __future__ import annotations
@@ -40,11 +41,14 @@ class Digests:
         """Why files were left out -> their names, in order."""
         self._folders: dict[str, bool] = {}
         self._read: set[str] = set()
-        try:
-            self._known: dict[str, list[Any]] = storage.read_json(STORE)
-        except (FileNotFoundError, Torn, StorageError):
-            self._known = {}
+        self._known = self._stored()
         self._changed = False
+
+    def _stored(self) -> dict[str, list[Any]]:
+        try:
+            return self.storage.read_json(STORE)
+        except (FileNotFoundError, Torn, StorageError):
+            return {}
 
     def file(self, path: str, name: str | None = None) -> FileDigest:
         """The digest of one file. Raises SourceError when it cannot be read."""
@@ -87,11 +91,12 @@ class Digests:
             self.left_out.setdefault(why, {})[file.name] = None
 
     def save(self) -> None:
-        """Remember what was computed. A root that cannot be written costs only the remembering."""
+        """Remember what was computed, beside what others have computed meanwhile. A root that cannot be written costs
+        only the remembering."""
         if not self._changed:
             return
         try:
-            self.storage.write_json(STORE, self._known)
+            self.storage.write_json(STORE, {**self._stored(), **{key: self._known[key] for key in self._read}})
             self._changed = False
         except StorageError:
             pass

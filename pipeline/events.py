@@ -37,6 +37,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hyperloom.pipeline import plain
+from hyperloom.pipeline.chain import Chain
 from hyperloom.pipeline.errors import StorageError, Torn
 from hyperloom.pipeline.process import is_gone
 from hyperloom.pipeline.secrets import scrub
@@ -164,17 +165,15 @@ def _digest(path: str, text: bytes) -> str:
     return hashlib.sha256(path.encode() + b"\n" + text).hexdigest()
 
 
-def tracked_path(run: str) -> str:
-    """Where a run's tracker keeps its position, relative to the root."""
-    return f"events/{run}/tracked.json"
+def positions(storage: Storage, run: str) -> Chain:
+    """Where a run's trackers keep their positions: each has a link of its own, and that of the youngest counts."""
+    return Chain(storage, f"events/{run}/tracked.at")
 
 
 def tracked(storage: Storage, run: str) -> dict[str, Any]:
     """The saved position of a run's tracker (pipeline.tracking.tracker.Position); empty without a whole one."""
-    try:
-        return dict(storage.read_json(tracked_path(run)))
-    except (FileNotFoundError, Torn):
-        return {}
+    link = positions(storage, run).last()
+    return dict(json.loads(link.data)) if link and link.data else {}
 
 
 def pending(storage: Storage) -> list[str]:

@@ -60,7 +60,11 @@ _KINDS = [
         "--repair takes it away",
     ),
     FileKind(
-        "events/{run}/tracked.json", "sealed", "tracker", "the run is shown again from its start", "the next tracker"
+        "events/{run}/tracked.at/{number}.json",
+        "sealed",
+        "tracker",
+        "the run is shown again from its start",
+        "the next tracker",
     ),
 ]
 _inside: dict[str, list[tuple[re.Pattern[str], FileKind]]] = {}

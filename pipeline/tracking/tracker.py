@@ -1,10 +1,11 @@
 """The tracker: carries a run's events from storage into a view, and remembers how far it came.
 
-The position (`events/{run}/tracked.json`) is saved after the view took a batch, never before, and what a view does is
-repeatable; so a tracker that was killed, or a server that was away, costs a repetition and no duplicate. Of several
-trackers on one run the youngest wins; one that works touches its position, so that nobody takes its run for left
-behind. It waits for a dead server with growing pauses, forever while the driver lives
-and for `patience` seconds after that; then the events stay where they are, for the next run.
+The position (`events/{run}/tracked.at/{number}.json`) is saved after the view took a batch, never before, and what a
+view does is repeatable; so a tracker that was killed, or a server that was away, costs a repetition and no duplicate.
+Of several trackers on one run the youngest wins: each has a link of a chain for its position, so one that slept while
+another took over changes nothing when it wakes. One that works touches its position, so that nobody takes its run for
+left behind. It waits for a dead server with growing pauses, forever while the driver lives and for `patience` seconds
+after that; then the events stay where they are, for the next run.
 
 It knows nothing of MLflow (that is `pipeline.tracking.mlflow_view`) and never writes events.
 """
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from hyperloom.pipeline import events, process
+from hyperloom.pipeline.chain import TRIES, Link
 from hyperloom.pipeline.errors import StorageError
 from hyperloom.pipeline.storage import Storage
 
@@ -86,9 +88,10 @@ class Position:
         value = events.tracked(storage, run)
         return Position(**value) if value.get("uri") == uri else Position(uri)
 
-    def save(self, storage: Storage, run: str) -> None:
+    def text(self) -> bytes:
+        """As JSON, with the time of now."""
         self.touched = time.time()
-        storage.write_json(events.tracked_path(run), asdict(self))
+        return json.dumps(asdict(self), sort_keys=True).encode()
 
     def note(self, text: str) -> None:
         if text not in self.notes:
@@ -118,11 +121,25 @@ class Tracker:
     def __init__(self, storage: Storage, run: str, uri: str, view: Callable[[], View]):
         self.storage, self.run, self._make = storage, run, view
         self._view: View | None = None
-        self.position = Position.load(storage, run, uri)
-        self.position.owner, self.position.tracker = uuid.uuid4().hex, process.this()
-        self.position.problem = ""  # another tracker's: this one has not tried yet
         self._repetitions = 0
-        self.position.save(storage, run)
+        self._positions = events.positions(storage, run)
+        self._link = self._begin(uri)
+
+    def _begin(self, uri: str) -> Link:
+        """Take the run over: the last position in a link of this tracker. Raises StorageError."""
+        for _ in range(TRIES):
+            last = self._positions.last()
+            self.position = Position.load(self.storage, self.run, uri)
+            self.position.owner, self.position.tracker = uuid.uuid4().hex, process.this()
+            self.position.problem = ""  # another tracker's: this one has not tried yet
+            link = self._positions.append(last.number if last else 0, self.position.text())
+            if link is not None:
+                self._positions.trim(link.number)
+                return link
+        raise StorageError(f"run {self.run} is taken over by one tracker after another. Next: find out by whom")
+
+    def _save(self, position: Position) -> None:
+        self._positions.replace(self._link, position.text())
 
     @property
     def view(self) -> View:
@@ -141,7 +158,7 @@ class Tracker:
             known = events.tracked(self.storage, run)
             moved = known.get("uri") == self.position.uri and known.get("store") not in (None, "", store)
             if moved and not known.get("owner"):
-                self.storage.delete(events.tracked_path(run))
+                self.storage.delete(events.positions(self.storage, run).folder)
         if self.position.store not in ("", store):
             raise Forgotten("MLflow's store is a new one: this run is shown in it from its start")
         self.position.store = store
@@ -150,7 +167,7 @@ class Tracker:
         """Carry over what is new; how many events that was. Raises Unavailable, and then nothing counts as carried."""
         ahead = self.position.copy()
         batch = list(events.read(self.storage, self.run, ahead.seen))
-        if not batch:
+        if not batch or self.superseded():
             return 0
         for event in batch:
             if event["kind"] in ("run_started", "run_finished"):
@@ -165,14 +182,13 @@ class Tracker:
         finally:
             self.position.notes = ahead.notes  # of what was done, whatever came after it
         ahead.problem = ""
-        ahead.save(self.storage, self.run)
+        self._save(ahead)
         self.position = ahead
         return len(batch)
 
     def superseded(self) -> bool:
         """Has a younger tracker taken this run over?"""
-        owner = events.tracked(self.storage, self.run).get("owner", self.position.owner)
-        return owner != self.position.owner
+        return max(self._positions.names(), default=0) > self._link.number
 
     def follow(self, alive: Callable[[], bool], patience: float, say: Callable[[str], None]) -> bool:
         """Carry events until the run is finished or the driver is not `alive`; False if events had to be left."""
@@ -226,7 +242,7 @@ class Tracker:
         old, self._view = self.position, None
         self.position = Position(old.uri, owner=old.owner, tracker=old.tracker, notes=old.notes)
         self.position.note(str(error))
-        self.position.save(self.storage, self.run)
+        self._save(self.position)
 
     def fail(self, problem: str) -> None:
         """Note why this tracker ends without having shown everything."""
@@ -253,6 +269,6 @@ class Tracker:
         """Save the position again unless that was less than `every` seconds ago."""
         if abs(time.time() - self.position.touched) >= every:  # a clock that was set back is no reason to fall silent
             try:
-                self.position.save(self.storage, self.run)
+                self._save(self.position)
             except StorageError:
                 pass  # a courtesy; the position on disk is still the right one

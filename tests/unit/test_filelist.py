@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hyperloom.pipeline import filelist
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.storage import Storage, sha256
 from tests.unit import inline
 from tests.unit.test_ingest import image, ingest, rows
 
@@ -159,3 +159,21 @@ def test_what_of_a_folder_is_not_used_is_said(tmp_path: Path) -> None:
     made, _ = ingest(tmp_path / "root", {"type": "files", "path": f"{tmp_path}/raw"})
     assert any("1 left out, hidden: ._a.png" in line for line in made.body["remarks"])
     assert any("4 left out, not .jpg" in line and "c.heic" in line for line in made.body["remarks"])
+
+
+def test_of_two_that_remember_at_once_nothing_is_lost_and_nothing_stale_is_believed(tmp_path: Path) -> None:
+    """One slept (SIGSTOP) between reading what is remembered and writing it, while the file changed."""
+    storage = Storage(str(tmp_path / "root"))
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"first")
+    two.write_bytes(b"second")
+    slept = Digests(storage)
+    slept.file(str(one))
+    one.write_bytes(b"other")
+    awake = Digests(storage)
+    newer = [awake.file(str(one)), awake.file(str(two))]
+    awake.save()
+    slept.save()
+    assert sha256(os.fsencode(two)) in storage.read_json("digests.json"), "what the other one had computed is kept"
+    last = Digests(storage)
+    assert [last.file(str(one)), last.file(str(two))] == newer

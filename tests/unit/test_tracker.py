@@ -137,6 +137,33 @@ def test_of_two_trackers_the_younger_wins(storage: Storage) -> None:
     assert young.taken == [0, 1]
 
 
+@pytest.mark.parametrize("asleep", ["before it shows", "while it shows"])
+def test_a_tracker_that_slept_while_another_took_over_changes_nothing(storage: Storage, asleep: str) -> None:
+    """As one that was stopped (SIGSTOP) and goes on when the run has been shown to its end by another."""
+    young = Notebook()
+
+    class Sleeper(Notebook):
+        def take(self, batch: list[dict[str, Any]], position: Position) -> None:
+            if asleep == "while it shows":
+                meanwhile()
+            super().take(batch, position)
+
+    def meanwhile() -> None:
+        _write(storage, range(2, 4), end=True)
+        assert _tracker(storage, young).follow(lambda: True, 0, print)
+
+    old = Sleeper()
+    first = _tracker(storage, old)
+    _write(storage, range(2))
+    if asleep == "before it shows":
+        meanwhile()
+    assert first.follow(lambda: True, 0, print)
+    assert young.taken == [0, 1, 2, 3] and old.taken == ([0, 1] if asleep == "while it shows" else [])
+    assert pending(storage) == [] and tracked(storage, "run")["finished"]
+    third = Notebook()
+    assert _tracker(storage, third).follow(lambda: True, 0, print) and third.taken == []
+
+
 def test_a_run_in_a_living_trackers_hands_is_not_pending(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     _tracker(storage, Notebook())
     _write(storage, range(2))
@@ -227,7 +254,7 @@ def test_each_run_is_caught_up_with_under_its_own_recipe(storage: Storage, monke
 
 
 def test_a_torn_position_starts_again(storage: Storage) -> None:
-    storage.write(log.tracked_path("run"), b'{"uri": "sq')
+    storage.write(f"{log.positions(storage, 'run').folder}/00000003.json", b'{"uri": "sq')
     _write(storage, range(2), end=True)
     view = Notebook()
     assert _tracker(storage, view).follow(lambda: True, 0, print)
@@ -247,7 +274,8 @@ def test_a_run_whose_driver_is_dead_is_closed_by_whoever_comes_next(storage: Sto
     assert pending(storage) == [], "its tracker lives still"
     position = Position(**tracked(storage, "run"))
     position.tracker = GONE
-    position.save(storage, "run")
+    places = log.positions(storage, "run")
+    places.replace(places.last(), position.text())
     assert pending(storage) == ["run"]
     assert _tracker(storage, view).follow(lambda: False, 0, print)
     assert view.abandoned == 1 and pending(storage) == []
