@@ -50,7 +50,7 @@ def test_a_tracker_whose_clock_was_wrong_owns_nothing_for_long(
     storage = Storage(str(tmp_path))
     Events(storage, "run", "driver").emit("run_started")
     jump(hours)
-    Position("sqlite:///x", owner="tracker").save(storage, "run")
+    events.positions(storage, "run").append(0, Position("sqlite:///x", owner="tracker").text())
     assert events.pending(storage) == []
     jump(0)
     assert events.pending(storage) == ["run"]
