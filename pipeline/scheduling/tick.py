@@ -175,8 +175,8 @@ class Tick:
         name, beats = f"schedules/{self.name}", set[int]()
         while not claims.take(name):
             holder = claims.holder(name)
-            card = next((c for c in cards(self.storage) if holder and c["owner"] == holder["owner"]), None)
-            if card is not None:
+            card = next((c for c in cards(self.storage) if holder and c["owner"] == holder["owner"]), {})
+            if "beat" in card:  # else it was torn, or taken away between listing and reading
                 beats.add(card["beat"])
                 here = (card["boot"], card["space"]) == (process.boot(), process.space())
                 if here or len(beats) > 1:

@@ -13,16 +13,21 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from hyperloom.pipeline import chain, recipe, verify
 from hyperloom.pipeline import claims as claiming
-from hyperloom.pipeline import verify
 from hyperloom.pipeline.chain import Chain
 from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.errors import Superseded
 from hyperloom.pipeline.pointer import Pointer, Version
+from hyperloom.pipeline.runner import NamedRun, RunResult
+from hyperloom.pipeline.scheduling import change, history, timetable
+from hyperloom.pipeline.scheduling.journal import Journal
+from hyperloom.pipeline.scheduling.tick import Tick
 from hyperloom.pipeline.storage import Storage
 from tests.stores import roots
 
@@ -116,6 +121,37 @@ def test_one_of_many_writers_wins_and_nobody_overwrites_what_he_has_not_seen(roo
         assert (one.take("steps/a/b"), two.take("steps/a/b")) == (1, 0)
         one.release("steps/a/b")
         assert two.take("steps/a/b") == 2
+
+
+SCHEDULED = """\
+name: toy
+root: {root}
+modalities: {{}}
+schedule: {{cron: "0 3 * * *"}}
+steps: {{a: {{stage: "tests.toy:Numbers"}}}}
+"""
+
+
+def test_of_ticks_at_one_moment_one_decides_and_runs_the_slot(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "SETTLE_SECONDS", 0.5)
+    url, started = root.url("slots"), list[str]()
+    at = timetable.instant("2026-03-01T00:00:00Z")
+    change.change(Journal(Storage(url), "toy"), "add", at)
+
+    def start(named: NamedRun, steps: list[str] | None) -> RunResult:
+        started.append(named.id)
+        return RunResult(named.id, {"a": "done"})
+
+    def tick(_: int) -> str:
+        loaded = recipe.parse(SCHEDULED.format(root=url), "toy.yaml")
+        return Tick(loaded, Storage(url), at + timedelta(hours=3.1), start, say=lambda _: None).go().state
+
+    with ThreadPoolExecutor(3) as threads:
+        states = list(threads.map(tick, range(3)))
+    assert len(started) == 1 and states.count("done") == 1 and set(states) <= {"done", "running", "idle"}
+    kinds = [entry.kind for entry in Journal(Storage(url), "toy").entries()]
+    assert kinds == ["end", "start", "slot", "add"], "each once, and in order"
+    assert [row["state"] for row in history.rows(Journal(Storage(url), "toy"), 9)] == ["done", "add"]
 
 
 def test_two_drivers_do_what_they_share_once(root: Root, tmp_path: Path) -> None:

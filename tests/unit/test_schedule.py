@@ -335,9 +335,9 @@ class Elsewhere(claims.Claims):
         return super().entry(boot="another kernel", **more)
 
 
-@pytest.mark.parametrize("moves", [True, False])
+@pytest.mark.parametrize("card", ["moves", "stands still", "is torn"])
 def test_a_slot_of_another_host_is_left_alone_while_that_one_moves(
-    night: Night, moves: bool, monkeypatch: pytest.MonkeyPatch
+    night: Night, card: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a process on another kernel only its beat tells whether it lives."""
     monkeypatch.setattr(claims, "EXPIRY", 0.6)
@@ -347,14 +347,17 @@ def test_a_slot_of_another_host_is_left_alone_while_that_one_moves(
     other = Elsewhere(night.storage, "toy")
     other.__enter__()
     assert other.take("schedules/toy")
-    if not moves:
+    if card != "moves":
         other._stop.set()
         other._thread.join()
+    if card == "is torn":
+        (name,) = night.storage.names("claims/owners")
+        night.storage.write(f"claims/owners/{name}", b"{")
     try:
         result = night.tick(0)
     finally:
         other._stop.set()
-    assert result.state == ("running" if moves else "done"), result.text
+    assert result.state == ("running" if card == "moves" else "done"), result.text
 
 
 # -- other reasons -----------------------------------------------------------------------------------------------------
