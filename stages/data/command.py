@@ -73,18 +73,25 @@ def import_(given: Any, run: Callable[[Any], int]) -> int:
 def _reader(given: Any, storage: Any, planned: Sequence[Any]) -> tuple[Any, Any]:
     """The step's manifest and a reader of its samples. Raises RecipeError, StepFailed when it has not run."""
     from hyperloom.stages.data.reader import SampleReader
-    from hyperloom.stages.results import Ingested
+    from hyperloom.stages.results import Ingested, Shards
 
     by_name = {s.name: s for s in planned}
     step = by_name.get(given.step)
     if step is None:
         raise RecipeError(f"there is no step {given.step!r} in {given.recipe}; steps: {', '.join(by_name)}")
     if step.manifest is None:
-        why = "; ".join(step.why)
-        raise StepFailed(f"the step {given.step!r} is not done ({why}). Next: hyperloom run {given.recipe}")
-    above = (by_name[n].manifest for n in _above(given.step, by_name))
-    ingests = [manifest for manifest in above if manifest and Ingested.of(manifest)]
+        raise _not_done(step, given)
+    above = [by_name[n] for n in _above(given.step, by_name)]
+    for source in (s for s in above if s.is_source and not Shards.of(step.manifest)):  # they have keys and groups
+        if source.manifest is None:
+            raise _not_done(source, given)
+    ingests = [s.manifest for s in above if s.manifest and Ingested.of(s.manifest)]
     return step.manifest, SampleReader(storage, given.step, step.manifest, ingests, given.columns)
+
+
+def _not_done(step: Any, given: Any) -> StepFailed:
+    why = "; ".join(step.why)
+    return StepFailed(f"the step {step.name!r} is not done ({why}). Next: hyperloom run {given.recipe}")
 
 
 def _above(name: str, by_name: dict[str, Any]) -> list[str]:

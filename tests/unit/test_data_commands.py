@@ -126,6 +126,21 @@ def test_mistakes_are_named(
     assert says in capsys.readouterr().err
 
 
+def test_a_step_whose_frames_are_not_known_any_more_is_not_shown_as_empty(
+    ran: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edges = "{type: edges, in: rgb@camera, out: edges@gradient}"
+    text = ran.read_text().replace("steps:", "  edges: {type: dense, range: [0, 1]}\nsteps:")
+    ran.write_text(f"{text}  labels: {{stage: label, data: frames, experts: [{edges}]}}\n")
+    assert runner.run(recipe.load(ran), progress=Progress(quiet=True), track=False).ok
+    shown = ["data", "stats", str(ran)]
+    assert cli.main([*shown, "labels"]) == 0 and " 6 " in capsys.readouterr().out
+    (manifest,) = (ran.parent / "root/ingest").glob("*/manifest.json")
+    manifest.write_bytes(manifest.read_bytes()[:-9])
+    assert cli.main([*shown, "labels"]) == Exit.STEP and "'frames' is not done" in capsys.readouterr().err
+    assert cli.main([*shown, "shards"]) == 0, "shards say themselves which frames they hold"
+
+
 def test_import_of_a_directory_without_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["import", str(tmp_path), "--recipe", str(tmp_path / "r.yaml")]) == Exit.STEP
     assert "holds no representations" in capsys.readouterr().err
