@@ -233,7 +233,7 @@ def test_each_run_is_caught_up_with_under_its_own_recipe(storage: Storage, monke
     for run, name, uri in (("r1", "mine", "a"), ("r2", "other", "a"), ("r3", "other", "b"), ("r4", "", "a")):
         with Events(storage, run, "driver") as events:
             events.emit("run_started", name=name) if name else events.emit("alias")
-        Position(uri).save(storage, run)
+        log.positions(storage, run).append(0, Position(uri).text())
     shown: list[tuple[str, str]] = []
 
     class Process:
