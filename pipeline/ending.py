@@ -1,6 +1,7 @@
 """The end of a run that is asked for from outside, with time left to put away what is half done.
 
-It begins with SIGTERM, with Ctrl-C, or with a notice under the root (`pipeline.cancelling`). Whoever has something to
+It begins with SIGTERM, with Ctrl-C, with the end of the terminal (SIGHUP, unless `nohup` has it ignored), or with a
+notice under the root (`pipeline.cancelling`). Whoever has something to
 put away registers what tells it so (`ending.telling(callback)`): a training is told to store a checkpoint. The engine
 then waits for a while and raises the `Ended` of the reason. A second signal ends everything at once.
 """
@@ -12,9 +13,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from hyperloom.pipeline.errors import Ended, Interrupted
+from hyperloom.pipeline.errors import Ended, HungUp, Interrupted
 
-WHY: dict[int, type[Ended]] = {signal.SIGTERM: Ended, signal.SIGINT: Interrupted}
+WHY: dict[int, type[Ended]] = {signal.SIGTERM: Ended, signal.SIGINT: Interrupted, signal.SIGHUP: HungUp}
 """What ends a run, by signal."""
 GRACE_SECONDS = 120.0
 """How long a run that is to end waits for units that beat."""
@@ -79,8 +80,8 @@ class Ending:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Inside the block SIGTERM and Ctrl-C begin the end; the next one is taken as it was before. Main thread only;
-        nothing happens in others."""
+        """Inside the block SIGTERM, SIGHUP and Ctrl-C begin the end; the next one is taken as it was before. Main
+        thread only; nothing happens in others."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -92,6 +93,8 @@ class Ending:
 
         def handler(number: int, _: object) -> None:
             restore()
+            if number == signal.SIGHUP:  # a shell and the kernel both send it
+                signal.signal(number, signal.SIG_IGN)
             self.begin(WHY[number])
 
         self._handlers = {n: handler for n in WHY if before[n] is not signal.SIG_IGN}  # nohup, a shell's `&`

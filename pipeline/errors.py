@@ -100,6 +100,12 @@ class Interrupted(Ended):
     text = "interrupted; what was committed is kept. Next: the same command goes on from there"
 
 
+class HungUp(Ended):
+    """The terminal is gone (SIGHUP): a window was closed, a line was lost."""
+
+    text = "ended, since its terminal is gone; what was committed is kept. Next: the same command goes on from there"
+
+
 class Cancelled(Ended):
     """Somebody has cancelled the run."""
 

@@ -16,7 +16,7 @@ import pytest
 
 from hyperloom.pipeline import cancelling, claims, cli, events, heartbeat, recipe, runner, turns
 from hyperloom.pipeline.config import StepName, placement
-from hyperloom.pipeline.errors import Cancelled, Ended, Interrupted
+from hyperloom.pipeline.errors import Cancelled, Ended, HungUp, Interrupted
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.pipeline.storage import Storage
@@ -222,7 +222,12 @@ def test_two_reservations_wait_for_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "raised", "status"),
-    [(signal.SIGTERM, Ended, "interrupted"), (signal.SIGINT, Interrupted, "interrupted"), (0, Cancelled, "cancelled")],
+    [
+        (signal.SIGTERM, Ended, "interrupted"),
+        (signal.SIGINT, Interrupted, "interrupted"),
+        (signal.SIGHUP, HungUp, "interrupted"),
+        (0, Cancelled, "cancelled"),
+    ],
 )
 def test_a_run_of_two_steps_can_be_ended_and_goes_on(
     tmp_path: Path, number: int, raised: type[Ended], status: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -237,7 +242,9 @@ def test_a_run_of_two_steps_can_be_ended_and_goes_on(
         BEGUN.wait(20)
         time.sleep(0.1)
         if number:
-            os.kill(os.getpid(), number)
+            for _ in range(2 if number == signal.SIGHUP else 1):  # a shell sends it, and so does the kernel
+                os.kill(os.getpid(), number)
+                time.sleep(0.05)
         else:
             codes.append(cli.main(["cancel", str(path)]))
 
