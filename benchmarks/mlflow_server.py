@@ -18,19 +18,20 @@ START_SECONDS = 120.0
 
 @dataclass
 class Server:
-    """A server on loopback whose store and log lie in `folder`. `env` are variables of its own; `options` are words
-    for `hyperloom.pipeline.tracking.store.serve`."""
+    """A server on loopback whose store and log lie in `folder`. `env` are variables of its own; `command` starts it,
+    its port put in for `{port}`: if it is not given, on a store of its own."""
 
     folder: Path
     port: int
     env: dict[str, str] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def on_free_port(cls, folder: Path, **env: str) -> Server:
+    def on_free_port(cls, folder: Path, *command: str, **env: str) -> Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            return cls(folder, free.getsockname()[1], env)
+            return cls(folder, free.getsockname()[1], env, list(command))
 
     @property
     def url(self) -> str:
@@ -43,10 +44,11 @@ class Server:
     def start(self) -> None:
         """Start it, and wait until it answers. Raises RuntimeError."""
         serve = f"serve('sqlite:///{self.folder}/mlflow.db', port={self.port})"
-        code = f"from hyperloom.pipeline.tracking.store import serve; {serve}"
+        own = ["-c", f"from hyperloom.pipeline.tracking.store import serve; {serve}"]
+        words = [word.replace("{port}", str(self.port)) for word in self.command] or own
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code], cwd=HERE, stdout=log, stderr=log, start_new_session=True,
+                [sys.executable, *words], cwd=HERE, stdout=log, stderr=log, start_new_session=True,
                 env=environment() | self.env,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS

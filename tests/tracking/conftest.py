@@ -59,6 +59,17 @@ def track(
     )
 
 
+def asks_for_a_password(url: str, name: str, password: str) -> None:
+    """Raise AssertionError unless the server lets this user in, and nobody without the password."""
+    import requests
+
+    def status(**options: Any) -> int:
+        search = f"{url}/api/2.0/mlflow/experiments/search"
+        return requests.post(search, json={"max_results": 1}, timeout=20, **options).status_code
+
+    assert (status(), status(auth=(name, "wrong")), status(auth=(name, password))) == (401, 401, 200)
+
+
 def story(
     storage: Storage,
     run: str,
