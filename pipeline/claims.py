@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,13 +114,16 @@ class Claims:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(timeout=self.beat * 2)
-        try:
-            for name in list(self._held):
-                self.release(name)
+        self._release_all()
+        with suppress(StorageError):
             self.storage.delete(_card(self.owner))
             self.storage.delete(_mark(self.owner))
-        except StorageError:
-            pass  # all of it expires
+        self._release_all()  # on a full disk the card has made room; what is held still expires
+
+    def _release_all(self) -> None:
+        for name in list(self._held):
+            with suppress(StorageError):
+                self.release(name)
 
     def check(self) -> None:
         """Raise ClaimError when this driver was taken for dead. Costs nothing, unless it has slept."""
@@ -160,11 +163,12 @@ class Claims:
             return link.number
 
     def release(self, name: str) -> None:
-        """Give a claim back; nothing happens where it is not held."""
-        with self._lock:
-            link = self._held.pop(name, None)
+        """Give a claim back; nothing happens where it is not held. Raises StorageError; then it is held as before."""
+        link = self._held.get(name)
         if link is not None:
             self.chain(name).replace(link, self.entry(released=True))
+            with self._lock:
+                self._held.pop(name, None)
 
     def holder(self, name: str) -> Who | None:
         """Who holds `name`; None when nobody does, or somebody that is gone."""
