@@ -54,7 +54,7 @@ class Report:
         """The result; tables and figures also go out as events. `champion` was judged under that name, as far as it
         says the same as the recipe."""
         grounds = Grounds(self.stage, self.step, self.who, self.truth, champion, self.families)
-        decided = verdict.verdict(self.who, self.figures, self.modalities)
+        decided = verdict.verdict(self.who, self.figures, self.modalities, self._teachers())
         rows, classes = verdict.table(self.who, self.figures, self.modalities, self.costs), self._classes()
         best = {m: verdict.best(self.who, self.figures, "expert", m, d) for m, d in self.modalities.items()}
         compared = self._compared(best, grounds)
@@ -145,6 +145,16 @@ class Report:
     def _rises(self) -> dict[str, bool]:
         """By figure: is a higher one better?"""
         return {f"{m}.{key}": up for m, kind in self.modalities.items() for key, up in directions(kind).items()}
+
+    def _teachers(self) -> dict[str, set[str]]:
+        """Student -> what its teacher is judged as, asked in whatever ways."""
+        steps = {name: self.step.inputs[one.model.model] for name, one in self.candidates.items()}
+        teachers = {name: one.payload.get("config", {}).get("teacher") for name, one in steps.items()}
+        return {
+            student: {name for name, one in steps.items() if one.fingerprint == teacher["step"]}
+            for student, teacher in teachers.items()
+            if teacher
+        }
 
     def _lessons(self) -> list[str]:
         """What taught each student, once a step."""

@@ -8,7 +8,7 @@ pixels is no rival. Consensus and models are not experts.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.stages.evaluate.subject import Subject
@@ -62,10 +62,17 @@ def best(who: Sequence[Subject], figures: Figures, kind: str, name: str, modalit
     return leader
 
 
-def verdict(who: Sequence[Subject], figures: Figures, modalities: Mapping[str, Any]) -> dict[str, Any]:
-    """For each model and modality: its figure, the best expert's, and whether it is better.
+def verdict(
+    who: Sequence[Subject],
+    figures: Figures,
+    modalities: Mapping[str, Any],
+    teachers: Mapping[str, Collection[str]] | None = None,
+) -> dict[str, Any]:
+    """For each model and modality: its figure, the best expert's, and whether it is better; of students, whose teachers
+    are judged under the names in `teachers`, also what share of both they keep.
 
-    {model: {modality: {"measure", "value", "expert": name or None, "expert_value", "beats": bool or None}}}
+    {model: {modality: {"measure", "value", "expert": name or None, "expert_value", "beats": bool or None,
+    "keeps": {"teacher": name, "of_teacher", "of_expert"}}}}
     """
     decided: dict[str, Any] = {}
     for subject in who:
@@ -84,7 +91,21 @@ def verdict(who: Sequence[Subject], figures: Figures, modalities: Mapping[str, A
                 "expert_value": against,
                 "beats": None if against is None else better(value, against, directions(modality)[measure]),
             }
+            if teachers and teachers.get(subject.name):
+                above = [s for s in who if s.name in teachers[subject.name]]
+                teacher = best(above, figures, "model", name, modality)
+                decided[subject.name][name]["keeps"] = {
+                    "teacher": teacher,
+                    "of_teacher": teacher and _share(value, figures[teacher][key], directions(modality)[measure]),
+                    "of_expert": against and _share(value, against, directions(modality)[measure]),
+                }
     return decided
+
+
+def _share(value: float, of: float, higher: bool) -> float | None:
+    """What `value` keeps of another figure: their ratio, or the reverse where lower figures are better."""
+    above, below = (value, of) if higher else (of, value)
+    return above / below if below > 0 else None
 
 
 def doubted(decided: Mapping[str, Any], grounds: Grounds) -> None:
@@ -112,7 +133,15 @@ def sentences(decided: Mapping[str, Any], grounds: Grounds | None = None) -> lis
             else:
                 relation = "beats every single expert" if d["beats"] else "DOES NOT beat the best expert"
                 lines.append(f"{figure} {relation} {best}")
+            lines[-1] += _kept(d.get("keeps", {}))
     return lines
+
+
+def _kept(keeps: Mapping[str, Any]) -> str:
+    """What a student keeps, as the end of its sentence."""
+    shares = [("of_teacher", f"its teacher ({keeps.get('teacher')})"), ("of_expert", "the best expert")]
+    kept = [f"{keeps[key]:.2f} of {whom}" for key, whom in shares if keeps.get(key) is not None]
+    return f"; keeps {', '.join(kept)}" if kept else ""
 
 
 def difference_sentences(

@@ -135,6 +135,20 @@ def test_the_verdict_needs_a_rival_that_answered_enough() -> None:
     assert better(1.0, 2.0, directions(DEPTH)["mae"]) and better(2.0, 1.0, directions(SEMANTIC)["miou"])
 
 
+def test_a_student_says_what_it_keeps_of_its_teacher_and_of_the_best_expert() -> None:
+    who = [Subject("a", "expert", ("x",)), *(Subject(n, "model") for n in ("teacher", "ensemble", "student"))]
+    values = {"a": (0.5, 2.0), "teacher": (0.7, 2.0), "ensemble": (0.8, 1.0), "student": (0.6, 1.6)}
+    figures = {
+        name: {"semantic.miou": iou, "depth.mae": mae, "semantic.coverage": 1.0, "depth.coverage": 1.0}
+        for name, (iou, mae) in values.items()
+    }
+    decided = verdict(who, figures, {"semantic": SEMANTIC, "depth": DEPTH}, {"student": {"teacher", "ensemble"}})
+    lines = [line for line in sentences(decided) if line.startswith("student")]
+    assert lines[0].endswith("; keeps 0.75 of its teacher (ensemble), 1.20 of the best expert")
+    assert lines[1].endswith("; keeps 0.62 of its teacher (ensemble), 1.25 of the best expert")
+    assert "keeps" not in decided["teacher"]["semantic"]
+
+
 # -- the stage ---------------------------------------------------------------------------------------------------------
 def _samples(count: int, seed: int, truth: bool = True) -> list[dict[str, Any]]:
     draw = np.random.default_rng(seed)
