@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.stages import units
+from hyperloom.stages import quantity
 
 WIDEST = 256
 """Ids of one byte, of which the last stands for unknown."""
@@ -114,7 +114,7 @@ def _places(source: Meaning, target: Meaning, sides: tuple[str, str]) -> tuple[i
 
 
 def _factor(source: str, target: str, sides: tuple[str, str]) -> float:
-    factor = units.factor(source, target)
+    factor = quantity.factor(source, target)
     if factor is not None:
         return factor
     differ = _differ("unit", source or "not given", target or "not given", sides)

@@ -18,7 +18,7 @@ from hyperloom.stages.base import modality_of, source_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.meaning import MeaningsDiffer, translation
 from hyperloom.stages.modality.knowledge import spread
-from hyperloom.stages.units import factor
+from hyperloom.stages.quantity import factor
 
 if TYPE_CHECKING:
     import numpy as np

@@ -28,7 +28,7 @@ from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.distill.lesson import check, lesson, sentence
+from hyperloom.stages.distill.teachers import check, sentence, taught_by
 from hyperloom.stages.distill.worker import exports
 from hyperloom.stages.network.processors import processor_of
 from hyperloom.stages.results import Shards, Trained
@@ -76,7 +76,7 @@ class Distill(Train):
         step.records = [*step.records, *records]
         producers = {c: p for name in self.sources for c, p in Shards.from_manifest(step.inputs[name]).columns.items()}
         teacher = (self.teacher, step.inputs[self.teacher].fingerprint) if self.teacher else ("", "")
-        taught = lesson(teacher, self.targets, producers)
+        taught = taught_by(teacher, self.targets, producers)
         step.events.emit("note", step.name, text=f"{step.name}: {sentence(taught)}")
         step.events.emit("tag", step.name, values={f"taught_by.{c}": who for c, who in taught.items()})
         return replace(trained, onnx=records[0].meta, taught=taught)

@@ -9,7 +9,7 @@ from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import KEY, modality_of
-from hyperloom.stages.distill import lesson
+from hyperloom.stages.distill import teachers
 from hyperloom.stages.evaluate import verdict
 from hyperloom.stages.evaluate.compare import Comparison
 from hyperloom.stages.evaluate.family import families
@@ -160,7 +160,7 @@ class Report:
         """What taught each student, once a step."""
         steps = dict.fromkeys(one.model.model for one in self.candidates.values())
         taught = {name: Trained.from_manifest(self.step.inputs[name]).taught for name in steps}
-        return [f"{name} was {lesson.sentence(makers)}" for name, makers in taught.items() if makers]
+        return [f"{name} was {teachers.sentence(makers)}" for name, makers in taught.items() if makers]
 
     def _names(self, subject: Subject) -> dict[str, tuple[str, Any]]:
         """What the subject's sheets call each modality -> its name and itself."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperloom.stages.distill import lesson
+from hyperloom.stages.distill import teachers
 from hyperloom.stages.release.lineage import snapshot
 from hyperloom.stages.release.proof import seen
 from hyperloom.stages.results import Judged, Trained
@@ -48,7 +48,7 @@ def card(
             "",
             "## What it was made of",
             f"- model `{fingerprints[0][:12]}`, report `{fingerprints[1][:12]}`, shards `{lineage.shards[:12]}`",
-            *([f"- {lesson.sentence(model.taught)}"] if model.taught else []),
+            *([f"- {teachers.sentence(model.taught)}"] if model.taught else []),
             f"- source snapshot `{snapshot()[:12]}`",
             *[f"- `{column}`: {_producer(about)}" for column, about in sorted(lineage.columns.items())],
             "",

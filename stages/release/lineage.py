@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperloom.pipeline.manifest import Manifest
-from hyperloom.stages.distill import lesson
+from hyperloom.stages.distill import teachers
 from hyperloom.stages.provenance import LONGEST
 from hyperloom.stages.results import Judged, Trained
 
@@ -33,7 +33,7 @@ def tags(model: Manifest, report: Manifest) -> dict[str, str]:
         "source.commit": commit(),
     }
     taught = Trained.from_manifest(model).taught
-    fixed |= {"taught_by": lesson.sentence(taught)[:LONGEST]} if taught else {}
+    fixed |= {"taught_by": teachers.sentence(taught)[:LONGEST]} if taught else {}
     columns = {column: maker(about) for column, about in sorted(judged_on.columns.items())}
     return fixed | {f"made_by/{column}": producer for column, producer in columns.items()}
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages import units
+from hyperloom.stages import quantity
 from hyperloom.stages.meaning import MeaningsDiffer, Translation, translation
 from hyperloom.stages.network import parts
 from hyperloom.stages.network.architecture import Architecture, Input, Task
@@ -91,7 +91,7 @@ class Meanings:
 def _translation(before: Input | Task, here: Input | Task) -> Translation:
     """Of numbers on a scale of their own the unit makes no difference; how far they go is the data's."""
     theirs, ours = (replace(one.modality.meaning, range=None) for one in (before, here))
-    if before.scale.mean and here.scale.mean and units.factor(theirs.unit, ours.unit) is not None:
+    if before.scale.mean and here.scale.mean and quantity.factor(theirs.unit, ours.unit) is not None:
         theirs, ours = replace(theirs, unit=""), replace(ours, unit="")
     how = translation(theirs, ours, ("that network", "this one"))
     if how.factor != 1.0:

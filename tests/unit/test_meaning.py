@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages import units
+from hyperloom.stages import quantity
 from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.label.stage import Label
@@ -70,7 +70,7 @@ def test_ids_channels_and_tensors_say_the_same_names_in_any_order(order: list[st
     ],
 )  # fmt: skip
 def test_units_of_one_kind_convert_and_no_others(one: str, other: str, factor: float | None) -> None:
-    found = units.factor(one, other)
+    found = quantity.factor(one, other)
     assert found is None if factor is None else found == pytest.approx(factor)
 
 

@@ -1,4 +1,4 @@
-"""Units: which units measure the same, and by how much one is the other.
+"""Quantities: which units of measure tell the same, and by how much one is the other.
 
 A unit is what a modality's `unit` says, by its symbol or its English name. Those listed here convert within their kind;
 any other (px, lux, C) is equal to itself alone. Nothing is guessed: a column without a unit has none.

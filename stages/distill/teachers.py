@@ -1,4 +1,4 @@
-"""The lesson: what taught a student, as manifests have it, in words.
+"""Teachers: who taught a student, as manifests have it, in words.
 
 A column is a model's when the model labelled it, or when it was made of columns that the model labelled: a consensus in
 which its answers count, another label step over them. `about["models"]` of a column's producer names the models behind
@@ -31,7 +31,7 @@ def check(step: StepCheck, teacher: str, columns: Iterable[str], offered: Offer)
     )
 
 
-def lesson(
+def taught_by(
     teacher: tuple[str, str], targets: Mapping[str, Mapping[str, float]], producers: Mapping[str, Producer]
 ) -> dict[str, str]:
     """Target column -> who made it, in words. `teacher`: its name in the recipe (empty for none) and fingerprint."""
