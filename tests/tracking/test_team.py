@@ -18,8 +18,8 @@ import yaml
 from hyperloom.pipeline import process, recipe
 from hyperloom.pipeline.events import Events, pending, tracked
 from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.runner import catch_up
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.replay import catch_up
 from hyperloom.pipeline.tracking.tracker import Position
 from tests.stores import servers
 from tests.tracking import team as teams
@@ -157,7 +157,7 @@ def test_a_run_of_a_dead_driver_is_closed_by_the_next_command(
     text = "name: dead\nroot: {root}\ntracking: {url}\nmodalities:\n  rgb: {{type: image, size: [8, 8]}}\n"
     text += "steps:\n  frames: {{stage: ingest, source: {{type: files, path: '*.png'}}}}\n"
     loaded = recipe.parse(text.format(root=storage, url=team.url))
-    catch_up(storage, loaded, Progress(io.StringIO(), quiet=True), True)
+    catch_up(storage, loaded, Progress(io.StringIO(), quiet=True))
     runs = _runs(client, "dead")
     assert {r.info.status for r in runs.values()} == {"KILLED"} and pending(storage) == []
     assert f"process {gone['pid']}" in runs["dead r"].data.tags["hyperloom.closed"]

@@ -101,7 +101,7 @@ def test_a_modality_that_brings_nothing_is_read_and_predicted_by_its_shape(tmp_p
     fields |= {"optimizer": {"lr": 0.02}, "log_every": 1}
     step = inline.step(Train.model_validate({**FIELDS, **fields}), storage, known, "plain", shards=shards)
     job, curve = step.stage.job(step), []
-    loop.fit(job, log=lambda at, values: curve.append(values))
+    loop.fit(job, log=lambda at, values: curve.append(values) if "loss" in values else None)
     for name in shapes:
         assert np.mean([v[f"loss.{name}"] for v in curve[-5:]]) < 0.9 * curve[0][f"loss.{name}"], name
     model = load_model(storage, job.folder)
