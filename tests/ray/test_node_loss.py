@@ -84,7 +84,8 @@ def test_a_lost_node_costs_only_its_units_in_flight(hosts: Hosts, tmp_path: Path
     assert len(begun_twice) <= 2, "what was committed is not done again"
     assert len([n for n in told if n["pid"] in here]) < PARTS, "the other node did the rest"
     storage = Storage(str(tmp_path / "root"))
-    assert sum("/units/" in p for p in storage.walk("expert")) == PARTS
+    units = [p for p in storage.walk("expert") if "/units/" in p and "/.tmp-" not in p]  # the killed may leave one
+    assert len(units) == PARTS
 
 
 def wait_for_work_on(hosts: Hosts, host: int, log: Path, run: subprocess.Popen[str]) -> set[int]:
