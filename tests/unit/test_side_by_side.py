@@ -178,8 +178,8 @@ def test_a_step_gets_slots_while_an_earlier_one_has_work_for_all(tmp_path: Path)
 def test_no_step_waits_without_end_for_the_only_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hyperloom.pipeline.executor.Inline", lambda storage: Threaded(storage, cpus=1))
     monkeypatch.setattr(turns, "STARVED_SECONDS", 0.1)
-    Many(tmp_path, a="seconds: 0.02, count: 90", b="seconds: 0.02, count: 2").run()
-    assert CALLS.index("b-u001") < CALLS.index("a-u089")
+    Many(tmp_path, a="seconds: 0.005, count: 400", b="seconds: 0.02, count: 2").run()
+    assert CALLS.index("b-u001") < CALLS.index("a-u399")
 
 
 def test_room_is_kept_for_a_stages_own_processes_and_the_rest_is_for_others(
