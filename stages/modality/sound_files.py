@@ -66,6 +66,10 @@ def soundfile_module() -> Any:
     return soundfile
 
 
+BLOCK = 1 << 20
+"""Samples that are read at a time."""
+
+
 # -- samples -----------------------------------------------------------------------------------------------------------
 def _plain_wav(data: bytes) -> tuple[np.ndarray, int] | None:
     """The samples of a wav of 16-bit PCM; None for another."""
@@ -86,8 +90,11 @@ def _by_soundfile(data: bytes) -> tuple[np.ndarray, int]:
     soundfile = soundfile_module()
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            sound = file.read(dtype="int16" if file.subtype == "PCM_16" else "float32")
-            return sound, file.samplerate
+            dtype = "int16" if file.subtype == "PCM_16" else "float32"
+            blocks = [file.read(BLOCK, dtype=dtype)]
+            while len(blocks[-1]):  # not all at once: memory would be taken for what a header promises
+                blocks.append(file.read(BLOCK, dtype=dtype))
+            return np.concatenate(blocks), file.samplerate
     except (soundfile.LibsndfileError, TypeError, RuntimeError) as error:
         why = getattr(error, "error_string", str(error))
         raise ValueError(f"is no sound file, or a damaged one ({len(data)} bytes): {why}") from error
