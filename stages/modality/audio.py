@@ -16,7 +16,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.formats import decode_array
-from hyperloom.stages.modality.geometry import Symmetry
+from hyperloom.stages.modality.geometry import OffFrame
 from hyperloom.stages.modality.knowledge import finite
 from hyperloom.stages.modality.layout import MOST_TOKENS
 from hyperloom.stages.modality.sound_files import decode_sound, soundfile_module, whole_sound
@@ -34,7 +34,7 @@ class Windows(NamedTuple):
     a_token: int
 
 
-class Audio(Modality):
+class Audio(OffFrame, Modality):
     """(samples,) float32 in -1..1, `seconds` at `rate` samples a second; shorter recordings end in silence.
 
     Kept in 16 bits a sample: `raw`, or as wav or flac (both without further loss), or with `codec: file` as the file
@@ -49,14 +49,6 @@ class Audio(Modality):
     seconds: float = Field(gt=0)
     cut: bool = False
     format: Literal["raw", "wav", "flac", "file"] = Field("raw", alias="codec")
-
-    @property
-    def place(self) -> Symmetry:
-        return "none"
-
-    @property
-    def sides(self) -> Symmetry:
-        return "none"
 
     @property
     def samples(self) -> int:

@@ -13,10 +13,10 @@ from hyperloom.stages.meaning import Translation
 from hyperloom.stages.modality import box_files
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, ids_of, numbered
-from hyperloom.stages.modality.geometry import Symmetry, exchanged
+from hyperloom.stages.modality.geometry import SidedClasses, Symmetry, exchanged
 from hyperloom.stages.modality.knowledge import whole
 from hyperloom.stages.modality.padding import filled, some
-from hyperloom.stages.modality.sides import exchange, without
+from hyperloom.stages.modality.sides import exchange
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ PIXELS = 2.0
 """A corner beyond this is no share of a picture."""
 
 
-class Boxes(Modality):
+class Boxes(SidedClasses, Modality):
     """(most, 6) float32: x0, y0, x1, y1 in shares of width and height, the class's id, a score in 0..1.
 
     Rows that are not used are NaN and lie at the end. A column of it is a list of structs, the class by its name.
@@ -65,14 +65,6 @@ class Boxes(Modality):
     @property
     def regression(self) -> bool:
         return False
-
-    @property
-    def sides(self) -> Symmetry:
-        return "unknown" if without(self.classes) else "known"
-
-    @property
-    def sideless(self) -> str:
-        return without(self.classes)
 
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         values[..., [0, 2]] = 1 - values[..., [2, 0]]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from hyperloom.stages.modality.sides import without
+
 if TYPE_CHECKING:
     import torch
 
@@ -44,6 +46,54 @@ class Geometry:
         """`values` (n, *shape) of pictures of which one window each is shown, brought to the full size; only of a
         `known` place. `windows` (n, 3): top, left, and the share of both sides."""
         raise TypeError(f"{type(self).__name__} says no way of being cropped")
+
+
+class OffFrame:
+    """The geometry of what a picture's frame does not move: sounds, graphs, tags."""
+
+    @property
+    def place(self) -> Symmetry:
+        return "none"
+
+    @property
+    def sides(self) -> Symmetry:
+        return "none"
+
+
+class SidedClasses:
+    """The sides of what has `classes`: those whose names differ in left and right alone are exchanged."""
+
+    if TYPE_CHECKING:
+        classes: tuple[str, ...]
+
+    @property
+    def sides(self) -> Symmetry:
+        return "unknown" if without(self.classes) else "known"
+
+    @property
+    def sideless(self) -> str:
+        return without(self.classes)
+
+
+class SignedNumbers:
+    """The sides of numbers of which the field `mirror` says which change their sign; None: nobody knows."""
+
+    if TYPE_CHECKING:
+        mirror: tuple[int, ...] | None
+
+    @property
+    def sides(self) -> Symmetry:
+        return "unknown" if self.mirror is None else "known" if self.mirror else "none"
+
+    @property
+    def sideless(self) -> str:
+        return (
+            "nobody knows which of its numbers change in a mirror. Next: mirror: [] on the modality says none, "
+            "mirror: [0] that the first changes its sign"
+        )
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        return negated(values, self.mirror or ())
 
 
 def nearest(values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:

@@ -11,14 +11,14 @@ from pydantic import Field
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
 from hyperloom.stages.modality.boxes import flattened, lists, too_many
-from hyperloom.stages.modality.geometry import Symmetry
+from hyperloom.stages.modality.geometry import OffFrame
 from hyperloom.stages.modality.knowledge import whole
 from hyperloom.stages.modality.padding import filled, some
 
 NOBODY = -1
 
 
-class Graph(Ids):
+class Graph(OffFrame, Ids):
     """(edges, 2) int64: from and to, numbers below `nodes`; rows of -1 are padding. A column is a list of structs.
 
     The order of the edges is kept and means nothing.
@@ -29,14 +29,6 @@ class Graph(Ids):
     """Nodes that one sample can have."""
     edges: int = Field(ge=1)
     """Edges that one sample can have."""
-
-    @property
-    def place(self) -> Symmetry:
-        return "none"
-
-    @property
-    def sides(self) -> Symmetry:
-        return "none"
 
     @property
     def shape(self) -> tuple[int, ...]:

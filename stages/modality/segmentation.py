@@ -12,16 +12,16 @@ from hyperloom.stages import picture
 from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.formats import decode_array
-from hyperloom.stages.modality.geometry import Symmetry, between, exchanged, nearest
+from hyperloom.stages.modality.geometry import SidedClasses, between, exchanged, nearest
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.modality.raster import Raster
-from hyperloom.stages.modality.sides import exchange, without
+from hyperloom.stages.modality.sides import exchange
 
 if TYPE_CHECKING:
     import torch
 
 
-class Segmentation(Raster):
+class Segmentation(SidedClasses, Raster):
     """(H, W) uint8 class ids; 255 is unknown."""
 
     defaults: ClassVar[Defaults] = Defaults("dense", "cross-entropy", "miou", "maps")
@@ -57,14 +57,6 @@ class Segmentation(Raster):
 
     def known(self, values: Any) -> Any:
         return (values >= 0) & (values < len(self.classes))
-
-    @property
-    def sides(self) -> Symmetry:
-        return "unknown" if without(self.classes) else "known"
-
-    @property
-    def sideless(self) -> str:
-        return without(self.classes)
 
     def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         return nearest(values, windows)
@@ -122,7 +114,7 @@ class Segmentation(Raster):
         return picture.classes_to_rgb(known, len(self.classes), self.palette)
 
 
-class Soft(Raster):
+class Soft(SidedClasses, Raster):
     """(H, W, K) float32 class probabilities. `of` takes the classes of a segmentation. A pixel whose probabilities sum
     to nothing is unknown. `storage` is what is kept of them: float16 three digits of each, so that small ones keep
     their order when a temperature makes them large; uint8 steps of 1/255, half as much, with all below 1/510 gone."""
@@ -156,14 +148,6 @@ class Soft(Raster):
     def given(self, values: Any) -> Any:
         half = 0.5 if str(values.dtype).rpartition(".")[2].startswith("float") else 127
         return values.sum(-1) > half  # false for NaN
-
-    @property
-    def sides(self) -> Symmetry:
-        return "unknown" if without(self.classes) else "known"
-
-    @property
-    def sideless(self) -> str:
-        return without(self.classes)
 
     def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         known = self.given(values)[..., None]

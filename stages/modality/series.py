@@ -12,15 +12,15 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.boxes import padded, used_rows
-from hyperloom.stages.modality.geometry import Symmetry, inside, negated
+from hyperloom.stages.modality.geometry import SignedNumbers, inside
 from hyperloom.stages.modality.layout import steps_a_token
 from hyperloom.stages.modality.padding import some
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
-class Series(Modality):
+class Series(SignedNumbers, Modality):
     """(steps, channels) float32: measurements at even times; a shorter series ends in rows of NaN."""
 
     defaults: ClassVar[Defaults] = Defaults("series", "huber", "mae")
@@ -35,20 +35,6 @@ class Series(Modality):
     @model_validator(mode="after")
     def _places_of_channels(self) -> Series:
         return inside(self, self.channels_)
-
-    @property
-    def sides(self) -> Symmetry:
-        return "unknown" if self.mirror is None else "known" if self.mirror else "none"
-
-    @property
-    def sideless(self) -> str:
-        return (
-            "nobody knows which of its numbers change in a mirror. Next: mirror: [] on the modality says none, "
-            "mirror: [0] that the first changes its sign"
-        )
-
-    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
-        return negated(values, self.mirror or ())
 
     @property
     def channels(self) -> int:

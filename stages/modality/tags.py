@@ -12,11 +12,11 @@ from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
 from hyperloom.stages.modality.boxes import flattened, lists, too_many
 from hyperloom.stages.modality.choice import NAMELESS, distinct, ids_of, numbered
-from hyperloom.stages.modality.geometry import Symmetry
+from hyperloom.stages.modality.geometry import OffFrame
 from hyperloom.stages.modality.padding import filled, some
 
 
-class Tags(Ids):
+class Tags(OffFrame, Ids):
     """(length,) int64: ids of `tags` (names, or how many), one a token; -1 is padding. Columns hold lists of names.
 
     Tokens are the words of the text beside it, as spaces cut it.
@@ -29,14 +29,6 @@ class Tags(Ids):
 
     _numbered = field_validator("tags", mode="before")(numbered)
     _distinct = field_validator("tags")(distinct)
-
-    @property
-    def place(self) -> Symmetry:
-        return "none"
-
-    @property
-    def sides(self) -> Symmetry:
-        return "none"
 
     @property
     def channels(self) -> int:

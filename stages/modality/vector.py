@@ -12,14 +12,14 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import Category, distinct
-from hyperloom.stages.modality.geometry import Symmetry, inside, negated
+from hyperloom.stages.modality.geometry import SignedNumbers, inside
 from hyperloom.stages.modality.prediction import Offered, Taken
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
-class Vector(Modality):
+class Vector(SignedNumbers, Modality):
     """(length,) float32 numbers, such as a pose. `range` is what `check` accepts."""
 
     defaults: ClassVar[Defaults] = Defaults("regress", "huber", "mae")
@@ -43,20 +43,6 @@ class Vector(Modality):
         return inside(self, self.length)
 
     _distinct = field_validator("classes")(distinct)
-
-    @property
-    def sides(self) -> Symmetry:
-        return "unknown" if self.mirror is None else "known" if self.mirror else "none"
-
-    @property
-    def sideless(self) -> str:
-        return (
-            "nobody knows which of its numbers change in a mirror. Next: mirror: [] on the modality says none, "
-            "mirror: [0] that the first changes its sign"
-        )
-
-    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
-        return negated(values, self.mirror or ())
 
     @property
     def shape(self) -> tuple[int, ...]:
