@@ -14,6 +14,23 @@ from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.label.expert import Batch, Expert, Function
 
+RECIPE = """\
+name: timed
+root: {folder}/root
+modalities:
+  rgb: {{type: image, size: [8, 8]}}
+  value: {{type: dense, storage: float32}}
+steps:
+  frames: {{stage: ingest, source: {{type: files, path: "{folder}/images"}}, rows: 2}}
+  labels:
+    stage: label
+    data: frames
+    experts:
+      - {{type: "tests.ray.flowing:Timed", in: rgb@camera, out: value@x, batch: 2, seconds: {seconds},
+          log: {folder}/log}}
+"""
+"""Frames of a folder by twos, each batch of which takes so many `seconds` and is noted in a log."""
+
 
 class Timed(Expert):
     """Adds one to the first channel; takes `seconds` a batch and notes it in the file `log`."""

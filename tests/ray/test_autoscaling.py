@@ -18,23 +18,9 @@ import numpy as np
 import pytest
 
 from tests.ray.conftest import BIN, HERE, end_processes, free_port, hyperloom
-from tests.ray.flowing import notes
+from tests.ray.flowing import RECIPE, notes
 
 UNITS = 30
-RECIPE = """\
-name: growing
-root: {folder}/root
-modalities:
-  rgb: {{type: image, size: [8, 8]}}
-  value: {{type: dense, storage: float32}}
-steps:
-  frames: {{stage: ingest, source: {{type: files, path: "{folder}/images"}}, rows: 2}}
-  labels:
-    stage: label
-    data: frames
-    experts:
-      - {{type: "tests.ray.flowing:Timed", in: rgb@camera, out: value@x, batch: 2, seconds: 1.0, log: {folder}/log}}
-"""
 FAKE = "ray.autoscaler._private.fake_multi_node.node_provider"
 """By this name, since the wheels of Ray lack the file with the defaults of the type `fake_multinode`."""
 EMPTY = ["setup_commands", "head_setup_commands", "worker_setup_commands", "initialization_commands"]
@@ -100,7 +86,7 @@ def test_units_without_room_bring_nodes_and_these_go_when_it_is_over(growing: di
     (tmp_path / "images").mkdir()
     for i in range(2 * UNITS):
         cv2.imwrite(str(tmp_path / "images" / f"{i:03d}.png"), np.full((8, 8, 3), i, np.uint8))
-    (tmp_path / "growing.yaml").write_text(RECIPE.format(folder=tmp_path))
+    (tmp_path / "growing.yaml").write_text(RECIPE.format(folder=tmp_path, seconds=1.0))
     done = hyperloom("run", str(tmp_path / "growing.yaml"), "--no-mlflow", env=growing, timeout=250)
     assert done.returncode == 0, done.stdout + done.stderr
     batches = [n for n in notes(tmp_path / "log") if n["what"] == "batch"]

@@ -17,24 +17,10 @@ import pytest
 
 from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE, end_processes
-from tests.ray.flowing import notes
+from tests.ray.flowing import RECIPE, notes
 from tests.ray.hosts import Hosts, unavailable
 
 PARTS = 24
-RECIPE = """\
-name: nodes
-root: {folder}/root
-modalities:
-  rgb: {{type: image, size: [8, 8]}}
-  value: {{type: dense, storage: float32}}
-steps:
-  frames: {{stage: ingest, source: {{type: files, path: "{folder}/images"}}, rows: 2}}
-  labels:
-    stage: label
-    data: frames
-    experts:
-      - {{type: "tests.ray.flowing:Timed", in: rgb@camera, out: value@x, batch: 2, seconds: 0.7, log: {folder}/log}}
-"""
 
 
 @pytest.fixture
@@ -62,7 +48,7 @@ def test_a_lost_node_costs_only_its_units_in_flight(hosts: Hosts, tmp_path: Path
     for i in range(2 * PARTS):
         cv2.imwrite(str(tmp_path / "images" / f"{i:03d}.png"), np.full((8, 8, 3), i, np.uint8))
     recipe = tmp_path / "nodes.yaml"
-    recipe.write_text(RECIPE.format(folder=tmp_path))
+    recipe.write_text(RECIPE.format(folder=tmp_path, seconds=0.7))
     folder = tempfile.mkdtemp(prefix="hl", dir="/tmp")  # short: Ray's sockets lie below it
     env = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "HYPERLOOM_FAULT", "MLFLOW_"))}
     env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONPATH": str(HERE)}
