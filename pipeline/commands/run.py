@@ -9,7 +9,11 @@ from hyperloom.pipeline.commands import opening
 
 def add(commands: Any) -> None:
     help_ = "run the steps that are not fresh; the same command continues after any interruption"
-    sub = opening.add(commands, "run", run, help_)
+    add_options(opening.add(commands, "run", run, help_))
+
+
+def add_options(sub: Any) -> None:
+    """Add what can be said of a run."""
     sub.add_argument("--step", action="append", metavar="NAME", help="only this step and what it needs (repeatable)")
     opening.add_wait(sub)
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")

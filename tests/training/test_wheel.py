@@ -1,0 +1,66 @@
+"""What a wheel can do where there is no checkout: the demo and a first recipe.
+
+`HYPERLOOM_WHEEL=1` runs the demo to its end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+PARTS = ("pipeline", "stages", "clusters", "mlflow", "recipes", "pyproject.toml", "README.md", "LICENSE")
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command of a fresh environment into which a wheel was installed; libraries are those of this one."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source, pip = folder / "source", [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
+    source.mkdir()
+    for part in PARTS:
+        copy = shutil.copytree if (CHECKOUT / part).is_dir() else shutil.copy
+        copy(CHECKOUT / part, source / part)
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(folder), str(source)]
+    subprocess.run([*pip, *build], check=True, timeout=100)
+    environment = folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=60)
+    scheme = {"base": str(environment), "platbase": str(environment)}
+    site = Path(sysconfig.get_path("purelib", "venv", scheme))
+    (site / "shared.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")))
+    (wheel,) = folder.glob("hyperloom-*.whl")
+    target = ["install", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
+    subprocess.run([*pip, *target], check=True, timeout=100)
+    return [str(environment / "bin" / "python"), "-m", "hyperloom.pipeline"]
+
+
+def run(command: list[str], folder: Path, *arguments: str, seconds: float = 100) -> subprocess.CompletedProcess[str]:
+    variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return subprocess.run(
+        [*command, *arguments], cwd=folder, env=variables, capture_output=True, text=True, timeout=seconds
+    )
+
+
+def test_the_demo_is_in_the_wheel(command: list[str], tmp_path: Path) -> None:
+    first = run(command, tmp_path, "demo", "--step", "no-such-step")
+    assert first.returncode == 2 and "there is no step 'no-such-step'" in first.stderr, first.stderr
+    planned = run(command, tmp_path, "plan", "hyperloom-demo.yaml")
+    assert planned.returncode == 0 and "10 of 10 steps would run" in planned.stdout, planned.stderr
+    assert str(CHECKOUT) not in planned.stderr + planned.stdout
+    assert 'root: "./hyperloom-demo"' in (tmp_path / "hyperloom-demo.yaml").read_text()
+    again = run(command, tmp_path, "demo", "--root", "elsewhere", "--step", "no-such-step")
+    assert "hyperloom-demo.yaml is there: going on with it" in again.stdout
+
+
+@pytest.mark.skipif(not os.environ.get("HYPERLOOM_WHEEL"), reason="HYPERLOOM_WHEEL=1 runs the demo to its end (minutes)")
+@pytest.mark.timeout(1200)
+def test_the_demo_runs_to_its_end(command: list[str], tmp_path: Path) -> None:
+    ended = run(command, tmp_path, "demo", seconds=1100)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "done. Look at it: hyperloom ui hyperloom-demo.yaml" in ended.stdout
