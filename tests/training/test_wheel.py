@@ -58,7 +58,7 @@ def test_the_demo_is_in_the_wheel(command: list[str], tmp_path: Path) -> None:
     assert "hyperloom-demo.yaml is there: going on with it" in again.stdout
 
 
-@pytest.mark.skipif(not os.environ.get("HYPERLOOM_WHEEL"), reason="HYPERLOOM_WHEEL=1 runs the demo to its end (minutes)")
+@pytest.mark.skipif(not os.environ.get("HYPERLOOM_WHEEL"), reason="HYPERLOOM_WHEEL=1 runs the demo to its end")
 @pytest.mark.timeout(1200)
 def test_the_demo_runs_to_its_end(command: list[str], tmp_path: Path) -> None:
     ended = run(command, tmp_path, "demo", seconds=1100)
