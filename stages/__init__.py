@@ -198,6 +198,10 @@ PLUGINS: dict[str, dict[str, str]] = {
         "flip": "hyperloom.stages.train.augments:Flip",
         "crop": "hyperloom.stages.train.augments:Crop",
         "colour": "hyperloom.stages.train.augments:Colour",
+        "mixup": "hyperloom.stages.train.blends:MixUp",
+        "cutmix": "hyperloom.stages.train.blends:CutMix",
+        "classmix": "hyperloom.stages.train.blends:ClassMix",
+        "one-of": "hyperloom.stages.train.blends:OneOf",
     },
     "balancer": {
         "static": "hyperloom.stages.train.balancers:Static",

@@ -7,7 +7,7 @@ only. An augmentation changes training batches, never what is validated or store
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -102,12 +102,22 @@ class Crop(Augment):
 
 class Colour(Augment):
     """Another light on images and clips, the same on all of a sample: contrast, brightness and the balance of the
-    colours change by up to these shares."""
+    colours change by up to these shares. What else a camera may do is there when it is named (as in Cubuk et al. 2020
+    and torchvision's ColorJitter): `saturation` and `gamma` change by up to these shares, `hue` turns by up to this
+    share of the circle; `grey` is the chance of a picture without colours, `blur` the largest deviation of a Gaussian
+    in pixels, `noise` the largest deviation of noise in shades of 0..255. All but the answers change: labels and
+    stored answers of a teacher stay what they were for the picture as it was."""
 
     revision: ClassVar[int] = 1
     contrast: float = Field(0.2, ge=0, lt=1)
     brightness: float = Field(0.15, ge=0, lt=1)
     balance: float = Field(0.08, ge=0, lt=1)
+    saturation: float = Field(0.0, ge=0, le=1)
+    gamma: float = Field(0.0, ge=0, le=1)
+    hue: float = Field(0.0, ge=0, le=0.5)
+    grey: float = Field(0.0, ge=0, le=1)
+    blur: float = Field(0.0, ge=0, le=5)
+    noise: float = Field(0.0, ge=0, le=64)
 
     def apply(
         self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator
@@ -117,6 +127,7 @@ class Colour(Augment):
         drawn = (torch.rand(count, 5, generator=generator) * 2 - 1)[part]
         contrast = 1 + self.contrast * drawn[:, :1]
         shift, gain = 255 * self.brightness * drawn[:, 1:2], 1 + self.balance * drawn[:, 2:]
+        further = self._further(count, part, generator)
         changed = dict(batch)
         for column, modality in columns.items():
             if modality.rgb or modality.times > 1:
@@ -124,6 +135,27 @@ class Colour(Augment):
                 axes = [1] * (values.ndim - 2)
                 by, plus, times = (v.to(values.device).view(len(v), *axes, -1) for v in (contrast, shift, gain))
                 mean = values.mean(tuple(range(1, values.ndim)), keepdim=True)
-                lit = ((values - mean) * by + mean + plus) * times
-                changed[column] = lit.clamp(0, 255)
+                lit = (((values - mean) * by + mean + plus) * times).clamp(0, 255)
+                changed[column] = lit if further is None else further(lit)
         return changed
+
+    def _further(self, count: int, part: slice, generator: torch.Generator) -> Callable[..., torch.Tensor] | None:
+        """What is done to pictures (n, ..., H, W, 3) beside another light; None where nothing was named."""
+        amounts = (self.saturation, self.gamma, self.hue, self.grey, self.blur, self.noise)
+        if not any(amounts):
+            return None
+        import torch
+
+        from hyperloom.stages.train.light import Light
+
+        drawn, seeds = torch.rand(count, 6, generator=generator), torch.randint(2**62, (count,), generator=generator)
+        saturation, gamma, hue, grey, blur, noise = drawn[part].unbind(1)
+        return Light(
+            saturation=1 + self.saturation * (2 * saturation - 1),
+            gamma=(1 + self.gamma) ** (2 * gamma - 1),
+            hue=self.hue * (2 * hue - 1),
+            grey=grey < self.grey,
+            blur=self.blur * blur,
+            noise=self.noise * noise,
+            seeds=seeds[part].tolist(),
+        )

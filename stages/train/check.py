@@ -14,6 +14,7 @@ from hyperloom.stages.base import modality_of
 from hyperloom.stages.meaning import MeaningsDiffer, translation
 from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task, check_sizes
 from hyperloom.stages.schema import ModelSchema, Offer, ShardsSchema, defined, offer
+from hyperloom.stages.train.blends import Blend
 from hyperloom.stages.train.objectives import Objective
 
 if TYPE_CHECKING:
@@ -185,6 +186,10 @@ def _network(stage: Train, step: StepCheck) -> None:
     for i, augment in enumerate(stage.augment):
         try:
             augment.check(read)
+            if isinstance(augment, Blend):
+                answers = [*(c for columns in stage.targets.values() for c in columns)]
+                answers += [c.column for c in stage.confidence.values()]
+                augment.takes({c: read[c] for c in stage.inputs}, {c: read[c] for c in answers})
         except ValueError as error:
             step.mistake(("augment", i), str(error))
     for name, extra in stage.extras.items():

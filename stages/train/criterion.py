@@ -22,6 +22,7 @@ from hyperloom.stages.network.features import Forward
 from hyperloom.stages.network.model import Columns, MultiTask
 from hyperloom.stages.network.processors import Scale, processor_of
 from hyperloom.stages.network.visible import Visible, present, shown
+from hyperloom.stages.train.blends import answers
 from hyperloom.stages.train.extras import DRAWN, ObjectiveInputs
 from hyperloom.stages.train.job import Confidence, Job
 from hyperloom.stages.train.world import World
@@ -72,7 +73,7 @@ class Criterion(nn.Module):
         valid = present(self.model.architecture, batch)
         seen, some = shown(valid, visible), valid.any(1)
         planes = self.model.encode(batch) if self.job.extras else []
-        targets = {name: read(batch[column]) for name, (column, read) in self.forced.items()}
+        targets = {name: read(batch[answers(batch, column)[0][0][0]]) for name, (column, read) in self.forced.items()}
         result = self.network(planes or batch, seen, None, targets)
         sums, amounts = self._sums(batch, result.predictions, some, seen, world)
         for (name, extra), own in zip(self.job.extras.items(), self.extras, strict=True):
@@ -115,18 +116,22 @@ class Criterion(nn.Module):
         columns = self.model.architecture.columns
         parts = zip(self.job.targets, self.taught, self.readers, self.objectives, self.weighers, strict=True)
         for target, modality, read, objective, weigher in parts:
-            labelled, total = objective(raw[target.task], read(batch[target.column]), world)
-            use = labelled & spread(modality.teaching(batch[target.column]), labelled)
-            use = use & spread(batch[target.column + VALID] & seen, labelled)
-            if target.hidden and target.column in columns:
-                use = use & hidden(visible, columns.index(target.column), labelled.shape[1:])
-            amount, weight = use.sum(), None
-            if weigher is not None:
-                weight = torch.where(use, weigher(batch, labelled.ndim), 0.0)
-                amount = weight.double().sum()
-            i = self.names.index(target.task)
-            sums[i] = sums[i] + target.weight * total(use, weight)
-            counts[i] += target.weight * amount
+            for names, share in answers(batch, target.column, *([weigher.column] if weigher else [])):
+                column = names[0]
+                labelled, total = objective(raw[target.task], read(batch[column]), world)
+                use = labelled & spread(modality.teaching(batch[column]), labelled)
+                use = use & spread(batch[column + VALID] & seen, labelled)
+                if target.hidden and target.column in columns:
+                    use = use & hidden(visible, columns.index(target.column), labelled.shape[1:])
+                amount, weight = use.sum(), _weight(use, share)
+                if weigher is not None:
+                    given = torch.where(use, weigher(batch, labelled.ndim, names[1]), 0.0)
+                    weight = given if weight is None else given * weight
+                if weight is not None:
+                    amount = weight.double().sum()
+                i = self.names.index(target.task)
+                sums[i] = sums[i] + target.weight * total(use, weight)
+                counts[i] += target.weight * amount
         valid = present(self.model.architecture, batch)
         for i, (name, extra) in enumerate(self.job.extras.items(), len(self.tasks)):
             if name not in self.job.silent:
@@ -177,12 +182,22 @@ class Weigher:
         self.confidence = confidence
         self.read = processor_of(modalities[modality_of(confidence.column)]).reader(Scale())
 
-    def __call__(self, batch: Columns, dims: int) -> torch.Tensor:
-        column, falls = self.confidence.column, self.confidence.falls
+    @property
+    def column(self) -> str:
+        return self.confidence.column
+
+    def __call__(self, batch: Columns, dims: int, column: str) -> torch.Tensor:
+        """`column` is what stands in the batch in place of the confidence."""
+        falls = self.confidence.falls
         value = self.read(batch[column])[:, 0]
         weight = value.clamp(min=0) if falls is None else torch.exp(-value.clamp(min=0) / falls)
         weight = weight.nan_to_num(0.0) * batch[column + VALID].view(-1, *[1] * (value.ndim - 1))
         return weight if weight.ndim == dims else weight.view(len(weight), *[1] * (dims - 1))
+
+
+def _weight(use: torch.Tensor, share: torch.Tensor | None) -> torch.Tensor | None:
+    """How much the sites of each sample count by its share (N,), (N, *sites); None for all alike."""
+    return None if share is None else torch.where(use, share.view(-1, *[1] * (use.ndim - 1)), 0.0)
 
 
 def hidden(visible: Visible, i: int, sites: Sequence[int]) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """Preparation: from what the source of batches gives to what an update learns from.
 
-Moves a batch to the device, draws what the mask shows, applies augmentations, and adds what objectives without a target
-draw as columns. All that is random is drawn for the whole global batch from (seed, update), so it depends neither on
-how many workers share the batch nor on when a training was resumed.
+Moves a batch to the device, draws what the mask shows, applies augmentations, blends last, and adds what objectives
+without a target draw as columns. All that is random is drawn for the whole global batch from (seed, update), so it
+depends neither on how many workers share the batch nor on when a training was resumed.
 
 On a GPU, copies go on a stream of their own: as updates are asked for before the last one is done, the next batch is
 there when its turn comes.
@@ -17,6 +17,7 @@ import torch
 
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.network.visible import Visible, present, shown
+from hyperloom.stages.train.blends import Blend
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.job import Job, seed_of
 from hyperloom.stages.train.learners import UpdateBatch
@@ -29,6 +30,8 @@ class Preparation:
     def __init__(self, job: Job, criterion: Criterion, world: World, device: torch.device):
         self.job, self.criterion, self.world, self.device = job, criterion, world, device
         self.modalities = {column: job.modalities[modality_of(column)] for column in job.columns}
+        self.read = frozenset(p.column for p in job.architecture.parts)
+        """Columns that the network reads."""
         self._beside = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __call__(self, number: int, columns: Mapping[str, torch.Tensor]) -> UpdateBatch:
@@ -39,11 +42,20 @@ class Preparation:
         visible = self._counted(columns, job.mask.draw(architecture, job.batch, generator)[part])
         moved, visible = self._moved(columns, visible)
         tensors = dict(moved)
-        for augment in job.augment:
+        for augment in (a for a in job.augment if not isinstance(a, Blend)):
             tensors = augment.apply(tensors, self.modalities, job.batch, part, generator)
+        for blend in (a for a in job.augment if isinstance(a, Blend)):
+            others = self._others(tensors, torch.randperm(job.batch, generator=generator)[part])
+            tensors = blend.blend(tensors, others, self.modalities, self.read, job.batch, part, generator)
         drawn = self.criterion.draw(job.batch, torch.Generator().manual_seed(seed_of(job.seed, "extras", number)))
         tensors |= {name: values[part].to(self.device) for name, values in drawn.items()}
         return UpdateBatch(number, tensors, visible)
+
+    def _others(self, tensors: Mapping[str, torch.Tensor], places: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The samples at these places of the global batch."""
+        rows = places.to(self.device)
+        whole = {name: self.world.rows(values, self.job.batch) for name, values in tensors.items()}
+        return {name: values[rows.to(values.device)] for name, values in whole.items()}
 
     def _counted(self, columns: Mapping[str, torch.Tensor], visible: Visible) -> Visible:
         """`visible`, with how many tokens samples keep where that can be told here: asking a device for it would make

@@ -42,6 +42,7 @@ from hyperloom.stages.shard.mixture import Temperature
 from hyperloom.stages.train import phases
 from hyperloom.stages.train.balancers import Static
 from hyperloom.stages.train.batches import Epochs
+from hyperloom.stages.train.blends import Blend
 from hyperloom.stages.train.check import checked
 from hyperloom.stages.train.diagnosis import sentences
 from hyperloom.stages.train.family import best
@@ -218,6 +219,8 @@ class Train(Stage):
 
     def _check_plugins(self) -> None:
         """Raises ValueError, naming the field, when a plug-in names what is no input or task."""
+        if len(blends := [a.type for a in self.augment if isinstance(a, Blend)]) > 1:
+            raise ValueError(f"augment: one blend, or {{type: one-of, of: [{', '.join(blends)}]}}")
         checks = [("mask", self.mask, self.inputs), ("balancer", self.balancer, self.losing)]
         for field, plugin, names in [*checks, *(("extras", extra, self.inputs) for extra in self.extras.values())]:
             try:

@@ -77,6 +77,18 @@ class World:
             torch.cat([rows.new_zeros(before, rows.shape[1]), rows, rows.new_zeros(after, rows.shape[1])])
         )
 
+    def rows(self, own: torch.Tensor, count: int) -> torch.Tensor:
+        """All `count` rows of a global batch of which `own` are this rank's part; no gradient flows."""
+        if self.size == 1:
+            return own
+        sizes = [len(range(count)[World(r, self.size).slice(count)]) for r in range(self.size)]
+        padded = own.new_zeros(max(sizes), *own.shape[1:])
+        padded[: len(own)] = own
+        flat = padded.view(-1).view(torch.uint8)  # every backend sends bytes
+        every = [torch.empty_like(flat) for _ in sizes]
+        distributed.all_gather(every, flat)
+        return torch.cat([e.view(own.dtype).view(padded.shape)[:n] for e, n in zip(every, sizes, strict=True)])
+
     def gather(self, value: Any) -> list[Any]:
         """Every rank's `value`, in the order of ranks."""
         if self.size == 1:

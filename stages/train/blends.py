@@ -1,0 +1,271 @@
+"""Blends: two samples of a batch become one, pictures and answers alike.
+
+    augment: [flip, colour, {type: cutmix, alpha: 1.0}]
+
+The other sample is drawn from the whole global batch, so a blend does not depend on how many workers share it. A blend
+follows all other augmentations: both samples went through their geometry with all that they have. What lies on the
+frame is cut and pasted as the picture is. Of all else, and of what `mixup` adds up, the answers of both samples teach,
+each by its share: the loss is `share` times that against the own answers and `1 - share` times that against the
+other's (Zhang et al. 2018). So class ids, boxes and texts can teach as well as probabilities, for which this has the
+gradient of mixed probabilities.
+
+In a batch, `column + OTHER` are the other sample's answers and `SHARE` (N,) how much the own ones count; `column + OWN`
+are the own answers of a column that is an input too and was changed as such. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from hyperloom.pipeline.plugins import of
+from hyperloom.stages.base import VALID
+from hyperloom.stages.modality import Modality
+from hyperloom.stages.train.augments import Augment
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensors = dict[str, torch.Tensor]
+
+OneBlend: TypeAlias = Annotated[Any, of("augment")]
+OWN, OTHER, SHARE = "&own", "&other", "&share"
+
+
+class Blend(Augment):
+    """Base of augmentations that blend each sample with another one of the global batch."""
+
+    probability: float = Field(1.0, ge=0, le=1)
+    """Of each sample to be blended."""
+
+    def takes(self, inputs: Mapping[str, Modality], answers: Mapping[str, Modality]) -> None:
+        """Raises ValueError, naming it, for an input or a column that teaches which this blend would make untrue."""
+
+    def blend(
+        self,
+        batch: Tensors,
+        others: Tensors,
+        columns: Mapping[str, Modality],
+        inputs: Collection[str],
+        count: int,
+        part: slice,
+        generator: torch.Generator,
+    ) -> Tensors:
+        """`batch` blended with `others`, whose row i is the sample that row i is to be blended with. `inputs` are the
+        columns that a network reads; the rest is as in `apply`."""
+        raise TypeError(f"the blend {self.type!r} has no blend()")
+
+    def _chosen(self, random: np.random.Generator, count: int, part: slice) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(random.random(count) < self.probability)[part]
+
+
+class MixUp(Blend):
+    """mixup (Zhang et al. 2018): the sum of two pictures, `share` of one and the rest of the other, `share` drawn from
+    Beta(alpha, alpha). A sample is mixed only with one that has the same inputs. Inputs are pictures and numbers;
+    class ids and words have no sum and are refused as inputs, not as answers."""
+
+    revision: ClassVar[int] = 1
+    alpha: float = Field(0.2, gt=0)
+
+    def takes(self, inputs: Mapping[str, Modality], answers: Mapping[str, Modality]) -> None:
+        wrong = [c for c, m in inputs.items() if not (m.averaged or m.regression)]
+        if wrong:
+            raise ValueError(
+                f"mixup has no sum of two values of {', '.join(wrong)}. Next: cutmix, which cuts and pastes them"
+            )
+
+    def blend(
+        self,
+        batch: Tensors,
+        others: Tensors,
+        columns: Mapping[str, Modality],
+        inputs: Collection[str],
+        count: int,
+        part: slice,
+        generator: torch.Generator,
+    ) -> Tensors:
+        import torch
+
+        random = _random(generator)
+        drawn = torch.from_numpy(random.beta(self.alpha, self.alpha, count)).float()[part]
+        mixed = self._chosen(random, count, part) & _alike(batch, others, inputs)
+        share = torch.where(mixed, drawn, 1.0).to(_device(batch, inputs))
+        changed = {**batch, SHARE: share}
+        for column, modality in columns.items():
+            changed[column + OTHER], changed[column + OTHER + VALID] = others[column], others[column + VALID]
+            if column in inputs:
+                own, other = (_numbers(values[column], modality) for values in (batch, others))
+                changed[column + OWN] = batch[column]
+                changed[column + OWN + VALID] = batch[column + VALID]
+                weight = share.view(-1, *[1] * (own.ndim - 1))
+                changed[column] = own.where(weight == 1, weight * own + (1 - weight) * other)
+        return changed
+
+
+class Paste(Blend):
+    """Base of blends that paste a region of another picture, with all that lies on it, in the place where it was. Maps
+    that teach are pasted alike; of what belongs to whole samples both answers teach, by the shares of the areas."""
+
+    def region(
+        self, others: Tensors, columns: Mapping[str, Modality], count: int, part: slice, random: np.random.Generator
+    ) -> torch.Tensor:
+        """(n, H, W) bool: what of each of the `others` is pasted."""
+        raise TypeError(f"the blend {self.type!r} has no region()")
+
+    def takes(self, inputs: Mapping[str, Modality], answers: Mapping[str, Modality]) -> None:
+        flat = {c: m for c, m in {**inputs, **answers}.items() if m.height_width is None}
+        if wrong := [c for c, m in flat.items() if c in inputs or m.place == "known"]:
+            raise ValueError(f"{self.type} cannot paste a part of {', '.join(wrong)}. Next: leave it out, or mixup")
+
+    def blend(
+        self,
+        batch: Tensors,
+        others: Tensors,
+        columns: Mapping[str, Modality],
+        inputs: Collection[str],
+        count: int,
+        part: slice,
+        generator: torch.Generator,
+    ) -> Tensors:
+        import torch
+
+        random = _random(generator)
+        maps = [c for c, m in columns.items() if m.height_width is not None]
+        chosen = self._chosen(random, count, part) & _alike(batch, others, maps)
+        region = self.region(others, columns, count, part, random)
+        region &= chosen.to(region.device).view(-1, 1, 1)
+        changed = {**batch, SHARE: (1 - region.float().mean((1, 2))).to(_device(batch, inputs))}
+        for column, modality in columns.items():
+            own, other = batch[column], others[column]
+            if column not in maps:
+                changed[column + OTHER], changed[column + OTHER + VALID] = other, others[column + VALID]
+                continue
+            pasted = region.to(own.device)
+            pasted = pasted[:, None] if modality.times > 1 else pasted
+            changed[column] = torch.where(pasted.view(*pasted.shape, *[1] * (own.ndim - pasted.ndim)), other, own)
+        return changed
+
+
+class CutMix(Paste):
+    """CutMix (Yun et al. 2019): a window of another picture, whose share of the area is drawn from Beta(alpha, alpha)
+    before it is cut at the edges."""
+
+    revision: ClassVar[int] = 1
+    alpha: float = Field(1.0, gt=0)
+
+    def region(
+        self, others: Tensors, columns: Mapping[str, Modality], count: int, part: slice, random: np.random.Generator
+    ) -> torch.Tensor:
+        import torch
+
+        sides = np.sqrt(random.beta(self.alpha, self.alpha, count))[:, None]
+        inside = []
+        for length in next(m.height_width for m in columns.values() if m.height_width):
+            middle = random.random((count, 1))
+            first, last = (np.rint((middle + side * sides / 2) * length) for side in (-1, 1))
+            inside.append((np.arange(length) >= first) & (np.arange(length) < last))
+        return torch.from_numpy(inside[0][:, :, None] & inside[1][:, None])[part]
+
+
+class ClassMix(Paste):
+    """ClassMix (Olsson et al. 2021): the pixels of half of another picture's classes, drawn anew, by the ids or the
+    probabilities in the column `of`. Rare classes come into more pictures than they were seen in."""
+
+    revision: ClassVar[int] = 1
+    of: str
+
+    def takes(self, inputs: Mapping[str, Modality], answers: Mapping[str, Modality]) -> None:
+        super().takes(inputs, answers)
+        modality = {**inputs, **answers}.get(self.of)
+        if modality is None:
+            raise ValueError(f"{self.type}: of: {self.of} is not read; there are {', '.join({**inputs, **answers})}")
+        if modality.height_width is None or modality.regression:
+            raise ValueError(f"{self.type}: of: {self.of} has no classes of pixels")
+
+    def region(
+        self, others: Tensors, columns: Mapping[str, Modality], count: int, part: slice, random: np.random.Generator
+    ) -> torch.Tensor:
+        import torch
+
+        modality, values = columns[self.of], others[self.of]
+        ids = values.argmax(-1) if modality.soft else values.long()
+        known = modality.given(values) if modality.soft else (ids >= 0) & (ids < modality.channels)
+        known &= others[self.of + VALID].to(ids.device).view(-1, 1, 1)
+        flat = torch.where(known, ids, modality.channels).flatten(1)  # the last place is for what is unknown
+        present = torch.zeros(len(flat), modality.channels + 1, dtype=torch.bool, device=flat.device)
+        present = present.scatter(1, flat, True)[:, :-1]
+        drawn = torch.from_numpy(random.random((count, modality.channels)))[part].to(flat.device)
+        place = drawn.masked_fill(~present, 2.0).argsort(1).argsort(1)
+        taken = present & (place < (present.sum(1, keepdim=True) + 1) // 2)
+        return torch.cat([taken, torch.zeros_like(taken[:, :1])], 1).gather(1, flat).view(ids.shape)
+
+
+class OneOf(Blend):
+    """One of several blends in each update, all as often: `{type: one-of, of: [mixup, cutmix]}`."""
+
+    revision: ClassVar[int] = 1
+    of: tuple[OneBlend, ...] = Field(min_length=2)
+
+    @field_validator("of")
+    @classmethod
+    def _blends(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if wrong := [one.type for one in value if not isinstance(one, Blend)]:
+            raise ValueError(f"of: {', '.join(wrong)} is no blend of two samples; list it before, on its own")
+        return value
+
+    def takes(self, inputs: Mapping[str, Modality], answers: Mapping[str, Modality]) -> None:
+        for one in self.of:
+            one.takes(inputs, answers)
+
+    def blend(
+        self,
+        batch: Tensors,
+        others: Tensors,
+        columns: Mapping[str, Modality],
+        inputs: Collection[str],
+        count: int,
+        part: slice,
+        generator: torch.Generator,
+    ) -> Tensors:
+        one = self.of[int(_random(generator).integers(len(self.of)))]
+        return one.blend(batch, others, columns, inputs, count, part, generator)
+
+
+def answers(batch: Mapping[str, Any], *columns: str) -> list[tuple[list[str], Any]]:
+    """What teaches in a batch in place of `columns`, a target and what weighs it: their names in the batch, and (N,)
+    how much each sample's count, None where all do. Two of a batch that was blended, else one."""
+    own = [c + OWN if c + OWN in batch else c for c in columns]
+    other = [c + OTHER if c + OTHER in batch else n for c, n in zip(columns, own, strict=True)]
+    if other == own:
+        return [(own, None)]
+    return [(own, batch[SHARE]), (other, 1 - batch[SHARE])]
+
+
+def _random(generator: torch.Generator) -> np.random.Generator:
+    """NumPy's, since torch draws no Beta from a generator."""
+    import torch
+
+    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+
+
+def _alike(batch: Tensors, others: Tensors, columns: Collection[str]) -> torch.Tensor:
+    """(n,) bool, on the CPU: has the other sample the same of these columns as the own?"""
+    import torch
+
+    same = [batch[c + VALID].cpu() == others[c + VALID].cpu() for c in columns]
+    return torch.stack(same).all(0)
+
+
+def _device(batch: Tensors, inputs: Collection[str]) -> torch.device:
+    return batch[next(iter(inputs))].device
+
+
+def _numbers(values: torch.Tensor, modality: Modality) -> torch.Tensor:
+    """As float32, bytes of probabilities as such."""
+    scale = 255 if modality.soft and not values.is_floating_point() else 1
+    return values.float() / scale
