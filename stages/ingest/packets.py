@@ -2,21 +2,32 @@
 
 A frame is known by its time stamp, not by counting what a decoder gives, so that seeking, B-frames, variable rates,
 edit lists and damage cannot shift numbers. Where time stamps do not tell frames apart (H.264 in AVI), or the first
-packets do not give a frame each (two fields, packed frames), all is decoded once to list it.
+packets do not give a frame each (two fields, packed frames), all is decoded once to list it; so too where reordered
+frames lie unevenly and not at the times of decoding either, since one of the stamps may be damaged: where they are not
+in the order of the pictures, the order counts.
 """
 
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperloom.stages.ingest.decoding import Decoding, Pixels, is_torn
+from hyperloom.stages.ingest.decoding import Decoding, Pixels, is_torn, with_next
 from hyperloom.stages.ingest.film import NO_VIDEO, FilmOptions, Listing, Shown
+from hyperloom.stages.ingest.frametable import (
+    END,
+    START,
+    FrameTable,
+    KeyFrame,
+    Packet,
+    is_doubtful,
+    is_rising,
+    key_frames,
+)
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -27,50 +38,9 @@ AHEAD = 12
 """Frames that are rather decoded than skipped by seeking."""
 COUNTED_CODECS = ("h264", "hevc")
 """Whose frames are out of order in AVI, which keeps no times to tell them by."""
+LOST_FRAMES = "data are lost within a video; its frames are numbered as they decode (seconds: goes by their times)"
 SECOND = 0.1
 """A Matroska file that ends so many seconds before its header says so was cut."""
-
-
-START, END = -(1 << 62), 1 << 62
-"""Before and behind all time stamps."""
-
-
-class Packet(NamedTuple):
-    """One packet: time stamps in units of the stream or None; is it a key frame, one that is not shown, one cut off?"""
-
-    pts: int
-    dts: int | None
-    key: bool
-    hidden: bool
-    torn: bool
-    size: int
-
-
-class KeyFrame(NamedTuple):
-    """A key frame: its time stamp, its bytes, and the time stamp under which containers find it."""
-
-    pts: int
-    size: int
-    place: int
-
-
-class FrameTable(NamedTuple):
-    """Frames by number: `stamps`, rising; the key frames that can be sought, rising; seconds. `counted`: do the stamps
-    only count frames?"""
-
-    stamps: np.ndarray
-    keys: list[KeyFrame]
-    times: np.ndarray
-    counted: bool = False
-
-    def number(self, stamp: int) -> int:
-        """How many frames are shown before `stamp`."""
-        return int(np.searchsorted(self.stamps, stamp))
-
-    def key_before(self, stamp: int) -> KeyFrame | None:
-        """The last key frame that is shown no later; None where the file is to be read from its start."""
-        place = bisect_right(self.keys, (stamp, END, 0))
-        return self.keys[place - 1] if place > 1 else None
 
 
 class Packets:
@@ -218,18 +188,20 @@ class Packets:
         self._keyed = any(p.key for p in packets)
         first = next((i for i, p in enumerate(packets) if p.key), 0)
         good = [p for p in packets[first:] if not p.torn]
+        if any(p.marked and following and not any(f.key for f in following) for p, following in with_next(good)):
+            self._remarks[LOST_FRAMES] = None
         if not good or not self._tells_frames_apart(good):
             return self._counted(packets)
-        given = set(self._given(PROBED + first)[0])
-        missing = {p.pts for p in good[:PROBED] if not p.hidden} - given
+        given = self._given(None if is_doubtful(good) else PROBED + first)[0]
+        missing = {p.pts for p in good[:PROBED] if not p.hidden} - set(given)
         lead = {pts for pts in missing if pts < good[0].pts}  # they refer to what lies before the first key frame
-        if lead != missing and not self._decoding.damaged:
+        if (lead != missing and not self._decoding.damaged) or not is_rising(given):
             return self._counted(packets)
         shown = [p for p in good if not p.hidden and p.pts not in lead]
         shown = self._until_the_cut(shown, packets, reached)
         stamps = np.sort(np.array([p.pts for p in shown], np.int64))
         return FrameTable(
-            stamps, _keys(good, self._container.format.name), (stamps - stamps[:1]) * float(self._stream.time_base)
+            stamps, key_frames(good, self._container.format.name), (stamps - stamps[:1]) * float(self._stream.time_base)
         )
 
     def _listed(self) -> tuple[list[Packet], float]:
@@ -246,7 +218,15 @@ class Packets:
                 if packet.stream_index == self._stream.index:
                     hidden = packet.is_discard or (vp8 and not bytes(packet)[0] & 0x10)
                     packets.append(
-                        Packet(packet.pts, packet.dts, packet.is_keyframe, hidden, is_torn(packet), packet.size)
+                        Packet(
+                            packet.pts,
+                            packet.dts,
+                            packet.is_keyframe,
+                            hidden,
+                            is_torn(packet),
+                            packet.is_corrupt,
+                            packet.size,
+                        )
                     )
         except av.error.FFmpegError:
             pass  # the rest of the file cannot be read
@@ -306,7 +286,7 @@ class Packets:
         """By decoding all of it. Without rising time stamps frames are known by their number alone, so none behind
         damage is."""
         stamps, whole = self._given(None)
-        if stamps and None not in stamps and all(b > a for a, b in pairwise(stamps)):  # type: ignore[operator]
+        if stamps and is_rising(stamps):
             known = np.array(stamps, np.int64)
             return FrameTable(known, [], (known - known[0]) * float(self._stream.time_base))
         ordered = self._container.format.name == "avi" and self._stream.codec_context.name not in COUNTED_CODECS
@@ -321,9 +301,3 @@ class Packets:
         if 0 < whole == len(stamps) <= len(steps) and len(set(steps)) == len(steps):
             times = (np.array(steps[:whole], float) - steps[0]) * float(self._stream.time_base)
         return FrameTable(np.arange(whole), [], times, True)
-
-
-def _keys(packets: list[Packet], form: str) -> list[KeyFrame]:
-    """The key frames that can be sought; in a program stream none, whose packets have other stamps after a search."""
-    keys = [p for p in packets if p.key] if form != "mpeg" else []
-    return [KeyFrame(p.pts, p.size, p.pts if p.dts is None else min(p.pts, p.dts)) for p in keys]

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from hyperloom.stages.modality import jpegfile
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ FORMATS = ("JPEG", "JPEG2000", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM"
 """What Pillow may take a file for: formats of pictures that run no program of their own."""
 OPENCV_ALONE = (b"\x76\x2f\x31\x01", b"#?RADIANCE", b"#?RGBE", b"II*\0", b"MM\0*")
 """How files begin of which OpenCV knows more than Pillow: OpenEXR, Radiance, TIFF of several float channels."""
-HOLE = 32
-"""So many zero bytes in a row cannot stand for pixels where the shortest code of a block means a value."""
 ORIENTATION = 0x0112
 SWAPPED = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
@@ -90,7 +89,7 @@ def colours(
         return graded(numbers(data, name, orientation, megapixels), name, levels)
     with _decoding(data, name):
         if head.format == "JPEG" and head.mode in ("RGB", "L"):
-            return _turned(_jpeg(data, "RGB"), head, orientation)
+            return _turned(jpegfile.pixels(data, "RGB"), head, orientation)
         with _pillow(data, name) as image:
             _say_what_is_left(image, head)
             return _turned(_array(image.convert("RGB")), head, orientation)
@@ -104,7 +103,7 @@ def numbers(data: bytes, name: str, orientation: Orientation = "apply", megapixe
             return _turned(_opencv(data), head, orientation)
         if head.format == "JPEG":
             kind = "GRAY" if head.mode == "L" else "RGB"
-            return _turned(_jpeg(data, kind), head, orientation)
+            return _turned(jpegfile.pixels(data, kind), head, orientation)
         with _pillow(data, name) as image:
             _say_what_is_left(image, head)
             if image.mode in ("LA", "RGBA", "La", "RGBa"):
@@ -228,56 +227,6 @@ def _decoding(data: bytes, name: str) -> Iterator[None]:
         base = os.path.basename(name)
         text = str(error) if base in str(error) else f"{base} is damaged: {error or type(error).__name__}"
         raise ValueError(text) from error
-
-
-def _jpeg(data: bytes, colourspace: str) -> np.ndarray:
-    import simplejpeg
-
-    pixels = simplejpeg.decode_jpeg(data, colourspace, strict=True)
-    if fault := _unseen_fault(data):
-        raise ValueError(fault)
-    return pixels[..., 0] if colourspace == "GRAY" else pixels
-
-
-def _unseen_fault(data: bytes) -> str:
-    """What is wrong with a JPEG that libjpeg decodes without a word; empty where nothing is.
-
-    A progressive file may have lost its last scans. And a baseline file may hold a run of zero bytes, although zero
-    bits, by its tables, would be a row of values of -1 without an end of block, which no picture has.
-    """
-    shortest: dict[int, int] = {}
-    finished: dict[tuple[int, int], bool] = {}
-    progressive = False
-    for marker, body, rest in _segments(data):
-        progressive |= marker in (0xC2, 0xC6, 0xC9, 0xCA)
-        while marker == 0xC4 and len(body) > 17:
-            shortest[body[0]] = body[17]  # tables 0x10 and on are of the values inside a block
-            body = body[17 + sum(body[1:17]) :]
-        if marker != 0xDA:
-            continue
-        if not progressive:
-            hole = shortest.get(0x10 | body[2] & 0x0F, 0) != 0 and bytes(HOLE) in data[rest:]
-            return f"{HOLE} or more zero bytes inside the picture's data" if hole else ""
-        first, _, low = body[-3], body[-2], body[-1] & 0x0F
-        for component in body[1:-3:2]:
-            finished[component, min(first, 1)] = low == 0
-    return "" if all(finished.values()) else "its last scans are missing"
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Markers of a JPEG with what belongs to each, and where the data behind it begin."""
-    place = 2
-    while place + 4 <= len(data):
-        if data[place] != 0xFF or data[place + 1] in (0x00, 0xFF, *range(0xD0, 0xD9)):
-            place = data.find(b"\xff", place + 1)  # data of a scan
-            if place < 0:
-                return
-            continue
-        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
-        if marker == 0xD9:
-            return
-        yield marker, data[place + 4 : place + 2 + length], place + 2 + length
-        place += 2 + length
 
 
 def _array(image: Any) -> np.ndarray:

@@ -27,6 +27,12 @@ def picture(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     return image
 
 
+def stamp(time: int) -> bytes:
+    """A presentation time as a transport stream writes it beside one of decoding, in units of 1/90000 s."""
+    bits = 0x3100010001 | (time >> 30 & 7) << 33 | (time >> 15 & 0x7FFF) << 17 | (time & 0x7FFF) << 1
+    return bits.to_bytes(5, "big")
+
+
 def number(image: np.ndarray) -> int:
     """The number that a picture shows, -1 where it shows none."""
     value = 0

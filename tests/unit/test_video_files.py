@@ -19,6 +19,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import load
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.ingest.film import Film, FilmOptions, listed
+from hyperloom.stages.modality import jpegfile
 from hyperloom.stages.table import read_table
 from tests.unit import films, inline
 from tests.unit.films import UNEVEN, number, picture, streams, write
@@ -368,12 +369,53 @@ def test_any_video_is_what_a_second_reader_gives_or_a_reason(
             except ValueError as error:
                 assert damage != "none" and name in str(error), error
                 continue
+            if codec == "libvpx" and damage != "none" and pixels.tobytes() not in other:
+                continue  # a damaged frame of VP8 shows what lay in the decoder's memory
             assert pixels.tobytes() in other, f"frame {n} is none of the second reader's"
             places[n] = other[pixels.tobytes()]
-        assert sorted(places) == [n for n, _ in sorted(places.items(), key=lambda item: item[1])], "order"
+        order = [places[n] for n in sorted(places)]
+        assert order == sorted(order), "order"
         if damage == "none":
             assert places == {n: n for n in range(count)}
             assert seconds == pytest.approx(np.array(times) / 1000 - times[0] / 1000, abs=0.0101)
+
+
+@pytest.mark.parametrize("shift", [1 << 28, 5 << 11, 3 << 12, -(1 << 13)])
+def test_a_damaged_time_stamp_moves_no_frame(tmp_path: Path, shift: int) -> None:
+    """One bit of a transport stream lies; the pictures' order is the decoder's."""
+    path = write(tmp_path / "a.ts", range(20), "libx264", options={"bf": "3", "g": "20"})
+    data, coded = path.read_bytes(), [films.stamp(7200 + 3600 * n) for n in range(20)]
+    at = data.index(b"\x00\x00\x01\xe0", data.index(coded[6]) - 20)
+    bent = films.stamp(7200 + 3600 * 6 + shift)
+    path.write_bytes(data[:at] + data[at:].replace(coded[6], bent, 1))
+    numbers, times, said = shown(tmp_path, path)
+    assert numbers == list(range(20)) and said == ""
+    assert times == sorted(times) and len(set(times)) == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "share"), [("m.avi", "mjpeg", 0.7), ("a.ts", "libx264", 0.55), ("a.mkv", "mpeg4", 0.7)]
+)
+def test_a_picture_with_a_hole_is_left_out(tmp_path: Path, name: str, codec: str, share: float) -> None:
+    form, chance = "yuvj420p" if codec == "mjpeg" else "yuv420p", np.random.default_rng(1)
+    noise = chance.integers(0, 255, (12, 6, 8, 3), np.uint8).repeat(16, 1).repeat(16, 2)
+    path = write(tmp_path / name, range(12), codec, form=form, options={"g": "4"}, look=lambda n: noise[n])
+    data = path.read_bytes()
+    place = int(share * len(data))
+    path.write_bytes(data[:place] + bytes(120) + data[place + 120 :])
+    made, storage = ingest(tmp_path, path)
+    assert 1 <= len(left_out(made, storage)) <= 4 and all(name in why for why in left_out(made, storage).values())
+
+
+def test_a_camera_may_leave_bytes_before_the_end_of_a_jpeg(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.avi", range(3), "mjpeg", form="yuvj420p")
+    path.write_bytes(path.read_bytes().replace(b"\xff\xd9", b"\x12\xff\xd9"))
+    import av
+
+    with av.open(str(path)) as file:
+        packets = [bytes(p) for p in file.demux(video=0) if p.size]
+    assert jpegfile.fault(packets[0][:-2] + b"\x12\x34\xff\xd9") == ""
+    assert jpegfile.fault(packets[0][:-40] + b"\xff\xd9") != ""
 
 
 def test_flow_goes_by_seconds_and_shards_keep_them(tmp_path: Path) -> None:
