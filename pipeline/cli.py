@@ -34,6 +34,7 @@ COMMANDS = (
     "failed",
     "verify",
     "data",
+    "curve",
     "release",
     "importing",
     "ui",

@@ -8,6 +8,7 @@ digests.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -53,7 +54,8 @@ class PlannedStep:
 
 
 def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str] | None = None) -> list[PlannedStep]:
-    """Steps in the order in which they run; `only` these and what they need. Raises RecipeError, SourceError."""
+    """Steps in the order in which they run; `only` these (`student-*` for
+    several) and what they need. Raises RecipeError, SourceError."""
     recipe = loaded.recipe
     steps: dict[str, PlannedStep] = {}
     checked = check(loaded, only)
@@ -125,6 +127,7 @@ def _order(loaded: RecipeFile, only: list[str] | None) -> list[str]:
     recipe = loaded.recipe
     steps = list(recipe.steps)
     if only:
+        only = [step for name in only for step in (fnmatch.filter(recipe.steps, name) or [name])]
         for name in only:
             if name not in recipe.steps:
                 what = f"there is no step {name!r}{near(name, recipe.steps)}"

@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from hyperloom.pipeline import plugins, project, registry
+from hyperloom.pipeline import plugins, project, registry, variants
 from hyperloom.pipeline.config import Config, is_secret, placement
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.fingerprint import step_refs
@@ -56,6 +56,8 @@ class Recipe(Config):
     cluster: dict[str, Any] = placement(default_factory=dict)
     """Where Ray runs; see clusters/spec.py."""
     schedule: CronSchedule | None = placement(None)
+    matrix: dict[str, list[Any]] = placement(default_factory=dict)
+    """Names with their values: steps that mention `${name}` are made once a value (pipeline/variants.py)."""
     modalities: dict[str, Annotated[Any, plugins.of("modality")]]
     steps: dict[Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*$")], Annotated[Any, BeforeValidator(_stage)]] = (
         Field(min_length=1)
@@ -136,10 +138,11 @@ def parse(text: str, path: str = "<recipe>") -> RecipeFile:
         raise RecipeError(f"{at}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
     if node is None:
         raise RecipeError(f"{path}: the recipe is empty. Next: start from recipes/demo.yaml")
-    written = Written(text)
+    written = Written(text, matrix=_matrix_names(node))
     value = _build(node, (), lines, path, written)
     if not isinstance(value, dict):
         raise RecipeError(f"{path}:1: a recipe is a mapping with name, modalities and steps")
+    value = variants.expanded(value, lines, lambda where, text: RecipeError(_located(path, lines, where, text)))
     try:
         recipe = Recipe.model_validate(value)
     except ValidationError as error:
@@ -148,16 +151,7 @@ def parse(text: str, path: str = "<recipe>") -> RecipeFile:
     loaded = RecipeFile(recipe, path, written.shown(), lines, written)
     if bare := list(_bare(recipe, {value for value, _ in written.given.values()})):
         raise loaded.errors(bare)
-    unknown: list[tuple[Where, str]] = [
-        (
-            ("steps", name, *place),
-            f"step {name!r} reads {read!r}, which is no step of this recipe{near(read, recipe.steps)}",
-        )
-        for name, stage in recipe.steps.items()
-        for read, place in step_refs(stage).items()
-        if read not in recipe.steps
-    ]
-    if unknown:
+    if unknown := list(_unknown_steps(recipe)):
         raise loaded.errors(unknown)
     if recipe.schedule is not None:
         try:
@@ -165,6 +159,15 @@ def parse(text: str, path: str = "<recipe>") -> RecipeFile:
         except ValueError as error:
             raise loaded.error(("schedule", "on"), str(error)) from error
     return loaded
+
+
+def _unknown_steps(recipe: Recipe) -> Iterator[tuple[Where, str]]:
+    """What steps read that is no step."""
+    for name, stage in recipe.steps.items():
+        for read, place in step_refs(stage).items():
+            if read not in recipe.steps:
+                what = f"step {name!r} reads {read!r}, which is no step of this recipe{near(read, recipe.steps)}"
+                yield ("steps", name, *place), what
 
 
 def validate_section(loaded: RecipeFile, section: str, model: type[Config]) -> Any:
@@ -257,6 +260,13 @@ _Loader.add_implicit_resolver(
 _Loader.add_implicit_resolver(_TAG + "null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
 
 
+def _matrix_names(node: Any) -> tuple[str, ...]:
+    """The names of the recipe's matrix, which scalars anywhere may mention."""
+    entries = node.value if isinstance(node, yaml.MappingNode) else ()
+    matrix = next((value for key, value in entries if key.value == "matrix"), None)
+    return tuple(key.value for key, _ in matrix.value) if isinstance(matrix, yaml.MappingNode) else ()
+
+
 def _build(node: Any, where: Where, lines: dict[Where, int], path: str, written: Written) -> Any:
     lines.setdefault(where, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
@@ -288,7 +298,8 @@ def _scalar(node: Any, where: Where, path: str, written: Written) -> Any:
     try:
         return written.scalar(where, text, node.start_mark.index, node.end_mark.index)
     except MissingVariable as error:
-        at = node.start_mark.line + 1
+        at, name = node.start_mark.line + 1, str(error)
+        matrix = f" and no name of the matrix ({', '.join(written.matrix)})" if written.matrix else ""
         raise RecipeError(
-            f"{path}:{at}: the environment variable {error} is not set. Next: {error}=... hyperloom run {path}"
+            f"{path}:{at}: the environment variable {name} is not set{matrix}. Next: {name}=... hyperloom run {path}"
         ) from None

@@ -35,6 +35,8 @@ class Written:
     variables: dict[str, str] = field(default_factory=dict)
     numerals: dict[Where, str] = field(default_factory=dict)
     """Numbers as they stand in the recipe: `0042` may have been meant as a name."""
+    matrix: tuple[str, ...] = ()
+    """Names that mean a value of the recipe's matrix and no variable; they stay as they are written."""
     _spans: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def scalar(self, where: Where, raw: str, start: int, stop: int) -> str:
@@ -57,6 +59,8 @@ class Written:
 
     def _variable(self, match: re.Match[str]) -> str:
         name, default = match.group(1), match.group(2)
+        if name in self.matrix:
+            return match.group(0)
         value = os.environ.get(name) or default
         if value is None:
             raise MissingVariable(name)

@@ -14,7 +14,8 @@ def add(commands: Any) -> None:
 
 def add_options(sub: Any) -> None:
     """Add what can be said of a run."""
-    sub.add_argument("--step", action="append", metavar="NAME", help="only this step and what it needs (repeatable)")
+    only = "only this step, or these (student-*), and what it needs (repeatable)"
+    sub.add_argument("--step", action="append", metavar="NAME", help=only)
     opening.add_wait(sub)
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
 

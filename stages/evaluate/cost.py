@@ -21,6 +21,9 @@ from hyperloom.stages.evaluate.worker import Evaluation
 from hyperloom.stages.measure.cost import milliseconds, onnx_milliseconds, operations
 from hyperloom.stages.results import Trained
 
+LATENCY = "latency ms/"
+"""How the figure of a model's time for one sample begins; its name and the runtime follow."""
+
 
 @dataclass
 class CostWorker:
@@ -66,7 +69,7 @@ class CostWorker:
         if network is not None:
             times["onnx"] = onnx_milliseconds(self.task.storage.read(network), batch)
         with Events(self.task.storage, self.run_id, f"cost-{self.name}") as events:
-            values = {f"latency ms/{self.name}/{runtime}": value for runtime, value in times.items()}
+            values = {f"{LATENCY}{self.name}/{runtime}": value for runtime, value in times.items()}
             events.metric(unit.payload["step"], values)
 
     def _sample(self) -> dict[str, np.ndarray]:

@@ -1,0 +1,58 @@
+"""The picture of a trade-off: quality against parameters, milliseconds and minutes, what else was judged as lines."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from hyperloom.pipeline.errors import SourceError
+
+if TYPE_CHECKING:
+    from hyperloom.stages.evaluate.tradeoff import Tradeoff
+
+AXES = {"parameters": "parameters", "milliseconds": "milliseconds a sample", "minutes": "minutes of training"}
+"""What quality is drawn against, and how that is called."""
+
+
+def plot(tradeoff: Tradeoff) -> bytes:
+    """A PNG. An axis of which no point has a value is left out. Raises SourceError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise SourceError("a picture needs matplotlib. Next: pip install 'hyperloom[plots]'") from error
+    axes = [axis for axis in AXES if any(getattr(p, axis) for p in tradeoff.points)]
+    figure = Figure(figsize=(4.4 * len(axes), 4.6), layout="constrained")
+    panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
+    for drawn, axis in zip(panels, axes, strict=True):
+        _panel(drawn, tradeoff, axis)
+    panels[0].set_ylabel(tradeoff.figure)
+    figure.suptitle(f"{tradeoff.step}: {tradeoff.samples} samples of the split {tradeoff.split}", fontsize=11)
+    if tradeoff.rivals:
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130)
+    return out.getvalue()
+
+
+def _panel(drawn: Any, tradeoff: Tradeoff, axis: str) -> None:
+    points = sorted((p for p in tradeoff.points if getattr(p, axis)), key=lambda p: getattr(p, axis))
+    x, y = [getattr(p, axis) for p in points], [p.figure for p in points]
+    drawn.set_xscale("log")
+    drawn.plot(x, y, "o-", color="tab:blue", zorder=3)
+    for point, at in zip(points, x, strict=True):
+        if point.bounds:
+            drawn.plot([at, at], point.bounds, color="tab:blue", alpha=0.5, linewidth=2)
+        label = point.name.removeprefix(f"{tradeoff.step}-")
+        drawn.annotate(label, (at, point.figure), textcoords="offset points", xytext=(4, 5), fontsize=8)
+    for number, (name, value) in enumerate(sorted(tradeoff.rivals.items(), key=lambda item: -item[1])):
+        drawn.axhline(value, linestyle="--", linewidth=1, color=f"C{number % 9 + 1}", label=f"{name} {value:.3f}")
+    drawn.set_xticks(x, [_short(value) for value in x], minor=False, rotation=30)
+    drawn.set_xticks([], minor=True)
+    drawn.margins(x=0.12)
+    drawn.set_xlabel(AXES[axis])
+    drawn.grid(alpha=0.25)
+
+
+def _short(value: float) -> str:
+    return f"{value / 1000:.0f}k" if value >= 10_000 else f"{value:.2g}"

@@ -1,0 +1,228 @@
+"""What a model's size buys: a training repeated at several sizes, and its quality against what it costs.
+
+`resized` turns a recipe into the one that trains a step at each size and judges all of them in the report that judges
+the step; steps that do not depend on the size are shared, by identity, with the recipe as it stands. `tradeoff` reads
+the finished report. Parameters and operations are exact. Milliseconds (one sample, one thread; ONNX Runtime where the
+model is exported) and minutes of training were taken on the machines that did the work, with whatever ran beside it,
+so they come from the events of the root's runs and lie in no manifest.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from hyperloom.pipeline import events, variants
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.stages.evaluate.cost import LATENCY
+from hyperloom.stages.evaluate.stage import Evaluate
+from hyperloom.stages.evaluate.subject import Model
+from hyperloom.stages.measure.measure import directions
+from hyperloom.stages.results import Judged
+from hyperloom.stages.train.stage import Train
+
+if TYPE_CHECKING:
+    from hyperloom.pipeline.plan import PlannedStep
+    from hyperloom.pipeline.storage import Storage
+
+SIZES = ("40k", "80k", "160k", "320k", "640k", "960k")
+"""Parameters of the students, where nobody names others."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One size: its name in the report, its figure with bounds (None without intervals), and what it costs. `None` for
+    times that the runs of this root did not note."""
+
+    name: str
+    figure: float
+    bounds: tuple[float, float] | None
+    parameters: int
+    milliseconds: float | None = None
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """Points in order of their parameters; `rivals`: what else was judged by the same figure, name -> value."""
+
+    step: str
+    report: str
+    figure: str
+    higher: bool
+    split: str
+    samples: int
+    points: Sequence[Point]
+    rivals: Mapping[str, float]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a point, then a row a rival, for tables."""
+        rows = [
+            {"who": p.name, self.figure: round(p.figure, 4), "low": p.bounds and round(p.bounds[0], 4)}
+            | {"high": p.bounds and round(p.bounds[1], 4), "parameters": p.parameters}
+            | {
+                "milliseconds": p.milliseconds and round(p.milliseconds, 2),
+                "minutes": p.minutes and round(p.minutes, 1),
+            }
+            for p in self.points
+        ]
+        return rows + [{"who": name, self.figure: round(value, 4)} for name, value in self.rivals.items()]
+
+    def sentence(self) -> str:
+        """What the curve says, plainly: where more parameters stop to be worth anything that could be shown."""
+        best = (max if self.higher else min)(self.points, key=lambda p: p.figure)
+        enough = next(p for p in self.points if p is best or _within(p, best, self.higher))
+        text = f"{self.figure}: {best.name} is the best of {len(self.points)} sizes with {best.figure:.3f}"
+        if enough is not best:
+            text += f"; {enough.name} ({enough.figure:.3f}, {enough.parameters:,} parameters) lies within its interval"
+        for one, other in itertools.pairwise(self.points):
+            if one.parameters == other.parameters:
+                text += f"; {one.name} and {other.name} are networks of the same size: widths come in steps"
+        return text
+
+
+def _within(point: Point, best: Point, higher: bool) -> bool:
+    """Does the figure of `point` reach into the interval of the best?"""
+    if best.bounds is None:
+        return False
+    return point.figure >= best.bounds[0] if higher else point.figure <= best.bounds[1]
+
+
+# -- the recipe ----------------------------------------------------------------------------------------------------
+def resized(loaded: RecipeFile, step: str, sizes: Sequence[str]) -> tuple[RecipeFile, str]:
+    """The recipe that trains `step` with each of `sizes` parameters ("40k", "1m") and judges them beside all that its
+    report judges; and the name of the step that does.
+    Raises RecipeError where the step is no training or nobody judges it."""
+    steps = loaded.recipe.steps
+    training = steps.get(step)
+    if not isinstance(training, Train):
+        known = ", ".join(n for n, s in steps.items() if isinstance(s, Train)) or "none"
+        raise loaded.error(("steps", step), f"{step!r} is no training of this recipe; its trainings: {known}")
+    report = next((n for n, s in steps.items() if isinstance(s, Evaluate) and _judges(s, step)), None)
+    if report is None:
+        raise loaded.error(
+            ("steps", step), f"no report judges {step!r}. Next: add one, {{stage: evaluate, data: ..., models: {step}}}"
+        )
+    trainings = {f"{step}-{variants.ending(size)}": _sized(loaded, step, training, size) for size in sizes}
+    for name in trainings:
+        variants.borrow(loaded.lines, step, name)
+    kept = {n: s for n, s in steps.items() if n in _needed(loaded, report) and n not in (report, step)}
+    if step in set().union(*(loaded.recipe.reads(n) for n in kept)):
+        kept[step] = training
+    curve = f"{step}-curve"
+    variants.borrow(loaded.lines, report, curve)
+    judging = _judging(steps[report], step, list(trainings))
+    recipe = loaded.recipe.model_copy(update={"steps": {**kept, **trainings, curve: judging}})
+    return replace(loaded, recipe=recipe), curve
+
+
+def _judges(report: Evaluate, step: str) -> bool:
+    return any(model.model == step for model in report.models.values())
+
+
+def _sized(loaded: RecipeFile, step: str, training: Train, size: str) -> Train:
+    given = {name: getattr(training.model, name) for name in training.model.model_fields_set}
+    try:
+        return training.model_copy(update={"model": type(training.model).model_validate({**given, "parameters": size})})
+    except ValidationError as error:
+        raise loaded.error(("steps", step, "model"), f"{size!r} is no number of parameters, such as 80k") from error
+
+
+def _needed(loaded: RecipeFile, step: str) -> set[str]:
+    """A step and all that it needs."""
+    needed, queue = set[str](), [step]
+    while queue:
+        name = queue.pop()
+        if name not in needed:
+            needed.add(name)
+            queue += loaded.recipe.reads(name)
+    return needed
+
+
+def _judging(report: Evaluate, step: str, trainings: Iterable[str]) -> Evaluate:
+    """The report with each size in the place of the step, asked in the same way. The champion is left out: it moves."""
+    as_before = next(model for model in report.models.values() if model.model == step)
+    models = {name: model for name, model in report.models.items() if model.model != step}
+    models |= {name: Model(model=name, ensemble=as_before.ensemble) for name in trainings}
+    replaced = {name for name in report.models if name not in models}
+    seeds = {family: names for family, names in report.seeds.items() if not replaced & set(names)}
+    lost = {*replaced, "champion", *(set(report.seeds) - set(seeds))}
+    against = tuple(name for name in report.against if name not in lost)
+    return report.model_copy(update={"models": models, "seeds": seeds, "against": against, "champion": ""})
+
+
+# -- the result ----------------------------------------------------------------------------------------------------
+def tradeoff(
+    storage: Storage, steps: Sequence[PlannedStep], step: str, report: str, figure: str, modalities: Mapping[str, Any]
+) -> Tradeoff:
+    """What the finished steps amount to. `figure` is such as `semantic.miou`; empty for the main one of the
+    first task that has a truth. Raises RecipeError where the report has no such figure."""
+    done = {one.name: one for one in steps}
+    judged = Judged.from_manifest(done[report].manifest)  # type: ignore[arg-type]
+    sized = [name for name in judged.models if name.startswith(f"{step}-") and name in done]
+    figure = figure or _main(judged, sized[0], getattr(done[sized[0]].stage, "targets", ()), modalities)
+    if missing := [name for name in sized if figure not in judged.figures[name]]:
+        known = ", ".join(sorted(judged.figures[missing[0]]))
+        raise RecipeError(f"the report {report!r} has no figure {figure!r} of {missing[0]}; it has {known}")
+    modality, _, measure = figure.partition(".")
+    noted = _Noted(storage)
+    points = [
+        Point(
+            name,
+            judged.figures[name][figure],
+            _bounds(judged, name, figure),
+            judged.costs[name]["parameters"],
+            noted.milliseconds(name),
+            noted.minutes(done[name].fingerprint),
+        )
+        for name in sized
+    ]
+    rivals = {who: mine[figure] for who, mine in judged.figures.items() if who not in sized and figure in mine}
+    rises = directions(modalities[modality])[measure]
+    ordered = sorted(points, key=lambda point: point.parameters)
+    return Tradeoff(step, report, figure, rises, judged.split, judged.samples, ordered, rivals)
+
+
+def _main(judged: Judged, name: str, tasks: Iterable[str], modalities: Mapping[str, Any]) -> str:
+    """The main figure of the first task that has a truth."""
+    tasks_judged = [m for m in tasks if m in modalities and f"{m}.{modalities[m].metric}" in judged.figures[name]]
+    if not tasks_judged:
+        raise RecipeError(f"the report says nothing of {name!r}. Next: name a truth of what it predicts")
+    return f"{tasks_judged[0]}.{modalities[tasks_judged[0]].metric}"
+
+
+def _bounds(judged: Judged, name: str, figure: str) -> tuple[float, float] | None:
+    bounds = (judged.bounds or {}).get(name, {}).get(figure)
+    return (float(bounds[0]), float(bounds[1])) if bounds else None
+
+
+class _Noted:
+    """Times that the runs of a root noted: of one sample, by the name of a model and the runtime, the latest first; and
+    seconds that a step took in all, by its identity."""
+
+    def __init__(self, storage: Storage):
+        self.latency: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+        for run in reversed(storage.names("events")):
+            for event in events.read(storage, run):
+                if event["kind"] == "metric":
+                    for name, value in event["values"].items():
+                        if name.startswith(LATENCY):
+                            self.latency.setdefault(name, value)
+                elif event["kind"] == "step_finished":
+                    took = self.seconds.get(event["fingerprint"], 0.0) + event["seconds"]
+                    self.seconds[event["fingerprint"]] = took
+
+    def milliseconds(self, name: str) -> float | None:
+        """In ONNX Runtime where the model was exported, else in torch."""
+        times = (self.latency.get(f"{LATENCY}{name}/{runtime}") for runtime in ("onnx", "torch"))
+        return next((time for time in times if time is not None), None)
+
+    def minutes(self, fingerprint: str) -> float | None:
+        seconds = self.seconds.get(fingerprint)
+        return None if seconds is None else seconds / 60

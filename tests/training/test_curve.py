@@ -1,0 +1,83 @@
+"""`hyperloom curve`: the sizes are the trainings that one would have written, and the picture shows their figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hyperloom.pipeline import cli, recipe
+from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.plan import plan
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.evaluate.tradeoff import Point, Tradeoff, resized
+
+RECIPE = """\
+name: sizes
+root: {root}
+modalities:
+  rgb: {{type: image, size: [24, 32]}}
+  semantic: {{type: segmentation, classes: [land, forest, road, water, building]}}
+  depth: {{type: dense, unit: m, range: [0, 1000]}}
+  normals: {{type: dense, channels: 3, direction: true}}
+  flow: {{type: dense, channels: 2, unit: px}}
+  pose: {{type: vector, length: 20}}
+steps:
+  frames: {{stage: ingest, source: {{type: flights, flights: 3, frames: 2, seed: 1}}, group: flight}}
+  shards: {{stage: shard, data: frames, split: {{by: flight, pin: {{test: [flight_02]}}}}}}
+  student:
+    stage: distill
+    data: shards
+    in: rgb@camera
+    targets: {{semantic: semantic@truth, depth: depth@truth}}
+    model: {{trunk: unet, parameters: 20k}}
+    updates: 2
+    batch: 2
+  report: {{stage: evaluate, data: shards, models: {{small: student}}, truth: {{semantic: semantic@truth}}}}
+  release: {{stage: release, model: student, report: report, name: sizes}}
+"""
+
+
+def test_a_curve_is_trained_drawn_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(opening, "connect", lambda loaded: None)  # in this process, without Ray
+    path = tmp_path / "sizes.yaml"
+    path.write_text(RECIPE.format(root=tmp_path / "runs"))
+    command = ["curve", str(path), "student", "--parameters", "4k,20k", "--no-mlflow"]
+    assert cli.main(command) == 0
+    shown = capsys.readouterr().out
+    (picture,) = (tmp_path / "runs/curves").glob("*/curve.png")
+    rows = {r["who"]: r for r in json.loads(picture.with_suffix(".json").read_bytes())["rows"]}
+    assert picture.read_bytes().startswith(b"\x89PNG") and str(picture) in shown
+    assert list(rows) == ["student-4k", "student-20k"]
+    assert rows["student-4k"]["parameters"] < rows["student-20k"]["parameters"]
+    assert all(r["milliseconds"] > 0 and r["minutes"] >= 0 and 0 <= r["semantic.miou"] <= 1 for r in rows.values())
+    assert cli.main([*command, "--figure", "semantic.nothing"]) == 2
+    assert "the report 'student-curve' has no figure 'semantic.nothing' of student-" in capsys.readouterr().err
+
+    storage = Storage(str(tmp_path / "runs"))  # the size that the recipe has is the recipe's own step
+    planned = {s.name: s.state for s in plan(recipe.load(path), storage, Digests(storage))}
+    assert (planned["student"], planned["report"]) == ("fresh", "missing")
+
+
+def test_what_has_no_sizes_is_refused(tmp_path: Path) -> None:
+    loaded = recipe.parse(RECIPE.format(root=tmp_path))
+    with pytest.raises(RecipeError, match="'shards' is no training of this recipe; its trainings: student"):
+        resized(loaded, "shards", ["4k"])
+    with pytest.raises(RecipeError, match="'tiny' is no number of parameters, such as 80k"):
+        resized(loaded, "student", ["tiny"])
+    alone = recipe.parse(RECIPE.format(root=tmp_path).replace("{small: student}", "{}"))
+    with pytest.raises(RecipeError, match="no report judges 'student'. Next: add one"):
+        resized(alone, "student", ["4k"])
+
+
+@pytest.mark.parametrize(("higher", "sign"), [(True, 1), (False, -1)])
+def test_the_sentence_names_the_smallest_size_that_is_as_good(higher: bool, sign: int) -> None:
+    figures = [(10, 0.2), (20, 0.52), (40, 0.5), (80, 0.55)]
+    points = [Point(f"s-{n}", sign * v, (sign * v - 0.04, sign * v + 0.04), n) for n, v in figures]
+    points.insert(1, Point("s-11", sign * 0.1, None, 10))
+    curve = Tradeoff("s", "report", "a.b", higher, "test", 9, points, {})
+    assert "s-80 is the best of 5 sizes" in curve.sentence() and "s-20 (" in curve.sentence()
+    assert curve.sentence().endswith("s-10 and s-11 are networks of the same size: widths come in steps")
