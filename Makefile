@@ -42,7 +42,7 @@ lint: setup-test
 
 types: setup-test
 	$(SAY) "mypy"
-	@mkdir -p build/types/hyperloom && for p in pipeline stages clusters; do ln -sfn ../../../$$p build/types/hyperloom/$$p; done
+	@mkdir -p build/types/hyperloom && for p in pipeline stages clusters; do ln -sfn ../../../$$p build/types/hyperloom/$$p; done && ln -sfn ../../../pipeline/python/__init__.py build/types/hyperloom/__init__.py
 	@$(RUN) mypy
 
 unit: setup-test

@@ -39,7 +39,7 @@ from benchmarks.label_peers import ray_data, vre
 from benchmarks.label_speed import Bench, compare, silent, timed
 from hyperloom.clusters.connect import disconnect
 from hyperloom.clusters.machine import usable_cpus
-from hyperloom.pipeline import run
+from hyperloom.pipeline.runner import run
 
 PARTS = ("efficiency", "engine", "vre", "ray-data", "resume", "memory")
 SHARED = Path(os.environ.get("HYPERLOOM_SHARED", Path(__file__).parents[2] / "shared"))

@@ -20,12 +20,13 @@ import numpy as np
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.clusters.connect import connect
 from hyperloom.clusters.spec import Cluster
-from hyperloom.pipeline import recipe, run
+from hyperloom.pipeline import recipe
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plan import plan
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.runner import run
 from hyperloom.pipeline.storage import Storage
 
 RECIPE = """

@@ -38,11 +38,12 @@ from typing import Any
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from benchmarks import noop
-from hyperloom.pipeline import cli, executor, recipe, run
+from hyperloom.pipeline import cli, executor, recipe
 from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.executor import Host, Inline, Job, Outcome, Slot
 from hyperloom.pipeline.pool import lost
 from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.runner import run
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Resources, Worker
 

@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hyperloom
 from hyperloom.clusters import machine, skew
 from hyperloom.clusters.environment import early, late, worker_environment
 from hyperloom.clusters.spec import Cluster, ClusterError, ClusterRefusal
@@ -149,7 +150,7 @@ def package() -> str:
     staged = Path(tempfile.mkdtemp(prefix="hyperloom-package-")) / "hyperloom"
     atexit.register(shutil.rmtree, staged.parent, ignore_errors=True)
     staged.mkdir()
-    (staged / "__init__.py").touch()  # so that no other `hyperloom` further down a node's path comes before it
+    shutil.copy(Path(hyperloom.__file__), staged)  # with it no other `hyperloom` on a node's path comes before this one
     for folder in ("pipeline", "stages", "clusters", "mlflow"):
         shutil.copytree(source / folder, staged / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return str(staged)

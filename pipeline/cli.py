@@ -39,6 +39,7 @@ COMMANDS = (
     "importing",
     "ui",
     "doctor",
+    "schema",
 )
 """The files of `hyperloom.pipeline.commands`, in the order of `--help`."""
 

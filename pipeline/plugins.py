@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import BeforeValidator, ValidationError
@@ -24,6 +25,12 @@ from pydantic_core import PydanticCustomError
 from hyperloom.pipeline import project, registry
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.errors import PluginError
+
+KIND = "x-plugin"
+"""Key of a JSON Schema where a plug-in stands; its value is the kind."""
+SHORT = "x-short"
+"""Key beside it, or in a class, where a recipe may also write something shorter."""
+_own: dict[tuple[str, str], type[Any]] = {}
 
 
 class Plugin(Config):
@@ -48,11 +55,22 @@ def load(kind: str, type_: str) -> type[Any]:
         )
     module, _, name = target.partition(":")
     try:
-        return getattr(project.load(module) if target is type_ else importlib.import_module(module), name)
+        cls = getattr(project.load(module) if target is type_ else importlib.import_module(module), name)
+        if target is type_:
+            _own[kind, type_] = cls
+        return cls
     except ImportError as error:
         raise PluginError(f"{kind} {type_!r} needs {target!r}, which cannot be imported: {error}") from error
     except AttributeError as error:
         raise PluginError(f"{kind} {type_!r}: module {module!r} has no {name!r}") from error
+
+
+def types(kind: str) -> list[str]:
+    """All types of a kind: registered names, entry points, and what recipes of this process gave as module:Class."""
+    from importlib.metadata import entry_points
+
+    installed = {e.name for e in entry_points(group=f"hyperloom.{kind}")}
+    return [*sorted({*registry.known(kind), *installed}), *(type_ for of_, type_ in _own if of_ == kind)]
 
 
 def parse(kind: str, value: Any) -> Any:
@@ -72,7 +90,18 @@ def parse(kind: str, value: Any) -> Any:
     return cls.model_validate(value)
 
 
-def of(kind: str) -> BeforeValidator:
+@dataclass(frozen=True)
+class Of(BeforeValidator):
+    """What `of` gives: a validator that a JSON Schema shows as its kind of plug-in (`pipeline.schema`)."""
+
+    kind: str = ""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        wrapped = core.get("function", {}).get("function") is not self.func  # by a validator that takes short forms
+        return {KIND: self.kind, SHORT: True} if wrapped else {KIND: self.kind}
+
+
+def of(kind: str) -> Of:
     """Annotation that turns a recipe's mapping into the plug-in it names: `Annotated[Any, of("expert")]`."""
 
     def validate(value: Any) -> Any:
@@ -83,7 +112,7 @@ def of(kind: str) -> BeforeValidator:
         except ValidationError as error:
             raise NestedValidation(error, load(kind, _type_of(value))) from error
 
-    return BeforeValidator(validate)
+    return Of(validate, kind=kind)
 
 
 class NestedValidation(ValueError):

@@ -180,7 +180,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return "(empty)"
     columns = list(dict.fromkeys(k for row in rows for k in row))
-    cells = [[_cell(row.get(c)) for c in columns] for row in rows]
+    cells = [[cell(row.get(c)) for c in columns] for row in rows]
     widths = [max(len(c), *(len(r[i]) for r in cells)) for i, c in enumerate(columns)]
     numeric = [all(isinstance(row.get(c), int | float | None) for row in rows) for c in columns]
 
@@ -192,7 +192,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join([line(columns), line(["-" * w for w in widths]), *(line(r) for r in cells)])
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value in a cell of a table."""
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

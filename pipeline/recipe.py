@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from hyperloom.pipeline import plugins, project, registry, variants
@@ -27,6 +27,9 @@ from hyperloom.pipeline.secrets import BLOT
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.stage import Stage
 from hyperloom.pipeline.written import MissingVariable, Where, Written
+
+STAGE = "stage"
+"""The kind of plug-in that a step is."""
 
 
 def _stage(value: Any) -> Any:
@@ -45,6 +48,9 @@ def _stage(value: Any) -> Any:
         raise plugins.NestedValidation(error, cls) from error
 
 
+StepKey = Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*$")]
+
+
 class Recipe(Config):
     """What a recipe file may say. Only `modalities` and `steps` bear meaning."""
 
@@ -59,9 +65,7 @@ class Recipe(Config):
     matrix: dict[str, list[Any]] = placement(default_factory=dict)
     """Names with their values: steps that mention `${name}` are made once a value (pipeline/variants.py)."""
     modalities: dict[str, Annotated[Any, plugins.of("modality")]]
-    steps: dict[Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*$")], Annotated[Any, BeforeValidator(_stage)]] = (
-        Field(min_length=1)
-    )
+    steps: dict[StepKey, Annotated[Any, plugins.Of(_stage, kind=STAGE)]] = Field(min_length=1)
 
     @model_validator(mode="before")
     @classmethod

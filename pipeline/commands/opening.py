@@ -34,11 +34,26 @@ def load(given: Any) -> tuple[Any, Any]:
     """The recipe (a RecipeFile) and its Storage; `given.root` is from here on the root that counts."""
     import hyperloom.stages  # noqa: F401  (registers the plug-ins)
     from hyperloom.clusters import environment
-    from hyperloom.pipeline import ray_internals, recipe
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline import recipe
 
     environment.receive()
-    loaded = recipe.load(given.recipe)
+    return _rooted(recipe.load(given.recipe), given)
+
+
+def parsed(text: str, root: str | None) -> tuple[Any, Any]:
+    """The same of a recipe's text, which no file has: what it names lies in the working folder."""
+    import hyperloom.stages  # noqa: F401
+    from hyperloom.pipeline import project, recipe
+
+    project.enter(os.getcwd())
+    return _rooted(recipe.parse(text), argparse.Namespace(root=root))
+
+
+def _rooted(loaded: Any, given: Any) -> tuple[Any, Any]:
+    from hyperloom.clusters import environment
+    from hyperloom.pipeline import ray_internals
+    from hyperloom.pipeline.storage import Storage
+
     root = given.root or os.environ.get(environment.ROOT) or loaded.recipe.root
     if "://" not in root and not os.path.isabs(root) and ray_internals.in_job():
         raise loaded.error(

@@ -72,26 +72,32 @@ def import_(given: Any, run: Callable[[Any], int]) -> int:
 
 def _reader(given: Any, storage: Any, planned: Sequence[Any]) -> tuple[Any, Any]:
     """The step's manifest and a reader of its samples. Raises RecipeError, StepFailed when it has not run."""
+    read = reader(storage, planned, given.step, given.recipe, given.columns)
+    return next(s.manifest for s in planned if s.name == given.step), read
+
+
+def reader(storage: Any, planned: Sequence[Any], name: str, recipe: str, columns: Sequence[str]) -> Any:
+    """A reader of the samples of the step `name`. Raises RecipeError, StepFailed when it has not run."""
     from hyperloom.stages.data.reader import SampleReader
     from hyperloom.stages.results import Ingested, Shards
 
     by_name = {s.name: s for s in planned}
-    step = by_name.get(given.step)
+    step = by_name.get(name)
     if step is None:
-        raise RecipeError(f"there is no step {given.step!r} in {given.recipe}; steps: {', '.join(by_name)}")
+        raise RecipeError(f"there is no step {name!r} in {recipe}; steps: {', '.join(by_name)}")
     if step.manifest is None:
-        raise _not_done(step, given)
-    above = [by_name[n] for n in _above(given.step, by_name)]
+        raise _not_done(step, recipe)
+    above = [by_name[n] for n in _above(name, by_name)]
     for source in (s for s in above if s.is_source and not Shards.of(step.manifest)):  # they have keys and groups
         if source.manifest is None:
-            raise _not_done(source, given)
+            raise _not_done(source, recipe)
     ingests = [s.manifest for s in above if s.manifest and Ingested.of(s.manifest)]
-    return step.manifest, SampleReader(storage, given.step, step.manifest, ingests, given.columns)
+    return SampleReader(storage, name, step.manifest, ingests, columns)
 
 
-def _not_done(step: Any, given: Any) -> StepFailed:
+def _not_done(step: Any, recipe: str) -> StepFailed:
     why = "; ".join(step.why)
-    return StepFailed(f"the step {step.name!r} is not done ({why}). Next: hyperloom run {given.recipe}")
+    return StepFailed(f"the step {step.name!r} is not done ({why}). Next: hyperloom run {recipe}")
 
 
 def _above(name: str, by_name: dict[str, Any]) -> list[str]:

@@ -47,7 +47,7 @@ class Boxes(SidedClasses, Modality):
     pixels: tuple[int, int] | None = None
     clip: float = Field(0.0, ge=0, le=1)
 
-    _numbered = field_validator("classes", mode="before")(numbered)
+    _numbered = field_validator("classes", mode="before", json_schema_input_type=tuple[str, ...] | int)(numbered)
     _distinct = field_validator("classes")(distinct)
 
     @property

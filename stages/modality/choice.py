@@ -151,7 +151,7 @@ class Category(Choice):
     defaults: ClassVar[Defaults] = Defaults("classify", "cross-entropy", "accuracy", "classes")
     classes: tuple[str, ...] = Field(min_length=1)
 
-    _numbered = field_validator("classes", mode="before")(numbered)
+    _numbered = field_validator("classes", mode="before", json_schema_input_type=tuple[str, ...] | int)(numbered)
     _distinct = field_validator("classes")(distinct)
 
     @property
@@ -165,7 +165,7 @@ class Ordinal(Choice):
     defaults: ClassVar[Defaults] = Defaults("ordinal", "cumulative", "mae", "levels")
     levels: tuple[str, ...] = Field(min_length=2)
 
-    _numbered = field_validator("levels", mode="before")(numbered)
+    _numbered = field_validator("levels", mode="before", json_schema_input_type=tuple[str, ...] | int)(numbered)
     _distinct = field_validator("levels")(distinct)
 
     @property

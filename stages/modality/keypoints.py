@@ -32,7 +32,7 @@ class Keypoints(Modality):
     points: tuple[str, ...] = Field(min_length=1)
     swap: tuple[tuple[str, str], ...] | None = None
 
-    _numbered = field_validator("points", mode="before")(numbered)
+    _numbered = field_validator("points", mode="before", json_schema_input_type=tuple[str, ...] | int)(numbered)
     _distinct = field_validator("points")(distinct)
 
     @model_validator(mode="after")

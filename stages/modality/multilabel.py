@@ -26,7 +26,7 @@ class Multilabel(Modality):
     defaults: ClassVar[Defaults] = Defaults("classify", "bce", "f1", "labels")
     classes: tuple[str, ...] = Field(min_length=1)
 
-    _numbered = field_validator("classes", mode="before")(numbered)
+    _numbered = field_validator("classes", mode="before", json_schema_input_type=tuple[str, ...] | int)(numbered)
     _distinct = field_validator("classes")(distinct)
 
     @property

@@ -27,7 +27,7 @@ class Tags(OffFrame, Ids):
     tags: tuple[str, ...] = Field(min_length=1)
     length: int = Field(ge=1)
 
-    _numbered = field_validator("tags", mode="before")(numbered)
+    _numbered = field_validator("tags", mode="before", json_schema_input_type=tuple[str, ...] | int)(numbered)
     _distinct = field_validator("tags")(distinct)
 
     @property

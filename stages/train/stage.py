@@ -139,7 +139,7 @@ class Train(Stage):
     max_failures: int = placement(20, ge=0)
     """How often the workers are started again after one died."""
 
-    @field_validator("inputs", mode="before")
+    @field_validator("inputs", mode="before", json_schema_input_type=str | list[str] | dict[str, str | list[str]])
     @classmethod
     def _columns(cls, value: Any) -> Any:
         if isinstance(value, dict):

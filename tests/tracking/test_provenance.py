@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import recipe, run
+from hyperloom.pipeline import recipe
 from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.runner import run
 from hyperloom.pipeline.storage import Storage, sha256
 from tests.tracking.conftest import Server, track
 

@@ -18,12 +18,17 @@ def files() -> list[Path]:
 
 
 def package(file: Path) -> str:
+    if file.parent == Path("pipeline/python"):
+        return "hyperloom"
     return "hyperloom." + ".".join(file.parent.parts)
 
 
 def test_every_folder_is_a_package_of_the_wheel() -> None:
     assert sorted(SETUPTOOLS["packages"]) == sorted({package(f) for f in files()})
-    assert SETUPTOOLS["package-dir"] == {f"hyperloom.{folder}": folder for folder in FOLDERS}
+    assert SETUPTOOLS["package-dir"] == {
+        "hyperloom": "pipeline/python",
+        **{f"hyperloom.{folder}": folder for folder in FOLDERS},
+    }
 
 
 def test_every_file_is_in_the_wheel() -> None:

@@ -1,0 +1,182 @@
+"""A trained or released model, to predict with from arrays.
+
+A model of a train or distill step is asked with torch, as the label stage asks it; a release with what was released,
+its ONNX file. Both give the same answers by task: class ids, numbers in the modality's unit, boxes, texts as ids.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.api.column import ColumnArray
+from hyperloom.pipeline.errors import PluginError, RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+
+BATCH = 16
+"""Samples that go through a network at a time."""
+Inputs = Any
+"""Of one input: an array (N, ...) or one sample, a `ColumnArray`, a list of arrays, file names or bytes, None for a
+sample without it. Of several: a mapping of such by column."""
+
+
+class Model:
+    """`inputs` names its columns (those that are absent are hidden from it), `tasks` what it predicts."""
+
+    inputs: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+
+    def predict(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        """Task -> (N, ...) answers. Values of another size are made to fit, as the ingest stage does. Raises
+        RecipeError for what is no input of the model, ValueError for a value that cannot be one."""
+        raise TypeError(f"{type(self).__name__} does not predict")
+
+    def __repr__(self) -> str:
+        return f"Model({', '.join(self.inputs)} -> {', '.join(self.tasks)})"
+
+
+class TrainedModel(Model):
+    """Of a train or distill step. `predictor` is the network with its ensemble (stages.network.predictor)."""
+
+    def __init__(self, predictor: Any, visible: Sequence[str]):
+        self._predictor = predictor
+        architecture = predictor.model.architecture
+        self._modalities = {part.column: part.modality for part in architecture.parts if part.column in visible}
+        self._tasks = {task.name: task.modality for task in architecture.tasks}
+        self.inputs, self.tasks = tuple(self._modalities), tuple(self._tasks)
+
+    def predict(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        answers = ({t: p.mean.answer(t, m) for t, m in self._tasks.items()} for p in self._predictions(inputs))
+        return _joined(answers)
+
+    def probabilities(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        """Task -> (N, ..., classes) float32 for tasks with classes, and the numbers of all others."""
+        return _joined(dict(p.mean) for p in self._predictions(inputs))
+
+    def spread(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        """Task -> (N, ..., 1) float32: the standard deviation over the members of the ensemble; 0 of a single pass."""
+        return _joined(dict(p.spread) for p in self._predictions(inputs))
+
+    def _predictions(self, inputs: Inputs) -> Iterator[Any]:
+        columns = self._by_column(inputs)
+        counts = {name: len(values) for name, values in columns.items()}
+        if len(set(counts.values())) != 1:
+            raise RecipeError(f"the inputs have different numbers of samples: {counts}")
+        if not next(iter(counts.values())):
+            raise RecipeError("there is no sample to predict for")
+        for first in range(0, next(iter(counts.values())), BATCH):
+            batch: dict[str, np.ndarray] = {}
+            for name, values in columns.items():
+                batch |= _batch(name, self._modalities[name], values[first : first + BATCH])
+            yield self._predictor(batch)
+
+    def _by_column(self, inputs: Inputs) -> dict[str, list[Any]]:
+        if isinstance(inputs, ColumnArray) and inputs.name in self._modalities:
+            inputs = {inputs.name: inputs}
+        if not isinstance(inputs, Mapping):
+            if len(self.inputs) != 1:
+                known = ", ".join(self.inputs)
+                raise RecipeError(f"the model has several inputs. Next: a mapping with some of {known}")
+            inputs = {self.inputs[0]: inputs}
+        if unknown := [name for name in inputs if name not in self._modalities]:
+            raise RecipeError(f"the model has no input {', '.join(unknown)}; it has {', '.join(self.inputs)}")
+        if not inputs:
+            raise RecipeError(f"no input is given. Next: a mapping with some of {', '.join(self.inputs)}")
+        return {name: _samples(values, self._modalities[name]) for name, values in inputs.items()}
+
+
+class ReleasedModel(Model):
+    """Of a release: what users of the registered model get. It takes images, file names and encoded bytes too."""
+
+    def __init__(self, student: Any, column: str):
+        self._student = student
+        self.inputs, self.tasks = (column,), tuple(student.about["tasks"])
+        self.about: dict[str, Any] = student.about
+
+    def predict(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        given = inputs
+        if isinstance(inputs, Mapping):
+            if set(inputs) != set(self.inputs):
+                raise RecipeError(f"the release takes {self.inputs[0]} alone, not {', '.join(inputs) or 'nothing'}")
+            given = inputs[self.inputs[0]]
+        if isinstance(given, ColumnArray):
+            given = given.values
+        answers: dict[str, np.ndarray] = self._student.predict(given)
+        return answers
+
+
+def model_of(
+    storage: Storage, manifest: Manifest, inputs: Mapping[str, Manifest], ensemble: Any, name: str
+) -> TrainedModel | ReleasedModel:
+    """The model that a manifest holds; `inputs` are the manifests that an ensemble may name. Raises RecipeError."""
+    from hyperloom.stages.results import Released, Trained
+
+    if trained := Trained.of(manifest):
+        try:
+            chosen = plugins.parse("ensemble", ensemble).bind(inputs)
+        except (PluginError, ValueError) as error:
+            raise RecipeError(f"ensemble: {error}") from error
+        return TrainedModel(chosen.predictor(storage, trained.folders(manifest), trained.visible), trained.visible)
+    if released := Released.of(manifest):
+        if ensemble not in ("single", {"type": "single"}):
+            raise RecipeError("a release is one network. Next: the ensemble of its train or distill step")
+        return _released(storage, released)
+    raise RecipeError(f"the step {name!r} ({manifest.stage}) holds no model. Next: a train, distill or release step")
+
+
+def _released(storage: Storage, released: Any) -> ReleasedModel:
+    from hyperloom.stages.distill.hyperloom_student import Student
+
+    with tempfile.TemporaryDirectory(prefix="hyperloom-release-") as folder:
+        for name, path in released.files.items():
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(storage.read(path))
+        student = Student(folder)  # holds both in memory
+    return ReleasedModel(student, student.about.get("input", "rgb@camera"))
+
+
+def _samples(values: Any, modality: Any) -> list[Any]:
+    """One entry a sample, None where it has no value."""
+    if isinstance(values, ColumnArray):
+        return list(values)
+    if isinstance(values, str | bytes | os.PathLike):
+        return [values]
+    if isinstance(values, np.ndarray) and values.ndim == len(modality.shape):
+        return [values]
+    return list(values)
+
+
+def _batch(name: str, modality: Any, values: Sequence[Any]) -> dict[str, np.ndarray]:
+    """What the network takes: (N, *shape), and which samples are there."""
+    rows = np.zeros((len(values), *modality.shape), modality.dtype)
+    valid = np.array([value is not None for value in values], bool)
+    for i in np.flatnonzero(valid):
+        rows[i] = _fitted(modality, values[int(i)], f"{name}, sample {i}")
+    return {name: rows, f"{name}?": valid}
+
+
+def _fitted(modality: Any, value: Any, what: str) -> np.ndarray:
+    try:
+        if isinstance(value, str | os.PathLike):
+            with open(value, "rb") as file:
+                value = modality.read(file.read(), os.fspath(value))
+        elif isinstance(value, bytes):
+            value = modality.read(value, "bytes")
+        if isinstance(value, bytes):
+            value = modality.decompress(value)
+        fitted = np.asarray(modality.fit(value), modality.dtype)
+        modality.check(fitted)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{what}: {error}") from error
+    return fitted
+
+
+def _joined(parts: Iterator[dict[str, Any]]) -> dict[str, np.ndarray]:
+    listed = list(parts)
+    return {name: np.concatenate([np.asarray(part[name]) for part in listed]) for name in listed[0]}
