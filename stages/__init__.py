@@ -186,6 +186,9 @@ PLUGINS: dict[str, dict[str, str]] = {
         "contrastive": "hyperloom.stages.train.contrast:Contrastive",
         "rotation": "hyperloom.stages.train.pretext:Rotation",
         "jigsaw": "hyperloom.stages.train.pretext:Jigsaw",
+        "answers": "hyperloom.stages.train.hints:AnswerHint",
+        "attention": "hyperloom.stages.train.hints:AttentionHint",
+        "features": "hyperloom.stages.train.hints:FeatureHint",
     },
     "mask": {
         "none": "hyperloom.stages.network.masks:NoMask",

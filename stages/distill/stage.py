@@ -28,12 +28,13 @@ from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.distill.teachers import check, sentence, taught_by
+from hyperloom.stages.distill.teachers import check, hinted_by, sentence, taught_by
 from hyperloom.stages.distill.worker import exports
 from hyperloom.stages.network.processors import processor_of
 from hyperloom.stages.results import Shards, Trained
 from hyperloom.stages.schema import ModelSchema, ShardsSchema, offer
 from hyperloom.stages.train.fitted import Fitted
+from hyperloom.stages.train.hints import hints
 from hyperloom.stages.train.job import Job, Member
 from hyperloom.stages.train.stage import Train
 
@@ -60,7 +61,7 @@ class Distill(Train):
         return self
 
     def check(self, step: StepCheck) -> ModelSchema:
-        if self.teacher is not None:
+        if self.teacher is not None and not self.guide:
             offered = offer({name: step.read(("data", i), name, ShardsSchema) for i, name in enumerate(self.sources)})
             check(step, self.teacher, (c for columns in self.targets.values() for c in columns), offered)
         for i, column in enumerate(self.inputs):
@@ -76,10 +77,14 @@ class Distill(Train):
         step.records = [*step.records, *records]
         producers = {c: p for name in self.sources for c, p in Shards.from_manifest(step.inputs[name]).columns.items()}
         teacher = (self.teacher, step.inputs[self.teacher].fingerprint) if self.teacher else ("", "")
-        taught = taught_by(teacher, self.targets, producers)
+        taught = taught_by(teacher, self.targets, producers) | hinted_by(teacher, hints(self.extras))
         step.events.emit("note", step.name, text=f"{step.name}: {sentence(taught)}")
         step.events.emit("tag", step.name, values={f"taught_by.{c}": who for c, who in taught.items()})
         return replace(trained, onnx=records[0].meta, taught=taught)
+
+    @property
+    def guide(self) -> str:
+        return self.teacher if self.teacher and hints(self.extras) else ""
 
     @property
     def sources(self) -> tuple[str, ...]:

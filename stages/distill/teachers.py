@@ -39,6 +39,11 @@ def taught_by(
     return {c: _maker(producers[c].about if c in producers else {}, *teacher) for c in columns}
 
 
+def hinted_by(teacher: tuple[str, str], hints: Iterable[str]) -> dict[str, str]:
+    """By hint the teacher that it asks in each update, in words."""
+    return {name: f"the model {teacher[0]} ({_short(teacher[1])}) in each update" for name in hints}
+
+
 def sentence(taught: Mapping[str, str]) -> str:
     """What a log line, a report and a card say."""
     return "taught by " + "; ".join(f"{who} through {column}" for column, who in sorted(taught.items()))

@@ -11,7 +11,7 @@ of their own (`stages.network.unet`, `stages.network.mobile`, `stages.network.vi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator
 
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
     from hyperloom.stages.network.architecture import Architecture, Input, Task
     from hyperloom.stages.network.features import Sizes
+
+
+class MapPlace(NamedTuple):
+    """A map inside a trunk: the module of the network whose output it is, and its channels."""
+
+    module: str
+    channels: int
 
 
 class Trunk(Plugin):
@@ -47,6 +54,12 @@ class Trunk(Plugin):
     def sizes(self) -> Sizes:
         """Channels of what the network gives; `width` must be known."""
         raise TypeError(f"the trunk {self.type!r} has no sizes")
+
+    @property
+    def maps(self) -> dict[int, MapPlace]:
+        """The last map of each size inside the network, by stride: 4 for a quarter of the picture's sides; none where
+        it has no maps. `width` must be known."""
+        return {}
 
     def sizes_of(self, task: Task) -> Sizes:
         """Channels of the features that the head of `task` sees."""
@@ -111,6 +124,12 @@ class UNetTrunk(PlanesTrunk):
 
         return Sizes(self.chosen, 8 * self.chosen, 8 * self.chosen)
 
+    @property
+    def maps(self) -> dict[int, MapPlace]:
+        width = self.chosen
+        places = (("merge.2", width), ("merge.1", width), ("merge.0", 4 * width), ("dilated.5", 8 * width))
+        return {2**i: MapPlace(*place) for i, place in enumerate(places)}
+
     def build(self, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import unet
 
@@ -130,6 +149,13 @@ class InvertedTrunk(PlanesTrunk):
         from hyperloom.stages.network.features import Sizes
 
         return Sizes(self.chosen, 6 * self.chosen, 6 * self.chosen)
+
+    @property
+    def maps(self) -> dict[int, MapPlace]:
+        modules = ("smooth.3", "smooth.2", "smooth.1", "smooth.0", "shrink.2" if self.attention else "deep.2")
+        return {
+            2**i: MapPlace(m, self.chosen * n) for i, (m, n) in enumerate(zip(modules, (1, 2, 3, 4, 6), strict=True))
+        }
 
     def build(self, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import mobile

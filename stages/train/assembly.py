@@ -6,6 +6,7 @@ schemas tell is `stages.train.check`'s. Imports no torch and starts nothing.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,14 @@ from hyperloom.stages.meaning import translation
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.network.architecture import Architecture, Input, Task
 from hyperloom.stages.network.processors import Scale, processor_of
-from hyperloom.stages.results import Shards
+from hyperloom.stages.results import Shards, Trained
 from hyperloom.stages.schema import recheck
 from hyperloom.stages.shard import wild
 from hyperloom.stages.shard.mixture import Mixture
 from hyperloom.stages.train.check import fitted, judged, objectives
-from hyperloom.stages.train.job import Job, Rhythm, Span, Target
+from hyperloom.stages.train.hints import hints
+from hyperloom.stages.train.job import Job, Rhythm, Span, Target, Teaching
+from hyperloom.stages.train.network import origin_of
 from hyperloom.stages.train.phases import Phase, borders, total
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ class Assembly:
             extras=stage.extras,
             spans=self._spans(updates),
             start=stage.model.start.origin(self.step) if stage.model.start else None,
+            guide=self._guide(),
             freeze=stage.model.freeze,
             learn_rates=stage.model.learn_rates,
         )
@@ -92,6 +96,21 @@ class Assembly:
             )
         given = stage.updates or total(stage.phases)
         return given or max(1, math.ceil(stage.epochs * (rows // stage.batch)))  # type: ignore[operator]
+
+    def _guide(self) -> Teaching | None:
+        """The network that hints ask, where there are any. Raises RecipeError when it has not what they look at."""
+        name, storage = self.stage.guide, self.step.storage
+        if not name:
+            return None
+        manifest = self.step.inputs[name]
+        origin = origin_of(name, manifest)
+        architecture = Architecture.from_json(json.loads(storage.read(origin.about)))
+        try:
+            for hint in hints(self.stage.extras).values():
+                hint.fits_one(architecture, "the teacher's")
+        except ValueError as error:
+            raise RecipeError(f"step {self.step.name!r}: extras: {error}") from error
+        return Teaching(origin, Trained.from_manifest(manifest).visible)
 
     def _spans(self, updates: int) -> tuple[Span, ...]:
         """The phases, with what they do not say themselves. Heads that nothing teaches rest, so that neither momentum

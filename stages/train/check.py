@@ -15,6 +15,7 @@ from hyperloom.stages.meaning import MeaningsDiffer, translation
 from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task, check_sizes
 from hyperloom.stages.schema import ModelSchema, Offer, ShardsSchema, defined, offer
 from hyperloom.stages.train.blends import Blend
+from hyperloom.stages.train.hints import hints
 from hyperloom.stages.train.objectives import Objective
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def checked(stage: Train, step: StepCheck) -> ModelSchema:
     offered = offer(schemas)
     if stage.model.start and stage.model.start.step:
         step.read(("model", "start"), stage.model.start.step, ModelSchema)
+    _hints(stage, step, offered)
     known = _columns(stage, step, offered)
     for task in (t for t in stage.raw if t in step.modalities and not step.modalities[t].standardised):
         step.mistake(
@@ -55,6 +57,25 @@ def checked(stage: Train, step: StepCheck) -> ModelSchema:
         step.later(lambda listed: _rows(stage, step, schemas, listed))
     hidden = tuple(c for c, h in zip(stage.inputs, stage.mask.hidden_inputs(stage.inputs), strict=True) if h)
     return ModelSchema(step.name, stage.inputs, tuple(stage.targets), hidden, members=tuple(stage.family))
+
+
+def _hints(stage: Train, step: StepCheck, offered: Offer) -> None:
+    """Hints have a teacher to ask, whose inputs are in the shards."""
+    for name, hint in hints(stage.extras).items():
+        if not stage.guide:
+            step.mistake(
+                ("extras", name),
+                f"{hint.type} asks a teacher in each update, and none is named. Next: stage: distill with teacher: a "
+                "train or distill step",
+            )
+    for column in _asked(stage, step):
+        offered.want(step, ("teacher",), column, f"teacher: {stage.guide} is asked in each update and reads {column}")
+
+
+def _asked(stage: Train, step: StepCheck) -> tuple[str, ...]:
+    """Columns that a teacher reads which is asked in each update."""
+    teacher = step.read(("teacher",), stage.guide, ModelSchema) if stage.guide else None
+    return tuple(c for c in teacher.inputs if c not in teacher.hidden) if teacher else ()
 
 
 def objectives(stage: Train, task: str, column: str, phase: Phase | None = None) -> dict[str, Objective]:
@@ -172,7 +193,8 @@ def _network(stage: Train, step: StepCheck) -> None:
     """Sizes agree, the trunk can read every input, augmentations and extras fit. Scales are not known yet."""
     inputs = stage.model.inputs({c: Input(c, step.modalities[modality_of(c)], Scale()) for c in stage.inputs})
     tasks = tuple(stage.model.task(Task(t, step.modalities[t], Scale())) for t in stage.targets)
-    read = {c: step.modalities[modality_of(c)] for c in _read(stage)}
+    beside = _asked(stage, step)
+    read = {c: step.modalities[modality_of(c)] for c in (*_read(stage), *beside)}
     try:
         check_sizes(inputs, tasks)
     except ValueError as error:
@@ -189,7 +211,7 @@ def _network(stage: Train, step: StepCheck) -> None:
             if isinstance(augment, Blend):
                 answers = [*(c for columns in stage.targets.values() for c in columns)]
                 answers += [c.column for c in stage.confidence.values()]
-                augment.takes({c: read[c] for c in stage.inputs}, {c: read[c] for c in answers})
+                augment.takes({c: read[c] for c in (*stage.inputs, *beside)}, {c: read[c] for c in answers})
         except ValueError as error:
             step.mistake(("augment", i), str(error))
     for name, extra in stage.extras.items():

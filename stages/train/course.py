@@ -48,7 +48,7 @@ class Course:
         job = self.job.within(span) if self.job.spans else self.job
         criterion = self.criterion
         if self.job.spans:
-            criterion = Criterion(job, model).to(self.device)
+            criterion = Criterion(job, model, self.criterion.hinted).to(self.device)
             criterion.extras, criterion.network = self.criterion.extras, self.criterion.network
         self.now, self.resting = phase, freeze(model, span.freeze, self.movable)
         balancer = self.balancers[self._balancer(phase)]

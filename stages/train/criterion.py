@@ -23,7 +23,9 @@ from hyperloom.stages.network.model import Columns, MultiTask
 from hyperloom.stages.network.processors import Scale, processor_of
 from hyperloom.stages.network.visible import Visible, present, shown
 from hyperloom.stages.train.blends import answers
-from hyperloom.stages.train.extras import DRAWN, ObjectiveInputs
+from hyperloom.stages.train.extras import DRAWN, Extra, ObjectiveInputs
+from hyperloom.stages.train.hinted import Hinted
+from hyperloom.stages.train.hints import Hint, hints
 from hyperloom.stages.train.job import Confidence, Job
 from hyperloom.stages.train.world import World
 
@@ -40,7 +42,7 @@ class Losses:
 class Criterion(nn.Module):
     """Holds the model and what turns target columns into tensors on the scale of its predictions."""
 
-    def __init__(self, job: Job, model: MultiTask):
+    def __init__(self, job: Job, model: MultiTask, hinted: Hinted | None = None):
         super().__init__()
         self.model, self.job = model, job
         self.network: Callable[..., Forward] = model.__call__
@@ -58,8 +60,16 @@ class Criterion(nn.Module):
         self.weighers = [Weigher(t.confidence, job.modalities) if t.confidence else None for t in job.targets]
         self.held = nn.ModuleList(r for r in self.readers if isinstance(r, nn.Module))
         self.objectives = [t.objective.loss(t.class_counts) for t in job.targets]
-        self.extras = nn.ModuleList(extra.build(model.architecture) for extra in job.extras.values())
+        self.hinted = hinted or (Hinted(job, model) if hints(job.extras) else None)
+        """The network beside its teacher, where hints ask for it; one for all phases."""
+        self.extras = nn.ModuleList(self._own(extra) for extra in job.extras.values())
         """What extras have of their own, in their order."""
+
+    def _own(self, extra: Extra) -> nn.Module:
+        architecture = self.model.architecture
+        if self.hinted is not None and isinstance(extra, Hint):
+            return extra.build_beside(architecture, self.hinted.guide.architecture)
+        return extra.build(architecture)
 
     def draw(self, count: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """What extras need to be drawn for the `count` samples of a global batch, as columns of it."""
@@ -75,12 +85,13 @@ class Criterion(nn.Module):
         planes = self.model.encode(batch) if self.job.extras else []
         targets = {name: read(batch[answers(batch, column)[0][0][0]]) for name, (column, read) in self.forced.items()}
         result = self.network(planes or batch, seen, None, targets)
+        pair = self.hinted.observed(batch, result.predictions, self.job) if self.hinted is not None else ()
         sums, amounts = self._sums(batch, result.predictions, some, seen, world)
         for (name, extra), own in zip(self.job.extras.items(), self.extras, strict=True):
             if name in self.job.silent:
                 sums.append(torch.zeros((), device=valid.device))
                 continue
-            samples = ObjectiveInputs(self.network, planes, valid, batch[name + DRAWN], world)
+            samples = ObjectiveInputs(self.network, planes, valid, batch[name + DRAWN], world, *pair)
             sums.append(extra.loss(self.model, own, samples))
         for value in result.losses.values():
             sums.append(torch.where(some, value, 0.0).sum())

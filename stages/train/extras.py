@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hyperloom.stages.network.model import Encoded, MultiTask
     from hyperloom.stages.network.visible import Grid
     from hyperloom.stages.train.compute import Run
+    from hyperloom.stages.train.guide import Observed
     from hyperloom.stages.train.world import World
 
 DRAWN = "!"
@@ -44,6 +45,9 @@ class ObjectiveInputs:
     valid: torch.Tensor
     drawn: torch.Tensor
     world: World
+    student: Observed | None = None
+    """What the network made of the batch for its tasks; this and the next for hints alone (`stages.train.hints`)."""
+    teacher: Observed | None = None
 
 
 class Extra(Plugin):

@@ -106,6 +106,14 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Teaching:
+    """A network that is asked in each update: where its weights lie, and the columns that it reads."""
+
+    origin: Origin
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Job:
     """A training: `shards` is the manifest of the data, `folder` where files go, both under `storage`."""
 
@@ -136,6 +144,8 @@ class Job:
     stop: EarlyStop | None = None
 
     start: Origin | None = None
+    guide: Teaching | None = None
+    """The teacher that hints among the extras ask."""
     freeze: tuple[str, ...] = ()
     learn_rates: dict[str, float] = field(default_factory=dict)
     extras: dict[str, Extra] = field(default_factory=dict)
@@ -173,6 +183,7 @@ class Job:
     def columns(self) -> tuple[str, ...]:
         """Columns that training reads, once each."""
         read = [*(p.column for p in self.architecture.parts), *(t.column for t in self.targets), *self.weighing]
+        read += self.guide.columns if self.guide else ()
         return tuple(dict.fromkeys(read))
 
     @property

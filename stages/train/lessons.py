@@ -28,6 +28,8 @@ def learned(stage: Train, step: StepRun) -> list[Lesson]:
         for column in _columns(stage):
             own += of_column(column, shards.columns[column].about if column in shards.columns else {})
         own += handed_on(_choosing(step.storage, manifest), name)
+    if stage.guide:
+        own += handed_on(lessons_of(step.inputs[stage.guide]), f"its teacher {stage.guide}")
     if stage.model.start:
         own += stage.model.start.lessons(step)
     return merged(own)

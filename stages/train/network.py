@@ -116,7 +116,7 @@ class Start(Config):
         if champion is None and self.absent == "fresh":
             return {}
         manifest, member = _model(storage, str(self.champion), champion)
-        path = _origin(str(self.champion), manifest, member, self.whole).weights
+        path = origin_of(str(self.champion), manifest, member, self.whole).weights
         return {"weights": next(f.sha256 for f in manifest.all_files() if f.path == path)}
 
     def origin(self, step: StepRun) -> Origin | None:
@@ -130,12 +130,12 @@ class Start(Config):
         manifest = step.inputs[str(self.step)]
         if Trained.of(manifest) is None:
             raise RecipeError(f"step {step.name!r}: start: {self.step!r} is a {manifest.stage} step and holds no model")
-        return _origin(str(self.step), manifest, "", self.whole)
+        return origin_of(str(self.step), manifest, "", self.whole)
 
     def _planned(self, step: StepRun) -> Origin | None:
         """The champion whose weights the identity of the step names: there may be another by now."""
         planned = self._champion(step)
-        return planned and _origin(f"the champion of {self.champion}", *planned, self.whole)
+        return planned and origin_of(f"the champion of {self.champion}", *planned, self.whole)
 
     def lessons(self, step: StepRun) -> list[Lesson]:
         """What the weights go back to, also those of a file that is one of this root's own models."""
@@ -198,14 +198,15 @@ class TaughtNetwork(NetworkRecipe):
         parts.check([*self.freeze, *self.learn_rates, *further], columns, tasks)
 
 
-def _origin(name: str, manifest: Manifest, member: str, whole: bool) -> Origin:
-    """The files of the model in `manifest`; of a family those of `member`, by default the best."""
+def origin_of(name: str, manifest: Manifest, member: str = "", whole: bool = False) -> Origin:
+    """The files of the model in `manifest`, of the step `name`; of a family those of `member`, by default the best.
+    Raises RecipeError when it holds none."""
     trained = Trained.of(manifest)
     folder = trained.folders(manifest, member or trained.best or "")[0] if trained and trained.members else ""
     held = [f.path for f in manifest.all_files() if f.path.startswith(folder)]
     paths = [next((p for p in held if p.endswith(f"/{n}")), "") for n in (MODEL_WEIGHTS, MODEL_JSON)]
     if not all(paths):
-        raise RecipeError(f"start: {name} holds no model. Next: name another step")
+        raise RecipeError(f"{name} holds no model. Next: name another step")
     return Origin(name, paths[0], paths[1], whole)
 
 

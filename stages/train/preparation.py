@@ -30,8 +30,9 @@ class Preparation:
     def __init__(self, job: Job, criterion: Criterion, world: World, device: torch.device):
         self.job, self.criterion, self.world, self.device = job, criterion, world, device
         self.modalities = {column: job.modalities[modality_of(column)] for column in job.columns}
-        self.read = frozenset(p.column for p in job.architecture.parts)
-        """Columns that the network reads."""
+        guide = job.guide.columns if job.guide else ()
+        self.read = frozenset([*(p.column for p in job.architecture.parts), *guide])
+        """Columns that the network reads, and a teacher that is asked."""
         self._beside = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __call__(self, number: int, columns: Mapping[str, torch.Tensor]) -> UpdateBatch:

@@ -234,6 +234,11 @@ class Train(Stage):
         return [*self.targets, *self.extras, *self.learner.terms]
 
     @property
+    def guide(self) -> str:
+        """The step whose network is asked in each update; empty for none."""
+        return ""
+
+    @property
     def scale(self) -> tuple[int, int]:
         """Fewest and most workers."""
         return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
