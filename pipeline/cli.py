@@ -22,6 +22,7 @@ from hyperloom.pipeline import deferred, project
 DESCRIPTION = "Weave the labels of many expert models into one small model: Ray works, storage remembers, MLflow shows."
 COMMANDS = (
     "demo",
+    "init",
     "run",
     "plan",
     "status",

@@ -67,6 +67,11 @@ class LiteRTSession:
         for tensor in tensors:
             self._found(tensor)
 
+    @property
+    def outputs(self) -> list[int]:
+        """The numbers of its outputs."""
+        return list(range(len(self._outputs)))
+
     def ending(self, tensor: str | int) -> ScoreKind | None:
         return None
 

@@ -74,13 +74,14 @@ class OnnxSession:
 
     batch: int | None
     size: Size | None
+    outputs: list[str]
 
     def __init__(
         self, path: str, tensors: Sequence[str | int] = (), threads: int = 1, gpu: bool = False,
         constants: Mapping[str, Any] | None = None, layout: str | None = None,
     ):  # fmt: skip
         self._path, self._session = path, _loaded(path, threads, gpu)
-        self._outputs = [o.name for o in self._session.get_outputs()]
+        self.outputs = [o.name for o in self._session.get_outputs()]
         ports = [onnxfile.port(i.name, i.type, i.shape) for i in self._session.get_inputs()]
         image = onnxfile.image_input(path, ports, constants or {}, layout)
         self._input, self.dtype, self.layout = image.port.name, image.dtype, image.layout
@@ -90,15 +91,19 @@ class OnnxSession:
         self.size = (height, width) if height and width else None
         self._constants = [_Constant(path, port, (constants or {})[port.name]) for port in image.others]
         for tensor in tensors:
-            output(self._outputs, tensor)
+            output(self.outputs, tensor)
+
+    def noted(self, key: str) -> str:
+        """What the file's metadata say under `key`; empty where nothing."""
+        return str(self._session.get_modelmeta().custom_metadata_map.get(key, ""))
 
     def ending(self, tensor: str | int) -> ScoreKind | None:
         local = os.path.expanduser(self._path)
-        return onnxfile.ending(local, output(self._outputs, tensor)) if os.path.isfile(local) else None
+        return onnxfile.ending(local, output(self.outputs, tensor)) if os.path.isfile(local) else None
 
     def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
         inputs = {self._input: images, **{c.name: c(len(images)) for c in self._constants}}
-        return self._session.run([output(self._outputs, t) for t in tensors], inputs)
+        return self._session.run([output(self.outputs, t) for t in tensors], inputs)
 
 
 class _Constant:

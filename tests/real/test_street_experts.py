@@ -134,3 +134,15 @@ def test_tcmonodepth_orders_pixels_by_true_inverse_depth(street):
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's, ties broken by position."""
     return float(np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1])
+
+
+@pytest.mark.parametrize("start", [0, 2, 4])
+def test_init_tells_the_published_preprocess(drive, start: int) -> None:
+    """`hyperloom init` gives these networks the pixels that their authors say, from any three frames."""
+    from hyperloom.stages.starter.networks import look
+
+    photos = list(drive[0][start : start + 3])
+    depth = look(str(SHARED / "experts/tcmonodepth_small_192x320.onnx"), photos)
+    assert (depth.column, depth.preprocess) == ("depth@tcmonodepth", {})
+    boxes = look(str(SHARED / "experts/fastestdet_coco80_352.onnx"), photos)
+    assert boxes.preprocess == {"channels": "bgr", "divide": 255} and boxes.guess.decode["type"] == "fastestdet"

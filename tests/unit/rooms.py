@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOMS = (
     "modality", "network", "ingest", "label", "consensus", "shard", "measure", "train", "distill", "evaluate",
-    "release", "drift", "data",
+    "release", "drift", "data", "starter",
 )  # fmt: skip
 """Lower ones first; docs/design.md says what each is for."""
 GROUND = "stages"

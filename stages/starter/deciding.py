@@ -1,0 +1,220 @@
+"""Deciding: from a folder and what the user gave to the text of a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.stages.modality import imagefile
+from hyperloom.stages.starter import networks, picture_recipe
+from hyperloom.stages.starter.command import NothingToLearn, for_file
+from hyperloom.stages.starter.draft import Draft, settle, slug
+from hyperloom.stages.starter.grouping import Grouping, grouped, held
+from hyperloom.stages.starter.labels import divided, truths_of
+from hyperloom.stages.starter.pairing import escaped
+from hyperloom.stages.starter.questions import Questions
+from hyperloom.stages.starter.survey import DataFile, Survey, common, key, spread, survey
+from hyperloom.stages.starter.truth import NotUnderstood, Truth
+
+SAMPLES = 3
+KIND_OF = {"depth": "dense"}
+"""What a task is to a network's outputs, where it has another word."""
+
+
+@dataclass
+class RecipeDraft:
+    """The recipe's text, what it is in words, and what is to be said on the way."""
+
+    text: str
+    what: str
+    remarks: list[str] = field(default_factory=list)
+
+
+def decided(folder: str, given: argparse.Namespace) -> RecipeDraft:
+    """Raises SourceError, RecipeError, NothingToLearn, NotUnderstood."""
+    seen = survey(folder)
+    labels = [survey(path) for path in given.labels if os.path.isdir(os.path.expanduser(path))]
+    sentences = [f"{seen.folder}: {seen.counted()}"]
+    questions = Questions.of(given.yes)
+    if seen.of("pictures"):
+        return _pictures(seen, labels, given, questions, sentences)
+    if seen.of("videos"):
+        return _videos(seen, given, questions, sentences)
+    raise SourceError(
+        f"{seen.folder} holds {seen.counted()}: no pictures and no videos. Next: give the folder in which they lie"
+    )
+
+
+def _pictures(
+    seen: Survey, labels: Sequence[Survey], given: Any, questions: Questions, sentences: list[str]
+) -> RecipeDraft:
+    pictures, maps, notes = divided(seen, labels)
+    if not pictures:
+        raise SourceError(
+            f"{seen.folder}: all pictures there are labels. Next: give the folder of the pictures themselves"
+        )
+    task = for_file([t for t in given.task if t in ("segmentation", "depth")], "")
+    classes = [c for c in for_file([c for c in given.classes if "=" not in c], "").split(",") if c]
+    truths, remarks = truths_of(pictures, maps, notes, classes, task, seen.folder, bool(labels))
+    root = common(pictures)
+    samples = [_picture(f) for f in spread(pictures, SAMPLES)]
+    looks, problems = _looks(given, samples, questions)
+    sentences += [*remarks, *problems]
+    labelled = sorted({k for t in truths for k in t.keys})
+    _ask_names(truths, questions)
+    grouping = _grouping(pictures, root, labelled, given.group)
+    draft = Draft(
+        folder=seen.folder,
+        name=given.name or slug(os.path.basename(seen.folder)),
+        source=_source(pictures, root, grouping, seen),
+        count=len(pictures),
+        frame=_frame(samples),
+        grouping=grouping,
+        held=held(grouping, labelled),
+        truths=truths,
+        looks=looks,
+        remarks=problems,
+    )
+    return _decision(draft, sentences, f"{len(pictures)} pictures, {len(labelled)} with labels")
+
+
+def _videos(seen: Survey, given: Any, questions: Questions, sentences: list[str]) -> RecipeDraft:
+    from hyperloom.stages.ingest.video import Video
+
+    files = seen.of("videos")
+    root = common(files)
+    several = len(files) > 1
+    path = root if several else files[0].path
+    del Video
+    samples = [_first_frame(f) for f in spread(files, SAMPLES)]
+    looks, problems = _looks(given, samples, questions)
+    source = {"type": "video", "path": path, "every": 5}
+    names = [os.path.splitext(os.path.basename(f.path))[0] for f in files]
+    draft = Draft(
+        seen.folder, given.name or slug(os.path.basename(seen.folder)), source, 0, _frame(samples), looks=looks
+    )
+    draft.remarks = [*problems, "`every: 5` keeps each fifth frame"]
+    draft.held = names[:1] if several else []
+    return _decision(draft, [*sentences, *problems], f"frames of {len(files)} video(s)")
+
+
+def _decision(draft: Draft, sentences: list[str], what: str) -> RecipeDraft:
+    if not draft.truths and not draft.looks:
+        raise NothingToLearn(
+            f"{draft.folder}: {what}, and nothing to learn from"
+            + "".join(f"\n  {text}" for text in draft.remarks)
+            + f"\nNext: hyperloom init {draft.folder} --labels DIR (label maps or boxes of a few of them, named like "
+            "them), or --expert net.onnx"
+        )
+    settle(draft)
+    tasks = ", ".join(f"{name} ({d['type']})" for name, d in draft.modalities.items())
+    lines = [f"{t.column}: {len(t.keys)} samples; {'; '.join(t.remarks) or t.type}" for t in draft.truths]
+    lines += [f"{one.column}: {'; '.join([*one.remarks, *one.guess.remarks]) or 'as it is'}" for one in draft.looks]
+    if draft.grouping:
+        lines.append(f"{len(draft.grouping.sizes)} groups ({draft.grouping.why}), {len(draft.held)} held out")
+    return RecipeDraft(picture_recipe.written(draft), f"{what}; tells {tasks}", [*sentences, *lines])
+
+
+def _looks(given: Any, samples: list[np.ndarray], questions: Questions) -> tuple[list[networks.NetworkLook], list[str]]:
+    """The networks that are understood, and what is to be said of the others."""
+    looks, problems = [], []
+    for path in given.expert:
+        task = for_file(given.task, path)
+        names = [n for n in for_file(given.classes, path).split(",") if n]
+        try:
+            one = networks.look(path, samples, KIND_OF.get(task, task), names)
+            if one.guess.open and not task:
+                now = "dense" if one.guess.definition["type"] == "dense" else "segmentation"
+                if questions.choice(f"{one.source}: what does it tell?", [now, one.guess.open]) != now:
+                    one = networks.look(path, samples, one.guess.open, names)
+            if one.rivals:
+                _ask_scale(one, questions)
+            looks.append(one)
+        except NotUnderstood as error:
+            problems.append(str(error))
+    return looks, problems
+
+
+def _ask_scale(one: networks.NetworkLook, questions: Questions) -> None:
+    now = next(name for name, scale in networks.SCALES.items() if scale.items() <= one.preprocess.items() or not scale)
+    answer = questions.choice(f"{one.source}: which pixels does it want?", [now, *one.rivals])
+    if answer in one.rivals:
+        one.preprocess, one.rivals = one.rivals[answer], {}
+
+
+def _ask_names(truths: Sequence[Truth], questions: Questions) -> None:
+    for truth in truths:
+        classes = truth.classes
+        if classes and all(name == f"class{i}" for i, name in enumerate(classes)):
+            answer = questions.line(f"Names of the {len(classes)} classes, with commas between?", ",".join(classes))
+            names = [n.strip() for n in answer.split(",")]
+            if len(names) == len(classes):
+                truth.definition["classes"] = names
+
+
+def _grouping(pictures: Sequence[DataFile], root: str, labelled: Sequence[str], rule: str) -> Grouping:
+    if not rule:
+        return grouped(pictures, root, labelled)
+    import re
+
+    try:
+        matches = {key(f, root): re.search(rule, f"{key(f, root)}{f.suffix}") for f in pictures}
+        groups = {k: m["group"] for k, m in matches.items() if m}
+    except (re.error, IndexError) as error:
+        raise NotUnderstood(f"--group {rule!r}: {error}. Next: a regular expression with (?P<group>...)") from error
+    if lost := next((k for k, m in matches.items() if not m), None):
+        raise NotUnderstood(f"--group {rule!r} does not match {lost}. Next: correct it")
+    from hyperloom.stages.ingest.source import path_safe
+
+    return Grouping(rule, {k: path_safe(g) for k, g in groups.items()}, "as --group says")
+
+
+def _source(pictures: Sequence[DataFile], root: str, grouping: Grouping, seen: Survey) -> dict[str, Any]:
+    """The source without its columns: a folder where that holds nothing else, else a pattern, else names."""
+    source: dict[str, Any] = {"type": "files", "path": root}
+    inside = [p for p in seen.of("pictures") if f"{p.path}".startswith(f"{root}{os.sep}")]
+    if len(inside) > len(pictures):
+        suffixes = {p.suffix for p in pictures}
+        suffix = next(iter(suffixes))
+        if len(suffixes) == 1 and sum(p.suffix == suffix for p in inside) == len(pictures):
+            flat = all(p.folder == root for p in pictures)
+            source["path"] = f"{root}/{'' if flat else '**/'}*{suffix}"
+        else:
+            source["only"] = [key(p, root) for p in pictures]
+    if grouping.pattern:
+        source["group"] = grouping.pattern
+    escaped(root)
+    return source
+
+
+def _picture(file: DataFile) -> np.ndarray:
+    try:
+        with open(file.path, "rb") as opened:
+            return imagefile.colours(opened.read(), file.path)
+    except (OSError, ValueError) as error:
+        raise NotUnderstood(f"{file.path} cannot be read: {error}. Next: mend it, or move it away") from error
+
+
+def _first_frame(file: DataFile) -> np.ndarray:
+    import cv2
+
+    capture = cv2.VideoCapture(file.path)
+    good, frame = capture.read()
+    capture.release()
+    if not good:
+        raise NotUnderstood(f"{file.path} has no frame that can be read. Next: mend it, or move it away")
+    return np.ascontiguousarray(frame[..., ::-1])
+
+
+def _frame(samples: Sequence[np.ndarray]) -> tuple[int, int]:
+    """The most frequent size of the samples."""
+    sizes = Counter(s.shape[:2] for s in samples)
+    height, width = sizes.most_common(1)[0][0]
+    return height, width

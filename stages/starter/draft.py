@@ -1,0 +1,137 @@
+"""The draft: all that `init` has found out and decided, before it is written as a recipe."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from hyperloom.stages.modality import Size
+from hyperloom.stages.starter.grouping import Grouping
+from hyperloom.stages.starter.networks import NetworkLook
+from hyperloom.stages.starter.truth import Truth
+
+FEW = 0.5
+"""Where less than this share of the samples has a label, the teacher learns from those alone."""
+SHORT, MULTIPLE = 96, 16
+"""Pixels of the shorter side of what is learned, and what both sides are a multiple of."""
+LARGEST = 1024
+"""Pixels of the longer side of what networks see."""
+
+
+@dataclass
+class Draft:
+    """A recipe over pictures, or over frames of videos. `source` is that of the ingest step, without `columns`."""
+
+    folder: str
+    name: str
+    source: dict[str, Any]
+    count: int
+    """Samples, as far as names tell; 0 for videos."""
+    frame: Size
+    """Height and width of the pictures."""
+    grouping: Grouping | None = None
+    held: list[str] = field(default_factory=list)
+    truths: list[Truth] = field(default_factory=list)
+    looks: list[NetworkLook] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """Of the whole; they stand at the recipe's head."""
+
+    @property
+    def small(self) -> Size:
+        """The size of what is learned."""
+        height, width = self.frame
+        scale = SHORT / min(height, width)
+        return _multiple(height * scale), _multiple(width * scale)
+
+    @property
+    def photo(self) -> Size:
+        """The size of what networks see: the pictures' own, within bounds."""
+        scale = min(1.0, LARGEST / max(self.frame))
+        return round(self.frame[0] * scale), round(self.frame[1] * scale)
+
+    @property
+    def few(self) -> list[str]:
+        """Keys of the labelled samples, where the teacher has only them to learn from and they are few."""
+        keys = sorted({k for t in self.truths for k in t.keys})
+        return keys if keys and not self.looks and len(keys) < FEW * self.count else []
+
+    def learnable(self, few: bool) -> int:
+        """Samples that are not held out; `few`: of those that the teacher learns from. At least 1."""
+        if self.grouping is None:
+            return self.count
+        keys = self.few if few and self.few else list(self.grouping.groups)
+        return max(1, sum(self.grouping.groups[k] not in self.held for k in keys))
+
+    @property
+    def sources(self) -> dict[str, list[NetworkLook]]:
+        """The networks by the modality that they tell."""
+        table: dict[str, list[NetworkLook]] = {}
+        for one in self.looks:
+            table.setdefault(one.guess.modality, []).append(one)
+        return table
+
+    @property
+    def modalities(self) -> dict[str, dict[str, Any]]:
+        """What is told, by truth or by networks, without sizes."""
+        definitions = {t.modality: t.definition for t in self.truths}
+        return definitions | {m: looks[0].guess.definition for m, looks in self.sources.items() if m not in definitions}
+
+    def truth(self, modality: str) -> Truth | None:
+        return next((t for t in self.truths if t.modality == modality), None)
+
+    def pseudo(self, modality: str) -> str:
+        """The column that stands for the networks of a modality: their consensus, or the only one."""
+        looks = self.sources.get(modality, [])
+        return f"{modality}@consensus" if len(looks) > 1 else looks[0].column if looks else ""
+
+    @property
+    def teaches(self) -> bool:
+        """Is there a teacher? With one network and no truth the student learns from that network."""
+        return bool(self.truths) or len(self.looks) > 1
+
+
+def slug(text: str) -> str:
+    """A recipe's name from any text."""
+    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:40] or "mine"
+
+
+def settle(draft: Draft) -> None:
+    """Give networks that say different things modalities of their own, and map classes of one name onto the truth's."""
+    for one in draft.looks:
+        truth = draft.truth(one.guess.modality)
+        if truth is not None and not _mapped(one, truth):
+            one.guess.modality += f"_{one.source}"
+    sources: dict[str, int] = {}
+    for one in draft.looks:
+        others = [o for o in draft.looks if o is not one and o.guess.modality == one.guess.modality]
+        if any(o.guess.definition != one.guess.definition for o in others):
+            one.guess.modality += f"_{one.source}"
+        sources[one.column] = sources.get(one.column, 0) + 1
+        if sources[one.column] > 1:
+            one.source += str(sources[one.column])
+
+
+def _mapped(one: NetworkLook, truth: Truth) -> bool:
+    """Does the network tell what the truth tells? Then its classes are mapped by name where they differ."""
+    definition = one.guess.definition
+    if definition["type"] != truth.type:
+        return False
+    own, target = definition.get("classes", []), truth.classes
+    if own == target:
+        return True
+    if definition["type"] != "segmentation":
+        one.guess.definition = dict(truth.definition) if not own else definition
+        return not own and "unit" not in truth.definition
+    lower = {name.casefold(): name for name in target}
+    mapped = [lower.get(name.casefold()) for name in own]
+    if one.guess.unnamed or len({m for m in mapped if m}) < 2:
+        return False
+    one.guess.decode["map"] = mapped
+    one.guess.definition = dict(truth.definition)
+    one.remarks.append("map: its classes by the names of the labels, null where there is none of that name")
+    return True
+
+
+def _multiple(side: float) -> int:
+    return max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE)

@@ -1,0 +1,226 @@
+"""The recipe of pictures: a draft as commented YAML.
+
+With labels: a teacher learns from them, labels the rest, and a student that needs only the picture learns from both,
+judged on held-out labels. With networks alone: their consensus, a teacher over all that they tell, a student; the
+figures then say how near these come to the networks, and nothing is proven. With one network: a student of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hyperloom.stages.starter.draft import Draft
+from hyperloom.stages.starter.lines import block, comment, flow
+
+METRICS = {"segmentation": "miou", "dense": "mae", "boxes": "map"}
+UPDATES = {"teacher": 300, "student": 400}
+TRAINING: dict[str, Any] = {
+    "model": {"trunk": "unet", "parameters": "280k"},
+    "augment": ["flip", "colour"],
+    "optimizer": {"lr": 0.005},
+    "batch": 8,
+    "ema": 0.98,
+    "workers": 2,
+}
+HELD_PINNED = 60
+"""Most groups that are held out by name; more are dealt by a share."""
+
+
+def written(draft: Draft) -> str:
+    """The recipe's text."""
+    lines = [*comment(_head(draft)), f"name: {draft.name}", f"root: {flow(f'{draft.folder}/.hyperloom')}", ""]
+    lines += [*_modalities(draft), "", "steps:", *_frames(draft), *_labels(draft), *_votes(draft), *_shards(draft)]
+    if draft.teaches:
+        lines += [*_teacher(draft), *_soft(draft)]
+    lines += [*_student(draft), *_report(draft), *_release(draft)]
+    return "\n".join(lines) + "\n"
+
+
+def _head(draft: Draft) -> list[str]:
+    tasks = ", ".join(draft.modalities)
+    if draft.truths and draft.looks:
+        what = f"labels and networks: a teacher learns {tasks} from both, a small student of only the picture from it"
+    elif draft.truths:
+        what = (
+            f"labels: a teacher learns {tasks} from them and labels the rest, a small student learns from all of that"
+        )
+    elif len(draft.looks) > 1:
+        what = f"networks alone: a teacher learns {tasks} from all of them, a small student from it"
+    else:
+        what = f"one network: a small student learns {tasks} from it"
+    proof = (
+        "Judged on held-out labels, which no training sees"
+        if draft.truths
+        else "No label is here, so NOTHING IS PROVEN: figures say how near the student comes to the networks on "
+        "pictures that it has not seen, not whether they are right. A few labels (init --labels DIR) change that"
+    )
+    return [f"Of {what}.", f"{proof}.", *draft.remarks, "Paths are absolute: correct them when the folder moves."]
+
+
+def _modalities(draft: Draft) -> list[str]:
+    remarks: dict[str, list[str]] = {t.modality: list(t.remarks) for t in draft.truths}
+    for modality, looks in draft.sources.items():
+        if draft.truth(modality) is None:
+            remarks[modality] = [f"{looks[0].column}: {text}" for text in looks[0].guess.remarks]
+    fields: dict[str, Any] = {}
+    if draft.looks:
+        fields["photo"] = {"type": "image", "size": list(draft.photo)}
+        remarks["photo"] = ["what networks see; rgb is what is learned from"]
+    size = {"size": list(draft.small)} if draft.looks else {}
+    fields["rgb"] = {"type": "image", "size": list(draft.small)}
+    for name, definition in draft.modalities.items():
+        fields[name] = definition if definition["type"] == "boxes" else {**definition, **size}
+        if definition["type"] == "segmentation":
+            fields[_soft_name(name)] = {"type": "soft", "of": name, **size}
+    return block("modalities", fields, 0, remarks)
+
+
+def _soft_name(modality: str) -> str:
+    return "soft" + modality.removeprefix("semantic")
+
+
+def _frames(draft: Draft) -> list[str]:
+    columns = {t.column: t.side for t in draft.truths}
+    source = {**draft.source, "column": "photo@camera" if draft.looks else "rgb@camera"}
+    source |= {"columns": columns} if columns else {}
+    why = [draft.grouping.why] if draft.grouping else []
+    common = {"stage": "ingest", "group": "group", "rows": 8}
+    lines = block("frames", {**common, "source": source}, 2, {"source": [f"groups: {w}" for w in why]})
+    if draft.few:
+        lines += ["", *comment(["the labelled ones alone, for the teacher"], 2)]
+        only = {**source, "only": draft.few}
+        lines += block("known", {**common, "source": only}, 2)
+    return lines
+
+
+def _labels(draft: Draft) -> list[str]:
+    if not draft.looks:
+        return []
+    lines = ["", "  labels:", "    stage: label", "    data: frames", "    experts:"]
+    lines.append("      - {type: resize, in: photo@camera, out: rgb@camera}")
+    for one in draft.looks:
+        lines += comment(one.remarks, 6)
+        first, *rest = one.expert("photo@camera").items()
+        lines.append(f"      - {first[0]}: {flow(first[1])}")
+        lines += [f"        {key}: {flow(value)}" for key, value in rest]
+        for name, scale in one.rivals.items():
+            lines += comment([f"preprocess: {flow(scale)}      for {name}"], 8)
+    return lines
+
+
+def _votes(draft: Draft) -> list[str]:
+    columns = {}
+    for modality, looks in draft.sources.items():
+        if len(looks) > 1:
+            kind = looks[0].guess.definition["type"]
+            columns[draft.pseudo(modality)] = {"method": "vote" if kind == "segmentation" else "median"}
+    if not columns:
+        return []
+    return ["", *block("votes", {"stage": "consensus", "data": "labels", "columns": columns}, 2)]
+
+
+def _steps(draft: Draft) -> list[str]:
+    return ["frames", *(["labels"] if draft.looks else []), *(["votes"] if _votes(draft) else [])]
+
+
+def _split(draft: Draft) -> dict[str, Any]:
+    if not draft.held or len(draft.held) > HELD_PINNED:
+        return {"by": "group", "test": 0.2}
+    return {"by": "group", "pin": {"test": draft.held}}
+
+
+def _shards(draft: Draft) -> list[str]:
+    data = ["known"] if draft.few else _steps(draft)
+    remark = ["held out as whole groups: nothing of them reaches a training"]
+    keep = {"columns": ["rgb@camera", *_columns(draft)]} if draft.looks else {}
+    return [
+        "",
+        *block("shards", {"stage": "shard", "data": data, **keep, "split": _split(draft)}, 2, {"split": remark}),
+    ]
+
+
+def _columns(draft: Draft) -> list[str]:
+    votes = [draft.pseudo(m) for m, looks in draft.sources.items() if len(looks) > 1]
+    return [*(t.column for t in draft.truths), *(one.column for one in draft.looks), *votes]
+
+
+def _teacher(draft: Draft) -> list[str]:
+    inputs = ["rgb@camera", *(o.column for o in draft.looks if o.guess.definition["type"] != "boxes")]
+    mask = {"mask": {"type": "modality", "keep": 0.5}} if len(inputs) > 1 else {}
+    fields = {"stage": "train", "data": "shards", "in": inputs, "targets": _targets(draft), **_losses(draft)}
+    remarks = {"updates": ["more updates take longer and are better, up to a point"]}
+    return [
+        "",
+        *block("teacher", {**fields, **mask, "updates": UPDATES["teacher"], **_training(draft, True)}, 2, remarks),
+    ]
+
+
+def _training(draft: Draft, few: bool) -> dict[str, Any]:
+    several = {"balancer": "uncertainty"} if len(draft.modalities) > 1 else {}
+    batch = min(TRAINING["batch"], draft.learnable(few) or TRAINING["batch"])
+    return {**several, **TRAINING, "batch": batch, "workers": min(TRAINING["workers"], batch)}
+
+
+def _targets(draft: Draft) -> dict[str, Any]:
+    targets: dict[str, Any] = {}
+    for modality in draft.modalities:
+        truth, pseudo = draft.truth(modality), draft.pseudo(modality)
+        both = truth and pseudo
+        targets[modality] = {truth.column: 1.0, pseudo: 0.3} if both and truth else truth.column if truth else pseudo
+    return targets
+
+
+def _losses(draft: Draft) -> dict[str, Any]:
+    maps = [m for m, d in draft.modalities.items() if d["type"] == "segmentation"]
+    return {"losses": {m: {"type": "cross-entropy", "balance": 0.5} for m in maps}} if maps else {}
+
+
+def _soft(draft: Draft) -> list[str]:
+    out = [f"{m}@teacher" for m in draft.modalities]
+    out += [f"{_soft_name(m)}@teacher" for m, d in draft.modalities.items() if d["type"] == "segmentation"]
+    expert = {"type": "model", "model": "teacher", "out": out, **_ensemble(draft)}
+    inputs = ["frames", *(["labels"] if draft.looks else [])]
+    lines = ["", *comment(["the teacher labels all that there is"], 2)]
+    lines += block("soft", {"stage": "label", "data": inputs, "experts": [expert]}, 2)
+    columns = ["rgb@camera", *out, *(t.column for t in draft.truths)]
+    fields = {"stage": "shard", "data": [*_steps(draft), "soft"], "columns": columns, "split": _split(draft)}
+    return [*lines, "", *block("taught", fields, 2)]
+
+
+def _ensemble(draft: Draft) -> dict[str, Any]:
+    return {"ensemble": {"type": "masks", "members": 8}} if draft.looks else {}
+
+
+def _student(draft: Draft) -> list[str]:
+    fields: dict[str, Any] = {"stage": "distill", "data": "shards"}
+    targets = _targets(draft)
+    if draft.teaches:
+        fields |= {"data": "taught", "teacher": "teacher"}
+        for modality, definition in draft.modalities.items():
+            soft = definition["type"] == "segmentation"
+            tasks = f"{_soft_name(modality) if soft else modality}@teacher"
+            truth = draft.truth(modality)
+            targets[modality] = {tasks: 1.0, truth.column: 0.5} if truth else tasks
+    fields |= {"in": "rgb@camera", "targets": targets, "updates": UPDATES["student"], **_training(draft, False)}
+    return ["", *block("student", fields, 2)]
+
+
+def _report(draft: Draft) -> list[str]:
+    truth = {t.modality: t.column for t in draft.truths} or {m: draft.pseudo(m) for m in draft.modalities}
+    models: dict[str, Any] = {"student": "student"}
+    if draft.teaches:
+        models = {"teacher": {"model": "teacher", **_ensemble(draft)}, **models}
+    remarks = [] if draft.truths else ["no truth: what the networks say stands in its place"]
+    fields = {"stage": "evaluate", "data": "shards", "models": models, "truth": truth}
+    return ["", *block("report", fields, 2, {"truth": remarks})]
+
+
+def _release(draft: Draft) -> list[str]:
+    gate = {
+        f"{t.modality}.{METRICS[t.type]}": ["< best_expert" if t.type == "dense" else "> best_expert"]
+        for t in draft.truths
+        if draft.pseudo(t.modality)
+    }
+    fields = {"stage": "release", "model": "student", "report": "report", "name": draft.name}
+    remarks = [] if draft.truths else ["registers the student; without truth it makes no champion of it"]
+    return ["", *comment(remarks, 2), *block("release", {**fields, **({"gate": gate} if gate else {})}, 2)]

@@ -1,0 +1,108 @@
+"""A survey of a folder: which files lie there, by what they seem to be.
+
+It goes by names alone, by the rules by which a source will list them later (`pipeline.filelist`): hidden files and
+names that nobody can write are left out. Nothing is opened here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from hyperloom.pipeline import filelist
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.stages.ingest.rows import TABLES
+from hyperloom.stages.ingest.source import IMAGES, SOUNDS, VIDEOS
+
+ARRAYS = (".npy", ".npz")
+NETWORKS = (".onnx", ".tflite", ".pt", ".pth", ".pt2", ".safetensors", ".h5", ".pb", ".keras")
+NOTES = (".json", ".xml", ".txt", ".yaml", ".yml", ".names")
+"""What may hold annotations, names of classes, or texts."""
+KINDS = {
+    "pictures": IMAGES, "videos": VIDEOS, "sounds": SOUNDS, "tables": TABLES, "arrays": ARRAYS, "networks": NETWORKS,
+    "notes": NOTES,
+}  # fmt: skip
+RECIPE = "hyperloom.yaml"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file: where it lies, and its name relative to the folder that was looked at."""
+
+    path: str
+    name: str
+
+    @property
+    def folder(self) -> str:
+        return os.path.dirname(self.path)
+
+    @property
+    def base(self) -> str:
+        """The name without folder."""
+        return os.path.basename(self.path)
+
+    @property
+    def stem(self) -> str:
+        """The name without folder and suffix."""
+        return os.path.splitext(self.base)[0]
+
+    @property
+    def suffix(self) -> str:
+        return os.path.splitext(self.path)[1]
+
+
+@dataclass
+class Survey:
+    """The files of `folder` by kind; `others` counts what nothing here reads, by suffix."""
+
+    folder: str
+    kinds: dict[str, list[DataFile]] = field(default_factory=dict)
+    others: Counter[str] = field(default_factory=Counter)
+
+    def of(self, kind: str) -> list[DataFile]:
+        return self.kinds.get(kind, [])
+
+    def counted(self) -> str:
+        """What lies there, in words."""
+        words = [f"{len(files)} {kind}" for kind, files in self.kinds.items() if files]
+        words += [f"{count} {suffix or 'files without suffix'}" for suffix, count in self.others.most_common(3)]
+        return ", ".join(words) or "no file"
+
+
+def survey(folder: str) -> Survey:
+    """Look at a local folder. Raises SourceError where there is none."""
+    path = os.path.abspath(os.path.expanduser(folder))
+    if not os.path.isdir(path):
+        raise SourceError(
+            f"{folder} is no folder here. Next: give the folder that holds your pictures, sounds or tables"
+        )
+    seen = Survey(path)
+    for file in filelist.find(path).files:
+        if file.name == RECIPE:
+            continue
+        suffix = os.path.splitext(file.name)[1].lower()
+        kind = next((kind for kind, suffixes in KINDS.items() if suffix in suffixes), None)
+        if kind is None:
+            seen.others[suffix] += 1
+        else:
+            seen.kinds.setdefault(kind, []).append(DataFile(file.path, file.name))
+    return seen
+
+
+def common(files: Iterable[DataFile]) -> str:
+    """The deepest folder that holds all these files."""
+    return os.path.commonpath([f.folder for f in files])
+
+
+def key(file: DataFile, root: str) -> str:
+    """The name of a file relative to `root`, without its suffix, as sources write keys."""
+    return os.path.splitext(os.path.relpath(file.path, root))[0].replace(os.sep, "/")
+
+
+def spread(items: Sequence[DataFile], count: int) -> list[DataFile]:
+    """So many of the files, evenly over all."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]

@@ -1,0 +1,208 @@
+"""Truth: what a person has said of some samples, as a modality of a recipe and the side files that hold it.
+
+Maps are looked at by their numbers: whole ones up to 255 are classes, more bits are depths or other measurements. What
+follows from a guess is a remark, which stands in the recipe beside the line that it made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.exits import Exit
+from hyperloom.stages.base import UNKNOWN
+from hyperloom.stages.modality import imagefile
+from hyperloom.stages.modality.formats import decode_array
+from hyperloom.stages.starter.survey import ARRAYS, DataFile, spread
+
+OPENED = 200
+"""Label files of which the numbers are looked at."""
+NAMES = (
+    "classes",
+    "labels",
+    "names",
+    "label_names",
+    "class_names",
+    "categories",
+    "label_map",
+    "labelmap",
+    "data",
+    "obj",
+)
+MILLIMETRES = 256
+"""Whole numbers beyond this are no classes but a measurement, most often millimetres."""
+
+
+@dataclass
+class Truth:
+    """A column `modality@truth`: its definition, its side files as a recipe writes them, the keys of the samples that
+    have one, and what is to be said beside it."""
+
+    modality: str
+    definition: dict[str, Any]
+    side: dict[str, Any]
+    keys: list[str]
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def column(self) -> str:
+        return f"{self.modality}@truth"
+
+    @property
+    def type(self) -> str:
+        return str(self.definition["type"])
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.definition.get("classes", ()))
+
+
+class NotUnderstood(HyperloomError):
+    """Labels or a network that `init` cannot put into a recipe: says which, and the line that mends it."""
+
+    exit_code = Exit.WRONG
+
+
+def map_truth(
+    template: str, pairs: dict[str, DataFile], names: Sequence[str] | None, task: str = "", given: Sequence[str] = ()
+) -> Truth:
+    """Of label maps: classes or a measurement. `names` are of a file beside them, `given` are the user's. Raises
+    NotUnderstood, naming a file."""
+    files = spread(list(pairs.values()), OPENED)
+    maps = [(f, _numbers(f)) for f in files]
+    coloured = next((f for f, a in maps if a.ndim == 3 and a.shape[-1] in (3, 4)), None)
+    if coloured is not None:
+        raise NotUnderstood(
+            f"{coloured.path} holds colours, not class numbers. Next: write each class as its number (0, 1, ...) into "
+            "a grey PNG, 255 where nobody knows; with NumPy: ids[(rgb == (128, 64, 128)).all(-1)] = 3"
+        )
+    whole = all((a == np.rint(a)).all() for _, a in maps if a.dtype.kind == "f") and task != "depth"
+    high = max(float(np.nanmax(a)) for _, a in maps)
+    if whole and high < MILLIMETRES and task in ("", "segmentation"):
+        return _classes(template, list(pairs), maps, given or names, bool(given))
+    return _measured(template, list(pairs), [a for _, a in maps], high, whole)
+
+
+def _classes(template: str, keys: list[str], maps: Any, names: Sequence[str] | None, given: bool) -> Truth:
+    ids = sorted({int(i) for _, a in maps for i in np.unique(a)})
+    known = [i for i in ids if i != UNKNOWN]
+    side: dict[str, Any] = {"path": template}
+    remarks = []
+    if (known == [0] and UNKNOWN in ids) or (len(ids) == 2 and ids[1] > 2 * len(ids)):
+        side["remap"] = {ids[1]: 1}
+        names = names if names and len(names) == 2 else None
+        known = [0, 1]
+        remarks.append(f"{ids[1]} in the files is taken as class 1")
+        names = names or ["background", "object"]
+    elif known and known[-1] > 2 * len(known) + 2 and not names:
+        side["remap"] = {i: at for at, i in enumerate(known) if i != at}
+        remarks.append(f"the files hold the numbers {known}, which are counted from 0 here")
+        known = list(range(len(known)))
+    count = known[-1] + 1 if known else 0
+    if names and (extra := [i for i in known if i >= len(names)]):
+        side["void"] = extra
+        remarks.append(f"{extra} in the files has no name and is taken as unknown")
+    classes = list(names) if names else [f"class{i}" for i in range(max(2, count))]
+    if not names:
+        remarks.append("put your own names here: they stand in every figure and picture")
+    elif not given:
+        remarks.append("names as found beside the labels" if "remap" not in side else "put your own names here")
+    return Truth("semantic", {"type": "segmentation", "classes": classes}, side, keys, remarks)
+
+
+def _measured(template: str, keys: list[str], arrays: list[np.ndarray], high: float, whole: bool) -> Truth:
+    side: dict[str, Any] = {"path": template}
+    channels = arrays[0].shape[-1] if arrays[0].ndim == 3 else 1
+    definition: dict[str, Any] = {"type": "dense"}
+    if channels > 1:
+        definition["channels"] = channels
+    if channels > 1:
+        return Truth("map", definition, side, keys, ["is it a direction, flow, ...? See docs/modalities.md"])
+    remarks = []
+    if whole and high >= MILLIMETRES:
+        side["scale"], definition["unit"], high = 0.001, "m", high / 1000
+        remarks.append("whole numbers, taken as millimetres: another unit has another scale")
+    low = min(float(np.nanmin(a)) for a in arrays)
+    if low < 0:
+        return Truth("map", definition, side, keys, remarks)
+    if any((a == 0).any() for a in arrays):
+        definition["unknown"] = 0
+        remarks.append("0 means unknown")
+    definition["range"] = [0, _rounded(high)]
+    return Truth("depth", definition, side, keys, remarks)
+
+
+def _rounded(high: float) -> float | int:
+    """A number a little above `high`, with one digit that counts."""
+    if high <= 0:
+        return 1
+    scale = 10.0 ** np.floor(np.log10(high))
+    top = float(np.ceil(high * 1.05 / scale) * scale)
+    return int(top) if top >= 1 else top
+
+
+def _numbers(file: DataFile) -> np.ndarray:
+    """The numbers of a label file as they are stored. Raises NotUnderstood."""
+    try:
+        with open(file.path, "rb") as opened:
+            data = opened.read()
+        if file.suffix.lower() in ARRAYS:
+            return decode_array(data, "", file.path)
+        return imagefile.numbers(data, file.path)
+    except (OSError, ValueError) as error:
+        raise NotUnderstood(f"{file.path} cannot be read as a label: {error}. Next: mend or remove it") from error
+
+
+def names_of(folders: Sequence[str], count: int | None = None) -> tuple[list[str], str] | None:
+    """Names of classes in a file beside labels or a network, and that file. Only one with `count` names, if given."""
+    for folder in dict.fromkeys(folders):
+        for entry in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            base, suffix = os.path.splitext(entry.lower())
+            if base not in NAMES or suffix not in (".txt", ".names", ".json", ".yaml", ".yml"):
+                continue
+            names = read_names(os.path.join(folder, entry))
+            if names and (count is None or len(names) == count):
+                return names, os.path.join(folder, entry)
+    return None
+
+
+def read_names(path: str) -> list[str]:
+    """Names of a file: one a line; a list; or names under `names`, `classes` or `labels`, perhaps by number. Empty
+    where it holds none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        if path.lower().endswith((".txt", ".names")):
+            lines = [re.sub(r"^\d+[\s:,]+(?=\S)", "", line.strip()) for line in text.splitlines() if line.strip()]
+            return lines if len(set(lines)) == len(lines) and all(len(line) < 60 for line in lines) else []
+        value = _loaded(path, text)
+    except (OSError, ValueError):
+        return []
+    while isinstance(value, dict):
+        inner = next((value[k] for k in ("names", "classes", "labels", "id2label", "categories") if k in value), None)
+        if inner is None:
+            break
+        value = inner
+    if isinstance(value, dict) and value and all(str(k).isdecimal() for k in value):
+        value = [value[k] for k in sorted(value, key=lambda k: int(k))]
+    if isinstance(value, list) and value and all(isinstance(v, dict) and "name" in v for v in value):
+        value = [v["name"] for v in value]
+    return [str(v) for v in value] if isinstance(value, list) and all(isinstance(v, str) for v in value) else []
+
+
+def _loaded(path: str, text: str) -> Any:
+    if path.lower().endswith(".json"):
+        return json.loads(text)
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,220 @@
+"""`hyperloom init`: from a folder to a recipe that `hyperloom plan` accepts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyperloom.pipeline import cli, recipe
+from hyperloom.pipeline.exits import Exit
+from hyperloom.stages.starter.questions import MOST, Questions
+
+cv2 = pytest.importorskip("cv2")
+SIDES = (48, 64)
+
+
+def scene(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """A picture with a bright square, and the classes of its pixels."""
+    random = np.random.default_rng(number)
+    pixels = random.integers(0, 90, (*SIDES, 3), np.uint8)
+    top, left = random.integers(4, 20, 2)
+    ids = np.zeros(SIDES, np.uint8)
+    ids[top : top + 16, left : left + 20] = 1 + number % 2
+    pixels[ids > 0] += 140
+    return pixels, ids
+
+
+def pictures(folder: Path, names: list[str], masks: Path | None = None, every: int = 1) -> None:
+    for number, name in enumerate(names):
+        pixels, ids = scene(number)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(folder / name), pixels)
+        if masks is not None and number % every == 0:
+            target = masks / Path(name).with_suffix(".png")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(target), ids)
+
+
+def network(path: Path, scale: float, channels: int = 1, **metadata: str) -> str:
+    """An ONNX file of one convolution and a sigmoid, for pixels that were divided by `scale`."""
+    onnx = pytest.importorskip("onnx")
+    helper, numpy = onnx.helper, onnx.numpy_helper
+    weights = np.full((channels, 3, 3, 3), 8 / scale / 27, np.float32)
+    bias = np.full(channels, -4, np.float32)
+    shape = [1, 3, 32, 32]
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["z"], pads=[1] * 4), helper.make_node("Sigmoid", ["z"], ["y"])]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", 1, shape)],
+        [helper.make_tensor_value_info("y", 1, [1, channels, 32, 32])],
+        [numpy.from_array(weights, "w"), numpy.from_array(bias, "b")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, str(path))
+    return str(path)
+
+
+@pytest.fixture
+def init(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    def run(*arguments: str) -> tuple[int, str]:
+        code = cli.main(["init", *arguments])
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return run
+
+
+def written(folder: Path) -> Any:
+    """The recipe, as `hyperloom plan` reads it and accepts it."""
+    path = folder / "hyperloom.yaml"
+    assert cli.main(["plan", str(path)]) == 0
+    return recipe.load(path).recipe
+
+
+ODD = ["Tag 1 [neu]/Müll {a} 01.jpg", "Tag 1 [neu]/Müll {a} 02.jpg", "Tag 2/x.jpg", "Tag 2/y z.jpg", "Tag 3/-1.jpg"]
+
+
+def test_labels_of_a_few_odd_names(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    data = tmp_path / "my data"
+    pictures(data / "images", ODD, data / "masks", every=1)
+    (data / "classes.txt").write_text("ground\ncar\ntree\n")
+    code, text = init(str(data))
+    assert code == 0, text
+    made = written(data)
+    assert made.modalities["semantic"].classes == ("ground", "car", "tree")
+    assert list(made.steps) == ["frames", "shards", "teacher", "soft", "taught", "student", "report", "release"]
+    held = made.steps["shards"].split.pin["test"]
+    assert len(held) == 1 and made.steps["taught"].split == made.steps["shards"].split
+    assert made.steps["report"].truth == {"semantic": "semantic@truth"}
+    code, text = init(str(data))
+    assert code == Exit.WRONG and "is there already" in text and "--force" in text
+    assert init(str(data), "--force", "--classes", "a,b,c")[0] == 0
+    assert written(data).modalities["semantic"].classes == ("a", "b", "c")
+
+
+def test_few_labels_teach_alone(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    """One sample in four has a label: the teacher reads those alone, and labels all."""
+    pictures(tmp_path, [f"IMG_{i:04}.jpg" for i in range(24)], tmp_path / "gt", every=4)
+    code, text = init(str(tmp_path))
+    assert code == 0, text
+    made = written(tmp_path)
+    assert len(made.steps["known"].source.only) == 6
+    assert made.steps["shards"].data == ("known",) and "frames" in made.steps["soft"].data
+    held = set(made.steps["shards"].split.pin["test"])
+    assert held and len(held) < 6, "some labelled ones are held out, and some are left to learn from"
+
+
+def test_masks_beside_pictures(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    pictures(tmp_path, [f"{d}/{i}.jpg" for d in "abcd" for i in range(2)])
+    for path in sorted(tmp_path.rglob("*.jpg")):
+        mask = np.where(cv2.imread(str(path))[..., 0] > 120, 255, 0).astype(np.uint8)
+        mask = cv2.medianBlur(mask, 5)
+        assert cv2.imwrite(str(path.with_name(f"{path.stem}_mask.png")), mask)
+    code, text = init(str(tmp_path))
+    assert code == 0 and "255 in the files is taken as class 1" in text
+    side = written(tmp_path).steps["frames"].source.columns["semantic@truth"]
+    assert side.remap == {255: 1} and side.path.endswith("{key}_mask.png")
+
+
+@pytest.mark.parametrize(("scale", "scaled"), [(255, True), (1, False)])
+def test_a_network_says_how_it_wants_its_pixels(
+    tmp_path: Path, init: Callable[..., tuple[int, str]], scale: float, scaled: bool
+) -> None:
+    pictures(tmp_path / "in", ODD)
+    path = network(tmp_path / "depth.onnx", 0.4 * 255 / scale)
+    code, text = init(str(tmp_path / "in"), "--expert", path)
+    assert code == 0, text
+    made = written(tmp_path / "in")
+    (_, expert) = made.steps["labels"].experts
+    assert bool(expert.preprocess.arithmetic) == scaled
+    assert expert.out == ("depth@depth",) and "teacher" not in made.steps
+    assert made.steps["student"].targets == {"depth": {"depth@depth": 1.0}}
+    assert "NOTHING IS PROVEN" in (tmp_path / "in" / "hyperloom.yaml").read_text()
+
+
+def test_two_networks_and_labels(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    """Networks of the labels' classes, in another order: mapped by name; without names: a modality of their own."""
+    pictures(tmp_path / "in", ODD, tmp_path / "truth")
+    (tmp_path / "truth" / "names.txt").write_text("Ground\nCar\nTree\n")
+    named = network(tmp_path / "one.onnx", 102, 3, names="{0: 'tree', 1: 'ground', 2: 'car'}")
+    code, text = init(
+        str(tmp_path / "in"), "--labels", str(tmp_path / "truth"), "--expert", named, "--expert",
+        network(tmp_path / "two.onnx", 102, 4), "--expert", str(tmp_path / "bad.pth"),
+    )  # fmt: skip
+    assert code == 0 and "bad.pth is no file" in text
+    made = written(tmp_path / "in")
+    _, first, second = made.steps["labels"].experts
+    assert first.out == ("semantic@one",) and first.decode[0].map == ("Tree", "Ground", "Car")
+    assert second.out == ("semantic_two@two",)
+    assert made.modalities["semantic_two"].classes == ("class0", "class1", "class2", "class3")
+    assert made.steps["teacher"].targets["semantic"] == {"semantic@truth": 1.0, "semantic@one": 0.3}
+    assert made.steps["release"].gate == {"semantic.miou": ("> best_expert",)}
+
+
+def yolo(folder: Path) -> None:
+    for name in ODD[:4]:
+        path = folder / "labels" / Path(name).with_suffix(".txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1 0.5 0.5 0.2 0.2\n0 0.3 0.3 0.1 0.1\n")
+    (folder / "data.yaml").write_text("names: [car, person]\n")
+
+
+def voc(folder: Path) -> None:
+    for name, kind in zip(ODD, ("car", "person", "car", "car", "person"), strict=True):
+        path = folder / "Annotations" / Path(name).with_suffix(".xml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        corners = "<xmin>4</xmin><ymin>4</ymin><xmax>20</xmax><ymax>20</ymax>"
+        size = "<size><width>64</width><height>48</height></size>"
+        path.write_text(
+            f"<annotation>{size}<object><name>{kind}</name><bndbox>{corners}</bndbox></object></annotation>"
+        )
+
+
+def coco(folder: Path) -> None:
+    images = [{"id": i, "file_name": n, "width": 64, "height": 48} for i, n in enumerate(ODD)]
+    boxes = [{"image_id": i, "category_id": 3 + i % 2, "bbox": [4, 4, 16, 16]} for i in range(5)]
+    kinds = [{"id": 3, "name": "car"}, {"id": 4, "name": "person"}]
+    whole = {"images": images, "annotations": boxes, "categories": kinds}
+    (folder / "instances.json").write_text(json.dumps(whole))
+
+
+@pytest.mark.parametrize("annotate", [yolo, voc, coco])
+def test_boxes(tmp_path: Path, init: Callable[..., tuple[int, str]], annotate: Callable[[Path], None]) -> None:
+    pictures(tmp_path / "images", ODD)
+    annotate(tmp_path)
+    code, text = init(str(tmp_path))
+    assert code == 0, text
+    made = written(tmp_path)
+    assert made.modalities["objects"].classes == ("car", "person")
+    assert made.steps["report"].truth == {"objects": "objects@truth"}
+
+
+def test_what_is_not_understood_is_named(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    (tmp_path / "empty").mkdir()
+    code, text = init(str(tmp_path / "empty"))
+    assert code != 0 and "no pictures" in text and "Next:" in text
+    pictures(tmp_path / "in", ODD)
+    code, text = init(str(tmp_path / "in"))
+    assert code == Exit.WRONG and "--labels" in text and "--expert" in text
+    (tmp_path / "net.pth").write_bytes(b"PK")
+    code, text = init(str(tmp_path / "in"), "--expert", str(tmp_path / "net.pth"))
+    assert code == Exit.WRONG and "net.pth" in text and "type: torch, net:" in text
+    colours = tmp_path / "in" / "masks" / Path(ODD[0]).with_suffix(".png")
+    colours.parent.mkdir(parents=True)
+    assert cv2.imwrite(str(colours), scene(0)[0])
+    code, text = init(str(tmp_path / "in"))
+    assert code == Exit.WRONG and colours.name in text and "holds colours" in text
+    assert not (tmp_path / "in" / "hyperloom.yaml").exists()
+
+
+def test_questions_end_after_five_and_where_nobody_answers() -> None:
+    asked: list[str] = []
+    questions = Questions(True, lambda prompt: asked.append(prompt) or "2")  # type: ignore[func-returns-value]
+    answers = [questions.choice("which?", ["one", "two"]) for _ in range(MOST + 2)]
+    assert len(asked) == MOST and answers == ["two"] * MOST + ["one"] * 2
+    assert Questions(False, lambda _: "2").choice("which?", ["one", "two"]) == "one"
