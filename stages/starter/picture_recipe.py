@@ -12,7 +12,8 @@ from typing import Any
 from hyperloom.stages.starter.draft import Draft
 from hyperloom.stages.starter.lines import block, comment, flow
 
-METRICS = {"segmentation": "miou", "dense": "mae", "boxes": "map"}
+METRICS = {"segmentation": ("miou", ">"), "dense": ("mae", "<"), "boxes": ("map", ">")}
+"""The figure that decides, and how the better of two compares."""
 UPDATES = {"teacher": 300, "student": 400}
 TRAINING: dict[str, Any] = {
     "model": {"trunk": "unet", "parameters": "280k"},
@@ -216,11 +217,10 @@ def _report(draft: Draft) -> list[str]:
 
 
 def _release(draft: Draft) -> list[str]:
-    gate = {
-        f"{t.modality}.{METRICS[t.type]}": ["< best_expert" if t.type == "dense" else "> best_expert"]
-        for t in draft.truths
-        if draft.pseudo(t.modality)
-    }
+    gate = {}
+    for truth in (t for t in draft.truths if draft.pseudo(t.modality)):
+        metric, better = METRICS[truth.type]
+        gate[f"{truth.modality}.{metric}"] = [f"{better} best_expert"]
     fields = {"stage": "release", "model": "student", "report": "report", "name": draft.name}
     remarks = [] if draft.truths else ["registers the student; without truth it makes no champion of it"]
     return ["", *comment(remarks, 2), *block("release", {**fields, **({"gate": gate} if gate else {})}, 2)]
