@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import sys
+import traceback
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,7 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from hyperloom.pipeline import project, registry
 from hyperloom.pipeline.config import Config
-from hyperloom.pipeline.errors import PluginError
+from hyperloom.pipeline.errors import HyperloomError, PluginError
 
 KIND = "x-plugin"
 """Key of a JSON Schema where a plug-in stands; its value is the kind."""
@@ -59,10 +62,23 @@ def load(kind: str, type_: str) -> type[Any]:
         if target is type_:
             _own[kind, type_] = cls
         return cls
+    except (HyperloomError, MemoryError):
+        raise
     except ImportError as error:
         raise PluginError(f"{kind} {type_!r} needs {target!r}, which cannot be imported: {error}") from error
     except AttributeError as error:
-        raise PluginError(f"{kind} {type_!r}: module {module!r} has no {name!r}") from error
+        if module in sys.modules:
+            raise PluginError(f"{kind} {type_!r}: module {module!r} has no {name!r}") from error
+        raise PluginError(_broken(kind, type_, error)) from error
+    except Exception as error:  # a person's module may raise anything
+        raise PluginError(_broken(kind, type_, error)) from error
+
+
+def _broken(kind: str, type_: str, error: Exception) -> str:
+    text, lines = str(error).strip().partition("\n")[0], traceback.extract_tb(error.__traceback__)
+    place = next((line for line in reversed(lines) if line.name == "<module>"), lines[-1])
+    where = "" if isinstance(error, SyntaxError) else f" ({os.path.basename(place.filename)}, line {place.lineno})"
+    return f"{kind} {type_!r} cannot be imported: {type(error).__name__}: {text}{where}"
 
 
 def types(kind: str) -> list[str]:
@@ -83,9 +99,11 @@ def parse(kind: str, value: Any) -> Any:
         raise PluginError(f"a {kind} is a mapping with a 'type' ({', '.join(registry.known(kind))}), got {value!r}")
     cls = load(kind, value["type"])
     if not (inspect.isclass(cls) and issubclass(cls, Plugin)):
+        what = "function" if inspect.isroutine(cls) else "class" if inspect.isclass(cls) else type(cls).__name__
+        other = f", or for a function {{type: python, call: {value['type']!r}}}" if kind == "expert" else ""
         raise PluginError(
-            f"{kind} {value['type']!r} is {cls!r}, which is no plug-in class "
-            "(derive from hyperloom.pipeline.plugins.Plugin)"
+            f"{kind} {value['type']!r} is a {what}, not a plug-in class. Next: derive a class from the {kind} of "
+            f"Hyperloom{other}"
         )
     return cls.model_validate(value)
 

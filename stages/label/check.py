@@ -33,6 +33,10 @@ def checked(stage: Label, step: StepCheck) -> SamplesSchema:
                 step.mistake(
                     (*where, "out", k), f"{column} is a column of the inputs already; give it another source name"
                 )
+        if wrong := [c for c in expert.offsets() if c not in expert.in_]:
+            step.mistake(
+                where, f"the expert {expert.type!r} has offsets of {', '.join(wrong)}, which `in` does not name"
+            )
         if expert.offsets() and offered.complete and not any(schema and schema.raw for schema in schemas.values()):
             what = f"the expert {expert.type!r} reads neighbouring frames, whose order only an ingest step knows"
             step.mistake(where, f"{what}: add that step to `data`")

@@ -16,16 +16,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import BuiltinImporter, PathFinder
 from typing import Any, Literal
 
 from pydantic import JsonValue, field_validator
 
-from hyperloom.pipeline import project
-from hyperloom.pipeline.errors import PluginError, RecipeError
+from hyperloom.pipeline import project, spelling
+from hyperloom.pipeline.errors import HyperloomError, PluginError, RecipeError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.label.contract import Contract, form, place
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.values import fitted, to_strings
 
@@ -52,52 +55,88 @@ class Python(Expert):
         return (file,) if file else ()
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+        contract = self._contract(modalities)
         function = self._function(_found(self.call), modalities)
+        contract.check(function)
         targets = {column: modalities[modality_of(column)] for column in self.out}
         words = [c for c in self.in_ if modalities[modality_of(c)].textual]
 
         def call(batch: Batch) -> Batch:
             given: dict[str, Any] = {**batch, **{c: to_strings(modalities[modality_of(c)], batch[c]) for c in words}}
             if self.per == "sample":
-                outputs = self._each(function, [given[c] for c in self.in_])
+                outputs: Mapping[str, Any] = self._each(contract, function, [given[c] for c in self.in_])
             else:
-                outputs = function(given)
-                outputs = outputs if isinstance(outputs, Mapping) or len(self.out) > 1 else {self.out[0]: outputs}
-            if not isinstance(outputs, Mapping):
-                return outputs  # the worker says what is wrong with it
-            answers: dict[str, Any] = {c: fitted(targets[c], outputs[c]) for c in self.out if c in outputs}
-            return answers
+                outputs = contract.columns(contract.call(function, given), self.out)
+            return {c: fitted(targets[c], outputs[c]) for c in self.out}
 
         return call
+
+    def _contract(self, modalities: dict[str, Any]) -> Contract:
+        ins = [(c, modalities[modality_of(c)]) for c in self.in_]
+        outs = [(c, modalities[modality_of(c)]) for c in self.out]
+        if self.per == "sample":
+            given = " and ".join(f"{c} ({_form(m)})" for c, m in ins)
+            gives = f"{'one value' if len(outs) == 1 else 'a tuple'}: {', '.join(f'{c} ({_form(m)})' for c, m in outs)}"
+            return Contract(self.call, len(ins), f"the values of one sample, {given}", gives)
+        given = ", ".join(f"{c!r}: {_form(m, True)}" for c, m in ins)
+        gives = ", ".join(f"{c!r}: {_form(m, True)}" for c, m in outs)
+        other = "take the arrays by these names, or set per: sample to be given the values of one sample"
+        return Contract(self.call, 1, f"a batch, the dict {{{given}}}", f"the dict {{{gives}}}", other)
 
     def _function(self, target: Any, modalities: dict[str, Any]) -> Callable[..., Any]:
         options: dict[str, Any] = dict(self.options)
         try:
-            if "modalities" in inspect.signature(target).parameters:
-                options.setdefault("modalities", modalities)
-            called = self.factory or inspect.isclass(target)
-            function = target(**options) if called else functools.partial(target, **options)
-        except (TypeError, ValueError) as error:
-            raise RecipeError(f"{self.call} does not take the options {list(self.options)}: {error}") from error
-        if not callable(function):
-            raise RecipeError(f"{self.call} made {type(function).__name__}, which cannot be called with a batch")
-        return function
+            parameters = inspect.signature(target).parameters
+        except (TypeError, ValueError):  # a builtin
+            parameters = {}  # type: ignore[assignment]
+        if "modalities" in parameters:
+            options.setdefault("modalities", modalities)
+        if not (self.factory or inspect.isclass(target)):
+            if unknown := [name for name in self.options if not _takes(parameters, name)]:
+                raise RecipeError(f"{self.call} does not take the options {unknown}; it has {list(parameters)}")
+            return functools.partial(target, **options) if callable(target) else target
+        try:
+            return target(**options)  # type: ignore[no-any-return]
+        except (HyperloomError, ConnectionError, TimeoutError, MemoryError):
+            raise
+        except Exception as error:  # a person's code may raise anything
+            text = f"{type(error).__name__}: {error}{place(error, getattr(target, '__init__', target))}"
+            raise RecipeError(f"{self.call} does not take the options {list(self.options)}: {text}") from error
 
-    def _each(self, function: Callable[..., Any], columns: Sequence[Any]) -> dict[str, list[Any]]:
+    def _each(self, contract: Contract, function: Callable[..., Any], columns: Sequence[Any]) -> dict[str, list[Any]]:
         outputs: dict[str, list[Any]] = {column: [] for column in self.out}
         for values in zip(*columns, strict=True):
             try:
-                answer = function(*values)
-            except (ConnectionError, TimeoutError, MemoryError):
+                answer = contract.call(function, *values)
+            except (HyperloomError, ConnectionError, TimeoutError, MemoryError):
                 raise
-            except Exception as error:  # the user's code may raise anything; it is this sample's fault
+            except Exception as error:  # it is this sample's fault
                 answer = error
-            several = answer if len(self.out) > 1 and isinstance(answer, tuple) else (answer,) * len(self.out)
-            if len(several) != len(self.out):
-                several = (ValueError(f"expected {len(self.out)} values, got {len(several)}"),) * len(self.out)
-            for column, value in zip(self.out, several, strict=True):
+            for column, value in zip(self.out, self._apart(answer), strict=True):
                 outputs[column].append(value)
         return outputs
+
+    def _apart(self, answer: Any) -> Sequence[Any]:
+        """One sample's answer as a value for each column."""
+        if isinstance(answer, Mapping) and answer and set(answer) <= {*self.out}:
+            return [answer.get(column) for column in self.out]
+        if len(self.out) == 1 or answer is None or isinstance(answer, Exception):
+            return [answer] * len(self.out)
+        if isinstance(answer, tuple) and len(answer) == len(self.out):
+            return answer
+        got = f"{len(answer)} values" if isinstance(answer, tuple) else type(answer).__name__
+        error = ValueError(f"{self.call}: expected a tuple of {len(self.out)} ({', '.join(self.out)}), got {got}")
+        return [error] * len(self.out)
+
+
+def _form(modality: Any, batch: bool = False) -> str:
+    if modality.textual:
+        return "N strings" if batch else "a string"
+    return form(modality, batch)
+
+
+def _takes(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def source_file(module: str) -> str:
@@ -120,8 +159,23 @@ def source_file(module: str) -> str:
 def _found(call: str) -> Any:
     module, _, name = call.partition(":")
     try:
-        return functools.reduce(getattr, name.split("."), project.load(module))
-    except ImportError as error:
-        raise PluginError(f"{call}: the module cannot be imported here: {error}") from error
+        found = project.load(module)
+    except (HyperloomError, MemoryError):
+        raise
+    except Exception as error:  # a person's module may raise anything
+        text = f"{type(error).__name__}: {error}"
+        raise PluginError(f"{call}: the module cannot be imported here: {text}{_line(module, error)}") from error
+    try:
+        return functools.reduce(getattr, name.split("."), found)
     except AttributeError as error:
-        raise PluginError(f"{call}: {error}") from error
+        near = spelling.near(name.partition(".")[0], [n for n in vars(found) if not n.startswith("_")])
+        raise PluginError(f"{call}: {error}{near}") from error
+
+
+def _line(module: str, error: Exception) -> str:
+    """` (mine.py, line 3)`, where in the module's file it happened."""
+    file = source_file(module)
+    if isinstance(error, SyntaxError):  # says so itself
+        return ""
+    lines = [step for step in traceback.extract_tb(error.__traceback__) if step.filename == file]
+    return f" ({os.path.basename(file)}, line {lines[-1].lineno})" if lines else ""

@@ -12,23 +12,39 @@ import numpy as np
 
 
 def fitted(modality: Any, values: Any) -> Any:
-    """A column's answers, plain ones brought into the modality's form; arrays, None and exceptions stay as they are.
+    """A column's answers, plain ones brought into the modality's form; None and exceptions stay as they are, and arrays
+    but for their dtype, where the numbers are the same in the modality's.
 
     One that does not fit becomes the error that says why.
     """
-    if isinstance(values, np.ndarray) or not isinstance(values, Sequence) or isinstance(values, str):
+    if isinstance(values, np.ndarray):
+        return same_numbers(modality, values)
+    if not isinstance(values, Sequence) or isinstance(values, str):
         return values
     return [fit(modality, value) for value in values]
 
 
 def fit(modality: Any, value: Any) -> Any:
     """One answer in the modality's form, or the ValueError that says why it has none."""
-    if value is None or isinstance(value, np.ndarray | Exception):
+    if value is None or isinstance(value, Exception):
         return value
+    if isinstance(value, np.ndarray):
+        return same_numbers(modality, value)
     try:
         return modality.fit(_named(modality, value))
     except (ValueError, TypeError) as error:
         return ValueError(f"{_short(value)}: {error}")
+
+
+def same_numbers(modality: Any, array: Any) -> Any:
+    """An array in the modality's dtype where that holds each of its numbers, else as it is: the check says why."""
+    if not isinstance(array, np.ndarray):
+        return array
+    if array.dtype == modality.dtype or array.dtype.kind not in "biuf" or modality.dtype.kind not in "iuf":
+        return array
+    with np.errstate(invalid="ignore", over="ignore"):
+        other = array.astype(modality.dtype)
+    return other if (other == array).all() else array
 
 
 def to_strings(modality: Any, rows: np.ndarray) -> list[str]:

@@ -46,9 +46,10 @@ class LabelWorker:
 
     def setup(self) -> None:
         from hyperloom.stages.label.bisection import Bisection
+        from hyperloom.stages.label.contract import built
 
         _limit_threads(max(1, int(self.expert.cpus)))
-        function = self.expert.build(self.modalities, self.storage)
+        function = built(self.expert, self.modalities, self.storage)
         _limit_threads(max(1, int(self.expert.cpus)))  # libraries that came with the expert
         self._notes = list(getattr(function, "notes", ()))
         self._bisection = Bisection(function, self.expert.out, self.modalities, _readers(self.expert))

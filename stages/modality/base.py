@@ -121,7 +121,8 @@ class Modality(Plugin, Layout, Geometry, Knowledge, Predicted):
             raise ValueError(f"expected shape {self.shape}, got {array.shape}")
         both_float = self.dtype.kind == "f" and array.dtype.kind == "f"
         if array.dtype != self.dtype and not both_float:
-            raise ValueError(f"expected dtype {self.dtype}, got {array.dtype}")
+            numbers = f" {array.min():g}..{array.max():g}" if array.size and array.dtype.kind in "biuf" else ""
+            raise ValueError(f"expected dtype {self.dtype}, got {array.dtype}{numbers}")
         self._check_values(array)
 
     def _check_values(self, array: np.ndarray) -> None:

@@ -132,7 +132,11 @@ def test_a_function_of_a_sample_answers_for_itself_alone(storage: Storage) -> No
     ]  # fmt: skip
     (record,) = [r for r in made.records if r.quarantined]
     listed = {q["key"]: q["error"] for q in storage.read_json(f"{record.space}/quarantine/{record.id}.json")}
-    assert listed["g/001"] == "ZeroDivisionError: one" and "expected 2 numbers" in listed["g/003"] and len(listed) == 2
+    assert (
+        "ZeroDivisionError: one (mine_of_test.py, line 17)" in listed["g/001"]
+        and "expected 2 numbers" in listed["g/003"]
+        and len(listed) == 2
+    )
     made = finish(label(storage, ["value@x", "pair@x"], "two", per="sample"))
     assert [v.tolist() for v in column(storage, KNOWN, made, "pair@x").values()] == [[7, 8]] * 6
 
@@ -158,7 +162,114 @@ def test_mistakes_are_said(storage: Storage) -> None:
     for name, fields, error in (
         ("blue", {}, "has no attribute 'blue'"),
         ("Adding", {"options": {"much": 1}}, r"does not take the options \['much'\]"),
-        ("made", {}, "callable"),
+        ("made", {}, "cannot be called"),
     ):
         with pytest.raises((PluginError, RecipeError), match=error):
             finish(label(storage, "value@x", name, **fields))
+
+
+BROKEN = [
+    ("def f(batch):\n    return batch.mean()\n", "'dict' object has no attribute 'mean' (broken_0.py, line 3)"),
+    ("def f(batch):\n    return batch['rgb']\n", "KeyError: 'rgb' (broken_1.py, line 3). It is given a batch"),
+    ("def f(a, b):\n    return a\n", "missing a required argument: 'b'"),
+    ("def f():\n    return 1\n", "too many positional arguments"),
+    ("def f(batch):\n    return None\n", "returned nothing (is there a return?)"),
+    ("def f(batch):\n    yield 1\n", "has a yield"),
+    ("async def f(batch):\n    return 1\n", "is async, and nobody awaits it"),
+    ("async def g():\n    pass\nf = lambda batch: g()\n", "returned a coroutine"),
+    ("def f(batch):\n    return 3.0\n", "returned a float as value@x of a batch"),
+    ("def f(batch):\n    return {'value': [1]}\n", "returned a dict of 'value', without value@x"),
+    ("def f(batch):\n    raise SystemExit(3)\n", "SystemExit: 3"),
+    ("def f(batch)\n    return 1\n", "cannot be imported here: SyntaxError"),
+    ("f = 1 / 0\n", "ZeroDivisionError: division by zero (broken_12.py, line 2)"),
+    ("class f:\n    def __init__(self):\n        open('/nope')\n", "'/nope' (broken_13.py, line 4)"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:coroutine")
+@pytest.mark.parametrize("number", range(len(BROKEN)))
+def test_what_a_function_is_given_is_said(storage: Storage, tmp_path: Path, number: int) -> None:
+    """Mistakes of every call end the step; what the code raises about its samples is in quarantine with its line."""
+    code, text = BROKEN[number]
+    (tmp_path / f"broken_{number}.py").write_text(f"import numpy as np\n{code}")
+    try:
+        made = finish(label(storage, "value@x", "f", call=f"broken_{number}:f"))
+    except (PluginError, RecipeError) as error:
+        assert text in str(error)
+        return
+    (record, *_) = [r for r in made.records if r.quarantined]
+    reasons = {q["error"] for q in storage.read_json(f"{record.space}/quarantine/{record.id}.json")}
+    assert any(text in reason for reason in reasons), reasons
+
+
+OTHER = """\
+class Tensor:
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, *_, **__):
+        if self.array is None:
+            raise RuntimeError("call detach() first")
+        return self.array
+
+    def __len__(self):
+        return 6
+
+    def detach(self):
+        return Tensor(x)
+
+    def cpu(self):
+        return self
+
+
+def f(batch):
+    global x
+    x = batch["rgb@camera"][..., :1]
+    return """
+
+
+@pytest.mark.parametrize(
+    ("returned", "expected"),
+    [("x.astype(int)", 4.0), ("Tensor(None)", 4.0), ("x > 2", 1.0)],
+    ids=["int", "other", "bool"],
+)
+def test_the_same_numbers_in_another_dtype_are_taken(
+    storage: Storage, tmp_path: Path, returned: str, expected: float
+) -> None:
+    module = f"same_{len(returned)}"
+    (tmp_path / f"{module}.py").write_text(f"{OTHER}{returned}\n")
+    assert reds(storage, "f", call=f"{module}:f")[4] == expected
+
+
+PLUGIN = """\
+from hyperloom.stages.label.expert import Expert
+class F(Expert):
+"""
+BODY = "    def build(self, modalities, storage):\n        "
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("    pass\n", "has no build()"),
+        ("    def build(self):\n        return print\n", "Next: def build(self, modalities, storage)"),
+        (BODY + "pass\n", "is None, which cannot be called"),
+        (BODY + "import nothing_like_it\n", "nothing_like_it'. Next: install it on every node"),
+        (BODY + "return lambda a, b: a\n", "missing a required argument: 'b'"),
+        (BODY + "return lambda batch: {'value': 1}\n", "without value@x"),
+        (BODY + "return lambda batch: None\n", "returned nothing"),
+        ("    def offsets(self):\n        return {'rgb': (-1,)}\n" + BODY + "return print\n", "offsets of rgb"),
+        ("    gain = 1.0\n", "A non-annotated attribute"),
+        ("    x ==\n", "cannot be imported: SyntaxError"),
+    ],
+)
+def test_a_plug_in_that_breaks_its_contract_ends_the_step(
+    storage: Storage, tmp_path: Path, body: str, text: str
+) -> None:
+    module = f"plugin_{abs(hash(text)) % 10**8}"
+    (tmp_path / f"{module}.py").write_text(PLUGIN + body)
+    data = ingested(storage, KNOWN, {"g": [frame(i) for i in range(2)]})
+    with pytest.raises((PluginError, RecipeError, ValidationError)) as caught:
+        expert = {"type": f"{module}:F", "in": "rgb@camera", "out": "value@x"}
+        finish(step(Label(stage="label", data="frames", experts=[expert]), storage, KNOWN, frames=data))
+    assert text in str(caught.value)
