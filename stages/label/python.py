@@ -159,16 +159,16 @@ def source_file(module: str) -> str:
 def _found(call: str) -> Any:
     module, _, name = call.partition(":")
     try:
-        found = project.load(module)
+        loaded = project.load(module)
     except (HyperloomError, MemoryError):
         raise
     except Exception as error:  # a person's module may raise anything
         text = f"{type(error).__name__}: {error}"
         raise PluginError(f"{call}: the module cannot be imported here: {text}{_line(module, error)}") from error
     try:
-        return functools.reduce(getattr, name.split("."), found)
+        return functools.reduce(getattr, name.split("."), loaded)
     except AttributeError as error:
-        near = spelling.near(name.partition(".")[0], [n for n in vars(found) if not n.startswith("_")])
+        near = spelling.near(name.partition(".")[0], [n for n in vars(loaded) if not n.startswith("_")])
         raise PluginError(f"{call}: {error}{near}") from error
 
 
