@@ -234,7 +234,10 @@ PLUGINS: dict[str, dict[str, str]] = {
         "step": "hyperloom.stages.train.schedules:Step",
     },
     "trigger": {"drift": "hyperloom.stages.drift.trigger:OnDrift"},
-    "learner": {"gradient": "hyperloom.stages.train.learners:Gradient"},
+    "learner": {
+        "gradient": "hyperloom.stages.train.learners:Gradient",
+        "mean-teacher": "hyperloom.stages.train.learners:MeanTeacher",
+    },
     "batches": {"epochs": "hyperloom.stages.train.batches:Epochs"},
     "ensemble": {
         "masks": "hyperloom.stages.network.ensemble:Masks",

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 class Augment(Plugin):
     """Base of augmentations."""
 
+    light: ClassVar[bool] = False
+    """Does it change what pictures look like and leave everything where it is?"""
+
     def apply(
         self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator
     ) -> Tensors:
@@ -109,6 +112,7 @@ class Colour(Augment):
     stored answers of a teacher stay what they were for the picture as it was."""
 
     revision: ClassVar[int] = 1
+    light: ClassVar[bool] = True
     contrast: float = Field(0.2, ge=0, lt=1)
     brightness: float = Field(0.15, ge=0, lt=1)
     balance: float = Field(0.08, ge=0, lt=1)

@@ -214,6 +214,10 @@ def _network(stage: Train, step: StepCheck) -> None:
                 augment.takes({c: read[c] for c in (*stage.inputs, *beside)}, {c: read[c] for c in answers})
         except ValueError as error:
             step.mistake(("augment", i), str(error))
+    try:
+        stage.learner.check({t: step.modalities[t] for t in stage.targets})
+    except ValueError as error:
+        step.mistake(("learner",), str(error))
     for name, extra in stage.extras.items():
         try:
             extra.fits(Architecture(inputs, tasks, stage.model.trunk))

@@ -154,15 +154,15 @@ class AnswerHint(Hint):
         known = ", ".join(tasks)
         if unknown := [t for t in self.of if t not in tasks]:
             raise ValueError(f"{self.type}: of: {unknown[0]} is no task of {whose} network; they are {known}")
-        if unfit := [t for t in self.of if not _answered(tasks[t])]:
+        if unfit := [t for t in self.of if not answered(tasks[t])]:
             raise ValueError(f"{self.type}: of: {unfit[0]} is neither of classes nor of numbers")
-        if not any(_answered(m) for m in tasks.values()):
+        if not any(answered(m) for m in tasks.values()):
             raise ValueError(f"{self.type}: no task of {whose} network is of classes or numbers")
 
     def each(self, model: MultiTask, own: nn.Module, student: Observed, teacher: Observed) -> torch.Tensor:
         import torch
 
-        names = self.of or [n for n, t in student.tasks.items() if n in teacher.tasks and _answered(t.modality)]
+        names = self.of or [n for n, t in student.tasks.items() if n in teacher.tasks and answered(t.modality)]
         losses = []
         for name in names:
             one, other, task = student.predictions[name], teacher.predictions[name], student.tasks[name]
@@ -185,7 +185,7 @@ def hints(extras: Mapping[str, Extra]) -> dict[str, Hint]:
     return {name: extra for name, extra in extras.items() if isinstance(extra, Hint)}
 
 
-def _answered(modality: Modality) -> bool:
+def answered(modality: Modality) -> bool:
     """Is it of numbers, or of one class of several at each site?"""
     return modality.regression or (modality.voted and modality.loss == "cross-entropy")
 

@@ -10,10 +10,15 @@ sharpness-aware minimisation, which looks twice before it steps, or a mean teach
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from pydantic import Field, field_validator
+
+from hyperloom.pipeline.config import as_tuple
 from hyperloom.pipeline.plugins import Plugin
+from hyperloom.stages.modality import Modality
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
     from hyperloom.stages.train.criterion import Criterion, Losses
     from hyperloom.stages.train.job import Job
     from hyperloom.stages.train.world import World
+
+
+PLAIN = "&plain"
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,15 @@ class Learner(Plugin):
     terms: ClassVar[tuple[str, ...]] = ()
     """Losses that the method adds to those of tasks and extras, which the balancer and the curve see by these names."""
 
+    plain: ClassVar[bool] = False
+    """Does it want to see the inputs as they were before their light was changed? They are in the batch then, as
+    `column + PLAIN`, and went through the same geometry and the same blend."""
+    copies: ClassVar[bool] = False
+    """Does it hold a whole network beside the one that is taught? Then weights cannot be split over workers."""
+
+    def check(self, tasks: Mapping[str, Modality]) -> None:
+        """Raises ValueError when the tasks are none for this method."""
+
     def build(self, setup: Setup) -> UpdateMethod:
         """The method at work; called once, with the model initialised and nothing loaded from a checkpoint."""
         raise TypeError(f"the learner {self.type!r} has no build()")
@@ -99,3 +116,36 @@ class Gradient(Learner):
         from hyperloom.stages.train.descent import Descent
 
         return Descent(setup)
+
+
+class MeanTeacher(Learner):
+    """A mean teacher (Tarvainen & Valpola 2017): an average of the student's own weights, which is shown every input in
+    full and in its own light, and the mean squared difference of the student's answers from its answers (probabilities
+    of classes, standardised numbers), so unlabelled pictures teach too. What the student sees besides (`mask`,
+    `colour`) is the noise. Its weight rises as exp(-5 (1 - t)^2) over the share `rise` of the updates; the loss is
+    `mean-teacher` to the balancer. `ema` keeps the teacher in place of the student."""
+
+    revision: ClassVar[int] = 1
+    terms: ClassVar[tuple[str, ...]] = ("mean-teacher",)
+    plain: ClassVar[bool] = True
+    copies: ClassVar[bool] = True
+    decay: float = Field(0.999, ge=0, lt=1)
+    weight: float = Field(1.0, gt=0)
+    rise: float = Field(0.3, ge=0, le=1)
+    of: tuple[str, ...] = ()
+    """Tasks; by default all that are of classes or numbers."""
+
+    _tuple = field_validator("of", mode="before")(as_tuple)
+
+    def check(self, tasks: Mapping[str, Modality]) -> None:
+        from hyperloom.stages.train.hints import answered
+
+        if unknown := [t for t in self.of if t not in tasks]:
+            raise ValueError(f"{self.type}: of: {unknown[0]} is no task; they are {', '.join(tasks)}")
+        if not any(answered(m) for t, m in tasks.items() if t in self.of or not self.of):
+            raise ValueError(f"{self.type}: no task is of classes or numbers")
+
+    def build(self, setup: Setup) -> UpdateMethod:
+        from hyperloom.stages.train.consistency import Consistency
+
+        return Consistency(setup, self)

@@ -98,7 +98,7 @@ class Training:
                 sharding.shard(one, world.size, self.device)
         compiled = job.rhythm.compile and compute.why_not_compile(self.device) is None
         self.criterion.network = compute.runner(model, job.precision, compiled, self.device)
-        if compiled and world.size == 1 and not job.extras:
+        if compiled and world.size == 1 and not job.extras and not job.learner.terms:
             self.criterion.compile()  # the losses with the network
         self.setup = self._setup(model)
         self.learner = job.learner.build(self.setup)

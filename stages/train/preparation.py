@@ -15,12 +15,12 @@ from dataclasses import replace
 
 import torch
 
-from hyperloom.stages.base import modality_of
+from hyperloom.stages.base import VALID, modality_of
 from hyperloom.stages.network.visible import Visible, present, shown
 from hyperloom.stages.train.blends import Blend
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.job import Job, seed_of
-from hyperloom.stages.train.learners import UpdateBatch
+from hyperloom.stages.train.learners import PLAIN, UpdateBatch
 from hyperloom.stages.train.world import World
 
 
@@ -33,6 +33,9 @@ class Preparation:
         guide = job.guide.columns if job.guide else ()
         self.read = frozenset([*(p.column for p in job.architecture.parts), *guide])
         """Columns that the network reads, and a teacher that is asked."""
+        own = [p.column for p in job.architecture.parts] if job.learner.plain else []
+        self.plain = {c + PLAIN: c for c in own}
+        """Inputs that are kept in their own light, by what they are called in a batch."""
         self._beside = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __call__(self, number: int, columns: Mapping[str, torch.Tensor]) -> UpdateBatch:
@@ -43,11 +46,14 @@ class Preparation:
         visible = self._counted(columns, job.mask.draw(architecture, job.batch, generator)[part])
         moved, visible = self._moved(columns, visible)
         tensors = dict(moved)
+        tensors |= {plain + v: moved[c + v] for plain, c in self.plain.items() for v in ("", VALID)}
+        every = self.modalities | {plain: self.modalities[c] for plain, c in self.plain.items()}
         for augment in (a for a in job.augment if not isinstance(a, Blend)):
-            tensors = augment.apply(tensors, self.modalities, job.batch, part, generator)
+            moving = self.modalities if augment.light else every
+            tensors = augment.apply(tensors, moving, job.batch, part, generator)
         for blend in (a for a in job.augment if isinstance(a, Blend)):
             others = self._others(tensors, torch.randperm(job.batch, generator=generator)[part])
-            tensors = blend.blend(tensors, others, self.modalities, self.read, job.batch, part, generator)
+            tensors = blend.blend(tensors, others, every, self.read | set(self.plain), job.batch, part, generator)
         drawn = self.criterion.draw(job.batch, torch.Generator().manual_seed(seed_of(job.seed, "extras", number)))
         tensors |= {name: values[part].to(self.device) for name, values in drawn.items()}
         return UpdateBatch(number, tensors, visible)

@@ -197,6 +197,8 @@ class Train(Stage):
             raise ValueError("targets: a weight is a number above 0; leave a column out instead")
         if self.parallel == "fsdp" and self.balancer.per_task:
             raise ValueError(f"parallel: the balancer {self.balancer.type!r} needs whole gradients; use ddp")
+        if self.parallel == "fsdp" and self.learner.copies:
+            raise ValueError(f"parallel: the learner {self.learner.type!r} holds a whole network; use ddp")
         taught = [c for columns in self.targets.values() for c in columns]
         if wrong := sorted(set(self.confidence) - set(taught)):
             hint = near(wrong[0], taught)
