@@ -73,7 +73,7 @@ class Ledger:
 
     def finish(self, work: Work) -> Sequence[Record]:
         """Records of a step's units. Raises StepFailed, naming the units that failed for good."""
-        self.progress(work, force=True)
+        self.progress(work, 0, force=True)
         if work.hopeless:
             if _mistake(work.hopeless):
                 work.attempts.clear()  # nothing died
@@ -98,8 +98,8 @@ class Ledger:
                 if key not in work.failed and load_record(self.storage, *key) is not None:
                     self.storage.delete(_failure_path(*key))
 
-    def progress(self, work: Work, force: bool = False) -> None:
-        """Say how far a step is, at most once a second."""
+    def progress(self, work: Work, workers: int, force: bool = False) -> None:
+        """Say how far a step is, and how many slots work on it, at most once a second."""
         now = time.monotonic()
         if force or now - work.shown > 1.0:
             work.shown = now
@@ -110,6 +110,7 @@ class Ledger:
                 total=work.total,
                 reused=work.reused,
                 failed=len(work.failed),
+                workers=workers,
             )
 
 

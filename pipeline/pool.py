@@ -92,7 +92,7 @@ class Pool:
         work = Work(step, folder, units, workers, Committed(self.storage, packer), attempts, rank)
         with self._news:
             self._works = sorted([*self._works, work], key=lambda w: w.rank)
-            self.ledger.progress(work, force=True)
+            self.ledger.progress(work, self._seats.serving(work.scope), force=True)
         try:
             while not (work.hopeless or work.over):
                 self._until(lambda: work.ended or work.hopeless or work.over or work.room(self._window()))
@@ -201,7 +201,7 @@ class Pool:
             if jobs:
                 self._collect(came)
             for work in self._works:
-                self.ledger.progress(work)
+                self.ledger.progress(work, self._seats.serving(work.scope))
             self._news.notify_all()
 
     def _dismiss(self) -> None:

@@ -80,6 +80,10 @@ class Seats:
     def jobs(self) -> list[Job]:
         return [job for seat in self.all for job in seat.jobs]
 
+    def serving(self, scope: str) -> int:
+        """How many slots work on units of a step now."""
+        return sum(1 for seat in self.all if any(job.scope == scope for job in seat.jobs))
+
     def forget_workers(self, scope: str) -> None:
         """A step has ended: what the slots have built for it is of no use any more."""
         for seat in self.all:

@@ -59,7 +59,7 @@ class Plan(Mapping[str, PipelineStep]):
         return all(step.state == "fresh" for step in self._steps.values())
 
     def __repr__(self) -> str:
-        from hyperloom.pipeline.progress import table
+        from hyperloom.pipeline.tables import table
 
         return table([step._row() for step in self._steps.values()])
 

@@ -22,7 +22,8 @@ def _curve(given: Any) -> int:
     loaded, storage = opening.load(given)
     from hyperloom.pipeline import plain, runner
     from hyperloom.pipeline.events import Events
-    from hyperloom.pipeline.progress import Progress, table
+    from hyperloom.pipeline.progress import Progress
+    from hyperloom.pipeline.tables import table
     from hyperloom.pipeline.tracking.replay import catch_up
     from hyperloom.stages.evaluate.plot import plot
     from hyperloom.stages.evaluate.tradeoff import SIZES, resized, tradeoff

@@ -40,7 +40,7 @@ def _as_json(steps: list[Any], forecasts: dict[str, Any]) -> list[dict[str, Any]
 
 def _show(steps: list[Any], forecasts: dict[str, Any]) -> None:
     from hyperloom.pipeline import forecast
-    from hyperloom.pipeline.progress import table
+    from hyperloom.pipeline.tables import table
 
     unfinished = {s.name for s in steps if s.state != "fresh"}
     shown = [

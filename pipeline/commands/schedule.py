@@ -46,8 +46,8 @@ def _change(given: Any) -> int:
 
 def _list(given: Any) -> int:
     _, storage = opening.load(given)
-    from hyperloom.pipeline.progress import table
     from hyperloom.pipeline.scheduling import history, journal
+    from hyperloom.pipeline.tables import table
 
     listed = list(history.overview(storage, journal.names(storage)))
     print(table(listed) if listed else "no schedule was added under this root")
@@ -78,9 +78,9 @@ def _next(given: Any) -> int:
 def _history(given: Any) -> int:
     loaded, storage = opening.load(given)
     from hyperloom.pipeline import plain
-    from hyperloom.pipeline.progress import table
     from hyperloom.pipeline.scheduling import history
     from hyperloom.pipeline.scheduling.journal import Journal
+    from hyperloom.pipeline.tables import table
 
     listed = history.rows(Journal(storage, loaded.recipe.name), given.count)
     if given.json:

@@ -14,7 +14,7 @@ def add(commands: Any) -> None:
 def _status(given: Any) -> int:
     loaded, storage = opening.load(given)
     from hyperloom.pipeline import status
-    from hyperloom.pipeline.progress import table
+    from hyperloom.pipeline.tables import table
 
     print(table(status.rows(storage, opening.steps(loaded, storage))))
     for note in status.notes(storage):

@@ -123,7 +123,7 @@ def _show(given: Any, loaded: Any, read: Any) -> int:
 
 
 def _head(given: Any, loaded: Any, read: Any) -> int:
-    from hyperloom.pipeline.progress import table
+    from hyperloom.pipeline.tables import table
     from hyperloom.stages.data.look import head
 
     print(table(head(read[1].head(given.rows, given.start), loaded.recipe.modalities)))
@@ -131,7 +131,7 @@ def _head(given: Any, loaded: Any, read: Any) -> int:
 
 
 def _stats(given: Any, loaded: Any, read: Any) -> int:
-    from hyperloom.pipeline.progress import table
+    from hyperloom.pipeline.tables import table
     from hyperloom.stages.data.look import statistics
 
     manifest, reader = read

@@ -306,24 +306,3 @@ def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, monkeypatch: pytest.
     assert time.monotonic() - began < 60, "nobody waits for a checkpoint"
     monkeypatch.undo()
     TOLD.set()
-
-
-def test_the_live_line_shows_all_steps_that_run() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    progress = Progress(Terminal())
-    progress.event({"kind": "run_started", "name": "x", "params": {"root": "r"}, "total": 3})
-    for name in ("depth", "teacher"):
-        progress.event({"kind": "step_started", "step": name, "stage": "label", "why": ["it has not run yet"]})
-    progress.event({"kind": "progress", "step": "depth", "done": 3, "total": 9, "reused": 0, "failed": 0})
-    progress.event({"kind": "metric", "step": "teacher", "at": 40, "values": {"loss": 0.5}})
-    last = progress.out.getvalue().rpartition("\r")[2]
-    assert "[1/3] depth 3/9 units" in last and "[2/3] teacher update 40: loss 0.5" in last
-    progress.event(
-        {"kind": "step_finished", "step": "depth", "status": "done", "seconds": 2, "quarantined": 0, "rows": 9}
-    )
-    assert "[1/3] depth" in progress.out.getvalue().splitlines()[-1]
-    progress.event({"kind": "metric", "step": "teacher", "at": 41, "values": {"loss": 0.4}})
-    assert "depth" not in progress.out.getvalue().rpartition("\r")[2].splitlines()[-1]

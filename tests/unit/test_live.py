@@ -1,0 +1,112 @@
+"""The live view of a run on a terminal, plain lines where nothing can be redrawn, tables as wide as the terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import pytest
+
+from hyperloom.pipeline.live import LiveStep
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.tables import table
+
+PLAIN = ("NO_COLOR", "CI")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def text(self) -> str:
+        """All that was written, without what moves the cursor and colours."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.getvalue())
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    for name in PLAIN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("LINES", "30")
+    return Terminal()
+
+
+def follow(progress: Progress, end: bool = True) -> None:
+    """Two steps side by side, of which one ends with a failure on the way."""
+    start = {"kind": "run_started", "name": "small", "params": {"root": "r"}, "total": 3}
+    counts = {"kind": "progress", "step": "depth", "total": 9}
+    progress.event(start)
+    for name in ("depth", "teacher"):
+        progress.event({"kind": "step_started", "step": name, "stage": "label", "why": ["it has not run yet"]})
+    progress.event({**counts, "done": 3, "reused": 2, "failed": 0, "workers": 4})
+    progress.event({"kind": "metric", "step": "teacher", "at": 40, "values": {"loss": 0.5}})
+    progress.event({"kind": "failure", "step": "depth", "unit": "u", "error": "no memory", "attempt": 1,
+                    "infrastructure": True})  # fmt: skip
+    progress.event({**counts, "done": 5, "reused": 2, "failed": 1, "workers": 4})
+    if end:
+        for name in ("depth", "teacher"):
+            done = {"status": "done", "seconds": 2, "quarantined": 0, "rows": 9}
+            progress.event({"kind": "step_finished", "step": name, **done})
+        progress.event({"kind": "run_finished", "step": "", "status": "finished", "seconds": 3})
+
+
+def test_steps_that_run_are_drawn_side_by_side(terminal: Terminal) -> None:
+    progress = Progress(terminal)
+    follow(progress, end=False)
+    last = terminal.text.rpartition("small: ")[2]
+    assert re.search(r"depth +\[1/3\] .*5/9 units \(2 reused\), 1 failed .*4 workers", last), last
+    assert re.search(r"teacher +\[2/3\] +update 40: loss 0.5", last), last
+    assert "0 of 3 steps done, 2 at work, 1 wait" in last
+    assert "no memory" in last, "the last warning stays in sight"
+    progress.event({"kind": "run_finished", "step": "", "status": "failed", "seconds": 3})
+    assert terminal.getvalue().endswith("\x1b[?25h") or "\x1b[?25h" in terminal.getvalue(), "the cursor is back"
+
+
+def test_what_was_said_stays_above_what_is_redrawn(terminal: Terminal) -> None:
+    follow(Progress(terminal))
+    said = [line.strip() for line in terminal.text.splitlines()]
+    assert any(line.startswith("[1/3] depth") and "done in 2.0 s, 9 rows" in line for line in said)
+    assert not said[-1].startswith("small:"), "nothing that is redrawn is left at the end"
+
+
+@pytest.mark.parametrize("how", ["NO_COLOR", "CI", "dumb", "pipe"])
+def test_elsewhere_there_are_plain_lines(terminal: Terminal, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out: Any = io.StringIO() if how == "pipe" else terminal
+    if how == "dumb":
+        monkeypatch.setenv("TERM", "dumb")
+    elif how != "pipe":
+        monkeypatch.setenv(how, "1")
+    follow(Progress(out))
+    assert "\x1b" not in out.getvalue() and "\r" not in out.getvalue()
+    assert "[1/3] depth          label: it has not run yet" in out.getvalue()
+
+
+def test_rate_and_time_left_are_of_the_last_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("hyperloom.pipeline.live.time.monotonic", lambda: now[0])
+    step = LiveStep("[1/1]", "a", began=0.0)
+    event = {"total": 4000, "reused": 1000, "failed": 0, "workers": 1}
+    step.progress({**event, "done": 1000})
+    assert step.rate == 0 and step.left == "", "what was reused says nothing"
+    for _ in range(40):
+        now[0] += 1
+        step.progress({**event, "done": step.done + 10})
+    assert step.rate == pytest.approx(10, rel=0.1) and step.left.startswith("0:04:") and step.who == "1 worker"
+
+
+ROWS = [{"step": f"s{i}", "why": "because " * 20, "folder": "label/" + "f" * 30, "units": i} for i in range(3)]
+
+
+def test_a_table_is_as_wide_as_the_terminal() -> None:
+    assert max(map(len, table(ROWS, 0).splitlines())) > 180, "elsewhere nothing is cut"
+    for width in (120, 80, 50):
+        lines = table(ROWS, width).splitlines()
+        assert max(map(len, lines[:-1])) <= width and "--json shows all" in lines[-1], lines
+        assert "units" in lines[0] and lines[2].rstrip().endswith("0"), "texts are cut before a column goes"
+    lines = table(ROWS, 30).splitlines()
+    assert max(map(len, lines[:-1])) <= 30 and "without" in lines[-1] and "units" in lines[-1]
+    assert table([{"a": 1}], 40) == "a\n-\n1" and table([], 40) == "(empty)"
