@@ -263,7 +263,7 @@ def _parsed(step: Any) -> Any:
 def _mentions(value: Any) -> set[str]:
     """Names in `${...}` anywhere in a step."""
     if isinstance(value, dict):
-        return set().union(*(_mentions(v) for v in value.values()))
+        return set().union(*(_mentions(v) for pair in value.items() for v in pair))
     if isinstance(value, list):
         return set().union(*(_mentions(v) for v in value))
     return set(_MENTION.findall(value)) if isinstance(value, str) else set()
@@ -272,7 +272,7 @@ def _mentions(value: Any) -> set[str]:
 def _filled(value: Any, values: Binding) -> Any:
     """With each `${name}` replaced; a scalar that is nothing else becomes the value itself."""
     if isinstance(value, dict):
-        return {k: _filled(v, values) for k, v in value.items()}
+        return {str(_filled(k, values)): _filled(v, values) for k, v in value.items()}
     if isinstance(value, list):
         return [_filled(v, values) for v in value]
     if not isinstance(value, str):

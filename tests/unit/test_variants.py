@@ -103,6 +103,19 @@ steps:
     assert list(steps["other"].models) == ["student-40k", "student-80k"]
 
 
+def test_keys_are_filled_in_too() -> None:
+    steps = _steps(
+        HEAD
+        + """\
+matrix: {fold: [a, b]}
+steps:
+  shards: {stage: "tests.toy:Numbers"}
+  train: {stage: train, data: shards, in: [rgb@camera], targets: {depth: {"depth@${fold}": 2, depth@c: 1}}, updates: 1}
+"""
+    )
+    assert steps["train-b"].targets == {"depth": {"depth@b": 2.0, "depth@c": 1.0}}
+
+
 def test_a_step_can_be_asked_for_by_pattern() -> None:
     storage = Storage("memory://variants")
     chosen = plan(recipe.parse(MATRIX), storage, Digests(storage), ["b-*"])
