@@ -18,6 +18,17 @@ from hyperloom.pipeline.errors import BadSample
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.pipeline.units import Output, Resources, Unit, load_record
 
+QUARANTINING = """\
+name: toy
+root: {root}
+modalities: {{}}
+steps:
+  a: {{stage: "tests.toy:Numbers", trouble: quarantine, max_quarantine: 1}}
+  c: {{stage: "tests.toy:Squares", data: a}}
+  e: {{stage: "tests.toy:Sum", data: [a, c]}}
+"""
+"""A recipe with a sample in quarantine, but for its `root`."""
+
 
 @dataclass
 class Writer:

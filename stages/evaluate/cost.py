@@ -7,17 +7,14 @@ exported an ONNX file, in ONNX Runtime. How each is measured: `stages.measure.co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.pipeline.units import Output, Unit
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.evaluate.worker import Evaluation
+from hyperloom.stages.evaluate.worker import AskedModel
 from hyperloom.stages.measure.cost import milliseconds, onnx_milliseconds, operations
 from hyperloom.stages.results import Trained
 
@@ -26,17 +23,8 @@ LATENCY = "latency ms/"
 
 
 @dataclass
-class CostWorker:
-    """Asks one model about one sample; see `ModelJudge` for the fields."""
-
-    task: Evaluation
-    name: str
-    step: tuple[str, str]
-    inputs: tuple[str, ...]
-    ensemble: Any
-    run_id: str
-    resources: Resources = field(default_factory=Resources)
-    member: str = ""
+class CostWorker(AskedModel):
+    """Asks one model about one sample."""
 
     def setup(self) -> None:
         pass
@@ -44,15 +32,10 @@ class CostWorker:
     def run(self, unit: Unit, out: Output) -> None:
         import torch
 
-        from hyperloom.stages.network.ensemble import predictor
         from hyperloom.stages.network.predictor import device_of
 
-        manifest = manifests.load(self.task.storage, *self.step)
-        if manifest is None:
-            where = "/".join(self.step)
-            raise IntegrityError(f"the model's step {where} has no manifest. Next: run the same command again")
         torch.set_num_threads(1)
-        ask, batch = predictor(self.task.storage, manifest, self.ensemble, self.member), self._sample()
+        ask, batch = self.load(), self._sample()
         out.rows = 1
         out.meta = {
             "parameters": ask.parameters,
@@ -63,8 +46,8 @@ class CostWorker:
         if self.resources.gpus:
             ask.to(device_of(self.resources.gpus))
             times["cuda"] = milliseconds(lambda: ask(batch).whole())
-        folder = Trained.from_manifest(manifest).folders(manifest, self.member)[0]
-        files = (f.path for f in manifest.all_files() if f.path.startswith(f"{folder}/"))
+        folder = Trained.from_manifest(self.manifest).folders(self.manifest, self.member)[0]
+        files = (f.path for f in self.manifest.all_files() if f.path.startswith(f"{folder}/"))
         network = next((path for path in files if path.endswith(".onnx")), None)
         if network is not None:
             times["onnx"] = onnx_milliseconds(self.task.storage.read(network), batch)

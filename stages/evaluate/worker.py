@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,10 @@ from hyperloom.stages.table import open_table, read_table, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from hyperloom.pipeline.manifest import Manifest
+    from hyperloom.stages.network.ensemble import Together
+    from hyperloom.stages.network.predictor import Predictor
 
 ByColumn = dict[str, np.ndarray]
 
@@ -103,9 +108,9 @@ class Judge:
 
 
 @dataclass
-class ModelJudge:
-    """Judges one trained model on a shard. `step`: stage and fingerprint of its step; `inputs`: those of its columns
-    that the shards have; `member`: which of its step's family, all of them when empty."""
+class AskedModel:
+    """A trained model that is asked. `step`: stage and fingerprint of its step; `inputs`: those of its columns that the
+    shards have; `member`: which of its step's family, all of them when empty."""
 
     task: Evaluation
     name: str
@@ -116,16 +121,30 @@ class ModelJudge:
     resources: Resources = field(default_factory=Resources)
     member: str = ""
 
-    def setup(self) -> None:
-        from hyperloom.stages.network.ensemble import predictor
-        from hyperloom.stages.network.predictor import device_of
-
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Of the model's step. Raises IntegrityError where there is none."""
         manifest = manifests.load(self.task.storage, *self.step)
         if manifest is None:
             where = "/".join(self.step)
             raise IntegrityError(f"the model's step {where} has no manifest. Next: run the same command again")
-        model = predictor(self.task.storage, manifest, self.ensemble, self.member)
-        self._predictor = model.to(device_of(self.resources.gpus))
+        return manifest
+
+    def load(self) -> Predictor | Together:
+        """The model, on the CPU."""
+        from hyperloom.stages.network.ensemble import predictor
+
+        return predictor(self.task.storage, self.manifest, self.ensemble, self.member)
+
+
+@dataclass
+class ModelJudge(AskedModel):
+    """Judges one trained model on a shard."""
+
+    def setup(self) -> None:
+        from hyperloom.stages.network.predictor import device_of
+
+        self._predictor = self.load().to(device_of(self.resources.gpus))
         tasks = self._predictor.model.architecture.tasks
         self._answering = {t.name: t.modality for t in tasks}  # a model's own know its vocabulary
         ours = {name: self.task.modalities[name] for name in self._answering if name in self.task.truth}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,6 @@ from tests.training.ranks import At
 from tests.unit import scenes
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return scenes.shards(tmp_path_factory.mktemp("root"), val=True)
-
-
-def made(data: Any, name: str, **fields: Any) -> Job:
-    run = scenes.step(data[0], data[2], **fields)
-    return replace(run.stage.job(run), folder=f"train/{name}")
-
-
 def trained(job: Job) -> tuple[dict[str, Any], bytes]:
     return job.storage.read_json(f"{job.folder}/trained.json"), job.storage.read(f"{job.folder}/model.safetensors")
 
@@ -40,7 +29,7 @@ def test_early_stopping_keeps_the_best_weights_whenever_it_was_interrupted(data:
     """With a rate that ruins the model, validation is best early on."""
     stop = {"metric": "depth.mae", "patience": 2, "every": 3}
     fields: dict[str, Any] = {"updates": 60, "stop": stop, "optimizer": {"lr": 0.05, "warmup": 0.5}, "log_every": 50}
-    calm, rough = made(data, "calm", **fields), made(data, "rough", **fields)
+    calm, rough = scenes.job(data, "calm", **fields), scenes.job(data, "rough", **fields)
     told: dict[int, float] = {}
     loop.fit(
         calm, log=lambda at, values: told.update({at: values["val.depth.mae"]} if "val.depth.mae" in values else {})
@@ -49,7 +38,7 @@ def test_early_stopping_keeps_the_best_weights_whenever_it_was_interrupted(data:
     best = min(told, key=lambda at: told[at])
     assert about["kept"] == best and about["updates"] == best + 2 * 3 < 60
     assert about["final"]["val.depth.mae"] == told[best]
-    short = made(data, "short", **{**fields, "stop": None, "validate_every": 3})
+    short = scenes.job(data, "short", **{**fields, "stop": None, "validate_every": 3})
     with pytest.raises(Preempted):
         loop.fit(short, request=At(best))
     state = checkpoint.load(short.storage, short.folder)
@@ -64,19 +53,19 @@ def test_early_stopping_keeps_the_best_weights_whenever_it_was_interrupted(data:
 
 def test_stopping_on_what_nobody_measures_is_refused(data: Any) -> None:
     with pytest.raises(RecipeError, match="'semantic' has soft targets alone"):
-        made(data, "x", stop={"metric": "semantic.miou"}, targets={"semantic": "soft@teacher"})
+        scenes.job(data, "x", stop={"metric": "semantic.miou"}, targets={"semantic": "soft@teacher"})
     with pytest.raises(RecipeError, match="validation measures semantic.miou"):
-        made(data, "x", stop={"metric": "semantic.accuracy"})
+        scenes.job(data, "x", stop={"metric": "semantic.accuracy"})
     for metric in ("miou", "semantic.beauty", "flow.mae"):
         with pytest.raises(ValueError, match="no task"):
-            made(data, "x", stop={"metric": metric})
+            scenes.job(data, "x", stop={"metric": metric})
 
 
 def test_bfloat16_learns_the_same_and_stores_float32(data: Any) -> None:
     fields = {**scenes.LEARN, "updates": 25}
     found: dict[str, list[float]] = {}
     for precision in ("fp32", "bf16"):
-        job, curve = made(data, precision, **fields, precision=precision), []
+        job, curve = scenes.job(data, precision, **fields, precision=precision), []
         loop.fit(job, log=lambda at, values, curve=curve: curve.append(values.get("loss")))  # type: ignore[misc]
         found[precision] = [v for v in curve if v is not None]
         assert {v.dtype for v in load(trained(job)[1]).values()} == {torch.float32}
@@ -89,7 +78,7 @@ def test_a_machine_without_a_compiler_trains_uncompiled(data: Any, monkeypatch: 
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     assert "g++" in (compute.why_not_compile(torch.device("cpu")) or "")
-    plain, wanted = made(data, "plain"), made(data, "wanted", compile=True)
+    plain, wanted = scenes.job(data, "plain"), scenes.job(data, "wanted", compile=True)
     loop.fit(plain)
     loop.fit(wanted)
     assert trained(wanted) == trained(plain)
@@ -116,7 +105,7 @@ def test_a_compiled_network_gives_the_same() -> None:
 
 @pytest.mark.parametrize("clip", [1.0, None])
 def test_a_loss_that_is_no_number_ends_the_training_and_names_the_task(data: Any, clip: float | None) -> None:
-    job = made(data, f"wild-{clip}", optimizer={"lr": 1e30, "clip": clip}, checkpoint_every=1, log_every=1)
+    job = scenes.job(data, f"wild-{clip}", optimizer={"lr": 1e30, "clip": clip}, checkpoint_every=1, log_every=1)
     with pytest.raises(failures.NotFinite, match=r"(?s)the loss of .*depth.* at update \d.*Next: .*depth@laser"):
         loop.fit(job)
     state = checkpoint.load(job.storage, job.folder)
@@ -125,7 +114,7 @@ def test_a_loss_that_is_no_number_ends_the_training_and_names_the_task(data: Any
 
 
 def test_sigterm_leads_to_a_checkpoint_and_a_way_on(data: Any) -> None:
-    calm, rough = made(data, "calm-term"), made(data, "rough-term")
+    calm, rough = scenes.job(data, "calm-term"), scenes.job(data, "rough-term")
     loop.fit(calm)
     before = signal.getsignal(signal.SIGTERM)
 
@@ -153,7 +142,7 @@ def test_sigterm_leads_to_a_checkpoint_and_a_way_on(data: Any) -> None:
 
 def test_a_notice_under_the_root_stops_a_training(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notice, "LOOK_SECONDS", 0.01)
-    job = made(data, "noticed", updates=100_000)
+    job = scenes.job(data, "noticed", updates=100_000)
     with Notice(job.storage, job.folder, look=True) as asked, pytest.raises(Preempted) as end:
         loop.fit(job, log=lambda at, values: notice.give(job.storage, job.folder) if at == 3 else None, request=asked)
     assert end.value.ask is Ask.STOP
@@ -162,7 +151,7 @@ def test_a_notice_under_the_root_stops_a_training(data: Any, monkeypatch: pytest
 
 
 def test_the_learning_rate_warms_up_and_falls(data: Any) -> None:
-    job = made(data, "rate", updates=100, optimizer={"warmup": 0.1, "floor": 0.05})
+    job = scenes.job(data, "rate", updates=100, optimizer={"warmup": 0.1, "floor": 0.05})
     rates = [job.schedule.rate(u, 100, job.optimizer) for u in range(101)]
     assert rates[:11] == sorted(rates[:11]) and rates[10] == 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[100] == pytest.approx(0.05)

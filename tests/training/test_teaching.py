@@ -20,16 +20,6 @@ from tests.unit import scenes
 HERE = "tests.training.plugins"
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return scenes.shards(tmp_path_factory.mktemp("root"), val=True)
-
-
-def made(data: Any, name: str, **fields: Any) -> Job:
-    run = scenes.step(data[0], data[2], **fields)
-    return replace(run.stage.job(run), folder=f"train/{name}")
-
-
 def files(job: Job) -> tuple[bytes, Any]:
     return scenes.trained(job.storage, job.folder)
 
@@ -52,8 +42,8 @@ OUTSIDE: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_method_from_outside_resumes_to_the_byte(data: Any, name: str) -> None:
-    plain = made(data, "plain")
-    calm, rough = (made(data, f"{n}-{name}", **OUTSIDE[name]) for n in ("calm", "rough"))
+    plain = scenes.job(data, "plain")
+    calm, rough = (scenes.job(data, f"{n}-{name}", **OUTSIDE[name]) for n in ("calm", "rough"))
     loop.fit(plain)
     loop.fit(calm)
     assert files(calm)[0] != files(plain)[0], "it must change something"
@@ -66,9 +56,9 @@ def test_a_method_from_outside_resumes_to_the_byte(data: Any, name: str) -> None
 
 def test_a_loss_of_the_method_is_in_the_curve_and_weighed_by_the_balancer(data: Any) -> None:
     weights = {"type": "static", "weights": {"consistency": 0.0}}
-    job, other = (made(data, n, learner=f"{HERE}:MeanTeacher") for n in ("with", "other"))
-    silent = made(data, "silent", learner=f"{HERE}:MeanTeacher", balancer=weights)
-    plain = made(data, "plain-again")
+    job, other = (scenes.job(data, n, learner=f"{HERE}:MeanTeacher") for n in ("with", "other"))
+    silent = scenes.job(data, "silent", learner=f"{HERE}:MeanTeacher", balancer=weights)
+    plain = scenes.job(data, "plain-again")
     for one in (job, other, silent, plain):
         loop.fit(one)
     assert all(v["loss.consistency"] > 0 for v in curve(job) if "loss" in v)
@@ -81,8 +71,8 @@ def test_a_loss_of_the_method_is_in_the_curve_and_weighed_by_the_balancer(data: 
 @pytest.mark.timeout(500)
 def test_two_workers_take_the_same_way_with_methods_of_their_own(data: Any, tmp_path: Path) -> None:
     fields = {"teacher": OUTSIDE["teacher"], "invented": OUTSIDE["invented"]}
-    alone = {n: made(data, f"one-{n}", **f) for n, f in fields.items()}
-    pair = {n: made(data, f"two-{n}", **f) for n, f in fields.items()}
+    alone = {n: scenes.job(data, f"one-{n}", **f) for n, f in fields.items()}
+    pair = {n: scenes.job(data, f"two-{n}", **f) for n, f in fields.items()}
     for job in alone.values():
         loop.fit(job)
     cut = replace(pair["invented"], folder="train/two-cut")

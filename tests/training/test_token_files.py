@@ -20,22 +20,12 @@ from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.train import loop
 from hyperloom.stages.train.notice import Preempted
 from hyperloom.stages.train.stage import Train
-from tests.training import ranks
+from tests.training import ranks, test_words
 from tests.unit import inline, scenes
 from tests.unit.test_token_files import saved
 
 PAIRS = [("bring  tea", "take tea"), ("bring milk\tnow", "take milk now"), ("take tea away", "bring tea")]
-FIELDS: dict[str, Any] = {
-    "stage": "train",
-    "data": "shards",
-    "in": "order@web",
-    "targets": {"reply": "reply@truth"},
-    "model": {"trunk": {"type": "vit", "width": 4, "depth": 1}},
-    "optimizer": {"lr": 0.01},
-    "updates": 60,
-    "batch": 16,
-    "checkpoint_every": 20,
-}
+FIELDS = {**test_words.FIELDS, "updates": 60, "checkpoint_every": 20}
 
 
 def data(folder: Path, path: Path) -> tuple[Storage, Any, Any]:

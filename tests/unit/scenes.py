@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.shard.stage import Shard
+from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.stage import Train
 from tests.unit import inline
 
@@ -77,6 +79,12 @@ def step(storage: Storage, made: Manifest, kind: type[Train] = Train, **fields: 
     config = kind.model_validate({**TRAIN, **fields})
     teacher = Manifest("train", TEACHER, {}, body={"columns_in": ["rgb@camera"], "tasks": ["semantic"]})
     return inline.step(config, storage, KNOWN, "teacher", shards=made, teacher=teacher)
+
+
+def job(data: Any, name: str, **fields: Any) -> Job:
+    """A training over `shards(...)` in a folder of its own."""
+    run = step(data[0], data[2], **fields)
+    return replace(run.stage.job(run), folder=f"train/{name}")
 
 
 def trained(storage: Storage, folder: str) -> tuple[bytes, Any]:

@@ -14,16 +14,8 @@ from hyperloom.pipeline import cli, disk
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.exits import Exit
 from hyperloom.pipeline.storage import Storage
+from tests import toy
 
-RECIPE = """\
-name: toy
-root: {root}
-modalities: {{}}
-steps:
-  a: {{stage: "tests.toy:Numbers", trouble: quarantine, max_quarantine: 1}}
-  c: {{stage: "tests.toy:Squares", data: a}}
-  e: {{stage: "tests.toy:Sum", data: [a, c]}}
-"""
 WRITE = disk.write
 
 
@@ -52,7 +44,7 @@ def contents(storage: Storage) -> dict[str, bytes]:
 
 
 def run(folder: Path, root: Path) -> int:
-    (folder / "toy.yaml").write_text(RECIPE.format(root=root))
+    (folder / "toy.yaml").write_text(toy.QUARANTINING.format(root=root))
     return cli.main(["run", str(folder / "toy.yaml"), "--no-mlflow"])
 
 

@@ -13,23 +13,15 @@ from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.errors import HyperloomError, Torn
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
+from tests import toy
 
 DOCUMENT = {"rows": 12, "where": "here"}
-RECIPE = """\
-name: toy
-root: {root}
-modalities: {{}}
-steps:
-  a: {{stage: "tests.toy:Numbers", trouble: quarantine, max_quarantine: 1}}
-  c: {{stage: "tests.toy:Squares", data: a}}
-  e: {{stage: "tests.toy:Sum", data: [a, c]}}
-"""
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
     """The root of a pipeline that has run, its recipe beside it."""
-    (tmp_path / "toy.yaml").write_text(RECIPE.format(root=tmp_path / "root"))
+    (tmp_path / "toy.yaml").write_text(toy.QUARANTINING.format(root=tmp_path / "root"))
     monkeypatch.setattr(opening, "connect", lambda loaded: None)
     assert command(tmp_path, "run", "--no-mlflow") == 0
     return Storage(str(tmp_path / "root"))
