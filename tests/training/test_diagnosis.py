@@ -12,11 +12,6 @@ from hyperloom.stages.train.diagnosis import sentences
 from tests.unit import scenes
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return scenes.shards(tmp_path_factory.mktemp("root"), val=True)
-
-
 def _trained(data: Any, **fields: Any) -> tuple[Any, dict[str, float], list[str]]:
     job = (step := scenes.step(data[0], data[2], **fields)).stage.job(step)
     loop.fit(job)

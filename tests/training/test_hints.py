@@ -40,11 +40,6 @@ HINTS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return scenes.shards(tmp_path_factory.mktemp("root"), val=True)
-
-
-@pytest.fixture(scope="module")
 def teacher(data: Any) -> Manifest:
     """A network that reads noisy labels beside the picture."""
     run = scenes.step(data[0], data[2], updates=12, optimizer={"lr": 0.02})

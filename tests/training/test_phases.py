@@ -38,14 +38,8 @@ FIELDS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return scenes.shards(tmp_path_factory.mktemp("root"), val=True)
-
-
 def made(data: Any, name: str, **fields: Any) -> Job:
-    run = scenes.step(data[0], data[2], **{**FIELDS, **fields})
-    return replace(run.stage.job(run), folder=f"train/{name}")
+    return scenes.job(data, name, **{**FIELDS, **fields})
 
 
 def files(job: Job) -> tuple[bytes, Any]:

@@ -42,11 +42,6 @@ class Notes:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return scenes.shards(tmp_path_factory.mktemp("root"), val=True)
-
-
-@pytest.fixture(scope="module")
 def teacher(data: Any) -> Manifest:
     """A trained step of one input and one task."""
     run = scenes.step(data[0], data[2], **{"in": "rgb@camera", "targets": {"semantic": "semantic@truth"}})

@@ -34,11 +34,6 @@ ALONE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return scenes.shards(tmp_path_factory.mktemp("root"), val=True)
-
-
 def made(data: Any, name: str, *others: Manifest, **fields: Any) -> Job:
     config = Train.model_validate({**scenes.TRAIN, **fields})
     inputs = {"shards": data[2], **({"looker": others[0]} if others else {})}

@@ -31,11 +31,6 @@ EXTRAS: dict[str, Any] = {
 """Objectives that draw at random, have parameters of their own and, in one case, look at all workers' samples."""
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return scenes.shards(tmp_path_factory.mktemp("root"), val=True)
-
-
 def made(data: Any, name: str, **fields: Any) -> Job:
     """A job whose files go to a folder of its own."""
     storage, _, shards = data
