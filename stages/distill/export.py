@@ -75,6 +75,14 @@ def to_onnx(model: MultiTask) -> Exported:
     return Exported(data, _about(model))
 
 
+def written(model: MultiTask) -> bytes:
+    """The ONNX bytes of a model, not compared with it. Raises StepFailed."""
+    try:
+        return _written(model, model.architecture.tasks)
+    except Exception as error:
+        raise StepFailed(_refused(model, error)) from error
+
+
 def compare(model: MultiTask, data: bytes, samples: int = COMPARED) -> float:
     """The largest difference between ONNX Runtime and torch, as a share of each task's range. Raises StepFailed."""
     return _compared(model, data, model.architecture.tasks, samples)

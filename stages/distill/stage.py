@@ -29,6 +29,7 @@ from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.distill.teachers import check, hinted_by, sentence, taught_by
+from hyperloom.stages.distill.width import measured
 from hyperloom.stages.distill.worker import exports
 from hyperloom.stages.network.processors import processor_of
 from hyperloom.stages.results import Shards, Trained
@@ -44,6 +45,7 @@ class Distill(Train):
     taught it."""
 
     revision: ClassVar[int] = 3
+    exported: ClassVar[bool] = True
     teacher: StepName | None = None
     """The model whose answers are among the targets, by itself or through a consensus or another label step; left out
     for a student that learns from labels alone."""
@@ -81,6 +83,14 @@ class Distill(Train):
         step.events.emit("note", step.name, text=f"{step.name}: {sentence(taught)}")
         step.events.emit("tag", step.name, values={f"taught_by.{c}": who for c, who in taught.items()})
         return replace(trained, onnx=records[0].meta, taught=taught)
+
+    def job(self, step: StepRun) -> Job:
+        job = super().job(step)
+        if self.model.latency_ms is None:
+            return job
+        architecture, record = measured(step, self, job.architecture, self.model.latency_ms)
+        step.records = [*step.records, record]
+        return replace(job, architecture=architecture)
 
     @property
     def guide(self) -> str:

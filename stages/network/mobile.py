@@ -28,16 +28,17 @@ DILATIONS = (1, 2, 4)
 
 class Mobile(nn.Module):
     """(N, channels, H, W) -> `Features` with planes of `width` channels, any H, W >= 16. What is pooled, and what heads
-    may attend to, is the bottom of the net, of 6 times `width` channels. `blocks` of attention take the place of the
-    dilated residuals where there are any; they know places on the grid of `size`."""
+    may attend to, is the bottom of the net, of 6 times `width` channels. `repeats` residuals are at each scale on the
+    way down. `blocks` of attention take the place of the dilated residuals where there are any; they know places on the
+    grid of `size`."""
 
-    def __init__(self, channels: int, width: int, expansion: int, blocks: int, size: tuple[int, int]):
+    def __init__(self, channels: int, width: int, expansion: int, blocks: int, size: tuple[int, int], repeats: int = 2):
         super().__init__()
         full, half, quarter, eighth, bottom = (width * s for s in SCALES)
         self.edges = nn.Sequential(Pointwise(channels, full, 3), nn.ReLU(inplace=True))
         self.enter = nn.Sequential(Pointwise(channels, half, 3, stride=2), nn.ReLU(inplace=True))
         self.shrink = nn.ModuleList(
-            nn.Sequential(Inverted(i, o, expansion, stride=2), Inverted(o, o, expansion))
+            nn.Sequential(Inverted(i, o, expansion, stride=2), *(Inverted(o, o, expansion) for _ in range(repeats - 1)))
             for i, o in ((half, quarter), (quarter, eighth), (eighth, bottom))
         )
         self.deep = nn.ModuleList(Inverted(bottom, bottom, expansion, dilation=d) for d in DILATIONS if not blocks)

@@ -11,7 +11,7 @@ of their own (`stages.network.unet`, `stages.network.mobile`, `stages.network.vi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator
 
@@ -143,6 +143,9 @@ class InvertedTrunk(PlanesTrunk):
     least: ClassVar[int] = 16
     expansion: int = Field(4, ge=1, le=8)
     """How much wider a residual is inside."""
+    repeats: Annotated[int, Field(ge=1)] | Literal["auto"] = 2
+    """Residuals at each scale on the way down. auto: one for each 8 of the width, so that depth and width grow together
+    (Tan & Le 2019), whatever chooses the width."""
 
     @property
     def sizes(self) -> Sizes:
@@ -160,7 +163,14 @@ class InvertedTrunk(PlanesTrunk):
     def build(self, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import mobile
 
-        return mobile.Mobile(architecture.channels, self.chosen, self.expansion, self.attention, architecture.size)
+        return mobile.Mobile(
+            architecture.channels, self.chosen, self.expansion, self.attention, architecture.size, self.residuals
+        )
+
+    @property
+    def residuals(self) -> int:
+        """At each scale on the way down."""
+        return max(1, round(self.chosen / 8)) if self.repeats == "auto" else self.repeats
 
     @property
     def attention(self) -> int:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.config import Config, StepName, placement
@@ -178,8 +178,21 @@ class TaughtNetwork(NetworkRecipe):
     start: Start | None = None
     freeze: tuple[str, ...] = ()
     """Parts (see `stages.network.parts`) that do not move: no gradient, no decay, no noise of theirs."""
+    latency_ms: float | None = Field(None, gt=0)
+    """In place of `parameters`: the widest network that takes at most so long for one sample, exported to ONNX, on one
+    core of the machine that trains it first (`stages.distill.width`)."""
     learn_rates: dict[str, float] = {}
     """Part -> factor of the rate; of several that match the last counts."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> TaughtNetwork:
+        if self.latency_ms is None:
+            return self
+        given = ["parameters"] if "parameters" in self.model_fields_set else []
+        given += ["the trunk's width"] if self.trunk.width is not None else []
+        if given:
+            raise ValueError(f"latency_ms chooses the width, and so does {given[0]}. Give one of them")
+        return self
 
     @field_validator("freeze", mode="before")
     @classmethod

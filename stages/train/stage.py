@@ -66,6 +66,8 @@ class Train(Stage):
     task, with the sources' weights."""
 
     revision: ClassVar[int] = 2
+    exported: ClassVar[bool] = False
+    """Does it end in an ONNX file?"""
     data: StepName | tuple[StepName, ...]
     sampler: Annotated[Any, of("sampler")] = Temperature(type="temperature")
     inputs: tuple[str, ...] = Field(alias="in", min_length=1)
@@ -197,8 +199,6 @@ class Train(Stage):
             raise ValueError("targets: a weight is a number above 0; leave a column out instead")
         if self.parallel == "fsdp" and self.balancer.per_task:
             raise ValueError(f"parallel: the balancer {self.balancer.type!r} needs whole gradients; use ddp")
-        if self.parallel == "fsdp" and self.learner.copies:
-            raise ValueError(f"parallel: the learner {self.learner.type!r} holds a whole network; use ddp")
         taught = [c for columns in self.targets.values() for c in columns]
         if wrong := sorted(set(self.confidence) - set(taught)):
             hint = near(wrong[0], taught)
@@ -220,7 +220,15 @@ class Train(Stage):
         return self
 
     def _check_plugins(self) -> None:
-        """Raises ValueError, naming the field, when a plug-in names what is no input or task."""
+        """Raises ValueError, naming the field, when a plug-in names what is no input or task, or does not go with
+        something else here."""
+        if self.parallel == "fsdp" and self.learner.copies:
+            raise ValueError(f"parallel: the learner {self.learner.type!r} holds a whole network; use ddp")
+        if self.model.latency_ms is not None and not self.exported:
+            raise ValueError(
+                "model: latency_ms is measured on an ONNX file, and a train step makes none. Next: parameters: 430k, "
+                "or stage: distill"
+            )
         if len(blends := [a.type for a in self.augment if isinstance(a, Blend)]) > 1:
             raise ValueError(f"augment: one blend, or {{type: one-of, of: [{', '.join(blends)}]}}")
         checks = [("mask", self.mask, self.inputs), ("balancer", self.balancer, self.losing)]

@@ -59,3 +59,15 @@ def test_they_learn_what_is_there_to_learn(trunk: str, tmp_path: Any) -> None:
     final = job.storage.read_json(f"{job.folder}/trained.json")["final"]
     assert np.isfinite(list(final.values())).all()
     assert final["fit.semantic.miou"] > 0.6 and final["val.semantic.miou"] > 0.4, final
+
+
+def test_depth_grows_with_the_width_where_it_is_told_to() -> None:
+    def residuals(width: int, repeats: object) -> int:
+        model = _model({"type": "inverted", "width": width, "repeats": repeats}, (32, 32))
+        return len(model.trunk.shrink[0])  # type: ignore[arg-type, index]
+
+    assert [residuals(w, "auto") for w in (2, 8, 16, 24)] == [1, 1, 2, 3]
+    assert [residuals(w, 3) for w in (2, 8)] == [3, 3]
+    deep, flat = (_model({"type": "inverted", "repeats": r}, (32, 32), 1_500_000) for r in ("auto", 2))
+    assert deep.parameter_count == pytest.approx(flat.parameter_count, rel=0.25)
+    assert len(deep.trunk.shrink[0]) > 2  # type: ignore[arg-type, index]
