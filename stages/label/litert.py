@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.stages.label import litertfile
 from hyperloom.stages.label.activation import ScoreKind
 from hyperloom.stages.label.decoders import tensors_of
 from hyperloom.stages.label.network import Network, library, read_weights
 from hyperloom.stages.modality import Size
-
-CHANNELS = (1, 3, 4)
 
 
 class LiteRT(Network):
@@ -29,11 +28,20 @@ class LiteRT(Network):
         threads, layout = max(1, int(self.cpus)), self.preprocess.layout
         return LiteRTSession(self.path, tensors_of(self.decode), threads, layout)
 
+    def examine(self, path: str, source: Any | None) -> None:
+        header = litertfile.header(path)
+        shapes, kinds = [t.shape for t in header.inputs], [t.kind for t in header.inputs]
+        image = litertfile.image_input(self.path, shapes, kinds, self.preprocess.layout)
+        for tensor in tensors_of(self.decode):
+            litertfile.check_tensor(header, tensor)
+        if source is not None:
+            self.check_input(image.dtype, image.channels, source)
+            self.grid(image.size, source)
+
 
 class LiteRTSession:
     """A LiteRT graph with one image input of fixed shape; converters of PyTorch keep channels first."""
 
-    layout: str
     batch: int | None
     size: Size | None
     channels: int | None
@@ -54,16 +62,11 @@ class LiteRTSession:
         except (ValueError, RuntimeError) as error:
             raise SourceError(f"{path} is no file that LiteRT can load: {error}") from error
         inputs = self._net.get_input_details()
-        if len(inputs) != 1 or len(inputs[0]["shape"]) != 4:
-            shapes = [i["shape"].tolist() for i in inputs]
-            raise RecipeError(f"{path}: an expert has one image input, this network's inputs are {shapes}")
+        image = litertfile.image_input(path, [i["shape"] for i in inputs], [i["dtype"] for i in inputs], layout)
         self._input = inputs[0]
         self._details = {d["index"]: d for d in [*self._net.get_tensor_details(), *self._outputs]}
-        self.dtype: np.dtype[Any] = np.dtype(self._input["dtype"])
-        shape = [int(n) for n in self._input["shape"]]
-        self.layout = layout or ("nchw" if shape[1] in CHANNELS and shape[3] not in CHANNELS else "nhwc")
-        at = 2 if self.layout == "nchw" else 1
-        self.batch, self.size, self.channels = shape[0], (shape[at], shape[at + 1]), shape[4 - at if at == 1 else 1]
+        self.dtype, self.layout, self.batch = image.dtype, image.layout, image.batch
+        self.size, self.channels = image.size, image.channels
         for tensor in tensors:
             self._found(tensor)
 

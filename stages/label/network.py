@@ -2,7 +2,8 @@
 
 A subclass names a file format by implementing `session`; the rest is the recipe's: how frames are prepared
 (`preprocess`), and how each output tensor becomes a modality (`decode`). The weights' content is the identity, their
-path is placement. Networks run on one thread for each CPU they ask for: labelling scales by processes.
+path is placement. A local file is looked at when the recipe is planned (`examine`). Networks run on one thread for each
+CPU they ask for: labelling scales by processes.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Sequence
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from hyperloom.pipeline.config import placement
-from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
+from hyperloom.pipeline.errors import HyperloomError, PluginError, RecipeError, SourceError
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
@@ -27,6 +28,10 @@ from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.preprocess import Preprocess, TileGrid
 from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality import Size
+
+if TYPE_CHECKING:
+    from hyperloom.pipeline.check import StepCheck
+    from hyperloom.pipeline.recipe import Where
 
 
 class Session(Protocol):
@@ -75,6 +80,27 @@ class Network(Expert):
     def weights(self) -> tuple[str, ...]:
         return (self.path,)
 
+    def checked(self, step: StepCheck, where: Where) -> Self:
+        step.later(lambda listed: self._look(step, where) if step.name not in listed.manifests else None)
+        return self
+
+    def _look(self, step: StepCheck, where: Where) -> None:
+        """Note what is wrong with a local file, before anything runs; what nobody here can tell is the worker's."""
+        path, source = os.path.expanduser(self.path), step.modalities.get(modality_of(self.in_[0]))
+        if not os.path.isfile(path):
+            return
+        try:
+            self.examine(path, source if source is not None and source.shape else None)
+        except PluginError as error:
+            if "pip install 'hyperloom" not in str(error):  # the library may be on the workers alone
+                step.mistake((*where, "path"), str(error))
+        except HyperloomError as error:
+            step.mistake((*where, "path"), str(error))
+
+    def examine(self, path: str, source: Any | None) -> None:
+        """Raise HyperloomError for what can be told of a local file without loading it; `source` is the modality of
+        the frames, where it is known."""
+
     def session(self) -> Session:
         """Load the weights. Raises SourceError when they cannot be read, PluginError when a library is missing."""
         raise TypeError(f"the expert {self.type!r} has no session()")
@@ -90,17 +116,22 @@ class Network(Expert):
         session, source = self.session(), modalities[modality_of(self.in_[0])]
         if any(d.whole for d in self.decode):
             session = OneByOne(session, self.decode)
-        grid = self.preprocess.grid(source.shape[:2], session.size)
-        if session.size and grid.tile != session.size:
-            raise RecipeError(
-                f"{self.path} wants frames of {list(session.size)} (height, width), but the recipe's preprocess gives "
-                f"{list(grid.tile)}. Next: leave preprocess.size out, or set preprocess.tile to {list(session.size)}"
-            )
+        grid = self.grid(session.size, source)
         self.check_input(session.dtype, session.channels, source)
         decoders, notes = trial.settled(self, session, grid, source, targets)
         steps = self.model_copy(update={"decode": decoders}).steps(session, grid, targets)
         steps.notes = notes
         return steps
+
+    def grid(self, size: Size | None, source: Any) -> TileGrid:
+        """How frames are cut for a network that takes `size`, None for any. Raises RecipeError where it is another."""
+        grid = self.preprocess.grid(source.shape[:2], size)
+        if size and grid.tile != size:
+            raise RecipeError(
+                f"{self.path} wants frames of {list(size)} (height, width), but the recipe's preprocess gives "
+                f"{list(grid.tile)}. Next: leave preprocess.size out, or set preprocess.tile to {list(size)}"
+            )
+        return grid
 
     def check_input(self, dtype: np.dtype[Any], channels: int | None, source: Any) -> None:
         """Raise RecipeError for pixels that the network cannot take, or arithmetic that it could not see."""

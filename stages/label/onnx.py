@@ -10,21 +10,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.errors import HyperloomError, PluginError, RecipeError, SourceError
-from hyperloom.stages.base import modality_of
+from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
 from hyperloom.stages.label import onnxfile
 from hyperloom.stages.label.activation import ScoreKind
 from hyperloom.stages.label.decoders import tensors_of
 from hyperloom.stages.label.network import Network, library, read_weights
 from hyperloom.stages.modality import Size
-
-if TYPE_CHECKING:
-    from hyperloom.pipeline.check import StepCheck
-    from hyperloom.pipeline.recipe import Where
 
 Constants = dict[str, float | tuple[float, ...]]
 
@@ -43,30 +38,16 @@ class Onnx(Network):
         threads, layout = max(1, int(self.cpus)), self.preprocess.layout
         return OnnxSession(self.path, tensors, threads, self.gpus > 0, self.constants, layout)
 
-    def checked(self, step: StepCheck, where: Where) -> Self:
-        step.later(lambda listed: self._look(step, where) if step.name not in listed.manifests else None)
-        return self
-
-    def _look(self, step: StepCheck, where: Where) -> None:
-        """Note what is wrong with a local file, before anything runs; what nobody here can tell is the worker's."""
-        path = os.path.expanduser(self.path)
-        if not os.path.isfile(path):
-            return
-        try:
-            header = onnxfile.header(path)
-            if header.ir > onnxfile.OLD_IR or header.opset > onnxfile.OLD_OPSET:
-                _loaded(self.path, 1, False)
-            image = onnxfile.image_input(self.path, header.inputs, self.constants, self.preprocess.layout)
-            for tensor in tensors_of(self.decode):
-                output(header.outputs, tensor)
-            source = step.modalities.get(modality_of(self.in_[0]))
-            if source is not None and source.shape:
-                self.check_input(image.dtype, image.channels, source)
-        except PluginError as error:
-            if "pip install 'hyperloom" not in str(error):  # the library may be on the workers alone
-                step.mistake((*where, "path"), str(error))
-        except HyperloomError as error:
-            step.mistake((*where, "path"), str(error))
+    def examine(self, path: str, source: Any | None) -> None:
+        header = onnxfile.header(path)
+        if header.ir > onnxfile.OLD_IR or header.opset > onnxfile.OLD_OPSET:
+            _loaded(self.path, 1, False)
+        image = onnxfile.image_input(self.path, header.inputs, self.constants, self.preprocess.layout)
+        for tensor in tensors_of(self.decode):
+            output(header.outputs, tensor)
+        if source is not None:
+            self.check_input(image.dtype, image.channels, source)
+            self.grid(image.size, source)
 
 
 class OnnxSession:
@@ -85,10 +66,8 @@ class OnnxSession:
         ports = [onnxfile.port(i.name, i.type, i.shape) for i in self._session.get_inputs()]
         image = onnxfile.image_input(path, ports, constants or {}, layout)
         self._input, self.dtype, self.layout = image.port.name, image.dtype, image.layout
-        self.channels, shape = image.channels, image.port.shape
-        height, width = shape[1:3] if self.layout == "nhwc" else shape[2:4]
-        self.batch = shape[0]
-        self.size = (height, width) if height and width else None
+        self.channels = image.channels
+        self.batch, self.size = image.port.shape[0], image.size
         self._constants = [_Constant(path, port, (constants or {})[port.name]) for port in image.others]
         for tensor in tensors:
             output(self.outputs, tensor)

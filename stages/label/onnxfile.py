@@ -19,6 +19,7 @@ import numpy as np
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
 from hyperloom.stages.label.activation import ScoreKind
 from hyperloom.stages.label.network import library
+from hyperloom.stages.modality import Size
 
 DTYPES: dict[str, Any] = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
@@ -67,6 +68,11 @@ class ImageInput:
     @property
     def channels(self) -> int | None:
         return self.port.shape[3 if self.layout == "nhwc" else 1]
+
+    @property
+    def size(self) -> Size | None:
+        height, width = self.port.shape[1:3] if self.layout == "nhwc" else self.port.shape[2:4]
+        return (height, width) if height and width else None
 
 
 def image_input(path: str, ports: Sequence[Port], constants: Mapping[str, Any], layout: str | None) -> ImageInput:

@@ -23,6 +23,7 @@ from pydantic import field_validator, model_validator
 from hyperloom.pipeline import plugins, registry
 from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
+from hyperloom.stages.label import torchfile
 from hyperloom.stages.label.activation import ScoreKind
 from hyperloom.stages.label.expert import CPU_BATCH
 from hyperloom.stages.label.network import Network, library, read_weights
@@ -65,13 +66,22 @@ class Torch(Network):
     def usual_batch(self) -> int | None:
         return None if self.gpus else CPU_BATCH
 
+    @property
+    def form(self) -> torchfile.Form:
+        """What the file is read as."""
+        return self.format or ("state" if self.net else "export" if self.path.endswith(".pt2") else "script")
+
+    def examine(self, path: str, source: Any | None) -> None:
+        if why := torchfile.fault(path, self.form):
+            raise SourceError(f"{self.path} {why}")
+
     def session(self) -> TorchSession:
         torch = library("torch", "train")
         torch.set_num_threads(max(1, int(self.cpus)))
         device = "cuda" if self.gpus > 0 else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise PluginError("this expert asks for a GPU, but torch sees none. Next: gpus: 0, or a node that has one")
-        kind = self.format or ("state" if self.net else "export" if self.path.endswith(".pt2") else "script")
+        kind = self.form
         module = self._loaded(torch, kind, device)
         if kind != "export":  # an exported program has its mode built in
             module.eval()
@@ -86,6 +96,8 @@ class Torch(Network):
 
     def _loaded(self, torch: Any, kind: str, device: str) -> Any:
         content = read_weights(self.path)
+        if os.path.isfile(local := os.path.expanduser(self.path)):
+            self.examine(local, None)
         try:
             if kind == "state":
                 return _from_state(torch, self.net or "", self.arguments, self.path, content)

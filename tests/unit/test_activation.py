@@ -337,14 +337,14 @@ steps:
     stage: label
     data: frames
     experts:
-      - {{type: onnx, path: {path}, in: rgb@camera, out: depth@net, decode: {{type: dense, tensor: {tensor}}}{more}}}
+      - {{type: {kind}, path: {path}, in: rgb@camera, out: depth@net, decode: {{type: dense, tensor: {tensor}}}{more}}}
 """
 
 
-def planned(folder: Path, path: str, tensor: str = "y", more: str = "") -> None:
+def planned(folder: Path, path: str, tensor: str = "y", more: str = "", kind: str = "onnx") -> None:
     (folder / "images").mkdir(exist_ok=True)
     (folder / "images/a.png").write_bytes(b"nobody looks at it")
-    (folder / "r.yaml").write_text(RECIPE.format(root=folder, path=path, tensor=tensor, more=more))
+    (folder / "r.yaml").write_text(RECIPE.format(root=folder, path=path, tensor=tensor, more=more, kind=kind))
     storage = Storage(str(folder / "root"))
     plan(recipe.load(folder / "r.yaml"), storage, Digests(storage))
 
@@ -374,4 +374,90 @@ def test_a_plan_refuses_what_an_onnx_file_shows(tmp_path: Path) -> None:
     (tmp_path / "n.onnx").write_bytes(b"no network")
     with pytest.raises(RecipeError, match=r"r\.yaml:12: .*is no ONNX file"):
         planned(tmp_path, path)
+    with pytest.raises(RecipeError, match=r"r\.yaml:12: .*wants frames of \[4, 6\].*leave preprocess.size out"):
+        planned(tmp_path, _plain(tmp_path / "n.onnx", KEEP, shape=("n", 3, 4, 6)), more=", preprocess: {size: [8, 12]}")
     assert not (tmp_path / "root/steps").exists()
+
+
+def litert(path: Path, shape: tuple[int, ...] = (1, *SHAPE, 3), kind: int = 0) -> str:
+    """A graph of one input `x` of that shape and one output `y`, without operations."""
+    flatbuffers = pytest.importorskip("flatbuffers")
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    graph.tensors = [schema.TensorT() for _ in "xy"]
+    for tensor, name in zip(graph.tensors, "xy", strict=True):
+        tensor.name, tensor.shape, tensor.type, tensor.buffer = name, list(shape), kind, 1
+    graph.inputs, graph.outputs, graph.operators = [0], [1], []
+    model.version, model.subgraphs, model.buffers = 3, [graph], [schema.BufferT(), schema.BufferT()]
+    model.buffers[1].data = list(range(200))
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return str(path)
+
+
+def test_a_plan_refuses_what_a_litert_file_shows(tmp_path: Path) -> None:
+    from functools import partial
+
+    path, look = litert(tmp_path / "n.tflite"), partial(planned, tmp_path, kind="litert")
+    look(path)
+    look(path, "1")
+    for fields, text in (
+        ((path, "z"), "has no tensor 'z'; its outputs are: y"),
+        ((path, "7"), "has no tensor 7; its outputs are: y"),
+        ((litert(tmp_path / "four.tflite", (1, *SHAPE, 4)),), "wants 4 channels, and rgb@camera has 3"),
+        ((litert(tmp_path / "flat.tflite", (1, 96)),), r"one image input, this network's inputs are \[\[1, 96\]\]"),
+        ((litert(tmp_path / "b.tflite", kind=3), "y", ", preprocess: {normalise: imagenet}"), "normalise would do"),
+    ):
+        with pytest.raises(RecipeError, match=rf"r\.yaml:12: .*{text}"):
+            look(*fields)
+    data = Path(path).read_bytes()
+    for broken, text in (
+        (data[:-150], "is no whole LiteRT|was cut off"),
+        (b"", "is empty"),
+        (b"no network", "no LiteRT"),
+    ):
+        Path(path).write_bytes(broken)
+        with pytest.raises(RecipeError, match=text):
+            look(path)
+
+
+def test_a_plan_refuses_what_a_file_of_torch_shows(tmp_path: Path) -> None:
+    """By its first bytes and the names in its archive; torch is not asked."""
+    import pickle
+    import zipfile
+    from collections import OrderedDict
+
+    def archive(name: str, **files: bytes) -> str:
+        with zipfile.ZipFile(tmp_path / name, "w") as zipped:
+            for place, content in files.items():
+                zipped.writestr(f"archive/{place.replace('__', '/').replace('_pkl', '.pkl')}", content)
+        return str(tmp_path / name)
+
+    weights = pickle.dumps(OrderedDict(a=1))
+    state = archive("a.pth", data_pkl=weights, version=b"3")
+    script = archive("b.pt", data_pkl=weights, constants_pkl=weights, code__x=b"")
+    objects = archive("c.pth", data_pkl=pickle.dumps(Path("x")))
+    header = b'{"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}'
+    (tmp_path / "d.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(15))
+    (tmp_path / "e.pth").write_bytes(Path(state).read_bytes()[:-30])
+    (tmp_path / "f.pth").write_text("<!DOCTYPE html><html>")
+    (tmp_path / "g.pth").write_text("version https://git-lfs.github.com/spec/v1")
+    (tmp_path / "h.pth").write_bytes(b"")
+    (tmp_path / "i.pth").write_bytes(Path(litert(tmp_path / "n.tflite")).read_bytes())
+    net = ", net: espnet"
+    planned(tmp_path, state, "0", net, "torch")
+    planned(tmp_path, script, "0", "", "torch")
+    for path, more, text in (
+        (state, "", r"weights alone .a state dict., and is read as a TorchScript archive. Next: net:"),
+        (script, net, "holds a TorchScript archive, and is read as weights alone .a state dict.. Next: leave net"),
+        (objects, net, "holds Python objects .pathlib.*save its weights alone"),
+        ("d.safetensors", net, "was cut off: 85 of 86 bytes"),
+        ("e.pth", net, "is damaged or was cut off"),
+        ("f.pth", net, "is a web page"),
+        ("g.pth", net, "git lfs pull"),
+        ("h.pth", net, r"is empty \(0 bytes\)"),
+        ("i.pth", net, "Next: type: litert"),
+    ):
+        with pytest.raises(RecipeError, match=rf"r\.yaml:12: .*{text}"):
+            planned(tmp_path, path if "/" in path else str(tmp_path / path), "0", more, "torch")

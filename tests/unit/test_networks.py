@@ -278,7 +278,7 @@ def test_mistakes_are_said_with_what_would_be_right(tmp_path, frames):
     assert "nowhere.onnx" in message(SourceError, path=str(tmp_path / "nowhere.onnx"))
     (tmp_path / "text.onnx").write_text("not a network")
     assert "no ONNX file" in message(SourceError, path=str(tmp_path / "text.onnx"))
-    assert "does not load" in message(SourceError, type="torch", path=str(tmp_path / "text.onnx"))
+    assert "no file of PyTorch" in message(SourceError, type="torch", path=str(tmp_path / "text.onnx"))
     assert "espnet" in message(ValueError, type="torch", net="espent")
 
 
