@@ -24,6 +24,9 @@ P = TypeVar("P")
 NUMBERS = ("gray", "rgb48", "bgr48", "rgba64", "bgra64")
 """Beginnings of pixel formats that hold numbers where they have more than 8 bits; of other deep ones, as of HDR films,
 8 bits show the same."""
+CONCEALING = ("h264", "hevc")
+"""Codecs whose decoders paint over a part that is missing and say so with the frame; of others nothing is held back,
+since a damaged packet may still write into the frame before it."""
 HELD = 4
 """Frames by which decoding and showing may differ in order where frames refer to later ones."""
 LOST = "data are lost within it or behind it"
@@ -58,7 +61,7 @@ class Decoding:
         held = deque[Any]()
         for frame in self._decoded(context, packets, keyed):
             held.append(frame)
-            if len(held) > (HELD if context.has_b_frames else 0):
+            if len(held) > (HELD if context.has_b_frames and context.name in CONCEALING else 0):
                 yield held.popleft()
         yield from held
 

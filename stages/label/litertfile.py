@@ -23,7 +23,7 @@ DTYPES: dict[int, Any] = {
 
 
 @dataclass(frozen=True)
-class Tensor:
+class GraphTensor:
     """`kind` is None for a type that pixels cannot have."""
 
     index: int
@@ -33,14 +33,14 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class GraphHeader:
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    tensors: tuple[Tensor, ...]
+class LiteRTHeader:
+    inputs: tuple[GraphTensor, ...]
+    outputs: tuple[GraphTensor, ...]
+    tensors: tuple[GraphTensor, ...]
 
 
 @dataclass(frozen=True)
-class ImageInput:
+class FrameInput:
     """The input that takes frames, `batch` at a time."""
 
     dtype: np.dtype[Any]
@@ -50,7 +50,7 @@ class ImageInput:
     channels: int
 
 
-def image_input(path: str, shapes: Sequence[Sequence[int]], kinds: Sequence[Any], layout: str | None) -> ImageInput:
+def image_input(path: str, shapes: Sequence[Sequence[int]], kinds: Sequence[Any], layout: str | None) -> FrameInput:
     """Raises RecipeError where there is not one input of four axes."""
     if len(shapes) != 1 or len(shapes[0]) != 4 or kinds[0] is None:
         listed = [[int(n) for n in shape] for shape in shapes]
@@ -58,10 +58,10 @@ def image_input(path: str, shapes: Sequence[Sequence[int]], kinds: Sequence[Any]
     shape = [int(n) for n in shapes[0]]
     layout = layout or ("nchw" if shape[1] in CHANNELS and shape[3] not in CHANNELS else "nhwc")
     at = 2 if layout == "nchw" else 1
-    return ImageInput(np.dtype(kinds[0]), layout, shape[0], (shape[at], shape[at + 1]), shape[1 if at == 2 else 3])
+    return FrameInput(np.dtype(kinds[0]), layout, shape[0], (shape[at], shape[at + 1]), shape[1 if at == 2 else 3])
 
 
-def header(path: str) -> GraphHeader:
+def header(path: str) -> LiteRTHeader:
     """Of a local file. Raises SourceError, PluginError without the library."""
     schema = library("ai_edge_litert.schema_py_generated", "litert")
     with open(path, "rb") as file:
@@ -81,10 +81,10 @@ def header(path: str) -> GraphHeader:
         raise SourceError(f"{path} is no whole LiteRT file: {error}") from error
     if max(ends, default=0) > len(data):
         raise SourceError(f"{path} was cut off: {len(data)} of {max(ends)} bytes")
-    return GraphHeader(inputs, outputs, tensors)
+    return LiteRTHeader(inputs, outputs, tensors)
 
 
-def check_tensor(header: GraphHeader, tensor: str | int) -> None:
+def check_tensor(header: LiteRTHeader, tensor: str | int) -> None:
     """Raise RecipeError where the graph has no such output or tensor."""
     names = {t.name for t in header.tensors}
     if tensor in names or (isinstance(tensor, int) and 0 <= tensor < max(len(header.outputs), len(header.tensors))):
@@ -93,9 +93,9 @@ def check_tensor(header: GraphHeader, tensor: str | int) -> None:
     raise RecipeError(f"the network has no tensor {tensor!r}; its outputs are: {listed}")
 
 
-def _tensor(tensor: Any, index: int) -> Tensor:
+def _tensor(tensor: Any, index: int) -> GraphTensor:
     shape = tuple(int(tensor.Shape(i)) for i in range(tensor.ShapeLength()))
-    return Tensor(index, (tensor.Name() or b"").decode(), shape, DTYPES.get(tensor.Type()))
+    return GraphTensor(index, (tensor.Name() or b"").decode(), shape, DTYPES.get(tensor.Type()))
 
 
 def _end(buffer: Any) -> int:

@@ -67,7 +67,7 @@ class Torch(Network):
         return None if self.gpus else CPU_BATCH
 
     @property
-    def form(self) -> torchfile.Form:
+    def form(self) -> torchfile.TorchForm:
         """What the file is read as."""
         return self.format or ("state" if self.net else "export" if self.path.endswith(".pt2") else "script")
 

@@ -13,13 +13,13 @@ import zipfile
 from collections.abc import Iterator
 from typing import Literal
 
-Form = Literal["state", "script", "export"]
-WORDS: dict[Form, str] = {
+TorchForm = Literal["state", "script", "export"]
+WORDS: dict[TorchForm, str] = {
     "state": "weights alone (a state dict)",
     "script": "a TorchScript archive",
     "export": "an archive of torch.export",
 }
-NEXT: dict[Form, str] = {
+NEXT: dict[TorchForm, str] = {
     "state": "net: with the network's class (a known name or module:Class)",
     "script": "leave net and format out, which are for weights alone",
     "export": "format: export",
@@ -37,8 +37,8 @@ FOREIGN = {
 }
 
 
-def fault(path: str, wanted: Form) -> str:
-    """Why a local file cannot be `wanted`, with what to write instead; empty where nothing tells."""
+def fault(path: str, expected: TorchForm) -> str:
+    """Why a local file cannot be `expected`, with what to write instead; empty where nothing tells."""
     size = os.path.getsize(path)
     if not size:
         return "is empty (0 bytes)"
@@ -48,19 +48,19 @@ def fault(path: str, wanted: Form) -> str:
         if head.startswith(mark) or head[4:8] == mark == b"TFL3":
             return f"is {what}"
     if path.endswith(".safetensors"):
-        return _safetensors(path, size) or _other("state", wanted)
+        return _safetensors(path, size) or _other("state", expected)
     if head.startswith(b"PK"):
-        return _zipped(path, wanted)
+        return _zipped(path, expected)
     if head[:1] != b"\x80" or not head[2:].startswith(OLD):
         return "is no file of PyTorch: neither an archive nor a pickle of torch.save"
-    return _other("state", wanted)
+    return _other("state", expected)
 
 
-def _other(form: Form, wanted: Form) -> str:
-    return "" if form == wanted else f"holds {WORDS[form]}, and is read as {WORDS[wanted]}. Next: {NEXT[form]}"
+def _other(form: TorchForm, expected: TorchForm) -> str:
+    return "" if form == expected else f"holds {WORDS[form]}, and is read as {WORDS[expected]}. Next: {NEXT[form]}"
 
 
-def _zipped(path: str, wanted: Form) -> str:
+def _zipped(path: str, expected: TorchForm) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()}
@@ -68,7 +68,7 @@ def _zipped(path: str, wanted: Form) -> str:
             if form is None:
                 return "is an archive, but none of PyTorch"
             own = [n for n in archive.namelist() if n.endswith("/data.pkl")]
-            objects = sorted(set(_objects(archive.read(own[0])))) if form == wanted == "state" and own else []
+            objects = sorted(set(_objects(archive.read(own[0])))) if form == expected == "state" and own else []
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         return f"is damaged or was cut off ({error})"
     if objects:
@@ -76,10 +76,10 @@ def _zipped(path: str, wanted: Form) -> str:
             f"holds Python objects ({', '.join(objects[:3])}), which would run code. Next: save its weights alone, "
             "torch.save(model.state_dict(), path)"
         )
-    return _other(form, wanted)
+    return _other(form, expected)
 
 
-def _form(names: set[str]) -> Form | None:
+def _form(names: set[str]) -> TorchForm | None:
     if "constants.pkl" in names and any(name.startswith("code/") for name in names):
         return "script"
     if any(name.endswith(".json") for name in names) and (
