@@ -30,7 +30,7 @@ class Ending:
         self._told = False
         self._callbacks: list[Callable[[], None]] = []
         self._handlers: dict[int, Callable[..., None]] = {}
-        self._why: type[Ended] = Ended
+        self._why: Callable[[], Ended] = Ended
 
     @property
     def begun(self) -> bool:
@@ -55,7 +55,7 @@ class Ending:
             with self._lock:
                 self._callbacks.remove(callback)
 
-    def begin(self, why: type[Ended] = Ended) -> None:
+    def begin(self, why: Callable[[], Ended] = Ended) -> None:
         """The run is to end. Returns at once, since it is called where a signal may have interrupted anything."""
         if not self.begun:
             self._why = why

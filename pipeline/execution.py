@@ -64,7 +64,7 @@ class Execution(threading.Thread):
     def __init__(self, shared: Shared, step: PlannedStep, inputs: dict[str, Manifest], rank: int):
         super().__init__(name=f"step {step.name}", daemon=True)
         self.shared, self.step, self.inputs, self.rank = shared, step, inputs, rank
-        self.state, self.problem = "failed", ""
+        self.state, self.problem, self.seconds = "failed", "", 0.0
         self.error: Exception | None = None
         self.crash: BaseException | None = None
 
@@ -157,8 +157,9 @@ class Execution(threading.Thread):
                 events.emit("note", step.name, text=self.problem)
             else:
                 self.shared.check()
+        self.seconds = time.monotonic() - began
         counts = {"rows": manifest.rows if manifest else 0, "quarantined": manifest.quarantined if manifest else 0}
-        how = {"seconds": time.monotonic() - began, "status": self.state, "error": self.problem}
+        how = {"seconds": self.seconds, "status": self.state, "error": self.problem}
         events.emit("step_finished", step.name, **about, **counts, **how)
 
     def _failure(self, error: Exception) -> str:

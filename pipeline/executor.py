@@ -77,6 +77,11 @@ class Job:
     handle: Any = None
 
 
+def lost(jobs: list[Job], reason: str) -> list[Outcome]:
+    """What is said of units whose process is gone or hangs."""
+    return [Outcome(unit, None, reason, "", infrastructure=True) for job in jobs for unit in job.units]
+
+
 class Slot(Protocol):
     """A place that runs groups of units one after the other."""
 

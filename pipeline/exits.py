@@ -26,6 +26,8 @@ class Exit(IntEnum):
     """The store of the root does not answer, or is full."""
     CANCELLED = 7
     """`hyperloom cancel` ended the run."""
+    BUDGET = 8
+    """The recipe's `budget` is spent."""
     INTERRUPTED = 130
     """Ctrl-C."""
     KILLED = 137
@@ -36,5 +38,5 @@ class Exit(IntEnum):
 
 AGAIN = frozenset({Exit.BUSY, Exit.CLUSTER, Exit.STORE, Exit.KILLED, Exit.ENDED})
 """The same command may well succeed later: nothing is wrong with it."""
-NEVER = frozenset({Exit.WRONG, Exit.CANCELLED, Exit.INTERRUPTED})
+NEVER = frozenset({Exit.WRONG, Exit.CANCELLED, Exit.BUDGET, Exit.INTERRUPTED})
 """The same command ends the same way until a person acts. With all other codes a few tries are worth it."""

@@ -42,6 +42,7 @@ _KINDS = [
     ),
     FileKind("{stage}/{space}/beats/{unit}", "passing", "slot", "nothing: it has only to change", "the next beat"),
     FileKind("steps/{recipe}/{step}.json", "sealed", "driver", "what changed is not said", "the step's next run"),
+    FileKind("costs/{recipe}.json", "sealed", "driver", "a forecast says no hours", "the next run"),
     FileKind("digests.json", "sealed", "plan", "raw files are read again", "the next plan"),
     FileKind(
         "claims/owners/{owner}.json", "passing", "driver", "its owner is dead, once it has stood still", "a driver"

@@ -26,13 +26,14 @@ from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.committed import Committed
 from hyperloom.pipeline.errors import Ended
 from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.executor import AT_HAND, Executor, Job, Outcome
+from hyperloom.pipeline.executor import AT_HAND, Executor, Job, Outcome, lost
 from hyperloom.pipeline.heartbeat import Watch
 from hyperloom.pipeline.ledger import Ledger
 from hyperloom.pipeline.packs import Packer
 from hyperloom.pipeline.reservation import Reservation, Reservations
 from hyperloom.pipeline.retry import Attempts, Budget, Key
 from hyperloom.pipeline.slots import Seat, Seats
+from hyperloom.pipeline.spending import Spending
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.unit_claims import UnitClaims
 from hyperloom.pipeline.units import Record, Resources, Unit, Worker, beats
@@ -59,6 +60,7 @@ class Pool:
     unit_seconds: float = 3600.0
     """A unit that takes longer is taken for hung, unless it beats (pipeline.heartbeat): its slot is closed, and it
     counts as an infrastructure failure."""
+    spending: Spending = field(default_factory=Spending)
     waiting: int = 0
     """How many threads wait in `run` or `reserve`."""
 
@@ -200,6 +202,7 @@ class Pool:
         with self._news:
             if jobs:
                 self._collect(came)
+            self.spending.passes(self._seats.busy(), self._reservations.all)
             for work in self._works:
                 self.ledger.progress(work, self._seats.serving(work.scope))
             self._news.notify_all()
@@ -239,6 +242,8 @@ class Pool:
 
     # -- sending -----------------------------------------------------------------------------------------------------
     def _dispatch(self) -> None:
+        if self.spending.over:
+            return
         kept = self._reservations.take()
         self._news.notify_all()
         if kept:
@@ -258,6 +263,7 @@ class Pool:
 
     def _send(self, seat: Seat, work: Work | None) -> None:
         group = self._unit_claims.group(work, seat, self._seats.of(seat.kind), self._flying) if work else []
+        group = self.spending.affordable(group, work.attempts) if work else []
         if work is None or not group:
             return
         numbers = [work.attempts.of(u.key).attempt for u in group]
@@ -330,6 +336,7 @@ class Pool:
         for outcome in outcomes:
             self._flying.pop(outcome.unit.key, None)
             if outcome.record is not None:
+                self.spending.unit(outcome.record, outcome.seconds, work.workers[outcome.unit.worker].resources)
                 work.done(outcome.record)
                 self._unit_claims.done(outcome.unit.key)
                 work.attempts.forget(outcome.unit.key)
@@ -342,8 +349,3 @@ class Pool:
                 work.again(outcome.unit, STOPPED_PAUSE)
             else:
                 self.ledger.failed(work, outcome)
-
-
-def lost(jobs: list[Job], reason: str) -> list[Outcome]:
-    """What is said of units whose process is gone or hangs."""
-    return [Outcome(unit, None, reason, "", infrastructure=True) for job in jobs for unit in job.units]

@@ -25,6 +25,7 @@ from hyperloom.pipeline.fingerprint import step_refs
 from hyperloom.pipeline.schedule import CronSchedule
 from hyperloom.pipeline.secrets import BLOT
 from hyperloom.pipeline.spelling import near
+from hyperloom.pipeline.spending import CostBudget
 from hyperloom.pipeline.stage import Stage
 from hyperloom.pipeline.written import MissingVariable, Where, Written
 
@@ -62,6 +63,8 @@ class Recipe(Config):
     cluster: dict[str, Any] = placement(default_factory=dict)
     """Where Ray runs; see clusters/spec.py."""
     schedule: CronSchedule | None = placement(None)
+    budget: CostBudget | None = placement(None)
+    """What one run may cost: {hours, gpu_hours, calls}."""
     matrix: dict[str, list[Any]] = placement(default_factory=dict)
     """Names with their values: steps that mention `${name}` are made once a value (pipeline/variants.py)."""
     modalities: dict[str, Annotated[Any, plugins.of("modality")]]

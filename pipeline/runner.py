@@ -28,6 +28,7 @@ from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.retry import Budget
 from hyperloom.pipeline.secrets import blot
+from hyperloom.pipeline.spending import OverBudget, Spending
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking import replay
 
@@ -180,7 +181,10 @@ class _Run:
             tracker = replay.tracker(self.storage, self.loaded, self.id) if track else None
             say = self.progress.say
             executor = RayExecutor(self.storage, self._connect, say) if self.connect else Inline(self.storage)
-            self.pool = Pool(self.storage, executor, self.events, self.claims.check, self.budget, self.claims)
+            self.spending = Spending(recipe.budget)
+            self.pool = Pool(
+                self.storage, executor, self.events, self.claims.check, self.budget, self.claims, spending=self.spending
+            )
             try:
                 with self.ending.on_signals(), self._watched():
                     self._all(outcome)
@@ -190,6 +194,7 @@ class _Run:
                 raise
             finally:
                 self.pool.close()
+                self.spending.keep(self.storage, recipe.name)
                 self._conclude(outcome, status, time.monotonic() - started)
                 if tracker is not None:
                     self._finish(tracker, outcome)
@@ -249,6 +254,8 @@ class _Run:
                 for ended in [e for e in running if not e.is_alive()]:
                     running.remove(ended)
                     self._enter(ended, outcome)
+                if over := self.spending.over:
+                    self.ending.begin(lambda over=over: OverBudget(over))  # type: ignore[misc]
                 if self.ending.begun:
                     self._end()
         except BaseException:
@@ -297,6 +304,8 @@ class _Run:
             raise ended.crash
         name = ended.step.name
         outcome.states[name] = ended.state
+        if ended.state == "done":
+            self.spending.step(ended.step, ended.seconds, self.steps)
         if ended.error is not None:
             outcome.problems[name] = ended.problem
             outcome.missing[name] = getattr(ended.error, "missing", "") or "failed"
@@ -310,9 +319,13 @@ class _Run:
                 "the run is to end: what can store a checkpoint does so (a second signal ends all at once)"
             )
         deadline = time.monotonic() + GRACE_SECONDS
-        while (self.pool.beating or self.ending.awaited) and time.monotonic() < deadline:
+        while self._put_away() and time.monotonic() < deadline:
             self.pool.turn(SHORT_TURN, send=False)
         raise self.ending.error()
+
+    def _put_away(self) -> bool:
+        """Is something still being put away? Of a run that the budget ends, all that is in flight."""
+        return self.pool.beating or self.ending.awaited or bool(self.spending.over and self.spending.busy)
 
     def _stop(self, running: list[Execution]) -> None:
         """Nothing may go on writing once the driver has stopped: end the slots, and the steps' threads."""

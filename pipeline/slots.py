@@ -77,6 +77,9 @@ class Seats:
     def of(self, kind: Kind) -> list[Seat]:
         return self._of.get(kind, [])
 
+    def busy(self) -> list[Seat]:
+        return [seat for seat in self.all if seat.jobs]
+
     def jobs(self) -> list[Job]:
         return [job for seat in self.all for job in seat.jobs]
 

@@ -60,6 +60,11 @@ class Stage(Config):
         may be forecasts themselves. None when only a run can tell."""
         return None
 
+    def effort(self, samples: int) -> float:
+        """How much work the step is beside its units, where the run's sources have so many samples; in any measure that
+        a forecast may scale its seconds by (updates). 0 where that is their number."""
+        return 0.0
+
     def growth(self, step: StepRun, before: Manifest) -> int | None:
         """How many samples the step would have that `before`, an earlier manifest of it, has not; found out like a
         forecast. A partition that changed counts by what it grew, and at least 1. None when only a run can tell."""

@@ -34,6 +34,8 @@ class Unit:
     worker: str
     payload: dict[str, Any] = field(default_factory=dict)
     after: tuple[tuple[str, str], ...] = ()
+    calls: int = 0
+    """Questions to a service that may cost money, at most."""
 
     @property
     def key(self) -> tuple[str, str]:

@@ -79,6 +79,10 @@ class Expert(Plugin):
         """
         return None
 
+    def calls(self, rows: int) -> int:
+        """How many questions that may cost money it asks of so many samples, at most."""
+        return 0
+
     def offsets(self) -> dict[str, tuple[int, ...]]:
         """Neighbouring frames wanted: {"rgb@camera": (-1,)} for the frame before. They count rows within the group."""
         return {}

@@ -103,6 +103,9 @@ class Http(Expert):
     def usual_batch(self) -> int | None:
         return self.concurrency * (self.per_request if APIS[self.api].groups else 4)
 
+    def calls(self, rows: int) -> int:
+        return rows
+
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         api = APIS[self.api](self, modalities)
         url = self.url.rstrip("/") + (api.path if self.path is None else self.path)

@@ -253,6 +253,9 @@ class Train(Stage):
         """Fewest and most workers."""
         return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
 
+    def effort(self, samples: int) -> float:
+        return float(self.updates or total(self.phases) or (self.epochs or 0.0) * samples / self.batch) * self.seeds
+
     def facts(self, digests: Digests) -> dict[str, Any]:
         facts = self.model.start.facts(digests) if self.model.start else {}
         return {"start": facts} if facts else {}

@@ -1,0 +1,188 @@
+"""Spending: what a run has cost so far, the budget that ends it, and rates that are kept for forecasts.
+
+    budget: {hours: 8, gpu_hours: 4, calls: 5000}
+
+Each bound is for one run, from its start. Hours are those of the clock; GPU hours count each share of a GPU while a
+unit or a training has it; calls are the questions to endpoints that may cost money, counted when their unit is sent, so
+that no run asks more (answers that are kept under the root are asked for again by nobody, and counted here all the
+same). A run that has spent one sends nothing more, lets what is in flight end, and ends with code 8.
+
+What units and steps took is kept in `costs/{recipe}.json`. It is a matter of machines, in no identity, and may be lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hyperloom.pipeline.config import Config, placement
+from hyperloom.pipeline.errors import Ended, StorageError, Torn
+from hyperloom.pipeline.exits import Exit
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Record, Resources, Unit
+
+if TYPE_CHECKING:
+    from hyperloom.pipeline.plan import PlannedStep
+    from hyperloom.pipeline.reservation import Reservation
+    from hyperloom.pipeline.retry import Attempts
+    from hyperloom.pipeline.slots import Seat
+
+HOUR = 3600.0
+
+
+class CostBudget(Config):
+    """What a run may cost at most; a bound that is left out is none."""
+
+    hours: float | None = placement(None, gt=0)
+    gpu_hours: float | None = placement(None, ge=0)
+    calls: int | None = placement(None, ge=0)
+
+
+class OverBudget(Ended):
+    """A run has spent its budget."""
+
+    exit_code = Exit.BUDGET
+
+    def __init__(self, bound: str):
+        self.bound = bound
+        self.text = (
+            f"ended in order: {bound}; what was committed is kept. Next: raise `budget` in the recipe; the same "
+            "command goes on from there, with the whole budget anew"
+        )
+        super().__init__()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.bound,)
+
+
+@dataclass
+class UnitRate:
+    """Units of one space that were done: how many, and what they took in all."""
+
+    units: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+    gpu_seconds: float = 0.0
+
+
+@dataclass
+class StepRate:
+    """A step that was done: seconds, bytes, its effort (`Stage.effort`) and the samples of the run's sources."""
+
+    seconds: float
+    bytes: int
+    effort: float
+    samples: int
+
+
+@dataclass
+class Costs:
+    """What is kept of runs of a recipe. `slots` is how many worked at once."""
+
+    spaces: dict[str, UnitRate] = field(default_factory=dict)
+    steps: dict[str, StepRate] = field(default_factory=dict)
+    slots: int = 1
+    reserved_gpu_seconds: float = 0.0
+
+    def update(self, other: Costs) -> None:
+        """Take over what a later run has measured."""
+        self.spaces |= other.spaces
+        self.steps |= other.steps
+        self.slots = other.slots if other.spaces else self.slots
+        if other.steps:
+            self.reserved_gpu_seconds = other.reserved_gpu_seconds
+
+
+def load(storage: Storage, recipe: str) -> Costs:
+    """What is known of a recipe's runs on this root; empty where nothing is."""
+    try:
+        kept = storage.read_json(_path(recipe))
+        spaces = {k: UnitRate(**v) for k, v in kept["spaces"].items()}
+        steps = {k: StepRate(**v) for k, v in kept["steps"].items()}
+        return Costs(spaces, steps, kept["slots"], kept["reserved_gpu_seconds"])
+    except (FileNotFoundError, Torn, KeyError, TypeError):
+        return Costs()
+
+
+def _path(recipe: str) -> str:
+    return f"costs/{recipe}.json"
+
+
+@dataclass
+class Spending:
+    """Of one run. Belongs to the thread that owns the pool."""
+
+    budget: CostBudget | None = None
+    clock: Callable[[], float] = time.monotonic
+    calls: int = 0
+    gpu_seconds: float = 0.0
+    costs: Costs = field(default_factory=Costs)
+    busy: int = 0
+    """Slots that were at work when time passed last."""
+    _refused: str = ""
+
+    def __post_init__(self) -> None:
+        self._began = self._last = self.clock()
+
+    def passes(self, busy: Sequence[Seat], reservations: Sequence[Reservation]) -> None:
+        """Time has passed with these slots at work, and this room kept for stages' own processes."""
+        now, self.busy = self.clock(), len(busy)
+        gpus = sum(seat.kind.resources.gpus for seat in busy)
+        reserved = sum(r.resources.gpus * len(r.places) for r in reservations)
+        self.gpu_seconds += (gpus + reserved) * (now - self._last)
+        self.costs.reserved_gpu_seconds += reserved * (now - self._last)
+        self.costs.slots = max(self.costs.slots, self.busy)
+        self._last = now
+
+    def affordable(self, units: list[Unit], attempts: Attempts) -> list[Unit]:
+        """The first of the units that the bound on calls lets begin. Their calls count from here on; of what was asked
+        in an earlier attempt the answers are kept."""
+        most = self.budget.calls if self.budget else None
+        for place, unit in enumerate(units):
+            calls = unit.calls if attempts.of(unit.key).attempt == 1 else 0
+            if calls and most is not None and self.calls + calls > most:
+                self._refused = f"its next {calls} calls would exceed the budget of {most:,} ({self.calls:,} were sent)"
+                return units[:place]
+            self.calls += calls
+        return units
+
+    def unit(self, record: Record, seconds: float, resources: Resources) -> None:
+        """A unit was done."""
+        gpus = resources.gpus
+        rate = self.costs.spaces.setdefault(record.space, UnitRate())
+        rate.units, rate.rows = rate.units + 1, rate.rows + record.rows
+        rate.seconds, rate.gpu_seconds = rate.seconds + seconds, rate.gpu_seconds + seconds * gpus
+        rate.bytes += sum(f.bytes for f in record.files)
+
+    def step(self, step: PlannedStep, seconds: float, steps: Sequence[PlannedStep]) -> None:
+        """A step of the run's `steps` was done."""
+        manifest = step.manifest
+        samples = sum(s.manifest.rows for s in steps if s.is_source and s.manifest)
+        files = [*manifest.files, *(f for r in manifest.records for f in r.files)] if manifest else []
+        rate = StepRate(seconds, sum(f.bytes for f in files), step.stage.effort(samples), samples)
+        self.costs.steps[step.name] = rate
+
+    @property
+    def over(self) -> str:
+        """Which bound is reached, in words; empty while none is."""
+        bounds = self.budget or CostBudget()
+        if bounds.hours is not None and self.clock() - self._began >= bounds.hours * HOUR:
+            return f"its budget of {bounds.hours:g} hours is spent"
+        if bounds.gpu_hours is not None and self.gpu_seconds > bounds.gpu_hours * HOUR:
+            return f"its budget of {bounds.gpu_hours:g} GPU hours is spent"
+        return self._refused
+
+    def keep(self, storage: Storage, recipe: str) -> None:
+        """Keep the rates, beside those of earlier runs."""
+        if not self.costs.spaces and not self.costs.steps:
+            return
+        known = load(storage, recipe)
+        known.update(self.costs)
+        value: dict[str, Any] = asdict(known)
+        try:
+            storage.write_json(_path(recipe), value)
+        except StorageError:
+            pass  # a forecast lacks it
