@@ -57,10 +57,10 @@ class Pool:
     budget: Budget = field(default_factory=Budget)
     claims: Claims | None = None
     """None where nobody else can be on this root."""
+    spending: Spending = field(default_factory=Spending)
     unit_seconds: float = 3600.0
     """A unit that takes longer is taken for hung, unless it beats (pipeline.heartbeat): its slot is closed, and it
     counts as an infrastructure failure."""
-    spending: Spending = field(default_factory=Spending)
     waiting: int = 0
     """How many threads wait in `run` or `reserve`."""
 
@@ -185,7 +185,7 @@ class Pool:
         with self._news:
             for work in self._works:
                 work.wake()
-            if send:
+            if send and not self.spending.over:
                 self._dispatch()
                 self._launch()
             else:
@@ -242,8 +242,6 @@ class Pool:
 
     # -- sending -----------------------------------------------------------------------------------------------------
     def _dispatch(self) -> None:
-        if self.spending.over:
-            return
         kept = self._reservations.take()
         self._news.notify_all()
         if kept:

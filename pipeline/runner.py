@@ -152,6 +152,9 @@ class _Run:
     halted: bool = field(default=False, init=False)
     outcomes: dict[str, str] = field(default_factory=dict, init=False)
 
+    def __post_init__(self) -> None:
+        self.spending = Spending(self.loaded.recipe.budget)
+
     @property
     def id(self) -> str:
         return self.named.id
@@ -179,12 +182,9 @@ class _Run:
             if self.named.tags:
                 self.events.emit("tag", values=self.named.tags)
             tracker = replay.tracker(self.storage, self.loaded, self.id) if track else None
-            say = self.progress.say
+            claims, say = self.claims, self.progress.say
             executor = RayExecutor(self.storage, self._connect, say) if self.connect else Inline(self.storage)
-            self.spending = Spending(recipe.budget)
-            self.pool = Pool(
-                self.storage, executor, self.events, self.claims.check, self.budget, self.claims, spending=self.spending
-            )
+            self.pool = Pool(self.storage, executor, self.events, claims.check, self.budget, claims, self.spending)
             try:
                 with self.ending.on_signals(), self._watched():
                     self._all(outcome)
@@ -194,7 +194,6 @@ class _Run:
                 raise
             finally:
                 self.pool.close()
-                self.spending.keep(self.storage, recipe.name)
                 self._conclude(outcome, status, time.monotonic() - started)
                 if tracker is not None:
                     self._finish(tracker, outcome)
@@ -215,6 +214,7 @@ class _Run:
     def _conclude(self, outcome: RunResult, status: str, seconds: float) -> None:
         outcome.quarantined, outcome.outcomes = _left_out(self.steps), self.outcomes
         outcome.sources = _sources(self.steps)
+        self.spending.keep(self.storage, self.loaded.recipe.name)
         if self.outcomes:
             self.events.emit("tag", values={"outcome": "; ".join(self.outcomes.values())})
         self.events.emit("run_finished", status=status, seconds=seconds)

@@ -1,0 +1,128 @@
+"""Budgets: a run that would exceed one ends in order, and the same command goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hyperloom.pipeline import cli, recipe, runner, spending
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.exits import AGAIN, Exit
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.retry import Attempts, Tally
+from hyperloom.pipeline.spending import CostBudget, OverBudget, Spending
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Record, Resources, Unit
+from tests import toy
+
+
+class Paid(toy.Numbers):
+    """Each unit asks three questions that cost money."""
+
+    def run(self, step: Any) -> dict[str, Any]:
+        units = [Unit(step.folder, f"u{i}", "w", {"numbers": [i]}, calls=3) for i in range(self.units_)]
+        step.records = step.run_units(units, {"w": toy.Writer(self.trouble)})
+        return {"total": len(step.records)}
+
+
+TEXT = """
+name: toy
+root: {root}
+{budget}
+modalities: {{}}
+steps:
+  numbers: {{stage: "tests.unit.test_spending:Paid", units_: 6}}
+"""
+
+
+def load(tmp_path: Path, budget: str) -> recipe.RecipeFile:
+    path = tmp_path / "toy.yaml"
+    path.write_text(TEXT.format(root=tmp_path / "root", budget=budget))
+    return recipe.load(path)
+
+
+def run(loaded: recipe.RecipeFile) -> runner.RunResult:
+    return runner.run(loaded, progress=Progress(quiet=True), track=False)
+
+
+def done(tmp_path: Path) -> int:
+    return len(list((tmp_path / "root").rglob("units/*.json")))
+
+
+def test_no_call_more_than_the_budget_is_sent(tmp_path: Path) -> None:
+    with pytest.raises(OverBudget, match=r"its next 3 calls would exceed the budget of 10 \(9 were sent\)"):
+        run(load(tmp_path, "budget: {calls: 10}"))
+    assert done(tmp_path) == 3, "what was sent is committed"
+    with pytest.raises(OverBudget):
+        run(load(tmp_path, "budget: {calls: 2}"))
+    assert done(tmp_path) == 3
+    assert run(load(tmp_path, "budget: {calls: 9}")).ok, "the same command goes on, with a budget anew"
+    assert done(tmp_path) == 6
+
+
+def test_a_budget_moves_no_identity(tmp_path: Path) -> None:
+    assert run(load(tmp_path, "")).ok
+    assert run(load(tmp_path, "budget: {calls: 0, hours: 0.001}")).states == {"numbers": "fresh"}
+
+
+def test_the_command_ends_with_its_own_code_and_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
+    load(tmp_path, "budget: {calls: 4}")
+    monkeypatch.setattr("hyperloom.pipeline.commands.opening.connect", lambda loaded: None)
+    assert cli.main(["run", str(tmp_path / "toy.yaml"), "--no-mlflow"]) == Exit.BUDGET == 8
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[0].startswith("hyperloom: ended in order: its next 3 calls") and "Next: raise `budget`" in lines[0]
+    assert lines[1].startswith("Continue with: hyperloom run") and len(lines) == 2
+    assert Exit.BUDGET not in AGAIN, "who starts it again by itself would spend it again"
+
+
+def test_hours_and_gpu_hours_by_the_clock() -> None:
+    now = [0.0]
+    spent = Spending(CostBudget(hours=1, gpu_hours=0.5), clock=lambda: now[0])
+
+    class seat:
+        class kind:
+            resources = Resources(gpus=0.5)
+
+    class reservation:
+        resources, places = Resources(gpus=1), [1, 2]
+
+    now[0] = 600
+    spent.passes([seat], [])  # type: ignore[list-item]
+    assert spent.gpu_seconds == 300 and not spent.over
+    now[0] = 1400
+    spent.passes([], [reservation])  # type: ignore[list-item]
+    assert spent.gpu_seconds == 300 + 1600 and "0.5 GPU hours" in spent.over
+    only = Spending(CostBudget(hours=1), clock=lambda: now[0])
+    now[0] = 1400 + 3600
+    assert "1 hours" in only.over and not Spending(None).over
+
+
+def test_a_retry_is_not_counted_again(tmp_path: Path) -> None:
+    attempts = Attempts(Storage(str(tmp_path)), "attempts")
+    unit = Unit("expert/a", "u", "w", calls=5)
+    spent = Spending(CostBudget(calls=5))
+    assert spent.affordable([unit], attempts) == [unit]
+    attempts.keep(unit.key, Tally(task=1))
+    assert spent.affordable([unit], attempts) == [unit] and spent.calls == 5
+
+
+def test_rates_are_kept_and_a_torn_file_is_none(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    first = Spending()
+    first.unit(Record("expert/a", "u", 8, ()), 2.0, Resources(gpus=0.5))
+    first.keep(storage, "mine")
+    second = Spending()
+    second.unit(Record("expert/b", "u", 8, ()), 1.0, Resources())
+    second.keep(storage, "mine")
+    costs = spending.load(storage, "mine")
+    assert costs.spaces["expert/a"].gpu_seconds == 1.0 and costs.spaces["expert/b"].units == 1
+    (tmp_path / "costs" / "mine.json").write_text("{")
+    assert spending.load(storage, "mine").spaces == {}
+
+
+@pytest.mark.parametrize("budget", ["{hours: 0}", "{calls: -1}", "{euros: 5}"])
+def test_a_wrong_budget_is_named(tmp_path: Path, budget: str) -> None:
+    with pytest.raises(RecipeError, match="budget|euros"):
+        load(tmp_path, f"budget: {budget}")
