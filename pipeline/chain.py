@@ -105,8 +105,9 @@ class Chain:
         return Link(number, name, data)
 
     def replace(self, link: Link, data: bytes) -> None:
-        """Write a link anew. For its own writer alone: where a higher one counts, this changes nothing."""
-        self.storage.write(f"{self.folder}/{link.name}", self._sealed(link.name, data))
+        """Write a link anew, on a full disk too. For its own writer alone: where a higher one counts, this changes
+        nothing."""
+        self.storage.overwrite(f"{self.folder}/{link.name}", self._sealed(link.name, data))
 
     def trim(self, below: int) -> None:
         """Remove the links with numbers below `below`, which must not be above the last."""

@@ -114,16 +114,12 @@ class Claims:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(timeout=self.beat * 2)
-        self._release_all()
+        for name in list(self._held):
+            with suppress(StorageError):  # it expires
+                self.release(name)
         with suppress(StorageError):
             self.storage.delete(_card(self.owner))
             self.storage.delete(_mark(self.owner))
-        self._release_all()  # on a full disk the card has made room; what is held still expires
-
-    def _release_all(self) -> None:
-        for name in list(self._held):
-            with suppress(StorageError):
-                self.release(name)
 
     def check(self) -> None:
         """Raise ClaimError when this driver was taken for dead. Costs nothing, unless it has slept."""

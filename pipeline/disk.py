@@ -43,6 +43,15 @@ def write(target: str, parts: Iterable[bytes], exclusive: bool, durable: bool) -
     return True
 
 
+def overwrite(target: str, data: bytes) -> None:
+    """Put `data` into a file that is there, in its own place: on most file systems a small one needs no room for that,
+    but who reads or dies meanwhile may see or leave half of it."""
+    with open(target, "r+b", buffering=0) as file:
+        file.write(data)
+        file.truncate()
+        os.fsync(file.fileno())
+
+
 def sync(path: str) -> None:
     """Wait until a file would outlive a power failure."""
     handle = os.open(path, os.O_RDONLY)

@@ -188,6 +188,19 @@ class Storage:
         else:
             self._call("write", path, lambda: self._put(path, data, "overwrite"))
 
+    def overwrite(self, path: str, data: bytes) -> None:
+        """Replace what is at `path`, on a full local disk without room for a second copy: then not atomically, so it is
+        for small files whose readers know a torn one. Raises StorageError."""
+        try:
+            self.write(path, data)
+        except StorageError as error:
+            if error.transient or not self.is_local:
+                raise
+            try:
+                disk.overwrite(self.path(path), data)
+            except OSError:
+                raise error from None
+
     def sync(self, path: str) -> None:
         """Wait until a written file would outlive a power failure. Raises StorageError."""
         if not self.is_local:

@@ -129,7 +129,7 @@ class UnitClaims:
             try:
                 self._say(space, own)
             except HyperloomError:
-                return  # it expires
+                continue  # it expires
         self._spaces.clear()
 
     # -- in hand -----------------------------------------------------------------------------------------------------

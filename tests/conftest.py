@@ -1,8 +1,10 @@
-"""What holds for all tests: property tests on a busy machine, and which tests share a process (see groups.py)."""
+"""What holds for all tests: property tests on a busy machine, no wait for the disk, and which tests share a process
+(see groups.py)."""
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -12,6 +14,11 @@ DRAWN = "HYPERLOOM_EXAMPLES" in os.environ
 """Are examples drawn anew? Else each run tries the same ones, so that a change is not blamed for an old fault."""
 settings.register_profile("busy", deadline=None, derandomize=not DRAWN, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+os.fsync = lambda handle: None
+"""No test cuts the power, and waiting for the disk was a third of the time; processes that tests start do wait."""
+sys.dont_write_bytecode = False
+"""Modules of tests are compiled with their asserts rewritten: five seconds for each process that cannot keep them."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

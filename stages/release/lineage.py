@@ -9,6 +9,7 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,10 @@ def maker(about: Mapping[str, Any]) -> str:
     return f"{about.get('kind', 'expert')} {expert.get('type', '')} revision {about.get('revision', 1)}{weights}"
 
 
+@cache
 def snapshot() -> str:
-    """sha256 over the Python sources of the engine and the stages: which code this was."""
+    """sha256 over the Python sources of the engine and the stages: which code this was. Looked at once a process, whose
+    code does not change when its files do."""
     digest = hashlib.sha256()
     for folder in SOURCES:
         for file in sorted(Path(HERE, folder).rglob("*.py")):
@@ -57,6 +60,7 @@ def snapshot() -> str:
     return digest.hexdigest()
 
 
+@cache
 def commit() -> str:
     """The git commit of the checkout, with `-dirty` after it when files differ; empty where there is no checkout."""
     if not (HERE / ".git").exists():

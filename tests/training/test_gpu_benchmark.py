@@ -1,4 +1,4 @@
-"""The trainings and ensembles of the benchmark of a GPU run, tiny, where there is none."""
+"""The benchmark of a GPU runs, tiny, where there is none."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import json
 import pytest
 
 from benchmarks import gpu
+
+
+def test_labelling_and_decoding_run_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    gpu.main(["label", "decode", "--device", "cpu"])
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["device"] == "cpu" and not line["left_out"]
+    assert min(line[f"{part}_vs_bare"] for part in ("label", "label_bf16", "decode")) > 0
+    assert line["decode_fps"]["slot"] > 0
 
 
 def test_ensembles_and_trainings_run_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.unit.trees import BLOCKS, tree
+
 ROOMS = (
     "modality", "network", "ingest", "label", "consensus", "shard", "measure", "train", "distill", "evaluate",
     "release", "drift", "data", "starter",
@@ -86,7 +88,7 @@ def crossings(stages: Path) -> Iterator[Import]:
 
 def imports(path: Path, package: str) -> Iterator[tuple[int, str]]:
     """Line and dotted name of every import of a file that runs; `package` is what its relative imports start from."""
-    for node in _running(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _running(tree(path)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -97,10 +99,9 @@ def imports(path: Path, package: str) -> Iterator[tuple[int, str]]:
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those under `if TYPE_CHECKING:`."""
+    """All statements but those under `if TYPE_CHECKING:`."""
     yield node
-    children: list[ast.AST] = list(ast.iter_child_nodes(node))
-    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-        children = list(node.orelse)
-    for child in children:
-        yield from _running(child)
+    skipped = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+    for block in ("orelse",) if skipped else BLOCKS:
+        for child in getattr(node, block, ()):
+            yield from _running(child)

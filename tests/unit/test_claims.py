@@ -21,7 +21,8 @@ QUICK = {"beat": 0.03, "expiry": 0.15}
 
 
 @pytest.fixture
-def storage(tmp_path) -> Storage:
+def storage(tmp_path, monkeypatch) -> Storage:
+    monkeypatch.setattr(claiming, "LOOK", 0.02)
     return Storage(str(tmp_path))
 
 
@@ -114,10 +115,10 @@ def test_what_another_kernel_or_namespace_says_of_a_pid_proves_nothing(storage: 
 
 
 def test_an_owner_that_beats_keeps_what_it_has(storage: Storage) -> None:
-    with Claims(storage, "alive", beat=0.03, expiry=0.4) as alive:
+    with Claims(storage, "alive", beat=0.03, expiry=0.3) as alive:
         assert alive.take("steps/a")
-        observer = Claims(storage, "observer", beat=0.03, expiry=0.4)  # with no beat of its own: it only looks
-        end = time.monotonic() + 0.6
+        observer = Claims(storage, "observer", beat=0.03, expiry=0.3)  # with no beat of its own: it only looks
+        end = time.monotonic() + 0.45
         while time.monotonic() < end:
             assert observer.take("steps/a") == 0
             time.sleep(0.01)

@@ -51,9 +51,10 @@ class Long:
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.02)
-    monkeypatch.setattr(heartbeat, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(heartbeat, "SILENCE_SECONDS", 0.6)
+    monkeypatch.setattr(heartbeat, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "SILENCE_SECONDS", 0.4)
     monkeypatch.setattr("hyperloom.pipeline.pool.STOPPED_PAUSE", 0.05)
+    monkeypatch.setattr("hyperloom.pipeline.pool.HUNG_SECONDS", 0.02)
     ENDING.clear()
 
 
@@ -74,18 +75,18 @@ def run(storage: Storage, worker: Long, limit: float, count: int = 1) -> list[di
 
 @pytest.mark.parametrize("promised", [True, False])
 def test_a_unit_that_beats_may_run_longer_than_others(storage: Storage, promised: bool) -> None:
-    assert run(storage, Long(many=50, beats=promised), limit=0.3) == []
+    assert run(storage, Long(many=20, beats=promised), limit=0.2) == []
     assert storage.names("s/beats") == []
 
 
 def test_a_unit_that_never_beats_has_its_time_and_no_more(storage: Storage) -> None:
-    (failure,) = run(storage, Long(silent=1.5), limit=0.3)
+    (failure,) = run(storage, Long(silent=1.5), limit=0.2)
     assert failure["infrastructure"] and "no answer within 0 s" in failure["error"]
 
 
 def test_a_unit_that_stops_to_beat_is_taken_for_hung(storage: Storage) -> None:
-    (failure,) = run(storage, Long(many=5, silent=3), limit=30)
-    assert failure["infrastructure"] and "no sign of life for 1 s" in failure["error"]
+    (failure,) = run(storage, Long(many=5, silent=2), limit=30)
+    assert failure["infrastructure"] and "no sign of life for 0 s" in failure["error"]
 
 
 def test_units_that_beat_go_alone_and_nothing_waits_behind_them(storage: Storage) -> None:

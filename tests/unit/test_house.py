@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit import rooms
+from tests.unit.trees import statements, tree
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "stages", "clusters")
@@ -42,14 +43,14 @@ def name(path: Path) -> str:
 
 
 @cache
-def nodes(path: Path) -> tuple[ast.AST, ...]:
-    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+def imports(path: Path) -> tuple[str, ...]:
+    return tuple(_imports(path))
 
 
-def imports(path: Path) -> Iterator[str]:
+def _imports(path: Path) -> Iterator[str]:
     """Dotted names of all modules that a file imports, wherever in the file; from-imports with the name they take.
     Ours without `hyperloom.`, like the folders."""
-    for node in nodes(path):
+    for node in statements(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name.removeprefix("hyperloom.") for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -61,7 +62,9 @@ def importers(module: str, files: list[Path]) -> set[str]:
 
 
 def calls(path: Path, dotted: str) -> bool:
-    return any(isinstance(n, ast.Call) and ast.unparse(n.func) == dotted for n in nodes(path))
+    if dotted not in path.read_text(encoding="utf-8"):
+        return False
+    return any(isinstance(n, ast.Call) and ast.unparse(n.func) == dotted for n in ast.walk(tree(path)))
 
 
 def test_dependencies_point_one_way() -> None:
@@ -81,7 +84,7 @@ def test_commands_import_what_they_need_when_they_run() -> None:
     files = {p.stem: p for p in sources("pipeline/commands") if p.stem != "__init__"}
     dear = []
     for path in files.values():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in tree(path).body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 modules = [getattr(node, "module", None) or alias.name for alias in node.names]
                 dear += [f"{name(path)}: {m}" for m in modules if m.removeprefix("hyperloom.") not in cheap]
@@ -152,7 +155,7 @@ def test_files_and_functions_stay_small() -> None:
         text = path.read_text(encoding="utf-8")
         if text.count("\n") > LONGEST_FILE:
             long.append(f"{name(path)}: {text.count(chr(10))} lines")
-        for node in nodes(path):
+        for node in statements(tree(path)):
             if (
                 isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
                 and (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION
@@ -163,9 +166,7 @@ def test_files_and_functions_stay_small() -> None:
 
 def test_every_module_says_what_it_is() -> None:
     silent = [
-        name(p)
-        for p in sources(*PACKAGES)
-        if p.read_text(encoding="utf-8").strip() and not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))
+        name(p) for p in sources(*PACKAGES) if p.read_text(encoding="utf-8").strip() and not ast.get_docstring(tree(p))
     ]
     assert silent == []
 

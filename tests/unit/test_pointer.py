@@ -19,7 +19,7 @@ from hyperloom.pipeline.storage import Storage
 def storage(request: pytest.FixtureRequest, tmp_path, monkeypatch) -> Storage:
     if request.param == "read back":
         monkeypatch.setattr(Storage, "probe_exclusive", lambda self: False)
-        monkeypatch.setattr(chains, "SETTLE_SECONDS", 0.1)
+        monkeypatch.setattr(chains, "SETTLE_SECONDS", 0.05)
     return Storage(str(tmp_path))
 
 
@@ -48,7 +48,7 @@ def test_a_sleeper_whose_number_was_trimmed_meanwhile_changes_nothing(storage: S
 
 
 def test_one_of_many_writers_wins(storage: Storage, monkeypatch) -> None:
-    monkeypatch.setattr(chains, "SETTLE_SECONDS", 0.5)
+    monkeypatch.setattr(chains, "SETTLE_SECONDS", 0.2)
     won: list[int] = []
     start = threading.Barrier(8)
 
@@ -70,13 +70,13 @@ def test_one_of_many_writers_wins(storage: Storage, monkeypatch) -> None:
 def test_a_file_that_took_too_long_to_write_wins_nothing(tmp_path, monkeypatch) -> None:
     """Such a store may have dated it before the others, and shown it after they had looked."""
     monkeypatch.setattr(Storage, "probe_exclusive", lambda self: False)
-    monkeypatch.setattr(chains, "SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(chains, "SETTLE_SECONDS", 0.05)
     write, began = Storage.write, threading.Event()
 
     def slow(self: Storage, path: str, data: bytes, durable: bool = True) -> None:
         began.set()
         date = time.time()
-        time.sleep(0.3)
+        time.sleep(0.15)
         write(self, path, data, durable)
         os.utime(self.path(path), (date, date))
 

@@ -57,6 +57,8 @@ def test_a_full_disk_is_one_clear_message_and_a_rerun_repairs(small: Path, tmp_p
     units = [p for p in storage.walk("") if "/units/" in p]
     assert 0 < len(units) < 40
     assert not [p for p in storage.walk("") if p.endswith("manifest.json")]
+    links = [storage.read_json(p) for p in storage.walk("claims")]
+    assert links and not [c for c in links if c.get("units", not c.get("released"))], "whoever comes next need not wait"
     subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
     assert run(recipe, monkeypatch) == 0
     calm = tmp_path / "calm"

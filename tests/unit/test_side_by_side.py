@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import cancelling, claims, cli, events, heartbeat, recipe, runner, turns
+from hyperloom.pipeline import cancelling, claims, cli, events, heartbeat, pool, recipe, runner, turns
+from hyperloom.pipeline import work as working
 from hyperloom.pipeline.config import StepName, placement
 from hyperloom.pipeline.ending import Ending
 from hyperloom.pipeline.errors import Cancelled, Ended, HungUp, Interrupted
@@ -28,7 +29,22 @@ MEETING = threading.Barrier(3)
 TOLD = threading.Event()
 BEGUN = threading.Event()
 CALLS: list[str] = []
+CLOCK: Any = None
+"""By which units sleep, in place of the real one."""
 BODY: dict[str, Callable[[StepRun], None]] = {}
+
+
+@dataclass
+class Clock:
+    """Stands still but for those who sleep by it."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 @dataclass
@@ -53,7 +69,7 @@ class Does:
             while not TOLD.wait(0.01):
                 out.beat()
             raise Stopped("as asked")
-        time.sleep(unit.payload.get("seconds", 0))
+        (CLOCK or time).sleep(unit.payload.get("seconds", 0))
         out.write("txt", f"{unit.id} {what}".encode())
         out.rows = 1
 
@@ -177,9 +193,13 @@ def test_a_step_gets_slots_while_an_earlier_one_has_work_for_all(tmp_path: Path)
 
 def test_no_step_waits_without_end_for_the_only_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hyperloom.pipeline.executor.Inline", lambda storage: Threaded(storage, cpus=1))
-    monkeypatch.setattr(turns, "STARVED_SECONDS", 0.1)
-    Many(tmp_path, a="seconds: 0.005, count: 400", b="seconds: 0.02, count: 2").run()
-    assert CALLS.index("b-u001") < CALLS.index("a-u399")
+    clock = Clock()
+    monkeypatch.setattr(f"{__name__}.CLOCK", clock)
+    for module in (turns, working, pool):
+        monkeypatch.setattr(module, "time", clock)
+    Many(tmp_path, a="seconds: 1, count: 200", b="seconds: 1, count: 2").run()
+    starved = turns.STARVED_SECONDS
+    assert starved <= CALLS.index("b-u000") and CALLS.index("b-u001") < 3 * starved, "a unit takes a second"
 
 
 def test_room_is_kept_for_a_stages_own_processes_and_the_rest_is_for_others(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.unit import rooms
+from tests.unit.trees import statements, tree
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "stages", "clusters")
@@ -73,12 +74,12 @@ def test_the_map_of_the_rooms_is_what_the_folders_say() -> None:
         assert says and says.splitlines()[0].rstrip(".") == line, name
 
 
-def types(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def types(module: ast.Module) -> Iterator[tuple[int, str]]:
     """Line and name of the classes of a module, and of its aliases of types (`Size = tuple[int, int]`)."""
-    for node in ast.walk(tree):
+    for node in statements(module):
         if isinstance(node, ast.ClassDef):
             yield node.lineno, node.name
-    for node in tree.body:
+    for node in module.body:
         targets = (
             node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         )
@@ -88,7 +89,7 @@ def types(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def test_a_type_name_means_one_thing() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for path in sources():
-        for line, name in types(ast.parse(path.read_text(encoding="utf-8"))):
+        for line, name in types(tree(path)):
             places[name].append(f"{path.relative_to(CHECKOUT)}:{line}")
     assert places["Size"], "aliases are not seen"
     twice = {name: where for name, where in places.items() if len(where) > 1}
@@ -96,9 +97,9 @@ def test_a_type_name_means_one_thing() -> None:
     assert set(TWICE) <= set(twice), "take what means one thing off the list"
 
 
-def identifiers(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def identifiers(module: ast.AST) -> Iterator[tuple[int, str]]:
     """Line and name of what a module calls things: variables, parameters, functions, fields, imports."""
-    for node in ast.walk(tree):
+    for node in ast.walk(module):
         for field in ("id", "arg", "attr", "name", "asname"):
             if isinstance(name := getattr(node, field, None), str):
                 yield getattr(node, "lineno", 0), name
@@ -111,7 +112,7 @@ def test_a_name_says_what_it_holds() -> None:
     vague = [
         (str(path.relative_to(CHECKOUT)), name, line)
         for path in sources()
-        for line, name in identifiers(ast.parse(path.read_text(encoding="utf-8")))
+        for line, name in identifiers(tree(path))
         if name in VAGUE
     ]
     assert [f"{file}:{line}: {name}" for file, name, line in vague if (file, name) not in STORED] == []
