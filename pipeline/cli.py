@@ -35,6 +35,7 @@ COMMANDS = (
     "failed",
     "verify",
     "data",
+    "report",
     "curve",
     "release",
     "importing",

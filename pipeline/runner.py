@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline import cancelling, faults, process, terminal
+from hyperloom.pipeline import cancelling, faults, pages, process, terminal
 from hyperloom.pipeline import claims as claiming
 from hyperloom.pipeline import events as event_log
 from hyperloom.pipeline.claims import Claims
@@ -76,6 +76,8 @@ class RunResult:
     """What MLflow lacks of the run, in a sentence; empty when it has everything."""
     outcomes: dict[str, str] = field(default_factory=dict)
     """What steps say of how they ended (the `outcome` of their tags): that there is a new champion, or why not."""
+    page: str = ""
+    """Where the report of the run lies; empty where none was written."""
     sources: dict[str, str] = field(default_factory=dict)
     """The identities of the data that this run read: step -> fingerprint, of those that read only what lies outside."""
 
@@ -106,12 +108,13 @@ def run(
     track: bool = True,
     budget: Budget | None = None,
     named: NamedRun | None = None,
+    paged: bool = False,
 ) -> RunResult:
     """Run a recipe's steps that are not fresh.
 
     `connect` starts or joins a Ray cluster; None runs units in this process (tests, `memory://`). `wait`: seconds for
-    another driver that does the same step. Raises
-    HyperloomError for what stops the whole run; a step's own failure is in the outcome.
+    another driver that does the same step. `paged`: write its report. Raises HyperloomError for what stops the whole
+    run; a step's own failure is in the outcome.
     """
     storage = Storage(root or loaded.recipe.root)
     digests = Digests(storage)
@@ -122,8 +125,7 @@ def run(
         progress.all_fresh(steps)
         if track:
             replay.catch_up(storage, loaded, progress)
-        states = {s.name: "fresh" for s in steps}
-        return RunResult("", states, quarantined=_left_out(steps), sources=_sources(steps))
+        return _all_fresh(steps, pages.present(loaded, storage, steps) if paged else "")
     storage.check_writable()
     terminal.work()
     with Claims(storage, loaded.recipe.name, progress.say, wait) as claims:
@@ -131,7 +133,7 @@ def run(
         steps = plan(loaded, storage, digests, only)  # another driver may have finished some while we waited
         named = named or NamedRun(event_log.new_run(storage))
         claims.run = named.id
-        outcome = _Run(loaded, storage, steps, claims, progress, connect, budget or Budget(), named).go(track)
+        outcome = _Run(loaded, storage, steps, claims, progress, connect, budget or Budget(), named, paged).go(track)
     if track and not outcome.unshown:
         replay.catch_up(storage, loaded, progress)
     return outcome
@@ -149,6 +151,7 @@ class _Run:
     connect: Connect | None
     budget: Budget
     named: NamedRun
+    paged: bool
     halted: bool = field(default=False, init=False)
     outcomes: dict[str, str] = field(default_factory=dict, init=False)
 
@@ -217,6 +220,11 @@ class _Run:
         self.spending.keep(self.storage, self.loaded.recipe.name)
         if self.outcomes:
             self.events.emit("tag", values={"outcome": "; ".join(self.outcomes.values())})
+        if self.paged and status in ("finished", "failed"):
+            ending = {"run": self.id, "status": status, "seconds": seconds}
+            outcome.page = pages.write(self.loaded, self.storage, self.steps, ending, self.progress.say)
+        if outcome.page:
+            self.events.emit("artifact", path=outcome.page, to=None)
         self.events.emit("run_finished", status=status, seconds=seconds)
         self.events.flush()
 
@@ -337,6 +345,11 @@ class _Run:
                 execution.join(timeout=max(0.0, deadline - time.monotonic()))
             if not any(e.is_alive() for e in running) or not self.pool.executor.abandon():
                 return
+
+
+def _all_fresh(steps: list[PlannedStep], page: str) -> RunResult:
+    states = {step.name: "fresh" for step in steps}
+    return RunResult("", states, quarantined=_left_out(steps), page=page, sources=_sources(steps))
 
 
 def _sources(steps: list[PlannedStep]) -> dict[str, str]:

@@ -233,6 +233,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "constant": "hyperloom.stages.train.schedules:Constant",
         "step": "hyperloom.stages.train.schedules:Step",
     },
+    "page": {"report": "hyperloom.stages.report.writing:ReportPage"},
     "trigger": {"drift": "hyperloom.stages.drift.trigger:OnDrift"},
     "learner": {
         "gradient": "hyperloom.stages.train.learners:Gradient",
@@ -262,6 +263,9 @@ FILES = (
     ),
     FileKind("{stage}/{step}/checkpoints/{file}", "named", "rank 0", "the one before counts", "the next one"),
     FileKind("{stage}/{step}/notice.json", "passing", "driver", "nothing: it has only to be there", "the training"),
+    FileKind(
+        "reports/{recipe}/{steps}/report.html", "passing", "driver", "nothing: it can be made anew", "hyperloom report"
+    ),
     FileKind(
         "release/champion-{name}/{number}.json",
         "sealed",

@@ -28,16 +28,27 @@ def run(given: Any) -> int:
 
     progress = Progress()
     join = opening.connect(loaded)
-    outcome = runner.run(loaded, join, given.root, given.step, given.wait, progress, not given.no_mlflow)
+    outcome = runner.run(loaded, join, given.root, given.step, given.wait, progress, not given.no_mlflow, paged=True)
     if outcome.quarantined:
         progress.say(f"{outcome.quarantined} sample(s) are in quarantine: {opening.next_command(given, 'failed')}")
     if outcome.ok and outcome.run:
         progress.say(f"done. Look at it: {opening.next_command(given, 'ui')}")
     if outcome.unshown:
         progress.say(outcome.unshown)
+    _say_page(given, outcome, progress)
     for name, problem in outcome.problems.items():
         progress.say(f"{name}: {problem}")
     if not outcome.ok:
         missing = ", ".join(f"{name} ({what})" for name, what in outcome.missing.items())
         progress.say(f"missing: {missing}. Continue with: {opening.next_command(given, 'run')}")
     return 0 if outcome.ok else outcome.error.exit_code if outcome.error else 1
+
+
+def _say_page(given: Any, outcome: Any, progress: Any) -> None:
+    """The last line of a run that did all: where the report lies, or how to make one."""
+    from hyperloom.pipeline.storage import Storage
+
+    if outcome.page:
+        progress.say(f"report: {Storage(given.root).full(outcome.page)}")
+    elif not outcome.run:
+        progress.say(f"report: {opening.next_command(given, 'report')}")

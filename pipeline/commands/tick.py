@@ -92,7 +92,7 @@ def _starter(given: Any, loaded: Any, root: str) -> Any:
         from hyperloom.pipeline import runner
 
         join = opening.connect(loaded)
-        outcome = runner.run(loaded, join, root, only, given.wait, track=not given.no_mlflow, named=named)
+        outcome = runner.run(loaded, join, root, only, given.wait, track=not given.no_mlflow, named=named, paged=True)
         if outcome.unshown:
             print(outcome.unshown)
         return outcome

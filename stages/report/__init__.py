@@ -1,0 +1,1 @@
+"""One page on a run, and what changed between two of them (`hyperloom report`, `diff`)."""

@@ -1,0 +1,53 @@
+"""`hyperloom report` and `hyperloom diff`. Opening the recipe and its root is the command line's, which hands in `load`
+and `steps`; nothing here knows Ray or MLflow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from hyperloom.pipeline.errors import HyperloomError, StorageError
+from hyperloom.stages.data.command import Load, StepResolver
+
+
+def add(command: Callable[..., Any], commands: Any, load: Load, steps: StepResolver) -> None:
+    """Add the commands to a parser."""
+
+    def run(given: Any) -> int:
+        loaded, storage = load(given)
+        return report(given, loaded, storage, steps(loaded, storage))
+
+    sub = command(commands, "report", run, "one HTML page on what a root holds of a recipe, made anew")
+    sub.add_argument("--to", metavar="FILE", help="write it here instead of below the root")
+    sub.add_argument("--open", action="store_true", help="open it in the browser")
+
+
+def report(given: Any, loaded: Any, storage: Any, steps: list[Any]) -> int:
+    """Write the page and say where it is."""
+    from hyperloom.pipeline.storage import Storage
+    from hyperloom.stages.report import writing
+
+    if given.to:
+        where = os.path.abspath(given.to)
+        data = writing.rendered(loaded, storage, steps)
+        Storage(os.path.dirname(where)).write(os.path.basename(where), data)
+    else:
+        try:
+            where = storage.full(writing.ReportPage.write(loaded, storage, steps))
+        except StorageError as error:
+            raise StorageError(f"{error}. Next: --to FILE writes the report elsewhere", error.transient) from error
+    if given.open:
+        _open(where)
+    print(where)
+    return 0
+
+
+def _open(where: str) -> None:
+    import webbrowser
+    from pathlib import Path
+
+    if "://" in where:
+        raise HyperloomError(f"{where} lies on a store that no browser opens. Next: --to FILE --open")
+    if not webbrowser.open(Path(where).as_uri()):
+        print("no browser could be started here; open this file:")

@@ -1,0 +1,230 @@
+"""What figures hide when they are one number: classes, groups, how sure a model is, what speed costs in quality."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.stages.base import modality_of, source_of
+from hyperloom.stages.measure.calibration import FINE
+from hyperloom.stages.measure.scores import measures
+from hyperloom.stages.measure.sheet import read_sheet
+from hyperloom.stages.measure.sums import Sums, merged
+from hyperloom.stages.report.outcome import metrics, speeds
+from hyperloom.stages.report.page import Chart, Estimate, PageTable, PlotLine, Section, Words
+from hyperloom.stages.report.root import ReportedRoot
+from hyperloom.stages.results import Judged, Labels, Shards
+
+MOST_GROUPS = 24
+MOST_ROWS = 50_000
+"""Samples whose statistics are read, for the figures of groups."""
+
+
+def slices(root: ReportedRoot) -> Section | None:
+    """Figures by class and by group of samples."""
+    blocks: list[Any] = []
+    for step, report in root.results(Judged):
+        blocks += _classes(report)
+        blocks += _groups(root, step, report)
+    return Section("slices", "Slices", blocks) if blocks else None
+
+
+def differences(root: ReportedRoot) -> Section | None:
+    """Who beats whom, with the interval of the difference itself."""
+    blocks: list[Any] = []
+    for _, report in root.results(Judged):
+        decisive = {figure for figure, _ in metrics(root, report).values()}
+        listed = [r for r in report.differences or () if r["figure"] in decisive]
+        words = {True: "better", False: "worse", None: "open"}
+        rows = [
+            [r["who"], r["against"], r["figure"], Estimate(r["difference"], r["low"], r["high"]), words[r["better"]]]
+            for r in listed
+        ]
+        if rows:
+            note = "The interval is that of the difference: both met the same resampled samples."
+            blocks.append(PageTable(["who", "against", "figure", "difference", ""], rows, note=note))
+        lacking = [
+            f"{who} was judged without {c} on {n} samples" for who, m in report.lacking.items() for c, n in m.items()
+        ]
+        blocks += [Words(lacking)] if lacking else []
+    return Section("differences", "Differences", blocks) if blocks else None
+
+
+def calibration(root: ReportedRoot) -> Section | None:
+    """How often a model is right against how sure it says to be, for each task with probabilities."""
+    charts: list[Any] = []
+    for step, report in root.results(Judged):
+        by_task: dict[str, list[PlotLine]] = defaultdict(list)
+        for owner in _owners(root, step, report).values():
+            for modality, sums in owner["sums"].items():
+                if sum(sums.get("sure", ())):
+                    by_task[modality].append(PlotLine(owner["who"], _reliability(sums)))
+        charts += [
+            Chart(f"{m}: right, against how sure", "confidence", lines, "share right", diagonal=True)
+            for m, lines in by_task.items()
+        ]
+    note = "On the diagonal a model is right as often as it is sure; below it, it is too sure of itself."
+    return Section("calibration", "Calibration", charts, note) if charts else None
+
+
+def speed(root: ReportedRoot) -> Section | None:
+    """Milliseconds a frame against the figure that decides."""
+    charts: list[Any] = []
+    for step, report in root.results(Judged):
+        took = speeds(root, step)
+        for figure, up in metrics(root, report).values():
+            lines = [
+                PlotLine(who, [(ms, report.figures[who][figure])])
+                for who, ms in took.items()
+                if figure in report.figures.get(who, {})
+            ]
+            if lines:
+                title = f"{figure} ({'higher' if up else 'lower'} is better)"
+                charts.append(Chart(title, "ms a frame", lines, marks=True, log=True))
+    note = "Time on the machine that judged, where it is known in the fastest runtime."
+    return Section("speed", "Latency against quality", charts, note) if charts else None
+
+
+def _classes(report: Judged) -> list[PageTable]:
+    tables: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    for row in report.classes:
+        tables[row["modality"], row["measure"]].append(row)
+    listed = []
+    for (modality, measure), rows in tables.items():
+        names = [k for k in rows[0] if k not in ("who", "modality", "measure")]
+        lines = [[row["who"], *(row.get(n) for n in names)] for row in rows]
+        listed.append(PageTable(["who", *names], lines, f"{modality} by class: {measure}"))
+    return listed
+
+
+def _groups(root: ReportedRoot, step: PlannedStep, report: Judged) -> list[PageTable]:
+    """A table for each modality: groups down, subjects across, the group that is worst for the last subject first."""
+    sums = _sums_by_group(root, step, report)
+    tables = []
+    for modality, (figure, up) in metrics(root, report).items():
+        kind, rows = root.modalities[modality], {}
+        subjects = [w for w in report.figures if figure in report.figures[w]]
+        for group, mine in sums.items():
+            by = {w: mine.get((w, modality)) for w in subjects}
+            values = {w: measures(kind, merged(s)).get(kind.metric) for w, s in by.items() if s}
+            rows[group] = [values.get(w) for w in subjects]
+        if len(rows) < 2 or not subjects:
+            continue
+        worst = sorted(rows, key=lambda g: (rows[g][-1] is None, (rows[g][-1] or 0) * (1 if up else -1), g))
+        lines = [[g, *rows[g]] for g in worst[:MOST_GROUPS]]
+        more = f"; the {MOST_GROUPS} worst of {len(rows)}" if len(rows) > MOST_GROUPS else ""
+        tables.append(
+            PageTable(["group", *subjects], lines, f"{figure} by group, the worst of {subjects[-1]} first{more}")
+        )
+    return tables
+
+
+def _sums_by_group(
+    root: ReportedRoot, step: PlannedStep, report: Judged
+) -> dict[str, dict[tuple[str, str], list[Sums]]]:
+    """Group -> (subject, modality) -> statistics of its samples, from the sheets of the evaluation."""
+    sums: dict[str, dict[tuple[str, str], list[Sums]]] = defaultdict(lambda: defaultdict(list))
+    read, owners = 0, {space: o["who"] for space, o in _owners(root, step, report).items()}
+    for record in step.manifest.records if step.manifest else ():
+        if record.id == "cost" or len(record.files) < 2 or read > MOST_ROWS:
+            continue
+        try:
+            _, groups, sheet = read_sheet(root.storage, record.files[1].path)
+        except (HyperloomError, OSError, ValueError):
+            continue
+        read += len(groups)
+        names = np.asarray(groups)
+        for name, statistics in sheet.items():
+            if (who := _subject(name, record.space, report, owners)) is None:
+                continue
+            for group in dict.fromkeys(groups):
+                of_group = {stat: _added(v[names == group]) for stat, v in statistics.items()}
+                sums[group][who].append(of_group)
+    return sums
+
+
+def _subject(name: str, space: str, report: Judged, owners: Mapping[str, str]) -> tuple[str, str] | None:
+    """Whose statistics a sheet's name is of: a column's source, or the model whose unit it is."""
+    if "@" not in name:
+        return (owners[space], name) if space in owners else None
+    source = source_of(name)
+    who = source if source in report.kinds and report.kinds[source] != "model" else f"{source} labels"
+    return (who, modality_of(name)) if who in report.figures else None
+
+
+def _added(rows: np.ndarray) -> Any:
+    total = rows.sum(0)
+    return total.tolist() if total.ndim else total.item()
+
+
+def _owners(root: ReportedRoot, step: PlannedStep, report: Judged) -> dict[str, dict[str, Any]]:
+    """By space of units the model that was judged there: `who`, and all its statistics by modality. Records do not name
+    it; its figures are those of one subject of the report."""
+    parts: dict[str, list[Mapping[str, Sums]]] = defaultdict(list)
+    for record in step.manifest.records if step.manifest else ():
+        sums = record.meta.get("sums", {})
+        if sums and all("@" not in name for name in sums):
+            parts[record.space].append(sums)
+    owners = {}
+    models = [who for who, kind in report.kinds.items() if kind == "model"]
+    for space, listed in parts.items():
+        added = {m: merged([p[m] for p in listed if m in p]) for m in listed[0] if m in root.modalities}
+        figures = {f"{m}.{k}": v for m, s in added.items() for k, v in measures(root.modalities[m], s).items()}
+        who = next((w for w in models if _same(figures, report.figures.get(w, {}))), None)
+        if who is not None:
+            owners[space] = {"who": who, "sums": added}
+    return owners
+
+
+def _same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """The same figures, but for the last digits of sums."""
+    common = set(one) & set(other)
+    return bool(common) and all(math.isclose(one[k], other[k], rel_tol=1e-6, abs_tol=1e-9) for k in common)
+
+
+def _reliability(sums: Mapping[str, Any]) -> list[tuple[float, float]]:
+    sure, sureness, right = (np.asarray(sums[k], np.float64) for k in ("sure", "sureness", "right"))
+    filled = sure > 0
+    return list(zip((sureness[filled] / FINE / sure[filled]).tolist(), (right[filled] / sure[filled]).tolist()))
+
+
+def spread(root: ReportedRoot) -> Section | None:
+    """How much the members of a family differ, and what ensembles' own spread is like in the labels that they made."""
+    blocks: list[Any] = []
+    for _, report in root.results(Judged):
+        rows = []
+        for family, mine in (report.seeds or {}).items():
+            for figure, row in mine.items():
+                interval = row.get("interval") or (None, None)
+                each = ", ".join(f"{v:.4g}" for v in row["values"])
+                rows.append([family, figure, Estimate(row["mean"], *interval), row["sd"], each])
+        if rows:
+            blocks.append(PageTable(["family", "figure", "mean", "deviation", "each seed"], rows, "Over seeds"))
+    rows = []
+    for step, labels in root.results(Labels):
+        for column, producer in labels.columns.items():
+            ensemble = (producer.about.get("expert") or {}).get("ensemble")
+            if ensemble:
+                how = ", ".join(f"{k} {v}" for k, v in ensemble.items() if k not in ("type", "revision"))
+                rows.append([step.name, column, ensemble.get("type", ""), how, _spread_of(root, column)])
+    if rows:
+        names = ["step", "column", "ensemble", "", "mean spread of its members"]
+        blocks.append(PageTable(names, rows, "Labels by ensembles"))
+    return Section("ensembles", "Ensembles", blocks) if blocks else None
+
+
+def _spread_of(root: ReportedRoot, column: str) -> float | None:
+    """The mean of a column of spread (a dense column of one channel that is no task, see stages.label.model), where
+    shards counted it."""
+    for _, shards in root.results(Shards):
+        kind = root.modalities.get(modality_of(column))
+        if column in shards.statistics and kind is not None and "spread" in modality_of(column):
+            mean = shards.statistics[column].get("mean") or [None]
+            return mean[0] if isinstance(mean, list) else mean
+    return None

@@ -1,0 +1,176 @@
+"""The history of a root: what the events of its runs say of steps, by fingerprint.
+
+A step that a run reused was made by an earlier one: its time and its curves stand there. Runs are read from the newest
+back until every step that is asked about was met at its making, and no more than `RUNS` of them, so a root with years
+of nights costs as much as one with a few. What cannot be read is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hyperloom.pipeline import events as event_log
+from hyperloom.pipeline.storage import Storage
+
+RUNS = 40
+POINTS = 400
+"""The most points of a curve; of more, evenly spread ones stay."""
+
+
+@dataclass
+class StepHistory:
+    """How a step was made: when (seconds since 1970), for how long, its curves (figure -> (update, value)), figures
+    said once (figure -> values), and what failed."""
+
+    run: str = ""
+    status: str = ""
+    began: float = 0.0
+    seconds: float | None = None
+    units: tuple[int, int, int] = (0, 0, 0)
+    """Units in all, reused, failed."""
+    error: str = ""
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    figures: dict[str, list[float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+@dataclass
+class RunHistory:
+    """One run: its recipe's name and text, how it ended, and which step had which fingerprint."""
+
+    run: str
+    name: str = ""
+    recipe: str = ""
+    path: str = ""
+    began: float = 0.0
+    seconds: float | None = None
+    status: str = "not finished"
+    steps: dict[str, str] = field(default_factory=dict)
+    stages: dict[str, str] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
+    """By step, what its fingerprint is of."""
+    reused: set[str] = field(default_factory=set)
+    work: dict[str, StepHistory] = field(default_factory=dict)
+    """By step, those that this run worked on."""
+
+
+def runs(storage: Storage) -> list[str]:
+    """The runs of a root, the newest first."""
+    return sorted(storage.names("events"), reverse=True)
+
+
+def run_history(storage: Storage, run: str) -> RunHistory:
+    """What the events of one run say."""
+    history = RunHistory(run)
+    for event in sorted(event_log.read(storage, run), key=lambda e: e["t"]):
+        handle = _HANDLERS.get(event["kind"])
+        if handle is not None:
+            handle(history, event)
+    for step in history.work.values():
+        step.curves = {name: thinned(sorted(points)) for name, points in step.curves.items()}
+    return history
+
+
+def histories(
+    storage: Storage, fingerprints: Collection[str], name: str = ""
+) -> tuple[dict[str, StepHistory], RunHistory]:
+    """How each of the steps with the `fingerprints` was made, as far as it is known; and the newest run of the
+    recipe `name` that has one of them (an empty one where there is none)."""
+    best: dict[str, StepHistory] = {}
+    newest: RunHistory | None = None
+    for run in runs(storage)[:RUNS]:
+        history = run_history(storage, run)
+        known = {f: history.work[s] for s, f in history.steps.items() if f in fingerprints and s in history.work}
+        if newest is None and history.name == name and not set(history.steps.values()).isdisjoint(fingerprints):
+            newest = history
+        for fingerprint, step in known.items():
+            if fingerprint not in best or (best[fingerprint].status != "done" and step.status == "done"):
+                best[fingerprint] = step
+        if newest and all(f in best and best[f].status == "done" for f in fingerprints):
+            break
+    return best, newest or RunHistory("", name)
+
+
+def thinned(points: list[tuple[float, float]], most: int = POINTS) -> list[tuple[float, float]]:
+    """At most `most` of the points, evenly spread, the last one among them."""
+    if len(points) <= most:
+        return points
+    return [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]
+
+
+def _run_started(history: RunHistory, event: dict[str, Any]) -> None:
+    history.name, history.recipe = str(event.get("name", "")), str(event.get("recipe", ""))
+    history.path, history.began = str(event.get("path") or ""), event["t"] / 1000
+
+
+def _run_finished(history: RunHistory, event: dict[str, Any]) -> None:
+    history.status, history.seconds = str(event.get("status", "")), event.get("seconds")
+
+
+def _step_started(history: RunHistory, event: dict[str, Any]) -> None:
+    step = event["step"]
+    history.steps[step] = str(event.get("fingerprint", ""))
+    history.stages[step] = str(event.get("stage", ""))
+    history.params[step] = event.get("params", {})
+    history.work.setdefault(step, StepHistory(history.run, "running", event["t"] / 1000))
+
+
+def _step_reused(history: RunHistory, event: dict[str, Any]) -> None:
+    history.steps[event["step"]] = str(event.get("fingerprint", ""))
+    history.stages[event["step"]] = str(event.get("stage", ""))
+    history.reused.add(event["step"])
+
+
+def _step_finished(history: RunHistory, event: dict[str, Any]) -> None:
+    step = history.work.setdefault(event["step"], StepHistory(history.run))
+    step.status, step.seconds = str(event.get("status", "")), event.get("seconds")
+    step.error = str(event.get("error", ""))
+
+
+def _progress(history: RunHistory, event: dict[str, Any]) -> None:
+    if step := history.work.get(event["step"]):
+        step.units = (event.get("total", 0), event.get("reused", 0), event.get("failed", 0))
+
+
+def _metric(history: RunHistory, event: dict[str, Any]) -> None:
+    step = history.work.setdefault(event["step"], StepHistory(history.run)) if event["step"] else None
+    for name, value in event.get("values", {}).items() if step else ():
+        if event.get("at"):
+            step.curves.setdefault(name, []).append((float(event["at"]), float(value)))  # type: ignore[union-attr]
+        else:
+            step.figures.setdefault(name, []).append(float(value))  # type: ignore[union-attr]
+
+
+def _note(history: RunHistory, event: dict[str, Any]) -> None:
+    if (step := history.work.get(event["step"])) and event.get("text") not in step.notes:
+        step.notes.append(str(event.get("text", "")))
+
+
+def _failure(history: RunHistory, event: dict[str, Any]) -> None:
+    if step := history.work.get(event["step"]):
+        step.failures.append(f"{event.get('unit', '')}: {event.get('error', '')}")
+
+
+_HANDLERS = {
+    "run_started": _run_started,
+    "run_finished": _run_finished,
+    "step_started": _step_started,
+    "step_reused": _step_reused,
+    "step_finished": _step_finished,
+    "progress": _progress,
+    "metric": _metric,
+    "note": _note,
+    "failure": _failure,
+}
+
+
+def latencies(figures: dict[str, list[float]]) -> Iterator[tuple[str, str, float]]:
+    """Who, in which runtime (empty: as it was judged), milliseconds a frame, of what an evaluation measured."""
+    for name, values in figures.items():
+        kind, _, rest = name.partition("/")
+        who, _, runtime = rest.partition("/")
+        if kind in ("latency ms", "milliseconds a frame") and values:
+            yield who, runtime, sum(values) / len(values)

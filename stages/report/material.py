@@ -1,0 +1,124 @@
+"""What the data are like and what was left out of them: splits, statistics of columns, remarks, quarantine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hyperloom.pipeline.units import left_out
+from hyperloom.stages.report.page import Bars, PageTable, Section, Words
+from hyperloom.stages.report.root import ReportedRoot
+from hyperloom.stages.results import Ingested, Labels, Shards
+
+LOOKED_AT = 300
+"""Units with samples in quarantine whose lists are read."""
+MOST_ERRORS, EXAMPLES = 20, 3
+MOST_BARS, MOST_CHARTS = 12, 24
+
+
+def data(root: ReportedRoot) -> Section | None:
+    """Splits, and of each column of the shards what is missing, its numbers or its classes."""
+    blocks: list[Any] = []
+    remarks: dict[str, None] = {}
+    for step, shards in root.results(Shards):
+        sizes: list[list[Any]] = [
+            [name, s.rows, len(s.groups), s.shards] for name, s in shards.splits.items() if s.rows
+        ]
+        blocks.append(PageTable(["split", "samples", "groups", "shards"], sizes, f"{step.name}: splits"))
+        blocks.append(_columns(step.name, shards))
+        remarks |= dict.fromkeys(shards.remarks)
+    charts = {c: chart for _, shards in root.results(Shards) for c in shards.statistics if (chart := _chart(c, shards))}
+    blocks += list(charts.values())[:MOST_CHARTS]
+    named = [(step.name, result.remarks) for step, result in root.results(Ingested)]
+    named += [(step.name, result.remarks) for step, result in root.results(Labels)]
+    remarks |= dict.fromkeys(f"{name}: {text}" for name, texts in named for text in texts if text not in remarks)
+    if remarks:
+        blocks.insert(0, Words(list(remarks), "bad"))
+    if not blocks:
+        blocks = _raw(root)
+    return Section("data", "Data", blocks) if blocks else None
+
+
+def quarantine(root: ReportedRoot) -> Section | None:
+    """Samples left out, by step and error, with examples."""
+    errors: dict[tuple[str, str], list[str]] = {}
+    counted: Counter[tuple[str, str]] = Counter()
+    looked = 0
+    for step in root.steps:
+        for record in step.manifest.with_quarantine if step.manifest else ():
+            looked += 1
+            if looked > LOOKED_AT:
+                break
+            for sample in left_out(root.storage, record.space, record.id):
+                where = step.name, str(sample.get("error", ""))[:300]
+                counted[where] += 1
+                errors.setdefault(where, []).append(str(sample.get("key", "?")))
+    if not counted:
+        return None
+    total = sum(s.manifest.quarantined for s in root.steps if s.manifest)
+    rows: list[list[Any]] = [
+        [step, error, count, ", ".join(errors[step, error][:EXAMPLES])]
+        for (step, error), count in counted.most_common(MOST_ERRORS)
+    ]
+    more = "" if len(counted) <= MOST_ERRORS else f", the {MOST_ERRORS} most frequent of {len(counted)} errors"
+    note = f"{total:,} samples were left out{more}. hyperloom failed --replay tries them again."
+    return Section("quarantine", "Quarantine", [PageTable(["step", "error", "samples", "such as"], rows)], note)
+
+
+def _columns(name: str, shards: Shards) -> PageTable:
+    rows = []
+    for column, figures in shards.statistics.items():
+        mean, deviation = (_numbers(figures.get(k)) for k in ("mean", "std"))
+        ends = " to ".join(filter(None, (_numbers(figures.get("min")), _numbers(figures.get("max")))))
+        kind = str(shards.schema.get(column, {}).get("type", ""))
+        rows.append([column, kind, figures.get("rows"), f"{figures.get('missing', 0):.1%}", mean, deviation, ends])
+    names = ["column", "type", "rows", "missing", "mean", "deviation", "range"]
+    return PageTable(names, rows, f"{name}: columns, in the training split")
+
+
+def _chart(column: str, shards: Shards) -> Bars | None:
+    """The classes of a column, or how its numbers are spread."""
+    figures: Mapping[str, Any] = shards.statistics[column]
+    classes: Mapping[str, int] = figures.get("classes") or {}
+    if classes and sum(classes.values()):
+        total = sum(classes.values())
+        most = sorted(classes.items(), key=lambda item: (-item[1], item[0]))[:MOST_BARS]
+        more = f", {MOST_BARS} of {len(classes)}" if len(classes) > MOST_BARS else ""
+        return Bars(f"{column}: classes{more}", [(n, c / total, f"{c / total:.1%}") for n, c in most])
+    counts, edges = ((figures.get("histogram") or {}).get(k) or [] for k in ("counts", "edges"))
+    if not sum(counts) or len(edges) != len(counts) + 1:
+        return None
+    return Bars(f"{column}: numbers", _binned(counts, edges))
+
+
+def _binned(counts: Sequence[int], edges: Sequence[float]) -> list[tuple[str, float, str]]:
+    """Neighbouring bins together, so that few bars stay, without the empty ones at both ends."""
+    filled = [i for i, c in enumerate(counts) if c]
+    first, last = filled[0], filled[-1] + 1
+    each = max(1, -(-(last - first) // MOST_BARS))
+    total = sum(counts)
+    bars = []
+    for i in range(first, last, each):
+        share = sum(counts[i : min(i + each, last)]) / total
+        bars.append((f"{edges[i]:.3g} to {edges[min(i + each, last)]:.3g}", share, f"{share:.1%}"))
+    return bars
+
+
+def _raw(root: ReportedRoot) -> list[Any]:
+    """Of a recipe without shards: how many samples in which groups."""
+    blocks: list[Any] = []
+    for step, ingested in root.results(Ingested):
+        groups = Counter[str]()
+        for partition in ingested.partitions:
+            groups[partition.group] += partition.rows
+        most = groups.most_common(MOST_BARS)
+        more = f", the {MOST_BARS} largest of {len(groups):,}" if len(groups) > MOST_BARS else ""
+        title = f"{step.name}: samples by {ingested.group or 'group'}{more}"
+        blocks.append(Bars(title, [(n, float(c), f"{c:,}") for n, c in most]))
+    return blocks
+
+
+def _numbers(value: Any) -> str:
+    listed = value if isinstance(value, list) else [] if value is None else [value]
+    return " ".join(f"{x:.4g}" for x in listed[:3]) + (" …" if len(listed) > 3 else "")

@@ -1,0 +1,209 @@
+"""The head of a report: what the run was to do, what came of it, and the table of all who were judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hyperloom.stages.measure.measure import better, directions
+from hyperloom.stages.report.history import latencies
+from hyperloom.stages.report.page import Estimate, PageTable, Section, Tone, Words
+from hyperloom.stages.report.root import ReportedRoot
+from hyperloom.stages.results import Drifted, Ingested, Judged, Labels, Released, Shards, Trained
+
+ORDER = ("expert", "consensus", "model")
+
+
+def task(root: ReportedRoot) -> str:
+    """What the recipe is for, in one sentence."""
+    labellers = [e for step in root.steps if step.stage.stage == "label" for e in getattr(step.stage, "experts", ())]
+    experts = sum(getattr(expert, "type", "") != "model" for expert in labellers)
+    targets = [list(getattr(s.stage, "targets", {})) for s in root.steps if s.stage.stage in ("train", "distill")]
+    parts = []
+    if experts:
+        parts.append(f"label samples with {experts} expert{'s' * (experts != 1)}")
+    if targets:
+        student = any(step.stage.stage == "distill" for step in root.steps)
+        what = f"teach {'a student' if student else 'a model'} {_listed(targets[-1])}"
+        parts.append(what)
+    released = [s.stage for s in root.steps if s.stage.stage == "release"]
+    for stage in released:
+        gate = getattr(stage, "gate", {})
+        conditions = _listed([f"{figure} {text}" for figure, texts in gate.items() for text in texts])
+        parts.append(f"release it as {getattr(stage, 'name', '')}" + (f" if {conditions}" if conditions else ""))
+    return f"{root.loaded.recipe.name} is to {_listed(parts)}." if parts else ""
+
+
+def sentence(root: ReportedRoot) -> tuple[str, Tone]:
+    """What came of it, in one sentence."""
+    undone = [step for step in root.steps if step.manifest is None]
+    parts = []
+    judged = root.judged()
+    if judged is not None and (figures := _headline(root, judged[1])):
+        parts.append(figures)
+    release = [r for _, r in root.results(Released)]
+    parts += [f"{r.name} {'is the champion' if r.passed else 'is registered and NOT the champion'}" for r in release]
+    parts += [f"drift: {'alarm' if d.alarm else 'no alarm'}" for _, d in root.results(Drifted)]
+    if not parts:
+        parts.append(_holds(root))
+    if undone:
+        failed = [s.name for s in undone if root.history(s).status not in ("", "done", "running")]
+        what = f"{_listed(failed)} failed" if failed else f"{_listed([s.name for s in undone])} not done yet"
+        parts.append(what)
+    bad = any(not r.passed for r in release) or bool(undone) or any(d.alarm for _, d in root.results(Drifted))
+    return "; ".join(filter(None, parts)) + ".", "bad" if bad else "good" if release else "plain"
+
+
+def doubts(root: ReportedRoot) -> list[str]:
+    """What keeps the figures from proving anything."""
+    judged = root.judged()
+    if judged is None:
+        return []
+    report = judged[1]
+    lines = [f"LEAK: {who}: {why}" for who, whys in report.leaks.items() for why in whys]
+    return lines + [f"NO TRUTH: {why}" for why in report.untrue.values()]
+
+
+def results(root: ReportedRoot) -> Section | None:
+    """The table of everybody who was judged, one for each evaluation, with what it says in words."""
+    blocks: list[Any] = []
+    several = len(list(root.results(Judged))) > 1
+    for step, report in root.results(Judged):
+        blocks.append(_table(root, step, report, step.name if several else ""))
+        lines = list(vars(report)["said"])
+        blocks += [Words(lines, folded=f"In words ({len(lines)})")] if lines else []
+    for step, release in root.results(Released):
+        lines = list(release.gate)
+        blocks.append(Words([f"{step.name}: {line}" for line in lines], "good" if release.passed else "bad"))
+    return Section("results", "Results", blocks) if blocks else None
+
+
+def metrics(root: ReportedRoot, report: Judged) -> dict[str, tuple[str, bool]]:
+    """The figure that decides, by modality, and whether a higher one is better."""
+    gates = [m.rpartition(".")[0] for s in root.steps for m in getattr(s.stage, "gate", {})]
+    truths = [getattr(s.stage, "truth", None) for s in root.steps]
+    named = [m for truth in truths if isinstance(truth, dict) for m in truth]
+    order = dict.fromkeys([*gates, *named, *report.truth])
+    known = {m: root.modalities[m] for m in order if m in report.truth and m in root.modalities}
+    return {m: (f"{m}.{kind.metric}", directions(kind).get(kind.metric, True)) for m, kind in known.items()}
+
+
+def speeds(root: ReportedRoot, step: Any) -> dict[str, float]:
+    """Who -> milliseconds a frame: in the runtime that is fastest, else as it was judged."""
+    fastest: dict[str, float] = {}
+    judged: dict[str, float] = {}
+    for who, runtime, value in latencies(root.history(step).figures):
+        if runtime:
+            fastest[who] = min(value, fastest.get(who, math.inf))
+        else:
+            judged[who] = value
+    return {**judged, **fastest}
+
+
+def bounds_of(report: Judged, who: str, figure: str) -> tuple[float | None, float | None]:
+    pair = ((report.bounds or {}).get(who) or {}).get(figure)
+    return (pair[0], pair[1]) if pair else (None, None)
+
+
+def _table(root: ReportedRoot, step: Any, report: Judged, title: str) -> PageTable:
+    decisive, speed = metrics(root, report), speeds(root, step)
+    who = sorted(report.figures, key=lambda n: (_rank(report.kinds.get(n, "model")), n))
+    who += [family for family in report.seeds or {} if family not in who]
+    best = {figure: _best(report, who, figure, up) for figure, up in decisive.values()}
+    rows: list[list[Any]] = []
+    for name in who:
+        figures = report.figures.get(name, {})
+        mean = {k: row["mean"] for k, row in ((report.seeds or {}).get(name) or {}).items()}
+        cells: list[Any] = [name, report.kinds.get(name, "mean over seeds")]
+        for figure, _ in decisive.values():
+            value = figures.get(figure, mean.get(figure))
+            cells.append(Estimate(value, *bounds_of(report, name, figure), best=name == best[figure]))
+        cost = report.costs.get(name, {})
+        flops = cost.get("flops")
+        cells += [cost.get("parameters"), None if flops is None else flops / 1e6, speed.get(name)]
+        rows.append(cells)
+    columns = ["who", "kind", *(_arrow(f, up) for f, up in decisive.values()), "parameters", "MFLOPs", "ms a frame"]
+    kept = [i for i in range(len(columns)) if i < 2 or any(_filled(row[i]) for row in rows)]
+    level = (report.intervals or {}).get("level")
+    note = f"{report.samples:,} samples of the split {report.split!r}"
+    note += f"; small figures are {level:.0%} intervals, resampled over {report.intervals['over']}" if level else ""  # type: ignore[index]
+    return PageTable([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], title, note)
+
+
+def _headline(root: ReportedRoot, report: Judged) -> str:
+    """The best model and the best expert by the first modality that the report decides."""
+    models = [n for n, kind in report.kinds.items() if kind == "model" and n != "champion"]
+    students = {s.name for s in root.steps if s.stage.stage == "distill"}
+    for modality, (figure, up) in metrics(root, report).items():
+        able = [n for n in models if figure in report.figures[n]]
+        if not able:
+            continue
+        chosen = [n for n in able if n in students] or able
+        name = _best(report, chosen, figure, up) or chosen[0]
+        expert = report.best_expert.get(modality)
+        doubtful = modality in report.untrue or name in report.leaks
+        text = f"{name} has {figure.replace('.', ' ')} {_value(report, name, figure)} on {report.samples:,} samples"
+        text += f" of the split {report.split!r}"
+        if expert and figure in report.figures.get(expert, {}):
+            text += f", the best expert ({expert}) {_value(report, expert, figure)}"
+            text += _verdict(report, name, expert, figure)
+        return text + (", which proves nothing (see below)" if doubtful else "")
+    return ""
+
+
+def _verdict(report: Judged, name: str, expert: str, figure: str) -> str:
+    for row in report.differences or ():
+        if (row["who"], row["against"], row["figure"]) == (name, expert, figure) and row.get("better") is None:
+            return ": too close to call on so few samples"
+    return ""
+
+
+def _value(report: Judged, name: str, figure: str) -> str:
+    low, high = bounds_of(report, name, figure)
+    value = f"{report.figures[name][figure]:.3g}"
+    return value if low is None or high is None else f"{value} ({low:.3g} to {high:.3g})"
+
+
+def _best(report: Judged, names: Iterable[str], figure: str, up: bool) -> str | None:
+    winner: str | None = None
+    for name in names:
+        value = report.figures.get(name, {}).get(figure)
+        if value is not None and (winner is None or better(value, report.figures[winner][figure], up)):
+            winner = name
+    return winner
+
+
+def _holds(root: ReportedRoot) -> str:
+    """Of a recipe that judges nothing: what it holds."""
+    samples = sum(step.manifest.rows for step, _ in root.results(Ingested) if step.manifest)
+    columns = sorted({c for _, labels in root.results(Labels) for c in labels.columns})
+    models = [step.name for step, _ in root.results(Trained)]
+    parts = [f"{samples:,} samples"] if samples else []
+    parts += [f"{len(columns)} columns of labels"] if columns else []
+    parts += [f"shards of {sum(s.rows for s in shards.shards):,} samples" for _, shards in root.results(Shards)][:1]
+    parts += [f"trained: {_listed(models)}"] if models else []
+    return f"the root holds {_listed(parts)}; nothing was judged" if parts else "the root holds nothing of it yet"
+
+
+def _rank(kind: str) -> int:
+    return ORDER.index(kind) if kind in ORDER else len(ORDER)
+
+
+def _arrow(figure: str, up: bool) -> str:
+    return f"{figure} {'↑' if up else '↓'}"
+
+
+def _filled(cell: Any) -> bool:
+    return cell.value is not None if isinstance(cell, Estimate) else cell is not None
+
+
+def _listed(names: Iterable[str]) -> str:
+    """a, b and c."""
+    names = list(names)
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1] if names else ""
+
+
+def legend_of(modalities: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, Any]]:
+    """Name and colours of each modality that has a legend."""
+    return [(n, modalities[n].legend) for n in dict.fromkeys(names) if n in modalities and modalities[n].legend]

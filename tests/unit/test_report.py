@@ -1,0 +1,212 @@
+"""The report of a run: what its page says, that it needs nothing else, and that a bad root gives a smaller page."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import cli, recipe
+from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.report import gather, render, root
+from hyperloom.stages.report.history import histories, thinned
+from hyperloom.stages.report.page import Chart, Gallery, Page, PageTable, PlotLine, Section, ShownSample, StepGraph
+from hyperloom.stages.report.plot import drawing, plot
+
+EVIL = "<script>alert(1)</script>"
+RECIPE = """\
+name: judged
+root: {root}
+modalities:
+  rgb: {{type: image, size: [12, 16]}}
+  semantic: {{type: segmentation, classes: [land, "{evil}"]}}
+steps:
+  frames: {{stage: ingest, source: {{type: arrays, path: "{data}/*", columns: {columns}}}, group: video}}
+  votes: {{stage: consensus, data: frames, out: semantic@vote, of: [semantic@a, semantic@b, semantic@c], method: vote}}
+  shards: {{stage: shard, data: [frames, votes], split: {{by: video, pin: {{test: [v1, v2]}}}}}}
+  report: {{stage: evaluate, data: shards, truth: {{semantic: semantic@truth}}, intervals: {{draws: 100}}}}
+"""
+FOLDERS = {f"semantic@{who}": f"semantic_{who}" for who in ("truth", "a", "b", "c")} | {"rgb@camera": "rgb"}
+
+
+def write(folder: Path) -> None:
+    """Three videos of four frames: the truth, and three sources that are wrong more and more often."""
+    random = np.random.default_rng(0)
+    for video in ("v0", "v1", "v2"):
+        for t in range(4):
+            truth = random.integers(0, 2, (12, 16)).astype(np.uint8)
+            values = {"rgb": random.integers(0, 256, (12, 16, 3), np.uint8), "semantic_truth": truth}
+            for who, wrong in (("a", 0.1), ("b", 0.2), ("c", 0.4)):
+                values[f"semantic_{who}"] = np.where(random.random(truth.shape) < wrong, 1 - truth, truth)
+            for name, value in values.items():
+                path = folder / video / name / "npz" / f"{t}.npz"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.savez(path, value)
+
+
+def run(path: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
+    monkeypatch.setattr(opening, "connect", lambda loaded: None)
+    return cli.main(["run", str(path), "--no-mlflow", *options])
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe that judges three sources and their vote, and has run."""
+    folder = tmp_path_factory.mktemp("judged")
+    write(folder / "data")
+    path = folder / "judged.yaml"
+    columns = json.dumps(FOLDERS)
+    path.write_text(RECIPE.format(root=folder / "root", data=folder / "data", columns=columns, evil=EVIL))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert run(path, monkeypatch) == 0
+    return path
+
+
+def opened(path: Path) -> root.ReportedRoot:
+    loaded = recipe.load(path)
+    storage = Storage(loaded.recipe.root)
+    return root.opened(loaded, storage, opening.steps(loaded, storage))
+
+
+def blocks(page: Page, kind: type) -> list[Any]:
+    return [block for section in page.sections for block in section.blocks if isinstance(block, kind)]
+
+
+def test_the_last_line_of_a_run_is_its_report(
+    judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(judged, monkeypatch, "--root", str(tmp_path)) == 0
+    first = capsys.readouterr().out.splitlines()[-1]
+    assert first.startswith("report: ") and first.endswith("report.html")
+    file = Path(first.removeprefix("report: "))
+    before = file.stat().st_mtime_ns
+    assert run(judged, monkeypatch, "--root", str(tmp_path)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == first, "a run with nothing to do says where it lies"
+    assert file.stat().st_mtime_ns == before, "and makes no other"
+    events = [e for e in opened_events(tmp_path) if e["kind"] in ("artifact", "run_finished") and not e["step"]]
+    assert [e["kind"] for e in events] == ["artifact", "run_finished"] and first.endswith(events[0]["path"])
+    file.unlink()
+    assert run(judged, monkeypatch, "--root", str(tmp_path)) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"report: hyperloom report {judged}")
+    assert cli.main(["report", str(judged), "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(file) and file.is_file()
+
+
+def opened_events(path: Path) -> list[dict[str, Any]]:
+    from hyperloom.pipeline import events
+
+    storage = Storage(str(path))
+    return [e for run_ in storage.names("events") for e in events.read(storage, run_)]
+
+
+def test_a_report_needs_nothing_else_and_runs_no_text_of_the_user(judged: Path, tmp_path: Path) -> None:
+    assert cli.main(["report", str(judged), "--to", str(tmp_path / "here.html")]) == 0
+    html = (tmp_path / "here.html").read_text()
+    assert EVIL not in html and "&lt;script&gt;alert(1)" in html
+    assert re.findall(r"""(?:src|href)=["'](?!data:|#)""", html) == []
+    assert re.findall(r"url\((?!data:|#tip)", html) == [] and "@import" not in html
+    assert "prefers-color-scheme:dark" in html and 'name="viewport"' in html
+    for name in ("results", "steps", "samples", "experts", "slices", "data", "lineage"):
+        assert f'<section id="{name}">' in html
+    assert "training" not in re.findall(r'<section id="(\w+)"', html), "a section without data does not appear"
+
+
+def test_the_page_says_what_came_of_it(judged: Path) -> None:
+    page = gather.page(opened(judged))
+    assert page.missing == [] and page.tone == "plain"
+    (results,) = [s for s in page.sections if s.name == "results"]
+    table = results.blocks[0]
+    assert isinstance(table, PageTable) and table.columns[:3] == ["who", "kind", "semantic.miou ↑"]
+    rows = {row[0]: row for row in table.rows}
+    assert [rows[w][1] for w in ("a", "b", "c", "vote")] == ["expert"] * 3 + ["consensus"]
+    miou = {who: row[2].value for who, row in rows.items()}  # type: ignore[union-attr]
+    assert miou["vote"] > miou["b"] > miou["c"] and all(row[2].low < row[2].value for row in rows.values())  # type: ignore
+    best = max(miou, key=lambda who: miou[who] or 0)
+    assert [who for who, row in rows.items() if row[2].best] == [best]  # type: ignore[union-attr]
+    (graph,) = blocks(page, StepGraph)
+    assert {box.name: box.state for box in graph.boxes} == dict.fromkeys(
+        ["frames", "votes", "shards", "report"], "done"
+    )
+    (gallery,) = blocks(page, Gallery)
+    tiles = [tile.column for tile in gallery.samples[0].tiles]
+    assert tiles == [f"semantic@{who}" for who in ("truth", "a", "b", "c", "vote")]
+    assert all(tile.over and tile.data for tile in gallery.samples[0].tiles) and gallery.samples[0].picture
+    groups = next(t for t in blocks(page, PageTable) if t.title.startswith("semantic.miou by group"))
+    assert {row[0] for row in groups.rows} == {"v1", "v2"}
+
+
+@pytest.mark.parametrize("harm", ["score", "events", "evaluate", "data", "everything"])
+def test_a_damaged_root_gives_a_smaller_page(
+    judged: Path, harm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Path(shutil.copytree(recipe.load(judged).recipe.root, tmp_path / "root"))
+    folders = {"score": "score", "events": "events", "evaluate": "evaluate", "data": "expert", "everything": "."}
+    for file in sorted((place / folders[harm]).rglob("*")):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert cli.main(["report", str(judged), "--root", str(place)]) == 0
+    printed = capsys.readouterr()
+    html = Path(printed.out.splitlines()[-1]).read_text()
+    assert "Traceback" not in printed.err + html and "<h1>judged</h1>" in html and 'id="lineage"' in html
+
+
+def test_a_report_of_a_recipe_that_never_ran(judged: Path, tmp_path: Path) -> None:
+    assert cli.main(["report", str(judged), "--root", str(tmp_path / "empty")]) == 0
+    page = gather.page(root.opened(recipe.load(judged), Storage(str(tmp_path / "empty")), []))
+    assert "nothing" in page.outcome and page.missing == []
+
+
+def test_a_report_keeps_its_size(judged: Path) -> None:
+    page = gather.page(opened(judged))
+    sample = ShownSample("k", (), "rgb@camera", "image/png", b"x" * 400_000, 4, 4)
+    rows = [[f"row {i}", "x" * 300] for i in range(5000)]
+    large = Section("large", "Large", [Gallery([sample] * 9), PageTable(["a", "b"], rows)])
+    html = render.html(Page(page.name, "", "", "plain", (), [*page.sections, large]), 1_000_000)
+    assert len(html) <= 1_000_000 and b"samples are left out" in html and b"cut to" in html
+    assert len(render.html(page)) < 300_000
+
+
+def test_curves_come_from_the_run_that_trained(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    for run_, reused in (("20260101-000000-aaaaaa", False), ("20260102-000000-bbbbbb", True)):
+        with Events(storage, run_, "driver") as events:
+            events.emit("run_started", name="r", recipe="name: r", path="r.yaml", params={}, total=1)
+            about = {"stage": "train", "fingerprint": "f" * 64}
+            events.emit("step_reused" if reused else "step_started", "teacher", **about)
+            for at in range(10, 10_010, 10) if not reused else ():
+                events.metric("teacher", {"loss": 1 / at, "fit.depth.mae": 2.0}, at)
+            if not reused:
+                events.emit("step_finished", "teacher", **about, rows=0, quarantined=0, seconds=3.5, status="done")
+    work, newest = histories(storage, {"f" * 64}, "r")
+    step = work["f" * 64]
+    assert (step.seconds, step.run) == (3.5, "20260101-000000-aaaaaa") and newest.run == "20260102-000000-bbbbbb"
+    assert len(step.curves["loss"]) == 400 and step.curves["loss"][-1] == (10_000, 1 / 10_000)
+    assert thinned([(1.0, 2.0)]) == [(1.0, 2.0)]
+
+
+def test_plots_stay_inside_their_frame() -> None:
+    odd = [(0.0, float("nan")), (1.0, 5.0), (2.0, 5.0), (3.0, float("inf"))]
+    drawn = plot(Chart("flat", "update", [PlotLine("a", odd), PlotLine("empty", [])]))
+    assert drawn is not None and [name for name, _, _ in drawn.lines] == ["a"]
+    left, top, right, bottom = drawn.box
+    assert all(left <= x <= right and top <= y <= bottom for x, y, _ in drawn.lines[0][2])
+    assert plot(Chart("none", "x", [PlotLine("a", [(0.0, float("nan"))])])) is None
+    log = plot(Chart("log", "ms", [PlotLine("a", [(0.0, 1.0), (10.0, 1.0)])], log=True, marks=True))
+    assert log is not None and len(log.lines[0][2]) == 1
+
+
+def test_a_graph_puts_each_step_below_what_it_reads() -> None:
+    from hyperloom.stages.report.page import Box
+
+    reads = {"a": [], "b": ["a"], "c": ["a"], "d": ["a", "b", "c"], "lost": ["gone"]}
+    drawn = drawing(StepGraph([Box(n, "s", "done", (), r) for n, r in reads.items()]))
+    y = {list(reads)[place]: y for place, _, y in drawn.boxes}
+    assert y["a"] < y["b"] == y["c"] < y["d"] and y["lost"] == y["a"] and len(drawn.edges) == 5
