@@ -6,11 +6,23 @@ Colours are for looking, never for measuring: maps are stretched to the shown va
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hyperloom.stages.base import UNKNOWN
+
+
+class Mark(NamedTuple):
+    """Something named that lies in a picture, in shares of its width and height: a box, or a point where both corners
+    are one."""
+
+    name: str
+    colour: tuple[int, int, int]
+    x0: float
+    y0: float
+    x1: float
+    y1: float
 
 
 def palette(classes: int) -> np.ndarray:

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 
 from hyperloom.stages import picture
-from hyperloom.stages.modality.boxes import Boxes
-from hyperloom.stages.modality.keypoints import Keypoints
 
 PNG, JPEG, SVG = "image/png", "image/jpeg", "image/svg+xml"
 QUALITY = 88
 LONGEST = 2000
 """Characters of a text that are shown."""
-MOST_BOXES = 300
+MOST_MARKS = 300
 
 
 @dataclass(frozen=True)
@@ -38,10 +36,9 @@ class Layer:
 
 def layer(value: Any, modality: Any, span: tuple[float, float] | None = None, widest: int = 640) -> Layer:
     """One value of `modality`, numbers on the scale of colours `span` if that is given, no wider than `widest`."""
-    if isinstance(modality, Boxes):
-        return Layer(SVG, _boxes(value, modality), modality.words(value), True)
-    if isinstance(modality, Keypoints):
-        return Layer(SVG, _keypoints(value, modality), modality.words(value), True)
+    marks = modality.marks(value)
+    if marks is not None:
+        return Layer(SVG, _drawn(marks[:MOST_MARKS]), modality.words(value), True)
     if modality.rgb:
         return Layer(JPEG, encoded(_narrow(modality.picture(value), widest), JPEG))
     if modality.height_width is not None and modality.times == 1:
@@ -92,34 +89,18 @@ def _narrow(rgb: np.ndarray, widest: int) -> np.ndarray:
     return np.ascontiguousarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
 
 
-def _boxes(value: np.ndarray, modality: Any) -> bytes:
+def _drawn(marks: list[picture.Mark]) -> bytes:
     """Corners are shares of the picture, so the drawing is a square that is stretched over it; lines stay thin."""
-    used = value[~np.isnan(value).any(1)][:MOST_BOXES]
-    colours = picture.palette(len(modality.classes))
-    parts = []
-    for x0, y0, x1, y1, kind, score in used.tolist():
-        name = modality.classes[int(kind)] + (f" {score:.2f}" if score < 1 else "")
-        colour = "rgb({},{},{})".format(*colours[int(kind)].tolist())
-        parts.append(
-            f'<rect x="{x0:.4f}" y="{y0:.4f}" width="{x1 - x0:.4f}" height="{y1 - y0:.4f}" fill="{colour}" '
-            f'fill-opacity="0.12" stroke="{colour}" vector-effect="non-scaling-stroke" stroke-width="2">'
-            f"<title>{escape(name)}</title></rect>"
-        )
-    return _square(parts)
-
-
-def _keypoints(value: np.ndarray, modality: Any) -> bytes:
-    colours = picture.palette(len(modality.points)).tolist()
-    parts = [
-        f'<line x1="{x:.4f}" y1="{y:.4f}" x2="{x:.4f}" y2="{y:.4f}" stroke="rgb({c[0]},{c[1]},{c[2]})" '
-        'stroke-width="9" stroke-linecap="round" vector-effect="non-scaling-stroke">'
-        f"<title>{escape(name)}</title></line>"
-        for (x, y, visible), name, c in zip(value.tolist(), modality.points, colours, strict=True)
-        if visible > 0.5
-    ]
-    return _square(parts)
-
-
-def _square(parts: list[str]) -> bytes:
-    head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1" preserveAspectRatio="none">'
-    return f"{head}{''.join(parts)}</svg>".encode()
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1" preserveAspectRatio="none">']
+    for mark in marks:
+        colour = "rgb({},{},{})".format(*mark.colour)
+        thin = f'stroke="{colour}" vector-effect="non-scaling-stroke"'
+        title = f"<title>{escape(mark.name)}</title>"
+        if (mark.x0, mark.y0) == (mark.x1, mark.y1):
+            ends = f'x1="{mark.x0:.4f}" y1="{mark.y0:.4f}" x2="{mark.x0:.4f}" y2="{mark.y0:.4f}"'
+            parts.append(f'<line {ends} {thin} stroke-width="9" stroke-linecap="round">{title}</line>')
+        else:
+            size = f'width="{mark.x1 - mark.x0:.4f}" height="{mark.y1 - mark.y0:.4f}"'
+            place = f'x="{mark.x0:.4f}" y="{mark.y0:.4f}" {size}'
+            parts.append(f'<rect {place} fill="{colour}" fill-opacity="0.12" {thin} stroke-width="2">{title}</rect>')
+    return "".join([*parts, "</svg>"]).encode()

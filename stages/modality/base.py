@@ -158,6 +158,10 @@ class Modality(Plugin, Layout, Geometry, Knowledge, Predicted):
         """(H, W, 3) uint8 RGB of one value, for people."""
         return picture.maps_to_rgb(np.atleast_3d(value))
 
+    def marks(self, value: np.ndarray) -> list[picture.Mark] | None:
+        """What one value names in the picture of its sample; None of types that name no places."""
+        return None
+
     def span(self, value: np.ndarray) -> tuple[float, float] | None:
         """The numbers that the picture of `value` goes from and to, where it has one scale of colours; else None."""
         return None

@@ -194,6 +194,13 @@ class Boxes(SidedClasses, Modality):
         used = value[~np.isnan(value).any(1)]
         return picture.boxes_to_rgb(used[:, :4], picture.palette(len(self.classes))[used[:, 4].astype(int)])
 
+    def marks(self, value: np.ndarray) -> list[picture.Mark]:
+        colours = [(int(r), int(g), int(b)) for r, g, b in picture.palette(len(self.classes))]
+        return [
+            picture.Mark(self.classes[int(c)] + (f" {s:.2f}" if s < 1 else ""), colours[int(c)], x0, y0, x1, y1)
+            for x0, y0, x1, y1, c, s in value[~np.isnan(value).any(1)].tolist()
+        ]
+
     def words(self, value: np.ndarray) -> str:
         ids = value[~np.isnan(value).any(1), 4].astype(int)
         counts = [f"{int((ids == i).sum())} {name}" for i, name in enumerate(self.classes) if (ids == i).any()]
