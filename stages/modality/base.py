@@ -24,6 +24,7 @@ from hyperloom.stages.modality.geometry import Geometry
 from hyperloom.stages.modality.knowledge import Knowledge
 from hyperloom.stages.modality.layout import Layout
 from hyperloom.stages.modality.prediction import Predicted
+from hyperloom.stages.picture import Mark
 
 
 class Defaults(NamedTuple):
@@ -158,7 +159,7 @@ class Modality(Plugin, Layout, Geometry, Knowledge, Predicted):
         """(H, W, 3) uint8 RGB of one value, for people."""
         return picture.maps_to_rgb(np.atleast_3d(value))
 
-    def marks(self, value: np.ndarray) -> list[picture.Mark] | None:
+    def marks(self, value: np.ndarray) -> list[Mark] | None:
         """What one value names in the picture of its sample; None of types that name no places."""
         return None
 

@@ -17,6 +17,7 @@ from hyperloom.stages.modality.geometry import SidedClasses, Symmetry, exchanged
 from hyperloom.stages.modality.knowledge import whole
 from hyperloom.stages.modality.padding import filled, some
 from hyperloom.stages.modality.sides import exchange
+from hyperloom.stages.picture import Mark
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
@@ -194,10 +195,10 @@ class Boxes(SidedClasses, Modality):
         used = value[~np.isnan(value).any(1)]
         return picture.boxes_to_rgb(used[:, :4], picture.palette(len(self.classes))[used[:, 4].astype(int)])
 
-    def marks(self, value: np.ndarray) -> list[picture.Mark]:
+    def marks(self, value: np.ndarray) -> list[Mark]:
         colours = [(int(r), int(g), int(b)) for r, g, b in picture.palette(len(self.classes))]
         return [
-            picture.Mark(self.classes[int(c)] + (f" {s:.2f}" if s < 1 else ""), colours[int(c)], x0, y0, x1, y1)
+            Mark(self.classes[int(c)] + (f" {s:.2f}" if s < 1 else ""), colours[int(c)], x0, y0, x1, y1)
             for x0, y0, x1, y1, c, s in value[~np.isnan(value).any(1)].tolist()
         ]
 

@@ -15,6 +15,7 @@ from hyperloom.stages.modality.choice import distinct, numbered
 from hyperloom.stages.modality.geometry import Symmetry
 from hyperloom.stages.modality.knowledge import finite
 from hyperloom.stages.modality.sides import exchange, without
+from hyperloom.stages.picture import Mark
 
 if TYPE_CHECKING:
     import torch
@@ -145,10 +146,10 @@ class Keypoints(Modality):
         visible = value[:, 2] > 0
         return picture.points_to_rgb(value[visible, :2], picture.palette(len(self.points))[visible])
 
-    def marks(self, value: np.ndarray) -> list[picture.Mark]:
+    def marks(self, value: np.ndarray) -> list[Mark]:
         colours = [(int(r), int(g), int(b)) for r, g, b in picture.palette(len(self.points))]
         rows = zip(self.points, colours, value.tolist(), strict=True)
-        return [picture.Mark(name, colour, x, y, x, y) for name, colour, (x, y, shown) in rows if shown > 0.5]
+        return [Mark(name, colour, x, y, x, y) for name, colour, (x, y, shown) in rows if shown > 0.5]
 
     def words(self, value: np.ndarray) -> str:
         return f"{int((value[:, 2] > 0).sum())} of {len(self.points)} points"
