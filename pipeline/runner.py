@@ -27,6 +27,7 @@ from hyperloom.pipeline.plan import PlannedStep, plan
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.retry import Budget
+from hyperloom.pipeline.run_result import NamedRun, RunResult, left_out, nothing_to_do, sources
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.spending import OverBudget, Spending
 from hyperloom.pipeline.storage import Storage
@@ -44,58 +45,6 @@ LONG_TURN, SHORT_TURN = 0.5, 0.1
 """Seconds for which the pool waits for units, when all steps wait for them and when some may soon want something."""
 STOP_SECONDS = 3.0
 """How long a run that is broken off waits for its steps' own code."""
-
-
-@dataclass(frozen=True)
-class NamedRun:
-    """A run whose id comes from outside, such as a slot of a schedule: what was started under that id and died goes on
-    under it. `start` counts the starts, `tags` are said of the run in MLflow."""
-
-    id: str
-    start: int = 1
-    tags: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def writer(self) -> str:
-        """Of its events. A driver that was given up for dead and was not has files of its own."""
-        return "driver" if self.start == 1 else f"driver-{self.start}"
-
-
-@dataclass
-class RunResult:
-    """How a run ended: step name -> fresh, done, failed or blocked, and what to say of the ones that failed."""
-
-    run: str
-    states: dict[str, str] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-    """What is not there, in a few words for each step that did not end: "3 of 120 units", "not run"."""
-    quarantined: int = 0
-    errors: dict[str, HyperloomError] = field(default_factory=dict)
-    unshown: str = ""
-    """What MLflow lacks of the run, in a sentence; empty when it has everything."""
-    outcomes: dict[str, str] = field(default_factory=dict)
-    """What steps say of how they ended (the `outcome` of their tags): that there is a new champion, or why not."""
-    page: str = ""
-    """Where the report of the run lies; empty where none was written."""
-    sources: dict[str, str] = field(default_factory=dict)
-    """The identities of the data that this run read: step -> fingerprint, of those that read only what lies outside."""
-
-    @property
-    def error(self) -> HyperloomError | None:
-        """Of the first step that failed, in the recipe's order."""
-        return next(iter(self.errors.values()), None)
-
-    def order(self, names: list[str]) -> None:
-        """Bring all that is said into the recipe's order: steps end in any."""
-        for table in (self.states, self.problems, self.missing, self.errors):
-            entries = {n: table[n] for n in names if n in table}
-            table.clear()
-            table.update(entries)  # type: ignore[arg-type]
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
 
 
 def run(
@@ -125,7 +74,8 @@ def run(
         progress.all_fresh(steps)
         if track:
             replay.catch_up(storage, loaded, progress)
-        return _all_fresh(steps, pages.present(loaded, storage, steps) if paged else "")
+        page = pages.present(loaded, storage, steps) if paged else ""
+        return nothing_to_do(steps, page)
     storage.check_writable()
     terminal.work()
     with Claims(storage, loaded.recipe.name, progress.say, wait) as claims:
@@ -215,8 +165,8 @@ class _Run:
             self.outcomes[event["step"]] = ". ".join(filter(None, words))
 
     def _conclude(self, outcome: RunResult, status: str, seconds: float) -> None:
-        outcome.quarantined, outcome.outcomes = _left_out(self.steps), self.outcomes
-        outcome.sources = _sources(self.steps)
+        outcome.quarantined, outcome.outcomes = left_out(self.steps), self.outcomes
+        outcome.sources = sources(self.steps)
         self.spending.keep(self.storage, self.loaded.recipe.name)
         if self.outcomes:
             self.events.emit("tag", values={"outcome": "; ".join(self.outcomes.values())})
@@ -345,16 +295,3 @@ class _Run:
                 execution.join(timeout=max(0.0, deadline - time.monotonic()))
             if not any(e.is_alive() for e in running) or not self.pool.executor.abandon():
                 return
-
-
-def _all_fresh(steps: list[PlannedStep], page: str) -> RunResult:
-    states = {step.name: "fresh" for step in steps}
-    return RunResult("", states, quarantined=_left_out(steps), page=page, sources=_sources(steps))
-
-
-def _sources(steps: list[PlannedStep]) -> dict[str, str]:
-    return {s.name: s.fingerprint for s in steps if s.is_source}
-
-
-def _left_out(steps: list[PlannedStep]) -> int:
-    return sum(s.manifest.quarantined for s in steps if s.manifest)

@@ -25,7 +25,7 @@ from hyperloom.pipeline.errors import HyperloomError, Interrupted, SourceError, 
 from hyperloom.pipeline.exits import AGAIN, NEVER, Exit
 from hyperloom.pipeline.plan import PlannedStep, plan
 from hyperloom.pipeline.recipe import RecipeFile
-from hyperloom.pipeline.runner import NamedRun, RunResult
+from hyperloom.pipeline.run_result import NamedRun, RunResult
 from hyperloom.pipeline.schedule import CronSchedule
 from hyperloom.pipeline.scheduling import timetable
 from hyperloom.pipeline.scheduling.journal import DueSlot, Journal, Standing

@@ -24,7 +24,7 @@ from hyperloom.pipeline.chain import Chain
 from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.errors import Superseded
 from hyperloom.pipeline.pointer import Pointer, Version
-from hyperloom.pipeline.runner import NamedRun, RunResult
+from hyperloom.pipeline.run_result import NamedRun, RunResult
 from hyperloom.pipeline.scheduling import change, history, timetable
 from hyperloom.pipeline.scheduling.journal import Journal
 from hyperloom.pipeline.scheduling.tick import Tick
