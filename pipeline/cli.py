@@ -30,6 +30,7 @@ COMMANDS = (
     "tick",
     "schedule",
     "logs",
+    "lineage",
     "cancel",
     "cluster",
     "failed",
@@ -42,6 +43,7 @@ COMMANDS = (
     "ui",
     "doctor",
     "schema",
+    "completion",
 )
 """The files of `hyperloom.pipeline.commands`, in the order of `--help`."""
 
@@ -65,17 +67,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _perform(arguments: list[str] | None, line: str) -> int:
+    from hyperloom.pipeline import answers, completion
     from hyperloom.pipeline.errors import Ended, HyperloomError, Interrupted
     from hyperloom.pipeline.exits import Exit
 
     try:
+        parser = _parser()
+        if "_ARGCOMPLETE" in os.environ:
+            completion.complete(parser)
         try:
-            given = _parser().parse_args(arguments)
+            given = parser.parse_args(arguments)
         except SystemExit:  # --help
             sys.stdout.flush()
             raise
         given.line = line
-        code = given.command(given)
+        code = answers.answered(given, given.command)
         sys.stdout.flush()
         return code
     except (Ended, KeyboardInterrupt) as error:
@@ -128,8 +134,12 @@ def _sigterm() -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from hyperloom.pipeline import __version__, answers
+
     parser = argparse.ArgumentParser(prog="hyperloom", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"hyperloom {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:
         importlib.import_module(f"hyperloom.pipeline.commands.{name}").add(commands)
+    answers.offer(parser)
     return parser

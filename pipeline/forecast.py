@@ -18,7 +18,7 @@ from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plan import PlannedStep
-from hyperloom.pipeline.stage import StepRun
+from hyperloom.pipeline.stage import Forecast, StepRun
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Unit
 
@@ -47,17 +47,42 @@ def forecast(
             shares[step.name] = _shares(step, step.manifest, Counter(), counts)
             continue
         shares[step.name] = None
-        inputs = {name: known[name] for name in step.reads if name in known}
-        if len(inputs) < len(step.reads):
-            continue
-        try:
-            expected = step.stage.forecast(idle(storage, step, inputs, modalities))
-        except HyperloomError:
-            continue  # the run will say what is wrong
+        expected = _forecast(storage, step, known, modalities)
         if expected is not None:
             known[step.name] = expected.manifest
             shares[step.name] = _shares(step, expected.manifest, *_counted(committed, expected.units))
     return shares
+
+
+def units(
+    storage: Storage, steps: Iterable[PlannedStep], modalities: dict[str, Any]
+) -> dict[str, Iterable[Unit] | None]:
+    """The units that each step which is not done would have; None where only a run can tell. One after the other:
+    they are gone through once."""
+    known: dict[str, Manifest] = {}
+    expected: dict[str, Iterable[Unit] | None] = {}
+    for step in steps:
+        if step.state == "fresh" and step.manifest is not None:
+            known[step.name] = step.manifest
+            continue
+        forecast_ = _forecast(storage, step, known, modalities)
+        expected[step.name] = forecast_.units if forecast_ else None
+        if forecast_:
+            known[step.name] = forecast_.manifest
+    return expected
+
+
+def _forecast(
+    storage: Storage, step: PlannedStep, known: dict[str, Manifest], modalities: dict[str, Any]
+) -> Forecast | None:
+    """What a step would do with what is known of its inputs; None where nobody can tell."""
+    inputs = {name: known[name] for name in step.reads if name in known}
+    if len(inputs) < len(step.reads):
+        return None
+    try:
+        return step.stage.forecast(idle(storage, step, inputs, modalities))
+    except HyperloomError:
+        return None  # the run will say what is wrong
 
 
 def rows(forecasts: dict[str, list[Share] | None]) -> list[dict[str, Any]]:

@@ -115,7 +115,7 @@ def load(storage: Storage, stage: str, fingerprint: str) -> Manifest | None:
 
 def anywhere(storage: Storage, fingerprint: str, likely: str = "") -> Manifest | None:
     """The manifest of a finished step of whatever stage, looked for under `likely` first; None when there is none."""
-    stage = _stage_of(storage, fingerprint, likely)
+    stage = stage_of(storage, fingerprint, likely)
     return load(storage, stage, fingerprint) if stage else None
 
 
@@ -127,7 +127,7 @@ def descent(storage: Storage, *ends: Manifest) -> list[str]:
     while waiting:
         fingerprint = waiting.pop()
         if fingerprint not in known:
-            stage = _stage_of(storage, fingerprint)
+            stage = stage_of(storage, fingerprint)
             known[fingerprint] = _payload(storage, stage, fingerprint) if stage else {}
             waiting += refs(known[fingerprint])
     return sorted(known)
@@ -178,7 +178,24 @@ def commit(storage: Storage, manifest: Manifest) -> None:
         )
 
 
-def _stage_of(storage: Storage, fingerprint: str, likely: str = "") -> str:
+def starting(storage: Storage, prefix: str) -> tuple[str, str] | None:
+    """Stage and fingerprint of the step whose fingerprint starts so; None where there is none, or several."""
+    if len(prefix) < 6:
+        return None
+    places = [
+        (stage, name)
+        for stage in storage.names("")
+        for name in storage.names(stage)
+        if name.startswith(prefix[:12]) and storage.exists(f"{stage}/{name}/manifest.json")
+    ]
+    if len(places) != 1:
+        return None
+    stage, name = places[0]
+    fingerprint = read(storage, f"{stage}/{name}/manifest.json").fingerprint
+    return (stage, fingerprint) if fingerprint.startswith(prefix) else None
+
+
+def stage_of(storage: Storage, fingerprint: str, likely: str = "") -> str:
     """The folder of the stage that made a step; empty when there is none."""
     names = ([likely] if likely else []) + [name for name in storage.names("") if name != likely]
     return next((n for n in names if storage.exists(f"{folder(n, fingerprint)}/manifest.json")), "")

@@ -5,10 +5,12 @@ A worker leaves `{space}/quarantine/{unit}.json` beside its record, the ledger l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
-from hyperloom.pipeline import ledger, verify
+from hyperloom.pipeline import forecast, ledger, verify
 from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.storage import Storage
@@ -24,6 +26,45 @@ class Trouble:
     error: str
     trace: str = ""
     step: str = ""
+
+
+def of_recipe(
+    storage: Storage, steps: list[PlannedStep], modalities: dict[str, Any], kept: list[Trouble]
+) -> list[Trouble]:
+    """Those of `kept` whose units are of these steps: units that they hold, or that they would run. Where only a run
+    can tell what a step's units are, what failed under its name is its."""
+    named = {f"{r.space}/{r.id}": s.name for s in steps if s.manifest for r in s.manifest.with_quarantine}
+    folders = {step.folder: step.name for step in steps}
+    unknown = set()
+    if any(trouble.unit not in named for trouble in kept):
+        expected = forecast.units(storage, steps, modalities)
+        unknown = {name for name, units in expected.items() if units is None}
+        named |= {f"{u.space}/{u.id}": name for name, units in expected.items() for u in units or ()}
+    own = []
+    for trouble in kept:
+        name = named.get(trouble.unit) or folders.get(trouble.unit.rpartition("/")[0])
+        if name or trouble.step in unknown:
+            own.append(replace(trouble, step=name or trouble.step))
+    return own
+
+
+def grouped(kept: Iterable[Trouble], by: str) -> list[dict[str, Any]]:
+    """Rows by `error` (numbers in it and the sample's key do not count) or `step`, the largest first."""
+    groups: dict[str, list[Trouble]] = {}
+    for trouble in kept:
+        error = trouble.error.replace(trouble.key, "...") if trouble.key else trouble.error
+        groups.setdefault(trouble.step or "-" if by == "step" else re.sub(r"\d+", "#", error), []).append(trouble)
+    ordered = sorted(groups.values(), key=len, reverse=True)
+    return [
+        {
+            "count": len(group),
+            "steps": ", ".join(sorted({t.step or "-" for t in group})),
+            "what": "failed" if not any(t.key for t in group) else "quarantined",
+            "example": group[0].key or group[0].unit,
+            "error": group[0].error,
+        }
+        for group in ordered
+    ]
 
 
 def troubles(storage: Storage, steps: list[PlannedStep]) -> Iterator[Trouble]:

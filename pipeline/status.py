@@ -32,6 +32,37 @@ def rows(storage: Storage, steps: list[PlannedStep]) -> list[dict[str, Any]]:
     return out
 
 
+def work(storage: Storage, steps: list[PlannedStep]) -> dict[str, dict[str, Any]]:
+    """How far the steps are that the last run began and has not ended: units done, in all, reused and failed, slots at
+    work; of a training the last update and its figures. What a driver that died has left is in it too."""
+    runs = storage.names("events")
+    begun: dict[str, dict[str, Any]] = {}
+    for event in event_log.read(storage, runs[-1]) if runs else ():
+        name, kind = event.get("step", ""), event["kind"]
+        if kind == "step_started":
+            begun[name] = {"since": event["t"]}
+        elif kind == "step_finished":
+            begun.pop(name, None)
+        elif kind == "progress" and name in begun:
+            begun[name] |= {k: event[k] for k in ("done", "total", "reused", "failed", "workers") if k in event}
+        elif kind == "metric" and event["at"] and name in begun:
+            begun[name] |= {"update": event["at"], "figures": event["values"]}
+    unfinished = {step.name for step in steps if step.manifest is None}
+    return {name: about for name, about in begun.items() if name in unfinished}
+
+
+def words(about: dict[str, Any]) -> str:
+    """The work on one step, for a table."""
+    if about.get("total"):
+        failed = f", {about['failed']} failed" if about["failed"] else ""
+        slots = f", {about['workers']} workers" if about.get("workers") else ""
+        return f"{about['done']:,}/{about['total']:,} units{failed}{slots}"
+    if "update" in about:
+        name, value = next(iter(about["figures"].items()))
+        return f"update {about['update']}: {name} {value:.4g}"
+    return "began" if about else ""
+
+
 def notes(storage: Storage) -> Iterator[str]:
     """Sentences on who works here on what, the last run, and what MLflow has not seen."""
     here = [card for card in claims.cards(storage) if not process.is_gone(card)]

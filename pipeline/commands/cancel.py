@@ -31,7 +31,8 @@ def _cancel(given: Any) -> int:
         cancelling.cancel(storage, run)
         print(f"asked the driver of run {run} to end", flush=True)
     ended = bool(run) and _ends(storage, run, given.wait)
-    stopped = _stop_jobs(cluster, loaded, str(storage), given.address)
+    given.answer = {"run": run, "ended": ended, "jobs": []}
+    stopped = given.answer["jobs"] = _stop_jobs(cluster, loaded, str(storage), given.address)
     for job in stopped:
         print(f"stopped job {job}")
     if not run and not stopped:

@@ -15,8 +15,9 @@ def add(commands: Any) -> None:
 
 def _doctor(given: Any) -> int:
     loaded, _ = opening.load(given)
-    worst = 0
+    worst, given.answer = 0, []
     for verdict, what, text in _findings(given, loaded):
+        given.answer.append({"verdict": verdict, "what": what, "text": text})
         print(f"{verdict:>4}  {what:<14} {text}", flush=True)
         worst |= verdict == "bad"
     return int(worst)

@@ -13,7 +13,7 @@ def add(commands: Any) -> None:
     sub.add_argument("--recipe", help="the recipe to write and run (DIRECTORY's name.yaml)")
     sub.add_argument("--root", help="use this root instead of the recipe's ./runs")
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
-    sub.set_defaults(command=_import, step=None, wait=60.0)
+    sub.set_defaults(command=_import, step=None, wait=60.0, long=True)
 
 
 def _import(given: Any) -> int:

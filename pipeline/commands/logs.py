@@ -13,7 +13,8 @@ def add(commands: Any) -> None:
     sub.add_argument("--run", help="the id of the run (the last one of this root)")
     sub.add_argument("--follow", action="store_true", help="until the run is over; waits for one to begin")
     sub.add_argument("--list", action="store_true", help="the runs of this root instead")
-    sub.add_argument("--json", action="store_true", help="all events as they are, one a line")
+    sub.add_argument("--json", action="store_true", help="all events as they are, one a line; with --list a list")
+    sub.set_defaults(prints_json=True)
 
 
 def _logs(given: Any) -> int:
@@ -27,7 +28,7 @@ def _logs(given: Any) -> int:
     if given.run and given.run not in runs:
         raise loaded.error((), f"there is no run {given.run!r} under this root. Next: --list shows them")
     if given.list or not runs:
-        print("\n".join(runs) or "no run has begun under this root")
+        print(plain.dumps(runs) if given.json else "\n".join(runs) or "no run has begun under this root")
     elif given.json:
         for event in events.read(storage, given.run or runs[-1]):
             print(plain.dumps(event))

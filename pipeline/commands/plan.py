@@ -9,21 +9,18 @@ from hyperloom.pipeline.commands import opening
 
 def add(commands: Any) -> None:
     sub = opening.add(commands, "plan", _plan, "say what would run, and why")
-    sub.add_argument("--json", action="store_true", help="as JSON")
     sub.add_argument("--rehash", action="store_true", help="read all raw files anew, whatever their times say")
 
 
 def _plan(given: Any) -> int:
     loaded, storage = opening.load(given)
-    from hyperloom.pipeline import forecast, plain
+    from hyperloom.pipeline import forecast
 
     steps = opening.steps(loaded, storage, given.rehash)
     opening.cluster(loaded)  # checks the section
     forecasts = forecast.forecast(storage, steps, loaded.recipe.modalities)
-    if given.json:
-        print(plain.dumps(_as_json(steps, forecasts), indent=1))
-    else:
-        _show(steps, forecasts)
+    given.answer = _as_json(steps, forecasts)
+    _show(steps, forecasts)
     return 0
 
 

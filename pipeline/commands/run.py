@@ -18,6 +18,7 @@ def add_options(sub: Any) -> None:
     sub.add_argument("--step", action="append", metavar="NAME", help=only)
     opening.add_wait(sub)
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
+    sub.set_defaults(long=True)
 
 
 def run(given: Any) -> int:
@@ -29,6 +30,7 @@ def run(given: Any) -> int:
     progress = Progress()
     join = opening.connect(loaded)
     outcome = runner.run(loaded, join, given.root, given.step, given.wait, progress, not given.no_mlflow, paged=True)
+    given.answer = _answer(given, outcome)
     if outcome.quarantined:
         progress.say(f"{outcome.quarantined} sample(s) are in quarantine: {opening.next_command(given, 'failed')}")
     if outcome.ok and outcome.run:
@@ -52,3 +54,9 @@ def _say_page(given: Any, outcome: Any, progress: Any) -> None:
         progress.say(f"report: {Storage(given.root).full(outcome.page)}")
     elif not outcome.run:
         progress.say(f"report: {opening.next_command(given, 'report')}")
+
+
+def _answer(given: Any, outcome: Any) -> dict[str, Any]:
+    """How the run ended, for machines."""
+    kept = ("run", "ok", "states", "outcomes", "problems", "missing", "quarantined", "sources", "unshown", "page")
+    return {"root": given.root, **{name: getattr(outcome, name) for name in kept}}

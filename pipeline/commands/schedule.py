@@ -27,7 +27,6 @@ def add(commands: Any) -> None:
     sub.add_argument("--count", type=int, default=5, help="how many (5)")
     sub = opening.add(actions, "history", _history, "what became of each slot, newest first")
     sub.add_argument("--count", type=int, default=30, help="how many (30)")
-    sub.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _change(given: Any) -> int:
@@ -37,10 +36,13 @@ def _change(given: Any) -> int:
     from hyperloom.pipeline.scheduling import change
     from hyperloom.pipeline.scheduling.journal import Journal
 
-    print(change.change(Journal(storage, loaded.recipe.name), given.kind, datetime.now(UTC), given.why))
+    text = change.change(Journal(storage, loaded.recipe.name), given.kind, datetime.now(UTC), given.why)
+    print(text)
+    given.answer = {"text": text}
     if given.kind in ("add", "resume"):
         given.count = 3
         _next(given)
+        given.answer["text"] = text
     return 0
 
 
@@ -49,7 +51,7 @@ def _list(given: Any) -> int:
     from hyperloom.pipeline.scheduling import history, journal
     from hyperloom.pipeline.tables import table
 
-    listed = list(history.overview(storage, journal.names(storage)))
+    listed = given.answer = list(history.overview(storage, journal.names(storage)))
     print(table(listed) if listed else "no schedule was added under this root")
     return 0
 
@@ -68,7 +70,9 @@ def _next(given: Any) -> int:
     if standing is None or standing.status != "active":
         print(f"the schedule {name!r} is {standing.status if standing else 'not added'}; else its slots would be:")
     zone, now = ZoneInfo(schedule.timezone), datetime.now(UTC)
+    given.answer = {"schedule": name, "status": standing.status if standing else "not added", "slots": []}
     for slot in islice(timetable.slots(schedule, now), given.count):
+        given.answer["slots"].append(timetable.text(slot))
         late = (timetable.due(schedule, name, slot) - slot).total_seconds()
         added = f"  +{late:.0f} s" if late else ""
         print(f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M:%S %Z}  {timetable.text(slot)}{added}")
@@ -77,15 +81,12 @@ def _next(given: Any) -> int:
 
 def _history(given: Any) -> int:
     loaded, storage = opening.load(given)
-    from hyperloom.pipeline import plain
     from hyperloom.pipeline.scheduling import history
     from hyperloom.pipeline.scheduling.journal import Journal
     from hyperloom.pipeline.tables import table
 
     listed = history.rows(Journal(storage, loaded.recipe.name), given.count)
-    if given.json:
-        print(plain.dumps(listed, indent=1))
-        return 0
+    given.answer = listed
     columns = ("slot", "state", "starts", "missed", "why", "outcome", "run")
     shown = [{k: row.get(k, "") for k in columns} for row in listed]
     print(table(shown) if shown else "no slot was decided yet")

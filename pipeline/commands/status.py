@@ -16,7 +16,19 @@ def _status(given: Any) -> int:
     from hyperloom.pipeline import status
     from hyperloom.pipeline.tables import table
 
-    print(table(status.rows(storage, opening.steps(loaded, storage))))
-    for note in status.notes(storage):
+    steps = opening.steps(loaded, storage)
+    rows, work, notes = status.rows(storage, steps), status.work(storage, steps), list(status.notes(storage))
+    given.answer = {
+        "root": str(storage),
+        "steps": [row | {"work": work.get(row["step"])} for row in rows],
+        "notes": notes,
+    }
+    if work:
+        rows = [
+            {k: v for k, v in row.items() if k != "folder"} | {"work": status.words(work.get(row["step"], {}))}
+            for row in rows
+        ]
+    print(table(rows))
+    for note in notes:
         print(note)
     return 0

@@ -14,6 +14,7 @@ def add(commands: Any) -> None:
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
     sub.add_argument("--address", help="URL of the job server (http://127.0.0.1:8265)")
     sub.add_argument("--detach", action="store_true", help="do not follow the job's log")
+    sub.set_defaults(long=True)
 
 
 def _submit(given: Any) -> int:

@@ -24,10 +24,11 @@ def add(commands: Any) -> None:
     sub.add_argument("--at", metavar="TIME", help="as if it were this time (ISO 8601 with an offset)")
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
     opening.add_wait(sub)
-    sub.set_defaults(command=_tick)
+    sub.set_defaults(command=_tick, long=True)
 
 
 def _tick(given: Any) -> int:
+    given.answer = {}
     if not given.watch:
         return max(_look(given, recipe) for recipe in given.recipes)
     from hyperloom.pipeline.ending import Ending
@@ -51,7 +52,9 @@ def _look(given: Any, recipe: str) -> int:
         raise
     except HyperloomError as error:
         print(f"hyperloom: {error}", file=sys.stderr)
+        given.answer[recipe] = {"error": str(error), "exit_code": int(error.exit_code)}
         return error.exit_code
+    given.answer[recipe] = {"text": result.text, "exit_code": int(result.exit_code)}
     print(f"{recipe}: {result.text}", flush=True)
     return result.exit_code
 

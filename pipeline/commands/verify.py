@@ -33,6 +33,7 @@ def _report(given: Any, storage: Any, check: Callable[[], None]) -> int:
 
     report = verify.verify(storage)
     problems = report.problems
+    given.answer = {"manifests": len(report.manifests), "files": report.files, "removed": []}
     for problem in problems:
         print(problem)
     if problems and given.repair:
@@ -43,6 +44,7 @@ def _report(given: Any, storage: Any, check: Callable[[], None]) -> int:
         print(f"{len(report.manifests)} manifest(s), {report.files} file(s): all as committed")
     if given.gc:
         _collect(given, storage, any(p.path.endswith("/manifest.json") for p in report.problems), check)
+    given.answer["problems"] = [vars(problem) for problem in problems]
     return 1 if problems else 0
 
 
@@ -69,4 +71,5 @@ def _collect(given: Any, storage: Any, torn: bool, check: Callable[[], None]) ->
     for path in rubbish:
         check()
         storage.delete(path)
+        given.answer["removed"].append(path)
     print(f"removed {len(rubbish)} file(s) that no manifest names")

@@ -118,6 +118,7 @@ def _show(given: Any, loaded: Any, read: Any) -> int:
     path = os.path.abspath(given.to or f"{given.step}.png")
     data = picture(read[1].head(given.rows, given.start), loaded.recipe.modalities)
     Storage(os.path.dirname(path)).write(os.path.basename(path), data)
+    given.answer = {"path": path}
     print(f"wrote {path}")
     return 0
 
@@ -126,7 +127,8 @@ def _head(given: Any, loaded: Any, read: Any) -> int:
     from hyperloom.pipeline.tables import table
     from hyperloom.stages.data.look import head
 
-    print(table(head(read[1].head(given.rows, given.start), loaded.recipe.modalities)))
+    given.answer = head(read[1].head(given.rows, given.start), loaded.recipe.modalities)
+    print(table(given.answer))
     return 0
 
 
@@ -135,7 +137,8 @@ def _stats(given: Any, loaded: Any, read: Any) -> int:
     from hyperloom.stages.data.look import statistics
 
     manifest, reader = read
-    print(table(statistics(manifest, reader, loaded.recipe.modalities)))
+    given.answer = statistics(manifest, reader, loaded.recipe.modalities)
+    print(table(given.answer))
     return 0
 
 
@@ -144,5 +147,6 @@ def _export(given: Any, loaded: Any, read: Any) -> int:
     from hyperloom.stages.data.export import export
 
     count = export(read[1], loaded.recipe.modalities, Storage(given.to), given.layout)
+    given.answer = {"files": count, "to": given.to}
     print(f"wrote {count} file(s) below {given.to}")
     return 0

@@ -8,6 +8,7 @@ made.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from hyperloom.pipeline.claims import Claims
@@ -25,6 +26,9 @@ def release(
     is `chosen` in MLflow. `named` are the recipe's own names."""
     known = champions.names(storage)
     if not (given.rollback or given.adopt):
+        lines = {name: champions.line(storage, name) for name in known}
+        shown = {name: [asdict(c) | {"before": None} for c in line] for name, line in lines.items()}
+        given.answer = {"champions": shown}
         for name in known:
             print("\n".join(_listed(name, champions.line(storage, name))))
         print("" if known else "no release has passed its gate yet", end="" if known else "\n")
@@ -33,12 +37,14 @@ def release(
     with Claims(storage, "release --rollback", wait=given.wait):
         present, choice = champions.current(storage, name), chosen(name) if given.adopt else None
         if given.adopt and present is not None and present.release == choice:
+            given.answer = {"name": name, "champion": choice, "left": None}
             print(f"{name}: {choice[:12]} is the champion in MLflow and here")
             return 0
         left, came = champions.back(storage, name, choice)
         run = new_run(storage)
         with Events(storage, run, "driver") as events:
             events.emit("alias", "", name=name, alias=ALIAS, fingerprint=came.release, left=left.release)
+    given.answer = {"name": name, "champion": came.release, "left": left.release}
     print(f"{name}: {came.release[:12]} is the champion again, in place of {left.release[:12]}")
     catch_up()
     return 0

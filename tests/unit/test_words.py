@@ -13,7 +13,7 @@ from tests.unit.trees import statements, tree
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "stages", "clusters")
-DOTTED = re.compile(r"(?<![\w./@:-])(?:hyperloom\.)?((?:pipeline|stages|clusters)(?:\.[A-Za-z_]\w*)+)")
+DOTTED = re.compile(r"(?<![\w./@:-])(?:hyperloom\.)?((?:pipeline|stages|clusters)(?:\.(?!md\b)[A-Za-z_]\w*)+)")
 TWICE = {
     "Job": "a step's units at the executor; a training's at the loop: neither is seen where the other is",
     "Listing": "of committed files in the engine; of a source's groups in a schema",

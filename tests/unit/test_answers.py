@@ -1,0 +1,231 @@
+"""What commands answer to machines (`--json`, `--version`, completion), and what they say of one recipe alone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hyperloom
+from hyperloom.pipeline import cli
+from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.events import Events, new_run
+from hyperloom.pipeline.storage import Storage
+from tests.unit.test_python import recipe
+
+KEYS = {
+    "plan": [{"step", "state", "why", "fingerprint", "payload", "units"}],
+    "status": {"root", "steps", "notes"},
+    "failed": {"count", "troubles"},
+    "failed --by error": {"count", "troubles"},
+    "verify": {"manifests", "files", "removed", "problems"},
+    "verify --gc": {"manifests", "files", "removed", "problems"},
+    "release": {"champions"},
+    "lineage labels": {"step", "stage", "fingerprint", "rows", "facts", "columns", "reads"},
+    "logs --list": [],
+    "doctor --no-ray": [{"verdict", "what", "text"}],
+    "cancel --wait 0": {"run", "ended", "jobs"},
+    "run --no-mlflow": {"root", "run", "ok", "states", "outcomes", "problems", "missing", "quarantined", "sources",
+                        "unshown", "page"},
+    "schedule list": [],
+    "schedule next": {"schedule", "status", "slots"},
+    "schedule history": [],
+    "schedule add": {"text", "schedule", "status", "slots"},
+    "schedule pause": {"text"},
+    "cluster render slurm": {"exit_code", "lines"},
+    "tick --no-mlflow --at 2030-01-01T03:00:05+00:00": {"r.yaml"},
+    "data head frames": [{"key", "group", "index"}],
+    "data stats frames": [{"column", "type", "rows", "missing", "mean", "std", "min", "max", "classes"}],
+    "data show frames --to x.png": {"path"},
+    "export frames --to out": {"files", "to"},
+}  # fmt: skip
+"""Command -> keys of its JSON object, or of the objects of its list."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a recipe, `r.yaml`, that has run, and what an earlier run left in quarantine for another recipe."""
+    folder = tmp_path_factory.mktemp("answers")
+    written = {**recipe(folder / "root"), "schedule": {"cron": "0 3 * * *"}}
+    (folder / "r.yaml").write_text(json.dumps(written, default=lambda v: int(v) if hasattr(v, "item") else str(v)))
+    hyperloom.load(folder / "r.yaml").run(ray=False, mlflow=False, progress=False)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(opening, "connect", lambda loaded: None)
+
+
+def call(line: str, path: str = "r.yaml") -> int:
+    """A command on the recipe; `data` and `cluster` have a word before it."""
+    words = line.split()
+    place = 2 if words[0] in ("data", "schedule", "cluster") else 1
+    place += words[0] == "cluster" and words[1] == "render"
+    return cli.main([*words[:place], path, *words[place:]])
+
+
+@pytest.mark.parametrize("line", KEYS)
+def test_every_command_answers_one_json_value(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(f"{line} --json") == 0
+    answer, keys = json.loads(capsys.readouterr().out), KEYS[line]
+    if isinstance(keys, list):
+        assert isinstance(answer, list)
+        assert not keys or (answer and all(keys[0] <= set(row) for row in answer))
+    else:
+        assert set(answer) == keys
+
+
+def test_every_command_has_it_and_errors_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    def leaves(parser: Any) -> Any:
+        below = [a for a in parser._actions if hasattr(a, "choices") and isinstance(a.choices, dict)]
+        return [leaf for a in below for sub in a.choices.values() for leaf in leaves(sub)] or [parser]
+
+    commands = leaves(cli._parser())
+    assert len(commands) > 25 and all("--json" in sub._option_string_actions for sub in commands)
+    code = call("plan --json", "absent.yaml")
+    output = capsys.readouterr()
+    answer = json.loads(output.out)
+    assert answer["exit_code"] == code == 2 and "absent.yaml" in answer["error"] and "absent.yaml" in output.err
+
+
+def test_what_people_read_goes_beside(capsys: pytest.CaptureFixture[str]) -> None:
+    call("status --json")
+    assert not capsys.readouterr().err
+    call("run --no-mlflow --json")
+    assert "all 2 steps are fresh" in capsys.readouterr().err, "what takes long is shown beside"
+    call("status")
+    output = capsys.readouterr()
+    assert "nobody works on this root" in output.out and not output.err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert not end.value.code and capsys.readouterr().out == f"hyperloom {hyperloom.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("hyperloom st", {"status"}),
+        ("hyperloom schedule hi", {"history"}),
+        ("hyperloom plan r.", {"r.yaml"}),
+        ("hyperloom run r.yaml --step la", {"labels"}),
+        ("hyperloom data head r.yaml fr", {"frames"}),
+        ("hyperloom failed r.yaml --by ", {"error", "step"}),
+        ("hyperloom run absent.yaml --step la", set()),
+    ],
+)
+def test_shells_complete(line: str, expected: set[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    from hyperloom.pipeline import completion
+
+    def closed(*_: Any) -> Any:  # argcomplete takes descriptor 9, which is somebody else's here
+        raise OSError
+
+    monkeypatch.setattr("argcomplete.finders.os.fdopen", closed)
+    text = "name: a\nsteps:  # of them\n  frames: {stage: ingest}\n  labels:\n    stage: label\nroot: x\n"
+    (folder / "r.yaml").rename(folder / "kept")
+    try:
+        (folder / "r.yaml").write_text(text)
+        monkeypatch.setenv("_ARGCOMPLETE", "1")
+        monkeypatch.setenv("_ARGCOMPLETE_IFS", "\n")
+        monkeypatch.setenv("COMP_LINE", line)
+        monkeypatch.setenv("COMP_POINT", str(len(line)))
+        out = io.StringIO()
+        with pytest.raises(SystemExit):
+            completion.complete(
+                cli._parser(), output_stream=out, exit_method=lambda code: (_ for _ in ()).throw(SystemExit)
+            )
+        assert {word.strip() for word in out.getvalue().split("\n") if word.strip()} == expected
+    finally:
+        (folder / "kept").rename(folder / "r.yaml")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell_is_printed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", shell]) == 0
+    assert "hyperloom" in capsys.readouterr().out
+
+
+# -- what is said of a recipe ------------------------------------------------------------------------------------------
+def test_lineage_goes_back_to_the_raw_files(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    assert call("lineage labels") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("labels: label ") and "edges@gradient: edges of rgb@camera" in "\n".join(lines)
+    assert any("frames: ingest" in line for line in lines) and any("2 pieces: flight_00" in line for line in lines)
+    fingerprint = hyperloom.load(folder / "r.yaml")["labels"].fingerprint
+    assert call(f"lineage {fingerprint[:10]}") == 0
+    assert capsys.readouterr().out.splitlines() == lines, "a fingerprint will do"
+    assert call("lineage lables") == 2 and "labels" in capsys.readouterr().err
+
+
+def test_status_counts_units_while_a_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = json.dumps(recipe(tmp_path / "root"), default=lambda v: int(v) if hasattr(v, "item") else str(v))
+    (tmp_path / "busy.yaml").write_text(text)
+    storage = Storage(str(tmp_path / "root"))
+    with Events(storage, new_run(storage), "driver") as events:
+        about = {"stage": "ingest", "fingerprint": "f", "params": {}, "why": [], "inputs": []}
+        for step in ("frames", "labels"):
+            events.emit("step_started", step, **about)
+        events.emit("progress", "frames", done=120, total=400, reused=80, failed=2, workers=4)
+        events.metric("labels", {"loss": 0.5}, 40)
+    assert call("status", str(tmp_path / "busy.yaml")) == 0
+    shown = capsys.readouterr().out
+    assert "120/400 units, 2 failed, 4 workers" in shown and "update 40: loss 0.5" in shown
+    assert call("status --json", str(tmp_path / "busy.yaml")) == 0
+    work = json.loads(capsys.readouterr().out)["steps"][0]["work"]
+    assert (work["done"], work["total"], work["workers"]) == (120, 400, 4)
+
+
+def broken(folder: Path, name: str, frames: int, ends: bool) -> Path:
+    """A recipe on the root that all share, whose expert breaks on every frame; the step ends all the same,
+    or fails."""
+    (folder / f"{name}_expert_{ends}.py").write_text(
+        "def label(rgb):\n    raise ValueError(f'no edge in {rgb.mean():.3f}')\n"
+    )
+    written = recipe(folder / "shared")
+    written["name"] = name
+    written["steps"]["frames"]["source"] |= {"flights": 1, "frames": frames, "seed": frames}
+    expert = {
+        "type": "python",
+        "call": f"{name}_expert_{ends}:label",
+        "in": "rgb@camera",
+        "out": "edges@mine",
+        "per": "sample",
+    }
+    written["steps"]["labels"] |= {"experts": [expert], "max_quarantine": 1.0 if ends else 0.2}
+    path = folder / f"{name}.yaml"
+    path.write_text(json.dumps(written, default=lambda v: int(v) if isinstance(v, np.integer) else str(v)))
+    with contextlib.nullcontext() if ends else pytest.raises(hyperloom.HyperloomError):
+        hyperloom.load(path).run(ray=False, mlflow=False, progress=False)
+    return path
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_failed_is_of_the_present_recipe_and_by_error(
+    ends: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path
+    one, other = broken(folder, "one", 2, ends), broken(folder, "other", 3, not ends)
+    assert call("failed --json", str(one)) == 1
+    ours = json.loads(capsys.readouterr().out)
+    assert call("failed --json", str(other)) == 1
+    theirs = json.loads(capsys.readouterr().out)
+    assert call("failed --all --json", str(one)) == 1
+    both = json.loads(capsys.readouterr().out)
+    units = [{t["unit"] for t in answer["troubles"]} for answer in (ours, theirs, both)]
+    assert units[0] and units[1] and not units[0] & units[1] and units[0] | units[1] == units[2]
+    assert {t["step"] for t in ours["troubles"]} == {"labels"}
+    assert call("failed --by error", str(one)) == 1
+    shown = capsys.readouterr().out
+    assert "count" in shown and "no edge in" in shown and "more of other recipes on this root" in shown
+    assert call("failed --by error --json", str(one)) == 1
+    (group,) = json.loads(capsys.readouterr().out)["groups"]
+    assert group["count"] == ours["count"] and group["steps"] == "labels", "numbers in an error make no other error"
