@@ -18,6 +18,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "evaluate": "hyperloom.stages.evaluate.stage:Evaluate",
         "release": "hyperloom.stages.release.stage:Release",
         "drift": "hyperloom.stages.drift.stage:Drift",
+        "verdict": "hyperloom.stages.verdict.stage:VerdictStage",
     },
     "modality": {
         "image": "hyperloom.stages.modality:Image",

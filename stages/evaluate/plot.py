@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline.errors import SourceError
+from hyperloom.stages.plot import blank, png
 
 if TYPE_CHECKING:
     from hyperloom.stages.evaluate.tradeoff import Tradeoff
@@ -16,12 +15,8 @@ AXES = {"parameters": "parameters", "milliseconds": "milliseconds a sample", "mi
 
 def plot(tradeoff: Tradeoff) -> bytes:
     """A PNG. An axis of which no point has a value is left out. Raises SourceError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SourceError("a picture needs matplotlib. Next: pip install 'hyperloom[plots]'") from error
     axes = [axis for axis in AXES if any(getattr(p, axis) for p in tradeoff.points)]
-    figure = Figure(figsize=(4.4 * len(axes), 4.6), layout="constrained")
+    figure = blank(4.4 * len(axes), 4.6)
     panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
     for drawn, axis in zip(panels, axes, strict=True):
         _panel(drawn, tradeoff, axis)
@@ -30,9 +25,7 @@ def plot(tradeoff: Tradeoff) -> bytes:
     if tradeoff.rivals:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=130)
-    return out.getvalue()
+    return png(figure)
 
 
 def _panel(drawn: Any, tradeoff: Tradeoff, axis: str) -> None:

@@ -50,9 +50,9 @@ class Report:
         self.figures = {name: self._figures(mine) for name, mine in self.sums.items()}
         self._check_truth()
 
-    def judged(self, champion: Rival | None) -> Judged:
+    def judged(self, champion: Rival | None, sheets: Mapping[str, str]) -> Judged:
         """The result; tables and figures also go out as events. `champion` was judged under that name, as far as it
-        says the same as the recipe."""
+        says the same as the recipe; `sheets` are the spaces of what was judged."""
         grounds = Grounds(self.stage, self.step, self.who, self.truth, champion, self.families)
         decided = verdict.verdict(self.who, self.figures, self.modalities, self._teachers())
         rows, classes = verdict.table(self.who, self.figures, self.modalities, self.costs), self._classes()
@@ -83,6 +83,7 @@ class Report:
             champion=champion.release if champion and champion.meanings else None,
             apart=champion.apart or None if champion else None,
             remarks=self._remarks(),
+            sheets=sheets,
         )
 
     def pictures(self, raw: Sequence[str]) -> None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 class Evaluate(Stage):
     """`data`: a shard step. `models`: names to models, or a list of the steps that trained them."""
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     data: StepName
     models: dict[str, Model] = {}
     split: Literal["train", "val", "test"] = "test"
@@ -170,7 +170,8 @@ class Evaluate(Stage):
         judged = results(units, step.records, [*self.candidates(step), *met])
         report = Report(step, self, self._truth(step), self._subjects(step, rival), judged, costs(units, step.records))
         report.pictures(self._raw(step, self._truth(step)))
-        return report.judged(rival)
+        spaces = {u.worker.removeprefix("model "): u.space for u in units if not u.worker.startswith("cost ")}
+        return report.judged(rival, spaces)
 
     def candidates(self, step: StepRun) -> dict[str, Candidate]:
         """The models that are judged, by name; each member of a family by itself."""

@@ -22,6 +22,8 @@ from hyperloom.stages.release.stage import Release
 from hyperloom.stages.results import Judged, Released, Trained
 from hyperloom.stages.train import loop
 from hyperloom.stages.train.job import Member
+from hyperloom.stages.verdict.conclusion import Concluded
+from hyperloom.stages.verdict.stage import VerdictStage
 from tests.unit import inline, scenes
 
 FIELDS: dict[str, Any] = {"seed": 4, "seeds": 2, "updates": 12, "validate_every": 6, "in": ["rgb@camera"]}
@@ -85,6 +87,19 @@ def test_an_evaluation_judges_the_members_and_their_mean(family: Any) -> None:
     assert row["values"] == [report.figures[f"pair {n}"]["semantic.miou"] for n in ("seed4", "seed5")]
     assert row["mean"] == pytest.approx(np.mean(row["values"])) and row["interval"] is not None
     assert {d["who"] for d in report.differences} >= {"both"}
+
+
+def test_a_verdict_takes_a_family_seed_by_seed(family: Any) -> None:
+    storage = family[0]
+    report = _report(family, {"pair": "pair", "again": "pair"})
+    claim = {"ours": "pair", "theirs": "again", "figure": "depth.mae"}
+    stage = VerdictStage.model_validate({"stage": "verdict", "report": "report", "claims": {"same": claim}})
+    done = inline.finish(inline.step(stage, storage, scenes.KNOWN, "verdict", report=report))
+    same = Concluded.from_manifest(done).claims["same"]
+    assert (same.word, list(same.seeds), same.interval) == ("not shown", [0.0, 0.0], None), "one block is too little"
+    figures = Judged.from_manifest(report).figures
+    assert same.sides["pair"] == pytest.approx(np.mean([figures[f"pair seed{n}"]["depth.mae"] for n in (4, 5)]))
+    assert storage.read(done.files[0].path).startswith(b"\x89PNG")
 
 
 def test_an_expert_and_an_ensemble_ask_all_members(family: Any) -> None:

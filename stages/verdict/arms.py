@@ -1,0 +1,98 @@
+"""Arms: what reports hold of a subject, figure by figure, with the draws of its samples.
+
+A report is a fold. Its statistics of single samples lie in sheets (stages.measure.sheet), so draws are made from them
+here, with the weights that the report itself used: two reports over the same samples meet the same draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.measure.intervals import Intervals, resampled
+from hyperloom.stages.measure.measure import directions
+from hyperloom.stages.results import Judged
+from hyperloom.stages.verdict.bootstrap import Arm
+
+
+class Reports:
+    """The reports of all folds. `modalities`: by name, of the figures that are asked for."""
+
+    def __init__(self, storage: Storage, reports: Mapping[str, Manifest], modalities: Mapping[str, Any]):
+        self.storage, self.modalities = storage, modalities
+        self.folds = {name: _Fold(name, manifest) for name, manifest in reports.items()}
+        settings = {name: fold.intervals for name, fold in self.folds.items()}
+        if len({(i.draws, i.level, i.over, i.block, i.seed) for i in settings.values()}) > 1:
+            raise RecipeError(
+                f"the reports {', '.join(settings)} have different `intervals:`. Next: give them the same"
+            )
+
+    @property
+    def samples(self) -> int:
+        return sum(fold.judged.samples for fold in self.folds.values())
+
+    def sign(self, figure: str) -> int:
+        """1 where a higher figure is better, -1 where a lower one is."""
+        modality, _, measure = figure.rpartition(".")
+        return 1 if directions(self.modalities[modality])[measure] else -1
+
+    def arm(self, subject: str, figure: str) -> Arm:
+        """A subject in all folds. Raises RecipeError where a report does not know it, or not by that figure."""
+        values, draws = [], []
+        for fold in self.folds.values():
+            members = fold.members(subject)
+            values.append([fold.value(member, figure) for member in members])
+            draws.append([self._draws(fold, member, figure) for member in members])
+        if len({len(seeds) for seeds in values}) > 1:
+            raise RecipeError(f"{subject!r} has not as many seeds in one report as in another. Next: train as many")
+        return Arm(subject, np.array(values), np.array(draws))
+
+    def _draws(self, fold: _Fold, member: str, figure: str) -> np.ndarray:
+        modality, _, measure = figure.rpartition(".")
+        label, records = fold.sheets(member, modality)
+        config = fold.intervals
+        drawn, _ = resampled(config, self.storage, records, {label: (modality, self.modalities[modality])})
+        return drawn.get(f"{modality}.{measure}", np.full(config.draws, np.nan))
+
+
+class _Fold:
+    """One report."""
+
+    def __init__(self, name: str, manifest: Manifest):
+        self.name, self.manifest, self.judged = name, manifest, Judged.from_manifest(manifest)
+        self.config = manifest.payload.get("config", {})
+        self.intervals = Intervals.model_validate(self.config.get("intervals", {}))
+
+    def members(self, subject: str) -> list[str]:
+        """The subjects that a name means: itself, or the members of a family, in order."""
+        judged = self.judged
+        if subject in judged.figures:
+            return [subject]
+        named = self.config.get("seeds", {}).get(subject, [subject])
+        members = [m for name in named for m in self._of(name)]
+        if not members:
+            known = ", ".join(sorted({*judged.figures, *self.config.get("seeds", {})}))
+            raise RecipeError(f"the report {self.name!r} knows no {subject!r}; it knows {known}")
+        return members
+
+    def _of(self, name: str) -> list[str]:
+        own = [who for who, member in (self.judged.members or {}).items() if who == f"{name} {member}"]
+        return own or [name] * (name in self.judged.figures)
+
+    def value(self, member: str, figure: str) -> float:
+        figures = self.judged.figures[member]
+        if figure not in figures:
+            raise RecipeError(f"the report {self.name!r} has no {figure} of {member!r}; it has {', '.join(figures)}")
+        return figures[figure]
+
+    def sheets(self, member: str, modality: str) -> tuple[str, Sequence[Any]]:
+        """What a subject's sheets call a modality, and the records that have them."""
+        model = self.judged.kinds[member] == "model" and member in self.judged.sheets
+        space = self.judged.sheets[member if model else "columns"]
+        label = modality if model else f"{modality}@{member.removesuffix(' labels')}"
+        return label, [record for record in self.manifest.records if record.space == space]
