@@ -22,6 +22,40 @@ def add(command: Callable[..., Any], commands: Any, load: Load, steps: StepResol
     sub.add_argument("--to", metavar="FILE", help="write it here instead of below the root")
     sub.add_argument("--open", action="store_true", help="open it in the browser")
 
+    help_ = "what changed between two runs, recipes or roots, and what it did to samples, labels and figures"
+    sub = commands.add_parser("diff", help=help_, description=help_)
+    for name in ("before", "after"):
+        sub.add_argument(name, help="a recipe, RECIPE@RUN (or RECIPE@-2, the last run but one), or a root")
+    sub.add_argument("--root", help="use this root instead of the recipes'")
+    sub.add_argument("--to", metavar="FILE", help="write an HTML page")
+
+    def compare(given: Any) -> int:
+        return diff(given, load, steps)
+
+    sub.set_defaults(command=compare)
+
+
+def diff(given: Any, load: Load, steps: StepResolver) -> int:
+    """Print what changed; 0 where something did or did not."""
+    import argparse
+
+    from hyperloom.pipeline.storage import Storage
+    from hyperloom.stages.report import plain_text, render
+    from hyperloom.stages.report.diff import diff as compare
+    from hyperloom.stages.report.side import side
+
+    def plan(path: str) -> tuple[Any, Any, list[Any]]:
+        loaded, storage = load(argparse.Namespace(**{**vars(given), "recipe": path}))
+        return loaded, storage, steps(loaded, storage)
+
+    page = compare(side(given.before, plan), side(given.after, plan))
+    print(plain_text.text(page))
+    if given.to:
+        where = os.path.abspath(given.to)
+        Storage(os.path.dirname(where)).write(os.path.basename(where), render.html(page))
+        print(where)
+    return 0
+
 
 def report(given: Any, loaded: Any, storage: Any, steps: list[Any]) -> int:
     """Write the page and say where it is."""

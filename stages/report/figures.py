@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.stages.base import modality_of, source_of
 from hyperloom.stages.measure.calibration import FINE
@@ -61,7 +62,7 @@ def calibration(root: ReportedRoot) -> Section | None:
     charts: list[Any] = []
     for step, report in root.results(Judged):
         by_task: dict[str, list[PlotLine]] = defaultdict(list)
-        for owner in _owners(root, step, report).values():
+        for owner in owners(step.manifest, report, root.modalities).values():
             for modality, sums in owner["sums"].items():
                 if sum(sums.get("sure", ())):
                     by_task[modality].append(PlotLine(owner["who"], _reliability(sums)))
@@ -130,7 +131,7 @@ def _sums_by_group(
 ) -> dict[str, dict[tuple[str, str], list[Sums]]]:
     """Group -> (subject, modality) -> statistics of its samples, from the sheets of the evaluation."""
     sums: dict[str, dict[tuple[str, str], list[Sums]]] = defaultdict(lambda: defaultdict(list))
-    read, owners = 0, {space: o["who"] for space, o in _owners(root, step, report).items()}
+    read, names_of = 0, {space: o["who"] for space, o in owners(step.manifest, report, root.modalities).items()}
     for record in step.manifest.records if step.manifest else ():
         if record.id == "cost" or len(record.files) < 2 or read > MOST_ROWS:
             continue
@@ -141,7 +142,7 @@ def _sums_by_group(
         read += len(groups)
         names = np.asarray(groups)
         for name, statistics in sheet.items():
-            if (who := _subject(name, record.space, report, owners)) is None:
+            if (who := _subject(name, record.space, report, names_of)) is None:
                 continue
             for group in dict.fromkeys(groups):
                 of_group = {stat: _added(v[names == group]) for stat, v in statistics.items()}
@@ -149,10 +150,10 @@ def _sums_by_group(
     return sums
 
 
-def _subject(name: str, space: str, report: Judged, owners: Mapping[str, str]) -> tuple[str, str] | None:
+def _subject(name: str, space: str, report: Judged, models: Mapping[str, str]) -> tuple[str, str] | None:
     """Whose statistics a sheet's name is of: a column's source, or the model whose unit it is."""
     if "@" not in name:
-        return (owners[space], name) if space in owners else None
+        return (models[space], name) if space in models else None
     source = source_of(name)
     who = source if source in report.kinds and report.kinds[source] != "model" else f"{source} labels"
     return (who, modality_of(name)) if who in report.figures else None
@@ -163,23 +164,23 @@ def _added(rows: np.ndarray) -> Any:
     return total.tolist() if total.ndim else total.item()
 
 
-def _owners(root: ReportedRoot, step: PlannedStep, report: Judged) -> dict[str, dict[str, Any]]:
+def owners(manifest: Manifest | None, report: Judged, modalities: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """By space of units the model that was judged there: `who`, and all its statistics by modality. Records do not name
     it; its figures are those of one subject of the report."""
     parts: dict[str, list[Mapping[str, Sums]]] = defaultdict(list)
-    for record in step.manifest.records if step.manifest else ():
+    for record in manifest.records if manifest else ():
         sums = record.meta.get("sums", {})
         if sums and all("@" not in name for name in sums):
             parts[record.space].append(sums)
-    owners = {}
+    by_space = {}
     models = [who for who, kind in report.kinds.items() if kind == "model"]
     for space, listed in parts.items():
-        added = {m: merged([p[m] for p in listed if m in p]) for m in listed[0] if m in root.modalities}
-        figures = {f"{m}.{k}": v for m, s in added.items() for k, v in measures(root.modalities[m], s).items()}
+        added = {m: merged([p[m] for p in listed if m in p]) for m in listed[0] if m in modalities}
+        figures = {f"{m}.{k}": v for m, s in added.items() for k, v in measures(modalities[m], s).items()}
         who = next((w for w in models if _same(figures, report.figures.get(w, {}))), None)
         if who is not None:
-            owners[space] = {"who": who, "sums": added}
-    return owners
+            by_space[space] = {"who": who, "sums": added}
+    return by_space
 
 
 def _same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:

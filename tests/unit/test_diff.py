@@ -1,0 +1,121 @@
+"""`hyperloom diff`: what changed between two runs, and what it did to samples, labels and figures."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import cli, recipe, runner
+from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.progress import Progress
+from hyperloom.stages.report import diff, side
+from hyperloom.stages.report.page import Page, PageTable
+from tests.unit.test_report import FOLDERS, RECIPE, write
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe that ran, and ran again with another vote and one more video."""
+    folder = tmp_path_factory.mktemp("changed")
+    write(folder / "data")
+    path, out = folder / "judged.yaml", io.StringIO()
+    text = RECIPE.format(root=folder / "root", data=folder / "data", columns=json.dumps(FOLDERS), evil="road")
+    path.write_text(text)
+    assert runner.run(recipe.load(path), progress=Progress(out), track=False).ok
+    path.write_text(text.replace("method: vote", "method: {type: vote, weights: {c: 3}}"))
+    for name in ("rgb", *(f for f in FOLDERS.values() if f != "rgb")):
+        target = folder / "data" / "v9" / name / "npz" / "0.npz"
+        target.parent.mkdir(parents=True)
+        target.write_bytes((folder / "data" / "v0" / name / "npz" / "0.npz").read_bytes())
+    assert runner.run(recipe.load(path), progress=Progress(out), track=False).ok
+    return path
+
+
+def compared(path: Path, before: str = "@-2", after: str = "@-1") -> Page:
+    def plan(text: str) -> tuple[Any, Any, list[Any]]:
+        from hyperloom.pipeline.storage import Storage
+
+        loaded = recipe.load(text)
+        storage = Storage(loaded.recipe.root)
+        return loaded, storage, opening.steps(loaded, storage)
+
+    return diff.diff(side.side(f"{path}{before}", plan), side.side(f"{path}{after}", plan))
+
+
+def tables(page: Page, name: str) -> list[PageTable]:
+    return [b for s in page.sections if s.name == name for b in s.blocks if isinstance(b, PageTable)]
+
+
+def test_what_changed_and_what_it_did(changed: Path) -> None:
+    page = compared(changed)
+    ((votes,),) = [[row for row in t.rows if row[0] == "votes"] for t in tables(page, "recipe")]
+    assert votes[1] == "recipe" and "weights" in str(votes[2])
+    (samples,) = tables(page, "data")
+    assert [row[:5] for row in samples.rows] == [["frames", 1, 0, 0, "v9/000000"]]
+    (labels,) = tables(page, "labels")
+    ((column, rows, differ, flipped, what),) = labels.rows
+    assert (column, rows, differ, what) == ("semantic@vote", 12, "100.0%", "share of labels flipped")
+    assert isinstance(flipped, float) and 0.1 < flipped < 0.4  # c alone decides, where a and b had outvoted it
+    (figures,) = tables(page, "figures")
+    rows_by = {(row[0], row[1]): row for row in figures.rows}
+    change: Any = rows_by["vote", "semantic.miou"][4]
+    assert change.value < -0.2 and change.low < change.value < change.high < 0, "both judged the same samples"
+    assert not any(who in ("a", "b", "c") for who, _ in rows_by), "experts are the same"
+
+
+def test_the_share_of_flipped_labels_is_that_of_the_arrays(changed: Path) -> None:
+    from hyperloom.stages.catalogue import catalogue
+    from hyperloom.stages.results import Samples
+    from hyperloom.stages.table import read_table
+
+    sides = [compared_side(changed, at) for at in ("@-2", "@-1")]
+    read = []
+    for one in sides:
+        offered = catalogue([m for _, m, _ in one.results(Samples)])
+        parts = [p for p in offered.partitions if p.group != "v9"]
+        kind = one.modalities()["semantic"]
+        files = [offered.record("semantic@vote", p.pid).file.path for p in parts]  # type: ignore[union-attr]
+        read.append(np.concatenate([kind.decode(read_table(one.storage, f)["semantic@vote"])[0] for f in files]))
+    ((_, _, _, flipped, _),) = tables(compared(changed), "labels")[0].rows
+    assert flipped == pytest.approx(float((read[0] != read[1]).mean()))
+
+
+def compared_side(path: Path, at: str) -> side.ComparedSide:
+    from hyperloom.pipeline.storage import Storage
+
+    loaded = recipe.load(path)
+    return side.side(f"{path}{at}", lambda _: (loaded, Storage(loaded.recipe.root), []))
+
+
+def test_other_samples_have_no_interval(changed: Path) -> None:
+    one, other = (compared_side(changed, at) for at in ("@-2", "@-1"))
+    for name, manifest in one.manifests.items():
+        if name == "report" and manifest is not None:
+            one.manifests[name] = type(manifest)(**{**vars(manifest), "records": manifest.records[:1]})
+    page = diff.diff(one, other)
+    ((row, *_),) = [t.rows for t in tables(page, "figures")]
+    assert row[4].low is None and any("other samples" in line for line in page.missing)  # type: ignore[union-attr]
+
+
+def test_the_command_prints_it_and_names_runs(
+    changed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = recipe.load(changed).recipe.root
+    to = tmp_path / "d.html"
+    assert cli.main(["diff", f"{changed}@-2", root, "--to", str(to)]) == 0
+    out = capsys.readouterr().out
+    assert "semantic@vote" in out and "weights" in out and out.splitlines()[-1] == str(to)
+    assert "<h1>What changed</h1>" in to.read_text()
+    assert cli.main(["diff", str(changed), str(changed)]) == 0
+    assert "the same steps" in capsys.readouterr().out
+    assert cli.main(["diff", f"{changed}@19990101", str(changed)]) == 2
+    printed = capsys.readouterr().err
+    assert "there is no run '19990101'" in printed and "Next:" in printed and "Traceback" not in printed
+    assert cli.main(["diff", str(tmp_path), str(changed)]) == 2
+    assert "no run is known" in capsys.readouterr().err
