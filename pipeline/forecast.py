@@ -31,6 +31,8 @@ class Share:
     space: str
     run: int
     reuse: int
+    calls: int = 0
+    """Questions that may cost money, of the units that are to do."""
 
 
 def forecast(
@@ -44,7 +46,7 @@ def forecast(
         if step.state == "fresh" and step.manifest is not None:
             known[step.name] = step.manifest
             counts = Counter({space: c.records for space, c in step.manifest.counts.items()})
-            shares[step.name] = _shares(step, step.manifest, Counter(), counts)
+            shares[step.name] = _shares(step, step.manifest, Counter(), counts, Counter())
             continue
         shares[step.name] = None
         expected = _forecast(storage, step, known, modalities)
@@ -87,25 +89,32 @@ def _forecast(
 
 def rows(forecasts: dict[str, list[Share] | None]) -> list[dict[str, Any]]:
     """The shares as rows of a table."""
-    return [{"step": name, **asdict(share)} for name, shares in forecasts.items() for share in shares or ()]
+    table = [{"step": name, **asdict(share)} for name, shares in forecasts.items() for share in shares or ()]
+    if not any(row["calls"] for row in table):
+        for row in table:
+            del row["calls"]
+    return table
 
 
-def _shares(step: PlannedStep, manifest: Manifest, run: Counter[str], reuse: Counter[str]) -> list[Share]:
+def _shares(
+    step: PlannedStep, manifest: Manifest, run: Counter[str], reuse: Counter[str], calls: Counter[str]
+) -> list[Share]:
     names = step.stage.producers(manifest)
-    return [Share(names.get(s, s), s, run[s], reuse[s]) for s in dict.fromkeys((*names, *run, *reuse))]
+    return [Share(names.get(s, s), s, run[s], reuse[s], calls[s]) for s in dict.fromkeys((*names, *run, *reuse))]
 
 
-def _counted(committed: Committed, units: Iterable[Unit]) -> tuple[Counter[str], Counter[str]]:
-    """Units to run and to reuse, by space. On an object store, where reading thousands of records takes minutes, a
-    unit counts as committed when its record is listed."""
-    run, reuse = Counter[str](), Counter[str]()
+def _counted(committed: Committed, units: Iterable[Unit]) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """Units to run and to reuse, by space, and the paid calls of the former. On an object store, where reading thousands
+    of records takes minutes, a unit counts as committed when its record is listed."""
+    run, reuse, calls = Counter[str](), Counter[str](), Counter[str]()
     walk = iter(units)
     while part := list(islice(walk, 4096)):
         local = committed.storage.is_local
         records = committed.find(part) if local else [committed.has(u.space, u.id) or None for u in part]
         for unit, record in zip(part, records):
             (run if record is None else reuse)[unit.space] += 1
-    return run, reuse
+            calls[unit.space] += unit.calls if record is None else 0
+    return run, reuse, calls
 
 
 def idle(storage: Storage, step: PlannedStep, inputs: dict[str, Manifest], modalities: dict[str, Any]) -> StepRun:

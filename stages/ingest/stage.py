@@ -49,6 +49,8 @@ class Ingest(Stage):
     source: Annotated[Any, of("source")]
     group: str = "group"
     rows: int = Field(32, ge=1)
+    partitions: tuple[str, ...] = ()
+    """Only the partitions with these ids: what a pilot takes. Their units are those of the whole."""
 
     def uses(self) -> set[str]:
         return {modality_of(column) for column in self.source.offers()}
@@ -95,6 +97,8 @@ class Ingest(Stage):
                 units.append(self._unit(space, piece, items[start : start + self.rows], taken[piece.group], modalities))
             apart = 1 if items[-1].time is None else 2  # two films of a group do not follow each other
             taken[piece.group] += items[-1].index + apart
+        if self.partitions:
+            units = [unit for unit in units if unit.id in self.partitions]
         unused = [f"{len(names)} left out, {why}: {_few(list(names))}" for why, names in digests.left_out.items()]
         unused += [text if count == 1 else f"{count} file(s): {text}" for text, count in texts.items()]
         return units, {"ingest": IngestWorker(source, modalities)}, unused

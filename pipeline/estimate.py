@@ -1,0 +1,132 @@
+"""The estimate: what the steps that would run are going to cost, by what earlier runs of them took on this root.
+
+Units count by what units of their space took; steps whose units only a run can tell (trainings, shards, reports) by
+what the step took, scaled by its effort (updates) or by the number of samples. A pilot has the recipe's units, so it
+measures them. The figures are of the machines that were there; a step that was never timed is named, not guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.forecast import Share, idle
+from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.pipeline.spending import HOUR, CostBudget, Costs, load
+from hyperloom.pipeline.storage import Storage
+
+PILOT = "-pilot"
+START = 20.0
+"""Seconds of a training that do not grow with its updates: its workers start."""
+
+
+@dataclass
+class Estimate:
+    """Of the steps that would run. `unknown` are steps that were never timed here."""
+
+    hours: float = 0.0
+    gpu_hours: float = 0.0
+    bytes: int = 0
+    calls: int = 0
+    unknown: list[str] = field(default_factory=list)
+
+    def sentence(self) -> str:
+        calls = f", at most {self.calls:,} paid calls" if self.calls else ""
+        gpus = f", {self.gpu_hours:.2g} GPU hours" if self.gpu_hours else ""
+        missing = f"; not counted, since never timed here: {', '.join(self.unknown)}" if self.unknown else ""
+        return f"about {_time(self.hours)}{gpus}, {_size(self.bytes)}{calls}{missing}"
+
+    def fits(self, budget: CostBudget) -> str:
+        """Whether a budget will do, in a sentence."""
+        asks = (("hours", self.hours), ("gpu_hours", self.gpu_hours), ("calls", self.calls))
+        bounds = [(name, value, getattr(budget, name)) for name, value in asks]
+        over = [f"{name}: {value:.3g} of {most:g}" for name, value, most in bounds if most is not None and value > most]
+        if over:
+            what = f"the budget will NOT do: {', '.join(over)}"
+            return f"{what}. The run would end in order with code 8, and go on when it is run again"
+        return "the budget will do" + (", as far as is known" if self.unknown else "")
+
+
+def estimate(
+    storage: Storage, recipe: Any, steps: Sequence[PlannedStep], forecasts: dict[str, list[Share] | None]
+) -> Estimate:
+    """Of a plan and its forecast of units."""
+    costs = load(storage, f"{recipe.name[:54]}{PILOT}")
+    costs.update(load(storage, recipe.name))
+    total, unit_seconds = Estimate(), 0.0
+    samples = _samples(storage, steps, recipe.modalities) if costs.steps else 0
+    for step in (s for s in steps if s.state != "fresh"):
+        shares = forecasts.get(step.name)
+        total.calls += sum(share.calls for share in shares or ())
+        if shares is not None and (shares or step.name not in costs.steps):
+            seconds = _of_units(shares, costs, total)
+            unit_seconds += seconds or 0.0
+            if seconds is None:
+                total.unknown.append(step.name)
+        elif not _of_step(step, costs, samples, total):
+            total.unknown.append(step.name)
+    total.hours += unit_seconds / max(1, costs.slots) / HOUR
+    return total
+
+
+def _of_units(shares: Sequence[Share], costs: Costs, total: Estimate) -> float | None:
+    """Seconds of the slots for the units that are to do; None where a space was never timed."""
+    seconds = 0.0
+    for share in (s for s in shares if s.run):
+        rate = costs.spaces.get(share.space)
+        if rate is None or not rate.units:
+            return None
+        seconds += share.run * rate.seconds / rate.units
+        total.gpu_hours += share.run * rate.gpu_seconds / rate.units / HOUR
+        total.bytes += round(share.run * rate.bytes / rate.units)
+    return seconds
+
+
+def _of_step(step: PlannedStep, costs: Costs, samples: int, total: Estimate) -> bool:
+    rate = costs.steps.get(step.name)
+    if rate is None:
+        return False
+    grown = samples / rate.samples if rate.samples and samples else 1.0
+    if rate.effort:
+        start = min(START, rate.seconds / 2)
+        ratio = step.stage.effort(samples) / rate.effort
+        seconds = start + (rate.seconds - start) * ratio
+        trained = sum(r.seconds for r in costs.steps.values() if r.effort) or 1.0
+        total.gpu_hours += costs.reserved_gpu_seconds * rate.seconds / trained * ratio / HOUR
+        total.bytes += rate.bytes
+    else:
+        seconds = rate.seconds * grown
+        total.bytes += round(rate.bytes * grown)
+    total.hours += seconds / HOUR
+    return True
+
+
+def _samples(storage: Storage, steps: Sequence[PlannedStep], modalities: dict[str, Any]) -> int:
+    """Samples of the sources, as far as their files tell."""
+    count = 0
+    for step in (s for s in steps if s.is_source):
+        manifest = step.manifest
+        if manifest is None:
+            try:
+                expected = step.stage.forecast(idle(storage, step, {}, modalities))
+            except HyperloomError:
+                continue
+            manifest = expected.manifest if expected else None
+        count += manifest.rows if manifest else 0
+    return count
+
+
+def _time(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{max(1, round(hours * HOUR))} s"
+    return f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} hours"
+
+
+def _size(count: int) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count} bytes"
+        count = count / 1000  # type: ignore[assignment]
+    return ""
