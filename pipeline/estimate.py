@@ -32,11 +32,20 @@ class Estimate:
     calls: int = 0
     unknown: list[str] = field(default_factory=list)
 
+    @property
+    def blank(self) -> bool:
+        """Is nothing known?"""
+        return not (self.hours or self.calls)
+
     def sentence(self) -> str:
         calls = f", at most {self.calls:,} paid calls" if self.calls else ""
         gpus = f", {self.gpu_hours:.2g} GPU hours" if self.gpu_hours else ""
         missing = f"; not counted, since never timed here: {', '.join(self.unknown)}" if self.unknown else ""
         return f"about {_time(self.hours)}{gpus}, {_size(self.bytes)}{calls}{missing}"
+
+    def of(self, budget: CostBudget | None) -> str:
+        """The sentence, and whether a budget will do."""
+        return self.sentence() + (f". {self.fits(budget)}" if budget is not None else "")
 
     def fits(self, budget: CostBudget) -> str:
         """Whether a budget will do, in a sentence."""

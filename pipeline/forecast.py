@@ -104,7 +104,7 @@ def _shares(
 
 
 def _counted(committed: Committed, units: Iterable[Unit]) -> tuple[Counter[str], Counter[str], Counter[str]]:
-    """Units to run and to reuse, by space, and the paid calls of the former. On an object store, where reading thousands
+    """Units to run and to reuse, by space, and paid calls of the former. On an object store, where reading thousands
     of records takes minutes, a unit counts as committed when its record is listed."""
     run, reuse, calls = Counter[str](), Counter[str](), Counter[str]()
     walk = iter(units)

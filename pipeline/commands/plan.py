@@ -21,7 +21,18 @@ def _plan(given: Any) -> int:
     forecasts = forecast.forecast(storage, steps, loaded.recipe.modalities)
     given.answer = _as_json(steps, forecasts)
     _show(steps, forecasts)
+    _say_cost(loaded, storage, steps, forecasts)
     return 0
+
+
+def _say_cost(loaded: Any, storage: Any, steps: list[Any], forecasts: dict[str, Any]) -> None:
+    """What is to be done would cost, where something is known of it, and whether the budget will do."""
+    from hyperloom.pipeline import estimate
+
+    cost = estimate.estimate(storage, loaded.recipe, steps, forecasts)
+    if all(step.state == "fresh" for step in steps) or (cost.blank and loaded.recipe.budget is None):
+        return
+    print(f"cost: {cost.of(loaded.recipe.budget)}")
 
 
 def _as_json(steps: list[Any], forecasts: dict[str, Any]) -> list[dict[str, Any]]:

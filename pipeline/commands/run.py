@@ -16,6 +16,7 @@ def add_options(sub: Any) -> None:
     """Add what can be said of a run."""
     only = "only this step, or these (student-*), and what it needs (repeatable)"
     sub.add_argument("--step", action="append", metavar="NAME", help=only)
+    sub.add_argument("--pilot", type=int, metavar="SAMPLES", help="the whole chain over a few samples, and a forecast")
     opening.add_wait(sub)
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
     sub.set_defaults(long=True)
@@ -23,7 +24,15 @@ def add_options(sub: Any) -> None:
 
 def run(given: Any) -> int:
     """Run the recipe. 0 when all steps are done, else the exit code of the first that failed."""
-    loaded, _ = opening.load(given)
+    loaded, storage = opening.load(given)
+    if getattr(given, "pilot", None) is None:
+        return _perform(given, loaded)
+    from hyperloom.pipeline.commands import piloting
+
+    return piloting.run(given, loaded, storage, _perform)
+
+
+def _perform(given: Any, loaded: Any) -> int:
     from hyperloom.pipeline import runner
     from hyperloom.pipeline.progress import Progress
 

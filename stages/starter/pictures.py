@@ -1,4 +1,4 @@
-"""Pictures of a pilot: what a person looks at when it has ended. The report's own, and the last shards' first samples."""
+"""Pictures of a pilot: what a person looks at when it has ended: the report's, and the last shards' first samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS = 8
 
 def pictures(storage: Storage, planned: Sequence[PlannedStep], modalities: dict[str, Any]) -> dict[str, bytes]:
     """PNG bytes by a step's name, of the steps that are done."""
-    shown = {}
+    shown: dict[str, bytes] = {}
     for step in planned:
         for file in step.manifest.files if step.manifest else ():
             if file.path.endswith(".png"):

@@ -1,0 +1,43 @@
+"""`hyperloom run --pilot`: the whole chain over a few samples, its pictures, and what all of it would cost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from hyperloom.pipeline.commands import opening
+
+Perform = Callable[[Any, Any], int]
+"""Given the parsed arguments and a recipe: runs it, and gives the exit code."""
+
+
+def run(given: Any, loaded: Any, storage: Any, perform: Perform) -> int:
+    """Run the recipe's pilot, write its pictures into the working folder, and say what the whole would cost."""
+    from hyperloom.stages.starter import pictures
+    from hyperloom.stages.starter import pilot as pilots
+
+    one = pilots.pilot(loaded, opening.steps(loaded, storage), storage, given.pilot)
+    out = f"; without {', '.join(one.left_out)}" if one.left_out else ""
+    cut = f"trainings of at most {pilots.UPDATES} updates{out}"
+    print(f"pilot: {one.taken:,} of {one.total:,} samples (whole partitions of every split), {cut}", flush=True)
+    if code := perform(given, one.loaded):
+        return code
+    done = opening.steps(one.loaded, storage)
+    for name, data in pictures.pictures(storage, done, loaded.recipe.modalities).items():
+        path = os.path.abspath(f"{one.loaded.recipe.name}-{name}.png")
+        with open(path, "wb") as file:
+            file.write(data)
+        print(f"wrote {path}")
+    print(f"all {one.total:,} samples: {_forecast(loaded, storage)}")
+    given.pilot = None
+    print(f"Next: {opening.next_command(given, 'run')} (what the pilot read and labelled is not done again)")
+    return 0
+
+
+def _forecast(loaded: Any, storage: Any) -> str:
+    from hyperloom.pipeline import estimate, forecast
+
+    steps = opening.steps(loaded, storage)
+    forecasts = forecast.forecast(storage, steps, loaded.recipe.modalities)
+    return estimate.estimate(storage, loaded.recipe, steps, forecasts).of(loaded.recipe.budget)
