@@ -23,7 +23,7 @@ START = 20.0
 
 
 @dataclass
-class Estimate:
+class CostEstimate:
     """Of the steps that would run. `unknown` are steps that were never timed here."""
 
     hours: float = 0.0
@@ -60,11 +60,11 @@ class Estimate:
 
 def estimate(
     storage: Storage, recipe: Any, steps: Sequence[PlannedStep], forecasts: dict[str, list[Share] | None]
-) -> Estimate:
+) -> CostEstimate:
     """Of a plan and its forecast of units."""
     costs = load(storage, f"{recipe.name[:54]}{PILOT}")
     costs.update(load(storage, recipe.name))
-    total, unit_seconds = Estimate(), 0.0
+    total, unit_seconds = CostEstimate(), 0.0
     samples = _samples(storage, steps, recipe.modalities) if costs.steps else 0
     for step in (s for s in steps if s.state != "fresh"):
         shares = forecasts.get(step.name)
@@ -80,7 +80,7 @@ def estimate(
     return total
 
 
-def _of_units(shares: Sequence[Share], costs: Costs, total: Estimate) -> float | None:
+def _of_units(shares: Sequence[Share], costs: Costs, total: CostEstimate) -> float | None:
     """Seconds of the slots for the units that are to do; None where a space was never timed."""
     seconds = 0.0
     for share in (s for s in shares if s.run):
@@ -93,7 +93,7 @@ def _of_units(shares: Sequence[Share], costs: Costs, total: Estimate) -> float |
     return seconds
 
 
-def _of_step(step: PlannedStep, costs: Costs, samples: int, total: Estimate) -> bool:
+def _of_step(step: PlannedStep, costs: Costs, samples: int, total: CostEstimate) -> bool:
     rate = costs.steps.get(step.name)
     if rate is None:
         return False

@@ -1,0 +1,175 @@
+"""Pilots: few samples of every split, whose units the run of the whole finds done; and what the whole will cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyperloom.pipeline import estimate, forecast, recipe, runner, spending
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.plan import plan
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.retry import Budget
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.starter.pilot import UPDATES, Pilot, pilot
+
+cv2 = pytest.importorskip("cv2")
+TEXT = """
+name: mine
+root: {root}
+modalities:
+  rgb: {{type: image, size: [16, 16]}}
+  edges: {{type: dense, range: [0, 1]}}
+  semantic: {{type: segmentation, classes: [a, b]}}
+steps:
+  frames:
+    stage: ingest
+    rows: 4
+    group: group
+    source: {{type: files, path: "{path}", columns: {{semantic@truth: "{labels}/{{key}}.png"}}}}
+  labels:
+    stage: label
+    data: frames
+    experts: [{{type: edges, in: rgb@camera, out: edges@gradient}}{more}]
+  shards: {{stage: shard, data: [frames, labels], split: {{by: group, {split}}}}}
+{rest}
+"""
+TRAINED = """
+  teacher: {stage: train, data: shards, in: rgb@camera, targets: {semantic: semantic@truth}, epochs: 300, batch: 32}
+  student: {stage: distill, data: shards, in: rgb@camera, targets: {edges: edges@gradient}, updates: 20, batch: 4}
+  report: {stage: evaluate, data: shards, models: [student], truth: {semantic: semantic@truth}}
+  release: {stage: release, model: student, report: report, name: mine}
+"""
+FLOW = ", {type: flow, in: rgb@camera, out: flow@dis}"
+
+
+class World:
+    """Five folders of twelve pictures; two pictures of each of two folders have a label."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.storage = folder, Storage(str(folder / "root"))
+        random = np.random.default_rng(0)
+        for group in "abcde":
+            for number in range(12):
+                self._write("in", f"{group}/{number:02}.png", random.integers(0, 255, (16, 16, 3), np.uint8))
+        for name in ("b/07", "b/10", "d/03", "d/09"):
+            self._write("labels", f"{name}.png", random.integers(0, 2, (16, 16), np.uint8))
+
+    def _write(self, kind: str, name: str, pixels: np.ndarray) -> None:
+        path = self.folder / kind / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), pixels)
+
+    def load(self, rest: str = "", split: str = "pin: {test: [d], val: [e]}", more: str = "") -> recipe.RecipeFile:
+        places = {"root": self.storage, "path": self.folder / "in", "labels": self.folder / "labels"}
+        text = TEXT.format(rest=rest, split=split, more=more, **places)
+        return recipe.parse(text.replace("edges: {type: dense, range: [0, 1]}", FLOWING) if more else text, "mine.yaml")
+
+    def plan(self, loaded: recipe.RecipeFile) -> list[Any]:
+        return plan(loaded, self.storage, Digests(self.storage))
+
+    def pilot(self, loaded: recipe.RecipeFile, samples: int) -> Pilot:
+        return pilot(loaded, self.plan(loaded), self.storage, samples)
+
+    def run(self, loaded: recipe.RecipeFile) -> runner.RunResult:
+        return runner.run(loaded, progress=Progress(quiet=True), track=False, budget=Budget(task=1))
+
+
+FLOWING = "edges: {type: dense, range: [0, 1]}\n  flow: {type: dense, channels: 2, unit: px}"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_the_whole_finds_the_units_of_its_pilot(world: World) -> None:
+    loaded = world.load()
+    one = world.pilot(loaded, 20)
+    assert (one.taken, one.total) == (20, 60) and one.loaded.recipe.name == "mine-pilot"
+    assert world.run(one.loaded).ok
+    units = {
+        s: forecast.forecast(world.storage, world.plan(loaded), loaded.recipe.modalities)[s]
+        for s in ("frames", "labels")
+    }
+    assert {s: [(u.run, u.reuse) for u in shares or ()] for s, shares in units.items()} == {
+        "frames": [(10, 5)], "labels": [(10, 5)],
+    }  # fmt: skip
+    before = {p: world.storage.read(p) for p in world.storage.walk("") if "/data/" in p and "shard" not in p}
+    assert world.run(loaded).states == {"frames": "done", "labels": "done", "shards": "done"}, (
+        "nothing passes for the whole"
+    )
+    assert before and all(world.storage.read(p) == data for p, data in before.items())
+    fresh = World.load(world)
+    assert [s.state for s in world.plan(fresh)] == ["fresh"] * 3
+
+
+def test_every_split_and_the_labels_are_in_a_pilot(world: World) -> None:
+    """Of five groups one tests and one validates; few samples still have all of them, and labelled ones first."""
+    one = world.pilot(world.load(), 12)
+    split = one.loaded.recipe.steps["shards"].split
+    assert split.pin["test"] == ("d",) and split.pin["val"] == ("e",) and split.pin["train"]
+    assert world.run(one.loaded).ok
+    (frames,) = [s for s in world.plan(one.loaded) if s.name == "frames"]
+    assert frames.manifest is not None and frames.manifest.rows == 12
+    missing = [r.meta.get("look", {}).get("semantic@truth", {}).get("samples", 0) for r in frames.manifest.records]
+    assert sum(missing) >= 2, "partitions with labels are taken"
+
+
+@pytest.mark.parametrize("split", ["test: 0.3, val: 0.2, salt: x3", "test: 0.4, salt: y0"])
+def test_groups_keep_the_split_that_the_whole_gives_them(world: World, split: str) -> None:
+    loaded = world.load(split=split)
+    whole = loaded.recipe.steps["shards"].split.assign("abcde")
+    pins = world.pilot(loaded, 24).loaded.recipe.steps["shards"].split.pin
+    assert {g: s for s, groups in pins.items() for g in groups}.items() <= whole.items()
+    assert set(pins) == set(whole.values())
+
+
+def test_neighbours_are_taken_together(world: World) -> None:
+    """Flow reads the frame before: partitions from a group's start, whose units the whole finds done."""
+    loaded = world.load(more=FLOW)
+    assert world.run(world.pilot(loaded, 40).loaded).ok
+    shares = forecast.forecast(world.storage, world.plan(loaded), loaded.recipe.modalities)["labels"]
+    assert [(s.run, s.reuse) for s in shares or ()] == [(5, 10), (5, 10)]
+
+
+def test_trainings_are_cut_and_no_release_comes_of_it(world: World) -> None:
+    one = world.pilot(world.load(TRAINED), 20)
+    steps = one.loaded.recipe.steps
+    assert one.left_out == ["release"] and "release" not in steps
+    assert steps["teacher"].updates == UPDATES and steps["teacher"].epochs is None
+    assert steps["teacher"].batch <= 12 and steps["student"].updates == 20, "a short one is left as it is"
+    names = {s.name: s.fingerprint for s in world.plan(one.loaded)}
+    whole = {s.name: s.fingerprint for s in world.plan(world.load(TRAINED))}
+    assert not set(names.values()) & set(whole.values()), "no step of a pilot passes for one of the whole"
+
+
+def test_a_pilot_of_more_than_all_is_all(world: World) -> None:
+    one = world.pilot(world.load(), 1000)
+    assert one.taken == one.total == 60
+    with pytest.raises(RecipeError, match="from 1"):
+        world.pilot(world.load(), 0)
+
+
+def test_the_estimate_scales_what_was_measured(world: World) -> None:
+    loaded = world.load()
+    assert estimate.estimate(world.storage, loaded.recipe, world.plan(loaded), {}).unknown
+    assert world.run(world.pilot(loaded, 20).loaded).ok
+    costs = spending.load(world.storage, "mine-pilot")
+    for rate in costs.spaces.values():
+        rate.seconds, rate.gpu_seconds, rate.bytes = 360.0 * rate.units, 36.0 * rate.units, 1000 * rate.units
+    costs.steps["shards"].seconds, costs.slots = 60.0, 2
+    spending.Spending(costs=costs).keep(world.storage, "mine-pilot")
+    steps = world.plan(loaded)
+    cost = estimate.estimate(
+        world.storage, loaded.recipe, steps, forecast.forecast(world.storage, steps, loaded.recipe.modalities)
+    )
+    assert cost.hours == pytest.approx(20 * 0.1 / 2 + 3 * 60 / 3600)
+    assert cost.gpu_hours == pytest.approx(0.2) and cost.unknown == []
+    assert "1.1" in cost.sentence() or "63 min" in cost.sentence()
+    assert "will NOT do: hours: 1.05 of 1" in cost.of(spending.CostBudget(hours=1))
+    assert "the budget will do" in cost.of(spending.CostBudget(hours=2, gpu_hours=1))
