@@ -29,10 +29,11 @@ def _say_cost(loaded: Any, storage: Any, steps: list[Any], forecasts: dict[str, 
     """What is to be done would cost, where something is known of it, and whether the budget will do."""
     from hyperloom.pipeline import estimate
 
-    cost = estimate.estimate(storage, loaded.recipe, steps, forecasts)
-    if all(step.state == "fresh" for step in steps) or (cost.blank and loaded.recipe.budget is None):
+    if all(step.state == "fresh" for step in steps):
         return
-    print(f"cost: {cost.of(loaded.recipe.budget)}")
+    cost = estimate.estimate(storage, loaded.recipe, steps, forecasts)
+    if not cost.blank or loaded.recipe.budget is not None:
+        print(f"cost: {cost.of(loaded.recipe.budget)}")
 
 
 def _as_json(steps: list[Any], forecasts: dict[str, Any]) -> list[dict[str, Any]]:
