@@ -197,6 +197,8 @@ class Trained(Result):
     `learned`: all that taught or chose it, through whatever steps (None where its stage does not say); `shows`: the
     truth that an input goes back to.
 
+    `folder`: where its files lie, where that is another step's, whose training this is too.
+
     With `members` it is a family of models that differ in their seed; then `best` names the one that these figures are
     of, the best by the validation figure `best_by` (empty: the first, as nothing was measured)."""
 
@@ -218,6 +220,7 @@ class Trained(Result):
     learned: Sequence[Lesson] | None = field(metadata=form(lessons, _write_lessons), default=None)
     shows: Mapping[str, Sequence[str]] | None = None
     remarks: Sequence[str] = ()
+    folder: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -228,7 +231,7 @@ class Trained(Result):
         """Where the files of the models lie, below the root: of the one `member`, else of all. `manifest` holds this
         result."""
         if not self.members:
-            return (manifest.folder,)
+            return (self.folder or manifest.folder,)
         return tuple(m.folder for m in self.members if member in ("", m.name))
 
     @property

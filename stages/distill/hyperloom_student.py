@@ -27,14 +27,15 @@ ORIENTATION, SWAPPED = 0x0112, (5, 6, 7, 8)
 
 
 class Student:
-    """`folder` holds student.onnx and student.json. `about` is the latter: tasks with their classes and units."""
+    """`folder` holds student.onnx and student.json. `about` is the latter: tasks with their classes and units.
+    `network` is the file that answers: `student.int8.onnx` where the release has one."""
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str, network: str = "student.onnx"):
         import onnxruntime
 
         with open(os.path.join(folder, "student.json"), encoding="utf-8") as file:
             self.about: dict[str, Any] = json.load(file)
-        path = os.path.join(folder, "student.onnx")
+        path = os.path.join(folder, network)
         self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0]
 

@@ -28,6 +28,8 @@ from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.distill import int8
+from hyperloom.stages.distill.int8 import Int8
 from hyperloom.stages.distill.teachers import check, hinted_by, sentence, taught_by
 from hyperloom.stages.distill.width import measured
 from hyperloom.stages.distill.worker import exports
@@ -49,6 +51,14 @@ class Distill(Train):
     teacher: StepName | None = None
     """The model whose answers are among the targets, by itself or through a consensus or another label step; left out
     for a student that learns from labels alone."""
+
+    int8: Int8 | None = None
+    """Also the student in 8 bits, `student.int8.onnx`, unless that costs more than its margin."""
+
+    @field_validator("int8", mode="before")
+    @classmethod
+    def _wanted(cls, value: Any) -> Any:
+        return ({} if value else None) if isinstance(value, bool) else value
 
     @field_validator("model", mode="before")
     @classmethod
@@ -74,13 +84,16 @@ class Distill(Train):
 
     def collect(self, step: StepRun, job: Job, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:
         trained = super().collect(step, job, members, done)
-        units, workers = exports(step, members)
+        units, workers = exports(step, job, members, self.int8)
         records = step.run_units(units, workers)
         step.records = [*step.records, *records]
         producers = {c: p for name in self.sources for c, p in Shards.from_manifest(step.inputs[name]).columns.items()}
         teacher = (self.teacher, step.inputs[self.teacher].fingerprint) if self.teacher else ("", "")
         taught = taught_by(teacher, self.targets, producers) | hinted_by(teacher, hints(self.extras))
         step.events.emit("note", step.name, text=f"{step.name}: {sentence(taught)}")
+        for member, record in zip(members, records, strict=True) if self.int8 else ():
+            text = f"{' '.join(filter(None, (step.name, member.name)))}: {int8.sentence(record.meta['int8'])}"
+            step.events.emit("note", step.name, text=text)
         step.events.emit("tag", step.name, values={f"taught_by.{c}": who for c, who in taught.items()})
         return replace(trained, onnx=records[0].meta, taught=taught)
 
@@ -91,6 +104,10 @@ class Distill(Train):
         architecture, record = measured(step, self, job.architecture, self.model.latency_ms)
         step.records = [*step.records, record]
         return replace(job, architecture=architecture)
+
+    @property
+    def training(self) -> Distill:
+        return self.model_copy(update={"int8": None}) if self.int8 else self
 
     @property
     def guide(self) -> str:

@@ -75,7 +75,7 @@ class Stopwatch:
 
 def measured(step: StepRun, stage: Train, architecture: Architecture, limit: float) -> tuple[Architecture, Record]:
     """`architecture` with the width that this step has, and the record that says so."""
-    alone = stage.model_copy(update={"seed": 0, "seeds": 1})
+    alone = stage.training.model_copy(update={"seed": 0, "seeds": 1})
     unit = Unit(folder(stage.stage, step.identity(alone)), WIDTH, WIDTH)
     worker = Stopwatch(architecture, limit, step.name, step.events.run)
     (record,) = step.run_units([unit], {WIDTH: worker})

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.storage import sha256
 from hyperloom.pipeline.units import File, Output, Resources, Unit, Worker
-from hyperloom.stages.train.job import Member
+from hyperloom.stages.distill.int8 import Int8
+from hyperloom.stages.train.job import Job, Member
+
+if TYPE_CHECKING:
+    from hyperloom.stages.network.model import MultiTask
 
 EXPORT = "export"
 
@@ -25,6 +31,8 @@ class Exporter:
 
     step: str
     run_id: str
+    job: Job
+    int8: Int8 | None = None
     resources: Resources = field(default_factory=Resources)
 
     def setup(self) -> None:
@@ -41,12 +49,29 @@ class Exporter:
         out.adopt(file)
         out.meta = exported.about
         times, name = export.milliseconds(model, exported.data), unit.payload["name"]
+        times |= self._in_bytes(model, exported.data, out)
         suffix = f"/{name}" if name else ""
         with Events(out.storage, self.run_id, f"export-{self.step}{suffix.replace('/', '-')}") as events:
             events.metric(self.step, {f"latency ms/{runtime}{suffix}": value for runtime, value in times.items()})
 
+    def _in_bytes(self, model: MultiTask, network: bytes, out: Output) -> dict[str, float]:
+        """Write the student in 8 bits, where that is wanted and costs no more than it may; its milliseconds."""
+        from hyperloom.stages.distill import export, int8
 
-def exports(step: StepRun, members: Sequence[Member]) -> tuple[list[Unit], dict[str, Worker]]:
+        if self.int8 is None:
+            return {}
+        small, about = int8.brought(self.job, model.architecture, network, self.int8)
+        kept = about["worst"] is not None and about["worst"] <= self.int8.margin
+        out.meta = {**out.meta, "int8": {**about, "margin": self.int8.margin, "kept": kept}}
+        if kept:
+            out.write(int8.SUFFIX, small)
+        return {"int8": export.milliseconds(model, small)["onnx"]}
+
+
+def exports(
+    step: StepRun, job: Job, members: Sequence[Member], int8: Int8 | None
+) -> tuple[list[Unit], dict[str, Worker]]:
     """The units that export the members' models, and their worker."""
-    units = [Unit(m.folder, EXPORT, EXPORT, {"name": m.name}) for m in members]
-    return units, {EXPORT: Exporter(step.name, step.events.run)}
+    name = f"{EXPORT}-{fingerprint(payload(int8))[:SHORT]}" if int8 else EXPORT
+    units = [Unit(m.folder, name, EXPORT, {"name": m.name}) for m in members]
+    return units, {EXPORT: Exporter(step.name, step.events.run, job, int8)}

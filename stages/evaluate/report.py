@@ -9,7 +9,7 @@ from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import KEY, modality_of
-from hyperloom.stages.distill import teachers
+from hyperloom.stages.distill import int8, teachers
 from hyperloom.stages.evaluate import verdict
 from hyperloom.stages.evaluate.compare import Comparison
 from hyperloom.stages.evaluate.family import families
@@ -158,10 +158,12 @@ class Report:
         }
 
     def _lessons(self) -> list[str]:
-        """What taught each student, once a step."""
+        """What taught each student and what its 8 bits cost, once a step."""
         steps = dict.fromkeys(one.model.model for one in self.candidates.values())
-        taught = {name: Trained.from_manifest(self.step.inputs[name]).taught for name in steps}
-        return [f"{name} was {teachers.sentence(makers)}" for name, makers in taught.items() if makers]
+        models = {name: Trained.from_manifest(self.step.inputs[name]) for name in steps}
+        lines = [f"{name} was {teachers.sentence(model.taught)}" for name, model in models.items() if model.taught]
+        exported = {name: model.onnx["int8"] for name, model in models.items() if "int8" in (model.onnx or {})}
+        return [*lines, *(f"{name}: {int8.sentence(about)}" for name, about in exported.items())]
 
     def _names(self, subject: Subject) -> dict[str, tuple[str, Any]]:
         """What the subject's sheets call each modality -> its name and itself."""

@@ -33,6 +33,7 @@ from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import read_file
 from hyperloom.stages import champion as champions
+from hyperloom.stages.distill.int8 import in_bytes
 from hyperloom.stages.release.check import checked
 from hyperloom.stages.release.gate import Decision, Reigning, judge, parse
 from hyperloom.stages.release.lineage import tags
@@ -180,6 +181,7 @@ class Release(Stage):
         text = card(self.name, student, report, prints, about, reasons, passed, subject)
         files = {
             NETWORK: step.write(NETWORK, data),
+            **{n: step.write(n, read_file(step.storage, f)) for n, f in in_bytes(model, path).items()},
             "student.json": step.write("student.json", json.dumps(about, sort_keys=True, indent=1).encode()),
         }
         return {

@@ -288,9 +288,16 @@ class Train(Stage):
     def members(self, step: StepRun) -> list[Member]:
         """The trainings of this step, the first seed first. Each is the very training that a step of its own with this
         seed would be, in that step's folder."""
-        alone = {n: self.model_copy(update={"seed": s, "seeds": 1}) for n, s in self.family.items()}
+        training = self.training
+        alone = {n: training.model_copy(update={"seed": s, "seeds": 1}) for n, s in self.family.items()}
         members = [Member(s.seed, folder(s.stage, step.identity(s)), name) for name, s in alone.items()]
-        return members or [Member(self.seed, step.folder)]
+        whole = step.folder if training is self else folder(training.stage, step.identity(training))
+        return members or [Member(self.seed, whole)]
+
+    @property
+    def training(self) -> Train:
+        """This step without what it does once the network is trained, so that a change of that trains nothing anew."""
+        return self
 
     def collect(self, step: StepRun, job: Job, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:
         """The result: what the model is and how it ended; of a family, how the best of it did."""
@@ -308,6 +315,7 @@ class Train(Stage):
             learned=learned(self, step),
             shows=showing(self, step) or None,
             remarks=remarks,
+            folder=members[0].folder if members[0].folder != step.folder else None,
             **{k: about[k] for k in ("parameters", "updates", "kept", "final") if k in about},
         )
         if len(done) == 1:

@@ -490,3 +490,18 @@ def test_the_champion_is_judged_on_the_frames_of_the_report_and_the_gate_uses_th
     made = inline.finish(inline.step(stage, storage, KNOWN, "release", **inputs))
     assert not made.body["passed"]  # .95 is more than the champion once said of itself, and less than it does here
     assert "against 1" in made.body["gate"][0]
+
+
+def test_a_student_in_bytes_travels_with_the_release(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    inputs, small = _inputs(storage, 0.5), _network()
+    student = inputs["student"]
+    path = f"{student.folder}/data/export-0-1.int8.onnx"
+    storage.write(path, small)
+    other = File("distill/other/data/export-0-2.int8.onnx", len(small), sha256(small))
+    files = (*student.files, other, File(path, len(small), sha256(small)))
+    inputs["student"] = Manifest("distill", student.fingerprint, {}, (), files, student.body)
+    stage = Release(stage="release", model="student", report="report", name="aerial")
+    released = inline.finish(inline.step(stage, storage, KNOWN, "release", **inputs))
+    assert set(released.body["files"]) == {"student.onnx", "student.json", "student.int8.onnx"}
+    assert storage.read(released.body["files"]["student.int8.onnx"]) == small

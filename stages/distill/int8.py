@@ -1,0 +1,191 @@
+"""A student in bytes: its ONNX file with weights and activations of 8 bits, and what that costs in quality.
+
+    student:
+      stage: distill
+      int8: {margin: 0.02}          # or int8: true
+
+Scales are found from samples that the student was trained on, never from what it will be judged on, and the loss is
+measured on the split `val`, or where there is none on other training samples. A file that loses more than the margin is
+left out, and that is said; student.onnx stays what it is. Weights have a scale a channel, activations one a tensor
+(Jacob et al. 2018; Krishnamoorthi 2018), in ONNX's form of pairs QuantizeLinear, DequantizeLinear, which ONNX Runtime
+and converters for devices read. Whether it is quicker depends on the device; its milliseconds here are said. Imports no
+torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from hyperloom.pipeline.config import Config
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.units import File
+from hyperloom.stages.base import VALID
+from hyperloom.stages.measure.measure import directions
+from hyperloom.stages.network.architecture import Architecture
+from hyperloom.stages.train.job import Job
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+INT8_ONNX = "student.int8.onnx"
+SUFFIX = "int8.onnx"
+"""Of its file in the root, which is named by its content: several steps may bring one training to bytes."""
+
+
+class Int8(Config):
+    """How a student is brought to 8 bits."""
+
+    samples: int = Field(64, gt=0)
+    """Training samples from which the scales of activations are found."""
+    judged: int = Field(512, gt=0)
+    """Samples of `val`, at most, on which the loss is measured."""
+    margin: float = Field(0.02, ge=0)
+    """Share of a task's figure that may be lost."""
+
+
+def quantised(network: bytes, batches: Sequence[Mapping[str, np.ndarray]]) -> bytes:
+    """`network` in 8 bits, with the scales that inputs `batches` give; the same for the same inputs."""
+    import onnx
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Calibration(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches = iter(batches)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else dict(batch)
+
+    with tempfile.TemporaryDirectory() as local, _quiet():
+        folded, out = Path(local) / "folded.onnx", Path(local) / "out.onnx"
+        quant_pre_process(onnx.load_from_string(network), str(folded), skip_symbolic_shape=True)
+        quantization.quantize_static(folded, out, Calibration(), per_channel=True)
+        graph = onnx.load(out)
+    graph.producer_name, graph.producer_version = "hyperloom", ""
+    written: bytes = graph.SerializeToString(deterministic=True)
+    return written
+
+
+class OnnxNetwork:
+    """An ONNX file that answers as a model does."""
+
+    def __init__(self, architecture: Architecture, network: bytes):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 4
+        self.architecture = architecture
+        self.session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self.names = [o.name for o in self.session.get_outputs()]
+
+    def eval(self) -> OnnxNetwork:
+        return self
+
+    def predict(self, columns: Mapping[str, torch.Tensor], visible: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As `MultiTask.predict`, with all inputs visible."""
+        import torch
+
+        given = fed(self.architecture, columns)
+        taken = {i.name: given[i.name] for i in self.session.get_inputs()}
+        values = self.session.run(None, taken)
+        return {name: torch.from_numpy(value) for name, value in zip(self.names, values, strict=True)}
+
+
+def fed(architecture: Architecture, columns: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """A batch of the loader as an ONNX file takes it."""
+    return {p.column: p.modality.to_memory(columns[p.column].numpy()) for p in architecture.parts}
+
+
+def brought(job: Job, architecture: Architecture, network: bytes, config: Int8) -> tuple[bytes, dict[str, Any]]:
+    """The network of `job` in 8 bits and what to say of it: {"bytes" of both, "split", "samples", "figures":
+    task.figure -> [of floats, of bytes], "worst": the largest share that is lost, None where nothing was measured}."""
+    from hyperloom.stages.train.batches import loader
+    from hyperloom.stages.train.validation import validate
+    from hyperloom.stages.train.world import World
+
+    inputs = [p.column for p in architecture.parts]
+    few, many = (-(-n // job.batch) for n in (config.samples, config.judged))
+    seen = list(islice(loader(job, inputs, World(), "train", shuffle=True), few))
+    small = quantised(network, [b for b in (_whole(architecture, batch) for batch in seen) if len(b[inputs[0]])])
+    split, against = ("val", job.judged) if job.judged else ("train", job.fitted)
+    columns = tuple(dict.fromkeys([*inputs, *against.values()]))
+    first = 0 if split == "val" else few
+    figures, count = [], 0
+    for data in (network, small):
+        batches = list(islice(loader(job, columns, World(), split, shuffle=split == "train"), first, first + many))
+        count = sum(len(batch[inputs[0]]) for batch in batches)
+        answering: Any = OnnxNetwork(architecture, data)
+        figures.append(validate(job, answering, batches, against, World(), _cpu()) if batches else {})
+    names = {f"{t.name}.{t.modality.metric}": t.modality for t in architecture.tasks}
+    pairs = {n: [float(f"{f[n]:.6g}") for f in figures] for n in names if all(n in f for f in figures)}
+    lost = [_lost(names[n], *pair) for n, pair in pairs.items()]
+    about = {"bytes": [len(network), len(small)], "split": split, "samples": count, "figures": pairs}
+    return small, {**about, "worst": float(f"{max(lost):.6g}") if lost else None}
+
+
+def sentence(about: Mapping[str, Any]) -> str:
+    """What log, report and card say of a student in bytes."""
+    pairs = ", ".join(f"{name} {small:.3g} against {whole:.3g}" for name, (whole, small) in about["figures"].items())
+    before, after = (f"{n / 1000:,.0f} kB" for n in about["bytes"])
+    measured = f"{pairs} on {about['samples']} samples of {about['split']}, {after} against {before}"
+    if about["kept"]:
+        return f"int8: {measured}"
+    if about["worst"] is None:
+        return (
+            f"int8: what it costs could not be measured, as no task can be compared with a column, so {INT8_ONNX} is "
+            "left out. Next: validate: {task: column} and a split val"
+        )
+    return (
+        f"int8: {measured}: {about['worst']:.1%} is lost, more than the margin of {about['margin']:.1%}, so "
+        f"{INT8_ONNX} is left out. Next: int8: {{samples: 256}}, a wider student, or another margin"
+    )
+
+
+def in_bytes(model: Manifest, network: str) -> dict[str, File]:
+    """The student in 8 bits that the step `model` made beside the file `network`, as a release calls it; none where it
+    made none, or left it out."""
+    folder = network.rpartition("/")[0]
+    files = [f for f in model.all_files() if f.path.startswith(f"{folder}/") and f.path.endswith(f".{SUFFIX}")]
+    return {INT8_ONNX: files[0]} if files else {}
+
+
+def _whole(architecture: Architecture, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The samples of a batch that lack nothing."""
+    import torch
+
+    complete = torch.stack([batch[p.column + VALID] for p in architecture.parts]).all(0)
+    return fed(architecture, {p.column: batch[p.column][complete] for p in architecture.parts})
+
+
+def _lost(modality: Any, whole: float, small: float) -> float:
+    """The share of a figure that is lost; below 0 where it became better."""
+    worse = whole - small if directions(modality)[modality.metric] else small - whole
+    return worse / abs(whole) if whole else float(worse > 0)
+
+
+def _cpu() -> Any:
+    import torch
+
+    return torch.device("cpu")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's advice to whoever calls it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
