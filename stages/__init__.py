@@ -240,7 +240,10 @@ PLUGINS: dict[str, dict[str, str]] = {
         "gradient": "hyperloom.stages.train.learners:Gradient",
         "mean-teacher": "hyperloom.stages.train.learners:MeanTeacher",
     },
-    "batches": {"epochs": "hyperloom.stages.train.batches:Epochs"},
+    "batches": {
+        "epochs": "hyperloom.stages.train.batches:Epochs",
+        "labelled": "hyperloom.stages.train.batches:Labelled",
+    },
     "ensemble": {
         "masks": "hyperloom.stages.network.ensemble:Masks",
         "models": "hyperloom.stages.network.ensemble:Models",

@@ -195,9 +195,7 @@ class Trained(Result):
     (stages.train.diagnosis), `onnx` what its export is like, `taught` who made each target of a student, in words.
 
     `learned`: all that taught or chose it, through whatever steps (None where its stage does not say); `shows`: the
-    truth that an input goes back to.
-
-    `folder`: where its files lie, where that is another step's, whose training this is too.
+    truth that an input goes back to; `folder`: where its files lie, if that is a step's whose training this is too.
 
     With `members` it is a family of models that differ in their seed; then `best` names the one that these figures are
     of, the best by the validation figure `best_by` (empty: the first, as nothing was measured)."""

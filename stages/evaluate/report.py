@@ -162,8 +162,8 @@ class Report:
         steps = dict.fromkeys(one.model.model for one in self.candidates.values())
         models = {name: Trained.from_manifest(self.step.inputs[name]) for name in steps}
         lines = [f"{name} was {teachers.sentence(model.taught)}" for name, model in models.items() if model.taught]
-        exported = {name: model.onnx["int8"] for name, model in models.items() if "int8" in (model.onnx or {})}
-        return [*lines, *(f"{name}: {int8.sentence(about)}" for name, about in exported.items())]
+        exported = {name: (model.onnx or {}).get("int8") for name, model in models.items()}
+        return [*lines, *(f"{name}: {int8.sentence(about)}" for name, about in exported.items() if about)]
 
     def _names(self, subject: Subject) -> dict[str, tuple[str, Any]]:
         """What the subject's sheets call each modality -> its name and itself."""

@@ -31,7 +31,7 @@ from hyperloom.stages.modality import Modality
 from hyperloom.stages.results import ShardFile, Shards
 from hyperloom.stages.shard.buffers import Buffers
 from hyperloom.stages.shard.cache import DiskCache
-from hyperloom.stages.shard.mixture import Mixture, mixed
+from hyperloom.stages.shard.mixture import Mixture, mixed, stratified
 from hyperloom.stages.shard.order import Epoch, share
 from hyperloom.stages.shard.rows import Decoded, Part, RowGroups
 
@@ -53,6 +53,9 @@ class Loader:
     Without `drop_last` the last batch of a rank may be empty, so that all ranks take the same number of steps.
     Raises RecipeError when the split or a column is not there, or no batch would be full.
     """
+
+    _chosen: np.ndarray | None = None
+    """Which samples, in their stored order, are of the first of two kinds."""
 
     def __init__(
         self,
@@ -95,6 +98,15 @@ class Loader:
         if not len(self):
             raise RecipeError(_too_few(split, self.rows, batch))
 
+    def divide(self, column: str, share: float) -> None:
+        """Of all that is handed out let `share` be samples that have a value of `column`, the others have none. Before
+        the first batch, of one data set. Raises RecipeError where all samples have one, or none has."""
+        chosen = self._groups.valid(column)
+        if chosen.all() or not chosen.any():
+            every = "every" if chosen.all() else "no"
+            raise RecipeError(f"{every} training sample has a value of {column}: there are no two kinds to be mixed")
+        self._chosen, self.shares = chosen, (share, 1 - share)
+
     def __len__(self) -> int:
         """Batches of a whole epoch."""
         return self.rows // self.batch if self.drop_last else -(-self.rows // self.batch)
@@ -121,6 +133,9 @@ class Loader:
 
     def order(self) -> Epoch:
         """The order of the epoch in which the loader stands."""
+        if self._chosen is not None:
+            sizes, shares = np.concatenate(self._sets), (self.shares[0], self.shares[1])
+            return stratified(sizes, self._chosen, shares, self.seed, self.epoch, self.pool)
         return mixed(self._sets, self.shares, self.seed, self.epoch, self.pool, self.shuffle)
 
     def _batches(self) -> Generator[tuple[int, dict[str, Any]], None, None]:

@@ -12,7 +12,7 @@ A sampler (plug-in kind `sampler`) turns the sets' sizes into shares. Not here: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -117,18 +117,45 @@ def mixed(
     """
     if len(sets) == 1 or not shuffle:
         return epoch(np.concatenate(sets), seed, number, pool, shuffle)
-    total = sum(int(sizes.sum()) for sizes in sets)
+    firsts = np.cumsum([0, *(len(sizes) for sizes in sets)])
+
+    def passed(i: int, turn: int) -> Epoch:
+        whole = epoch(sets[i], seed, turn, max(SMALLEST_POOL, round(pool * shares[i])), salt=(1 + i,))
+        return Epoch(whole.visits, whole.rows, whole.lanes, whole.numbers + firsts[i])
+
+    return interleaved([int(sizes.sum()) for sizes in sets], shares, number, passed)
+
+
+def stratified(
+    sizes: np.ndarray, chosen: np.ndarray, shares: tuple[float, float], seed: int, number: int, pool: int
+) -> Epoch:
+    """Epoch `number` of one set, of whose samples, in their stored order, those that are `chosen` have the first share
+    and the others the second. Each kind runs through passes of its own, as sets of a mixture do."""
+    starts = np.cumsum(sizes) - sizes
+
+    def passed(i: int, turn: int) -> Epoch:
+        whole = epoch(sizes, seed, turn, max(SMALLEST_POOL, round(pool * shares[i])), salt=(1 + i,))
+        mine = chosen[starts[whole.numbers[whole.visits]] + whole.rows] == (i == 0)
+        return Epoch(whole.visits[mine], whole.rows[mine], whole.lanes, whole.numbers)
+
+    return interleaved([int(chosen.sum()), int((~chosen).sum())], shares, number, passed)
+
+
+def interleaved(
+    rows: Sequence[int], shares: Sequence[float], number: int, passed: Callable[[int, int], Epoch]
+) -> Epoch:
+    """Epoch `number` of kinds of samples that come by `shares`: `passed(i, turn)` is a pass through the `rows[i]` of a
+    kind."""
+    total = sum(rows)
     before, after = (drawn(shares, n * total) for n in (number, number + 1))
-    parts, times, first, opened = [], [], 0, 0
-    for i, sizes in enumerate(sets):
-        rows, width = int(sizes.sum()), max(SMALLEST_POOL, round(pool * shares[i]))
-        for turn in range(before[i] // rows, -(-after[i] // rows)):
-            whole = epoch(sizes, seed, turn, width, salt=(1 + i,))
-            mine = slice(max(0, before[i] - turn * rows), min(rows, after[i] - turn * rows))
-            parts.append(Epoch(whole.visits[mine] + opened, whole.rows[mine], whole.lanes, whole.numbers + first))
+    parts, times, opened = [], [], 0
+    for i, count in enumerate(rows):
+        for turn in range(before[i] // count, -(-after[i] // count)):
+            whole = passed(i, turn)
+            mine = slice(max(0, before[i] - turn * count), min(count, after[i] - turn * count))
+            parts.append(Epoch(whole.visits[mine] + opened, whole.rows[mine], whole.lanes, whole.numbers))
             opened += len(whole.numbers)
         times.append((np.arange(before[i], after[i]) + 0.5) / shares[i])
-        first += len(sizes)
     order = np.argsort(np.concatenate(times), kind="stable")
     line, row = (np.concatenate(arrays)[order] for arrays in ([p.visits for p in parts], [p.rows for p in parts]))
     return Epoch(line, row, np.concatenate([p.lanes for p in parts]), np.concatenate([p.numbers for p in parts]))

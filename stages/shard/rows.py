@@ -86,6 +86,20 @@ class RowGroups:
         self._keep(number, decoded)
         return decoded
 
+    def valid(self, column: str) -> np.ndarray:
+        """(rows,) bool over all row groups: which have a value of a column, of which nothing is decoded."""
+        each = []
+        for which, part in enumerate(self._parts):
+            first = int(self._ends[which - 1]) if which else 0
+            for number in range(first, int(self._ends[which])):
+                rows = int(self.sizes[number])
+                if column in part.lacks:
+                    each.append(np.zeros(rows, bool))
+                else:
+                    values = self._table(part, number - first, [column], rows).column(column)
+                    each.append(np.asarray(values.is_valid()))
+        return np.concatenate(each)
+
     def _table(self, part: Part, index: int, columns: list[str], rows: int) -> Any:
         path, footer = part.path, self._footers.get(part.path)
         if self.storage.is_local:

@@ -12,7 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from pydantic import Field
+
 from hyperloom.pipeline.plugins import Plugin
+from hyperloom.pipeline.spelling import near
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +42,9 @@ class BatchSource(Protocol):
 class Batches(Plugin):
     """Base of sources of batches."""
 
+    def check(self, columns: Sequence[str], sets: int) -> None:
+        """Raises ValueError where this does not go with the columns that the step reads, or with so many data sets."""
+
     def open(self, job: Job, columns: Sequence[str], world: World) -> BatchSource:
         """The source, at its start, of these columns."""
         raise TypeError(f"the source of batches {self.type!r} has no open()")
@@ -51,6 +57,28 @@ class Epochs(Batches):
 
     def open(self, job: Job, columns: Sequence[str], world: World) -> BatchSource:
         return Endless(loader(job, columns, world, "train", shuffle=True))
+
+
+class Labelled(Batches):
+    """Of each batch `share` are samples that have a value of the column `by`, the others have none, however many there
+    are of either: pictures without labels at any ratio to those with. Each kind goes through passes of its own, in
+    which every sample of it comes once, so a kind that is rare comes again the sooner. Several data steps are mixed by
+    `sampler`."""
+
+    revision: ClassVar[int] = 1
+    by: str
+    share: float = Field(0.5, gt=0, lt=1)
+
+    def check(self, columns: Sequence[str], sets: int) -> None:
+        if self.by not in columns:
+            raise ValueError(f"by: {self.by} is no column that this step reads{near(self.by, columns)}")
+        if sets > 1:
+            raise ValueError("several data steps are mixed by `sampler: {type: shares, shares: [...]}`")
+
+    def open(self, job: Job, columns: Sequence[str], world: World) -> BatchSource:
+        samples = loader(job, columns, world, "train", shuffle=True)
+        samples.divide(self.by, self.share)
+        return Endless(samples)
 
 
 class Endless:

@@ -215,6 +215,10 @@ def _network(stage: Train, step: StepCheck) -> None:
         except ValueError as error:
             step.mistake(("augment", i), str(error))
     try:
+        stage.batches.check(tuple(read), 1 if isinstance(stage.data, str) else len(stage.data))
+    except ValueError as error:
+        step.mistake(("batches",), f"batches: {error}")
+    try:
         stage.learner.check({t: step.modalities[t] for t in stage.targets})
     except ValueError as error:
         step.mistake(("learner",), str(error))

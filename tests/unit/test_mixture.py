@@ -15,7 +15,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.shard.loader import Loader
-from hyperloom.stages.shard.mixture import FixedShares, Mixture, Temperature, drawn, mixed
+from hyperloom.stages.shard.mixture import FixedShares, Mixture, Temperature, drawn, mixed, stratified
 from tests.unit.test_loader import DEPTH, ID, KNOWN, ids, shards, together
 
 SETTINGS = settings(max_examples=40, deadline=None)
@@ -55,6 +55,28 @@ def test_every_sample_of_a_set_comes_once_in_each_pass(sizes, weights, pool, see
     for end in range(0, len(line), 7):
         given_ = Counter(int(np.searchsorted(np.cumsum([s.sum() for s in sets]), i, "right")) for i in line[:end])
         assert all(abs(given_[i] - end * p) < len(sets) for i, p in enumerate(shares))
+
+
+@SETTINGS
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=9), share=st.floats(0.05, 0.95), draw=st.randoms(),
+    pool=st.integers(1, 8), seed=st.integers(0, 3),
+)  # fmt: skip
+def test_samples_with_a_label_have_their_share_however_few_they_are(sizes, share, draw, pool, seed) -> None:
+    total = sum(sizes)
+    chosen = np.array([draw.random() < 0.3 for _ in range(total)])
+    chosen[draw.randrange(total)] = True
+    if chosen.all():
+        return
+    starts, line = np.cumsum([0, *sizes]), []
+    for number in range(3):
+        order = stratified(np.array(sizes), chosen, (share, 1 - share), seed, number, pool)
+        assert len(order.visits) == total
+        line += (starts[order.numbers[order.visits]] + order.rows).tolist()
+    for kind, part in ((True, share), (False, 1 - share)):
+        mine, rows = [i for i in line if chosen[i] == kind], int((chosen == kind).sum())
+        assert all(len(set(mine[at : at + rows])) == len(mine[at : at + rows]) for at in range(0, len(mine), rows))
+        assert all(abs(sum(chosen[i] == kind for i in line[:end]) - end * part) < 2 for end in range(len(line)))
 
 
 def test_in_proportion_to_the_sizes_an_epoch_is_every_sample_once() -> None:
