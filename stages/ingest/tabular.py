@@ -68,6 +68,8 @@ class Table(Source):
     columns: dict[str, Cell] = Field(min_length=1)
     key: str = ""
     group: str = ""
+    parts: int = Field(0, ge=0, le=1000)
+    """Without `group`: rows are dealt into so many groups, by a hash of their key."""
     separator: str = Field("", max_length=1)
     encoding: str = "utf-8"
     decimal: Literal[".", ","] = "."
@@ -192,6 +194,9 @@ class Table(Source):
             return key, group
         if self.key and row.get(self.key) not in (None, ""):
             key = str(row[self.key])
+        if self.parts and not self.group:
+            place = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) * self.parts >> 32
+            group = f"part-{place:0{len(str(self.parts - 1))}}"
         if self.group:
             owner = row.get(self.group)
             group = path_safe("none" if owner in (None, "") else str(owner))

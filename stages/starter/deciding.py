@@ -13,9 +13,11 @@ import numpy as np
 
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.modality import imagefile
-from hyperloom.stages.starter import networks, picture_recipe
+from hyperloom.stages.starter import networks, picture_recipe, table_recipe
 from hyperloom.stages.starter.command import NothingToLearn, for_file
+from hyperloom.stages.starter.deciding_tables import drafted, table_of
 from hyperloom.stages.starter.draft import Draft, settle, slug
+from hyperloom.stages.starter.fields import TableLook
 from hyperloom.stages.starter.grouping import Grouping, grouped, held
 from hyperloom.stages.starter.labels import divided, truths_of
 from hyperloom.stages.starter.pairing import escaped
@@ -43,13 +45,27 @@ def decided(folder: str, given: argparse.Namespace) -> RecipeDraft:
     labels = [survey(path) for path in given.labels if os.path.isdir(os.path.expanduser(path))]
     sentences = [f"{seen.folder}: {seen.counted()}"]
     questions = Questions.of(given.yes)
+    table = table_of(seen, given, labels)
+    if table is not None and (not seen.of("pictures") or _by_table(seen, table, given, labels)):
+        draft, what = drafted(seen, table, given, questions)
+        return RecipeDraft(table_recipe.written(draft), what, [*sentences, *draft.remarks])
     if seen.of("pictures"):
         return _pictures(seen, labels, given, questions, sentences)
     if seen.of("videos"):
         return _videos(seen, given, questions, sentences)
-    raise SourceError(
-        f"{seen.folder} holds {seen.counted()}: no pictures and no videos. Next: give the folder in which they lie"
-    )
+    if files := seen.of("sounds") or [f for f in seen.of("notes") if f.suffix.lower() == ".txt"]:
+        raise NothingToLearn(
+            f"{seen.folder} holds {seen.counted()}, and nothing says what they are. Next: --labels TABLE with the "
+            "fields file and label, --task folder (the class is the folder's name), or --task '(?P<label>..)', a "
+            f"regular expression for names such as {files[0].name}"
+        )
+    raise SourceError(f"{seen.folder} holds {seen.counted()}: no data. Next: give the folder in which it lies")
+
+
+def _by_table(seen: Survey, table: TableLook, given: argparse.Namespace, labels: Sequence[Survey]) -> bool:
+    """Does the table say what the pictures are, and nothing else does?"""
+    _, maps, _ = divided(seen, labels)
+    return not given.expert and not maps and table.files() is not None
 
 
 def _pictures(

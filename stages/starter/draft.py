@@ -40,9 +40,7 @@ class Draft:
     @property
     def small(self) -> Size:
         """The size of what is learned."""
-        height, width = self.frame
-        scale = SHORT / min(height, width)
-        return _multiple(height * scale), _multiple(width * scale)
+        return small(self.frame)
 
     @property
     def photo(self) -> Size:
@@ -89,6 +87,12 @@ class Draft:
     def teaches(self) -> bool:
         """Is there a teacher? With one network and no truth the student learns from that network."""
         return bool(self.truths) or len(self.looks) > 1
+
+
+def small(frame: Size) -> Size:
+    """The size in which pictures of a size are learned from."""
+    scale = SHORT / min(frame)
+    return _multiple(frame[0] * scale), _multiple(frame[1] * scale)
 
 
 def slug(text: str) -> str:

@@ -197,7 +197,7 @@ def test_boxes(tmp_path: Path, init: Callable[..., tuple[int, str]], annotate: C
 def test_what_is_not_understood_is_named(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
     (tmp_path / "empty").mkdir()
     code, text = init(str(tmp_path / "empty"))
-    assert code != 0 and "no pictures" in text and "Next:" in text
+    assert code != 0 and "no data" in text and "Next:" in text
     pictures(tmp_path / "in", ODD)
     code, text = init(str(tmp_path / "in"))
     assert code == Exit.WRONG and "--labels" in text and "--expert" in text
@@ -218,3 +218,65 @@ def test_questions_end_after_five_and_where_nobody_answers() -> None:
     answers = [questions.choice("which?", ["one", "two"]) for _ in range(MOST + 2)]
     assert len(asked) == MOST and answers == ["two"] * MOST + ["one"] * 2
     assert Questions(False, lambda _: "2").choice("which?", ["one", "two"]) == "one"
+
+
+def test_a_table_with_few_labels(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    """Semicolons, decimal commas, umlauts, a blank target: learned from the rows that have it."""
+    lines = ["id;Größe;Ort;label"]
+    lines += [f"h{i};{20 + i},5;{'Stadt' if i % 3 else 'Land'};{'' if i % 4 else 'ab'[i // 4 % 2]}" for i in range(80)]
+    (tmp_path / "Häuser.csv").write_text("\n".join(lines), encoding="cp1252")
+    code, text = init(str(tmp_path))
+    assert code == 0, text
+    made = written(tmp_path)
+    source = made.steps["rows"].source
+    assert (source.separator, source.decimal, source.encoding, source.key, source.parts) == (
+        ";",
+        ",",
+        "cp1252",
+        "id",
+        20,
+    )
+    assert made.modalities["label"].classes == ("a", "b") and made.modalities["grosse"].type == "scalar"
+    assert made.steps["teacher"].inputs == ("grosse@table", "ort@table") and made.steps["teacher"].batch == 6
+    code, text = init(str(tmp_path), "--force", "--task", "Größe", "--group", "Ort")
+    assert code == 0, text
+    made = written(tmp_path)
+    assert made.steps["report"].truth == {"grosse": "grosse@truth"} and made.steps["rows"].source.group == "Ort"
+    code, text = init(str(tmp_path), "--force", "--task", "Groesse")
+    assert code == Exit.WRONG and "it has id, Größe, Ort, label" in text
+
+
+def sounds(folder: Path, names: list[str]) -> None:
+    import wave
+
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with wave.open(str(folder / name), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(bytes(2 * 4000))
+
+
+def test_sounds_by_name_and_by_folder(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    names = [
+        f"{kind}/{who}_{i}.wav" for kind in ("ja", "nein") for who in ("ann", "bob", "cy", "dee") for i in range(3)
+    ]
+    sounds(tmp_path, names)
+    code, text = init(str(tmp_path))
+    assert code == Exit.WRONG and "--task folder" in text and "--labels TABLE" in text
+    code, text = init(str(tmp_path), "--task", r"(?P<label>ja|nein)/(?P<group>[a-z]+)_")
+    assert code == 0, text
+    made = written(tmp_path)
+    assert made.modalities["label"].classes == ("ja", "nein")
+    assert (made.modalities["file"].rate, made.modalities["file"].seconds) == (8000, 0.5)
+    assert set(made.steps["shards"].split.pin["test"]) < {"ann", "bob", "cy", "dee"}
+    code, text = init(str(tmp_path), "--task", "folder", "--force")
+    assert code == 0 and written(tmp_path).steps["rows"].source.parts, text
+
+
+def test_pictures_by_folder(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    pictures(tmp_path, [f"{kind}/{i} ü.jpg" for kind in ("cat", "dog") for i in range(20)])
+    code, text = init(str(tmp_path), "--task", "folder")
+    assert code == 0, text
+    made = written(tmp_path)
+    assert made.modalities["file"].type == "image" and made.steps["teacher"].model.trunk.type == "unet"
+    assert list(made.steps)[-1] == "release"

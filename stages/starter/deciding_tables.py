@@ -1,0 +1,113 @@
+"""Deciding about tables: rows, and sounds, pictures or texts that a table names, or whose names say what they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.stages.starter.draft import slug, small
+from hyperloom.stages.starter.fields import TableLook, look, target
+from hyperloom.stages.starter.listed import LIST, is_rule, listed
+from hyperloom.stages.starter.questions import Questions
+from hyperloom.stages.starter.survey import DataFile, Survey, spread
+from hyperloom.stages.starter.table_recipe import TableDraft
+from hyperloom.stages.starter.truth import NotUnderstood
+
+HEADERS = 100
+"""Sounds whose length is looked at."""
+
+
+def table_of(seen: Survey, given: Any, labels: Sequence[Survey]) -> TableLook | None:
+    """The table that says what is to be learned: a list by rule, the one that the user named, else the largest in the
+    folder that names files, or the largest of all where there are no files. None where there is none."""
+    rule = next((t for t in given.task if is_rule(t)), "")
+    if rule:
+        files = seen.of("pictures") or seen.of("sounds") or [f for f in seen.of("notes") if f.suffix.lower() == ".txt"]
+        if not files:
+            raise SourceError(f"--task {rule}: {seen.folder} holds no pictures, sounds or texts. Next: another folder")
+        return look(listed(files, rule, seen.folder), seen.folder)
+    paths = [os.path.abspath(os.path.expanduser(p)) for p in given.labels if os.path.isfile(os.path.expanduser(p))]
+    paths += [f.path for s in (*labels, seen) for f in s.of("tables") if f.base != LIST]
+    paths.sort(key=lambda p: -os.path.getsize(p))
+    looks = [look(path, seen.folder) for path in paths[:5]]
+    naming = next((one for one in looks if one.files()), None)
+    files_there = seen.of("pictures") or seen.of("sounds") or seen.of("videos")
+    return naming or (None if files_there or not looks else looks[0])
+
+
+def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) -> tuple[TableDraft, str]:
+    """The draft, and what it is in words. Raises NotUnderstood."""
+    tasks = [t for t in given.task if not is_rule(t) and "=" not in t]
+    learned = target(table, tasks[-1] if tasks else "")
+    if not tasks and len(table.fields) > 2:
+        others = [f.name for f in table.fields if f.kind in ("category", "scalar") and f is not learned]
+        answer = questions.choice(
+            f"Which field of {os.path.basename(table.path)} is to be learned?", [learned.name, *others]
+        )
+        learned = target(table, answer)
+    if given.group:
+        if table.named(given.group) is None:
+            raise NotUnderstood(f"{table.path} has no field {given.group!r}. Next: --group with one of its fields")
+        table.group = given.group
+    draft = TableDraft(seen.folder, given.name or slug(os.path.basename(seen.folder)), table, learned)
+    unused = [f.name for f in table.fields if not f.kind and f.name not in (table.key, table.group)]
+    if unused:
+        draft.remarks.append(f"not used, as they are neither numbers, classes, texts nor files: {', '.join(unused)}")
+    if not draft.features:
+        raise NotUnderstood(
+            f"{table.path}: nothing is left to tell {learned.name} from. Next: a table with more fields"
+        )
+    paths = _paths(seen, table)
+    if paths and draft.pictures:
+        draft.sides = small(_sides(paths))
+    elif paths:
+        draft.sound = _sound(paths)
+    what = f"{len(table.content)} rows of {os.path.basename(table.path)}, {draft.labelled} with {learned.name}"
+    return draft, f"{what}; tells {learned.name} ({learned.kind}) from {', '.join(f.name for f in draft.features)}"
+
+
+def _paths(seen: Survey, table: TableLook) -> list[str]:
+    """The pictures or sounds that the table names, a few."""
+    named = table.files()
+    if named is None:
+        return []
+    cells = spread([DataFile(cell, cell) for cell in named.cells], HEADERS)
+    return [p for cell in cells if os.path.isfile(p := os.path.join(seen.folder, cell.path))]
+
+
+def _sides(paths: Sequence[str]) -> tuple[int, int]:
+    from hyperloom.stages.modality import imagefile
+
+    with open(paths[0], "rb") as file:
+        height, width = imagefile.colours(file.read(), paths[0]).shape[:2]
+    return height, width
+
+
+def _sound(paths: Sequence[str]) -> tuple[int, float]:
+    """Rate and length of sounds: the most frequent rate, 16 kHz at most, and a length that most do not exceed."""
+    lengths, rates = [], []
+    for path in paths:
+        rate, seconds = _header(path)
+        rates.append(rate)
+        lengths.append(seconds)
+    rate = min(16000, max(set(rates), key=rates.count))
+    return rate, round(min(10.0, max(0.1, sorted(lengths)[int(0.95 * (len(lengths) - 1))])), 2)
+
+
+def _header(path: str) -> tuple[int, float]:
+    try:
+        import soundfile
+
+        about = soundfile.info(path)
+        return int(about.samplerate), float(about.frames / about.samplerate)
+    except ImportError:
+        import wave
+
+        if not path.lower().endswith(".wav"):
+            raise NotUnderstood(f"{path}: reading it needs pip install 'hyperloom[audio]'") from None
+        with wave.open(path) as file:
+            return file.getframerate(), file.getnframes() / file.getframerate()
+    except RuntimeError as error:
+        raise NotUnderstood(f"{path} cannot be read: {error}. Next: mend it, or move it away") from error

@@ -1,0 +1,176 @@
+"""Fields of a table: what each seems to hold (a file, a class, a number, a text), told by its cells.
+
+The field to learn is the one that the user names, else one called label, class, target and the like, else the last.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.stages.ingest.rows import Dialect, TableRow, rows
+from hyperloom.stages.ingest.source import IMAGES, SOUNDS
+from hyperloom.stages.starter.truth import NotUnderstood
+
+TARGETS = ("label", "labels", "class", "target", "y", "category", "truth", "gt", "sentiment", "kind", "species")
+GROUPS = re.compile(
+    r"group|subject|patient|speaker|user|session|document|drive|site|batch|flight|recording", re.IGNORECASE
+)
+KEYS = re.compile(r"id|key|name|uuid|index|file(name)?", re.IGNORECASE)
+MOST_CLASSES = 50
+FILED = ("image", "audio", "document")
+"""Kinds whose cells name files."""
+FILES = 0.8
+"""The share of cells that must be names of files that exist."""
+WORDY = 30
+"""Letters from which a text is no name of a class."""
+LONGEST = 400
+SEPARATORS = (",", ";", "\t", "|")
+ENCODINGS = ("utf-8", "utf-16", "cp1252")
+
+
+@dataclass
+class TableField:
+    """A field: `kind` is image, audio, document, text, category, scalar or nothing; `cells` are those with a value."""
+
+    name: str
+    kind: str
+    cells: list[str]
+    classes: list[str] = field(default_factory=list)
+
+    @property
+    def modality(self) -> str:
+        """Its name in a recipe."""
+        letters = unicodedata.normalize("NFKD", self.name.casefold()).encode("ascii", "ignore").decode()
+        plain = re.sub(r"[^a-z0-9_]+", "_", letters).strip("_") or "field"
+        return plain if plain[0].isalpha() else f"f_{plain}"
+
+    def definition(self, sides: tuple[int, int], sound: tuple[int, float]) -> dict[str, Any]:
+        """Its modality; `sides` of pictures, rate and seconds of sounds."""
+        if self.kind == "image":
+            return {"type": "image", "size": list(sides)}
+        if self.kind == "audio":
+            return {"type": "audio", "rate": sound[0], "seconds": sound[1], "cut": True}
+        if self.kind == "document":
+            return {"type": "text", "length": LONGEST, "cut": True}
+        if self.kind == "text":
+            lengths = sorted(len(c.encode()) for c in self.cells)
+            return {
+                "type": "text",
+                "length": min(LONGEST, max(8, lengths[int(0.95 * (len(lengths) - 1))])),
+                "cut": True,
+            }
+        return {"type": "category", "classes": self.classes} if self.kind == "category" else {"type": "scalar"}
+
+
+@dataclass
+class TableLook:
+    """A table: how its text is written, its rows, its fields; `key` and `group` are names of fields, or empty."""
+
+    path: str
+    dialect: dict[str, Any]
+    content: list[TableRow]
+    fields: list[TableField]
+    key: str = ""
+    group: str = ""
+
+    def named(self, name: str) -> TableField | None:
+        return next((f for f in self.fields if f.name.casefold() == name.casefold()), None)
+
+    def files(self) -> TableField | None:
+        """The field that names pictures or sounds."""
+        return next((f for f in self.fields if f.kind in FILED), None)
+
+
+def look(path: str, folder: str) -> TableLook:
+    """Look at a table, whose files may be named relative to `folder`. Raises NotUnderstood."""
+    dialect, content = _read(path)
+    plain = [row for row in content if not isinstance(row, ValueError)]
+    if not plain:
+        raise NotUnderstood(f"{path} holds no row. Next: give a table whose first line names the fields")
+    decimal = {"decimal": ","} if dialect.get("separator") == ";" and _commas(plain) else {}
+    names = list(dict.fromkeys(name for row in plain for name in row if name))
+    fields = [_field(name, plain, bool(decimal), (os.path.dirname(path), folder)) for name in names]
+    seen = TableLook(path, {**dialect, **decimal}, plain, fields)
+    unique = [f for f in fields if len(set(f.cells)) == len(plain)]
+    seen.key = next((f.name for f in unique if KEYS.fullmatch(f.name) or f.kind in FILED), "")
+    seen.group = next((f.name for f in fields if GROUPS.search(f.name) and 3 <= len(set(f.cells)) < len(plain)), "")
+    return seen
+
+
+def target(seen: TableLook, task: str) -> TableField:
+    """The field to learn. Raises NotUnderstood for one that is not there, or holds nothing that can be learned."""
+    usual = next((f for n in TARGETS if (f := seen.named(n)) and f.kind), None)
+    last = next((f for f in reversed(seen.fields) if f.kind in ("category", "scalar") and f.name != seen.group), None)
+    chosen = seen.named(task) if task else usual or last
+    listed = ", ".join(f.name for f in seen.fields)
+    if chosen is None:
+        raise NotUnderstood(f"{seen.path} has no field {task or 'to learn'!r}; it has {listed}. Next: --task FIELD")
+    if chosen.kind not in ("category", "scalar", "text"):
+        raise NotUnderstood(f"{seen.path}: nothing can be learned of {chosen.name}. Next: --task with one of {listed}")
+    if chosen.kind == "scalar" and (classes := _classes(chosen.cells)):
+        chosen.kind, chosen.classes = "category", classes
+    return chosen
+
+
+def _read(path: str) -> tuple[dict[str, Any], list[Any]]:
+    """The rows, and how the table is written where that is not the usual way."""
+    with open(path, "rb") as file:
+        data = file.read()
+    problem: Exception | None = None
+    for encoding in ENCODINGS:
+        for separator in ("", *SEPARATORS):
+            try:
+                content = rows(data, path, Dialect(encoding, separator))
+            except SourceError as error:
+                problem = problem or error
+                continue
+            written = {"encoding": encoding} if encoding != "utf-8" else {}
+            return {**written, **({"separator": separator} if separator else {})}, content
+    raise NotUnderstood(str(problem))
+
+
+def _field(name: str, content: Sequence[TableRow], decimal: bool, folders: Sequence[str]) -> TableField:
+    values = [row.get(name) for row in content]
+    cells = [str(v) for v in values if v not in (None, "") and not (isinstance(v, float) and math.isnan(v))]
+    if not cells or any(isinstance(v, list | dict | bytes) for v in values):
+        return TableField(name, "", cells)
+    for kind, suffixes in (("image", IMAGES), ("audio", SOUNDS), ("document", (".txt",))):
+        named = [c for c in cells if c.lower().endswith(suffixes)]
+        if len(named) >= FILES * len(cells) and any(os.path.isfile(os.path.join(f, named[0])) for f in folders):
+            return TableField(name, kind, cells)
+    if all(_number(c, decimal) for c in cells):
+        return TableField(name, "scalar", cells)
+    counts = Counter(cells)
+    if len(counts) <= MOST_CLASSES and len(counts) <= len(cells) / 2 and max(map(len, counts)) < 2 * WORDY:
+        return TableField(name, "category", cells, sorted(counts))
+    if sum(map(len, cells)) / len(cells) >= WORDY / 2:
+        return TableField(name, "text", cells)
+    return TableField(name, "", cells)
+
+
+def _classes(cells: Sequence[str]) -> list[str]:
+    """Few whole numbers, most often, are classes."""
+    whole = [c for c in cells if re.fullmatch(r"\d+", c)]
+    counts = Counter(whole)
+    few = len(whole) == len(cells) and 2 <= len(counts) <= 20 and len(counts) <= len(cells) / 5
+    return sorted(counts, key=int) if few else []
+
+
+def _commas(content: Sequence[TableRow]) -> bool:
+    cells = [str(v) for row in content[:50] for v in row.values() if v]
+    return sum(bool(re.fullmatch(r"[+-]?\d+,\d+", c)) for c in cells) > 0
+
+
+def _number(cell: str, decimal: bool) -> bool:
+    try:
+        return math.isfinite(float(cell.replace(",", ".") if decimal else cell))
+    except ValueError:
+        return False

@@ -1,0 +1,48 @@
+"""Lists: files whose folder or name says what they are, written down as a table that a source reads.
+
+`--task folder` takes the folder's name as the class (`cat/1.jpg`), `--task '(?P<label>\\d)_(?P<group>[^_]+)'` what a
+regular expression finds in the relative name.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+
+from hyperloom.stages.starter.survey import DataFile
+from hyperloom.stages.starter.truth import NotUnderstood
+
+FOLDER = "folder"
+LIST = "hyperloom-files.csv"
+
+
+def is_rule(task: str) -> bool:
+    return task == FOLDER or "(?P<label>" in task
+
+
+def listed(files: Sequence[DataFile], task: str, folder: str) -> str:
+    """Write the table into `folder`; its path. Raises NotUnderstood where the rule does not fit."""
+    rows = [_row(file, task) for file in files]
+    if len({row[1] for row in rows if row[1]}) < 2:
+        raise NotUnderstood(f"--task {task}: all files would be of one class ({rows[0][1]!r}). Next: another rule")
+    grouped = any(row[2] for row in rows)
+    path = os.path.join(folder, LIST)
+    with open(path, "w", newline="", encoding="utf-8") as out:
+        table = csv.writer(out)
+        table.writerow(["file", "label", *(["group"] if grouped else [])])
+        table.writerows(row if grouped else row[:2] for row in rows)
+    return path
+
+
+def _row(file: DataFile, task: str) -> tuple[str, str, str]:
+    if task == FOLDER:
+        return file.name, os.path.basename(os.path.dirname(file.name)), ""
+    try:
+        match = re.search(task, file.name)
+    except re.error as error:
+        raise NotUnderstood(f"--task {task!r} is no regular expression: {error}") from error
+    if match is None:
+        return file.name, "", ""
+    return file.name, match["label"], match["group"] if "group" in match.re.groupindex else ""

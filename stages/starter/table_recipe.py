@@ -1,0 +1,130 @@
+"""The recipe of a table: rows with features and a field to learn, of which some rows may have no value.
+
+A teacher learns from the rows that have one and labels the rest, a student learns from both and is exported; both are
+judged on held-out groups of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hyperloom.stages.starter.fields import FILED, TableField, TableLook
+from hyperloom.stages.starter.lines import block, comment, flow
+
+PARTS = 20
+"""Groups into which rows are dealt that say no group."""
+UPDATES = {"teacher": 300, "student": 400}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "unet": {
+        "model": {"trunk": "unet", "parameters": "280k"},
+        "augment": ["flip", "colour"],
+        "optimizer": {"lr": 0.005},
+    },
+    "vit": {"model": {"trunk": "vit", "parameters": "200k"}, "optimizer": {"lr": 0.002}},
+}
+
+
+@dataclass
+class TableDraft:
+    """What `init` has decided of a table."""
+
+    folder: str
+    name: str
+    table: TableLook
+    target: TableField
+    sides: tuple[int, int] = (96, 96)
+    sound: tuple[int, float] = (16000, 1.0)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def features(self) -> list[TableField]:
+        others = [f for f in self.table.fields if f.kind and f is not self.target and f.name != self.table.group]
+        return [f for f in others if f.name != self.table.key or f.kind in FILED]
+
+    @property
+    def truth(self) -> str:
+        return f"{self.target.modality}@truth"
+
+    @property
+    def labelled(self) -> int:
+        return len(self.target.cells)
+
+    @property
+    def pictures(self) -> bool:
+        """Are pictures among the features, and nothing that only a transformer reads?"""
+        kinds = {f.kind for f in self.features}
+        return "image" in kinds and not kinds & {"text", "audio", "document"}
+
+    @property
+    def inputs(self) -> list[str]:
+        return [f"{f.modality}@table" for f in self.features]
+
+
+def written(draft: TableDraft) -> str:
+    """The recipe's text."""
+    what = f"a table: a teacher learns {draft.target.name} from {draft.labelled} rows that have it and labels the rest"
+    lines = comment([f"Of {what}; a small student learns from both.", "Judged on rows that no training sees.",
+                     *draft.remarks, "Paths are absolute: correct them when the folder moves."])  # fmt: skip
+    lines += [f"name: {draft.name}", f"root: {flow(f'{draft.folder}/.hyperloom')}", ""]
+    definitions = {f.modality: f.definition(draft.sides, draft.sound) for f in (*draft.features, draft.target)}
+    lines += [*block("modalities", definitions, 0), "", "steps:", *_rows(draft), *_trainings(draft)]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(draft: TableDraft) -> list[str]:
+    table = draft.table
+    cells: dict[str, Any] = {}
+    for one, column in zip(draft.features, draft.inputs, strict=True):
+        cells[column] = {"file": one.name, "folder": draft.folder} if one.kind in FILED else one.name
+    cells[draft.truth] = draft.target.name
+    source: dict[str, Any] = {"type": "table", "path": table.path, **table.dialect}
+    source |= {"key": table.key} if table.key else {}
+    source |= {"group": table.group} if table.group else {"parts": PARTS}
+    why = (
+        "whole groups are held out"
+        if table.group
+        else "rows are dealt into so many groups by their key: no field says what belongs together"
+    )
+    ingest = {"stage": "ingest", "group": "group", "rows": 64, "source": {**source, "columns": cells}}
+    lines = block("rows", ingest, 2, {"source": [why]})
+    split = {"by": "group", "test": 0.2} if not table.group else _dealt(table)
+    return [*lines, "", *block("shards", {"stage": "shard", "data": "rows", "split": split}, 2)]
+
+
+def _dealt(table: TableLook) -> dict[str, Any]:
+    """About a fifth of the groups by name, spread over all."""
+    from hyperloom.stages.ingest.source import path_safe
+
+    field_ = table.named(table.group)
+    groups = sorted({path_safe(c) for c in field_.cells}) if field_ else []
+    return (
+        {"by": "group", "pin": {"test": groups[2::5] or groups[-1:]}}
+        if len(groups) <= 60
+        else {"by": "group", "test": 0.2}
+    )
+
+
+def _trainings(draft: TableDraft) -> list[str]:
+    task, truth = draft.target.modality, draft.truth
+    common = {
+        **NETWORKS["unet" if draft.pictures else "vit"],
+        "batch": min(32, max(1, draft.labelled // 3)),
+        "ema": 0.98,
+    }
+    teacher = {"stage": "train", "data": "shards", "in": draft.inputs, "targets": {task: truth}}
+    expert = {"type": "model", "model": "teacher", "out": f"{task}@teacher"}
+    taught = [*draft.inputs, f"{task}@teacher", truth]
+    student = {"stage": "distill", "data": "taught", "teacher": "teacher", "in": draft.inputs}
+    split = {"by": "group", "test": 0.2} if not draft.table.group else _dealt(draft.table)
+    both = {task: {f"{task}@teacher": 1.0, truth: 1.0}}
+    steps: dict[str, dict[str, Any]] = {
+        "teacher": {**teacher, "updates": UPDATES["teacher"], **common},
+        "labels": {"stage": "label", "data": "rows", "experts": [expert]},
+        "taught": {"stage": "shard", "data": ["rows", "labels"], "columns": taught, "split": split},
+        "student": {**student, "targets": both, "updates": UPDATES["student"], **common},
+        "report": {"stage": "evaluate", "data": "shards", "models": ["teacher", "student"], "truth": {task: truth}},
+    }  # fmt: skip
+    if [f.kind for f in draft.features] == ["image"]:  # what a release takes
+        steps["release"] = {"stage": "release", "model": "student", "report": "report", "name": draft.name}
+    return [line for name, step in steps.items() for line in ("", *block(name, step, 2))]
