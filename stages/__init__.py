@@ -201,6 +201,7 @@ PLUGINS: dict[str, dict[str, str]] = {
     "augment": {
         "flip": "hyperloom.stages.train.augments:Flip",
         "crop": "hyperloom.stages.train.augments:Crop",
+        "rotate": "hyperloom.stages.train.augments:Rotate",
         "colour": "hyperloom.stages.train.augments:Colour",
         "mixup": "hyperloom.stages.train.blends:MixUp",
         "cutmix": "hyperloom.stages.train.blends:CutMix",

@@ -1,24 +1,35 @@
-"""Boxes: average precision by counting.
+"""Boxes: average precision as COCO has it.
 
-Each predicted box falls into a class, a step of score and a step of how well it fits, so parts merge exactly, which a
-list of all boxes sorted by score would not. (torchmetrics' MeanAveragePrecision needs torchvision and keeps every box.)
+Every predicted box counts, by its score to the last bit: a row for each is gathered (`stages.measure.sums`), since steps
+of score would change a figure by some hundredths. Equal to pycocotools' `bbox` over all areas with up to 100 boxes of a
+class in a picture, but for equal scores in several pictures: there pycocotools goes by the order of the files, so that a
+figure would depend on it; here equal ones enter together. Crowds and areas by size are none of the modality's.
+(torchmetrics' MeanAveragePrecision needs torchvision and cannot weigh samples anew, as a bootstrap does.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
 from hyperloom.stages.measure.measure import Measure
-from hyperloom.stages.measure.sums import Sums
+from hyperloom.stages.measure.sums import Gathered, Sums, packed
 from hyperloom.stages.modality import Modality
 
-STEPS = 50
-"""Of a box's score."""
-FITS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
-"""Intersections over union from which a box counts as found, as in COCO."""
+FITS = np.linspace(0.5, 0.95, 10)
+"""Intersections over union from which a predicted box is a true one."""
+RECALLS = np.linspace(0, 1, 101)
+"""At which precision is averaged."""
+MOST = 100
+"""Boxes of a class in one picture that count, the surest first."""
+ROW = np.dtype([("class", ">u2"), ("doubt", ">u4"), ("fits", ">u2"), ("rest", "u1")])
+"""A predicted box. Sorted by its bytes: by class, then by falling score."""
+SURE = 0x3F800000
+"""The bits of a score of 1."""
 
 
 class BoxMeasure(Measure):
@@ -27,53 +38,100 @@ class BoxMeasure(Measure):
     higher_is_better: ClassVar[Mapping[str, bool]] = {"map": True, "map50": True}
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
-        """`found[class][step of score][thresholds passed]` predicted boxes, and `there[class]` true ones. Boxes are
-        matched from the surest on, each with the free true box of its class that it fits best."""
+        """`boxes`, rows of predicted boxes, and `present[class]`, true ones. At each of FITS boxes are matched from the
+        surest on, each with the free true box of its class that it fits best."""
         classes = len(modality.counted)
-        matched, present = np.zeros((classes, STEPS, len(FITS) + 1), np.int64), np.zeros(classes, np.int64)
+        rows, present = [np.zeros(0, ROW)], np.zeros(classes, np.int64)
         for one, other, has in zip(truth, prediction, answered, strict=True):
             true = one[~np.isnan(one).any(1)]
             present += np.bincount(true[:, 4].astype(int), minlength=classes)
             boxes = other[~np.isnan(other).any(1)] if has else other[:0]
             for class_ in np.unique(boxes[:, 4]).astype(int):
+                if not 0 <= class_ < classes:
+                    continue  # precision is of a class, and this is none
                 mine = boxes[boxes[:, 4] == class_]
-                mine = mine[np.argsort(-mine[:, 5], kind="stable")]
-                steps = np.minimum((mine[:, 5] * STEPS).astype(int), STEPS - 1)
-                passed = _passed(mine[:, :4], true[true[:, 4] == class_, :4])
-                np.add.at(matched[class_], (steps, passed), 1)
-        answers = int(answered.sum())
-        return {"known": len(truth), "answered": answers, "found": matched.tolist(), "there": present.tolist()}
+                mine = mine[np.argsort(-mine[:, 5], kind="stable")][:MOST]
+                rows.append(_rows(class_, mine, true[true[:, 4] == class_]))
+        counts = {"known": len(truth), "answered": int(answered.sum()), "present": present.tolist()}
+        return {**counts, "boxes": packed(np.concatenate(rows))}
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
-        """Precision is made non-increasing, as usual."""
-        matched, present = np.asarray(sums["found"], np.float64), np.asarray(sums["there"], np.float64)
-        occur = present > 0
-        if not occur.any():
+        """At each recall the best precision from there on."""
+        present = np.asarray(sums["present"], np.float64)
+        occur = np.flatnonzero(present > 0)
+        if not len(occur):
             return {}
-        predicted = np.cumsum(matched.sum(2)[:, ::-1], 1)  # (K, steps), surest first
+        gathered = Gathered.of(sums["boxes"])
+        ranking, weights = gathered.seen_as(Ranking), gathered.weights
+        averages = np.stack([ranking.averages(class_, present[class_], weights) for class_ in occur])
+        return {"map": float(averages.mean()), "map50": float(averages[:, 0].mean())}
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Predicted boxes (n,) of ROW in the order of their bytes. Those of a class and a score are a step."""
+
+    data: np.ndarray
+    """(n, bytes of a row) uint8."""
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        return np.ascontiguousarray(self.data).view(ROW)[:, 0]
+
+    @cached_property
+    def _parts(self) -> dict[int, tuple[slice, np.ndarray, np.ndarray]]:
+        """By class: its rows; for each the step, from 0; (FITS, rows) which of them are true."""
+        rows = self._rows
+        new = np.flatnonzero(np.diff(rows["class"].astype(int), prepend=-1))
+        parts = {}
+        for first, last in zip(new, [*new[1:], len(rows)], strict=True):
+            mine = rows[first:last]
+            steps = np.cumsum(np.diff(mine["doubt"].astype(np.int64), prepend=int(mine["doubt"][0])) > 0)
+            true = (mine["fits"].astype(int)[None] >> np.arange(len(FITS))[:, None] & 1).astype(np.float64)
+            parts[int(mine["class"][0])] = (slice(first, last), steps, true)
+        return parts
+
+    def averages(self, class_: int, present: float, weights: np.ndarray | None) -> np.ndarray:
+        """(FITS,) average precision of a class with so many true boxes. `weights` (n,) says how often each row counts;
+        None: once."""
+        if class_ not in self._parts:
+            return np.zeros(len(FITS))
+        rows, steps, true = self._parts[class_]
+        weight = np.ones(len(steps)) if weights is None else weights[rows]
+        predicted = np.cumsum(np.bincount(steps, weight))
         averages = []
-        for level in range(1, len(FITS) + 1):
-            hit = np.cumsum(matched[:, ::-1, level:].sum(2), 1)
-            precision = np.divide(hit, predicted, out=np.zeros_like(hit), where=predicted > 0)
-            precision = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-            gained = np.diff(hit, axis=1, prepend=0)[occur] / present[occur, None]
-            averages.append(float((gained * precision[occur]).sum(1).mean()))
-        return {"map": float(np.mean(averages)), "map50": averages[0]}
+        for each in true:
+            hits = np.cumsum(np.bincount(steps, weight * each))
+            precision = np.divide(hits, predicted, out=np.zeros_like(hits), where=predicted > 0)
+            best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+            averages.append(best[np.searchsorted(hits / present, RECALLS)].mean())
+        return np.array(averages)
 
 
-def _passed(boxes: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """How many of FITS each box passes, surest first; each true box is used once."""
-    passed = np.zeros(len(boxes), int)
-    overlap = _overlap(boxes, true)
-    for i in range(len(boxes)):
-        if overlap.shape[1] and (best := int(overlap[i].argmax())) >= 0 and overlap[i, best] >= FITS[0] - 1e-9:
-            passed[i] = sum(overlap[i, best] >= fit - 1e-9 for fit in FITS)
-            overlap[:, best] = 0
-    return passed
+def _rows(class_: int, boxes: np.ndarray, true: np.ndarray) -> np.ndarray:
+    rows = np.zeros(len(boxes), ROW)
+    scores = np.clip(boxes[:, 5], 0, 1).astype(np.float32)
+    rows["class"], rows["doubt"] = class_, SURE - scores.view(np.uint32)
+    rows["fits"] = _fitting(boxes[:, :4], true[:, :4])
+    return rows
+
+
+def _fitting(boxes: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """For each box, the surest first, a bit for each of FITS: is there a free true box that it fits so well?"""
+    overlap, bits = _overlap(boxes, true), np.zeros(len(boxes), np.int64)
+    for level, fit in enumerate(FITS if overlap.shape[1] else ()):
+        free = overlap.copy()
+        for i in range(len(boxes)):
+            best = free.shape[1] - 1 - int(free[i, ::-1].argmax())  # the last of equal ones, as in pycocotools
+            if free[i, best] >= min(fit, 1 - 1e-10):
+                bits[i] |= 1 << level
+                free[:, best] = -1
+    return bits
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Intersection over union of each pair, (n, m)."""
+    """Intersection over union of each pair, (n, m) float64."""
+    one, other = one.astype(np.float64), other.astype(np.float64)
     low, high = np.maximum(one[:, None, :2], other[None, :, :2]), np.minimum(one[:, None, 2:], other[None, :, 2:])
     inside = np.clip(high - low, 0, None).prod(-1)
     areas = [(b[:, 2:] - b[:, :2]).prod(-1) for b in (one, other)]

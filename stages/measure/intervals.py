@@ -22,6 +22,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record
 from hyperloom.stages.measure.scores import measures
 from hyperloom.stages.measure.sheet import read_names, read_sheet
+from hyperloom.stages.measure.sums import Gathered, order, unpacked
 
 Draws: TypeAlias = "dict[str, np.ndarray]"
 """`modality.measure` -> (draws,) float64; NaN where a draw had nothing to measure."""
@@ -99,11 +100,11 @@ def _units(config: Intervals, rows: Sequence[tuple[str, int, str]]) -> dict[str,
 
 def _drawn(
     storage: Storage, paths: Sequence[str], weights: Mapping[str, np.ndarray], names: Mapping[str, Any]
-) -> dict[str, dict[str, np.ndarray]]:
-    """The statistics of each name as they come out in each draw: (draws, ...). Counts add up exactly shard by shard;
+) -> dict[str, dict[str, Any]]:
+    """The statistics of each name as they come out in each draw, by its place: (draws, ...). Counts add up exactly shard by shard;
     sums of other numbers are added in the order of the keys, so that no digit depends on where shards are cut."""
-    totals: dict[str, dict[str, np.ndarray]] = {}
-    others: dict[tuple[str, str], list[tuple[str, np.ndarray]]] = {}
+    totals: dict[str, dict[str, Any]] = {}
+    others: dict[tuple[str, str], list[tuple[str, Any]]] = {}
     for path in paths:
         keys, _, sums = read_sheet(storage, path)
         every = np.stack([weights[key] for key in keys], 1)  # (draws, N)
@@ -116,11 +117,29 @@ def _drawn(
                 else:
                     others.setdefault((name, stat), []).extend(zip(keys, values, strict=True))
     for (name, stat), rows in others.items():
+        if isinstance(rows[0][1], str):
+            totals.setdefault(name, {})[stat] = _Weighed(rows, weights)
+            continue
         drawn = totals.setdefault(name, {}).get(stat, np.zeros(1))
         for key, value in sorted(rows, key=lambda row: row[0]):
             drawn = drawn + np.multiply.outer(weights[key], value)
         totals[name][stat] = drawn
     return totals
+
+
+class _Weighed:
+    """Gathered rows of several samples as they count in each draw: by place, what `measures` takes."""
+
+    def __init__(self, samples: Sequence[tuple[str, str]], weights: Mapping[str, np.ndarray]):
+        parts = [unpacked(text) for _, text in samples]
+        rows = np.concatenate(parts)
+        places = order(rows)
+        self._rows = Gathered(rows[places])
+        self._owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])[places]
+        self._weights = np.stack([weights[key] for key, _ in samples])  # (samples, draws)
+
+    def __getitem__(self, draw: int) -> Gathered:
+        return self._rows.weighed(self._weights[self._owner, draw])
 
 
 def _weights(config: Intervals, unit: str) -> np.ndarray:
@@ -129,7 +148,7 @@ def _weights(config: Intervals, unit: str) -> np.ndarray:
     return np.random.default_rng(seed).poisson(1.0, config.draws).astype(np.float64)
 
 
-def _figures(config: Intervals, modality: Any, totals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _figures(config: Intervals, modality: Any, totals: Mapping[str, Any]) -> dict[str, np.ndarray]:
     figures: dict[str, np.ndarray] = {}
     for draw in range(config.draws if totals else 0):
         for measure, value in measures(modality, {stat: values[draw] for stat, values in totals.items()}).items():

@@ -77,8 +77,8 @@ def read_names(storage: Storage, path: str) -> list[tuple[str, int, str]]:
 
 
 def read_sheet(storage: Storage, path: str) -> tuple[list[str], list[str], dict[str, dict[str, np.ndarray]]]:
-    """Keys, groups, and name -> statistic -> (N, ...), int64 of counts and float64 of other sums, with zeros where a
-    sample has none."""
+    """Keys, groups, and name -> statistic -> (N, ...), int64 of counts, float64 of other sums, and texts of gathered
+    rows; zeros and empty texts where a sample has none."""
     table = read_table(storage, path)
     sheet: dict[str, dict[str, np.ndarray]] = {}
     for column in table.column_names:
@@ -90,5 +90,7 @@ def read_sheet(storage: Storage, path: str) -> tuple[list[str], list[str], dict[
 
 def _stacked(values: list[Any]) -> np.ndarray:
     like = np.asarray(next((v for v in values if v is not None), 0))
+    if like.dtype.kind == "U":
+        return np.array([v or "" for v in values], object)
     nothing = np.zeros_like(like)
     return np.array([nothing if v is None else v for v in values], np.int64 if like.dtype.kind == "i" else np.float64)

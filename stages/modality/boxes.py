@@ -13,7 +13,7 @@ from hyperloom.stages.meaning import Translation
 from hyperloom.stages.modality import box_files
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, ids_of, numbered
-from hyperloom.stages.modality.geometry import SidedClasses, Symmetry, exchanged
+from hyperloom.stages.modality.geometry import SidedClasses, Symmetry, carried, exchanged
 from hyperloom.stages.modality.knowledge import whole
 from hyperloom.stages.modality.padding import filled, some
 from hyperloom.stages.modality.sides import exchange
@@ -77,9 +77,23 @@ class Boxes(SidedClasses, Modality):
         return "known"
 
     def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-        """Boxes whose middle is shown, cut at the edges; the others become unused rows."""
         first, share = windows[:, None, [1, 0, 1, 0]], windows[:, None, 2:]
-        corners = (values[..., :4] - first) / share
+        return self._shown(values, (values[..., :4] - first) / share)
+
+    def turned(self, values: torch.Tensor, angles: torch.Tensor, aspect: float) -> torch.Tensor:
+        """Around the ellipse in each box, turned: a box around its turned corners would be larger than nearly all that
+        it may hold (Kalra et al., ICCV 2021)."""
+        import torch
+
+        low, high = values[..., :2], values[..., 2:4]
+        middle = carried((low + high) / 2 - 0.5, angles, aspect) + 0.5
+        x, y = ((high - low) / 2).unbind(-1)
+        y, cosine, sine = y * aspect, angles.cos()[:, None], angles.sin()[:, None]
+        reach = torch.stack([torch.hypot(x * cosine, y * sine), torch.hypot(x * sine, y * cosine) / aspect], -1)
+        return self._shown(values, torch.cat([middle - reach, middle + reach], -1))
+
+    def _shown(self, values: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
+        """Boxes at other corners: those whose middle is shown, cut at the edges; the others become unused rows."""
         middle = (corners[..., :2] + corners[..., 2:]) / 2
         shown = ((middle >= 0) & (middle <= 1)).all(-1)  # false for unused rows
         values[..., :4] = corners.clamp(0, 1)

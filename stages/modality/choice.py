@@ -18,7 +18,7 @@ from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Ids
 from hyperloom.stages.modality.formats import parse
 from hyperloom.stages.modality.geometry import Symmetry, exchanged
-from hyperloom.stages.modality.sides import exchange, without
+from hyperloom.stages.modality.sides import exchange, named, without
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +70,10 @@ class Choice(Ids):
     @property
     def sideless(self) -> str:
         return without(self.names)
+
+    @property
+    def sided(self) -> bool:
+        return named(self.names)
 
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         return exchanged(values, exchange(self.names))

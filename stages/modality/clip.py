@@ -45,9 +45,9 @@ class Clip(Raster):
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         return values.flip(3)
 
-    def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    def sampled(self, values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         frames = values.movedim(1, 3)
-        return between(frames.flatten(3), windows).unflatten(3, frames.shape[3:]).movedim(3, 1)
+        return between(frames.flatten(3), places).unflatten(3, frames.shape[3:]).movedim(3, 1)
 
     def grid(self, patch: int) -> tuple[int, ...]:
         return (self.frames, *super().grid(patch))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -11,22 +11,15 @@ from pydantic import Field, model_validator
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.formats import decode_array
-from hyperloom.stages.modality.geometry import Symmetry, between, negated
 from hyperloom.stages.modality.knowledge import finite
+from hyperloom.stages.modality.movement import Movement, Moving
 from hyperloom.stages.modality.prediction import Offered, Taken
-from hyperloom.stages.modality.raster import Raster
 
-if TYPE_CHECKING:
-    import torch
-
-
-Movement = Literal["scalar", "displacement", "disparity", "angle"]
-ANGLES = ("deg", "degree", "degrees", "°", "rad", "radian", "radians")
 NO_LENGTH = 1e-3
 """A direction whose components are all below this has none."""
 
 
-class Dense(Raster):
+class Dense(Moving):
     """(H, W, channels) float32 numbers: depth, flow, edges. `range` is what `check` accepts and `fit` clips to.
 
     `unknown` is the number by which files say that a pixel has no value (0 in many depth files), in all its channels:
@@ -34,7 +27,8 @@ class Dense(Raster):
     says so of pixels with a number outside the range, which `fit` clips otherwise. A pixel with NaN in one channel is
     unknown. `direction: true` marks unit vectors (surface normals): compared by angle, made of length one by `fit`; one
     of length zero is unknown. `kind` is what numbers are to a picture that is moved (see `moves`): `fit` resizes
-    linearly over what is known, and scales displacements and disparities as it does. `storage` is what is kept of a
+    linearly over what is known, and scales displacements and disparities as it does. The `y` of directions and vectors
+    grows downwards, as OpenCV's camera has it, or `up`. `storage` is what is kept of a
     number: float32 all, float16 three digits, uint8 one of 255 and uint16 one of 65,535 even steps over the range.
     """
 
@@ -44,6 +38,7 @@ class Dense(Raster):
     range: tuple[float, float] | None = None
     direction: bool = False
     kind: Movement | None = None
+    y: Literal["down", "up"] = "down"
     storage: Literal["float16", "float32", "uint8", "uint16"] = "float16"
     unknown: float | Literal["outside"] | None = None
 
@@ -55,6 +50,10 @@ class Dense(Raster):
             raise ValueError(f"storage: {self.storage} divides a range in steps, so give range: [lowest, highest]")
         if self.kind == "displacement" and self.channels_ % 2:
             raise ValueError(f"kind: displacements are pairs of x and y, and there are {self.channels_} channels")
+        if self.kind == "vector" and self.channels_ < 2:
+            raise ValueError("kind: vectors have x and y first, and there is one channel")
+        if self.y == "up" and not (self.direction or self.kind == "vector"):
+            raise ValueError("y: only directions and vectors (kind: vector) have an axis of the camera")
         if self.kind is not None and self.direction:
             raise ValueError("kind: a direction is of its own kind already; leave out one of the two")
         if self.unknown == "outside" and self.range is None:
@@ -88,7 +87,8 @@ class Dense(Raster):
 
     @property
     def meaning(self) -> Meaning:
-        return Meaning(unit=self.unit, range=self.range, further=(("direction", self.direction),))
+        axes = (("y", self.y),) if self.moves in ("direction", "vector") else ()
+        return Meaning(unit=self.unit, range=self.range, further=(("direction", self.direction), *axes))
 
     @property
     def limits(self) -> tuple[float, float] | None:
@@ -134,74 +134,6 @@ class Dense(Raster):
     def _numbers(self, values: Any) -> Any:
         stored = isinstance(values, np.ndarray) and values.dtype.kind == "u"
         return self.to_memory(values) if stored else values
-
-    @property
-    def moves(self) -> Movement | Literal["direction", ""]:
-        """What its numbers are to a picture that is moved; empty where nobody knows.
-
-        A scalar stays as it is (depth in m, edges). A displacement has pairs of x and y in pixels, which a mirror and a
-        resize change by their axes. A disparity, one channel in px, is scaled by the width alone and keeps its sign. A
-        direction has x first. An angle in the picture changes, and nobody knows from where it is measured.
-        """
-        if self.direction:
-            return "direction"
-        if self.kind is not None:
-            return self.kind
-        if self.unit.lower() in ANGLES:
-            return "angle"
-        if self.unit != "px":
-            return "scalar"
-        if self.channels == 1:
-            return "disparity"
-        if self.range is not None and self.range[0] >= 0:
-            return "scalar"
-        return "displacement" if self.channels % 2 == 0 else ""
-
-    @property
-    def sides(self) -> Symmetry:
-        return "unknown" if self.sideless else "known"
-
-    @property
-    def sideless(self) -> str:
-        mend = "Next: kind: scalar on the modality says that a mirror changes no number"
-        if self.moves == "angle":
-            return f"its angles in {self.unit} change in a mirror; from where are they measured? {mend}"
-        if not self.moves:
-            return f"which of its {self.channels} channels in px are displacements? {mend}"
-        signed = self.moves in ("direction", "displacement")
-        if signed and self.range is not None and self.range[0] != -self.range[1]:
-            return f"a displacement to the left would leave its range {list(self.range)}. {mend}"
-        return ""
-
-    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
-        """The x of directions and of displacements changes its sign."""
-        values = super().mirrored(values)
-        if self.moves == "direction":
-            return negated(values, (0,))
-        return negated(values, tuple(range(0, self.channels, 2))) if self.moves == "displacement" else values
-
-    @property
-    def place(self) -> Symmetry:
-        return "known" if self.moves else "unknown"
-
-    def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-        """Over what is known alone, as `fit` resizes. What is in pixels grows as the window does."""
-        known = self.given(values)[..., None]
-        weight = between(known, windows)
-        numbers = between(values.where(known, 0), windows) / weight.clamp(min=0.5)
-        if self.direction:
-            numbers = numbers / numbers.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-        if self.moves in ("displacement", "disparity"):
-            numbers = numbers / windows[:, 2].view(-1, 1, 1, 1)
-        return numbers.where(weight >= 0.5, float("nan") if self.unknown is not None else 0.0)
-
-    def stretched(self, array: np.ndarray, height: float, width: float) -> np.ndarray:
-        """(h, w, C) numbers of a picture that becomes so many times as high and as wide."""
-        if self.moves == "disparity":
-            return array * np.float32(width)
-        if self.moves != "displacement":
-            return array
-        return array * np.tile(np.array([width, height], np.float32), array.shape[-1] // 2)
 
     @property
     def loss(self) -> str:

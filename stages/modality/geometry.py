@@ -1,14 +1,16 @@
 """Geometry: how a value moves with the picture it was made of, so that an augmentation keeps labels true.
 
-A type says what a mirror does to its values, and what a window of the picture, brought back to the full size, does to
-them. One that does not know refuses by name, before anything runs.
+A type says what a mirror does to its values, what a window of the picture, brought back to the full size, does to
+them, and what becomes of them when the picture turns about its middle. One that does not know refuses by name, before
+anything runs. Where pixels of the moved picture come from, `window` and `turn` say, in shares of its sides; what lies
+outside the picture is unknown (black in images).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from hyperloom.stages.modality.sides import without
+from hyperloom.stages.modality.sides import named, without
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +49,23 @@ class Geometry:
         `known` place. `windows` (n, 3): top, left, and the share of both sides."""
         raise TypeError(f"{type(self).__name__} says no way of being cropped")
 
+    @property
+    def unturned(self) -> str:
+        """Why values cannot be turned with their picture, and what to do; empty where they can, and where they belong
+        to the sample as a whole (no `place`)."""
+        own = type(self).turned is not Geometry.turned
+        return "" if self.place == "none" or (self.place == "known" and own) else "nobody knows what a turn does to it"
+
+    @property
+    def sided(self) -> bool:
+        """Do names in it say left or right, which a turn of more than 45 degrees may make untrue?"""
+        return False
+
+    def turned(self, values: torch.Tensor, angles: torch.Tensor, aspect: float) -> torch.Tensor:
+        """`values` (n, *shape) of pictures that turn clockwise about their middle by `angles` (n,) in radians, `aspect`
+        times as high as wide; only where `unturned` is empty and they have a `place`."""
+        raise TypeError(f"{type(self).__name__} says no way of being turned")
+
 
 class OffFrame:
     """The geometry of what a picture's frame does not move: sounds, graphs, tags."""
@@ -74,6 +93,10 @@ class SidedClasses:
     def sideless(self) -> str:
         return without(self.classes)
 
+    @property
+    def sided(self) -> bool:
+        return named(self.classes)
+
 
 class SignedNumbers:
     """The sides of numbers of which the field `mirror` says which change their sign; None: nobody knows."""
@@ -96,36 +119,66 @@ class SignedNumbers:
         return negated(values, self.mirror or ())
 
 
-def nearest(values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-    """(n, H, W, ...) as each one's window shows it, by the nearest pixel."""
+def window(windows: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(n, H, W, 2): where each pixel of a picture of this size comes from that shows one window (n, 3) each, x and y in
+    shares of the sides."""
+    import torch
+
+    rows, columns = (windows[:, i, None] + windows[:, 2:] * _middles(windows, size[i]) for i in (0, 1))
+    shape = (len(windows), *size)
+    return torch.stack([columns[:, None].expand(shape), rows[:, :, None].expand(shape)], -1)
+
+
+def turn(angles: torch.Tensor, aspect: float, size: tuple[int, int]) -> torch.Tensor:
+    """(n, H, W, 2), as `window`, of pictures that turn clockwise by `angles` (n,)."""
+    import torch
+
+    x, y = (_middles(angles, size[i]) - 0.5 for i in (1, 0))
+    shape = (len(angles), *size)
+    places = torch.stack([x.expand(shape), y[:, None].expand(shape)], -1)
+    return carried(places, -angles, aspect) + 0.5
+
+
+def carried(offsets: torch.Tensor, angles: torch.Tensor, aspect: float = 1.0) -> torch.Tensor:
+    """(n, ..., 2) pairs of x and y, y downwards, turned clockwise; in shares of a width and of a height that is
+    `aspect` times as long."""
+    import torch
+
+    cosine, sine = (f(angles).view(-1, *[1] * (offsets.ndim - 2)) for f in (torch.cos, torch.sin))
+    x, y = offsets[..., 0], offsets[..., 1] * aspect
+    return torch.stack([cosine * x - sine * y, (sine * x + cosine * y) / aspect], -1)
+
+
+def nearest(values: torch.Tensor, places: torch.Tensor, unknown: int) -> torch.Tensor:
+    """(n, H, W) by the nearest pixel to each place; `unknown` outside the picture."""
     import torch
 
     height, width = values.shape[1:3]
-    rows, columns = (_places(windows[:, axis], windows[:, 2], size) for axis, size in ((0, height), (1, width)))
     samples = torch.arange(len(values), device=values.device)[:, None, None]
-    rows, columns = (p.floor().long() for p in (rows * height, columns * width))
-    return values[samples, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None]]
+    columns, rows = (places * places.new_tensor([width, height])).floor().long().unbind(-1)
+    chosen = values[samples, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
+    return chosen.where(inside(places), torch.full_like(chosen, unknown))
 
 
-def between(values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-    """(n, H, W, C) float32 as each one's window shows it, linearly between pixels."""
-    import torch
+def between(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """(n, H, W, C) float32 at each place, linearly between pixels; 0 outside the picture."""
     from torch.nn.functional import grid_sample
 
-    height, width = values.shape[1:3]
-    rows, columns = (2 * _places(windows[:, a], windows[:, 2], size) - 1 for a, size in ((0, height), (1, width)))
-    shape = (len(values), height, width)
-    grid = torch.stack([columns[:, None].expand(shape), rows[:, :, None].expand(shape)], -1)
     planes = values.permute(0, 3, 1, 2).float()
-    return grid_sample(planes, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
+    moved = grid_sample(planes, 2 * places - 1, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
+    return moved * inside(places)[..., None]
 
 
-def _places(first: torch.Tensor, share: torch.Tensor, size: int) -> torch.Tensor:
-    """(n, size): where the middle of each pixel lies, in shares of the whole side."""
+def inside(places: torch.Tensor) -> torch.Tensor:
+    """(..., 2) shares of the sides -> (...) bool: which lie in the picture. NaN does not."""
+    return ((places >= 0) & (places <= 1)).all(-1)
+
+
+def _middles(like: torch.Tensor, size: int) -> torch.Tensor:
+    """(size,): where the middle of each pixel lies, in shares of the whole side."""
     import torch
 
-    middles = (torch.arange(size, device=first.device) + 0.5) / size
-    return first[:, None] + share[:, None] * middles
+    return (torch.arange(size, device=like.device) + 0.5) / size
 
 
 def exchanged(ids: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
@@ -145,7 +198,7 @@ def negated(values: torch.Tensor, places: tuple[int, ...]) -> torch.Tensor:
     return values
 
 
-def inside(modality: M, count: int) -> M:
+def mirrored_places(modality: M, count: int) -> M:
     """The modality, whose `mirror` names places below `count`. Raises ValueError for others."""
     wrong = [place for place in modality.mirror or () if not 0 <= place < count]
     if wrong:

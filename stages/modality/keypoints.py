@@ -12,7 +12,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Translation
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, numbered
-from hyperloom.stages.modality.geometry import Symmetry
+from hyperloom.stages.modality.geometry import Symmetry, carried
 from hyperloom.stages.modality.knowledge import finite
 from hyperloom.stages.modality.sides import exchange, without
 from hyperloom.stages.picture import Mark
@@ -77,8 +77,14 @@ class Keypoints(Modality):
         return "known"
 
     def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-        """Points outside the window are hidden."""
-        values[..., :2] = (values[..., :2] - windows[:, None, [1, 0]]) / windows[:, None, 2:]
+        return self._shown(values, (values[..., :2] - windows[:, None, [1, 0]]) / windows[:, None, 2:])
+
+    def turned(self, values: torch.Tensor, angles: torch.Tensor, aspect: float) -> torch.Tensor:
+        return self._shown(values, carried(values[..., :2] - 0.5, angles, aspect) + 0.5)
+
+    def _shown(self, values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Points at other places; those outside the picture are hidden."""
+        values[..., :2] = places
         inside = ((values[..., :2] >= 0) & (values[..., :2] <= 1)).all(-1) & (values[..., 2] > 0)
         return values.where(inside[..., None], 0.0)
 

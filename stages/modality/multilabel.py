@@ -14,7 +14,7 @@ from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, numbered
 from hyperloom.stages.modality.geometry import Symmetry
-from hyperloom.stages.modality.sides import exchange, without
+from hyperloom.stages.modality.sides import exchange, named, without
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +53,10 @@ class Multilabel(Modality):
     @property
     def sideless(self) -> str:
         return without(self.classes)
+
+    @property
+    def sided(self) -> bool:
+        return named(self.classes)
 
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         return values[:, list(exchange(self.classes))]

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from hyperloom.stages.modality import imagefile
 from hyperloom.stages.modality.base import Modality
-from hyperloom.stages.modality.geometry import Symmetry, between
+from hyperloom.stages.modality.geometry import Symmetry, between, turn, window
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +61,14 @@ class Raster(Modality):
         return "known"
 
     def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-        return between(values, windows)
+        return self.sampled(values, window(windows, self.height_width))
+
+    def turned(self, values: torch.Tensor, angles: torch.Tensor, aspect: float) -> torch.Tensor:
+        return self.sampled(values, turn(angles, aspect, self.height_width))
+
+    def sampled(self, values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """`values` (n, *shape) at other `places` (n, H, W, 2): linearly between pixels, and black outside."""
+        return between(values, places)
 
     @property
     def moves(self) -> str:

@@ -58,8 +58,8 @@ class Segmentation(SidedClasses, Raster):
     def known(self, values: Any) -> Any:
         return (values >= 0) & (values < len(self.classes))
 
-    def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-        return nearest(values, windows)
+    def sampled(self, values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        return nearest(values, places, UNKNOWN)
 
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         return exchanged(super().mirrored(values), exchange(self.classes))
@@ -149,10 +149,10 @@ class Soft(SidedClasses, Raster):
         half = 0.5 if str(values.dtype).rpartition(".")[2].startswith("float") else 127
         return values.sum(-1) > half  # false for NaN
 
-    def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    def sampled(self, values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         known = self.given(values)[..., None]
         scale = 255 if self.storage == "uint8" and not values.is_floating_point() else 1
-        shares, weight = between(values.where(known, 0), windows) / scale, between(known, windows)
+        shares, weight = between(values.where(known, 0), places) / scale, between(known, places)
         return (shares / weight.clamp(min=0.5)).where(weight >= 0.5, 0)
 
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:

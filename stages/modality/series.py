@@ -12,7 +12,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.boxes import padded, used_rows
-from hyperloom.stages.modality.geometry import SignedNumbers, inside
+from hyperloom.stages.modality.geometry import SignedNumbers, mirrored_places
 from hyperloom.stages.modality.layout import steps_a_token
 from hyperloom.stages.modality.padding import some
 
@@ -34,7 +34,7 @@ class Series(SignedNumbers, Modality):
 
     @model_validator(mode="after")
     def _places_of_channels(self) -> Series:
-        return inside(self, self.channels_)
+        return mirrored_places(self, self.channels_)
 
     @property
     def channels(self) -> int:

@@ -35,6 +35,11 @@ def alone(names: Sequence[str]) -> list[str]:
     return [name for i, name in enumerate(names) if order[i] == i and mirrored(name) != name]
 
 
+def named(names: Sequence[str]) -> bool:
+    """Does any of the names say a side?"""
+    return exchange(names) != tuple(range(len(names))) or bool(alone(names))
+
+
 def without(names: Sequence[str]) -> str:
     """Why `names` cannot be mirrored, and what to do; empty where they can."""
     lonely = alone(names)

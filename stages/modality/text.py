@@ -72,6 +72,10 @@ class Text(Ids):
     def sides(self) -> Symmetry:
         return "known"
 
+    @property
+    def sided(self) -> bool:
+        return True
+
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         """The words left and right exchanged; a text that grows beyond `length` loses its end."""
         for row in values:

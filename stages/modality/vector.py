@@ -12,7 +12,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import Category, distinct
-from hyperloom.stages.modality.geometry import SignedNumbers, inside
+from hyperloom.stages.modality.geometry import SignedNumbers, mirrored_places
 from hyperloom.stages.modality.prediction import Offered, Taken
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Vector(SignedNumbers, Modality):
             raise ValueError(f"mirror: a number that changes its sign would leave the range {list(self.range)}")
         if self.classes and len(self.classes) != self.length:
             raise ValueError(f"classes: expected {self.length} names, one a number, got {len(self.classes)}")
-        return inside(self, self.length)
+        return mirrored_places(self, self.length)
 
     _distinct = field_validator("classes")(distinct)
 

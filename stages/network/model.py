@@ -79,7 +79,7 @@ class MultiTask(nn.Module):
 
         def one(column: str) -> torch.Tensor:
             processor, reader = next(read)
-            return processor.shown(reader(columns[column]), LIMIT)
+            return processor.shown(reader(columns[column]), LIMIT, self.training)
 
         every = [tuple(one(part.column) for part in item.parts) for item in self.architecture.inputs]
         return [parts if len(parts) > 1 else parts[0] for parts in every]

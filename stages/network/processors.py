@@ -97,11 +97,13 @@ class Processor:
         """Raw values (N, *shape) with channels second."""
         return values.movedim(values.ndim - 1, 1) if values.ndim > 2 else values.reshape(values.shape[0], -1)
 
-    def shown(self, planes: torch.Tensor, limit: float) -> torch.Tensor:
+    def shown(self, planes: torch.Tensor, limit: float, training: bool = False) -> torch.Tensor:
         """What the network is given of what `reader` made: the mean for numbers that are unknown, and none wilder than
-        `limit`."""
-        planes = planes.nan_to_num() if self.modality.holes else planes
-        return planes.clamp(-limit, limit) if planes.is_floating_point() else planes
+        `limit`. In `training` a picture that an augmentation turned has unknown corners, whatever its type says."""
+        if not planes.is_floating_point():
+            return planes
+        planes = planes.nan_to_num() if self.modality.holes or training else planes
+        return planes.clamp(-limit, limit)
 
     def target(self, scale: Scale) -> Reader:
         """From raw values to what objectives compare predictions with."""

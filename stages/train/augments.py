@@ -7,8 +7,9 @@ only. An augmentation changes training batches, never what is validated or store
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     import torch
 
     Tensors = dict[str, torch.Tensor]
+
+SIDES_HOLD = 45
+"""Degrees up to which what is to the left in a picture is rather to the left in the turned one."""
+ALIKE = 0.02
+"""By how much the proportions of two pictures may differ."""
 
 
 class Augment(Plugin):
@@ -101,6 +107,72 @@ class Crop(Augment):
             shown = modality.windowed(values[chosen], windows[some].to(values.device))
             changed[column] = values.to(shown.dtype).index_put((chosen,), shown)
         return changed
+
+
+class Rotate(Augment):
+    """Turn the picture about its middle, by up to `degrees` either way, and with it all that lies on the frame:
+    classes by the nearest pixel, numbers linearly, the x and y of directions, vectors and displacements with the
+    picture, points, and boxes as the ellipse in each turns. What comes from outside the picture is unknown there (black
+    in images), so it teaches and counts nothing. What belongs to the sample as a whole stays.
+
+    Refused by name: what nobody knows the turn of (vectors, series, angles, disparities), pictures of different
+    proportions, and beyond 45 degrees names of left and right, unless these are `sides: object`, those of a thing that
+    keeps its left arm however it lies."""
+
+    revision: ClassVar[int] = 1
+    probability: float = Field(1.0, ge=0, le=1)
+    degrees: float = Field(15.0, gt=0, le=180)
+    sides: Literal["picture", "object"] = "picture"
+
+    def check(self, columns: Mapping[str, Modality]) -> None:
+        reasons = [f"{column}: {m.unturned}" for column, m in columns.items() if m.unturned]
+        if reasons:
+            raise ValueError(f"rotate cannot turn {'; '.join(reasons)}")
+        sided = [column for column, m in columns.items() if m.sided]
+        if sided and self.degrees > SIDES_HOLD and self.sides == "picture":
+            raise ValueError(
+                f"rotate cannot turn {', '.join(sided)} by {self.degrees:g} degrees: left and right may change places. "
+                f"Next: degrees: {SIDES_HOLD} or less, or sides: object where they are a thing's, not the picture's"
+            )
+        self._aspect(columns)
+
+    def apply(
+        self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator
+    ) -> Tensors:
+        import torch
+
+        drawn = torch.rand(count, 2, generator=generator)[part]
+        angles = (2 * drawn[:, 1] - 1) * math.radians(self.degrees)
+        some, aspect = (drawn[:, 0] < self.probability).nonzero()[:, 0], self._aspect(columns)
+        changed = dict(batch)
+        for column, modality in columns.items():
+            if modality.place == "none" or not len(some):
+                continue
+            values = batch[column]
+            chosen = some.to(values.device)
+            turned = modality.turned(values[chosen], angles[some].to(values.device), aspect)
+            changed[column] = values.to(turned.dtype).index_put((chosen,), turned)
+        return changed
+
+    @staticmethod
+    def _aspect(columns: Mapping[str, Modality]) -> float:
+        """Height by width of all pictures, as the largest says it. Raises ValueError where they differ, or where
+        something lies on a frame and no picture says what form that has."""
+        sizes = {column: m.height_width for column, m in columns.items() if m.height_width is not None}
+        if not sizes:
+            lying = [column for column, m in columns.items() if m.place != "none"]
+            if lying:
+                raise ValueError(
+                    f"rotate cannot turn {lying[0]}: no picture beside it says how high and wide its frame is"
+                )
+            return 1.0
+        first = max(sizes, key=lambda column: (math.prod(sizes[column]), column))
+        height, width = sizes[first]
+        for column, (high, wide) in sizes.items():
+            if abs(high * width - height * wide) > max(height * wide * ALIKE, height / 2, width / 2):
+                sides = f"{first} has {height} x {width} pixels and {column} {high} x {wide}"
+                raise ValueError(f"rotate needs pictures of equal proportions: {sides}")
+        return height / width
 
 
 class Colour(Augment):
