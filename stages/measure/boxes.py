@@ -1,10 +1,10 @@
 """Boxes: average precision as COCO has it.
 
-Every predicted box counts, by its score to the last bit: a row for each is gathered (`stages.measure.sums`), since steps
-of score would change a figure by some hundredths. Equal to pycocotools' `bbox` over all areas with up to 100 boxes of a
-class in a picture, but for equal scores in several pictures: there pycocotools goes by the order of the files, so that a
-figure would depend on it; here equal ones enter together. Crowds and areas by size are none of the modality's.
-(torchmetrics' MeanAveragePrecision needs torchvision and cannot weigh samples anew, as a bootstrap does.)
+Every predicted box counts, by its score to the last bit: a row for each is gathered (`stages.measure.sums`), since
+steps of score would change a figure by some hundredths. Equal to pycocotools' `bbox` over all areas with up to 100
+boxes of a class in a picture, but for equal scores in several pictures: there pycocotools goes by the order of the
+files, so that a figure would depend on it; here equal ones enter together. Crowds and areas by size are none of the
+modality's. (torchmetrics' MeanAveragePrecision needs torchvision and cannot weigh samples anew, as a bootstrap does.)
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ class BoxMeasure(Measure):
                 mine = mine[np.argsort(-mine[:, 5], kind="stable")][:MOST]
                 rows.append(_rows(class_, mine, true[true[:, 4] == class_]))
         counts = {"known": len(truth), "answered": int(answered.sum()), "present": present.tolist()}
-        return {**counts, "boxes": packed(np.concatenate(rows))}
+        return {
+            **counts,
+            "boxes": packed(np.concatenate(rows).astype(ROW)),
+        }  # joining makes the order of bytes this machine's
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         """At each recall the best precision from there on."""

@@ -101,8 +101,9 @@ def _units(config: Intervals, rows: Sequence[tuple[str, int, str]]) -> dict[str,
 def _drawn(
     storage: Storage, paths: Sequence[str], weights: Mapping[str, np.ndarray], names: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """The statistics of each name as they come out in each draw, by its place: (draws, ...). Counts add up exactly shard by shard;
-    sums of other numbers are added in the order of the keys, so that no digit depends on where shards are cut."""
+    """The statistics of each name as they come out in each draw, by its place: (draws, ...). Counts add up exactly
+    shard by shard; sums of other numbers are added in the order of the keys, so that no digit depends on where shards
+    are cut; rows are weighed."""
     totals: dict[str, dict[str, Any]] = {}
     others: dict[tuple[str, str], list[tuple[str, Any]]] = {}
     for path in paths:

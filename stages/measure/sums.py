@@ -51,7 +51,7 @@ def packed(rows: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Gathered rows, (n, WIDTH) uint8, in the order of their bytes; `weights` (n,): how often each counts, None once."""
+    """Gathered rows, (n, WIDTH) uint8, in the order of their bytes, and how often each counts, (n,); None: once."""
 
     rows: np.ndarray
     weights: np.ndarray | None = None

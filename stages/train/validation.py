@@ -71,7 +71,9 @@ def _scores(modality: Any, truth: np.ndarray, values: np.ndarray, known: np.ndar
     samples = [slice(i, i + 1) for i in range(len(truth))]
     every = np.ones(1, bool)
     scores = [score(modality, truth[one], values[one], known[one], every) for one in samples]
-    exact = all(isinstance(v, int | str) or (isinstance(v, list) and modality.counted) for s in scores for v in s.values())
+    exact = all(
+        isinstance(v, int | str) or (isinstance(v, list) and modality.counted) for s in scores for v in s.values()
+    )
     return [merged(scores)] if exact else scores
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.measure.calibration import confidence
+from hyperloom.stages.measure.intervals import Intervals, resampled
+from hyperloom.stages.measure.intervals import _weights as weights_of
 from hyperloom.stages.measure.scores import measures, score
+from hyperloom.stages.measure.sheet import Sheet
 from hyperloom.stages.measure.sums import merged
 from tests.unit import inline
 
@@ -181,37 +187,84 @@ def test_calibration(seed: int, count: int) -> None:
         assert found["ece"] == pytest.approx(twin, abs=2e-3)  # ours counts in steps of 1/65535
 
 
-@settings(max_examples=12, deadline=None)
-@given(SEEDS, st.integers(2, 8))
-def test_boxes(seed: int, count: int) -> None:
+@settings(max_examples=25, deadline=None)
+@given(SEEDS, st.integers(1, 8), st.integers(1, 6), st.floats(0.02, 0.15))
+def test_boxes(seed: int, count: int, most: int, rough: float) -> None:
+    """pycocotools: crowded boxes that fit several, missed ones, false ones, classes that do not occur, silence."""
+    random, known, answered = drawn(seed, count)
+    truth, told = (np.full((count, 6, 6), np.nan, np.float32) for _ in range(2))
+    scores = (random.permutation(count * 6) + 1) / (count * 6)
+    for i in range(count):
+        corners = random.uniform(0, 0.6, (most, 2))
+        boxes = np.concatenate([corners, corners + random.uniform(0.1, 0.4, (most, 2))], 1)
+        kinds = random.integers(0, 2, (most, 1))
+        true, given_ = (random.random(most) < 0.8 for _ in range(2))
+        near = np.concatenate([boxes[:, :2] + random.normal(0, rough, (most, 2)), boxes[:, 2:]], 1)
+        near[:, :2] = np.minimum(near[:, :2], near[:, 2:])
+        truth[i, : true.sum()] = np.concatenate([boxes, kinds, np.ones((most, 1))], 1)[true]
+        sure = scores[6 * i : 6 * i + most, None]
+        told[i, : given_.sum()] = np.concatenate([near, np.where(random.random((most, 1)) < 0.9, kinds, 1), sure], 1)[
+            given_
+        ]
+    found = figures("boxes", truth, told, known, answered)
+    expected = _by_pycocotools(truth[known], told[known], answered[known])
+    if expected[0] < 0 or not found:
+        assert "map" not in found  # no truth, or no answer
+        return
+    assert found["map"] == pytest.approx(expected[0], abs=1e-9)
+    assert found["map50"] == pytest.approx(expected[1], abs=1e-9)
+
+
+def test_an_interval_of_boxes_is_of_the_samples_drawn_again(tmp_path: Path) -> None:
+    """Each draw is what pycocotools says of the samples as often as they were drawn."""
+    random, count, most = np.random.default_rng(0), 7, 3
+    truth, told = (np.full((count, 6, 6), np.nan, np.float32) for _ in range(2))
+    corners = random.uniform(0, 0.6, (count, most, 2))
+    truth[:, :most] = np.concatenate(
+        [corners, corners + 0.3, random.integers(0, 2, (count, most, 1)), np.ones((count, most, 1))], 2
+    )
+    told[:, :most] = truth[:, :most]
+    told[:, :most, :2] += random.uniform(0, 0.1, (count, most, 2))
+    told[:, :most, 5] = (random.permutation(count * most).reshape(count, most) + 1) / 25
+    storage, records, every = Storage(str(tmp_path)), [], np.ones(1, bool)
+    for part in (slice(0, 4), slice(4, 7)):
+        sheet = Sheet()
+        for i in range(count)[part]:
+            one = slice(i, i + 1)
+            sheet.add(f"k{i}", "g", i, {"boxes": score(KNOWN["boxes"], truth[one], told[one], every, every)})
+        storage.write(f"{part.start}.parquet", sheet.to_parquet())
+        records.append(SimpleNamespace(files=(None, SimpleNamespace(path=f"{part.start}.parquet"))))
+    config = Intervals(draws=100, over="frames")
+    draws, units = resampled(config, storage, records, {"boxes": ("boxes", KNOWN["boxes"])})  # type: ignore[arg-type]
+    assert units == count and np.ptp(draws["boxes.map"]) > 0.05
+    for draw in range(0, 100, 25):
+        times = [int(weights_of(config, f"k{i}")[draw]) for i in range(count)]
+        again = np.repeat(np.arange(count), times)
+        apart = told[again]
+        apart[..., 5] -= np.arange(len(again))[:, None] * 1e-6  # the same score twice is of no order here
+        expected = _by_pycocotools(truth[again], apart, np.ones(len(again), bool))
+        assert draws["boxes.map"][draw] == pytest.approx(expected[0], abs=0.02)
+
+
+def _by_pycocotools(truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -> np.ndarray:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    random = np.random.default_rng(seed)
-    truth, told = (np.full((count, 6, 6), np.nan, np.float32) for _ in range(2))
-    truths, answers, scores = [], [], random.permutation(count * 6) / (count * 6) * 0.98 + 0.01
-    for i in range(count):
-        for j in range(random.integers(1, 4)):
-            x, y = j * 0.3, random.random() * 0.6
-            kind, noise = random.integers(0, 2), random.uniform(0, 0.08, 2)
-            truth[i, j] = (x, y, x + 0.25, y + 0.25, kind, 1)
-            told[i, j] = (x + noise[0], y + noise[1], x + 0.25, y + 0.25, kind, scores[6 * i + j])
-        told[i, 5] = (0.9, 0.9, 1, 1, 0, scores[6 * i + 5])
-        for boxes, rows in ((truth, truths), (told, answers)):
-            for x0, y0, x1, y1, kind, sure in (1000 * boxes[i, ~np.isnan(boxes[i, :, 0])]).tolist():
-                corners = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0)}
-                row = {"image_id": i + 1, "category_id": int(kind // 1000) + 1, "iscrowd": 0, "id": len(rows) + 1}
-                rows.append({**row, **corners, "score": sure / 1000})
-    every = np.ones(count, bool)
-    found = measures(KNOWN["boxes"], score(KNOWN["boxes"], truth, told, every, every))
+    rows: dict[str, list[Any]] = {"truth": [], "told": []}
+    for name, values in (("truth", truth), ("told", told)):
+        for i in np.flatnonzero(answered | (name == "truth")):
+            for x0, y0, x1, y1, kind, sure in 1000 * values[i, ~np.isnan(values[i, :, 0])].astype(np.float64):
+                box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "score": sure / 1000}
+                about = {"image_id": int(i) + 1, "category_id": round(kind / 1000) + 1, "iscrowd": 0}
+                rows[name].append({**box, **about, "id": len(rows[name]) + 1})
     with contextlib.redirect_stdout(io.StringIO()):
-        dataset = COCO()
-        images = [{"id": i + 1, "width": 1000, "height": 1000} for i in range(count)]
-        dataset.dataset = {"images": images, "annotations": truths, "categories": [{"id": 1}, {"id": 2}]}
-        dataset.createIndex()
-        twin = COCOeval(dataset, dataset.loadRes(answers), "bbox")
+        dataset, answers = COCO(), COCO()
+        images = [{"id": i + 1, "width": 1000, "height": 1000} for i in range(len(truth))]
+        for coco, annotations in ((dataset, rows["truth"]), (answers, rows["told"])):
+            coco.dataset = {"images": images, "annotations": annotations, "categories": [{"id": 1}, {"id": 2}]}
+            coco.createIndex()
+        twin = COCOeval(dataset, answers, "bbox")
         twin.evaluate()
         twin.accumulate()
         twin.summarize()
-    assert found["map50"] == pytest.approx(twin.stats[1], abs=0.03)  # theirs looks at 101 recalls, ours at 50 scores
-    assert found["map"] == pytest.approx(twin.stats[0], abs=0.05)
+    return np.asarray(twin.stats)
