@@ -61,8 +61,8 @@ class BoxMeasure(Measure):
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         """At each recall the best precision from there on."""
         present = np.asarray(sums["present"], np.float64)
-        occur = np.flatnonzero(present > 0)
-        if not len(occur):
+        occur = np.flatnonzero(present > 0).tolist()
+        if not occur:
             return {}
         gathered = Gathered.of(sums["boxes"])
         ranking, weights = gathered.seen_as(Ranking), gathered.weights
