@@ -71,3 +71,8 @@ def factor(source: str, target: str) -> float | None:
         return 1.0
     kind = next((units for units in KINDS.values() if one in units and other in units), None)
     return None if kind is None else kind[one] / kind[other]
+
+
+def kind(unit: str) -> str:
+    """The kind of quantity (a key of KINDS) that a unit measures; empty where nobody knows."""
+    return next((name for name, units in KINDS.items() if symbol(unit) in units), "")

@@ -20,13 +20,13 @@ from hyperloom.stages.measure.measure import Measure
 from hyperloom.stages.measure.sums import Gathered, Sums, packed
 from hyperloom.stages.modality import Modality
 
-FITS = np.linspace(0.5, 0.95, 10)
-"""Intersections over union from which a predicted box is a true one."""
-RECALLS = np.linspace(0, 1, 101)
+FITS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.8999999999999999, 0.95)
+"""Intersections over union from which a predicted box is a true one, to the last bit as pycocotools has them."""
+RECALLS = tuple(i * 0.01 for i in range(101))
 """At which precision is averaged."""
 MOST = 100
 """Boxes of a class in one picture that count, the surest first."""
-ROW = np.dtype([("class", ">u2"), ("doubt", ">u4"), ("fits", ">u2"), ("rest", "u1")])
+ROW = [("class", ">u2"), ("doubt", ">u4"), ("fits", ">u2"), ("rest", "u1")]
 """A predicted box. Sorted by its bytes: by class, then by falling score."""
 SURE = 0x3F800000
 """The bits of a score of 1."""

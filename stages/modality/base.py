@@ -205,7 +205,7 @@ class Modality(Plugin, Layout, Geometry, Knowledge, Predicted):
 
     def translated(self, values: Any, how: Translation) -> Any:
         """`values` (N, *shape) of this modality, an array or a tensor, in another meaning."""
-        return how.ids(values) if self.categorical else self.mean_translated(values, how)
+        return how.ids(values) if self.categorical else how.clear(values, self.mean_translated(values, how))
 
     def mean_translated(self, mean: Any, how: Translation) -> Any:
         """Predictions (N, ...) of this modality in another meaning."""

@@ -88,7 +88,10 @@ class Dense(Moving):
     @property
     def meaning(self) -> Meaning:
         axes = (("y", self.y),) if self.moves in ("direction", "vector") else ()
-        return Meaning(unit=self.unit, range=self.range, further=(("direction", self.direction), *axes))
+        clipped = self.range is not None and self.unknown != "outside"
+        return Meaning(
+            unit=self.unit, range=self.range, clipped=clipped, further=(("direction", self.direction), *axes)
+        )
 
     @property
     def limits(self) -> tuple[float, float] | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hyperloom.stages import quantity
 from hyperloom.stages.modality.geometry import Symmetry, between, carried, negated
 from hyperloom.stages.modality.raster import Raster
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 Movement = Literal["scalar", "displacement", "disparity", "angle", "vector"]
-ANGLES = ("deg", "degree", "degrees", "°", "rad", "radian", "radians")
-LENGTHS = ("m", "mm", "cm", "km", "metre", "metres", "meter", "meters", "m/s", "cm/s", "mm/s", "km/h")
+POINTING = ("length", "speed", "acceleration")
+"""Kinds of units of which several channels may point somewhere."""
 MEND = "Next: kind: scalar on the modality says that {} changes no number"
 
 
@@ -43,10 +44,11 @@ class Moving(Raster):
             return "direction"
         if self.kind is not None:
             return self.kind
-        if self.unit.lower() in ANGLES:
+        kind = quantity.kind(self.unit)
+        if kind == "angle":
             return "angle"
         positive = self.range is not None and self.range[0] >= 0
-        if self.unit.lower() in LENGTHS and self.channels > 1 and not positive:
+        if kind in POINTING and self.channels > 1 and not positive:
             return ""
         if self.unit != "px":
             return "scalar"

@@ -156,11 +156,12 @@ def target_reader(modality: Any, task: Any, scale: Scale) -> Callable[[torch.Ten
     how = translation(modality.meaning, task.meaning)
     # of texts the task knows the vocabulary
     read = processor_of(task if modality.textual else modality).target(scale.of(how, modality.channels))
-    return nn.Sequential(Reordered(modality, how), _module(read)) if how.places else read
+    return nn.Sequential(Reordered(modality, how), _module(read)) if how.places or how.within else read
 
 
 class Reordered(nn.Module):
-    """Raw values whose classes are in another order, in that of the task."""
+    """Raw values whose classes are in another order, in that of the task; without those that were clipped where the
+    task's range goes on."""
 
     def __init__(self, modality: Any, how: Translation):
         super().__init__()

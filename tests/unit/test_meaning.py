@@ -21,7 +21,9 @@ from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.meaning import MeaningsDiffer, Translation, translation
+from hyperloom.stages.network.processors import Scale
 from hyperloom.stages.train import loop
+from hyperloom.stages.train.criterion import target_reader
 from hyperloom.stages.train.stage import Train
 from tests.unit import inline, meanings, scenes
 
@@ -81,12 +83,41 @@ def test_units_of_one_kind_convert_and_no_others(one: str, other: str, factor: f
         ("semantic", "more", r"classes of one: \[land, forest, road\]; of the other: \[land, forest, road, sea\]"),
         ("depth", "depth_px", "unit of one: m; of the other: px"),
         ("depth", "depth_bare", "unit of one: m; of the other: not given. Next: `unit: m` on the modality that"),
-        ("near", "far_cm", "range of one: 0 to 10 m; of the other: 0 to 5000 centimetres"),
+        ("far_cm", "near", "range of one: 0 to 5000 centimetres; of the other: 0 to 10 m"),
     ],
 )
 def test_what_cannot_be_mapped_is_refused_with_both_sides(one: str, other: str, message: str) -> None:
     with pytest.raises(MeaningsDiffer, match=message):
         translation(MODALITIES[one].meaning, MODALITIES[other].meaning)
+
+
+def test_a_range_within_a_wider_one_keeps_its_numbers_but_those_that_were_clipped() -> None:
+    """0 is an end of both; at 10 m lies all that was further off."""
+    near, wide = MODALITIES["near"], MODALITIES["far_cm"]
+    how = translation(near.meaning, wide.meaning)
+    values = np.array([0, 0.01, 5, 9.9, 10, np.nan], np.float32).reshape(1, 1, 6, 1)
+    expected = [0, 1, 500, 990, np.nan, np.nan]
+    for kind in (np.asarray, torch.from_numpy):
+        assert np.allclose(np.asarray(near.translated(kind(values), how)).ravel(), expected, equal_nan=True)
+        predicted = np.asarray(near.mean_translated(kind(values), how)).ravel()
+        assert np.allclose(predicted[:5], [0, 1, 500, 990, 1000])  # an answer is judged as it is
+    taught = target_reader(near, wide, Scale())(torch.from_numpy(values)).ravel()
+    assert taught[:4].isfinite().all() and taught[4:].isnan().all()
+    said = near.model_copy(update={"unknown": "outside"})
+    how = translation(said.meaning, wide.meaning)
+    assert np.allclose(said.translated(values, how).ravel()[:5], [0, 1, 500, 990, 1000])  # nothing is clipped there
+
+
+@pytest.mark.parametrize("unit", ["", "score"])
+def test_a_range_without_a_unit_may_be_another_scale(unit: str) -> None:
+    one, other = (inline.modalities(
+        rgb={"type": "image", "size": [2, 2]}, x={"type": kind, **extra, "unit": unit, "range": [0, high]}
+    )["x"].meaning for kind, extra, high in (("dense", {}, 1), ("vector", {"length": 1}, 255)))  # fmt: skip
+    if unit:
+        assert translation(one, other).factor == 1
+        return
+    with pytest.raises(MeaningsDiffer, match="0 to 1; of the other: 0 to 255. Next: `unit:` on both"):
+        translation(one, other)
 
 
 def test_levels_in_another_order_are_refused_and_ranges_convert_with_their_unit() -> None:
