@@ -4,8 +4,8 @@ Two columns that meet (a target and its task, an expert and a consensus, a champ
 older network and a newer one) need more in common than a shape: their classes and the order of these, their unit, their
 range. A modality says its `meaning`, and `translation` compares two, here and nowhere else: the same classes in another
 order are mapped by name, other units of one kind are converted, a range within a wider one is kept, all else is
-refused, with both sides in the message. What a translation does to values is the modality's to say (`Modality.translated`,
-`Modality.mean_translated`).
+refused, with both sides in the message. What a translation does to values is the modality's to say
+(`Modality.translated`, `Modality.mean_translated`).
 
 Not here: shapes (`Modality.teaches`), and what stands for unknown, which in memory is one thing for each type (255, -1,
 NaN), whatever a file or a column of bytes has in its place.
@@ -51,8 +51,8 @@ class Meaning:
 class Translation:
     """From values of one meaning to those of another: `places` says for each class of the first where it is in the
     second (empty: the same order), `factor` what numbers are multiplied by, `within` between which numbers of the first
-    they say what they are (those on an end were clipped, and the second reaches further; None: all). Its methods take arrays of NumPy and
-    tensors of torch alike. One that changes nothing is false."""
+    they say what they are (those on an end were clipped, and the second reaches further; None: all). Its methods take
+    arrays of NumPy and tensors of torch alike. One that changes nothing is false."""
 
     places: tuple[int, ...] = ()
     factor: float = 1.0
