@@ -105,7 +105,8 @@ class Consensus(Labels):
 
 @dataclass(frozen=True)
 class ShardFile:
-    """One shard: its path under the root, its split and group, and how many rows it has, in row groups of what size."""
+    """One shard: its path under the root, its split and group, and how many rows it has, in row groups of what size.
+    Of a part of one (`stages.shard.holdout`) `rows` are meant from row `begin` on, of `total` in the file."""
 
     path: str
     split: str
@@ -113,6 +114,8 @@ class ShardFile:
     row_group: int
     bytes: int = 0
     group: str = ""
+    begin: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def _read_files(value: Sequence[Mapping[str, Any]]) -> list[ShardFile]:
 
 
 def _write_files(value: Sequence[ShardFile]) -> list[dict[str, Any]]:
-    return [vars(shard) for shard in value]
+    return [{k: v for k, v in vars(shard).items() if k not in ("begin", "total")} for shard in value]
 
 
 def _read_sizes(value: Mapping[str, Mapping[str, Any]]) -> dict[str, SplitSize]:

@@ -28,21 +28,32 @@ Decoded = dict[str, tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Part:
-    """One shard of a data set, and the columns that it is known to lack."""
+    """One shard of a data set, or `rows` of one from row `begin` on, of `total` (0: all are meant), and the columns
+    that it is known to lack."""
 
     path: str
     rows: int
     row_group: int
     bytes: int = 0
     lacks: frozenset[str] = frozenset()
+    begin: int = 0
+    total: int = 0
+
+    @property
+    def first(self) -> int:
+        """The first row group of which rows are meant."""
+        return self.begin // self.row_group
 
     @property
     def sizes(self) -> np.ndarray:
-        """Rows of each row group."""
-        sizes = np.full(-(-self.rows // self.row_group), self.row_group, np.int64)
-        if len(sizes):
-            sizes[-1] = self.rows - self.row_group * (len(sizes) - 1)
-        return sizes
+        """Rows of each row group that are meant."""
+        end = self.begin + self.rows
+        starts = np.arange(self.first, -(-end // self.row_group), dtype=np.int64) * self.row_group
+        return np.minimum(starts + self.row_group, end) - np.maximum(starts, self.begin)
+
+    def whole(self, index: int) -> int:
+        """Rows that row group `index` of the file has."""
+        return min(self.row_group, (self.total or self.rows) - index * self.row_group)
 
 
 class RowGroups:
@@ -74,15 +85,18 @@ class RowGroups:
             return kept
         which = int(np.searchsorted(self._ends, number, "right"))
         part = self._parts[which]
-        index = number - int(self._ends[which - 1] if which else 0)
+        index = part.first + number - int(self._ends[which - 1] if which else 0)
         columns = [c for c in self.modalities if c not in part.lacks]
-        table = self._table(part, index, columns, int(self.sizes[number])) if columns else None
+        table = self._table(part, index, columns, part.whole(index)) if columns else None
+        before = max(0, part.begin - index * part.row_group)
+        meant = slice(before, before + int(self.sizes[number]))
         decoded = {}
         for column, modality in self.modalities.items():
             if column in part.lacks:
                 decoded[column] = _nothing(modality, int(self.sizes[number]))
             else:
-                decoded[column] = self._unpack(part.path, table, column)
+                values, known = self._unpack(part.path, table, column)
+                decoded[column] = values[meant], known[meant]
         self._keep(number, decoded)
         return decoded
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.errors import RecipeError, StepFailed
@@ -23,10 +24,12 @@ from hyperloom.stages.network.processors import Scale, processor_of
 from hyperloom.stages.results import Shards, Trained
 from hyperloom.stages.schema import recheck
 from hyperloom.stages.shard import wild
+from hyperloom.stages.shard.holdout import held_out
 from hyperloom.stages.shard.mixture import Mixture
-from hyperloom.stages.train.check import fitted, judged, objectives
+from hyperloom.stages.train.check import fitted, judged, looked_at, objectives
 from hyperloom.stages.train.hints import hints
 from hyperloom.stages.train.job import Job, Rhythm, Span, Target, Teaching
+from hyperloom.stages.train.length import WITHOUT_END, passes
 from hyperloom.stages.train.network import origin_of
 from hyperloom.stages.train.phases import Phase, borders, total
 
@@ -42,6 +45,11 @@ class Assembly:
         self.stage, self.step = stage, step
         self.shards = self._shards()
         self.offered = self._offered()
+        self.stop = stage.stop.resolved(looked_at(stage, step.modalities)) if stage.stop else None
+        self.held = self._hold_out() if self.stop and self.stop.metric and not self.offered.rows("val") else ""
+        self.rows = {name: self.offered.rows(name) for name in ("train", "val")}
+        if self.held:
+            self.rows = {name: sum(Shards.from_manifest(m).rows(name) for m in self._sets) for name in self.rows}
 
     def job(self) -> Job:
         """What the loop needs. Raises RecipeError or StepFailed when the shards do not offer what the recipe wants."""
@@ -55,7 +63,7 @@ class Assembly:
             architecture=self._architecture(),
             parameters=stage.model.parameters,
             targets=self._targets(),
-            judged=judged(stage, self.step.modalities) if self.offered.rows("val") else {},
+            judged=judged(stage, self.step.modalities) if self.rows["val"] else {},
             fitted=fitted(stage, self.step.modalities),
             mask=stage.mask,
             augment=stage.augment,
@@ -70,7 +78,10 @@ class Assembly:
             seed=stage.seed,
             rhythm=self._rhythm(),
             precision=stage.precision,
-            stop=stage.stop,
+            stop=self.stop,
+            minutes=stage.minutes,
+            open_ended=stage.open_ended,
+            held=self.held,
             extras=stage.extras,
             spans=self._spans(updates),
             start=stage.model.start.origin(self.step) if stage.model.start else None,
@@ -88,12 +99,16 @@ class Assembly:
 
     def _updates(self) -> int:
         """How many updates there are in all."""
-        stage, rows = self.stage, self.offered.rows("train")
+        stage, rows = self.stage, self.rows["train"]
         if rows < stage.batch:
             raise StepFailed(
                 f"step {self.step.name!r}: batch {stage.batch} is more than the {rows} training rows. Next: "
                 f"batch: {rows}"
             )
+        if stage.minutes:
+            return WITHOUT_END
+        if stage.open_ended:
+            return passes(rows, stage.batch)
         given = stage.updates or total(stage.phases)
         return given or max(1, math.ceil(stage.epochs * (rows // stage.batch)))  # type: ignore[operator]
 
@@ -163,6 +178,20 @@ class Assembly:
         return Mixture(
             tuple(self.step.inputs[name] for name in self.stage.data), self.stage.sampler, self.step.modalities
         )
+
+    @property
+    def _sets(self) -> tuple[Manifest, ...]:
+        return self.shards.sets if isinstance(self.shards, Mixture) else (self.shards,)
+
+    def _hold_out(self) -> str:
+        """Have a split `val` made out of training groups, in every data set; what was held back, in words. Statistics
+        stay those of all that the recipe calls training samples."""
+        held = [held_out(manifest, self.stage.seed) for manifest in self._sets]
+        if not any(one.words for one in held):
+            return ""
+        manifests = tuple(one.manifest for one in held)
+        self.shards = replace(self.shards, sets=manifests) if isinstance(self.shards, Mixture) else manifests[0]
+        return "; ".join(one.words for one in held if one.words)
 
     def _offered(self) -> Shards:
         return self.shards.whole if isinstance(self.shards, Mixture) else Shards.from_manifest(self.shards)

@@ -90,9 +90,17 @@ def objectives(stage: Train, task: str, column: str, phase: Phase | None = None)
 
 
 def judged(stage: Train, modalities: Mapping[str, Any]) -> dict[str, str]:
-    """Task -> the column it is validated against, for tasks that have one: named, or the first target that is hard."""
-    hard = {t: [c for c in cs if _validates(modalities, c, t)] for t, cs in stage.targets.items()}
-    return {t: stage.validate_on.get(t) or cs[0] for t, cs in hard.items() if cs or t in stage.validate_on}
+    """Task -> the column it is validated against, for tasks that have one: named, or the first target that is hard, or
+    the probabilities that teach it most."""
+    hard = {t: next((c for c in cs if _validates(modalities, c, t)), "") for t, cs in stage.targets.items()}
+    soft = fitted(stage, modalities)
+    columns = {t: stage.validate_on.get(t) or hard[t] or soft.get(t, "") for t in stage.targets}
+    return {t: c for t, c in columns.items() if c}
+
+
+def looked_at(stage: Train, modalities: Mapping[str, Any]) -> dict[str, str]:
+    """Task -> the figure it is judged by in validation, in the order of the tasks."""
+    return {t: modalities[t].metric for t in judged(stage, modalities)}
 
 
 def fitted(stage: Train, modalities: Mapping[str, Any]) -> dict[str, str]:
@@ -174,16 +182,15 @@ def _validation(stage: Train, step: StepCheck, schemas: Mapping[str, ShardsSchem
     if missing and stage.validate_on:
         step.mistake(("validate",), f"validate: there is no split val. Next: {advice}")
     stop = stage.stop
-    if stop is None or stop.task not in step.modalities:
+    if stop is None or step.mistakes:
         return
-    if missing:
-        step.mistake(("stop",), f"stop looks at {stop.metric}, and there is no split val. Next: {advice}")
-    if stop.task not in stage.validate_on and all(
-        modality_of(c) in step.modalities and not _validates(step.modalities, c, stop.task)
-        for c in stage.targets[stop.task]
+    if (stop.task or next(iter(stage.targets), "")) not in judged(stage, step.modalities) and (
+        stop.metric or not judged(stage, step.modalities)
     ):
-        what = f"stop looks at {stop.metric}, and {stop.task!r} has soft targets alone"
-        step.mistake(("stop",), f"{what}. Next: give it a hard target or validate: {{{stop.task}: a column}}")
+        what = f"stop looks at {stop.metric or 'the first task'}, whose targets no answer can be compared with"
+        step.mistake(("stop",), f"{what}. Next: validate: {{{stop.task or 'task'}: a column}}, or a number of updates")
+    if not stop.metric or stop.task not in step.modalities:
+        return
     measure = step.modalities[stop.task].metric
     if stop.measure != measure:
         step.mistake(("stop", "metric"), f"validation measures {stop.task}.{measure}; stop on that")

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from hyperloom.stages.train.batches import BatchSource
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.groups import freeze
 from hyperloom.stages.train.job import Job, Span
 from hyperloom.stages.train.learners import Setup
+from hyperloom.stages.train.length import Length
 from hyperloom.stages.train.preparation import Preparation
 from hyperloom.stages.train.schedules import Rates
 from hyperloom.stages.train.world import World
@@ -57,13 +59,16 @@ class Course:
         setup.parameters = [p for m in (model, *heard, balancer) for p in m.parameters() if p.requires_grad]
         return Preparation(job, criterion, self.world, self.device), self.sources.of(phase)
 
-    def schedule(self, phase: int, optimizer: torch.optim.Optimizer) -> Rates:
+    def schedule(self, phase: int, optimizer: torch.optim.Optimizer, length: Length) -> Rates:
         """The schedule that a phase is part of, at its start: from the last restart to the next."""
         restarts = [i for i, span in enumerate(self.spans) if span.restart and i]
         first = max((i for i in restarts if i <= phase), default=0)
         last = min((i for i in restarts if i > phase), default=len(self.spans)) - 1
         for group in optimizer.param_groups:
             group["lr"] = group.get("initial_lr", group["lr"])
+        if not length.fixed:
+            job = self.job
+            return LambdaLR(optimizer, lambda update: length.rate(update, job.schedule, job.optimizer))
         updates = self.spans[last].end - self.spans[first].start
         return self.job.schedule.build(optimizer, updates, self.job.optimizer)
 

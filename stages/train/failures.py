@@ -10,11 +10,16 @@ does not answer, or a notice, is not counted. A new command of the user starts a
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hyperloom.pipeline.errors import StepFailed, StorageError, Torn
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.train.notice import Preempted
+
+if TYPE_CHECKING:
+    from hyperloom.stages.train.job import Job
 
 LIMIT = 3
 
@@ -25,6 +30,18 @@ class Final(StepFailed):
 
 class NotFinite(Final):
     """A loss or gradient became infinite or no number."""
+
+
+def not_finite(job: Job, tasks: Sequence[str], update: int, rate: float) -> NotFinite:
+    """What to say of the losses of `tasks`, or of the gradient where there are none, at a learning `rate`."""
+    columns = [t.column for t in job.targets if t.task in tasks]
+    what = f"the loss of {', '.join(tasks)}" if tasks else "the gradient"
+    look = f"look for wild values in {', '.join(columns)}" if columns else "set optimizer: {clip: 1.0}"
+    return NotFinite(
+        f"{what} became infinite or no number at update {update}. Nothing after the last checkpoint was stored. Next: "
+        f"lower the learning rate (optimizer: {{lr: {rate / 4:g}}}), {look}"
+        f"{', or train in precision: fp32' if job.precision != 'fp32' else ''}"
+    )
 
 
 def count(storage: Storage, folder: str) -> int:

@@ -29,7 +29,7 @@ def groups(
     for share in sorted({1.0, *factor.values()}, key=lambda f: (f != 1.0, f)):
         for decay in (True, False):
             mine = [p for p in model.parameters() if factor[id(p)] == share and (p.ndim > 1) is decay]
-            rate = {} if share == 1.0 else {"lr": optimizer.lr * share}
+            rate = {} if share == 1.0 else {"lr": float(optimizer.lr) * share}
             result.append({"params": mine, "weight_decay": optimizer.weight_decay if decay else 0.0, **rate})
     if own := [p for module in beside for p in module.parameters()]:
         result.append({"params": own, "weight_decay": 0.0})  # a group of their own: they are never sharded

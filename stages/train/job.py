@@ -142,6 +142,12 @@ class Job:
     rhythm: Rhythm = Rhythm()
     precision: str = "fp32"
     stop: EarlyStop | None = None
+    minutes: float | None = None
+    """With a number of minutes `updates` is a bound that nothing reaches."""
+    open_ended: bool = False
+    """Does the training end when it stops getting better? Then `updates` is the most that it makes."""
+    held: str = ""
+    """What of the training samples was held back as the split `val`, in words."""
 
     start: Origin | None = None
     guide: Teaching | None = None

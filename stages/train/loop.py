@@ -25,16 +25,17 @@ from torch.optim.swa_utils import AveragedModel
 from hyperloom.pipeline import faults
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.model import MultiTask, build_model, weights
-from hyperloom.stages.train import compute, fitted, sharding
+from hyperloom.stages.train import compute, fitted, range_test, sharding
 from hyperloom.stages.train.averages import warming
 from hyperloom.stages.train.batches import loader
 from hyperloom.stages.train.course import Course
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.diagnosis import SAMPLES
-from hyperloom.stages.train.failures import NotFinite
+from hyperloom.stages.train.failures import not_finite
 from hyperloom.stages.train.groups import groups
 from hyperloom.stages.train.job import Job, seed_of
 from hyperloom.stages.train.learners import Setup, Update
+from hyperloom.stages.train.length import Length
 from hyperloom.stages.train.notice import Ask, Preempted
 from hyperloom.stages.train.starting import take
 from hyperloom.stages.train.state import State
@@ -82,6 +83,7 @@ class Training:
     ):
         self.job, self.world, self.log = job, world, log if world.rank == 0 else lambda at, values: None
         self.request, self.alive, self.device = request, alive, device or _device()
+        self.length = Length(job.updates, job.minutes, job.open_ended, agreed=world.first)
         compute.settle(job.rhythm.threads, job.rhythm.deterministic, self.device)
         torch.manual_seed(seed_of(job.seed, "weights"))
         model = build_model(job.architecture, job.parameters)
@@ -104,7 +106,7 @@ class Training:
         self.learner = job.learner.build(self.setup)
         self._begin(0)
         self.state = State(job, world, self._parts())
-        self.update = self.timed = 0
+        self.update, self.timed, self.rate = 0, 0, self.setup.optimizer.param_groups[0]["lr"]
         self.busy = 0.0
         self.best = Best()
         self.unheeded: list[tuple[Update, torch.Tensor]] = []
@@ -113,6 +115,7 @@ class Training:
     def _setup(self, model: MultiTask) -> Setup:
         """What the learner works with."""
         job, beside = self.job, [self.criterion.extras, self.course.balancers]
+        optimizer = job.optimizer.known()
         return Setup(
             job=job,
             world=self.world,
@@ -120,14 +123,14 @@ class Training:
             model=model,
             criterion=self.criterion,
             balancer=self.course.balancers[0],
-            optimizer=job.optimizer.build(groups(job.optimizer, model, beside, job.learn_rates)),
+            optimizer=optimizer.build(groups(optimizer, model, beside, job.learn_rates)),
         )
 
     def _begin(self, phase: int) -> None:
         """Make a phase the present one, with its schedule at its start where it has one."""
         self.prepare, self.batches = self.course.enter(phase, self.setup)
         if phase == 0 or self.course.spans[phase].restart:
-            self.schedule = self.course.schedule(phase, self.setup.optimizer)
+            self.schedule = self.course.schedule(phase, self.setup.optimizer, self.length)
 
     def _move_on(self) -> None:
         """Begin the phase of the next update, if that is another than the present one or the first of several."""
@@ -172,14 +175,18 @@ class Training:
     @property
     def done(self) -> bool:
         """Were all updates made, or has early stopping ended them?"""
-        stop = self.job.stop
-        return self.update >= self.job.updates or (stop is not None and self.best.exhausted(stop, self.update))
+        return self.update >= self.length.updates or (self._exhausted and not self.job.open_ended)
+
+    @property
+    def _exhausted(self) -> bool:
+        """Has validation not improved for as long as early stopping waits?"""
+        return self.job.stop is not None and self.best.exhausted(self.job.stop, self.update)
 
     def run(self) -> None:
         """Updates until the last, then the files."""
         self._resume()
         rhythm, self.stream = self.job.rhythm, self._living(self.batches)
-        every = self.job.stop.every if self.job.stop else rhythm.validate
+        every, since = self.job.stop.every if self.job.stop else rhythm.validate, time.perf_counter()
         while not self.done:
             self._move_on()
             began = time.perf_counter()
@@ -187,14 +194,20 @@ class Training:
             self.update += 1
             self.busy += time.perf_counter() - began
             faults.point("train.step")
-            if self.job.fitted and (self.update == self.job.updates or self.update % every == 0):
+            self.length.spend(time.perf_counter() - since, self.update)
+            since = time.perf_counter()
+            if self.job.fitted and (self.update == self.length.updates or self.update % every == 0):
                 self._validate()
+            if self.length.ripe(self.update, self._exhausted):
+                until = f"the rate falls until update {self.length.updates}"
+                self.say(f"no better since update {self.best.update}: {until}")
             save = self.done or self.update % rhythm.checkpoint == 0
             ask = self._heed(update, requests, now=save or self.device.type == "cpu")
             if self.done or self.update % rhythm.log == 0:
                 self._note(self._figures(update), {"samples_per_second": self._speed()})
             if save or ask:
-                self.state.save(self.update, phase=self.course.now, best=vars(self.best), history=self.history)
+                plain = {"phase": self.course.now, "best": vars(self.best), "history": self.history}
+                self.state.save(self.update, **plain, length=self.length.state(), rate=self.rate)
             if ask and not self.done:
                 raise Preempted(self.update, ask)
         self._finish()
@@ -239,14 +252,7 @@ class Training:
     def _refuse(self, update: Update) -> None:
         mine = [t for t, v in zip(self.names, update.losses.values) if not math.isfinite(v)]
         wrong = dict.fromkeys(n for names in self.world.gather(mine) for n in names)
-        columns = [t.column for t in self.job.targets if t.task in wrong]
-        what = f"the loss of {', '.join(wrong)}" if wrong else "the gradient"
-        look = f"look for wild values in {', '.join(columns)}" if columns else "set optimizer: {clip: 1.0}"
-        raise NotFinite(
-            f"{what} became infinite or no number at update {update.number}. Nothing after the last checkpoint was "
-            f"stored. Next: lower the learning rate (optimizer: {{lr: {self.job.optimizer.lr / 4:g}}}), {look}"
-            f"{', or train in precision: fp32' if self.job.precision != 'fp32' else ''}"
-        )
+        raise not_finite(self.job, list(wrong), update.number, self.rate)
 
     def _speed(self) -> float:
         """Samples a second over all workers since the last call, validation and checkpoints left out."""
@@ -286,17 +292,34 @@ class Training:
     def _resume(self) -> None:
         state = self.state.stored(self.say)
         if state is None:
-            if self.job.start:
-                self.say(f"starts from {self.job.start.name}: {self.taken}")
+            self._start()
             return
         if state["phase"]:
             self.prepare, self.batches = self.course.enter(state["phase"], self.setup)
-            self.schedule = self.state.parts["schedule"] = self.course.schedule(state["phase"], self.setup.optimizer)
+            schedule = self.course.schedule(state["phase"], self.setup.optimizer, self.length)
+            self.schedule = self.state.parts["schedule"] = schedule
         self.state.load(state)
+        self.length.restore(state["length"])
+        self.rate = state["rate"]
         self.best = Best(**state["best"])
         self.update, self.timed, self.history = state["update"], state["update"], state["history"]
         for entry in self.history:
             self.log(entry["at"], entry["values"])
+
+    def _start(self) -> None:
+        """Before the first update: what the training starts from, and its rate where nobody gave one."""
+        if self.job.held:
+            self.say(f"val is made of {self.job.held}")
+        if self.job.start:
+            self.say(f"starts from {self.job.start.name}: {self.taken}")
+        if self.job.optimizer.lr != "auto":
+            return
+        parts = {name: part for name, part in self.state.parts.items() if name != "schedule"}
+        self.rate = range_test.find(self.setup, self.learner, self.prepare, self._living(self.batches), parts)
+        range_test.set_rate(self.setup.optimizer, self.rate)
+        self.schedule = self.state.parts["schedule"] = self.course.schedule(0, self.setup.optimizer, self.length)
+        self.say(f"a range test of {range_test.UPDATES} updates speaks for lr {self.rate:g}")
+        self._note({"rate": self.rate}, {})
 
     def _finish(self) -> None:
         state = self.best.weights or sharding.whole(self.kept.state_dict())

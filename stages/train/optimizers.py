@@ -11,7 +11,7 @@ is done with a batch the learner's (`learners.py`). Imports no torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,9 @@ from hyperloom.pipeline.plugins import Plugin
 if TYPE_CHECKING:
     import torch
 
+Rate = Annotated[float, Field(gt=0)] | Literal["auto"]
+PROBED = 1e-3
+"""What an optimizer is built with whose rate is yet to be found."""
 ParameterGroups = list[dict[str, Any]]
 """What torch's optimizers take: {"params": [...], "weight_decay": ..., perhaps "lr"}."""
 
@@ -27,8 +30,8 @@ ParameterGroups = list[dict[str, Any]]
 class Optimizer(Plugin):
     """Base of optimizers."""
 
-    lr: float = Field(1e-3, gt=0)
-    """The highest rate."""
+    lr: Rate = 1e-3
+    """The highest rate; `auto` finds it by a range test before the first update (`stages.train.range_test`)."""
     weight_decay: float = Field(0.0, ge=0)
     """Of matrices and filters; norms, biases and what is trained beside the model never decay."""
     warmup: float = Field(0.05, ge=0, lt=1)
@@ -38,8 +41,12 @@ class Optimizer(Plugin):
     clip: float | None = Field(1.0, gt=0)
     """Largest norm of the gradient."""
 
+    def known(self) -> Self:
+        """The same with a rate that is a number."""
+        return self.model_copy(update={"lr": PROBED}) if self.lr == "auto" else self
+
     def build(self, groups: ParameterGroups) -> torch.optim.Optimizer:
-        """The optimizer of these groups; a group's own `lr` goes before `self.lr`."""
+        """The optimizer of these groups; a group's own `lr` goes before `self.lr`, which is a number."""
         raise TypeError(f"the optimizer {self.type!r} has no build()")
 
 
@@ -50,7 +57,7 @@ class AdamW(Optimizer):
     """
 
     revision: ClassVar[int | None] = None  # type: ignore[assignment]
-    lr: float = Field(2e-3, gt=0)
+    lr: Rate = 2e-3
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.99)
 
@@ -70,7 +77,7 @@ class SGD(Optimizer):
     """Stochastic gradient descent, with momentum (Sutskever et al. 2013)."""
 
     revision: ClassVar[int] = 1
-    lr: float = Field(0.1, gt=0)
+    lr: Rate = 0.1
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
 

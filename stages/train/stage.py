@@ -54,11 +54,15 @@ from hyperloom.stages.train.network import TaughtNetwork
 from hyperloom.stages.train.objectives import Chosen
 from hyperloom.stages.train.optimizers import AdamW
 from hyperloom.stages.train.phases import Phase, total
-from hyperloom.stages.train.schedules import CosineSchedule
+from hyperloom.stages.train.schedules import CosineSchedule, Schedule
 from hyperloom.stages.train.stopping import EarlyStop
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.digests import Digests
+
+
+OPEN_ENDED: dict[str, Any] = {"optimizer": {"lr": "auto"}, "stop": {"share": 0.3}, "batch": 8, "ema": 0.99}
+"""The defaults of a training without a number of updates; docs/training.md says how they were chosen."""
 
 
 class Train(Stage):
@@ -101,6 +105,9 @@ class Train(Stage):
     """Stretches of the training that teach differently, in their order."""
     updates: int | None = Field(None, gt=0)
     epochs: float | None = Field(None, gt=0)
+    minutes: float | None = Field(None, gt=0)
+    """As many updates as fit this time, which follows the machine (`stages.train.length`). Without any of the three the
+    training ends when it stops getting better."""
     batch: int = Field(16, gt=0)
     """Samples in one update, over all workers."""
     ema: float = Field(0.0, ge=0, lt=1)
@@ -174,9 +181,7 @@ class Train(Stage):
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:
-        given = [n for n in (self.updates, self.epochs, total(self.phases)) if n is not None]
-        if len(given) != 1:
-            raise ValueError("give either updates or epochs" + (", or updates of the phases" if self.phases else ""))
+        self._check_length()
         named = [("in", c) for c in self.inputs] + [("validate", c) for c in self.validate_on.values()]
         for field, column in [*named, *(("targets", c) for columns in self.targets.values() for c in columns)]:
             if not re.fullmatch(r"[^@\s]+@[^@\s]+", column):
@@ -190,7 +195,7 @@ class Train(Stage):
             raise ValueError("workers: give a number from 1, or [least, most]")
         if most > self.batch:
             raise ValueError(f"batch: {self.batch} samples cannot be shared by {most} workers")
-        if self.stop and self.stop.task not in self.targets:
+        if self.stop and self.stop.metric and self.stop.task not in self.targets:
             hint = near(self.stop.task, self.targets)
             raise ValueError(f"stop: {self.stop.task!r} is no task{hint}; they are {', '.join(self.targets)}")
         if unknown := sorted(set(self.validate_on) - set(self.targets)):
@@ -219,6 +224,30 @@ class Train(Stage):
             raise ValueError(f"raw: {', '.join(unknown)} is no task; they are {', '.join(self.targets)}")
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_number(cls, value: Any) -> Any:
+        """What a training is given that ends when it stops getting better, where the recipe says nothing."""
+        if not isinstance(value, dict) or any(value.get(name) for name in ("updates", "epochs", "minutes", "phases")):
+            return value
+        return {**OPEN_ENDED, **value} if value.get("targets") else value
+
+    def _check_length(self) -> None:
+        """Raises ValueError when the recipe says twice how long the training is, or what does not go with it."""
+        given = [n for n in (self.updates, self.epochs, self.minutes, total(self.phases)) if n is not None]
+        if len(given) > 1:
+            raise ValueError("give one of updates, epochs and minutes" + (", or updates of phases" * bool(self.phases)))
+        if given and not self.minutes:
+            return
+        if self.phases:
+            raise ValueError("phases need a number of updates or epochs, or updates of their own")
+        if not given and not self.targets:
+            raise ValueError("without targets nothing says when to stop: give updates, epochs or minutes")
+        if not given and type(self.schedule) is not CosineSchedule:
+            raise ValueError(f"the schedule {self.schedule.type!r} needs an end: give updates, epochs or minutes")
+        if type(self.schedule).build is not Schedule.build:
+            raise ValueError(f"minutes: the schedule {self.schedule.type!r} needs a number of updates")
+
     def _check_plugins(self) -> None:
         """Raises ValueError, naming the field, when a plug-in names what is no input or task, or does not go with
         something else here."""
@@ -237,6 +266,11 @@ class Train(Stage):
                 plugin.check(names)
             except ValueError as error:
                 raise ValueError(f"{field}: {error}") from error
+
+    @property
+    def open_ended(self) -> bool:
+        """Does it end when it stops getting better?"""
+        return not any((self.updates, self.epochs, self.minutes, self.phases))
 
     @property
     def losing(self) -> list[str]:
@@ -301,7 +335,7 @@ class Train(Stage):
 
     def collect(self, step: StepRun, job: Job, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:
         """The result: what the model is and how it ended; of a family, how the best of it did."""
-        place, by = best([one.about["final"] for one in done], {t: step.modalities[t] for t in self.targets}, self.stop)
+        place, by = best([one.about["final"] for one in done], {t: step.modalities[t] for t in self.targets}, job.stop)
         about = done[place].about
         step.events.metric(step.name, {"parameters": about["parameters"]})
         remarks = sentences(about["final"], job.architecture.tasks, step.modalities)

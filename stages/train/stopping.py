@@ -3,13 +3,14 @@
     stop: {metric: semantic.miou, patience: 5, every: 100}
 
 It depends on updates alone, never on time or on when a run was resumed, so all of it is meaning (Prechelt 1998, "Early
-Stopping - But When?"). The learning rate still follows the whole number of updates. Imports no torch.
+Stopping - But When?"). The learning rate still follows the whole number of updates; where there is none, the rate
+begins to fall when patience has run out (`stages.train.length`). Imports no torch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +23,14 @@ class EarlyStop(Config):
     """`metric` is `task.measure` of the split `val`; it is looked at every `every` updates, in place of
     `validate_every`, and must be better by more than `change`, in its own unit, to count as progress."""
 
-    metric: str
+    metric: str = ""
+    """Left out: the figure that the first task is judged by."""
     patience: int = Field(5, gt=0)
     """How many looks in a row may pass without progress."""
     every: int = Field(100, gt=0)
     change: float = Field(0.0, ge=0)
+    share: float = Field(0.0, ge=0, lt=1)
+    """Wait at least this share of the updates made so far, whatever `patience` says."""
 
     @field_validator("metric")
     @classmethod
@@ -34,6 +38,8 @@ class EarlyStop(Config):
         from hyperloom.stages.measure.measure import figures_known
 
         task, _, measure = value.rpartition(".")
+        if not value:
+            return value
         if not task or measure not in figures_known():
             raise ValueError(f"{value!r} is no task.measure; measures are {', '.join(figures_known())}")
         return value
@@ -45,6 +51,11 @@ class EarlyStop(Config):
     @property
     def measure(self) -> str:
         return self.metric.rpartition(".")[2]
+
+    def resolved(self, figures: Mapping[str, str]) -> EarlyStop:
+        """With the metric that is meant, by the figure of each task (in their order) that is validated."""
+        task = next(iter(figures), "")
+        return self if self.metric or not task else self.model_copy(update={"metric": f"{task}.{figures[task]}"})
 
     def better(self, one: float, other: float, higher: bool) -> bool:
         """Is `one` progress over `other`, where `higher` figures are better? A figure that is no number never is."""
@@ -73,4 +84,5 @@ class Best:
 
     def exhausted(self, stop: EarlyStop, update: int) -> bool:
         """Has patience run out at `update`?"""
-        return self.value is not None and update - self.update >= stop.patience * stop.every
+        waited = update - self.update
+        return self.value is not None and waited >= max(stop.patience * stop.every, stop.share * update)

@@ -97,6 +97,10 @@ class World:
         distributed.all_gather_object(values, value)
         return values
 
+    def first(self, value: float) -> float:
+        """Rank 0's `value`."""
+        return float(self.gather(value)[0])
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.size > 1:

@@ -242,7 +242,7 @@ def test_what_the_shards_do_not_offer_is_said(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"epochs": 3}, "either updates or epochs"),
+        ({"epochs": 3}, "one of updates, epochs and minutes"),
         ({"in": {"depth": "rgb@camera"}}, "its own modality"),
         ({"in": ["rgb"]}, "no column"),
         ({"workers": 8}, "cannot be shared"),

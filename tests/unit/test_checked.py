@@ -146,8 +146,8 @@ AT = {
         ("in: [rgb@camera, hsv@rgb,", "in: [rgb@camera, pose@telemetry,", "flip cannot mirror pose@telemetry"),
         (
             "augment: [flip, colour]\n    balancer: unc",
-            "stop: {metric: semantic.miou}\n    balancer: unc",
-            "no split val",
+            "stop: {metric: semantic.accuracy}\n    balancer: unc",
+            "validation measures semantic.miou; stop on that",
         ),
         ("balancer: uncertainty", "validate: {semantic: semantic@color}", "there is no split val"),
         ("balancer: uncertainty", "confidence: {depth@consensus: flow@dis}", "several channels, confidence is one"),

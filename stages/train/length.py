@@ -1,0 +1,92 @@
+"""Length: how many updates a training makes, and how its rate follows that, where no number is given.
+
+    updates: 2000       # a number: everything is known before the first update
+    minutes: 20         # as many as fit that time
+                        # neither: until it stops getting better
+
+By time, the planned number is what the time would allow at the mean speed so far, validation and checkpoints counted
+in. So the share of the planned updates that are made is the share of the time that is spent, any schedule ends with the
+time, and a resumed training goes on with the time that its checkpoint had left. How many updates that makes depends on
+the machine and what else it does, so such a training is not reproducible to the byte.
+
+Until it stops getting better, the rate stays up after its warm-up while validation improves, and then falls over a
+`COOLING` of the updates made so far, which ends the training (Hägele et al. 2024, "Scaling laws and compute-optimal
+training beyond fixed training durations": as good as a cosine that had known the end). That follows from updates alone.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hyperloom.stages.train.optimizers import Optimizer
+from hyperloom.stages.train.schedules import Schedule
+
+COOLING = 0.25
+"""Share of the updates made so far over which the rate of an open-ended training falls."""
+WARM = 100
+"""Updates in which the rate of an open-ended training rises."""
+MOST_PASSES = 300
+"""An open-ended training sees each sample at most so often."""
+WITHOUT_END = 10**9
+"""The plan of a training by time before its first update."""
+
+
+@dataclass
+class Length:
+    """`updates` is the number planned at present, which without `minutes` and `open_ended` does not change. `seconds`
+    are spent so far, in whatever processes; `cooling` is the update at which the rate of an open-ended training began
+    to fall."""
+
+    updates: int
+    minutes: float | None = None
+    open_ended: bool = False
+    seconds: float = 0.0
+    cooling: int | None = None
+    agreed: Callable[[float], float] = field(default=float, repr=False)
+    """All ranks' view of the seconds: those of rank 0."""
+
+    @property
+    def fixed(self) -> bool:
+        """Is the number of updates known from the start?"""
+        return self.minutes is None and not self.open_ended
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed training needs to know."""
+        return {"updates": self.updates, "seconds": self.seconds, "cooling": self.cooling}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.updates, self.seconds, self.cooling = state["updates"], state["seconds"], state["cooling"]
+
+    def spend(self, seconds: float, update: int) -> None:
+        """`seconds` more were spent, on what `update` updates now are the end of. Plans anew where time decides."""
+        self.seconds += seconds
+        if self.minutes is not None and (update <= 8 or update % 8 == 0):
+            self.seconds = self.agreed(self.seconds)
+            self.updates = max(update, math.ceil(update * self.minutes * 60 / max(self.seconds, 1e-9)))
+
+    def ripe(self, update: int, exhausted: bool) -> bool:
+        """Does the rate of an open-ended training begin to fall now, as validation does not improve any more or the
+        last updates that it may make begin? Then that is so from here on."""
+        last = math.floor(self.updates / (1 + COOLING))
+        if not self.open_ended or self.cooling is not None or not (exhausted or update >= last):
+            return False
+        self.cooling, self.updates = update, min(self.updates, update + max(1, round(update * COOLING)))
+        return True
+
+    def rate(self, update: int, schedule: Schedule, optimizer: Optimizer) -> float:
+        """The share of the highest rate in update `update` (from 0)."""
+        if not self.open_ended:
+            return schedule.rate(update, self.updates, optimizer)
+        if self.cooling is None or update < self.cooling:
+            return min(1.0, (update + 1) / (WARM + 1))
+        done = min(1.0, (update - self.cooling) / max(1, self.updates - self.cooling))
+        return optimizer.floor + (1 - optimizer.floor) * (1 - math.sqrt(done))
+
+
+def passes(rows: int, batch: int) -> int:
+    """The most updates of an open-ended training."""
+    return max(1, MOST_PASSES * rows // batch)
