@@ -105,8 +105,7 @@ class Consensus(Labels):
 
 @dataclass(frozen=True)
 class ShardFile:
-    """One shard: its path under the root, its split and group, and how many rows it has, in row groups of what size.
-    Of a part of one (`stages.shard.holdout`) `rows` are meant from row `begin` on, of `total` in the file."""
+    """A shard of a root, its rows and those of a row group; `part`: its first row and the rows of the file, of a part."""
 
     path: str
     split: str
@@ -114,8 +113,7 @@ class ShardFile:
     row_group: int
     bytes: int = 0
     group: str = ""
-    begin: int = 0
-    total: int = 0
+    part: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def _read_files(value: Sequence[Mapping[str, Any]]) -> list[ShardFile]:
 
 
 def _write_files(value: Sequence[ShardFile]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in vars(shard).items() if k not in ("begin", "total")} for shard in value]
+    return [{k: v for k, v in vars(shard).items() if k != "part"} for shard in value]
 
 
 def _read_sizes(value: Mapping[str, Mapping[str, Any]]) -> dict[str, SplitSize]:

@@ -71,8 +71,8 @@ def _ends(shard: ShardFile) -> list[ShardFile]:
     rows = shard.rows - math.ceil(SHARE * shard.rows)
     if not rows:
         return [shard]
-    held = replace(shard, split="val", rows=shard.rows - rows, begin=rows, total=shard.rows)
-    return [replace(shard, rows=rows, total=shard.rows), held]
+    held = replace(shard, split="val", rows=shard.rows - rows, part=(rows, shard.rows))
+    return [replace(shard, rows=rows, part=(0, shard.rows)), held]
 
 
 def _sizes(shards: Shards, files: Sequence[ShardFile]) -> dict[str, dict[str, object]]:

@@ -237,7 +237,7 @@ def _chosen(
         listed = data_set.shards if isinstance(data_set, Shards) else [ShardFile(**shard) for shard in data_set]
         mine = [s for s in listed if s.split == split]
         if mine:
-            chosen.append([Part(s.path, s.rows, s.row_group, s.bytes, lacks, s.begin, s.total) for s in mine])
+            chosen.append([Part(s.path, s.rows, s.row_group, s.bytes, lacks, *(s.part or ())) for s in mine])
         elif shuffle or len(sets) == 1:
             present = ", ".join(sorted({shard.split for shard in listed})) or "none at all"
             raise RecipeError(

@@ -20,10 +20,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperloom.stages.train.optimizers import Optimizer
-from hyperloom.stages.train.schedules import Schedule
+from hyperloom.stages.train.phases import total
+from hyperloom.stages.train.schedules import CosineSchedule, Schedule
+
+if TYPE_CHECKING:
+    from hyperloom.stages.train.stage import Train
 
 COOLING = 0.25
 """Share of the updates made so far over which the rate of an open-ended training falls."""
@@ -31,6 +35,8 @@ WARM = 100
 """Updates in which the rate of an open-ended training rises."""
 MOST_PASSES = 300
 """An open-ended training sees each sample at most so often."""
+OPEN_ENDED: dict[str, Any] = {"optimizer": {"lr": "auto"}, "stop": {"share": 0.3}, "batch": 8, "ema": 0.99}
+"""The defaults of a training without a number of updates; docs/training.md says how they were chosen."""
 WITHOUT_END = 10**9
 """The plan of a training by time before its first update."""
 
@@ -90,3 +96,20 @@ class Length:
 def passes(rows: int, batch: int) -> int:
     """The most updates of an open-ended training."""
     return max(1, MOST_PASSES * rows // batch)
+
+
+def check(stage: Train) -> None:
+    """Raises ValueError when a recipe says twice how long its training is, or what does not go with it."""
+    given = [n for n in (stage.updates, stage.epochs, stage.minutes, total(stage.phases)) if n is not None]
+    if len(given) > 1:
+        raise ValueError("give one of updates, epochs and minutes" + ", or updates of phases" * bool(stage.phases))
+    if given and not stage.minutes:
+        return
+    if stage.phases:
+        raise ValueError("phases need a number of updates or epochs, or updates of their own")
+    if not given and not stage.targets:
+        raise ValueError("without targets nothing says when to stop: give updates, epochs or minutes")
+    if not given and type(stage.schedule) is not CosineSchedule:
+        raise ValueError(f"the schedule {stage.schedule.type!r} needs an end: give updates, epochs or minutes")
+    if type(stage.schedule).build is not Schedule.build:
+        raise ValueError(f"minutes: the schedule {stage.schedule.type!r} needs a number of updates")

@@ -39,7 +39,7 @@ from hyperloom.stages.network.masks import NoMask
 from hyperloom.stages.results import Seeded, Trained
 from hyperloom.stages.schema import ModelSchema
 from hyperloom.stages.shard.mixture import Temperature
-from hyperloom.stages.train import phases
+from hyperloom.stages.train import length, phases
 from hyperloom.stages.train.balancers import Static
 from hyperloom.stages.train.batches import Epochs
 from hyperloom.stages.train.blends import Blend
@@ -54,15 +54,11 @@ from hyperloom.stages.train.network import TaughtNetwork
 from hyperloom.stages.train.objectives import Chosen
 from hyperloom.stages.train.optimizers import AdamW
 from hyperloom.stages.train.phases import Phase, total
-from hyperloom.stages.train.schedules import CosineSchedule, Schedule
+from hyperloom.stages.train.schedules import CosineSchedule
 from hyperloom.stages.train.stopping import EarlyStop
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.digests import Digests
-
-
-OPEN_ENDED: dict[str, Any] = {"optimizer": {"lr": "auto"}, "stop": {"share": 0.3}, "batch": 8, "ema": 0.99}
-"""The defaults of a training without a number of updates; docs/training.md says how they were chosen."""
 
 
 class Train(Stage):
@@ -181,7 +177,7 @@ class Train(Stage):
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:
-        self._check_length()
+        length.check(self)
         named = [("in", c) for c in self.inputs] + [("validate", c) for c in self.validate_on.values()]
         for field, column in [*named, *(("targets", c) for columns in self.targets.values() for c in columns)]:
             if not re.fullmatch(r"[^@\s]+@[^@\s]+", column):
@@ -230,23 +226,7 @@ class Train(Stage):
         """What a training is given that ends when it stops getting better, where the recipe says nothing."""
         if not isinstance(value, dict) or any(value.get(name) for name in ("updates", "epochs", "minutes", "phases")):
             return value
-        return {**OPEN_ENDED, **value} if value.get("targets") else value
-
-    def _check_length(self) -> None:
-        """Raises ValueError when the recipe says twice how long the training is, or what does not go with it."""
-        given = [n for n in (self.updates, self.epochs, self.minutes, total(self.phases)) if n is not None]
-        if len(given) > 1:
-            raise ValueError("give one of updates, epochs and minutes" + (", or updates of phases" * bool(self.phases)))
-        if given and not self.minutes:
-            return
-        if self.phases:
-            raise ValueError("phases need a number of updates or epochs, or updates of their own")
-        if not given and not self.targets:
-            raise ValueError("without targets nothing says when to stop: give updates, epochs or minutes")
-        if not given and type(self.schedule) is not CosineSchedule:
-            raise ValueError(f"the schedule {self.schedule.type!r} needs an end: give updates, epochs or minutes")
-        if type(self.schedule).build is not Schedule.build:
-            raise ValueError(f"minutes: the schedule {self.schedule.type!r} needs a number of updates")
+        return {**length.OPEN_ENDED, **value} if value.get("targets") else value
 
     def _check_plugins(self) -> None:
         """Raises ValueError, naming the field, when a plug-in names what is no input or task, or does not go with

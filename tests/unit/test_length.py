@@ -15,8 +15,8 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.shard.holdout import held_out
 from hyperloom.stages.shard.loader import Loader
 from hyperloom.stages.train import range_test
-from hyperloom.stages.train.length import COOLING, Length
-from hyperloom.stages.train.stage import OPEN_ENDED, Train
+from hyperloom.stages.train.length import COOLING, OPEN_ENDED, Length
+from hyperloom.stages.train.stage import Train
 from tests.unit import scenes
 
 
