@@ -105,7 +105,7 @@ class Consensus(Labels):
 
 @dataclass(frozen=True)
 class ShardFile:
-    """A shard of a root, its rows and those of a row group; `part`: its first row and the rows of the file, of a part."""
+    """A shard, its rows and those of a row group; `part` where it is one of a file: its first row, the file's rows."""
 
     path: str
     split: str
