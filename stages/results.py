@@ -94,8 +94,7 @@ class Labels(Samples):
 
 @dataclass(frozen=True)
 class Consensus(Labels):
-    """Columns that consensus methods made. `agreement`: column -> matrices (see stages.consensus.agreement);
-    `reliability`: column -> a figure for each source, of methods that learn."""
+    """Columns of consensus methods; by column `agreement` (stages.consensus.agreement), each source's `reliability`."""
 
     noun: ClassVar[str] = "consensus"
 
