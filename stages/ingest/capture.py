@@ -48,11 +48,12 @@ class Capture:
             raise ValueError(f"{self._name} holds no frame that decodes")
         if any(b <= a for a, b in pairwise(times)):  # a container without times of its own
             times = [n / rate for n in range(len(times))]
-        if cut := self._name.lower().endswith(MP4) and _is_cut(self._path):
+        if cut := (self._name.lower().endswith(MP4) and _is_cut(self._path)):
             times = _until_a_gap(times)
         early = (cut or self._name.lower().endswith(".avi")) and len(times) < promised  # others only estimate
         end = f"{self._name} ends after {len(times)} of {promised} frames" if early else ""
-        return Listing(tuple(round(t - times[0], 6) for t in times), end)
+        lost = promised - len(times) if cut and early else 0
+        return Listing(tuple(round(t - times[0], 6) for t in times), end, (), lost)
 
     def at(self, frame: int) -> Shown:
         import cv2

@@ -2,9 +2,9 @@
 
 What decodes is the truth. A `Listing` says how many frames a file has and when each is shown; it comes from the file's
 packets or from decoding, never from the header alone, whose promise is at most compared (`cut.mp4 ends after 15 of 30
-frames`). A `FilmReader` gives frames by number, in any order; the same number is the same picture however reached.
-Numbers count the frames that a player shows: what an edit list hides and what comes before the first key frame of a
-file have none.
+frames`); frames that the index of an MP4 names and that are not there are lost. A `FilmReader` gives frames by number,
+in any order; the same number is the same picture however reached. Numbers count the frames that a player shows: what an
+edit list hides and what comes before the first key frame of a file have none.
 
 PyAV (the extra `video`) and OpenCV read the same frames of ordinary files. PyAV also knows about damage, edit lists,
 pictures of covers, several streams, deep pixels and mirrored frames; OpenCV takes a file at its decoder's word. Each
@@ -34,11 +34,13 @@ NO_VIDEO = "cannot be opened as a video: it is not one, or its index is missing"
 
 class Listing(NamedTuple):
     """What a file shows. `times`: seconds from the first frame on, rising, one a frame; `end`: where the file ends
-    before its header says so, else empty; `remarks`: what else is to be said of it, the same text for every file."""
+    before its header says so, else empty; `remarks`: what else is to be said of it, the same text for every file;
+    `lost`: frames that its index names one by one and that are not there."""
 
     times: tuple[float, ...]
     end: str = ""
     remarks: tuple[str, ...] = ()
+    lost: int = 0
 
 
 class Shown(NamedTuple):

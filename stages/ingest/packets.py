@@ -49,7 +49,7 @@ class Packets:
     def __init__(self, path: str, look: FilmOptions):
         self._path, self._look, self._name = path, look, os.path.basename(path)
         self._decoding, self._pixels = Decoding(), Pixels(self._name, look)
-        self._end, self._remarks = "", dict[str, None]()
+        self._end, self._lost, self._remarks = "", 0, dict[str, None]()
         self._table: FrameTable | None = None
         self._keyed, self._sought = True, False
         self._frames: Iterator[tuple[int, VideoFrame]] | None = None
@@ -61,7 +61,7 @@ class Packets:
 
     def listing(self) -> Listing:
         times = np.round(self._known().times, 6).tolist()
-        return Listing(tuple(times), self._end, tuple(self._remarks))
+        return Listing(tuple(times), self._end, tuple(self._remarks), self._lost)
 
     def at(self, frame: int) -> Shown:
         table = self._known()
@@ -276,6 +276,7 @@ class Packets:
             shown = [p for p in shown if p.pts <= bound]
         if len(shown) < promised:
             self._end = f"{self._name} ends after {len(shown)} of {promised} frames"
+            self._lost = promised - len(shown) if "mp4" in form else 0
         elif length:
             self._end = f"{self._name} ends after {reached:.2f} of {length:.2f} seconds"
         else:

@@ -61,7 +61,8 @@ class Item:
     """One promised sample. `index` counts within the piece, `frame` within the file at `path`, `time` is the second at
     which that is shown, `frames` are all of a clip.
 
-    `sides` holds the side file of each column that has one here; `digest` is the content behind the sample.
+    `sides` holds the side file of each column that has one here; `digest` is the content behind the sample. `lost`
+    samples, where it is not 0, are known to be missing, and the item stands for them.
     """
 
     key: str
@@ -72,6 +73,7 @@ class Item:
     digest: str = ""
     time: float | None = None
     frames: tuple[int, ...] = ()
+    lost: int = 0
 
 
 Values = dict[str, Any]

@@ -107,8 +107,7 @@ class Ingest(Stage):
         """As far as names and containers tell: a sample that turns out not to be readable is counted here."""
         units, _ = self.units(step)
         records = Records(
-            Record(u.space, u.id, len(u.payload["items"]), (), 0, {k: u.payload[k] for k in ("group", "first")})
-            for u in units
+            Record(u.space, u.id, _promised(u), (), 0, {k: u.payload[k] for k in ("group", "first")}) for u in units
         )
         step.records = records
         return Forecast(units, step.manifest(self._result(units[0].space, records, step.modalities), {}))
@@ -120,7 +119,7 @@ class Ingest(Stage):
         grown, lost = Counter[str](), Counter[str]()
         for unit in units:
             if unit.id not in then:
-                grown[unit.payload["group"]] += len(unit.payload["items"])
+                grown[unit.payload["group"]] += _promised(unit)
         for partition in then.values():
             if partition.pid not in now:
                 lost[partition.group] += partition.rows
@@ -162,6 +161,10 @@ class Ingest(Stage):
             f"the step {step.name!r} could not read a single one of its {count} samples; the first, {first['key']}: "
             f"{first['error']}. Next: check the files that the recipe's source names"
         )
+
+
+def _promised(unit: Unit) -> int:
+    return sum(not item["lost"] for item in unit.payload["items"])
 
 
 def _few(names: list[str]) -> str:

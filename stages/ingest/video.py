@@ -1,8 +1,9 @@
 """Videos as a source: frames of each file are samples, by number or by time, each with the second at which it is shown.
 
 A file's frames are what decodes (see `stages.ingest.film`): a header that promises more is one remark, a frame that is
-damaged one sample in quarantine. Phones and screen recorders give frames at any pace, so `seconds` chooses them by
-time: the nearest to each multiple, none in a gap. A folder without videos but with images is read as those images.
+damaged one sample in quarantine, and the frames that a cut file has lost are one entry there, which counts them. Phones
+and screen recorders give frames at any pace, so `seconds` chooses them by time: the nearest to each multiple, none in a
+gap. A folder without videos but with images is read as those images.
 """
 
 from __future__ import annotations
@@ -105,11 +106,12 @@ class Video(FileSource):
             listing = listed(file.path, file.sha256, self._look(None))
         except ValueError:  # reading it says why
             return [Item(piece.name, 0, file.path, 0, {}, file.sha256)]
-        for text in (listing.end, *listing.remarks):
+        chosen = self._chosen(listing.times)
+        lost = self._lost(piece, file, listing, len(chosen))
+        for text in (listing.end if not lost else "", *listing.remarks):
             if text:
                 remark(text)
-        chosen = self._chosen(listing)
-        return [self._item(piece, file, index, frames, listing) for index, frames in enumerate(chosen)]
+        return [self._item(piece, file, index, frames, listing) for index, frames in enumerate(chosen)] + lost
 
     def build(self, modalities: dict[str, Any]) -> Read:
         modality, images = modalities[modality_of(self.column)], self._images().build(modalities)
@@ -120,6 +122,9 @@ class Video(FileSource):
                 yield from images(items)
                 return
             for item in items:
+                if item.lost:
+                    yield item, ValueError(listed(item.path, item.digest, self._look(None)).end)
+                    continue
                 try:
                     shown = [film.at(item.path, frame) for frame in item.frames or (item.frame,)]
                     pixels = [frame.pixels for frame in shown]
@@ -142,9 +147,21 @@ class Video(FileSource):
             getattr(modality, "megapixels", MEGAPIXELS),
         )
 
-    def _chosen(self, listing: Listing) -> list[tuple[int, ...]]:
-        """The frames of each sample."""
+    def _lost(self, piece: Piece, file: FileDigest, listing: Listing, count: int) -> list[Item]:
+        """The samples that a cut file would have had besides `count`, as one item."""
         times = listing.times
+        step = times[-1] / (len(times) - 1) if len(times) > 1 else 0.04
+        whole = (*times, *(times[-1] + step * (i + 1) for i in range(listing.lost)))
+        lost = len(self._chosen(whole)) - count
+        if not listing.lost or lost <= 0:
+            return []
+        key = f"{piece.name}/{len(times):06d}-{len(whole) - 1:06d}"
+        return [
+            Item(key, count, file.path, len(times), {}, fingerprint([file.sha256, listing.end]), whole[-1], (), lost)
+        ]
+
+    def _chosen(self, times: Sequence[float]) -> list[tuple[int, ...]]:
+        """The frames of each sample, of frames shown at these seconds."""
         if not self.seconds:
             firsts = range(0, max(0, len(times) - self.clip + 1), self.every)
             return [tuple(range(first, first + self.clip)) for first in firsts]

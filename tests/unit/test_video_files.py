@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hyperloom.pipeline.logs import quarantined
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import load
 from hyperloom.pipeline.storage import Storage
@@ -73,10 +74,26 @@ def test_a_cut_file_gives_its_good_frames_and_one_line(tmp_path: Path, codec: st
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     made, storage = ingest(tmp_path, path, decoder=decoder)
     numbers = [number(v) for v in inline.column(storage, KNOWN, made, "rgb@camera").values() if v is not None]
-    assert made.quarantined == 0 and 5 < len(numbers) < 30
-    assert made.body["remarks"] == [f"cut.mp4 ends after {len(numbers)} of 30 frames"]
+    assert 5 < len(numbers) < 30 and made.quarantined == 30 - len(numbers)
+    key = f"cut/{len(numbers):06d}-000029"
+    assert left_out(made, storage) == {key: f"ValueError: cut.mp4 ends after {len(numbers)} of 30 frames"}
+    assert made.body["remarks"] == [] and made.rows == len(numbers)
     if decoder == "av" or codec == "mpeg4":
         assert numbers == list(range(len(numbers))), "none after one that is missing"
+
+
+@pytest.mark.parametrize("fields", [{"every": 4}, {"seconds": 0.16}, {"clip": 3, "every": 4, "column": "film@camera"}])
+def test_of_a_cut_file_the_samples_are_lost_that_it_would_have_given(tmp_path: Path, fields: dict[str, Any]) -> None:
+    whole = write(tmp_path / "a.mp4", codec="mpeg4", options={"g": "1"})
+    expected = ingest(tmp_path / "whole", whole, **fields)[0].rows
+    whole.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.8)])
+    made, storage = ingest(tmp_path / "cut", whole, **fields)
+    assert made.quarantined > 1 and made.rows + made.quarantined == expected
+    (record,) = [r for r in made.records if r.quarantined]
+    (entry,) = storage.read_json(f"{record.space}/quarantine/{record.id}.json")
+    assert entry["count"] == made.quarantined and "a.mp4 ends after" in entry["error"]
+    text = quarantined({"samples": [entry], "count": made.quarantined})
+    assert text.startswith(f"quarantined {entry['key']} ({entry['count']} samples): ValueError: a.mp4")
 
 
 @BOTH
