@@ -85,6 +85,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "classes": "hyperloom.stages.label.scores:ClassDecoder",
         "probabilities": "hyperloom.stages.label.scores:ProbabilityDecoder",
         "dense": "hyperloom.stages.label.decoders:DenseDecoder",
+        "choice": "hyperloom.stages.label.choices:ChoiceDecoder",
         "detections": "hyperloom.stages.label.detections:DetectionDecoder",
         "boxes": "hyperloom.stages.label.boxes:BoxDecoder",
         "fastestdet": "hyperloom.stages.label.nets.fastestdet:FastestDet",

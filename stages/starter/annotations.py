@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from hyperloom.stages.modality import box_files
 from hyperloom.stages.starter.pairing import Pairing, escaped, paired
 from hyperloom.stages.starter.survey import DataFile, key
 from hyperloom.stages.starter.truth import NAMES, NotUnderstood, Truth, names_of
@@ -35,7 +36,23 @@ def box_truth(
     for file in (f for f in notes if f.suffix.lower() == ".json"):
         if (coco := _coco(file)) is not None:
             return _of_coco(coco, file, pictures, root, out)
-    return None, []
+    return None, _refused(pictures, root, notes)
+
+
+def _refused(pictures: Sequence[DataFile], root: str, notes: Sequence[DataFile]) -> list[str]:
+    """What the reader of boxes says of files that look like annotations and are none that it reads."""
+    sentences = []
+    for suffix in (".xml", ".txt", ".json"):
+        files = [f for f in notes if f.suffix.lower() == suffix and f.stem.lower() not in NAMES]
+        match = paired(pictures, root, files)
+        for file in [*(match.pairs.values() if match else ()), *(files if suffix != ".txt" else ())][:3]:
+            try:
+                with open(file.path, "rb") as opened:
+                    box_files.parse(opened.read(), file.path, [str(i) for i in range(1000)])
+            except (OSError, ValueError) as error:
+                sentences.append(f"{file.path} is not used: {error}")
+                break
+    return sentences
 
 
 def _of_each(match: Pairing, suffix: str, given: Sequence[str]) -> Truth | None:

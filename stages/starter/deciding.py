@@ -20,12 +20,13 @@ from hyperloom.stages.starter.draft import Draft, settle, slug
 from hyperloom.stages.starter.fields import TableLook
 from hyperloom.stages.starter.grouping import Grouping, grouped, held
 from hyperloom.stages.starter.labels import divided, truths_of
-from hyperloom.stages.starter.pairing import escaped
 from hyperloom.stages.starter.questions import Questions
 from hyperloom.stages.starter.survey import DataFile, Survey, common, key, spread, survey
 from hyperloom.stages.starter.truth import NotUnderstood, Truth
 
 SAMPLES = 3
+TRIED = 12
+"""Pictures that are tried where the first ones cannot be read."""
 KIND_OF = {"depth": "dense"}
 """What a task is to a network's outputs, where it has another word."""
 
@@ -43,7 +44,7 @@ def decided(folder: str, given: argparse.Namespace) -> RecipeDraft:
     """Raises SourceError, RecipeError, NothingToLearn, NotUnderstood."""
     seen = survey(folder)
     labels = [survey(path) for path in given.labels if os.path.isdir(os.path.expanduser(path))]
-    sentences = [f"{seen.folder}: {seen.counted()}"]
+    sentences = [f"{seen.folder}: {seen.counted()}", *seen.unread()]
     questions = Questions.of(given.yes)
     table = table_of(seen, given, labels)
     if table is not None and (not seen.of("pictures") or _by_table(seen, table, given, labels)):
@@ -80,9 +81,9 @@ def _pictures(
     classes = [c for c in for_file([c for c in given.classes if "=" not in c], "").split(",") if c]
     truths, remarks = truths_of(pictures, maps, notes, classes, task, seen.folder, bool(labels))
     root = common(pictures)
-    samples = [_picture(f) for f in spread(pictures, SAMPLES)]
+    samples, torn = _samples(pictures)
     looks, problems = _looks(given, samples, questions)
-    sentences += [*remarks, *problems]
+    sentences += [*torn, *remarks, *problems]
     labelled = sorted({k for t in truths for k in t.keys})
     _ask_names(truths, questions)
     grouping = _grouping(pictures, root, labelled, given.group)
@@ -102,13 +103,10 @@ def _pictures(
 
 
 def _videos(seen: Survey, given: Any, questions: Questions, sentences: list[str]) -> RecipeDraft:
-    from hyperloom.stages.ingest.video import Video
-
     files = seen.of("videos")
     root = common(files)
     several = len(files) > 1
     path = root if several else files[0].path
-    del Video
     samples = [_first_frame(f) for f in spread(files, SAMPLES)]
     looks, problems = _looks(given, samples, questions)
     source = {"type": "video", "path": path, "every": 5}
@@ -206,16 +204,24 @@ def _source(pictures: Sequence[DataFile], root: str, grouping: Grouping, seen: S
             source["only"] = [key(p, root) for p in pictures]
     if grouping.pattern:
         source["group"] = grouping.pattern
-    escaped(root)
     return source
 
 
-def _picture(file: DataFile) -> np.ndarray:
-    try:
-        with open(file.path, "rb") as opened:
-            return imagefile.colours(opened.read(), file.path)
-    except (OSError, ValueError) as error:
-        raise NotUnderstood(f"{file.path} cannot be read: {error}. Next: mend it, or move it away") from error
+def _samples(pictures: Sequence[DataFile]) -> tuple[list[np.ndarray], list[str]]:
+    """The pixels of three pictures, and what is to be said of those that cannot be read."""
+    samples: list[np.ndarray] = []
+    torn: list[str] = []
+    for file in [*spread(pictures, SAMPLES), *spread(pictures, TRIED)]:
+        if len(samples) == min(SAMPLES, len(pictures)):
+            break
+        try:
+            with open(file.path, "rb") as opened:
+                samples.append(imagefile.colours(opened.read(), file.path))
+        except (OSError, ValueError) as error:
+            torn.append(f"{file.name} cannot be read and will be left out: {error}")
+    if not samples:
+        raise NotUnderstood(f"none of the pictures that were tried can be read: {torn[0]}. Next: mend them")
+    return samples, list(dict.fromkeys(torn))
 
 
 def _first_frame(file: DataFile) -> np.ndarray:

@@ -16,6 +16,8 @@ from hyperloom.stages.label.activation import SLACK, ScoreKind
 from hyperloom.stages.modality import Size
 
 COCO = 80
+SETS = (10, 100, 365, 1000, 1001)
+"""Numbers of classes of the sets that networks are trained on most."""
 GROUPS = [[0], [1, 3], [2, 5, 7]]
 CERTAIN = 0.85
 """The share of pixels near 0 or 1 from which a map of 0..1 is a mask."""
@@ -60,7 +62,23 @@ def guess(seen: NetworkOutputs) -> Guess | None:
         return _map(first, seen)
     if first.ndim == 3:
         return _rows(first, seen)
-    return None
+    flat = first.reshape(len(first), -1)
+    return (
+        _whole(flat, seen) if first.size == flat.size and max(first.shape[1:], default=0) == flat.shape[1] > 1 else None
+    )
+
+
+def _whole(rows: np.ndarray, seen: NetworkOutputs) -> Guess:
+    """One row of numbers a picture: scores of classes, or an embedding."""
+    count = rows.shape[1]
+    adds_up = bool(rows.min() >= -SLACK and np.abs(rows.sum(1) - 1).max() < 0.05)
+    classes = len(seen.names) == count or adds_up or seen.ending == "probabilities" or count in SETS
+    if seen.task == "embedding" or (seen.task != "category" and not classes):
+        remark = f"{count} numbers of the whole picture that are no probabilities, taken as an embedding"
+        return Guess("embedding", {"type": "embedding", "length": count}, {"type": "choice"}, [remark])
+    result = _classes(count, seen)
+    result.modality, result.definition["type"], result.decode = "kind", "category", {"type": "choice"}
+    return result
 
 
 def _is_map(sides: Sequence[int], tile: Size) -> bool:

@@ -12,8 +12,13 @@ from typing import Any
 from hyperloom.stages.starter.draft import Draft
 from hyperloom.stages.starter.lines import block, comment, flow
 
-METRICS = {"segmentation": ("miou", ">"), "dense": ("mae", "<"), "boxes": ("map", ">")}
+METRICS = {"category": ("accuracy", ">"), "segmentation": ("miou", ">"), "dense": ("mae", "<"), "boxes": ("map", ">")}
 """The figure that decides, and how the better of two compares."""
+MAPS = ("segmentation", "dense")
+"""Types that have a size, and are planes that a teacher may read."""
+LISTED = 100
+"""Most classes without names that are written down."""
+METHODS = {"segmentation": "vote", "category": "vote", "embedding": "mean"}
 UPDATES = {"teacher": 300, "student": 400}
 TRAINING: dict[str, Any] = {
     "model": {"trunk": "unet", "parameters": "280k"},
@@ -70,10 +75,17 @@ def _modalities(draft: Draft) -> list[str]:
     size = {"size": list(draft.small)} if draft.looks else {}
     fields["rgb"] = {"type": "image", "size": list(draft.small)}
     for name, definition in draft.modalities.items():
-        fields[name] = definition if definition["type"] == "boxes" else {**definition, **size}
+        fields[name] = {**_counted(definition), **(size if definition["type"] in MAPS else {})}
         if definition["type"] == "segmentation":
             fields[_soft_name(name)] = {"type": "soft", "of": name, **size}
     return block("modalities", fields, 0, remarks)
+
+
+def _counted(definition: dict[str, Any]) -> dict[str, Any]:
+    """Very many classes without names are given by their number."""
+    classes = definition.get("classes", [])
+    nameless = len(classes) > LISTED and classes == [f"class{i}" for i in range(len(classes))]
+    return {**definition, "classes": len(classes)} if nameless else definition
 
 
 def _soft_name(modality: str) -> str:
@@ -114,7 +126,7 @@ def _votes(draft: Draft) -> list[str]:
     for modality, looks in draft.sources.items():
         if len(looks) > 1:
             kind = looks[0].guess.definition["type"]
-            columns[draft.pseudo(modality)] = {"method": "vote" if kind == "segmentation" else "median"}
+            columns[draft.pseudo(modality)] = {"method": METHODS.get(kind, "median")}
     if not columns:
         return []
     return ["", *block("votes", {"stage": "consensus", "data": "labels", "columns": columns}, 2)]
@@ -146,7 +158,7 @@ def _columns(draft: Draft) -> list[str]:
 
 
 def _teacher(draft: Draft) -> list[str]:
-    inputs = ["rgb@camera", *(o.column for o in draft.looks if o.guess.definition["type"] != "boxes")]
+    inputs = ["rgb@camera", *(o.column for o in draft.looks if o.guess.definition["type"] in MAPS)]
     mask = {"mask": {"type": "modality", "keep": 0.5}} if len(inputs) > 1 else {}
     fields = {"stage": "train", "data": "shards", "in": inputs, "targets": _targets(draft), **_losses(draft)}
     remarks = {"updates": ["more updates take longer and are better, up to a point"]}

@@ -7,7 +7,6 @@ names that nobody can write are left out. Nothing is opened here.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -55,11 +54,11 @@ class DataFile:
 
 @dataclass
 class Survey:
-    """The files of `folder` by kind; `others` counts what nothing here reads, by suffix."""
+    """The files of `folder` by kind; `others` are what nothing here reads, by suffix."""
 
     folder: str
     kinds: dict[str, list[DataFile]] = field(default_factory=dict)
-    others: Counter[str] = field(default_factory=Counter)
+    others: dict[str, list[str]] = field(default_factory=dict)
 
     def of(self, kind: str) -> list[DataFile]:
         return self.kinds.get(kind, [])
@@ -67,8 +66,14 @@ class Survey:
     def counted(self) -> str:
         """What lies there, in words."""
         words = [f"{len(files)} {kind}" for kind, files in self.kinds.items() if files]
-        words += [f"{count} {suffix or 'files without suffix'}" for suffix, count in self.others.most_common(3)]
-        return ", ".join(words) or "no file"
+        return ", ".join(words) or "no file that is read here"
+
+    def unread(self) -> list[str]:
+        """A sentence for each kind of file that nothing reads."""
+        return [
+            f"{len(names)} file(s) {suffix or 'without suffix'} are not read, such as {names[0]}. Next: {_mend(suffix)}"
+            for suffix, names in sorted(self.others.items())
+        ]
 
 
 def survey(folder: str) -> Survey:
@@ -85,10 +90,21 @@ def survey(folder: str) -> Survey:
         suffix = os.path.splitext(file.name)[1].lower()
         kind = next((kind for kind, suffixes in KINDS.items() if suffix in suffixes), None)
         if kind is None:
-            seen.others[suffix] += 1
+            seen.others.setdefault(suffix, []).append(file.name)
         else:
             seen.kinds.setdefault(kind, []).append(DataFile(file.path, file.name))
     return seen
+
+
+def _mend(suffix: str) -> str:
+    """How to bring such files into a form that is read."""
+    if suffix in (".heic", ".heif", ".avif", ".cr2", ".nef", ".arw", ".dng", ".raw", ".psd", ".svg"):
+        return f"convert them to JPEG or PNG (magick mogrify -format jpg *{suffix})"
+    if suffix in (".xls", ".xlsx", ".ods", ".feather", ".db", ".sqlite"):
+        return "export them as CSV or Parquet"
+    if suffix in (".m4a", ".aac", ".wma", ".opus"):
+        return f"convert them to FLAC (for f in *{suffix}; do ffmpeg -i $f $f.flac; done)"
+    return "a source of your own reads them (docs/design.md), or leave them"
 
 
 def common(files: Iterable[DataFile]) -> str:

@@ -58,6 +58,16 @@ def test_the_demo_is_in_the_wheel(command: list[str], tmp_path: Path) -> None:
     assert "hyperloom-demo.yaml is there: going on with it" in again.stdout
 
 
+def test_init_works_from_the_wheel(command: list[str], tmp_path: Path) -> None:
+    rows = "".join(f"r{i},{i},{'ab'[i % 2]}\n" for i in range(60))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "table.csv").write_text("id,size,label\n" + rows)
+    ended = run(command, tmp_path, "init", "mine")
+    assert ended.returncode == 0, ended.stderr
+    planned = run(command, tmp_path, "plan", "mine/hyperloom.yaml")
+    assert planned.returncode == 0 and "7 of 7 steps would run" in planned.stdout, planned.stderr
+
+
 @pytest.mark.skipif(not os.environ.get("HYPERLOOM_WHEEL"), reason="HYPERLOOM_WHEEL=1 runs the demo to its end")
 @pytest.mark.timeout(1200)
 def test_the_demo_runs_to_its_end(command: list[str], tmp_path: Path) -> None:

@@ -280,3 +280,38 @@ def test_pictures_by_folder(tmp_path: Path, init: Callable[..., tuple[int, str]]
     made = written(tmp_path)
     assert made.modalities["file"].type == "image" and made.steps["teacher"].model.trunk.type == "unet"
     assert list(made.steps)[-1] == "release"
+
+
+def test_a_network_of_whole_pictures(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    """A row of scores is a category; what says so is tried on the spot, as the expert of the recipe."""
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "kinds.onnx"
+    network(path, 102, 2)
+    model = onnx.load(str(path))
+    model.graph.node.append(onnx.helper.make_node("ReduceMean", ["y"], ["row"], axes=[2, 3], keepdims=0))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("row", 1, [1, 2]))
+    onnx.helper.set_model_props(model, {"names": "{0: 'dark', 1: 'light'}"})
+    onnx.save(model, str(path))
+    pictures(tmp_path / "in", ODD)
+    code, text = init(str(tmp_path / "in"), "--expert", str(path))
+    assert code == 0, text
+    made = written(tmp_path / "in")
+    _, expert = made.steps["labels"].experts
+    assert made.modalities["kind"].classes == ("dark", "light") and expert.decode[0].type == "choice"
+    function = expert.build(made.modalities, None)
+    answer = function({"photo@camera": np.stack([scene(0)[0], scene(1)[0]])})["kind@kinds"]
+    assert [int(a) for a in answer] == [0, 0]
+
+
+def test_what_is_not_read_is_said(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    """A torn picture, a HEIC, KITTI's labels and VIA's: each by name, with what to do."""
+    pictures(tmp_path, [f"{i}.jpg" for i in range(9)], tmp_path / "masks")
+    (tmp_path / "0.jpg").write_bytes((tmp_path / "0.jpg").read_bytes()[:300])
+    (tmp_path / "x.heic").write_bytes(b"heic")
+    (tmp_path / "label_2").mkdir()
+    (tmp_path / "label_2" / "3.txt").write_text("Car 0.0 0 0.0 1 2 3 4\n")
+    (tmp_path / "via.json").write_text(json.dumps({"3.jpg": {"filename": "3.jpg", "regions": []}}))
+    code, text = init(str(tmp_path))
+    assert code == 0, text
+    for words in ("0.jpg cannot be read", "x.heic. Next: convert them", "KITTI", "VIA's file of a whole data set"):
+        assert words in text
