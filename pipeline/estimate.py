@@ -19,7 +19,7 @@ from hyperloom.pipeline.storage import Storage
 
 PILOT = "-pilot"
 START = 20.0
-"""Seconds of a training that do not grow with its updates: its workers start."""
+"""Seconds of a training that do not grow with its updates, where its pace was not noted: its workers start."""
 
 
 @dataclass
@@ -99,9 +99,9 @@ def _of_step(step: PlannedStep, costs: Costs, samples: int, total: CostEstimate)
         return False
     grown = samples / rate.samples if rate.samples and samples else 1.0
     if rate.effort:
-        start = min(START, rate.seconds / 2)
+        paced = rate.paced or max(0.0, rate.seconds - min(START, rate.seconds / 2))
         ratio = step.stage.effort(samples) / rate.effort
-        seconds = start + (rate.seconds - start) * ratio
+        seconds = rate.seconds - paced + paced * ratio
         trained = sum(r.seconds for r in costs.steps.values() if r.effort) or 1.0
         total.gpu_hours += costs.reserved_gpu_seconds * rate.seconds / trained * ratio / HOUR
         total.bytes += rate.bytes

@@ -167,7 +167,7 @@ class _Run:
     def _conclude(self, outcome: RunResult, status: str, seconds: float) -> None:
         outcome.quarantined, outcome.outcomes = left_out(self.steps), self.outcomes
         outcome.sources = sources(self.steps)
-        self.spending.keep(self.storage, self.loaded.recipe.name)
+        self.spending.keep(self.storage, self.loaded.recipe.name, self.id)
         if self.outcomes:
             self.events.emit("tag", values={"outcome": "; ".join(self.outcomes.values())})
         if self.paged and status in ("finished", "failed"):

@@ -70,12 +70,14 @@ class UnitRate:
 
 @dataclass
 class StepRate:
-    """A step that was done: seconds, bytes, its effort (`Stage.effort`) and the samples of the run's sources."""
+    """A step that was done: seconds, bytes, its effort (`Stage.effort`) and the samples of the run's sources. `paced`:
+    the seconds that grow with the effort; the rest is start, export and the like."""
 
     seconds: float
     bytes: int
     effort: float
     samples: int
+    paced: float = 0.0
 
 
 @dataclass
@@ -105,6 +107,26 @@ def load(storage: Storage, recipe: str) -> Costs:
         return Costs(spaces, steps, kept["slots"], kept["reserved_gpu_seconds"])
     except (FileNotFoundError, Torn, KeyError, TypeError):
         return Costs()
+
+
+def _paces(storage: Storage, run: str) -> dict[str, float]:
+    """Seconds of an update by step, from when its figures were noted: the median, since a start may lie between."""
+    from itertools import pairwise
+    from statistics import median
+
+    from hyperloom.pipeline import events
+
+    noted: dict[str, list[tuple[int, float]]] = {}
+    for event in events.read(storage, run):
+        if event["kind"] == "metric" and event.get("at"):
+            noted.setdefault(event["step"], []).append((event["at"], event["t"] / 1000))
+    paces = {}
+    for name, points in noted.items():
+        pairs = pairwise(sorted(points))
+        steps = [(t1 - t0) / (a1 - a0) for (a0, t0), (a1, t1) in pairs if a1 > a0 and t1 >= t0]
+        if steps:
+            paces[name] = median(steps)
+    return paces
 
 
 def _path(recipe: str) -> str:
@@ -175,10 +197,14 @@ class Spending:
             return f"its budget of {bounds.gpu_hours:g} GPU hours is spent"
         return self._refused
 
-    def keep(self, storage: Storage, recipe: str) -> None:
-        """Keep the rates, beside those of earlier runs."""
+    def keep(self, storage: Storage, recipe: str, run: str = "") -> None:
+        """Keep the rates, beside those of earlier runs; trainings have noted their pace in the events of `run`."""
         if not self.costs.spaces and not self.costs.steps:
             return
+        trained = {name: rate for name, rate in self.costs.steps.items() if rate.effort}
+        for name, pace in (_paces(storage, run) if trained and run else {}).items():
+            if name in trained:
+                trained[name].paced = min(trained[name].seconds, pace * trained[name].effort)
         known = load(storage, recipe)
         known.update(self.costs)
         value: dict[str, Any] = asdict(known)

@@ -109,4 +109,7 @@ def connect(loaded: Any) -> Callable[[], None]:
 
 def next_command(given: Any, name: str) -> str:
     """The command line of another command on the same recipe and root."""
-    return f"hyperloom {name} {given.recipe}" + (f" --root {given.root}" if given.root in sys.argv else "")
+    import shlex
+
+    words = ["hyperloom", name, given.recipe, *(["--root", given.root] if given.root in sys.argv else [])]
+    return shlex.join(words)

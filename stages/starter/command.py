@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,8 +55,7 @@ def init(given: argparse.Namespace, check: RecipeCheck) -> int:
             file.write(decision.text)
     except OSError as error:
         raise RecipeError(f"cannot write {path}: {error}. Next: give a folder that may be written") from error
-    shown = os.path.join(given.folder, RECIPE)
-    shown = f"'{shown}'" if " " in shown else shown
+    shown = shlex.quote(os.path.join(given.folder, RECIPE))
     print(f"wrote {shown}: {decision.what}")
     print(f"Next: hyperloom run {shown} --pilot 40    a first look and a forecast (leave --pilot out for all of it)")
     return 0

@@ -9,10 +9,11 @@ import pytest
 
 from hyperloom.pipeline import cli, recipe, runner, spending
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.exits import AGAIN, Exit
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.retry import Attempts, Tally
-from hyperloom.pipeline.spending import CostBudget, OverBudget, Spending
+from hyperloom.pipeline.spending import CostBudget, OverBudget, Spending, StepRate
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record, Resources, Unit
 from tests import toy
@@ -120,6 +121,20 @@ def test_rates_are_kept_and_a_torn_file_is_none(tmp_path: Path) -> None:
     assert costs.spaces["expert/a"].gpu_seconds == 1.0 and costs.spaces["expert/b"].units == 1
     (tmp_path / "costs" / "mine.json").write_text("{")
     assert spending.load(storage, "mine").spaces == {}
+
+
+def test_the_pace_of_a_training_is_that_of_its_updates(tmp_path: Path, monkeypatch) -> None:
+    """Two seconds an update: of 300 seconds 120 grow with 60 updates, whatever the start and the export took."""
+    storage, now = Storage(str(tmp_path)), [1000.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    with Events(storage, "20260101-000000-abc", "rank0") as events:
+        for update in (10, 20, 30, 60):
+            now[0] = 1000.0 + 2 * update + (50 if update > 30 else 0)
+            events.metric("teacher", {"loss": 1.0}, at=update)
+    spent = Spending()
+    spent.costs.steps["teacher"] = StepRate(300.0, 10, 60.0, 40)
+    spent.keep(storage, "mine", "20260101-000000-abc")
+    assert spending.load(storage, "mine").steps["teacher"].paced == pytest.approx(120)
 
 
 @pytest.mark.parametrize("budget", ["{hours: 0}", "{calls: -1}", "{euros: 5}"])
