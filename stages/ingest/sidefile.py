@@ -20,7 +20,9 @@ from hyperloom.pipeline import filelist
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.ingest.rawarray import Frame, channelled, class_ids, matches
+from hyperloom.stages.ingest.rows import Dialect, rows
 from hyperloom.stages.modality.formats import decode_array
+from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +51,9 @@ class SideFile(Config):
     """The name of the array in an .npz; may be left out when there is only one."""
     fields: tuple[str, ...] = ()
     """The fields of a .csv that make the vector; all but the first by default."""
+    separator: str = Field("", max_length=1)
+    """What separates the fields of a .csv; by default a comma."""
+    encoding: str = "utf-8"
     channels: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Which channels are taken of a file that has others too, such as flow with a mask: [0, 1]."""
 
@@ -112,9 +117,15 @@ class SideFile(Config):
         import numpy as np
 
         if path.endswith(".csv"):
-            rows = _table(path, self.fields)
-            row = next((rows[n] for n in names if n in rows), ("",))
-            return None if "" in row else np.array([float(x) for x in row])
+            table, broken = _table(path, self.fields, Dialect(self.encoding, self.separator))
+            if broken:
+                remark(f"rows of {os.path.basename(path)} cannot be read and are left out ({broken})")
+            row = next((table[n] for n in names if n in table), ("",))
+            try:
+                return None if "" in row else np.array([float(x) for x in row])
+            except ValueError as error:
+                comma = "; numbers are written with a point" if any("," in x for x in row) else ""
+                raise ValueError(f"{os.path.basename(path)}: {error}{comma}") from error
         data = fetch(path)
         if path.endswith((".npy", ".npz")):
             return decode_array(data, self.array, path)
@@ -147,18 +158,28 @@ def fetch(path: str) -> bytes:
 
 
 @lru_cache(maxsize=8)
-def _table(path: str, fields: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    import csv
-
-    rows = list(csv.DictReader(fetch(path).decode().splitlines()))
-    if not rows:
-        return {}
-    first, *rest = rows[0]
+def _table(path: str, fields: tuple[str, ...], dialect: Dialect) -> tuple[dict[str, tuple[str, ...]], str]:
+    """The chosen cells of each row by its first cell, and what is wrong with the first row that cannot be read."""
+    name = os.path.basename(path)
+    try:
+        content = rows(fetch(path), path, dialect)
+    except SourceError as error:
+        raise ValueError(str(error).replace(" on the source", " beside its path")) from error
+    broken = next((f"row {n}: {row}" for n, row in enumerate(content, 1) if isinstance(row, ValueError)), "")
+    good = [row for row in content if not isinstance(row, ValueError)]
+    if not good:
+        return {}, broken
+    first, *rest = good[0]
     chosen = fields or tuple(rest)
-    missing = sorted(set(chosen) - set(rows[0]))
+    missing = sorted(set(chosen) - set(good[0]))
     if missing:
-        raise ValueError(f"{os.path.basename(path)} has no field {missing}; it has {list(rows[0])}")
-    return {row[first]: tuple((row[f] or "").strip() for f in chosen) for row in rows}
+        raise ValueError(f"{name} has no field {missing}; it has {list(good[0])}")
+    table: dict[str, tuple[str, ...]] = {}
+    for row in good:
+        cells = tuple(row[f].strip() for f in chosen)
+        if table.setdefault(row[first].strip(), cells) != cells:
+            raise ValueError(f"{name} has two rows called {row[first]!r}, with other values. Next: leave one out")
+    return table, broken
 
 
 def _exists(path: str) -> bool:

@@ -33,14 +33,42 @@ def parse(data: bytes, name: str) -> Any:
 def decode_array(data: bytes, array: str, name: str) -> np.ndarray:
     """The array of an .npy, or the one called `array` (or the only one) of an .npz."""
     import io
-    import zipfile
 
     import numpy as np
 
+    base = os.path.basename(name)
     if not data:
-        raise ValueError(f"{os.path.basename(name)} is empty (0 bytes)")
+        raise ValueError(f"{base} is empty (0 bytes)")
     try:
+        if data.startswith(np.lib.format.MAGIC_PREFIX):
+            _whole(data)
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else loaded[array or loaded.files[0]]
-    except (EOFError, KeyError, IndexError, zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f"{os.path.basename(name)} holds no array {array!r} ({error})") from error
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        names = loaded.files
+        if array in names or len(names) == 1:
+            return np.asarray(loaded[array or names[0]])
+    except MemoryError:
+        raise
+    except Exception as error:  # readers of torn headers and archives raise whatever comes
+        raise ValueError(f"{base} holds no array {array!r} ({error or type(error).__name__})") from error
+    several = f"array: {names[0]} takes the first" if names else "save an array in it"
+    raise ValueError(
+        f"{base} holds the arrays {', '.join(names) or 'of nothing'}, none called {array!r}. Next: {several}"
+    )
+
+
+def _whole(data: bytes) -> None:
+    """Raise ValueError for an .npy whose header promises more than there is, before memory is taken for it."""
+    import io
+    import math
+
+    from numpy.lib import format as npy
+
+    file = io.BytesIO(data)
+    version = npy.read_magic(file)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read(file)
+    promised = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and promised > len(data) - file.tell():
+        raise ValueError(f"it ends early: {len(data) - file.tell()} of {promised} bytes of {shape} {dtype}")

@@ -239,6 +239,7 @@ def _opencv_or_none(data: bytes) -> np.ndarray | None:
     import cv2
     import numpy as np
 
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it says of a torn file is said here
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hyperloom.pipeline.stage import Stage
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import execute, load_record
 from hyperloom.stages.ingest import files
+from hyperloom.stages.modality.formats import decode_array
 from hyperloom.stages.table import read_table
 from tests.unit import inline
 
@@ -204,6 +206,79 @@ def test_scaled_depth_and_tables(tmp_path: Path) -> None:
     speed = inline.column(storage, KNOWN, made, "speed@log")
     assert depth["0"] is not None and np.allclose(depth["0"], 2.5) and depth["1"] is None
     assert speed["0"] is None and speed["1"] is not None and speed["1"].tolist() == [0.5, -2]
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "speed", "said"),
+    [
+        ("name;vx;vy\n0;0.5;-2\n1;1;2\n", {}, None, 'looks separated by ";". Next: separator: ";" beside its path'),
+        ("name;vx;vy\n0;0.5;-2\n1;1;2\n", {"separator": ";"}, [0.5, -2], ""),
+        ("\ufeffname,vx,vy\n0,0.5,-2\n1,1,2\n", {"encoding": "utf-16"}, [0.5, -2], ""),
+        ("name,vx,vy\n0,0.5,-2\n0,0.5,3\n1,1,2\n", {}, None, "has two rows called '0'"),
+        ("name,vx,vy\n0,0.5,-2\n0,0.5,-2\n1,1,2\n", {}, [0.5, -2], ""),
+        (
+            "name,vx,vy\n0,0.5,-2\n1,1",
+            {},
+            [0.5, -2],
+            "rows of log.csv cannot be read and are left out (row 2: expected 3",
+        ),
+        ('name,vx,vy\n0,"0,5","-2"\n1,"1,5",2\n', {}, None, "log.csv: could not convert string to float: '0,5'"),
+            'name,vx,vy\n0,"0,5","-2"\n1,"1,5",2\n',
+            {},
+            None,
+            "log.csv: could not convert string to float: '0,5'; numbers",
+        ),
+        ('note,vx,vy\n"0",0.5,-2\n"two\u2028lines\n",1,2\n', {}, [0.5, -2], ""),
+    ],
+)
+def test_a_table_beside_pictures_is_read_as_tables_are(
+    tmp_path: Path, text: str, fields: dict[str, str], speed: list[float] | None, said: str
+) -> None:
+    for i in range(2):
+        image(tmp_path / "raw" / f"{i}.png", 1)
+    (tmp_path / "log.csv").write_bytes(text.encode(fields.get("encoding", "utf-8")))
+    columns = {"speed@log": {"path": f"{tmp_path}/log.csv", "fields": ["vx", "vy"], **fields}}
+    source = {"type": "files", "path": f"{tmp_path}/raw/*", "columns": columns}
+    if speed is None:
+        with pytest.raises(SourceError, match=re.escape(said)):
+            ingest(tmp_path / "root", source)
+        return
+    made, storage = ingest(tmp_path / "root", source)
+    value = inline.column(storage, KNOWN, made, "speed@log").get("0")
+    assert (None if value is None else value.tolist()) == speed
+    assert said in " | ".join([*left_out(made, storage).values(), *made.body["remarks"]])
+    assert bool(said) == bool(made.quarantined or made.body["remarks"])
+
+
+def test_arrays_that_promise_more_than_they_hold_take_no_memory(tmp_path: Path) -> None:
+    import io
+
+    def packed(**arrays: np.ndarray) -> bytes:
+        file = io.BytesIO()
+        np.savez(file, **arrays)
+        return file.getvalue()
+
+    file = io.BytesIO()
+    np.save(file, np.zeros((12, 16), np.uint8))
+    data = file.getvalue()
+    assert decode_array(data, "", "a.npy").shape == (12, 16)
+    huge = data.replace(b"(12, 16), }        ", b"(120000, 16000000)}")
+    for broken, text in (
+        (huge, "it ends early: 192 of "),
+        (data[:-5], "ends early: 187 of 192"),
+        (data[:40], "holds no array"),
+    ):
+        with pytest.raises(ValueError, match=rf"a.npy .*{text}"):
+            decode_array(broken, "", "a.npy")
+    for place in range(6, 80):
+        try:
+            decode_array(data[:place] + b"'" + data[place + 1 :], "", "a.npy")
+        except ValueError as error:
+            assert str(error).startswith("a.npy ")
+    assert decode_array(packed(only=np.ones(3)), "", "a.npz").tolist() == [1, 1, 1]
+    assert decode_array(packed(a=np.ones(3), b=np.zeros(3)), "b", "a.npz").tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match="holds the arrays a, b, none called ''. Next: array: a takes the first"):
+        decode_array(packed(a=np.ones(3), b=np.zeros(3)), "", "a.npz")
 
 
 def test_colours_are_not_taken_for_class_ids(tmp_path: Path) -> None:
