@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -42,12 +42,15 @@ COPY = "start.safetensors"
 @dataclass(frozen=True)
 class Origin:
     """Weights in the root that a training starts from: `weights` is a path, `about` that of the `model.json` that says
-    which inputs they are of, or empty. With `whole` every weight of the network must come from there."""
+    which inputs they are of, or empty. With `whole` every weight of the network must come from there; `select` and
+    `names` are those of `Start`."""
 
     name: str
     weights: str
     about: str
     whole: bool
+    select: bool = False
+    names: tuple[tuple[str, str], ...] = ()
 
 
 class Start(Config):
@@ -66,6 +69,12 @@ class Start(Config):
     """While there is no champion: refuse, or start from nothing."""
     whole: bool = False
     """Refuse weights that do not fill the whole network; otherwise what fits by name and shape is taken."""
+    select: bool = False
+    """Of a wider network take evenly spaced filters and channels (weight selection, Xu et al. 2024), so that a small
+    student may start from its teacher."""
+    names: dict[str, str] = {}
+    """For weights of another program: beginning of a name in the file -> beginning of the name of a part here, as in
+    `{backbone.stem: trunk.enter}`; names that begin with none of them are left out."""
 
     @model_validator(mode="before")
     @classmethod
@@ -82,6 +91,8 @@ class Start(Config):
     def _one(self) -> Start:
         if sum(v is not None for v in (self.step, self.champion, self.file)) != 1:
             raise ValueError("start: a step, the champion of a name, or a file")
+        if self.names and self.file is None:
+            raise ValueError("start: names are for the weights of a file; those of steps have names of their own")
         if self.absent == "fresh" and self.champion is None:
             raise ValueError("start: absent: fresh is for a champion; a step or a file is there, or it is a mistake")
         return self
@@ -130,12 +141,16 @@ class Start(Config):
         manifest = step.inputs[str(self.step)]
         if Trained.of(manifest) is None:
             raise RecipeError(f"step {step.name!r}: start: {self.step!r} is a {manifest.stage} step and holds no model")
-        return origin_of(str(self.step), manifest, "", self.whole)
+        return self._taken(origin_of(str(self.step), manifest, "", self.whole))
 
     def _planned(self, step: StepRun) -> Origin | None:
         """The champion whose weights the identity of the step names: there may be another by now."""
         planned = self._champion(step)
-        return planned and origin_of(f"the champion of {self.champion}", *planned, self.whole)
+        return planned and self._taken(origin_of(f"the champion of {self.champion}", *planned, self.whole))
+
+    def _taken(self, origin: Origin) -> Origin:
+        """With how it is taken."""
+        return replace(origin, select=self.select, names=tuple(self.names.items()))
 
     def lessons(self, step: StepRun) -> list[Lesson]:
         """What the weights go back to, also those of a file that is one of this root's own models."""
@@ -169,7 +184,7 @@ class Start(Config):
                 with fsspec.open(os.path.expanduser(path), "rb") as opened:
                     step.storage.write(f"{step.folder}/start/{name}", opened.read())
         about = f"{step.folder}/start/{MODEL_JSON}" if paths[MODEL_JSON] else ""
-        return Origin(os.path.basename(file), f"{step.folder}/start/{COPY}", about, self.whole)
+        return self._taken(Origin(os.path.basename(file), f"{step.folder}/start/{COPY}", about, self.whole))
 
 
 class TaughtNetwork(NetworkRecipe):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages import quantity
 from hyperloom.stages.meaning import MeaningsDiffer, Translation, translation
@@ -32,8 +33,9 @@ class Misfit(Final):
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """Names of parts: `whole` were taken, `cut` in the slices of common inputs, `absent` are not in the other network,
-    `other` have another shape there, `apart` another meaning (`why`), `left` are there alone."""
+    """Names of parts: `whole` were taken, `selected` in filters of a wider network, `cut` in the slices of common
+    inputs, `absent` are not in the other network, `other` have another shape there, `apart` another meaning (`why`),
+    `left` are there alone."""
 
     whole: Sequence[str]
     cut: Sequence[str]
@@ -41,14 +43,15 @@ class LoadedWeights:
     other: Sequence[str]
     left: Sequence[str]
     apart: Sequence[str] = ()
+    selected: Sequence[str] = ()
     why: Sequence[str] = ()
 
     def __str__(self) -> str:
-        count = len(self.whole) + len(self.cut)
+        count = len(self.whole) + len(self.selected) + len(self.cut)
         summary = [f"{count} of {count + len(self.absent) + len(self.other) + len(self.apart)} weights"]
         kinds = (
-            ("in part", self.cut), ("not there", self.absent), ("other shape", self.other),
-            ("other meaning", self.apart), ("unused", self.left),
+            ("evenly chosen of more", self.selected), ("in part", self.cut), ("not there", self.absent),
+            ("other shape", self.other), ("other meaning", self.apart), ("unused", self.left),
         )  # fmt: skip
         return "; ".join([*summary, *(f"{kind}: {_named(names)}" for kind, names in kinds if names), *self.why])
 
@@ -115,9 +118,9 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
     theirs = load(storage.read(origin.weights))
     about = Architecture.from_json(json.loads(storage.read(origin.about))) if origin.about else None
     columns = about.columns if about else model.architecture.columns
-    others = {part: theirs[name] for name, part in parts.named(theirs, columns).items()}
+    others = _renamed({part: theirs[name] for name, part in parts.named(theirs, columns).items()}, origin)
     mine = model.state_dict()
-    whole, cut, absent, other, apart = [], [], [], [], []
+    whole, selected, cut, absent, other, apart = [], [], [], [], [], []
     meanings = Meanings(origin.name, model.architecture, about) if about else None
     for name, part in parts.named(mine, model.architecture.columns).items():
         value = others.pop(part, None)
@@ -128,19 +131,57 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
         elif value.shape == mine[name].shape:
             mine[name].copy_(value)
             whole.append(part)
+        elif origin.select and (chosen := _chosen(mine[name], value, model.architecture, about)) is not None:
+            selected.append(part)
+            if chosen.shape == mine[name].shape:
+                mine[name].copy_(chosen)
+            elif about is not None:
+                _slices(mine[name], chosen, model.architecture, about)
         elif about is not None and _slices(mine[name], value, model.architecture, about):
             cut.append(part)
         else:
             other.append(part)
     why = [f"{task}: {reason}" for task, reason in meanings.apart.items()] if meanings else []
-    taken = LoadedWeights(whole, cut, absent, other, list(others), apart, why)
-    if not whole and not cut:
+    taken = LoadedWeights(whole, cut, absent, other, list(others), apart, selected, why)
+    if not whole and not cut and not selected:
         raise Misfit(f"start: nothing of {origin.name} fits the network ({taken}). {_advice(model, about)}")
-    if origin.whole and (cut or absent or other or apart):
+    if origin.whole and (cut or selected or absent or other or apart):
         raise Misfit(
             f"start: {origin.name} does not fill the network: {taken}. {_advice(model, about)}, or whole: false"
         )
     return taken
+
+
+def _renamed(others: Mapping[str, torch.Tensor], origin: Origin) -> dict[str, torch.Tensor]:
+    """Weights of another program by the names of parts. Raises Misfit for a name that none begins with."""
+    if not origin.names:
+        return dict(others)
+    renamed: dict[str, torch.Tensor] = {}
+    for theirs, ours in origin.names:
+        mine = {n: v for n, v in others.items() if n == theirs or n.startswith(f"{theirs}.")}
+        if not mine:
+            raise Misfit(f"start: names: no weight of {origin.name} begins with {theirs!r}{near(theirs, others)}")
+        renamed |= {ours + n[len(theirs) :]: v for n, v in mine.items()}
+    return renamed
+
+
+def _chosen(
+    mine: torch.Tensor, theirs: torch.Tensor, here: Architecture, other: Architecture | None
+) -> torch.Tensor | None:
+    """Evenly spaced filters and channels of a weight that is at least as large each way, as many as `mine` has; the
+    axis that counts inputs as it is, where the two networks have others. None for what is smaller anywhere."""
+    if mine.ndim != theirs.ndim:
+        return None
+    counts = [(s(here), s(other)) for s in (_planes, _one)] if other is not None else []
+    inputs = {(sum(a.values()), sum(b.values())) for a, b in counts if a != b}
+    for axis, (few, many) in enumerate(zip(mine.shape, theirs.shape)):
+        if few == many or (few, many) in inputs:
+            continue
+        if few > many:
+            return None
+        theirs = theirs.index_select(axis, torch.arange(few) * many // few)
+    apart = [axis for axis, (a, b) in enumerate(zip(mine.shape, theirs.shape)) if a != b]
+    return theirs if len(apart) < 2 else None
 
 
 def _slices(mine: torch.Tensor, theirs: torch.Tensor, here: Architecture, other: Architecture) -> bool:
@@ -176,7 +217,11 @@ def _advice(model: MultiTask, about: Architecture | None) -> str:
     mine = model.architecture.trunk
     if about is None or (about.trunk.type, about.trunk.width) == (mine.type, mine.width):
         return "Next: start from another network"
-    return f"Next: model: {{trunk: {{type: {about.trunk.type}, width: {about.trunk.width}}}}}, which is that network's"
+    advice = (
+        f"Next: model: {{trunk: {{type: {about.trunk.type}, width: {about.trunk.width}}}}}, which is that network's"
+    )
+    wider = about.trunk.type == mine.type and (about.trunk.width or 0) > (mine.width or 0)
+    return advice + (", or select: true, which takes evenly spaced filters of it" if wider else "")
 
 
 def _named(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, save_file
 
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError, SourceError
@@ -224,3 +224,52 @@ def test_what_only_the_network_knows_is_said_by_it(data: Any) -> None:
         loop.fit(made(data, "deep", model={**WIDTH, "freeze": ["trunk.entr"]}))
     with pytest.raises(Misfit, match="nothing of the network to move"):
         loop.fit(made(data, "all", model={**WIDTH, "freeze": ["trunk", "heads"]}))
+
+
+@pytest.mark.parametrize("trunk", ["unet", "inverted"])
+def test_a_narrower_network_takes_filters_of_a_wider_one(data: Any, trunk: str) -> None:
+    """Evenly spaced, the same channels on both sides of a layer, so that half of a network whose other half is silent
+    answers like the whole."""
+    run = scenes.step(data[0], data[2], model={"trunk": {"type": trunk, "width": 4}}, updates=2)
+    wide = replace(run.stage.job(run), folder=f"train/wide-{trunk}")
+    loop.fit(wide)
+    done = fitted.load(wide.storage, wide.folder)
+    assert done is not None
+    source = Manifest("train", "b" * 64, {}, (), done.files, {"columns_in": ["rgb@camera", "semantic@noisy"]})
+    half = {"trunk": {"type": trunk, "width": 2}, "start": {"step": "teacher", "select": True}}
+    job = made(data, f"half-{trunk}", source, model=half, **{"in": ["rgb@camera"]})
+    began, old = fresh(job), weights(wide)
+    spread = [part for part, value in began.items() if value.shape != old[part].shape]
+    assert len(spread) > 20
+    for part, value in began.items():
+        chosen = old[part]
+        for axis, (few, many) in enumerate(zip(value.shape, chosen.shape, strict=True)):
+            inputs = (few, many) == (3, 6)
+            chosen = (
+                chosen.narrow(axis, 0, few)
+                if inputs
+                else chosen[(slice(None),) * axis + (slice(None, None, many // few),)]
+            )
+        assert torch.equal(value, chosen), part
+    said = Notes()
+    loop.fit(job, log=said)
+    assert "evenly chosen of more: trunk." in said.notes[0] and "other shape" not in said.notes[0]
+    plain = made(data, f"plain-{trunk}", source, model={**half, "start": {"step": "teacher", "whole": True}})
+    with pytest.raises(Misfit, match="or select: true, which takes evenly spaced filters of it"):
+        loop.fit(plain)
+
+
+def test_names_of_another_program_are_brought_to_ours(data: Any, teacher: Manifest, tmp_path: Path) -> None:
+    old = load(data[0].read(f"{teacher.folder}/model.safetensors"))
+    file = tmp_path / "public.safetensors"
+    save_file({n.replace("trunk.enter", "backbone.stem"): v for n, v in old.items()}, file)
+    names = {"backbone.stem": "trunk.enter"}
+    job = made(data, "named", model={**WIDTH, "start": {"file": str(file), "names": names}}, **{"in": ["rgb@camera"]})
+    began, plain = fresh(job), fresh(replace(job, start=None))
+    for part, value in began.items():
+        assert torch.equal(value, (old if part.startswith("trunk.enter") else plain)[part]), part
+    wrong = {"file": str(file), "names": {"backbone.sten": "trunk.enter"}}
+    with pytest.raises(Misfit, match=r"no weight of public.safetensors begins with 'backbone.sten'"):
+        loop.fit(made(data, "misnamed", model={**WIDTH, "start": wrong}))
+    with pytest.raises(ValueError, match="names are for the weights of a file"):
+        made(data, "step-names", teacher, model={**WIDTH, "start": {"step": "teacher", "names": names}})
