@@ -36,9 +36,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hyperloom.stages  # noqa: F401  registers the plug-ins
-from benchmarks import noop
-from hyperloom.pipeline import cli, executor, recipe
+from hyperloom.pipeline import cli, deferred, executor, recipe
 from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.executor import Host, Inline, Job, Outcome, Slot
 from hyperloom.pipeline.pool import lost
@@ -143,6 +141,9 @@ def main() -> None:
     parser.add_argument("--no-sync", action="store_true", help="workers do not wait for the disk")
     parser.add_argument("--drive", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    deferred.defer()  # as the command does
+    import hyperloom.stages  # noqa: F401  registers the plug-ins
+
     if given.drive:
         print(json.dumps(drive(given)))
         return
@@ -292,6 +293,8 @@ def requests(count: int) -> dict[str, float]:
 def waiting(seconds: float) -> dict[str, float]:
     """Requests a minute of a driver whose units last long: its claims and its look for a notice. Counted on an object
     store in memory, while a unit lasts so many seconds, for a driver that is alone and for one of two on a root."""
+    from benchmarks import noop
+
     results: dict[str, float] = {}
     storage = Storage("memory://scale-long")
     Crowd.last = Crowd(storage)

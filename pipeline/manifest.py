@@ -76,12 +76,13 @@ class Manifest:
         yield from map(place, self.files)
 
     def lines(self, spaces: dict[str, int]) -> Iterator[bytes]:
-        """The records as they stand in the file, with what separates them; `spaces` is filled with the number of each
-        space."""
-        between = b"\n  ["
-        for space, line in self._records.lines():
-            yield b"%s%d,%s" % (between, spaces.setdefault(space, len(spaces)), line[1:])
-            between = b",\n  ["
+        """The records as they stand in the file, many at a time, with what separates them; `spaces` is filled with the
+        number of each space."""
+        comma = b""
+        for space, lines in self._records.blocks():
+            start = b"\n  [%d," % spaces.setdefault(space, len(spaces))
+            yield comma + start + (b"," + start).join([line[1:] for line in lines])
+            comma = b","
 
     @cached_property
     def _records(self) -> Records:

@@ -14,6 +14,7 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from operator import add
 from typing import Any, NamedTuple, overload
 
 from hyperloom.pipeline import plain
@@ -98,18 +99,32 @@ class Records(Sequence[Record]):
             self._lines[place], self._space_of[place] = line.text, number
         self._add(place, number, line)
 
+    def put_lines(self, place: int, space: str, lines: Sequence[Line]) -> None:
+        """Keep many records of one space from `place` on, where and behind which nothing is kept yet."""
+        number = self._spaces.setdefault(space, len(self._spaces))
+        gaps = place - len(self._lines)
+        self._lines += [GAP] * gaps
+        self._space_of.extend([0] * gaps)
+        self._lines += [line.text for line in lines]
+        self._space_of.extend([number] * len(lines))
+        self.filled += len(lines)
+        if self._sums is not None and lines:
+            _, rows, quarantined, sizes = zip(*lines)
+            self._count(number, len(lines), sum(rows), sum(quarantined), sum(sizes))
+            self._short.extend(at for at, count in enumerate(quarantined, place) if count)
+
     def _add(self, place: int, number: int, line: Line) -> None:
-        if self._sums is None:
-            return
+        if self._sums is not None:
+            self._count(number, 1, *line[1:])
+            if line.quarantined:
+                self._short.append(place)
+
+    def _count(self, number: int, *more: int) -> None:
+        """Add to the counts of a space."""
+        assert self._sums is not None
         while len(self._sums) <= number:
             self._sums.append([0, 0, 0, 0])
-        at = self._sums[number]
-        at[0] += 1
-        at[1] += line.rows
-        at[3] += line.bytes
-        if line.quarantined:
-            at[2] += line.quarantined
-            self._short.append(place)
+        self._sums[number] = list(map(add, self._sums[number], more))
 
     # -- one by one --------------------------------------------------------------------------------------------------
     def __len__(self) -> int:
@@ -149,10 +164,15 @@ class Records(Sequence[Record]):
         return f"Records({list(self)!r})"
 
     # -- all at once -------------------------------------------------------------------------------------------------
-    def lines(self) -> Iterator[tuple[str, bytes]]:
-        """Space and line of each."""
+    def blocks(self) -> Iterator[tuple[str, list[bytes]]]:
+        """The lines in their order, some of one space at a time."""
         spaces = self.names
-        return ((spaces[number], line) for number, line in zip(self._space_of, self._lines))
+        for start in range(0, len(self._lines), AT_ONCE):
+            numbers, lines = self._space_of[start : start + AT_ONCE], self._lines[start : start + AT_ONCE]
+            if numbers.count(numbers[0]) == len(numbers):
+                yield spaces[numbers[0]], lines
+            else:
+                yield from ((spaces[number], [line]) for number, line in zip(numbers, lines))
 
     def counts(self) -> dict[str, Counts]:
         """By space: how many records, samples, samples left out and bytes."""

@@ -183,8 +183,8 @@ class Spending:
         """A step of the run's `steps` was done."""
         manifest = step.manifest
         samples = sum(s.manifest.rows for s in steps if s.is_source and s.manifest)
-        files = [*manifest.files, *(f for r in manifest.records for f in r.files)] if manifest else []
-        rate = StepRate(seconds, sum(f.bytes for f in files), step.stage.effort(samples), samples)
+        size = manifest.total_bytes if manifest else 0
+        rate = StepRate(seconds, size, step.stage.effort(samples), samples)
         self.costs.steps[step.name] = rate
 
     @property

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,8 @@ from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File, record_path
 
 THREADS, REMOTE_THREADS = 4, 16
+AHEAD = 16
+"""Files that wait for a thread, for each thread."""
 SMALL = 1 << 18
 """Bytes up to which a file is read in one piece, and a local one in the thread that asks."""
 _DIGEST = re.compile(r"-([0-9a-f]{12})\.\w+$")
@@ -55,30 +58,39 @@ Job = tuple[str, Callable[[str, Any], str], Any]
 
 def verify(storage: Storage) -> Verified:
     """Look at every file under the root. Raises StorageError only where the root itself cannot be listed."""
-    report, own = Verified(), list[tuple[str, inventory.Form]]()
+    report = Verified()
+    for path, form in _kinds(storage):
+        if form == "manifest" and not path.endswith("/"):
+            _read(storage, path, report)
+    wrong = {p.path: p for p in _all(storage, _jobs(storage, report)) if p is not None}
+    wrong.update((p.path, p) for p in report.problems)
+    report.problems = [wrong[path] for path in sorted(wrong)]
+    return report
+
+
+def _kinds(storage: Storage) -> Iterator[tuple[str, inventory.Form]]:
+    """The files under the root that can be looked at, and their forms; a folder in the place of one ends in a slash."""
     for path in storage.walk("", folders=True):
         kind = inventory.kind(path.rstrip("/"))
-        if kind is None or kind.form == "passing" or "/.tmp-" in path:
-            continue
+        if kind is not None and kind.form != "passing" and "/.tmp-" not in path:
+            yield path, kind.form
+
+
+def _jobs(storage: Storage, report: Verified) -> Iterator[Job]:
+    """What is to be looked at beside manifests, one after the other: a root may have millions of files."""
+    look, named = _Look(storage, report.manifests), set[str]()
+    report.files = len(report.manifests)
+    for file in (f for m in report.manifests for f in m.all_files()):
+        if file.path not in named:
+            named.add(file.path)
+            report.files += 1
+            yield file.path, look.by_manifest, file
+    for path, form in _kinds(storage):
         if path.endswith("/"):
             report.problems.append(Problem(path.rstrip("/"), "is a folder, where a file belongs"))
-        elif kind.form == "manifest":
-            _read(storage, path, report)
-        else:
-            own.append((path, kind.form))
-    files = {f.path: f for m in report.manifests for f in m.all_files()}
-    look = _Look(storage, files)
-    small: list[Job] = [
-        (p, look.by_name if form == "named" else look.by_seal, form) for p, form in own if p not in files
-    ]
-    large: list[Job] = []
-    for file in files.values():
-        (small if file.bytes <= SMALL else large).append((file.path, look.by_manifest, file))
-    report.files = len(large) + len(small) + len(report.manifests)
-    known = {problem.path for problem in report.problems}
-    report.problems += [p for p in _all(storage, large, small) if p is not None and p.path not in known]
-    report.problems.sort(key=lambda p: p.path)
-    return report
+        elif form != "manifest" and path not in named:
+            report.files += 1
+            yield path, look.by_name if form == "named" else look.by_seal, form
 
 
 def mend(storage: Storage, problems: Iterable[Problem]) -> list[Problem]:
@@ -122,13 +134,21 @@ def _files(storage: Storage, folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in storage.names(folder)]
 
 
-def _all(storage: Storage, large: list[Job], small: list[Job]) -> Iterator[Problem | None]:
-    """Large files side by side, and small ones too where the store is far; else these in this thread."""
-    with ThreadPoolExecutor(THREADS if storage.is_local else REMOTE_THREADS) as threads:
-        coming = threads.map(_done, large if storage.is_local else [*large, *small])
-        if storage.is_local:
-            yield from map(_done, small)
-        yield from coming
+def _all(storage: Storage, jobs: Iterator[Job]) -> Iterator[Problem | None]:
+    """Large files side by side, and small ones too where the store is far; else these in this thread. Some at a time:
+    what waits takes memory."""
+    count = THREADS if storage.is_local else REMOTE_THREADS
+    with ThreadPoolExecutor(count) as threads:
+        coming: deque[Future[Problem | None]] = deque()
+        for job in jobs:
+            about = job[2]
+            if storage.is_local and not (isinstance(about, File) and about.bytes > SMALL):
+                yield _done(job)
+                continue
+            coming.append(threads.submit(_done, job))
+            while len(coming) > AHEAD * count or (coming and coming[0].done()):
+                yield coming.popleft().result()
+        yield from (future.result() for future in coming)
 
 
 def _done(job: Job) -> Problem | None:
@@ -153,10 +173,10 @@ def _read(storage: Storage, path: str, report: Verified) -> None:
 
 
 class _Look:
-    """How a file is compared with what is known of it. `files` are those that manifests name."""
+    """How a file is compared with what is known of it: what `manifests` say of theirs."""
 
-    def __init__(self, storage: Storage, files: dict[str, File]):
-        self._storage, self._files = storage, files
+    def __init__(self, storage: Storage, manifests: list[Manifest]):
+        self._storage, self._manifests = storage, manifests
         self._folders: dict[str, list[str]] = {}
 
     def by_manifest(self, path: str, file: File) -> str:
@@ -209,7 +229,7 @@ class _Look:
         if not file.path.endswith(".parquet"):
             return ""
         if not self._folders:
-            for path in self._files:
+            for path in (f.path for m in self._manifests for f in m.all_files()):
                 if path.endswith(".parquet"):
                     self._folders.setdefault(path.rpartition("/")[0], []).append(path)
         for other in self._folders[file.path.rpartition("/")[0]][:2]:

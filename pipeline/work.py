@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence, Sized
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from math import inf
 
 from hyperloom.pipeline.committed import Committed
@@ -113,17 +113,23 @@ class Work:
     def enter(self, drawn: Sequence[tuple[Unit, Line | None]]) -> None:
         """Take what was drawn."""
         self._more = bool(drawn)
-        for unit, line in drawn:
-            self._take(unit, line)
+        for (space, reused), part in groupby(drawn, lambda one: (one[0].space, one[1] is not None)):
+            self.spaces.add(space)
+            if reused:
+                self._reuse(space, [line for _, line in part if line is not None])
+            else:
+                for unit, _ in part:
+                    self._take(unit)
 
-    def _take(self, unit: Unit, line: Line | None) -> None:
+    def _reuse(self, space: str, lines: list[Line]) -> None:
+        """The next units were committed before."""
+        self.records.put_lines(self.taken, space, lines)
+        self.taken += len(lines)
+        self.reused += len(lines)
+
+    def _take(self, unit: Unit) -> None:
         place = self.taken
         self.taken += 1
-        self.spaces.add(unit.space)
-        if line is not None:
-            self.records.put_line(place, unit.space, line)
-            self.reused += 1
-            return
         if (twin := self._open.get(unit.key)) is not None:
             twin.also = [*(twin.also or []), place]
             return
