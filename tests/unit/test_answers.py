@@ -36,7 +36,6 @@ KEYS = {
     "schedule next": {"schedule", "status", "slots"},
     "schedule history": [],
     "schedule add": {"text", "schedule", "status", "slots"},
-    "schedule pause": {"text"},
     "cluster render slurm": {"exit_code", "lines"},
     "tick --no-mlflow --at 2030-01-01T03:00:05+00:00": {"r.yaml"},
     "data head frames": [{"key", "group", "index"}],
@@ -54,6 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     written = {**recipe(folder / "root"), "schedule": {"cron": "0 3 * * *"}}
     (folder / "r.yaml").write_text(json.dumps(written, default=lambda v: int(v) if hasattr(v, "item") else str(v)))
     hyperloom.load(folder / "r.yaml").run(ray=False, mlflow=False, progress=False)
+    assert cli.main(["schedule", "add", str(folder / "r.yaml")]) == 0
     return folder
 
 
