@@ -69,9 +69,11 @@ class Plan(Mapping[str, PipelineStep]):
 
 class PipelineRun:
     """How a run ended: `id` (empty when everything was fresh), `states` step -> fresh, done, failed or blocked,
-    `outcomes` what steps say of how they ended, `quarantined` samples that were left out."""
+    `outcomes` what steps say of how they ended, `quarantined` samples that were left out, `report` where its page
+    lies."""
 
-    def __init__(self, outcome: Any):
+    def __init__(self, outcome: Any, report: str):
+        self.report = report
         self.id: str = outcome.run
         self.states: dict[str, str] = outcome.states
         self.outcomes: dict[str, str] = outcome.outcomes
@@ -105,14 +107,21 @@ class Pipeline:
         return Plan([PipelineStep(self.loaded, self.storage, planned, step.name) for step in planned])
 
     def run(
-        self, *steps: str, progress: bool = True, ray: bool = True, mlflow: bool = True, wait: float = 3600.0
+        self,
+        *steps: str,
+        progress: bool = True,
+        ray: bool = True,
+        mlflow: bool = True,
+        report: bool = True,
+        wait: float = 3600.0,
     ) -> PipelineRun:
         """Run the steps that are not fresh, or `steps` alone and what they need; the same call goes on after any
         interruption.
 
         `ray=False` runs all in this process, one unit after the other; `mlflow=False` leaves MLflow for a later run
-        to catch up with; `wait` is how many seconds to wait for another driver that does the same step. Raises
-        StepFailed, or what stopped the run, where a step did not end; what was committed is kept.
+        to catch up with; `report=False` writes no page on the run; `wait` is how many seconds to wait
+        for another driver that does the same step. Raises StepFailed, or what stopped the run, where a step did not
+        end; what was committed is kept.
         """
         from hyperloom.pipeline import runner
         from hyperloom.pipeline.commands import opening
@@ -120,11 +129,11 @@ class Pipeline:
 
         only, view = list(steps) or None, Progress(quiet=not progress)
         connect = opening.connect(self.loaded) if ray else None
-        outcome = runner.run(self.loaded, connect, self.root, only, wait, view, mlflow)
+        outcome = runner.run(self.loaded, connect, self.root, only, wait, view, mlflow, paged=report)
         if not outcome.ok:
             problems = "\n".join(f"{name}: {problem}" for name, problem in outcome.problems.items())
             raise StepFailed(problems) from outcome.error
-        return PipelineRun(outcome)
+        return PipelineRun(outcome, self.storage.full(outcome.page) if outcome.page else "")
 
     def champion(self, name: str | None = None) -> Any:
         """The present champion, a `Model`; `name` of the registered model where the root has several. Raises

@@ -32,13 +32,13 @@ def authentication(uri: str, environ: Mapping[str, str] = os.environ) -> dict[st
     if not configured and not environ.get(PASSWORD):
         raise RecipeError(
             f"a server that others reach asks for a password, and none is set. Next: set {PASSWORD} (twelve characters "
-            "or more; the name is admin) and run it again, or --open to show everything to everybody"
+            "or more; the name is admin) and run it again, or --no-password to show everything to everybody"
         )
     secret = {"MLFLOW_FLASK_SERVER_SECRET_KEY": environ.get("MLFLOW_FLASK_SERVER_SECRET_KEY") or secrets.token_hex(32)}
     if configured:
         return secret
     if not uri.startswith("sqlite:///"):
-        raise RecipeError(f"where are the server's users? Next: set {CONFIG} to a file as mlflow/run.md describes")
+        raise RecipeError(f"where are the server's users? Next: set {CONFIG} to a file as docs/tracking.md describes")
     folder = os.path.dirname(os.path.abspath(uri.removeprefix("sqlite:///")))
     text = f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/mlflow-auth.db\n"
     Storage(folder).write("mlflow-auth.ini", text.encode())

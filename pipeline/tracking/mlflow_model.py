@@ -50,6 +50,18 @@ def chosen(uri: str, name: str, alias: str) -> str:
     return str(fingerprint)
 
 
+FEW = ("gate", "fingerprint")
+"""Tags of a version; all that a release says of itself is on its card, the description, and in the logged model's
+tags."""
+DESCRIPTION = """Students that `hyperloom` released. The alias **champion** is the version that passed its gate last.
+
+```python
+import mlflow
+answers = mlflow.pyfunc.load_model("models:/{name}@champion").predict(images)  # (N, H, W, 3) uint8 -> by task
+```
+"""
+
+
 class Registry:
     """The registered models of one MLflow. `note` takes what a person should know of what others did there."""
 
@@ -65,9 +77,9 @@ class Registry:
             tags = {allowed(k): blot(str(v))[:LONGEST] for k, v in (event.get("tags") or {}).items()}
             tags["fingerprint"] = fingerprint
             logged = _log(self.client, self.storage, self.experiment, run, event, tags)
-            description = blot(event.get("description") or "")
+            few = {key: tags[key] for key in FEW if key in tags}
             version = self.client.create_model_version(
-                name, logged.artifact_location, run, tags=tags, description=description, model_id=logged.model_id
+                name, logged.artifact_location, run, tags=few, description=_described(event), model_id=logged.model_id
             )
         if event.get("alias"):
             self._follow(name, event["alias"], version)
@@ -131,7 +143,7 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         try:
-            self.client.create_registered_model(name, tags={"made_by": "hyperloom", NAMED: name})
+            self.client.create_registered_model(name, {NAMED: name}, DESCRIPTION.format(name=name))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -148,6 +160,11 @@ class Registry:
                 if event["kind"] == "register" and event["model"]["fingerprint"] == fingerprint:
                     return event
         raise KeyError(f"{name} has no version {fingerprint[:12]}")
+
+
+def _described(event: Event) -> str:
+    """A version's description: its card."""
+    return blot(event.get("description") or "")[:LONGEST]
 
 
 def _log(client: Any, storage: Storage, experiment: str, run: str, event: Event, tags: dict[str, str]) -> Any:

@@ -16,19 +16,20 @@ import os
 import tempfile
 from functools import partial
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from hyperloom.pipeline.process import named
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking import landing
 from hyperloom.pipeline.tracking.mlflow_model import Event, Registry
 from hyperloom.pipeline.tracking.mlflow_runs import Runs
 from hyperloom.pipeline.tracking.mlflow_server import Server
 from hyperloom.pipeline.tracking.tracker import Position
 from hyperloom.pipeline.tracking.wording import apart, markdown, state
 
-NOTE = Path(__file__).parents[2] / "mlflow" / "run.md"
+LONGEST_NOTE = 7900
+"""Characters of a run's description."""
 
 
 class MLflow:
@@ -46,6 +47,9 @@ class MLflow:
         """Show `batch`. Raises Unavailable, Forgotten."""
         self._position, self._points = position, {}
         self.runs.begin(position)
+        for event in batch:  # the run has its name before anything is said of it, whoever wrote first
+            if event["kind"] == "run_started":
+                position.about.setdefault("name", event.get("name", ""))
         for event in batch:
             handle = getattr(self, f"_on_{event['kind']}", None)
             if handle is not None:
@@ -72,10 +76,11 @@ class MLflow:
     # -- events ----------------------------------------------------------------------------------------------------
     def _on_run_started(self, event: Event) -> None:
         about = self._position.about
-        about.update(name=event.get("name", ""), status="running")
-        parent = self.runs.parent(event)
+        about.update(name=event.get("name", ""), status="running", experiment=self.runs.experiment)
+        parent = about["parent"] = self.runs.parent(event)
         self.client.update_run(parent, status="RUNNING")
-        self.runs.tags(parent, {"mlflow.source.name": event.get("path"), "mlflow.source.type": "LOCAL"})
+        source = {"mlflow.source.name": event.get("path"), "mlflow.source.type": "LOCAL"}
+        self.runs.tags(parent, {**source, "kind": "run"})
         self.runs.params(parent, event.get("params", {}))
         self.client.log_text(parent, blot(event.get("recipe", "")), "recipe.yaml")
         self._note()
@@ -83,8 +88,13 @@ class MLflow:
     def _on_run_finished(self, event: Event) -> None:
         self._flush()
         self.runs.restore()  # what was deleted after its last event
-        self._position.about.update(status=event.get("status", ""), seconds=event.get("seconds"))
+        about = self._position.about
+        about.update(status=event.get("status", ""), seconds=event.get("seconds"))
+        verdict = about.get("verdict") or "; ".join(about.get("verdicts", ()))
+        about["verdict"] = verdict
+        self.runs.tags(self.runs.parent(event), {"verdict": verdict or about["status"]})
         self._note()
+        self._arrange()
         self.client.set_terminated(self.runs.parent(event), state(event), event["t"])
 
     def _on_step_started(self, event: Event) -> None:
@@ -92,9 +102,10 @@ class MLflow:
         if before.get("fingerprint") not in (None, event.get("fingerprint")):
             self._position.high.pop(event["step"], None)  # another training: its points are new
         what = {"stage": event.get("stage"), "fingerprint": event.get("fingerprint")}
-        self._steps()[event["step"]] = before | what | {"status": "running"}
+        reads = [entry["name"] for entry in event.get("inputs", ())]
+        self._steps()[event["step"]] = before | what | {"status": "running", "reads": reads}
         self.client.update_run(run, status="RUNNING")
-        self.runs.tags(run, what | {"reused": "false"})
+        self.runs.tags(run, what | {"reused": "false", "kind": event.get("stage")})
         self.runs.params(run, event.get("params", {}))
         self._inputs(run, event.get("inputs", []))
 
@@ -103,7 +114,11 @@ class MLflow:
         self._steps()[event["step"]] = what | {"status": "reused"}
         query = f"tags.fingerprint = '{event.get('fingerprint')}' and tags.reused = 'false'"
         made_by = self.client.search_runs([self.runs.experiment], query, max_results=1)
-        self.runs.tags(run, what | {"reused": "true", "made_by": made_by[0].info.run_id if made_by else None})
+        self.runs.tags(
+            run,
+            what
+            | {"reused": "true", "kind": event.get("stage"), "made_by": made_by[0].info.run_id if made_by else None},
+        )
         self.client.set_terminated(run, "FINISHED", event["t"])
 
     def _on_step_finished(self, event: Event) -> None:
@@ -120,6 +135,10 @@ class MLflow:
         fresh = {key: value for key, value in event["values"].items() if at > high.get(key, -1)}
         high |= dict.fromkeys(fresh, at)
         names = apart(high)
+        if not event["step"] and fresh:
+            figures = self._position.about.setdefault("figures", [])
+            figures += [names[key] for key in fresh if names[key] not in figures]
+            self._arrange()
         for key, value in fresh.items():
             self.runs.attempt(f"the metric {key}", partial(self._point, run, names[key], value, event["t"], at))
 
@@ -132,7 +151,12 @@ class MLflow:
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder, os.path.basename(event["path"]))
             local.write_bytes(self.storage.read(event["path"]))
-            self.client.log_artifact(self.runs.step(event), str(local), event.get("to"))
+            run, about = self.runs.step(event), self._position.about
+            self.client.log_artifact(run, str(local), event.get("to"))
+        to = f"{event['to']}/" if event.get("to") else ""
+        about["picture"] = landing.first_picture(about.get("picture"), run, f"{to}{local.name}")
+        if not event["step"] and local.suffix == ".html":
+            about["report"] = f"{to}{local.name}"
 
     def _on_table(self, event: Event) -> None:
         run, rows, name = self.runs.step(event), event["rows"], event["name"]
@@ -149,7 +173,13 @@ class MLflow:
         self._note()
 
     def _on_tag(self, event: Event) -> None:
-        self.runs.tags(self.runs.step(event), event["values"])
+        values, about = event["values"], self._position.about
+        self.runs.tags(self.runs.step(event), values)
+        if event["step"]:
+            sentences = about.setdefault("verdicts", [])
+            sentences += [t for k, t in values.items() if k.startswith("verdict.") and t not in sentences]
+        elif "outcome" in values:
+            about["verdict"] = str(values["outcome"])
 
     def _on_failure(self, event: Event) -> None:
         self.runs.tags(self.runs.step(event), {"last_failure": f"{event.get('unit', '')}: {event.get('error', '')}"})
@@ -158,6 +188,8 @@ class MLflow:
         run = self.runs.step(event)
         version = self._registry().register(run, event)
         self.runs.tags(run, {"registered": f"{event['name']} version {version}"})
+        self._position.about.setdefault("models", {})[event["name"]] = version
+        self._arrange()
 
     def _on_alias(self, event: Event) -> None:
         self._registry().move_alias(self.runs.step(event), event)
@@ -187,18 +219,15 @@ class MLflow:
 
     def _note(self) -> None:
         """Write the parent's description, which the run page shows first."""
-        about = self._position.about
-        steps = [
-            [name, s.get("stage"), str(s.get("fingerprint"))[:12], s.get("status"), s.get("seconds")]
-            for name, s in self._steps().items()
-        ]
-        tables = sorted(about.get("tables", {}).items(), key=lambda t: t[0] != "results")  # what people look for first
-        text = Template(NOTE.read_text()).safe_substitute(
-            name=about.get("name", ""),
-            run=self.run,
-            root=blot(str(self.storage)),
-            status=about.get("status", ""),
-            steps=markdown(["step", "stage", "fingerprint", "status", "seconds"], steps),
-            tables="\n".join(f"**{name}**\n\n{table}\n" for name, table in tables),
-        )
-        self.client.set_tag(self._position.parent, "mlflow.note.content", text[:7900])
+        about, parent = self._position.about, self._position.parent
+        text = landing.description(self.run, about, self._steps(), blot(str(self.storage)))
+        self.client.set_tag(parent, landing.NOTE, text[:LONGEST_NOTE])
+
+    def _arrange(self) -> None:
+        """Say which columns the experiment's table has, and what the experiment is."""
+        about, experiment = self._position.about, self.runs.experiment
+        for key, value in (
+            (landing.VIEW, landing.view(about.get("figures", ()))),
+            (landing.NOTE, landing.about_experiment(about.get("name", ""), about.get("models", {}))),
+        ):
+            self.client.set_experiment_tag(experiment, key, value[: landing.LONGEST])

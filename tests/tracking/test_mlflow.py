@@ -12,6 +12,7 @@ import pytest
 
 from hyperloom.pipeline.events import Events, pending, tracked
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking import landing
 from tests.tracking.conftest import SIZE, Server, story, track
 
 
@@ -65,8 +66,12 @@ def test_a_run_is_all_there(server: Server, client: Any, storage: Storage) -> No
     assert ":pw@" not in str([r.to_dictionary() for r in runs.values()])
 
     version = client.get_model_version_by_alias("aerial", "champion")
-    made_by = {"made_by/semantic.color": "expert onnx revision 1"}
-    assert version.tags == {"gate": "passed", "fingerprint": "dd" * 32, **made_by}
+    assert version.tags == {"gate": "passed", "fingerprint": "dd" * 32}
+    assert client.get_logged_model(version.model_id).tags["made_by/semantic.color"] == "expert onnx revision 1"
+    assert "models:/aerial@champion" in client.get_registered_model("aerial").description
+    experiment = client.get_experiment_by_name("whole")
+    assert "metrics.`student.semantic.miou`" in experiment.tags[landing.VIEW] and landing.NOTE in experiment.tags
+    assert parent.data.tags["kind"] == "run" and student.data.tags["kind"] == "distill" and parent.data.tags["verdict"]
     assert version.run_id == report.info.run_id
     model = mlflow.pyfunc.load_model("models:/aerial@champion")
     image = np.zeros((2, *SIZE, 3), np.uint8)

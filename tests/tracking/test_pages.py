@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking import landing
 from tests.tracking.conftest import Server, story, track
 
 WAIT_SECONDS = 60
@@ -26,11 +27,16 @@ def test_the_pages_show_the_run_its_curve_and_its_pictures(
     shots = Path(os.environ.get("HYPERLOOM_SCREENSHOTS", tmp_path))
     base = f"{server.url}/#/experiments/{experiment}"
 
-    browser.get(f"{base}/runs")
-    _until(browser, "pages seen")
+    pages = landing.pages(storage, "pages", server.url, server.url)
+    browser.get(pages["all runs"])
+    for text in ("pages seen", "verdict", "kind", "student.semantic.miou", "0.62"):
+        _until(browser, text)
     browser.save_screenshot(str(shots / "experiment.png"))
 
-    browser.get(f"{base}/runs/{runs['pages seen']}")
+    assert pages["last run"].startswith(f"{base}/runs/{runs['pages seen']}?")
+    browser.get(pages["last run"])
+    drawn = "return [...document.images].some(i => i.src.includes('get-artifact') && i.naturalWidth > 50)"
+    _until_true(browser, drawn, "the picture of the run")
     for text in ("pages seen", "FINISHED", "student.semantic.miou", "0.62", "color"):
         _until(browser, text)
     browser.save_screenshot(str(shots / "run.png"))
@@ -49,8 +55,9 @@ def test_the_pages_show_the_run_its_curve_and_its_pictures(
     _until_true(browser, loaded, "the collage")
     browser.save_screenshot(str(shots / "collage.png"))
 
-    browser.get(f"{server.url}/#/models/aerial")
-    _until(browser, "champion")
+    browser.get(pages["model aerial"])
+    for text in ("champion", "models:/aerial@champion"):
+        _until(browser, text)
     browser.save_screenshot(str(shots / "model.png"))
 
 

@@ -386,7 +386,7 @@ def test_the_store_of_a_root(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "password", "asks"),
     [([], "", False), (["--host", "localhost"], "", False), (["--host", "0.0.0.0"], "a-long-password", True),
-     (["--host", "0.0.0.0", "--open"], "", False), (["--host", "::"], "", None)],
+     (["--host", "0.0.0.0", "--no-password"], "", False), (["--host", "::"], "", None)],
 )  # fmt: skip
 def test_a_server_that_others_reach_asks_for_a_password(
     options: list[str], password: str, asks: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any

@@ -49,7 +49,7 @@ def test_a_taken_port_is_said_or_passed_over(
     [
         (["--port", "70000"], "70000 is no port"),
         (["--port", "-1"], "-1 is no port"),
-        (["--host", "192.0.2.77", "--open"], "cannot listen on 192.0.2.77, port "),
+        (["--host", "192.0.2.77", "--no-password"], "cannot listen on 192.0.2.77, port "),
         (["--host", "", "--port", "0"], "0 is no port"),
     ],
 )

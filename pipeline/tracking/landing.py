@@ -1,0 +1,137 @@
+"""What a person lands on in MLflow: the runs of an experiment with the columns that matter, and the page of a run.
+
+MLflow keeps the columns of a table in the browser, or in a tag of the experiment that a URL names (its "share" button
+makes such a tag); the tag `mlflow.sharedViewState.hyperloom` is ours, and `hyperloom ui` gives its URL. A run's
+description is Markdown; a picture in it is an artifact of a run. Nothing here imports MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from hyperloom.pipeline import events
+from hyperloom.pipeline.secrets import blot
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.wording import markdown
+
+KEY = "hyperloom"
+VIEW = f"mlflow.sharedViewState.{KEY}"
+NOTE = "mlflow.note.content"
+TRAINING = "workflowType=machine_learning"
+"""Says to MLflow's pages that this is no chat: without it they open on traces and judges."""
+MOST_FIGURES = 5
+LONGEST = 5000
+"""Characters of an experiment's tag."""
+ORDER = ("collage", "results")
+"""Beginnings of names of what is shown first among pictures and tables."""
+
+
+def view(figures: Iterable[str]) -> str:
+    """The columns of the experiment's table: how a run ended, what kind it is, and `figures` (names of metrics)."""
+    columns = ["tags.`verdict`", "tags.`kind`"]
+    columns += [f"metrics.`{name}`" for name in list(dict.fromkeys(figures))[:MOST_FIGURES]]
+    widths = {"tags.`verdict`": 220, "tags.`kind`": 90, **dict.fromkeys(columns[2:], 130)}
+    state = {"selectedColumns": columns, "columnOrder": columns, "columnWidths": widths, "runListHidden": False}
+    return json.dumps({**state, "orderByKey": "attributes.start_time", "orderByAsc": False, "searchFilter": ""})
+
+
+def experiment_page(server: str, experiment: str) -> str:
+    """The URL of the experiment's runs, in our columns."""
+    return f"{server}/#/experiments/{experiment}/runs?viewStateShareKey={KEY}&{TRAINING}"
+
+
+def run_page(server: str, experiment: str, run: str) -> str:
+    """The URL of a run."""
+    return f"{server}/#/experiments/{experiment}/runs/{run}?{TRAINING}"
+
+
+def pages(storage: Storage, recipe: str, uri: str, server: str) -> dict[str, str]:
+    """Where the last run of a recipe is shown in the store `uri`, all its runs, and the model that it registered; read
+    from what its trackers noted, so that MLflow need not be asked."""
+    for run in reversed(storage.names("events")):
+        position = events.tracked(storage, run)
+        about = position.get("about", {})
+        if position.get("uri") != blot(uri) or about.get("name") != recipe or not about.get("experiment"):
+            continue
+        experiment = about["experiment"]
+        places = {
+            "last run": run_page(server, experiment, position["parent"]),
+            "all runs": experiment_page(server, experiment),
+        }
+        return places | {f"model {name}": f"{server}/#/models/{quote(name)}" for name in about.get("models", {})}
+    return {}
+
+
+def about_experiment(name: str, models: Iterable[str]) -> str:
+    """The description of an experiment, as Markdown."""
+    links = ", ".join(f"[{model}](#/models/{quote(model)})" for model in dict.fromkeys(models))
+    registered = f" Registered: {links}." if links else ""
+    return (
+        f"Runs of the recipe **{name}**; each holds one run for every step. *verdict* says how a run ended, *kind* "
+        "whether it is a whole run or which stage; the figures are those of its models on the data that the report "
+        f"judged.{registered}"
+    )
+
+
+def description(run: str, about: Mapping[str, Any], steps: Mapping[str, Mapping[str, Any]], root: str) -> str:
+    """The description of the parent run, as Markdown: verdict, picture, results, models, steps; what comes last is cut
+    where MLflow takes no more."""
+    verdict = about.get("verdict", "")
+    parts = [f"**{about.get('status', '')}**{f': {verdict}' if verdict else ''}{_linked(about)}"]
+    parts += [_picture(*about["picture"])] if about.get("picture") else []
+    tables = sorted(about.get("tables", {}).items(), key=lambda item: not item[0].startswith(ORDER))
+    parts += [f"**{name}**\n\n{text}" for name, text in tables[:1]]
+    parts.append(_graph(steps))
+    rows = [[n, s.get("stage"), _reads(s), s.get("status"), s.get("seconds")] for n, s in steps.items()]
+    parts.append(markdown(["step", "stage", "reads", "status", "seconds"], rows))
+    parts += [f"**{name}**\n\n{text}" for name, text in tables[1:]]
+    parts.append(
+        f"Run `{run}` of {about.get('name', '')} in `{root}`, which holds the truth: `hyperloom status` reads it."
+    )
+    return "\n\n".join(filter(None, parts))
+
+
+def first_picture(present: list[str] | None, run: str, path: str) -> list[str] | None:
+    """Which picture the description shows, as [run, path]: the collage before any other, else the first."""
+    if not path.endswith((".png", ".jpg", ".webp")):
+        return present
+    better = present is None or (_ranked(path) < _ranked(present[1]))
+    return [run, path] if better else present
+
+
+def _ranked(path: str) -> bool:
+    return not path.rpartition("/")[2].startswith(ORDER)
+
+
+def _linked(about: Mapping[str, Any]) -> str:
+    """Links to the registered versions, and to the report."""
+    links = [
+        f"[{name} version {v}](#/models/{quote(name)}/versions/{v})" for name, v in about.get("models", {}).items()
+    ]
+    if about.get("report"):
+        links.append(
+            f"[report](#/experiments/{about['experiment']}/runs/{about['parent']}/artifacts/{about['report']})"
+        )
+    return f" ({', '.join(links)})" if links else ""
+
+
+def _picture(run: str, path: str) -> str:
+    return f"![{path.rpartition('/')[2]}](get-artifact?path={quote(path)}&run_uuid={run})"
+
+
+def _reads(step: Mapping[str, Any]) -> str:
+    return ", ".join(step.get("reads", ()))
+
+
+def _graph(steps: Mapping[str, Mapping[str, Any]]) -> str:
+    """The steps in layers, as text: each after all that it reads."""
+    if not any(step.get("reads") for step in steps.values()):
+        return ""
+    layer: dict[str, int] = {}
+    for name, step in steps.items():  # they begin after what they read
+        layer[name] = 1 + max((layer.get(read, 0) for read in step.get("reads", ())), default=-1)
+    rows = [" + ".join(n for n, at in layer.items() if at == number) for number in range(max(layer.values()) + 1)]
+    return "```\n" + "  →  ".join(rows) + "\n```"

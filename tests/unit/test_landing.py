@@ -1,0 +1,109 @@
+"""What a person lands on in MLflow: columns, descriptions and links, and where `hyperloom ui` says they are."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hyperloom.pipeline import cli, events
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking import browser, landing
+
+ABOUT = {
+    "name": "small",
+    "status": "finished",
+    "verdict": "small: is the champion",
+    "experiment": "7",
+    "parent": "p" * 32,
+    "models": {"small": "3"},
+    "report": "report.html",
+    "picture": ["c" * 32, "pictures/collage.png"],
+    "tables": {"agreement": "| a |\n| --- |", "results": "| who |\n| --- |\n| student |"},
+}
+STEPS = {
+    "frames": {"stage": "ingest", "status": "reused"},
+    "labels": {"stage": "label", "status": "done", "reads": ["frames"], "seconds": 2.0},
+    "votes": {"stage": "consensus", "status": "done", "reads": ["frames", "labels"]},
+}
+
+
+def test_the_table_of_runs_has_verdict_kind_and_figures() -> None:
+    state = json.loads(landing.view([f"student.m{i}" for i in range(9)]))
+    assert state["selectedColumns"][:3] == ["tags.`verdict`", "tags.`kind`", "metrics.`student.m0`"]
+    assert len(state["selectedColumns"]) == 2 + landing.MOST_FIGURES and state["columnOrder"]
+
+
+def test_a_description_begins_with_what_came_of_the_run() -> None:
+    text = landing.description("r1", ABOUT, STEPS, "s3://b/runs")
+    places = [
+        text.index(part)
+        for part in (
+            "**finished**: small: is the champion",
+            "[small version 3](#/models/small/versions/3)",
+            f"[report](#/experiments/7/runs/{'p' * 32}/artifacts/report.html)",
+            f"![collage.png](get-artifact?path=pictures/collage.png&run_uuid={'c' * 32})",
+            "| student |",
+            "frames  →  labels  →  votes",
+            "| labels | label | frames | done |",
+            "**agreement**",
+            "`s3://b/runs`",
+        )
+    ]
+    assert places == sorted(places)
+    assert landing.description("r1", {"status": "running"}, {}, "x").startswith("**running**")
+
+
+def test_the_collage_is_the_picture() -> None:
+    chosen = landing.first_picture(None, "a", "pictures/depth.png")
+    chosen = landing.first_picture(chosen, "b", "pictures/collage.png")
+    assert landing.first_picture(chosen, "c", "pictures/other.png") == ["b", "pictures/collage.png"]
+    assert landing.first_picture(None, "a", "card.md") is None
+
+
+@pytest.fixture
+def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe on a server elsewhere, whose last run was shown there."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    storage, path = Storage(str(tmp_path / "root")), tmp_path / "r.yaml"
+    path.write_text(
+        f"name: small\nroot: {tmp_path}/root\ntracking: http://mlflow.example.org\nmodalities: {{}}\n"
+        "steps: {a: {stage: 'tests.toy:Numbers'}}\n"
+    )
+    for number, name in enumerate(("small", "other")):
+        run = f"20260101-00000{number}-aaaaaa"
+        storage.write(f"events/{run}/driver/000000.jsonl", b"")
+        position = {"uri": "http://mlflow.example.org", "parent": f"{name}-run", "about": {**ABOUT, "name": name}}
+        events.positions(storage, run).append(0, json.dumps(position).encode())
+    return path
+
+
+def test_ui_says_where_the_last_run_is(
+    shown: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(browser, "browse", opened.append)
+    assert cli.main(["ui", str(shown), "--open"]) == 0
+    output = capsys.readouterr().out
+    server = "http://mlflow.example.org"
+    assert f"last run: {server}/#/experiments/7/runs/small-run?workflowType=" in output, "not another recipe's"
+    assert f"all runs: {server}/#/experiments/7/runs?viewStateShareKey=hyperloom&" in output
+    assert f"model small: {server}/#/models/small" in output and opened[0].startswith(
+        f"{server}/#/experiments/7/runs/small-run?"
+    )
+    assert cli.main(["ui", str(shown), "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["pages"]) == {"last run", "all runs", "model small"}
+
+
+def test_a_browser_is_opened_once_the_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = f"__import__('pathlib').Path({str(tmp_path / 'url')!r}).write_text(url)"
+    (tmp_path / "webbrowser.py").write_text(f"def open(url):\n    {note}\n")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        command = [sys.executable, "-c", browser._LATER, "http://x/#/a", "127.0.0.1", port]
+        subprocess.run(command, check=True, timeout=30, env={"PYTHONPATH": str(tmp_path), "PATH": ""})
+    assert (tmp_path / "url").read_text() == "http://x/#/a"
