@@ -51,12 +51,14 @@ class Input:
 
 @dataclass(frozen=True)
 class Task:
-    """One modality that the model predicts. `chosen` is the head where it is not the modality's own."""
+    """One modality that the model predicts. `chosen` is the head where it is not the modality's own; answers of the
+    input columns in `residual` are passed on to it (`stages.network.residual`)."""
 
     name: str
     modality: Modality
     scale: Scale
     chosen: Head | None = None
+    residual: tuple[str, ...] = ()
 
     @property
     def processor(self) -> Processor:
@@ -113,13 +115,15 @@ class Architecture:
     def to_json(self) -> dict[str, Any]:
         return {
             "inputs": [_input_json(i) for i in self.inputs],
-            "tasks": [{"name": t.name, **_json(t), **_chosen("head", t.chosen)} for t in self.tasks],
+            "tasks": [_task_json(t) for t in self.tasks],
             "trunk": _plugin(self.trunk),
         }
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Architecture:
-        tasks = tuple(Task(t["name"], *_parsed(t), _given("head", t)) for t in value["tasks"])
+        tasks = tuple(
+            Task(t["name"], *_parsed(t), _given("head", t), tuple(t.get("residual", ()))) for t in value["tasks"]
+        )
         inputs = tuple(_input(i) for i in value["inputs"])
         return Architecture(inputs, tasks, plugins.parse("trunk", value["trunk"]))
 
@@ -153,6 +157,11 @@ def _chosen(key: str, value: Any) -> dict[str, Any]:
 def _json(item: Input | Task) -> dict[str, Any]:
     scale = {"mean": list(item.scale.mean), "std": list(item.scale.std)}
     return {"modality": item.modality.to_recipe(), **scale}
+
+
+def _task_json(task: Task) -> dict[str, Any]:
+    residual = {"residual": list(task.residual)} if task.residual else {}
+    return {"name": task.name, **_json(task), **_chosen("head", task.chosen), **residual}
 
 
 def _input_json(item: Input) -> dict[str, Any]:

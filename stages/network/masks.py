@@ -12,6 +12,7 @@ would be 0/0). A mask says nothing of inputs that are missing in the data: the m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -104,6 +105,27 @@ class ModalityMask(NamingMask):
     each: Literal["sample", "batch"] = "sample"
     full: bool = True
     """May a sample keep all its inputs?"""
+    alone: float = Field(0.0, ge=0, lt=1)
+    """Share of the samples that show a picture and nothing else, as a student will see them: the one of several inputs
+    that is an image, or one of these at random. Counts while training; members of an ensemble are drawn without it."""
+
+    def draw(self, architecture: Architecture, count: int, generator: torch.Generator) -> Visible:
+        return self.left_alone(super().draw(architecture, count, generator), architecture, count, generator)
+
+    def left_alone(
+        self, visible: Visible, architecture: Architecture, count: int, generator: torch.Generator
+    ) -> Visible:
+        """`visible`, but for the share of the samples that show a picture alone."""
+        import torch
+
+        banned = self.hidden_inputs(architecture.columns)
+        pictures = [i for i, item in enumerate(architecture.inputs) if item.modality.rgb and not banned[i]]
+        if not self.alone or not pictures:
+            return visible
+        drawn = torch.rand(count if self.each == "sample" else 1, 2, generator=generator)
+        which = torch.tensor(pictures)[(drawn[:, 1] * len(pictures)).long()]
+        only = torch.arange(visible.inputs.shape[1]) == which[:, None]
+        return replace(visible, inputs=torch.where(drawn[:, :1] < self.alone, only, visible.inputs))
 
     def sample(self, columns: Sequence[str], count: int, generator: torch.Generator) -> torch.Tensor:
         import torch

@@ -19,6 +19,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import File, read_file
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Task
 from hyperloom.stages.network.features import Forward
+from hyperloom.stages.network.residual import Residual
 from hyperloom.stages.network.terms import collected, terms_of
 from hyperloom.stages.network.visible import Visible
 
@@ -44,6 +45,10 @@ class MultiTask(nn.Module):
         self.heads = nn.ModuleDict(
             {t.name: heads[t.name].build(t, trunk.sizes_of(t), architecture) for t in architecture.tasks}
         )
+        self.residuals = nn.ModuleDict({t.name: Residual(architecture, t) for t in architecture.tasks if t.residual})
+        for name in self.residuals:  # an untrained network answers what it is given
+            for parameter in self.heads[name].parameters():
+                nn.init.zeros_(parameter)
         self.forced = tuple(name for name, head in heads.items() if head.forced)
         """Tasks whose heads are given their target while training."""
         self.terms = terms_of(self)
@@ -70,6 +75,8 @@ class MultiTask(nn.Module):
         for name in names:
             given = ((targets or {}).get(name),) if self.training and name in self.forced else ()
             predictions[name] = self.heads[name](own.get(name, features), *given)
+            if name in self.residuals:
+                predictions[name] = self.residuals[name](predictions[name], planes, seen)
         return Forward(predictions, features, collected(self.terms, features.pooled) if self.training else {})
 
     def encode(self, columns: Columns) -> list[Encoded]:

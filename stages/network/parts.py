@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-PARTS = ("encoders", "fusion", "trunk", "heads")
+PARTS = ("encoders", "fusion", "trunk", "heads", "residuals")
 _NUMBERED = re.compile(r"fusion\.stems\.(\d+)\.(.+)")
 
 

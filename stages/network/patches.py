@@ -71,7 +71,7 @@ class BothMask(ModalityMask):
         for column, grid in zip(architecture.columns, architecture.grids(self.patches.patch), strict=True):
             drawn = share(grid, self.patches.keep, count, generator)
             kept.append(drawn | True if self._named(column, self.visible) or math.prod(grid) == 1 else drawn)
-        return Visible(inputs, tuple(kept))
+        return self.left_alone(Visible(inputs, tuple(kept)), architecture, count, generator)
 
 
 class DirichletMask(NamingMask):

@@ -23,6 +23,7 @@ from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.plugins import of
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.network.architecture import Input, Task, chosen
+from hyperloom.stages.network.passing import Residuals, passing
 from hyperloom.stages.network.trunks import UNetTrunk
 
 _SIZES = {"": 1, "k": 1_000, "m": 1_000_000}
@@ -37,6 +38,14 @@ class NetworkRecipe(Config):
     """By task."""
     encoders: dict[str, Annotated[Any, of("encoder")]] = {}
     """By input column, or by modality for all of its columns."""
+    residual: Residuals = False
+    """Whose answers are passed on to the head of their task: all that fit, or by task the columns."""
+
+    @field_validator("residual", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        named = value.items() if isinstance(value, dict) else ()
+        return {t: (c,) if isinstance(c, str) else tuple(c) for t, c in named} if named else value
 
     @field_validator("parameters", mode="before")
     @classmethod
@@ -68,6 +77,10 @@ class NetworkRecipe(Config):
         named = self.encoders.get(item.column) or self.encoders.get(modality_of(item.column))
         further = tuple(read[b] for b in named.beside) if named else ()
         return replace(item, chosen=chosen("encoder", named, item.processor.encoder), beside=further)
+
+    def tasks(self, tasks: Iterable[Task], inputs: Sequence[Input]) -> tuple[Task, ...]:
+        """The tasks, each with its head and with what is passed on to it of `inputs`. Raises ValueError."""
+        return passing(self.residual, [self.task(task) for task in tasks], inputs)
 
     def task(self, task: Task) -> Task:
         """The task with its head."""

@@ -197,8 +197,9 @@ class Assembly:
         return self.shards.whole if isinstance(self.shards, Mixture) else Shards.from_manifest(self.shards)
 
     def _architecture(self) -> Architecture:
-        tasks = tuple(self._task(name) for name in self.stage.targets)
-        return Architecture(self._inputs(), tasks, self.stage.model.trunk)
+        inputs = self._inputs()
+        tasks = self.stage.model.tasks([self._task(name) for name in self.stage.targets], inputs)
+        return Architecture(inputs, tasks, self.stage.model.trunk)
 
     def _inputs(self) -> tuple[Input, ...]:
         read = {}
@@ -228,9 +229,8 @@ class Assembly:
             processor_of(modality).scale(s).translated(translation(column.meaning, modality.meaning))
             for column, s in zip(columns, statistics, strict=True)
         ]
-        return self.stage.model.task(
-            Task(name, modality, Scale() if name in self.stage.raw else next((s for s in scales if s.mean), Scale()))
-        )
+        scale = Scale() if name in self.stage.raw else next((s for s in scales if s.mean), Scale())
+        return Task(name, modality, scale)
 
     def _targets(self, phase: Phase | None = None) -> tuple[Target, ...]:
         """What teaches, in a phase or in all of the training."""

@@ -199,7 +199,11 @@ def _validation(stage: Train, step: StepCheck, schemas: Mapping[str, ShardsSchem
 def _network(stage: Train, step: StepCheck) -> None:
     """Sizes agree, the trunk can read every input, augmentations and extras fit. Scales are not known yet."""
     inputs = stage.model.inputs({c: Input(c, step.modalities[modality_of(c)], Scale()) for c in stage.inputs})
-    tasks = tuple(stage.model.task(Task(t, step.modalities[t], Scale())) for t in stage.targets)
+    try:
+        tasks = stage.model.tasks([Task(t, step.modalities[t], Scale()) for t in stage.targets], tuple(inputs))
+    except ValueError as error:
+        step.mistake(("model",), str(error))
+        return
     beside = _asked(stage, step)
     read = {c: step.modalities[modality_of(c)] for c in (*_read(stage), *beside)}
     try:

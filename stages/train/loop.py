@@ -16,7 +16,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 import torch
@@ -27,20 +26,18 @@ from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.model import MultiTask, build_model, weights
 from hyperloom.stages.train import compute, fitted, range_test, sharding
 from hyperloom.stages.train.averages import warming
-from hyperloom.stages.train.batches import loader
 from hyperloom.stages.train.course import Course
 from hyperloom.stages.train.criterion import Criterion
-from hyperloom.stages.train.diagnosis import SAMPLES
 from hyperloom.stages.train.failures import not_finite
 from hyperloom.stages.train.groups import groups
 from hyperloom.stages.train.job import Job, seed_of
 from hyperloom.stages.train.learners import Setup, Update
 from hyperloom.stages.train.length import Length
+from hyperloom.stages.train.looks import Looks
 from hyperloom.stages.train.notice import Ask, Preempted
 from hyperloom.stages.train.starting import take
 from hyperloom.stages.train.state import State
 from hyperloom.stages.train.stopping import Best
-from hyperloom.stages.train.validation import validate
 from hyperloom.stages.train.world import World
 
 CurveValues = dict[str, float]
@@ -92,6 +89,7 @@ class Training:
             self.taken = take(job.storage, job.start, model)
         self.criterion = Criterion(job, model).to(self.device)
         self.course = Course(job, self.criterion, self.names, world, self.device)
+        self.looks = Looks(job, model, world, self.device, alive)
         self.average = AveragedModel(model, multi_avg_fn=warming(job.ema, lambda: self.update)) if job.ema else None
         if self.average is not None:
             self.average.n_averaged = self.average.n_averaged.cpu()  # asked in each update: that must wait for nothing
@@ -220,15 +218,7 @@ class Training:
 
     def _validate(self) -> None:
         """How well the kept network does on the split `val`, and on a share of what teaches it."""
-        job, figures = self.job, CurveValues()
-        few = -(-SAMPLES // job.batch)
-        for name, split, against, count in (("val", "val", job.judged, None), ("fit", "train", job.fitted, few)):
-            if against:
-                read = (p.column for p in self.model.architecture.parts)
-                columns = tuple(dict.fromkeys([*read, *against.values()]))
-                batches = islice(loader(job, columns, self.world, split, shuffle=name == "fit"), count)
-                values = validate(job, self.kept, self._living(batches), against, self.world, self.device)
-                figures |= {f"{name}.{figure}": value for figure, value in values.items()}
+        figures = self.looks.figures(self.kept)
         sharding.free(self.kept)
         self._note(figures, {})
         if self.job.stop:
@@ -312,6 +302,8 @@ class Training:
             self.say(f"val is made of {self.job.held}")
         if self.job.start:
             self.say(f"starts from {self.job.start.name}: {self.taken}")
+        for task, column in self.looks.begin().items() if not self.job.start else ():
+            self.say(f"{task} begins with the answers of {column}")
         if self.job.optimizer.lr != "auto":
             return
         parts = {name: part for name, part in self.state.parts.items() if name != "schedule"}

@@ -36,13 +36,16 @@ def validate(
     against: Mapping[str, str],
     world: World,
     device: torch.device,
+    alone: int | None = None,
 ) -> dict[str, float]:
     """{"semantic.miou": ..., "semantic.iou.road": ..., "depth.mae": ...} over all of `batches`, `against` a column for
-    each task; tasks without any label are left out."""
+    each task; tasks without any label are left out. With `alone` that input is all that the network sees."""
     tasks = {t.name: t.modality for t in model.architecture.tasks if t.name in against}
     sources = {name: job.modalities[modality_of(against[name])] for name in tasks}
     meanings = {name: translation(sources[name].meaning, modality.meaning) for name, modality in tasks.items()}
     hidden = torch.tensor(job.mask.hidden_inputs(model.architecture.columns))
+    if alone is not None:
+        hidden = torch.arange(len(hidden)) != alone
     sums: dict[str, list[Sums]] = {name: [] for name in tasks}
     model.eval()
     for batch in batches:

@@ -1,4 +1,5 @@
-"""Trainings that find their rate and their end by themselves, to the byte wherever they were interrupted."""
+"""Trainings that find their rate, their end and the best of their inputs by themselves, to the byte wherever they were
+interrupted."""
 
 from __future__ import annotations
 
@@ -7,8 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from hyperloom.stages.distill.export import to_onnx
+from hyperloom.stages.network.ensemble import Masks
+from hyperloom.stages.network.model import load_model
 from hyperloom.stages.train import loop, range_test
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.notice import Ask, Preempted
@@ -75,3 +80,38 @@ def test_an_open_ended_training_ends_after_its_best_and_to_the_byte(
             loop.fit(rough, request=_stops(after))
     loop.fit(rough)
     assert scenes.trained(data[0], rough.folder) == (weights, about)
+
+
+def test_a_training_begins_with_the_best_input_and_ends_as_an_onnx_file(
+    data: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """`semantic@noisy` is wrong at random, `soft@teacher` knows the truth: what is passed on begins with that."""
+    fields: dict[str, Any] = {
+        "in": ["rgb@camera", "semantic@noisy", "soft@teacher"],
+        "targets": {"semantic": "semantic@truth", "depth": "depth@laser"},
+        "model": {"trunk": {"type": "unet", "width": 2}, "residual": True},
+    }
+    calm, rough = (training(data, tmp_path_factory.mktemp(n), **fields) for n in ("calm", "rough"))
+    said: list[str] = []
+
+    class Log:
+        def __call__(self, at: int, values: dict[str, float]) -> None: ...
+
+        def once(self, text: str) -> None:
+            said.append(text)
+
+    loop.fit(calm, log=Log())
+    assert "semantic begins with the answers of soft@teacher" in said
+    with pytest.raises(Preempted):
+        loop.fit(rough, request=_stops(4))
+    loop.fit(rough)
+    assert scenes.trained(data[0], rough.folder) == scenes.trained(data[0], calm.folder)
+    model = load_model(data[0], calm.folder)
+    exported = to_onnx(model)  # compared with torch
+    assert {i["name"] for i in exported.about["inputs"]} == set(fields["in"])
+    members = Masks(type="masks", members=4, mask={"type": "modality", "keep": 0.5})
+    told = members.predictor(data[0], [calm.folder], fields["in"])
+    random = np.random.default_rng(0)
+    batch = {k: v for k, v in scenes.scene(random, 0).items() if k in fields["in"]}
+    mean = told({k: np.stack([v]) for k, v in batch.items()}).mean["semantic"]
+    assert mean.shape[-1] == 3 and np.allclose(mean.sum(-1), 1, atol=1e-3)

@@ -117,3 +117,15 @@ def test_squares_lie_alike_on_every_grid() -> None:
     visible = Visible(torch.ones(1, 1, dtype=torch.bool), (squares,))
     pixels = visible.sites(0, (4, 6))[0]
     assert pixels[:2, :3].all() and pixels[2:, 3:].all() and pixels.sum() == 12
+
+
+@pytest.mark.parametrize("kind", ["modality", "both"])
+def test_a_share_of_the_samples_shows_the_picture_alone(kind: str) -> None:
+    plain, alone = (_drawn({"type": kind, "keep": 0.5, **a}, 3, 4000) for a in ({}, {"alone": 0.2}))
+    only = torch.tensor([True, False, False, False])
+    shares = [(d.inputs == only).all(1).float().mean().item() for d in (plain, alone)]
+    assert shares[1] - shares[0] == pytest.approx(0.2 * (1 - shares[0]), abs=0.02)
+    others = ~(alone.inputs == only).all(1)
+    assert torch.equal(alone.inputs[others], plain.inputs[others])  # the rest is drawn as without
+    hidden = _drawn({"type": kind, "keep": 0.5, "hidden": "rgb", "alone": 0.9}, 3)
+    assert not hidden.inputs[:, 0].any() and hidden.inputs.any(1).all()
