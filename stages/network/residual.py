@@ -38,7 +38,7 @@ class Residual(nn.Module):
         super().__init__()
         place = {column: i for i, column in enumerate(architecture.columns)}
         self.inputs = [place[column] for column in task.residual]
-        self.readers = nn.ModuleList(Answer(architecture.inputs[i], task) for i in self.inputs)
+        self.readers = nn.ModuleList(PassedOn(architecture.inputs[i], task) for i in self.inputs)
         self.weights = nn.Parameter(torch.zeros(len(self.inputs)))
         self.gains = nn.Parameter(torch.ones(len(self.inputs) * task.modality.planes))  # a vector does not decay
 
@@ -49,21 +49,21 @@ class Residual(nn.Module):
 
     def forward(self, raw: torch.Tensor, planes: Sequence[torch.Tensor], seen: Visible | None) -> torch.Tensor:
         """`raw` (N, C, H, W) with the answers of the inputs added, of which `planes` are what the network was given."""
-        answers, known = [], []
+        answers, present = [], []
         for i, read in zip(self.inputs, self.readers, strict=True):
-            answer, there = read(planes[i])
+            answer, known = read(planes[i])
             answers.append(answer)
-            known.append(there if seen is None else there & seen.sites(i, raw.shape[2:]).unsqueeze(1))
+            present.append(known if seen is None else known & seen.sites(i, raw.shape[2:]).unsqueeze(1))
         gains = self.gains.view(len(answers), 1, -1, 1, 1)
         if len(answers) == 1:
-            return raw + torch.where(known[0], answers[0] * gains[0], 0.0)
-        visible = torch.stack(known)  # (inputs, N, 1, H, W)
+            return raw + torch.where(present[0], answers[0] * gains[0], 0.0)
+        visible = torch.stack(present)  # (inputs, N, 1, H, W)
         share = torch.where(visible, self.weights.exp().view(-1, 1, 1, 1, 1), 0.0)
         share = share / share.sum(0).clamp(min=1e-9)
         return raw + (share * torch.stack(answers) * gains).sum(0)
 
 
-class Answer(nn.Module):
+class PassedOn(nn.Module):
     """An input's planes (N, C, H, W) as an answer of the task on the scale of its head's, and where it has one,
     (N, 1, H, W) bool."""
 

@@ -199,22 +199,15 @@ def _validation(stage: Train, step: StepCheck, schemas: Mapping[str, ShardsSchem
 def _network(stage: Train, step: StepCheck) -> None:
     """Sizes agree, the trunk can read every input, augmentations and extras fit. Scales are not known yet."""
     inputs = stage.model.inputs({c: Input(c, step.modalities[modality_of(c)], Scale()) for c in stage.inputs})
-    try:
-        tasks = stage.model.tasks([Task(t, step.modalities[t], Scale()) for t in stage.targets], tuple(inputs))
-    except ValueError as error:
-        step.mistake(("model",), str(error))
-        return
-    beside = _asked(stage, step)
+    beside, field = _asked(stage, step), "model"
     read = {c: step.modalities[modality_of(c)] for c in (*_read(stage), *beside)}
     try:
+        tasks = stage.model.tasks([Task(t, step.modalities[t], Scale()) for t in stage.targets], inputs)
+        field = "in"
         check_sizes(inputs, tasks)
-    except ValueError as error:
-        step.mistake(("in",), str(error))
-        return
-    try:
         stage.model.trunk.check(inputs, tasks)
     except ValueError as error:
-        step.mistake(("in",), str(error))
+        step.mistake((field,), str(error))
         return
     for i, augment in enumerate(stage.augment):
         try:

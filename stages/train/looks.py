@@ -8,7 +8,7 @@ and the seed, and all ranks look together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,14 +16,12 @@ import torch
 
 from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.network.architecture import Task
-from hyperloom.stages.network.model import MultiTask
+from hyperloom.stages.network.model import Columns, MultiTask
 from hyperloom.stages.train.batches import loader
 from hyperloom.stages.train.diagnosis import SAMPLES
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.validation import validate
 from hyperloom.stages.train.world import World
-
-Batch = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Looks:
     device: torch.device
     alive: Callable[[], None]
 
-    def samples(self, split: str, against: Iterable[str]) -> Iterator[Batch]:
+    def samples(self, split: str, against: Iterable[str]) -> Iterator[Columns]:
         """A split, with the columns that it is compared `against`: of `train` a share, always the same."""
         read = (p.column for p in self.model.architecture.parts)
         columns, train = tuple(dict.fromkeys([*read, *against])), split == "train"
@@ -61,7 +59,7 @@ class Looks:
         batches = list(self.samples("train", self.job.fitted.values())) if several else []
         return {task.name: self._best(task, batches) for task in several}
 
-    def _best(self, task: Task, batches: Iterable[Batch]) -> str:
+    def _best(self, task: Task, batches: Iterable[Columns]) -> str:
         modality, against = self.job.modalities[task.name], {task.name: self.job.fitted[task.name]}
         sign, figures = 1 if directions(modality)[modality.metric] else -1, []
         for column in task.residual:
