@@ -259,6 +259,7 @@ FILES = (
         "calls/{expert}/{digits}/{question}.json", "sealed", "slot", "the question is asked again", "the next slot"
     ),
     FileKind("calls/{expert}/{digits}/{question}.asking", "sealed", "slot", "nobody asks it now", "the next slot"),
+    FileKind("hub/{model}/{revision}.json", "sealed", "plan", "the hub is asked again what it is", "the next plan"),
     FileKind("{stage}/{step}/trained.json", "sealed", "rank 0", "the training is not done", "the next run"),
     FileKind(
         "{stage}/{step}/checkpoint/{number}.json",

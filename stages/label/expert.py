@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hyperloom.pipeline.check import StepCheck
+    from hyperloom.pipeline.digests import Digests
     from hyperloom.pipeline.manifest import Manifest
     from hyperloom.pipeline.recipe import Where
     from hyperloom.pipeline.storage import Storage
@@ -95,6 +96,15 @@ class Expert(Plugin):
     def weights(self) -> tuple[str, ...]:
         """Files (paths or URLs) whose content belongs to this expert's identity."""
         return ()
+
+    def content(self, digests: Digests) -> list[str]:
+        """Digests of all content that belongs to this expert's identity; where it lies belongs to none. Raises
+        SourceError for what is not there."""
+        return [digests.file(path).sha256 for path in self.weights()]
+
+    def remarks(self, storage: Storage) -> list[str]:
+        """What a person should hear before the expert works, such as what its licence forbids."""
+        return []
 
     def checked(self, step: StepCheck, where: Where) -> Self:
         """This expert with what the schemas of the steps it names tell of it (`in`), before any of them ran; what is

@@ -270,7 +270,8 @@ def modalities_of(experts: Iterable[Expert]) -> set[str]:
 
 def weights_of(experts: Iterable[Expert], digests: Digests) -> dict[str, Any]:
     """Digests of all weights, by what their expert makes. Raises SourceError for a file that is not there."""
-    return {"+".join(e.out): [digests.file(w).sha256 for w in e.weights()] for e in experts if e.weights()}
+    content = {"+".join(expert.out): expert.content(digests) for expert in experts}
+    return {columns: listed for columns, listed in content.items() if listed}
 
 
 def _node(
@@ -281,7 +282,7 @@ def _node(
     kind: str,
 ) -> Node:
     inputs, modalities = step.inputs, step.modalities
-    weights = [digests.file(w).sha256 for w in expert.weights()]  # where they lie is no part of a manifest either
+    weights = expert.content(digests)
     config = payload(expert, lambda name: inputs[name].fingerprint)
     identity: dict[str, Any] = {
         "expert": config,

@@ -3,15 +3,18 @@
     - {type: huggingface, path: models/segformer, task: image-segmentation, in: rgb@camera,
        out: [semantic@segformer, soft@segformer], labels: {vegetation: forest}}
     - {type: huggingface, path: models/minilm, task: feature-extraction, in: text@caption, out: embedding@minilm}
+    - {type: huggingface, model: depth-anything/Depth-Anything-V2-Small-hf, task: depth-estimation, in: rgb@camera,
+       out: depth@anything}
 
 `path` is a local directory as `hf download --local-dir` or `save_pretrained` make it; its content is the identity.
-Nothing is downloaded and no code of a model's own is run. Labels of the model are classes of the modality by name,
-`labels` renames them (null: none). torchvision is not needed.
+`model` is one of the hub: its `revision` is pinned in the root when it is first planned, its files are fetched once by
+each node that needs them (`stages.label.hub`). No code of a model's own is run. Labels of the model are classes of the
+modality by name, `labels` renames them (null: none). torchvision is not needed.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -22,8 +25,14 @@ from hyperloom.pipeline.plugins import of, parse
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
+from hyperloom.stages.label.hub.pins import NAME
 from hyperloom.stages.label.network import library
 from hyperloom.stages.label.values import fit
+
+if TYPE_CHECKING:
+    from hyperloom.pipeline.digests import Digests
+    from hyperloom.stages.label.hub.loading import Directory
+    from hyperloom.stages.label.hub.pins import Pin
 
 PipelineTask = Literal[
     "image-segmentation", "depth-estimation", "feature-extraction", "image-feature-extraction", "image-classification",
@@ -48,7 +57,11 @@ ALL_LABELS: dict[str, dict[str, Any]] = {
 class HuggingFace(Expert):
     """Raises SourceError for a directory that cannot be loaded, PluginError without transformers."""
 
-    path: str = placement()
+    path: str = placement("")
+    model: str = Field("", pattern=rf"^({NAME})?$")
+    """ORGANISATION/NAME on the hub, in place of `path`."""
+    at: str = placement("main", alias="revision", pattern=r"^[\w./-]+$")
+    """A branch, tag or commit of `model`. What bears meaning is the commit that it was when it was pinned."""
     task: PipelineTask
     labels: dict[str, str | None] = {}
     decode: tuple[Annotated[Any, of("decoder")], ...] = ()
@@ -77,6 +90,8 @@ class HuggingFace(Expert):
 
     @model_validator(mode="after")
     def _consistent(self) -> HuggingFace:
+        if bool(self.path) == bool(self.model):
+            raise ValueError("give either path: a local directory, or model: ORGANISATION/NAME of the hub")
         if len(self.in_) != 1:
             raise ValueError(f"in: {self.task} reads one column, got {list(self.in_)}")
         if self.decode and (self.task not in MAPS or len(self.decode) != len(self.out)):
@@ -94,12 +109,29 @@ class HuggingFace(Expert):
     def weights(self) -> tuple[str, ...]:
         from hyperloom.stages.label.hub.loading import files
 
-        return files(self.path)
+        return files(self.path) if self.path else ()
 
-    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+    def content(self, digests: Digests) -> list[str]:
+        return self._pin(digests.storage).digests if self.model else super().content(digests)
+
+    def remarks(self, storage: Storage) -> list[str]:
+        remark = self._pin(storage).remark if self.model else ""
+        return [remark] if remark else []
+
+    def _pin(self, storage: Storage) -> Pin:
+        from hyperloom.stages.label.hub.pins import pinned
+
+        return pinned(storage, self.model, self.at)
+
+    def _home(self, storage: Storage) -> Directory:
+        from hyperloom.stages.label.hub.fetch import fetched
         from hyperloom.stages.label.hub.loading import Directory
 
-        home = Directory(self.path, self.precision, self.gpus > 0)
+        path = str(fetched(self._pin(storage))) if self.model else self.path
+        return Directory(path, self.precision, self.gpus > 0)
+
+    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+        home = self._home(storage)
         home.torch.set_num_threads(max(1, int(self.cpus)))
         if self.task in MAPS:
             return self._maps(home, modalities)
@@ -117,7 +149,7 @@ class HuggingFace(Expert):
             try:
                 decoder.ready(target, column)
             except ValueError as error:
-                raise RecipeError(f"the expert huggingface ({self.path}): {error}") from error
+                raise RecipeError(f"the expert huggingface ({self.path or self.model}): {error}") from error
         net = Maps(home, self.task)
         return MapSteps(net, home.device == "cuda", self.in_[0], self.out, decoders, targets)
 

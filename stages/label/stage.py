@@ -77,7 +77,8 @@ class Label(Stage):
         drawn = self._drawn(step)
         step.records = step.run_units(drawn.units(), drawn.workers(step.storage))
         labels = drawn.labels(step.records)
-        labels = replace(labels, remarks=[*labels.remarks, *apart(drawn)])
+        licences = [text for expert in self.experts for text in expert.remarks(step.storage)]
+        labels = replace(labels, remarks=[*labels.remarks, *apart(drawn), *licences])
         announce(step, labels.remarks)
         provenance.emit_tags(step, labels.columns)
         return labels

@@ -15,6 +15,8 @@ from hyperloom.stages.label.network import library
 
 READ = (".json", ".txt", ".model", ".safetensors", ".jinja", ".vocab", ".merges")
 """Files that decide what a model answers."""
+OFFLINE = os.environ.get("HF_HUB_OFFLINE")
+"""What a person said; `Directory` sets it for the library alone."""
 Precision = Literal["float32", "float16", "bfloat16"]
 
 
