@@ -67,10 +67,13 @@ def _large(high: float, span: str) -> tuple[Activation, str]:
 
 def hold(maps: np.ndarray, activation: Activation) -> None:
     """Raise RecipeError for values that are no probabilities though they are taken for some, ValueError for NaN."""
-    if not maps.size:
-        return
-    low, high = float(np.min(maps)), float(np.max(maps))
-    if np.isnan(low):
+    if maps.size:
+        hold_span(float(np.min(maps)), float(np.max(maps)), activation)
+
+
+def hold_span(low: float, high: float, activation: Activation) -> None:
+    """The same of the least and the greatest value."""
+    if np.isnan(low) or np.isnan(high):
         raise ValueError("the network gave NaN as a score: does it overflow (precision), or divide by 0?")
     if activation != "none":
         return

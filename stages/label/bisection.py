@@ -10,15 +10,16 @@ they pass through, and the whole attempt is repeated.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hyperloom.pipeline.errors import BadSample, HyperloomError
+from hyperloom.stages import remarks
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label import memory, reading
 from hyperloom.stages.label.batching import BatchSize
@@ -32,6 +33,14 @@ Answer = dict[str, "np.ndarray | bytes | None"]
 
 Seen = Callable[[Batch, Batch], None]
 """Gets inputs and outputs of the samples of a batch that have a good answer in every column."""
+
+
+class Finished(NamedTuple):
+    """A batch's answers, a sample each, and what was remarked while they were made."""
+
+    answers: list[Answer | Exception]
+    said: Counter[str]
+
 
 NOT_THE_SAMPLES = (HyperloomError, ConnectionError, TimeoutError)
 IN_FLIGHT = 2
@@ -54,32 +63,35 @@ class Bisection:
         """The batches of a unit, to be given to `answers`."""
         return Parts(self._reader, samples, rows, size)
 
-    def answers(self, parts: Parts, size: BatchSize, seen: Seen | None = None) -> UnitAnswers:
-        """The answers of a unit's rows."""
-        return UnitAnswers(self, parts, size, seen)
+    def answers(
+        self, parts: Parts, size: BatchSize, seen: Seen | None = None, said: Counter[str] | None = None
+    ) -> UnitAnswers:
+        """The answers of a unit's rows; `said` gets the remarks of the batches whose answers were given."""
+        return UnitAnswers(self, parts, size, seen, Counter() if said is None else said)
 
-    def begun(self, read: reading.ReadBatch) -> Future[list[Answer | Exception]]:
+    def begun(self, read: reading.ReadBatch) -> Future[Finished]:
         """The answers of a batch that was read: computed now, and finished in a thread where that takes any time."""
-        future = Future[list[Answer | Exception]]()
+        future = Future[Finished]()
         count = len(read.part)
         try:
             if read.error is not None:
                 raise read.error
-            with self._computing:
+            with self._computing, remarks.collected() as said:
                 computed = self._steps.compute(read.prepared)
             if self._seconds > reading.WORTH:
-                return self._behind.submit(self._finished, computed, count)
-            future.set_result(self._finished(computed, count))
+                return self._behind.submit(self._finished, computed, count, said)
+            future.set_result(self._finished(computed, count, said))
         except Exception as error:  # an expert may raise anything; it is looked at when the answers are asked for
             future.set_exception(error)
         return future
 
-    def _finished(self, computed: Any, count: int) -> list[Answer | Exception]:
+    def _finished(self, computed: Any, count: int, said: Counter[str]) -> Finished:
         began = time.perf_counter()
-        answers = self._split(self._steps.finish(computed), count)
+        with remarks.collected() as more:
+            answers = self._split(self._steps.finish(computed), count)
         if not self._steps.device and self._steps.owned:
             self._seconds = time.perf_counter() - began
-        return answers
+        return Finished(answers, said + more)
 
     def trial(self, samples: ExpertInputs, rows: Sequence[int]) -> int:
         """Do a batch for nothing but the time it takes; the bytes it held."""
@@ -137,10 +149,10 @@ class UnitAnswers:
     device has work of the next unit.
     """
 
-    def __init__(self, bisection: Bisection, parts: Parts, size: BatchSize, seen: Seen | None):
-        self._bisection, self._parts, self._size, self._seen = bisection, parts, size, seen
+    def __init__(self, bisection: Bisection, parts: Parts, size: BatchSize, seen: Seen | None, said: Counter[str]):
+        self._bisection, self._parts, self._size, self._seen, self._said = bisection, parts, size, seen, said
         self._again = set[int]()
-        self._flying = deque[tuple[list[int], Batch, Future[list[Answer | Exception]]]]()
+        self._flying = deque[tuple[list[int], Batch, Future[Finished]]]()
 
     def __iter__(self) -> Iterator[tuple[int, Answer | Exception]]:
         yield from self.begun()
@@ -162,12 +174,13 @@ class UnitAnswers:
     def _landed(self) -> Iterator[tuple[int, Answer | Exception]]:
         part, batch, future = self._flying.popleft()
         try:
-            answers = future.result()
+            answers, said = future.result()
         except NOT_THE_SAMPLES:
             raise
         except Exception as error:  # an expert may raise anything
             yield from self._blamed(part, error)
             return
+        self._said.update(said)
         if self._seen is not None:
             _show(self._seen, batch, answers)
         yield from zip(part, answers, strict=True)

@@ -31,6 +31,8 @@ class Decoder(Plugin):
 
     spatial: ClassVar[bool] = True
     """Is the tensor a map, so that the maps of tiles can be put together?"""
+    spanned: ClassVar[bool] = False
+    """Does `within` look at them?"""
     tensor: str | int = 0
     layout: Literal["nchw", "nhwc"] | None = None
     """Order of the tensor's axes where it is another than that of the network's input."""
@@ -68,6 +70,10 @@ class Decoder(Plugin):
         the same up to rounding. None where this decoder works on the host alone. Probabilities may come in
         the width that is kept of them."""
         return None
+
+    def within(self, low: float, high: float) -> None:
+        """Look at the least and the greatest score of a frame that was decoded on a device, as `finish` looks at the
+        map. Raises ValueError for the frame, RecipeError for all."""
 
 
 class DenseDecoder(Decoder):

@@ -8,6 +8,7 @@ Boxes that cannot be (pixels called shares, x1 < x0) end the step with the field
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -19,7 +20,8 @@ from hyperloom.stages.label.activation import SLACK, Activation, ScoreKind, hold
 from hyperloom.stages.label.decoders import Decoder, Raw, need
 from hyperloom.stages.label.scores import ClassMap, class_table
 from hyperloom.stages.modality import Size
-from hyperloom.stages.modality.boxes import PIXELS, padded
+from hyperloom.stages.modality.boxes import PIXELS, padded, strongest
+from hyperloom.stages.remarks import remark
 
 FAR = 2.0
 """Pixels within which all corners of a frame's boxes can hardly lie."""
@@ -97,9 +99,11 @@ class DetectionDecoder(Decoder):
             ids, given = given.argmax(-1), given.max(-1, initial=0)
         classes = self._table(modality)[np.clip(np.rint(ids), 0, UNKNOWN).astype(np.int64)]
         keep = (given >= self.threshold) & (classes < len(modality.classes))
+        if not isinstance(self.map, Mapping) and (ids[given >= self.threshold] >= len(self._names(modality))).any():
+            remark("the detector knows more classes than are listed, and boxes of those are left out (map in decode)")
         boxes = self._placed(corners[keep], size)
         rows = np.concatenate([boxes, classes[keep, None], given[keep, None]], 1).astype(np.float32)
-        rows = suppressed(rows, self.overlap)[: modality.most]
+        rows = strongest(suppressed(rows, self.overlap), modality.most)
         return padded(rows, modality.most, "boxes", "most")
 
     def _names(self, modality: Any) -> ClassMap:

@@ -9,7 +9,7 @@ operations gets the network's scores on the host.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,20 +26,39 @@ if TYPE_CHECKING:
 Finish = Callable[[], np.ndarray]
 
 
+class Given(NamedTuple):
+    """What is on a device of one output: values of the column (`ready`), or the network's own tensor. Of values,
+    `spans` (N, 2) has the least and the greatest score of each frame, for the check that those decoded here lack."""
+
+    values: torch.Tensor
+    ready: bool
+    spans: torch.Tensor | None = None
+
+
+class Landed(NamedTuple):
+    """The same on the host."""
+
+    values: np.ndarray
+    ready: bool
+    spans: np.ndarray | None
+
+
 class Landing:
     """What a batch leaves on a device, on its way to the host."""
 
-    def __init__(self, tensors: Sequence[torch.Tensor]):
-        self._host = [_asked(t) for t in tensors]
-        self._event = torch.cuda.Event() if any(t.is_cuda for t in tensors) else None
+    def __init__(self, given: Sequence[Given]):
+        self._ready = [one.ready for one in given]
+        self._host = [(_asked(one.values), None if one.spans is None else _asked(one.spans)) for one in given]
+        self._event = torch.cuda.Event() if any(one.values.is_cuda for one in given) else None
         if self._event is not None:
             self._event.record()
 
-    def arrays(self) -> list[np.ndarray]:
+    def arrays(self) -> list[Landed]:
         """All of it, once it is there."""
         if self._event is not None:
             self._event.synchronize()
-        return [t.numpy() for t in self._host]
+        both = [(values.numpy(), None if spans is None else spans.numpy()) for values, spans in self._host]
+        return [Landed(values, ready, spans) for (values, spans), ready in zip(both, self._ready, strict=True)]
 
 
 def _asked(tensor: torch.Tensor) -> torch.Tensor:
@@ -48,21 +67,29 @@ def _asked(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
 
-def decoded(decoder: Decoder, maps: torch.Tensor, layout: str, target: Any) -> tuple[torch.Tensor, bool]:
+def decoded(decoder: Decoder, maps: torch.Tensor, layout: str, target: Any) -> Given:
     """The values (N, *shape) of the maps of whole frames, in the network's layout, or the maps themselves as (N, h, w)
-    or (N, h, w, C); and whether they are values."""
+    or (N, h, w, C)."""
     planes = maps.permute(0, 3, 1, 2) if layout == "nhwc" and maps.ndim == 4 else maps
     values = decoder.on_device(planes, target) if planes.ndim in (3, 4) and decoder.spatial else None
     if values is not None:
-        return values, True
-    return (planes.permute(0, 2, 3, 1) if planes.ndim == 4 and decoder.spatial else maps), False
+        spans = torch.stack(torch.aminmax(planes.flatten(1), dim=1), 1).float() if decoder.spanned else None
+        return Given(values, True, spans)
+    return Given(planes.permute(0, 2, 3, 1) if planes.ndim == 4 and decoder.spatial else maps, False)
 
 
-def landed(array: np.ndarray, ready: bool, decoder: Decoder, target: Any) -> np.ndarray:
-    """Values of `target` of what `decoded` gave."""
-    if not ready:
-        return np.stack([decoder.finish(one, target) for one in array])
-    return array.astype(target.dtype, copy=False)
+def landed(given: Landed, decoder: Decoder, target: Any) -> np.ndarray | list[Any]:
+    """Values of `target` of what `decoded` gave; in the place of a frame whose scores cannot be, the ValueError."""
+    if not given.ready:
+        return np.stack([decoder.finish(one, target) for one in given.values])
+    values = given.values.astype(target.dtype, copy=False)
+    errors: dict[int, ValueError] = {}
+    for i, (low, high) in enumerate(() if given.spans is None else given.spans.tolist()):
+        try:
+            decoder.within(low, high)
+        except ValueError as error:
+            errors[i] = error
+    return [errors.get(i, value) for i, value in enumerate(values)] if errors else values
 
 
 class OnDevice(Steps):
@@ -87,7 +114,7 @@ class OnDevice(Steps):
         return tensor.pin_memory() if self._session.device == "cuda" else tensor
 
     @torch.inference_mode()
-    def compute(self, prepared: torch.Tensor) -> tuple[Landing, list[bool]]:
+    def compute(self, prepared: torch.Tensor) -> Landing:
         pixels = prepared.to(self._session.device, non_blocking=True)
         x = (pixels.float() - self._mean) * self._scale
         if self._layout == "nchw":
@@ -95,25 +122,23 @@ class OnDevice(Steps):
         tensors = tensors_of(self._expert.decode)
         outputs = self._session.tensors(x, tensors)
         check_counts(self._expert.path, outputs, tensors, len(x))
-        given = []
+        given: list[Given] = []
         each = shared_out(self._expert.decode, outputs)
         for decoder, maps, layout, target in zip(self._expert.decode, each, self._layouts, self._targets, strict=True):
             if decoder.spatial:
                 given.append(decoded(decoder, self._whole(maps[0], layout), layout, target))
             else:
-                given += [(one, False) for one in maps]
-        return Landing([t for t, _ in given]), [ready for _, ready in given]
+                given += [Given(one, False) for one in maps]
+        return Landing(given)
 
-    def finish(self, computed: tuple[Landing, list[bool]]) -> Batch:
-        landing, ready = computed
+    def finish(self, computed: Landing) -> Batch:
         outputs: Batch = {}
-        expert, each = self._expert, shared_out(self._expert.decode, list(zip(landing.arrays(), ready, strict=True)))
+        expert, each = self._expert, shared_out(self._expert.decode, computed.arrays())
         for given, column, decoder, target in zip(each, expert.out, expert.decode, self._targets, strict=True):
             if decoder.spatial:
-                array, is_value = given[0]
-                outputs[column] = landed(array, is_value, decoder, target)
+                outputs[column] = landed(given[0], decoder, target)  # type: ignore[assignment]
                 continue
-            arrays, layout = [one for one, _ in given], decoder.layout or self._layout
+            arrays, layout = [one.values for one in given], decoder.layout or self._layout
             tiles = [decoder.tile(of_tile(arrays, i), layout, self._grid.tile) for i in range(len(arrays[0]))]
             outputs[column] = np.stack([decoder.finish(tile, target) for tile in tiles])
         return outputs

@@ -13,6 +13,7 @@ made as they are asked for and never kept. Consensus is made of the same parts (
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -96,9 +97,9 @@ class ExpertGraph:
     def labels(self, records: Iterable[Record]) -> Labels:
         """What the step's manifest says: columns, partitions, and how many samples each column lacks and why."""
         counts: dict[str, dict[str, Any]] = {}
-        remarks, looks = dict[str, None](), list[dict[str, Any]]()
+        remarks, looks = Counter[str](), list[dict[str, Any]]()
         for record in records:
-            remarks |= dict.fromkeys(record.meta.get("remarks", ()))
+            remarks.update(record.meta.get("remarks", {}))
             looks += [look] if (look := record.meta.get("look")) else []
             count = counts.setdefault(record.space, {"rows": 0, "quarantined": 0, "missing": {}})
             count["rows"] += record.rows + record.quarantined
@@ -113,8 +114,8 @@ class ExpertGraph:
                 quarantined[column] = count["quarantined"]
                 missing[column] = {"rows": count["rows"], "missing": count["missing"].get(column, 0)}
         partitions = self.catalogue.partitions  # kept once, however many steps say them
-        sentences = [*remarks, *self._suspicions(looks)]
-        return Labels(columns, partitions, quarantined, missing, sentences)
+        said = [f"{count} sample(s): {text}" if count else text for text, count in remarks.items()]
+        return Labels(columns, partitions, quarantined, missing, [*said, *self._suspicions(looks)])
 
     def _suspicions(self, looks: list[dict[str, Any]]) -> list[str]:
         if not looks:

@@ -20,6 +20,7 @@ from hyperloom.stages.label.activation import (
     ScoreKind,
     check_axes,
     hold,
+    hold_span,
     judge,
     judged,
     looks_like_probabilities,
@@ -30,6 +31,7 @@ from hyperloom.stages.label.activation import (
 )  # fmt: skip
 from hyperloom.stages.label.decoders import Decoder, need
 from hyperloom.stages.label.preprocess import resize
+from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +47,7 @@ class Scores(Decoder):
     `divide: 255` is for probabilities and scores that come as 0..255."""
 
     revision: ClassVar[int] = 2
+    spanned: ClassVar[bool] = True
     map: ClassMap | None = None
     activation: Activation = "auto"
     divide: float = Field(1.0, gt=0)
@@ -53,6 +56,11 @@ class Scores(Decoder):
         """(h, w, C) float32."""
         scores: np.ndarray = np.atleast_3d(whole).astype(np.float32, copy=False)
         return scores if self.divide == 1 else scores / np.float32(self.divide)
+
+    def within(self, low: float, high: float) -> None:
+        hold_span(low / self.divide, high / self.divide, self.activation)
+        if self.activation == "ids" and high > UNKNOWN:
+            raise ValueError(f"the network gives the class id {high:g}, and ids end at {UNKNOWN}")
 
     def tried(self, whole: np.ndarray, ending: ScoreKind | None, modality: Any) -> tuple[Decoder, str]:
         channels = 1 if whole.ndim == 2 else whole.shape[-1]
@@ -127,8 +135,12 @@ class ClassDecoder(Scores):
         ids = whole[..., 0] if whole.ndim == 3 else whole
         if ids.dtype != np.uint8:
             ids = np.rint(ids) if ids.dtype.kind == "f" else ids
-            ids = np.where((ids < 0) | (ids > UNKNOWN), UNKNOWN, ids).astype(np.uint8)
+            if ids.size and ids.max() > UNKNOWN:
+                raise ValueError(f"the network gives the class id {ids.max():g}, and ids end at {UNKNOWN}")
+            ids = np.where(ids < 0, UNKNOWN, ids).astype(np.uint8)
         sized = modality.fit(ids)
+        if isinstance(self.map, tuple) and ((sized >= len(self.map)) & (sized != UNKNOWN)).any():
+            remark("the network gives class ids beyond its map, which are unknown (map in decode lists each)")
         return sized if self.map is None else class_table(self.map, modality.classes)[sized]
 
     def _matters(self, channels: int) -> bool:

@@ -20,6 +20,7 @@ from hyperloom.stages.modality.geometry import OffFrame
 from hyperloom.stages.modality.knowledge import finite
 from hyperloom.stages.modality.layout import MOST_TOKENS
 from hyperloom.stages.modality.sound_files import decode_sound, soundfile_module, whole_sound
+from hyperloom.stages.remarks import remark
 
 FULL = 32768
 """16-bit samples of -1..1."""
@@ -173,6 +174,8 @@ class Audio(OffFrame, Modality):
                 f"expected at most {self.seconds:g} s ({self.samples} samples), got {len(sound) / self.rate:g} s; more "
                 "`seconds` hold it, and `cut: true` leaves out the end"
             )
+        if len(sound) > self.samples:
+            remark(f"a sound is longer than {self.seconds:g} s, and its end is left out (cut: true)")
         full = np.zeros(self.samples, np.float32)
         full[: len(sound)] = sound[: self.samples]
         return full

@@ -285,6 +285,13 @@ def used_rows(array: np.ndarray, what: str) -> np.ndarray:
     return array[:count]
 
 
+def strongest(boxes: Any, most: int) -> Any:
+    """The first `most` of boxes, best first; that others are left out is remarked."""
+    if len(boxes) > most:
+        remark(f"more than {most} boxes are in a picture, and the weakest are left out (a larger most: holds them)")
+    return boxes[:most]
+
+
 def padded(array: np.ndarray, most: int, what: str, field: str) -> np.ndarray:
     """(n, c) as (most, c), rows of NaN added. Raises ValueError when there are more, naming the recipe's field."""
     if len(array) > most:

@@ -17,6 +17,7 @@ from hyperloom.stages.modality.knowledge import whole
 from hyperloom.stages.modality.padding import filled, some
 from hyperloom.stages.modality.sides import mirrored
 from hyperloom.stages.modality.tokenizers import ByteTokenizer
+from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
     import torch
@@ -113,6 +114,7 @@ class Text(Ids):
                 "leaves out the end"
             )
         if len(data) > self.length:
+            remark(f"a text is longer than {self.length} bytes, and its end is left out (cut: true)")
             data = data[: self.length].decode(errors="ignore").encode()
         return self._row(data)
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.executor import Host
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.storage import Storage
@@ -19,7 +20,7 @@ from hyperloom.stages.label import batching, reading
 from hyperloom.stages.label.activation import softmax
 from hyperloom.stages.label.batching import BatchSize
 from hyperloom.stages.label.decoders import as_map
-from hyperloom.stages.label.device import OnDevice
+from hyperloom.stages.label.device import Landing, OnDevice, decoded, landed
 from hyperloom.stages.label.samples import ExpertInputs
 from hyperloom.stages.label.scores import vote
 from hyperloom.stages.label.stage import Label
@@ -67,6 +68,45 @@ def test_maps_decoded_as_tensors_are_those_of_the_host(fields: dict[str, Any]) -
             assert values.dtype == torch.uint8 and np.array_equal(values.numpy(), expected)
         else:
             np.testing.assert_allclose(values.numpy(), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "value", "text"),
+    [
+        ({"type": "classes"}, np.nan, "NaN as a score"),
+        ({"type": "classes", "activation": "none", "threshold": 0.2}, 1.5, "gave 1.5 where probabilities are expected"),
+        ({"type": "probabilities", "activation": "none"}, -0.5, "gave -0.5 where probabilities"),
+        ({"type": "classes", "activation": "ids"}, 300.0, "the class id 300, and ids end at 255"),
+    ],
+    ids=str,
+)
+def test_scores_that_cannot_be_are_refused_on_a_device_as_on_the_host(
+    fields: dict[str, Any], value: float, text: str
+) -> None:
+    """Of maps that are decoded where the network runs, the least and the greatest score come along."""
+    target = KNOWN["soft" if fields["type"] == "probabilities" else "semantic"]
+    decoder, channels = plugins.parse("decoder", fields), 1 if fields.get("activation") == "ids" else 5
+    raw = (
+        np.random.default_rng(0)
+        .uniform(0, 1, (3, channels, 24, 36))
+        .astype(np.float32)
+        .round(0 if channels == 1 else 3)
+    )
+    raw[1, 0, 3, 4] = value
+
+    def asked() -> list[Any]:
+        (given,) = Landing([decoded(decoder, torch.from_numpy(raw), "nchw", target)]).arrays()
+        assert given.ready
+        return list(landed(given, decoder, target))
+
+    with pytest.raises((ValueError, RecipeError), match=text):
+        decoder.finish(as_map(raw[1], "nchw"), target)
+    if fields.get("activation") == "none":  # what the recipe says is wrong for all
+        with pytest.raises(RecipeError, match=text):
+            asked()
+        return
+    answers = asked()
+    assert [isinstance(answer, ValueError) for answer in answers] == [False, True, False] and text in str(answers[1])
 
 
 @pytest.mark.parametrize("shape", [(7, 5, 11), (300, 200, 3), (4, 4, 300)], ids=str)

@@ -13,8 +13,10 @@ from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import BadSample, RecipeError, SourceError
 from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import Output, execute
+from hyperloom.stages import remarks
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.stage import Label
+from hyperloom.stages.modality.boxes import strongest
 from tests.unit.inline import column, finish, ingested, modalities, step
 
 KNOWN = modalities(
@@ -304,3 +306,52 @@ def test_what_is_wrong_in_the_recipe_is_said(storage: Storage) -> None:
     with pytest.raises(RecipeError, match="defines no modality 'depth'"):
         todo = label(storage, expert("Plus", **{"in": "rgb@camera"}, out="depth@a"))
         todo.stage.units(todo)
+
+
+class Crowd(Expert):
+    """As a detector: the first pixel says how many boxes; then the weakest go, and it is remarked."""
+
+    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+        target = modalities["boxes"]
+
+        def call(batch: Batch) -> Batch:
+            rows = []
+            for count in batch[self.in_[0]][:, 0, 0, 0]:
+                boxes = [[0, 0, 0.1 * (i + 1), 1, 0, 1 - i / 20] for i in range(count)]
+                rows.append(target.fit(strongest(boxes, target.most)))
+            return {self.out[0]: rows}  # type: ignore[dict-item]
+
+        return call
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_what_an_expert_leaves_out_is_counted_and_said_once(storage: Storage, batch: int) -> None:
+    known = {**KNOWN, **modalities(boxes={"type": "boxes", "classes": ["car"], "most": 4})}
+    data = ingested(storage, known, {g: [frame(i) for i in range(8)] for g in ("f", "g")})
+    asked = [expert("Crowd", **{"in": "rgb@camera"}, out="boxes@net", batch=batch)]
+    made = finish(step(Label(stage="label", data="frames", experts=asked), storage, known, frames=data))
+    (said,) = [text for text in made.body["remarks"] if "boxes" in text and "left out" in text]
+    assert said.startswith("6 sample(s): more than 4 boxes") and "a larger most: holds them" in said
+    assert made.quarantined == 0
+
+
+def test_classes_beyond_what_is_listed_are_said() -> None:
+    from hyperloom.pipeline import plugins
+
+    known = modalities(
+        boxes={"type": "boxes", "classes": ["car", "cat"], "most": 2}, semantic={"type": "segmentation",
+        "classes": ["a", "b"], "size": [2, 2]}, text={"type": "text", "length": 4, "cut": True},
+    )  # fmt: skip
+    with remarks.collected() as said:
+        decoder = plugins.parse("decoder", {"type": "detections", "chosen": True})
+        rows = np.array([[0, 0, 0.5, 0.5, 0.9, n] for n in (0, 1, 7)], np.float32)
+        decoder.finish((rows, (10, 10)), known["boxes"])
+        plugins.parse("decoder", {"type": "classes", "map": ["b", "a"]}).finish(
+            np.array([[0, 1], [5, 1]]), known["semantic"]
+        )
+        known["text"].fit("longer")
+    assert len(said) == 3 and all(count == 1 for count in said.values()), said
+    texts = " | ".join(said)
+    assert (
+        "knows more classes than are listed" in texts and "beyond its map" in texts and "longer than 4 bytes" in texts
+    )

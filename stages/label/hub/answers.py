@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.modality.boxes import strongest
+from hyperloom.stages.remarks import remark
 
 LabelNames = Mapping[str, "str | None"]
 """The model's label -> the modality's class, null for none; what is not named keeps its name."""
@@ -91,14 +93,17 @@ def _boxes(answer: Any, modality: Any, picture: Any, labels: LabelNames, thresho
     boxes = []
     for entry in sorted(answer, key=lambda e: -e["score"]):
         kind, box = _name(str(entry["label"]), labels), entry["box"]
-        if kind is None or kind not in modality.classes or entry["score"] < threshold:
+        if kind is None or entry["score"] < threshold:
+            continue
+        if kind not in modality.classes:
+            remark("objects whose label is no class of the modality are left out (labels: names them)")
             continue
         x0, y0, x1, y1 = (
             float(np.clip(box[name] / size, 0, 1))
             for name, size in (("xmin", width), ("ymin", height), ("xmax", width), ("ymax", height))
         )
         boxes.append({"x0": x0, "y0": y0, "x1": x1, "y1": y1, "class": kind, "score": float(entry["score"])})
-    return boxes[: modality.most]
+    return strongest(boxes, modality.most)
 
 
 def _tags(answer: Any, text: str, labels: LabelNames) -> list[str | None]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.label.hub.loading import Directory
+from hyperloom.stages.remarks import remark
 
 PoolingMode = Literal["mean", "cls", "model"]
 
@@ -32,6 +33,9 @@ class FeatureExtraction:
                 inputs = self._home.tensors(self._prepare(images=list(values), return_tensors="pt"))
             else:
                 prepared = self._prepare(list(values), padding=True, truncation=True, return_tensors="pt")
+                for encoding in getattr(prepared, "encodings", None) or ():
+                    if encoding.overflowing:
+                        remark("a text is longer than the model reads, and its end is left out")
                 inputs = self._home.tensors(prepared)
             pooled = self._pooled(self._model(**inputs), inputs.get("attention_mask")).float()
             if self._unit:

@@ -73,26 +73,26 @@ class MapSteps(Steps):
         frames = batch[self._column]
         return self._net.prepared(frames), (frames.shape[1], frames.shape[2])
 
-    def compute(self, prepared: tuple[Any, Size]) -> tuple[Any, list[bool], Size]:
+    def compute(self, prepared: tuple[Any, Size]) -> tuple[Any, Size]:
         inputs, size = prepared
         maps = self._net.tensors(inputs, [d.tensor for d in self._decoders])
         if not self.device:
-            return [m.numpy() for m in maps], [], size
+            return [m.numpy() for m in maps], size
         from hyperloom.stages.label.device import Landing, decoded
 
-        given = [decoded(d, m, "nchw", t) for d, m, t in zip(self._decoders, maps, self._targets, strict=True)]
-        return Landing([values for values, _ in given]), [is_value for _, is_value in given], size
+        each = zip(self._decoders, maps, self._targets, strict=True)
+        return Landing([decoded(decoder, m, "nchw", target) for decoder, m, target in each]), size
 
-    def finish(self, computed: tuple[Any, list[bool], Size]) -> Batch:
-        maps, ready, size = computed
+    def finish(self, computed: tuple[Any, Size]) -> Batch:
+        maps, size = computed
         outputs: Batch = {}
         if self.device:
             from hyperloom.stages.label.device import landed
 
-            for column, array, is_value, decoder, target in zip(
-                self._outputs, maps.arrays(), ready, self._decoders, self._targets, strict=True
+            for column, given, decoder, target in zip(
+                self._outputs, maps.arrays(), self._decoders, self._targets, strict=True
             ):
-                outputs[column] = landed(array, is_value, decoder, target)
+                outputs[column] = landed(given, decoder, target)  # type: ignore[assignment]
             return outputs
         for column, array, decoder, target in zip(self._outputs, maps, self._decoders, self._targets, strict=True):
             tiles = [decoder.tile(one, "nchw", size) for one in array]
