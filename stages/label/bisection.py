@@ -39,7 +39,7 @@ class Finished(NamedTuple):
     """A batch's answers, a sample each, and what was remarked while they were made."""
 
     answers: list[Answer | Exception]
-    said: Counter[str]
+    remarked: Counter[str]
 
 
 NOT_THE_SAMPLES = (HyperloomError, ConnectionError, TimeoutError)
@@ -64,10 +64,10 @@ class Bisection:
         return Parts(self._reader, samples, rows, size)
 
     def answers(
-        self, parts: Parts, size: BatchSize, seen: Seen | None = None, said: Counter[str] | None = None
+        self, parts: Parts, size: BatchSize, seen: Seen | None = None, remarked: Counter[str] | None = None
     ) -> UnitAnswers:
-        """The answers of a unit's rows; `said` gets the remarks of the batches whose answers were given."""
-        return UnitAnswers(self, parts, size, seen, Counter() if said is None else said)
+        """The answers of a unit's rows; `remarked` gets the remarks of the batches whose answers were given."""
+        return UnitAnswers(self, parts, size, seen, Counter() if remarked is None else remarked)
 
     def begun(self, read: reading.ReadBatch) -> Future[Finished]:
         """The answers of a batch that was read: computed now, and finished in a thread where that takes any time."""
@@ -76,22 +76,22 @@ class Bisection:
         try:
             if read.error is not None:
                 raise read.error
-            with self._computing, remarks.collected() as said:
+            with self._computing, remarks.collected() as remarked:
                 computed = self._steps.compute(read.prepared)
             if self._seconds > reading.WORTH:
-                return self._behind.submit(self._finished, computed, count, said)
-            future.set_result(self._finished(computed, count, said))
+                return self._behind.submit(self._finished, computed, count, remarked)
+            future.set_result(self._finished(computed, count, remarked))
         except Exception as error:  # an expert may raise anything; it is looked at when the answers are asked for
             future.set_exception(error)
         return future
 
-    def _finished(self, computed: Any, count: int, said: Counter[str]) -> Finished:
+    def _finished(self, computed: Any, count: int, remarked: Counter[str]) -> Finished:
         began = time.perf_counter()
         with remarks.collected() as more:
             answers = self._split(self._steps.finish(computed), count)
         if not self._steps.device and self._steps.owned:
             self._seconds = time.perf_counter() - began
-        return Finished(answers, said + more)
+        return Finished(answers, remarked + more)
 
     def trial(self, samples: ExpertInputs, rows: Sequence[int]) -> int:
         """Do a batch for nothing but the time it takes; the bytes it held."""
@@ -149,8 +149,8 @@ class UnitAnswers:
     device has work of the next unit.
     """
 
-    def __init__(self, bisection: Bisection, parts: Parts, size: BatchSize, seen: Seen | None, said: Counter[str]):
-        self._bisection, self._parts, self._size, self._seen, self._said = bisection, parts, size, seen, said
+    def __init__(self, bisection: Bisection, parts: Parts, size: BatchSize, seen: Seen | None, remarked: Counter[str]):
+        self._bisection, self._parts, self._size, self._seen, self._remarked = bisection, parts, size, seen, remarked
         self._again = set[int]()
         self._flying = deque[tuple[list[int], Batch, Future[Finished]]]()
 
@@ -174,13 +174,13 @@ class UnitAnswers:
     def _landed(self) -> Iterator[tuple[int, Answer | Exception]]:
         part, batch, future = self._flying.popleft()
         try:
-            answers, said = future.result()
+            answers, remarked = future.result()
         except NOT_THE_SAMPLES:
             raise
         except Exception as error:  # an expert may raise anything
             yield from self._blamed(part, error)
             return
-        self._said.update(said)
+        self._remarked.update(remarked)
         if self._seen is not None:
             _show(self._seen, batch, answers)
         yield from zip(part, answers, strict=True)

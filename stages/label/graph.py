@@ -114,8 +114,8 @@ class ExpertGraph:
                 quarantined[column] = count["quarantined"]
                 missing[column] = {"rows": count["rows"], "missing": count["missing"].get(column, 0)}
         partitions = self.catalogue.partitions  # kept once, however many steps say them
-        said = [f"{count} sample(s): {text}" if count else text for text, count in remarks.items()]
-        return Labels(columns, partitions, quarantined, missing, [*said, *self._suspicions(looks)])
+        sentences = [f"{count} sample(s): {text}" if count else text for text, count in remarks.items()]
+        return Labels(columns, partitions, quarantined, missing, [*sentences, *self._suspicions(looks)])
 
     def _suspicions(self, looks: list[dict[str, Any]]) -> list[str]:
         if not looks:

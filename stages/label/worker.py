@@ -29,7 +29,7 @@ from hyperloom.stages.label.expert import Batch, Expert
 if TYPE_CHECKING:
     from hyperloom.stages.label.reading import Parts
 
-Place = Callable[[Iterable[tuple[int, Any]]], None]
+PlaceAnswers = Callable[[Iterable[tuple[int, Any]]], None]
 AHEAD = 2
 """Units whose first batches are read before their turn."""
 READERS = 4
@@ -90,8 +90,8 @@ class LabelWorker:
                 else:
                     errors[row] = answer
 
-        said = Counter[str]()
-        rest = self._answered(parts, out, figures, place, said)
+        remarked = Counter[str]()
+        rest = self._answered(parts, out, figures, place, remarked)
 
         def write() -> None:
             place(rest)
@@ -100,8 +100,8 @@ class LabelWorker:
             out.rows = len(keys) - len(errors)
             if figures.kept:
                 out.meta["figures"] = figures.sums()
-            if self._notes or said:
-                out.meta["remarks"] = dict.fromkeys(self._notes, 0) | dict(sorted(said.items()))
+            if self._notes or remarked:
+                out.meta["remarks"] = dict.fromkeys(self._notes, 0) | dict(sorted(remarked.items()))
             if look := _look(values, self.modalities):
                 out.meta["look"] = look
             if unit.id != unit.payload["pid"]:
@@ -118,10 +118,10 @@ class LabelWorker:
         return self._bisection.parts(samples, [int(r) for r in samples.callable], size)
 
     def _answered(
-        self, parts: Parts, out: Output, figures: _Figures, place: Place, said: Counter[str]
+        self, parts: Parts, out: Output, figures: _Figures, place: PlaceAnswers, remarked: Counter[str]
     ) -> Iterable[tuple[int, Any]]:
         """Compute a unit and `place` its answers, but for the rest, which may still be on a device: to be placed when
-        the unit is committed. `said` counts the remarks."""
+        the unit is committed. `remarked` counts the remarks."""
         samples, size, bisection = parts.samples, self._size(out.unit.space), self._bisection
         rows = [int(r) for r in samples.callable]
         self._careful = careful.is_due(out)
@@ -131,7 +131,7 @@ class LabelWorker:
                     size.find(rows, bisection.call, lambda some: bisection.read(samples, some))
                 else:
                     size.find(rows, lambda some: bisection.trial(samples, some))
-            answers = bisection.answers(parts, size, figures.seen, said)
+            answers = bisection.answers(parts, size, figures.seen, remarked)
             place(answers.begun())
             if bisection.device:
                 return answers.rest()
@@ -141,7 +141,7 @@ class LabelWorker:
             if why:
                 place([(row, why)])
             else:
-                place(bisection.answers(bisection.parts(samples, [row], size), size, figures.seen, said))
+                place(bisection.answers(bisection.parts(samples, [row], size), size, figures.seen, remarked))
         return ()
 
     def _size(self, space: str) -> BatchSize:
