@@ -242,13 +242,16 @@ def artifacts(root: Path, steps: tuple[str, ...] = EXACT) -> dict[str, str]:
     return {path: hashlib.sha256((root / path).read_bytes()).hexdigest() for path in paths}
 
 
+WEIGHTS = "*/*/model/*/model.safetensors"
+
+
 def apart(one: Path, other: Path) -> float:
     """How far a weight of the models is from the same one in another root, at most."""
     import numpy as np
     from safetensors.numpy import load_file
 
-    names = sorted(path.relative_to(one) for path in one.glob("*/*/model.safetensors"))
-    if not names or names != sorted(path.relative_to(other) for path in other.glob("*/*/model.safetensors")):
-        raise ValueError(f"{one} and {other} hold other models: {names}")
-    pairs = [(load_file(one / name), load_file(other / name)) for name in names]
+    mine, theirs = ({path.parents[2].name: path for path in r.glob(WEIGHTS)} for r in (one, other))
+    if not mine or mine.keys() != theirs.keys():
+        raise ValueError(f"{one} and {other} hold other models: {sorted(mine)}")
+    pairs = [(load_file(mine[step]), load_file(theirs[step])) for step in mine]
     return max(float(np.abs(a[n].astype(float) - b[n].astype(float)).max()) for a, b in pairs for n in a)

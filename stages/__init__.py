@@ -261,6 +261,7 @@ FILES = (
     FileKind("calls/{expert}/{digits}/{question}.asking", "sealed", "slot", "nobody asks it now", "the next slot"),
     FileKind("hub/{model}/{revision}.json", "sealed", "plan", "the hub is asked again what it is", "the next plan"),
     FileKind("{stage}/{step}/trained.json", "sealed", "rank 0", "the training is not done", "the next run"),
+    FileKind("{stage}/{step}/model/{digest}/{file}", "named", "rank 0", "the training is not done", "the next run"),
     FileKind(
         "{stage}/{step}/checkpoint/{number}.json",
         "sealed",

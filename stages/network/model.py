@@ -159,11 +159,12 @@ def load_model(storage: Storage, folder: str) -> MultiTask:
 
 
 def _read(storage: Storage, folder: str, name: str) -> bytes:
-    """A file of a model, compared with what its training said of it where that is there. Raises FileNotFoundError, and
-    Torn for other bytes."""
+    """A file of a model: the one that its training names, compared with what that says of it, else one of this name in
+    the folder itself. Raises FileNotFoundError, and Torn for other bytes."""
     try:
         about = storage.read_json(f"{folder}/trained.json")["files"].get(name)
     except (FileNotFoundError, Torn):
         about = None
-    path = f"{folder}/{name}"
-    return read_file(storage, File(path, about["bytes"], about["sha256"])) if about else storage.read(path)
+    if not about:
+        return storage.read(f"{folder}/{name}")
+    return read_file(storage, File(f"{folder}/{about['path']}", about["bytes"], about["sha256"]))

@@ -1,7 +1,12 @@
-"""A fitted model: what a training that is done has left. `{folder}/trained.json` is its last file.
+"""A fitted model: what a training that is done has left.
 
-It says how the training ended and names the model's files with their sizes and digests, so that whoever takes them over
-(a unit's record, a manifest) need not read them again. A training whose files are gone or cut short is not done.
+    {folder}/model/{digest}/model.json, model.safetensors    named by a digest of both
+    {folder}/trained.json                                    created last
+
+`trained.json` says how the training ended and names the model's files with their sizes and digests, so that whoever
+takes them over (a unit's record, a manifest) need not read them again. A training whose files are gone or cut short is
+not done. One that is done stays as it is: a process that was replaced and ends later changes no file of it, since its
+model has another name, or the same bytes, and `trained.json` is there already.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File
 
-TRAINED = "trained.json"
+TRAINED, MODEL = "trained.json", "model"
 
 
 @dataclass(frozen=True)
@@ -26,18 +31,24 @@ class Fitted:
 
 
 def save(storage: Storage, folder: str, about: dict[str, Any], model: dict[str, bytes]) -> None:
-    """Write the files of `model` (name -> bytes), then `trained.json`. Raises StorageError."""
+    """Write the files of `model` (name -> bytes), then `trained.json`, unless the training is done already. Raises
+    StorageError."""
+    digests = {name: sha256(data) for name, data in model.items()}
+    place = f"{MODEL}/{sha256(' '.join(digests.values()).encode())[:12]}"
+    files = {n: {"path": f"{place}/{n}", "bytes": len(data), "sha256": digests[n]} for n, data in model.items()}
     for name, data in model.items():
-        storage.write(f"{folder}/{name}", data)
-    files = {name: {"bytes": len(data), "sha256": sha256(data)} for name, data in model.items()}
-    storage.write_json(f"{folder}/{TRAINED}", {**about, "files": files})
+        storage.write(f"{folder}/{files[name]['path']}", data)
+    value = {**about, "files": files}
+    if not storage.create_json(f"{folder}/{TRAINED}", value) and load(storage, folder) is None:
+        storage.write_json(f"{folder}/{TRAINED}", value)  # a torn one, or one whose files are gone
 
 
 def load(storage: Storage, folder: str) -> Fitted | None:
     """How the training of `folder` ended; None while it has not, or where its files are not whole."""
     try:
         about = storage.read_json(f"{folder}/{TRAINED}")
-        files = tuple(File(f"{folder}/{n}", f["bytes"], f["sha256"]) for n, f in sorted(about.pop("files").items()))
-    except (FileNotFoundError, Torn):
+        named = [f for _, f in sorted(about.pop("files").items())]
+        files = tuple(File(f"{folder}/{f['path']}", f["bytes"], f["sha256"]) for f in named)
+    except (FileNotFoundError, Torn, KeyError):
         return None
     return Fitted(about, files) if all(storage.size(f.path) == f.bytes for f in files) else None

@@ -49,10 +49,10 @@ def test_each_member_is_the_training_of_its_seed_alone(family: Any) -> None:
     storage, _, _, run, made = family
     trained = Trained.from_manifest(made)
     assert [(m.name, m.seed) for m in trained.members] == [("seed4", 4), ("seed5", 5)]
-    weights = [storage.read(f"{m.folder}/model.safetensors") for m in trained.members]
+    weights = [scenes.weights(storage, m.folder) for m in trained.members]
     assert weights[0] != weights[1]
     loop.fit(run.stage.job(run).of(Member(5, "elsewhere")))
-    assert storage.read("elsewhere/model.safetensors") == weights[1]
+    assert scenes.weights(storage, "elsewhere") == weights[1]
     single = run.stage.model_copy(update={"seed": 5, "seeds": 1})
     assert inline.step(single, storage, scenes.KNOWN, "one", **run.inputs).folder == trained.members[1].folder
     assert len([f for f in made.all_files() if f.path.endswith("/student.onnx")]) == 2

@@ -115,7 +115,7 @@ def test_all_hints_teach_resume_and_stay_out_of_the_student(data: Any, teacher: 
     with pytest.raises(Preempted):
         loop.fit(rough, request=ranks.At(4))
     loop.fit(rough)
-    weights = [job.storage.read(f"{job.folder}/model.safetensors") for job in (alone, rough)]
+    weights = [scenes.weights(job.storage, job.folder) for job in (alone, rough)]
     assert weights[0] == weights[1]
     assert load_model(alone.storage, alone.folder).architecture.columns == ("rgb@camera",)
     parts = made(data, teacher, "parts", extras=HINTS)

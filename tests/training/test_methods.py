@@ -26,6 +26,7 @@ from tests.training import everything, ranks
 from tests.training.everything import KNOWN
 from tests.training.methods import Recurrent
 from tests.training.test_worlds import same
+from tests.unit import scenes
 
 pytestmark = pytest.mark.timeout(500)
 OWN = "tests.training.methods"
@@ -59,7 +60,7 @@ def made(data: Any, name: str, **fields: Any) -> Job:
 
 
 def weights(job: Job) -> bytes:
-    return job.storage.read(f"{job.folder}/model.safetensors")
+    return scenes.weights(job.storage, job.folder)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from tests.unit import scenes
 
 
 def trained(job: Job) -> tuple[dict[str, Any], bytes]:
-    return job.storage.read_json(f"{job.folder}/trained.json"), job.storage.read(f"{job.folder}/model.safetensors")
+    return job.storage.read_json(f"{job.folder}/trained.json"), scenes.weights(job.storage, job.folder)
 
 
 def test_early_stopping_keeps_the_best_weights_whenever_it_was_interrupted(data: Any) -> None:

@@ -61,7 +61,7 @@ def made(data: Any, name: str, teacher: Manifest | None = None, **fields: Any) -
 
 def weights(job: Job) -> dict[str, torch.Tensor]:
     """What a job stored, by the names of parts."""
-    found = load(job.storage.read(f"{job.folder}/model.safetensors"))
+    found = load(scenes.weights(job.storage, job.folder))
     return {part: found[own] for own, part in parts.named(found, job.architecture.columns).items()}
 
 
@@ -79,7 +79,7 @@ def test_weights_of_a_step_are_taken_where_they_fit(data: Any, teacher: Manifest
     """An input and a task were added, and the order of the inputs does not count."""
     job = made(data, f"fits-{inputs[0]}", teacher, **START, **{"in": inputs})
     began, plain = fresh(job), fresh(replace(job, start=None))
-    old = load(data[0].read(f"{teacher.folder}/model.safetensors"))
+    old = load(scenes.weights(data[0], teacher.folder))
     first, place = "trunk.enter.0.0.weight", 0 if inputs[0] == "rgb@camera" else 3
     for part, value in began.items():
         if part in old and part != first:
@@ -108,7 +108,7 @@ def test_a_start_that_does_not_fit_is_refused(data: Any, teacher: Manifest) -> N
 
 def test_a_file_of_weights_enters_identity_by_its_content(data: Any, teacher: Manifest, tmp_path: Path) -> None:
     file = tmp_path / "old.safetensors"
-    file.write_bytes(data[0].read(f"{teacher.folder}/model.safetensors"))
+    file.write_bytes(scenes.weights(data[0], teacher.folder))
     alone = {"in": "rgb@camera", "targets": {"semantic": "semantic@truth"}}
     fields: dict[str, Any] = {"model": {**WIDTH, "start": {"file": str(file), "whole": True}}, **alone}
     stage = Train.model_validate({**scenes.TRAIN, **fields})
@@ -260,7 +260,7 @@ def test_a_narrower_network_takes_filters_of_a_wider_one(data: Any, trunk: str) 
 
 
 def test_names_of_another_program_are_brought_to_ours(data: Any, teacher: Manifest, tmp_path: Path) -> None:
-    old = load(data[0].read(f"{teacher.folder}/model.safetensors"))
+    old = load(scenes.weights(data[0], teacher.folder))
     file = tmp_path / "public.safetensors"
     save_file({n.replace("trunk.enter", "backbone.stem"): v for n, v in old.items()}, file)
     names = {"backbone.stem": "trunk.enter"}

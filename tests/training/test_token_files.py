@@ -47,9 +47,9 @@ def test_a_model_reads_and_answers_by_a_file_that_it_holds(tmp_path: Path) -> No
     trained = inline.finish(inline.step(Train.model_validate(FIELDS), storage, known, "clerk", shards=shards))
     content = path.read_text(encoding="utf-8")
     path.unlink()
-    about = json.loads(storage.read(f"{trained.folder}/model.json"))
+    about = json.loads(scenes.weights(storage, trained.folder, "model.json"))
     assert about["tasks"][0]["modality"]["tokenizer"]["content"] == content
-    assert str(tmp_path).encode() not in storage.read(f"{trained.folder}/model.json")
+    assert str(tmp_path).encode() not in scenes.weights(storage, trained.folder, "model.json")
     model = load_model(storage, trained.folder)
     reply = model.architecture.tasks[0].modality
     asked = np.stack([known["order"].fit(order) for order, _ in PAIRS])
@@ -72,5 +72,5 @@ def test_a_training_that_reads_by_a_file_is_resumed_to_the_byte(tmp_path: Path) 
         with pytest.raises(Preempted):
             loop.fit(rough, request=ranks.At(update))
     loop.fit(rough)
-    assert storage.read("train/calm/model.json") == storage.read("train/rough/model.json")
+    assert scenes.weights(storage, "train/calm", "model.json") == scenes.weights(storage, "train/rough", "model.json")
     assert scenes.trained(storage, "train/calm") == scenes.trained(storage, "train/rough")

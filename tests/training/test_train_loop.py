@@ -50,7 +50,7 @@ def test_a_class_keeps_its_own_count_when_the_shards_are_read_by_a_later_run(dat
 
 
 def _weights(job: Job) -> bytes:
-    return job.storage.read(f"{job.folder}/model.safetensors")
+    return scenes.weights(job.storage, job.folder)
 
 
 class Interrupted(Exception):
@@ -136,6 +136,23 @@ def test_a_training_that_was_replaced_changes_nothing_more(data: Any, tmp_path: 
     with pytest.raises(Superseded, match=r"the training, which another process has taken over.*Next: run the same"):
         loop.fit(rough, log=replaced)
     assert _weights(rough) == _weights(calm) and fitted.load(rough.storage, rough.folder) is not None
+
+
+def test_who_ends_after_another_has_ended_the_training_changes_nothing(data: Any, tmp_path: Path) -> None:
+    """It slept after its last question whether it was replaced; on a GPU its weights are others."""
+    job = _job(data, tmp_path / "one")
+    loop.fit(job)
+    before = {path: job.storage.read(path) for path in job.storage.walk(job.folder)}
+    fitted.save(job.storage, job.folder, {"final": {}}, {"model.json": b"{}", "model.safetensors": b"late"})
+    assert {path: job.storage.read(path) for path in before} == before
+    done = fitted.load(job.storage, job.folder)
+    assert done is not None and done.about["final"] and all(file.path in before for file in done.files)
+    job.storage.delete(done.files[0].path)
+    assert fitted.load(job.storage, job.folder) is None, "a training whose files are gone is not done"
+    loop.fit(job)
+    assert {path: job.storage.read(path) for path in before if "/checkpoint" not in path} == {
+        path: data for path, data in before.items() if "/checkpoint" not in path
+    }
 
 
 def test_a_disk_that_is_full_at_a_checkpoint_costs_nothing_that_was_stored(

@@ -50,7 +50,7 @@ def same(one: Job, other: Job) -> None:
     assert fitted.load(one.storage, one.folder) and fitted.load(other.storage, other.folder)
     for mine, theirs in zip(curve(one), curve(other), strict=True):
         assert mine == pytest.approx(theirs, rel=2e-3, abs=2e-3)
-    mine, theirs = (load(j.storage.read(f"{j.folder}/model.safetensors")) for j in (one, other))
+    mine, theirs = (load(scenes.weights(j.storage, j.folder)) for j in (one, other))
     assert mine.keys() == theirs.keys()
     apart = torch.cat([(mine[k] - theirs[k]).abs().flatten() for k in mine])
     assert float(apart.mean()) < 1e-4  # Adam turns the rounding of a gradient near 0 into a step: no bound for each
@@ -114,7 +114,7 @@ def test_two_workers_learn_extras_as_one(data: Any, pairs: dict[str, Job]) -> No
     loop.fit(job)
     whole = made(data, "extras-undisturbed", **EXTRAS)
     loop.fit(whole)
-    weights = [j.storage.read(f"{j.folder}/model.safetensors") for j in (job, whole)]
+    weights = [scenes.weights(j.storage, j.folder) for j in (job, whole)]
     assert weights[0] == weights[1]
     assert not any("extras" in name for name in load(weights[0]))  # what extras learned for themselves is not kept
     assert {"loss.turns", "loss.tiles", "loss.views"} <= set().union(*curve(whole))

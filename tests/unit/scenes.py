@@ -11,6 +11,7 @@ import numpy as np
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.shard.stage import Shard
+from hyperloom.stages.train import fitted
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.stage import Train
 from tests.unit import inline
@@ -89,4 +90,12 @@ def job(data: Any, name: str, **fields: Any) -> Job:
 
 def trained(storage: Storage, folder: str) -> tuple[bytes, Any]:
     """What a training has left, to be compared with another: its weights, and how it ended."""
-    return storage.read(f"{folder}/model.safetensors"), storage.read_json(f"{folder}/trained.json")
+    return weights(storage, folder), storage.read_json(f"{folder}/trained.json")
+
+
+def weights(storage: Storage, folder: str, name: str = "model.safetensors") -> bytes:
+    """The weights, or another file of the model, that a training in `folder` has left."""
+    done = fitted.load(storage, folder)
+    assert done is not None, folder
+    (path,) = (file.path for file in done.files if file.path.endswith(f"/{name}"))
+    return storage.read(path)
