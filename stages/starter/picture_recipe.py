@@ -26,7 +26,6 @@ TRAINING: dict[str, Any] = {
     "optimizer": {"lr": 0.005},
     "batch": 8,
     "ema": 0.98,
-    "workers": 2,
 }
 HELD_PINNED = 60
 """Most groups that are held out by name; more are dealt by a share."""
@@ -171,7 +170,7 @@ def _teacher(draft: Draft) -> list[str]:
 def _training(draft: Draft, few: bool) -> dict[str, Any]:
     several = {"balancer": "uncertainty"} if len(draft.modalities) > 1 else {}
     batch = min(TRAINING["batch"], draft.learnable(few) or TRAINING["batch"])
-    return {**several, **TRAINING, "batch": batch, "workers": min(TRAINING["workers"], batch)}
+    return {**several, **TRAINING, "batch": batch}
 
 
 def _targets(draft: Draft) -> dict[str, Any]:
