@@ -7,6 +7,7 @@ measures them. The figures are of the machines that were there; a step that was 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +41,9 @@ class CostEstimate:
     def sentence(self) -> str:
         calls = f", at most {self.calls:,} paid calls" if self.calls else ""
         gpus = f", {self.gpu_hours:.2g} GPU hours" if self.gpu_hours else ""
-        missing = f"; not counted, since never timed here: {', '.join(self.unknown)}" if self.unknown else ""
+        missing = (
+            f"; not counted, since never timed here or open-ended: {', '.join(self.unknown)}" if self.unknown else ""
+        )
         return f"about {_time(self.hours)}{gpus}, {_size(self.bytes)}{calls}{missing}"
 
     def of(self, budget: CostBudget | None) -> str:
@@ -94,7 +97,10 @@ def _of_units(shares: Sequence[Share], costs: Costs, total: CostEstimate) -> flo
 
 
 def _of_step(step: PlannedStep, costs: Costs, samples: int, total: CostEstimate) -> bool:
-    rate = costs.steps.get(step.name)
+    rate, lasts = costs.steps.get(step.name), step.stage.lasts
+    if lasts is not None:
+        total.hours += 0.0 if math.isnan(lasts) else lasts / HOUR
+        return not math.isnan(lasts)
     if rate is None:
         return False
     grown = samples / rate.samples if rate.samples and samples else 1.0

@@ -60,6 +60,12 @@ class Stage(Config):
         may be forecasts themselves. None when only a run can tell."""
         return None
 
+    @property
+    def lasts(self) -> float | None:
+        """Seconds that the step takes by its own word; NaN where only a run tells; None where that follows from its
+        effort or samples."""
+        return None
+
     def effort(self, samples: int) -> float:
         """How much work the step is beside its units, where the run's sources have so many samples; in any measure that
         a forecast may scale its seconds by (updates). 0 where that is their number."""

@@ -146,11 +146,10 @@ def _short(stage: Train, samples: int) -> Train:
     batch = min(stage.batch, samples)
     most = stage.scale[1]
     fields: dict[str, Any] = {"batch": batch, "workers": stage.workers if most <= batch else batch}
-    if stage.phases and stage.updates is None and stage.epochs is None:
-        share = UPDATES / stage.effort(samples) * stage.seeds
-        parts = [
-            p.model_copy(update={"updates": max(1, round((p.updates or 1) * min(1.0, share)))}) for p in stage.phases
-        ]
+    effort = stage.effort(samples) / stage.seeds
+    if stage.phases and stage.updates is None and stage.epochs is None and effort:
+        share = min(1.0, UPDATES / effort)
+        parts = [p.model_copy(update={"updates": max(1, round((p.updates or 1) * share))}) for p in stage.phases]
         return stage.model_copy(update={**fields, "phases": tuple(parts)})
-    updates = stage.effort(samples) / stage.seeds
-    return stage.model_copy(update={**fields, "updates": max(1, min(UPDATES, round(updates))), "epochs": None})
+    updates = max(1, min(UPDATES, round(effort or UPDATES)))
+    return stage.model_copy(update={**fields, "updates": updates, "epochs": None, "minutes": None})

@@ -113,3 +113,15 @@ def check(stage: Train) -> None:
         raise ValueError(f"the schedule {stage.schedule.type!r} needs an end: give updates, epochs or minutes")
     if type(stage.schedule).build is not Schedule.build:
         raise ValueError(f"minutes: the schedule {stage.schedule.type!r} needs a number of updates")
+
+
+def lasts(stage: Train) -> float | None:
+    """Seconds of a training by time; NaN of an open-ended one; None where its updates are known."""
+    if stage.minutes is not None:
+        return stage.minutes * 60 * stage.seeds
+    return None if stage.updates or stage.epochs or total(stage.phases) else math.nan
+
+
+def effort(stage: Train, samples: int) -> float:
+    """Updates of all seeds, where there are so many samples; 0 where only the run tells."""
+    return float(stage.updates or total(stage.phases) or (stage.epochs or 0.0) * samples / stage.batch) * stage.seeds

@@ -53,7 +53,7 @@ from hyperloom.stages.train.lessons import learned, showing
 from hyperloom.stages.train.network import TaughtNetwork
 from hyperloom.stages.train.objectives import Chosen
 from hyperloom.stages.train.optimizers import AdamW
-from hyperloom.stages.train.phases import Phase, total
+from hyperloom.stages.train.phases import Phase
 from hyperloom.stages.train.schedules import CosineSchedule
 from hyperloom.stages.train.stopping import EarlyStop
 
@@ -267,8 +267,8 @@ class Train(Stage):
         """Fewest and most workers."""
         return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
 
-    def effort(self, samples: int) -> float:
-        return float(self.updates or total(self.phases) or (self.epochs or 0.0) * samples / self.batch) * self.seeds
+    lasts: ClassVar[Any] = property(length.lasts)
+    effort: ClassVar[Any] = length.effort
 
     def facts(self, digests: Digests) -> dict[str, Any]:
         facts = self.model.start.facts(digests) if self.model.start else {}

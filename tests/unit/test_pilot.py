@@ -148,6 +148,17 @@ def test_trainings_are_cut_and_no_release_comes_of_it(world: World) -> None:
     assert not set(names.values()) & set(whole.values()), "no step of a pilot passes for one of the whole"
 
 
+@pytest.mark.parametrize("length", ["minutes: 90", ""])
+def test_open_ended_trainings_are_cut_too(world: World, length: str) -> None:
+    """By time they cost what they say; where only the run tells, that is said."""
+    rest = "  teacher: {stage: train, data: shards, in: rgb@camera, targets: {edges: edges@gradient}, batch: 4, %s}"
+    loaded = world.load(rest % length)
+    assert world.pilot(loaded, 20).loaded.recipe.steps["teacher"].updates == UPDATES
+    steps = [s for s in world.plan(loaded) if s.name == "teacher"]
+    cost = estimate.estimate(world.storage, loaded.recipe, steps, {"teacher": None})
+    assert (cost.hours, cost.unknown) == ((1.5, []) if length else (0, ["teacher"]))
+
+
 def test_a_pilot_of_more_than_all_is_all(world: World) -> None:
     one = world.pilot(world.load(), 1000)
     assert one.taken == one.total == 60
