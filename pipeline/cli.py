@@ -36,6 +36,7 @@ COMMANDS = (
     "failed",
     "verify",
     "data",
+    "look",
     "report",
     "curve",
     "release",

@@ -1,0 +1,81 @@
+"""What released students say of a sample: asked when somebody looks, since no step stores it.
+
+A student of a root on the local disk is loaded when its column is first looked at, from the files of its release
+(`student.onnx`, `student.json`). Its columns are called `task@step`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.look.shelf import Shelf
+from hyperloom.stages.results import Released, Trained
+
+KEPT = 256
+"""Samples whose answers are kept."""
+
+
+class StudentAnswers:
+    """The students that were released by the planned `steps`."""
+
+    def __init__(self, shelf: Shelf, steps: Iterable[PlannedStep]):
+        self.shelf = shelf
+        self.columns: dict[str, tuple[str, str]] = {}
+        """Column -> the folder of its student's files, and the column that it reads."""
+        self._students: dict[str, Any] = {}
+        self._answers: OrderedDict[tuple[str, int], dict[str, np.ndarray]] = OrderedDict()
+        self._lock = threading.Lock()
+        if shelf.storage.is_local:
+            for name, folder, reads, tasks in _students(list(steps)):
+                able = [t for t in tasks if t in shelf.modalities] if reads in shelf.columns else []
+                self.columns |= {c: (folder, reads) for t in able if (c := f"{t}@{name}") not in shelf.columns}
+
+    def value(self, column: str, row: int) -> Any:
+        """The student's answer to a sample, as a value of the column's modality; None where it lacks its input."""
+        folder, reads = self.columns[column]
+        with self._lock:
+            answer = self._answers.get((folder, row))
+            if answer is None:
+                image = self.shelf.value(reads, row)
+                if image is None:
+                    return None
+                answer = {k: v[0] for k, v in self._student(folder).predict(image[None]).items()}
+                self._answers[folder, row] = answer
+                while len(self._answers) > KEPT:
+                    self._answers.popitem(last=False)
+        kind = self.shelf.modalities[modality_of(column)]
+        value = answer[modality_of(column)]
+        return value if value.shape == kind.shape else kind.answer(value)
+
+    def _student(self, folder: str) -> Any:
+        if folder not in self._students:
+            try:
+                from hyperloom.stages.distill.hyperloom_student import Student
+
+                self._students[folder] = Student(self.shelf.storage.path(folder))
+            except ImportError as error:
+                raise HyperloomError(
+                    "asking a student needs onnxruntime. Next: pip install 'hyperloom[onnx]'"
+                ) from error
+        return self._students[folder]
+
+
+def _students(steps: list[PlannedStep]) -> Iterable[tuple[str, str, str, list[str]]]:
+    """Name of the step, folder of the files, the column it reads, its tasks."""
+    for step in steps:
+        release = Released.of(step.manifest) if step.manifest else None
+        if release is None or not {"student.onnx", "student.json"} <= set(release.files):
+            continue
+        name = str(getattr(step.stage, "model", "") or release.subject)
+        trained = next((Trained.of(s.manifest) for s in steps if s.name == name and s.manifest), None)
+        if trained is not None and len(trained.columns_in) == 1:
+            yield name, os.path.dirname(release.files["student.onnx"]), trained.columns_in[0], list(trained.tasks)

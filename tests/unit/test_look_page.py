@@ -1,0 +1,215 @@
+"""`hyperloom look`: what the page is told, in which order, to whom; and that it reads no more than it shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import cli, recipe, runner
+from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.look import apart
+from hyperloom.stages.look import sample as samples
+from hyperloom.stages.look.order import spread
+from hyperloom.stages.look.viewer import Viewer
+from tests.unit import inline
+from tests.unit.test_report import FOLDERS, RECIPE, write
+
+TOKEN, PORT = "t" * 32, 5999
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("looked")
+    write(folder / "data")
+    path = folder / "judged.yaml"
+    columns = json.dumps(FOLDERS)
+    path.write_text(RECIPE.format(root=folder / "root", data=folder / "data", columns=columns, evil="road"))
+    assert runner.run(recipe.load(path), progress=Progress(io.StringIO()), track=False).ok
+    return path
+
+
+def viewer(path: Path, *steps: str, root: str = "") -> Viewer:
+    loaded = recipe.load(path)
+    storage = Storage(root or loaded.recipe.root)
+    return Viewer("judged", storage, loaded.recipe.modalities, lambda: opening.steps(loaded, storage), steps)
+
+
+def whole(view: Viewer, **question: str) -> dict[str, Any]:
+    """Rows once a figure is worked out."""
+    while True:
+        answer = view.rows({"count": "100", **question})
+        if not answer["progress"] or answer["progress"]["looked"] >= answer["progress"]["total"]:
+            return answer
+
+
+def test_the_page_offers_what_the_root_holds(judged: Path) -> None:
+    about = viewer(judged).overview({})
+    assert (about["samples"], about["running"], about["groups"]) == (12, [], ["v0", "v1", "v2"])
+    kinds = {c["name"]: c["kind"] for c in about["columns"]}
+    assert kinds["semantic@truth"] == "truth" and kinds["semantic@vote"] == "consensus" and kinds["rgb@camera"] == "raw"
+    assert about["splits"] == ["test", "train"]
+    legends = {c["name"]: c["legend"] for c in about["columns"]}
+    assert [name for name, _ in legends["semantic@a"]] == ["land", "road"]
+    shown = {c["name"] for c in viewer(judged, "votes").overview({})["columns"] if c["shown"]}
+    assert shown == {"semantic@vote", "rgb@camera"}
+    with pytest.raises(RecipeError, match="no step 'vots'.*votes"):
+        viewer(judged, "vots")
+
+
+def test_samples_are_sorted_by_disagreement_and_by_error(judged: Path) -> None:
+    view = viewer(judged)
+    assert [r["row"] for r in whole(view)["rows"]] == list(range(12))
+    worst = whole(view, sort="error:semantic@c", desc="1")
+    errors = [row["figure"] for row in worst["rows"]]
+    assert errors == sorted(errors, reverse=True) and 0.25 < errors[0] < 0.6
+    row = worst["rows"][0]["row"]
+    truth, c = (view.shelf.value(f"semantic@{who}", row) for who in ("truth", "c"))
+    assert errors[0] == pytest.approx(float((truth != c).mean()))
+    apart_ = whole(view, sort="apart:semantic", desc="0")
+    row = apart_["rows"][0]["row"]
+    a, b, c = (view.shelf.value(f"semantic@{who}", row) for who in "abc")
+    mean = np.mean([(x != y).mean() for x, y in ((a, b), (a, c), (b, c))])
+    assert apart_["rows"][0]["figure"] == pytest.approx(float(mean)), "the consensus is no source of its own"
+    test = whole(view, sort="error:semantic@c", desc="1", split="test", start="2")
+    assert test["total"] == 8 and len(test["rows"]) == 6 and {r["group"] for r in test["rows"]} == {"v1", "v2"}
+    assert whole(view, group="v2")["total"] == 4 and whole(view, group="none")["total"] == 0
+
+
+def test_a_sample_is_layers_over_its_picture(judged: Path) -> None:
+    import cv2
+
+    view = viewer(judged)
+    columns = view.sample({"row": "5", "columns": "rgb@camera,semantic@a,nothing@here"})["columns"]
+    assert list(columns) == ["rgb@camera", "semantic@a"], "what there is not is not answered"
+    assert columns["rgb@camera"]["src"].startswith("data:image/jpeg") and columns["rgb@camera"]["width"] == 16
+    data = base64.b64decode(columns["semantic@a"]["src"].partition(",")[2])
+    drawn = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)[..., 2::-1]
+    kind = view.modalities["semantic"]
+    assert np.array_equal(drawn, kind.picture(view.shelf.value("semantic@a", 5))) and columns["semantic@a"]["over"]
+    with pytest.raises(IndexError):
+        view.sample({"row": "12", "columns": ""})
+
+
+def test_only_what_is_shown_is_read(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hyperloom.stages.look import shelf
+
+    read: list[tuple[str, tuple[str, ...]]] = []
+    table = shelf.read_table
+    monkeypatch.setattr(shelf, "read_table", lambda s, p, c: (read.append((p, tuple(c))), table(s, p, c))[1])
+    view = viewer(judged)
+    assert read == [], "opening reads manifests alone"
+    view.rows({"count": "2"})
+    view.sample({"row": "0", "columns": "semantic@a"})
+    view.sample({"row": "1", "columns": "semantic@a"})
+    assert len({p for p, _ in read}) == 1 and len(read) == 2, "one partition: its keys, and the column"
+
+
+def test_what_is_committed_of_a_running_step_is_shown(judged: Path, tmp_path: Path) -> None:
+    loaded, root = recipe.load(judged), str(tmp_path)
+    storage = Storage(root)
+    assert runner.run(loaded, root=root, only=["frames"], progress=Progress(io.StringIO()), track=False).ok
+    view = viewer(judged, root=root)
+    assert view.overview({})["running"] == ["votes"] and len(view.shelf) == 12
+    assert view.sample({"row": "0", "columns": "semantic@vote"})["columns"] == {"semantic@vote": {"missing": True}}
+    assert runner.run(loaded, root=root, only=["votes"], progress=Progress(io.StringIO()), track=False).ok
+    votes = next(p for p in storage.walk("consensus") if p.endswith("manifest.json"))
+    storage.delete(votes)  # as if the driver were still at work: units are committed, the step is not
+    records = sorted(p for p in storage.walk("expert") if "/units/" in p)
+    storage.delete(records[0])
+    view = viewer(judged, root=root)
+    seen = [view.sample({"row": str(r), "columns": "semantic@vote"})["columns"]["semantic@vote"] for r in range(12)]
+    assert view.overview({})["running"] == ["votes"] and sum("src" in s for s in seen) == 8
+
+
+def test_nobody_else_is_let_in(judged: Path) -> None:
+    client = _client(judged)
+    assert client("/").status_code == 403 and client("/api/overview").status_code == 403
+    assert client("/in/wrong").status_code == 403
+    entered = client(f"/in/{TOKEN}")
+    cookie = entered.headers["set-cookie"]
+    assert entered.status_code == 303 and entered.headers["location"] == "/" and "HttpOnly" in cookie
+    assert "samesite=strict" in cookie.lower() and "Content-Security-Policy" in dict(_title(entered.headers))
+    mine = {"cookie": cookie.partition(";")[0]}
+    assert client("/", mine).status_code == 200 and b"look.js" in client("/", mine).content
+    assert client("/api/overview", mine).json()["samples"] == 12
+    assert client("/static/look.js", mine).status_code == 200 and client("/static/server.py", mine).status_code == 404
+    for host in ("evil.example:5999", "127.0.0.1", "127.0.0.1:80", "localhost.evil.example:5999"):
+        assert client("/api/overview", {**mine, "host": host}).status_code == 403, f"{host} may be a rebound name"
+    wrong = client("/api/sample?row=99&columns=", mine)
+    assert wrong.status_code == 400 and "no sample 99" in wrong.json()["error"]
+    assert client("/api/rows?start=x", mine).status_code == 400
+    assert client("/api/overview", mine, "POST").status_code == 405
+
+
+def _title(headers: Any) -> list[tuple[str, str]]:
+    return [("-".join(w.capitalize() for w in k.split("-")), v) for k, v in headers.items()]
+
+
+def _client(path: Path) -> Any:
+    testclient = pytest.importorskip("starlette.testclient")
+    from hyperloom.stages.look.server import application
+
+    client = testclient.TestClient(application(viewer(path), TOKEN, PORT), follow_redirects=False)
+
+    def get(url: str, headers: dict[str, str] | None = None, method: str = "GET") -> Any:
+        client.cookies.clear()
+        return client.request(method, url, headers={"host": f"127.0.0.1:{PORT}", **(headers or {})})
+
+    return get
+
+
+def test_a_root_without_samples(judged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["look", str(judged), "vots"]) == 2
+    assert "no step 'vots'" in capsys.readouterr().err
+    empty = viewer(judged, root=str(tmp_path))
+    assert empty.overview({})["running"] == ["frames", "votes"], "before the first unit the page waits for it"
+    assert empty.rows({})["rows"][0]["key"] == "not committed yet"
+    with pytest.raises(RecipeError, match="no sample to look at.*Next: hyperloom run"):
+        Viewer("judged", Storage(str(tmp_path)), {}, list)
+
+
+def test_every_number_comes_once_and_far_ones_first() -> None:
+    for count in (0, 1, 2, 7, 8, 100):
+        assert sorted(spread(count)) == list(range(count))
+    assert list(spread(8))[:4] == [0, 4, 2, 6]
+
+
+def test_boxes_and_points_are_apart_by_what_has_no_counterpart() -> None:
+    known = inline.modalities(
+        boxes={"type": "boxes", "classes": ["car", "man"], "most": 3}, pose={"type": "keypoints", "points": ["l", "r"]}
+    )
+    nan = [float("nan")] * 6
+    one = np.array([[[0.1, 0.1, 0.5, 0.5, 0, 1], [0.6, 0.6, 0.9, 0.9, 1, 1], nan]], np.float32)
+    moved = np.array([[[0.12, 0.1, 0.5, 0.5, 0, 0.9], nan, nan]], np.float32)
+    other = np.array([[[0.1, 0.1, 0.5, 0.5, 1, 1], nan, nan]], np.float32)
+    valid = np.ones(1, bool)
+    assert apart.apart((one, valid), (one, valid), known["boxes"]) == pytest.approx([0])
+    assert apart.apart((one, valid), (moved, valid), known["boxes"]) == pytest.approx([1 / 3])
+    assert apart.apart((moved, valid), (other, valid), known["boxes"]) == pytest.approx([1]), "of another class"
+    assert np.isnan(apart.apart((one, valid), (one, ~valid), known["boxes"])).all()
+    assert apart.confidence((moved, valid), known["boxes"]) == pytest.approx([0.9])
+    left = np.array([[[0.5, 0.5, 1], [0.2, 0.2, 1]]], np.float32)
+    right = np.array([[[0.51, 0.5, 1], [0.9, 0.2, 1]]], np.float32)
+    assert apart.apart((left, valid), (right, valid), known["pose"]) == pytest.approx([0.5])
+
+
+def test_a_sound_is_heard_and_seen() -> None:
+    rate = 8000
+    tone = np.sin(2 * np.pi * 1000 * np.arange(rate) / rate).astype(np.float32)
+    with wave.open(io.BytesIO(samples.sound(tone, rate))) as file:
+        assert (file.getframerate(), file.getnframes(), file.getsampwidth()) == (rate, rate, 2)
+    drawn = samples.spectrogram(tone)
+    bright = drawn.sum(-1).mean(1).argmax()
+    assert drawn.shape[0] == samples.BANDS and bright == pytest.approx(samples.BANDS * (1 - 1000 / 4000), abs=2)
+    assert samples.spectrogram(np.zeros(3, np.float32)).shape[0] == samples.BANDS
