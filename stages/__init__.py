@@ -212,6 +212,7 @@ PLUGINS: dict[str, dict[str, str]] = {
     "balancer": {
         "static": "hyperloom.stages.train.balancers:Static",
         "uncertainty": "hyperloom.stages.train.balancers:Uncertainty",
+        "leading": "hyperloom.stages.train.balancers:Leading",
         "torchjd": "hyperloom.stages.train.aggregators:Aggregated",
         "alignedmtl": "hyperloom.stages.train.aggregators:Aggregated",
         "cagrad": "hyperloom.stages.train.aggregators:Aggregated",

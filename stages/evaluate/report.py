@@ -158,12 +158,13 @@ class Report:
         }
 
     def _lessons(self) -> list[str]:
-        """What taught each student and what its 8 bits cost, once a step."""
+        """What taught each student, what its 8 bits cost, and how well what it was taught fits, once a step."""
         steps = dict.fromkeys(one.model.model for one in self.candidates.values())
         models = {name: Trained.from_manifest(self.step.inputs[name]) for name in steps}
         lines = [f"{name} was {teachers.sentence(model.taught)}" for name, model in models.items() if model.taught]
         exported = {name: (model.onnx or {}).get("int8") for name, model in models.items()}
-        return [*lines, *(f"{name}: {int8.sentence(about)}" for name, about in exported.items() if about)]
+        lines += [f"{name}: {int8.sentence(about)}" for name, about in exported.items() if about]
+        return [*lines, *(f"{name}: {remark}" for name, model in models.items() for remark in model.remarks)]
 
     def _names(self, subject: Subject) -> dict[str, tuple[str, Any]]:
         """What the subject's sheets call each modality -> its name and itself."""

@@ -67,3 +67,18 @@ class Uncertainty(Balancer):
         from hyperloom.stages.train import weighting
 
         return weighting.LogVariance([0.5 if r else 1.0 for r in regression])
+
+
+class Leading(Balancer):
+    """The first task leads: the gradients of all others together have at most `share` of the norm of its own on the
+    weights that tasks share, measured every `every` updates (see `stages.train.leading`)."""
+
+    revision: ClassVar[int] = 1
+    per_task: ClassVar[bool] = True
+    share: float = Field(0.5, gt=0)
+    every: int = Field(20, gt=0)
+
+    def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
+        from hyperloom.stages.train import leading
+
+        return leading.LeadingWeights(len(tasks), self.share, self.every)

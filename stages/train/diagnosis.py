@@ -22,12 +22,19 @@ CLASSES = 64
 FITS = {"classes": 0.7, "numbers": 0.5}
 """From here on a network fits its samples: a figure where 1 is best, or the share of a column's deviation that the mean
 absolute error leaves out."""
+TRIAL = 100
+"""Of a training of fewer updates nothing is said: a pilot or a test is not meant to fit."""
 CARRIES = 0.15
 """So much may the same figure be worse on other samples."""
 
 
-def sentences(figures: Mapping[str, float], tasks: Sequence[Task], modalities: Mapping[str, Any]) -> list[str]:
-    """What is to be said of a training that ended with `figures`; nothing of tasks that nobody could measure."""
+def sentences(
+    figures: Mapping[str, float], tasks: Sequence[Task], modalities: Mapping[str, Any], updates: int
+) -> list[str]:
+    """What is to be said of a training that ended with `figures` after so many updates; nothing of tasks that nobody
+    could measure."""
+    if updates < TRIAL:
+        return []
     every = [_task(figures, task, modalities[task.name]) for task in tasks]
     return [sentence for of_task in every for sentence in of_task]
 

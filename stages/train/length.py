@@ -98,6 +98,14 @@ def passes(rows: int, batch: int) -> int:
     return max(1, MOST_PASSES * rows // batch)
 
 
+def open_ended(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A step without a number of updates, with what it is given where it says nothing itself."""
+    targets = recipe.get("targets") or ()
+    several = len(targets) > 1 and not isinstance(targets, str) and recipe.get("parallel") != "fsdp"
+    leading = {"balancer": "leading"} if several else {}
+    return {**OPEN_ENDED, **leading, **recipe} if targets else recipe
+
+
 def check(stage: Train) -> None:
     """Raises ValueError when a recipe says twice how long its training is, or what does not go with it."""
     given = [n for n in (stage.updates, stage.epochs, stage.minutes, total(stage.phases)) if n is not None]

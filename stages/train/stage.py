@@ -226,7 +226,7 @@ class Train(Stage):
         """What a training is given that ends when it stops getting better, where the recipe says nothing."""
         if not isinstance(value, dict) or any(value.get(name) for name in ("updates", "epochs", "minutes", "phases")):
             return value
-        return {**length.OPEN_ENDED, **value} if value.get("targets") else value
+        return length.open_ended(value)
 
     def _check_plugins(self) -> None:
         """Raises ValueError, naming the field, when a plug-in names what is no input or task, or does not go with
@@ -318,9 +318,11 @@ class Train(Stage):
         place, by = best([one.about["final"] for one in done], {t: step.modalities[t] for t in self.targets}, job.stop)
         about = done[place].about
         step.events.metric(step.name, {"parameters": about["parameters"]})
-        remarks = sentences(about["final"], job.architecture.tasks, step.modalities)
+        remarks = sentences(about["final"], job.architecture.tasks, step.modalities, about["updates"])
         for sentence in remarks:
             step.events.emit("note", step.name, text=f"{step.name}: {sentence}")
+        if remarks:
+            step.events.emit("table", step.name, name="remarks", rows=[{"remark": sentence} for sentence in remarks])
         trained = Trained(
             columns_in=list(self.inputs),
             tasks=list(self.targets),

@@ -75,7 +75,12 @@ def _available(name: str) -> bool:
 
 def test_two_workers_step_as_one() -> None:
     """Gradients of tasks are summed over parts and ranks before they are aggregated, for every method."""
-    names = ["static", "uncertainty", *({"type": "torchjd", "aggregator": n} for n in OPTIONS if _available(n))]
+    names = [
+        "static",
+        "uncertainty",
+        {"type": "leading", "every": 2},
+        *({"type": "torchjd", "aggregator": n} for n in OPTIONS if _available(n)),
+    ]
     assert {"type": "torchjd", "aggregator": "PCGrad"} in names
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -119,7 +124,7 @@ def test_heads_get_their_own_gradient_and_the_trunk_the_aggregate() -> None:
     assert float(step.norm()) <= min(float(row.norm()) for row in rows) + 1e-6  # the shortest of all mixtures
 
 
-@pytest.mark.parametrize("name", ["GradVac", "PCD", "ExcessMTL", "PCGrad"])
+@pytest.mark.parametrize("name", ["GradVac", "PCD", "ExcessMTL", "PCGrad", "leading"])
 def test_an_aggregator_goes_on_where_it_was(name: str) -> None:
     def steps(module: Any, net: Net, count: int) -> None:
         for _ in range(count):
@@ -130,7 +135,7 @@ def test_an_aggregator_goes_on_where_it_was(name: str) -> None:
                     p -= 0.05 * p.grad
                     p.grad = None
 
-    made = plugins.parse("balancer", {"type": "torchjd", "aggregator": name})
+    made = plugins.parse("balancer", name if name == "leading" else {"type": "torchjd", "aggregator": name})
     calm, net = made.build(TASKS, [True] * 3), Net()
     steps(calm, net, 3)
     resumed, again = made.build(TASKS, [True] * 3), Net()
@@ -169,3 +174,21 @@ def test_an_aggregator_that_is_none_is_refused(wrong: dict[str, Any], words: str
         plugins.parse("balancer", wrong)
     with pytest.raises(ValueError, match="detph"):
         plugins.parse("balancer", {"type": "upgrad", "preference": {"detph": 1}}).check(["depth"])
+
+
+def test_the_others_take_no_more_than_their_share_whatever_their_numbers() -> None:
+    """The second task is a thousand times as large; by hand: its gradient on the shared layer, weighed, has half the
+    norm of the first's."""
+    net, module = Net(), plugins.parse("balancer", {"type": "leading", "share": 0.5}).build(TASKS[:2], [True] * 2)
+    parameters = list(net.parameters())
+    scale = torch.tensor([1.0, 1000.0])
+    for _ in range(2):  # the first update measures, the second weighs
+        net.zero_grad()
+        losses = net.losses(*_data(), 8)[:2] * scale
+        rows = [torch.autograd.grad(loss, parameters[:2], retain_graph=True) for loss in losses]
+        one, two = (torch.cat([g.flatten() for g in row]) for row in rows)
+        module.backward(losses, torch.ones(2, dtype=torch.bool), parameters)
+        module.settle(parameters, World())
+    step = torch.cat([p.grad.flatten() for p in parameters[:2] if p.grad is not None])
+    assert float((step - one).norm()) == pytest.approx(0.5 * float(one.norm()), rel=1e-4)
+    assert torch.allclose(step, one + 0.5 * two * one.norm() / two.norm(), rtol=1e-3, atol=1e-6)

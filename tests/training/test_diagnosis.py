@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hyperloom.stages.train import loop
-from hyperloom.stages.train.diagnosis import sentences
+from hyperloom.stages.train.diagnosis import TRIAL, sentences
 from tests.unit import scenes
 
 
@@ -16,7 +16,7 @@ def _trained(data: Any, **fields: Any) -> tuple[Any, dict[str, float], list[str]
     job = (step := scenes.step(data[0], data[2], **fields)).stage.job(step)
     loop.fit(job)
     final = job.storage.read_json(f"{job.folder}/trained.json")["final"]
-    return job, final, sentences(final, job.architecture.tasks, job.modalities)
+    return job, final, sentences(final, job.architecture.tasks, job.modalities, TRIAL)
 
 
 def test_one_that_was_hardly_taught_does_not_fit(data: Any) -> None:
@@ -45,8 +45,9 @@ def test_one_that_fits_and_does_not_carry_over(data: Any) -> None:
     spread = tasks[1].scale.std[0]
     figures = {"fit.semantic.miou": 0.93, "val.semantic.miou": 0.52, "fit.depth.mae": 0.1 * spread}
     figures["val.depth.mae"] = 0.2 * spread
-    words = sentences(figures, tasks, job.modalities)
+    words = sentences(figures, tasks, job.modalities, TRIAL)
     assert len(words) == 1 and "semantic fits its samples" in words[0]
     assert "does not carry over (0.52 on val): more unlabelled data, or augmentation" in words[0]
-    assert not sentences({**figures, "val.semantic.miou": 0.9}, tasks, job.modalities)
-    assert not sentences({}, tasks, job.modalities)
+    assert not sentences({**figures, "val.semantic.miou": 0.9}, tasks, job.modalities, TRIAL)
+    assert not sentences({}, tasks, job.modalities, TRIAL)
+    assert not sentences({"fit.semantic.miou": 0.1}, tasks, job.modalities, TRIAL - 1)  # a trial says nothing
