@@ -166,6 +166,15 @@ def _refused(model: MultiTask, error: Exception) -> str:
     )
 
 
+def operations_of(model: MultiTask) -> int:
+    """Floating-point operations of one sample."""
+    from hyperloom.stages.measure.cost import operations
+
+    positional, given = _Positional(model, model.architecture.tasks), _tensors(model, 1)
+    with torch.no_grad():
+        return operations(lambda: positional(*given))
+
+
 def _about(model: MultiTask) -> dict[str, Any]:
     """See `Exported`; shapes are those of a prediction."""
     from hyperloom.stages.measure.cost import operations

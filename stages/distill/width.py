@@ -14,24 +14,40 @@ quick enough is looked for by halving, and then among the next multiples of 8.
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import StepFailed
 from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.manifest import folder
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.units import Output, Record, Resources, Unit
 from hyperloom.stages.network.architecture import Architecture
+from hyperloom.stages.network.trunks import Trunk
 
 if TYPE_CHECKING:
     from hyperloom.stages.train.stage import Train
 
 WIDTH = "width"
 WIDEST, STRIDE, LOOKS = 256, 8, 3
+
+
+@dataclass(frozen=True)
+class TimedForm:
+    """A network of a trunk of some width: milliseconds of one sample in ONNX Runtime on one core, parameters, and
+    floating-point operations of a sample."""
+
+    trunk: Trunk
+    width: int
+    took: float
+    parameters: int
+    operations: int
 
 
 @dataclass
@@ -48,29 +64,35 @@ class Stopwatch:
         import hyperloom.stages  # noqa: F401  registers the plug-ins
 
     def run(self, unit: Unit, out: Output) -> None:
-        times: dict[int, tuple[float, int]] = {}
+        forms = [self._widest(trunk, out) for trunk in self.architecture.trunk.variants]
+        if not any(form.width for form in forms):
+            raise StepFailed(
+                f"step {self.step!r}: latency_ms: {self.limit:g} is less than the {min(f.took for f in forms):.2g} ms "
+                f"that the narrowest {self.architecture.trunk.type} takes on one core of {processor()}. Next: allow "
+                "more, take another trunk or smaller pictures"
+            )
+        best = max((form for form in forms if form.width), key=lambda form: form.operations)
+        out.meta = {"trunk": written(best.trunk), "width": best.width, "parameters": best.parameters}
+        with Events(out.storage, self.run_id, f"{WIDTH}-{self.step}") as events:
+            many = f", of {len(forms)} forms that which does most in the time" if len(forms) > 1 else ""
+            text = (
+                f"{self.step}: width {best.width} ({best.parameters:,} parameters) takes {best.took:.2f} of "
+                f"{self.limit:g} ms on one core of {processor()}{many}: {json.dumps(written(best.trunk))}"
+            )
+            events.emit("note", self.step, text=text)
+            events.metric(self.step, {"latency ms/untrained": best.took})
+
+    def _widest(self, trunk: Trunk, out: Output) -> TimedForm:
+        """The widest network of a trunk that is quick enough; the narrowest, of width 0, where none is."""
+        architecture, times = self.architecture.with_trunk(trunk), dict[int, TimedForm]()
 
         def quick(width: int) -> bool:
             out.beat()
-            times[width] = times.get(width) or timed(self.architecture, width)
-            return times[width][0] <= self.limit
+            times[width] = times.get(width) or timed(architecture, width)
+            return times[width].took <= self.limit
 
         width = widest(quick)
-        if not width:
-            raise StepFailed(
-                f"step {self.step!r}: latency_ms: {self.limit:g} is less than the {times[1][0]:.2g} ms that the "
-                f"narrowest {self.architecture.trunk.type} takes on one core of {processor()}. Next: allow more, take "
-                "another trunk or smaller pictures"
-            )
-        took, parameters = times[width]
-        out.meta = {"width": width, "parameters": parameters}
-        with Events(out.storage, self.run_id, f"{WIDTH}-{self.step}") as events:
-            text = (
-                f"{self.step}: width {width} ({parameters:,} parameters) takes {took:.2f} of {self.limit:g} ms on one "
-                f"core of {processor()}, looked at widths {', '.join(map(str, sorted(times)))}"
-            )
-            events.emit("note", self.step, text=text)
-            events.metric(self.step, {"latency ms/untrained": took})
+        return times[width] if width else replace(times[1], width=0)
 
 
 def measured(step: StepRun, stage: Train, architecture: Architecture, limit: float) -> tuple[Architecture, Record]:
@@ -79,7 +101,7 @@ def measured(step: StepRun, stage: Train, architecture: Architecture, limit: flo
     unit = Unit(folder(stage.stage, step.identity(alone)), WIDTH, WIDTH)
     worker = Stopwatch(architecture, limit, step.name, step.events.run)
     (record,) = step.run_units([unit], {WIDTH: worker})
-    return architecture.with_trunk(architecture.trunk.of_width(record.meta["width"])), record
+    return architecture.with_trunk(plugins.parse("trunk", record.meta["trunk"])), record
 
 
 def widest(quick: Callable[[int], bool], most: int = WIDEST) -> int:
@@ -97,18 +119,24 @@ def widest(quick: Callable[[int], bool], most: int = WIDEST) -> int:
     return low
 
 
-def timed(architecture: Architecture, width: int) -> tuple[float, int]:
-    """Milliseconds of one sample in ONNX Runtime on one core, and parameters, of a network of this width."""
+def written(trunk: Trunk) -> dict[str, Any]:
+    """A trunk as a recipe writes it."""
+    return {k: v for k, v in payload(trunk).items() if k != "revision"}
+
+
+def timed(architecture: Architecture, width: int) -> TimedForm:
+    """A network of this width, exported and timed."""
     from hyperloom.stages.distill import export
     from hyperloom.stages.distill.examples import examples
     from hyperloom.stages.measure.cost import onnx_milliseconds
     from hyperloom.stages.network.model import MultiTask
 
     model = MultiTask(replace(architecture, trunk=architecture.trunk.of_width(width))).requires_grad_(False).eval()
-    network = export.written(model)
+    data = export.written(model)
     batch = {p.column: e for p, e in zip(architecture.parts, examples(architecture.parts, 1), strict=True)}
     # what else the machine does makes some looks slow and none quick
-    return min(onnx_milliseconds(network, batch) for _ in range(LOOKS)), model.parameter_count
+    took = min(onnx_milliseconds(data, batch) for _ in range(LOOKS))
+    return TimedForm(model.architecture.trunk, width, took, model.parameter_count, export.operations_of(model))
 
 
 def processor() -> str:

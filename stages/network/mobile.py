@@ -29,17 +29,29 @@ DILATIONS = (1, 2, 4)
 class Mobile(nn.Module):
     """(N, channels, H, W) -> `Features` with planes of `width` channels, any H, W >= 16. What is pooled, and what heads
     may attend to, is the bottom of the net, of 6 times `width` channels. `repeats` residuals are at each scale on the
-    way down. `blocks` of attention take the place of the dilated residuals where there are any; they know places on the
-    grid of `size`."""
+    way down, of the first `fused` scales without depthwise filters. `blocks` of attention take the place of the dilated
+    residuals where there are any; they know places on the grid of `size`."""
 
-    def __init__(self, channels: int, width: int, expansion: int, blocks: int, size: tuple[int, int], repeats: int = 2):
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        expansion: int,
+        blocks: int,
+        size: tuple[int, int],
+        repeats: int = 2,
+        fused: int = 0,
+    ):
         super().__init__()
         full, half, quarter, eighth, bottom = (width * s for s in SCALES)
         self.edges = nn.Sequential(Pointwise(channels, full, 3), nn.ReLU(inplace=True))
         self.enter = nn.Sequential(Pointwise(channels, half, 3, stride=2), nn.ReLU(inplace=True))
         self.shrink = nn.ModuleList(
-            nn.Sequential(Inverted(i, o, expansion, stride=2), *(Inverted(o, o, expansion) for _ in range(repeats - 1)))
-            for i, o in ((half, quarter), (quarter, eighth), (eighth, bottom))
+            nn.Sequential(
+                Inverted(i, o, expansion, stride=2, fused=n < fused),
+                *(Inverted(o, o, expansion, fused=n < fused) for _ in range(repeats - 1)),
+            )
+            for n, (i, o) in enumerate(((half, quarter), (quarter, eighth), (eighth, bottom)))
         )
         self.deep = nn.ModuleList(Inverted(bottom, bottom, expansion, dilation=d) for d in DILATIONS if not blocks)
         self.attend = nn.ModuleList(Block(bottom, ratio=2.0) for _ in range(blocks))
@@ -72,15 +84,23 @@ class Mobile(nn.Module):
 
 class Inverted(nn.Module):
     """Pointwise to `expansion` times the channels, one filter a channel, pointwise to `filters`; added to what came in
-    where the shapes are the same."""
+    where the shapes are the same. `fused`: one full 3x3 convolution widens and looks around (Tan & Le 2021)."""
 
-    def __init__(self, channels: int, filters: int, expansion: int, stride: int = 1, dilation: int = 1):
+    def __init__(
+        self, channels: int, filters: int, expansion: int, stride: int = 1, dilation: int = 1, fused: bool = False
+    ):
         super().__init__()
         wide = channels * expansion
-        self.widen = nn.Sequential(Pointwise(channels, wide), nn.ReLU(inplace=True)) if expansion > 1 else nn.Identity()
-        self.around = nn.Conv2d(wide, wide, 3, stride=stride, padding=dilation, dilation=dilation, groups=wide)
-        nn.init.kaiming_normal_(self.around.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.around.bias)  # type: ignore[arg-type]
+        if fused:
+            self.widen: nn.Module = Pointwise(channels, wide, 3, stride=stride)
+            self.around: nn.Module = nn.Identity()
+        else:
+            pointwise = expansion > 1
+            self.widen = nn.Sequential(Pointwise(channels, wide), nn.ReLU(inplace=True)) if pointwise else nn.Identity()
+            around = nn.Conv2d(wide, wide, 3, stride=stride, padding=dilation, dilation=dilation, groups=wide)
+            nn.init.kaiming_normal_(around.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(around.bias)  # type: ignore[arg-type]
+            self.around = around
         self.narrow = Pointwise(wide, filters)
         self.residual = stride == 1 and channels == filters
         if self.residual:

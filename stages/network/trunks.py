@@ -56,6 +56,11 @@ class Trunk(Plugin):
         raise TypeError(f"the trunk {self.type!r} has no sizes")
 
     @property
+    def variants(self) -> tuple[Self, ...]:
+        """Forms of this trunk among which a device's time decides; itself where nothing is left open."""
+        return (self,)
+
+    @property
     def maps(self) -> dict[int, MapPlace]:
         """The last map of each size inside the network, by stride: 4 for a quarter of the picture's sides; none where
         it has no maps. `width` must be known."""
@@ -136,6 +141,10 @@ class UNetTrunk(PlanesTrunk):
         return unet.UNet(architecture.channels, self.chosen)
 
 
+SCALES_DOWN = 3
+"""Scales of an inverted trunk at which residuals stand, on the way down."""
+
+
 class InvertedTrunk(PlanesTrunk):
     """Inverted residuals with a light decoder (see `stages.network.mobile`), for frames of at least 16x16 pixels."""
 
@@ -146,6 +155,10 @@ class InvertedTrunk(PlanesTrunk):
     repeats: Annotated[int, Field(ge=1)] | Literal["auto"] = 2
     """Residuals at each scale on the way down. auto: one for each 8 of the width, so that depth and width grow together
     (Tan & Le 2019), whatever chooses the width."""
+    fused: Annotated[int, Field(ge=0, le=3)] | Literal["auto"] = 0
+    """At the first so many scales one full 3x3 convolution in place of a pointwise and a depthwise one (Fused-MBConv,
+    Tan & Le 2021), for devices that are slow at depthwise filters. auto, with `latency_ms`: as many as let the device
+    do the most operations in the time."""
 
     @property
     def sizes(self) -> Sizes:
@@ -163,9 +176,21 @@ class InvertedTrunk(PlanesTrunk):
     def build(self, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import mobile
 
-        return mobile.Mobile(
-            architecture.channels, self.chosen, self.expansion, self.attention, architecture.size, self.residuals
-        )
+        inside = (self.chosen, self.expansion, self.attention)
+        return mobile.Mobile(architecture.channels, *inside, architecture.size, self.residuals, self.without)
+
+    @property
+    def without(self) -> int:
+        """Scales without depthwise filters."""
+        if self.fused == "auto":
+            raise ValueError(f"the trunk {self.type}: fused: auto is chosen by latency_ms, a number by you")
+        return self.fused
+
+    @property
+    def variants(self) -> tuple[Self, ...]:
+        if self.fused != "auto":
+            return (self,)
+        return tuple(self.model_copy(update={"fused": n}) for n in range(SCALES_DOWN + 1))
 
     @property
     def residuals(self) -> int:

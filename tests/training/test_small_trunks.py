@@ -61,6 +61,19 @@ def test_they_learn_what_is_there_to_learn(trunk: str, tmp_path: Any) -> None:
     assert final["fit.semantic.miou"] > 0.6 and final["val.semantic.miou"] > 0.4, final
 
 
+def test_depthwise_filters_can_be_left_out() -> None:
+    model = _model({"type": "inverted", "width": 2, "fused": 2}, (32, 48))
+    grouped = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Conv2d) and m.groups > 1]
+    assert not [n for n in grouped if n.startswith(("trunk.shrink.0.", "trunk.shrink.1."))]
+    assert len([n for n in grouped if n.startswith("trunk.shrink")]) == 2
+    export.to_onnx(model)
+
+
+def test_what_latency_is_to_choose_is_chosen_by_nothing_else() -> None:
+    with pytest.raises(ValueError, match="fused: auto is chosen by latency_ms"):
+        _model({"type": "inverted", "fused": "auto", "width": 2}, (32, 32))
+
+
 def test_depth_grows_with_the_width_where_it_is_told_to() -> None:
     def residuals(width: int, repeats: object) -> int:
         model = _model({"type": "inverted", "width": width, "repeats": repeats}, (32, 32))

@@ -55,24 +55,28 @@ def _step(data: Any, latency: float = 2.0, trunk: Any = "inverted", **fields: An
 
 
 def test_the_width_is_measured_once_for_a_step_and_all_of_its_seeds(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[int] = []
+    looked: list[tuple[int, int]] = []
 
-    def timed(architecture: Any, w: int) -> tuple[float, int]:
-        looked.append(w)
-        return 0.1 * w, 100 * w
+    def timed(architecture: Any, w: int, each: float = 0.1) -> width.TimedForm:
+        trunk = architecture.trunk.of_width(w)
+        looked.append((trunk.fused, w))
+        return width.TimedForm(trunk, w, each * w * (1 + 0.5 * abs(trunk.fused - 2)), 100 * w, w * w)
 
     monkeypatch.setattr(width, "timed", timed)
-    run = _step(data, 1.1)
+    run = _step(data, 2.2)
     job = run.stage.job(run)
     assert job.architecture.trunk.width == 11 and [r.meta["width"] for r in run.records] == [11]
-    monkeypatch.setattr(width, "timed", lambda architecture, w: (0.2 * w, 100 * w))  # another machine goes on
-    again, seeds = _step(data, 1.1), _step(data, 1.1, seeds=3)
+    monkeypatch.setattr(width, "timed", lambda architecture, w: timed(architecture, w, 0.2))  # another machine goes on
+    again, seeds = _step(data, 2.2), _step(data, 2.2, seeds=3)
     assert [r.stage.job(r).architecture.trunk.width for r in (again, seeds)] == [11, 11]
-    other = _step(data, 1.1, updates=9)
+    other = _step(data, 2.2, updates=9)
     assert other.stage.job(other).architecture.trunk.width == 5
+    form = _step(data, 2.0, {"type": "inverted", "fused": "auto"})
+    trunk = form.stage.job(form).architecture.trunk
+    assert (trunk.fused, trunk.width) == (2, 10) and {fused for fused, _ in looked} == {0, 1, 2, 3}
     none = _step(data, 0.05)
     with pytest.raises(
-        StepFailed, match=r"latency_ms: 0\.05 is less than the 0\.2 ms that the narrowest inverted takes"
+        StepFailed, match=r"latency_ms: 0\.05 is less than the 0\.4 ms that the narrowest inverted takes"
     ):
         none.stage.job(none)
 
@@ -82,8 +86,8 @@ def test_a_network_is_timed_as_it_will_be_exported(data: Any) -> None:
     from hyperloom.stages.train.assembly import Assembly
 
     architecture = Assembly(run.stage, run).job().architecture
-    took, parameters = width.timed(architecture, 2)
-    assert 0.005 < took < 1000 and 5000 < parameters < 20000
+    form = width.timed(architecture, 2)
+    assert 0.005 < form.took < 1000 and 5000 < form.parameters < 20000 and form.operations > 10**5
 
 
 @pytest.mark.parametrize(
