@@ -17,6 +17,7 @@ from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.network.model import build_model, load_model
 from hyperloom.stages.train import fitted, loop
 from hyperloom.stages.train.criterion import Criterion
+from hyperloom.stages.train.guide import Guide
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.notice import Preempted
 from hyperloom.stages.train.preparation import Preparation
@@ -150,3 +151,22 @@ def test_what_cannot_be_hinted_is_refused(data: Any, teacher: Manifest) -> None:
     run = scenes.step(data[0], data[2], extras={"a": "attention"})
     with pytest.raises(RecipeError, match="Next: stage: distill with teacher"):
         run.stage.job(run)
+
+
+def test_a_phase_may_do_without_its_teacher(data: Any, teacher: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hints that a phase leaves out cost nothing: the teacher is not asked there."""
+    calls: list[int] = []
+    ask = Guide.__call__
+    monkeypatch.setattr(Guide, "__call__", lambda self, *given: calls.append(1) or ask(self, *given))
+    phases = [{"name": "hinted", "share": 0.5}, {"name": "alone", "share": 0.5, "extras": []}]
+    job = made(data, teacher, "phases", extras={"attention": HINTS["attention"]}, phases=phases)
+    curve: list[dict[str, float]] = []
+    loop.fit(job, log=lambda at, values: curve.append(values))
+    hinted = ["loss.attention" in c for c in curve if "loss" in c]
+    assert hinted == [True] * 4 + [False] * 4 and len(calls) == 4
+
+
+def test_a_teacher_whose_inputs_are_not_at_hand_is_refused(data: Any, teacher: Manifest) -> None:
+    other = replace(teacher, body={**teacher.body, "columns_in": ["rgb@camera", "hsv@rgb"]})
+    with pytest.raises(RecipeError, match=r"teacher is asked in each update and reads hsv@rgb: 'shards' has no column"):
+        made(data, other, "x", extras=HINTS)
