@@ -91,11 +91,13 @@ class CronSchedule(Config):
     @field_validator("timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
-        from zoneinfo import ZoneInfo
+        from zoneinfo import ZoneInfo, available_timezones
 
         try:
             ZoneInfo(value)
         except (KeyError, ValueError, OSError) as error:
+            if not available_timezones():
+                raise ValueError("there is no data base of time zones here. Next: pip install tzdata") from error
             raise ValueError("no time zone of the IANA data base, such as UTC or Europe/Berlin") from error
         return value
 

@@ -64,7 +64,8 @@ def header(data: bytes, name: str) -> Header:
             return _header(image, data)
     except ValueError:
         pixels = _opencv_or_none(data) if data.startswith(OPENCV_ALONE) else None
-        if pixels is None:
+        plain = pixels is not None and (pixels.ndim == 2 or pixels.itemsize == 1)
+        if pixels is None or (plain and data.startswith(OPENCV_ALONE[-2:])):  # a plain TIFF, which Pillow would know
             raise
         return Header("", "", pixels.shape[:2], 8 * pixels.itemsize, pixels.ndim, 1, 1)
 

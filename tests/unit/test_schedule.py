@@ -138,6 +138,13 @@ def test_a_wrong_schedule_is_refused_with_its_line(schedule: str, line: int, say
     assert f"toy.yaml:{line}: " in str(caught.value) and says in str(caught.value)
 
 
+def test_a_machine_without_time_zones_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoneinfo.available_timezones", set)
+    schedule = '{cron: "0 3 * * *", timezone: Nowhere/Atall}'
+    with pytest.raises(RecipeError, match="no data base of time zones here. Next: pip install tzdata"):
+        recipe.parse(TOY.format(root="/x", file="y", steps="", schedule=schedule), "toy.yaml")
+
+
 # -- slots that run and slots that do not ------------------------------------------------------------------------------
 def test_a_slot_runs_once_and_one_without_new_data_does_nothing(night: Night) -> None:
     assert night.tick(0, hours=2).state == "idle"
