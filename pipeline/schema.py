@@ -25,6 +25,8 @@ from hyperloom.pipeline.recipe import STAGE, Recipe
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REF = "#/$defs/{model}"
 VARIABLE = r"\$\{"
+RUNTIME = "x-identity"
+"""Key, with false, of a field that says where or how fast: another value is the same result."""
 JsonSchema = dict[str, Any]
 
 
@@ -161,6 +163,8 @@ def _finished(value: Any) -> Any:
         if key not in (plugins.KIND, plugins.SHORT, "placement", "secret")
         and not (key == "title" and "properties" not in value)
     }
+    if value.get("placement") is True:
+        result[RUNTIME] = False
     if "patternProperties" in result:
         result.setdefault("additionalProperties", False)
     if plugins.KIND in value:

@@ -30,6 +30,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "ai_edge_litert": "ai-edge-litert",
     "xdist": "pytest-xdist",
+    "mkdocs": "mkdocs-material",
     "sklearn": "scikit-learn",
 }
 

@@ -54,9 +54,11 @@ def value(node: Any) -> Any:
     return plain.get(kind, str)(node.value)
 
 
-def mistake(written: Any) -> str:
-    """The deepest mistake, with its place; empty where there is none."""
+def mistake(written: Any, whole: bool = True) -> str:
+    """The deepest mistake, with its place; empty where there is none. Of what is not `whole` fields may be left out."""
     error = jsonschema.exceptions.best_match(validator().iter_errors(written))
+    if error and error.validator == "required" and not whole:
+        return ""
     return f"{'.'.join(map(str, error.absolute_path))}: {error.message}" if error else ""
 
 
