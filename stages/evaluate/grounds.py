@@ -147,7 +147,7 @@ def ground(
         else:
             overlap = judged.overlap(lesson)
             seen = max(seen, overlap.samples)
-            unknown |= not overlap.compared or bool(overlap.namesakes)
+            unknown |= not overlap.compared or bool(overlap.namesakes or overlap.alike)
             leak, note = _sentences(name, lesson, overlap, len(judged.samples))
             leaks, notes = leaks + leak, notes + note
     rows = len(judged.samples)
@@ -189,6 +189,11 @@ def _sentences(name: str, lesson: Lesson, overlap: Overlap, rows: int) -> tuple[
             f"{name}: {len(overlap.namesakes)} judged group(s) are called like groups that taught it "
             f"({_some(overlap.namesakes)}), without a sample in common; if they are the same, it is judged on what "
             "taught it"
+        )
+    if overlap.alike:
+        notes.append(
+            f"{name}: {overlap.alike} of the {rows} samples that are judged look like copies of such that taught it, "
+            f"in another encoding or size (groups {_some(overlap.like)}); if they are, it is judged on what taught it"
         )
     if not overlap.samples:
         return [], notes

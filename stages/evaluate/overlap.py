@@ -21,6 +21,7 @@ from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.lesson import Lesson
 from hyperloom.stages.results import Shards
+from hyperloom.stages.shard import likeness
 from hyperloom.stages.shard.content import together
 
 PLAIN = ("all", "none")
@@ -29,12 +30,14 @@ PLAIN = ("all", "none")
 
 @dataclass(frozen=True)
 class SplitSamples:
-    """The samples of one split: by row its group, its partition, and its digest (0 where that is not known)."""
+    """The samples of one split: by row its group, its partition, its digest (0 where that is not known), and what its
+    picture looks like (`stages.shard.likeness`)."""
 
     groups: np.ndarray
     partitions: np.ndarray
     digests: np.ndarray
     telling: tuple[str, ...]
+    looks: np.ndarray
     whole: bool
     """Do the records say which partitions they hold?"""
 
@@ -54,13 +57,15 @@ class SplitSamples:
         partitions = np.repeat(pids, [count for _, count in parts]) if parts else pids
         whole = len(partitions) == sum(rows)
         names = np.repeat(np.array(groups, object), rows)
-        return SplitSamples(names, partitions, together(records), tuple(shards.telling), whole)
+        looks = likeness.together(records)
+        return SplitSamples(names, partitions, together(records), tuple(shards.telling), looks, whole)
 
 
 @dataclass(frozen=True)
 class Overlap:
     """Of the judged samples those that somebody learned from: how many, how many of them only as copies elsewhere, and
-    the groups that hold them; `namesakes` are further groups whose names are known, without a sample in common.
+    the groups that hold them; `alike`: further ones that look like a copy, and `like`, their groups;
+    `namesakes` are further groups whose names are known, without a sample in common.
     `compared`: could it be told at all?"""
 
     samples: int = 0
@@ -68,6 +73,8 @@ class Overlap:
     groups: tuple[str, ...] = ()
     namesakes: tuple[str, ...] = ()
     compared: bool = True
+    alike: int = 0
+    like: tuple[str, ...] = ()
 
 
 class JudgedSamples:
@@ -101,12 +108,15 @@ class JudgedSamples:
             return Overlap(int(held.sum()), 0, tuple(sorted(names)), (), bool(names))
         same = np.isin(mine.partitions, np.unique(theirs.partitions))
         copies = np.zeros(len(mine), bool)
-        alike = comparable(mine.telling, theirs.telling)
-        if alike and len(theirs):
+        near = np.zeros(len(mine), bool)
+        if comparable(mine.telling, theirs.telling) and len(theirs):
+            near = likeness.alike(mine.looks, theirs.looks) >= 0
             copies = np.isin(mine.digests, theirs.digests) & (mine.digests != 0) & ~same
         groups = tuple(sorted(set(mine.groups[same | copies])))
         namesakes = tuple(sorted(names - set(groups) - set(PLAIN)))
-        return Overlap(int((same | copies).sum()), int(copies.sum()), groups, namesakes)
+        near &= ~(same | copies)
+        like = tuple(sorted(set(mine.groups[near])))
+        return Overlap(int((same | copies).sum()), int(copies.sum()), groups, namesakes, True, int(near.sum()), like)
 
 
 def _number(pid: str) -> int:

@@ -21,6 +21,7 @@ import numpy as np
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import KEY, TRUTH, modality_of, source_of
+from hyperloom.stages.shard import likeness
 from hyperloom.stages.shard.splits import SPLITS
 from hyperloom.stages.table import read_table
 
@@ -28,6 +29,14 @@ LARGE = 64
 """Numbers in a value that tell samples apart by themselves."""
 SHOWN = 3
 """Equal samples that are named."""
+EQUAL = (
+    "{count} are samples of `{one}` too, byte for byte ({first}). Next: remove the copies, or pin their groups to one "
+    "split"
+)
+NEAR = (
+    "{count} look like copies of samples of `{one}`, in another encoding or size ({first}). Next: look at these; if "
+    "they are the same, remove them, or pin their groups to one split"
+)
 
 
 def telling(raw: Iterable[str], modalities: Mapping[str, Any]) -> tuple[str, ...]:
@@ -74,24 +83,25 @@ def content(record: Record) -> np.ndarray:
 
 
 def doubles(storage: Storage, records: Sequence[Record], places: Mapping[str, str]) -> list[str]:
-    """One sentence for each two splits that have samples in common, with how many and the first of them."""
+    """Of each two splits that have samples in common, or such that look alike, how many and the first of them."""
     splits: dict[str, list[Record]] = {}
     for record in records:
         splits.setdefault(places[record.meta["group"]], []).append(record)
     known = {split: together(mine) for split, mine in splits.items()}
+    seen = {split: likeness.together(mine) for split, mine in splits.items()}
     order = [split for split in SPLITS if split in splits]
     sentences = []
     for one, other in combinations(order, 2):
-        equal = np.flatnonzero(np.isin(known[other], known[one]) & (known[other] != 0))
-        if not len(equal):
-            continue
-        first = [(int(place), int(np.argmax(known[one] == known[other][place]))) for place in equal[:SHOWN]]
-        names = [f"{_key(storage, splits[other], a)} = {_key(storage, splits[one], b)}" for a, b in first]
-        sentences.append(
-            f"{len(equal)} of {len(known[other])} samples of the split `{other}` are samples of `{one}` too, byte for "
-            f"byte ({', '.join(names)}{', ..' if len(equal) > SHOWN else ''}). Next: remove the copies, or pin their "
-            "groups to one split"
-        )
+        same = np.isin(known[other], known[one]) & (known[other] != 0)
+        equal = [(place, int(np.argmax(known[one] == known[other][place]))) for place in np.flatnonzero(same).tolist()]
+        like = likeness.alike(seen[other], seen[one])
+        near = [(place, int(like[place])) for place in np.flatnonzero((like >= 0) & ~same).tolist()]
+        for pairs, sign, what in ((equal, "=", EQUAL), (near, "~", NEAR)):
+            if pairs:
+                named = [[_key(storage, splits[s], i) for s, i in ((other, a), (one, b))] for a, b in pairs[:SHOWN]]
+                first = ", ".join(f"{a} {sign} {b}" for a, b in named) + (", .." if len(pairs) > SHOWN else "")
+                count = f"{len(pairs)} of {len(known[other])} samples of the split `{other}`"
+                sentences.append(what.format(count=count, one=one, first=first))
     return sentences
 
 

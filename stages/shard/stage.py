@@ -42,7 +42,7 @@ ID_DIGITS = 16
 class Shard(Stage):
     """`data`: an ingest step, and label and consensus steps over it. `columns`: what to keep of them; all if empty."""
 
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
     data: tuple[StepName, ...] = Field(min_length=1)
     columns: tuple[str, ...] = ()
     split: Split = Split()

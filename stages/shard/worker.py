@@ -19,6 +19,7 @@ from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages.base import GROUP, INDEX, KEY, TIME, modality_of
 from hyperloom.stages.column import described, produced, producer
 from hyperloom.stages.modality import Modality
+from hyperloom.stages.shard import likeness
 from hyperloom.stages.shard.content import digests, packed
 from hyperloom.stages.shard.statistics import ColumnCounter
 from hyperloom.stages.table import ROW_GROUP_MB, Codec, read_table, rows_a_group, write_table
@@ -51,7 +52,7 @@ class Joiner:
         chunks: dict[str, list[Any]] = {field.name: [] for field in fields}
         makers: dict[str, Any] = {}
         with ThreadPoolExecutor(1, "statistics") as counting:  # counts while this thread reads on and compresses
-            counted, hashed, pids = [], [], []
+            counted, hashed, likened, pids = [], [], [], []
             for part in unit.payload["parts"]:
                 read = self._part(out.storage, part, makers)
                 pids.append([part["pid"], sum(map(len, read[KEY]))])
@@ -60,6 +61,7 @@ class Joiner:
                     if name in tallies:
                         counted.append(counting.submit(self._count, tallies[name], arrays))
                 hashed.append(counting.submit(self._digests, {name: read[name] for name in self.telling}))
+                likened += [counting.submit(self._signatures, read[name]) for name in self._pictures]
             fields = [produced(field, makers.get(field.name)) for field in fields]
             joined = {field.name: pa.chunked_array(chunks[field.name], field.type) for field in fields}
             if joined[TIME].null_count == len(joined[TIME]):
@@ -73,6 +75,8 @@ class Joiner:
         out.meta = {"group": unit.payload["group"], "row_group": rows, "statistics": figures, "pids": pids}
         if self.telling:
             out.meta["content"] = packed(np.concatenate([each.result() for each in hashed]))
+        if self._pictures:
+            out.meta["likeness"] = likeness.packed(each.result() for each in likened)
 
     def _count(self, tally: ColumnCounter, arrays: list[Any]) -> None:
         for array in arrays:
@@ -82,6 +86,17 @@ class Joiner:
         import pyarrow as pa
 
         return digests([pa.chunked_array(arrays, self._fields[name].type) for name, arrays in columns.items()])
+
+    @property
+    def _pictures(self) -> tuple[str, ...]:
+        """The picture that says what a sample is."""
+        return self.telling if len(self.telling) == 1 and self._modality(self.telling[0]).rgb else ()
+
+    def _signatures(self, arrays: list[Any]) -> np.ndarray:
+        modality = self._modality(self.telling[0])
+        return np.concatenate(
+            [np.zeros((0, likeness.BYTES), np.int8), *(likeness.signatures(a, modality) for a in arrays)]
+        )
 
     def _part(self, storage: Storage, part: dict[str, Any], makers: dict[str, Any]) -> dict[str, list[Any]]:
         """One partition's columns, each in the order of its keys, in the chunks they were read in: nothing is copied
