@@ -10,6 +10,7 @@ bool, where sites are pixels, steps or samples, whatever a loss is summed over.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def finite(values: Any) -> Any:
 
 def whole(values: Any) -> Any:
     """(N,) true: every sample says something as a whole."""
-    one = values.reshape(len(values), -1)[:, 0]
+    one = values.reshape(len(values), math.prod(values.shape[1:]))[:, 0]  # of no sample too
     return (one == one) | True
 
 

@@ -1,4 +1,4 @@
-"""Each measure beside an independent twin: scikit-learn, pycocotools, or NumPy by hand.
+"""Each measure beside an independent twin: scikit-learn, torchmetrics, pycocotools, or NumPy by hand.
 
 Sizes, unknown pixels, absent classes, answers that are no class, silence, and how the samples are cut are drawn.
 """
@@ -38,6 +38,13 @@ KNOWN: dict[str, Any] = inline.modalities(
     meaning={"type": "embedding", "length": 4},
     points={"type": "keypoints", "points": 3},
     boxes={"type": "boxes", "classes": ["car", "man"], "most": 6},
+    sound={"type": "audio", "rate": 6, "seconds": 1},
+    film={"type": "clip", "frames": 2},
+    track={"type": "series", "steps": 5, "channels": 2},
+    count={"type": "scalar"},
+    text={"type": "text", "length": 24},
+    words={"type": "tags", "tags": 4, "length": 5},
+    links={"type": "graph", "nodes": 4, "edges": 6},
 )
 QUICK = settings(max_examples=40, deadline=None)
 SEEDS, COUNTS = st.integers(0, 10**6), st.integers(1, 6)
@@ -61,7 +68,7 @@ def drawn(seed: int, count: int) -> tuple[np.random.Generator, np.ndarray, np.nd
 
 
 @QUICK
-@given(SEEDS, COUNTS, st.sampled_from(["semantic", "species", "grade"]), st.integers(1, 4))
+@given(SEEDS, COUNTS, st.sampled_from(["semantic", "species", "grade", "words"]), st.integers(1, 4))
 def test_classes(seed: int, count: int, name: str, occur: int) -> None:
     from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
@@ -126,6 +133,83 @@ def test_numbers(seed: int, count: int, name: str) -> None:
     assert found["rmse"] == pytest.approx(root_mean_squared_error(expected, given_))
     assert found["absrel"] == pytest.approx(mean_absolute_percentage_error(expected, given_))
     assert found["coverage"] == pytest.approx(both.sum() / rows.sum())
+
+
+@QUICK
+@given(SEEDS, COUNTS, st.sampled_from(["sound", "film", "track", "count"]))
+def test_numbers_of_sounds_films_series_and_samples(seed: int, count: int, name: str) -> None:
+    """A series ends in rows of NaN; a sound has unknown samples; every picture of a film is a number."""
+    from sklearn.metrics import mean_absolute_error, root_mean_squared_error
+
+    random, known, answered = drawn(seed, count)
+    shape = (count, *KNOWN[name].shape)
+    truth, told = (random.normal(90, 40, shape).astype(KNOWN[name].dtype) for _ in range(2))
+    there = np.ones(shape, bool)
+    for values in (truth, told):
+        if name == "track":
+            length = random.integers(0, 6, (count, 1, 1))
+            values[np.broadcast_to(np.arange(5)[None, :, None] >= length, shape)] = np.nan
+        elif name == "sound":
+            values[random.random(shape) < 0.2] = np.nan
+        there &= np.isfinite(values)
+    found = figures(name, truth, told, known, answered)
+    both = there & (known & answered).reshape(-1, *[1] * (len(shape) - 1))
+    if not both.any():
+        assert found == {}
+        return
+    expected, given_ = (values[both].astype(np.float64) for values in (truth, told))
+    assert found["mae"] == pytest.approx(mean_absolute_error(expected, given_))
+    assert found["rmse"] == pytest.approx(root_mean_squared_error(expected, given_))
+    rows = np.isfinite(truth) & known.reshape(-1, *[1] * (len(shape) - 1))
+    assert found["coverage"] == pytest.approx(both.sum() / rows.sum())
+
+
+@QUICK
+@given(st.lists(st.tuples(st.text("abä ", max_size=6), st.text("abä ", max_size=9)), min_size=1, max_size=6), SEEDS)
+def test_texts(pairs: list[tuple[str, str]], seed: int) -> None:
+    from torchmetrics.functional.text import char_error_rate
+
+    _, known, answered = drawn(seed, len(pairs))
+    fit = KNOWN["text"].fit
+    found = figures("text", *(np.stack([fit(pair[i]) for pair in pairs]) for i in (0, 1)), known, answered)
+    judged = [(true, other if has else "", has) for (true, other), has in zip(pairs, answered, strict=True)]
+    judged = [row for row, is_known in zip(judged, known, strict=True) if is_known]
+    if not any(has and true for true, _, has in judged):
+        assert found == {}
+        return
+    twin = char_error_rate([other for _, other, _ in judged], [true for true, _, _ in judged])
+    assert found["cer"] == pytest.approx(float(twin), abs=1e-6)
+    assert found["exact"] == pytest.approx(np.mean([true == other and has for true, other, has in judged]))
+    each = [zip(true.encode(), other.encode(), strict=False) for true, other, _ in judged]
+    right, of = sum(a == b for pair in each for a, b in pair), sum(len(true.encode()) for true, _, _ in judged)
+    assert found["accuracy"] == pytest.approx(right / of)
+    assert found["coverage"] == pytest.approx(sum(len(t.encode()) for t, _, has in judged if has) / of)
+
+
+@QUICK
+@given(SEEDS, COUNTS)
+def test_links(seed: int, count: int) -> None:
+    """scikit-learn's F1 of the cells of all adjacency matrices."""
+    from sklearn.metrics import f1_score
+
+    random, known, answered = drawn(seed, count)
+    cells = random.random((2, count, 4, 4)) < 0.25
+    rows = np.full((2, count, 6, 2), -1)
+    for side, i in np.ndindex(2, count):
+        pairs = random.permutation(np.argwhere(cells[side, i]))[:6]  # in any order
+        rows[side, i, : len(pairs)] = pairs
+        cells[side, i] = False
+        cells[side, i][tuple(pairs.T)] = True
+    found = figures("links", rows[0], rows[1], known, answered)
+    told = cells[1] & answered[:, None, None]
+    if not (known & answered).any():
+        assert found == {}
+        return
+    expected = cells[0][known].ravel()
+    if expected.any():
+        assert found["f1"] == pytest.approx(f1_score(expected, told[known].ravel(), zero_division=0))
+    else:
+        assert "f1" not in found
 
 
 @QUICK

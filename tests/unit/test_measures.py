@@ -80,6 +80,8 @@ def test_points_near_enough() -> None:
 
 def test_texts_tags_embeddings_and_pairs() -> None:
     assert figures("text", ["abcd", "xy"], ["abxd", "zz"])["accuracy"] == pytest.approx(3 / 6)
+    longer = figures("text", ["ab", "xy"], ["abab", "xy"])
+    assert (longer["accuracy"], longer["exact"], longer["cer"]) == (1, 0.5, 0.5)  # accuracy looks at the true bytes
     assert figures("pos", [["NOUN", "VERB"], ["VERB"]], [["NOUN", "NOUN"], ["VERB"]])["accuracy"] == pytest.approx(
         2 / 3
     )
