@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -24,6 +24,8 @@ from hyperloom.stages.measure.scores import measures
 from hyperloom.stages.measure.sheet import read_names, read_sheet
 from hyperloom.stages.measure.sums import Gathered, order, unpacked
 
+Sheet: TypeAlias = "tuple[list[str], list[str], dict[str, dict[str, np.ndarray]]]"
+"""What `read_sheet` gives."""
 Draws: TypeAlias = "dict[str, np.ndarray]"
 """`modality.measure` -> (draws,) float64; NaN where a draw had nothing to measure."""
 FEWEST = 2
@@ -57,17 +59,46 @@ def resampled(
 
     `names`: what the sheets call it -> (modality's name, modality).
     """
-    paths = [record.files[1].path for record in records]
-    units = _units(config, [row for path in paths for row in read_names(storage, path)])
-    weights = {unit: _weights(config, unit) for unit in dict.fromkeys(units.values())}
-    if len(weights) < FEWEST:
-        return {}, len(weights)
-    totals = _drawn(storage, paths, {key: weights[unit] for key, unit in units.items()}, names)
-    draws: Draws = {}
-    for name, (label, modality) in names.items():
-        for measure, values in _figures(config, modality, totals.get(name, {})).items():
-            draws[f"{label}.{measure}"] = values
-    return draws, len(weights)
+    sheets = Sheets(config, storage, records)
+    return sheets.draws(names), sheets.resampled
+
+
+class Sheets:
+    """The statistics of one subject's samples, to be added up over any of them, as they are and as they are drawn."""
+
+    def __init__(self, config: Intervals, storage: Storage, records: Sequence[Record]):
+        self._config, paths = config, [record.files[1].path for record in records]
+        self._sheets = [read_sheet(storage, path) for path in paths]
+        self.units = _units(config, [row for path in paths for row in read_names(storage, path)])
+        """By key the name of the unit that is resampled."""
+        self.resampled = len(set(self.units.values()))
+
+    @property
+    def keys(self) -> list[str]:
+        return list(self.units)
+
+    def figures(self, names: Mapping[str, Any], only: Collection[str] | None = None) -> dict[str, float]:
+        """Figures over all samples, or those with the keys `only`; named as `resampled` names them."""
+        once = dict.fromkeys(self.units, np.ones(1))
+        return {name: float(values[0]) for name, values in self._measured(once, names, only, 1).items()}
+
+    def draws(self, names: Mapping[str, Any], only: Collection[str] | None = None) -> Draws:
+        """The same in each draw; empty where there are too few units."""
+        drawn = {unit: _weights(self._config, unit) for unit in dict.fromkeys(self.units.values())}
+        if len(drawn) < FEWEST:
+            return {}
+        weights = {key: drawn[unit] for key, unit in self.units.items()}
+        return self._measured(weights, names, only, self._config.draws)
+
+    def _measured(
+        self, weights: Mapping[str, np.ndarray], names: Mapping[str, Any], only: Collection[str] | None, count: int
+    ) -> Draws:
+        totals = _drawn(self._sheets, weights, names, only)
+        draws: Draws = {}
+        for name, (label, modality) in names.items():
+            for measure, values in _figures(count, modality, totals.get(name, {})).items():
+                draws[f"{label}.{measure}"] = values
+        return draws
 
 
 def student_t(values: Sequence[float], level: float) -> list[float] | None:
@@ -99,18 +130,22 @@ def _units(config: Intervals, rows: Sequence[tuple[str, int, str]]) -> dict[str,
 
 
 def _drawn(
-    storage: Storage, paths: Sequence[str], weights: Mapping[str, np.ndarray], names: Mapping[str, Any]
+    sheets: Sequence[Sheet], weights: Mapping[str, np.ndarray], names: Mapping[str, Any], only: Collection[str] | None
 ) -> dict[str, dict[str, Any]]:
     """The statistics of each name as they come out in each draw, by its place: (draws, ...). Counts add up exactly
     shard by shard; sums of other numbers are added in the order of the keys, so that no digit depends on where shards
     are cut; rows are weighed."""
     totals: dict[str, dict[str, Any]] = {}
     others: dict[tuple[str, str], list[tuple[str, Any]]] = {}
-    for path in paths:
-        keys, _, sums = read_sheet(storage, path)
+    for every_key, _, sums in sheets:
+        places = [i for i, key in enumerate(every_key) if only is None or key in only]
+        if not places:
+            continue
+        keys = [every_key[i] for i in places]
         every = np.stack([weights[key] for key in keys], 1)  # (draws, N)
         for name in names:
-            for stat, values in sums.get(name, {}).items():
+            for stat, all_values in sums.get(name, {}).items():
+                values = all_values if only is None else all_values[places]
                 if values.dtype.kind == "i":
                     drawn = (every @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
                     mine = totals.setdefault(name, {})
@@ -149,9 +184,9 @@ def _weights(config: Intervals, unit: str) -> np.ndarray:
     return np.random.default_rng(seed).poisson(1.0, config.draws).astype(np.float64)
 
 
-def _figures(config: Intervals, modality: Any, totals: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _figures(count: int, modality: Any, totals: Mapping[str, Any]) -> dict[str, np.ndarray]:
     figures: dict[str, np.ndarray] = {}
-    for draw in range(config.draws if totals else 0):
+    for draw in range(count if totals else 0):
         for measure, value in measures(modality, {stat: values[draw] for stat, values in totals.items()}).items():
-            figures.setdefault(measure, np.full(config.draws, np.nan))[draw] = value
+            figures.setdefault(measure, np.full(count, np.nan))[draw] = value
     return figures
