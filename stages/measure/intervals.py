@@ -24,7 +24,7 @@ from hyperloom.stages.measure.scores import measures
 from hyperloom.stages.measure.sheet import read_names, read_sheet
 from hyperloom.stages.measure.sums import Gathered, order, unpacked
 
-Sheet: TypeAlias = "tuple[list[str], list[str], dict[str, dict[str, np.ndarray]]]"
+ReadSheet: TypeAlias = "tuple[list[str], list[str], dict[str, dict[str, np.ndarray]]]"
 """What `read_sheet` gives."""
 Draws: TypeAlias = "dict[str, np.ndarray]"
 """`modality.measure` -> (draws,) float64; NaN where a draw had nothing to measure."""
@@ -130,7 +130,10 @@ def _units(config: Intervals, rows: Sequence[tuple[str, int, str]]) -> dict[str,
 
 
 def _drawn(
-    sheets: Sequence[Sheet], weights: Mapping[str, np.ndarray], names: Mapping[str, Any], only: Collection[str] | None
+    sheets: Sequence[ReadSheet],
+    weights: Mapping[str, np.ndarray],
+    names: Mapping[str, Any],
+    only: Collection[str] | None,
 ) -> dict[str, dict[str, Any]]:
     """The statistics of each name as they come out in each draw, by its place: (draws, ...). Counts add up exactly
     shard by shard; sums of other numbers are added in the order of the keys, so that no digit depends on where shards
