@@ -273,7 +273,8 @@ class Judged(Result):
     What keeps figures from proving anything (stages.evaluate.grounds): `leaks`, subject -> that it was judged on what
     taught it; `untrue`, modality -> why its truth is none; `lacking`, subject -> input -> samples judged without it;
     `seen`, subject -> judged samples that taught it; `unseen`: models of which it was checked that none did.
-    `sheets`: model, or `columns` -> the space of the units that hold samples' statistics (stages.measure.sheet)."""
+    `sheets`: model, or `columns` -> the space of the units that hold samples' statistics (stages.measure.sheet).
+    `slices`: figures of parts of the samples (stages.evaluate.slices)."""
 
     noun: ClassVar[str] = "report"
 
@@ -305,6 +306,7 @@ class Judged(Result):
     apart: Mapping[str, str] | None = None
     remarks: Sequence[str] = ()
     sheets: Mapping[str, str] = field(default_factory=dict)
+    slices: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

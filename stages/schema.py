@@ -101,7 +101,8 @@ class ModelSchema(Schema):
 @dataclass(frozen=True)
 class ReportSchema(Schema):
     """`models`: name -> identity of the model; `members`: name -> which of a family it is; `judged`: modalities of the
-    truth; `subjects`: everybody's name; `experts`: modalities that an expert tells. None where nobody knows it."""
+    truth; `subjects`: everybody's name; `experts`: modalities that an expert tells. None where nobody knows it.
+    `slices`: by column the values that parts of the samples have, None where only the data tell."""
 
     noun: ClassVar[str] = "a report (evaluate)"
 
@@ -110,6 +111,7 @@ class ReportSchema(Schema):
     judged: frozenset[str] | None = None
     subjects: frozenset[str] | None = None
     experts: frozenset[str] | None = None
+    slices: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

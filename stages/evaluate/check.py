@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import TRUTH, modality_of, source_of
+from hyperloom.stages.evaluate import slices
 from hyperloom.stages.evaluate.compare import BEST_EXPERT
 from hyperloom.stages.evaluate.family import Candidate, candidates, families
 from hyperloom.stages.evaluate.subject import judged, subjects
@@ -49,6 +50,7 @@ def checked(stage: Evaluate, step: StepCheck) -> ReportSchema:
         frozenset(truth) if offered.complete or stage.truth else None,
         names,
         _told(stage, offered, truth) if offered.complete else None,
+        slices.check(stage.slices, step, offered),
     )
 
 

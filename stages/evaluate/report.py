@@ -10,12 +10,12 @@ from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.distill import int8, teachers
-from hyperloom.stages.evaluate import verdict
+from hyperloom.stages.evaluate import slices, verdict
 from hyperloom.stages.evaluate.compare import Comparison
 from hyperloom.stages.evaluate.family import families
 from hyperloom.stages.evaluate.grounds import Grounds
 from hyperloom.stages.evaluate.subject import Subject
-from hyperloom.stages.measure.intervals import resampled
+from hyperloom.stages.measure.intervals import Sheets, resampled
 from hyperloom.stages.measure.measure import directions, measure_of
 from hyperloom.stages.measure.scores import measures
 from hyperloom.stages.measure.sheet import exact
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hyperloom.stages.evaluate.stage import Evaluate
 
 TABLE, CLASSES, DIFFERENCES, SEEDS, REMARKS = "results", "classes", "differences", "seeds", "remarks"
+SLICES = "slices"
 
 
 class Report:
@@ -61,6 +62,7 @@ class Report:
         verdict.doubted(decided, grounds)
         sentences = [*grounds.sentences(), *verdict.sentences(decided, grounds), *compared.pop("said", [])]
         sentences += self._lessons()
+        sliced = self._sliced(sentences)
         self._tell(rows, classes, decided, sentences, compared)
         return Judged(
             split=self.stage.split,
@@ -84,6 +86,7 @@ class Report:
             apart=champion.apart or None if champion else None,
             remarks=self._remarks(),
             sheets=sheets,
+            slices=sliced,
         )
 
     def pictures(self, raw: Sequence[str]) -> None:
@@ -142,6 +145,26 @@ class Report:
             "differences": rows,
             "said": verdict.difference_sentences(rows, self.modalities, config.level, grounds),
         }
+
+    def _sliced(self, sentences: list[str]) -> list[dict[str, Any]] | None:
+        """Figures by slice, a table in MLflow; who is weakest where goes to `sentences`."""
+        if not self.stage.slices:
+            return None
+        shards = Shards.from_manifest(self.step.inputs[self.stage.data]).shards
+        paths = [s.path for s in shards if s.split == self.stage.split and s.rows]
+        parts = slices.members(self.stage.slices, self.step.storage, paths, self.step.modalities)
+        rows: list[dict[str, Any]] = []
+        for subject in self.who:
+            if not self.figures[subject.name]:
+                continue
+            records = self.records["columns" if subject.columns else subject.name]
+            sheets = Sheets(slices.drawing(self.stage.intervals), self.step.storage, records)
+            looked = slices.look(subject.name, sheets, self._names(subject), parts)
+            rows += looked.rows
+            sentences += [said] if (said := looked.sentence()) else []
+        if rows:
+            self.step.events.emit("table", self.step.name, name=SLICES, rows=rows)
+        return rows
 
     def _rises(self) -> dict[str, bool]:
         """By figure: is a higher one better?"""

@@ -33,6 +33,7 @@ from hyperloom.stages.evaluate.check import checked, truth_of
 from hyperloom.stages.evaluate.compare import BEST_EXPERT
 from hyperloom.stages.evaluate.family import Candidate, candidates
 from hyperloom.stages.evaluate.motion import Temporal
+from hyperloom.stages.evaluate.slices import Slice
 from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
 from hyperloom.stages.measure.intervals import Intervals
 from hyperloom.stages.results import Judged, Shards, Trained
@@ -62,6 +63,9 @@ class Evaluate(Stage):
     seeds: dict[str, tuple[str, ...]] = {}
     """Models that differ in nothing but chance, by the name of their mean: `{joint: [joint0, joint1, joint2]}`. Two
     such families are compared seed by seed, in the order given. A step that trained several is one by itself."""
+    slices: tuple[Slice, ...] = ()
+    """Parts of the samples of which there are figures too, and whose weakest is said: `[weather@truth, group, {column:
+    speed@telemetry, bins: 4}]`, see stages.evaluate.slices."""
     against: tuple[str, ...] = (BEST_EXPERT,)
     """Whom every model, consensus and family of seeds is compared with: subjects, families, or `best_expert`."""
     champion: str = ""
@@ -90,6 +94,11 @@ class Evaluate(Stage):
         )
 
     _names = field_validator("against", mode="before")(as_tuple)
+
+    @field_validator("slices", mode="before")
+    @classmethod
+    def _by_column(cls, value: Any) -> Any:
+        return [{"column": one} if isinstance(one, str) else one for one in as_tuple(value)]
 
     @model_validator(mode="after")
     def _families(self) -> Evaluate:

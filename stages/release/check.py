@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.evaluate.slices import named
 from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.release.gate import BEST_EXPERT, CHAMPION, check_direction, parse
 from hyperloom.stages.schema import ModelSchema, ReportSchema
@@ -38,7 +39,10 @@ def checked(stage: Release, step: StepCheck) -> None:
 def _condition(stage: Release, step: StepCheck, report: ReportSchema, figure: str, texts: tuple[str, ...]) -> None:
     """Note what the report will not be able to answer: a modality that it does not judge, a measure that this modality
     has not, a direction that is worse for it, and whom nobody is called like."""
-    modality, _, measure = figure.rpartition(".")
+    whole, part = named(figure)
+    modality, _, measure = whole.rpartition(".")
+    if part:
+        _slice(stage, step, report, figure, part)
     if report.judged is not None and modality not in report.judged:
         step.unknown(("gate", figure), modality, f"gate: {stage.report!r} judges no modality", report.judged)
         return
@@ -62,6 +66,15 @@ def _condition(stage: Release, step: StepCheck, report: ReportSchema, figure: st
         if condition.who == BEST_EXPERT and report.experts is not None and modality not in report.experts:
             what = f"gate: {condition}: no expert of {stage.report!r} tells {modality!r}"
             step.mistake(where, f"{what}. Next: keep an expert's column in the shards, or compare with another")
+
+
+def _slice(stage: Release, step: StepCheck, report: ReportSchema, figure: str, part: str) -> None:
+    """Note a slice that the report will not have."""
+    column, _, value = part.partition("=")
+    if column not in report.slices:
+        step.unknown(("gate", figure), column, f"gate: {stage.report!r} has no slices by", report.slices)
+    elif (values := report.slices[column]) is not None and value not in values:
+        step.unknown(("gate", figure), value, f"gate: no slice of {column} is called", values)
 
 
 def _student(stage: Release, step: StepCheck, model: ModelSchema) -> None:

@@ -4,6 +4,7 @@
       semantic.miou: ">= 0.3"                   # absolute
       depth.mae: "<= champion + 0.05"           # against the present champion; passes while there is none
       normals.angle: "< best_expert"            # against the best single expert of the report, or any subject of it
+      semantic.miou[weather@truth=night]: ">= 0.2"   # on a slice of the report (stages.evaluate.slices)
 
 A tolerance to the champion counts from the best there was: what champions have lost one after the other is added up
 (`Reigning.behind`), so that many small steps down are not more than one. A figure that is no number decides nothing.
@@ -18,6 +19,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from hyperloom.stages.evaluate.slices import judged_modality, named
 from hyperloom.stages.measure.measure import figures_known
 from hyperloom.stages.results import Judged
 
@@ -86,8 +88,8 @@ class Decision:
 
 def parse(figure: str, text: str) -> GateCondition:
     """The condition that a recipe wrote. Raises ValueError saying what is wrong with it."""
-    measure, known = figure.rpartition(".")[2], figures_known()
-    if "." not in figure or measure not in known:
+    measure, known = named(figure)[0].rpartition(".")[2], figures_known()
+    if "." not in figure or measure not in known or ("[" in figure and not named(figure)[1]):
         raise ValueError(f"{figure!r} is no figure: write modality.measure, with {', '.join(known)}")
     sides = _SIDES.fullmatch(text.translate(_SIGNS).strip())
     if sides is None:
@@ -112,7 +114,7 @@ def parse(figure: str, text: str) -> GateCondition:
 def check_direction(figure: str, text: str, op: str, up: bool) -> None:
     """Raises ValueError where `op` asks for the worse side of a figure that is better when larger (`up`) or smaller."""
     if op.startswith(">") != up:
-        better, measure = "larger" if up else "smaller", figure.rpartition(".")[2]
+        better, measure = "larger" if up else "smaller", named(figure)[0].rpartition(".")[2]
         raise ValueError(f"{figure}: {text!r} points the wrong way, {measure} is better when {better}")
 
 
@@ -126,7 +128,7 @@ def judge(
     standing = champion if champion is None or isinstance(champion, Reigning) else Reigning(champion)
     condition = condition.meant({*report.figures, *(report.seeds or {})})
     value = _figure(report, subject, condition.figure)
-    where = f"{report.samples} samples of the split `{report.split}`"
+    where = f"{_count(report, condition.figure)} samples of the split `{report.split}`"
     without = [c for c, missing in report.lacking.get(subject, {}).items() if missing >= report.samples]
     lacking = f", judged without {', '.join(without)}" if without else ""
     measured = f"it is {value:.4g}{lacking}, on {where}{_interval(report, subject, condition.figure)}"
@@ -153,6 +155,12 @@ def judge(
     return Decision(condition, passed, f"{condition}: {'holds' if passed else 'FAILS'} ({measured}{against})")
 
 
+def _count(report: Judged, figure: str) -> int:
+    """Samples that the figure is of."""
+    part = named(figure)[1]
+    return next((row["samples"] for row in report.slices or () if part and row["slice"] == part), report.samples)
+
+
 def _undecided(condition: GateCondition, why: str) -> Decision:
     return Decision(condition, False, f"{condition}: CANNOT BE DECIDED, {why}")
 
@@ -177,7 +185,7 @@ def _difference(report: Judged, subject: str, other: str, figure: str) -> str:
 def _named(condition: GateCondition, report: Judged) -> str:
     if condition.who != BEST_EXPERT:
         return condition.who
-    modality = condition.figure.rpartition(".")[0]
+    modality = judged_modality(condition.figure)
     expert = report.best_expert.get(modality)
     if expert is None:
         raise ValueError(f"{condition}: the report has no expert of {modality!r}")
@@ -191,10 +199,21 @@ def _figure(report: Judged, subject: str, figure: str) -> float:
     figures = report.figures
     if subject not in figures:
         raise ValueError(f"the report knows no {subject!r}; it judged {', '.join(sorted(figures))}")
+    if named(figure)[1]:
+        mine = sliced(report, subject)
+        if figure not in mine:
+            parts = dict.fromkeys(row["slice"] for row in report.slices or ())
+            raise ValueError(f"the report has no {figure} of {subject!r}; its slices are {', '.join(parts) or 'none'}")
+        return math.nan if mine[figure] is None else float(mine[figure])
     if figure not in figures[subject]:
         raise ValueError(f"the report has no {figure} of {subject!r}; it has {', '.join(sorted(figures[subject]))}")
     value = figures[subject][figure]
     return math.nan if value is None else float(value)
+
+
+def sliced(report: Judged, subject: str) -> dict[str, float]:
+    """The subject's figures of parts of the samples, as a gate names them."""
+    return {f"{r['figure']}[{r['slice']}]": r["value"] for r in report.slices or () if r["who"] == subject}
 
 
 def _finite(figure: str, text: str, number: str) -> float:

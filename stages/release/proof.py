@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hyperloom.stages.evaluate.slices import judged_modality
 from hyperloom.stages.release.gate import BEST_EXPERT, GateCondition
 from hyperloom.stages.results import Judged
 
 
 def doubts(report: Judged, subject: str, conditions: Iterable[GateCondition]) -> list[str]:
     """Why the figures that decide prove nothing; of a release without a gate all figures do."""
-    decisive = {condition.figure.rpartition(".")[0] for condition in conditions} or set(report.truth)
+    decisive = {judged_modality(condition.figure) for condition in conditions} or set(report.truth)
     untrue = [f"NO TRUTH: {why}" for modality, why in report.untrue.items() if modality in decisive]
     return [*report.leaks.get(subject, ()), *untrue]
 
@@ -27,7 +28,7 @@ def remarks(report: Judged, subject: str, conditions: Iterable[GateCondition]) -
         if 2 * missing >= report.samples
     ]
     rivals = {
-        report.best_expert.get(c.figure.rpartition(".")[0]) or "" if c.who == BEST_EXPERT else c.who for c in conditions
+        report.best_expert.get(judged_modality(c.figure)) or "" if c.who == BEST_EXPERT else c.who for c in conditions
     }
     unfair = [why for who in sorted(rivals - {subject}) for why in report.leaks.get(who, ())]
     return [*without, *unfair]

@@ -14,7 +14,8 @@ from typing import Any
 
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.stages import champion as champions
-from hyperloom.stages.release.gate import CHAMPION, GateCondition, Reigning
+from hyperloom.stages.evaluate.slices import judged_modality, named
+from hyperloom.stages.release.gate import CHAMPION, GateCondition, Reigning, sliced
 from hyperloom.stages.results import Judged
 
 
@@ -30,18 +31,17 @@ def standing(
     if champion is None:
         return None
     same = {m for m, meaning in meanings.items() if champion.meaning.get(m, meaning) == meaning}
-    behind = {figure: loss for figure, loss in champion.behind.items() if _modality(figure) in same}  # in one unit
+    behind = {
+        figure: loss for figure, loss in champion.behind.items() if judged_modality(figure) in same
+    }  # in one unit
     refused = report.apart or {}
-    apart = {f: _refused(_modality(f), refused) for f in champion.figures if _modality(f) in refused}
+    apart = {f: _refused(judged_modality(f), refused) for f in champion.figures if judged_modality(f) in refused}
     if met:
-        return Reigning({**{f: champion.figures[f] for f in apart}, **report.figures[CHAMPION]}, behind, apart)
+        met_on = {**report.figures[CHAMPION], **sliced(report, CHAMPION)}
+        return Reigning({**{f: champion.figures[f] for f in apart}, **met_on}, behind, apart)
     others = (figure for figure in champion.figures if figure not in apart)
     apart |= {figure: why for figure in others if (why := _apart(champion, report, meanings, figure))}
     return Reigning(champion.figures, behind, apart)
-
-
-def _modality(figure: str) -> str:
-    return figure.rpartition(".")[0]
 
 
 def _refused(modality: str, refused: Mapping[str, str]) -> str:
@@ -63,10 +63,12 @@ def crowned(
     meanings: Mapping[str, str],
 ) -> champions.Champion:  # fmt: skip
     """The new champion, `compared` with the one before by these conditions."""
-    figures = dict(report.figures[subject])
+    figures, parts = dict(report.figures[subject]), sliced(report, subject)
     lost: dict[str, float] = {}
     for condition in compared:
         figure = condition.figure
+        if named(figure)[1]:
+            figures[figure] = parts[figure]  # what the next one will be compared with
         if condition.who == CHAMPION and before is not None and figure in before.figures:
             loss = (before.figures[figure] - figures[figure]) * (1 if condition.rising else -1)
             lost[figure] = max(0.0, before.behind.get(figure, 0.0) + loss)
@@ -77,7 +79,7 @@ def crowned(
 
 def _apart(champion: champions.Champion, report: Judged, meanings: Mapping[str, str], figure: str) -> str:
     """Why a figure of the champion says nothing beside one of the report; empty where it does."""
-    modality = _modality(figure)
+    modality = judged_modality(figure)
     truth, mine = champion.truth.get(modality), report.truth.get(modality)
     before, now = champion.meaning.get(modality), meanings.get(modality)
     if champion.split and champion.split != report.split:

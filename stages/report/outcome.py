@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hyperloom.stages.evaluate.slices import judged_modality
 from hyperloom.stages.measure.measure import better, directions
 from hyperloom.stages.report.history import latencies
 from hyperloom.stages.report.page import Estimate, PageTable, Section, Tone, Words
@@ -81,7 +82,7 @@ def results(root: ReportedRoot) -> Section | None:
 
 def metrics(root: ReportedRoot, report: Judged) -> dict[str, tuple[str, bool]]:
     """The figure that decides, by modality, and whether a higher one is better."""
-    gates = [m.rpartition(".")[0] for s in root.steps for m in getattr(s.stage, "gate", {})]
+    gates = [judged_modality(m) for s in root.steps for m in getattr(s.stage, "gate", {})]
     truths = [getattr(s.stage, "truth", None) for s in root.steps]
     named = [m for truth in truths if isinstance(truth, dict) for m in truth]
     order = dict.fromkeys([*gates, *named, *report.truth])
