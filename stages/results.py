@@ -268,13 +268,11 @@ class Judged(Result):
     `models`: subject -> fingerprint of its step; `members`: subject -> which of its step's family it is; `figures`:
     subject -> figure -> value, what a release is decided by; `best_expert`: modality -> subject; `champion`: the
     release that was judged under that name, `apart`: modality -> why it was not judged on it; `remarks`: what looks
-    suspicious about the data. What is None was not asked for.
-
-    What keeps figures from proving anything (stages.evaluate.grounds): `leaks`, subject -> that it was judged on what
-    taught it; `untrue`, modality -> why its truth is none; `lacking`, subject -> input -> samples judged without it;
-    `seen`, subject -> judged samples that taught it; `unseen`: models of which it was checked that none did.
-    `sheets`: model, or `columns` -> the space of the units that hold samples' statistics (stages.measure.sheet).
-    `slices`: figures of parts of the samples (stages.evaluate.slices)."""
+    suspicious about the data; `sheets`: model, or `columns` -> the space of samples' statistics; `slices`: figures of
+    parts of the samples. What is None was not asked for. What keeps figures from proving anything
+    (stages.evaluate.grounds): `leaks`, subject -> what taught it and judges it; `untrue`, modality -> why its truth is
+    none; `lacking`, subject -> input -> samples without it; `seen`, subject -> judged samples that taught it; `unseen`:
+    models that none taught."""
 
     noun: ClassVar[str] = "report"
 
