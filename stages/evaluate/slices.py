@@ -29,7 +29,6 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, KEY, modality_of
 from hyperloom.stages.measure.intervals import Intervals, Sheets
 from hyperloom.stages.measure.measure import directions
-from hyperloom.stages.modality import Multilabel
 from hyperloom.stages.schema import Offer, defined
 from hyperloom.stages.table import read_table
 
@@ -204,7 +203,9 @@ def _small(p: float) -> str:
 
 
 def _names(kind: Any) -> bool:
-    return bool(kind.counted) and (kind.shape == () or isinstance(kind, Multilabel))
+    """Has a sample one of the classes, or a mark of one byte for each?"""
+    marks = kind.shape == (len(kind.counted),) and kind.dtype.kind == "u"
+    return bool(kind.counted) and (kind.shape == () or marks)
 
 
 def _labels(one: Slice) -> list[str]:
