@@ -1,5 +1,5 @@
 """Thirty nights in fast motion: `python -m benchmarks.night [--slots N] [--seed N] [--steps data|all] [--ray]
-[--mlflow] [--drift] [--schedulers N]`.
+[--mlflow] [--drift] [--schedulers N] [--keep FOLDER [--seconds N]]`.
 
 A recipe has one slot a night, on a clock that this script turns. Each night is drawn by the seed: frames arrive or none
 do, and one trouble or none happens: a tick is killed at a named point or after a random time, the root is not mounted
@@ -12,6 +12,9 @@ the slot after it; every frame that arrived is labelled and in a shard; every fi
 data, with `--drift` only where these have drifted; `--ray` runs the command itself, with a private Ray each time,
 instead of units in the tick's process.
 
+With `--keep FOLDER --seconds N` it stops after the night in which so much time has passed; the same command lives on
+from there until all slots are over, and its last call says what came of all of them.
+
 `unaccounted` must be 0 and `problems` empty. The last line is JSON.
 """
 
@@ -22,6 +25,7 @@ import collections
 import contextlib
 import json
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -74,6 +78,8 @@ class Counts:
     troubles: collections.Counter[str] = field(default_factory=collections.Counter)
     idle: list[float] = field(default_factory=list)
     """Seconds of ticks of nights without a reason to run."""
+    seconds: float = 0.0
+    nights: int = 0
 
 
 class Nights:
@@ -88,27 +94,41 @@ class Nights:
         self.path.write_text(tracking + (text if given.steps == "all" else nightly.data_steps(text)))
         self.storage = Storage(str(self.root))
         self.journal = Journal(self.storage, "nightly")
+        self.kept = folder / "nights.pickle"
+        if self.kept.exists():
+            state, self.counts, self.flights, self.light = pickle.loads(self.kept.read_bytes())
+            self.random.setstate(state)
+            return
         change.change(self.journal, "add", START)
-
-    def live(self) -> None:
-        """All nights, one after the other."""
         for _ in range(FIRST):
             self.arrive(4)
+
+    def live(self) -> None:
+        """All nights that are left, or so many as `--seconds` allows, one after the other."""
         if self.server:
             self.server.start()
-        for night in range(self.given.slots):
-            new = self.random.random() < 0.6
-            if new and night:
-                self.arrive(6)
-            trouble = self.random.choices(list(TROUBLES), list(TROUBLES.values()))[0]
-            if night == self.given.slots - 1 or (trouble == "no mlflow" and not self.server):
-                trouble = "none"
-            self.counts.troubles[trouble] += 1
+        start = time.monotonic()
+        while self.counts.nights < self.given.slots and time.monotonic() - start < self.given.seconds:
             began = time.monotonic()
-            self.live_one(START + timedelta(days=night, hours=3, minutes=5), trouble)
-            state = "passed" if trouble == "nobody" else self.states()[-1]
-            arrived, seconds = "new frames" if new else "-", time.monotonic() - began
-            print(f"night {night:2d}: {arrived:<10} {trouble:<12} {state:<8} {seconds:.1f} s", flush=True)
+            self.live_next(self.counts.nights)
+            self.counts.nights += 1
+            self.counts.seconds += time.monotonic() - began
+            self.kept.write_bytes(pickle.dumps((self.random.getstate(), self.counts, self.flights, self.light)))
+
+    def live_next(self, night: int) -> None:
+        """The night of this number."""
+        new = self.random.random() < 0.6
+        if new and night:
+            self.arrive(6)
+        trouble = self.random.choices(list(TROUBLES), list(TROUBLES.values()))[0]
+        if night == self.given.slots - 1 or (trouble == "no mlflow" and not self.server):
+            trouble = "none"
+        self.counts.troubles[trouble] += 1
+        began = time.monotonic()
+        self.live_one(START + timedelta(days=night, hours=3, minutes=5), trouble)
+        state = "passed" if trouble == "nobody" else self.states()[-1]
+        arrived, seconds = "new frames" if new else "-", time.monotonic() - began
+        print(f"night {night:2d}: {arrived:<10} {trouble:<12} {state:<8} {seconds:.1f} s", flush=True)
 
     def live_one(self, now: datetime, trouble: str) -> None:
         if trouble == "nobody":
@@ -287,6 +307,7 @@ def main() -> int:
     parser.add_argument("--mlflow", action="store_true")
     parser.add_argument("--drift", action="store_true", help="train on an alarm only; at times it grows darker")
     parser.add_argument("--keep", metavar="FOLDER", help="work there, and leave it")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="with --keep: go on another time")
     parser.add_argument("--tick", help=argparse.SUPPRESS)
     parser.add_argument("--at", help=argparse.SUPPRESS)
     parser.add_argument("--no-mlflow", action="store_true", help=argparse.SUPPRESS)
@@ -301,10 +322,11 @@ def main() -> int:
 
 def live(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     """The nights, and what came of them."""
-    began = time.monotonic()
     nights = Nights(folder, given)
     try:
         nights.live()
+        if nights.counts.nights < given.slots:
+            return {"slots": given.slots, "nights": nights.counts.nights, "problems": [], "next": "the same command"}
         problems = list(nights.problems())
     finally:
         if nights.server:
@@ -320,7 +342,7 @@ def live(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
         "killed": counts.killed,
         "exit_codes": {str(code): count for code, count in sorted(counts.codes.items())},
         "idle_s": round(statistics.median(counts.idle), 2) if counts.idle else None,
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(counts.seconds, 1),
         "unaccounted": len(problems),
         "problems": problems,
     }
