@@ -154,7 +154,9 @@ def test_a_night_that_has_drifted_trains_and_is_judged_and_one_that_has_not_is_h
 
 def test_six_nights_with_troubles_are_all_accounted_for(tmp_path: Path) -> None:
     """The short form of benchmarks/night.py: kills, a root that is not mounted, a night in which nobody ticks."""
-    given = argparse.Namespace(slots=6, seed=8, steps="data", schedulers=2, ray=False, mlflow=False, drift=False, seconds=600)
+    given = argparse.Namespace(
+        slots=6, seed=8, steps="data", schedulers=2, ray=False, mlflow=False, drift=False, seconds=600
+    )
     result = night.live(tmp_path, given)
     assert result["problems"] == []
     assert sum(result["states"].values()) + result["missed"] == 6 and result["missed"] == 1
