@@ -3,7 +3,8 @@
 The recipe is the only thing made here: its ingest step (source `arrays`) then reads the frames like any other data, so
 an import can be interrupted, repeated, extended by new frames and continued with further steps. What a representation
 is follows from a few of its frames: uint8 of three channels is an image, integers are classes, floats are maps;
-`normals` are directions, two channels of `flow` are displacements. Guesses stand in the recipe, to be corrected there.
+`normals` are directions, two channels of `flow` are displacements; one axis is a vector of numbers or the yes and no of
+several labels. Guesses stand in the recipe, to be corrected there.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ CAMERA = "rgb"
 
 @dataclass(frozen=True)
 class Representation:
-    """A folder of frames: what it seems to hold, as a recipe's modality without a size, and its column."""
+    """A folder of frames: what it seems to hold, as a recipe's modality without a size, its column, and height and
+    width of what are maps."""
 
     folder: str
     modality: dict[str, Any]
-    height: int
-    width: int
+    size: tuple[int, ...] = ()
 
     @property
     def column(self) -> str:
@@ -63,7 +64,8 @@ def recipe(name: str, pattern: str, representations: list[Representation], group
     """The text of a recipe that reads `representations`."""
     import yaml
 
-    picture = next((r for r in representations if r.modality["type"] == "image"), representations[0])
+    maps = [r for r in representations if r.size]
+    picture = next((r for r in maps if r.modality["type"] == "image"), (maps or representations)[0])
     modalities: dict[str, dict[str, Any]] = {}
     columns: dict[str, str] = {}
     for item in sorted(representations, key=lambda r: (r.modality["type"] != "image", r.folder)):
@@ -71,7 +73,8 @@ def recipe(name: str, pattern: str, representations: list[Representation], group
         known = modalities.get(column.partition("@")[0])
         if known is not None and {k: v for k, v in known.items() if k != "size"} != modality:
             column = f"{re.sub(r'[^a-z0-9]+', '-', item.folder.lower())}@vre"  # same name, another meaning
-        modalities.setdefault(column.partition("@")[0], {**modality, "size": [picture.height, picture.width]})
+        size = {"size": list(picture.size)} if item.size and picture.size else {}
+        modalities.setdefault(column.partition("@")[0], {**modality, **size})
         columns[column] = item.folder
     source = {"type": "arrays", "path": pattern, "columns": columns}
     body = {
@@ -108,10 +111,25 @@ def _look(folder: str, files: list[str]) -> Representation:
             arrays.append(decode_array(fetch(path), "", path))
         except (ValueError, OSError) as problem:
             error = str(problem)
-    usable = [a for a in arrays if a.ndim in (2, 3)]
-    if not usable:
-        raise SourceError(f"no frame of {folder} can be read as a map: {error or 'not 2 or 3 axes'}. Next: remove it")
-    return Representation(folder, _modality(folder, usable), *usable[0].shape[:2])
+    if usable := [a for a in arrays if a.ndim in (2, 3)]:
+        return Representation(folder, _modality(folder, usable), usable[0].shape[:2])
+    if modality := _row(arrays):
+        return Representation(folder, modality)
+    shapes = ", ".join(sorted({f"{a.dtype} {list(a.shape)}" for a in arrays}))
+    raise SourceError(
+        f"no frame of {folder} can be read as a map or a vector: {error or f'they hold {shapes}'}. Next: remove it"
+    )
+
+
+def _row(arrays: list[np.ndarray]) -> dict[str, Any]:
+    """Arrays of one axis and one length: numbers, or yes, no and unknown of some labels; nothing for others."""
+    if {a.ndim for a in arrays} != {1} or len({len(a) for a in arrays}) != 1 or not len(arrays[0]):
+        return {}
+    if all(a.dtype.kind == "f" for a in arrays):
+        return {"type": "vector", "length": len(arrays[0])}
+    if all(a.dtype == "uint8" and set(a.tolist()) <= {0, 1, 255} for a in arrays):
+        return {"type": "multilabel", "classes": [f"class{i}" for i in range(len(arrays[0]))]}
+    return {}
 
 
 def _modality(folder: str, arrays: Iterable[np.ndarray]) -> dict[str, Any]:

@@ -90,6 +90,27 @@ def test_a_dronescapes_export_is_read_again(ran: Path, tmp_path: Path, monkeypat
     assert cli.main(["import", "d", "--root", "again", "--no-mlflow"]) == 0, "the same command again goes on"
 
 
+def test_an_export_with_vectors_is_read_again(vre: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    rows = {"pose_imu": RNG.random(4, np.float32), "seen_crew": np.array([1, 0, 255], np.uint8)}
+    for t in range(3):
+        for name, value in rows.items():
+            path = vre / f"a/{name}/npz/{t}.npz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(path, value)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(opening, "connect", lambda loaded: None)
+    assert cli.main(["import", "vre", "--root", "again", "--no-mlflow"]) == 0
+    known = recipe.load("vre.yaml").recipe.modalities
+    assert known["pose"].length == 4 and known["seen"].classes == ("class0", "class1", "class2")
+    assert cli.main(["export", "vre.yaml", "frames", "--to", "out", "--root", "again"]) == 0
+    for name in ("pose_imu/npz/1.npz", "seen_crew/npz/2.npz"):
+        assert np.array_equal(arrays(tmp_path / "out/a")[name], arrays(vre / "a")[name])
+    np.savez_compressed(vre / "a/pose_imu/npz/1.npz", np.zeros(5, np.float32))
+    assert cli.main(["import", "vre", "--root", "other", "--recipe", "other.yaml", "--no-mlflow"]) == Exit.STEP
+    error = capsys.readouterr().err
+    assert "no frame of pose_imu can be read as a map or a vector: they hold float32 [4], float32 [5]. Next:" in error
+
+
 def test_head_and_stats_are_tables(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data", "head", str(ran), "shards", "--rows", "2", "--start", "3"]) == 0
     table = capsys.readouterr().out.splitlines()
