@@ -107,6 +107,17 @@ def test_real_outputs(sink: str, recipe: Path) -> None:
     assert said.stderr.count("\n") == (1 if "full" in sink else 0), said.stderr
 
 
+def test_a_working_folder_that_is_gone_is_one_line(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert cli.main(["plan", str(recipe)]) == Exit.FAILED
+    error = capsys.readouterr().err
+    assert error.startswith("hyperloom: the folder that this command was started in is gone. Next: ")
+
+
 def test_loopback_is_reached_without_the_proxy() -> None:
     none: dict[str, str] = {"no_proxy": "a"}
     proxies.spare_loopback(none)
