@@ -32,11 +32,13 @@ def hosts() -> Iterator[Hosts]:
 
 
 def start_ray(hosts: Hosts, folder: str, env: dict[str, str]) -> None:
-    """A head without CPUs on host 1, a node with one CPU on each of the others."""
-    head = ["start", "--head", "--port=6379", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder}/r"]
+    """A head without CPUs on host 1, a node with one CPU on each of the others; each with a temporary folder of its
+    own, as on machines of their own."""
+    head = ["start", "--head", "--port=6379", "--num-cpus=0", "--include-dashboard=false"]
     node = ["start", f"--address={hosts.address(1)}:6379", "--num-cpus=1"]
     for host, arguments in ((1, head), (2, node), (3, node)):
         command = [*arguments, f"--node-ip-address={hosts.address(host)}", "--object-store-memory=80000000"]
+        command += [f"--temp-dir={folder}/r{host}"]
         line = hosts.command(host, str(BIN / "ray"), *command, "--disable-usage-stats")
         done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr

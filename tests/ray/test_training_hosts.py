@@ -37,9 +37,10 @@ def _start(hosts: Hosts, env: dict[str, str], host: int, *command: str) -> str:
 
 
 def _join(hosts: Hosts, env: dict[str, str]) -> None:
-    """Start Ray on the second host."""
+    """Start Ray on the second host, with a temporary folder of its own, as on a machine of its own."""
+    own = tempfile.mkdtemp(prefix="n", dir=Path(env["RAY_AUTH_TOKEN_PATH"]).parent)
     join = ("ray", "start", f"--address={env['RAY_ADDRESS']}", f"--node-ip-address={hosts.address(2)}", "--num-cpus=1")
-    _start(hosts, env, 2, *join, "--object-store-memory=100000000")
+    _start(hosts, env, 2, *join, "--object-store-memory=100000000", f"--temp-dir={own}")
 
 
 @pytest.fixture(scope="module")
