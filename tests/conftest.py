@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+GUARD = pytest.StashKey[Any]()
 DRAWN = "HYPERLOOM_EXAMPLES" in os.environ
 """Are examples drawn anew? Else each run tries the same ones, so that a change is not blamed for an old fault."""
 settings.register_profile("busy", deadline=None, derandomize=not DRAWN, suppress_health_check=[HealthCheck.too_slow])
@@ -19,6 +20,12 @@ os.fsync = lambda handle: None
 """No test cuts the power, and waiting for the disk was a third of the time; processes that tests start do wait."""
 sys.dont_write_bytecode = False
 """Modules of tests are compiled with their asserts rewritten: five seconds for each process that cannot keep them."""
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    from tests import orphans
+
+    session.config.stash[GUARD] = orphans.watch()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
