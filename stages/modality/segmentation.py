@@ -150,10 +150,11 @@ class Soft(SidedClasses, Raster):
         return values.sum(-1) > half  # false for NaN
 
     def sampled(self, values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Bytes stay bytes, so that they lie beside those of samples that are not moved."""
         known = self.given(values)[..., None]
-        scale = 255 if self.storage == "uint8" and not values.is_floating_point() else 1
-        shares, weight = between(values.where(known, 0), places) / scale, between(known, places)
-        return (shares / weight.clamp(min=0.5)).where(weight >= 0.5, 0)
+        weight = between(known, places)
+        shares = (between(values.where(known, 0), places) / weight.clamp(min=0.5)).where(weight >= 0.5, 0)
+        return shares if values.is_floating_point() else shares.round().to(values.dtype)
 
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         return super().mirrored(values)[..., list(exchange(self.classes))]

@@ -16,7 +16,8 @@ from hyperloom.stages.label.algorithms.appearance import gradient_edges
 from hyperloom.stages.label.algorithms.pose import rays
 from hyperloom.stages.label.algorithms.surface import normals_from_depth
 from hyperloom.stages.modality import Modality
-from hyperloom.stages.train.augments import Rotate
+from hyperloom.stages.network.processors import Scale, processor_of
+from hyperloom.stages.train.augments import Crop, Rotate
 from tests.unit import inline
 
 QUICK = settings(max_examples=15, deadline=None)
@@ -243,6 +244,21 @@ def test_a_turn_moves_all_columns_alike_on_any_number_of_workers() -> None:
         assert abs(whole["rgb@a"][i, int(y * 24), int(x * 32), 0] - 7.5) < 1.6
         assert abs(whole["small@a"][i, int(y * 12), int(x * 16), 0] - 7.5) < 3
     assert 1 < len(whole["ids@a"].flatten(1).unique(dim=0)) < 7
+
+
+@pytest.mark.parametrize("augment", [Rotate(type="rotate", probability=0.5), Crop(type="crop", probability=0.5)])
+@pytest.mark.parametrize("storage", ["uint8", "float16"])
+def test_what_is_moved_lies_on_the_scale_of_what_is_not(augment: Any, storage: str) -> None:
+    """Probabilities in bytes: once moved ones became shares beside bytes that were read as shares of 127."""
+    columns = {
+        "rgb@a": modality((8, 8), type="image"),
+        "soft@a": modality((8, 8), type="soft", classes=["a", "b"], storage=storage),
+    }
+    half = torch.full((8, 8, 8, 2), 127, dtype=torch.uint8) if storage == "uint8" else torch.full((8, 8, 8, 2), 0.498)
+    batch = {"rgb@a": torch.zeros(8, 8, 8, 3, dtype=torch.uint8), "soft@a": half}
+    moved = augment.apply(batch, columns, 8, slice(0, 8), torch.Generator().manual_seed(0))["soft@a"]
+    read = processor_of(columns["soft@a"]).target(Scale())(moved)
+    assert torch.allclose(read[:, :, 4, 4], torch.tensor(0.498), atol=2e-3)
 
 
 @pytest.mark.parametrize(
