@@ -34,7 +34,13 @@ def add(command: Callable[..., argparse.ArgumentParser], commands: Any, load: Lo
         sub.add_argument("--columns", nargs="+", metavar="COLUMN", default=(), help="only these (rgb@camera ...)")
         return sub
 
-    sub = of_step("show", _show, "a picture: one row a sample, one column a modality@source", kinds)
+    def show(given: Any) -> int:
+        loaded, storage = load(given)
+        return _show(given, loaded, storage, steps(loaded, storage))
+
+    sub = command(kinds, "show", show, "a picture: samples down; pictures, truth, labels and predictions across")
+    sub.add_argument("step", help="an ingest, label, consensus or shard step of the recipe")
+    sub.add_argument("--columns", nargs="+", metavar="COLUMN", default=(), help="only these, of whatever steps")
     sub.add_argument("--rows", type=int, default=8, help="samples (8)")
     sub.add_argument("--start", type=int, default=0, help="the first of them (0)")
     sub.add_argument("--to", metavar="FILE", help="the PNG to write (STEP.png)")
@@ -111,12 +117,22 @@ def _above(name: str, by_name: dict[str, Any]) -> list[str]:
     return list(names)
 
 
-def _show(given: Any, loaded: Any, read: Any) -> int:
+def _show(given: Any, loaded: Any, storage: Any, planned: Sequence[Any]) -> int:
     from hyperloom.pipeline.storage import Storage
-    from hyperloom.stages.data.look import picture
+    from hyperloom.stages.data.look import across, beside, picture
+    from hyperloom.stages.data.shelf import Shelf
+    from hyperloom.stages.data.students import StudentAnswers
 
     path = os.path.abspath(given.to or f"{given.step}.png")
-    data = picture(read[1].head(given.rows, given.start), loaded.recipe.modalities)
+    own = reader(storage, planned, given.step, given.recipe, ()).columns
+    shelf = Shelf(storage, planned, loaded.recipe.modalities)
+    students = StudentAnswers(shelf, planned)
+    columns = list(given.columns) or beside(shelf, students, own)
+    if {*columns, *(own if not given.columns else ())} <= {*shelf.columns, *students.columns}:
+        data = across(shelf, students, columns, range(len(shelf))[given.start : given.start + given.rows])
+    else:  # columns that only these shards know
+        rows = reader(storage, planned, given.step, given.recipe, given.columns).head(given.rows, given.start)
+        data = picture(rows, loaded.recipe.modalities)
     Storage(os.path.dirname(path)).write(os.path.basename(path), data)
     given.answer = {"path": path}
     print(f"wrote {path}")

@@ -2,7 +2,7 @@
 
     vre           DIR/{group}/{modality}_{source}/npz/{index}.npz
     dronescapes   DIR/{modality}_{source}/{group}_{index:06d}.npz
-    png           DIR/{modality}_{source}/{group}_{index:06d}.png      pictures for people, colours as in MLflow
+    png           DIR/{modality}_{source}/{key}.png                    pictures for people, under the names of the files
     parquet       DIR/{group}-{number:04d}.parquet                     keys and columns as they are stored
 
 A missing value has no file. Each file appears whole or not at all, and a repeated export replaces it with the same.
@@ -33,17 +33,19 @@ def export(reader: SampleReader, modalities: dict[str, Any], target: Storage, la
             kind = modality(column, modalities)
             for i, value in enumerate(values(array, kind)):
                 if value is not None:
-                    name = _name(column, rows.groups[i], rows.index[i], layout)
+                    name = _name(column, rows.keys[i], rows.groups[i], rows.index[i], layout)
                     target.write(name, write(value, kind))
                     count += 1
     return count
 
 
-def _name(column: str, group: str, index: int, layout: ExportLayout) -> str:
+def _name(column: str, key: str, group: str, index: int, layout: ExportLayout) -> str:
     folder = path_safe(f"{modality_of(column)}_{source_of(column)}")
     if layout == "vre":
         return f"{path_safe(group)}/{folder}/npz/{index}.npz"
-    return f"{folder}/{path_safe(group)}_{index:06d}.{'png' if layout == 'png' else 'npz'}"
+    if layout == "png":
+        return f"{folder}/{'/'.join(map(path_safe, key.split('/')))}.png"
+    return f"{folder}/{path_safe(group)}_{index:06d}.npz"
 
 
 def _npz(value: Any, kind: Any) -> bytes:

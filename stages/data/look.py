@@ -5,11 +5,14 @@ Numbers here are for people; what training uses are the statistics that sharding
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hyperloom.pipeline.manifest import Manifest
+from hyperloom.stages.base import KEY, TRUTH, modality_of, source_of
 from hyperloom.stages.data.reader import SampleReader, SampleRows, modality, values
+from hyperloom.stages.data.shelf import Shelf
+from hyperloom.stages.data.students import StudentAnswers
 from hyperloom.stages.results import Shards
 
 LONGEST = 40
@@ -57,6 +60,30 @@ def picture(rows: Iterable[SampleRows], modalities: dict[str, Any]) -> bytes:
         decoded = {c: values(a, modality(c, modalities)) for c, a in part.columns.items()}
         shown += [(key, {c: decoded[c][i] for c in columns}) for i, key in enumerate(part.keys)]
     return collage(shown, columns, modalities)
+
+
+def across(shelf: Shelf, students: StudentAnswers, columns: Sequence[str], rows: range) -> bytes:
+    """PNG bytes: a row for each sample of the shelf, with columns of whatever steps."""
+    from hyperloom.stages.evaluate.collage import collage
+
+    shown = []
+    for row in rows:
+        number, place = shelf.place(row)
+        keys = shelf.names(number)[KEY]
+        if place < len(keys):
+            mine = {c: students.value(c, row) if c in students.columns else shelf.value(c, row) for c in columns}
+            shown.append((keys[place], mine))
+    return collage(shown, columns, shelf.modalities)
+
+
+def beside(shelf: Shelf, students: StudentAnswers, own: Sequence[str]) -> list[str]:
+    """The columns `own` of a step with what belongs beside them: the pictures before, and of the same modalities what
+    other steps say: truth, experts, models."""
+    every = [*shelf.columns, *students.columns]
+    pictures = [c for c in every if shelf.modalities[modality_of(c)].rgb]
+    kinds = dict.fromkeys(modality_of(c) for c in own if c not in pictures)
+    rest = [c for name in kinds for c in every if modality_of(c) == name]
+    return [*pictures, *sorted(rest, key=lambda c: (list(kinds).index(modality_of(c)), source_of(c) != TRUTH))]
 
 
 def _counted(reader: SampleReader, modalities: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,8 @@ def look(given: Any, load: Load, steps: StepResolver, port: Callable[[int | None
     number, token = port(given.port), secrets.token_urlsafe(24)
     url = f"http://127.0.0.1:{number}/in/{token}"
     print(f"{len(viewer.shelf):,} samples at {url} (Ctrl-C ends it)", flush=True)
+    if getattr(given, "json", False):
+        given.reply({"url": url, "samples": len(viewer.shelf)})
     if given.open:
         import webbrowser
 

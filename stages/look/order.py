@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ import numpy as np
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.units import left_out
 from hyperloom.stages.base import KEY, TRUTH, modality_of, source_of
+from hyperloom.stages.data.shelf import Shelf
 from hyperloom.stages.look import apart
-from hyperloom.stages.look.shelf import Shelf
 
 MOST_ROWS = 200_000
 MOST_LISTS = 5000
@@ -131,18 +132,13 @@ class Order:
 
     def _quarantined(self) -> Iterator[tuple[int, list[str]]]:
         by_row: dict[int, list[str]] = {}
-        looked = 0
-        for number in range(len(self.shelf.partitions)):
-            errors: dict[str, list[str]] = {}
-            for column in self.shelf.columns:
-                record = self.shelf.record(column, number)
-                if record is None or not record.quarantined or looked >= MOST_LISTS:
-                    continue
-                looked += 1
-                for sample in left_out(self.shelf.storage, record.space, record.id):
-                    errors.setdefault(str(sample.get("key")), []).append(f"{column}: {sample.get('error', '')}"[:400])
-            keys = self.shelf.names(number)[KEY] if errors else []
-            by_row |= {self.shelf.first(number) + keys.index(k): lines for k, lines in errors.items() if k in keys}
+        for number, record, columns in islice(self.shelf.with_quarantine(), MOST_LISTS):
+            keys = self.shelf.names(number)[KEY]
+            for sample in left_out(self.shelf.storage, record.space, record.id):
+                if sample.get("key") in keys:
+                    row = self.shelf.first(number) + keys.index(sample["key"])
+                    line = f"{', '.join(columns)}: {sample.get('error', '')}"[:400]
+                    by_row.setdefault(row, []).append(line)
         yield from by_row.items()
 
 

@@ -14,9 +14,9 @@ from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.secrets import blot
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
 from hyperloom.stages.data.layer import JPEG, PNG, encoded, layer, scale
-from hyperloom.stages.look.answers import StudentAnswers
+from hyperloom.stages.data.shelf import Shelf
+from hyperloom.stages.data.students import StudentAnswers
 from hyperloom.stages.look.order import Order
-from hyperloom.stages.look.shelf import Shelf
 
 LONGEST_SOUND = 30
 """Seconds of a sound that are sent."""

@@ -12,10 +12,10 @@ from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import TRUTH, modality_of, source_of
+from hyperloom.stages.data.shelf import Shelf
+from hyperloom.stages.data.students import StudentAnswers
 from hyperloom.stages.look import sample
-from hyperloom.stages.look.answers import StudentAnswers
 from hyperloom.stages.look.order import Filter, Order
-from hyperloom.stages.look.shelf import Shelf
 
 MOST_ON_A_PAGE = 100
 MOST_GROUPS = 2000

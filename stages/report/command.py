@@ -49,6 +49,7 @@ def diff(given: Any, load: Load, steps: StepResolver) -> int:
         return loaded, storage, steps(loaded, storage)
 
     page = compare(side(given.before, plan), side(given.after, plan))
+    given.answer = plain_text.values(page)
     print(plain_text.text(page))
     if given.to:
         where = os.path.abspath(given.to)
@@ -73,6 +74,7 @@ def report(given: Any, loaded: Any, storage: Any, steps: list[Any]) -> int:
             raise StorageError(f"{error}. Next: --to FILE writes the report elsewhere", error.transient) from error
     if given.open:
         _open(where)
+    given.answer = {"path": where}
     print(where)
     return 0
 

@@ -24,6 +24,28 @@ def text(page: Page) -> str:
     return "\n".join([*lines, *([""] if page.missing else []), *page.missing])
 
 
+def values(page: Page) -> dict[str, Any]:
+    """The page's words and tables as plain JSON, for programs."""
+    sections = {
+        section.name: [
+            {
+                "title": block.title,
+                "rows": [dict(zip(block.columns, map(_plain, row), strict=False)) for row in block.rows],
+            }
+            if isinstance(block, PageTable)
+            else list(block.lines)
+            for block in section.blocks
+            if isinstance(block, PageTable | Words)
+        ]
+        for section in page.sections
+    }
+    return {**dict(page.facts), "outcome": page.outcome, "sections": sections, "missing": list(page.missing)}
+
+
+def _plain(value: Any) -> Any:
+    return {"value": value.value, "low": value.low, "high": value.high} if isinstance(value, Estimate) else value
+
+
 def _lines(block: PageBlock) -> Iterator[str]:
     if isinstance(block, Words):
         yield from (f"  {line}" for line in block.lines)

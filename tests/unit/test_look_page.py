@@ -102,7 +102,7 @@ def test_a_sample_is_layers_over_its_picture(judged: Path) -> None:
 
 
 def test_only_what_is_shown_is_read(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hyperloom.stages.look import shelf
+    from hyperloom.stages.data import shelf
 
     read: list[tuple[str, tuple[str, ...]]] = []
     table = shelf.read_table
@@ -213,3 +213,71 @@ def test_a_sound_is_heard_and_seen() -> None:
     bright = drawn.sum(-1).mean(1).argmax()
     assert drawn.shape[0] == samples.BANDS and bright == pytest.approx(samples.BANDS * (1 - 1000 / 4000), abs=2)
     assert samples.spectrogram(np.zeros(3, np.float32)).shape[0] == samples.BANDS
+
+
+def test_show_puts_the_picture_and_other_sources_beside_the_labels(
+    judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hyperloom.stages.evaluate import collage
+
+    drawn: list[tuple[list[str], list[str]]] = []
+
+    def note(rows: Any, columns: Any, modalities: Any) -> bytes:
+        drawn.append(([key for key, _ in rows], list(columns)))
+        return b""
+
+    monkeypatch.setattr(collage, "collage", note)
+    to = ["--rows", "3", "--start", "4", "--to", str(tmp_path / "p.png")]
+    assert cli.main(["data", "show", str(judged), "votes", *to]) == 0
+    every = [f"semantic@{who}" for who in ("truth", "a", "b", "c", "vote")]
+    keys, columns = drawn[-1]
+    assert keys == [f"v1/{i:06d}" for i in range(3)] and columns[:2] == ["rgb@camera", "semantic@truth"]
+    assert sorted(columns[1:]) == sorted(every)
+    assert cli.main(["data", "show", str(judged), "votes", "--columns", "semantic@b", "rgb@camera", *to]) == 0
+    assert drawn[-1][1] == ["semantic@b", "rgb@camera"], "of another step"
+    assert cli.main(["data", "show", str(judged), "votes", "--columns", "semantic@nobody", *to]) == 2
+
+
+def test_pictures_are_exported_under_the_names_of_the_files(judged: Path, tmp_path: Path) -> None:
+    assert cli.main(["export", str(judged), "votes", "--layout", "png", "--to", str(tmp_path)]) == 0
+    names = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.png"))
+    assert names[:2] == ["semantic_vote/v0/000000.png", "semantic_vote/v0/000001.png"] and len(names) == 12
+
+
+def bad_on_second(batch: dict[str, Any]) -> Any:
+    """An expert that cannot do the pictures of the second frames."""
+    if (batch["rgb@camera"][:, 0, 0, 0] == 77).any():
+        raise ValueError("it is too dark <b>here</b>")
+    return {"mean@light": batch["rgb@camera"].mean((1, 2, 3))[:, None].astype(np.float32)}
+
+
+def test_samples_in_quarantine_are_shown_with_why(tmp_path: Path) -> None:
+    for i in range(4):
+        path = tmp_path / f"data/v/rgb/npz/{i}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, np.full((4, 4, 3), 77 if i == 1 else 9, np.uint8))
+    text = f"""\
+name: dark
+root: {tmp_path}/root
+modalities: {{rgb: {{type: image, size: [4, 4]}}, mean: {{type: vector, length: 1}}}}
+steps:
+  frames: {{stage: ingest, source: {{type: arrays, path: "{tmp_path}/data/*", columns: {{rgb@camera: rgb}}}}}}
+  labels:
+    stage: label
+    max_quarantine: 0.5
+    data: frames
+    experts: [{{type: python, call: "tests.unit.test_look_page:bad_on_second", in: rgb@camera, out: mean@light}}]
+"""
+    (path := tmp_path / "dark.yaml").write_text(text)
+    assert runner.run(recipe.load(path), progress=Progress(io.StringIO()), track=False).ok
+    answer = viewer(path).rows({"quarantine": "1"})
+    assert answer["total"] == 1 and answer["rows"][0]["row"] == 1
+    (why,) = answer["rows"][0]["errors"]
+    assert why.startswith("mean@light: ") and "ValueError: it is too dark <b>here</b>" in why
+    from hyperloom.stages.report import gather, root
+
+    loaded = recipe.load(path)
+    storage = Storage(loaded.recipe.root)
+    page = gather.page(root.opened(loaded, storage, opening.steps(loaded, storage)))
+    (section,) = [s for s in page.sections if s.name == "quarantine"]
+    assert section.blocks[0].rows[0][0] == "labels" and section.blocks[0].rows[0][2] == 1  # type: ignore[union-attr]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Shelf:
         self.steps = [name for name, _ in manifests]
         self._offered = catalogue(m for _, m in manifests)
         self._columns_of = {name: set(_columns(m)) for name, m in manifests}
+        self._manifests = [m for _, m in manifests]
         self.partitions: Sequence[Partition] = self._offered.partitions
         self.columns = [c for _, m in manifests for c in _columns(m) if modality_of(c) in modalities]
         self.columns = list(dict.fromkeys(self.columns))
@@ -87,8 +88,16 @@ class Shelf:
         pair = self.values(column, number)
         return pair[0][place] if pair and place < len(pair[1]) and pair[1][place] else None
 
-    def record(self, column: str, number: int) -> Record | None:
-        return self._offered.record(column, self.partitions[number].pid)
+    def with_quarantine(self) -> Iterator[tuple[int, Record, list[str]]]:
+        """The number of each partition of which a done step left samples out, the record that says so, and the columns
+        that lack them."""
+        numbers: dict[str, int] = {}
+        for manifest in self._manifests:
+            for record in manifest.with_quarantine:
+                numbers = numbers or {p.pid: n for n, p in enumerate(self.partitions)}
+                number = numbers.get(str(record.meta.get("pid", record.id)))
+                if number is not None:
+                    yield number, record, [c for c in self.columns if self._offered.producers[c].space == record.space]
 
     # -- inside --------------------------------------------------------------------------------------------------------
     def _table(self, record: Record, columns: list[str]) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.look.shelf import Shelf
+from hyperloom.stages.data.shelf import Shelf
 from hyperloom.stages.results import Released, Trained
 
 KEPT = 256
