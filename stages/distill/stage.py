@@ -58,7 +58,13 @@ class Distill(Train):
     @field_validator("int8", mode="before")
     @classmethod
     def _wanted(cls, value: Any) -> Any:
-        return ({} if value else None) if isinstance(value, bool) else value
+        if isinstance(value, bool):
+            return {} if value else None
+        if isinstance(value, int | float):
+            return {"margin": value}
+        if not isinstance(value, dict | Int8 | None):
+            raise ValueError("int8: true, or what it may cost, as in {margin: 0.02}")
+        return value
 
     @field_validator("model", mode="before")
     @classmethod

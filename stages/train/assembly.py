@@ -96,6 +96,13 @@ class Assembly:
         ):
             if unusual := self.offered.statistics.get(column, {}).get("wild"):
                 self.step.events.emit("note", self.step.name, text=wild.sentence(column, unusual))
+        for target, by in self.stage.confidence.items():
+            if by.doubtful:
+                text = (
+                    f"{self.step.name}: confidence: {by.column} weighs {target} as it is, so what it doubts most "
+                    f"counts most. Next: {{column: {by.column}, falls: 0.1}}, if it is a spread and no score"
+                )
+                self.step.events.emit("note", self.step.name, text=text)
 
     def _updates(self) -> int:
         """How many updates there are in all."""

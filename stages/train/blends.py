@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 import numpy as np
 from pydantic import Field, field_validator
 
+from hyperloom.pipeline.config import as_tuple
 from hyperloom.pipeline.plugins import of
 from hyperloom.stages.base import VALID
 from hyperloom.stages.modality import Modality
@@ -210,6 +211,8 @@ class OneOf(Blend):
 
     revision: ClassVar[int] = 1
     of: tuple[OneBlend, ...] = Field(min_length=2)
+
+    _tuple = field_validator("of", mode="before")(as_tuple)
 
     @field_validator("of")
     @classmethod

@@ -7,6 +7,7 @@ bears meaning and what is placement was decided where the recipe was read; the l
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +31,8 @@ from hyperloom.stages.train.optimizers import Optimizer
 from hyperloom.stages.train.schedules import Schedule
 from hyperloom.stages.train.stopping import EarlyStop
 
+_DOUBT = r".*(spread|std|varian|sigma|uncertain|entropy|error|deviation)"
+
 
 class Confidence(Config):
     """A column of one number a pixel or sample that weighs the loss there: a score (the weight itself), or with `falls`
@@ -37,6 +40,11 @@ class Confidence(Config):
 
     column: str
     falls: float | None = Field(None, gt=0)
+
+    @property
+    def doubtful(self) -> bool:
+        """Does its name say that it grows with doubt, though it is the weight itself?"""
+        return self.falls is None and re.match(_DOUBT, self.column.partition("@")[0].lower()) is not None
 
     @model_validator(mode="before")
     @classmethod

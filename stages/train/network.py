@@ -202,6 +202,8 @@ class TaughtNetwork(NetworkRecipe):
     @model_validator(mode="after")
     def _one_size(self) -> TaughtNetwork:
         if self.latency_ms is None:
+            if len(self.trunk.variants) > 1:
+                raise ValueError(f"the trunk {self.trunk.type}: fused: auto is chosen by latency_ms, a number by you")
             return self
         given = ["parameters"] if "parameters" in self.model_fields_set else []
         given += ["the trunk's width"] if self.trunk.width is not None else []

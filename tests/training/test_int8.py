@@ -102,5 +102,8 @@ def test_int8_may_be_said_in_a_word() -> None:
         return Distill.model_validate(config).int8
 
     assert parsed(True) == int8.Int8() and parsed(False) is None and parsed({"margin": 0.1}).margin == 0.1
+    assert parsed(0.05).margin == 0.05
+    with pytest.raises(ValueError, match="int8: true, or what it may cost"):
+        parsed("yes please")
     with pytest.raises(ValueError, match="margn"):
         parsed({"margn": 0.1})

@@ -18,6 +18,7 @@ from hyperloom.stages.network.visible import Visible
 from hyperloom.stages.train import loop
 from hyperloom.stages.train.centres import painted
 from hyperloom.stages.train.criterion import Criterion
+from hyperloom.stages.train.job import Confidence
 from hyperloom.stages.train.stage import Train
 from hyperloom.stages.train.world import World
 from tests.training import ranks
@@ -162,3 +163,9 @@ def test_boxes_are_taught_to_the_cells_of_their_centres() -> None:
     truth, sides, centre = painted(boxes, 2, 4, 4)
     assert centre.nonzero().tolist() == [[0, 1, 1]] and truth[0, 1, 1, 1] == 1 and truth.sum() == 1
     assert sides[0, :, 1, 1].tolist() == pytest.approx([0.375, 0.375, 0.125, 0.125])
+
+
+def test_a_spread_that_is_taken_for_a_score_is_said(data: Any) -> None:
+    known = ["spread@teacher", "Depth_std@a", "score@consensus", "certainty@teacher"]
+    assert [Confidence(column=c).doubtful for c in known] == [True, True, False, False]
+    assert not Confidence(column="spread@teacher", falls=0.1).doubtful

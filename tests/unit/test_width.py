@@ -96,6 +96,7 @@ def test_a_network_is_timed_as_it_will_be_exported(data: Any) -> None:
         ({"model": {"latency_ms": 3, "parameters": "100k"}}, "latency_ms chooses the width, and so does parameters"),
         ({"model": {"latency_ms": 3, "trunk": {"type": "unet", "width": 4}}}, "and so does the trunk's width"),
         ({"model": {"latency_ms": 0}}, "greater than 0"),
+        ({"model": {"trunk": {"type": "hybrid", "fused": "auto"}}}, "fused: auto is chosen by latency_ms"),
     ],
 )
 def test_mistakes_are_said(data: Any, fields: Any, words: str) -> None:
