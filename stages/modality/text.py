@@ -143,7 +143,10 @@ class Text(Ids):
         return picture.text_to_rgb(self._bytes(value).decode(errors="replace"))
 
     def counted_words(self, rows: np.ndarray) -> Counter[str] | None:
-        return self.tokenizer.counted([self._bytes(row) for row in rows])
+        texts = [self._bytes(row) for row in rows]
+        for _ in range(self.tokenizer.longer(texts)):
+            remark(f"a text has more than {self.places} tokens, and its end is not read (most of its tokenizer)")
+        return self.tokenizer.counted(texts)
 
     def vocabulary(self, counts: Mapping[str, int]) -> dict[str, int]:
         return self.tokenizer.kept(counts)

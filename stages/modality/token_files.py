@@ -71,6 +71,14 @@ class FileTokenizer(Tokenizer):
         """With the content of the file. Raises ValueError when it is no longer what it was."""
         return self if self.content else self.model_copy(update={"content": self._same(), "path": None})
 
+    def longer(self, texts: Sequence[bytes]) -> int:
+        try:
+            tokenizer = _tokenizer(self.content or self._same())
+        except ImportError:  # a node that reads no texts itself
+            return 0
+        whole = (tokenizer.encode(text.decode(errors="ignore"), add_special_tokens=False) for text in texts)
+        return sum(len(encoding.ids) > self.most for encoding in whole)
+
     def encoded(self, texts: Sequence[bytes]) -> np.ndarray:
         """Ids (N, most) int64 of texts in UTF-8; a character that is cut at the end of one is left out."""
         tokenizer, rows = _tokenizer(self.content or self._same()), np.zeros((len(texts), self.most), np.int64)

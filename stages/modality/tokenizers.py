@@ -48,6 +48,10 @@ class Tokenizer(Plugin):
         """What the shard step counts for a vocabulary; None for nothing."""
         return None
 
+    def longer(self, texts: Sequence[bytes]) -> int:
+        """How many of the texts have more tokens than are read."""
+        return 0
+
     def kept(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Of all counts, those of the vocabulary, the most frequent first."""
         return dict(counts)
@@ -102,6 +106,9 @@ class WordTokenizer(Tokenizer):
 
     def counted(self, texts: Sequence[bytes]) -> Counter[str] | None:
         return Counter(word.decode() for text in texts for word in text.split())
+
+    def longer(self, texts: Sequence[bytes]) -> int:
+        return sum(len(text.split()) > self.most for text in texts)
 
     def kept(self, counts: Mapping[str, int]) -> dict[str, int]:
         often = _by_frequency({word: count for word, count in counts.items() if count >= self.min_count})

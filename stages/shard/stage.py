@@ -10,6 +10,7 @@ The statistics are those of the training split, so that nothing of the test data
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -103,7 +104,8 @@ class Shard(Stage):
             step.events.emit("note", step.name, text=what)
         places = places or self.split.assign(self._strata(step))
         lacking = absences({c: step.modalities[modality_of(c)] for c in columns}, step.records, places)
-        remarks = [*lacking, *doubles(step.storage, step.records, places), *_oddities(step, columns)]
+        doubled = doubles(step.storage, step.records, places)
+        remarks = [*lacking, *doubled, *_oddities(step, columns), *_counted(step.records)]
         announce(step, remarks)
         producers = {c: offered.producer(c) for c in columns}
         provenance.emit_tags(step, producers)
@@ -186,6 +188,14 @@ def _ingests(step: StepRun) -> list[Manifest]:
 def _raw(offered: Catalogue, columns: Iterable[str]) -> list[str]:
     """The columns that came as they are."""
     return [c for c in columns if made_by(offered.producer(c).about) == "raw"]
+
+
+def _counted(records: Iterable[Record]) -> list[str]:
+    """What the workers remarked of values, once each with the number of samples."""
+    counts: Counter[str] = Counter()
+    for record in records:
+        counts.update(record.meta.get("remarks", {}))
+    return [f"{count} sample(s): {text}" for text, count in sorted(counts.items())]
 
 
 def _remarks(step: StepRun) -> list[str]:

@@ -7,6 +7,7 @@ on the way for the statistics. Each column's field keeps who made it.
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.stages import remarks
 from hyperloom.stages.base import GROUP, INDEX, KEY, TIME, modality_of
 from hyperloom.stages.column import described, produced, producer
 from hyperloom.stages.modality import Modality
@@ -59,7 +61,7 @@ class Joiner:
                 for name, arrays in read.items():
                     chunks[name] += arrays
                     if name in tallies:
-                        counted.append(counting.submit(self._count, tallies[name], arrays))
+                        counted.append(counting.submit(self._count, name, tallies[name], arrays))
                 hashed.append(counting.submit(self._digests, {name: read[name] for name in self.telling}))
                 likened += [counting.submit(self._signatures, read[name]) for name in self._pictures]
             fields = [produced(field, makers.get(field.name)) for field in fields]
@@ -69,18 +71,22 @@ class Joiner:
             out.rows = len(joined[KEY])
             rows = rows_a_group(sum(column.nbytes for column in joined.values()), out.rows, self.row_group_mb)
             out.write("parquet", write_table(joined, fields, self.codec, rows=rows))
-            for each in counted:
-                each.result()
+            remarked = sum((each.result() for each in counted), Counter[str]())
         figures = {column: tally.figures() for column, tally in tallies.items()}
         out.meta = {"group": unit.payload["group"], "row_group": rows, "statistics": figures, "pids": pids}
+        if remarked:
+            out.meta["remarks"] = dict(sorted(remarked.items()))
         if self.telling:
             out.meta["content"] = packed(np.concatenate([each.result() for each in hashed]))
         if self._pictures:
             out.meta["likeness"] = likeness.packed(each.result() for each in likened)
 
-    def _count(self, tally: ColumnCounter, arrays: list[Any]) -> None:
-        for array in arrays:
-            tally.add(*tally.modality.unpack(array))
+    def _count(self, column: str, tally: ColumnCounter, arrays: list[Any]) -> Counter[str]:
+        """See values once; what is to be said of them, counted."""
+        with remarks.collected() as counts:
+            for array in arrays:
+                tally.add(*tally.modality.unpack(array))
+        return Counter({f"{column}: {text}": count for text, count in counts.items()})
 
     def _digests(self, columns: dict[str, list[Any]]) -> np.ndarray:
         import pyarrow as pa

@@ -105,6 +105,17 @@ def test_a_partition_that_nobody_labelled_is_null(tmp_path) -> None:
         shards(storage, frames(storage, "c3"), labels)
 
 
+def test_texts_of_which_the_end_is_not_read_are_counted(tmp_path) -> None:
+    words = {"type": "words", "most": 3, "min_count": 1}
+    known = {**KNOWN, **modalities(title={"type": "text", "length": 40, "tokenizer": words})}
+    storage, texts = Storage(str(tmp_path)), ["one", "one two three", "one two three four", "a b c d e"]
+    data = ingested(storage, known, {"g": [{"title@web": known["title"].fit(text)} for text in texts]})
+    stage = Shard.model_validate({"stage": "shard", "data": ["frames"], "split": {"pin": {"train": ["g"]}}})
+    made = finish(step(stage, storage, known, "shards", frames=data))
+    (remark,) = [text for text in made.body["remarks"] if "tokens" in text]
+    assert remark.startswith("2 sample(s): title@web: a text has more than 3 tokens, and its end is not read (most of")
+
+
 def test_equal_samples_in_two_splits_are_counted_and_named(tmp_path) -> None:
     """A clip that was copied: other names and other truth, the same pictures."""
     storage = Storage(str(tmp_path))

@@ -57,6 +57,7 @@ def test_texts_stay_texts_on_disk_and_become_ids_and_texts_again(tmp_path: Path)
     assert ids.shape == (3, 8) and ids.dtype == np.int64
     assert 0 < (ids[0] > 0).sum() < len("bring tea") and not ids[1].any() and ids[2].all()
     assert text.tokenizer.texts(ids)[:2] == [b"bring tea", b""] and ids.max() < text.channels == 1 + text.tokenizer.size
+    assert text.tokenizer.longer([t.encode() for t in ("bring tea", "", "take the milk away" * 3)]) == 1
     answer = text.answer(np.eye(text.channels)[ids[:1]])
     assert text.words(answer[0]) == "bring tea"
 
