@@ -36,7 +36,7 @@ COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
 
 # -- distances ---------------------------------------------------------------------------------------------------------
 @pytest.mark.filterwarnings("ignore:divide by zero")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_distances_are_those_of_a_second_implementation(data: Any) -> None:
     from scipy.spatial.distance import jensenshannon

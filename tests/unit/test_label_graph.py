@@ -75,4 +75,4 @@ def test_units_are_made_as_they_are_asked_for(storage: Storage) -> None:
         finally:
             tracemalloc.stop()
 
-    assert left(1200) < left(500) + 200_000
+    assert left(900) < left(500) + 100_000
