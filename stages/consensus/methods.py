@@ -90,6 +90,13 @@ class Method(Expert):
             raise RecipeError(f"{self.out[0]}: {column} says something else: {error}") from error
         if not source.teaches(modality) or (column in self.foreign and source.shape != modality.shape):
             raise RecipeError(f"{self.out[0]}: {column} is of another shape, {source.shape}, than {modality.shape}")
+        if how.within is not None and not modality.holes:
+            name = modality_of(self.out[0])
+            raise RecipeError(
+                f"{self.out[0]}: what {column} holds at an end of its range was clipped there and is unknown, of which "
+                f"{name!r} has no notion. Next: `unknown: 0` on {name!r} (or `unknown: outside` on the other modality, "
+                "if nothing was clipped)"
+            )
         return how
 
     def brought(self, batch: Batch, modalities: dict[str, Any]) -> Batch:

@@ -108,6 +108,32 @@ def test_a_range_within_a_wider_one_keeps_its_numbers_but_those_that_were_clippe
     assert np.allclose(said.translated(values, how).ravel()[:5], [0, 1, 500, 990, 1000])  # nothing is clipped there
 
 
+@pytest.mark.parametrize("unknown", [None, 0])
+def test_a_consensus_leaves_out_what_a_source_clipped(tmp_path: Path, unknown: float | None) -> None:
+    storage, size = Storage(str(tmp_path)), (1, 3)
+    known = inline.modalities(
+        rgb={"type": "image", "size": list(size)},
+        near={"type": "dense", "unit": "m", "range": [0, 10]},
+        far={"type": "dense", "unit": "cm", "range": [0, 5000], "unknown": unknown},
+    )
+    sample = {
+        "rgb@camera": np.zeros((*size, 3), np.uint8),
+        "near@a": np.array([[[1], [10], [10]]], np.float32),
+        "far@b": np.array([[[300], [4000], [np.nan if unknown == 0 else 9]]], np.float32),
+    }
+    frames = inline.ingested(storage, known, {"g": [sample]})
+    stage = ConsensusStage(stage="consensus", data="labels", out="far@all", of=["near@a", "far@b"], method="mean")
+    run = inline.step(stage, storage, known, "votes", labels=frames)
+    if unknown is None:
+        with pytest.raises(
+            RecipeError, match="near@a holds at an end of its range .* 'far' has no notion. Next: `unknown"
+        ):
+            inline.finish(run)
+        return
+    values = inline.column(storage, known, inline.finish(run), "far@all")["g/000"]
+    assert values is not None and np.allclose(values.ravel(), [200, 4000, np.nan], equal_nan=True)
+
+
 @pytest.mark.parametrize("unit", ["", "score"])
 def test_a_range_without_a_unit_may_be_another_scale(unit: str) -> None:
     one, other = (inline.modalities(
