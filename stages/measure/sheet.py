@@ -88,6 +88,14 @@ def read_sheet(storage: Storage, path: str) -> tuple[list[str], list[str], dict[
     return table[KEY].to_pylist(), table[GROUP].to_pylist(), sheet
 
 
+def total(rows: np.ndarray) -> Any:
+    """A statistic of several samples, as `read_sheet` gives it, added up."""
+    if rows.dtype == object:
+        return "".join(rows)
+    added = rows.sum(0)
+    return added.tolist() if added.ndim else added.item()
+
+
 def _stacked(values: list[Any]) -> np.ndarray:
     like = np.asarray(next((v for v in values if v is not None), 0))
     if like.dtype.kind == "U":

@@ -15,7 +15,7 @@ from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.stages.base import modality_of, source_of
 from hyperloom.stages.measure.calibration import FINE
 from hyperloom.stages.measure.scores import measures
-from hyperloom.stages.measure.sheet import read_sheet
+from hyperloom.stages.measure.sheet import read_sheet, total
 from hyperloom.stages.measure.sums import Sums, merged
 from hyperloom.stages.report.outcome import metrics, speeds
 from hyperloom.stages.report.page import Chart, Estimate, PageTable, PlotLine, Section, Words
@@ -145,7 +145,7 @@ def _sums_by_group(
             if (who := _subject(name, record.space, report, names_of)) is None:
                 continue
             for group in dict.fromkeys(groups):
-                of_group = {stat: _added(v[names == group]) for stat, v in statistics.items()}
+                of_group = {stat: total(v[names == group]) for stat, v in statistics.items()}
                 sums[group][who].append(of_group)
     return sums
 
@@ -157,11 +157,6 @@ def _subject(name: str, space: str, report: Judged, models: Mapping[str, str]) -
     source = source_of(name)
     who = source if source in report.kinds and report.kinds[source] != "model" else f"{source} labels"
     return (who, modality_of(name)) if who in report.figures else None
-
-
-def _added(rows: np.ndarray) -> Any:
-    total = rows.sum(0)
-    return total.tolist() if total.ndim else total.item()
 
 
 def owners(manifest: Manifest | None, report: Judged, modalities: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

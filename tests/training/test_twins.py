@@ -22,7 +22,7 @@ from hyperloom.stages.measure.calibration import confidence
 from hyperloom.stages.measure.intervals import Intervals, resampled
 from hyperloom.stages.measure.intervals import _weights as weights_of
 from hyperloom.stages.measure.scores import measures, score
-from hyperloom.stages.measure.sheet import Sheet
+from hyperloom.stages.measure.sheet import Sheet, read_sheet, total
 from hyperloom.stages.measure.sums import merged
 from tests.unit import inline
 
@@ -326,6 +326,9 @@ def test_an_interval_of_boxes_is_of_the_samples_drawn_again(tmp_path: Path) -> N
             sheet.add(f"k{i}", "g", i, {"boxes": score(KNOWN["boxes"], truth[one], told[one], every, every)})
         storage.write(f"{part.start}.parquet", sheet.to_parquet())
         records.append(SimpleNamespace(files=(None, SimpleNamespace(path=f"{part.start}.parquet"))))
+    sheet_ = read_sheet(storage, "0.parquet")[2]["boxes"]
+    part = score(KNOWN["boxes"], truth[:4], told[:4], np.ones(4, bool), np.ones(4, bool))
+    assert {stat: total(values) for stat, values in sheet_.items()} == part
     config = Intervals(draws=100, over="frames")
     draws, units = resampled(config, storage, records, {"boxes": ("boxes", KNOWN["boxes"])})  # type: ignore[arg-type]
     assert units == count and np.ptp(draws["boxes.map"]) > 0.05
