@@ -18,6 +18,8 @@ from hyperloom.stages.base import UNKNOWN, modality_of
 
 LookedAt = Literal["files", "experts"]
 """Who gave a column: it decides which option mends it."""
+MANY = 30
+"""Of more classes it is no wonder that the first one does not occur, unless most others do."""
 FEW = 2
 """Samples below which nothing is suspicious: one may well hold a single class."""
 
@@ -89,12 +91,14 @@ def _of_classes(figures: list[Any], modality: Any, samples: int, maker: LookedAt
         return ""
     if not known:
         return _of_nothing(samples, maker) if seen == {UNKNOWN} else ""
-    if 0 not in known and (len(known) > 1 or refused):
+    telling = refused or len(names) <= MANY or 2 * len(known) >= len(names)
+    if 0 not in known and (len(known) > 1 or refused) and telling:
         also = f" and id {', '.join(map(str, refused))} was refused" if refused else ""
         what = f"class 0 ({names[0]}) never occurs{also}: do the ids start at 1? Then set"
         if not modality.categorical:
             return f"{what} classes to the names of the ids from 0"
-        remap = ", ".join(f"{i + 1}: {i}" for i in range(len(names)))
+        remap = ", ".join(f"{i + 1}: {i}" for i in range(min(len(names), MANY)))
+        remap += ", ..." if len(names) > MANY else ""
         mend = "remap" if maker == "files" else "map of its decoder, or an expert of type remap, to"
         return f"{what} {mend}: {{{remap}}}" if maker == "files" else f"{what} {mend} {{{remap}}}"
     if len(known) == 1:

@@ -8,6 +8,9 @@ from typing import Any
 from hyperloom.pipeline.units import Record
 from hyperloom.stages.shard.splits import SPLITS, SplitName
 
+LISTED = 12
+"""Classes that a sentence names."""
+
 
 def absences(columns: Mapping[str, Any], records: Sequence[Record], places: Mapping[str, SplitName]) -> list[str]:
     """One sentence for each column (with its modality) whose classes are not all in `train`."""
@@ -38,4 +41,6 @@ def _sentence(names: Sequence[str], seen: Mapping[str, set[int]]) -> str:
 
 
 def _listed(names: Sequence[str], ids: set[int]) -> str:
-    return f"class{'es' if len(ids) > 1 else ''} {', '.join(names[i] for i in sorted(ids))}"
+    first = ", ".join(names[i] for i in sorted(ids)[:LISTED])
+    more = f" and {len(ids) - LISTED} more" if len(ids) > LISTED else ""
+    return f"class{'es' if len(ids) > 1 else ''} {first}{more}"

@@ -122,18 +122,21 @@ def _mapped(one: NetworkLook, truth: Truth) -> bool:
     if definition["type"] != truth.type:
         return False
     own, target = definition.get("classes", []), truth.classes
-    if own == target:
+    if own == target and own:
         return True
-    if definition["type"] != "segmentation":
-        one.guess.definition = dict(truth.definition) if not own else definition
-        return not own and "unit" not in truth.definition
+    if definition["type"] != "segmentation":  # numbers of another unit, boxes of other classes: another modality
+        return definition == truth.definition
     lower = {name.casefold(): name for name in target}
     mapped = [lower.get(name.casefold()) for name in own]
     if one.guess.unnamed or len({m for m in mapped if m}) < 2:
         return False
     one.guess.decode["map"] = mapped
     one.guess.definition = dict(truth.definition)
-    one.remarks.append("map: its classes by the names of the labels, null where there is none of that name")
+    alone = [n for n in target if n not in mapped]
+    lost = (
+        f"; nothing of it means {', '.join(alone[:8])}: where another name does, write that into map" if alone else ""
+    )
+    one.remarks.append(f"map: its classes by the names of the labels, null where there is none of that name{lost}")
     return True
 
 

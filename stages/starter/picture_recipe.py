@@ -14,6 +14,8 @@ from hyperloom.stages.starter.lines import block, comment, flow
 
 METRICS = {"category": ("accuracy", ">"), "segmentation": ("miou", ">"), "dense": ("mae", "<"), "boxes": ("map", ">")}
 """The figure that decides, and how the better of two compares."""
+FLOORS = {"segmentation": 0.2, "boxes": 0.1}
+"""What a champion must reach at least where no network is there to be beaten."""
 MAPS = ("segmentation", "dense")
 """Types that have a size, and are planes that a teacher may read."""
 LISTED = 100
@@ -232,6 +234,10 @@ def _release(draft: Draft) -> list[str]:
     for truth in (t for t in draft.truths if draft.pseudo(t.modality)):
         metric, better = METRICS[truth.type]
         gate[f"{truth.modality}.{metric}"] = [f"{better} best_expert"]
+    for truth in (t for t in draft.truths if not draft.pseudo(t.modality) and t.type in FLOORS):
+        gate[f"{truth.modality}.{METRICS[truth.type][0]}"] = [f">= {FLOORS[truth.type]}"]
     fields = {"stage": "release", "model": "student", "report": "report", "name": draft.name}
-    remarks = [] if draft.truths else ["registers the student; without truth it makes no champion of it"]
+    remarks = ["a student that fails the gate is registered and is no champion: put your own bar here"]
+    if not draft.truths:
+        remarks = ["registers the student; without truth it makes no champion of it"]
     return ["", *comment(remarks, 2), *block("release", {**fields, **({"gate": gate} if gate else {})}, 2)]

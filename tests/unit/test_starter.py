@@ -315,3 +315,19 @@ def test_what_is_not_read_is_said(tmp_path: Path, init: Callable[..., tuple[int,
     assert code == 0, text
     for words in ("0.jpg cannot be read", "x.heic. Next: convert them", "KITTI", "VIA's file of a whole data set"):
         assert words in text
+
+
+def test_a_relative_depth_is_not_the_depth_in_metres(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    pictures(tmp_path / "in", ODD)
+    for number, name in enumerate(ODD):
+        path = tmp_path / "depths" / Path(name).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), np.full(SIDES, 900 + 500 * number, np.uint16))
+    net = network(tmp_path / "midas.onnx", 102)
+    code, text = init(str(tmp_path / "in"), "--labels", str(tmp_path / "depths"), "--expert", net)
+    assert code == 0, text
+    made = written(tmp_path / "in")
+    truth, told = made.modalities["depth"], made.modalities["depth_midas"]
+    assert (truth.unit, truth.range, told.unit, told.range) == ("m", (0, 4), "", (0, 1))
+    assert made.steps["frames"].source.columns["depth@truth"].scale == 0.001
+    assert made.steps["report"].truth == {"depth": "depth@truth"}
