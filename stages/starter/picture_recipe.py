@@ -234,8 +234,9 @@ def _release(draft: Draft) -> list[str]:
     for truth in (t for t in draft.truths if draft.pseudo(t.modality)):
         metric, better = METRICS[truth.type]
         gate[f"{truth.modality}.{metric}"] = [f"{better} best_expert"]
-    for truth in (t for t in draft.truths if not draft.pseudo(t.modality) and t.type in FLOORS):
-        gate[f"{truth.modality}.{METRICS[truth.type][0]}"] = [f">= {FLOORS[truth.type]}"]
+    for truth in (t for t in draft.truths if not draft.pseudo(t.modality)):
+        if floor := FLOORS.get(truth.type):
+            gate[f"{truth.modality}.{METRICS[truth.type][0]}"] = [f">= {floor}"]
     fields = {"stage": "release", "model": "student", "report": "report", "name": draft.name}
     remarks = ["a student that fails the gate is registered and is no champion: put your own bar here"]
     if not draft.truths:
