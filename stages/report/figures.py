@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +30,7 @@ def slices(root: ReportedRoot) -> Section | None:
     """Figures by class and by group of samples."""
     blocks: list[Any] = []
     for step, report in root.results(Judged):
+        blocks += _sliced(root, report)
         blocks += _classes(report)
         blocks += _groups(root, step, report)
     return Section("slices", "Slices", blocks) if blocks else None
@@ -90,6 +90,18 @@ def speed(root: ReportedRoot) -> Section | None:
                 charts.append(Chart(title, "ms a frame", lines, marks=True, log=True))
     note = "Time on the machine that judged, where it is known in the fastest runtime."
     return Section("speed", "Latency against quality", charts, note) if charts else None
+
+
+def _sliced(root: ReportedRoot, report: Judged) -> list[PageTable]:
+    """The slices that the recipe names, by the figures that decide, the surest weakness first."""
+    decisive = {figure for figure, _ in metrics(root, report).values()}
+    listed = [row for row in report.slices or () if row["figure"] in decisive]
+    listed.sort(key=lambda row: (row["p"] is None, row["p"], row["who"], row["slice"]))
+    rows = [[row[k] for k in ("who", "slice", "samples", "figure", "value", "elsewhere", "p")] for row in listed]
+    note = "p: how probable a weakness of this size is by chance, corrected for all looks."
+    names = ["who", "slice", "samples", "figure", "there", "elsewhere", "p"]
+    more = f", the first {MOST_GROUPS} of {len(rows)}" if len(rows) > MOST_GROUPS else ""
+    return [PageTable(names, rows[:MOST_GROUPS], f"Slices{more}", note)] if rows else []
 
 
 def _classes(report: Judged) -> list[PageTable]:
@@ -160,28 +172,19 @@ def _subject(name: str, space: str, report: Judged, models: Mapping[str, str]) -
 
 
 def owners(manifest: Manifest | None, report: Judged, modalities: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """By space of units the model that was judged there: `who`, and all its statistics by modality. Records do not name
-    it; its figures are those of one subject of the report."""
+    """By space of units the model that was judged there: `who`, and all its statistics by modality."""
+    models = {space: who for who, space in report.sheets.items() if who != "columns"}
     parts: dict[str, list[Mapping[str, Sums]]] = defaultdict(list)
     for record in manifest.records if manifest else ():
-        sums = record.meta.get("sums", {})
-        if sums and all("@" not in name for name in sums):
-            parts[record.space].append(sums)
-    by_space = {}
-    models = [who for who, kind in report.kinds.items() if kind == "model"]
-    for space, listed in parts.items():
-        added = {m: merged([p[m] for p in listed if m in p]) for m in listed[0] if m in modalities}
-        figures = {f"{m}.{k}": v for m, s in added.items() for k, v in measures(modalities[m], s).items()}
-        who = next((w for w in models if _same(figures, report.figures.get(w, {}))), None)
-        if who is not None:
-            by_space[space] = {"who": who, "sums": added}
-    return by_space
-
-
-def _same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    """The same figures, but for the last digits of sums."""
-    common = set(one) & set(other)
-    return bool(common) and all(math.isclose(one[k], other[k], rel_tol=1e-6, abs_tol=1e-9) for k in common)
+        if record.space in models:
+            parts[record.space].append(record.meta.get("sums", {}))
+    return {
+        space: {
+            "who": models[space],
+            "sums": {m: merged([p[m] for p in listed if m in p]) for m in listed[0] if m in modalities},
+        }
+        for space, listed in parts.items()
+    }
 
 
 def _reliability(sums: Mapping[str, Any]) -> list[tuple[float, float]]:

@@ -32,7 +32,8 @@ steps:
   frames: {{stage: ingest, source: {{type: arrays, path: "{data}/*", columns: {columns}}}, group: video}}
   votes: {{stage: consensus, data: frames, out: semantic@vote, of: [semantic@a, semantic@b, semantic@c], method: vote}}
   shards: {{stage: shard, data: [frames, votes], split: {{by: video, pin: {{test: [v1, v2]}}}}}}
-  report: {{stage: evaluate, data: shards, truth: {{semantic: semantic@truth}}, intervals: {{draws: 100}}}}
+  report:
+    {{stage: evaluate, data: shards, truth: {{semantic: semantic@truth}}, slices: [group], intervals: {{draws: 100}}}}
 """
 FOLDERS = {f"semantic@{who}": f"semantic_{who}" for who in ("truth", "a", "b", "c")} | {"rgb@camera": "rgb"}
 
@@ -139,6 +140,8 @@ def test_the_page_says_what_came_of_it(judged: Path) -> None:
     tiles = [tile.column for tile in gallery.samples[0].tiles]
     assert tiles == [f"semantic@{who}" for who in ("truth", "a", "b", "c", "vote")]
     assert all(tile.over and tile.data for tile in gallery.samples[0].tiles) and gallery.samples[0].picture
+    sliced = next(t for t in blocks(page, PageTable) if t.title == "Slices")
+    assert {row[1] for row in sliced.rows} == {"group=v1", "group=v2"} and sliced.rows[0][3] == "semantic.miou"
     groups = next(t for t in blocks(page, PageTable) if t.title.startswith("semantic.miou by group"))
     assert {row[0] for row in groups.rows} == {"v1", "v2"}
 

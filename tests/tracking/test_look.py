@@ -1,0 +1,126 @@
+"""The look page and the report as a person sees them, in headless Chromium: nothing comes from elsewhere, no name of a
+user runs, layers lie over the picture. HYPERLOOM_SCREENSHOTS names a folder for pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hyperloom.pipeline import recipe, runner
+from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking.listening import free_port
+from tests.unit.test_report import EVIL, FOLDERS, RECIPE, write
+
+TOKEN = "t" * 32
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Storage, list[Any]]:
+    folder = tmp_path_factory.mktemp("browsed")
+    write(folder / "data")
+    columns = json.dumps(FOLDERS)
+    text = RECIPE.format(root=folder / "root", data=folder / "data", columns=columns, evil=EVIL)
+    (path := folder / "judged.yaml").write_text(text)
+    loaded = recipe.load(path)
+    assert runner.run(loaded, progress=Progress(io.StringIO()), track=False, paged=True).ok
+    storage = Storage(loaded.recipe.root)
+    return loaded, storage, opening.steps(loaded, storage)
+
+
+@pytest.fixture
+def page(judged: tuple[Any, Storage, list[Any]]) -> Iterator[str]:
+    uvicorn = pytest.importorskip("uvicorn")
+    from hyperloom.stages.look.server import application
+    from hyperloom.stages.look.viewer import Viewer
+
+    loaded, storage, steps = judged
+    port = free_port("127.0.0.1", None)
+    viewer = Viewer("judged", storage, loaded.recipe.modalities, lambda: steps)
+    server = uvicorn.Server(uvicorn.Config(application(viewer, TOKEN, port), "127.0.0.1", port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(10)
+
+
+def wait(browser: Any, script: str) -> Any:
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        if value := browser.execute_script(f"return {script}"):
+            return value
+        time.sleep(0.1)
+    raise AssertionError(
+        f"never: {script}; the page says {browser.execute_script('return document.body.innerText')[:800]}"
+    )
+
+
+@pytest.mark.timeout(120)
+def test_layers_lie_over_the_picture_and_samples_are_sorted(page: str, browser: Any, tmp_path: Path) -> None:
+    shots = Path(os.environ.get("HYPERLOOM_SCREENSHOTS", tmp_path))
+    browser.get(f"{page}/api/overview")
+    assert "token" in browser.execute_script("return document.body.innerText")
+    browser.get(f"{page}/in/{TOKEN}")
+    assert wait(browser, "document.querySelectorAll('.tile img.layer').length >= 12 && location.pathname") == "/"
+    assert TOKEN not in browser.current_url and not browser.execute_script("return document.cookie")
+    assert "12 samples" in browser.find_element("id", "state").text
+    loaded = "[...document.images].every(i => i.complete && i.naturalWidth > 0)"
+    assert wait(browser, loaded)
+    assert EVIL in wait(browser, "document.querySelector('.legend').innerText")
+    browser.save_screenshot(str(shots / "look.png"))
+    browser.execute_script(
+        "const s = document.getElementById('sort'); s.value = 'error:semantic@c'; s.dispatchEvent(new Event('change'))"
+    )
+    figures = wait(
+        browser,
+        "document.querySelectorAll('.figure').length == 12 && [...document.querySelectorAll('.figure')].map(f => +f.innerText)",
+    )
+    assert figures == sorted(figures, reverse=True)
+    wait(browser, "document.querySelector('.frame.open')").click()
+    assert (
+        wait(
+            browser,
+            "document.getElementById('large').open && document.querySelectorAll('#largebody .stack input[type=range]').length",
+        )
+        == 5
+    )
+    browser.save_screenshot(str(shots / "look-large.png"))
+    assert [
+        e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE" and "403" not in e["message"]
+    ] == []
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1200, "light")])
+def test_a_report_is_read_from_a_file_at_any_width(
+    judged: tuple[Any, Storage, list[Any]], browser: Any, tmp_path: Path, width: int, scheme: str
+) -> None:
+    loaded, storage, _ = judged
+    (path,) = [p for p in storage.walk("reports") if p.endswith(".html")]
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(Path(storage.path(path)).as_uri())
+        assert wait(browser, "document.images.length > 3 && [...document.images].every(i => i.naturalWidth > 0)")
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width, "it scrolls sideways"
+        assert "1 alert" not in browser.title and loaded.recipe.name in browser.find_element("tag name", "h1").text
+        dark = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert (sum(int(n) for n in dark[4:-1].split(",")) < 200) == (scheme == "dark")
+        assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+        shots = Path(os.environ.get("HYPERLOOM_SCREENSHOTS", tmp_path))
+        browser.save_screenshot(str(shots / f"report-{width}.png"))
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
