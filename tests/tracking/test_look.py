@@ -81,19 +81,12 @@ def test_layers_lie_over_the_picture_and_samples_are_sorted(page: str, browser: 
     browser.execute_script(
         "const s = document.getElementById('sort'); s.value = 'error:semantic@c'; s.dispatchEvent(new Event('change'))"
     )
-    figures = wait(
-        browser,
-        "document.querySelectorAll('.figure').length == 12 && [...document.querySelectorAll('.figure')].map(f => +f.innerText)",
-    )
+    shown = "[...document.querySelectorAll('.figure')]"
+    figures = wait(browser, f"{shown}.length == 12 && {shown}.map(f => +f.innerText)")
     assert figures == sorted(figures, reverse=True)
     wait(browser, "document.querySelector('.frame.open')").click()
-    assert (
-        wait(
-            browser,
-            "document.getElementById('large').open && document.querySelectorAll('#largebody .stack input[type=range]').length",
-        )
-        == 5
-    )
+    strengths = "document.querySelectorAll('#large[open] .stack input[type=range]').length"
+    assert wait(browser, strengths) == 5
     browser.save_screenshot(str(shots / "look-large.png"))
     assert [
         e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE" and "403" not in e["message"]
