@@ -67,9 +67,10 @@ def test_a_run_is_all_there(server: Server, client: Any, storage: Storage) -> No
 
     version = client.get_model_version_by_alias("aerial", "champion")
     assert version.tags == {"gate": "passed", "fingerprint": "dd" * 32}
-    assert client.get_logged_model(version.model_id).tags["made_by/semantic.color"] == "expert onnx revision 1"
     assert "models:/aerial@champion" in client.get_registered_model("aerial").description
     experiment = client.get_experiment_by_name("whole")
+    (logged,) = client.search_logged_models([experiment.experiment_id])
+    assert logged.tags["made_by/semantic.color"] == "expert onnx revision 1"
     assert "metrics.`student.semantic.miou`" in experiment.tags[landing.VIEW] and landing.NOTE in experiment.tags
     assert parent.data.tags["kind"] == "run" and student.data.tags["kind"] == "distill" and parent.data.tags["verdict"]
     assert version.run_id == report.info.run_id
