@@ -19,6 +19,7 @@ from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 
+STEP_MODEL = "ask the model of its train or distill step: recipe[STEP].model()"
 BATCH = 16
 """Samples that go through a network at a time."""
 Inputs = Any
@@ -36,6 +37,16 @@ class Model:
         """Task -> (N, ...) answers. Values of another size are made to fit, as the ingest stage does. Raises
         RecipeError for what is no input of the model, ValueError for a value that cannot be one."""
         raise TypeError(f"{type(self).__name__} does not predict")
+
+    def probabilities(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        """Task -> (N, ..., classes) float32 for tasks with classes, and the numbers of all others. Raises RecipeError
+        of a release, which gives answers alone."""
+        raise RecipeError(f"a release gives answers alone. Next: {STEP_MODEL}")
+
+    def spread(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        """Task -> (N, ..., 1) float32: the standard deviation over the members of the ensemble; 0 of a single pass.
+        Raises RecipeError of a release."""
+        raise RecipeError(f"a release is one network and has no spread. Next: {STEP_MODEL}")
 
     def __repr__(self) -> str:
         return f"Model({', '.join(self.inputs)} -> {', '.join(self.tasks)})"
@@ -56,11 +67,9 @@ class TrainedModel(Model):
         return _joined(answers)
 
     def probabilities(self, inputs: Inputs) -> dict[str, np.ndarray]:
-        """Task -> (N, ..., classes) float32 for tasks with classes, and the numbers of all others."""
         return _joined(dict(p.mean) for p in self._predictions(inputs))
 
     def spread(self, inputs: Inputs) -> dict[str, np.ndarray]:
-        """Task -> (N, ..., 1) float32: the standard deviation over the members of the ensemble; 0 of a single pass."""
         return _joined(dict(p.spread) for p in self._predictions(inputs))
 
     def _predictions(self, inputs: Inputs) -> Iterator[Any]:

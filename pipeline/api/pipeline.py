@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.api import page
 from hyperloom.pipeline.api.step import PipelineStep
@@ -14,6 +14,9 @@ from hyperloom.pipeline.errors import HyperloomError, RecipeError, StepFailed
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.storage import Storage
+
+if TYPE_CHECKING:
+    from hyperloom.pipeline.api.model import Model
 
 
 def load(recipe: str | os.PathLike[str] | Mapping[str, Any], root: str | os.PathLike[str] | None = None) -> Pipeline:
@@ -135,8 +138,8 @@ class Pipeline:
             raise StepFailed(problems) from outcome.error
         return PipelineRun(outcome, self.storage.full(outcome.page) if outcome.page else "")
 
-    def champion(self, name: str | None = None) -> Any:
-        """The present champion, a `Model`; `name` of the registered model where the root has several. Raises
+    def champion(self, name: str | None = None) -> Model:
+        """The present champion; `name` of the registered model where the root has several. Raises
         RecipeError where there is none."""
         from hyperloom.pipeline import manifest
         from hyperloom.pipeline.api.model import model_of

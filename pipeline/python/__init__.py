@@ -53,12 +53,14 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'hyperloom' has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # so that a name that is none is a mistake to a type checker too
 
-    return getattr(import_module(f"hyperloom.{_MODULES[name]}"), name)
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"module 'hyperloom' has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(f"hyperloom.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

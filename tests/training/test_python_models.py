@@ -61,6 +61,8 @@ def test_student_and_release_predict_the_same(small: hyperloom.Pipeline, tmp_pat
     Image.fromarray(np.repeat(np.repeat(rgb.values[0], 4, 0), 4, 1)).save(path)
     assert student.predict(path)["semantic"].shape == (1, 24, 32), "another size is made to fit"
     assert release.predict([str(path)])["semantic"].shape == (1, 24, 32)
+    with pytest.raises(hyperloom.HyperloomError, match=r"answers alone.*recipe\[STEP\]"):
+        release.probabilities(rgb)
     assert small.champion().predict(rgb.values)["depth"].shape == theirs["depth"].shape
 
 

