@@ -91,6 +91,7 @@ def _start(**options: Any) -> None:
     """Start a private cluster. Raises ClusterError, where Ray raises bare exceptions on a machine too busy to start."""
     import ray
 
+    machine.prepare()
     try:
         with ray_internals.shielded():
             ray.init("local", **options)

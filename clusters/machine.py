@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hyperloom.clusters import quota
-from hyperloom.clusters.spec import Cluster, ClusterError
+from hyperloom.clusters.spec import Cluster, ClusterError, ClusterRefusal
 
 SHARED = "/dev/shm"
 SHORT = ("/tmp", "/var/tmp", "/dev/shm")
@@ -23,6 +23,8 @@ SOCKET = 107
 """Bytes of a socket's path, of which the kernel takes no more."""
 _SESSION = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 FILES, PROCESSES = 1024, 512
+FEWEST = 64
+"""Fewer threads than Ray's own processes have before the first worker."""
 """Open files, and processes with their threads, below which a private Ray may not start."""
 
 
@@ -81,6 +83,19 @@ def limits() -> list[str]:
         for most, what, least, cure in known
         if most is not None and most != resource.RLIM_INFINITY and most < least
     ]
+
+
+def prepare() -> None:
+    """Raise the soft limit of processes to the hard one, as Ray does with that of files. Raises ClusterRefusal where
+    the hard one is so low that Ray's own processes would abort without a word."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < FEWEST and os.getuid():  # root has as many as it wants
+        low = next(text for text in limits() if "of this user" in text)
+        raise ClusterRefusal(f"a private Ray cluster cannot start: {low}")
 
 
 def findings(cluster: Cluster) -> Iterator[tuple[str, str, str]]:

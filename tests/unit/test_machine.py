@@ -140,6 +140,22 @@ def test_limits_that_are_too_low_are_named(monkeypatch: pytest.MonkeyPatch) -> N
     assert pids.startswith("at most 150 processes and threads in this container")
 
 
+def test_too_few_processes_are_said_before_ray_aborts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its native code ends the driver with `terminate called` where it cannot have a thread."""
+    raised: list[tuple[int, tuple[int, int]]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limit: raised.append((which, limit)))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (30, 4096))
+    machine.prepare()
+    assert raised == [(resource.RLIMIT_NPROC, (4096, 4096))], "as Ray does with files"
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (30, 30))
+    monkeypatch.setattr(quota, "processes", lambda: 150)
+    monkeypatch.setattr("os.getuid", lambda: 0)
+    machine.prepare()
+    monkeypatch.setattr("os.getuid", lambda: 1000)
+    with pytest.raises(ClusterError, match="cannot start: at most 30 processes and threads of this user.*ulimit -Hu"):
+        machine.prepare()
+
+
 def test_why_a_private_ray_did_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine lacks is said, where Ray says that a time was up."""
     ray = pytest.importorskip("ray")
