@@ -18,7 +18,8 @@ from hyperloom.pipeline.exits import Exit
 RecipeCheck = Callable[[str, str], None]
 """Given a recipe's text and its path: raises what `hyperloom plan` would say."""
 RECIPE = "hyperloom.yaml"
-TASKS = ("segmentation", "dense", "depth", "normals", "flow", "boxes")
+TASKS = ("segmentation", "dense", "depth", "normals", "flow", "category", "embedding")
+"""What a network, or labels of pictures, may be said to tell."""
 
 
 def add(commands: Any, check: RecipeCheck) -> None:
@@ -46,7 +47,12 @@ def init(given: argparse.Namespace, check: RecipeCheck) -> int:
     path = os.path.join(folder, RECIPE)
     if os.path.lexists(path) and not given.force:
         raise RecipeError(f"{path} is there already. Next: hyperloom run {path}, or init --force to write it anew")
-    decision = decided(folder, given)
+    try:
+        decision = decided(folder, given)
+    except ImportError as error:  # of the core alone
+        raise RecipeError(
+            f"init needs a library that is not here ({error}). Next: pip install 'hyperloom[demo]'"
+        ) from error
     for sentence in decision.remarks:
         print(f"  {sentence}")
     check(decision.text, path)

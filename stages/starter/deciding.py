@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.spelling import near
 from hyperloom.stages.modality import imagefile
 from hyperloom.stages.starter import networks, picture_recipe, table_recipe
-from hyperloom.stages.starter.command import NothingToLearn, for_file
+from hyperloom.stages.starter.command import TASKS, NothingToLearn, for_file
 from hyperloom.stages.starter.deciding_tables import drafted, table_of
 from hyperloom.stages.starter.draft import Draft, settle, slug
 from hyperloom.stages.starter.fields import TableLook
@@ -42,6 +43,12 @@ class RecipeDraft:
 
 def decided(folder: str, given: argparse.Namespace) -> RecipeDraft:
     """Raises SourceError, RecipeError, NothingToLearn, NotUnderstood."""
+    if "${" in folder:
+        raise NotUnderstood(
+            f"{folder}: a recipe takes ${{..}} for a variable of the environment. Next: rename the folder"
+        )
+    if lost := next((p for p in given.labels if not os.path.exists(os.path.expanduser(p))), None):
+        raise NotUnderstood(f"--labels {lost}: nothing is there. Next: correct the path")
     seen = survey(folder)
     labels = [survey(path) for path in given.labels if os.path.isdir(os.path.expanduser(path))]
     sentences = [f"{seen.folder}: {seen.counted()}", *seen.unread()]
@@ -77,6 +84,9 @@ def _pictures(
         raise SourceError(
             f"{seen.folder}: all pictures there are labels. Next: give the folder of the pictures themselves"
         )
+    if unknown := next((t for t in given.task if (t.partition("=")[2] or t) not in TASKS), None):
+        known = f"{', '.join(TASKS)}{near(unknown, TASKS)}"
+        raise NotUnderstood(f"--task {unknown}: no such task of pictures and networks. Next: one of {known}")
     task = for_file([t for t in given.task if t in ("segmentation", "depth")], "")
     classes = [c for c in for_file([c for c in given.classes if "=" not in c], "").split(",") if c]
     truths, remarks = truths_of(pictures, maps, notes, classes, task, seen.folder, bool(labels))

@@ -331,3 +331,18 @@ def test_a_relative_depth_is_not_the_depth_in_metres(tmp_path: Path, init: Calla
     assert (truth.unit, truth.range, told.unit, told.range) == ("m", (0, 4), "", (0, 1))
     assert made.steps["frames"].source.columns["depth@truth"].scale == 0.001
     assert made.steps["report"].truth == {"depth": "depth@truth"}
+
+
+def test_what_was_given_and_is_wrong_is_an_error(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    pictures(tmp_path / "in", ODD, tmp_path / "truth")
+    code, text = init(str(tmp_path / "in"), "--labels", str(tmp_path / "trut"))
+    assert code == Exit.WRONG and "trut: nothing is there" in text
+    code, text = init(str(tmp_path / "in"), "--labels", str(tmp_path / "truth"), "--task", "segmentaton")
+    assert code == Exit.WRONG and "did you mean 'segmentation'" in text
+    code, text = init(str(tmp_path / "in"), "--labels", str(tmp_path / "truth"), "--group", "(x")
+    assert code == Exit.WRONG and "--group '(x'" in text
+    code, text = init(str(tmp_path / "nowhere"))
+    assert code != 0 and "is no folder" in text
+    (tmp_path / "${HOME}").mkdir()
+    code, text = init(str(tmp_path / "${HOME}"))
+    assert code == Exit.WRONG and "rename the folder" in text
