@@ -35,6 +35,8 @@ class StepHistory:
     figures: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """Key and error of samples in quarantine, the first `POINTS` of them."""
 
 
 @dataclass
@@ -154,6 +156,11 @@ def _failure(history: RunHistory, event: dict[str, Any]) -> None:
         step.failures.append(f"{event.get('unit', '')}: {event.get('error', '')}")
 
 
+def _quarantine(history: RunHistory, event: dict[str, Any]) -> None:
+    if (step := history.work.get(event["step"])) and len(step.left_out) < POINTS:
+        step.left_out += [(str(s.get("key", "?")), str(s.get("error", ""))) for s in event.get("samples", ())]
+
+
 _HANDLERS = {
     "run_started": _run_started,
     "run_finished": _run_finished,
@@ -164,6 +171,7 @@ _HANDLERS = {
     "metric": _metric,
     "note": _note,
     "failure": _failure,
+    "quarantine": _quarantine,
 }
 
 

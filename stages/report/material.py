@@ -54,9 +54,12 @@ def quarantine(root: ReportedRoot) -> Section | None:
                 where = step.name, str(sample.get("error", ""))[:300]
                 counted[where] += 1
                 errors.setdefault(where, []).append(str(sample.get("key", "?")))
+        for key, error in root.history(step).left_out if step.manifest is None else ():
+            counted[step.name, error[:300]] += 1
+            errors.setdefault((step.name, error[:300]), []).append(key)
     if not counted:
         return None
-    total = sum(s.manifest.quarantined for s in root.steps if s.manifest)
+    total = max(counted.total(), sum(s.manifest.quarantined for s in root.steps if s.manifest))
     rows: list[list[Any]] = [
         [step, error, count, ", ".join(errors[step, error][:EXAMPLES])]
         for (step, error), count in counted.most_common(MOST_ERRORS)

@@ -181,7 +181,7 @@ def _holds(root: ReportedRoot) -> str:
     columns = sorted({c for _, labels in root.results(Labels) for c in labels.columns})
     models = [step.name for step, _ in root.results(Trained)]
     parts = [f"{samples:,} samples"] if samples else []
-    parts += [f"{len(columns)} columns of labels"] if columns else []
+    parts += [f"{len(columns)} column{'s' * (len(columns) > 1)} of labels"] if columns else []
     parts += [f"shards of {sum(s.rows for s in shards.shards):,} samples" for _, shards in root.results(Shards)][:1]
     parts += [f"trained: {_listed(models)}"] if models else []
     return f"the root holds {_listed(parts)}; nothing was judged" if parts else "the root holds nothing of it yet"

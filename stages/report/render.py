@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperloom.pipeline.errors import PluginError
+from hyperloom.pipeline.secrets import blot
 from hyperloom.stages.report.page import (
     Bars,
     Chart,
@@ -72,12 +73,18 @@ def _template() -> Any:
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_without_secrets,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(number=number, brief=brief, uri=uri, cell=cell, colour=colour)
     environment.globals.update(plot=plot, drawing=drawing, scales=scales, is_estimate=_is_estimate)
     return environment.get_template("page.html")
+
+
+def _without_secrets(value: Any) -> Any:
+    """Recipes and errors may hold credentials; pictures hold none, and would be spoilt."""
+    return blot(value) if isinstance(value, str) and not value.startswith("data:") else value
 
 
 # -- what the template asks for ------------------------------------------------------------------------------------

@@ -274,10 +274,22 @@ steps:
     assert answer["total"] == 1 and answer["rows"][0]["row"] == 1
     (why,) = answer["rows"][0]["errors"]
     assert why.startswith("mean@light: ") and "ValueError: it is too dark <b>here</b>" in why
+    row = _reported(path)
+    assert row[0] == "labels" and row[2] == 1
+    path.write_text(
+        text.replace("max_quarantine: 0.5", "max_quarantine: 0").replace(f"{tmp_path}/root", f"{tmp_path}/r")
+    )
+    assert not runner.run(recipe.load(path), progress=Progress(io.StringIO()), track=False).ok
+    row = _reported(path)
+    assert row[0] == "labels" and "too dark" in row[1] and row[2] == 1, "a step that failed of it has its samples too"
+
+
+def _reported(path: Path) -> Any:
+    """The first row of the report's section on quarantine."""
     from hyperloom.stages.report import gather, root
 
     loaded = recipe.load(path)
     storage = Storage(loaded.recipe.root)
     page = gather.page(root.opened(loaded, storage, opening.steps(loaded, storage)))
     (section,) = [s for s in page.sections if s.name == "quarantine"]
-    assert section.blocks[0].rows[0][0] == "labels" and section.blocks[0].rows[0][2] == 1  # type: ignore[union-attr]
+    return section.blocks[0].rows[0]  # type: ignore[union-attr]

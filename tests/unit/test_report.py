@@ -18,7 +18,17 @@ from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.report import gather, render, root
 from hyperloom.stages.report.history import histories, thinned
-from hyperloom.stages.report.page import Chart, Gallery, Page, PageTable, PlotLine, Section, ShownSample, StepGraph
+from hyperloom.stages.report.page import (
+    Chart,
+    Gallery,
+    Page,
+    PageTable,
+    PlotLine,
+    Section,
+    ShownSample,
+    StepGraph,
+    Verbatim,
+)
 from hyperloom.stages.report.plot import drawing, plot
 
 EVIL = "<script>alert(1)</script>"
@@ -175,6 +185,15 @@ def test_a_report_keeps_its_size(judged: Path) -> None:
     html = render.html(Page(page.name, "", "", "plain", (), [*page.sections, large]), 1_000_000)
     assert len(html) <= 1_000_000 and b"samples are left out" in html and b"cut to" in html
     assert len(render.html(page)) < 300_000
+
+
+def test_no_secret_stands_in_a_report() -> None:
+    text = "root: s3://me:hunter2-long@host/x\npassword: correct-horse"
+    page = Page(
+        "r", text, text, "plain", (("root", text),), [Section("s", "S", [Verbatim("recipe", text)])], [text], [text]
+    )
+    html = render.html(page).decode()
+    assert "hunter2-long" not in html and "correct-horse" not in html and "s3://***@host/x" in html
 
 
 def test_curves_come_from_the_run_that_trained(tmp_path: Path) -> None:
