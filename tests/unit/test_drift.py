@@ -132,7 +132,7 @@ def flights(seed: int, names: range, frames: int = 5, change: Change = dict) -> 
 
 
 def sharded(storage: Storage, groups: dict[str, list[dict[str, Any]]], known: dict[str, Any] = KNOWN) -> Manifest:
-    frames = inline.ingested(storage, known, groups)
+    frames = inline.ingested(storage, known, groups, rows=20)
     manifests.commit(storage, frames)
     stage = Shard.model_validate({"stage": "shard", "data": "frames", "split": {"pin": {"test": [next(iter(groups))]}}})
     return inline.finish(inline.step(stage, storage, known, "shards", frames=frames))
