@@ -1,9 +1,10 @@
 """Holdout: a split `val` out of training groups, where the shards have none.
 
-What is held back follows from the shards and a seed alone. With enough groups whole groups are: those whose hash with
-the seed is lowest, until a tenth of the rows is together. With few groups it is the end of every shard, so `val`
-then looks like what is trained on and flatters; `words` says which. Files stay as they are; only the manifest that a
-training reads says something else.
+What is held back follows from the shards alone, not from a seed: members of a family, a teacher and its student, and
+two trainings that differ in anything else are compared on the same samples. With enough groups whole groups are held
+back: those whose names have the lowest hashes, until a tenth of the rows is together. With few groups it is the end of
+every shard, so `val` then looks like what is trained on and flatters; `words` says which. Files stay as they are; only
+the manifest that a training reads says something else.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ class Holdout:
     words: str
 
 
-def held_out(manifest: Manifest, seed: int) -> Holdout:
+def held_out(manifest: Manifest) -> Holdout:
     """`manifest` of shards with a split `val` taken from `train`."""
     shards = Shards.from_manifest(manifest)
     train = [s for s in shards.shards if s.split == "train"]
-    groups = _groups(train, seed)
+    groups = _groups(train)
     if groups:
         files = [replace(s, split="val") if s.split == "train" and s.group in groups else s for s in shards.shards]
         words = f"{', '.join(sorted(groups))} of the {len({s.group for s in train})} training groups"
@@ -50,7 +51,7 @@ def held_out(manifest: Manifest, seed: int) -> Holdout:
     return Holdout(replace(manifest, body=body), f"{words} ({rows} samples)")
 
 
-def _groups(train: Sequence[ShardFile], seed: int) -> set[str]:
+def _groups(train: Sequence[ShardFile]) -> set[str]:
     """The groups to hold back; none where there are few."""
     rows: dict[str, int] = {}
     for shard in train:
@@ -58,7 +59,7 @@ def _groups(train: Sequence[ShardFile], seed: int) -> set[str]:
     total, held = sum(rows.values()), set[str]()
     if len(rows) < GROUPS:
         return held
-    for group in sorted(rows, key=lambda g: hashlib.sha256(f"{seed}/{g}".encode()).digest()):
+    for group in sorted(rows, key=lambda g: hashlib.sha256(g.encode()).digest()):
         if sum(rows[g] for g in held) >= SHARE * total:
             break
         if rows[group] <= MOST * total:

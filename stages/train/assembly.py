@@ -193,7 +193,7 @@ class Assembly:
     def _hold_out(self) -> str:
         """Have a split `val` made out of training groups, in every data set; what was held back, in words. Statistics
         stay those of all that the recipe calls training samples."""
-        held = [held_out(manifest, self.stage.seed) for manifest in self._sets]
+        held = [held_out(manifest) for manifest in self._sets]
         if not any(one.words for one in held):
             return ""
         manifests = tuple(one.manifest for one in held)

@@ -125,25 +125,26 @@ def _rows(manifest: Manifest, split: str) -> dict[str, int]:
     return {s["group"]: s["rows"] for s in manifest.body["shards"] if s["split"] == split}
 
 
-def test_whole_groups_are_held_back_by_the_seed_alone() -> None:
+def test_whole_groups_are_held_back_by_their_names_alone() -> None:
     groups = {f"g{i}": 10 for i in range(30)} | {"exam": 40}
-    one, same, other = (held_out(_manifest(dict(given)), seed) for given, seed in (
-        (groups, 0), (sorted(groups.items(), reverse=True), 0), (groups, 1)))  # fmt: skip
+    one, turned = held_out(_manifest(groups)), held_out(_manifest(dict(reversed(groups.items()))))
     held = _rows(one.manifest, "val")
-    assert len(held) == 3 and held == _rows(same.manifest, "val") and set(held) != set(_rows(other.manifest, "val"))
+    assert len(held) == 3 and held == _rows(turned.manifest, "val")
+    more = _rows(held_out(_manifest({**groups, "new": 10})).manifest, "val")
+    assert len(set(held) & set(more)) >= 2  # a group that comes changes little
     assert not set(held) & set(_rows(one.manifest, "train")) and _rows(one.manifest, "test") == {"exam": 40}
     assert one.manifest.body["splits"]["train"]["rows"] == 270 and "of the 30 training groups" in one.words
 
 
 def test_a_group_that_is_most_of_the_data_is_not_held_back() -> None:
-    groups = {"huge": 1000, **{f"g{i}": 10 for i in range(9)}}
-    for seed in range(20):
-        assert "huge" in _rows(held_out(_manifest(groups), seed).manifest, "train")
+    for name in (f"huge{i}" for i in range(20)):
+        groups = {name: 1000, **{f"g{i}": 10 for i in range(9)}}
+        assert name in _rows(held_out(_manifest(groups)).manifest, "train")
 
 
 def test_of_few_groups_the_end_of_each_is_held_back(data: Any) -> None:
     storage, _, shards = data
-    held = held_out(shards, 0)
+    held = held_out(shards)
     assert "flatter" in held.words
 
     def column(manifest: Manifest, split: str) -> list[bytes]:
@@ -157,7 +158,7 @@ def test_of_few_groups_the_end_of_each_is_held_back(data: Any) -> None:
 
 
 def test_one_sample_cannot_be_held_back() -> None:
-    assert held_out(_manifest({"only": 1}), 0).words == ""
+    assert held_out(_manifest({"only": 1})).words == ""
 
 
 def test_shards_say_nothing_of_it(tmp_path: Path) -> None:
