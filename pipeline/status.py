@@ -11,6 +11,9 @@ from hyperloom.pipeline import events as event_log
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.storage import Storage
 
+LOOKED_AT = 10
+"""Runs of a root that are looked at for the last of a recipe: others may work there too."""
+
 
 def rows(storage: Storage, steps: list[PlannedStep]) -> list[dict[str, Any]]:
     """One row a step: its state, what it holds, and the units committed of one that is not finished."""
@@ -32,12 +35,12 @@ def rows(storage: Storage, steps: list[PlannedStep]) -> list[dict[str, Any]]:
     return out
 
 
-def work(storage: Storage, steps: list[PlannedStep]) -> dict[str, dict[str, Any]]:
-    """How far the steps are that the last run began and has not ended: units done, in all, reused and failed, slots at
-    work; of a training the last update and its figures. What a driver that died has left is in it too."""
-    runs = storage.names("events")
+def work(storage: Storage, recipe: str, steps: list[PlannedStep]) -> dict[str, dict[str, Any]]:
+    """How far the steps are that the recipe's last run began, where it has not ended: units done, in all, reused and
+    failed, slots at work; of a training the last update and its figures. What a driver that died has left is in it
+    too."""
     begun: dict[str, dict[str, Any]] = {}
-    for event in event_log.read(storage, runs[-1]) if runs else ():
+    for event in _last_events(storage, recipe):
         name, kind = event.get("step", ""), event["kind"]
         if kind == "step_started":
             begun[name] = {"since": event["t"]}
@@ -45,10 +48,19 @@ def work(storage: Storage, steps: list[PlannedStep]) -> dict[str, dict[str, Any]
             begun.pop(name, None)
         elif kind == "progress" and name in begun:
             begun[name] |= {k: event[k] for k in ("done", "total", "reused", "failed", "workers") if k in event}
-        elif kind == "metric" and event["at"] and name in begun:
+        elif kind == "metric" and event["at"] and event["values"] and name in begun:
             begun[name] |= {"update": event["at"], "figures": event["values"]}
     unfinished = {step.name for step in steps if step.manifest is None}
     return {name: about for name, about in begun.items() if name in unfinished}
+
+
+def _last_events(storage: Storage, recipe: str) -> list[dict[str, Any]]:
+    """The events of the last run of a recipe, among the last runs of the root."""
+    for run in reversed(storage.names("events")[-LOOKED_AT:]):
+        events = list(event_log.read(storage, run))
+        if any(event["kind"] == "run_started" and event["name"] == recipe for event in events):
+            return events
+    return []
 
 
 def words(about: dict[str, Any]) -> str:

@@ -17,7 +17,8 @@ def _status(given: Any) -> int:
     from hyperloom.pipeline.tables import table
 
     steps = opening.steps(loaded, storage)
-    rows, work, notes = status.rows(storage, steps), status.work(storage, steps), list(status.notes(storage))
+    rows, notes = status.rows(storage, steps), list(status.notes(storage))
+    work = status.work(storage, loaded.recipe.name, steps)
     given.answer = {
         "root": str(storage),
         "steps": [row | {"work": work.get(row["step"])} for row in rows],

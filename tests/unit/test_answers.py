@@ -171,17 +171,23 @@ def test_status_counts_units_while_a_run_goes_on(tmp_path: Path, capsys: pytest.
     (tmp_path / "busy.yaml").write_text(text)
     storage = Storage(str(tmp_path / "root"))
     with Events(storage, new_run(storage), "driver") as events:
+        start = {"recipe": "", "path": "", "params": {}, "total": 2, "driver": {}}
+        events.emit("run_started", name="small", **start)
         about = {"stage": "ingest", "fingerprint": "f", "params": {}, "why": [], "inputs": []}
         for step in ("frames", "labels"):
             events.emit("step_started", step, **about)
         events.emit("progress", "frames", done=120, total=400, reused=80, failed=2, workers=4)
         events.metric("labels", {"loss": 0.5}, 40)
+        events.metric("labels", {"loss": float("nan")}, 41)
     assert call("status", str(tmp_path / "busy.yaml")) == 0
     shown = capsys.readouterr().out
     assert "120/400 units, 2 failed, 4 workers" in shown and "update 40: loss 0.5" in shown
     assert call("status --json", str(tmp_path / "busy.yaml")) == 0
     work = json.loads(capsys.readouterr().out)["steps"][0]["work"]
     assert (work["done"], work["total"], work["workers"]) == (120, 400, 4)
+    (tmp_path / "other.yaml").write_text(text.replace('"small"', '"other"'))
+    assert call("status --json", str(tmp_path / "other.yaml")) == 0
+    assert {step["work"] for step in json.loads(capsys.readouterr().out)["steps"]} == {None}, "another recipe's run"
 
 
 def broken(folder: Path, name: str, frames: int, ends: bool) -> Path:
