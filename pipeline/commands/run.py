@@ -43,7 +43,8 @@ def _perform(given: Any, loaded: Any) -> int:
     if outcome.quarantined:
         progress.say(f"{outcome.quarantined} sample(s) are in quarantine: {opening.next_command(given, 'failed')}")
     if outcome.ok and outcome.run:
-        progress.say(f"done. Look at it: {opening.next_command(given, 'ui')}")
+        look = opening.next_command(given, "look")
+        progress.say(f"done. Look at it: {opening.next_command(given, 'ui')}, at its samples: {look}")
     if outcome.unshown:
         progress.say(outcome.unshown)
     _say_page(given, outcome, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +25,8 @@ def add(
 
 def look(given: Any, load: Load, steps: StepResolver, port: Callable[[int | None], int]) -> int:
     """Serve until Ctrl-C."""
+    import secrets
+
     try:
         from hyperloom.stages.look.server import serve
         from hyperloom.stages.look.viewer import Viewer
