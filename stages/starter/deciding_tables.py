@@ -27,11 +27,12 @@ def table_of(seen: Survey, given: Any, labels: Sequence[Survey]) -> TableLook | 
         files = seen.of("pictures") or seen.of("sounds") or [f for f in seen.of("notes") if f.suffix.lower() == ".txt"]
         if not files:
             raise SourceError(f"--task {rule}: {seen.folder} holds no pictures, sounds or texts. Next: another folder")
-        return look(listed(files, rule, seen.folder), seen.folder)
+        return look(listed(files, rule, seen.folder), [seen.folder])
     paths = [os.path.abspath(os.path.expanduser(p)) for p in given.labels if os.path.isfile(os.path.expanduser(p))]
     paths += [f.path for s in (*labels, seen) for f in s.of("tables") if f.base != LIST]
     paths.sort(key=lambda p: -os.path.getsize(p))
-    looks = [look(path, seen.folder) for path in paths[:5]]
+    places = [seen.folder, *dict.fromkeys(f.folder for f in (*seen.of("pictures"), *seen.of("sounds")))]
+    looks = [look(path, places) for path in paths[:5]]
     naming = next((one for one in looks if one.files()), None)
     files_there = seen.of("pictures") or seen.of("sounds") or seen.of("videos")
     return naming or (None if files_there or not looks else looks[0])
@@ -59,7 +60,7 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
         raise NotUnderstood(
             f"{table.path}: nothing is left to tell {learned.name} from. Next: a table with more fields"
         )
-    paths = _paths(seen, table)
+    paths = _paths(table)
     if paths and draft.pictures:
         draft.sides = small(_sides(paths))
     elif paths:
@@ -68,13 +69,13 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
     return draft, f"{what}; tells {learned.name} ({learned.kind}) from {', '.join(f.name for f in draft.features)}"
 
 
-def _paths(seen: Survey, table: TableLook) -> list[str]:
+def _paths(table: TableLook) -> list[str]:
     """The pictures or sounds that the table names, a few."""
     named = table.files()
     if named is None:
         return []
     cells = spread([DataFile(cell, cell) for cell in named.cells], HEADERS)
-    return [p for cell in cells if os.path.isfile(p := os.path.join(seen.folder, cell.path))]
+    return [p for cell in cells if os.path.isfile(p := os.path.join(named.folder, cell.path))]
 
 
 def _sides(paths: Sequence[str]) -> tuple[int, int]:

@@ -44,6 +44,8 @@ class TableField:
     kind: str
     cells: list[str]
     classes: list[str] = field(default_factory=list)
+    folder: str = ""
+    """What the files are named relative to."""
 
     @property
     def modality(self) -> str:
@@ -89,15 +91,15 @@ class TableLook:
         return next((f for f in self.fields if f.kind in FILED), None)
 
 
-def look(path: str, folder: str) -> TableLook:
-    """Look at a table, whose files may be named relative to `folder`. Raises NotUnderstood."""
+def look(path: str, folders: Sequence[str]) -> TableLook:
+    """Look at a table, whose files are named relative to its own folder or one of `folders`. Raises NotUnderstood."""
     dialect, content = _read(path)
     plain = [row for row in content if not isinstance(row, ValueError)]
     if not plain:
         raise NotUnderstood(f"{path} holds no row. Next: give a table whose first line names the fields")
     decimal = {"decimal": ","} if dialect.get("separator") == ";" and _commas(plain) else {}
     names = list(dict.fromkeys(name for row in plain for name in row if name))
-    fields = [_field(name, plain, bool(decimal), (os.path.dirname(path), folder)) for name in names]
+    fields = [_field(name, plain, bool(decimal), (os.path.dirname(path), *folders)) for name in names]
     seen = TableLook(path, {**dialect, **decimal}, plain, fields)
     unique = [f for f in fields if len(set(f.cells)) == len(plain)]
     seen.key = next((f.name for f in unique if KEYS.fullmatch(f.name) or f.kind in FILED), "")
@@ -144,8 +146,9 @@ def _field(name: str, content: Sequence[TableRow], decimal: bool, folders: Seque
         return TableField(name, "", cells)
     for kind, suffixes in (("image", IMAGES), ("audio", SOUNDS), ("document", (".txt",))):
         named = [c for c in cells if c.lower().endswith(suffixes)]
-        if len(named) >= FILES * len(cells) and any(os.path.isfile(os.path.join(f, named[0])) for f in folders):
-            return TableField(name, kind, cells)
+        near = [f for f in folders if named and os.path.isfile(os.path.join(f, named[0]))]
+        if len(named) >= FILES * len(cells) and near:
+            return TableField(name, kind, cells, folder=near[0])
     if all(_number(c, decimal) for c in cells):
         return TableField(name, "scalar", cells)
     counts = Counter(cells)

@@ -76,7 +76,7 @@ def _rows(draft: TableDraft) -> list[str]:
     table = draft.table
     cells: dict[str, Any] = {}
     for one, column in zip(draft.features, draft.inputs, strict=True):
-        cells[column] = {"file": one.name, "folder": draft.folder} if one.kind in FILED else one.name
+        cells[column] = {"file": one.name, "folder": one.folder} if one.kind in FILED else one.name
     cells[draft.truth] = draft.target.name
     source: dict[str, Any] = {"type": "table", "path": table.path, **table.dialect}
     source |= {"key": table.key} if table.key else {}

@@ -346,3 +346,17 @@ def test_what_was_given_and_is_wrong_is_an_error(tmp_path: Path, init: Callable[
     (tmp_path / "${HOME}").mkdir()
     code, text = init(str(tmp_path / "${HOME}"))
     assert code == Exit.WRONG and "rename the folder" in text
+
+
+def test_a_table_of_pictures_elsewhere(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    """A table beside the data names pictures without their folder; some rows have no class yet."""
+    names = [f"p {i:02}.jpg" for i in range(40)]
+    pictures(tmp_path / "in" / "deep down", names)
+    rows = "".join(f"{n},{'' if i % 4 == 3 else 'ab'[i % 2]},s{i // 5}\n" for i, n in enumerate(names))
+    (tmp_path / "labels.csv").write_text("picture,label,session\n" + rows)
+    code, text = init(str(tmp_path / "in"), "--labels", str(tmp_path / "labels.csv"))
+    assert code == 0, text
+    made = written(tmp_path / "in")
+    source = made.steps["rows"].source
+    assert source.columns["picture@table"].folder == str(tmp_path / "in" / "deep down") and source.group == "session"
+    assert made.modalities["label"].classes == ("a", "b") and made.modalities["picture"].type == "image"
