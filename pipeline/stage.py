@@ -81,6 +81,10 @@ class Stage(Config):
         so that the step runs again; empty where nothing is. Cheap, since every plan asks."""
         return ""
 
+    def expected(self) -> list[str]:
+        """What must be so of what the step makes, a line each, for `plan`."""
+        return []
+
     def producers(self, manifest: Manifest) -> dict[str, str]:
         """What to call the makers of a manifest's records (real or forecast), by the records' space."""
         return {}

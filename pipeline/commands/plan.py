@@ -42,7 +42,7 @@ def _as_json(steps: list[Any], forecasts: dict[str, Any]) -> list[dict[str, Any]
     units = {n: None if shares is None else [asdict(s) for s in shares] for n, shares in forecasts.items()}
     return [
         {"step": s.name, "state": s.state, "why": s.why, "fingerprint": s.fingerprint, "payload": s.payload}
-        | {"units": units[s.name]}
+        | {"units": units[s.name], "expects": s.stage.expected()}
         for s in steps
     ]
 
@@ -66,4 +66,7 @@ def _show(steps: list[Any], forecasts: dict[str, Any]) -> None:
     print(table(shown))
     if units := forecast.rows({n: shares for n, shares in forecasts.items() if n in unfinished}):
         print(f"\n{table(units)}\n")
+    for step in steps:
+        for line in step.stage.expected():
+            print(f"{step.name} expects {line}")
     print(f"{len(unfinished)} of {len(steps)} steps would run" if unfinished else f"all {len(steps)} steps are fresh")
