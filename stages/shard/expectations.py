@@ -78,17 +78,17 @@ def parsed(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError(f"expect: expected columns, samples or groups by name, got {value!r}")
     expected: dict[str, Any] = {}
-    for name, wanted in value.items():
+    for name, written in value.items():
         if name in COUNTED:
-            wrong = [split for split in wanted if split not in SPLITS or not isinstance(wanted[split], int)]
+            wrong = [split for split in written if split not in SPLITS or not isinstance(written[split], int)]
             if wrong:
                 raise ValueError(
                     f"expect: {name}: {wrong[0]!r}: expected the lowest number by split ({', '.join(SPLITS)})"
                 )
-            expected[name] = dict(wanted)
+            expected[name] = dict(written)
         else:
             modality_of(name)
-            expected[name] = Expectation.model_validate(wanted)
+            expected[name] = Expectation.model_validate(written)
     return expected
 
 
