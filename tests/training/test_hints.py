@@ -126,8 +126,15 @@ def test_all_hints_teach_resume_and_stay_out_of_the_student(data: Any, teacher: 
     assert ends[0] == pytest.approx(ends[1], rel=1e-3)
 
 
-def test_two_workers_hint_as_one(data: Any, teacher: Manifest, tmp_path: Path) -> None:
-    fields = {"extras": HINTS, "augment": ["flip", {"type": "cutmix"}], "updates": 3, "ema": 0.0}
+def test_two_workers_learn_of_teacher_and_mean_teacher_as_one(data: Any, teacher: Manifest, tmp_path: Path) -> None:
+    learner = {"type": "mean-teacher", "decay": 0.9, "weight": 3.0, "rise": 0.0}
+    fields: dict[str, Any] = {
+        "extras": HINTS,
+        "learner": learner,
+        "augment": ["flip", {"type": "cutmix"}],
+        "updates": 3,
+        "ema": 0.0,
+    }
     alone, pair = made(data, teacher, "one", **fields), made(data, teacher, "two", **fields)
     loop.fit(alone)
     assert ranks.train([(pair, 0)], 2, tmp_path) == ["done"]

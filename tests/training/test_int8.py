@@ -18,6 +18,7 @@ from tests.unit import inline, scenes
 
 STUDENT: dict[str, Any] = {
     **scenes.LEARN,
+    "updates": 12,
     "stage": "distill",
     "in": "rgb@camera",
     "mask": "none",

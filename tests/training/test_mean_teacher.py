@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,7 +68,7 @@ def test_its_loss_and_its_weights_by_hand(data: Any) -> None:
     assert told > 0
 
 
-def test_it_resumes_to_the_byte_in_parts_and_on_two_workers(data: Any, tmp_path: Path) -> None:
+def test_it_resumes_to_the_byte_and_in_parts(data: Any) -> None:
     calm, rough = made(data, "calm"), made(data, "rough")
     loop.fit(calm)
     for updates in (2, 5):
@@ -77,13 +76,11 @@ def test_it_resumes_to_the_byte_in_parts_and_on_two_workers(data: Any, tmp_path:
             loop.fit(rough, request=ranks.At(updates))
     loop.fit(rough)
     assert scenes.trained(rough.storage, rough.folder)[0] == scenes.trained(calm.storage, calm.folder)[0]
-    few: dict[str, Any] = {"updates": 3, "micro": 2}
-    whole, parts, pair = made(data, "whole", updates=3), made(data, "parts", **few), made(data, "pair", **few)
+    whole, parts = made(data, "whole", updates=3), made(data, "parts", updates=3, micro=2)
     loop.fit(whole)
     loop.fit(parts)
-    assert ranks.train([(pair, 0)], 2, tmp_path) == ["done"]
-    ends = [scenes.trained(j.storage, j.folder)[1]["final"]["loss"] for j in (whole, parts, pair)]
-    assert ends[1:] == pytest.approx([ends[0]] * 2, rel=1e-3)
+    ends = [scenes.trained(j.storage, j.folder)[1]["final"]["loss"] for j in (whole, parts)]
+    assert ends[1] == pytest.approx(ends[0], rel=1e-3)
 
 
 def test_mistakes_are_said(data: Any) -> None:
