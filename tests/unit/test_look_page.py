@@ -293,3 +293,44 @@ def _reported(path: Path) -> Any:
     page = gather.page(root.opened(loaded, storage, opening.steps(loaded, storage)))
     (section,) = [s for s in page.sections if s.name == "quarantine"]
     return section.blocks[0].rows[0]  # type: ignore[union-attr]
+
+
+def test_a_released_student_answers_on_the_spot(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from hyperloom.pipeline.manifest import Manifest
+    from hyperloom.stages.distill import hyperloom_student
+
+    asked_: list[tuple[str, tuple[int, ...]]] = []
+
+    class Bright:
+        def __init__(self, folder: str) -> None:
+            self.folder = folder
+
+        def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            asked_.append((self.folder, images.shape))
+            return {"semantic": (images[..., 0] > 127).astype(np.uint8)}
+
+    monkeypatch.setattr(hyperloom_student, "Student", Bright)
+    loaded = recipe.load(judged)
+    storage = Storage(loaded.recipe.root)
+    trained = Manifest("distill", "a" * 64, {}, body={"columns_in": ["rgb@camera"], "tasks": ["semantic"]})
+    files = {name: f"release/x/{name}" for name in ("student.onnx", "student.json")}
+    empty = {"gate": [], "figures": {}, "loader": "", "example": "", "card": "", "signature": {}}
+    released = Manifest(
+        "release", "b" * 64, {}, body={"name": "m", "subject": "s", "passed": True, "files": files, **empty}
+    )
+    steps = [
+        *opening.steps(loaded, storage),
+        SimpleNamespace(name="small", manifest=trained, reads=[], stage=SimpleNamespace(stage="distill")),
+        SimpleNamespace(name="out", manifest=released, reads=[], stage=SimpleNamespace(stage="release", model="small")),
+    ]
+    view = Viewer("judged", storage, loaded.recipe.modalities, lambda: steps)
+    kinds = {c["name"]: c["kind"] for c in view.overview({})["columns"]}
+    assert kinds["semantic@small"] == "model" and asked_ == [], "it is asked when somebody looks"
+    columns = view.sample({"row": "3", "columns": "semantic@small,semantic@truth"})["columns"]
+    assert columns["semantic@small"]["over"] and asked_ == [(storage.path("release/x"), (1, 12, 16, 3))]
+    view.sample({"row": "3", "columns": "semantic@small"})
+    assert len(asked_) == 1, "and once a sample"
+    expected = (view.shelf.value("rgb@camera", 3)[..., 0] > 127).astype(np.uint8)
+    assert np.array_equal(view.students.value("semantic@small", 3), expected)
