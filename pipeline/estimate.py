@@ -48,7 +48,7 @@ class CostEstimate:
 
     def of(self, budget: CostBudget | None) -> str:
         """The sentence, and whether a budget will do."""
-        return self.sentence() + (f". {self.fits(budget)}" if budget is not None else "")
+        return self.sentence() + (f"; {self.fits(budget)}" if budget is not None else "")
 
     def fits(self, budget: CostBudget) -> str:
         """Whether a budget will do, in a sentence."""
