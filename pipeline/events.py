@@ -9,7 +9,7 @@ is that of its files, whatever its clock said meanwhile.
 Kinds and their fields:
     run_started     name, recipe (text), path, params {}, total, driver (pipeline.process.this)
     step_started    stage, fingerprint, params {}, why [..], inputs [{name, stage, digest, uri}]
-    step_reused     stage, fingerprint, rows
+    step_reused     stage, fingerprint, rows, reads [names of steps]
     progress        done, total, reused, failed, workers    of a step's units; workers: slots that work on them
     metric          values {key: float}, at                 at: the training update, or 0
     artifact        path (in root), to (artifact folder)

@@ -236,7 +236,7 @@ class _Run:
             assert step.manifest is not None
             outcome.states[step.name] = "fresh"
             about = {"stage": step.stage.stage, "fingerprint": step.fingerprint}
-            self.events.emit("step_reused", step.name, **about, rows=step.manifest.rows)
+            self.events.emit("step_reused", step.name, **about, rows=step.manifest.rows, reads=step.reads)
         else:
             running.append(self._execution(step))
             running[-1].start()

@@ -131,7 +131,9 @@ def _graph(steps: Mapping[str, Mapping[str, Any]]) -> str:
     if not any(step.get("reads") for step in steps.values()):
         return ""
     layer: dict[str, int] = {}
-    for name, step in steps.items():  # they begin after what they read
+    drawn = {name for name, step in steps.items() if step.get("reads")}
+    drawn |= {read for step in steps.values() for read in step.get("reads", ())}
+    for name, step in ((n, s) for n, s in steps.items() if n in drawn):  # they begin after what they read
         layer[name] = 1 + max((layer.get(read, 0) for read in step.get("reads", ())), default=-1)
     rows = [" + ".join(n for n, at in layer.items() if at == number) for number in range(max(layer.values()) + 1)]
     return "```\n" + "  →  ".join(rows) + "\n```"

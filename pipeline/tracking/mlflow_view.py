@@ -111,7 +111,7 @@ class MLflow:
 
     def _on_step_reused(self, event: Event) -> None:
         run, what = self.runs.step(event), {"stage": event.get("stage"), "fingerprint": event.get("fingerprint")}
-        self._steps()[event["step"]] = what | {"status": "reused"}
+        self._steps()[event["step"]] = what | {"status": "reused", "reads": event.get("reads", [])}
         query = f"tags.fingerprint = '{event.get('fingerprint')}' and tags.reused = 'false'"
         made_by = self.client.search_runs([self.runs.experiment], query, max_results=1)
         self.runs.tags(
