@@ -102,8 +102,11 @@ def open_ended(recipe: dict[str, Any]) -> dict[str, Any]:
     """A step without a number of updates, with what it is given where it says nothing itself."""
     targets = recipe.get("targets") or ()
     several = len(targets) > 1 and not isinstance(targets, str) and recipe.get("parallel") != "fsdp"
-    leading = {"balancer": "leading"} if several else {}
-    return {**OPEN_ENDED, **leading, **recipe} if targets else recipe
+    more: dict[str, Any] = {"balancer": "leading"} if several else {}
+    model = recipe.get("model", {})
+    if isinstance(model, dict) and recipe.get("stage") != "distill":
+        recipe = {**recipe, "model": {"residual": True, **model}}
+    return {**OPEN_ENDED, **more, **recipe} if targets else recipe
 
 
 def check(stage: Train) -> None:

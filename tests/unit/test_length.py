@@ -98,6 +98,8 @@ def test_what_a_recipe_says_goes_before_the_defaults_without_a_number() -> None:
     assert (untold.batch, untold.optimizer.lr) == (OPEN_ENDED["batch"], "auto")
     assert untold.stop is not None and untold.stop.share == OPEN_ENDED["stop"]["share"]
     assert untold.balancer.type == "leading" and config(targets={"depth": "depth@laser"}).balancer.type == "static"
+    assert untold.model.residual is True and config(model={"residual": False}).model.residual is False
+    assert config(updates=8).model.residual is False
     assert config(balancer="static").balancer.type == config(parallel="fsdp").balancer.type == "static"
     assert config(updates=8).optimizer.lr == 0.002 and config(updates=8).stop is None
 
