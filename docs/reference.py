@@ -20,8 +20,12 @@ PREFIX = "#/$defs/"
 
 
 def on_config(config: Any) -> Any:
-    """Add the pages to the navigation."""
+    """Add the pages to the navigation, and those that mkdocs.yml does not name yet."""
     config.nav.append({"Reference": [f"reference/{name}.md" for name in pages()]})
+    named = str(config.nav)
+    more = [path.name for path in sorted((HERE / "docs").glob("*.md")) if path.name not in named]
+    if more:
+        config.nav.append({"More": more})
     return config
 
 
