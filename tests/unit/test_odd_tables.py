@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,8 @@ def test_a_field_in_other_capitals_is_not_a_missing_value(tmp_path: Path) -> Non
     assert left_out(made, storage) == {"b": "ValueError: speed@a: the row has no 'y', but 'Y'"}
 
 
+EXAMPLES = int(os.environ.get("HYPERLOOM_EXAMPLES", "60"))
+"""How many damaged tables the property test makes."""
 TEXTS = st.lists(
     st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12), max_size=5
 )
@@ -187,6 +190,44 @@ def test_any_text_survives_every_format(texts: list[str]) -> None:
     if texts:
         assert rows(lines(table), "t.jsonl") == expected
         assert rows(parquet(table), "t.parquet") == expected
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    TEXTS.filter(bool), st.sampled_from(["csv", "tsv", "jsonl", "parquet"]), st.floats(0, 1), st.integers(1, 255),
+    st.sampled_from(["cut", "byte", "zeros"]),
+)  # fmt: skip
+def test_a_damaged_table_is_refused_by_name_or_read_as_another_reads_it(
+    texts: list[str], form: str, share: float, flip: int, damage: str
+) -> None:
+    import io
+
+    import pandas
+
+    frame, file = pandas.DataFrame({"id": range(len(texts)), "y": texts}), io.BytesIO()
+    if form == "parquet":
+        frame.to_parquet(file)
+    elif form == "jsonl":
+        file.write(frame.to_json(orient="records", lines=True, force_ascii=False).encode())
+    else:
+        file.write(frame.to_csv(index=False, sep="\t" if form == "tsv" else ",").encode())
+    data = file.getvalue()
+    place = int(share * (len(data) - 1))
+    data = (
+        data[:place]
+        + {
+            "cut": b"",
+            "byte": bytes([data[place] ^ flip]) + data[place + 1 :],
+            "zeros": bytes(min(9, len(data) - place)) + data[place + 9 :],
+        }[damage]
+    )
+    try:
+        content = rows(data, f"t.{form}")
+    except SourceError as error:
+        assert str(error).startswith(f"t.{form} ")
+        return
+    if form == "parquet":
+        assert content == pq.read_table(io.BytesIO(data)).to_pylist()
 
 
 def test_a_long_cell_is_read() -> None:
