@@ -83,8 +83,10 @@ def _template() -> Any:
 
 
 def _without_secrets(value: Any) -> Any:
-    """Recipes and errors may hold credentials; pictures hold none, and would be spoilt."""
-    return blot(value) if isinstance(value, str) and not value.startswith("data:") else value
+    """Recipes and errors may hold credentials; pictures hold none, and would be spoilt. (What has `__html__` is what a
+    macro has made of values that were here before.)"""
+    plain = isinstance(value, str) and not hasattr(value, "__html__") and not value.startswith("data:")
+    return blot(value) if plain else value
 
 
 # -- what the template asks for ------------------------------------------------------------------------------------

@@ -122,6 +122,7 @@ def test_a_report_needs_nothing_else_and_runs_no_text_of_the_user(judged: Path, 
     assert cli.main(["report", str(judged), "--to", str(tmp_path / "here.html")]) == 0
     html = (tmp_path / "here.html").read_text()
     assert EVIL not in html and "&lt;script&gt;alert(1)" in html
+    assert html.count("<table") > 5 and html.count('<img class="over"') > 5 and "&lt;table" not in html
     assert re.findall(r"""(?:src|href)=["'](?!data:|#)""", html) == []
     assert re.findall(r"url\((?!data:|#tip)", html) == [] and "@import" not in html
     assert "prefers-color-scheme:dark" in html and 'name="viewport"' in html
