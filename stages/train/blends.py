@@ -16,6 +16,7 @@ are the own answers of a column that is an input too and was changed as such. Im
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -36,6 +37,39 @@ OneBlend: TypeAlias = Annotated[Any, of("augment")]
 OWN, OTHER, SHARE = "&own", "&other", "&share"
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """A batch and `others`, whose row i is the sample that its row i is to be blended with. `columns` are in both,
+    `inputs` those that a network reads. They are the rows `part` of the `count` of the global batch, for all of which
+    `generator` draws."""
+
+    batch: Tensors
+    others: Tensors
+    columns: Mapping[str, Modality]
+    inputs: Collection[str]
+    count: int
+    part: slice
+    generator: torch.Generator
+
+    def numpy(self) -> np.random.Generator:
+        """NumPy's generator, since torch draws no Beta."""
+        import torch
+
+        return np.random.default_rng(int(torch.randint(2**62, (), generator=self.generator)))
+
+    def alike(self, columns: Collection[str]) -> torch.Tensor:
+        """(n,) bool, on the CPU: has the other sample the same of these columns as the own?"""
+        import torch
+
+        same = [self.batch[c + VALID].cpu() == self.others[c + VALID].cpu() for c in columns]
+        return torch.stack(same).all(0)
+
+    @property
+    def device(self) -> torch.device:
+        """Where a network reads its inputs."""
+        return self.batch[next(iter(self.inputs))].device
+
+
 class Blend(Augment):
     """Base of augmentations that blend each sample with another one of the global batch."""
 
@@ -45,24 +79,14 @@ class Blend(Augment):
     def takes(self, inputs: Mapping[str, Modality], answers: Mapping[str, Modality]) -> None:
         """Raises ValueError, naming it, for an input or a column that teaches which this blend would make untrue."""
 
-    def blend(
-        self,
-        batch: Tensors,
-        others: Tensors,
-        columns: Mapping[str, Modality],
-        inputs: Collection[str],
-        count: int,
-        part: slice,
-        generator: torch.Generator,
-    ) -> Tensors:
-        """`batch` blended with `others`, whose row i is the sample that row i is to be blended with. `inputs` are the
-        columns that a network reads; the rest is as in `apply`."""
+    def blend(self, pairs: Pairs) -> Tensors:
+        """The batch, blended."""
         raise TypeError(f"the blend {self.type!r} has no blend()")
 
-    def _chosen(self, random: np.random.Generator, count: int, part: slice) -> torch.Tensor:
+    def _chosen(self, random: np.random.Generator, pairs: Pairs) -> torch.Tensor:
         import torch
 
-        return torch.from_numpy(random.random(count) < self.probability)[part]
+        return torch.from_numpy(random.random(pairs.count) < self.probability)[pairs.part]
 
 
 class MixUp(Blend):
@@ -80,26 +104,17 @@ class MixUp(Blend):
                 f"mixup has no sum of two values of {', '.join(wrong)}. Next: cutmix, which cuts and pastes them"
             )
 
-    def blend(
-        self,
-        batch: Tensors,
-        others: Tensors,
-        columns: Mapping[str, Modality],
-        inputs: Collection[str],
-        count: int,
-        part: slice,
-        generator: torch.Generator,
-    ) -> Tensors:
+    def blend(self, pairs: Pairs) -> Tensors:
         import torch
 
-        random = _random(generator)
-        drawn = torch.from_numpy(random.beta(self.alpha, self.alpha, count)).float()[part]
-        mixed = self._chosen(random, count, part) & _alike(batch, others, inputs)
-        share = torch.where(mixed, drawn, 1.0).to(_device(batch, inputs))
+        batch, others, random = pairs.batch, pairs.others, pairs.numpy()
+        drawn = torch.from_numpy(random.beta(self.alpha, self.alpha, pairs.count)).float()[pairs.part]
+        mixed = self._chosen(random, pairs) & pairs.alike(pairs.inputs)
+        share = torch.where(mixed, drawn, 1.0).to(pairs.device)
         changed = {**batch, SHARE: share}
-        for column, modality in columns.items():
+        for column, modality in pairs.columns.items():
             changed[column + OTHER], changed[column + OTHER + VALID] = others[column], others[column + VALID]
-            if column in inputs:
+            if column in pairs.inputs:
                 own, other = (_numbers(values[column], modality) for values in (batch, others))
                 changed[column + OWN] = batch[column]
                 changed[column + OWN + VALID] = batch[column + VALID]
@@ -112,9 +127,7 @@ class Paste(Blend):
     """Base of blends that paste a region of another picture, with all that lies on it, in the place where it was. Maps
     that teach are pasted alike; of what belongs to whole samples both answers teach, by the shares of the areas."""
 
-    def region(
-        self, others: Tensors, columns: Mapping[str, Modality], count: int, part: slice, random: np.random.Generator
-    ) -> torch.Tensor:
+    def region(self, pairs: Pairs, random: np.random.Generator) -> torch.Tensor:
         """(n, H, W) bool: what of each of the `others` is pasted."""
         raise TypeError(f"the blend {self.type!r} has no region()")
 
@@ -123,28 +136,19 @@ class Paste(Blend):
         if wrong := [c for c, m in flat.items() if c in inputs or m.place == "known"]:
             raise ValueError(f"{self.type} cannot paste a part of {', '.join(wrong)}. Next: leave it out, or mixup")
 
-    def blend(
-        self,
-        batch: Tensors,
-        others: Tensors,
-        columns: Mapping[str, Modality],
-        inputs: Collection[str],
-        count: int,
-        part: slice,
-        generator: torch.Generator,
-    ) -> Tensors:
+    def blend(self, pairs: Pairs) -> Tensors:
         import torch
 
-        random = _random(generator)
-        maps = [c for c, m in columns.items() if m.height_width is not None]
-        chosen = self._chosen(random, count, part) & _alike(batch, others, maps)
-        region = self.region(others, columns, count, part, random)
+        random = pairs.numpy()
+        maps = [c for c, m in pairs.columns.items() if m.height_width is not None]
+        chosen = self._chosen(random, pairs) & pairs.alike(maps)
+        region = self.region(pairs, random)
         region &= chosen.to(region.device).view(-1, 1, 1)
-        changed = {**batch, SHARE: (1 - region.float().mean((1, 2))).to(_device(batch, inputs))}
-        for column, modality in columns.items():
-            own, other = batch[column], others[column]
+        changed = {**pairs.batch, SHARE: (1 - region.float().mean((1, 2))).to(pairs.device)}
+        for column, modality in pairs.columns.items():
+            own, other = pairs.batch[column], pairs.others[column]
             if column not in maps:
-                changed[column + OTHER], changed[column + OTHER + VALID] = other, others[column + VALID]
+                changed[column + OTHER], changed[column + OTHER + VALID] = other, pairs.others[column + VALID]
                 continue
             pasted = region.to(own.device)
             pasted = pasted[:, None] if modality.times > 1 else pasted
@@ -159,18 +163,16 @@ class CutMix(Paste):
     revision: ClassVar[int] = 1
     alpha: float = Field(1.0, gt=0)
 
-    def region(
-        self, others: Tensors, columns: Mapping[str, Modality], count: int, part: slice, random: np.random.Generator
-    ) -> torch.Tensor:
+    def region(self, pairs: Pairs, random: np.random.Generator) -> torch.Tensor:
         import torch
 
-        sides = np.sqrt(random.beta(self.alpha, self.alpha, count))[:, None]
+        sides = np.sqrt(random.beta(self.alpha, self.alpha, pairs.count))[:, None]
         inside = []
-        for length in next(m.height_width for m in columns.values() if m.height_width):
-            middle = random.random((count, 1))
+        for length in next(m.height_width for m in pairs.columns.values() if m.height_width):
+            middle = random.random((pairs.count, 1))
             first, last = (np.rint((middle + side * sides / 2) * length) for side in (-1, 1))
             inside.append((np.arange(length) >= first) & (np.arange(length) < last))
-        return torch.from_numpy(inside[0][:, :, None] & inside[1][:, None])[part]
+        return torch.from_numpy(inside[0][:, :, None] & inside[1][:, None])[pairs.part]
 
 
 class ClassMix(Paste):
@@ -188,19 +190,17 @@ class ClassMix(Paste):
         if modality.height_width is None or modality.regression:
             raise ValueError(f"{self.type}: of: {self.of} has no classes of pixels")
 
-    def region(
-        self, others: Tensors, columns: Mapping[str, Modality], count: int, part: slice, random: np.random.Generator
-    ) -> torch.Tensor:
+    def region(self, pairs: Pairs, random: np.random.Generator) -> torch.Tensor:
         import torch
 
-        modality, values = columns[self.of], others[self.of]
+        modality, values = pairs.columns[self.of], pairs.others[self.of]
         ids = values.argmax(-1) if modality.soft else values.long()
         known = modality.given(values) if modality.soft else (ids >= 0) & (ids < modality.channels)
-        known &= others[self.of + VALID].to(ids.device).view(-1, 1, 1)
+        known &= pairs.others[self.of + VALID].to(ids.device).view(-1, 1, 1)
         flat = torch.where(known, ids, modality.channels).flatten(1)  # the last place is for what is unknown
         present = torch.zeros(len(flat), modality.channels + 1, dtype=torch.bool, device=flat.device)
         present = present.scatter(1, flat, True)[:, :-1]
-        drawn = torch.from_numpy(random.random((count, modality.channels)))[part].to(flat.device)
+        drawn = torch.from_numpy(random.random((pairs.count, modality.channels)))[pairs.part].to(flat.device)
         place = drawn.masked_fill(~present, 2.0).argsort(1).argsort(1)
         taken = present & (place < (present.sum(1, keepdim=True) + 1) // 2)
         return torch.cat([taken, torch.zeros_like(taken[:, :1])], 1).gather(1, flat).view(ids.shape)
@@ -225,18 +225,8 @@ class OneOf(Blend):
         for one in self.of:
             one.takes(inputs, answers)
 
-    def blend(
-        self,
-        batch: Tensors,
-        others: Tensors,
-        columns: Mapping[str, Modality],
-        inputs: Collection[str],
-        count: int,
-        part: slice,
-        generator: torch.Generator,
-    ) -> Tensors:
-        one = self.of[int(_random(generator).integers(len(self.of)))]
-        return one.blend(batch, others, columns, inputs, count, part, generator)
+    def blend(self, pairs: Pairs) -> Tensors:
+        return self.of[int(pairs.numpy().integers(len(self.of)))].blend(pairs)
 
 
 def answers(batch: Mapping[str, Any], *columns: str) -> list[tuple[list[str], Any]]:
@@ -247,25 +237,6 @@ def answers(batch: Mapping[str, Any], *columns: str) -> list[tuple[list[str], An
     if other == own:
         return [(own, None)]
     return [(own, batch[SHARE]), (other, 1 - batch[SHARE])]
-
-
-def _random(generator: torch.Generator) -> np.random.Generator:
-    """NumPy's, since torch draws no Beta from a generator."""
-    import torch
-
-    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-
-
-def _alike(batch: Tensors, others: Tensors, columns: Collection[str]) -> torch.Tensor:
-    """(n,) bool, on the CPU: has the other sample the same of these columns as the own?"""
-    import torch
-
-    same = [batch[c + VALID].cpu() == others[c + VALID].cpu() for c in columns]
-    return torch.stack(same).all(0)
-
-
-def _device(batch: Tensors, inputs: Collection[str]) -> torch.device:
-    return batch[next(iter(inputs))].device
 
 
 def _numbers(values: torch.Tensor, modality: Modality) -> torch.Tensor:

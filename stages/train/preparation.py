@@ -17,7 +17,7 @@ import torch
 
 from hyperloom.stages.base import VALID, modality_of
 from hyperloom.stages.network.visible import Visible, present, shown
-from hyperloom.stages.train.blends import Blend
+from hyperloom.stages.train.blends import Blend, Pairs
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.job import Job, seed_of
 from hyperloom.stages.train.learners import PLAIN, UpdateBatch
@@ -53,7 +53,8 @@ class Preparation:
             tensors = augment.apply(tensors, moving, job.batch, part, generator)
         for blend in (a for a in job.augment if isinstance(a, Blend)):
             others = self._others(tensors, torch.randperm(job.batch, generator=generator)[part])
-            tensors = blend.blend(tensors, others, every, self.read | set(self.plain), job.batch, part, generator)
+            inputs = self.read | set(self.plain)
+            tensors = blend.blend(Pairs(tensors, others, every, inputs, job.batch, part, generator))
         drawn = self.criterion.draw(job.batch, torch.Generator().manual_seed(seed_of(job.seed, "extras", number)))
         tensors |= {name: values[part].to(self.device) for name, values in drawn.items()}
         return UpdateBatch(number, tensors, visible)

@@ -16,7 +16,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import VALID
 from hyperloom.stages.network.model import build_model
 from hyperloom.stages.train.augments import Colour
-from hyperloom.stages.train.blends import OTHER, OWN, SHARE, answers
+from hyperloom.stages.train.blends import OTHER, OWN, SHARE, Pairs, answers
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.preparation import Preparation
 from hyperloom.stages.train.world import World
@@ -54,7 +54,7 @@ def _blended(blend: Any, order: list[int], batch: Any = None, part: slice | None
     part = part or slice(0, count)
     mine, others = {k: v[part] for k, v in batch.items()}, {k: v[order][part] for k, v in batch.items()}
     inputs = {"rgb@a", "depth@a"} if plugin.type == "mixup" else {"rgb@a"}
-    return plugin.blend(mine, others, columns, inputs, count, part, torch.Generator().manual_seed(seed))
+    return plugin.blend(Pairs(mine, others, columns, inputs, count, part, torch.Generator().manual_seed(seed)))
 
 
 @settings(max_examples=30, deadline=None)
