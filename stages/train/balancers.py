@@ -75,7 +75,7 @@ class Leading(Balancer):
 
     revision: ClassVar[int] = 1
     per_task: ClassVar[bool] = True
-    share: float = Field(0.5, gt=0)
+    share: float = Field(0.1, gt=0)
     every: int = Field(20, gt=0)
 
     def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
