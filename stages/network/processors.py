@@ -99,10 +99,12 @@ class Processor:
 
     def shown(self, planes: torch.Tensor, limit: float, training: bool = False) -> torch.Tensor:
         """What the network is given of what `reader` made: the mean for numbers that are unknown, and none wilder than
-        `limit`. In `training` a picture that an augmentation turned has unknown corners, whatever its type says."""
+        `limit`. In `training` a picture that an augmentation turned has unknown corners, whatever its type says; the
+        padding of boxes and series stays, for their stems ask where it is."""
         if not planes.is_floating_point():
             return planes
-        planes = planes.nan_to_num() if self.modality.holes or training else planes
+        turned = training and self.modality.height_width is not None
+        planes = planes.nan_to_num() if self.modality.holes or turned else planes
         return planes.clamp(-limit, limit)
 
     def target(self, scale: Scale) -> Reader:
