@@ -38,6 +38,8 @@ class RunResult:
     """What MLflow lacks of the run, in a sentence; empty when it has everything."""
     outcomes: dict[str, str] = field(default_factory=dict)
     """What steps say of how they ended (the `outcome` of their tags): that there is a new champion, or why not."""
+    remarks: dict[str, str] = field(default_factory=dict)
+    """What looks suspicious, in words, and the step that said so first."""
     page: str = ""
     """Where the report of the run lies; empty where none was written."""
     sources: dict[str, str] = field(default_factory=dict)

@@ -104,6 +104,7 @@ class _Run:
     paged: bool
     halted: bool = field(default=False, init=False)
     outcomes: dict[str, str] = field(default_factory=dict, init=False)
+    remarks: dict[str, str] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.spending = Spending(self.loaded.recipe.budget)
@@ -163,9 +164,12 @@ class _Run:
         if event["kind"] == "tag" and event["step"] and "outcome" in event["values"]:
             words = [event["values"]["outcome"], event["values"].get("reasons", "")]
             self.outcomes[event["step"]] = ". ".join(filter(None, words))
+        if event["kind"] == "table" and event["name"] == "remarks":
+            self.remarks |= {row["remark"]: event["step"] for row in event["rows"] if row["remark"] not in self.remarks}
 
     def _conclude(self, outcome: RunResult, status: str, seconds: float) -> None:
         outcome.quarantined, outcome.outcomes = left_out(self.steps), self.outcomes
+        outcome.remarks = self.remarks
         outcome.sources = sources(self.steps)
         self.spending.keep(self.storage, self.loaded.recipe.name, self.id)
         if self.outcomes:

@@ -116,9 +116,12 @@ class Sum(Stage):
     """Reads several steps without units."""
 
     data: list[StepName]
+    remark: str = placement("")
 
     def run(self, step: StepRun) -> dict[str, Any]:
         total = 0
+        if self.remark:
+            step.events.emit("table", step.name, name="remarks", rows=[{"remark": self.remark}])
         for name in self.data:
             for record in step.inputs[name].records:
                 total += sum(json.loads(step.storage.read(record.file.path)))

@@ -47,6 +47,7 @@ def _perform(given: Any, loaded: Any) -> int:
         progress.say(f"done. Look at it: {opening.next_command(given, 'ui')}, at its samples: {look}")
     if outcome.unshown:
         progress.say(outcome.unshown)
+    _say_remarks(outcome, progress)
     _say_page(given, outcome, progress)
     for name, problem in outcome.problems.items():
         progress.say(f"{name}: {problem}")
@@ -54,6 +55,19 @@ def _perform(given: Any, loaded: Any) -> int:
         missing = ", ".join(f"{name} ({what})" for name, what in outcome.missing.items())
         progress.say(f"missing: {missing}. Continue with: {opening.next_command(given, 'run')}")
     return 0 if outcome.ok else outcome.error.exit_code if outcome.error else 1
+
+
+MOST_REMARKS = 5
+"""Remarks that are said again at the end of a run; the report has all."""
+
+
+def _say_remarks(outcome: Any, progress: Any) -> None:
+    """Say again, where nobody has to scroll, what looked suspicious on the way."""
+    remarks = [f"{step}: {text}" for text, step in outcome.remarks.items()]
+    for text in remarks[:MOST_REMARKS]:
+        progress.say(f"remark: {text}")
+    if len(remarks) > MOST_REMARKS:
+        progress.say(f"and {len(remarks) - MOST_REMARKS} more remarks, in the report")
 
 
 def _say_page(given: Any, outcome: Any, progress: Any) -> None:
@@ -68,5 +82,17 @@ def _say_page(given: Any, outcome: Any, progress: Any) -> None:
 
 def _answer(given: Any, outcome: Any) -> dict[str, Any]:
     """How the run ended, for machines."""
-    kept = ("run", "ok", "states", "outcomes", "problems", "missing", "quarantined", "sources", "unshown", "page")
+    kept = (
+        "run",
+        "ok",
+        "states",
+        "outcomes",
+        "problems",
+        "missing",
+        "quarantined",
+        "sources",
+        "unshown",
+        "remarks",
+        "page",
+    )
     return {"root": given.root, **{name: getattr(outcome, name) for name in kept}}

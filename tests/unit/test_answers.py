@@ -31,7 +31,7 @@ KEYS = {
     "doctor --no-ray": [{"verdict", "what", "text"}],
     "cancel --wait 0": {"run", "ended", "jobs"},
     "run --no-mlflow": {"root", "run", "ok", "states", "outcomes", "problems", "missing", "quarantined", "sources",
-                        "unshown", "page"},
+                        "unshown", "remarks", "page"},
     "schedule list": [],
     "schedule next": {"schedule", "status", "slots"},
     "schedule history": [],

@@ -154,6 +154,14 @@ def test_exit_code_and_last_line_say_what_is_missing(tmp_path, capsys) -> None:
     assert last == f"missing: c (1 of 4 units), e (not run). Continue with: hyperloom run {path}"
 
 
+def test_what_looks_suspicious_is_said_again_at_the_end(tmp_path, monkeypatch, capsys) -> None:
+    toy = Toy(tmp_path)
+    monkeypatch.setattr(opening, "connect", lambda loaded: None)
+    (tmp_path / "toy.yaml").write_text(toy.text.replace("data: [a, b, c]}", 'data: [a, b, c], remark: "so large"}'))
+    assert cli.main(["run", str(tmp_path / "toy.yaml"), "--no-mlflow"]) == 0
+    assert "remark: e: so large" in capsys.readouterr().out.splitlines()[-4:]
+
+
 def test_the_last_line_says_what_mlflow_lacks(tmp_path, monkeypatch, capsys) -> None:
     (path := tmp_path / "toy.yaml").write_text(Toy(tmp_path).text)
     finish = SimpleNamespace(finish=lambda say, patience: "MLflow lacks a thing; the root has it")
