@@ -71,13 +71,10 @@ def _failure(event: dict[str, Any]) -> str:
     return f"{what} (attempt {event['attempt']}) in {event['unit']}: {event['error']}"
 
 
-def quarantined(event: dict[str, Any]) -> str:
-    """The first of what a unit left out, and how many samples more."""
+def _quarantine(event: dict[str, Any]) -> str:
     first = event["samples"][0]
-    own = first.get("count", 1)
-    many = f" ({own} samples)" if own > 1 else ""
-    more = f" and {event['count'] - own} more" if event["count"] > own else ""
-    return f"quarantined {first['key']}{many}{more}: {first['error']}"
+    more = f" and {event['count'] - 1} more" if event["count"] > 1 else ""
+    return f"quarantined {first['key']}{more}: {first['error']}"
 
 
 _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -88,7 +85,7 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "metric": _metric,
     "note": lambda e: e["text"],
     "failure": _failure,
-    "quarantine": quarantined,
+    "quarantine": _quarantine,
     "step_finished": _finished,
     "run_finished": lambda e: f"run {e['status']} after {e['seconds']:.1f} s",
 }

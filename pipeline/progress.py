@@ -17,7 +17,6 @@ from typing import IO, Any
 from hyperloom.pipeline import events as event_log
 from hyperloom.pipeline.errors import StorageError
 from hyperloom.pipeline.live import LiveStep, LiveView, suits
-from hyperloom.pipeline.logs import quarantined
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tables import table
@@ -122,8 +121,10 @@ class Progress:
         self.warn(f"  {what} (attempt {event['attempt']}) in {event['unit']}: {event['error'][:300]}")
 
     def _quarantine(self, event: dict[str, Any]) -> None:
+        first = event["samples"][0]
+        more = f" and {event['count'] - 1} more" if event["count"] > 1 else ""
         where = f"{event['step']}: " if len(self._steps) > 1 else ""
-        self.warn(f"  {where}{quarantined(event)[:300]}")
+        self.warn(f"  {where}quarantined {first['key']}{more}: {first['error'][:200]}")
 
     def _step_finished(self, event: dict[str, Any]) -> None:
         live = self._steps.pop(event["step"], None)

@@ -14,20 +14,18 @@ from hyperloom.pipeline import forecast, ledger, verify
 from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record, left_out, load_record, samples_of
+from hyperloom.pipeline.units import Record, left_out, load_record
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """One sample left out (`key` names it, or `count` of them) or one failed unit (`key` is empty, `trace` says where
-    it broke)."""
+    """One sample left out (`key` names it) or one failed unit (`key` is empty, `trace` says where it broke)."""
 
     unit: str
     key: str
     error: str
     trace: str = ""
     step: str = ""
-    count: int = 1
 
 
 def of_recipe(
@@ -56,10 +54,10 @@ def grouped(kept: Iterable[Trouble], by: str) -> list[dict[str, Any]]:
     for trouble in kept:
         error = trouble.error.replace(trouble.key, "...") if trouble.key else trouble.error
         groups.setdefault(trouble.step or "-" if by == "step" else re.sub(r"\d+", "#", error), []).append(trouble)
-    ordered = sorted(groups.values(), key=_samples, reverse=True)
+    ordered = sorted(groups.values(), key=len, reverse=True)
     return [
         {
-            "count": _samples(group),
+            "count": len(group),
             "steps": ", ".join(sorted({t.step or "-" for t in group})),
             "what": "failed" if not any(t.key for t in group) else "quarantined",
             "example": group[0].key or group[0].unit,
@@ -67,10 +65,6 @@ def grouped(kept: Iterable[Trouble], by: str) -> list[dict[str, Any]]:
         }
         for group in ordered
     ]
-
-
-def _samples(group: list[Trouble]) -> int:
-    return sum(trouble.count for trouble in group)
 
 
 def troubles(storage: Storage, steps: list[PlannedStep]) -> Iterator[Trouble]:
@@ -88,8 +82,7 @@ def troubles(storage: Storage, steps: list[PlannedStep]) -> Iterator[Trouble]:
         for name in storage.names(f"{space}/quarantine"):
             unit = name.removesuffix(".json")
             for sample in left_out(storage, space, unit):
-                where = owner.get((space, unit), "")
-                yield Trouble(f"{space}/{unit}", sample["key"], sample["error"], "", where, samples_of(sample))
+                yield Trouble(f"{space}/{unit}", sample["key"], sample["error"], "", owner.get((space, unit), ""))
 
 
 def replay(storage: Storage, steps: list[PlannedStep], check: Callable[[], None] = lambda: None) -> list[str]:

@@ -129,7 +129,7 @@ class Output:
     rows: int = 0
     meta: dict[str, Any] = field(default_factory=dict)
     files: list[File] = field(default_factory=list)
-    left_out: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[dict[str, str]] = field(default_factory=list)
     unwritten: list[Callable[[], None]] = field(default_factory=list)
     preemption: Preemption = field(default_factory=Preemption)
     """Ask it now and then in a unit that runs for long: does the machine of this process go away?"""
@@ -161,11 +161,10 @@ class Output:
         follow from the unit alone."""
         self.files.append(file)
 
-    def quarantine(self, key: str, error: BaseException | str, count: int = 1) -> None:
-        """Leave the sample `key` out of this unit, saying why; it is counted, listed and can be replayed. Under one key
-        `count` samples may be meant, as the frames that a file has lost."""
+    def quarantine(self, key: str, error: BaseException | str) -> None:
+        """Leave the sample `key` out of this unit, saying why; it is counted, listed and can be replayed."""
         name = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        self.left_out.append({"key": key, "error": blot(name)} | ({"count": count} if count > 1 else {}))
+        self.left_out.append({"key": key, "error": blot(name)})
 
     def crumb(self, key: str) -> None:
         """Note that the sample `key` is being worked on, for the attempt after a process that died of it."""
@@ -177,11 +176,6 @@ class Output:
             return str(self.storage.read_json(f"{self.unit.space}/crumbs/{self.unit.id}.json"))
         except (FileNotFoundError, Torn):
             return None
-
-
-def samples_of(entry: dict[str, Any]) -> int:
-    """How many samples an entry of a quarantine list stands for."""
-    return int(entry.get("count", 1))
 
 
 def read_file(storage: Storage, file: File) -> bytes:
@@ -273,7 +267,7 @@ def commit(out: Output) -> Record:
         storage.sync(file.path)
     if out.left_out:
         storage.write_json(f"{unit.space}/quarantine/{unit.id}.json", out.left_out)
-    record = Record(unit.space, unit.id, out.rows, tuple(out.files), sum(map(samples_of, out.left_out)), out.meta)
+    record = Record(unit.space, unit.id, out.rows, tuple(out.files), len(out.left_out), out.meta)
     if not storage.create(record_path(*unit.key), record_bytes(record)):
         rival = load_record(storage, *unit.key)
         if rival is not None and is_whole(storage, rival):

@@ -50,17 +50,15 @@ def _show(given: Any, kept: list[Any]) -> None:
     from hyperloom.pipeline import quarantine
     from hyperloom.pipeline.tables import table
 
-    count = sum(trouble.count for trouble in kept)
-    given.answer = {"count": count, "troubles": [asdict(trouble) for trouble in kept]}
+    given.answer = {"count": len(kept), "troubles": [asdict(trouble) for trouble in kept]}
     if given.by and kept:
         groups = quarantine.grouped(kept, given.by)
-        given.answer = {"count": count, "groups": groups}
+        given.answer = {"count": len(kept), "groups": groups}
         print(table(groups))
     else:
         for trouble in kept:
-            many = f" ({trouble.count} samples)" if trouble.count > 1 else ""
-            what = f"quarantined {trouble.key}{many}" if trouble.key else "failed"
+            what = f"quarantined {trouble.key}" if trouble.key else "failed"
             print(f"{trouble.step or '-'}  {trouble.unit}  {what}: {trouble.error}")
             if given.traces and trouble.trace:
                 print("    " + trouble.trace.replace("\n", "\n    "))
-    print(f"{count} in all" if kept else "nothing failed and nothing is in quarantine")
+    print(f"{len(kept)} in all" if kept else "nothing failed and nothing is in quarantine")

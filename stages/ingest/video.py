@@ -1,7 +1,7 @@
 """Videos as a source: frames of each file are samples, by number or by time, each with the second at which it is shown.
 
 A file's frames are what decodes (see `stages.ingest.film`): a header that promises more is one remark, a frame that is
-damaged one sample in quarantine, and the frames that a cut file has lost are one entry there, which counts them. Phones
+damaged one sample in quarantine, and the frames that a cut file has lost are one entry there. Phones
 and screen recorders give frames at any pace, so `seconds` chooses them by time: the nearest to each multiple, none in a
 gap. A folder without videos but with images is read as those images.
 """

@@ -43,7 +43,7 @@ class IngestWorker:
             for item, values in self._carefully(items, out) if careful.is_due(out) else self._read(items):
                 error = values if isinstance(values, Exception) else self._fault(values, looks)
                 if error is not None:
-                    out.quarantine(item.key, error, max(1, item.lost))
+                    out.quarantine(item.key, error)
                 elif not isinstance(values, Exception):
                     kept.append((item, values))
         out.rows, out.meta = len(kept), {"group": group, "first": first, **self._seen(kept, looks, counts)}

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hyperloom.pipeline.logs import quarantined
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import load
 from hyperloom.pipeline.storage import Storage
@@ -74,7 +73,7 @@ def test_a_cut_file_gives_its_good_frames_and_one_line(tmp_path: Path, codec: st
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     made, storage = ingest(tmp_path, path, decoder=decoder)
     numbers = [number(v) for v in inline.column(storage, KNOWN, made, "rgb@camera").values() if v is not None]
-    assert 5 < len(numbers) < 30 and made.quarantined == 30 - len(numbers)
+    assert 5 < len(numbers) < 30 and made.quarantined == 1, "a file counts as one"
     key = f"cut/{len(numbers):06d}-000029"
     assert left_out(made, storage) == {key: f"ValueError: cut.mp4 ends after {len(numbers)} of 30 frames"}
     assert made.body["remarks"] == [] and made.rows == len(numbers)
@@ -83,17 +82,16 @@ def test_a_cut_file_gives_its_good_frames_and_one_line(tmp_path: Path, codec: st
 
 
 @pytest.mark.parametrize("fields", [{"every": 4}, {"seconds": 0.16}, {"clip": 3, "every": 4, "column": "film@camera"}])
-def test_of_a_cut_file_the_samples_are_lost_that_it_would_have_given(tmp_path: Path, fields: dict[str, Any]) -> None:
+def test_a_cut_file_counts_as_one_and_its_samples_are_those_of_the_whole(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
     whole = write(tmp_path / "a.mp4", codec="mpeg4", options={"g": "1"})
     expected = ingest(tmp_path / "whole", whole, **fields)[0].rows
     whole.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.8)])
     made, storage = ingest(tmp_path / "cut", whole, **fields)
-    assert made.quarantined > 1 and made.rows + made.quarantined == expected
-    (record,) = [r for r in made.records if r.quarantined]
-    (entry,) = storage.read_json(f"{record.space}/quarantine/{record.id}.json")
-    assert entry["count"] == made.quarantined and "a.mp4 ends after" in entry["error"]
-    text = quarantined({"samples": [entry], "count": made.quarantined})
-    assert text.startswith(f"quarantined {entry['key']} ({entry['count']} samples): ValueError: a.mp4")
+    assert 1 < made.rows < expected and made.quarantined == 1
+    (error,) = left_out(made, storage).values()
+    assert "a.mp4 ends after" in error
 
 
 @BOTH
