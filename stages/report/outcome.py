@@ -176,7 +176,7 @@ def _best(report: Judged, names: Iterable[str], figure: str, up: bool) -> str | 
 
 
 def _holds(root: ReportedRoot) -> str:
-    """Of a recipe that judges nothing: what it holds."""
+    """Of a recipe that judges no model: what it holds."""
     samples = sum(step.manifest.rows for step, _ in root.results(Ingested) if step.manifest)
     columns = sorted({c for _, labels in root.results(Labels) for c in labels.columns})
     models = [step.name for step, _ in root.results(Trained)]
@@ -184,7 +184,8 @@ def _holds(root: ReportedRoot) -> str:
     parts += [f"{len(columns)} column{'s' * (len(columns) > 1)} of labels"] if columns else []
     parts += [f"shards of {sum(s.rows for s in shards.shards):,} samples" for _, shards in root.results(Shards)][:1]
     parts += [f"trained: {_listed(models)}"] if models else []
-    return f"the root holds {_listed(parts)}; nothing was judged" if parts else "the root holds nothing of it yet"
+    judged = "no model was judged" if root.judged() else "nothing was judged"
+    return f"the root holds {_listed(parts)}; {judged}" if parts else "the root holds nothing of it yet"
 
 
 def _rank(kind: str) -> int:

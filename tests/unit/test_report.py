@@ -133,7 +133,7 @@ def test_a_report_needs_nothing_else_and_runs_no_text_of_the_user(judged: Path, 
 
 def test_the_page_says_what_came_of_it(judged: Path) -> None:
     page = gather.page(opened(judged))
-    assert page.missing == [] and page.tone == "plain"
+    assert page.missing == [] and page.tone == "plain" and page.outcome.endswith("; no model was judged.")
     (results,) = [s for s in page.sections if s.name == "results"]
     table = results.blocks[0]
     assert isinstance(table, PageTable) and table.columns[:3] == ["who", "kind", "semantic.miou ↑"]
