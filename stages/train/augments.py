@@ -75,6 +75,24 @@ class Flip(Augment):
         return changed
 
 
+def _moved(
+    batch: Tensors,
+    columns: Mapping[str, Modality],
+    some: torch.Tensor,
+    move: Callable[[Modality, torch.Tensor], torch.Tensor],
+) -> Tensors:
+    """The batch with the rows `some` of what lies on the frame moved."""
+    changed = dict(batch)
+    for column, modality in columns.items():
+        if modality.place == "none" or not len(some):
+            continue
+        values = batch[column]
+        chosen = some.to(values.device)
+        moved = move(modality, values[chosen])
+        changed[column] = values.to(moved.dtype).index_put((chosen,), moved)
+    return changed
+
+
 class Crop(Augment):
     """Show a window of the picture, at least `smallest` of each side, in the full size, and of all that lies on the
     frame the same: displacements and disparities grow with it, boxes are cut, points outside are hidden. What belongs
@@ -98,15 +116,7 @@ class Crop(Augment):
         share = self.smallest + (1 - self.smallest) * drawn[:, 1:2]
         windows = torch.cat([drawn[:, 2:] * (1 - share), share], 1)
         some = (drawn[:, 0] < self.probability).nonzero()[:, 0]
-        changed = dict(batch)
-        for column, modality in columns.items():
-            if modality.place == "none" or not len(some):
-                continue
-            values = batch[column]
-            chosen = some.to(values.device)
-            shown = modality.windowed(values[chosen], windows[some].to(values.device))
-            changed[column] = values.to(shown.dtype).index_put((chosen,), shown)
-        return changed
+        return _moved(batch, columns, some, lambda m, values: m.windowed(values, windows[some].to(values.device)))
 
 
 class Rotate(Augment):
@@ -144,15 +154,7 @@ class Rotate(Augment):
         drawn = torch.rand(count, 2, generator=generator)[part]
         angles = (2 * drawn[:, 1] - 1) * math.radians(self.degrees)
         some, aspect = (drawn[:, 0] < self.probability).nonzero()[:, 0], self._aspect(columns)
-        changed = dict(batch)
-        for column, modality in columns.items():
-            if modality.place == "none" or not len(some):
-                continue
-            values = batch[column]
-            chosen = some.to(values.device)
-            turned = modality.turned(values[chosen], angles[some].to(values.device), aspect)
-            changed[column] = values.to(turned.dtype).index_put((chosen,), turned)
-        return changed
+        return _moved(batch, columns, some, lambda m, values: m.turned(values, angles[some].to(values.device), aspect))
 
     @staticmethod
     def _aspect(columns: Mapping[str, Modality]) -> float:
