@@ -15,6 +15,7 @@ from typing import Any
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.fingerprint import payload
+from hyperloom.pipeline.storage import sha256
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.network.encoders import Encoder
 from hyperloom.stages.network.heads import Head
@@ -22,6 +23,12 @@ from hyperloom.stages.network.processors import Processor, Scale, processor_of
 from hyperloom.stages.network.trunks import Trunk
 
 MODEL_JSON, MODEL_WEIGHTS = "model.json", "model.safetensors"
+
+
+def model_place(files: Mapping[str, bytes]) -> str:
+    """Where the files of a model (name -> bytes) lie in the folder of its training: a name made of what they hold."""
+    digests = [sha256(files[name]) for name in (MODEL_JSON, MODEL_WEIGHTS)]
+    return f"model/{sha256(' '.join(digests).encode())[:12]}"
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from typing import Any
 from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File
+from hyperloom.stages.network.architecture import model_place
 
-TRAINED, MODEL = "trained.json", "model"
+TRAINED = "trained.json"
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,8 @@ class Fitted:
 def save(storage: Storage, folder: str, about: dict[str, Any], model: dict[str, bytes]) -> None:
     """Write the files of `model` (name -> bytes), then `trained.json`, unless the training is done already. Raises
     StorageError."""
-    digests = {name: sha256(data) for name, data in model.items()}
-    place = f"{MODEL}/{sha256(' '.join(digests.values()).encode())[:12]}"
-    files = {n: {"path": f"{place}/{n}", "bytes": len(data), "sha256": digests[n]} for n, data in model.items()}
+    place = model_place(model)
+    files = {n: {"path": f"{place}/{n}", "bytes": len(data), "sha256": sha256(data)} for n, data in model.items()}
     for name, data in model.items():
         storage.write(f"{folder}/{files[name]['path']}", data)
     value = {**about, "files": files}

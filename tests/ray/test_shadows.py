@@ -98,7 +98,7 @@ def project(tmp_path: Path) -> Path:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment where Hyperloom is installed from its wheel, and the libraries are this one's."""
     folder = tmp_path_factory.mktemp("wheel")
-    for name in ("pipeline", "stages", "clusters", "mlflow"):
+    for name in ("pipeline", "stages", "clusters", "recipes", "mlflow"):
         shutil.copytree(HERE / name, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(HERE / name, folder / "source" / name)

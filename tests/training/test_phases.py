@@ -220,7 +220,7 @@ def test_no_phases_move_no_identity() -> None:
         ({"phases": [{"share": 0.5}, {"updates": 3}]}, "all their updates or all their shares"),
         ({"phases": [{"share": 0.5}, {"share": 0.2}], "updates": 10}, "add up to 0.7"),
         ({"phases": [{"name": "a"}]}, "either updates or a share"),
-        ({"phases": [{"updates": 3}], "updates": 3}, "updates of the phases"),
+        ({"phases": [{"updates": 3}], "updates": 3}, "or updates of phases"),
         ({"phases": [{"updates": 3, "targets": "flow"}]}, r"phase 1: 'flow' is no target"),
         ({"phases": [{"updates": 3, "targets": []}], "extras": {}}, "nothing teaches"),
         ({"phases": [{"updates": 3, "extras": ["tiles"]}]}, "'tiles' is none of the extras, turns"),

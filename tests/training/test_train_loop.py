@@ -11,11 +11,11 @@ import torch
 
 from hyperloom.pipeline import disk
 from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline.errors import RecipeError, StepFailed, StorageError, Superseded
+from hyperloom.pipeline.errors import RecipeError, StepFailed, StorageError, Superseded, Torn
 from hyperloom.pipeline.faults import FaultInjected
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.network.model import build_model
+from hyperloom.stages.network.model import build_model, load_model
 from hyperloom.stages.train import checkpoint, failures, fitted, loop
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.job import Job
@@ -153,6 +153,19 @@ def test_who_ends_after_another_has_ended_the_training_changes_nothing(data: Any
     assert {path: job.storage.read(path) for path in before if "/checkpoint" not in path} == {
         path: data for path, data in before.items() if "/checkpoint" not in path
     }
+
+
+def test_a_model_is_read_without_what_its_training_says_of_it(data: Any, tmp_path: Path) -> None:
+    job = _job(data, tmp_path / "one")
+    loop.fit(job)
+    expected = load_model(job.storage, job.folder).state_dict()
+    job.storage.write(f"{job.folder}/trained.json", b"{")  # cut; the manifest still names the model's files
+    read = load_model(job.storage, job.folder).state_dict()
+    assert all(torch.equal(read[name], values) for name, values in expected.items())
+    (weights,) = (p for p in job.storage.walk(job.folder) if p.endswith("/model.safetensors"))
+    job.storage.write(weights, b"other")
+    with pytest.raises(Torn, match="holds another model than its name says"):
+        load_model(job.storage, job.folder)
 
 
 def test_a_disk_that_is_full_at_a_checkpoint_costs_nothing_that_was_stored(
