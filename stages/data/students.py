@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.errors import HyperloomError, Torn
 from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import File, read_file
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.data.shelf import Shelf
 from hyperloom.stages.results import Released, Trained
 
+FILES = ("student.onnx", "student.json")
 KEPT = 256
 """Samples whose answers are kept."""
 
@@ -31,11 +34,14 @@ class StudentAnswers:
         self.shelf = shelf
         self.columns: dict[str, tuple[str, str]] = {}
         """Column -> the folder of its student's files, and the column that it reads."""
+        self._files: dict[str, list[File]] = {}
         self._students: dict[str, Any] = {}
         self._answers: OrderedDict[tuple[str, int], dict[str, np.ndarray]] = OrderedDict()
         self._lock = threading.Lock()
         if shelf.storage.is_local:
-            for name, folder, reads, tasks in _students(list(steps)):
+            for name, files, reads, tasks in _students(list(steps)):
+                folder = os.path.dirname(files[0].path)
+                self._files[folder] = files
                 able = [t for t in tasks if t in shelf.modalities] if reads in shelf.columns else []
                 self.columns |= {c: (folder, reads) for t in able if (c := f"{t}@{name}") not in shelf.columns}
 
@@ -61,6 +67,8 @@ class StudentAnswers:
             try:
                 from hyperloom.stages.distill.hyperloom_student import Student
 
+                for file in self._files[folder]:
+                    _check(self.shelf.storage, file)
                 self._students[folder] = Student(self.shelf.storage.path(folder))
             except ImportError as error:
                 raise HyperloomError(
@@ -69,13 +77,23 @@ class StudentAnswers:
         return self._students[folder]
 
 
-def _students(steps: list[PlannedStep]) -> Iterable[tuple[str, str, str, list[str]]]:
-    """Name of the step, folder of the files, the column it reads, its tasks."""
+def _check(storage: Storage, file: File) -> None:
+    """Raise Torn where a released file is not what its manifest says."""
+    try:
+        read_file(storage, file)
+    except FileNotFoundError as error:
+        raise Torn(f"{storage.full(file.path)} is gone. Next: hyperloom verify --repair") from error
+
+
+def _students(steps: list[PlannedStep]) -> Iterable[tuple[str, list[File], str, list[str]]]:
+    """Name of the step, the student's files, the column it reads, its tasks."""
     for step in steps:
         release = Released.of(step.manifest) if step.manifest else None
-        if release is None or not {"student.onnx", "student.json"} <= set(release.files):
+        if release is None or not set(FILES) <= set(release.files):
             continue
+        paths = {release.files[name] for name in FILES}
+        files = [file for file in step.manifest.all_files() if file.path in paths] if step.manifest else []
         name = str(getattr(step.stage, "model", "") or release.subject)
         trained = next((Trained.of(s.manifest) for s in steps if s.name == name and s.manifest), None)
-        if trained is not None and len(trained.columns_in) == 1:
-            yield name, os.path.dirname(release.files["student.onnx"]), trained.columns_in[0], list(trained.tasks)
+        if trained is not None and len(trained.columns_in) == 1 and len(files) == len(FILES):
+            yield name, files, trained.columns_in[0], list(trained.tasks)
