@@ -15,9 +15,10 @@ import pytest
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import cli, recipe, runner
 from hyperloom.pipeline.commands import opening
-from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.errors import RecipeError, Torn
 from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.pipeline.units import File
 from hyperloom.stages.look import apart
 from hyperloom.stages.look import sample as samples
 from hyperloom.stages.look.order import spread
@@ -316,9 +317,12 @@ def test_a_released_student_answers_on_the_spot(judged: Path, monkeypatch: pytes
     storage = Storage(loaded.recipe.root)
     trained = Manifest("distill", "a" * 64, {}, body={"columns_in": ["rgb@camera"], "tasks": ["semantic"]})
     files = {name: f"release/x/{name}" for name in ("student.onnx", "student.json")}
+    for path in files.values():
+        storage.write(path, b"{}")
+    whole = tuple(File(path, 2, sha256(b"{}")) for path in files.values())
     empty = {"gate": [], "figures": {}, "loader": "", "example": "", "card": "", "signature": {}}
     released = Manifest(
-        "release", "b" * 64, {}, body={"name": "m", "subject": "s", "passed": True, "files": files, **empty}
+        "release", "b" * 64, {}, (), whole, {"name": "m", "subject": "s", "passed": True, "files": files, **empty}
     )
     steps = [
         *opening.steps(loaded, storage),
@@ -334,3 +338,6 @@ def test_a_released_student_answers_on_the_spot(judged: Path, monkeypatch: pytes
     assert len(asked_) == 1, "and once a sample"
     expected = (view.shelf.value("rgb@camera", 3)[..., 0] > 127).astype(np.uint8)
     assert np.array_equal(view.students.value("semantic@small", 3), expected)
+    storage.write(files["student.json"], b"[]")
+    with pytest.raises(Torn, match="student.json was cut or changed"):
+        Viewer("judged", storage, loaded.recipe.modalities, lambda: steps).students.value("semantic@small", 3)
