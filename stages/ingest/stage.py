@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from hyperloom.stages.ingest.source import Source
 
 PID_DIGITS = 16
+OURS = (".hyperloom", "hyperloom.yaml")
+"""What `hyperloom init` puts beside the data: nobody misses it."""
 
 
 class Ingest(Stage):
@@ -99,7 +101,8 @@ class Ingest(Stage):
             taken[piece.group] += items[-1].index + apart
         if self.partitions:
             units = [unit for unit in units if unit.id in self.partitions]
-        unused = [f"{len(names)} left out, {why}: {_few(list(names))}" for why, names in digests.left_out.items()]
+        others = {why: [n for n in names if n not in OURS] for why, names in digests.left_out.items()}
+        unused = [f"{len(names)} left out, {why}: {_few(names)}" for why, names in others.items() if names]
         unused += [text if count == 1 else f"{count} file(s): {text}" for text, count in texts.items()]
         return units, {"ingest": IngestWorker(source, modalities)}, unused
 

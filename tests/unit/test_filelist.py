@@ -155,8 +155,9 @@ def test_rehash_believes_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_what_of_a_folder_is_not_used_is_said(tmp_path: Path) -> None:
     image(tmp_path / "raw" / "a.png", 1)
     image(tmp_path / "raw" / "b.png", 2)
-    touch(tmp_path / "raw", "._a.png", "notes.txt", "readme.md", "list.csv", "c.heic")
+    touch(tmp_path / "raw", "._a.png", "notes.txt", "readme.md", "list.csv", "c.heic", "hyperloom.yaml")
     made, _ = ingest(tmp_path / "root", {"type": "files", "path": f"{tmp_path}/raw"})
+    assert not any("hyperloom" in line for line in made.body["remarks"]), "what init wrote beside them is no news"
     assert any("1 left out, hidden: ._a.png" in line for line in made.body["remarks"])
     assert any("4 left out, not .jpg" in line and "c.heic" in line for line in made.body["remarks"])
 
