@@ -13,14 +13,14 @@ from hyperloom.stages import picture
 from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, numbered
-from hyperloom.stages.modality.geometry import Symmetry
-from hyperloom.stages.modality.sides import exchange, named, without
+from hyperloom.stages.modality.geometry import SidedClasses, Symmetry
+from hyperloom.stages.modality.sides import exchange, without
 
 if TYPE_CHECKING:
     import torch
 
 
-class Multilabel(Modality):
+class Multilabel(SidedClasses, Modality):
     """(K,) uint8: 1 where a class of `classes` (names, or how many) applies, 0 where not, 255 where nobody knows."""
 
     defaults: ClassVar[Defaults] = Defaults("classify", "bce", "f1", "labels")
@@ -49,14 +49,6 @@ class Multilabel(Modality):
     def sides(self) -> Symmetry:
         order = exchange(self.classes)
         return "unknown" if without(self.classes) else "none" if order == tuple(range(len(order))) else "known"
-
-    @property
-    def sideless(self) -> str:
-        return without(self.classes)
-
-    @property
-    def sided(self) -> bool:
-        return named(self.classes)
 
     def mirrored(self, values: torch.Tensor) -> torch.Tensor:
         return values[:, list(exchange(self.classes))]

@@ -30,7 +30,8 @@ def fetched(pin: Pin) -> Path:
     """The local directory of a pinned model. Raises SourceError where it cannot be had, or is another than pinned, and
     ConnectionError where that may pass."""
     folder = _cached(pin.model, pin.commit, pin.files) or _fetch(pin)
-    marks = {name: [path.stat().st_size, path.stat().st_mtime_ns] for name in pin.files if (path := folder / name)}
+    stats = {name: (folder / name).stat() for name in pin.files}
+    marks = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
     note = Path(f"{folder}.checked")
     checked = json.dumps([pin.digests, marks])
     if note.exists() and note.read_text(encoding="utf-8") == checked:
