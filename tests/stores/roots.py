@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.storage import S3_CONFIG, Storage
 from tests.stores import servers
 
 
@@ -45,6 +45,7 @@ def opened(kind: str, folder: Path) -> Iterator[Store]:
     patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{line.port}")
     patch.setenv("HOME", str(folder))
+    patch.setitem(S3_CONFIG, "read_timeout", 10)  # rclone's server leaves a request unanswered now and then
     url = "s3://hyperloom"
     if kind == "sshd":
         servers.trust(folder, line.port)
