@@ -9,7 +9,7 @@ chosen), so `model.json` beside `model.safetensors` is enough to use a model any
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,13 +102,25 @@ class Architecture:
     @property
     def channels(self) -> int:
         """Planes that enter a trunk which reads planes."""
-        return sum(i.modality.planes for i in self.inputs)
+        return sum(self.planes.values())
+
+    @property
+    def planes(self) -> dict[str, int]:
+        """How many of them are of each input."""
+        return {i.column: i.modality.planes * n * n for i, n in zip(self.inputs, self.folds, strict=True)}
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels, one for all rasters; (1, 1) where there is none."""
-        every = [*(t.processor.size for t in self.tasks), *(p.processor.size for p in self.parts)]
-        return next((size for size in every if size), (1, 1))
+        """Height and width in pixels of what is predicted and of the trunk's planes: that of the tasks, or of the
+        smallest input; (1, 1) where there is no raster."""
+        tasks = [t.processor.size for t in self.tasks if t.processor.size]
+        return min(tasks or [p.processor.size for p in self.parts if p.processor.size], default=(1, 1))
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """How many times larger than `size` each input is, a side: squares of so many pixels become planes."""
+        sizes = [i.processor.size for i in self.inputs]
+        return tuple(max(1, size[0] // self.size[0]) if size else 1 for size in sizes)
 
     def grids(self, patch: int | None = None) -> list[tuple[int, ...]]:
         """For each input, the grid on which parts of it can be hidden, squares being `patch` pixels wide (by default
@@ -140,12 +152,19 @@ def chosen(kind: str, named: Any, default: str) -> Any:
     return None if named is None or _plugin(named) == _plugin(plugins.parse(kind, default)) else named
 
 
-def check_sizes(inputs: Sequence[Input], tasks: Sequence[Task]) -> None:
-    """Raises ValueError unless all rasters share one height and width, and tasks of a picture have a raster."""
+def check_sizes(architecture: Architecture) -> None:
+    """Raises ValueError unless all rasters share one height and width, or inputs are a whole number of times as large
+    and the trunk folds them, and tasks of a picture have a raster."""
+    inputs, tasks = architecture.inputs, architecture.tasks
     sizes = {i.column: i.processor.size for i in inputs if i.processor.size}
     sizes |= {t.name: t.processor.size for t in tasks if t.processor.size}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"inputs and tasks differ in size: {sizes}; give the modalities one size")
+    larger = {i.column for i in inputs} if architecture.trunk.folds else set()
+    one = architecture.size
+    for name, size in sizes.items():
+        times = size[0] // one[0] if name in larger else 1
+        if size != (times * one[0], times * one[1]):
+            whole = " or inputs a whole number of times that of the tasks" if architecture.trunk.folds else ""
+            raise ValueError(f"inputs and tasks differ in size: {sizes}; give the modalities one size{whole}")
     blind = [t.name for t in tasks if t.head.planes]
     if blind and not sizes:
         raise ValueError(f"{', '.join(blind)} lies in a picture, so a raster must be among the inputs or tasks")

@@ -37,6 +37,8 @@ class Trunk(Plugin):
     per_task: ClassVar[bool] = False
     """Does the network compute something for each task? Then it is called `network(fused, tasks)`, and returns
     `(Features, {task: Features})`."""
+    folds: ClassVar[bool] = False
+    """Does it read inputs that are a whole number of times as large as what is predicted?"""
     width: int | None = Field(None, ge=1, le=1024)
     """What its size grows with; left out, the model's `parameters` choose it."""
 
@@ -89,8 +91,11 @@ class Trunk(Plugin):
 
 
 class PlanesTrunk(Trunk):
-    """Base of trunks that read planes: rasters, and numbers and classes of whole samples as planes of one value."""
+    """Base of trunks that read planes: rasters, and numbers and classes of whole samples as planes of one value. A
+    raster of n times the size of the tasks is folded into n * n times its planes (space to depth, Shi et al. 2016), so
+    that the network sees finer than it answers at hardly any cost."""
 
+    folds: ClassVar[bool] = True
     least: ClassVar[int] = 8
     """Frames have at least so many pixels a side."""
 
@@ -105,9 +110,10 @@ class PlanesTrunk(Trunk):
         sizes = [i.processor.size for i in inputs if i.processor.size]
         if not sizes:
             raise ValueError(f"the trunk {self.type} needs a raster among its inputs; a vit does not")
-        if min(sizes[0]) < self.least:
+        smallest = min([*sizes, *(t.processor.size for t in tasks if t.processor.size)])
+        if min(smallest) < self.least:
             least = f"{self.least}x{self.least}"
-            raise ValueError(f"the trunk {self.type} needs frames of at least {least} pixels, got {sizes[0]}")
+            raise ValueError(f"the trunk {self.type} needs frames of at least {least} pixels, got {smallest}")
 
     def grid(self, item: Input, patch: int) -> tuple[int, ...]:
         return item.processor.pixels(patch)
@@ -115,7 +121,7 @@ class PlanesTrunk(Trunk):
     def fusion(self, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import unet
 
-        return unet.Planes(architecture.size)
+        return unet.Planes(architecture.size, architecture.folds)
 
 
 class UNetTrunk(PlanesTrunk):

@@ -28,13 +28,15 @@ DILATIONS = (1, 2, 4, 8, 16, 32)
 
 class Planes(nn.Module):
     """The fusion: encoded inputs side by side, (N, channels, H, W); what is hidden is zero, which is its mean. Numbers
-    of whole samples become planes of one value."""
+    of whole samples become planes of one value, squares of `folds[i]` pixels of input i planes of their own."""
 
-    def __init__(self, size: tuple[int, int]):
+    def __init__(self, size: tuple[int, int], folds: Sequence[int] = ()):
         super().__init__()
-        self.size = size
+        self.size, self.folds = size, tuple(folds)
 
     def forward(self, planes: Sequence[torch.Tensor], visible: Visible | None) -> torch.Tensor:
+        folds = self.folds or (1,) * len(planes)
+        planes = [p if n == 1 else nn.functional.pixel_unshuffle(p, n) for p, n in zip(planes, folds, strict=True)]
         rasters = [p if p.ndim == 4 else p.flatten(1)[:, :, None, None].expand(-1, -1, *self.size) for p in planes]
         if visible is not None:
             rasters = [p * visible.sites(i, p.shape[2:]).unsqueeze(1) for i, p in enumerate(rasters)]

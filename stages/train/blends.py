@@ -128,7 +128,7 @@ class Paste(Blend):
     that teach are pasted alike; of what belongs to whole samples both answers teach, by the shares of the areas."""
 
     def region(self, pairs: Pairs, random: np.random.Generator) -> torch.Tensor:
-        """(n, H, W) bool: what of each of the `others` is pasted."""
+        """(n, H, W) bool: what of each of the `others` is pasted, by pixels of any size of maps."""
         raise TypeError(f"the blend {self.type!r} has no region()")
 
     def takes(self, inputs: Mapping[str, Modality], answers: Mapping[str, Modality]) -> None:
@@ -138,6 +138,8 @@ class Paste(Blend):
 
     def blend(self, pairs: Pairs) -> Tensors:
         import torch
+
+        from hyperloom.stages.network.visible import resampled
 
         random = pairs.numpy()
         maps = [c for c, m in pairs.columns.items() if m.height_width is not None]
@@ -150,7 +152,7 @@ class Paste(Blend):
             if column not in maps:
                 changed[column + OTHER], changed[column + OTHER + VALID] = other, pairs.others[column + VALID]
                 continue
-            pasted = region.to(own.device)
+            pasted = resampled(region, modality.height_width or region.shape[1:]).to(own.device)
             pasted = pasted[:, None] if modality.times > 1 else pasted
             changed[column] = torch.where(pasted.view(*pasted.shape, *[1] * (own.ndim - pasted.ndim)), other, own)
         return changed

@@ -204,7 +204,7 @@ def _network(stage: Train, step: StepCheck) -> None:
     try:
         tasks = stage.model.tasks([Task(t, step.modalities[t], Scale()) for t in stage.targets], inputs)
         field = "in"
-        check_sizes(inputs, tasks)
+        check_sizes(Architecture(tuple(inputs), tuple(tasks), stage.model.trunk))
         stage.model.trunk.check(inputs, tasks)
     except ValueError as error:
         step.mistake((field,), str(error))

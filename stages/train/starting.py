@@ -206,7 +206,7 @@ def _slice(value: torch.Tensor, dimension: int, sizes: Mapping[str, int], column
 
 
 def _planes(architecture: Architecture) -> dict[str, int]:
-    return {i.column: replace(architecture, inputs=(i,)).channels for i in architecture.inputs}
+    return architecture.planes
 
 
 def _one(architecture: Architecture) -> dict[str, int]:

@@ -1,7 +1,8 @@
-"""Small trunks for pictures: their size follows `parameters`, they take odd frames, export, and learn."""
+"""Small trunks for pictures: their size follows `parameters`, they take odd and finer frames, export, and learn."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 
 from hyperloom.pipeline import plugins
 from hyperloom.stages.distill import export
-from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task
+from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task, check_sizes
 from hyperloom.stages.network.model import MultiTask, build_model
+from hyperloom.stages.network.visible import Visible
 from hyperloom.stages.train import loop
 from tests.unit import scenes
 
@@ -41,6 +43,49 @@ def test_odd_frames_go_in_and_come_out_of_onnx(trunk: str, size: tuple[int, int]
     assert export.compare(model, exported.data, samples=3) < 1e-4
     shapes = {o["name"]: o["shape"][:2] for o in exported.about["outputs"]}
     assert shapes["semantic"] == list(size)
+
+
+@pytest.mark.parametrize("trunk", ["unet", *SMALL])
+def test_a_picture_finer_than_the_answers_is_folded(trunk: str) -> None:
+    """Twice and three times as fine: other pixels of a square are other planes, hidden squares are hidden in all."""
+    size, scale = (37, 53), Scale((128.0,) * 3, (64.0,) * 3)
+    inputs = tuple(
+        Input(f"rgb@{n}", plugins.parse("modality", {"type": "image", "size": [n * s for s in size]}), scale)
+        for n in (1, 2, 3)
+    )
+    classes = plugins.parse("modality", {"type": "segmentation", "classes": ["a", "b", "c"], "size": list(size)})
+    about = Architecture(
+        inputs, (Task("semantic", classes, Scale()),), plugins.parse("trunk", {"type": trunk, "width": 2})
+    )
+    check_sizes(about)
+    assert about.size == size and list(about.planes.values()) == [3, 12, 27] and about.channels == 42
+    model = build_model(about, None)
+    assert export.compare(model, export.to_onnx(model).data, samples=2) < 1e-4
+    given = {i.column: torch.randint(0, 256, (1, *i.modality.shape), dtype=torch.uint8) for i in inputs}
+    moved = {**given, "rgb@3": given["rgb@3"].clone()}
+    moved["rgb@3"][0, 4, 8] = 255 - moved["rgb@3"][0, 4, 8]
+    seen = torch.ones(1, 3, dtype=torch.bool)
+    answers = [model(values, seen).predictions["semantic"] for values in (given, moved)]
+    assert not torch.equal(*answers)
+    squares = torch.ones(1, *about.grids(16)[2], dtype=torch.bool)
+    squares[0, 0, 0] = False
+    hidden = [model(values, Visible(seen, (None, None, squares))).predictions["semantic"] for values in (given, moved)]
+    assert torch.equal(*hidden)
+
+
+@pytest.mark.parametrize(("sides", "fits"), [((64, 96), True), ((64, 48), False), ((48, 72), False), ((16, 24), False)])
+def test_an_input_is_a_whole_number_of_times_as_large(sides: tuple[int, int], fits: bool) -> None:
+    fine = Input("fine@a", plugins.parse("modality", {"type": "image", "size": list(sides)}), Scale())
+    about = _model({"type": "unet", "width": 2}, (32, 48)).architecture
+    about = replace(about, inputs=(*about.inputs, fine))
+    if fits:
+        check_sizes(about)
+        vit = replace(about, trunk=plugins.parse("trunk", {"type": "vit", "width": 2}))
+        with pytest.raises(ValueError, match="give the modalities one size$"):
+            check_sizes(vit)
+        return
+    with pytest.raises(ValueError, match="one size or inputs a whole number of times that of the tasks"):
+        check_sizes(about)
 
 
 def test_frames_that_are_too_small_are_refused() -> None:

@@ -76,6 +76,23 @@ def test_maps_of_all_kinds_are_pasted_where_the_picture_is(seed: int, kind: str)
     assert made["weather@a" + OTHER].tolist() == [1, 0, 1, 0]
 
 
+@pytest.mark.parametrize("kind", ["cutmix", "classmix"])
+def test_a_finer_map_is_pasted_in_the_same_place(kind: str) -> None:
+    blend = {"type": kind, **({"of": "soft@a"} if kind == "classmix" else {})}
+    rgb = inline.modalities(rgb={"type": "image", "size": [2 * SIZE[0], 2 * SIZE[1]]})["rgb"]
+    batch, order, columns = _batch(), [1, 2, 3, 0], {"soft@a": KNOWN["soft"], "rgb@a": rgb}
+    batch["rgb@a"] = batch["rgb@a"].repeat_interleave(2, 1).repeat_interleave(2, 2)
+    others = {k: v[order] for k, v in batch.items()}
+    generator = torch.Generator().manual_seed(3)
+    made = plugins.parse("augment", blend).blend(Pairs(batch, others, columns, {"rgb@a"}, 4, slice(0, 4), generator))
+    for i, j in enumerate(order):
+        own, other = (int(batch["soft@a"][n, 0, 0].argmax()) for n in (i, j))
+        for half in (slice(0, None, 2), slice(1, None, 2)):
+            pasted = made["rgb@a"][i, half, half, 0] == 40 * j
+            assert torch.equal(made["soft@a"][i].argmax(-1), torch.where(pasted, other, own))
+    assert bool((made["rgb@a"] != batch["rgb@a"]).any())
+
+
 def test_half_of_the_classes_of_a_picture_are_pasted() -> None:
     batch = _batch()
     batch["semantic@a"] = batch["semantic@a"].clone()
