@@ -16,8 +16,8 @@ from pathlib import Path
 from tests.unit.trees import BLOCKS, tree
 
 ROOMS = (
-    "modality", "network", "ingest", "label", "consensus", "shard", "measure", "train", "distill", "evaluate",
-    "verdict", "release", "drift", "data", "report", "look", "starter",
+    "modality", "formats", "network", "ingest", "label", "consensus", "shard", "measure", "train", "distill",
+    "evaluate", "verdict", "release", "drift", "data", "report", "look", "starter",
 )  # fmt: skip
 """Lower ones first; docs/design.md says what each is for."""
 GROUND = "stages"
