@@ -13,14 +13,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hyperloom.stages.modality.runs import Runs
+from hyperloom.stages.modality.runs import MaskRuns
 
-Point = tuple[float, float, int]
+SeenPoint = tuple[float, float, int]
 """x, y, and how well it is seen: 2 visible, 1 hidden behind something, 0 not labelled (as COCO has it)."""
 
 
 @dataclass(slots=True)
-class Category:
+class ThingClass:
     """A class of things. `points` are the names of its keypoints, `skeleton` the pairs of them that are joined (numbers
     from 1); `stuff` has no instances (panoptic)."""
 
@@ -43,8 +43,8 @@ class Annotation:
     """x0, y0, x1, y1."""
     polygons: tuple[tuple[float, ...], ...] = ()
     """Each x, y, x, y, ..; a mask is all of them together."""
-    mask: Runs | None = None
-    points: dict[str, Point] = field(default_factory=dict)
+    mask: MaskRuns | None = None
+    points: dict[str, SeenPoint] = field(default_factory=dict)
     crowd: bool = False
     """Many things drawn as one."""
     score: float | None = None
@@ -95,7 +95,7 @@ class AnnotatedPicture:
 class AnnotationSet:
     """All that one file, or a folder of files, says. `remarks` are sentences about the whole."""
 
-    categories: list[Category] = field(default_factory=list)
+    categories: list[ThingClass] = field(default_factory=list)
     pictures: list[AnnotatedPicture] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -113,9 +113,9 @@ class AnnotationSet:
         return {picture.name: "; ".join(picture.faults) for picture in self.pictures if picture.faults}
 
 
-def categories_of(names: Iterable[str], first: int = 1) -> list[Category]:
+def categories_of(names: Iterable[str], first: int = 1) -> list[ThingClass]:
     """Categories with ids from `first`, each name once, in the order given."""
-    return [Category(first + i, name) for i, name in enumerate(dict.fromkeys(names))]
+    return [ThingClass(first + i, name) for i, name in enumerate(dict.fromkeys(names))]
 
 
 def outside(coordinates: Sequence[float], width: float, height: float) -> float:

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hyperloom.stages.modality.runs import Runs, run_lengths
+from hyperloom.stages.modality.runs import MaskRuns, run_lengths
 
 SIZES = (3, 4, 8, 16)
 """Widths of lengths, in bits, that are written."""
 CHANNELS = 4
 
 
-def parsed(code: Sequence[int], size: tuple[int, int]) -> Runs:
+def parsed(code: Sequence[int], size: tuple[int, int]) -> MaskRuns:
     """The mask of a picture of `size`. Raises ValueError for a code of another size, or one that was cut."""
     bits = "".join(map("{:08b}".format, np.asarray(code, np.uint8).tolist()))
     number = int(bits[:32] or "0", 2)
@@ -45,10 +45,10 @@ def parsed(code: Sequence[int], size: tuple[int, int]) -> Runs:
         except (IndexError, ValueError) as error:
             raise ValueError("the code of its brush is cut off") from error
         place += length
-    return Runs.of(values.reshape(height, width, CHANNELS)[..., 3] > 0)
+    return MaskRuns.of(values.reshape(height, width, CHANNELS)[..., 3] > 0)
 
 
-def written(runs: Runs) -> list[int]:
+def written(runs: MaskRuns) -> list[int]:
     """The code of a mask: what is covered is 255 in all four channels."""
     height, width = runs.size
     header = f"{height * width * CHANNELS:032b}{7:05b}" + "".join(f"{s - 1:04b}" for s in SIZES)

@@ -15,9 +15,16 @@ from typing import Any
 
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.formats import coco_runs
-from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, Category, Point, outside
+from hyperloom.stages.formats.annotation import (
+    AnnotatedPicture,
+    Annotation,
+    AnnotationSet,
+    SeenPoint,
+    ThingClass,
+    outside,
+)
 from hyperloom.stages.formats.documents import parse_json
-from hyperloom.stages.modality.runs import Runs
+from hyperloom.stages.modality.runs import MaskRuns
 
 BESIDE = 2.0
 """Pixels, or a hundredth of a side where that is more, that a thing may reach out of its picture."""
@@ -47,10 +54,10 @@ class _Reader:
 
     def __init__(self, path: str):
         self.path = path
-        self.categories: dict[Any, Category] = {}
+        self.categories: dict[Any, ThingClass] = {}
         self.pictures: list[AnnotatedPicture] = []
         self._double: dict[Any, str] = {}
-        """Category ids that mean two things -> both, in words."""
+        """ThingClass ids that mean two things -> both, in words."""
         self._by_number: dict[Any, AnnotatedPicture] = {}
         self._seen: dict[Any, tuple[Any, ...]] = {}
         self._counts = Counter[str]()
@@ -70,7 +77,7 @@ class _Reader:
             stuff = one.get("isthing", 1) == 0
             colour = tuple(one["color"]) if len(one.get("color") or ()) == 3 else None
             parent = str(one.get("supercategory") or "")
-            self.categories[number] = Category(number, name, parent, tuple(points), joined, colour, stuff)
+            self.categories[number] = ThingClass(number, name, parent, tuple(points), joined, colour, stuff)
 
     def add_pictures(self, images: list[dict[str, Any]]) -> None:
         names: dict[str, AnnotatedPicture] = {}
@@ -114,8 +121,8 @@ class _Reader:
             picture.faults.append(f"annotation {number}: {error}")
 
     def sentences(self) -> list[str]:
-        said = [f"{count} {text}" for text, count in sorted(self._counts.items())]
-        return [*said, *(f"category {number} is both {both}" for number, both in self._double.items())]
+        sentences = [f"{count} {text}" for text, count in self._counts.items()]
+        return [*sentences, *(f"category {number} is both {both}" for number, both in self._double.items())]
 
     def _annotation(self, one: dict[str, Any], picture: AnnotatedPicture) -> Annotation:
         number = one.get("category_id")
@@ -185,7 +192,7 @@ def _segment(annotation: Annotation, value: Any, picture: AnnotatedPicture) -> N
     annotation.polygons = tuple(polygons)
 
 
-def _runs(counts: Any, size: tuple[int, int]) -> Runs:
+def _runs(counts: Any, size: tuple[int, int]) -> MaskRuns:
     if isinstance(counts, str):
         return coco_runs.parsed(counts, size)
     import numpy as np
@@ -193,10 +200,10 @@ def _runs(counts: Any, size: tuple[int, int]) -> Runs:
     numbers = np.asarray(counts, np.int64)
     if numbers.ndim != 1 or (len(numbers) and numbers.min() < 0):
         raise ValueError("its counts are no list of runs")
-    return Runs(size, numbers.astype(np.uint32))
+    return MaskRuns(size, numbers.astype(np.uint32))
 
 
-def _points(value: Any, category: Category) -> dict[str, Point]:
+def _points(value: Any, category: ThingClass) -> dict[str, SeenPoint]:
     names = category.points
     if len(value) != 3 * len(names):
         has = f"{category.name!r} has {len(names)}" if names else f"{category.name!r} names none"

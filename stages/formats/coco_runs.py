@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from hyperloom.stages.modality.runs import Runs
+from hyperloom.stages.modality.runs import MaskRuns
 
 GROUP, MORE, BIAS = 5, 0x20, 48
 
 
-def parsed(text: str | bytes, size: tuple[int, int]) -> Runs:
+def parsed(text: str | bytes, size: tuple[int, int]) -> MaskRuns:
     """The runs of a string. Raises ValueError where it is none, or not of this size."""
     codes = np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8).astype(np.int64) - BIAS
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & MORE:
@@ -33,10 +33,10 @@ def parsed(text: str | bytes, size: tuple[int, int]) -> Runs:
         values[start::2] = np.cumsum(values[start::2])
     if values.min() < 0 or values.max() > 0xFFFFFFFF:
         raise ValueError("its counts are no string of runs: a length is negative")
-    return Runs(size, values.astype(np.uint32))
+    return MaskRuns(size, values.astype(np.uint32))
 
 
-def written(runs: Runs) -> str:
+def written(runs: MaskRuns) -> str:
     """The string of runs."""
     values = runs.counts.astype(np.int64)
     values[3:] -= runs.counts[1:-2].astype(np.int64)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hyperloom.stages.formats import coco_runs
-from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, Category
+from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, ThingClass
 
 DIGITS = 9
 """Of lengths that are computed: what rounding leaves behind is none of the file's."""
@@ -59,7 +59,7 @@ def _picture(number: int, picture: AnnotatedPicture) -> dict[str, Any]:
     return plain | ({"labels": picture.labels} if picture.labels else {})
 
 
-def _category(category: Category) -> dict[str, Any]:
+def _category(category: ThingClass) -> dict[str, Any]:
     plain: dict[str, Any] = {"id": category.id, "name": category.name, "supercategory": category.parent}
     if category.points:
         plain |= {"keypoints": list(category.points), "skeleton": [list(pair) for pair in category.skeleton]}
@@ -69,7 +69,7 @@ def _category(category: Category) -> dict[str, Any]:
 
 
 def _annotation(
-    number: int, of: int, picture: AnnotatedPicture, annotation: Annotation, category: Category
+    number: int, of: int, picture: AnnotatedPicture, annotation: Annotation, category: ThingClass
 ) -> dict[str, Any]:
     plain: dict[str, Any] = {"id": number, "image_id": of, "category_id": category.id}
     extent = annotation.extent()

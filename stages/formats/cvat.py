@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, Category, Point
+from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, SeenPoint, ThingClass
 from hyperloom.stages.formats.coco import within
 from hyperloom.stages.formats.documents import parse_xml
-from hyperloom.stages.modality.runs import Runs, painted
+from hyperloom.stages.modality.runs import MaskRuns, painted
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -41,7 +41,9 @@ def parse(data: bytes, path: str) -> AnnotationSet:
     pictures = list(_of_tracks(root, video)) if video else [_picture(image, i) for i, image in enumerate(_images(root))]
     seen = list(dict.fromkeys(a.label for p in pictures for a in p.annotations))
     known = {c.name for c in categories}
-    categories += [Category(len(categories) + 1 + i, name) for i, name in enumerate(n for n in seen if n not in known)]
+    categories += [
+        ThingClass(len(categories) + 1 + i, name) for i, name in enumerate(n for n in seen if n not in known)
+    ]
     distinct = {p.name: p for p in reversed(pictures)}
     twice = len(pictures) - len(distinct)
     remarks = [f"{twice} pictures stand twice, and the first counts"] if twice else []
@@ -62,7 +64,7 @@ def _inner(data: bytes, path: str) -> bytes:
         raise SourceError(f"{path} is no whole zip: {error}. Next: export it again") from error
 
 
-def _categories(labels: list[Element]) -> list[Category]:
+def _categories(labels: list[Element]) -> list[ThingClass]:
     """Labels of the project, with the points of skeletons; sublabels of these are no categories."""
     parts = {c.findtext("name") for c in labels if (c.findtext("parent") or "").strip()}
     names = dict.fromkeys(str(c.findtext("name")).strip() for c in labels if c.findtext("name") not in parts)
@@ -71,7 +73,7 @@ def _categories(labels: list[Element]) -> list[Category]:
         parent = (label.findtext("parent") or "").strip()
         if parent:
             points[parent] = (*points.get(parent, ()), str(label.findtext("name")).strip())
-    return [Category(i + 1, name, points=points.get(name, ())) for i, name in enumerate(names)]
+    return [ThingClass(i + 1, name, points=points.get(name, ())) for i, name in enumerate(names)]
 
 
 def _images(root: Element) -> Iterator[Element]:
@@ -151,14 +153,14 @@ def _place(annotation: Annotation, shape: Element, picture: AnnotatedPicture) ->
         annotation.points = dict(_joint(point) for point in shape.findall("points"))
 
 
-def _joint(point: Element) -> tuple[str, Point]:
+def _joint(point: Element) -> tuple[str, SeenPoint]:
     (x, y), *_ = _pairs(point)
     seen = 0 if point.get("outside") == "1" else 1 if point.get("occluded") == "1" else 2
     return str(point.get("label", "")).strip(), (x, y, seen) if seen else (0.0, 0.0, 0)
 
 
-def _mask(shape: Element, picture: AnnotatedPicture) -> Runs:
-    """Runs row by row of a window of the picture."""
+def _mask(shape: Element, picture: AnnotatedPicture) -> MaskRuns:
+    """MaskRuns row by row of a window of the picture."""
     import numpy as np
 
     if not picture.width or not picture.height:
@@ -171,7 +173,7 @@ def _mask(shape: Element, picture: AnnotatedPicture) -> Runs:
         raise ValueError(f"its window {width}x{height} at {left}, {top} reaches out of the picture")
     mask = np.zeros((picture.height, picture.width), bool)
     mask[top : top + height, left : left + width] = painted(counts).reshape(height, width)
-    return Runs.of(mask)
+    return MaskRuns.of(mask)
 
 
 def turned(

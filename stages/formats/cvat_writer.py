@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet
-from hyperloom.stages.modality.runs import Runs, run_lengths
+from hyperloom.stages.modality.runs import MaskRuns, run_lengths
 
 
 def written(annotations: AnnotationSet) -> bytes:
@@ -98,7 +98,7 @@ def _points(polygon: tuple[float, ...]) -> str:
     return ";".join(f"{x!r},{y!r}" for x, y in zip(polygon[::2], polygon[1::2], strict=True))
 
 
-def _window(runs: Runs) -> dict[str, str]:
+def _window(runs: MaskRuns) -> dict[str, str]:
     """The smallest window around a mask, and its runs row by row."""
     extent = runs.extent()
     if extent is None:

@@ -26,10 +26,10 @@ from hyperloom.stages.formats.documents import parse_json
 
 SHAPES = ("rectanglelabels", "polygonlabels", "brushlabels", "keypointlabels")
 DIGITS = 9
-Kind = Literal["annotations", "predictions"]
+AnswerKind = Literal["annotations", "predictions"]
 
 
-def parse(data: bytes, path: str, kind: Kind = "annotations") -> AnnotationSet:
+def parse(data: bytes, path: str, kind: AnswerKind = "annotations") -> AnnotationSet:
     """The annotations of a file of tasks, or of one task. Raises SourceError for what is none; faults stand at their
     picture."""
     value = parse_json(data, path)
@@ -47,16 +47,16 @@ def parse(data: bytes, path: str, kind: Kind = "annotations") -> AnnotationSet:
             twice += 1
             if picture.at > other.at:  # a project exported twice: what was changed last counts
                 pictures[picture.name] = picture
-    said = [f"{twice} pictures stand twice, and what was changed last counts"] if twice else []
+    sentences = [f"{twice} pictures stand twice, and what was changed last counts"] if twice else []
     labels = dict.fromkeys(a.label for p in pictures.values() for a in p.annotations)
     points = {a.label for p in pictures.values() for a in p.annotations if a.points and a.extent() and not a.box}
     categories = categories_of(labels)
     for category in categories:
         category.points = (category.name,) if category.name in points else ()
-    return AnnotationSet(categories, list(pictures.values()), said)
+    return AnnotationSet(categories, list(pictures.values()), sentences)
 
 
-def _picture(task: dict[str, Any], place: int, path: str, kind: Kind) -> AnnotatedPicture:
+def _picture(task: dict[str, Any], place: int, path: str, kind: AnswerKind) -> AnnotatedPicture:
     address = next((v for v in task["data"].values() if isinstance(v, str) and _is_picture(v)), "")
     address = address or str(task["data"].get("image") or "")
     if not address:
@@ -82,7 +82,7 @@ def _number_of(answer: dict[str, Any]) -> int:
     return number if isinstance(number, int) else 0
 
 
-def _author(answer: dict[str, Any], kind: Kind) -> str:
+def _author(answer: dict[str, Any], kind: AnswerKind) -> str:
     who = answer.get("model_version" if kind == "predictions" else "completed_by", "")
     if isinstance(who, dict):
         who = who.get("email") or who.get("username") or who.get("id", "")
@@ -111,7 +111,7 @@ def file_name(address: str, task: dict[str, Any]) -> str:
     return name.lstrip("/")
 
 
-def _add(picture: AnnotatedPicture, result: Any, place: int, kind: Kind) -> None:
+def _add(picture: AnnotatedPicture, result: Any, place: int, kind: AnswerKind) -> None:
     """One region or answer of a task; what is wrong with it is a fault of the picture."""
     type_, value = (result.get("type"), result.get("value")) if isinstance(result, dict) else (None, None)
     if not isinstance(value, dict):
@@ -130,7 +130,7 @@ def _add(picture: AnnotatedPicture, result: Any, place: int, kind: Kind) -> None
 
 
 def _shape(
-    picture: AnnotatedPicture, result: dict[str, Any], value: dict[str, Any], kind: Kind
+    picture: AnnotatedPicture, result: dict[str, Any], value: dict[str, Any], kind: AnswerKind
 ) -> Iterator[Annotation]:
     labels = value.get(result["type"]) or value.get("labels")
     if not labels:

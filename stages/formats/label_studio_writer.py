@@ -14,21 +14,21 @@ from xml.etree.ElementTree import Element, SubElement
 
 from hyperloom.stages.formats import brush
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet
-from hyperloom.stages.formats.label_studio import Kind
+from hyperloom.stages.formats.label_studio import AnswerKind
 
 FROM = {"rectanglelabels": "box", "polygonlabels": "polygon", "brushlabels": "brush", "keypointlabels": "keypoint"}
 """By kind of region, the name of its control in `interface`."""
 TAGS = {"box": "RectangleLabels", "polygon": "PolygonLabels", "brush": "BrushLabels", "keypoint": "KeyPointLabels"}
 
 
-def written(annotations: AnnotationSet, kind: Kind = "annotations", folder: str = "") -> bytes:
+def written(annotations: AnnotationSet, kind: AnswerKind = "annotations", folder: str = "") -> bytes:
     """The tasks as JSON. `folder` is where Label Studio serves local files from, as `/data/local-files/?d=FOLDER`;
     without it a picture's own address, or its name, is written."""
     tasks = [task(p, place, kind, folder) for place, p in enumerate(annotations.pictures, 1)]
     return json.dumps(tasks, ensure_ascii=False, indent=1).encode()
 
 
-def task(picture: AnnotatedPicture, place: int, kind: Kind, folder: str = "") -> dict[str, Any]:
+def task(picture: AnnotatedPicture, place: int, kind: AnswerKind, folder: str = "") -> dict[str, Any]:
     """One task."""
     data = dict(picture.attributes.get("data") or {})
     if folder:
@@ -82,7 +82,7 @@ def _results(annotation: Annotation, picture: AnnotatedPicture, place: int) -> I
 
 
 def _shapes(annotation: Annotation, picture: AnnotatedPicture) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Kind and value of the regions of an annotation. Raises ValueError where the picture's sides are unknown."""
+    """AnswerKind and value of the regions of an annotation. Raises ValueError where the picture's sides are unknown."""
     width, height = picture.width, picture.height
     if not width or not height:
         raise ValueError(f"{picture.name}: its width and height are not known")

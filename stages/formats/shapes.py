@@ -13,7 +13,7 @@ import numpy as np
 
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.stages.formats.annotation import Annotation
-from hyperloom.stages.modality.runs import Runs
+from hyperloom.stages.modality.runs import MaskRuns
 
 
 def mask_of(annotation: Annotation, size: tuple[int, int]) -> np.ndarray | None:
@@ -62,7 +62,7 @@ def _edges(points: np.ndarray) -> np.ndarray:
     return edges[new]
 
 
-def resized(runs: Runs, size: tuple[int, int]) -> Runs:
+def resized(runs: MaskRuns, size: tuple[int, int]) -> MaskRuns:
     """A mask at another size, by nearest pixels."""
     import cv2
 
@@ -70,4 +70,4 @@ def resized(runs: Runs, size: tuple[int, int]) -> Runs:
         return runs
     height, width = size
     mask = cv2.resize(runs.mask().astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return Runs.of(mask)
+    return MaskRuns.of(mask)

@@ -1,4 +1,4 @@
-"""Runs: a mask as the lengths of its runs, column by column, as COCO has it.
+"""MaskRuns: a mask as the lengths of its runs, column by column, as COCO has it.
 
 The first run is of zeros, then ones and zeros take turns; their sum is height times width. Exact, small, and equal for
 equal masks. COCO's strings of runs, CVAT's and Label Studio's are other spellings of the same; which rows or columns
@@ -14,7 +14,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Runs:
+class MaskRuns:
     """`counts` (n,) uint32 of a mask of `size`, height and width. Raises ValueError where the two do not fit."""
 
     size: tuple[int, int]
@@ -27,16 +27,16 @@ class Runs:
             raise ValueError(f"its runs cover {total} pixels, a mask of {height}x{width} has {height * width}")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Runs) and self.size == other.size and np.array_equal(self.plain(), other.plain())
+        return isinstance(other, MaskRuns) and self.size == other.size and np.array_equal(self.plain(), other.plain())
 
     def __hash__(self) -> int:
         return hash((self.size, self.plain().tobytes()))
 
     @staticmethod
-    def of(mask: np.ndarray) -> Runs:
+    def of(mask: np.ndarray) -> MaskRuns:
         """The runs of (H, W) bool or numbers, where anything but 0 is the thing."""
         height, width = mask.shape
-        return Runs((height, width), run_lengths(np.asarray(mask != 0).ravel(order="F")))
+        return MaskRuns((height, width), run_lengths(np.asarray(mask != 0).ravel(order="F")))
 
     def mask(self) -> np.ndarray:
         """(H, W) bool."""

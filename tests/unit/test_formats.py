@@ -14,8 +14,8 @@ import pytest
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.formats import brush, coco, coco_runs, coco_writer, cvat, cvat_writer, label_studio, shapes
 from hyperloom.stages.formats import label_studio_writer as studio_writer
-from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, Category
-from hyperloom.stages.modality.runs import Runs
+from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, ThingClass
+from hyperloom.stages.modality.runs import MaskRuns
 
 SIZE = (30, 40)
 
@@ -31,16 +31,16 @@ def annotated() -> AnnotationSet:
     """One of each kind of shape, with ids, a hole in the categories' ids, and a picture with nothing in it."""
     things = [
         Annotation("car", 7, (1.25, 2.5, 10.75, 12.125), attributes={"colour": "red"}),
-        Annotation("car", 9, mask=Runs.of(ring())),
+        Annotation("car", 9, mask=MaskRuns.of(ring())),
         Annotation("sky", 12, polygons=((2.0, 3.0, 20.5, 3.0, 20.5, 9.5),)),
         Annotation(
             "person", 40, points={"nose": (5.5, 6.0, 2), "left foot": (9.0, 20.0, 1), "right foot": (0.0, 0.0, 0)}
         ),
     ]
     categories = [
-        Category(1, "car", "vehicle"),
-        Category(3, "person", points=("nose", "left foot", "right foot"), skeleton=((1, 2),)),
-        Category(90, "sky"),
+        ThingClass(1, "car", "vehicle"),
+        ThingClass(3, "person", points=("nose", "left foot", "right foot"), skeleton=((1, 2),)),
+        ThingClass(90, "sky"),
     ]
     pictures = [
         AnnotatedPicture("a/One Pic.jpg", SIZE[1], SIZE[0], 31, things),
@@ -60,7 +60,7 @@ def test_runs_are_cocos_strings_to_the_byte() -> None:
         size = tuple(int(v) for v in random.integers(1, 50, 2))
         mask = random.random(size) < (i % 3) / 2
         theirs = coder.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-        assert coco_runs.written(Runs.of(mask)) == theirs
+        assert coco_runs.written(MaskRuns.of(mask)) == theirs
         assert (coco_runs.parsed(theirs, size).mask() == mask).all()
     with pytest.raises(ValueError, match="cover"):
         coco_runs.parsed(theirs, (7, 3))
@@ -247,8 +247,8 @@ def test_a_project_exported_twice_counts_once() -> None:
     back = faults(twice)
     assert coco_writer.written(back) == coco_writer.written(annotated())
     assert back.remarks == [
-        "2 pictures stand twice",
         "3 categories stand twice",
+        "2 pictures stand twice",
         "4 annotations stand twice, and count once",
     ]
 
