@@ -95,8 +95,8 @@ def _areas(answered: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) ->
     """(N, 3, C): what both share, what is answered, what is true."""
     import torch
 
-    shared = (answered + truth - (answered - truth).abs()) / 2
-    return torch.stack([(part * weight).sum(2) for part in (shared, answered, truth)], 1)
+    parts = (torch.minimum(answered, truth), answered, truth)  # the smaller one is (p + t - |p - t|) / 2
+    return torch.stack([(part * weight).sum(2) for part in parts], 1)
 
 
 def _lovasz(answered: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
