@@ -25,8 +25,8 @@ AWAY = (OSError, ConnectionError, RuntimeError, ValueError)
 """What Ray raises where a cluster does not answer."""
 
 
-def wait(count: int, seconds: float) -> None:
-    """Return when `count` nodes have joined. Raises ClusterError when they have not within `seconds`."""
+def wait(count: int, seconds: float) -> int:
+    """Return when `count` nodes have joined: how many have. Raises ClusterError when they have not within `seconds`."""
     address, end = _address(), time.monotonic() + seconds
     while (joined := len(_nodes(address))) < count:
         if time.monotonic() > end:
@@ -35,6 +35,7 @@ def wait(count: int, seconds: float) -> None:
                 "says on the others"
             )
         time.sleep(PAUSE)
+    return joined
 
 
 def leave(seconds: float, say: Callable[[str], None] = print) -> None:

@@ -38,6 +38,7 @@ from hyperloom.pipeline.secrets import blot
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.recipe import RecipeFile
+    from hyperloom.pipeline.replies import SubmitReply
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 READY_SECONDS = 90.0
@@ -51,8 +52,8 @@ def submit(
     address: str | None = None,
     follow: bool = True,
     options: Sequence[str] = (),
-) -> int:
-    """Submit the recipe; returns the job's exit code, or 0 at once without `follow`.
+) -> SubmitReply:
+    """Submit the recipe and follow its job to its exit code, which without `follow` is None.
 
     `root` is absolute or a URL, `address` the URL of the job server, `options` those of `hyperloom run`. Raises
     ClusterError when the server does not answer, refuses the token, or cannot take the job, and RecipeError for what
@@ -71,14 +72,15 @@ def submit(
     running, free = _of_stem(client, stem)
     job = running or _start(client, cluster, loaded, root, f"{stem}-{free}", "run", *options)
     print(f"{'following the running' if running else 'submitted'} job {job} at {url}", flush=True)
+    reply: SubmitReply = {"job": job, "address": url, "already_running": running is not None, "exit_code": None}
     if not follow:
         print(f"Follow it with: ray job logs --follow --address {url} {job}")
-        return 0
+        return reply
     try:
-        return following.follow(client, url, job)
+        return {**reply, "exit_code": int(following.follow(client, url, job))}
     except KeyboardInterrupt:
         print(f"\nthe job goes on. End it with: hyperloom cancel {loaded.path} --address {url}")
-        return Exit.INTERRUPTED
+        return {**reply, "exit_code": int(Exit.INTERRUPTED)}
 
 
 def submit_slot(

@@ -77,9 +77,10 @@ class Events:
         if time.monotonic() - self._last > FLUSH_SECONDS or kind.endswith(("_started", "_finished")):
             self.flush()
 
-    def metric(self, step: str, values: dict[str, float], at: int = 0) -> None:
-        """Figures of `step`; one that is no number is none."""
-        self.emit("metric", step, values={k: float(v) for k, v in values.items() if math.isfinite(v)}, at=at)
+    def metric(self, step: str, values: dict[str, float], at: int = 0, of: int = 0) -> None:
+        """Figures of `step` after `at` updates of `of` (0: nobody knows how many); one that is no number is none."""
+        known = {"of": of} if of else {}
+        self.emit("metric", step, values={k: float(v) for k, v in values.items() if math.isfinite(v)}, at=at, **known)
 
     def flush(self) -> None:
         with self._lock:

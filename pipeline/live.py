@@ -1,7 +1,7 @@
 """The live view of a run on a terminal: a line for each step that runs, redrawn in place by rich, words above it.
 
     depth    [2/7]  ━━━━━━━━╺━━━━━━  120/400 units, 80 reused, 2 failed  12.3/s  0:00:22 left  4 workers
-    teacher  [3/7]  update 140: loss 0.41
+    teacher  [3/7]  ━━━╺━━━━━━━━━━━  140/800 updates, loss 0.41         2.1/s  0:05:14 left  1 worker
 
 It only draws; what is drawn `pipeline.progress` knows. Where nothing can be redrawn (a pipe, CI, `NO_COLOR`, a dumb
 terminal) it is not used, and nothing imports rich.
@@ -36,17 +36,37 @@ class LiveStep:
     reused: int = 0
     failed: int = 0
     workers: int = 0
+    noun: str = "units"
+    figures: str = ""
     _past: deque[tuple[float, int]] = field(default_factory=deque)
+
+    _trainings: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def progress(self, event: Mapping[str, Any]) -> None:
         """Take over the counts of an event."""
-        self.done, self.total = event["done"], event["total"]
         self.reused, self.failed, self.workers = event["reused"], event["failed"], event.get("workers", 0)
+        if self._trainings:
+            return  # a training is one unit: its updates say more
+        self._count(event["done"], event["total"])
+        self.text = ", ".join(filter(None, (self.units, self.rate_text, self.left)))
+
+    def trained(self, event: Mapping[str, Any]) -> None:
+        """Take over figures of a training after some of its updates; several trainings of a step are one sum."""
+        if not self._trainings:
+            self.reused, self.noun = 0, "updates"
+            self._past.clear()
+        self._trainings[event.get("writer", "")] = event["at"], event.get("of", 0)
+        made, planned = (sum(counts) for counts in zip(*self._trainings.values(), strict=True))
+        self._count(made, planned if all(of for _, of in self._trainings.values()) else 0)
+        self.figures = " ".join(f"{k} {v:.4g}" for k, v in list(event["values"].items())[:4])
+        self.text = ", ".join(filter(None, (self.units, self.rate_text, self.left, self.figures)))
+
+    def _count(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
         now = time.monotonic()
         self._past.append((now, self.done - self.reused))
         while len(self._past) > 2 and self._past[0][0] < now - WINDOW_SECONDS:
             self._past.popleft()
-        self.text = ", ".join(filter(None, (self.units, self.rate_text)))
 
     @property
     def rate(self) -> float:
@@ -63,7 +83,8 @@ class LiveStep:
     def units(self) -> str:
         reused = f" ({self.reused:,} reused)" if self.reused else ""
         failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.done:,}/{self.total:,} units{reused}{failed}"
+        of = f"/{self.total:,}" if self.total else ""
+        return f"{self.done:,}{of} {self.noun}{reused}{failed}"
 
     @property
     def left(self) -> str:
@@ -126,7 +147,7 @@ class LiveView:
         most = max(1, self.console.height - 4)
         for step in steps[:most]:
             bar: Any = ProgressBar(max(step.total, 1), step.done, width=20) if step.total else Text("")
-            middle = step.units if step.total else step.text
+            middle = ", ".join(filter(None, (step.units, step.figures))) if step.total or step.figures else step.text
             failed = "red" if step.failed else ""
             grid.add_row(
                 Text(step.name, "bold"), Text(step.place, "dim"), bar, Text(middle, failed),

@@ -63,7 +63,8 @@ def _progress(event: dict[str, Any]) -> str:
 
 def _metric(event: dict[str, Any]) -> str:
     values = " ".join(f"{k} {v:.4g}" for k, v in list(event["values"].items())[:4])
-    return f"update {event['at']}: {values}" if event["at"] else ""
+    of = f" of {event['of']:,}" if event.get("of") else ""
+    return f"update {event['at']:,}{of}: {values}" if event["at"] else ""
 
 
 def _failure(event: dict[str, Any]) -> str:

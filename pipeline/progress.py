@@ -112,9 +112,10 @@ class Progress:
             self._update(event["step"], live.text)
 
     def _metric(self, event: dict[str, Any]) -> None:
-        if event["at"]:
-            values = " ".join(f"{k} {v:.4g}" for k, v in list(event["values"].items())[:4])
-            self._update(event["step"], f"update {event['at']}: {values}")
+        live = self._steps.get(event["step"])
+        if event["at"] and live is not None:
+            live.trained(event)
+            self._update(event["step"], live.text)
 
     def _failure(self, event: dict[str, Any]) -> None:
         what = "infrastructure" if event["infrastructure"] else "failure"

@@ -37,8 +37,8 @@ def rows(storage: Storage, steps: list[PlannedStep]) -> list[dict[str, Any]]:
 
 def work(storage: Storage, recipe: str, steps: list[PlannedStep]) -> dict[str, dict[str, Any]]:
     """How far the steps are that the recipe's last run began, where it has not ended: units done, in all, reused and
-    failed, slots at work; of a training the last update and its figures. What a driver that died has left is in it
-    too."""
+    failed, slots at work; of a training the last update, how many there will be, and its figures. What a driver that
+    died has left is in it too."""
     begun: dict[str, dict[str, Any]] = {}
     for event in _last_events(storage, recipe):
         name, kind = event.get("step", ""), event["kind"]
@@ -50,6 +50,7 @@ def work(storage: Storage, recipe: str, steps: list[PlannedStep]) -> dict[str, d
             begun[name] |= {k: event[k] for k in ("done", "total", "reused", "failed", "workers") if k in event}
         elif kind == "metric" and event["at"] and event["values"] and name in begun:
             begun[name] |= {"update": event["at"], "figures": event["values"]}
+            begun[name] |= {"updates": event["of"]} if event.get("of") else {}
     unfinished = {step.name for step in steps if step.manifest is None}
     return {name: about for name, about in begun.items() if name in unfinished}
 
@@ -65,13 +66,14 @@ def _last_events(storage: Storage, recipe: str) -> list[dict[str, Any]]:
 
 def words(about: dict[str, Any]) -> str:
     """The work on one step, for a table."""
+    if "update" in about:
+        name, value = next(iter(about["figures"].items()))
+        of = f"/{about['updates']:,}" if "updates" in about else ""
+        return f"{about['update']:,}{of} updates: {name} {value:.4g}"
     if about.get("total"):
         failed = f", {about['failed']} failed" if about["failed"] else ""
         slots = f", {about['workers']} workers" if about.get("workers") else ""
         return f"{about['done']:,}/{about['total']:,} units{failed}{slots}"
-    if "update" in about:
-        name, value = next(iter(about["figures"].items()))
-        return f"update {about['update']}: {name} {value:.4g}"
     return "began" if about else ""
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.commands import opening
+
+if TYPE_CHECKING:
+    from hyperloom.pipeline.replies import LeaveReply, RenderReply, WaitReply
 
 PROFILES = ("aws", "gcp", "on-premise", "rayjob", "raycluster", "cronjob", "slurm", "container")
 """`hyperloom.clusters.profiles.PROFILES`, known without importing it."""
@@ -46,14 +49,18 @@ def _render(given: Any) -> int:
     deployment = read(loaded.text, opening.cluster(loaded).deployment, given.deployment)
     of = loaded.recipe
     load = profiles.Workload.of(given.recipe, of.name, given.root or of.root, deployment, of.schedule)
-    terminal.write_program(profiles.PROFILES[given.profile](load))
+    text = profiles.PROFILES[given.profile](load)
+    reply: RenderReply = {"profile": given.profile, "recipe": given.recipe, "text": text}
+    given.answer = reply
+    terminal.write_program(text)
     return 0
 
 
 def _wait(given: Any) -> int:
     from hyperloom.clusters import nodes
 
-    nodes.wait(given.nodes, given.seconds)
+    reply: WaitReply = {"nodes": nodes.wait(given.nodes, given.seconds)}
+    given.answer = reply
     return 0
 
 
@@ -62,5 +69,13 @@ def _leave(given: Any) -> int:
 
     if given.spot:
         spot.wait(given.spot)
-    nodes.leave(given.seconds or (spot.CLOUDS[given.spot].seconds if given.spot else 120.0))
+    notes: list[str] = []
+
+    def say(text: str) -> None:
+        notes.append(text)
+        print(text, flush=True)
+
+    nodes.leave(given.seconds or (spot.CLOUDS[given.spot].seconds if given.spot else 120.0), say)
+    reply: LeaveReply = {"notes": notes}
+    given.answer = reply
     return 0

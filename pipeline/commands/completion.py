@@ -19,5 +19,6 @@ def _completion(given: Any) -> int:
     from hyperloom.pipeline import completion, terminal
 
     text = completion.script(given.shell)
+    given.answer = {"shell": given.shell, "script": text}
     terminal.write_program(text if text.endswith("\n") else text + "\n")
     return 0

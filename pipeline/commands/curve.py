@@ -15,6 +15,7 @@ def add(commands: Any) -> None:
     sub.add_argument("--figure", default="", help="what is drawn, such as semantic.miou; by default the main one")
     opening.add_wait(sub)
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
+    sub.set_defaults(long=True)
 
 
 def _curve(given: Any) -> int:
@@ -37,7 +38,10 @@ def _curve(given: Any) -> int:
         progress.say(f"{name}: {problem}")
     if not outcome.ok:
         progress.say("Continue with the same command")
-        return outcome.error.exit_code if outcome.error else 1
+        code = int(outcome.error.exit_code) if outcome.error else 1
+        why = "; ".join(f"{name}: {problem}" for name, problem in outcome.problems.items()) or "not all steps are done"
+        given.answer = {"error": why, "exit_code": code}
+        return code
     steps = opening.steps(resized_, storage)
     curve = tradeoff(storage, steps, given.step, report, given.figure, loaded.recipe.modalities)
     folder = f"curves/{next(s.fingerprint for s in steps if s.name == report)[:12]}"
@@ -49,6 +53,7 @@ def _curve(given: Any) -> int:
             events.emit("table", name="curve", rows=curve.rows())
         if not given.no_mlflow:
             catch_up(storage, loaded, progress)
+    given.answer = curve.reply(storage.full(f"{folder}/curve.png"), storage.full(f"{folder}/curve.json"))
     print(table(curve.rows()))
     print(curve.sentence())
     print(f"the picture: {storage.full(f'{folder}/curve.png')}")

@@ -9,15 +9,19 @@ def add(commands: Any) -> None:
     help_ = "print the JSON Schema of recipes, so that an editor completes them and a program can write them"
     sub = commands.add_parser("schema", help=help_, description=help_)
     sub.add_argument("recipe", nargs="?", help="a recipe whose own plug-ins (module:Class) are to be in it")
+    sub.add_argument("--replies", action="store_true", help="the schema of what commands answer with --json instead")
     sub.set_defaults(command=_schema)
 
 
 def _schema(given: Any) -> int:
-    from hyperloom.pipeline import plain, recipe, terminal
+    from hyperloom.pipeline import plain, recipe, replies, terminal
 
-    _register()
-    text = plain.dumps(schema(recipe.load(given.recipe) if given.recipe else None), indent=1)
-    terminal.write_program(text + "\n")  # fields are called `password`, and none has a value
+    if given.replies:
+        form = replies.schema()
+    else:
+        _register()
+        form = schema(recipe.load(given.recipe) if given.recipe else None)
+    terminal.write_program(plain.dumps(form, indent=1) + "\n")  # fields are called `password`, and none has a value
     return 0
 
 

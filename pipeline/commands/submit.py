@@ -24,7 +24,8 @@ def _submit(given: Any) -> int:
     options = [word for name in given.step or () for word in ("--step", name)]
     options += ["--wait", f"{given.wait:g}"] + (["--no-mlflow"] if given.no_mlflow else [])
     cluster = opening.cluster(loaded)
-    code = submit(cluster, loaded, str(storage), given.address, not given.detach, options)
+    given.answer = submit(cluster, loaded, str(storage), given.address, not given.detach, options)
+    code = given.answer["exit_code"] or 0
     if code:
         print(f"Continue with: {given.line}", flush=True)
-    return code
+    return int(code)

@@ -28,6 +28,7 @@ from hyperloom.stages.train.stage import Train
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.plan import PlannedStep
+    from hyperloom.pipeline.replies import CurvePoint, CurveReply
     from hyperloom.pipeline.storage import Storage
 
 SIZES = ("40k", "80k", "160k", "320k", "640k", "960k")
@@ -72,6 +73,34 @@ class Tradeoff:
             for p in self.points
         ]
         return rows + [{"who": name, self.figure: round(value, 4)} for name, value in self.rivals.items()]
+
+    def reply(self, picture: str, table: str) -> CurveReply:
+        """For programs; `picture` and `table` are where these were written."""
+        points: list[CurvePoint] = [
+            {
+                "name": p.name,
+                "figure": p.figure,
+                "low": p.bounds and p.bounds[0],
+                "high": p.bounds and p.bounds[1],
+                "parameters": p.parameters,
+                "milliseconds": p.milliseconds,
+                "minutes": p.minutes,
+            }
+            for p in self.points
+        ]
+        return {
+            "step": self.step,
+            "report": self.report,
+            "figure": self.figure,
+            "higher_is_better": self.higher,
+            "split": self.split,
+            "samples": self.samples,
+            "points": points,
+            "rivals": self.rivals,
+            "sentence": self.sentence(),
+            "picture": picture,
+            "table": table,
+        }
 
     def sentence(self) -> str:
         """What the curve says, plainly: where more parameters stop to be worth anything that could be shown."""

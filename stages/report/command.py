@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.errors import HyperloomError, StorageError
 from hyperloom.stages.data.command import Load, StepResolver
+
+if TYPE_CHECKING:
+    from hyperloom.pipeline.replies import DiffReply, ReportReply
+    from hyperloom.stages.report.page import Page
 
 
 def add(command: Callable[..., Any], commands: Any, load: Load, steps: StepResolver) -> None:
@@ -48,35 +52,68 @@ def diff(given: Any, load: Load, steps: StepResolver) -> int:
         loaded, storage = load(argparse.Namespace(**{**vars(given), "recipe": path}))
         return loaded, storage, steps(loaded, storage)
 
-    page = compare(side(given.before, plan), side(given.after, plan))
-    given.answer = plain_text.values(page)
+    before, after = side(given.before, plan), side(given.after, plan)
+    page = compare(before, after)
+    where = os.path.abspath(given.to) if given.to else None
+    given.answer = _compared(page, before.fingerprints == after.fingerprints, where)
     print(plain_text.text(page))
-    if given.to:
-        where = os.path.abspath(given.to)
+    if where:
         Storage(os.path.dirname(where)).write(os.path.basename(where), render.html(page))
         print(where)
     return 0
 
 
+def _compared(page: Page, same: bool, where: str | None) -> DiffReply:
+    from hyperloom.stages.report import plain_text
+
+    facts = dict(page.facts)
+    return {
+        "before": facts["before"],
+        "after": facts["after"],
+        "same": same,
+        "outcome": page.outcome,
+        "sections": plain_text.sections(page),
+        "missing": page.missing,
+        "path": where,
+    }
+
+
 def report(given: Any, loaded: Any, storage: Any, steps: list[Any]) -> int:
     """Write the page and say where it is."""
     from hyperloom.pipeline.storage import Storage
-    from hyperloom.stages.report import writing
+    from hyperloom.stages.report import render, writing
 
+    page = writing.gathered(loaded, storage, steps)
     if given.to:
         where = os.path.abspath(given.to)
-        data = writing.rendered(loaded, storage, steps)
-        Storage(os.path.dirname(where)).write(os.path.basename(where), data)
+        Storage(os.path.dirname(where)).write(os.path.basename(where), render.html(page))
     else:
+        path = writing.place(loaded, steps)
         try:
-            where = storage.full(writing.ReportPage.write(loaded, storage, steps))
+            storage.write(path, render.html(page))
         except StorageError as error:
             raise StorageError(f"{error}. Next: --to FILE writes the report elsewhere", error.transient) from error
+        where = storage.full(path)
+    given.answer = _reported(page, where)
     if given.open:
         _open(where)
-    given.answer = {"path": where}
     print(where)
     return 0
+
+
+def _reported(page: Page, where: str) -> ReportReply:
+    from hyperloom.stages.report import plain_text
+
+    return {
+        "path": where,
+        "recipe": page.name,
+        "outcome": page.outcome,
+        "verdict": page.tone,
+        "doubts": page.doubts,
+        "facts": dict(page.facts),
+        "sections": plain_text.sections(page),
+        "missing": page.missing,
+    }
 
 
 def _open(where: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hyperloom.pipeline.progress import table
-from hyperloom.stages.report.page import Estimate, Page, PageBlock, PageTable, Words
+from hyperloom.pipeline.replies import SectionReply, TableReply
+from hyperloom.pipeline.tables import table
+from hyperloom.stages.report.page import Estimate, Page, PageBlock, PageTable, Section, Words
 from hyperloom.stages.report.render import brief, number
 
 WIDEST = 100
@@ -24,22 +25,22 @@ def text(page: Page) -> str:
     return "\n".join([*lines, *([""] if page.missing else []), *page.missing])
 
 
-def values(page: Page) -> dict[str, Any]:
-    """The page's words and tables as plain JSON, for programs."""
-    sections = {
-        section.name: [
-            {
-                "title": block.title,
-                "rows": [dict(zip(block.columns, map(_plain, row), strict=False)) for row in block.rows],
-            }
-            if isinstance(block, PageTable)
-            else list(block.lines)
-            for block in section.blocks
-            if isinstance(block, PageTable | Words)
-        ]
-        for section in page.sections
-    }
-    return {**dict(page.facts), "outcome": page.outcome, "sections": sections, "missing": list(page.missing)}
+def sections(page: Page) -> dict[str, SectionReply]:
+    """The page's words and tables by section, for programs."""
+    return {section.name: _section(section) for section in page.sections}
+
+
+def _section(section: Section) -> SectionReply:
+    tables: list[TableReply] = [
+        {
+            "title": block.title,
+            "rows": [dict(zip(_distinct(block.columns), map(_plain, row), strict=True)) for row in block.rows],
+        }
+        for block in section.blocks
+        if isinstance(block, PageTable)
+    ]
+    words = [block.lines for block in section.blocks if isinstance(block, Words)]
+    return {"title": section.title, "tables": tables, "sentences": [line for lines in words for line in lines]}
 
 
 def _plain(value: Any) -> Any:
@@ -52,8 +53,13 @@ def _lines(block: PageBlock) -> Iterator[str]:
     if isinstance(block, PageTable):
         if block.title:
             yield block.title
-        names = [name + " " * list(block.columns)[:i].count(name) for i, name in enumerate(block.columns)]
+        names = _distinct(block.columns)
         yield table([{n: _cell(v) for n, v in zip(names, row, strict=True)} for row in block.rows])
+
+
+def _distinct(columns: Sequence[str]) -> list[str]:
+    """The names of columns, where two are the same with a blank behind the second."""
+    return [name + " " * list(columns)[:i].count(name) for i, name in enumerate(columns)]
 
 
 def _cell(value: Any) -> Any:

@@ -7,10 +7,13 @@ never the end of a run. `hyperloom report` writes it anew from what the root hol
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint
 from hyperloom.pipeline.storage import Storage
+
+if TYPE_CHECKING:
+    from hyperloom.stages.report.page import Page
 
 
 class ReportPage:
@@ -39,11 +42,17 @@ def place(loaded: Any, steps: Sequence[Any]) -> str:
 
 def rendered(loaded: Any, storage: Storage, steps: Sequence[Any], ending: Mapping[str, Any] | None = None) -> bytes:
     """The bytes of the report."""
-    from hyperloom.stages.report.gather import page
     from hyperloom.stages.report.render import html
+
+    return html(gathered(loaded, storage, steps, ending))
+
+
+def gathered(loaded: Any, storage: Storage, steps: Sequence[Any], ending: Mapping[str, Any] | None = None) -> Page:
+    """The report as data."""
+    from hyperloom.stages.report.gather import page
     from hyperloom.stages.report.root import opened
 
     root = opened(loaded, storage, list(steps))
     if ending and root.run.run == ending["run"]:
         root.run.status, root.run.seconds = str(ending["status"]), ending["seconds"]
-    return html(page(root))
+    return page(root)

@@ -10,10 +10,13 @@ import argparse
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
 from hyperloom.pipeline.exits import Exit
+
+if TYPE_CHECKING:
+    from hyperloom.pipeline.replies import InitReply
 
 RecipeCheck = Callable[[str, str], None]
 """Given a recipe's text and its path: raises what `hyperloom plan` would say."""
@@ -62,8 +65,16 @@ def init(given: argparse.Namespace, check: RecipeCheck) -> int:
     except OSError as error:
         raise RecipeError(f"cannot write {path}: {error}. Next: give a folder that may be written") from error
     shown = shlex.quote(os.path.join(given.folder, RECIPE))
+    run = f"hyperloom run {shown}"
+    reply: InitReply = {
+        "recipe": path,
+        "summary": decision.what,
+        "remarks": decision.remarks,
+        "next": run,
+    }
+    given.answer = reply
     print(f"wrote {shown}: {decision.what}")
-    print(f"Next: hyperloom run {shown} --pilot 40    a first look and a forecast (leave --pilot out for all of it)")
+    print(f"Next: {run} --pilot 40    a first look and a forecast (leave --pilot out for all of it)")
     return 0
 
 

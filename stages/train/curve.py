@@ -23,12 +23,17 @@ class Curve:
         mine = [e for e in event_log.read(storage, run) if e["writer"] == self.events.writer]
         self.reported = {(key, e["at"]) for e in mine if e["kind"] == "metric" for key in e["values"]}
         self.noted = {e["text"] for e in mine if e["kind"] == "note"}
+        self.updates = 0
 
     def __call__(self, at: int, values: dict[str, float]) -> None:
         named = {f"{k}{self.suffix}": v for k, v in values.items()}
         new = {k: v for k, v in named.items() if (k, at) not in self.reported}
         if new:
-            self.events.metric(self.step, new, at)
+            self.events.metric(self.step, new, at, self.updates)
+
+    def expect(self, updates: int) -> None:
+        """So many updates the training will have made at its end, as far as it knows by now; 0 where it does not."""
+        self.updates = updates
 
     def began(self, job: Job, workers: int, device: Any) -> None:
         """Say where the training runs."""

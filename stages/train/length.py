@@ -60,6 +60,12 @@ class Length:
         """Is the number of updates known from the start?"""
         return self.minutes is None and not self.open_ended
 
+    @property
+    def expected(self) -> int:
+        """How many updates there will have been at the end; 0 while nobody knows."""
+        unknown = (self.open_ended and self.cooling is None) or self.updates >= WITHOUT_END
+        return 0 if unknown else self.updates
+
     def state(self) -> dict[str, Any]:
         """What a resumed training needs to know."""
         return {"updates": self.updates, "seconds": self.seconds, "cooling": self.cooling}

@@ -85,6 +85,7 @@ class Training:
         torch.manual_seed(seed_of(job.seed, "weights"))
         model = build_model(job.architecture, job.parameters)
         self.say = getattr(log, "once", _silent) if world.rank == 0 else _silent
+        self.expect = getattr(log, "expect", _silent)
         if job.start:
             self.taken = take(job.storage, job.start, model)
         self.criterion = Criterion(job, model).to(self.device)
@@ -277,6 +278,7 @@ class Training:
     def _note(self, values: CurveValues, timing: CurveValues) -> None:
         rounded = {k: float(f"{v:.6g}") for k, v in values.items()}
         self.history.append({"at": self.update, "values": rounded})
+        self.expect(self.length.expected)
         self.log(self.update, {**rounded, **timing})
 
     def _resume(self) -> None:
@@ -334,5 +336,5 @@ def _device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def _silent(text: str) -> None:
+def _silent(_: object) -> None:
     """Nobody listens."""

@@ -8,11 +8,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
+import PIL.Image
 import pytest
+import yaml
 
 import hyperloom
-from hyperloom.pipeline import cli
+from hyperloom.pipeline import cli, replies
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.events import Events, new_run
 from hyperloom.pipeline.storage import Storage
@@ -36,7 +39,6 @@ KEYS = {
     "schedule next": {"schedule", "status", "slots"},
     "schedule history": [],
     "schedule add": {"text", "schedule", "status", "slots"},
-    "cluster render slurm": {"exit_code", "lines"},
     "tick --no-mlflow --at 2030-01-01T03:00:05+00:00": {"r.yaml"},
     "data head frames": [{"key", "group", "index"}],
     "data stats frames": [{"column", "type", "rows", "missing", "mean", "std", "min", "max", "classes"}],
@@ -80,6 +82,71 @@ def test_every_command_answers_one_json_value(line: str, capsys: pytest.CaptureF
         assert not keys or (answer and all(keys[0] <= set(row) for row in answer))
     else:
         assert set(answer) == keys
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "report r.yaml --to {0}/page.html",
+        "diff r.yaml r.yaml",
+        "diff r.yaml changed.yaml --to {0}/changes.html",
+        "init {0}/pictures --labels {0}/masks --yes",
+        "cluster render slurm r.yaml",
+        "completion zsh",
+    ],
+)
+def test_replies_keep_their_form(line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a command answers is what `pipeline.replies` promises, no field more or less."""
+    if line.startswith("init"):
+        labelled_pictures(tmp_path)
+    written = yaml.safe_load(Path("r.yaml").read_text())
+    written["steps"]["labels"]["experts"][0]["sigma"] = 2.5
+    Path("changed.yaml").write_text(json.dumps(written))
+    assert cli.main([word.format(tmp_path) for word in line.split()] + ["--json"]) == 0
+    text = capsys.readouterr().out
+    command = next(name for name in replies.REPLIES if line.startswith(name))
+    answer = checked(command, text)
+    for table in (t for s in answer.get("sections", {}).values() for t in s["tables"]):
+        assert all(isinstance(row, dict) and row for row in table["rows"])
+    if "path" in answer:
+        assert answer["path"] is None or Path(answer["path"]).exists()
+    match command:
+        case "report":
+            assert {"steps", "data"} <= set(answer["sections"]) and answer["outcome"]
+        case "diff":
+            assert answer["same"] is ("changed" not in line) and bool(answer["sections"]) is not answer["same"]
+        case "init":
+            assert Path(answer["recipe"]).exists() and answer["next"].startswith("hyperloom run")
+        case "cluster render":
+            assert "#SBATCH" in answer["text"]
+
+
+def checked(command: str, text: str) -> Any:
+    """The answer in `text`, checked strictly against its type."""
+    answer = json.loads(text)
+    form = replies.schema()
+    jsonschema.validate(answer, {"$defs": form["$defs"], **form["properties"][command]})
+    assert set(answer) == set(replies.REPLIES[command].__annotations__), "no field more"
+    return answer
+
+
+def labelled_pictures(folder: Path) -> None:
+    """Six pictures, and label maps of two classes for four of them."""
+    for name in ("pictures", "masks"):
+        (folder / name).mkdir()
+    for i in range(6):
+        picture = np.random.default_rng(i).integers(0, 255, (32, 48, 3)).astype(np.uint8)
+        PIL.Image.fromarray(picture).save(folder / "pictures" / f"a{i}.png")
+        if i < 4:
+            PIL.Image.fromarray((picture[..., 0] > 128).astype(np.uint8)).save(folder / "masks" / f"a{i}.png")
+
+
+def test_every_reply_is_documented() -> None:
+    """docs/command.md has a line for each command with all its fields; the schema prints them too."""
+    page = (Path(__file__).parents[2] / "docs" / "command.md").read_text()
+    for command, form in replies.REPLIES.items():
+        (line,) = [text for text in page.splitlines() if text.startswith(f"| `{command}`")]
+        assert all(f"`{name}`" in line for name in form.__annotations__), (command, line)
 
 
 def test_every_command_has_it_and_errors_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,11 +244,11 @@ def test_status_counts_units_while_a_run_goes_on(tmp_path: Path, capsys: pytest.
         for step in ("frames", "labels"):
             events.emit("step_started", step, **about)
         events.emit("progress", "frames", done=120, total=400, reused=80, failed=2, workers=4)
-        events.metric("labels", {"loss": 0.5}, 40)
+        events.metric("labels", {"loss": 0.5}, 40, 400)
         events.metric("labels", {"loss": float("nan")}, 41)
     assert call("status", str(tmp_path / "busy.yaml")) == 0
     shown = capsys.readouterr().out
-    assert "120/400 units, 2 failed, 4 workers" in shown and "update 40: loss 0.5" in shown
+    assert "120/400 units, 2 failed, 4 workers" in shown and "40/400 updates: loss 0.5" in shown
     assert call("status --json", str(tmp_path / "busy.yaml")) == 0
     work = json.loads(capsys.readouterr().out)["steps"][0]["work"]
     assert (work["done"], work["total"], work["workers"]) == (120, 400, 4)

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from hyperloom.clusters import connect, environment, machine, skew, submit
 from hyperloom.clusters.spec import Cluster, ClusterError, ClusterRefusal
-from hyperloom.pipeline import recipe, secrets
+from hyperloom.pipeline import recipe, replies, secrets
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.fingerprint import payload
 
@@ -176,7 +176,9 @@ def test_a_job_is_its_recipe_its_options_and_its_code(monkeypatch: pytest.Monkey
     def send(*options: str) -> int:
         loaded = recipe.load(path)
         cluster = Cluster.model_validate(loaded.recipe.cluster)
-        assert submit.submit(cluster, loaded, loaded.recipe.root, follow=False, options=options) == 0
+        reply = submit.submit(cluster, loaded, loaded.recipe.root, follow=False, options=options)
+        TypeAdapter(replies.SubmitReply).validate_python(reply, strict=True)
+        assert (reply["job"], reply["exit_code"]) == (server.jobs[-1]["submission_id"], None)
         return len(server.jobs)
 
     assert (send("--step", "a"), send("--step", "a")) == (1, 1)

@@ -59,7 +59,7 @@ def test_steps_that_run_are_drawn_side_by_side(terminal: Terminal) -> None:
     follow(progress, end=False)
     last = terminal.text.rpartition("small: ")[2]
     assert re.search(r"depth +\[1/3\] .*5/9 units \(2 reused\), 1 failed .*4 workers", last), last
-    assert re.search(r"teacher +\[2/3\] +update 40: loss 0.5", last), last
+    assert re.search(r"teacher +\[2/3\] +40 updates, loss 0.5", last), last
     assert "0 of 3 steps done, 2 at work, 1 wait" in last
     assert "no memory" in last, "the last warning stays in sight"
     progress.event({"kind": "run_finished", "step": "", "status": "failed", "seconds": 3})
@@ -96,6 +96,20 @@ def test_rate_and_time_left_are_of_the_last_while(monkeypatch: pytest.MonkeyPatc
         now[0] += 1
         step.progress({**event, "done": step.done + 10})
     assert step.rate == pytest.approx(10, rel=0.1) and step.left.startswith("0:04:") and step.who == "1 worker"
+
+
+def test_a_training_is_shown_by_its_updates_whatever_is_said_of_its_unit() -> None:
+    step = LiveStep("[1/1]", "student", began=0.0)
+    unit = {"done": 0, "total": 1, "reused": 0, "failed": 0, "workers": 1}
+    step.progress(unit)
+    assert step.text.startswith("0/1 units")
+    step.trained({"writer": "train-student", "at": 40, "of": 400, "values": {"loss": 0.5}})
+    step.progress(unit)
+    assert (step.done, step.total) == (40, 400) and step.text.startswith("40/400 updates, ") and "loss 0.5" in step.text
+    step.trained({"writer": "train-student-seed1", "at": 20, "values": {"loss/seed1": 0.4}})
+    assert step.units == "60 updates" and step.left == "", "of one of the two nobody knows how long it will take"
+    step.trained({"writer": "train-student-seed1", "at": 30, "of": 400, "values": {"loss/seed1": 0.4}})
+    assert step.units == "70/800 updates"
 
 
 ROWS = [{"step": f"s{i}", "why": "because " * 20, "folder": "label/" + "f" * 30, "units": i} for i in range(3)]
