@@ -56,8 +56,8 @@ class LiveStep:
             self.reused, self.noun = 0, "updates"
             self._past.clear()
         self._trainings[event.get("writer", "")] = event["at"], event.get("of", 0)
-        made, planned = (sum(counts) for counts in zip(*self._trainings.values(), strict=True))
-        self._count(made, planned if all(of for _, of in self._trainings.values()) else 0)
+        updates, planned = (sum(counts) for counts in zip(*self._trainings.values(), strict=True))
+        self._count(updates, planned if all(of for _, of in self._trainings.values()) else 0)
         self.figures = " ".join(f"{k} {v:.4g}" for k, v in list(event["values"].items())[:4])
         self.text = ", ".join(filter(None, (self.units, self.rate_text, self.left, self.figures)))
 

@@ -85,7 +85,6 @@ class Training:
         torch.manual_seed(seed_of(job.seed, "weights"))
         model = build_model(job.architecture, job.parameters)
         self.say = getattr(log, "once", _silent) if world.rank == 0 else _silent
-        self.expect = getattr(log, "expect", _silent)
         if job.start:
             self.taken = take(job.storage, job.start, model)
         self.criterion = Criterion(job, model).to(self.device)
@@ -278,7 +277,7 @@ class Training:
     def _note(self, values: CurveValues, timing: CurveValues) -> None:
         rounded = {k: float(f"{v:.6g}") for k, v in values.items()}
         self.history.append({"at": self.update, "values": rounded})
-        self.expect(self.length.expected)
+        getattr(self.log, "expect", _silent)(self.length.expected)
         self.log(self.update, {**rounded, **timing})
 
     def _resume(self) -> None:

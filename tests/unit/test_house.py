@@ -177,7 +177,13 @@ def test_imports_are_declared() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     lines = project["dependencies"] + [r for extra in project["optional-dependencies"].values() for r in extra]
     declared = {re.split(r"[\[<>=~! ]", line)[0].lower() for line in lines}
-    implied = {"pydantic_core", "botocore", "grpc", "aiohttp"}  # come with pydantic, s3fs and Ray, who show them
+    implied = {
+        "pydantic_core",
+        "typing_extensions",
+        "botocore",
+        "grpc",
+        "aiohttp",
+    }  # come with pydantic, s3fs and Ray, who show them
     files = sources(*PACKAGES, "tests", "benchmarks")
     ours = {*PACKAGES, "tests", "benchmarks", "recipes", *(p.stem for p in files)}
     used = {i.partition(".")[0] for p in files for i in imports(p)}
