@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.errors import BadSample, HyperloomError, PluginError
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.label import memory
+from hyperloom.stages.label import hooks, memory
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.label.values import same_numbers
@@ -125,6 +123,13 @@ def built(expert: Expert, modalities: dict[str, Any], storage: Storage) -> Funct
         function = expert.build(modalities, storage)
     except ImportError as error:
         raise PluginError(f"{name}: {error}. Next: install it on every node") from error
+    except UNTOUCHED:
+        raise
+    except (Exception, SystemExit) as error:  # a person's code may raise anything
+        if memory.ran_out(error):
+            raise
+        text = f"build() raised {type(error).__name__}: {error}{place(error, build)}"
+        raise PluginError(f"{name}: {text}. It is given the recipe's modalities by name and the root") from error
     if isinstance(function, Steps):
         return function
     given = ", ".join(f"{c!r}: {form(modalities[modality_of(c)], True)}" for c in expert.in_)
@@ -148,9 +153,7 @@ def form(modality: Any, batch: bool = False) -> str:
 
 def place(error: BaseException, function: Any) -> str:
     """` (mine.py, line 5)`: where in the file of `function` an error came about; empty where that is not known."""
-    file = getattr(getattr(_bare(function), "__code__", None), "co_filename", None)
-    lines = [step for step in traceback.extract_tb(error.__traceback__) if step.filename == file]
-    return f" ({os.path.basename(lines[-1].filename)}, line {lines[-1].lineno})" if lines else ""
+    return hooks.line(error, _bare(function))
 
 
 def _bare(function: Any) -> Any:

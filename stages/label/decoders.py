@@ -67,9 +67,13 @@ class Decoder(Plugin):
 
     def on_device(self, maps: torch.Tensor, modality: Any) -> torch.Tensor | None:
         """What `finish` makes, (N, *shape), of the maps (N, C, h, w) or (N, h, w) of N whole frames, where these are:
-        the same up to rounding. None where this decoder works on the host alone. Probabilities may come in
-        the width that is kept of them."""
+        the same up to rounding, once each has gone through `landed`. None where this decoder works on the host alone.
+        Probabilities may come in the width that is kept of them."""
         return None
+
+    def landed(self, value: np.ndarray, modality: Any) -> np.ndarray:
+        """A value (*shape) of `modality` of one that was decoded on a device and lies on the host."""
+        return value
 
     def within(self, low: float, high: float) -> None:
         """Look at the least and the greatest score of a frame that was decoded on a device, as `finish` looks at the

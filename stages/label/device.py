@@ -82,14 +82,14 @@ def landed(given: Landed, decoder: Decoder, target: Any) -> np.ndarray | list[An
     """Values of `target` of what `decoded` gave; in the place of a frame whose scores cannot be, the ValueError."""
     if not given.ready:
         return np.stack([decoder.finish(one, target) for one in given.values])
-    values = given.values.astype(target.dtype, copy=False)
+    values = [decoder.landed(value, target) for value in given.values.astype(target.dtype, copy=False)]
     errors: dict[int, ValueError] = {}
     for i, (low, high) in enumerate(() if given.spans is None else given.spans.tolist()):
         try:
             decoder.within(low, high)
         except ValueError as error:
             errors[i] = error
-    return [errors.get(i, value) for i, value in enumerate(values)] if errors else values
+    return [errors.get(i, value) for i, value in enumerate(values)] if errors else np.stack(values)
 
 
 class OnDevice(Steps):

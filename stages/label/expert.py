@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 from hyperloom.pipeline.config import as_tuple, placement
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.pipeline.units import Resources
+from hyperloom.stages.label import hooks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +67,11 @@ class Expert(Plugin):
     expert alone; otherwise one process hosts all experts that ask for as many CPUs."""
 
     _tuple = field_validator("in_", "out", mode="before")(as_tuple)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        hooks.watch(cls)
 
     @property
     def resources(self) -> Resources:

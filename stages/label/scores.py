@@ -138,10 +138,12 @@ class ClassDecoder(Scores):
             if ids.size and ids.max() > UNKNOWN:
                 raise ValueError(f"the network gives the class id {ids.max():g}, and ids end at {UNKNOWN}")
             ids = np.where(ids < 0, UNKNOWN, ids).astype(np.uint8)
-        sized = modality.fit(ids)
-        if isinstance(self.map, tuple) and ((sized >= len(self.map)) & (sized != UNKNOWN)).any():
+        return self.landed(modality.fit(ids), modality)
+
+    def landed(self, value: np.ndarray, modality: Any) -> np.ndarray:
+        if isinstance(self.map, tuple) and ((value >= len(self.map)) & (value != UNKNOWN)).any():
             remark("the network gives class ids beyond its map, which are unknown (map in decode lists each)")
-        return sized if self.map is None else class_table(self.map, modality.classes)[sized]
+        return value if self.map is None else class_table(self.map, modality.classes)[value]
 
     def _matters(self, channels: int) -> bool:
         return channels == 1 or bool(self.threshold or self.background)
@@ -192,9 +194,8 @@ class ClassDecoder(Scores):
         unsettled = self.activation == "auto" and self._matters(channels)
         if unsettled or self.background is not None or (self.activation == "ids" and channels > 1):
             return None
-        table = None if self.map is None else class_table(self.map, modality.classes)
         maps = maps / self.divide if self.divide != 1 else maps
-        return tensors.classes(maps, modality.shape[:2], self.threshold, table, self.activation)
+        return tensors.classes(maps, modality.shape[:2], self.threshold, self.activation)
 
 
 class ProbabilityDecoder(Scores):

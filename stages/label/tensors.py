@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from hyperloom.stages.label.decoders import DenseDecoder
 
 
-def classes(
-    maps: torch.Tensor, size: Size, threshold: float, table: np.ndarray | None, activation: Activation = "logit"
-) -> torch.Tensor:
-    """(N, *size) uint8."""
+def classes(maps: torch.Tensor, size: Size, threshold: float, activation: Activation = "logit") -> torch.Tensor:
+    """(N, *size) uint8: classes of the network."""
     one = maps.ndim == 3 or maps.shape[1] == 1
     if activation != "ids" and (maps.is_floating_point() or not one):
         scores = _given(resized(_planes(maps), size), activation)
@@ -37,8 +35,7 @@ def classes(
         ids = _nearest(maps[:, 0] if maps.ndim == 4 else maps, size)
         ids = (ids.round() if ids.is_floating_point() else ids).long()
         ids = ids.masked_fill((ids < 0) | (ids > UNKNOWN), UNKNOWN)
-    ids = ids.clamp(max=UNKNOWN).to(torch.uint8)
-    return ids if table is None else torch.from_numpy(table).to(ids.device)[ids.long()]
+    return ids.clamp(max=UNKNOWN).to(torch.uint8)
 
 
 def probabilities(

@@ -16,6 +16,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.executor import Host
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages import remarks
 from hyperloom.stages.label import batching, reading
 from hyperloom.stages.label.activation import softmax
 from hyperloom.stages.label.batching import BatchSize
@@ -60,12 +61,13 @@ def test_maps_decoded_as_tensors_are_those_of_the_host(fields: dict[str, Any]) -
         raw = 1 / (1 + np.exp(-raw)) if fields.get("activation") == "none" else raw
         values = decoder.on_device(torch.from_numpy(raw), target)
         assert values is not None and tuple(values.shape[1:]) == target.shape
+        landed_ = np.stack([decoder.landed(value, target) for value in values.numpy()])
         expected = np.stack([decoder.finish(as_map(one, "nchw"), target) for one in raw])
         if fields["type"] == "probabilities":
             assert values.dtype == torch.float16
             np.testing.assert_allclose(values.numpy(), expected, atol=1e-3)
         elif fields["type"] == "classes":
-            assert values.dtype == torch.uint8 and np.array_equal(values.numpy(), expected)
+            assert values.dtype == torch.uint8 and np.array_equal(landed_, expected)
         else:
             np.testing.assert_allclose(values.numpy(), expected, rtol=1e-3, atol=1e-4)
 
@@ -107,6 +109,29 @@ def test_scores_that_cannot_be_are_refused_on_a_device_as_on_the_host(
         return
     answers = asked()
     assert [isinstance(answer, ValueError) for answer in answers] == [False, True, False] and text in str(answers[1])
+
+
+@pytest.mark.parametrize("channels", [1, 5], ids=["ids", "scores"])
+def test_classes_beyond_a_map_are_counted_on_a_device_as_on_the_host(channels: int) -> None:
+    """Beside pixels that the network itself calls unknown, and not for a map that lists single classes."""
+    target, random = KNOWN["semantic"], np.random.default_rng(0)
+    raw = random.normal(size=(3, channels, 24, 36)).astype(np.float32)
+    if channels == 1:
+        raw = random.choice([0, 1, 255], raw.shape).astype(np.float32)
+        raw[1, 0, 3, 4] = 3
+    else:
+        raw[::2, 2:] = -9
+    for map_, said in ((["a", None], True), (["a", None, "b", "c", "d"], False), ({0: "a"}, False)):
+        decoder = plugins.parse(
+            "decoder", {"type": "classes", "map": map_, "activation": "ids" if channels == 1 else "logit"}
+        )
+        (given,) = Landing([decoded(decoder, torch.from_numpy(raw), "nchw", target)]).arrays()
+        with remarks.collected() as there:
+            values = landed(given, decoder, target)
+        with remarks.collected() as host:
+            expected = np.stack([decoder.finish(as_map(one, "nchw"), target) for one in raw])
+        assert given.ready and np.array_equal(values, expected)
+        assert there == host and list(there.values()) == ([1] if said else [])
 
 
 @pytest.mark.parametrize("shape", [(7, 5, 11), (300, 200, 3), (4, 4, 300)], ids=str)

@@ -254,6 +254,23 @@ BODY = "    def build(self, modalities, storage):\n        "
         ("    pass\n", "has no build()"),
         ("    def build(self):\n        return print\n", "Next: def build(self, modalities, storage)"),
         (BODY + "pass\n", "is None, which cannot be called"),
+        (BODY + "return modalities['nope']\n", "build() raised KeyError: 'nope' (plugin_"),
+        (BODY + "raise SystemExit(2)\n", "build() raised SystemExit: 2"),
+        (
+            "    def offsets(self):\n        return ['rgb@camera']\n" + BODY + "return print\n",
+            "F.offsets() returned ['rgb",
+        ),
+        (
+            "    def offsets(self):\n        return {'rgb@camera': -1}\n" + BODY + "return print\n",
+            "Next: return a dict of",
+        ),
+        ("    def offsets(self):\n        return {'rgb@camera': ('a',)}\n" + BODY + "return print\n", "whole numbers"),
+        ("    def offsets(self):\n        return 1 / 0\n" + BODY + "return print\n", "division by zero (plugin_"),
+        ("    def weights(self):\n        return 'w.pt'\n" + BODY + "return print\n", "F.weights() returned 'w.pt'"),
+        (
+            "    def weights(self):\n        return self.path\n" + BODY + "return print\n",
+            "F.weights() raised AttributeError",
+        ),
         (BODY + "import nothing_like_it\n", "nothing_like_it'. Next: install it on every node"),
         (BODY + "return lambda a, b: a\n", "missing a required argument: 'b'"),
         (BODY + "return lambda batch: {'value': 1}\n", "without value@x"),
