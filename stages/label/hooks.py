@@ -24,7 +24,7 @@ def watch(expert: type[Any]) -> None:
 
 def _watched(own: Callable[..., Any], name: str, taken: Callable[[Any], Any], expected: str) -> Callable[..., Any]:
     @functools.wraps(own)
-    def asked(*given: Any, **named: Any) -> Any:
+    def guarded(*given: Any, **named: Any) -> Any:
         try:
             value = own(*given, **named)
         except HyperloomError:
@@ -36,7 +36,7 @@ def _watched(own: Callable[..., Any], name: str, taken: Callable[[Any], Any], ex
         except (TypeError, ValueError) as error:
             raise PluginError(f"{name} returned {_short(value)}. Next: return {expected}") from error
 
-    return asked
+    return guarded
 
 
 def line(error: BaseException, function: Any) -> str:
