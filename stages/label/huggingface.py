@@ -25,6 +25,7 @@ from hyperloom.pipeline.plugins import of, parse
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
+from hyperloom.stages.label.hub.download import DIGEST, remote, unpacked
 from hyperloom.stages.label.hub.pins import NAME
 from hyperloom.stages.label.network import library
 from hyperloom.stages.label.values import fit
@@ -58,6 +59,9 @@ class HuggingFace(Expert):
     """Raises SourceError for a directory that cannot be loaded, PluginError without transformers."""
 
     path: str = placement("")
+    """A local directory; with `sha256` also the URL of an archive that holds one."""
+    sha256: str = placement("", pattern=DIGEST)
+    """The digest of the archive at `path`."""
     model: str = Field("", pattern=rf"^({NAME})?$")
     """ORGANISATION/NAME on the hub, in place of `path`."""
     at: str = placement("main", alias="revision", pattern=r"^[\w./-]+$")
@@ -92,6 +96,8 @@ class HuggingFace(Expert):
     def _consistent(self) -> HuggingFace:
         if bool(self.path) == bool(self.model):
             raise ValueError("give either path: a local directory, or model: ORGANISATION/NAME of the hub")
+        if bool(self.sha256) != remote(self.path):
+            raise ValueError("sha256: is of an archive at a URL, which needs it; a local directory is its content")
         if len(self.in_) != 1:
             raise ValueError(f"in: {self.task} reads one column, got {list(self.in_)}")
         if self.decode and (self.task not in MAPS or len(self.decode) != len(self.out)):
@@ -109,9 +115,11 @@ class HuggingFace(Expert):
     def weights(self) -> tuple[str, ...]:
         from hyperloom.stages.label.hub.loading import files
 
-        return files(self.path) if self.path else ()
+        return files(self.path) if self.path and not self.sha256 else ()
 
     def content(self, digests: Digests) -> list[str]:
+        if self.sha256:
+            return [self.sha256]
         return self._pin(digests.storage).digests if self.model else super().content(digests)
 
     def remarks(self, storage: Storage) -> list[str]:
@@ -128,6 +136,8 @@ class HuggingFace(Expert):
         from hyperloom.stages.label.hub.loading import Directory
 
         path = str(fetched(self._pin(storage))) if self.model else self.path
+        if self.sha256:
+            path = str(unpacked(self.path, self.sha256))
         return Directory(path, self.precision, self.gpus > 0)
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:

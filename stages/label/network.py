@@ -25,12 +25,14 @@ from hyperloom.stages.label import trial
 from hyperloom.stages.label.activation import ScoreKind
 from hyperloom.stages.label.decoders import Decoder, of_tile, shared_out, tensors_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
+from hyperloom.stages.label.hub.download import DIGEST, cached, downloaded, remote
 from hyperloom.stages.label.preprocess import Preprocess, TileGrid
 from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality import Size
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.check import StepCheck
+    from hyperloom.pipeline.digests import Digests
     from hyperloom.pipeline.recipe import Where
 
 
@@ -55,6 +57,9 @@ class Network(Expert):
 
     path: str = placement()
     """The weights: a path or an fsspec URL that every node can open."""
+    sha256: str = placement("", pattern=DIGEST)
+    """The digest of the weights. With it a URL is fetched once by each node that needs it (`hub.download`), and another
+    file is refused."""
     preprocess: Preprocess = Preprocess()
     decode: tuple[Annotated[Any, of("decoder")], ...] = Field(min_length=1)
     """One decoder, or a list with one for each column of `out`."""
@@ -80,6 +85,17 @@ class Network(Expert):
     def weights(self) -> tuple[str, ...]:
         return (self.path,)
 
+    def content(self, digests: Digests) -> list[str]:
+        if self.sha256 and remote(self.path):
+            return [self.sha256]
+        content = super().content(digests)
+        if self.sha256 and content[0] != self.sha256:
+            raise SourceError(
+                f"{self.path} is not what the recipe says it is: its sha256 is {content[0]}, wanted {self.sha256}. "
+                "Next: correct `sha256:`, or bring the file anew"
+            )
+        return content
+
     def checked(self, step: StepCheck, where: Where) -> Self:
         step.later(lambda listed: self._look(step, where) if step.name not in listed.manifests else None)
         return self
@@ -87,6 +103,8 @@ class Network(Expert):
     def _look(self, step: StepCheck, where: Where) -> None:
         """Note what is wrong with a local file, before anything runs; what nobody here can tell is the worker's."""
         path, source = os.path.expanduser(self.path), step.modalities.get(modality_of(self.in_[0]))
+        if self.sha256 and remote(path):
+            path = str(cached(path, self.sha256) or path)
         if not os.path.isfile(path):
             return
         try:
@@ -106,6 +124,9 @@ class Network(Expert):
         raise TypeError(f"the expert {self.type!r} has no session()")
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+        if self.sha256 and remote(self.path):
+            local = {"path": str(downloaded(self.path, self.sha256)), "sha256": ""}
+            return self.model_copy(update=local).build(modalities, storage)
         targets = [modalities[modality_of(column)] for column in self.out]
         for decoder, target, column in zip(self.decode, targets, self.out):
             try:
