@@ -85,6 +85,10 @@ class Stage(Config):
         """What must be so of what the step makes, a line each, for `plan`."""
         return []
 
+    def notices(self, storage: Storage) -> list[str]:
+        """What a person should hear before the step works (what a licence forbids), a sentence each, for `plan`."""
+        return []
+
     def producers(self, manifest: Manifest) -> dict[str, str]:
         """What to call the makers of a manifest's records (real or forecast), by the records' space."""
         return {}

@@ -16,7 +16,10 @@ from hyperloom.stages.base import TRUTH, source_of
 
 LESSONS, ORIGINS = "lessons", "origins"
 """Keys of what a column's maker says of itself (`Producer.about`)."""
-LessonKind = Literal["trained", "chosen", "fitted", "weights", "start", "unknown"]
+LessonKind = Literal["trained", "chosen", "fitted", "weights", "start", "unknown", "licence"]
+
+OWN_WORDS = ("unknown", "fitted", "start", "licence")
+"""Lessons that say the same whoever hands them on."""
 
 
 class Lesson(NamedTuple):
@@ -26,7 +29,8 @@ class Lesson(NamedTuple):
 
     Others name no shards: an estimate that was `fitted` on truth, whatever its split, and what is `unknown`, of which
     `by` says all that is known; `weights` of an expert, and of a `start`, are files with the sha256 `shards`, which may
-    be models of this very root (`stages.provenance.resolved`)."""
+    be models of this very root (`stages.provenance.resolved`). A `licence` is under which terms `by` may be used
+    (`stages.licence`)."""
 
     shards: str
     split: str
@@ -41,14 +45,14 @@ def lessons(rows: Iterable[Sequence[Any]]) -> list[Lesson]:
 
 def handed_on(learned: Iterable[Lesson], by: str) -> list[Lesson]:
     """What somebody inherits `by` a column, a teacher or a start; of what is unknown its own words stay."""
-    return [lesson if lesson.how in ("unknown", "fitted", "start") else lesson._replace(by=by) for lesson in learned]
+    return [lesson if lesson.how in OWN_WORDS else lesson._replace(by=by) for lesson in learned]
 
 
 def merged(learned: Iterable[Lesson]) -> list[Lesson]:
     """Each once, in order; what is one's own rather than what came by others."""
     known: dict[tuple[str, ...], Lesson] = {}
     for lesson in sorted(learned):
-        key = lesson if lesson.how in ("fitted", "unknown") else lesson[:3]
+        key = lesson if lesson.how in ("fitted", "unknown", "licence") else lesson[:3]
         known.setdefault(key, lesson)
     return list(known.values())
 

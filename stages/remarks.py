@@ -27,10 +27,11 @@ def remark(text: str) -> None:
         counter[text] += 1
 
 
-def announce(step: StepRun, sentences: Sequence[str]) -> None:
-    """Say each once, at the terminal and in MLflow."""
+def announce(step: StepRun, sentences: Sequence[str], before: Sequence[str] = ()) -> None:
+    """Say each once, at the terminal and in MLflow; `before` was said at the terminal already."""
     for sentence in sentences:
-        step.events.emit("note", step.name, text=sentence)
+        if sentence not in before:
+            step.events.emit("note", step.name, text=sentence)
     if sentences:
         step.events.emit("tag", step.name, values={f"remark.{i}": text for i, text in enumerate(sentences)})
 

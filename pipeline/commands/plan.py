@@ -21,8 +21,16 @@ def _plan(given: Any) -> int:
     forecasts = forecast.forecast(storage, steps, loaded.recipe.modalities)
     given.answer = _as_json(steps, forecasts)
     _show(steps, forecasts)
+    _notice(storage, steps)
     _say_cost(loaded, storage, steps, forecasts)
     return 0
+
+
+def _notice(storage: Any, steps: list[Any]) -> None:
+    """What should be known before the steps work."""
+    for step in steps:
+        for text in step.stage.notices(storage) if step.state != "fresh" else ():
+            print(f"{step.name}: {text}")
 
 
 def _say_cost(loaded: Any, storage: Any, steps: list[Any], forecasts: dict[str, Any]) -> None:

@@ -139,6 +139,8 @@ def ground(
     notes: list[str] = []
     seen, unknown = 0, False
     for lesson in merged(learned):
+        if lesson.how == "licence":
+            continue
         if lesson.how == "unknown":
             notes.append(f"{name}: whether the judged samples taught it was not checked: {lesson.by}")
             unknown = True

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 from hyperloom.pipeline.config import as_tuple, placement
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.pipeline.units import Resources
+from hyperloom.stages import licence
 from hyperloom.stages.label import hooks
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ class Expert(Plugin):
     """Memory that one process of this expert needs; 0: little. With it, or with a share of a GPU, a process is for this
     expert alone; otherwise one process hosts all experts that ask for as many CPUs."""
 
+    licence: str = placement("")
+    """Under which terms its weights are to be had, as their owners call it."""
+
     _tuple = field_validator("in_", "out", mode="before")(as_tuple)
 
     @classmethod
@@ -108,9 +112,14 @@ class Expert(Plugin):
         SourceError for what is not there."""
         return [digests.file(path).sha256 for path in self.weights()]
 
+    def terms(self, storage: Storage) -> dict[str, str]:
+        """Whose licences come with what it makes, and which they are; `stages.licence` says what they forbid."""
+        return {"+".join(self.out): self.licence} if self.licence else {}
+
     def remarks(self, storage: Storage) -> list[str]:
         """What a person should hear before the expert works, such as what its licence forbids."""
-        return []
+        said = (licence.remark(who, name) for who, name in self.terms(storage).items())
+        return [text for text in said if text]
 
     def checked(self, step: StepCheck, where: Where) -> Self:
         """This expert with what the schemas of the steps it names tell of it (`in`), before any of them ran; what is

@@ -28,6 +28,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.records import Records
 from hyperloom.pipeline.stage import Forecast, StepRun
 from hyperloom.pipeline.units import Record, Unit, Worker
+from hyperloom.stages import licence
 from hyperloom.stages.base import INDEX, TIME, Partition, Producer, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.label.expert import Expert
@@ -294,6 +295,7 @@ def _node(
         identity["weights"] = weights
     lessons = [lesson for name in step_refs(expert) for lesson in lessons_of(inputs[name])]
     lessons += [Lesson(digest, "", "weights") for digest in weights]
+    lessons += [licence.lesson(who, terms) for who, terms in expert.terms(step.storage).items() if terms]
     compared = getattr(expert, "truth", "")  # what a consensus is only compared with decides nothing
     reads = {c: known[c].about for c in expert.in_ if c != compared}
     about = {

@@ -122,9 +122,8 @@ class HuggingFace(Expert):
             return [self.sha256]
         return self._pin(digests.storage).digests if self.model else super().content(digests)
 
-    def remarks(self, storage: Storage) -> list[str]:
-        remark = self._pin(storage).remark if self.model else ""
-        return [remark] if remark else []
+    def terms(self, storage: Storage) -> dict[str, str]:
+        return {self.model: self.licence or self._pin(storage).licence} if self.model else super().terms(storage)
 
     def _pin(self, storage: Storage) -> Pin:
         from hyperloom.stages.label.hub.pins import pinned

@@ -25,6 +25,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
+from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Worker
 from hyperloom.stages import provenance
 from hyperloom.stages.label import graph
@@ -63,6 +64,9 @@ class Label(Stage):
         weights = graph.weights_of(self.experts, digests)
         return {"weights": weights} if weights else {}
 
+    def notices(self, storage: Storage) -> list[str]:
+        return list(dict.fromkeys(text for expert in self.experts for text in expert.remarks(storage)))
+
     def units(self, step: StepRun) -> tuple[graph.Units, dict[str, Worker]]:
         drawn = self._drawn(step)
         return drawn.units(), drawn.workers(step.storage)
@@ -74,12 +78,14 @@ class Label(Stage):
         return graph.producers(manifest)
 
     def run(self, step: StepRun) -> Labels:
+        licences = self.notices(step.storage)
+        for text in licences:
+            step.events.emit("note", step.name, text=text)
         drawn = self._drawn(step)
         step.records = step.run_units(drawn.units(), drawn.workers(step.storage))
         labels = drawn.labels(step.records)
-        licences = [text for expert in self.experts for text in expert.remarks(step.storage)]
         labels = replace(labels, remarks=[*labels.remarks, *apart(drawn), *licences])
-        announce(step, labels.remarks)
+        announce(step, labels.remarks, licences)
         provenance.emit_tags(step, labels.columns)
         return labels
 

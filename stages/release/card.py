@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hyperloom.stages import licence
 from hyperloom.stages.distill import teachers
 from hyperloom.stages.release.lineage import snapshot
 from hyperloom.stages.release.proof import seen
@@ -51,6 +52,7 @@ def card(
             *([f"- {teachers.sentence(model.taught)}"] if model.taught else []),
             f"- source snapshot `{snapshot()[:12]}`",
             *[f"- `{column}`: {_producer(about)}" for column, about in sorted(lineage.columns.items())],
+            *_licences(model),
             "",
         ]
     )
@@ -59,6 +61,12 @@ def card(
 def _suspicious(remarks: Sequence[str]) -> list[str]:
     """Between two parts of the card: an empty line, or another part."""
     return ["", "## What looks suspicious in its data", *[f"- {text}" for text in remarks], ""] if remarks else [""]
+
+
+def _licences(model: Trained) -> list[str]:
+    """Under which terms the networks stand that labelled what it learned from."""
+    named = licence.sentences(model.learned or ())
+    return ["", "## Licences of the networks that labelled it", *[f"- {text}" for text in named]] if named else []
 
 
 def _task(name: str, about: Mapping[str, Any]) -> str:

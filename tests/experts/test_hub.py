@@ -122,8 +122,13 @@ def test_owners_who_want_to_be_asked_and_weights_that_are_programs(hub: Hub, tmp
 
 
 def test_a_licence_that_forbids_commerce_is_said_before_the_run(hub: Hub, tmp_path: Path) -> None:
-    assert pins.pinned(_storage(tmp_path / "a"), MODEL, "main").remark == ""
+    expert = {"type": "huggingface", "task": "depth-estimation", "model": MODEL, "in": "rgb@camera", "out": "depth@net"}
+    stage = Label.model_validate({"stage": "label", "data": "frames", "experts": [expert, {**expert, "out": "d@net"}]})
+    assert stage.notices(_storage(tmp_path / "a")) == []
     hub.licence = "cc-by-nc-4.0"
-    assert "is licensed cc-by-nc-4.0" in pins.pinned(_storage(tmp_path / "b"), MODEL, "main").remark
+    (said,) = stage.notices(_storage(tmp_path / "b"))
+    assert said.startswith("tiny/segformer is licensed cc-by-nc-4.0") and "not for commerce" in said
     hub.licence = ""
-    assert "names no licence" in pins.pinned(_storage(tmp_path / "c"), MODEL, "main").remark
+    assert "names no licence" in stage.notices(_storage(tmp_path / "c"))[0]
+    hub.licence = "other"
+    assert "a licence of its own" in stage.notices(_storage(tmp_path / "d"))[0]

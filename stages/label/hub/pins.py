@@ -25,8 +25,6 @@ NAME = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TIMEOUT = 30.0
 """Seconds that the hub has for an answer."""
-RESTRICTED = ("-nc", "non-commercial", "research")
-"""Parts of the names of licences that forbid commercial use."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,6 @@ class Pin:
     def digests(self) -> list[str]:
         """What the model is, in the order of its files' names."""
         return [f"{name} {self.files[name][1]}" for name in sorted(self.files)]
-
-    @property
-    def remark(self) -> str:
-        """What is to be said of the licence before anything is made with the model."""
-        if any(part in self.licence.lower() for part in RESTRICTED):
-            return f"{self.model} is licensed {self.licence}: labels and students made with it are not for commerce"
-        return "" if self.licence else f"{self.model} names no licence: ask whose it is before you hand on what it made"
 
 
 def pinned(storage: Storage, model: str, revision: str) -> Pin:

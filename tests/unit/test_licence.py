@@ -1,0 +1,65 @@
+"""Licences: said before the run, and handed on from the expert to whatever learns of its labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages import licence
+from hyperloom.stages.label.stage import Label
+from hyperloom.stages.lesson import merged, of_column
+from hyperloom.stages.results import Labels
+from tests.unit.inline import finish, ingested, modalities, step
+
+KNOWN = modalities(
+    rgb={"type": "image", "size": [4, 6]}, hsv={"type": "dense", "size": [4, 6], "channels": 3},
+    small={"type": "dense", "size": [2, 3], "channels": 3},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cc-by-nc-4.0", "not for commerce"),
+        ("CC-BY-NC-SA-4.0", "not for commerce"),
+        ("research only", "not for commerce"),
+        ("apple-amlr", "not for commerce"),
+        ("other", "a licence of its own"),
+        ("", "names no licence"),
+        ("apache-2.0", ""),
+        ("mit", ""),
+        ("bsd-3-clause", ""),
+    ],
+)
+def test_what_a_licence_forbids_is_one_sentence(name: str, words: str) -> None:
+    said = licence.remark("net", name)
+    assert words in said if words else said == ""
+
+
+def test_a_licence_goes_along_with_the_labels_and_with_what_is_made_of_them(tmp_path: Path) -> None:
+    import numpy as np
+
+    storage = Storage(str(tmp_path))
+    data = ingested(storage, KNOWN, {"g": [{"rgb@camera": np.zeros((4, 6, 3), np.uint8)}]})
+    experts = [
+        {"type": "hsv", "in": "rgb@camera", "out": "hsv@net", "licence": "cc-by-nc-4.0"},
+        {"type": "resize", "in": "hsv@net", "out": "small@net"},
+    ]
+    stage = Label.model_validate({"stage": "label", "data": "frames", "experts": experts})
+    run = step(stage, storage, KNOWN, "labels", frames=data)
+    made = Labels.from_manifest(finish(run))
+    assert (
+        stage.notices(storage)[0].startswith("hsv@net is licensed cc-by-nc-4.0")
+        and stage.notices(storage)[0] in made.remarks
+    )
+    learned = [lesson for c, producer in made.columns.items() for lesson in of_column(c, producer.about)]
+    assert licence.sentences(merged(learned)) == ["hsv@net: cc-by-nc-4.0 (NOT for commerce)"]
+    assert any(lesson.how == "licence" for lesson in of_column("small@net", made.columns["small@net"].about))
+    free = Label.model_validate({"stage": "label", "data": "frames", "experts": [{**experts[0], "licence": ""}]})
+    assert free.notices(storage) == []
+    same = step(free, storage, KNOWN, "labels", frames=data)
+    assert finish(same).body["columns"]["hsv@net"]["space"] == made.columns["hsv@net"].space, (
+        "a licence moved an identity"
+    )
