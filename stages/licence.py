@@ -7,7 +7,7 @@ to the release. Whether it forbids something is read off its name alone: this is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from hyperloom.stages.lesson import Lesson
 
@@ -32,9 +32,9 @@ def remark(who: str, licence: str) -> str:
     return ""
 
 
-def lesson(who: str, licence: str) -> Lesson:
-    """A licence as what a column's maker goes back to."""
-    return Lesson("", "", "licence", f"{who}: {licence}")
+def lessons(terms: Mapping[str, str]) -> list[Lesson]:
+    """Licences by their owners, as what a column's maker goes back to."""
+    return [Lesson("", "", "licence", f"{who}: {licence}") for who, licence in terms.items() if licence]
 
 
 def sentences(learned: Iterable[Lesson]) -> list[str]:

@@ -118,8 +118,8 @@ class Expert(Plugin):
 
     def remarks(self, storage: Storage) -> list[str]:
         """What a person should hear before the expert works, such as what its licence forbids."""
-        said = (licence.remark(who, name) for who, name in self.terms(storage).items())
-        return [text for text in said if text]
+        sentences = (licence.remark(who, name) for who, name in self.terms(storage).items())
+        return [text for text in sentences if text]
 
     def checked(self, step: StepCheck, where: Where) -> Self:
         """This expert with what the schemas of the steps it names tell of it (`in`), before any of them ran; what is

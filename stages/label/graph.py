@@ -276,13 +276,7 @@ def weights_of(experts: Iterable[Expert], digests: Digests) -> dict[str, Any]:
     return {columns: listed for columns, listed in content.items() if listed}
 
 
-def _node(
-    expert: Expert,
-    known: Mapping[str, Producer],
-    step: StepRun,
-    digests: Digests,
-    kind: str,
-) -> Node:
+def _node(expert: Expert, known: Mapping[str, Producer], step: StepRun, digests: Digests, kind: str) -> Node:
     inputs, modalities = step.inputs, step.modalities
     weights = expert.content(digests)
     config = payload(expert, lambda name: inputs[name].fingerprint)
@@ -294,8 +288,7 @@ def _node(
     if weights:
         identity["weights"] = weights
     lessons = [lesson for name in step_refs(expert) for lesson in lessons_of(inputs[name])]
-    lessons += [Lesson(digest, "", "weights") for digest in weights]
-    lessons += [licence.lesson(who, terms) for who, terms in expert.terms(step.storage).items() if terms]
+    lessons += [Lesson(digest, "", "weights") for digest in weights] + licence.lessons(expert.terms(step.storage))
     compared = getattr(expert, "truth", "")  # what a consensus is only compared with decides nothing
     reads = {c: known[c].about for c in expert.in_ if c != compared}
     about = {

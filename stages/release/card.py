@@ -29,7 +29,6 @@ def card(
     the report calls the model."""
     tasks = [_task(task, about) for task, about in student["tasks"].items()]
     size = "{} x {}".format(*student["size"])
-    lineage = report.lineage
     return "\n".join(
         [
             f"# {name}",
@@ -48,10 +47,10 @@ def card(
             *([f"- {sentence}" for sentence in decided] or ["- none was asked for"]),
             "",
             "## What it was made of",
-            f"- model `{fingerprints[0][:12]}`, report `{fingerprints[1][:12]}`, shards `{lineage.shards[:12]}`",
+            f"- model `{fingerprints[0][:12]}`, report `{fingerprints[1][:12]}`, shards `{report.lineage.shards[:12]}`",
             *([f"- {teachers.sentence(model.taught)}"] if model.taught else []),
             f"- source snapshot `{snapshot()[:12]}`",
-            *[f"- `{column}`: {_producer(about)}" for column, about in sorted(lineage.columns.items())],
+            *[f"- `{column}`: {_producer(about)}" for column, about in sorted(report.lineage.columns.items())],
             *_licences(model),
             "",
         ]
