@@ -39,6 +39,9 @@ def layer(value: Any, modality: Any, span: tuple[float, float] | None = None, wi
     marks = modality.marks(value)
     if marks is not None:
         return Layer(SVG, _drawn(marks[:MOST_MARKS]), modality.words(value), True)
+    drawn = modality.overlay(value)
+    if drawn is not None:
+        return Layer(PNG, encoded(drawn, PNG), modality.words(value), True)
     if modality.rgb:
         return Layer(JPEG, encoded(_narrow(modality.picture(value), widest), JPEG))
     if modality.height_width is not None and modality.times == 1:

@@ -3,8 +3,9 @@
 Every predicted box counts, by its score to the last bit: a row for each is gathered (`stages.measure.sums`), since
 steps of score would change a figure by some hundredths. Equal to pycocotools' `bbox` over all areas with up to 100
 boxes of a class in a picture, but for equal scores in several pictures: there pycocotools goes by the order of the
-files, so that a figure would depend on it; here equal ones enter together. Crowds and areas by size are none of the
-modality's. (torchmetrics' MeanAveragePrecision needs torchvision and cannot weigh samples anew, as a bootstrap does.)
+files, so that a figure would depend on it; here equal ones enter together. Areas by size are none of the modality's,
+crowds are of instances only (`stages.measure.instances`). (torchmetrics' MeanAveragePrecision needs torchvision and
+cannot weigh samples anew, as a bootstrap does.)
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ RECALLS = tuple(i * 0.01 for i in range(101))
 MOST = 100
 """Boxes of a class in one picture that count, the surest first."""
 ROW = [("class", ">u2"), ("doubt", ">u4"), ("fits", ">u2"), ("rest", "u1")]
-"""A predicted box. Sorted by its bytes: by class, then by falling score."""
+"""A predicted box. Sorted by its bytes: by class, then by falling score. A bit of `fits` for each of FITS; its upper
+six bits, and `rest` for the others, say where it lies in a crowd and counts neither way."""
 SURE = 0x3F800000
 """The bits of a score of 1."""
 
@@ -51,7 +53,8 @@ class BoxMeasure(Measure):
                     continue  # precision is of a class, and this is none
                 mine = boxes[boxes[:, 4] == class_]
                 mine = mine[np.argsort(-mine[:, 5], kind="stable")][:MOST]
-                rows.append(_rows(class_, mine, true[true[:, 4] == class_]))
+                overlap = _overlap(mine[:, :4], true[true[:, 4] == class_][:, :4])
+                rows.append(rows_of(class_, mine[:, 5], *fitting(overlap)))
         counts = {"known": len(truth), "answered": int(answered.sum()), "present": present.tolist()}
         return {
             **counts,
@@ -82,8 +85,8 @@ class Ranking:
         return np.ascontiguousarray(self.data).view(ROW)[:, 0]
 
     @cached_property
-    def _parts(self) -> dict[int, tuple[slice, np.ndarray, np.ndarray]]:
-        """By class: its rows; for each the step, from 0; (FITS, rows) which of them are true."""
+    def _parts(self) -> dict[int, tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+        """By class: its rows; for each the step, from 0; (FITS, rows) which of them are true, and which count."""
         rows = self._rows
         new = np.flatnonzero(np.diff(rows["class"].astype(int), prepend=-1))
         parts = {}
@@ -91,7 +94,9 @@ class Ranking:
             mine = rows[first:last]
             steps = np.cumsum(np.diff(mine["doubt"].astype(np.int64), prepend=int(mine["doubt"][0])) > 0)
             true = (mine["fits"].astype(int)[None] >> np.arange(len(FITS))[:, None] & 1).astype(np.float64)
-            parts[int(mine["class"][0])] = (slice(first, last), steps, true)
+            passed = (mine["fits"].astype(int) >> len(FITS)) | (mine["rest"].astype(int) << (16 - len(FITS)))
+            counts = 1.0 - (passed[None] >> np.arange(len(FITS))[:, None] & 1)
+            parts[int(mine["class"][0])] = (slice(first, last), steps, true, counts)
         return parts
 
     def averages(self, class_: int, present: float, weights: np.ndarray | None) -> np.ndarray:
@@ -99,11 +104,11 @@ class Ranking:
         None: once."""
         if class_ not in self._parts:
             return np.zeros(len(FITS))
-        rows, steps, true = self._parts[class_]
+        rows, steps, true, counts = self._parts[class_]
         weight = np.ones(len(steps)) if weights is None else weights[rows]
-        predicted = np.cumsum(np.bincount(steps, weight))
         averages = []
-        for each in true:
+        for each, count in zip(true, counts, strict=True):
+            predicted = np.cumsum(np.bincount(steps, weight * count))
             hits = np.cumsum(np.bincount(steps, weight * each))
             precision = np.divide(hits, predicted, out=np.zeros_like(hits), where=predicted > 0)
             best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
@@ -111,25 +116,31 @@ class Ranking:
         return np.array(averages)
 
 
-def _rows(class_: int, boxes: np.ndarray, true: np.ndarray) -> np.ndarray:
-    rows = np.zeros(len(boxes), ROW)
-    scores = np.clip(boxes[:, 5], 0, 1).astype(np.float32)
-    rows["class"], rows["doubt"] = class_, SURE - scores.view(np.uint32)
-    rows["fits"] = _fitting(boxes[:, :4], true[:, :4])
+def rows_of(class_: int, scores: np.ndarray, fits: np.ndarray, passed: np.ndarray) -> np.ndarray:
+    """Rows of ROW: predictions of a class with their scores, what `fitting` says of each."""
+    rows = np.zeros(len(scores), ROW)
+    clipped = np.clip(scores, 0, 1).astype(np.float32)
+    rows["class"], rows["doubt"] = class_, SURE - clipped.view(np.uint32)
+    rows["fits"], rows["rest"] = fits | (passed << len(FITS)) & 0xFFFF, passed >> (16 - len(FITS))
     return rows
 
 
-def _fitting(boxes: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """For each box, the surest first, a bit for each of FITS: is there a free true box that it fits so well?"""
-    overlap, bits = _overlap(boxes, true), np.zeros(len(boxes), np.int64)
+def fitting(overlap: np.ndarray, crowd: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """For each prediction (n,), the surest first, a bit for each of FITS: is there a free true one that it fits so well
+    by `overlap` (n, m)? And a bit for each where there is none, but a crowd (m,) that it lies in."""
+    bits, passed = np.zeros(len(overlap), np.int64), np.zeros(len(overlap), np.int64)
+    single = np.ones(overlap.shape[1], bool) if crowd is None else ~crowd
+    lying = overlap[:, ~single].max(1, initial=-1)
     for level, fit in enumerate(FITS if overlap.shape[1] else ()):
-        free = overlap.copy()
-        for i in range(len(boxes)):
+        free = np.where(single, overlap, -1.0)
+        for i in range(len(overlap)):
             best = free.shape[1] - 1 - int(free[i, ::-1].argmax())  # the last of equal ones, as in pycocotools
             if free[i, best] >= min(fit, 1 - 1e-10):
                 bits[i] |= 1 << level
                 free[:, best] = -1
-    return bits
+            elif lying[i] >= min(fit, 1 - 1e-10):
+                passed[i] |= 1 << level
+    return bits, passed
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:

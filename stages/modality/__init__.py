@@ -16,6 +16,7 @@ from hyperloom.stages.modality.choice import Category, Choice, Ordinal
 from hyperloom.stages.modality.clip import Clip
 from hyperloom.stages.modality.dense import Dense
 from hyperloom.stages.modality.graph import Graph
+from hyperloom.stages.modality.instances import Instances
 from hyperloom.stages.modality.keypoints import Keypoints
 from hyperloom.stages.modality.multilabel import Multilabel
 from hyperloom.stages.modality.raster import Image, Raster, Size
@@ -36,6 +37,7 @@ __all__ = [
     "Embedding",
     "Graph",
     "Image",
+    "Instances",
     "Keypoints",
     "Modality",
     "Multilabel",

@@ -163,6 +163,11 @@ class Modality(Plugin, Layout, Geometry, Knowledge, Predicted):
         """What one value names in the picture of its sample; None of types that name no places."""
         return None
 
+    def overlay(self, value: np.ndarray) -> np.ndarray | None:
+        """(H, W, 4) uint8 RGB and opacity, to be laid over the picture of its sample; None of types that are drawn by
+        their `marks`, or pixel by pixel."""
+        return None
+
     def span(self, value: np.ndarray) -> tuple[float, float] | None:
         """The numbers that the picture of `value` goes from and to, where it has one scale of colours; else None."""
         return None

@@ -82,11 +82,7 @@ class Raster(Modality):
     def completed(self, modalities: Mapping[str, Modality]) -> Modality:
         if self.size is not None:
             return self
-        images = {n: m.height_width for n, m in modalities.items() if m.rgb and getattr(m, "size", None)}
-        if len(images) != 1:
-            names = ", ".join(images) or "none"
-            raise ValueError(f"no size given, and it follows only from a single image modality with a size ({names})")
-        return self.model_copy(update={"size": next(iter(images.values()))})
+        return self.model_copy(update={"size": of_the_image(modalities)})
 
     def numbers(self, data: bytes, name: str) -> np.ndarray:
         return imagefile.numbers(data, name, self.orientation, self.megapixels)
@@ -100,6 +96,15 @@ class Raster(Modality):
         shrinks = height < value.shape[0] and width < value.shape[1]
         how = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if area and shrinks else cv2.INTER_LINEAR
         return cv2.resize(np.ascontiguousarray(value), (width, height), interpolation=how)
+
+
+def of_the_image(modalities: Mapping[str, Modality]) -> Size:
+    """The size of the only image among `modalities`. Raises ValueError where it does not follow from them."""
+    images = {n: size for n, m in modalities.items() if m.rgb and getattr(m, "size", None) and (size := m.height_width)}
+    if len(images) != 1:
+        names = ", ".join(images) or "none"
+        raise ValueError(f"no size given, and it follows only from a single image modality with a size ({names})")
+    return next(iter(images.values()))
 
 
 FILES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"RIFF")

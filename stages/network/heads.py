@@ -152,3 +152,23 @@ class BoxesHead(Head):
         if not name.startswith("out."):
             return weight
         return weight.index_select(0, order.new_tensor([*order, *range(len(order), len(weight))]))
+
+
+class InstancesHead(DenseHead):
+    """Things with a mask each: classes, centres and offsets of every pixel (`stages.network.instance_maps`)."""
+
+    def build(self, task: Task, sizes: Sizes, architecture: Architecture) -> nn.Module:
+        from hyperloom.stages.network import instance_heads
+
+        modality = task.modality
+        if modality.sides_in_pixels != architecture.size:  # type: ignore[attr-defined]
+            sides = "x".join(map(str, modality.sides_in_pixels))  # type: ignore[attr-defined]
+            raise ValueError(
+                f"{task.name}: masks of {sides} from a network of {'x'.join(map(str, architecture.size))} pixels. "
+                "Next: give both the same size"
+            )
+        return instance_heads.InstanceLayers(sizes.planes, modality.channels)
+
+    def reordered(self, name: str, weight: torch.Tensor, order: torch.Tensor) -> torch.Tensor | None:
+        """Classes come first, then what is of all of them."""
+        return weight.index_select(0, order.new_tensor([*order, *range(len(order), len(weight))]))

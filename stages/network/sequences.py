@@ -77,6 +77,34 @@ class BoxesProcessor(IdProcessor):
         return raw
 
 
+class InstancesProcessor(Processor):
+    """Things with a mask each, as maps; heads of instances say themselves what they give."""
+
+    @property
+    def encoder(self) -> str:
+        return "patches"
+
+    @property
+    def axes(self) -> int:
+        return 2
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        return self.modality.sides_in_pixels
+
+    @property
+    def not_in_graph(self) -> str:
+        return "an ONNX file takes no instances. Next: give the student other inputs"
+
+    def reader(self, scale: Scale) -> torch.nn.Module:
+        from hyperloom.stages.network.instance_maps import InstanceMaps
+
+        return InstanceMaps(self.modality)
+
+    def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
+        return raw
+
+
 class GraphProcessor(IdProcessor):
     """Pairs of nodes; as a target, 1 from the first of a pair to the second."""
 

@@ -41,6 +41,7 @@ KNOWN = modalities(
     stars={"type": "ordinal", "levels": 5},
     age={"type": "scalar", "unit": "y"},
     boxes={"type": "boxes", "classes": ["car", "dog"], "most": 4},
+    things={"type": "instances", "classes": ["car", "dog"], "most": 3, "size": [6, 5]},
     joints={"type": "keypoints", "points": ["head", "hand", "foot"]},
     review={"type": "text", "length": 24},
     pos={"type": "tags", "tags": ["NOUN", "VERB"], "length": 5},
@@ -66,6 +67,7 @@ CONTRACT = {
     "pose": ("regress", "huber", "mae"),
     "age": ("regress", "huber", "mae"),
     "boxes": ("boxes", "boxes", "map"),
+    "things": ("instances", "instances", "map"),
     "joints": ("regress", "keypoints", "pck"),
     "review": ("tokens", "cross-entropy", "accuracy"),
     "pos": ("tag", "cross-entropy", "accuracy"),
@@ -99,6 +101,10 @@ FRIENDLY = {
     "boxes": lambda rng: [
         {"x0": 0.1, "y0": 0.2, "x1": 0.1 + rng.random() / 2, "y1": 1, "class": rng.choice(["car", "dog"]).item()}
         for _ in range(rng.integers(5))
+    ],
+    "things": lambda rng: [
+        {"mask": np.arange(30).reshape(6, 5) >= rng.integers(20), "class": "dog", "id": int(rng.integers(1, 2**40))}
+        for _ in range(rng.integers(4))
     ],
     "joints": lambda rng: {"head": rng.random(2).tolist(), "foot": None},
     "review": lambda rng: "".join(rng.choice(LETTERS, rng.integers(7))),
@@ -229,7 +235,7 @@ def test_good_values_pass_and_can_be_shown(name: str) -> None:
 
 CHANNELS = {
     "depth": 1, "coarse": 1, "holes": 1, "exact": 2, "pose": 7, "attributes": 5, "stars": 5, "age": 1, "boxes": 6,
-    "review": 257, "pos": 2, "meaning": 6, "sound": 1, "heart": 2, "links": 2,
+    "things": 6, "review": 257, "pos": 2, "meaning": 6, "sound": 1, "heart": 2, "links": 2,
 }  # fmt: skip
 
 
@@ -274,6 +280,7 @@ def test_cutting_is_a_choice() -> None:
         ("review", "string", lambda v: isinstance(v, str)),
         ("pos", "list<item: string>", lambda v: set(v) <= {"NOUN", "VERB"}),
         ("boxes", "list<item: struct<x0: float, ", lambda v: all(b["class"] in ("car", "dog") for b in v)),
+        ("things", "list<item: struct<id: int64, class: ", lambda v: all(b["class"] in ("car", "dog") for b in v)),
         ("links", "list<item: struct<from: int64, to: int64>>", lambda v: all(set(e) == {"from", "to"} for e in v)),
     ],
 )
