@@ -94,7 +94,7 @@ class Instances(SidedClasses, Modality):
 
     # -- values -----------------------------------------------------------------------------------------------------
     def _check_values(self, array: np.ndarray) -> None:
-        head = np.ascontiguousarray(array[:, : packed.HEAD.itemsize]).view(packed.HEAD)[:, 0]
+        head = np.ascontiguousarray(array[:, : packed.BYTES]).view(packed.HEAD)[:, 0]
         used = head["kind"] > 0
         if not used[: int(used.sum())].all() or array[~used].any():
             raise ValueError("expected the padding (rows of zeros) after all instances")
@@ -103,7 +103,7 @@ class Instances(SidedClasses, Modality):
         scores = head["score"][used]
         if used.any() and not (scores.min() >= 0 and scores.max() <= 1):
             raise ValueError(f"expected scores in 0..1, got {scores.min():.6g} to {scores.max():.6g}")
-        if not array[used, packed.HEAD.itemsize :].any(1).all():
+        if not array[used, packed.BYTES :].any(1).all():
             raise ValueError("expected a mask of at least one pixel for each instance")
 
     def fit(self, value: Any) -> np.ndarray:
@@ -254,7 +254,7 @@ class Instances(SidedClasses, Modality):
         return self.classes
 
     def tallied(self, rows: np.ndarray) -> np.ndarray:
-        head = np.ascontiguousarray(rows[..., : packed.HEAD.itemsize]).view(packed.HEAD)["kind"].ravel()
+        head = np.ascontiguousarray(rows[..., : packed.BYTES]).view(packed.HEAD)["kind"].ravel()
         return head[head > 0].astype(np.int64) - 1
 
     def arrow(self) -> Any:
@@ -293,12 +293,12 @@ class Instances(SidedClasses, Modality):
             head[name] = flat.field(name).to_numpy(zero_copy_only=False)
         for i, corner in enumerate(CORNERS):
             head["box"][:, i] = flat.field(corner).to_numpy(zero_copy_only=False)
-        rows[owner, place, : packed.HEAD.itemsize] = head.view(np.uint8).reshape(len(head), packed.HEAD.itemsize)
+        rows[owner, place, : packed.BYTES] = head.view(np.uint8).reshape(len(head), packed.BYTES)
         height, width = self.sides_in_pixels
         for at, (runs, i, j) in enumerate(zip(flat.field("mask").to_pylist(), owner, place, strict=True)):
             flat_mask = painted(np.frombuffer(runs, "<u4"))
             if len(flat_mask) != height * width:
                 number = int(head["id"][at])
                 raise ValueError(f"instance {number}: its mask has {len(flat_mask)} pixels, not {height}x{width}")
-            rows[i, j, packed.HEAD.itemsize :] = np.packbits(flat_mask.reshape(width, height).T.ravel())
+            rows[i, j, packed.BYTES :] = np.packbits(flat_mask.reshape(width, height).T.ravel())
         return rows

@@ -15,17 +15,17 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-HEAD = np.dtype(
-    [("id", "<i8"), ("kind", "<i4"), ("score", "<f4"), ("crowd", "<i4"), ("spare", "<i4"), ("box", "<f4", 4)]
-)
+HEAD = [("id", "<i8"), ("kind", "<i4"), ("score", "<f4"), ("crowd", "<i4"), ("spare", "<i4"), ("box", "<f4", 4)]
 """`kind` is the class's id plus one, 0 in a row that is not used; `box` is x0, y0, x1, y1 in shares of the picture."""
+BYTES = 40
+"""Of a head."""
 KIND, BOX = 2, slice(6, 10)
 """Where `kind` and `box` are among the head's words of four bytes."""
 
 
 def width(size: tuple[int, int]) -> int:
     """Bytes of a row for masks of this height and width."""
-    return HEAD.itemsize + -(-size[0] * size[1] // 8)
+    return BYTES + -(-size[0] * size[1] // 8)
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Unpacked:
 
 def unpack(value: np.ndarray, size: tuple[int, int]) -> Unpacked:
     """The instances of one value (most, bytes) uint8."""
-    head = np.ascontiguousarray(value[:, : HEAD.itemsize]).view(HEAD)[:, 0]
+    head = np.ascontiguousarray(value[:, :BYTES]).view(HEAD)[:, 0]
     used = head["kind"] > 0
-    head, rows = head[used], value[used, HEAD.itemsize :]
+    head, rows = head[used], value[used, BYTES:]
     bits = np.unpackbits(rows, axis=1, count=size[0] * size[1]).reshape(len(rows), *size).astype(bool)
     kinds = head["kind"].astype(np.int64) - 1
     crowd = head["crowd"] != 0
@@ -65,8 +65,8 @@ def pack(instances: Unpacked, most: int, size: tuple[int, int]) -> np.ndarray:
     head = np.zeros(len(instances), HEAD)
     head["id"], head["kind"], head["score"] = instances.ids, instances.classes + 1, instances.scores
     head["crowd"], head["box"] = instances.crowd, instances.boxes
-    value[: len(head), : HEAD.itemsize] = head.view(np.uint8).reshape(len(head), HEAD.itemsize)
-    value[: len(head), HEAD.itemsize :] = np.packbits(instances.masks.reshape(len(head), size[0] * size[1]), axis=1)
+    value[: len(head), :BYTES] = head.view(np.uint8).reshape(len(head), BYTES)
+    value[: len(head), BYTES:] = np.packbits(instances.masks.reshape(len(head), size[0] * size[1]), axis=1)
     return value
 
 
@@ -86,7 +86,7 @@ def masks_of(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     import torch
 
     places = torch.arange(7, -1, -1, device=values.device, dtype=torch.uint8)
-    bits = (values[..., HEAD.itemsize :, None] >> places) & 1
+    bits = (values[..., BYTES:, None] >> places) & 1
     return bits.flatten(2)[..., : size[0] * size[1]].unflatten(2, size).bool()
 
 
@@ -98,7 +98,7 @@ def with_masks(values: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     bits = masks.flatten(2)
     bits = torch.nn.functional.pad(bits.to(torch.uint8), (0, -bits.shape[2] % 8)).unflatten(2, (-1, 8))
     places = torch.arange(7, -1, -1, device=values.device, dtype=torch.uint8)
-    words = values[..., : HEAD.itemsize].contiguous().view(torch.float32).clone()
+    words = values[..., :BYTES].contiguous().view(torch.float32).clone()
     words[..., BOX] = _boxes(masks)
     rows = torch.cat([words.view(torch.uint8), (bits << places).sum(-1).to(torch.uint8)], -1)
     used = masks.flatten(2).any(2) & (kinds_of(values) >= 0)
@@ -111,23 +111,23 @@ def kinds_of(values: torch.Tensor) -> torch.Tensor:
     """(N, most) int64 classes of values, -1 where a row is not used."""
     import torch
 
-    return values[..., : HEAD.itemsize].contiguous().view(torch.int32)[..., KIND].long() - 1
+    return values[..., :BYTES].contiguous().view(torch.int32)[..., KIND].long() - 1
 
 
 def crowds_of(values: torch.Tensor) -> torch.Tensor:
     """(N, most) bool: which are many things drawn as one."""
     import torch
 
-    return values[..., : HEAD.itemsize].contiguous().view(torch.int32)[..., KIND + 2] != 0
+    return values[..., :BYTES].contiguous().view(torch.int32)[..., KIND + 2] != 0
 
 
 def with_kinds(values: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
     """Values with other classes (N, most), -1 for none."""
     import torch
 
-    words = values[..., : HEAD.itemsize].contiguous().view(torch.int32).clone()
+    words = values[..., :BYTES].contiguous().view(torch.int32).clone()
     words[..., KIND] = kinds.to(torch.int32) + 1
-    return torch.cat([words.view(torch.uint8), values[..., HEAD.itemsize :]], -1)
+    return torch.cat([words.view(torch.uint8), values[..., BYTES:]], -1)
 
 
 def _boxes(masks: torch.Tensor) -> torch.Tensor:
