@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from hyperloom.pipeline import expecting
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.recipe import RecipeFile, Where
 from hyperloom.pipeline.spelling import near
@@ -117,7 +118,9 @@ class Check:
 
 def _checked(step: StepCheck) -> Schema | None:
     try:
-        return step.stage.check(step)
+        schema = step.stage.check(step)
+        expecting.check(step, schema)
+        return schema
     except RecipeError as error:
         step.mistake((), str(error))
         return None

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hyperloom.pipeline import faults, process, terminal
+from hyperloom.pipeline import expecting, faults, process, terminal
 from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.claims import LOOK, Claims
 from hyperloom.pipeline.ending import Ending
@@ -131,7 +131,9 @@ class Execution(threading.Thread):
             manifest = manifests.load(storage, step.stage.stage, step.fingerprint)
         except IntegrityError:
             return False
-        if manifest is None or Listing(storage).lacks(manifest.places()) or step.stage.lost(storage, manifest):
+        if manifest is None or Listing(storage).lacks(manifest.places()):
+            return False
+        if expecting.wrong(step.stage, storage, manifest):
             return False
         step.manifest = manifest
         return True
@@ -192,6 +194,7 @@ class Execution(threading.Thread):
                 shutil.rmtree(folder, ignore_errors=True)
         manifest = job.manifest(result, step.payload)
         self._judge(manifest)
+        expecting.accept(job, manifest)
         self.shared.claims.confirm()
         self.shared.check()
         faults.point("manifest.before")
@@ -207,13 +210,15 @@ class Execution(threading.Thread):
             with pool.reserve(Resources(), 0):
                 pass
 
+        inputs, compared = expecting.apart(step.stage, self.inputs)
         return StepRun(
             name=step.name,
             stage=step.stage,
             fingerprint=step.fingerprint,
             modalities=shared.loaded.recipe.modalities,
             storage=shared.storage,
-            inputs=self.inputs,
+            inputs=inputs,
+            compared=compared,
             events=shared.events,
             run_units=lambda units, workers: pool.run(step.name, step.folder, units, workers, self.rank),
             cluster=cluster,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from hyperloom.pipeline import expecting
 from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.check import Check, Listed
 from hyperloom.pipeline.digests import Digests
@@ -153,7 +154,7 @@ def _judge(storage: Storage, recipe: str, step: PlannedStep) -> PlannedStep:
         return step
     if step.manifest is not None:
         bad = Listing(storage).lacks(step.manifest.places())
-        lost = step.stage.lost(storage, step.manifest)
+        lost = expecting.wrong(step.stage, storage, step.manifest)
         step.state = "damaged" if bad or lost else "fresh"
         step.why = [f"gone or cut short: {path}" for path in bad[:5]] + (
             [f"and {len(bad) - 5} more"] if len(bad) > 5 else []

@@ -13,6 +13,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import field_validator
+
+from hyperloom.pipeline import expecting
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.ending import Ending
 from hyperloom.pipeline.events import Events
@@ -34,6 +37,10 @@ class Stage(Config):
     stage: str
     max_quarantine: float = placement(0.2, ge=0, le=1)
     """Largest share of a step's samples that may be left out before the step fails."""
+    expect: dict[str, Any] = placement({})
+    """What must be so of what the step makes, by column, or the step fails; see hyperloom.stages.expect.expectation."""
+
+    _expected = field_validator("expect", mode="before")(expecting.parsed)
 
     def uses(self) -> set[str]:
         """Names of the modalities whose definitions belong to this step's identity (beyond those of its inputs)."""
@@ -80,10 +87,6 @@ class Stage(Config):
         """Of what a finished step has left outside its manifest (a pointer that others read): what is gone, in words,
         so that the step runs again; empty where nothing is. Cheap, since every plan asks."""
         return ""
-
-    def expected(self) -> list[str]:
-        """What must be so of what the step makes, a line each, for `plan`."""
-        return []
 
     def notices(self, storage: Storage) -> list[str]:
         """What a person should hear before the step works (what a licence forbids), a sentence each, for `plan`."""
@@ -134,6 +137,8 @@ class StepRun:
     reserve: Callable[[Resources, int], AbstractContextManager[int]] = lambda _, count: nullcontext(count)
     """`with step.reserve(resources, count) as number:` keeps room on the cluster for processes of the stage's own (Ray
     Train's workers), as many as it can ever hold; other steps use the rest. It waits until there is room."""
+    compared: dict[str, Manifest] = field(default_factory=dict)
+    """Steps that what is expected of this one is compared with."""
     records: Sequence[Record] = ()
     files: list[File] = field(default_factory=list)
 

@@ -242,6 +242,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "constant": "hyperloom.stages.train.schedules:Constant",
         "step": "hyperloom.stages.train.schedules:Step",
     },
+    "expectations": {"columns": "hyperloom.stages.expect.judge:Expectations"},
     "page": {"report": "hyperloom.stages.report.writing:ReportPage"},
     "trigger": {"drift": "hyperloom.stages.drift.trigger:OnDrift"},
     "learner": {
@@ -276,6 +277,7 @@ FILES = (
         "the next one",
     ),
     FileKind("{stage}/{step}/checkpoints/{file}", "named", "rank 0", "the one before counts", "the next one"),
+    FileKind("{stage}/{step}/expected.json", "sealed", "driver", "what is expected is measured again", "the next run"),
     FileKind("{stage}/{step}/notice.json", "passing", "driver", "nothing: it has only to be there", "the training"),
     FileKind(
         "reports/{recipe}/{steps}/report.html", "passing", "driver", "nothing: it can be made anew", "hyperloom report"

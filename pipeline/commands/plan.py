@@ -47,16 +47,18 @@ def _say_cost(loaded: Any, storage: Any, steps: list[Any], forecasts: dict[str, 
 def _as_json(steps: list[Any], forecasts: dict[str, Any]) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
+    from hyperloom.pipeline import expecting
+
     units = {n: None if shares is None else [asdict(s) for s in shares] for n, shares in forecasts.items()}
     return [
         {"step": s.name, "state": s.state, "why": s.why, "fingerprint": s.fingerprint, "payload": s.payload}
-        | {"units": units[s.name], "expects": s.stage.expected()}
+        | {"units": units[s.name], "expects": expecting.lines(s.stage)}
         for s in steps
     ]
 
 
 def _show(steps: list[Any], forecasts: dict[str, Any]) -> None:
-    from hyperloom.pipeline import forecast
+    from hyperloom.pipeline import expecting, forecast
     from hyperloom.pipeline.tables import table
 
     unfinished = {s.name for s in steps if s.state != "fresh"}
@@ -75,6 +77,6 @@ def _show(steps: list[Any], forecasts: dict[str, Any]) -> None:
     if units := forecast.rows({n: shares for n, shares in forecasts.items() if n in unfinished}):
         print(f"\n{table(units)}\n")
     for step in steps:
-        for line in step.stage.expected():
+        for line in expecting.lines(step.stage):
             print(f"{step.name} expects {line}")
     print(f"{len(unfinished)} of {len(steps)} steps would run" if unfinished else f"all {len(steps)} steps are fresh")

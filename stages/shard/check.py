@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from hyperloom.pipeline.check import Listed, StepCheck
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
 from hyperloom.stages.schema import Column, Listing, SamplesSchema, ShardsSchema, defined, inputs_of
-from hyperloom.stages.shard import expectations
 
 if TYPE_CHECKING:
     from hyperloom.stages.shard.splits import Split, SplitName
@@ -31,7 +30,6 @@ def checked(stage: Shard, step: StepCheck) -> ShardsSchema:
     for i, column in enumerate(stage.columns):
         if offered.want(step, ("columns", i), column):
             defined(column, step, ("columns", i))
-    expectations.check(stage.expect, step, offered)
     columns = {c: offered.columns.get(c) or Column(c, "raw", lambda: "") for c in stage.columns or offered.columns}
     by = stage.split.stratify
     if by and by != SIZE and by not in columns and offered.complete:

@@ -17,12 +17,11 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from hyperloom.pipeline.check import StepCheck
-from hyperloom.pipeline.config import StepName, as_tuple, placement
-from hyperloom.pipeline.errors import RecipeError, StepFailed, Torn
+from hyperloom.pipeline.config import StepName, as_tuple
+from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record, Unit, Worker
 from hyperloom.stages import provenance
 from hyperloom.stages.base import Partition, modality_of
@@ -30,7 +29,7 @@ from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.remarks import announce
 from hyperloom.stages.results import Ingested, ShardFile, Shards, SplitSize
 from hyperloom.stages.schema import ShardsSchema, made_by, recheck
-from hyperloom.stages.shard import expectations, wild
+from hyperloom.stages.shard import wild
 from hyperloom.stages.shard.check import SIZE, checked
 from hyperloom.stages.shard.content import doubles, telling
 from hyperloom.stages.shard.look import absences
@@ -55,11 +54,7 @@ class Shard(Stage):
     codec: Codec = "lz4"
     """zstd (level 1) is small, lz4 reads twice as fast for a sixth more bytes, none asks most of the disk."""
 
-    expect: dict[str, Any] = placement({})
-    """What the training split must be like, by column, or the step fails; see stages.shard.expectations."""
-
     _list = field_validator("data", "columns", mode="before")(as_tuple)
-    _expected = field_validator("expect", mode="before")(expectations.parsed)
 
     @field_validator("columns")
     @classmethod
@@ -114,7 +109,7 @@ class Shard(Stage):
         announce(step, remarks)
         producers = {c: offered.producer(c) for c in columns}
         provenance.emit_tags(step, producers)
-        shards = Shards(
+        return Shards(
             schema={c: {"modality": modality_of(c), **step.modalities[modality_of(c)].to_recipe()} for c in columns},
             shards=[_file(record, places) for record in step.records],
             splits={name: _size(step.records, places, name) for name in SPLITS},
@@ -125,41 +120,6 @@ class Shard(Stage):
             telling=telling(_raw(offered, columns), step.modalities),
             remarks=[*_remarks(step), *remarks],
         )
-        return self._as_expected(step, shards)
-
-    def expected(self) -> list[str]:
-        return expectations.lines(self.expect)
-
-    def lost(self, storage: Storage, manifest: Manifest) -> str:
-        """What is expected of it by now and is not so: the step runs again, and says which samples show it."""
-        try:
-            failing = self._unmet(Shards.from_manifest(manifest)) if self.expect else []
-        except Torn:
-            return ""  # what reads it says so
-        return "; ".join(one.sentence() for one in failing if not one.warn)
-
-    def _unmet(self, shards: Shards) -> list[expectations.Unmet]:
-        sizes = {
-            "samples": {name: size.rows for name, size in shards.splits.items()},
-            "groups": {name: len(size.groups) for name, size in shards.splits.items()},
-        }
-        return expectations.unmet(self.expect, shards.statistics, sizes)
-
-    def _as_expected(self, step: StepRun, shards: Shards) -> Shards:
-        """The shards, where they are as expected. Raises StepFailed."""
-        paths = [s.path for s in shards.shards if s.split == "train" and s.rows]
-        failing = self._unmet(shards)
-        shown = {one: one.sentence(expectations.samples(step.storage, paths, step.modalities, one)) for one in failing}
-        for i, text in enumerate(shown.values()):
-            step.events.emit("note", step.name, text=text)
-            step.events.emit("tag", step.name, values={f"expect.{i}": text})
-        fatal = [text for one, text in shown.items() if not one.warn]
-        if fatal:
-            raise StepFailed(
-                f"step {step.name!r}: {'; '.join(fatal)}. Next: mend the data, or the line under `expect:` (`warn: "
-                "true` says it and goes on)"
-            )
-        return shards
 
     def _catalogue(self, step: StepRun) -> Catalogue:
         """What the inputs offer."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import expecting, plugins
 from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline import plugins
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.pipeline.manifest import Manifest
@@ -43,6 +43,7 @@ def step(stage: Stage, storage: Storage, known: Mapping[str, Any], name: str = "
 def finish(step_: StepRun) -> Manifest:
     """Run the step and commit its manifest, as the engine would."""
     made = step_.manifest(step_.stage.run(step_), {})
+    expecting.accept(step_, made)
     manifests.commit(step_.storage, made)
     return made
 

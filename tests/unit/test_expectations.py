@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from hyperloom.pipeline import recipe
+from hyperloom.pipeline import expecting, recipe
 from hyperloom.pipeline.errors import RecipeError, StepFailed
 from hyperloom.pipeline.events import Events, read
 from hyperloom.pipeline.fingerprint import payload
+from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plan import check
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.consensus.stage import ConsensusStage
+from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.shard.stage import Shard
 from tests.unit import inline
 
@@ -62,10 +65,15 @@ def run(tmp_path: Path) -> Any:
          "expect: depth@laser: missing: 0.2: 0.25 of the samples have none (g0/003, g1/003, g2/003). Next: mend"),
         ({"depth@laser": {"mean": [None, 5]}}, "mean: [null, 5]: it is 6 (g2/002, g2/001, g2/000)"),
         ({"depth@laser": {"range": [3, 10]}}, "range: [3, 10]: they go from 1 to 11 (g0/000, g0/001, g2/002)"),
-        ({"semantic@truth": {"classes": ["sea"]}}, "expect: semantic@truth: classes: sea: it does not occur. Next"),
-        ({"semantic@truth": {"share": {"road": [0.3, 1]}}}, "share: road: [0.3, 1]: it is 0.25. Next"),
+        ({"semantic@truth": {"classes": ["sea"]}}, "classes: sea: it does not occur (g0/000, g0/001, g0/002). Next"),
+        ({"semantic@truth": {"share": {"road": [0.3, 1]}}}, "share: road: [0.3, 1]: it is 0.25 (g0/000, g0/"),
         ({"samples": {"train": 13}}, "expect: samples: train: 13: there are 12"),
         ({"groups": {"test": 2}}, "expect: groups: test: 2: there are 1"),
+        ({"each_group": [4, 4]}, ""),
+        ({"each_group": [5, None]}, "expect: each_group: [5, null]: 4 of 4 groups have others, 'g0' has 4 (g0/000,"),
+        ({"depth@laser": {"each_group": [3, 3]}}, ""),
+        ({"depth@laser": {"each_group": [4, None]}},
+         "each_group: [4, null]: 4 of 4 groups have others, 'g0' has 3 (g0/000, g1/000, g2/000)"),
     ],
 )  # fmt: skip
 def test_what_is_not_as_expected_stops_the_step_with_its_line_and_samples(run: Any, expect: Any, words: str) -> None:
@@ -78,6 +86,86 @@ def test_what_is_not_as_expected_stops_the_step_with_its_line_and_samples(run: A
     assert words in str(error.value)
 
 
+@pytest.fixture
+def votes(tmp_path: Path) -> Any:
+    """Two experts on eight pixels of each of eight samples: the second says road where the first says land in g1."""
+    storage, land = Storage(str(tmp_path)), np.zeros(SIZE, np.uint8)
+    other = {g: np.full(SIZE, g, np.uint8) for g in range(2)}
+    samples = {f"g{g}": [{"semantic@a": land, "semantic@b": other[g]} for _ in range(4)] for g in range(2)}
+    frames = inline.ingested(storage, KNOWN, samples)
+
+    def step(expect: Any) -> Any:
+        config = {"stage": "consensus", "data": "frames", "out": "semantic@votes", "expect": expect}
+        config |= {"method": {"type": "vote"}, "of": ["semantic@a", "semantic@b"]}
+        one = inline.step(ConsensusStage.model_validate(config), storage, KNOWN, "votes", frames=frames)
+        one.compared = {"frames": frames}
+        return one
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("expect", "words"),
+    [
+        ({"semantic@votes": {"missing": 0, "classes": ["land"], "agreement": [0.5, 1], "each_group": [4, 4]},
+          "samples": 8, "groups": 2}, ""),
+        ({"semantic@votes": {"agreement": {"semantic@a": [1, 1]}, "drift": {"step": "frames", "most": 0.01,
+          "column": "semantic@a"}}}, ""),
+        ({"semantic@votes": {"agreement": [0.9, 1]}}, "agreement: semantic@b: [0.9, 1]: it is 0.5 (g0/000,"),
+        ({"semantic@votes": {"agreement": {"semantic@c": [0, 1]}}}, "compared with semantic@a, semantic@b"),
+        ({"semantic@votes": {"share": {"road": [0.1, 1]}}}, "share: road: [0.1, 1]: it is 0 (g0/000, g0/001, g0/002)"),
+        ({"semantic@votes": {"drift": {"step": "frames", "column": "semantic@b", "most": 0.2}}},
+         "drift: most 0.2: it is 0.558 from frames (js) (g0/000,"),
+        ({"semantic@votes": {"drift": {"step": "frames", "column": "semantic@b", "most": 0.2, "measure": "psi"}}},
+         "from frames (psi)"),
+        ({"groups": 3}, "expect: groups: 3: there are 2"),
+    ],
+)  # fmt: skip
+def test_a_step_without_statistics_is_measured(votes: Any, expect: Any, words: str) -> None:
+    step = votes(expect)
+    if not words:
+        made = inline.finish(step)
+        assert expecting.wrong(step.stage, step.storage, made) == ""
+        return
+    with pytest.raises(StepFailed) as error:
+        inline.finish(step)
+    assert words in str(error.value)
+
+
+def test_what_nobody_has_looked_at_is_looked_at_before_the_next_step(votes: Any) -> None:
+    made = inline.finish(votes({}))
+    step = votes({"semantic@votes": {"missing": 0}})
+    assert expecting.wrong(step.stage, step.storage, made) == "expect: semantic@votes: not looked at yet"
+    assert inline.finish(step).records == made.records, "what was counted is in no manifest"
+    assert expecting.wrong(step.stage, step.storage, made) == ""
+    counts = votes({"samples": 9})  # the manifest says it
+    assert expecting.wrong(counts.stage, step.storage, made) == "expect: samples: 9: there are 8"
+
+
+def test_a_step_that_is_only_compared_with_comes_first_and_is_no_input() -> None:
+    loaded = recipe.parse(RECIPE.format(expect="{}") + COMPARED, "r.yaml")
+    assert loaded.recipe.reads("old") == ["shards", "frames"]
+    manifests: Any = {"frames": 1, "shards": 2}
+    assert expecting.apart(loaded.recipe.steps["old"], manifests) == ({"frames": 1}, {"shards": 2})
+    assert list(check(loaded).steps) == ["frames", "shards", "old"]
+
+
+def test_figures_of_a_report_are_expected_too(tmp_path: Path) -> None:
+    stage = Evaluate.model_validate(
+        {"stage": "evaluate", "data": "shards", "models": "student", "expect": {"figures": {"student": FIGURES}}}
+    )
+    lineage = {"shards": "x", "columns": {}}
+    figures = {"student": {"semantic.miou": 0.3, "semantic.f1": 0.5}}
+    body = {"split": "test", "lineage": lineage, "figures": figures, "noun": "report"}
+    inputs = {n: Manifest(s, str(i) * 64, {}, (), (), {}) for i, (n, s) in enumerate(READ.items())}
+    step = inline.step(stage, Storage(str(tmp_path)), KNOWN, "report", **inputs)
+    with pytest.raises(StepFailed) as error:
+        expecting.accept(step, Manifest("evaluate", step.fingerprint, {}, (), (), body))
+    line = "figures: student/semantic.miou: [0.4, null]: it is 0.3; expect: figures: student/semantic.iou: "
+    assert line in str(error.value)
+    assert "there is no such figure; known: semantic.f1, semantic.miou" in str(error.value)
+
+
 def test_a_warning_is_said_and_stops_nothing(run: Any) -> None:
     step = run({"depth@laser": {"missing": 0.1, "warn": True}})
     made = inline.finish(step)
@@ -86,7 +174,7 @@ def test_a_warning_is_said_and_stops_nothing(run: Any) -> None:
     said = "expect: depth@laser: missing: 0.1: 0.25 of the samples have none (g0/003, g1/003, g2/003)"
     assert [e["text"] for e in events if e["kind"] == "note"][1:] == [said]  # after that there is no sea
     assert {"expect.0": said} in [e["values"] for e in events if e["kind"] == "tag"]
-    assert step.stage.lost(step.storage, made) == ""
+    assert expecting.wrong(step.stage, step.storage, made) == ""
 
 
 def test_expectations_are_in_no_identity_and_are_asked_of_finished_steps(run: Any) -> None:
@@ -94,9 +182,9 @@ def test_expectations_are_in_no_identity_and_are_asked_of_finished_steps(run: An
     assert payload(plain, lambda name: name) == payload(strict, lambda name: name)
     step = run({})
     made = inline.finish(step)
-    assert plain.lost(step.storage, made) == ""
-    assert strict.lost(step.storage, made) == "expect: depth@laser: mean: [8, 9]: it is 6"
-    assert strict.expected() == ['depth@laser: {"mean": [8.0, 9.0]}', 'samples: {"train": 5}']
+    assert expecting.wrong(plain, step.storage, made) == ""
+    assert expecting.wrong(strict, step.storage, made) == "expect: depth@laser: mean: [8, 9]: it is 6"
+    assert expecting.lines(strict) == ['depth@laser: {"mean": [8.0, 9.0]}', 'samples: {"train": 5}']
 
 
 @pytest.mark.parametrize(
@@ -115,6 +203,11 @@ def test_what_makes_no_sense_is_refused(expect: str, words: str) -> None:
         _stage(yaml.safe_load(expect))
 
 
+FIGURES = {"semantic.miou": [0.4, None], "semantic.iou": [0, 1], "semantic.f1": [0.5, 1]}
+READ = {"shards": "shard", "student": "train"}
+COMPARED = """\
+  old: {stage: shard, data: frames, expect: {semantic@truth: {drift: {step: shards, most: 0.1}}}}
+"""
 RECIPE = """\
 name: small
 modalities:
@@ -132,6 +225,10 @@ steps:
         ("{semantic@truht: {missing: 0}}", "did you mean 'semantic@truth'"),
         ("{semantic@truth: {classes: [raod]}}", "expect: semantic@truth has no class 'raod'; did you mean 'road'"),
         ("{semantic@truth: {mean: [0, 1]}}", "semantic@truth has classes, no numbers"),
+        ("{semantic@truth: {agreement: [0, 1]}}", "agreement is of a consensus; it is made by: raw"),
+        ("{semantic@truth: {drift: {step: frames, most: 1, measure: shift}}}", "no mean that shifts"),
+        ("{semantic@truth: {drift: {step: frames, most: 1, column: semantic@turth}}}", "did you mean 'semantic@truth'"),
+        ("{figures: {loss: [0, 1]}}", "only models and reports"),
     ],
 )
 def test_plan_knows_columns_and_classes(expect: str, words: str) -> None:

@@ -1,0 +1,180 @@
+"""What was seen of a step: all that its expectations are compared with, small enough to be read by every plan.
+
+Statistics of shards stand in their manifest; of other steps they are counted in units. It is kept beside the manifest
+(`{stage}/{step}/expected.json`), so that a plan judges other limits without reading data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hyperloom.pipeline.errors import Torn
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.stage import StepRun
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import File
+from hyperloom.stages.base import Partition, modality_of
+from hyperloom.stages.catalogue import Catalogue, catalogue
+from hyperloom.stages.expect.counter import counted
+from hyperloom.stages.expect.expectation import Expectation, Likeness, columns
+from hyperloom.stages.results import Consensus, Judged, Samples, Shards, Trained
+
+MEASURES = ("equal", "correlation", "angle")
+"""Of agreement, the first that a modality has."""
+
+
+@dataclass
+class Evidence:
+    """`columns`: their statistics; `groups`: samples by group, by column samples that have it; `sizes`: samples and
+    groups by split, "" for all; `agreement`: consensus -> source -> figure; `moved`: column -> "measure step column" ->
+    distance; `figures`: of a model or report."""
+
+    columns: dict[str, Any] = field(default_factory=dict)
+    groups: dict[str, dict[str, int]] = field(default_factory=dict)
+    sizes: dict[str, dict[str, int]] = field(default_factory=dict)
+    agreement: dict[str, dict[str, float]] = field(default_factory=dict)
+    moved: dict[str, dict[str, float]] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def lacks(self, expected: Mapping[str, Any]) -> list[str]:
+        """Columns of which nobody has looked yet whether they are as expected."""
+        missing = [c for c in columns(expected) if c not in self.columns]
+        return missing + [
+            c for c, one in columns(expected).items() if one.drift and named(one.drift, c) not in self.moved.get(c, {})
+        ]
+
+    def keep(self, storage: Storage, manifest: Manifest) -> None:
+        storage.write_json(_path(manifest), asdict(self))
+
+
+def kept(storage: Storage, manifest: Manifest) -> Evidence:
+    """What was seen of a finished step; of one that nobody has measured, what its manifest says."""
+    try:
+        return Evidence(**storage.read_json(_path(manifest)))
+    except (FileNotFoundError, Torn, TypeError):
+        return stated(manifest)
+
+
+def stated(manifest: Manifest) -> Evidence:
+    """What the manifest itself says."""
+    seen = Evidence()
+    if shards := Shards.of(manifest):
+        seen.columns = dict(shards.statistics)
+        seen.sizes = {
+            "samples": {name: size.rows for name, size in shards.splits.items()},
+            "groups": {name: len(size.groups) for name, size in shards.splits.items()},
+        }
+        seen.groups[""] = _summed((r.meta["group"], r.rows) for r in manifest.records)
+    elif samples := Samples.of(manifest):
+        own = {(r.space, str(r.meta.get("pid", r.id))): r.rows for r in manifest.records}
+        seen.groups[""] = _summed((p.group, _rows(p, samples, own)) for p in samples.partitions)
+    if consensus := Consensus.of(manifest):
+        seen.agreement = {c: _agreed(matrix) for c, matrix in consensus.agreement.items()}
+    if model := Trained.of(manifest):
+        seen.figures = dict(model.final or {})
+    if report := Judged.of(manifest):
+        seen.figures = {who: dict(figures) for who, figures in report.figures.items()}
+    for name, count in (("samples", sum), ("groups", len)):
+        seen.sizes.setdefault(name, {})[""] = count(seen.groups.get("", {}).values())
+    return seen
+
+
+def look(step: StepRun, manifest: Manifest, expected: Mapping[str, Any]) -> Evidence:
+    """Everything that `expected` asks about; what no manifest says is counted."""
+    seen = stated(manifest)
+    for column, one in columns(expected).items():
+        if column not in seen.columns:
+            seen.columns[column] = statistics(step, manifest, column)
+        if one.each_group:
+            seen.groups[column] = by_group(step, manifest, column)
+        if one.drift:
+            seen.moved[column] = {named(one.drift, column): _moved(step, one, column, seen.columns[column])}
+    return seen
+
+
+def named(likeness: Likeness, column: str) -> str:
+    return f"{likeness.measure} {likeness.step} {likeness.column or column}"
+
+
+def statistics(step: StepRun, manifest: Manifest, column: str) -> dict[str, Any]:
+    """The statistics of a column: of the training split of shards, of all samples of other steps."""
+    from hyperloom.stages.shard.statistics import merged
+
+    if shards := Shards.of(manifest):
+        return dict(shards.statistics.get(column, {"rows": 0, "missing": 1.0}))
+    offered = catalogue([manifest])
+    files = _files(offered, column)
+    figures = counted(step, column, [file for _, file in files if file])
+    nothing = {"classes": [0] * len(kind.counted), "unknown": 0} if (kind := _kind(step, column)).counted else {}
+    figures += [{"rows": p.rows, "missing": p.rows, **nothing} for p, file in files if not file]
+    return dict(merged(kind, figures))
+
+
+def by_group(step: StepRun, manifest: Manifest, column: str) -> dict[str, int]:
+    """How many samples of each group have the column."""
+    if Shards.of(manifest):
+        counts = ((r.meta["group"], r.meta["statistics"][column]) for r in manifest.records)
+        return _summed((group, one["rows"] - one["missing"]) for group, one in counts)
+    files = _files(catalogue([manifest]), column)
+    figures = iter(counted(step, column, [file for _, file in files if file]))
+    known = [(p.group, one["rows"] - one["missing"] if file and (one := next(figures)) else 0) for p, file in files]
+    return _summed(known)
+
+
+def _moved(step: StepRun, one: Expectation, column: str, mine: Mapping[str, Any]) -> float:
+    """How far the column lies from that of the step it is compared with."""
+    import numpy as np
+
+    from hyperloom.stages.drift import distances
+
+    assert one.drift is not None
+    its = statistics(step, step.compared[one.drift.step], one.drift.column or column)
+    if one.drift.measure == "shift":
+        pairs = zip(mine.get("mean", ()), its.get("mean", ()), its.get("std", ()), strict=True)
+        return float(max((abs(a - b) / max(std, 1e-12) for a, b, std in pairs), default=0.0))
+    counts = [list(s["classes"].values()) if "classes" in s else _bins(s) for s in (its, mine)]
+    if not all(counts):
+        return 0.0
+    distance = getattr(distances, one.drift.measure)(*(np.asarray(c, np.float64) for c in counts))
+    return round(float(distance), 9)
+
+
+def _bins(statistics: Mapping[str, Any]) -> list[int]:
+    return list(statistics.get("histogram", {}).get("counts", ()))
+
+
+def _kind(step: StepRun, column: str) -> Any:
+    return step.modalities[modality_of(column)]
+
+
+def _files(offered: Catalogue, column: str) -> list[tuple[Partition, File | None]]:
+    """The file of each partition; None where nobody made the column for it, or all of its samples are left out."""
+    records = ((p, offered.record(column, p.pid)) for p in offered.partitions)
+    return [(p, r.file if r is not None and r.files else None) for p, r in records]
+
+
+def _rows(partition: Partition, samples: Samples, own: Mapping[tuple[str, str], int]) -> int:
+    """Samples of a partition: those that were read, where this step did it."""
+    spaces = {producer.space for producer in samples.columns.values()}
+    counts = [own[space, partition.pid] for space in spaces if (space, partition.pid) in own]
+    return max(counts, default=0 if own else partition.rows)
+
+
+def _agreed(matrix: Mapping[str, Any]) -> dict[str, float]:
+    """Of each source the figure against the outcome, which is the last column."""
+    rows = next((matrix[m] for m in MEASURES if m in matrix), None)
+    pairs = zip(matrix["columns"][:-1], rows[-1] if rows else (), strict=False)
+    return {column: value for column, value in pairs if value is not None}
+
+
+def _summed(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for group, count in pairs:
+        sums[group] = sums.get(group, 0) + int(count)
+    return sums
+
+
+def _path(manifest: Manifest) -> str:
+    return f"{manifest.folder}/expected.json"
