@@ -64,11 +64,12 @@ class IngestWorker:
         return {name: value for name, value in seen.items() if value}
 
     def _carefully(self, items: list[Item], out: Output) -> Iterator[tuple[Item, Values | Exception]]:
-        for why, item in zip(careful.one_by_one(out, [i.key for i in items]), items, strict=True):
-            if why:
-                yield item, ValueError(why)
-            else:
-                yield from self._read([item])
+        read: dict[int, list[tuple[Item, Values | Exception]]] = {}
+        with careful.one_by_one(out, [i.key for i in items]) as each:
+            for at, why in each:
+                read[at] = [(items[at], ValueError(why))] if why else list(self._read([items[at]]))
+        for at in range(len(items)):
+            yield from read[at]
 
     def _fault(self, values: Values, looks: dict[str, ColumnLook]) -> ValueError | None:
         for column, value in values.items():

@@ -137,11 +137,10 @@ class LabelWorker:
                 return answers.rest()
             place(answers.rest())
             return ()
-        for why, row in zip(careful.one_by_one(out, [samples.keys[r] for r in rows]), rows, strict=True):
-            if why:
-                place([(row, why)])
-            else:
-                place(bisection.answers(bisection.parts(samples, [row], size), size, figures.seen, remarked))
+        with careful.one_by_one(out, [samples.keys[r] for r in rows]) as each:
+            for at, why in each:
+                one = bisection.parts(samples, [rows[at]], size)
+                place([(rows[at], why)] if why else bisection.answers(one, size, figures.seen, remarked))
         return ()
 
     def _size(self, space: str) -> BatchSize:

@@ -16,7 +16,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import load
 from hyperloom.pipeline.stage import Stage
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import execute, load_record
+from hyperloom.pipeline.units import Output, execute, load_record
 from hyperloom.stages.ingest import files
 from hyperloom.stages.modality.formats import decode_array
 from hyperloom.stages.table import read_table
@@ -346,6 +346,25 @@ def test_a_sample_that_kills_the_process_is_left_out(tmp_path: Path, monkeypatch
     record = execute(storage, workers["ingest"], units[0], 5)
     assert (record.rows, record.quarantined) == (2, 1)
     assert storage.read_json(f"{record.space}/quarantine/{record.id}.json")[0]["key"] == "1"
+
+
+def test_a_suspect_is_read_last_and_its_row_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(3):
+        image(tmp_path / "raw" / f"{i}.png", 1)
+    storage, stage_ = Storage(str(tmp_path / "root")), stage({"type": "files", "path": f"{tmp_path}/raw"})
+    units, workers = stage_.units(inline.step(stage_, storage, KNOWN))  # type: ignore[misc]
+    Output(storage, units[0], 3).crumb("0")
+    order: list[str] = []
+
+    def fetch(path: str) -> bytes:
+        order.append(Path(path).stem)
+        return Path(path).read_bytes()
+
+    monkeypatch.setattr(files, "fetch", fetch)
+    workers["ingest"].setup()
+    record = execute(storage, workers["ingest"], units[0], 4)
+    assert order == ["1", "2", "0"]
+    assert read_table(storage, record.files[0].path, ["key"])["key"].to_pylist() == ["0", "1", "2"]
 
 
 # -- identity ---------------------------------------------------------------------------------------------------------

@@ -248,19 +248,60 @@ def test_a_tolerant_expert_sees_what_is_missing(storage: Storage) -> None:
     assert [float(v.max()) for k, v in values.items() if v is not None][:3] == [2.0, 1.0, 2.0]
 
 
-@pytest.mark.parametrize("deaths, left_out", [(1, False), (2, True)])
-def test_a_sample_on_which_the_process_died_twice_is_left_out(storage: Storage, deaths: int, left_out: bool) -> None:
-    todo = label(storage, expert("Faulty", **{"in": "rgb@camera"}, out="value@x"), frames=4)
+@pytest.mark.parametrize("frames, deaths, left_out", [(4, 1, False), (4, 2, True), (1, 2, False), (1, 3, True)])
+def test_a_sample_on_which_the_process_died_again_is_left_out(
+    storage: Storage, frames: int, deaths: int, left_out: bool
+) -> None:
+    todo = label(storage, expert("Faulty", **{"in": "rgb@camera"}, out="value@x"), frames=frames)
     (unit,), workers = todo.stage.units(todo)
-    Output(storage, unit, 3).crumb("\n".join(["f/001"] * deaths))
+    suspect = f"f/{min(1, frames - 1):03d}"
+    Output(storage, unit, 3).crumb("\n".join([suspect] * deaths))
     worker = workers[unit.worker]
     worker.setup()
     record = execute(storage, worker, unit, 4)
     assert record.quarantined == int(left_out)
     if left_out:
         (listed,) = storage.read_json(f"{unit.space}/quarantine/{unit.id}.json")
-        assert listed["key"] == "f/001" and "died on this sample" in listed["error"]
+        assert listed["key"] == suspect and "died on this sample" in listed["error"]
     assert Output(storage, unit, 5).last_crumb() is None
+
+
+class Watched(Expert):
+    """Gives the red channel; keeps the order in which it saw samples, and loses its service at one of them."""
+
+    order: ClassVar[list[int]] = []
+    away: ClassVar[int | None] = None
+
+    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+        def call(batch: Batch) -> Batch:
+            for mark in (int(m) for m in batch[self.in_[0]][:, 0, 0, 0]):
+                self.order.append(mark)
+                if mark == self.away:
+                    raise ConnectionError("the service is away")
+            return {self.out[0]: batch[self.in_[0]][..., :1].astype(np.float32)}
+
+        return call
+
+
+def test_a_sample_is_not_blamed_for_what_ends_others_too(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever kills at random kills at whatever is at work: others are tried before a sample is tried again; and an
+    attempt that an exception ended is no death."""
+    todo = label(storage, expert("Watched", **{"in": "rgb@camera"}, out="value@x"), frames=4)
+    (unit,), workers = todo.stage.units(todo)
+    Output(storage, unit, 3).crumb("f/000")
+    worker = workers[unit.worker]
+    worker.setup()
+    monkeypatch.setattr(Watched, "order", order := [])
+    for attempt in (4, 5, 6):
+        monkeypatch.setattr(Watched, "away", 2)
+        with pytest.raises(ConnectionError):
+            execute(storage, worker, unit, attempt)
+        assert Output(storage, unit, attempt).last_crumb() == "f/000"
+    monkeypatch.setattr(Watched, "away", None)
+    order.clear()
+    record = execute(storage, worker, unit, 7)
+    assert order == [1, 2, 3, 0] and not record.quarantined
+    assert [float(v.max()) for v in column(storage, KNOWN, finish(todo), "value@x").values()] == [0, 1, 2, 3]
 
 
 def test_identity_follows_meaning(storage: Storage) -> None:
