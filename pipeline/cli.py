@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hyperloom.pipeline import deferred, project
+from hyperloom.pipeline import deferred, project, whereabouts
 
 DESCRIPTION = "Weave the labels of many expert models into one small model: Ray works, storage remembers, MLflow shows."
 COMMANDS = (
@@ -55,8 +55,12 @@ COLLECTED = (50_000, 20, 50)
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code (hyperloom.pipeline.exits)."""
     gc.set_threshold(*COLLECTED)
-    if not _somewhere():
-        return 1
+    try:
+        whereabouts.check()
+    except whereabouts.Nowhere as error:
+        print(f"hyperloom: {error}", file=sys.stderr)
+        return error.exit_code
+    whereabouts.guard()
     project.step_back()  # before anything is imported
     if arguments is None:
         _understand_utf8()
@@ -108,21 +112,6 @@ def _perform(arguments: list[str] | None, line: str) -> int:
         traceback.print_exc()
         print(f"hyperloom: a mistake of the program or of a plug-in, in: {line}", file=sys.stderr)
         return leave(Exit.FAILED)
-
-
-def _somewhere() -> bool:
-    """Is the working folder there? Without one nothing can be imported or loaded: what is (numpy, torch) ends the
-    process with a code and a message of its own."""
-    try:
-        os.getcwd()
-    except OSError:
-        print(
-            "hyperloom: the folder that this command was started in is gone. Next: change to a folder that is there, "
-            "and run the same command again (a job of Ray's: submit it again)",
-            file=sys.stderr,
-        )
-        return False
-    return True
 
 
 def _understand_utf8() -> None:

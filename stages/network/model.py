@@ -16,10 +16,10 @@ from torch import nn
 
 from hyperloom.pipeline.errors import IntegrityError, Torn
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import File, read_file
-from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Task, model_place
+from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Task
 from hyperloom.stages.network.features import Forward
 from hyperloom.stages.network.residual import Residual
+from hyperloom.stages.network.stored import read_stored
 from hyperloom.stages.network.terms import collected, terms_of
 from hyperloom.stages.network.visible import Visible
 
@@ -146,7 +146,7 @@ def load_model(storage: Storage, folder: str) -> MultiTask:
     from safetensors.torch import load
 
     try:
-        described, stored = (_read(storage, folder, name) for name in (MODEL_JSON, MODEL_WEIGHTS))
+        described, stored = (read_stored(storage, folder, name) for name in (MODEL_JSON, MODEL_WEIGHTS))
         architecture, state = Architecture.from_json(json.loads(described)), load(stored)
         model = MultiTask(architecture)
         model.load_state_dict(state)
@@ -156,29 +156,3 @@ def load_model(storage: Storage, folder: str) -> MultiTask:
         where = storage.full(folder)
         raise IntegrityError(f"{where} holds no whole model ({error}). Next: hyperloom verify") from error
     return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-
-
-def _alone(storage: Storage, folder: str, name: str) -> bytes:
-    """A file of the model in `folder`, whose name is a digest of what it holds. Raises Torn where that is another."""
-    files = {name: storage.read(f"{folder}/{name}") for name in (MODEL_JSON, MODEL_WEIGHTS)}
-    if not folder.endswith(model_place(files)):
-        raise Torn(f"{storage.full(folder)} holds another model than its name says. Next: hyperloom verify --repair")
-    return files[name]
-
-
-def _read(storage: Storage, folder: str, name: str) -> bytes:
-    """A file of a model: the one that its training names, compared with what that says of it; where it says nothing
-    any more, the one of the only model there, or of this name in the folder itself. Raises FileNotFoundError, and Torn
-    for other bytes."""
-    try:
-        about = storage.read_json(f"{folder}/trained.json")["files"].get(name)
-    except (FileNotFoundError, Torn):
-        about = None
-    if not about:
-        places = storage.names(f"{folder}/model")
-        return (
-            _alone(storage, f"{folder}/model/{places[0]}", name)
-            if len(places) == 1
-            else storage.read(f"{folder}/{name}")
-        )
-    return read_file(storage, File(f"{folder}/{about['path']}", about["bytes"], about["sha256"]))

@@ -6,7 +6,9 @@
 `trained.json` says how the training ended and names the model's files with their sizes and digests, so that whoever
 takes them over (a unit's record, a manifest) need not read them again. A training whose files are gone or cut short is
 not done. One that is done stays as it is: a process that was replaced and ends later changes no file of it, since its
-model has another name, or the same bytes, and `trained.json` is there already.
+model has another name, or the same bytes, and `trained.json` is there already. On a store that overwrites what is to
+be created, one that was stopped between looking and writing replaces `trained.json` by one that names its own, whole
+files; who asks for the model goes by what was committed before (stages.network.stored).
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ class Fitted:
 def save(storage: Storage, folder: str, about: dict[str, Any], model: dict[str, bytes]) -> None:
     """Write the files of `model` (name -> bytes), then `trained.json`, unless the training is done already. Raises
     StorageError."""
+    if load(storage, folder) is not None:
+        return
     place = model_place(model)
     files = {n: {"path": f"{place}/{n}", "bytes": len(data), "sha256": sha256(data)} for n, data in model.items()}
     for name, data in model.items():

@@ -15,6 +15,7 @@ from hyperloom.pipeline.errors import RecipeError, StepFailed, StorageError, Sup
 from hyperloom.pipeline.faults import FaultInjected
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Output, Unit, commit
 from hyperloom.stages.network.model import build_model, load_model
 from hyperloom.stages.train import checkpoint, failures, fitted, loop
 from hyperloom.stages.train.criterion import Criterion
@@ -153,6 +154,26 @@ def test_who_ends_after_another_has_ended_the_training_changes_nothing(data: Any
     assert {path: job.storage.read(path) for path in before if "/checkpoint" not in path} == {
         path: data for path, data in before.items() if "/checkpoint" not in path
     }
+
+
+def test_a_sleeper_on_a_store_that_overwrites_changes_no_model_that_was_committed(
+    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked whether the training was done, slept while another ended and committed it, and wrote then."""
+    job = _job(data, tmp_path / "one")
+    loop.fit(job)
+    done = fitted.load(job.storage, job.folder)
+    assert done is not None
+    commit(Output(job.storage, Unit(job.folder, "training", "training", {}), files=list(done.files)))
+    expected = load_model(job.storage, job.folder).state_dict()
+    with monkeypatch.context() as patch:
+        patch.setattr(fitted, "load", lambda *_: None)
+        patch.setattr(Storage, "create", lambda self, path, data: self.write(path, data) is None)
+        fitted.save(job.storage, job.folder, done.about, {"model.json": b"{}", "model.safetensors": b"late"})
+    late = fitted.load(job.storage, job.folder)
+    assert late is not None and late.files != done.files, "it did replace what the training says of its end"
+    read = load_model(job.storage, job.folder).state_dict()
+    assert all(torch.equal(read[name], values) for name, values in expected.items())
 
 
 def test_a_model_is_read_without_what_its_training_says_of_it(data: Any, tmp_path: Path) -> None:

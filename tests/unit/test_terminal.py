@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import subprocess
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import cli, proxies, terminal
+from hyperloom.pipeline import cli, proxies, terminal, whereabouts
 from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.exits import Exit
 
 FULL = Path("/dev/full")
@@ -116,6 +118,19 @@ def test_a_working_folder_that_is_gone_is_one_line(
     assert cli.main(["plan", str(recipe)]) == Exit.FAILED
     error = capsys.readouterr().err
     assert error.startswith("hyperloom: the folder that this command was started in is gone. Next: ")
+
+
+def test_a_working_folder_that_goes_while_a_command_works_is_said_before_torch_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path.copy())
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    whereabouts.guard()
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(HyperloomError, match="the folder that this command was started in is gone"):
+        importlib.import_module("torch")
 
 
 def test_loopback_is_reached_without_the_proxy() -> None:

@@ -1,0 +1,55 @@
+"""The files of a model in a step's folder: which of those that lie there is the step's.
+
+Several may: each model lies in `model/{digest}/`, and a training that ended twice (a process slept, another took over)
+has left two. What was committed decides: the record of the training's unit, then the step's manifest; before either is
+there, `trained.json`. A store without exclusive creation lets a sleeper replace the latter, with whole files of its
+own, which changes nothing of a step that is committed. Where nothing names a model any more it is the only one there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hyperloom.pipeline import manifest
+from hyperloom.pipeline.errors import Torn
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import File, load_record, read_file
+from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, model_place
+
+
+def read_stored(storage: Storage, folder: str, name: str) -> bytes:
+    """The file `name` of the model in `folder`, which may also lie in the folder itself. Raises FileNotFoundError, and
+    Torn for other bytes than were committed."""
+    for file in _committed(storage, folder):
+        of_model = file.path.startswith(f"{folder}/model/") and file.path.endswith(f"/{name}")
+        if of_model and storage.size(file.path) == file.bytes:  # else it is made again just now
+            return read_file(storage, file)
+    try:
+        about = storage.read_json(f"{folder}/trained.json")["files"].get(name)
+    except (FileNotFoundError, Torn):
+        about = None
+    if about:
+        return read_file(storage, File(f"{folder}/{about['path']}", about["bytes"], about["sha256"]))
+    places = storage.names(f"{folder}/model")
+    if len(places) == 1:
+        return _alone(storage, f"{folder}/model/{places[0]}", name)
+    return storage.read(f"{folder}/{name}")
+
+
+def _committed(storage: Storage, folder: str) -> Iterator[File]:
+    """The files that commits in `folder` name."""
+    for unit in storage.names(f"{folder}/units"):
+        if (record := load_record(storage, folder, unit.removesuffix(".json"))) is not None:
+            yield from record.files
+    try:
+        yield from manifest.read(storage, f"{folder}/manifest.json").all_files()
+    except (FileNotFoundError, Torn):
+        return
+
+
+def _alone(storage: Storage, folder: str, name: str) -> bytes:
+    """A file of the model in `folder`, whose name is a digest of what it holds. Raises Torn where that is another."""
+    files = {name: storage.read(f"{folder}/{name}") for name in (MODEL_JSON, MODEL_WEIGHTS)}
+    if not folder.endswith(model_place(files)):
+        raise Torn(f"{storage.full(folder)} holds another model than its name says. Next: hyperloom verify --repair")
+    return files[name]
