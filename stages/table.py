@@ -11,6 +11,7 @@ This module does not commit anything: who writes the bytes does.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,6 +77,22 @@ def read_table(storage: Storage, path: str, columns: Sequence[str] | None = None
         with whole(storage, path):
             table = file.read(columns=None if columns is None else list(columns), use_threads=False)
         return table if columns is None else table.select(list(columns))
+
+
+def group_ends(storage: Storage, path: str) -> tuple[int, ...]:
+    """The number of the row behind each row group of a table, from its footer. Raises IntegrityError."""
+    with open_table(storage, path) as file:
+        groups = (file.metadata.row_group(number).num_rows for number in range(file.num_row_groups))
+        return tuple(itertools.accumulate(groups))
+
+
+def read_group(storage: Storage, path: str, column: str, number: int) -> Any:
+    """One column of a row group, as a `pa.Table`. Nothing else of the file is read but its footer, so its pages are
+    compared with their checksums, not the file with its name. Raises IntegrityError."""
+    with open_table(storage, path, checked=True) as file:
+        _expect(storage, path, file.schema_arrow.names, [column])
+        with whole(storage, path):
+            return file.read_row_group(number, columns=[column], use_threads=False)
 
 
 def open_table(storage: Storage, path: str, footer: Any = None, checked: bool = False) -> Any:

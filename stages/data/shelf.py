@@ -8,6 +8,7 @@ tables are kept, whatever the size of the root.
 
 from __future__ import annotations
 
+import bisect
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from hyperloom.pipeline.units import Record, load_record
 from hyperloom.stages.base import GROUP, INDEX, KEY, Partition, modality_of
 from hyperloom.stages.catalogue import catalogue
 from hyperloom.stages.results import Samples, Shards
-from hyperloom.stages.table import read_table
+from hyperloom.stages.table import group_ends, read_group, read_table
 
 KEPT_BYTES = 256 * 2**20
 
@@ -46,6 +47,7 @@ class Shelf:
         self.splits = _splits(steps)
         self._ends = np.cumsum([p.rows for p in self.partitions], dtype=np.int64)
         self._cache: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._ends_of: dict[str, tuple[int, ...]] = {}
         self._kept = 0
         self._lock = threading.Lock()
 
@@ -83,10 +85,17 @@ class Shelf:
         return decoded
 
     def value(self, column: str, row: int) -> Any:
-        """One value; None where it is missing."""
+        """One value; None where it is missing. Of its partition no more is read than the row group that holds it."""
         number, place = self.place(row)
-        pair = self.values(column, number)
-        return pair[0][place] if pair and place < len(pair[1]) and pair[1][place] else None
+        record = self._offered.record(column, self.partitions[number].pid)
+        committed = self._committed(record) if record is not None else None
+        if committed is None:
+            return None
+        one = self._row(committed.files[0].path, column, place)
+        if one is None:
+            return None
+        values, present = self.modalities[modality_of(column)].decode(one)
+        return values[0] if present[0] else None
 
     def with_quarantine(self) -> Iterator[tuple[int, Record, list[str]]]:
         """The number of each partition of which a done step left samples out, the record that says so, and the columns
@@ -103,17 +112,44 @@ class Shelf:
     def _table(self, record: Record, columns: list[str]) -> Any:
         """The columns of a committed record, from what is kept or from storage; None while it is not committed."""
         key = (f"{record.space}/{record.id}", ",".join(columns))
+        if (kept := self._recall(key)) is not None:
+            return kept
+        committed = self._committed(record)
+        return (
+            None if committed is None else self._keep(key, read_table(self.storage, committed.files[0].path, columns))
+        )
+
+    def _row(self, path: str, column: str, place: int) -> Any:
+        """The row `place` of a column, as an array of one; None where the file ends before."""
+        ends = self._ends_of.get(path)
+        if ends is None:
+            ends = self._ends_of[path] = group_ends(self.storage, path)
+        number = bisect.bisect_right(ends, place)
+        if number == len(ends):
+            return None
+        key = path, f"{column}/{number}"
+        table = self._recall(key)
+        if table is None:
+            table = self._keep(key, read_group(self.storage, path, column, number))
+        return table[column].slice(place - (ends[number - 1] if number else 0), 1)
+
+    def _committed(self, record: Record) -> Record | None:
+        """The record with its files; None while it is not committed."""
+        whole = record if record.files else load_record(self.storage, record.space, record.id)
+        return whole if whole is not None and whole.files else None
+
+    def _recall(self, key: tuple[str, str]) -> Any:
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
-                return self._cache[key]
-        whole = record if record.files else load_record(self.storage, record.space, record.id)
-        if whole is None or not whole.files:
-            return None
-        table = read_table(self.storage, whole.files[0].path, columns)
+            return self._cache.get(key)
+
+    def _keep(self, key: tuple[str, str], table: Any) -> Any:
+        """Keep a table for whoever asks next; what was not asked for longest makes room."""
         with self._lock:
-            self._cache[key] = table
-            self._kept += table.nbytes
+            if key not in self._cache:
+                self._cache[key] = table
+                self._kept += table.nbytes
             while self._kept > KEPT_BYTES and len(self._cache) > 1:
                 self._kept -= self._cache.popitem(last=False)[1].nbytes
         return table

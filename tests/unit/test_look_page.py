@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-import hyperloom.stages  # noqa: F401  registers the plug-ins
+import hyperloom
+import hyperloom.stages
 from hyperloom.pipeline import cli, recipe, runner
 from hyperloom.pipeline.commands import opening
-from hyperloom.pipeline.errors import RecipeError, Torn
+from hyperloom.pipeline.errors import IntegrityError, RecipeError, Torn
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File
+from hyperloom.stages.base import GROUP, INDEX, KEY
 from hyperloom.stages.look import apart
 from hyperloom.stages.look import sample as samples
 from hyperloom.stages.look.order import spread
 from hyperloom.stages.look.viewer import Viewer
 from tests.unit import inline
+from tests.unit.test_python import recipe as small
 from tests.unit.test_report import FOLDERS, RECIPE, write
 
 TOKEN, PORT = "t" * 32, 5999
@@ -105,15 +109,55 @@ def test_a_sample_is_layers_over_its_picture(judged: Path) -> None:
 def test_only_what_is_shown_is_read(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hyperloom.stages.data import shelf
 
-    read: list[tuple[str, tuple[str, ...]]] = []
-    table = shelf.read_table
+    read: list[tuple[str, Any]] = []
+    table, group = shelf.read_table, shelf.read_group
     monkeypatch.setattr(shelf, "read_table", lambda s, p, c: (read.append((p, tuple(c))), table(s, p, c))[1])
+    monkeypatch.setattr(shelf, "read_group", lambda s, p, c, n: (read.append((p, (c, n))), group(s, p, c, n))[1])
     view = viewer(judged)
     assert read == [], "opening reads manifests alone"
     view.rows({"count": "2"})
     view.sample({"row": "0", "columns": "semantic@a"})
     view.sample({"row": "1", "columns": "semantic@a"})
-    assert len({p for p, _ in read}) == 1 and len(read) == 2, "one partition: its keys, and the column"
+    assert [what for _, what in read] == [(KEY, GROUP, INDEX), ("semantic@a", 0)], "one partition: its keys, the column"
+
+
+def test_of_a_large_partition_only_the_row_group_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hyperloom.stages import table
+    from hyperloom.stages.data import shelf
+
+    monkeypatch.setattr(table, "rows_a_group", lambda *_: 2)
+    path = tmp_path / "r.yaml"
+    path.write_text(json.dumps(small(tmp_path / "root"), default=lambda v: int(v) if hasattr(v, "item") else str(v)))
+    loaded = hyperloom.load(path)
+    loaded.run("frames", ray=False, mlflow=False, progress=False)
+    expected = loaded["frames"].read("rgb@camera").values
+    assert len(expected) == 6, "two partitions of three frames, in groups of two and one"
+    read: list[int] = []
+    group = shelf.read_group
+    monkeypatch.setattr(shelf, "read_group", lambda s, p, c, n: (read.append(n), group(s, p, c, n))[1])
+    file = recipe.load(path)
+    storage = Storage(file.recipe.root)
+    looked = shelf.Shelf(storage, opening.steps(file, storage), file.recipe.modalities)
+    for row in (2, 0, 1, 3, 5):
+        assert np.array_equal(looked.value("rgb@camera", row), expected[row])
+    assert read == [1, 0, 0, 1], "each group once, whoever asks"
+    damaged = next(p for p in sorted(Path(file.recipe.root).rglob("*.parquet")) if p.parent.name == "data")
+    about = pq.ParquetFile(damaged).metadata.row_group(0)
+    chunk = next(c for c in map(about.column, range(about.num_columns)) if c.path_in_schema == "rgb@camera")
+    data = bytearray(damaged.read_bytes())
+    data[chunk.data_page_offset + chunk.total_compressed_size // 2] ^= 0xFF
+    damaged.write_bytes(data)
+    fresh = shelf.Shelf(storage, opening.steps(file, storage), file.recipe.modalities)
+    wrong = []
+    for row in range(6):
+        try:
+            wrong += [] if np.array_equal(fresh.value("rgb@camera", row), expected[row]) else [row]
+        except IntegrityError as error:
+            assert "hyperloom verify --repair" in str(error)
+            break
+    else:
+        pytest.fail("a page that was changed was read as if it were whole")
+    assert wrong == []
 
 
 def test_what_is_committed_of_a_running_step_is_shown(judged: Path, tmp_path: Path) -> None:
