@@ -144,6 +144,8 @@ class Progress:
         self._draw()
 
     def _table(self, event: dict[str, Any]) -> None:
+        if event["name"] == "remarks":
+            return  # notes, which were said one by one
         self.say(f"\n{event['name']}\n{table(event['rows'], rest='the report and MLflow show all')}\n")
 
     def _note(self, event: dict[str, Any]) -> None:

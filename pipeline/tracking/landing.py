@@ -25,6 +25,15 @@ TRAINING = "workflowType=machine_learning"
 MOST_FIGURES = 5
 LONGEST = 5000
 """Characters of an experiment's tag."""
+REPORT, RESULTS, PICTURE, CARD, RECIPE = (
+    "1-report.html",
+    "2-results.json",
+    "3-picture",
+    "4-model-card.md",
+    "5-recipe.yaml",
+)
+"""What the page of a run has under *Artifacts*, in the order in which MLflow lists them: by name."""
+PICTURES = (".png", ".jpg", ".webp")
 ORDER = ("collage", "results")
 """Beginnings of names of what is shown first among pictures and tables."""
 
@@ -96,10 +105,19 @@ def description(run: str, about: Mapping[str, Any], steps: Mapping[str, Mapping[
 
 def first_picture(present: list[str] | None, run: str, path: str) -> list[str] | None:
     """Which picture the description shows, as [run, path]: the collage before any other, else the first."""
-    if not path.endswith((".png", ".jpg", ".webp")):
+    if not path.endswith(PICTURES):
         return present
     better = present is None or (_ranked(path) < _ranked(present[1]))
     return [run, path] if better else present
+
+
+def on_the_run(path: str, step: str, to: str) -> str:
+    """Under which name the file `path` of a step (empty: of the run) stands among the artifacts of the whole run; empty
+    where it stays with its step."""
+    name = path.rpartition("/")[2]
+    if not step:
+        return REPORT if name.endswith(".html") else f"{to}/{name}".lstrip("/")
+    return CARD if name == "card.md" and not to else ""
 
 
 def _ranked(path: str) -> bool:

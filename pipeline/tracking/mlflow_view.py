@@ -82,7 +82,7 @@ class MLflow:
         source = {"mlflow.source.name": event.get("path"), "mlflow.source.type": "LOCAL"}
         self.runs.tags(parent, {**source, "kind": "run"})
         self.runs.params(parent, event.get("params", {}))
-        self.client.log_text(parent, blot(event.get("recipe", "")), "recipe.yaml")
+        self.client.log_text(parent, blot(event.get("recipe", "")), landing.RECIPE)
         self._note()
 
     def _on_run_finished(self, event: Event) -> None:
@@ -113,13 +113,26 @@ class MLflow:
         run, what = self.runs.step(event), {"stage": event.get("stage"), "fingerprint": event.get("fingerprint")}
         self._steps()[event["step"]] = what | {"status": "reused", "reads": event.get("reads", [])}
         query = f"tags.fingerprint = '{event.get('fingerprint')}' and tags.reused = 'false'"
-        made_by = self.client.search_runs([self.runs.experiment], query, max_results=1)
-        self.runs.tags(
-            run,
-            what
-            | {"reused": "true", "kind": event.get("stage"), "made_by": made_by[0].info.run_id if made_by else None},
-        )
+        earlier = self.client.search_runs([self.runs.experiment], query, max_results=1)
+        made_by = earlier[0].info.run_id if earlier else None
+        self.runs.tags(run, what | {"reused": "true", "kind": event.get("stage"), "made_by": made_by})
+        if made_by:
+            self.runs.attempt(f"what {event['step']} shows", partial(self._show_again, event, made_by))
         self.client.set_terminated(run, "FINISHED", event["t"])
+
+    def _show_again(self, event: Event, made_by: str) -> None:
+        """Put picture and results of a step that another run has done on the page of this one."""
+        about, parent = self._position.about, self.runs.parent(event)
+        for file in self.client.list_artifacts(made_by, "pictures"):
+            before = about.get("picture")
+            about["picture"] = landing.first_picture(before, made_by, file.path)
+            if about["picture"] != before:
+                self._put(parent, landing.PICTURE + Path(file.path).suffix, self._get(made_by, file.path))
+        if any(file.path == "tables/results.json" for file in self.client.list_artifacts(made_by, "tables")):
+            table = json.loads(self._get(made_by, "tables/results.json"))
+            self._results(parent, table["columns"], table["data"])
+            about.setdefault("tables", {})["results"] = markdown(table["columns"], table["data"])
+        self._note()
 
     def _on_step_finished(self, event: Event) -> None:
         run = self.runs.step(event)
@@ -148,29 +161,53 @@ class MLflow:
         self._points.setdefault(run, []).append(Metric(name, float(value), t, at))
 
     def _on_artifact(self, event: Event) -> None:
+        run, about, step, to = self.runs.step(event), self._position.about, event["step"], event.get("to") or ""
+        data, name = self.storage.read(event["path"]), os.path.basename(event["path"])
+        before = about.get("picture")
+        if step:
+            self._put(run, f"{to}/{name}".lstrip("/"), data)
+            about["picture"] = landing.first_picture(before, run, f"{to}/{name}".lstrip("/"))
+        if shown := landing.on_the_run(event["path"], step, to):
+            self._put(self.runs.parent(event), shown, data)
+            about.update({"report": shown} if shown == landing.REPORT else {})
+        if about.get("picture") != before:
+            self._put(self.runs.parent(event), f"{landing.PICTURE}{Path(name).suffix}", data)
+
+    def _put(self, run: str, path: str, data: bytes) -> None:
+        """A file among a run's artifacts; what is there under this name is replaced."""
         with tempfile.TemporaryDirectory() as folder:
-            local = Path(folder, os.path.basename(event["path"]))
-            local.write_bytes(self.storage.read(event["path"]))
-            run, about = self.runs.step(event), self._position.about
-            self.client.log_artifact(run, str(local), event.get("to"))
-        to = f"{event['to']}/" if event.get("to") else ""
-        about["picture"] = landing.first_picture(about.get("picture"), run, f"{to}{local.name}")
-        if not event["step"] and local.suffix == ".html":
-            about["report"] = f"{to}{local.name}"
+            local = Path(folder, os.path.basename(path))
+            local.write_bytes(data)
+            self.client.log_artifact(run, str(local), os.path.dirname(path) or None)
+
+    def _get(self, run: str, path: str) -> bytes:
+        """A file among a run's artifacts."""
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(self.client.download_artifacts(run, path, folder)).read_bytes()
 
     def _on_table(self, event: Event) -> None:
         run, rows, name = self.runs.step(event), event["rows"], event["name"]
         columns = list(dict.fromkeys(key for row in rows for key in row))
         data = [[row.get(column) for column in columns] for row in rows]
         self.client.log_dict(run, {"columns": columns, "data": data}, f"tables/{name}.json")
+        if name == "results":
+            self._results(self.runs.parent(event), columns, data)
         self.client.log_text(run, markdown(columns, data), f"tables/{name}.md")
         shown = self._steps().setdefault(event["step"], {}).setdefault("tables", [])
         if name not in shown:
             shown.append(name)
-        listed = [{"path": f"tables/{n}.json", "type": "table"} for n in shown]
-        self.client.set_tag(run, "mlflow.loggedArtifacts", json.dumps(listed))  # makes the page draw them as tables
+        self._draw_as_tables(run, [f"tables/{n}.json" for n in shown])
         self._position.about.setdefault("tables", {})[name] = markdown(columns, data)
         self._note()
+
+    def _results(self, parent: str, columns: list[str], data: list[list[Any]]) -> None:
+        """The results, on the page of the whole run."""
+        self.client.log_dict(parent, {"columns": columns, "data": data}, landing.RESULTS)
+        self._draw_as_tables(parent, [landing.RESULTS])
+
+    def _draw_as_tables(self, run: str, paths: list[str]) -> None:
+        listed = [{"path": path, "type": "table"} for path in paths]
+        self.client.set_tag(run, "mlflow.loggedArtifacts", json.dumps(listed))
 
     def _on_tag(self, event: Event) -> None:
         values, about = event["values"], self._position.about

@@ -175,7 +175,7 @@ def untrue(truth: Mapping[str, str], makers: Mapping[str, Mapping[str, Any]]) ->
             continue
         kind = {"consensus": "a consensus", "model": "a model", "expert": "an expert"}[by]
         sources = ", ".join(about.get("inputs") or origins(column, about))
-        reasons[modality] = f"{column} is no truth: {kind} made it of {sources}"
+        reasons[modality] = f"{column} is no ground truth: {kind} made it from {sources}"
     return reasons
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def slices(root: ReportedRoot) -> Section | None:
     blocks: list[Any] = []
     for step, report in root.results(Judged):
         blocks += _sliced(root, report)
-        blocks += _classes(report)
+        blocks += _classes(root, report)
         blocks += _groups(root, step, report)
     return Section("slices", "Slices", blocks) if blocks else None
 
@@ -67,10 +67,10 @@ def calibration(root: ReportedRoot) -> Section | None:
                 if sum(sums.get("sure", ())):
                     by_task[modality].append(PlotLine(owner["who"], _reliability(sums)))
         charts += [
-            Chart(f"{m}: right, against how sure", "confidence", lines, "share right", diagonal=True)
+            Chart(f"{m}: accuracy against confidence", "confidence", lines, "accuracy", diagonal=True)
             for m, lines in by_task.items()
         ]
-    note = "On the diagonal a model is right as often as it is sure; below it, it is too sure of itself."
+    note = "On the diagonal a model is right as often as its confidence says; below it, it is overconfident."
     return Section("calibration", "Calibration", charts, note) if charts else None
 
 
@@ -85,7 +85,7 @@ def speed(root: ReportedRoot) -> Section | None:
                 for who, ms in took.items()
                 if figure in report.figures.get(who, {})
             ]
-            if lines:
+            if len(lines) > 1:  # one point says nothing that the table of results does not
                 title = f"{figure} ({'higher' if up else 'lower'} is better)"
                 charts.append(Chart(title, "ms a frame", lines, marks=True, log=True))
     note = "Time on the machine that judged, where it is known in the fastest runtime."
@@ -104,16 +104,29 @@ def _sliced(root: ReportedRoot, report: Judged) -> list[PageTable]:
     return [PageTable(names, rows[:MOST_GROUPS], f"Slices{more}", note)] if rows else []
 
 
-def _classes(report: Judged) -> list[PageTable]:
-    tables: dict[tuple[str, str], list[Any]] = defaultdict(list)
+def _classes(root: ReportedRoot, report: Judged) -> list[PageTable]:
+    """Classes down, in the order of their modality; of one subject all figures in a table, else a table for each."""
+    by_modality: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in report.classes:
-        tables[row["modality"], row["measure"]].append(row)
+        by_modality[row["modality"]].append(row)
     listed = []
-    for (modality, measure), rows in tables.items():
-        names = [k for k in rows[0] if k not in ("who", "modality", "measure")]
-        lines = [[row["who"], *(row.get(n) for n in names)] for row in rows]
-        listed.append(PageTable(["who", *names], lines, f"{modality} by class: {measure}"))
+    for modality, rows in by_modality.items():
+        names = list(dict.fromkeys(k for row in rows for k in row if k not in ("who", "modality", "measure")))
+        order = {name: i for i, name in enumerate(getattr(root.modalities.get(modality), "counted", ()))}
+        names.sort(key=lambda name: order.get(name, len(order)))
+        alone = len({row["who"] for row in rows}) == 1
+        parts = (
+            {rows[0]["who"]: rows} if alone else {m: [r for r in rows if r["measure"] == m] for m in _measures(rows)}
+        )
+        for part, mine in parts.items():
+            heads = [row["measure" if alone else "who"] for row in mine]
+            lines = [[name, *(row.get(name) for row in mine)] for name in names]
+            listed.append(PageTable(["class", *heads], lines, f"{modality} by class: {part}"))
     return listed
+
+
+def _measures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["measure"] for row in rows))
 
 
 def _groups(root: ReportedRoot, step: PlannedStep, report: Judged) -> list[PageTable]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hyperloom.stages.base import modality_of, source_of
 from hyperloom.stages.evaluate.slices import judged_modality
 from hyperloom.stages.measure.measure import better, directions
 from hyperloom.stages.report.history import latencies
@@ -13,27 +14,35 @@ from hyperloom.stages.report.page import Estimate, PageTable, Section, Tone, Wor
 from hyperloom.stages.report.root import ReportedRoot
 from hyperloom.stages.results import Drifted, Ingested, Judged, Labels, Released, Shards, Trained
 
+MOST_NAMED = 6
+"""Experts that the first sentence names."""
 ORDER = ("expert", "consensus", "model")
 
 
 def task(root: ReportedRoot) -> str:
     """What the recipe is for, in one sentence."""
-    labellers = [e for step in root.steps if step.stage.stage == "label" for e in getattr(step.stage, "experts", ())]
-    experts = sum(getattr(expert, "type", "") != "model" for expert in labellers)
+    experts = [e for step in root.steps if step.stage.stage == "label" for e in getattr(step.stage, "experts", ())]
+    sources = [name for expert in experts if getattr(expert, "type", "") != "model" for name in _tells(root, expert)]
     targets = [list(getattr(s.stage, "targets", {})) for s in root.steps if s.stage.stage in ("train", "distill")]
     parts = []
-    if experts:
-        parts.append(f"label samples with {experts} expert{'s' * (experts != 1)}")
+    if sources:
+        some = _listed(sources) if len(sources) < MOST_NAMED else f"{len(sources)} experts"
+        parts.append(f"label samples with {some}")
     if targets:
         student = any(step.stage.stage == "distill" for step in root.steps)
-        what = f"teach {'a student' if student else 'a model'} {_listed(targets[-1])}"
-        parts.append(what)
+        parts.append(f"train {'a student' if student else 'a model'} for {_listed(targets[-1])}")
     released = [s.stage for s in root.steps if s.stage.stage == "release"]
     for stage in released:
         gate = getattr(stage, "gate", {})
         conditions = _listed([f"{figure} {text}" for figure, texts in gate.items() for text in texts])
         parts.append(f"release it as {getattr(stage, 'name', '')}" + (f" if {conditions}" if conditions else ""))
-    return f"{root.loaded.recipe.name} is to {_listed(parts)}." if parts else ""
+    return f"The recipe: {_listed(parts)}." if parts else ""
+
+
+def _tells(root: ReportedRoot, expert: Any) -> list[str]:
+    """The sources that an expert's columns have; none where it only makes other pictures of pictures."""
+    columns = [c for c in getattr(expert, "out", ()) if not getattr(root.modalities.get(modality_of(c)), "rgb", False)]
+    return list(dict.fromkeys(map(source_of, columns)))
 
 
 def sentence(root: ReportedRoot) -> tuple[str, Tone]:
@@ -74,9 +83,14 @@ def results(root: ReportedRoot) -> Section | None:
         blocks.append(_table(root, step, report, step.name if several else ""))
         lines = list(vars(report)["said"])
         blocks += [Words(lines, folded=f"In words ({len(lines)})")] if lines else []
+    known = doubts(root)
     for step, release in root.results(Released):
-        lines = list(release.gate)
-        blocks.append(Words([f"{step.name}: {line}" for line in lines], "good" if release.passed else "bad"))
+        lines = [line for line in release.gate if line not in known]
+        blocks += (
+            []
+            if not lines
+            else [Words([f"{step.name}: {line}" for line in lines], "good" if release.passed else "bad")]
+        )
     return Section("results", "Results", blocks) if blocks else None
 
 
@@ -149,7 +163,7 @@ def _headline(root: ReportedRoot, report: Judged) -> str:
         if expert and figure in report.figures.get(expert, {}):
             text += f", the best expert ({expert}) {_value(report, expert, figure)}"
             text += _verdict(report, name, expert, figure)
-        return text + (", which proves nothing (see below)" if doubtful else "")
+        return text + (", which proves nothing about being right (see below)" if doubtful else "")
     return ""
 
 

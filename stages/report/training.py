@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +41,9 @@ def _losses(step: PlannedStep, curves: Curves) -> list[Chart]:
     terms = {n: p for n, p in curves.items() if n.partition("/")[0].partition(".")[0] == "loss"}
     if len(terms) > MOST_LINES:
         terms = {n: p for n, p in terms.items() if "." not in n.partition("/")[0]}
+    by_member = Counter(name.partition("/")[2] for name in terms)
+    alone = {m for m, count in by_member.items() if count == 2}  # the only term is the sum
+    terms = {n: p for n, p in terms.items() if "." not in n.partition("/")[0] or n.partition("/")[2] not in alone}
     lines = [PlotLine(name, points) for name, points in list(terms.items())[:MOST_LINES]]
     return [Chart(f"{step.name}: loss", "update", lines)] if lines else []
 

@@ -54,7 +54,7 @@ def _task(figures: Mapping[str, float], task: Task, modality: Any) -> list[str]:
             words.append(f"{name} {more}: more unlabelled data, or augmentation")
     never = [n for n in modality.counted if figures.get(f"fit.{name}.iou.{n}") == 0]
     if never:
-        words.append(f"{name} never answers {', '.join(never)} rightly, though its training samples have them")
+        words.append(f"{name} never predicts {', '.join(never)} correctly, though its training samples have them")
     return words
 
 

@@ -107,6 +107,8 @@ def story(
         driver.emit("artifact", "report", path="evaluate/x/missing.png", to="pictures")
         driver.metric("", {"student.semantic.miou": 0.62})
         driver.emit("register", "report", **package)
+        storage.write("reports/x/report.html", b"<title>The report</title>")
+        driver.emit("artifact", path="reports/x/report.html", to=None)
         driver.emit(
             "step_finished", "report", stage="evaluate", fingerprint="cc" * 32, status="done", seconds=1.0, rows=3
         )

@@ -61,9 +61,13 @@ def test_a_run_is_all_there(server: Server, client: Any, storage: Storage) -> No
     note = parent.data.tags["mlflow.note.content"]
     assert "| student | 0.62 | 1.5 |" in note and "| frames | ingest |" in note
     assert "missing.png" in said and "missing.png" in parent.data.tags["hyperloom.refused"]
-    recipe = mlflow.artifacts.load_text(f"{parent.info.artifact_uri}/recipe.yaml")
+    recipe = mlflow.artifacts.load_text(f"{parent.info.artifact_uri}/5-recipe.yaml")
     assert recipe == "name: aerial\nroot: s3://***@h/x\n"
     assert ":pw@" not in str([r.to_dictionary() for r in runs.values()])
+
+    shown = ["1-report.html", "2-results.json", "3-picture.png", "5-recipe.yaml"]
+    assert [a.path for a in client.list_artifacts(parent.info.run_id)] == shown, "the story, in MLflow's own order"
+    assert "2-results.json" in parent.data.tags["mlflow.loggedArtifacts"], "drawn as a table"
 
     version = client.get_model_version_by_alias("aerial", "champion")
     assert version.tags == {"gate": "passed", "fingerprint": "dd" * 32}
@@ -84,6 +88,29 @@ def test_a_run_is_all_there(server: Server, client: Any, storage: Storage) -> No
     assert example.shape == (1, *SIZE, 3)
     with pytest.raises(mlflow.exceptions.MlflowException, match="shape"):
         model.predict(np.zeros((2, 5, 5, 3), np.uint8))
+
+
+@pytest.mark.timeout(240)
+def test_a_run_that_reuses_its_report_shows_its_picture_and_results(
+    server: Server, client: Any, storage: Storage
+) -> None:
+    story(storage, "r1", "again")
+    with Events(storage, "r2", "driver") as driver:
+        driver.emit("run_started", name="again", recipe="", params={}, total=2)
+        driver.emit("step_reused", "report", stage="evaluate", fingerprint="cc" * 32, rows=3)
+        driver.emit("step_reused", "other", stage="evaluate", fingerprint="ff" * 32, rows=3)
+        driver.emit("run_finished", status="finished", seconds=1.0)
+    for run in ("r1", "r2"):
+        _finish(track(storage, run, server.url, "again"))
+    experiment = client.get_experiment_by_name("again").experiment_id
+    by_name = {r.info.run_name: r for r in client.search_runs([experiment])}
+    first, second = by_name["again r1"], by_name["again r2"]
+    assert [a.path for a in client.list_artifacts(second.info.run_id)] == [
+        "2-results.json", "3-picture.png", "5-recipe.yaml",
+    ]  # fmt: skip
+    note = second.data.tags["mlflow.note.content"]
+    assert "| student | 0.62 | 1.5 |" in note and "get-artifact?path=pictures/collage.png" in note
+    assert first.data.tags["mlflow.note.content"].count("collage.png") == note.count("collage.png")
 
 
 @pytest.mark.timeout(240)

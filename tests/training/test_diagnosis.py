@@ -25,7 +25,7 @@ def test_one_that_was_hardly_taught_does_not_fit(data: Any) -> None:
     assert f"semantic does not fit its own samples (miou {final['fit.semantic.miou']:.3g}" in " ".join(words)
     assert any(w.startswith("depth does not fit") and "train longer, wider, or fewer tasks" in w for w in words)
     never = [c for c in scenes.CLASSES if final[f"fit.semantic.iou.{c}"] == 0]
-    assert never and f"never answers {', '.join(never)} rightly" in " ".join(words)
+    assert never and f"never predicts {', '.join(never)} correctly" in " ".join(words)
 
 
 def test_a_soft_teacher_is_compared_as_classes(data: Any) -> None:

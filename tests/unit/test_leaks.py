@@ -332,7 +332,7 @@ def test_a_truth_that_experts_made_is_no_truth(pipeline: Pipeline) -> None:
     pipeline.add("votes", ["frames", "soft"], stage="consensus", data=["frames", "soft"], out="semantic@votes", **votes)
     pipeline.shard("judged", ["frames", "soft", "votes"], APART)
     body = pipeline.report("judged", "teacher", truth={"semantic": "semantic@votes"})
-    why = f"semantic@votes is no truth: a consensus made it of {HAND}, semantic@teacher"
+    why = f"semantic@votes is no ground truth: a consensus made it from {HAND}, semantic@teacher"
     assert body["untrue"] == {"semantic": why} and body["said"][0].startswith(f"NO TRUTH: {why}")
     assert not any("beats every" in line for line in body["said"])
 

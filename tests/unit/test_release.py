@@ -276,7 +276,7 @@ def test_a_champion_that_was_measured_otherwise_decides_nothing(tmp_path: Path, 
 
 
 LEAK = "LEAK: student: it was trained on 3 of the 3 samples that are judged (groups b): its figures prove nothing"
-UNTRUE = "depth@consensus is no truth: a consensus made it of depth@far, depth@near"
+UNTRUE = "depth@consensus is no ground truth: a consensus made it from depth@far, depth@near"
 
 
 @pytest.mark.parametrize(

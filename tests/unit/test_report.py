@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from hyperloom.pipeline import cli, recipe
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.report import gather, render, root
+from hyperloom.stages.report import figures, gather, render, root
 from hyperloom.stages.report.history import histories, thinned
 from hyperloom.stages.report.page import (
     Chart,
@@ -155,6 +156,22 @@ def test_the_page_says_what_came_of_it(judged: Path) -> None:
     assert {row[1] for row in sliced.rows} == {"group=v1", "group=v2"} and sliced.rows[0][3] == "semantic.miou"
     groups = next(t for t in blocks(page, PageTable) if t.title.startswith("semantic.miou by group"))
     assert {row[0] for row in groups.rows} == {"v1", "v2"}
+    classes = {t.title: t for t in blocks(page, PageTable) if t.title.startswith("semantic by class")}
+    iou = classes["semantic by class: iou"]
+    assert [row[0] for row in iou.rows] == ["land", EVIL] and iou.columns == ["class", *rows]
+    assert page.task == "", "no expert, no training, no release"
+
+
+def test_of_one_subject_classes_are_one_table_in_their_order() -> None:
+    rows = [
+        {"who": "student", "modality": "semantic", "measure": m, "class10": 0.3, "class2": v}
+        for m, v in (("iou", 0.1), ("recall", 0.2))
+    ]
+    counted = SimpleNamespace(counted=("class2", "class10"))
+    known, report = SimpleNamespace(modalities={"semantic": counted}), SimpleNamespace(classes=rows)
+    (table,) = figures._classes(known, report)  # type: ignore[arg-type]
+    assert table.columns == ["class", "iou", "recall"] and table.title == "semantic by class: student"
+    assert table.rows == [["class2", 0.1, 0.2], ["class10", 0.3, 0.3]]
 
 
 @pytest.mark.parametrize("harm", ["score", "events", "evaluate", "data", "everything"])
