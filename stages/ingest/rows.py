@@ -45,6 +45,8 @@ def rows(data: bytes, path: str, dialect: Dialect = PLAIN) -> list[TableRow | Va
     if suffix in (".csv", ".tsv"):
         return list(_separated(text, path, dialect.separator or ("\t" if suffix == ".tsv" else ",")))
     if suffix in (".jsonl", ".ndjson"):
+        if text.lstrip().startswith("["):
+            raise SourceError(f"{path} holds a JSON array, not an object a line. Next: write one a line")
         return [_json(line) for line in text.split("\n") if line.strip()]  # splitlines would split at U+2028 too
     if suffix == ".conllu":
         return list(_sentences(text.replace("\r", "")))
@@ -70,8 +72,11 @@ def _separated(text: str, path: str, separator: str) -> Iterator[TableRow | Valu
     csv.field_size_limit(sys.maxsize)
     if text.lower().startswith("sep=") and text[5:6] in ("\r", "\n"):  # a spreadsheet's own word for it
         separator, text = text[4], text[5:].lstrip("\r\n")
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    names = [name.strip() for name in next(lines, [])]
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    header = _line(lines, path) or []
+    if isinstance(header, ValueError):
+        raise SourceError(f"{path}: {header}")
+    names = [name.strip() for name in header]
     others = [s for s in ";\t|," if s != separator and len(names) == 1 and s in names[0]]
     if others:
         shown = json.dumps(others[0])
@@ -79,19 +84,49 @@ def _separated(text: str, path: str, separator: str) -> Iterator[TableRow | Valu
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise SourceError(f"{path} has two fields called {twice[0]!r}. Next: rename one")
-    for line in lines:
-        if len(line) == len(names):
+    while (line := _line(lines, path)) is not None:
+        if isinstance(line, ValueError):
+            yield line
+        elif len(line) == len(names):
             yield {name: cell for name, cell in zip(names, line, strict=True) if name}
         elif line:
-            yield ValueError(f"expected {len(names)} fields, got {len(line)}")
+            first = separator.join(names)
+            shown = first if len(first) <= 40 else f"{first[:37]}..."
+            yield ValueError(f"expected {len(names)} fields as the first line has ({shown}), got {len(line)}")
+
+
+def _line(lines: Any, path: str) -> list[str] | ValueError | None:
+    """The next line of CSV, or why it is none; None behind the last. Raises SourceError for a quote that is never
+    closed, which swallows all that follows it."""
+    import csv
+
+    begins = lines.line_num + 1
+    try:
+        return next(lines, None)
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            what = f'a quote (") that opens in the row of line {begins} is never closed'
+            raise SourceError(f'{path}: {what}. Next: close it, or write "" for one that is text') from error
+        return ValueError(
+            f'line {begins}: behind a closing quote (") comes text ({error}); write "" for one that is text'
+        )
 
 
 def _json(line: str) -> TableRow | ValueError:
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=_once)
     except ValueError as error:
         return ValueError(f"the line is no JSON: {error}")
     return row if isinstance(row, dict) else ValueError(f"expected a JSON object, got {line[:40]}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError where a key comes twice."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} comes twice")
+    return row
 
 
 def described(data: bytes) -> dict[str, dict[str, Any]]:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 NUMBERS = ("dense", "segmentation", "soft", "vector", "scalar", "embedding")
 """Types whose side files are raw numbers; the others read their files themselves."""
+WORDS = ("category", "ordinal", "text")
+"""Types whose cell of a .csv is a name, an id or a text."""
 
 
 class SideFile(Config):
@@ -92,6 +94,11 @@ class SideFile(Config):
         """
         if modality.type not in NUMBERS and not path.endswith(".csv"):
             return modality.read(fetch(path), path)
+        if modality.type in WORDS and path.endswith(".csv"):
+            (cell, *more) = self._row(path, names) or ("",)
+            if more:
+                raise ValueError(f"{os.path.basename(path)} has several fields. Next: fields: [the one of {column}]")
+            return modality.fit(modality.cell(cell)) if cell else None
         raw = self._raw(path, names, modality)
         return None if raw is None else self.value(raw, path, modality, frame, column)
 
@@ -117,12 +124,9 @@ class SideFile(Config):
         import numpy as np
 
         if path.endswith(".csv"):
-            table, broken = _table(path, self.fields, Dialect(self.encoding, self.separator))
-            if broken:
-                remark(f"rows of {os.path.basename(path)} cannot be read and are left out ({broken})")
-            row = next((table[n] for n in names if n in table), ("",))
+            row = self._row(path, names)
             try:
-                return None if "" in row else np.array([float(x) for x in row])
+                return None if not row or "" in row else np.array([_number(x) for x in row])
             except ValueError as error:
                 comma = "; numbers are written with a point" if any("," in x for x in row) else ""
                 raise ValueError(f"{os.path.basename(path)}: {error}{comma}") from error
@@ -130,6 +134,13 @@ class SideFile(Config):
         if path.endswith((".npy", ".npz")):
             return decode_array(data, self.array, path)
         return modality.numbers(data, path)
+
+    def _row(self, path: str, names: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The cells of a .csv for the sample called any of `names`."""
+        table, broken = _table(path, self.fields, Dialect(self.encoding, self.separator))
+        if broken:
+            remark(f"rows of {os.path.basename(path)} cannot be read and are left out ({broken})")
+        return next((table[n] for n in names if n in table), None)
 
     def _per_frame(self) -> bool:
         return any(name == "frame" for _, name, _, _ in string.Formatter().parse(self.path))
@@ -144,6 +155,12 @@ def _written(value: Any) -> Any:
 
 SideFiles = Annotated[dict[str, SideFile], BeforeValidator(_written)]
 """Column -> its side files, as a recipe writes them."""
+
+
+def _number(text: str) -> float:
+    if "_" in text:
+        raise ValueError(f"{text!r} is no number")
+    return float(text)
 
 
 def fetch(path: str) -> bytes:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 FROM_FILES = ("image", "audio", "clip", "dense", "segmentation", "soft")
 """Types whose values are not written into cells."""
 COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+DIGITS = re.compile(r"[+-]?[\d.,]+([eE][+-]?\d+)?")
+NUMERIC = ("scalar", "vector", "embedding")
+"""Types whose cells are numbers."""
 NOTHING = ("n/a", "na", "nan", "null", "none", "nil", "-", "?")
 """What people write where there is no value."""
 
@@ -258,12 +261,27 @@ class Table(Source):
             return modality.read(value, name)
         if isinstance(value, str) and value[0] in "[{" and not modality.textual:
             value = json.loads(value)
-        if isinstance(value, str) and self.decimal == "," and not modality.textual and COMMA.fullmatch(value.strip()):
+        if isinstance(value, str) and modality.type in NUMERIC:
+            value = self._numbers(value)
+        elif isinstance(value, str) and self.decimal == "," and COMMA.fullmatch(value.strip()) and not modality.textual:
             value = value.replace(",", ".")
         try:
             return modality.fit(modality.cell(value))
         except (ValueError, OverflowError) as error:
             raise ValueError(f"{error}{_hint(value)}") from error
+
+    def _numbers(self, text: str) -> str:
+        """The numbers of a cell with points, and with blanks between. Raises ValueError for what is another number to
+        some than to others, and for what people write where there is none."""
+        if text.strip().casefold() in NOTHING:
+            raise ValueError(f"{text!r} is no number{_hint(text)}")
+        parts = re.split(r"[\s;]+", text.strip())
+        if self.decimal != "," or not all(DIGITS.fullmatch(part) for part in parts):
+            return text
+        if wrong := next((part for part in parts if "." in part or part.count(",") > 1), ""):
+            what = "a point, which marks thousands there" if "." in wrong else "more than one comma"
+            raise ValueError(f'{wrong!r} has {what}, and decimal: "," is set. Next: write numbers without such marks')
+        return " ".join(part.replace(",", ".") for part in parts)
 
 
 def _hint(value: Any) -> str:

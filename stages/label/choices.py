@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.stages.label.activation import SLACK, Activation, ScoreKind, sigmoid, softmax
+from hyperloom.stages.label.activation import SLACK, Activation, ScoreKind, hold, sigmoid, softmax
 from hyperloom.stages.label.decoders import Decoder, need
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class ChoiceDecoder(Decoder):
         return self.model_copy(update={"activation": "none" if inside else "logit"}), ""
 
     def finish(self, whole: np.ndarray, modality: Any) -> Any:
+        hold(whole, "logit" if modality.measure in NUMBERS else self.activation)
         if modality.measure in NUMBERS:
             return modality.fit(whole)
         names = self.map or modality.counted

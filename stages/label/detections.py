@@ -98,7 +98,7 @@ class DetectionDecoder(Decoder):
         if ids is None:
             ids, given = given.argmax(-1), given.max(-1, initial=0)
         classes = self._table(modality)[np.clip(np.rint(ids), 0, UNKNOWN).astype(np.int64)]
-        keep = (given >= self.threshold) & (classes < len(modality.classes))
+        keep = (given >= self.threshold) & (classes < len(modality.classes)) & (ids >= 0)
         if not isinstance(self.map, Mapping) and (ids[given >= self.threshold] >= len(self._names(modality))).any():
             remark("the detector knows more classes than are listed, and boxes of those are left out (map in decode)")
         boxes = self._placed(corners[keep], size)

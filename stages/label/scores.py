@@ -134,7 +134,7 @@ class ClassDecoder(Scores):
             whole = self._chosen(self.scores(whole), modality)
         ids = whole[..., 0] if whole.ndim == 3 else whole
         if ids.dtype != np.uint8:
-            ids = np.rint(ids) if ids.dtype.kind == "f" else ids
+            ids = whole_ids(ids) if ids.dtype.kind == "f" else ids
             if ids.size and ids.max() > UNKNOWN:
                 raise ValueError(f"the network gives the class id {ids.max():g}, and ids end at {UNKNOWN}")
             ids = np.where(ids < 0, UNKNOWN, ids).astype(np.uint8)
@@ -234,6 +234,13 @@ class ProbabilityDecoder(Scores):
         table = class_table(self.map, modality.classes)
         maps = maps / self.divide if self.divide != 1 else maps
         return tensors.probabilities(maps, modality.shape, table, self.temperature, self.activation)
+
+
+def whole_ids(ids: np.ndarray) -> np.ndarray:
+    """Class ids that come as floats. Raises ValueError for what is none."""
+    if (bad := ids[~(ids == np.rint(ids))]).size:
+        raise ValueError(f"the network gives {bad[0]:g} where class ids are expected")
+    return ids
 
 
 def vote(scores: np.ndarray, threshold: float = 0.0) -> np.ndarray:

@@ -12,7 +12,8 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Translation
 from hyperloom.stages.modality import box_files
 from hyperloom.stages.modality.base import Defaults, Modality
-from hyperloom.stages.modality.choice import distinct, ids_of, numbered
+from hyperloom.stages.modality.choice import distinct, id_of, ids_of, lettered, numbered, numerals
+from hyperloom.stages.modality.formats import parse
 from hyperloom.stages.modality.geometry import SidedClasses, Symmetry, carried, exchanged
 from hyperloom.stages.modality.knowledge import whole
 from hyperloom.stages.modality.padding import filled, some
@@ -138,10 +139,20 @@ class Boxes(SidedClasses, Modality):
         array = self._placed(array[~np.isnan(array).all(1)])
         return padded(array, self.most, "boxes", "most")
 
+    def cell(self, value: Any) -> Any:
+        """A class by number is a name where names are numerals."""
+        if not (isinstance(value, list) and numerals(self.classes)):
+            return value
+        named = [isinstance(box, dict) and "class" in box for box in value]
+        return [
+            {**box, "class": lettered(box["class"], self.classes)} if one else box
+            for one, box in zip(named, value, strict=True)
+        ]
+
     def read(self, data: bytes, name: str) -> Any:
         boxes = box_files.parse(data, name, self.classes)
         if boxes is None:
-            return super().read(data, name)
+            return self.fit(self.cell(parse(data, name)))
         sized = not name.lower().endswith(".txt")  # the file has the picture's size; text may be in pixels
         return (self.model_copy(update={"pixels": None}) if sized else self).fit(boxes)
 
@@ -162,8 +173,7 @@ class Boxes(SidedClasses, Modality):
 
     def _row(self, box: dict[str, Any]) -> list[float]:
         try:
-            kind = box["class"]
-            id_ = self.classes.index(kind) if isinstance(kind, str) else int(kind)
+            id_ = id_of(box["class"], self.classes)
             return [*(float(box[c]) for c in CORNERS), id_, float(box.get("score", 1))]
         except (KeyError, ValueError, TypeError) as error:
             what = "expected {x0, y0, x1, y1, class, score}, the class one of " + ", ".join(self.classes)

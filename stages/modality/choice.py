@@ -97,8 +97,7 @@ class Choice(Ids):
     def cell(self, value: Any) -> Any:
         """A number of a table or of JSON as its letters: so it means the same as in CSV, the name where names are
         numerals, else the id."""
-        number = whole(value) if isinstance(value, int | float) else None
-        return value if number is None else str(number)
+        return lettered(value, self.names)
 
     def read(self, data: bytes, name: str) -> Any:
         return self.fit(self.cell(parse(data, name)))
@@ -106,11 +105,11 @@ class Choice(Ids):
     def _named(self, text: str) -> int:
         if text in self.names:
             return self.names.index(text)
-        number, numerals = whole(text), [whole(name) for name in self.names]
-        if number == NAMELESS or (number is not None and not any(n is not None for n in numerals)):
+        number, numbers = whole(text), [whole(name) for name in self.names]
+        if number == NAMELESS or (number is not None and not numerals(self.names)):
             return number
-        if number is not None and number in numerals:
-            return numerals.index(number)
+        if number is not None and number in numbers:
+            return numbers.index(number)
         folded = {name.casefold(): name for name in self.names}
         raise ValueError(f"expected one of {', '.join(self.names)}, got {text!r}{_near(text, folded)}")
 
@@ -198,6 +197,8 @@ def ids_of(array: Any, names: tuple[str, ...]) -> np.ndarray:
 
 def whole(value: Any) -> int | None:
     """A whole number, or its letters (`3`, ` 3`, `3.0`), as an int; None for anything else."""
+    if isinstance(value, str) and "_" in value:
+        return None  # to Python `1_000` is a number; to others it is a name
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -205,6 +206,30 @@ def whole(value: Any) -> int | None:
     if isinstance(value, bool | np.bool_) or not math.isfinite(number) or number != int(number):
         return None
     return int(number)
+
+
+def lettered(value: Any, names: Sequence[str]) -> Any:
+    """A number or a truth value of a table or of JSON as its letters; others, and what is no name then, as it is."""
+    if isinstance(value, bool | np.bool_):
+        return next((name for name in names if name.casefold() == str(value).casefold()), value)
+    if isinstance(value, str) or (number := whole(value)) is None:
+        return str(value) if not isinstance(value, str) and str(value) in names else value
+    return str(number)
+
+
+def id_of(value: Any, names: Sequence[str]) -> int:
+    """The id that a name, or a whole number, stands for. Raises ValueError for anything else."""
+    if isinstance(value, str) and value in names:
+        return names.index(value)
+    number = None if isinstance(value, str) else whole(value)
+    if number is None:
+        raise ValueError(f"expected one of {', '.join(names)}, or an id, got {value!r}")
+    return number
+
+
+def numerals(names: Sequence[str]) -> bool:
+    """Is one of the names a number, so that a number may be meant as a name?"""
+    return any(whole(name) is not None for name in names)
 
 
 def _near(text: str, names: Mapping[str, str]) -> str:

@@ -44,10 +44,10 @@ def decode_array(data: bytes, array: str, name: str) -> np.ndarray:
             _whole(data)
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return loaded
+            return _plain(loaded)
         names = loaded.files
         if array in names or len(names) == 1:
-            return np.asarray(loaded[array or names[0]])
+            return _plain(np.asarray(loaded[array or names[0]]))
     except MemoryError:
         raise
     except Exception as error:  # readers of torn headers and archives raise whatever comes
@@ -56,6 +56,14 @@ def decode_array(data: bytes, array: str, name: str) -> np.ndarray:
     raise ValueError(
         f"{base} holds the arrays {', '.join(names) or 'of nothing'}, none called {array!r}. Next: {several}"
     )
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The array, of numbers or of strings. Raises ValueError for what a cast would change without a word."""
+    if array.dtype.kind not in "buifSU":
+        kinds = {"c": "complex numbers", "M": "dates", "m": "durations", "V": "records"}
+        raise ValueError(f"its {kinds.get(array.dtype.kind, 'values')} ({array.dtype}) are no numbers of a column")
+    return array
 
 
 def _whole(data: bytes) -> None:

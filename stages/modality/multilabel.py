@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from hyperloom.stages import picture
 from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.modality.base import Defaults, Modality
-from hyperloom.stages.modality.choice import distinct, numbered
+from hyperloom.stages.modality.choice import distinct, numbered, whole
 from hyperloom.stages.modality.geometry import SidedClasses, Symmetry
 from hyperloom.stages.modality.sides import exchange, without
 
@@ -66,8 +66,10 @@ class Multilabel(SidedClasses, Modality):
         for unknown}, where a name left out is unknown, or from K numbers."""
         if isinstance(value, str):
             value = [name.strip() for name in re.split(r"[,;|]", value) if name.strip()]
+            if len(value) == len(self.classes) and set(value) <= {"0", "1"} and not {"0", "1"} & {*self.classes}:
+                value = [int(mark) for mark in value]
         if isinstance(value, dict):
-            return self._named({n: UNKNOWN if v is None else int(bool(v)) for n, v in value.items()}, UNKNOWN)
+            return self._named({n: UNKNOWN if v is None else _mark(n, v) for n, v in value.items()}, UNKNOWN)
         if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
             return self._named(dict.fromkeys(value, 1), 0)
         array = np.asarray(value)
@@ -100,3 +102,17 @@ class Multilabel(SidedClasses, Modality):
 
     def tallied(self, rows: np.ndarray) -> np.ndarray:
         return np.concatenate([np.nonzero(rows == 1)[1], np.full(int((rows == UNKNOWN).sum()), -1)])
+
+
+MARKS = {"yes": 1, "true": 1, "1": 1, "no": 0, "false": 0, "0": 0}
+"""What people write for yes and no."""
+
+
+def _mark(name: str, value: Any) -> int:
+    """1 or 0. Raises ValueError for what is neither yes nor no."""
+    if isinstance(value, bool | np.bool_):
+        return int(value)
+    mark = MARKS.get(value.strip().casefold()) if isinstance(value, str) else whole(value)
+    if mark not in (0, 1):
+        raise ValueError(f"expected yes or no (true, false, 1, 0) for {name!r}, got {value!r}")
+    return mark

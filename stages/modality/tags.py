@@ -11,7 +11,8 @@ from pydantic import Field, field_validator
 from hyperloom.stages import picture
 from hyperloom.stages.modality.base import Defaults, Ids
 from hyperloom.stages.modality.boxes import flattened, lists, too_many
-from hyperloom.stages.modality.choice import NAMELESS, distinct, ids_of, numbered
+from hyperloom.stages.modality.choice import NAMELESS, distinct, id_of, ids_of, lettered, numbered, numerals
+from hyperloom.stages.modality.formats import parse
 from hyperloom.stages.modality.geometry import OffFrame
 from hyperloom.stages.modality.padding import filled, some
 
@@ -52,14 +53,18 @@ class Tags(OffFrame, Ids):
         """From a list of names or ids, or a string of names with spaces between."""
         if isinstance(value, str):
             value = value.split()
-        foreign = [v for v in value if isinstance(v, str) and v not in self.tags]
-        if foreign:
-            raise ValueError(f"expected tags among {', '.join(self.tags)}, got {foreign[0]!r}")
-        ids = np.array([self.tags.index(v) if isinstance(v, str) else int(v) for v in value], np.int64)
+        ids = np.array([id_of(v, self.tags) for v in value], np.int64)
         ids = ids[: len(ids) - int(np.argmax(np.append(ids, 0)[::-1] >= 0)) + 1] if (ids < 0).any() else ids
         if len(ids) > self.length:
             raise ValueError(f"expected at most {self.length} tags, got {len(ids)}; a larger `length` holds them")
         return np.concatenate([ids, np.full(self.length - len(ids), NAMELESS)])
+
+    def cell(self, value: Any) -> Any:
+        """Numbers are names where names are numerals, as in a string of them."""
+        return [lettered(v, self.tags) for v in value] if isinstance(value, list) and numerals(self.tags) else value
+
+    def read(self, data: bytes, name: str) -> Any:
+        return self.fit(self.cell(parse(data, name)))
 
     def grid(self, patch: int) -> tuple[int, ...]:
         return (self.length,)

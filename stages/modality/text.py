@@ -118,6 +118,11 @@ class Text(Ids):
             data = data[: self.length].decode(errors="ignore").encode()
         return self._row(data)
 
+    def cell(self, value: Any) -> Any:
+        if not isinstance(value, str):  # numbers are bytes of a text to `fit` alone
+            raise ValueError(f"expected a text, got {value!r}")
+        return value
+
     def read(self, data: bytes, name: str) -> Any:
         try:
             return self.fit(data.decode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
@@ -14,9 +14,10 @@ from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import Category, distinct
 from hyperloom.stages.modality.geometry import SignedNumbers, mirrored_places
 from hyperloom.stages.modality.prediction import Offered, Taken
+from hyperloom.stages.remarks import remark
 
-if TYPE_CHECKING:
-    pass
+EXACT = 2**24
+"""Whole numbers below it are exact in float32."""
 
 
 class Vector(SignedNumbers, Modality):
@@ -80,12 +81,17 @@ class Vector(SignedNumbers, Modality):
     def fit(self, value: Any) -> np.ndarray:
         """From numbers, or from a string of them with spaces, commas or semicolons between."""
         try:
-            value = [float(part) for part in re.split(r"[\s,;]+", value.strip())] if isinstance(value, str) else value
+            value = list(map(_number, re.split(r"[\s,;]+", value.strip()))) if isinstance(value, str) else value
             array = np.asarray(value, np.float32).reshape(-1)
         except (TypeError, ValueError) as error:
             raise ValueError(f"expected {self.length} numbers, got {value!r}") from error
         if array.shape != self.shape:
             raise ValueError(f"expected {self.length} numbers, got {array.size}")
+        if (
+            np.abs(array).max() >= EXACT
+            and (np.asarray(value, np.float64).reshape(-1) != array.astype(np.float64)).any()
+        ):
+            remark(f"numbers beyond {EXACT} lose their last digits (they are kept as float32)")
         return array
 
     def teaches(self, predicted: Modality) -> bool:
@@ -152,3 +158,10 @@ class Embedding(Vector):
     def taken(self, offered: Offered) -> Taken | None:
         """The features of a whole sample, where it is as long."""
         return Taken("pooled") if self.length == offered.pooled else None
+
+
+def _number(text: str) -> float:
+    """Raises ValueError for what only Python takes for a number (`1_000`)."""
+    if "_" in text:
+        raise ValueError(f"{text!r} is no number")
+    return float(text)

@@ -1,0 +1,193 @@
+"""Cells that Python's own reading takes for something that nobody meant: the value that was meant, or a reason."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.storage import Storage
+from tests.unit import inline
+from tests.unit.test_image_files import file, npy
+from tests.unit.test_ingest import left_out, stage
+
+KNOWN = inline.modalities(
+    rgb={"type": "image", "size": [4, 6]},
+    kind={"type": "category", "classes": ["cat", "dog"]},
+    numeral={"type": "category", "classes": ["1", "2", "3"]},
+    flag={"type": "category", "classes": ["False", "True"]},
+    speed={"type": "scalar"},
+    quad={"type": "vector", "length": 4},
+    text={"type": "text", "length": 200},
+    topics={"type": "multilabel", "classes": ["art", "sport"]},
+    parts={"type": "tags", "tags": ["1", "2", "3"], "length": 2},
+    things={"type": "boxes", "classes": ["1", "2"], "most": 2},
+    depth={"type": "dense", "storage": "float32", "range": [0, 9]},
+)
+PLACE = {"x0": 0, "y0": 0, "x1": 0.5, "y1": 1}
+Read = tuple[dict[str, Any], dict[str, str], list[str]]
+
+
+def read(folder: Path, name: str, data: bytes, column: str, **source: Any) -> Read:
+    """Values, reasons of those left out, remarks."""
+    (folder / name).write_bytes(data)
+    table = {"type": "table", "path": str(folder / name), "key": "id", "columns": {column: "y"}, **source}
+    storage = Storage(str(folder / "root"))
+    manifest = inline.finish(inline.step(stage(table, max_quarantine=1.0), storage, KNOWN))
+    return values(storage, manifest, column), left_out(manifest, storage), manifest.body["remarks"]
+
+
+def values(storage: Storage, manifest: Any, column: str) -> dict[str, Any]:
+    return {k: None if v is None else v.tolist() for k, v in inline.column(storage, KNOWN, manifest, column).items()}
+
+
+def lines(*cells: Any) -> bytes:
+    return "".join(json.dumps({"id": f"r{i}", "y": cell}) + "\n" for i, cell in enumerate(cells)).encode()
+
+
+def parquet(*cells: Any) -> bytes:
+    out = pa.BufferOutputStream()
+    pq.write_table(pa.table({"id": [f"r{i}" for i in range(len(cells))], "y": list(cells)}), out)
+    return bytes(out.getvalue())
+
+
+CELLS = [
+    ("topics@a", {"art": "no", "sport": "yes"}, [0, 1]),
+    ("topics@a", {"art": "0", "sport": True}, [0, 1]),
+    ("topics@a", {"art": 0.5}, "expected yes or no"),
+    ("topics@a", "1;0", [1, 0]),
+    ("parts@a", [1, 2], [0, 1]),
+    ("parts@a", "1 2", [0, 1]),
+    ("parts@a", [1.7], "got 1.7"),
+    ("parts@a", [True], "expected one of"),
+    ("things@a", [{**PLACE, "class": 2}], 1.0),
+    ("things@a", [{**PLACE, "class": "2"}], 1.0),
+    ("things@a", [{**PLACE, "class": 0.7}], "got {'x0'"),
+    ("text@a", [72, 105], "expected a text"),
+    ("numeral@a", 2, 1),
+    ("numeral@a", "1_0", "got '1_0'"),
+    ("flag@a", True, 1),
+    ("speed@a", "1_000", "got '1_000'"),
+    ("speed@a", "NaN", r"missing: \[NaN\]"),
+]
+
+
+@pytest.mark.parametrize(("column", "cell", "expected"), CELLS, ids=str)
+def test_a_cell_is_what_was_meant_or_a_reason(tmp_path: Path, column: str, cell: Any, expected: Any) -> None:
+    fine = {"topics": ["art"], "parts": ["1"], "things": [], "text": "a", "numeral": "1", "flag": "True", "speed": 1}
+    taken, reasons, _ = read(tmp_path, "t.jsonl", lines(cell, fine[column.partition("@")[0]]), column)
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            raise ValueError(reasons["r0"])
+        assert list(taken) == ["r1"]
+        return
+    value = taken["r0"][0][4] if column == "things@a" else taken["r0"]
+    assert value == expected
+
+
+def test_numbers_of_other_kinds_mean_the_same_in_parquet(tmp_path: Path) -> None:
+    """Decimals and truth values are what CSV would say; dates are no numbers."""
+    cells = parquet(decimal.Decimal("1"), decimal.Decimal("3"))
+    assert read(tmp_path, "a.parquet", cells, "numeral@a")[0] == {"r0": 0, "r1": 2}
+    assert read(tmp_path, "b.parquet", parquet(True, False), "flag@a")[0] == {"r0": 1, "r1": 0}
+    with pytest.raises(SourceError, match="expected 1 numbers"):
+        read(tmp_path, "c.parquet", parquet(datetime.datetime(2020, 1, 2)), "speed@a")
+
+
+def test_digits_that_float32_does_not_hold_are_said(tmp_path: Path) -> None:
+    taken, _, said = read(tmp_path, "t.csv", b"id,y\nr0,1700000001\nr1,16777218\n", "speed@a")
+    assert taken["r1"] == [16777218.0] and [text.partition(" ")[0] for text in said] == ["1"]
+    assert "beyond 16777216 lose their last digits" in said[0]
+
+
+def test_with_a_decimal_comma_a_point_is_no_decimal_one(tmp_path: Path) -> None:
+    table = b"id;y\nr0;1.234\nr1;1,5\nr2;1.234,5\nr3;1,2,3\n"
+    taken, reasons, _ = read(tmp_path, "t.csv", table, "speed@a", separator=";", decimal=",")
+    assert taken == {"r1": [1.5]} and "marks thousands" in reasons["r0"] and "marks thousands" in reasons["r2"]
+    assert "more than one comma" in reasons["r3"]
+    table = b"id;y\nr0;1,5 2,5\nr1;1,5 2,5 -3 4e1\n"
+    taken, reasons, _ = read(tmp_path, "u.csv", table, "quad@a", separator=";", decimal=",")
+    assert taken == {"r1": [1.5, 2.5, -3.0, 40.0]} and "expected 4 numbers, got 2" in reasons["r0"]
+
+
+def test_a_quote_that_is_never_closed_swallows_no_rows(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="opens in the row of line 3 is never closed"):
+        read(tmp_path, "t.csv", b'id,y\nr0,fine\nr1,"open\nr2,b\nr3,c\n', "text@a")
+    table = b'id,y\nr0,"5" tall"\nr1,5" tall\nr2,"5"" tall"\n'
+    taken, reasons, _ = read(tmp_path, "u.csv", table, "text@a")
+    shown = [KNOWN["text"].words(np.array(value)) for value in taken.values()]
+    assert shown == ['5" tall', '5" tall'] and 'write "" for one' in next(iter(reasons.values()))
+
+
+def test_a_key_that_comes_twice_and_an_array_are_no_rows(tmp_path: Path) -> None:
+    taken, reasons, _ = read(tmp_path, "t.jsonl", b'{"id": "a", "y": "cat", "y": "dog"}\n' + lines("dog"), "kind@a")
+    assert taken == {"r0": 1} and "the key 'y' comes twice" in next(iter(reasons.values()))
+    with pytest.raises(SourceError, match="a JSON array, not an object a line"):
+        read(tmp_path, "u.jsonl", b'[\n{"id": "a", "y": "cat"},\n{"id": "b", "y": "dog"}\n]\n', "kind@a")
+
+
+# -- files beside pictures ---------------------------------------------------------------------------------------------
+def beside(folder: Path, column: str, name: str, data: bytes, **side: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    for stem in ("a", "b"):
+        (folder / f"{stem}.png").write_bytes(file("PNG", np.zeros((4, 6, 3), np.uint8)))
+    (folder / name.format(stem="a")).write_bytes(data)
+    path = str(folder / name)
+    source = {"type": "files", "path": f"{folder}/*.png", "columns": {column: {"path": path, **side}}}
+    storage = Storage(str(folder / "root"))
+    manifest = inline.finish(inline.step(stage(source, max_quarantine=1.0), storage, KNOWN))
+    return values(storage, manifest, column), left_out(manifest, storage)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "expected"),
+    [
+        ("numeral@a", "2", 1),
+        ("numeral@a", "3.0", 2),
+        ("kind@a", "dog", 1),
+        ("flag@a", "True", 1),
+        ("kind@a", "1", 1),
+    ],
+)
+def test_a_table_beside_the_pictures_has_names_as_one_of_rows_has(
+    tmp_path: Path, column: str, cells: str, expected: int
+) -> None:
+    taken, reasons = beside(tmp_path, column, "labels.csv", f"name,y\na,{cells}\nb,\n".encode())
+    assert (taken, reasons) == ({"a": expected, "b": None}, {})
+
+
+@pytest.mark.parametrize("kind", [">f4", "<f8", ">i2", "<u4", "float16", "bool"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_of_any_plain_kind_is_its_numbers(tmp_path: Path, kind: str, order: Any) -> None:
+    numbers = np.asarray(np.arange(24).reshape(4, 6) % 2, kind, order=order)
+    taken, _ = beside(tmp_path, "depth@a", "{stem}.npy", npy(numbers))
+    assert np.array_equal(np.array(taken["a"])[..., 0], numbers.astype(float))
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.ones((4, 6), complex), "complex numbers"),
+        (np.zeros((4, 6), "datetime64[D]"), "dates"),
+        (np.zeros((4, 6), "timedelta64[s]"), "durations"),
+        (np.zeros((4, 6), [("x", "f4")]), "records"),
+    ],
+    ids=["complex", "dates", "durations", "records"],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_array_of_no_numbers_is_refused(tmp_path: Path, array: np.ndarray, reason: str, packed: bool) -> None:
+    data, suffix = npy(array), "npy"
+    if packed:
+        out = io.BytesIO()
+        np.savez(out, array)
+        data, suffix = out.getvalue(), "npz"
+    _, reasons = beside(tmp_path, "depth@a", f"{{stem}}.{suffix}", data)
+    assert reason in reasons["a"]
