@@ -250,7 +250,7 @@ CHANNELS = {
         ("boxes", np.zeros((5, 6)), "at most 4 boxes, got 5; a larger `most` holds them"),
         ("joints", {"nose": [0, 0]}, "points among head, hand, foot, got 'nose'"),
         ("review", "x" * 25, "at most 24 bytes, got 25; a larger `length`"),
-        ("pos", "NOUN ADJ", "tags among NOUN, VERB, got 'ADJ'"),
+        ("pos", "NOUN ADJ", "expected one of NOUN, VERB, or an id, got 'ADJ'"),
         ("pos", ["NOUN"] * 6, "at most 5 tags, got 6"),
         ("sound", np.zeros(21), r"at most 0.2 s \(20 samples\), got 0.21 s"),
         ("heart", np.zeros((10, 2)), "at most 9 steps, got 10"),

@@ -135,7 +135,9 @@ def test_bad_rows_are_left_out_and_named(tmp_path: Path) -> None:
     short = tmp_path / "short.csv"
     short.write_text("text,kind,stars,price\na,news,1,1\nb,news\n")
     made, storage = ingest(tmp_path / "root", {"path": str(short), "columns": COLUMNS})
-    assert left_out(made, storage) == {"short/000001": "ValueError: expected 4 fields, got 2"}
+    assert left_out(made, storage) == {
+        "short/000001": "ValueError: expected 4 fields as the first line has (text,kind,stars,price), got 2"
+    }
 
 
 def test_new_rows_cost_their_own_partitions(tmp_path: Path) -> None:
