@@ -95,10 +95,10 @@ class SideFile(Config):
         if modality.type not in NUMBERS and not path.endswith(".csv"):
             return modality.read(fetch(path), path)
         if modality.type in WORDS and path.endswith(".csv"):
-            (cell, *more) = self._row(path, names) or ("",)
-            if more:
+            cells: tuple[str, ...] = self._row(path, names) or ("",)
+            if len(cells) > 1:
                 raise ValueError(f"{os.path.basename(path)} has several fields. Next: fields: [the one of {column}]")
-            return modality.fit(modality.cell(cell)) if cell else None
+            return None if cells[0] == "" else modality.fit(modality.cell(cells[0]))
         raw = self._raw(path, names, modality)
         return None if raw is None else self.value(raw, path, modality, frame, column)
 
