@@ -124,9 +124,9 @@ class SideFile(Config):
         import numpy as np
 
         if path.endswith(".csv"):
-            row = self._row(path, names)
+            row = self._row(path, names) or ("",)
             try:
-                return None if not row or "" in row else np.array([_number(x) for x in row])
+                return None if "" in row else np.array([_number(x) for x in row])
             except ValueError as error:
                 comma = "; numbers are written with a point" if any("," in x for x in row) else ""
                 raise ValueError(f"{os.path.basename(path)}: {error}{comma}") from error

@@ -3,9 +3,9 @@
 Every predicted box counts, by its score to the last bit: a row for each is gathered (`stages.measure.sums`), since
 steps of score would change a figure by some hundredths. Equal to pycocotools' `bbox` over all areas with up to 100
 boxes of a class in a picture, but for equal scores in several pictures: there pycocotools goes by the order of the
-files, so that a figure would depend on it; here equal ones enter together. Areas by size are none of the modality's,
-crowds are of instances only (`stages.measure.instances`). (torchmetrics' MeanAveragePrecision needs torchvision and
-cannot weigh samples anew, as a bootstrap does.)
+files, so that a figure would depend on it; here equal ones enter together. A crowd is a true box of score 0. Areas by size
+are none of the modality's. (torchmetrics' MeanAveragePrecision needs torchvision and cannot weigh samples anew, as a
+bootstrap does.)
 """
 
 from __future__ import annotations
@@ -46,15 +46,17 @@ class BoxMeasure(Measure):
         rows, present = [np.zeros(0, ROW)], np.zeros(classes, np.int64)
         for one, other, has in zip(truth, prediction, answered, strict=True):
             true = one[~np.isnan(one).any(1)]
-            present += np.bincount(true[:, 4].astype(int), minlength=classes)
+            crowd = true[:, 5] <= 0
+            present += np.bincount(true[~crowd, 4].astype(int), minlength=classes)
             boxes = other[~np.isnan(other).any(1)] if has else other[:0]
             for class_ in np.unique(boxes[:, 4]).astype(int):
                 if not 0 <= class_ < classes:
                     continue  # precision is of a class, and this is none
                 mine = boxes[boxes[:, 4] == class_]
                 mine = mine[np.argsort(-mine[:, 5], kind="stable")][:MOST]
-                overlap = _overlap(mine[:, :4], true[true[:, 4] == class_][:, :4])
-                rows.append(rows_of(class_, mine[:, 5], *fitting(overlap)))
+                of = true[:, 4] == class_
+                overlap = _overlap(mine[:, :4], true[of, :4], crowd[of])
+                rows.append(rows_of(class_, mine[:, 5], *fitting(overlap, crowd[of])))
         counts = {"known": len(truth), "answered": int(answered.sum()), "present": present.tolist()}
         return {
             **counts,
@@ -125,14 +127,13 @@ def rows_of(class_: int, scores: np.ndarray, fits: np.ndarray, passed: np.ndarra
     return rows
 
 
-def fitting(overlap: np.ndarray, crowd: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def fitting(overlap: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each prediction (n,), the surest first, a bit for each of FITS: is there a free true one that it fits so well
     by `overlap` (n, m)? And a bit for each where there is none, but a crowd (m,) that it lies in."""
     bits, passed = np.zeros(len(overlap), np.int64), np.zeros(len(overlap), np.int64)
-    single = np.ones(overlap.shape[1], bool) if crowd is None else ~crowd
-    lying = overlap[:, ~single].max(1, initial=-1)
+    lying = overlap[:, crowd].max(1, initial=-1)
     for level, fit in enumerate(FITS if overlap.shape[1] else ()):
-        free = np.where(single, overlap, -1.0)
+        free = np.where(crowd, -1.0, overlap)
         for i in range(len(overlap)):
             best = free.shape[1] - 1 - int(free[i, ::-1].argmax())  # the last of equal ones, as in pycocotools
             if free[i, best] >= min(fit, 1 - 1e-10):
@@ -143,10 +144,11 @@ def fitting(overlap: np.ndarray, crowd: np.ndarray | None = None) -> tuple[np.nd
     return bits, passed
 
 
-def _overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Intersection over union of each pair, (n, m) float64."""
+def _overlap(one: np.ndarray, other: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """Intersection over union of each pair, (n, m) float64; of crowds over the area of `one` alone."""
     one, other = one.astype(np.float64), other.astype(np.float64)
     low, high = np.maximum(one[:, None, :2], other[None, :, :2]), np.minimum(one[:, None, 2:], other[None, :, 2:])
     inside = np.clip(high - low, 0, None).prod(-1)
     areas = [(b[:, 2:] - b[:, :2]).prod(-1) for b in (one, other)]
-    return inside / np.maximum(areas[0][:, None] + areas[1][None] - inside, 1e-12)
+    union = areas[0][:, None] + np.where(crowd, 0, areas[1][None] - inside)
+    return inside / np.maximum(union, 1e-12)

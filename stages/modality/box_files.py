@@ -12,6 +12,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from hyperloom.stages.remarks import remark
+
 PLAIN = "a JSON list of {x0, y0, x1, y1, class}, in shares of the picture"
 CONVERT = f"Next: write a file for each picture, {PLAIN} (docs/modalities.md, Boxes of annotation tools, does that)"
 
@@ -66,6 +68,8 @@ def _voc(data: bytes) -> list[dict[str, Any]]:
             )
             corners = {"x0": left / width, "y0": top / height, "x1": right / width, "y1": bottom / height}
             boxes.append({**corners, "class": (thing.findtext("name") or "").strip()})
+            if (thing.findtext("difficult") or "0").strip() != "0":
+                remark("VOC's XML marks boxes as difficult, and they are taken like all others")
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError("it lacks the picture's size or a corner of a box") from error
     return boxes

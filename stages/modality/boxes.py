@@ -38,8 +38,9 @@ class Boxes(SidedClasses, Modality):
 
     Rows that are not used are NaN and lie at the end. A column of it is a list of structs, the class by its name.
     `pixels: [height, width]` says that corners come in pixels of pictures of that size; `clip` is how far outside, in
-    shares of the picture, a corner may lie to be brought onto its edge. Files: JSON lists, YOLO's .txt, VOC's .xml,
-    LabelMe's .json.
+    shares of the picture, a corner may lie to be brought onto its edge. A true box of score 0 is a crowd, in which
+    nobody has counted: nothing is taught in it, and what is predicted in it is neither right nor wrong. Files: JSON
+    lists (`crowd: true` says so), YOLO's .txt, VOC's .xml, LabelMe's .json.
     """
 
     defaults: ClassVar[Defaults] = Defaults("boxes", "boxes", "map", "boxes")
@@ -174,7 +175,8 @@ class Boxes(SidedClasses, Modality):
     def _row(self, box: dict[str, Any]) -> list[float]:
         try:
             id_ = id_of(box["class"], self.classes)
-            return [*(float(box[c]) for c in CORNERS), id_, float(box.get("score", 1))]
+            score = 0.0 if box.get("crowd") else float(box.get("score", 1))
+            return [*(float(box[c]) for c in CORNERS), id_, score]
         except (KeyError, ValueError, TypeError) as error:
             what = "expected {x0, y0, x1, y1, class, score}, the class one of " + ", ".join(self.classes)
             raise ValueError(f"{what}, got {box!r}") from error
@@ -222,7 +224,7 @@ class Boxes(SidedClasses, Modality):
     def marks(self, value: np.ndarray) -> list[Mark]:
         colours = [(int(r), int(g), int(b)) for r, g, b in picture.palette(len(self.classes))]
         return [
-            Mark(self.classes[int(c)] + (f" {s:.2f}" if s < 1 else ""), colours[int(c)], x0, y0, x1, y1)
+            Mark(self.classes[int(c)] + (_sure(s) if s < 1 else ""), colours[int(c)], x0, y0, x1, y1)
             for x0, y0, x1, y1, c, s in value[~np.isnan(value).any(1)].tolist()
         ]
 
@@ -237,7 +239,7 @@ class Boxes(SidedClasses, Modality):
 
     def tallied(self, rows: np.ndarray) -> np.ndarray:
         ids = rows[..., 4]
-        return ids[~np.isnan(ids)].astype(np.int64)
+        return ids[~np.isnan(ids) & (rows[..., 5] > 0)].astype(np.int64)
 
     def arrow(self) -> Any:
         import pyarrow as pa
@@ -268,6 +270,10 @@ class Boxes(SidedClasses, Modality):
             values = ids_of(part, self.classes) if name == "class" else part.to_numpy(zero_copy_only=False)
             rows[owner, place, i] = values
         return rows
+
+
+def _sure(score: float) -> str:
+    return f" {score:.2f}" if score > 0 else ", a crowd"
 
 
 def _check_corners(corners: np.ndarray) -> None:

@@ -121,8 +121,9 @@ def _of_coco(
         boxes: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in coco["images"]}
         sizes = {image["id"]: (float(image["width"]), float(image["height"])) for image in coco["images"]}
         for one in coco["annotations"]:
-            if not one.get("iscrowd") and one["image_id"] in boxes:
-                boxes[one["image_id"]].append(_share(one, sizes[one["image_id"]], names))
+            if one["image_id"] in boxes:
+                crowd = {"crowd": True} if one.get("iscrowd") else {}
+                boxes[one["image_id"]].append({**_share(one, sizes[one["image_id"]], names), **crowd})
         present = {i["id"]: k for i in coco["images"] if (k := _of(str(i["file_name"]), by_name))}
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise NotUnderstood(f"{file.path} is COCO's file, and it lacks {error}. Next: export it again") from error

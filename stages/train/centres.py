@@ -33,13 +33,14 @@ class Centres(Objective):
         def cells(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             classes = prediction.shape[1] - 4
             truth, sides, centre = painted(target, classes, prediction.shape[2], prediction.shape[3])
+            taught = (centre > 0) | ~crowded(target, prediction.shape[2], prediction.shape[3])
             logits = prediction[:, :classes]
             wrong = (logits.sigmoid() - truth).abs() ** self.gamma
             kind = (wrong * binary_cross_entropy_with_logits(logits, truth, reduction="none")).sum(1)
             error = (prediction[:, classes:] - sides).abs().sum(1) * centre
             few = centre.flatten(1).sum(1).clamp(min=1)[:, None, None]  # a sample counts as much as it has objects
             cells = centre.shape[1] * centre.shape[2]
-            return (kind + self.sides * error) * cells / few, centre >= 0
+            return (kind + self.sides * error) * cells / few, taught
 
         return cells
 
@@ -51,7 +52,7 @@ def painted(
     left, top, right and lower side are from the cell's middle (N, 4, h, w), and where a centre is (N, h, w)."""
     import torch
 
-    used = boxes.isfinite().all(2)
+    used = boxes.isfinite().all(2) & (boxes[..., 5] > 0)
     x0, y0, x1, y1, kind, _ = boxes.nan_to_num().unbind(2)
     column = ((x0 + x1) / 2 * width).long().clamp(0, width - 1)
     row = ((y0 + y1) / 2 * height).long().clamp(0, height - 1)
@@ -66,3 +67,14 @@ def painted(
     for side in range(4):
         sides[at[0], side, at[1], at[2]] = distances[sample, place, side]
     return truth, sides, centre
+
+
+def crowded(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """(N, h, w) bool: the cells whose middle lies in a crowd, a box of score 0."""
+    import torch
+
+    x, y = (torch.arange(width).to(boxes) + 0.5) / width, (torch.arange(height).to(boxes) + 0.5) / height
+    x0, y0, x1, y1, _, score = boxes.unbind(2)
+    across = (x >= x0[..., None]) & (x <= x1[..., None]) & (score == 0)[..., None]
+    down = (y >= y0[..., None]) & (y <= y1[..., None])
+    return (down[..., :, None] & across[..., None, :]).any(1)

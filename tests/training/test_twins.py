@@ -282,7 +282,7 @@ def test_calibration(seed: int, count: int) -> None:
 @settings(max_examples=25, deadline=None)
 @given(SEEDS, st.integers(1, 8), st.integers(1, 6), st.floats(0.02, 0.15))
 def test_boxes(seed: int, count: int, most: int, rough: float) -> None:
-    """pycocotools: crowded boxes that fit several, missed ones, false ones, classes that do not occur, silence."""
+    """pycocotools: boxes that fit several, crowds, missed ones, false ones, classes that do not occur, silence."""
     random, known, answered = drawn(seed, count)
     truth, told = (np.full((count, 6, 6), np.nan, np.float32) for _ in range(2))
     scores = (random.permutation(count * 6) + 1) / (count * 6)
@@ -293,7 +293,8 @@ def test_boxes(seed: int, count: int, most: int, rough: float) -> None:
         true, given_ = (random.random(most) < 0.8 for _ in range(2))
         near = np.concatenate([boxes[:, :2] + random.normal(0, rough, (most, 2)), boxes[:, 2:]], 1)
         near[:, :2] = np.minimum(near[:, :2], near[:, 2:])
-        truth[i, : true.sum()] = np.concatenate([boxes, kinds, np.ones((most, 1))], 1)[true]
+        counted = (random.random((most, 1)) < 0.8).astype(float)  # the others are crowds
+        truth[i, : true.sum()] = np.concatenate([boxes, kinds, counted], 1)[true]
         sure = scores[6 * i : 6 * i + most, None]
         told[i, : given_.sum()] = np.concatenate([near, np.where(random.random((most, 1)) < 0.9, kinds, 1), sure], 1)[
             given_
@@ -350,7 +351,8 @@ def _by_pycocotools(truth: np.ndarray, told: np.ndarray, answered: np.ndarray) -
         for i in np.flatnonzero(answered | (name == "truth")):
             for x0, y0, x1, y1, kind, sure in 1000 * values[i, ~np.isnan(values[i, :, 0])].astype(np.float64):
                 box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "score": sure / 1000}
-                about = {"image_id": int(i) + 1, "category_id": round(kind / 1000) + 1, "iscrowd": 0}
+                about = {"image_id": int(i) + 1, "category_id": round(kind / 1000) + 1}
+                about["iscrowd"] = int(name == "truth" and sure == 0)
                 rows[name].append({**box, **about, "id": len(rows[name]) + 1})
     with contextlib.redirect_stdout(io.StringIO()):
         dataset, answers = COCO(), COCO()
