@@ -165,6 +165,17 @@ def test_boxes_are_taught_to_the_cells_of_their_centres() -> None:
     assert sides[0, :, 1, 1].tolist() == pytest.approx([0.375, 0.375, 0.125, 0.125])
 
 
+def test_nothing_is_taught_in_a_crowd() -> None:
+    """Neither an object nor that there is none, but for objects that are counted one by one within it."""
+    crowd, within = [0.5, 0.0, 1.0, 1.0, 0.0, 0.0], [0.7, 0.7, 0.8, 0.8, 1.0, 1.0]
+    loss, taught = plugins.parse("objective", "centres").build(None)(
+        torch.zeros(1, 6, 4, 4), torch.tensor([[crowd, within]])
+    )
+    assert taught[0].int().tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 1], [1, 1, 0, 0]]
+    truth, _, centre = painted(torch.tensor([[crowd, within]]), 2, 4, 4)
+    assert truth.sum() == centre.sum() == 1 and loss.shape == taught.shape
+
+
 def test_a_spread_that_is_taken_for_a_score_is_said(data: Any) -> None:
     known = ["spread@teacher", "Depth_std@a", "score@consensus", "certainty@teacher"]
     assert [Confidence(column=c).doubtful for c in known] == [True, True, False, False]

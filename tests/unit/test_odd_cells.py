@@ -72,6 +72,7 @@ CELLS = [
     ("things@a", [{**PLACE, "class": 2}], 1.0),
     ("things@a", [{**PLACE, "class": "2"}], 1.0),
     ("things@a", [{**PLACE, "class": 0.7}], "got {'x0'"),
+    ("things@a", [{**PLACE, "class": 2, "crowd": True}], 1.0),
     ("text@a", [72, 105], "expected a text"),
     ("numeral@a", 2, 1),
     ("numeral@a", "1_0", "got '1_0'"),
