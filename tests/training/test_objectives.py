@@ -168,10 +168,10 @@ def test_boxes_are_taught_to_the_cells_of_their_centres() -> None:
 def test_nothing_is_taught_in_a_crowd() -> None:
     """Neither an object nor that there is none, but for objects that are counted one by one within it."""
     crowd, within = [0.5, 0.0, 1.0, 1.0, 0.0, 0.0], [0.7, 0.7, 0.8, 0.8, 1.0, 1.0]
-    loss, taught = plugins.parse("objective", "centres").build(None)(
+    loss, taught = plugins.parse("objective", "boxes").build(None)(
         torch.zeros(1, 6, 4, 4), torch.tensor([[crowd, within]])
     )
-    assert taught[0].int().tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 1], [1, 1, 0, 0]]
+    assert taught[0].int().tolist() == [[1, 1, 0, 0]] * 3 + [[1, 1, 0, 1]]
     truth, _, centre = painted(torch.tensor([[crowd, within]]), 2, 4, 4)
     assert truth.sum() == centre.sum() == 1 and loss.shape == taught.shape
 
