@@ -165,6 +165,27 @@ def test_no_label_is_made_of_nan() -> None:
         decoder.finish(scores, KNOWN["semantic"])
 
 
+@pytest.mark.parametrize(
+    ("decode", "scores", "modality", "said"),
+    [
+        ("choice", [np.nan, 1.0, 0.0], "kind", "NaN as a score"),
+        ("choice", [0.0, np.nan, 0.0], "labels", "NaN as a score"),
+        ({"type": "choice", "activation": "none"}, [0.2, 1.5, 0.0], "kind", "gave 1.5 where probabilities"),
+        ({"type": "classes", "activation": "ids"}, [[0.0, np.nan]], "semantic", "nan where class ids are expected"),
+        ({"type": "classes", "activation": "ids"}, [[0.0, 1.5]], "semantic", "1.5 where class ids are expected"),
+    ],
+    ids=str,
+)
+def test_what_is_no_score_and_no_id_chooses_no_class(decode: Any, scores: Any, modality: str, said: str) -> None:
+    known = modalities(
+        semantic={"type": "segmentation", "classes": ["a", "b", "c"], "size": [1, 2]},
+        kind={"type": "category", "classes": 3},
+        labels={"type": "multilabel", "classes": 3},
+    )
+    with pytest.raises((ValueError, RecipeError), match=said):
+        plugins.parse("decoder", decode).finish(np.array(scores, np.float32), known[modality])
+
+
 @pytest.mark.parametrize("decode", ["classes", "probabilities", "dense"])
 def test_a_map_of_other_channels_is_refused_before_the_first_sample(tmp_path: Path, decode: str) -> None:
     path = network(tmp_path / "n.onnx", ("Concat", ["both", "both"], ["y"], {"axis": 1}))
