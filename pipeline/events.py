@@ -33,7 +33,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hyperloom.pipeline import plain
@@ -154,6 +154,18 @@ def read(storage: Storage, run: str, seen: dict[str, int] | None = None) -> Iter
                 at = event["t"]
                 yield {**event, "writer": writer}
             seen[writer] = number + 1
+
+
+def in_time(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Events of several writers in the order of time. What a writer said later never comes before what it said earlier,
+    also where its clock was set back in between."""
+    latest: dict[str, int] = {}
+    stamped = []
+    for event in events:
+        writer = event["writer"]
+        latest[writer] = max(latest.get(writer, 0), event.get("t", 0))
+        stamped.append((latest[writer], event))
+    return [event for _, event in sorted(stamped, key=lambda pair: pair[0])]
 
 
 def _numbers(storage: Storage, folder: str, first: int = 0) -> list[int]:

@@ -133,6 +133,8 @@ class SideFile(Config):
         data = fetch(path)
         if path.endswith((".npy", ".npz")):
             return decode_array(data, self.array, path)
+        if path.endswith((".json", ".txt")) and modality.plain_numbers:
+            return np.asarray(modality.read(data, path))
         return modality.numbers(data, path)
 
     def _row(self, path: str, names: tuple[str, ...]) -> tuple[str, ...] | None:

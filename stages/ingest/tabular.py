@@ -35,8 +35,6 @@ FROM_FILES = ("image", "audio", "clip", "dense", "segmentation", "soft")
 """Types whose values are not written into cells."""
 COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 DIGITS = re.compile(r"[+-]?[\d.,]+([eE][+-]?\d+)?")
-NUMERIC = ("scalar", "vector", "embedding")
-"""Types whose cells are numbers."""
 NOTHING = ("n/a", "na", "nan", "null", "none", "nil", "-", "?")
 """What people write where there is no value."""
 
@@ -261,7 +259,7 @@ class Table(Source):
             return modality.read(value, name)
         if isinstance(value, str) and value[0] in "[{" and not modality.textual:
             value = json.loads(value)
-        if isinstance(value, str) and modality.type in NUMERIC:
+        if isinstance(value, str) and modality.plain_numbers:
             value = self._numbers(value)
         elif isinstance(value, str) and self.decimal == "," and COMMA.fullmatch(value.strip()) and not modality.textual:
             value = value.replace(",", ".")

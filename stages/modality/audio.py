@@ -24,6 +24,8 @@ from hyperloom.stages.remarks import remark
 
 FULL = 32768
 """16-bit samples of -1..1."""
+MOST_CHANNELS = 8
+"""An array of no more rows than this, and of more columns, has its channels first."""
 
 
 class Windows(NamedTuple):
@@ -117,6 +119,8 @@ class Audio(OffFrame, Modality):
         array = np.asarray(value)
         if array.ndim not in (1, 2) or not (array.dtype.kind == "f" or array.dtype == np.int16):
             raise ValueError(f"expected (n,) or (n, channels) samples, float or int16, got {array.shape} {array.dtype}")
+        if array.ndim == 2 and array.shape[0] <= MOST_CHANNELS < array.shape[1]:
+            raise ValueError(f"channels first? got {array.shape} for ({array.shape[1]}, {array.shape[0]}) samples")
         mono = array.astype(np.float32) / (FULL if array.dtype == np.int16 else 1)
         return self._padded(mono.mean(1, dtype=np.float32) if mono.ndim == 2 else mono)
 

@@ -23,7 +23,7 @@ def parse(data: bytes, name: str, classes: Sequence[str]) -> list[dict[str, Any]
     base, suffix = os.path.basename(name), os.path.splitext(name)[1].lower()
     try:
         if suffix == ".txt":
-            return [_yolo(line.split(), len(classes)) for line in data.decode().splitlines() if line.strip()]
+            return [_yolo(line.split(), len(classes)) for line in data.decode("utf-8-sig").splitlines() if line.strip()]
         if suffix == ".xml":
             return _voc(data)
     except ValueError as error:

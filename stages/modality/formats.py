@@ -24,7 +24,7 @@ def parse(data: bytes, name: str) -> Any:
         if suffix == ".json":
             return json.loads(data)
         if suffix == ".txt":
-            return data.decode()
+            return data.decode("utf-8-sig").rstrip("\r\n")
     except ValueError as error:
         raise ValueError(f"{os.path.basename(name)} is no {suffix[1:]} file: {error}") from error
     raise ValueError(f"{os.path.basename(name)}: this modality is not read from {suffix or 'such'} files")
@@ -59,11 +59,12 @@ def decode_array(data: bytes, array: str, name: str) -> np.ndarray:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """The array, of numbers or of strings. Raises ValueError for what a cast would change without a word."""
+    """The array, of numbers or of strings, in this machine's order of bytes. Raises ValueError for what a cast would
+    change without a word."""
     if array.dtype.kind not in "buifSU":
         kinds = {"c": "complex numbers", "M": "dates", "m": "durations", "V": "records"}
         raise ValueError(f"its {kinds.get(array.dtype.kind, 'values')} ({array.dtype}) are no numbers of a column")
-    return array
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _whole(data: bytes) -> None:

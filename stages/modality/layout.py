@@ -35,6 +35,8 @@ class Layout:
     soft: ClassVar[bool] = False
     """Are values themselves probabilities of classes, which teach and weigh but are no answer?"""
 
+    plain_numbers: ClassVar[bool] = False
+    """Does a cell of a table hold numbers and nothing else?"""
     textual: ClassVar[bool] = False
     """Is a value a text, which `words` gives back whole?"""
     voted: ClassVar[bool] = False

@@ -125,7 +125,7 @@ class Text(Ids):
 
     def read(self, data: bytes, name: str) -> Any:
         try:
-            return self.fit(data.decode())
+            return self.fit(data.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise ValueError(f"{name} is no UTF-8 text ({error.reason} at byte {error.start})") from error
 

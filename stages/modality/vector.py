@@ -24,6 +24,7 @@ class Vector(SignedNumbers, Modality):
     """(length,) float32 numbers, such as a pose. `range` is what `check` accepts."""
 
     defaults: ClassVar[Defaults] = Defaults("regress", "huber", "mae")
+    plain_numbers: ClassVar[bool] = True
     length: int = Field(ge=1)
     unit: str = ""
     range: tuple[float, float] | None = None

@@ -67,7 +67,7 @@ def runs(storage: Storage) -> list[str]:
 def run_history(storage: Storage, run: str) -> RunHistory:
     """What the events of one run say."""
     history = RunHistory(run)
-    for event in sorted(event_log.read(storage, run), key=lambda e: e["t"]):
+    for event in event_log.in_time(event_log.read(storage, run)):
         handle = _HANDLERS.get(event["kind"])
         if handle is not None:
             handle(history, event)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline import events
+from hyperloom.pipeline import events, logs
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.tracker import Position
@@ -32,6 +32,23 @@ def test_events_keep_the_order_in_which_they_were_written(tmp_path: Path, jump: 
             written.metric("a", {"loss": 1.0}, at)
     read = list(events.read(storage, "run"))
     assert [e["at"] for e in read] == [0, 1, 2, 3, 4, 5] != sorted(range(6), key=lambda n: read[n]["t"])
+
+
+def test_the_log_of_a_run_is_silent_and_out_of_order_for_no_clock(
+    tmp_path: Path, jump: Callable[[float], None]
+) -> None:
+    """Lines in the order in which they were written, and how far a step is goes on being said."""
+    storage = Storage(str(tmp_path))
+    with Events(storage, "run", "driver") as driver:
+        driver.emit("step_started", "a", stage="label", why="it has not run yet", fingerprint="f", params={})
+        for at, hours in enumerate((0, 5, -5, 12)):
+            jump(hours)
+            driver.emit("progress", "a", done=at, total=4, reused=0, failed=0)
+        jump(-12)
+        driver.emit("step_finished", "a", status="done", seconds=1.0)
+    said = [line.split("  ", 2)[-1].strip() for line in logs.lines(storage, "run")]
+    assert [next((n for n in "0123" if f"{n}/4" in line), "") for line in said[1:-1]] == ["0", "1", "2", "3"], said
+    assert "done after 1.0 s" in said[-1]
 
 
 def test_the_last_run_is_the_one_that_began_last(tmp_path: Path, jump: Callable[[float], None]) -> None:

@@ -32,6 +32,7 @@ KNOWN = inline.modalities(
     parts={"type": "tags", "tags": ["1", "2", "3"], "length": 2},
     things={"type": "boxes", "classes": ["1", "2"], "most": 2},
     depth={"type": "dense", "storage": "float32", "range": [0, 9]},
+    sound={"type": "audio", "rate": 20, "seconds": 1},
 )
 PLACE = {"x0": 0, "y0": 0, "x1": 0.5, "y1": 1}
 Read = tuple[dict[str, Any], dict[str, str], list[str]]
@@ -192,3 +193,37 @@ def test_an_array_of_no_numbers_is_refused(tmp_path: Path, array: np.ndarray, re
         data, suffix = out.getvalue(), "npz"
     _, reasons = beside(tmp_path, "depth@a", f"{{stem}}.{suffix}", data)
     assert reason in reasons["a"]
+
+
+@pytest.mark.parametrize(
+    ("column", "data", "expected"),
+    [
+        ("kind@a", b"dog\n", 1),
+        ("kind@a", b"\xef\xbb\xbfdog\r\n", 1),
+        ("numeral@a", b"3\n", 2),
+        ("speed@a", b"\xef\xbb\xbf2.5\n", [2.5]),
+        ("things@a", b"\xef\xbb\xbf1 0.5 0.5 0.5 0.5\n", [0.25, 0.25, 0.75, 0.75, 1.0, 1.0]),
+    ],
+    ids=str,
+)
+def test_a_small_file_of_text_ends_in_a_line_and_may_begin_with_a_mark(
+    tmp_path: Path, column: str, data: bytes, expected: Any
+) -> None:
+    taken, _ = beside(tmp_path, column, "{stem}.txt", data)
+    assert (taken["a"][0] if column == "things@a" else taken["a"]) == expected
+
+
+def test_a_text_begins_behind_its_byte_order_mark(tmp_path: Path) -> None:
+    taken, _ = beside(tmp_path, "text@a", "{stem}.txt", "\ufeffnaïve\n".encode())
+    assert KNOWN["text"].words(np.array(taken["a"])) == "naïve\n"
+
+
+@pytest.mark.parametrize("kind", [">i2", "<i2", ">f4", "float16"])
+def test_an_array_of_sound_has_its_samples_first(tmp_path: Path, kind: str) -> None:
+    wave = np.linspace(-0.5, 0.5, 20)
+    stored = np.asarray(wave * 32768 if "i" in kind else wave, kind)
+    taken, _ = beside(tmp_path, "sound@a", "{stem}.npy", npy(np.stack([stored, stored], 1)))
+    assert np.allclose(taken["a"], wave, atol=1e-3)
+    (again := tmp_path / "again").mkdir()
+    _, reasons = beside(again, "sound@a", "{stem}.npy", npy(np.stack([stored, stored])))
+    assert "channels first? got (2, 20) for (20, 2) samples" in reasons["a"]
