@@ -3,9 +3,9 @@
 Every predicted box counts, by its score to the last bit: a row for each is gathered (`stages.measure.sums`), since
 steps of score would change a figure by some hundredths. Equal to pycocotools' `bbox` over all areas with up to 100
 boxes of a class in a picture, but for equal scores in several pictures: there pycocotools goes by the order of the
-files, so that a figure would depend on it; here equal ones enter together. A crowd is a true box of score 0. Areas by size
-are none of the modality's. (torchmetrics' MeanAveragePrecision needs torchvision and cannot weigh samples anew, as a
-bootstrap does.)
+files, so that a figure would depend on it; here equal ones enter together. A crowd is a true box of score 0. Areas by
+size are none of the modality's. (torchmetrics' MeanAveragePrecision needs torchvision and cannot weigh samples anew,
+as a bootstrap does.)
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -92,7 +93,7 @@ class Ranking:
         rows = self._rows
         new = np.flatnonzero(np.diff(rows["class"].astype(int), prepend=-1))
         parts = {}
-        for first, last in zip(new, [*new[1:], len(rows)], strict=True):
+        for first, last in pairwise([*new, len(rows)]):
             mine = rows[first:last]
             steps = np.cumsum(np.diff(mine["doubt"].astype(np.int64), prepend=int(mine["doubt"][0])) > 0)
             true = (mine["fits"].astype(int)[None] >> np.arange(len(FITS))[:, None] & 1).astype(np.float64)

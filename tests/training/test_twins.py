@@ -308,6 +308,13 @@ def test_boxes(seed: int, count: int, most: int, rough: float) -> None:
     assert found["map50"] == pytest.approx(expected[1], abs=1e-9)
 
 
+def test_who_sees_no_box_at_all_has_missed_all() -> None:
+    truth, told = (np.full((2, 6, 6), np.nan, np.float32) for _ in range(2))
+    truth[:, 0] = [0.1, 0.1, 0.5, 0.5, 0, 1]
+    every = np.ones(2, bool)
+    assert figures("boxes", truth, told, every, every) == {"map": 0.0, "map50": 0.0, "coverage": 1.0}
+
+
 def test_an_interval_of_boxes_is_of_the_samples_drawn_again(tmp_path: Path) -> None:
     """Each draw is what pycocotools says of the samples as often as they were drawn."""
     random, count, most = np.random.default_rng(0), 7, 3
