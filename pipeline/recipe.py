@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -209,15 +209,19 @@ def _mistakes(
     error: ValidationError, base: Where, model: type[Config] | None, written: Written
 ) -> list[tuple[Where, str]]:
     out: list[tuple[Where, str]] = []
-    for item in error.errors():
+    errors = error.errors()
+    for item in errors:
         where = base + tuple(item["loc"])
+        if item["type"] == "too_short" and any(e["loc"][: len(item["loc"])] == item["loc"] != e["loc"] for e in errors):
+            continue  # only since what stands in it is wrong
         inner = item.get("ctx", {}).get("error")
         if isinstance(inner, plugins.NestedValidation):
             out += _mistakes(inner.error, where, inner.model, written)
             continue
         name = where[-1] if where else ""
         if item["type"] == "extra_forbidden":
-            fields = [f.alias or n for n, f in model.model_fields.items()] if model and len(item["loc"]) == 1 else []
+            within = _within(model, item["loc"][:-1])
+            fields = [f.alias or n for n, f in within.model_fields.items()] if within else []
             hint = near(str(name), fields) or (f"; known: {', '.join(fields)}" if fields else "")
             out.append((where, f"unknown field {name!r}{hint}"))
         elif item["type"] == "missing":
@@ -233,6 +237,15 @@ def _mistakes(
             named = ".".join(map(str, where)) + (" (a secret)" if about and is_secret(about) else "")
             out.append(((*where, field), f"{named}: {message}{got}"))
     return out
+
+
+def _within(model: type[BaseModel] | None, place: Where) -> type[BaseModel] | None:
+    """The model at `place`; None where that is not known."""
+    for name in place:
+        known = next((f for n, f in model.model_fields.items() if name in (n, f.alias)), None) if model else None
+        kinds = (known.annotation, *get_args(known.annotation)) if known else ()
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return model
 
 
 def _located(path: str, lines: dict[Where, int], where: Where, message: str) -> str:

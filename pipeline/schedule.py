@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from hyperloom.pipeline import registry
 from hyperloom.pipeline.config import Config, as_tuple
 from hyperloom.pipeline.plugins import of
+from hyperloom.pipeline.spelling import near
 
 registry.register(
     "trigger",
@@ -96,9 +97,10 @@ class CronSchedule(Config):
         try:
             ZoneInfo(value)
         except (KeyError, ValueError, OSError) as error:
-            if not available_timezones():
+            if not (known := available_timezones()):
                 raise ValueError("there is no data base of time zones here. Next: pip install tzdata") from error
-            raise ValueError("no time zone of the IANA data base, such as UTC or Europe/Berlin") from error
+            example = near(value, known) or ", such as UTC or Europe/Berlin"
+            raise ValueError(f"no time zone of the IANA data base{example}") from error
         return value
 
     @model_validator(mode="after")
