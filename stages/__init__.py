@@ -61,6 +61,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "arrays": "hyperloom.stages.ingest.arrays:Arrays",
         "table": "hyperloom.stages.ingest.tabular:Table",
         "flights": "hyperloom.stages.ingest.flights:Flights",
+        "python": "hyperloom.stages.ingest.generated:Generated",
     },
     "expert": {
         "hsv": "hyperloom.stages.label.procedural:Hsv",

@@ -10,6 +10,7 @@ from hyperloom.pipeline.check import Listed, StepCheck
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.ingest.limit import limited
 from hyperloom.stages.ingest.source import Piece, Source
 from hyperloom.stages.results import Ingested
 from hyperloom.stages.schema import Column, Counted, Listing, SamplesSchema
@@ -37,7 +38,7 @@ def checked(stage: Ingest, step: StepCheck) -> SamplesSchema:
         except HyperloomError as error:
             step.mistake(("source",), str(error))
     offered = {c: Column(c, "raw", partial(_identity, source, c, modalities[c])) for c in columns}
-    return SamplesSchema(offered, (Pieces(step.name, source),), stage.group)
+    return SamplesSchema(offered, (Pieces(step.name, source, stage.limit),), stage.group)
 
 
 def _identity(source: Source, column: str, modality: Any) -> str:
@@ -48,8 +49,8 @@ class Pieces:
     """The listing of an ingest step: of its manifest where it is done, else of its source. What cannot be listed is
     said by the plan or the run."""
 
-    def __init__(self, step: str, source: Source):
-        self._step, self._source = step, source
+    def __init__(self, step: str, source: Source, limit: int | None):
+        self._step, self._source, self._limit = step, source, limit
         self._found: Listing | list[Piece] | None = None
 
     def groups(self, listed: Listed) -> Sequence[str] | None:
@@ -60,6 +61,10 @@ class Pieces:
 
     def rows(self, listed: Listed, group: str) -> Iterator[int]:
         listing = self._list(listed)
+        if isinstance(listing, list) and self._limit is not None:
+            groups = [piece.group for piece in listing]
+            kept = limited(groups, [self._source.items(piece) for piece in listing], self._limit)
+            return (len(items) for name, items in zip(groups, kept, strict=True) if name == group)
         if isinstance(listing, list):
             return (len(self._source.items(piece)) for piece in listing if piece.group == group)
         return listing.rows(listed, group)

@@ -96,6 +96,10 @@ class Source(Plugin):
         """The pieces there are, sorted by name. Raises SourceError when there is nothing at all."""
         raise TypeError(f"the source {self.type!r} has no pieces()")
 
+    def facts(self, digests: Digests) -> list[Any]:
+        """What its samples follow from, for the step's identity; by default each piece with its content."""
+        return [piece.facts() for piece in self.pieces(digests)]
+
     def items(self, piece: Piece) -> list[Item]:
         """The samples that `piece` promises, in order. A piece that cannot be opened is one item."""
         raise TypeError(f"the source {self.type!r} has no items()")

@@ -27,6 +27,7 @@ from hyperloom.pipeline.units import Record, Unit, Worker, left_out
 from hyperloom.stages import remarks
 from hyperloom.stages.base import ORDER, Partition, Producer, modality_of
 from hyperloom.stages.ingest.check import checked
+from hyperloom.stages.ingest.limit import limited
 from hyperloom.stages.ingest.look import suspicions
 from hyperloom.stages.ingest.source import Item, Piece
 from hyperloom.stages.remarks import announce
@@ -53,6 +54,8 @@ class Ingest(Stage):
     rows: int = Field(32, ge=1)
     partitions: tuple[str, ...] = ()
     """Only the partitions with these ids: what a pilot takes. Their units are those of the whole."""
+    limit: int | None = Field(None, ge=1)
+    """So many samples in all, dealt evenly over the groups and the first of each, so that every split keeps some."""
 
     def uses(self) -> set[str]:
         return {modality_of(column) for column in self.source.offers()}
@@ -61,7 +64,7 @@ class Ingest(Stage):
         return checked(self, step)
 
     def facts(self, digests: Digests) -> dict[str, Any]:
-        return {"pieces": [piece.facts() for piece in self.source.pieces(digests)]}
+        return {"pieces": self.source.facts(digests)}
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
         units, workers, _ = self._planned(step)
@@ -91,14 +94,17 @@ class Ingest(Stage):
         digests.save()
         space, taken = self._space(modalities), dict.fromkeys((p.group for p in pieces), 0)
         units, texts = [], Counter[str]()
+        listed = []
         for piece in pieces:
             with remarks.collected() as counts:
-                items = source.items(piece)
+                listed.append(source.items(piece))
             texts.update(counts)
+        for piece, items in zip(pieces, limited([p.group for p in pieces], listed, self.limit), strict=True):
             for start in range(0, len(items), self.rows):
                 units.append(self._unit(space, piece, items[start : start + self.rows], taken[piece.group], modalities))
-            apart = 1 if items[-1].time is None else 2  # two films of a group do not follow each other
-            taken[piece.group] += items[-1].index + apart
+            if items:
+                apart = 1 if items[-1].time is None else 2  # two films of a group do not follow each other
+                taken[piece.group] += items[-1].index + apart
         if self.partitions:
             units = [unit for unit in units if unit.id in self.partitions]
         others = {why: [n for n in names if n not in OURS] for why, names in digests.left_out.items()}

@@ -17,7 +17,7 @@ from hyperloom.stages.base import modality_of
 from hyperloom.stages.label import hooks, memory
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.steps import Steps
-from hyperloom.stages.label.values import same_numbers
+from hyperloom.stages.modality.values import same_numbers
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.storage import Storage

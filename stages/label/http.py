@@ -30,7 +30,7 @@ from hyperloom.stages.label.apis import APIS, Api, Question
 from hyperloom.stages.label.endpoint import Endpoint, Refused
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.replay import Replay
-from hyperloom.stages.label.values import fit
+from hyperloom.stages.modality.values import fit
 
 OTHERS_SECONDS = 0.1
 """Between two looks for what another process asks."""

@@ -28,7 +28,7 @@ from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from hyperloom.stages.label.hub.download import DIGEST, remote, unpacked
 from hyperloom.stages.label.hub.pins import NAME
 from hyperloom.stages.label.network import library
-from hyperloom.stages.label.values import fit
+from hyperloom.stages.modality.values import fit
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.digests import Digests

@@ -16,21 +16,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from importlib.machinery import BuiltinImporter, PathFinder
 from typing import Any, Literal
 
 from pydantic import JsonValue, field_validator
 
-from hyperloom.pipeline import project, spelling
-from hyperloom.pipeline.errors import HyperloomError, PluginError, RecipeError
+from hyperloom.pipeline.errors import HyperloomError, RecipeError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.contract import Contract, form, place
 from hyperloom.stages.label.expert import Batch, Expert, Function
-from hyperloom.stages.label.values import fitted, to_strings
+from hyperloom.stages.modality.values import fitted, to_strings
+from hyperloom.stages.usercode import dotted, imported, source_file
 
 
 class Python(Expert):
@@ -45,10 +42,7 @@ class Python(Expert):
     @field_validator("call")
     @classmethod
     def _dotted(cls, value: str) -> str:
-        module, colon, name = value.partition(":")
-        if not (colon and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))):
-            raise ValueError(f"expected 'module:callable', got {value!r}")
-        return value
+        return dotted(value)
 
     def weights(self) -> tuple[str, ...]:
         file = source_file(self.call.partition(":")[0])
@@ -56,7 +50,7 @@ class Python(Expert):
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         contract = self._contract(modalities)
-        function = self._function(_found(self.call), modalities)
+        function = self._function(imported(self.call), modalities)
         contract.check(function)
         targets = {column: modalities[modality_of(column)] for column in self.out}
         words = [c for c in self.in_ if modalities[modality_of(c)].textual]
@@ -137,45 +131,3 @@ def _form(modality: Any, batch: bool = False) -> str:
 
 def _takes(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def source_file(module: str) -> str:
-    """The file that holds a module, found without importing it or its packages; "" for one without a file.
-
-    Raises PluginError when there is no such module.
-    """
-    places: Any = None
-    parts = module.split(".")
-    for i in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: i + 1]), places) if i else project.find(module)
-        if spec is None:
-            if BuiltinImporter.find_spec(module) is not None:
-                return ""
-            raise PluginError(f"no module {module!r}. Next: put it beside the recipe, or install it on every node")
-        places = spec.submodule_search_locations
-    return (spec.origin or "") if spec is not None and spec.has_location else ""
-
-
-def _found(call: str) -> Any:
-    module, _, name = call.partition(":")
-    try:
-        loaded = project.load(module)
-    except (HyperloomError, MemoryError):
-        raise
-    except Exception as error:  # a person's module may raise anything
-        text = f"{type(error).__name__}: {error}"
-        raise PluginError(f"{call}: the module cannot be imported here: {text}{_line(module, error)}") from error
-    try:
-        return functools.reduce(getattr, name.split("."), loaded)
-    except AttributeError as error:
-        near = spelling.near(name.partition(".")[0], [n for n in vars(loaded) if not n.startswith("_")])
-        raise PluginError(f"{call}: {error}{near}") from error
-
-
-def _line(module: str, error: Exception) -> str:
-    """` (mine.py, line 3)`, where in the module's file it happened."""
-    file = source_file(module)
-    if isinstance(error, SyntaxError):  # says so itself
-        return ""
-    lines = [step for step in traceback.extract_tb(error.__traceback__) if step.filename == file]
-    return f" ({os.path.basename(file)}, line {lines[-1].lineno})" if lines else ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hyperloom.pipeline.check import Listed, StepCheck
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
 from hyperloom.stages.schema import Column, Listing, SamplesSchema, ShardsSchema, defined, inputs_of
+from hyperloom.stages.shard.splits import fits
 
 if TYPE_CHECKING:
     from hyperloom.stages.shard.splits import Split, SplitName
@@ -60,14 +61,14 @@ class Groups:
         if not names:
             return
         pinned = [(split, i, group) for split, groups in self._split.pin.items() for i, group in enumerate(groups)]
-        unknown = [(split, i, group) for split, i, group in pinned if group not in names]
+        unknown = [(split, i, group) for split, i, group in pinned if not any(fits(name, group) for name in names)]
         for split, i, group in unknown:
             step.unknown(("split", "pin", split, i), group, "split.pin: there is no group", names)
         if not unknown:
             try:
                 self._split.assign(names if not self._split.stratify else dict.fromkeys(names, ""))
             except RecipeError as error:
-                if not self._split.stratify or set(names) <= {group for _, _, group in pinned}:
+                if not self._split.stratify or all(any(fits(name, g) for _, _, g in pinned) for name in names):
                     step.mistake(("split",), str(error))
 
     def most(self, listed: Listed, split: str, enough: int) -> int | None:
@@ -76,8 +77,7 @@ class Groups:
         if names is None:
             return None
         if self._split.stratify:
-            elsewhere = {g for name, groups in self._split.pin.items() if name != split for g in groups}
-            mine = [name for name in names if name not in elsewhere]
+            mine = [name for name in names if self._split.pinned(name) in (None, split)]
         else:
             mine = [name for name in names if self._split.of(name) == split]
         return self._counted(listed, mine, enough)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -30,7 +31,8 @@ SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 class Split(Config):
-    """`{by: flight, test: 0.2, val: 0.1, pin: {test: [flight_03]}}`. `by` is the grouping that ingest made."""
+    """`{by: flight, test: 0.2, val: 0.1, pin: {test: [flight_03, "night*"]}}`. `by` is the grouping that ingest made;
+    `pin` names groups, or patterns of them with `*`, `?` and `[..]`."""
 
     by: str = ""
     test: float = Field(0.0, ge=0, lt=1)
@@ -54,18 +56,19 @@ class Split(Config):
     def of(self, group: str) -> SplitName:
         """The split of a group by its name alone."""
         place = self._place(group)
-        return self._pinned(group) or ("test" if place < self.test else "val" if place < self._held else "train")
+        return self.pinned(group) or ("test" if place < self.test else "val" if place < self._held else "train")
 
     def assign(self, groups: Iterable[str] | Mapping[str, str]) -> dict[str, SplitName]:
         """The split of each group; a mapping says the stratum of each, within which shares are met.
 
-        Raises RecipeError when a wanted split stays empty or a pinned group is unknown.
+        Raises RecipeError when a wanted split stays empty, a pinned group is unknown, or one is pinned twice.
         """
         if isinstance(groups, Mapping):
             splits = self._within(groups)
         else:
             splits = {group: self.of(group) for group in sorted(set(groups))}
-        unknown = sorted({g for pinned in self.pin.values() for g in pinned} - set(splits))
+        named = {g for pinned in self.pin.values() for g in pinned}
+        unknown = sorted(g for g in named if not any(fits(name, g) for name in splits))
         if unknown:
             raise RecipeError(f"split.pin: no group {', '.join(unknown)}; there are: {', '.join(splits)}")
         filled: dict[SplitName, bool] = {"train": True, "val": self.val > 0, "test": self.test > 0}
@@ -87,9 +90,9 @@ class Split(Config):
     def _within(self, strata: Mapping[str, str]) -> dict[str, SplitName]:
         """In each stratum the first groups on the line test, the next validate; how many of n, follows from the share,
         rounded up or down by the stratum's own place on the line, so that small strata are not all cut off."""
-        splits = {group: self._pinned(group) for group in sorted(strata)}
+        splits = {group: self.pinned(group) for group in sorted(strata)}
         for kind in sorted(set(strata.values())):
-            mine = [group for group in splits if strata[group] == kind and not self._pinned(group)]
+            mine = [group for group in splits if strata[group] == kind and not self.pinned(group)]
             line = sorted(mine, key=lambda group: (self._place(group), group))
             rounding = self._place(f"stratum/{kind}")
             tests = math.floor(self.test * len(line) + rounding)
@@ -101,13 +104,25 @@ class Split(Config):
     def _held(self) -> float:
         return self.test + self.val
 
-    def _pinned(self, group: str) -> SplitName | None:
-        return next((name for name, groups in self.pin.items() if group in groups), None)
+    def pinned(self, group: str) -> SplitName | None:
+        """Where a group is pinned, by its name or by a pattern. Raises RecipeError where patterns of two splits fit."""
+        exact = [name for name, groups in self.pin.items() if group in groups]
+        named = exact or [name for name, groups in self.pin.items() if any(fits(group, g) for g in groups)]
+        if len(named) > 1:
+            raise RecipeError(
+                f"split.pin: the group {group} fits patterns of {' and '.join(named)}. Next: name it in one of them"
+            )
+        return named[0] if named else None
 
     def _place(self, name: str) -> float:
         """Where a name lies on 0..1."""
         digest = hashlib.sha256(f"{self.salt}/{name}".encode()).digest()
         return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def fits(group: str, pinned: str) -> bool:
+    """Is this the group, or one that the pattern stands for?"""
+    return group == pinned or fnmatchcase(group, pinned)
 
 
 def _filled(filled: Mapping[SplitName, bool]) -> str:

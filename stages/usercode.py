@@ -1,0 +1,67 @@
+"""Code of a person's own that a recipe names as `module:name`: where it lies, and what it is.
+
+The file is found without importing anything, so that a plan can tell whether code has changed. What the module imports
+itself is not looked at.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import traceback
+from importlib.machinery import BuiltinImporter, PathFinder
+from typing import Any
+
+from hyperloom.pipeline import project, spelling
+from hyperloom.pipeline.errors import HyperloomError, PluginError
+
+
+def dotted(call: str) -> str:
+    """`call` as it is. Raises ValueError unless it reads `module:name`; both may be dotted."""
+    module, colon, name = call.partition(":")
+    if not (colon and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))):
+        raise ValueError(f"expected 'module:callable', got {call!r}")
+    return call
+
+
+def source_file(module: str) -> str:
+    """The file that holds a module, found without importing it or its packages; "" for one without a file.
+
+    Raises PluginError when there is no such module.
+    """
+    places: Any = None
+    parts = module.split(".")
+    for i in range(len(parts)):
+        spec = PathFinder.find_spec(".".join(parts[: i + 1]), places) if i else project.find(module)
+        if spec is None:
+            if BuiltinImporter.find_spec(module) is not None:
+                return ""
+            raise PluginError(f"no module {module!r}. Next: put it beside the recipe, or install it on every node")
+        places = spec.submodule_search_locations
+    return (spec.origin or "") if spec is not None and spec.has_location else ""
+
+
+def imported(call: str) -> Any:
+    """What `call` names. Raises PluginError where the module cannot be imported or has no such name."""
+    module, _, name = call.partition(":")
+    try:
+        loaded = project.load(module)
+    except (HyperloomError, MemoryError):
+        raise
+    except Exception as error:  # a person's module may raise anything
+        text = f"{type(error).__name__}: {error}"
+        raise PluginError(f"{call}: the module cannot be imported here: {text}{line(module, error)}") from error
+    try:
+        return functools.reduce(getattr, name.split("."), loaded)
+    except AttributeError as error:
+        near = spelling.near(name.partition(".")[0], [n for n in vars(loaded) if not n.startswith("_")])
+        raise PluginError(f"{call}: {error}{near}") from error
+
+
+def line(module: str, error: Exception) -> str:
+    """` (mine.py, line 3)`, where in the module's file it happened."""
+    file = source_file(module)
+    if isinstance(error, SyntaxError):  # says so itself
+        return ""
+    lines = [step for step in traceback.extract_tb(error.__traceback__) if step.filename == file]
+    return f" ({os.path.basename(file)}, line {lines[-1].lineno})" if lines else ""
