@@ -41,6 +41,7 @@ COMMANDS = (
     "curve",
     "release",
     "importing",
+    "experts",
     "ui",
     "doctor",
     "schema",

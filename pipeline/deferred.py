@@ -28,9 +28,11 @@ class _Deferred(types.ModuleType):
                 self.__path__ = list(spec.submodule_search_locations or ())
                 spec.loader.exec_module(self)
                 self.__class__ = types.ModuleType  # type: ignore[assignment]
-        if name not in self.__dict__:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        return self.__dict__[name]
+        if name in self.__dict__:
+            return self.__dict__[name]
+        if own := self.__dict__.get("__getattr__"):  # a package that loads parts of itself when they are used
+            return own(name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 
 _LOCK = threading.RLock()

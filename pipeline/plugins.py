@@ -42,6 +42,11 @@ class Plugin(Config):
     revision: ClassVar[int] = 1
     type: str = ""
 
+    @classmethod
+    def written_out(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """The mapping that a recipe's short one stands for, maybe of another type. Raises PluginError."""
+        return value
+
 
 def exists(kind: str, type_: str) -> bool:
     """Is there a plug-in of that type, as far as can be told without importing it?"""
@@ -97,7 +102,7 @@ def parse(kind: str, value: Any) -> Any:
         value = {"type": value}
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
         raise PluginError(f"a {kind} is a mapping with a 'type' ({', '.join(registry.known(kind))}), got {value!r}")
-    cls = load(kind, value["type"])
+    cls, value = _written_out(kind, value)
     if not (inspect.isclass(cls) and issubclass(cls, Plugin)):
         what = "function" if inspect.isroutine(cls) else "class" if inspect.isclass(cls) else type(cls).__name__
         other = f", or for a function {{type: python, call: {value['type']!r}}}" if kind == "expert" else ""
@@ -106,6 +111,13 @@ def parse(kind: str, value: Any) -> Any:
             f"Hyperloom{other}"
         )
     return cls.model_validate(value)
+
+
+def _written_out(kind: str, value: dict[str, Any]) -> tuple[type[Any], dict[str, Any]]:
+    """The class, and what it is to be made of."""
+    cls = load(kind, value["type"])
+    full = cls.written_out(value) if inspect.isclass(cls) and issubclass(cls, Plugin) else value
+    return (cls, value) if full is value else (load(kind, full["type"]), full)
 
 
 @dataclass(frozen=True)
@@ -128,7 +140,8 @@ def of(kind: str) -> Of:
         except PluginError as error:
             raise PydanticCustomError("plugin", "{message}", {"message": str(error)}) from error
         except ValidationError as error:
-            raise NestedValidation(error, load(kind, _type_of(value))) from error
+            full = {"type": value} if isinstance(value, str) else value
+            raise NestedValidation(error, _written_out(kind, full)[0]) from error
 
     return Of(validate, kind=kind)
 
@@ -139,10 +152,6 @@ class NestedValidation(ValueError):
     def __init__(self, error: ValidationError, model: type[Config]):
         super().__init__(str(error))
         self.error, self.model = error, model
-
-
-def _type_of(value: Any) -> str:
-    return value if isinstance(value, str) else value["type"]
 
 
 def _entry_point(kind: str, type_: str) -> str | None:

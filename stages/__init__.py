@@ -83,6 +83,8 @@ PLUGINS: dict[str, dict[str, str]] = {
         "http": "hyperloom.stages.label.http:Http",
         "python": "hyperloom.stages.label.python:Python",
         "model": "hyperloom.stages.label.model:Model",
+        "packaged": "hyperloom.stages.label.packaged:Packaged",
+        "catalogue": "hyperloom.stages.label.catalogue:CatalogueExpert",
     },
     "decoder": {
         "classes": "hyperloom.stages.label.scores:ClassDecoder",
@@ -90,7 +92,9 @@ PLUGINS: dict[str, dict[str, str]] = {
         "dense": "hyperloom.stages.label.decoders:DenseDecoder",
         "choice": "hyperloom.stages.label.choices:ChoiceDecoder",
         "detections": "hyperloom.stages.label.detections:DetectionDecoder",
+        "named": "hyperloom.stages.label.naming:NamedDecoder",
         "boxes": "hyperloom.stages.label.boxes:BoxDecoder",
+        "fastestdet-boxes": "hyperloom.stages.label.nets.fastestdet:FastestDetBoxes",
         "fastestdet": "hyperloom.stages.label.nets.fastestdet:FastestDet",
     },
     "net": {

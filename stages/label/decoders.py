@@ -47,6 +47,10 @@ class Decoder(Plugin):
         """The outputs that it reads."""
         return (self.tensor,)
 
+    def meant(self, modality: Any, column: str) -> Decoder:
+        """This decoder, or the one that it stands for where a value of `modality` is to be made. Raises RecipeError."""
+        return self
+
     def ready(self, modality: Any, column: str) -> None:
         """Raise ValueError unless this decoder can make values of `modality`."""
 

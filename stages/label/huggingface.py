@@ -14,6 +14,7 @@ modality by name, `labels` renames them (null: none). torchvision is not needed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -39,9 +40,11 @@ PipelineTask = Literal[
     "image-segmentation", "depth-estimation", "feature-extraction", "image-feature-extraction", "image-classification",
     "text-classification", "audio-classification", "token-classification", "object-detection",
     "zero-shot-classification", "zero-shot-image-classification", "automatic-speech-recognition", "text-generation",
-    "image-text-to-text",
+    "image-text-to-text", "zero-shot-object-detection", "open-vocabulary-segmentation", "box-segmentation",
 ]  # fmt: skip
-MAPS = ("image-segmentation", "depth-estimation")
+MAPS = ("image-segmentation", "depth-estimation", "open-vocabulary-segmentation")
+ASKED_IN_WORDS = ("zero-shot-classification", "zero-shot-image-classification", "zero-shot-object-detection")
+"""Pipelines that are given classes as texts: `labels` (text -> class), or the modality's own names."""
 FEATURES = ("feature-extraction", "image-feature-extraction")
 ALL_LABELS: dict[str, dict[str, Any]] = {
     "image-classification": {"top_k": None},
@@ -49,6 +52,7 @@ ALL_LABELS: dict[str, dict[str, Any]] = {
     "audio-classification": {"top_k": None},
     "token-classification": {"ignore_labels": [], "aggregation_strategy": "none"},
     "object-detection": {"threshold": 0.0},
+    "zero-shot-object-detection": {"threshold": 0.0},
     "text-generation": {"return_full_text": False, "do_sample": False},
     "image-text-to-text": {"return_full_text": False},
 }
@@ -98,8 +102,10 @@ class HuggingFace(Expert):
             raise ValueError("give either path: a local directory, or model: ORGANISATION/NAME of the hub")
         if bool(self.sha256) != remote(self.path):
             raise ValueError("sha256: is of an archive at a URL, which needs it; a local directory is its content")
-        if len(self.in_) != 1:
-            raise ValueError(f"in: {self.task} reads one column, got {list(self.in_)}")
+        reads = 2 if self.task == "box-segmentation" else 1
+        if len(self.in_) != reads:
+            what = "one column" if reads == 1 else "a picture and boxes"
+            raise ValueError(f"in: {self.task} reads {what}, got {list(self.in_)}")
         if self.decode and (self.task not in MAPS or len(self.decode) != len(self.out)):
             raise ValueError(f"decode: is for {' and '.join(MAPS)}, one decoder for each column")
         if self.task in FEATURES and len(self.out) != 1:
@@ -142,6 +148,8 @@ class HuggingFace(Expert):
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         home = self._home(storage)
         home.torch.set_num_threads(max(1, int(self.cpus)))
+        if self.task == "box-segmentation":
+            return self._regions(home, modalities)
         if self.task in MAPS:
             return self._maps(home, modalities)
         if self.task in FEATURES:
@@ -149,7 +157,8 @@ class HuggingFace(Expert):
         return self._pipeline(home, modalities)
 
     def _maps(self, home: Any, modalities: dict[str, Any]) -> Function:
-        from hyperloom.stages.label.hub.maps import Maps, MapSteps
+        from hyperloom.stages.label.hub.maps import AUTO, Maps, MapSteps
+        from hyperloom.stages.label.hub.openvocabulary import TextMaps
 
         library("cv2", "vision")
         targets = [modalities[modality_of(column)] for column in self.out]
@@ -159,8 +168,36 @@ class HuggingFace(Expert):
                 decoder.ready(target, column)
             except ValueError as error:
                 raise RecipeError(f"the expert huggingface ({self.path or self.model}): {error}") from error
-        net = Maps(home, self.task)
+        net: Maps | TextMaps = Maps(home, self.task) if self.task in AUTO else self._texts(home, targets)
         return MapSteps(net, home.device == "cuda", self.in_[0], self.out, decoders, targets)
+
+    def _texts(self, home: Any, targets: Sequence[Any]) -> Any:
+        from hyperloom.stages.label.hub.openvocabulary import TextMaps, prompts
+
+        classes = targets[0].classes
+        if any(target.classes != classes for target in targets):
+            raise RecipeError(f"out: {', '.join(self.out)} have other classes than each other")
+        return TextMaps(home, prompts(self.labels, classes), classes)
+
+    def _regions(self, home: Any, modalities: dict[str, Any]) -> Function:
+        from hyperloom.stages.label.hub.openvocabulary import BoxRegions, prompts
+        from hyperloom.stages.label.scores import class_table
+
+        (out,), (picture, boxes) = self.out, self.in_
+        known, target = modalities[modality_of(boxes)], modalities[modality_of(out)]
+        if known.type != "boxes" or target.type != "segmentation":
+            raise RecipeError(
+                f"{self.task} makes a segmentation of a picture and boxes, not {known.type} -> {target.type}"
+            )
+        own = {name: name for name in known.classes if name in target.classes}
+        names = prompts(self.labels or own, target.classes)
+        table, cut = class_table(tuple(names.get(name) for name in known.classes), target.classes), BoxRegions(home)
+
+        def call(batch: Batch) -> Batch:
+            pairs = zip(batch[picture], batch[boxes], strict=True)
+            return {out: np.stack([target.fit(cut(frame, rows, table, target.classes)) for frame, rows in pairs])}
+
+        return call
 
     def _decoder(self, home: Any, at: int, target: Any) -> Any:
         """The recipe's decoder, or the usual one; classes go by name where the decoder says nothing of them."""
@@ -174,6 +211,8 @@ class HuggingFace(Expert):
         decoder = self.decode[at] if self.decode else parse("decoder", usual)
         if getattr(decoder, "activation", "") == "auto":  # transformers' heads give logits
             decoder = decoder.model_copy(update={"activation": "logit"})
+        if self.task == "open-vocabulary-segmentation" and decoder.type == "classes":  # each text for itself
+            decoder = decoder.model_copy(update={"activation": "sigmoid", "threshold": self.threshold})
         if self.task == "image-segmentation" and getattr(decoder, "map", "") is None:
             named = {int(i): name for i, name in home.config.id2label.items()}
             decoder = decoder.model_copy(update={"map": class_map(named, target.classes, self.labels)})
@@ -194,6 +233,13 @@ class HuggingFace(Expert):
 
         return call
 
+    def _words(self, targets: Mapping[str, Any]) -> list[str]:
+        """What a pipeline is asked for, where the recipe's options say nothing of it."""
+        known = {name: None for target in targets.values() for name in getattr(target, "classes", ())}
+        if not (self.labels or known):
+            raise RecipeError(f"{self.task} wants to know what to look for. Next: options: {{candidate_labels: [...]}}")
+        return [text for text, name in self.labels.items() if name is not None] or list(known)
+
     def _pipeline(self, home: Any, modalities: dict[str, Any]) -> Function:
         from hyperloom.stages.label.hub.answers import from_pipeline, to_pipeline
 
@@ -205,7 +251,9 @@ class HuggingFace(Expert):
         if self.prompt:
             options["text"] = self.prompt
         order = [home.config.id2label[i] for i in sorted(home.config.id2label)]
-        order = options.get("candidate_labels", order)  # zero-shot
+        if self.task in ASKED_IN_WORDS:
+            options.setdefault("candidate_labels", self._words(targets))
+            order = options["candidate_labels"]
 
         def one(row: np.ndarray) -> dict[str, Any]:
             given = to_pipeline(source, row, self.in_[0])

@@ -128,6 +128,9 @@ class Network(Expert):
             local = {"path": str(downloaded(self.path, self.sha256)), "sha256": ""}
             return self.model_copy(update=local).build(modalities, storage)
         targets = [modalities[modality_of(column)] for column in self.out]
+        meant = tuple(d.meant(t, c) for d, t, c in zip(self.decode, targets, self.out))
+        if meant != self.decode:
+            return self.model_copy(update={"decode": meant}).build(modalities, storage)
         for decoder, target, column in zip(self.decode, targets, self.out):
             try:
                 decoder.ready(target, column)

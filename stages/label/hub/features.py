@@ -32,15 +32,24 @@ class FeatureExtraction:
             if self._pictures:
                 inputs = self._home.tensors(self._prepare(images=list(values), return_tensors="pt"))
             else:
-                prepared = self._prepare(list(values), padding=True, truncation=True, return_tensors="pt")
+                padding = "max_length" if self._home.config.model_type.startswith("siglip") else True
+                prepared = self._prepare(list(values), padding=padding, truncation=True, return_tensors="pt")
                 for encoding in getattr(prepared, "encodings", None) or ():
                     if encoding.overflowing:
                         remark("a text is longer than the model reads, and its end is left out")
                 inputs = self._home.tensors(prepared)
-            pooled = self._pooled(self._model(**inputs), inputs.get("attention_mask")).float()
+            pooled = self._features(inputs).float()
             if self._unit:
                 pooled = torch.nn.functional.normalize(pooled, dim=-1)
         return pooled.cpu().numpy()
+
+    def _features(self, inputs: dict[str, Any]) -> Any:
+        """(N, dimensions). A network of pictures and texts has its own, in which both can be compared."""
+        own = getattr(self._model, "get_image_features" if self._pictures else "get_text_features", None)
+        if own is None:
+            return self._pooled(self._model(**inputs), inputs.get("attention_mask"))
+        output = own(**inputs)
+        return getattr(output, "pooler_output", output)
 
     def _pooled(self, output: Any, mask: Any) -> Any:
         if self._pool == "model":

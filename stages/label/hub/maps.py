@@ -9,7 +9,7 @@ not understood: maps are taken to cover the whole frame.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from hyperloom.stages.label.expert import Batch
 from hyperloom.stages.label.hub.loading import Directory
 from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality import Size
+
+if TYPE_CHECKING:
+    from hyperloom.stages.label.hub.openvocabulary import TextMaps
 
 AUTO = {
     "image-segmentation": ("AutoModelForSemanticSegmentation", "AutoModelForUniversalSegmentation"),
@@ -63,7 +66,7 @@ class MapSteps(Steps):
     """Frames to columns: the processor's work ahead of the model, maps decoded on its device, or on the host."""
 
     def __init__(
-        self, net: Maps, device: bool, column: str, outputs: Sequence[str], decoders: Sequence[Any],
+        self, net: Maps | TextMaps, device: bool, column: str, outputs: Sequence[str], decoders: Sequence[Any],
         targets: Sequence[Any],
     ):  # fmt: skip
         self._net, self.device, self._column, self._outputs = net, device, column, outputs

@@ -1,0 +1,1 @@
+"""What the tools of packages answer, by tool: writing, faces, speech, languages."""
