@@ -185,7 +185,7 @@ class HuggingFace(Expert):
 
         (out,), (picture, boxes) = self.out, self.in_
         known, target = modalities[modality_of(boxes)], modalities[modality_of(out)]
-        if known.type != "boxes" or target.type != "segmentation":
+        if known.measure != "boxes" or not (target.categorical and len(target.shape) == 2):
             raise RecipeError(
                 f"{self.task} makes a segmentation of a picture and boxes, not {known.type} -> {target.type}"
             )

@@ -13,10 +13,18 @@ from pydantic import JsonValue
 
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.plugins import parse
+from hyperloom.stages.label.choices import CLASSES, SEVERAL
 from hyperloom.stages.label.decoders import Decoder
 from hyperloom.stages.label.hub.maps import class_map
 
-KINDS = {"segmentation": "classes", "soft": "probabilities", "category": "choice", "multilabel": "choice"}
+
+def decoder_of(modality: Any) -> str | None:
+    """The decoder of scores of classes that makes values of `modality`; None where there is none."""
+    if modality.soft:
+        return "probabilities"
+    if modality.categorical and len(modality.shape) == 2:
+        return "classes"
+    return "choice" if modality.measure in (*CLASSES, *SEVERAL) and len(modality.shape) < 2 else None
 
 
 class NamedDecoder(Decoder):
@@ -34,13 +42,14 @@ class NamedDecoder(Decoder):
     """More fields of the decoder that is chosen."""
 
     def meant(self, modality: Any, column: str) -> Decoder:
-        kind: str | None = KINDS.get(modality.type)
+        kind = decoder_of(modality)
         fields: dict[str, Any] = {"tensor": self.tensor, "layout": self.layout}
-        if modality.type == "boxes" and self.boxes:
-            fields, kind = dict(self.boxes), str(self.boxes["type"])
-        if kind is None or (self.boxes and modality.type != "boxes"):
+        if self.boxes:
+            kind = str(self.boxes["type"]) if modality.measure == "boxes" else None
+            fields = dict(self.boxes)
+        if kind is None:
             raise RecipeError(f"{column}: the classes of this network make no {modality.type}")
-        if modality.type == "soft" and self.scores is not None:
+        if modality.soft and self.scores is not None:
             fields["tensor"] = self.scores
         known = modality.counted if kind == "choice" else modality.classes
         named = {i: name for i, name in enumerate(self.names) if name is not None}

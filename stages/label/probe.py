@@ -67,9 +67,9 @@ def _made_up(expert: Any, modalities: dict[str, Any]) -> Iterator[tuple[str, Any
 
 def sample(modality: Any) -> np.ndarray:
     """A value of `modality`, as a column holds it."""
-    if modality.type == "text":
+    if modality.textual:
         return np.asarray(modality.fit("The train from Berlin leaves at noon."))
-    if modality.type == "boxes":
+    if modality.measure == "boxes":
         box = {"x0": 0.2, "y0": 0.2, "x1": 0.6, "y1": 0.7, "class": modality.classes[0], "score": 0.9}
         return np.asarray(modality.fit([box]))
     if modality.rgb:

@@ -27,6 +27,8 @@ class Hub:
     torn: dict[str, int] = field(default_factory=dict)
     other: dict[str, bytes] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
+    any_revision: bool = False
+    """Are models the same at every commit that is asked for?"""
     url: str = ""
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
@@ -39,11 +41,12 @@ class Hub:
             return 401, {"X-Error-Code": "GatedRepo"}, b""
         if parts[0] == "api":
             revision = "/".join(parts[5:]) or "main"
-            if revision not in ("main", COMMIT):
+            if revision not in ("main", COMMIT) and not self.any_revision:
                 return 404, {"X-Error-Code": "RevisionNotFound"}, b""
-            body = self._tree(name) if parts[4] == "tree" else self._about(name)
+            sha = revision if self.any_revision and len(revision) == 40 else COMMIT
+            body = self._tree(name) if parts[4] == "tree" else self._about(name) | {"sha": sha}
             return 200, {"Content-Type": "application/json"}, json.dumps(body).encode()
-        return self._file(name, "/".join(parts[4:]))
+        return self._file(name, "/".join(parts[4:]), parts[3] if len(parts[3]) == 40 else COMMIT)
 
     def _entries(self, name: str) -> Iterator[tuple[str, bytes, str, bool]]:
         for file in sorted(self.models[name].iterdir()):
@@ -68,11 +71,11 @@ class Hub:
             for file, data, digest, large in self._entries(name)
         ]
 
-    def _file(self, name: str, wanted: str) -> tuple[int, dict[str, str], bytes]:
+    def _file(self, name: str, wanted: str, commit: str) -> tuple[int, dict[str, str], bytes]:
         for file, data, digest, large in self._entries(name):
             if file == wanted:
                 linked = {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(data))} if large else {}
-                headers = {"ETag": f'"{digest}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes", **linked}
+                headers = {"ETag": f'"{digest}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes", **linked}
                 return 200, headers, self.other.get(file, data)
         return 404, {"X-Error-Code": "EntryNotFound"}, b""
 

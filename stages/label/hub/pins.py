@@ -64,6 +64,8 @@ def _read(storage: Storage, path: str) -> Pin:
 
 def _resolved(model: str, revision: str) -> Pin:
     info = _asked(model, revision)
+    if COMMIT.fullmatch(revision) and info.sha != revision:
+        raise SourceError(f"the model {model}: the hub was asked for the commit {revision} and answers with {info.sha}")
     files = _wanted({sibling.rfilename: sibling for sibling in info.siblings or ()})
     if not any(name.endswith(".safetensors") for name in files):
         raise SourceError(

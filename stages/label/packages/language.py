@@ -18,7 +18,7 @@ class Spoken:
     def value(self, modality: Any) -> Any:
         if self.score < self.threshold:
             return None
-        if modality.type == "text":
+        if modality.textual:
             return self.code
         return next((known for known in modality.classes if known.casefold() == self.code), None)
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.stages.label.choices import CLASSES
+
 RATE, WINDOW = 16000, 512
 
 
@@ -24,9 +26,9 @@ class Activity:
 
     def value(self, modality: Any) -> Any:
         spoken = self.probabilities >= self.threshold
-        if modality.type == "series":
-            return self.probabilities[: modality.steps, None].tolist()
-        if modality.type == "scalar":
+        if modality.measure not in CLASSES:
+            if len(modality.shape) == 2:
+                return self.probabilities[: modality.steps, None].tolist()
             return float(spoken.mean()) if len(spoken) else None
         if len(modality.classes) != 2:
             raise ValueError(f"speech or none are two classes, and the modality has {', '.join(modality.classes)}")

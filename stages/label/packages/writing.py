@@ -24,7 +24,7 @@ class Lines:
     scores: list[float]
 
     def value(self, modality: Any) -> Any:
-        if modality.type == "text":
+        if modality.textual:
             return "\n".join(self.texts)
         kind = class_of("text", modality)
         if kind is None:
