@@ -22,7 +22,7 @@ from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
-from hyperloom.stages.label.values import fit
+from hyperloom.stages.modality.values import fit
 
 
 class ToolAnswer(Protocol):
