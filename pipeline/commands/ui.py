@@ -40,7 +40,7 @@ def _ui(given: Any) -> int:
         return 0
     if given.open:
         browser.browse_later(first, given.host, port)
-    serve(uri, given.host, port, given.no_password)
+    serve(uri, given.host, port, given.no_password, aside=given.json)
     return 0
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -45,6 +45,9 @@ class Shelf:
         self.columns = list(dict.fromkeys(self.columns))
         self.makers = {c: self._offered.producers[c].about for c in self.columns}
         self.splits = _splits(steps)
+        self._rows_of: Counter[str] = Counter()
+        for partition in self.partitions:
+            self._rows_of[partition.group] += partition.rows
         self._ends = np.cumsum([p.rows for p in self.partitions], dtype=np.int64)
         self._cache: OrderedDict[tuple[str, str], Any] = OrderedDict()
         self._ends_of: dict[str, tuple[int, ...]] = {}
@@ -66,6 +69,10 @@ class Shelf:
     def first(self, number: int) -> int:
         """The first row of a partition."""
         return int(self._ends[number - 1]) if number else 0
+
+    def rows_of(self, group: str) -> int:
+        """How many samples a group has."""
+        return self._rows_of[group]
 
     def names(self, number: int) -> dict[str, list[Any]]:
         """`key`, `group` and `index` of a partition's rows; empty lists where its samples are not committed yet."""

@@ -98,7 +98,7 @@ function legend(names) {
 function card(row, names) {
   const tiles = element("div", { class: "tiles" }, element("p", { class: "wait" }, "…"));
   const figure = row.figure === null || row.figure === undefined ? "" : Number(row.figure.toPrecision(4)).toString();
-  const facts = [row.group, row.split, row.index === null ? "" : `no. ${row.index}`].filter(Boolean).map((t) => element("span", {}, t));
+  const facts = [row.group, row.split, row.index === null ? "" : `sample ${row.index} of its group`].filter(Boolean).map((t) => element("span", {}, t));
   const made = element("section", { class: "card", "data-row": row.row },
     element("h2", {}, row.key, ...facts, ...(figure ? [element("span", { class: "figure" }, `${figure}`)] : [])),
     ...(row.errors || []).map((text) => element("div", { class: "error" }, text)), tiles);

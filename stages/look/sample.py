@@ -27,16 +27,18 @@ JsonValues = dict[str, Any]
 
 
 def described(shelf: Shelf, order: Order, row: int, figure: str) -> JsonValues:
-    """What a card says without any column: cheap, from the keys of its partition."""
+    """What a card says without any column: cheap, from the keys of its partition. A group of one sample is not named:
+    it says no more than the key."""
     number, place = shelf.place(row)
     names = shelf.names(number)
     partition = shelf.partitions[number]
     known = place < len(names[KEY])
+    alone = shelf.rows_of(partition.group) == 1
     return {
         "row": row,
         "key": names[KEY][place] if known else "not committed yet",
-        "group": names[GROUP][place] if known else partition.group,
-        "index": names[INDEX][place] if known else None,
+        "group": "" if alone else names[GROUP][place] if known else partition.group,
+        "index": names[INDEX][place] if known and not alone else None,
         "split": shelf.splits.get(partition.group, ""),
         "figure": order.value(figure, row),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -42,6 +43,18 @@ def test_a_taken_port_is_said_or_passed_over(
     ((_, command, _),) = became
     port = int(command[command.index("--port") + 1])
     assert taken < port < taken + 100 and f"http://127.0.0.1:{port} " in capsys.readouterr().out
+
+
+def test_with_json_what_the_server_says_goes_beside(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aside: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "execve", lambda *how: aside.append((-1, -1)))
+    monkeypatch.setattr(os, "dup2", lambda *how: aside.append(how))
+    assert cli.main(["ui", str(recipe), "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"server", "pages"}
+    assert cli.main(["ui", str(recipe)]) == 0
+    assert aside == [(2, 1), (-1, -1), (-1, -1)], "standard output is the answer's alone, and only then"
 
 
 @pytest.mark.parametrize(
