@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from hyperloom.stages.modality import box_files
 from hyperloom.stages.starter.pairing import Pairing, escaped, paired
 from hyperloom.stages.starter.survey import DataFile, key
-from hyperloom.stages.starter.truth import NAMES, NotUnderstood, Truth, names_of
+from hyperloom.stages.starter.truth import NAMES, UNNAMED, NotUnderstood, Truth, names_of
 
 COPIES = "hyperloom-labels"
 MOST = 50
@@ -76,7 +76,7 @@ def _of_each(match: Pairing, suffix: str, given: Sequence[str]) -> Truth | None:
         folder = next(iter(match.pairs.values())).folder
         near = names_of([folder, os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))])
         classes = near[0] if near and len(near[0]) > highest else [f"class{i}" for i in range(highest + 1)]
-        remarks = [f"names of {near[1]}" if near and classes is near[0] else "put your own names here, in their order"]
+        remarks = [f"names of {near[1]}" if near and classes is near[0] else UNNAMED]
     return _truth(classes, max(counts.values()), match.template, list(match.pairs), remarks)
 
 

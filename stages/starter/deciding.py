@@ -22,10 +22,28 @@ from hyperloom.stages.starter.fields import TableLook
 from hyperloom.stages.starter.grouping import Grouping, grouped, held
 from hyperloom.stages.starter.labels import divided, truths_of
 from hyperloom.stages.starter.questions import Questions
-from hyperloom.stages.starter.survey import DataFile, Survey, common, key, spread, survey
+from hyperloom.stages.starter.survey import (
+    DataFile,
+    Survey,
+    common,
+    counted,
+    is_note,
+    is_table,
+    key,
+    noted,
+    spread,
+    survey,
+)
 from hyperloom.stages.starter.truth import NotUnderstood, Truth
 
 SAMPLES = 3
+ONE_FILM = (
+    "one film is one group, and a group is never cut: nothing is held out, so figures are of what was trained on and "
+    "prove nothing. Next: cut it into films of a minute (ffmpeg -i film.mp4 -c copy -f segment -segment_time 60 "
+    "part%03d.mp4) in a folder of their own, and init that"
+)
+EVERY, SHORT_FILMS = 5, 1000
+"""Each so-manyth frame of a film is kept, unless all films together have fewer frames than this."""
 TRIED = 12
 """Pictures that are tried where the first ones cannot be read."""
 KIND_OF = {"depth": "dense"}
@@ -50,7 +68,7 @@ def decided(folder: str, given: argparse.Namespace) -> RecipeDraft:
     if lost := next((p for p in given.labels if not os.path.exists(os.path.expanduser(p))), None):
         raise NotUnderstood(f"--labels {lost}: nothing is there. Next: correct the path")
     seen = survey(folder)
-    labels = [survey(path) for path in given.labels if os.path.isdir(os.path.expanduser(path))]
+    labels = [noted(path) if is_note(path) else survey(path) for path in given.labels if not is_table(path)]
     sentences = [f"{seen.folder}: {seen.counted()}", *seen.unread()]
     questions = Questions.of(given.yes)
     table = table_of(seen, given, labels)
@@ -109,24 +127,36 @@ def _pictures(
         looks=looks,
         remarks=problems,
     )
-    return _decision(draft, sentences, f"{len(pictures)} pictures, {len(labelled)} with labels")
+    return _decision(draft, sentences, f"{counted(len(pictures), 'pictures')}, {len(labelled)} with labels")
 
 
 def _videos(seen: Survey, given: Any, questions: Questions, sentences: list[str]) -> RecipeDraft:
+    from hyperloom.stages.ingest.source import path_safe
+
     files = seen.of("videos")
     root = common(files)
     several = len(files) > 1
     path = root if several else files[0].path
     samples = [_first_frame(f) for f in spread(files, SAMPLES)]
     looks, problems = _looks(given, samples, questions)
-    source = {"type": "video", "path": path, "every": 5}
-    names = [os.path.splitext(os.path.basename(f.path))[0] for f in files]
+    lengths = [_length(f) for f in files]
+    every = EVERY if sum(lengths) >= SHORT_FILMS or not all(lengths) else 1
+    kept = [-(-length // every) for length in lengths]
+    source = {"type": "video", "path": path, "every": every}
+    groups = [path_safe(key(f, root)) for f in files]  # as the source names them
     draft = Draft(
-        seen.folder, given.name or slug(os.path.basename(seen.folder)), source, 0, _frame(samples), looks=looks
+        seen.folder, given.name or slug(os.path.basename(seen.folder)), source, sum(kept), _frame(samples), looks=looks
     )
-    draft.remarks = [*problems, "`every: 5` keeps each fifth frame"]
-    draft.held = names[:1] if several else []
-    return _decision(draft, [*sentences, *problems], f"frames of {len(files)} video(s)")
+    draft.remarks = [*problems, *(["`every: 5` keeps each fifth frame"] if every > 1 else [])]
+    if not several:
+        draft.single = True
+        draft.remarks.append(ONE_FILM)
+    shortest = min(range(len(files)), key=lambda i: kept[i])
+    draft.held = [groups[shortest]] if several else []
+    draft.count -= kept[shortest] if several else 0
+    return _decision(
+        draft, [*sentences, *problems, *([] if several else [ONE_FILM])], f"frames of {counted(len(files), 'videos')}"
+    )
 
 
 def _decision(draft: Draft, sentences: list[str], what: str) -> RecipeDraft:
@@ -143,7 +173,7 @@ def _decision(draft: Draft, sentences: list[str], what: str) -> RecipeDraft:
     lines += [f"{one.column}: {'; '.join([*one.remarks, *one.guess.remarks]) or 'as it is'}" for one in draft.looks]
     if draft.grouping:
         lines.append(f"{len(draft.grouping.sizes)} groups ({draft.grouping.why}), {len(draft.held)} held out")
-    return RecipeDraft(picture_recipe.written(draft), f"{what}; tells {tasks}", [*sentences, *lines])
+    return RecipeDraft(picture_recipe.written(draft), f"{what}; learns {tasks}", [*sentences, *lines])
 
 
 def _looks(given: Any, samples: list[np.ndarray], questions: Questions) -> tuple[list[networks.NetworkLook], list[str]]:
@@ -243,6 +273,16 @@ def _first_frame(file: DataFile) -> np.ndarray:
     if not good:
         raise NotUnderstood(f"{file.path} has no frame that can be read. Next: mend it, or move it away")
     return np.ascontiguousarray(frame[..., ::-1])
+
+
+def _length(file: DataFile) -> int:
+    """Frames of a film, as its file says; 0 where it does not."""
+    import cv2
+
+    capture = cv2.VideoCapture(file.path)
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    capture.release()
+    return max(0, count)
 
 
 def _frame(samples: Sequence[np.ndarray]) -> tuple[int, int]:

@@ -9,9 +9,9 @@ from typing import Any
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.starter.draft import slug, small
 from hyperloom.stages.starter.fields import TableLook, look, target
-from hyperloom.stages.starter.listed import LIST, is_rule, listed
+from hyperloom.stages.starter.listed import is_rule, listed
 from hyperloom.stages.starter.questions import Questions
-from hyperloom.stages.starter.survey import DataFile, Survey, spread
+from hyperloom.stages.starter.survey import DataFile, Survey, is_table, spread
 from hyperloom.stages.starter.table_recipe import TableDraft
 from hyperloom.stages.starter.truth import NotUnderstood
 
@@ -28,8 +28,8 @@ def table_of(seen: Survey, given: Any, labels: Sequence[Survey]) -> TableLook | 
         if not files:
             raise SourceError(f"--task {rule}: {seen.folder} holds no pictures, sounds or texts. Next: another folder")
         return look(listed(files, rule, seen.folder), [seen.folder])
-    paths = [os.path.abspath(os.path.expanduser(p)) for p in given.labels if os.path.isfile(os.path.expanduser(p))]
-    paths += [f.path for s in (*labels, seen) for f in s.of("tables") if f.base != LIST]
+    paths = [os.path.abspath(os.path.expanduser(p)) for p in given.labels if is_table(p)]
+    paths += [f.path for s in (*labels, seen) for f in s.of("tables")]
     paths.sort(key=lambda p: -os.path.getsize(p))
     places = [seen.folder, *dict.fromkeys(f.folder for f in (*seen.of("pictures"), *seen.of("sounds")))]
     looks = [look(path, places) for path in paths[:5]]
@@ -66,7 +66,7 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
     elif paths:
         draft.sound = _sound(paths)
     what = f"{len(table.content)} rows of {os.path.basename(table.path)}, {draft.labelled} with {learned.name}"
-    return draft, f"{what}; tells {learned.name} ({learned.kind}) from {', '.join(f.name for f in draft.features)}"
+    return draft, f"{what}; learns {learned.name} ({learned.kind}) from {', '.join(f.name for f in draft.features)}"
 
 
 def _paths(table: TableLook) -> list[str]:

@@ -27,7 +27,7 @@ class Draft:
     name: str
     source: dict[str, Any]
     count: int
-    """Samples, as far as names tell; 0 for videos."""
+    """Samples that are not held out, as far as names and films tell; 0 where they do not."""
     frame: Size
     """Height and width of the pictures."""
     grouping: Grouping | None = None
@@ -36,6 +36,9 @@ class Draft:
     looks: list[NetworkLook] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     """Of the whole; they stand at the recipe's head."""
+
+    single: bool = False
+    """All samples are one group, so that none can be held out."""
 
     @property
     def small(self) -> Size:

@@ -53,7 +53,7 @@ def grouped(files: Sequence[DataFile], root: str, labelled: Sequence[str] = ()) 
             return Grouping(pattern, groups, why)
     alone = {key(f, root): path_safe(f.stem) for f in files}
     return Grouping(
-        ALONE, alone, "each file is a group of its own: are some of them near twins? Then name their groups"
+        ALONE, alone, "each file is a group of its own; where several show one scene, --group keeps them in one split"
     )
 
 
@@ -82,7 +82,7 @@ def _rules(files: Sequence[DataFile], root: str) -> Iterator[tuple[str, str]]:
     yield NUMBERED, "a group is what stands before the last number of a name"
     for digits in (1, 2, 3):
         tail = rf"\d{{{digits}}}\.[^./]+$"
-        yield rf"(?P<group>[^/]*\d){tail}", f"names that differ in their last {digits} digit(s) are a group"
+        yield rf"(?P<group>[^/]*\d){tail}", f"names that differ only in their last {digits} digit(s) are one group"
     if len(files) <= MOST:
         return
     for letters in (2, 1):

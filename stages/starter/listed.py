@@ -11,11 +11,10 @@ import os
 import re
 from collections.abc import Sequence
 
-from hyperloom.stages.starter.survey import DataFile
+from hyperloom.stages.starter.survey import LIST, DataFile
 from hyperloom.stages.starter.truth import NotUnderstood
 
 FOLDER = "folder"
-LIST = "hyperloom-files.csv"
 
 
 def is_rule(task: str) -> bool:

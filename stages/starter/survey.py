@@ -23,7 +23,8 @@ KINDS = {
     "pictures": IMAGES, "videos": VIDEOS, "sounds": SOUNDS, "tables": TABLES, "arrays": ARRAYS, "networks": NETWORKS,
     "notes": NOTES,
 }  # fmt: skip
-RECIPE = "hyperloom.yaml"
+RECIPE, LIST = "hyperloom.yaml", "hyperloom-files.csv"
+"""What `init` itself writes there."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Survey:
 
     def counted(self) -> str:
         """What lies there, in words."""
-        words = [f"{len(files)} {kind}" for kind, files in self.kinds.items() if files]
+        words = [counted(len(files), kind) for kind, files in self.kinds.items() if files]
         return ", ".join(words) or "no file that is read here"
 
     def unread(self) -> list[str]:
@@ -85,7 +86,7 @@ def survey(folder: str) -> Survey:
         )
     seen = Survey(path)
     for file in filelist.find(path).files:
-        if file.name == RECIPE:
+        if file.name in (RECIPE, LIST):
             continue
         suffix = os.path.splitext(file.name)[1].lower()
         kind = next((kind for kind, suffixes in KINDS.items() if suffix in suffixes), None)
@@ -94,6 +95,27 @@ def survey(folder: str) -> Survey:
         else:
             seen.kinds.setdefault(kind, []).append(DataFile(file.path, file.name))
     return seen
+
+
+def counted(count: int, noun: str) -> str:
+    """`3 videos`, `1 video`."""
+    return f"{count} {noun.removesuffix('s') if count == 1 else noun}"
+
+
+def is_note(path: str) -> bool:
+    """Is it a file that may hold annotations of many pictures, such as COCO's?"""
+    return os.path.splitext(path)[1].lower() in NOTES and os.path.isfile(os.path.expanduser(path))
+
+
+def is_table(path: str) -> bool:
+    """Is it a file that is to be read as a table?"""
+    return os.path.isfile(os.path.expanduser(path)) and not is_note(path)
+
+
+def noted(path: str) -> Survey:
+    """One file with annotations, as what a folder holds."""
+    whole = os.path.abspath(os.path.expanduser(path))
+    return Survey(os.path.dirname(whole), {"notes": [DataFile(whole, os.path.basename(whole))]})
 
 
 def _mend(suffix: str) -> str:

@@ -24,6 +24,7 @@ from hyperloom.stages.starter.survey import ARRAYS, DataFile, spread
 
 OPENED = 200
 """Label files of which the numbers are looked at."""
+UNNAMED = "the names of the classes are not known: write them into `classes`, in this order, or give --classes a,b,.."
 NAMES = (
     "classes",
     "labels",
@@ -111,9 +112,9 @@ def _classes(template: str, keys: list[str], maps: Any, names: Sequence[str] | N
         remarks.append(f"{extra} in the files has no name and is taken as unknown")
     classes = list(names) if names else [f"class{i}" for i in range(max(2, count))]
     if not names:
-        remarks.append("put your own names here: they stand in every figure and picture")
+        remarks.append(UNNAMED)
     elif not given:
-        remarks.append("names as found beside the labels" if "remap" not in side else "put your own names here")
+        remarks.append("names as in the file beside the labels" if "remap" not in side else UNNAMED)
     return Truth("semantic", {"type": "segmentation", "classes": classes}, side, keys, remarks)
 
 

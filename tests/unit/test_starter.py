@@ -360,3 +360,43 @@ def test_a_table_of_pictures_elsewhere(tmp_path: Path, init: Callable[..., tuple
     source = made.steps["rows"].source
     assert source.columns["picture@table"].folder == str(tmp_path / "in" / "deep down") and source.group == "session"
     assert made.modalities["label"].classes == ("a", "b") and made.modalities["picture"].type == "image"
+
+
+def test_videos_with_odd_names_are_groups_as_the_source_names_them(
+    tmp_path: Path, init: Callable[..., tuple[int, str]]
+) -> None:
+    for name in ("trip 1 (a)", "deep/trip 2 [b]", "deep/er/trip #3"):
+        path = tmp_path / "clips & more" / f"{name}.avi"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
+        for i in range(12):
+            writer.write(np.full((32, 48, 3), 20 * i, np.uint8))
+        writer.release()
+    code, text = init(str(tmp_path / "clips & more"), "--expert", network(tmp_path / "net.onnx", 255), "--yes")
+    assert code == 0 and "3 videos" in text, text
+    assert len(written(tmp_path / "clips & more").steps["shards"].split.pin["test"]) == 1
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "clips & more" / "deep" / "er" / "trip #3.avi").rename(tmp_path / "alone" / "a b.avi")
+    code, text = init(str(tmp_path / "alone"), "--expert", str(tmp_path / "net.onnx"), "--yes")
+    assert code == 0 and "nothing is held out" in text and "ffmpeg" in text, text
+    made = written(tmp_path / "alone")
+    assert made.steps["report"].split == "train" and "release" in made.steps
+
+
+def test_cocos_one_file_may_be_named(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    data = tmp_path / "data"
+    pictures(data, [f"{i}.jpg" for i in range(6)])
+    image = {"width": 48, "height": 32}
+    box = {"category_id": 7, "bbox": [4, 4, 9, 9]}
+    coco = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", **image} for i in range(6)],
+        "annotations": [{"id": i, "image_id": i, **box} for i in range(6)],
+        "categories": [{"id": 7, "name": "car"}],
+    }
+    (tmp_path / "notes of all.json").write_text(json.dumps(coco))
+    code, text = init(str(data), "--labels", str(tmp_path / "notes of all.json"))
+    assert code == 0 and "6 with labels" in text, text
+    assert written(data).modalities["objects"].classes == ("car",)
+    (tmp_path / "other.json").write_text("[1]")
+    code, text = init(str(data), "--labels", str(tmp_path / "other.json"), "--force")
+    assert code == Exit.WRONG and "other.json" in text and "Next:" in text, text
