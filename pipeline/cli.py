@@ -39,6 +39,7 @@ COMMANDS = (
     "look",
     "report",
     "curve",
+    "audit",
     "release",
     "importing",
     "experts",

@@ -13,6 +13,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "label": "hyperloom.stages.label.stage:Label",
         "consensus": "hyperloom.stages.consensus.stage:ConsensusStage",
         "shard": "hyperloom.stages.shard.stage:Shard",
+        "audit": "hyperloom.stages.audit.stage:Audit",
         "train": "hyperloom.stages.train.stage:Train",
         "distill": "hyperloom.stages.distill.stage:Distill",
         "evaluate": "hyperloom.stages.evaluate.stage:Evaluate",

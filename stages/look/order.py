@@ -19,7 +19,7 @@ from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.units import left_out
 from hyperloom.stages.base import KEY, TRUTH, modality_of, source_of
 from hyperloom.stages.data.shelf import Shelf
-from hyperloom.stages.look import apart
+from hyperloom.stages.measure import apart
 
 MOST_ROWS = 200_000
 MOST_LISTS = 5000

