@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from hyperloom.pipeline.cli import COLLECTED
 
 GUARD = pytest.StashKey[Any]()
 DRAWN = "HYPERLOOM_EXAMPLES" in os.environ
@@ -20,6 +23,14 @@ os.fsync = lambda handle: None
 """No test cuts the power, and waiting for the disk was a third of the time; processes that tests start do wait."""
 sys.dont_write_bytecode = False
 """Modules of tests are compiled with their asserts rewritten: five seconds for each process that cannot keep them."""
+
+
+gc.set_threshold(*COLLECTED)
+"""As in the command."""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()  # the tests themselves and what they import: going over them again and again was a tenth of the time
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

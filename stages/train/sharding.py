@@ -3,16 +3,18 @@
 `shard` splits every parameter over the ranks (Rajbhandari et al. 2020, ZeRO; Zhao et al. 2023, FSDP); between `whole`
 and `scattered` a state is plain tensors again, so a checkpoint says nothing of how many workers wrote it, nor whether
 they sharded. Gradients come out averaged over ranks, as with the flat all-reduce. Works on gloo and NCCL.
+
+What shards is loaded where something is sharded: it is half of what importing a training takes.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 BLOCK = 100_000
@@ -30,6 +32,12 @@ def shard(model: nn.Module, world_size: int, device: torch.device) -> None:
     for block in list(_blocks(model)):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+def is_sharded(value: Any) -> bool:
+    """Is this a tensor of which each rank has a part?"""
+    loaded = sys.modules.get("torch.distributed.tensor")
+    return loaded is not None and isinstance(value, loaded.DTensor)
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
@@ -54,7 +62,7 @@ def free(model: nn.Module) -> None:
 
 def whole(state: Any) -> Any:
     """`state` with every sharded tensor made whole, on the CPU, at any depth. All ranks must call it."""
-    if isinstance(state, DTensor):
+    if is_sharded(state):
         return state.full_tensor().cpu()
     if isinstance(state, Mapping):
         return {k: whole(v) for k, v in state.items()}
@@ -66,8 +74,10 @@ def scattered(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     has the layout of `like`, since the fused optimizer pairs numbers by where they lie."""
     if value.shape != like.shape:
         return value
-    if not isinstance(like, DTensor):
+    if not is_sharded(like):
         return torch.empty_like(like, dtype=value.dtype).copy_(value)
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(value.to(like.device).contiguous(), like.device_mesh, like.placements, src_data_rank=None)
 
 
@@ -88,9 +98,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
 def clip(parameters: Sequence[nn.Parameter], most: float | None) -> torch.Tensor:
     """The norm of the whole gradient, (), and gradients scaled down to `most` where it is larger."""
-    kinds = [[p for p in parameters if p.grad is not None and isinstance(p, DTensor) is d] for d in (False, True)]
+    kinds = [[p for p in parameters if p.grad is not None and is_sharded(p) is d] for d in (False, True)]
     norms = [get_total_norm([p.grad for p in kind if p.grad is not None]) for kind in kinds if kind]
-    norms = [n.full_tensor() if isinstance(n, DTensor) else n for n in norms]
+    norms = [n.full_tensor() if is_sharded(n) else n for n in norms]
     norm = norms[0] if len(norms) == 1 else torch.stack(norms).square().sum().sqrt()
     if most:
         for kind in kinds:

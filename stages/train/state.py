@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from hyperloom.pipeline import faults
 from hyperloom.stages.train import checkpoint, sharding
@@ -52,7 +51,7 @@ class State:
         for name, part in self.parts.items():
             if isinstance(part, torch.optim.Optimizer):
                 sharding.load_optimizer(part, state[name])
-            elif isinstance(part, nn.Module) and any(isinstance(p, DTensor) for p in part.parameters()):
+            elif isinstance(part, nn.Module) and any(sharding.is_sharded(p) for p in part.parameters()):
                 sharding.load(part, state[name])
             else:
                 part.load_state_dict(state[name])

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 from torch import distributed, nn
-from torch.distributed.tensor import DTensor
+
+from hyperloom.stages.train import sharding
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class World:
         miss stays missing, as it would on one worker. Sharded ones are left alone: FSDP has averaged them already."""
         if self.size == 1:
             return
-        plain = [p for p in parameters if not isinstance(p, DTensor)]
+        plain = [p for p in parameters if not sharding.is_sharded(p)]
         if not plain:
             return
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in plain]
