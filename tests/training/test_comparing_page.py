@@ -22,7 +22,7 @@ STATES = ("idle", "busy", "worn")
 
 
 def _readings(path: Path, hum: bool) -> None:
-    """Heat tells idle machines from the others; only their hum, where it means anything, tells which of these are worn."""
+    """Heat tells idle machines from the others; their hum alone, where it means anything, tells which are worn."""
     draw = np.random.default_rng(4)
     with open(path, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
