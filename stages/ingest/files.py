@@ -16,7 +16,7 @@ from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.ingest.rawarray import Frame
-from hyperloom.stages.ingest.sidefile import fetch
+from hyperloom.stages.ingest.sidefile import fetch, understood
 from hyperloom.stages.ingest.source import IMAGES, SOUNDS, FileSource, Item, Piece, Read, Values, path_safe, stem
 from hyperloom.stages.modality import imagefile
 from hyperloom.stages.remarks import remark
@@ -74,7 +74,7 @@ class Files(FileSource):
             for item in items:
                 try:
                     data = fetch(item.path)
-                    value = modality.read(data, item.path)
+                    value = understood(modality.read, data, item.path)
                     frame = _frame(data, item, modality) if self.columns else None
                     yield item, {self.column: value, **self.read_sides(item, modalities, frame)}
                 except ValueError as error:

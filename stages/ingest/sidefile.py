@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import os
 import string
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 NUMBERS = ("dense", "segmentation", "soft", "vector", "scalar", "embedding")
 """Types whose side files are raw numbers; the others read their files themselves."""
+MEDIA = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".wav", ".flac", ".ogg", ".mp3", ".aiff", ".npy")
+"""Endings of files that a row may be called by."""
 WORDS = ("category", "ordinal", "text")
 """Types whose cell of a .csv is a name, an id or a text."""
 
@@ -93,12 +96,12 @@ class SideFile(Config):
         Raises ValueError for what cannot be understood, OSError for what cannot be read.
         """
         if modality.type not in NUMBERS and not path.endswith(".csv"):
-            return modality.read(fetch(path), path)
+            return understood(modality.read, fetch(path), path)
         if modality.type in WORDS and path.endswith(".csv"):
             cells: tuple[str, ...] = self._row(path, names) or ("",)
             if len(cells) > 1:
                 raise ValueError(f"{os.path.basename(path)} has several fields. Next: fields: [the one of {column}]")
-            return None if cells[0] == "" else modality.fit(modality.cell(cells[0]))
+            return None if cells[0] == "" else understood(lambda cell: modality.fit(modality.cell(cell)), cells[0])
         raw = self._raw(path, names, modality)
         return None if raw is None else self.value(raw, path, modality, frame, column)
 
@@ -116,9 +119,17 @@ class SideFile(Config):
             value = raw
         if len(modality.shape) > 1:
             matches(value, frame, path, column)
+        if value.dtype.kind == "u" and modality.unit_vectors and (self.scale, self.offset) == (1.0, 0.0):
+            most = np.iinfo(value.dtype).max
+            raise ValueError(
+                f"{os.path.basename(path)} holds directions as 0 to {most}. Next: scale: {2 / most:.6g} with "
+                f"offset: -1 (0 and {most} are -1 and 1), as the file has them"
+            )
         if value.dtype != np.uint8 or len(modality.shape) != 2:
             value = value.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
-        return modality.fit(np.ascontiguousarray(value))
+        if not value.size:
+            raise ValueError(f"{os.path.basename(path)} holds an array of no number, {value.shape}")
+        return understood(modality.fit, np.ascontiguousarray(value))
 
     def _raw(self, path: str, names: tuple[str, ...], modality: Any) -> np.ndarray | None:
         import numpy as np
@@ -142,7 +153,11 @@ class SideFile(Config):
         table, broken = _table(path, self.fields, Dialect(self.encoding, self.separator))
         if broken:
             remark(f"rows of {os.path.basename(path)} cannot be read and are left out ({broken})")
-        return next((table[n] for n in names if n in table), None)
+        row = next((table[n] for n in names if n in table), None)
+        if row is None and table:
+            shown = ", ".join(list(table)[:3])
+            remark(f"has no row in {os.path.basename(path)}, whose rows are called {shown}, .. (by stem or key)")
+        return row
 
     def _per_frame(self) -> bool:
         return any(name == "frame" for _, name, _, _ in string.Formatter().parse(self.path))
@@ -157,6 +172,14 @@ def _written(value: Any) -> Any:
 
 SideFiles = Annotated[dict[str, SideFile], BeforeValidator(_written)]
 """Column -> its side files, as a recipe writes them."""
+
+
+def understood(read: Callable[..., Any], *given: Any) -> Any:
+    """What `read` makes of a person's value. Raises ValueError for whatever it says of one of another form."""
+    try:
+        return read(*given)
+    except (TypeError, OverflowError, LookupError, AttributeError) as error:
+        raise ValueError(f"it has another form than this column's values ({type(error).__name__}: {error})") from error
 
 
 def _number(text: str) -> float:
@@ -196,8 +219,10 @@ def _table(path: str, fields: tuple[str, ...], dialect: Dialect) -> tuple[dict[s
     table: dict[str, tuple[str, ...]] = {}
     for row in good:
         cells = tuple(row[f].strip() for f in chosen)
-        if table.setdefault(row[first].strip(), cells) != cells:
-            raise ValueError(f"{name} has two rows called {row[first]!r}, with other values. Next: leave one out")
+        called = filelist.normal(row[first].strip())
+        called = os.path.splitext(called)[0] if called.lower().endswith(MEDIA) else called
+        if table.setdefault(called, cells) != cells:
+            raise ValueError(f"{name} has two rows called {called!r}, with other values. Next: leave one out")
     return table, broken
 
 

@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -127,6 +127,8 @@ class FileSource(Source):
     regular expression with `(?P<group>...)`, searched in each file's relative name.
     """
 
+    framed: ClassVar[bool] = False
+    """Is a sample a frame of a file, which a row of a table may name by its number?"""
     path: str = placement()
     column: str = "rgb@camera"
     group: str = ""
@@ -153,6 +155,7 @@ class FileSource(Source):
         plain = {"type": self.type, "revision": type(self).revision, "column": column}
         if column in self.columns:
             plain["file"] = {k: v for k, v in payload(self.columns[column]).items() if k != "only"}
+            plain |= {"rows": 2} if self.columns[column].path.lower().endswith(".csv") else {}
         return plain
 
     def match(self, name: str) -> re.Match[str] | None:
@@ -168,7 +171,8 @@ class FileSource(Source):
         values: Values = {}
         for column, side in self.columns.items():
             path = item.sides.get(column)
-            names = (str(item.frame), item.key, item.key.rpartition("/")[2])
+            names = (item.key, item.key.rpartition("/")[2])
+            names = (str(item.frame), *names) if self.framed else names
             try:
                 modality = modalities[modality_of(column)]
                 values[column] = side.load(path, names, modality, frame, column) if path else None

@@ -24,7 +24,7 @@ from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.spelling import near
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.ingest.rows import TABLES, Dialect, TableRow, described, rows
-from hyperloom.stages.ingest.sidefile import fetch
+from hyperloom.stages.ingest.sidefile import fetch, understood
 from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, path_safe, stem
 from hyperloom.stages.meaning import Meaning, MeaningsDiffer, translation
 
@@ -237,7 +237,7 @@ class Table(Source):
         try:
             if cell.file:
                 path = self._file(cell, row, item.path)
-                return modality.read(fetch(path), path) if path else None
+                return understood(modality.read, fetch(path), path) if path else None
             value = row.get(cell.field)
             if cell.field not in row and (other := _same_but_case(cell.field, row)):
                 raise ValueError(f"the row has no {cell.field!r}, but {other!r}")
@@ -256,7 +256,7 @@ class Table(Source):
         if value is None or value == "" or (isinstance(value, float) and value != value):
             return None
         if isinstance(value, bytes):
-            return modality.read(value, name)
+            return understood(modality.read, value, name)
         if isinstance(value, str) and value[0] in "[{" and not modality.textual:
             value = json.loads(value)
         if isinstance(value, str) and modality.plain_numbers:
@@ -264,8 +264,8 @@ class Table(Source):
         elif isinstance(value, str) and self.decimal == "," and COMMA.fullmatch(value.strip()) and not modality.textual:
             value = value.replace(",", ".")
         try:
-            return modality.fit(modality.cell(value))
-        except (ValueError, OverflowError) as error:
+            return understood(modality.fit, modality.cell(value))
+        except ValueError as error:
             raise ValueError(f"{error}{_hint(value)}") from error
 
     def _numbers(self, text: str) -> str:

@@ -37,6 +37,8 @@ class Video(FileSource):
     `{..., seconds: 1, clip: 4, pace: 0.1}`.
     """
 
+    framed: ClassVar[bool] = True
+
     revision: ClassVar[int] = 2
     every: int = Field(1, ge=1)
     seconds: float | None = Field(None, gt=0)

@@ -138,6 +138,8 @@ class Boxes(SidedClasses, Modality):
         if array.shape[1] == 5:
             array = np.concatenate([array, np.ones((len(array), 1), np.float32)], 1)
         array = self._placed(array[~np.isnan(array).all(1)])
+        if (array[:, :2] == array[:, 2:4]).any():
+            remark("boxes have no width or no height, so that nothing can fit them")
         return padded(array, self.most, "boxes", "most")
 
     def cell(self, value: Any) -> Any:

@@ -116,10 +116,12 @@ class Keypoints(Modality):
     def _check_values(self, array: np.ndarray) -> None:
         super()._check_values(array)
         if not np.isin(array[:, 2], (0, 1)).all():
-            raise ValueError("expected visible as 0 or 1")
+            raise ValueError("expected visible as 0 or 1 (COCO's 2 is 1 here, and its 1, a hidden point, 0)")
         places = array[:, :2]
         if places.min() < 0 or places.max() > 1:
-            raise ValueError(f"expected x and y in 0..1 of the picture, got {places.min():.6g} to {places.max():.6g}")
+            pixels = "; these look like pixels: divide by the picture's width and height" if places.max() > 2 else ""
+            got = f"got {places.min():.6g} to {places.max():.6g}{pixels}"
+            raise ValueError(f"expected x and y in 0..1 of the picture, {got}")
 
     def fit(self, value: Any) -> np.ndarray:
         if isinstance(value, dict):

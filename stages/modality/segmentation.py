@@ -114,6 +114,10 @@ class Segmentation(SidedClasses, Raster):
         return picture.classes_to_rgb(known, len(self.classes), self.palette)
 
 
+MOST = 1.02
+"""What probabilities of a pixel may add up to, beside what rounding does to each."""
+
+
 class Soft(SidedClasses, Raster):
     """(H, W, K) float32 class probabilities. `of` takes the classes of a segmentation. A pixel whose probabilities sum
     to nothing is unknown. `storage` is what is kept of them: float16 three digits of each, so that small ones keep
@@ -163,6 +167,10 @@ class Soft(SidedClasses, Raster):
         super()._check_values(array)
         if array.min() < -1e-3 or array.max() > 1 + 1e-3:
             raise ValueError(f"expected probabilities in 0..1, got {array.min():.6g} to {array.max():.6g}")
+        if (most := float(array.sum(-1, dtype=np.float32).max())) > MOST + array.shape[-1] / 510:
+            raise ValueError(
+                f"expected probabilities that add up to 1 in a pixel, got up to {most:.4g}: of one class each?"
+            )
 
     def fit(self, value: Any) -> np.ndarray:
         array = np.asarray(value, np.float32)

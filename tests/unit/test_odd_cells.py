@@ -33,6 +33,9 @@ KNOWN = inline.modalities(
     things={"type": "boxes", "classes": ["1", "2"], "most": 2},
     depth={"type": "dense", "storage": "float32", "range": [0, 9]},
     sound={"type": "audio", "rate": 20, "seconds": 1},
+    normals={"type": "dense", "channels": 3, "direction": True, "storage": "float32"},
+    soft={"type": "soft", "classes": ["a", "b", "c"]},
+    joints={"type": "keypoints", "points": ["l", "r"]},
 )
 PLACE = {"x0": 0, "y0": 0, "x1": 0.5, "y1": 1}
 Read = tuple[dict[str, Any], dict[str, str], list[str]]
@@ -227,3 +230,63 @@ def test_an_array_of_sound_has_its_samples_first(tmp_path: Path, kind: str) -> N
     (again := tmp_path / "again").mkdir()
     _, reasons = beside(again, "sound@a", "{stem}.npy", npy(np.stack([stored, stored])))
     assert "channels first? got (2, 20) for (20, 2) samples" in reasons["a"]
+
+
+def pictures(folder: Path, stems: str, table: str) -> tuple[dict[str, Any], list[str]]:
+    for stem in stems:
+        (folder / f"{stem}.png").write_bytes(file("PNG", np.zeros((4, 6, 3), np.uint8)))
+    (folder / "rows.csv").write_text(table)
+    source = {"type": "files", "path": f"{folder}/*.png", "columns": {"speed@a": f"{folder}/rows.csv"}}
+    storage = Storage(str(folder / "root"))
+    manifest = inline.finish(inline.step(stage(source), storage, KNOWN))
+    return values(storage, manifest, "speed@a"), manifest.body["remarks"]
+
+
+def test_a_row_belongs_to_the_picture_of_its_name_and_to_no_frame_of_it(tmp_path: Path) -> None:
+    """Each picture is the frame 0 of its file: a row called 0 is that of the picture 0 alone."""
+    taken, said = pictures(tmp_path, "0123", "name,y\n0,10\n1,11\n2.png,12\n")
+    assert taken == {"0": [10.0], "1": [11.0], "2": [12.0], "3": None}
+    assert said == ["1 file(s): has no row in rows.csv, whose rows are called 0, 1, 2, .. (by stem or key)"]
+
+
+def test_rows_that_are_numbered_belong_to_no_picture_and_that_is_said(tmp_path: Path) -> None:
+    taken, said = pictures(tmp_path, "ab", "number,y\n0,10\n1,11\n")
+    assert set(taken.values()) == {None} and any("2 file(s): has no row in rows.csv" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("column", "name", "data", "reason"),
+    [
+        ("depth@a", "{stem}.npy", npy(np.zeros((0, 6))), "an array of no number"),
+        ("things@a", "{stem}.json", json.dumps({**PLACE, "class": "1"}).encode(), "another form than this column's"),
+        ("parts@a", "{stem}.json", b"5", "another form than this column's"),
+        ("soft@a", "{stem}.npy", npy(np.full((4, 6, 3), 0.66, np.float32)), "add up to 1 in a pixel, got up to 1.98"),
+        (
+            "normals@a",
+            "{stem}.png",
+            file("PNG", np.full((4, 6, 3), 255, np.uint8)),
+            "scale: 0.00784314 with offset: -1",
+        ),
+        ("joints@a", "{stem}.json", b"[[10, 20, 1], [3, 4, 1]]", "look like pixels"),
+        ("joints@a", "{stem}.json", b"[[0.1, 0.2, 2], [0.3, 0.4, 0]]", "COCO's 2 is 1 here"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_has_another_form_is_one_sample_s_reason(
+    tmp_path: Path, column: str, name: str, data: bytes, reason: str
+) -> None:
+    for stem in ("a", "b"):
+        (tmp_path / name.format(stem=stem)).write_bytes(data)
+    (tmp_path / "i").mkdir()
+    for stem in ("a", "b"):
+        (tmp_path / "i" / f"{stem}.png").write_bytes(file("PNG", np.zeros((4, 6, 3), np.uint8)))
+    source = {"type": "files", "path": f"{tmp_path}/i", "columns": {column: str(tmp_path / name)}}
+    with pytest.raises(SourceError) as caught:
+        inline.finish(inline.step(stage(source), Storage(str(tmp_path / "root")), KNOWN))
+    assert reason in str(caught.value)
+
+
+def test_directions_in_bytes_are_directions_with_their_scale(tmp_path: Path) -> None:
+    pixels = np.full((4, 6, 3), (128, 128, 255), np.uint8)
+    taken, _ = beside(tmp_path, "normals@a", "{stem}_n.png", file("PNG", pixels), scale=2 / 255, offset=-1)
+    assert np.allclose(np.array(taken["a"])[0, 0], [0, 0, 1], atol=0.01)
