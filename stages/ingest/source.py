@@ -171,8 +171,7 @@ class FileSource(Source):
         values: Values = {}
         for column, side in self.columns.items():
             path = item.sides.get(column)
-            names = (item.key, item.key.rpartition("/")[2])
-            names = (str(item.frame), *names) if self.framed else names
+            names = (*((str(item.frame),) if self.framed else ()), item.key, item.key.rpartition("/")[2])
             try:
                 modality = modalities[modality_of(column)]
                 values[column] = side.load(path, names, modality, frame, column) if path else None

@@ -16,6 +16,7 @@ from hyperloom.stages.modality.geometry import SidedClasses, between, exchanged,
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.modality.raster import Raster
 from hyperloom.stages.modality.sides import exchange
+from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
     import torch
@@ -167,10 +168,8 @@ class Soft(SidedClasses, Raster):
         super()._check_values(array)
         if array.min() < -1e-3 or array.max() > 1 + 1e-3:
             raise ValueError(f"expected probabilities in 0..1, got {array.min():.6g} to {array.max():.6g}")
-        if (most := float(array.sum(-1, dtype=np.float32).max())) > MOST + array.shape[-1] / 510:
-            raise ValueError(
-                f"expected probabilities that add up to 1 in a pixel, got up to {most:.4g}: of one class each?"
-            )
+        if float(array.sum(-1, dtype=np.float32).max()) > MOST + array.shape[-1] / 510:
+            remark("probabilities of a pixel add up to more than 1 (of each class by itself? divide them by their sum)")
 
     def fit(self, value: Any) -> np.ndarray:
         array = np.asarray(value, np.float32)

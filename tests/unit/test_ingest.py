@@ -223,7 +223,7 @@ def test_scaled_depth_and_tables(tmp_path: Path) -> None:
             "rows of log.csv cannot be read and are left out (row 2: expected 3",
         ),
         ('name,vx,vy\n0,"0,5","-2"\n1,"1,5",2\n', {}, None, "log.csv: could not convert string to float: '0,5'"),
-        ('note,vx,vy\n"0",0.5,-2\n"two\u2028lines\n",1,2\n', {}, [0.5, -2], ""),
+        ('note,vx,vy\n"0",0.5,-2\n"two\u2028lines\n",1,2\n1,1,2\n', {}, [0.5, -2], ""),
     ],
 )
 def test_a_table_beside_pictures_is_read_as_tables_are(

@@ -16,6 +16,7 @@ import pytest
 
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages import remarks
 from tests.unit import inline
 from tests.unit.test_image_files import file, npy
 from tests.unit.test_ingest import left_out, stage
@@ -260,7 +261,6 @@ def test_rows_that_are_numbered_belong_to_no_picture_and_that_is_said(tmp_path: 
         ("depth@a", "{stem}.npy", npy(np.zeros((0, 6))), "an array of no number"),
         ("things@a", "{stem}.json", json.dumps({**PLACE, "class": "1"}).encode(), "another form than this column's"),
         ("parts@a", "{stem}.json", b"5", "another form than this column's"),
-        ("soft@a", "{stem}.npy", npy(np.full((4, 6, 3), 0.66, np.float32)), "add up to 1 in a pixel, got up to 1.98"),
         (
             "normals@a",
             "{stem}.png",
@@ -290,3 +290,11 @@ def test_directions_in_bytes_are_directions_with_their_scale(tmp_path: Path) -> 
     pixels = np.full((4, 6, 3), (128, 128, 255), np.uint8)
     taken, _ = beside(tmp_path, "normals@a", "{stem}_n.png", file("PNG", pixels), scale=2 / 255, offset=-1)
     assert np.allclose(np.array(taken["a"])[0, 0], [0, 0, 1], atol=0.01)
+
+
+def test_probabilities_of_each_class_by_itself_are_asked_about() -> None:
+    with remarks.collected() as said:
+        KNOWN["soft"].check(np.full((4, 6, 3), 0.33, np.float32))
+        assert not said
+        KNOWN["soft"].check(np.full((4, 6, 3), 0.66, np.float32))
+    assert "add up to more than 1" in next(iter(said))
