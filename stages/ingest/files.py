@@ -51,6 +51,7 @@ class Files(FileSource):
             groups.setdefault(self._group(file.name), []).append(file)
         pieces = [self._piece(group, members, digests) for group, members in sorted(groups.items())]
         self._check_keys(files)
+        self._ask_about_stems(files)
         self.check_sides(pieces, [n for f in files for n in (stem(f.name), stem(f.name).rpartition("/")[2])])
         return pieces
 
@@ -118,6 +119,25 @@ class Files(FileSource):
     def _index(self, name: str, position: int) -> int:
         match = self.match(name)
         return int(match["index"]) if match and "index" in match.re.groupindex else position
+
+    def _ask_about_stems(self, files: list[FileDigest]) -> None:
+        """Remark on pictures of several folders that share a side file, or a row, as they have the same stem."""
+        for column, side in self.columns.items():
+            given: dict[str, set[str]] = {}
+            for file in files:
+                if side.shows(names := self._names(file.name)):
+                    named = names["stem"] if side.path.lower().endswith(".csv") else side.place({**names, "frame": 0})
+                    given.setdefault(f"{names['group']}/{named}" if "group" in side.path else named, set()).add(
+                        file.name
+                    )
+            for owners in given.values():
+                if len(owners) > 1 and len({stem(name).rpartition("/")[2] for name in owners}) == 1:
+                    what = (
+                        "rows may be called by the name with its folder"
+                        if ".csv" in side.path
+                        else "{key} has the folder"
+                    )
+                    remark(f"{column} is the same for files of one stem in several folders ({what})")
 
     def _check_keys(self, files: list[FileDigest]) -> None:
         seen: dict[str, str] = {}

@@ -2,8 +2,9 @@
 
 `path` is a template: `{stem}` is the main file's name without folder and suffix, `{key}` the relative name without
 suffix, `{group}` its group and `{frame}` the frame's number in a video (`{frame:06d}` works). Formats: images (label
-ids, 16-bit depth), `.npy`, `.npz`, and `.csv` with one row per sample, whose first field is the frame's number, the
-stem or the key. A file or row that is not there means the sample has no such value: a null, never a stand-in.
+ids, 16-bit depth), `.npy`, `.npz`, and `.csv` with one row per sample, whose first field is the stem or the key (also
+with a suffix), or the frame's number in a video. A file or row that is not there means the sample has no such value: a
+null, never a stand-in.
 """
 
 from __future__ import annotations

@@ -90,10 +90,11 @@ class Ingest(Stage):
         source: Source = self.source
         modalities = {name: step.modalities[name] for name in self.uses()}
         digests = Digests(step.storage)
-        pieces = source.pieces(digests)
+        with remarks.collected() as texts:
+            pieces = source.pieces(digests)
         digests.save()
         space, taken = self._space(modalities), dict.fromkeys((p.group for p in pieces), 0)
-        units, texts = [], Counter[str]()
+        units: list[Unit] = []
         listed = []
         for piece in pieces:
             with remarks.collected() as counts:

@@ -241,13 +241,21 @@ class Table(Source):
             value = row.get(cell.field)
             if cell.field not in row and (other := _same_but_case(cell.field, row)):
                 raise ValueError(f"the row has no {cell.field!r}, but {other!r}")
-            if isinstance(value, str) and value.strip() in self.missing:
+            if self._absent(value):
                 return None
             return self._cell(value, item.key, modality)
         except FileNotFoundError as error:
             raise ValueError(f"{column}: {error.filename or error} is not there") from error
         except ValueError as error:
             raise ValueError(f"{column}: {error}") from error
+
+    def _absent(self, value: Any) -> bool:
+        """Does `missing` name it? A number in whatever form it is written: -999 is -999.0 too."""
+        if not self.missing or isinstance(value, bool | bytes | dict | list):
+            return False
+        number = _number(value)
+        same = (m.strip() == str(value).strip() or (number is not None and _number(m) == number) for m in self.missing)
+        return any(same)
 
     def _cell(self, value: Any, name: str, modality: Any) -> Any:
         """What a cell holds as a value; None for an empty one. Lists and objects may be written as JSON."""
@@ -288,6 +296,13 @@ def _hint(value: Any) -> str:
     if text.casefold() in NOTHING:
         return f". If it means that there is no value: missing: [{text}] on the source"
     return '. A decimal comma? decimal: "," on the source' if COMMA.fullmatch(text) else ""
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _same_but_case(name: str, row: TableRow) -> str:

@@ -19,6 +19,10 @@ NO_LENGTH = 1e-3
 """A direction whose components are all below this has none."""
 
 
+SAME = 1e-6
+"""By how much, as a share, a number that stands for unknown may differ from it: what float32 leaves of a product."""
+
+
 class Dense(Moving):
     """(H, W, channels) float32 numbers: depth, flow, edges. `range` is what `check` accepts and `fit` clips to.
 
@@ -190,7 +194,7 @@ class Dense(Moving):
             low, high = self.allowed
             holes |= ~((array >= low) & (array <= high)).all(-1)
         elif self.unknown is not None:
-            holes |= (array == np.float32(self.unknown)).all(-1)
+            holes |= (np.abs(array - self.unknown) <= SAME * abs(self.unknown)).all(-1)  # a scale leaves a last digit
         return holes
 
     def _around(self, array: np.ndarray, holes: np.ndarray) -> np.ndarray:

@@ -36,6 +36,7 @@ KNOWN = inline.modalities(
     sound={"type": "audio", "rate": 20, "seconds": 1},
     normals={"type": "dense", "channels": 3, "direction": True, "storage": "float32"},
     soft={"type": "soft", "classes": ["a", "b", "c"]},
+    metres={"type": "dense", "storage": "float32", "unit": "m", "unknown": 60},
     joints={"type": "keypoints", "points": ["l", "r"]},
 )
 PLACE = {"x0": 0, "y0": 0, "x1": 0.5, "y1": 1}
@@ -113,6 +114,18 @@ def test_digits_that_float32_does_not_hold_are_said(tmp_path: Path) -> None:
     taken, _, said = read(tmp_path, "t.csv", b"id,y\nr0,1700000001\nr1,16777218\n", "speed@a")
     assert taken["r1"] == [16777218.0] and [text.partition(" ")[0] for text in said] == ["1"]
     assert "beyond 16777216 lose their last digits" in said[0]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_what_means_missing_does_so_in_every_format(tmp_path: Path, name: str) -> None:
+    """A number of that value, whole or not, in letters or not; and no other."""
+    forms = {
+        "t.csv": b"id,y\nr0,-999\nr1,-999.0\nr2,-99\nr3,N/A\n",
+        "t.jsonl": lines(-999, -999.0, -99, "N/A"),
+        "t.parquet": parquet(-999.0, -999.0, -99.0, None),
+    }
+    taken, reasons, _ = read(tmp_path, name, forms[name], "speed@a", missing=["-999", "N/A"])
+    assert (taken, reasons) == ({"r0": None, "r1": None, "r2": [-99.0], "r3": None}, {})
 
 
 def test_with_a_decimal_comma_a_point_is_no_decimal_one(tmp_path: Path) -> None:
@@ -298,3 +311,28 @@ def test_probabilities_of_each_class_by_itself_are_asked_about() -> None:
         assert not said
         KNOWN["soft"].check(np.full((4, 6, 3), 0.66, np.float32))
     assert "add up to more than 1" in next(iter(said))
+
+
+def test_what_stands_for_unknown_does_so_behind_a_scale(tmp_path: Path) -> None:
+    """60000 mm are 60.000004 m in float32."""
+    taken, _ = beside(tmp_path, "metres@a", "{stem}.npy", npy(np.tile([60000, 1500], (4, 3)).astype("u2")), scale=0.001)
+    row = np.array(taken["a"])[0, :2, 0]
+    assert np.isnan(row[0]) and row[1] == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(("path", "asked"), [("{stem}.npy", True), ("{key}.npy", False), ("rows.csv", True)])
+def test_files_of_one_stem_that_share_a_label_are_asked_about(tmp_path: Path, path: str, asked: bool) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / "i" / folder).mkdir(parents=True)
+        (tmp_path / "l" / folder).mkdir(parents=True)
+        (tmp_path / "i" / folder / "1.png").write_bytes(file("PNG", np.zeros((4, 6, 3), np.uint8)))
+        (tmp_path / "l" / folder / "1.npy").write_bytes(npy(np.array([float(folder == "y")])))
+    (tmp_path / "l" / "1.npy").write_bytes(npy(np.array([2.0])))
+    (tmp_path / "l" / "rows.csv").write_text("name,v\n1,2\n")
+    source = {"type": "files", "path": f"{tmp_path}/i", "columns": {"speed@a": f"{tmp_path}/l/{path}"}}
+    storage = Storage(str(tmp_path / "root"))
+    manifest = inline.finish(inline.step(stage(source), storage, KNOWN))
+    assert values(storage, manifest, "speed@a") == (
+        {"x/1": [2.0], "y/1": [2.0]} if asked else {"x/1": [0.0], "y/1": [1.0]}
+    )
+    assert any("files of one stem in several folders" in text for text in manifest.body["remarks"]) == asked
