@@ -364,7 +364,8 @@ def test_the_documentation_names_every_type_and_its_example_works(monkeypatch: p
         found = (KNOWN[name].head, KNOWN[name].loss, KNOWN[name].metric)
         assert all(word in cell for word, cell in zip(found, shown[KNOWN[name].type], strict=True)), name
     example = types.ModuleType("heading")
-    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], example.__dict__)
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(next(block for block in blocks if "class Heading" in block), example.__dict__)
     monkeypatch.setitem(sys.modules, "heading", example)
     own = modalities(heading={"type": "heading:Heading"})["heading"]
     assert np.allclose(own.decode(own.encode([own.fit("90")]))[0], [[1, 0]], atol=1e-6) and own.metric == "mae"
