@@ -30,7 +30,13 @@ def add(commands: Any, check: RecipeCheck) -> None:
     help_ = f"look at a folder of data, labels and networks, and write a recipe into it ({RECIPE})"
     sub = commands.add_parser("init", help=help_, description=help_)
     sub.add_argument("folder", metavar="DIR", help="with pictures, videos, sounds, texts or tables")
-    sub.add_argument("--expert", action="append", default=[], metavar="FILE", help="a network file (repeatable)")
+    sub.add_argument(
+        "--expert",
+        action="append",
+        default=[],
+        metavar="FILE|NAME",
+        help="a network file, or a name of `hyperloom experts` (repeatable)",
+    )
     sub.add_argument("--labels", action="append", default=[], metavar="PATH", help="folder or table of labels")
     task = "what a network tells, or [NETWORK=]TASK: segmentation, dense, ...; of a table the field to learn"
     sub.add_argument("--task", action="append", default=[], metavar="TASK", help=task)

@@ -14,7 +14,7 @@ import numpy as np
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.spelling import near
 from hyperloom.stages.modality import imagefile
-from hyperloom.stages.starter import networks, picture_recipe, table_recipe
+from hyperloom.stages.starter import named, networks, picture_recipe, table_recipe
 from hyperloom.stages.starter.command import TASKS, NothingToLearn, for_file
 from hyperloom.stages.starter.deciding_tables import drafted, table_of
 from hyperloom.stages.starter.draft import Draft, settle, slug
@@ -111,6 +111,8 @@ def _pictures(
     root = common(pictures)
     samples, torn = _samples(pictures)
     looks, problems = _looks(given, samples, questions)
+    if not (truths or maps or given.expert) and (looks := named.at_hand()):
+        problems.append("nothing was given to learn from, so packages that are installed label the pictures")
     sentences += [*torn, *remarks, *problems]
     labelled = sorted({k for t in truths for k in t.keys})
     _ask_names(truths, questions)
@@ -165,7 +167,8 @@ def _decision(draft: Draft, sentences: list[str], what: str) -> RecipeDraft:
             f"{draft.folder}: {what}, and nothing to learn from"
             + "".join(f"\n  {text}" for text in draft.remarks)
             + f"\nNext: hyperloom init {draft.folder} --labels DIR (label maps or boxes of a few of them, named like "
-            "them), or --expert net.onnx"
+            "them), or --expert net.onnx, or --expert NAME (hyperloom experts); pip install "
+            "'hyperloom[experts-small]' brings an expert of writing that needs neither"
         )
     settle(draft)
     tasks = ", ".join(f"{name} ({d['type']})" for name, d in draft.modalities.items())
@@ -183,6 +186,9 @@ def _looks(given: Any, samples: list[np.ndarray], questions: Questions) -> tuple
         task = for_file(given.task, path)
         names = [n for n in for_file(given.classes, path).split(",") if n]
         try:
+            if named.known(path):
+                looks.append(named.named(path, names))
+                continue
             one = networks.look(path, samples, KIND_OF.get(task, task), names)
             if one.guess.open and not task:
                 now = "dense" if one.guess.definition["type"] == "dense" else "segmentation"

@@ -12,6 +12,7 @@ import pytest
 
 from hyperloom.pipeline import cli, recipe
 from hyperloom.pipeline.exits import Exit
+from hyperloom.stages.starter import named
 from hyperloom.stages.starter.questions import MOST, Questions
 
 cv2 = pytest.importorskip("cv2")
@@ -194,7 +195,10 @@ def test_boxes(tmp_path: Path, init: Callable[..., tuple[int, str]], annotate: C
     assert made.steps["report"].truth == {"objects": "objects@truth"}
 
 
-def test_what_is_not_understood_is_named(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+def test_what_is_not_understood_is_named(
+    tmp_path: Path, init: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(named, "AT_HAND", {})  # no package that labels pictures is installed
     (tmp_path / "empty").mkdir()
     code, text = init(str(tmp_path / "empty"))
     assert code != 0 and "no data" in text and "Next:" in text
