@@ -242,11 +242,13 @@ class HuggingFace(Expert):
 
     def _pipeline(self, home: Any, modalities: dict[str, Any]) -> Function:
         from hyperloom.stages.label.hub.answers import from_pipeline, to_pipeline
+        from hyperloom.stages.label.hub.captions import Captions
 
         library("PIL", "huggingface")
         source = modalities[modality_of(self.in_[0])]
         targets = {column: modalities[modality_of(column)] for column in self.out}
-        run = home.pipeline(self.task)
+        silent = self.task == "image-text-to-text" and not (self.prompt or self.options.get("text"))
+        run = Captions(home) if silent else home.pipeline(self.task)
         options: dict[str, Any] = {**ALL_LABELS.get(self.task, {}), **self.options}
         if self.prompt:
             options["text"] = self.prompt

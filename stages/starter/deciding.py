@@ -181,7 +181,8 @@ def _decision(draft: Draft, sentences: list[str], what: str) -> RecipeDraft:
 
 def _looks(given: Any, samples: list[np.ndarray], questions: Questions) -> tuple[list[networks.NetworkLook], list[str]]:
     """The networks that are understood, and what is to be said of the others."""
-    looks, problems = [], []
+    looks: list[networks.NetworkLook] = []
+    problems: list[str] = []
     for path in given.expert:
         task = for_file(given.task, path)
         names = [n for n in for_file(given.classes, path).split(",") if n]

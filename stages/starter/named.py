@@ -36,7 +36,7 @@ def known(name: str) -> bool:
     return name in entries()
 
 
-def named(name: str, classes: Sequence[str] = (), modality: str = "") -> NamedLook:
+def named(name: str, classes: Sequence[str] = (), modality: str = "") -> NetworkLook:
     """The look of an entry. Raises NotUnderstood for one that reads something else than a picture."""
     one = entries()[name]
     if one.reads != PICTURE:
@@ -60,9 +60,9 @@ def _classes(one: Entry, example: Sequence[str], given: Sequence[str]) -> tuple[
     return list(example), f"classes: an example; it has {one.named}"
 
 
-def at_hand() -> list[NamedLook]:
+def at_hand() -> list[NetworkLook]:
     """Those whose package is installed."""
-    looks = []
+    looks: list[NetworkLook] = []
     for name, modality in AT_HAND.items():
         try:
             PACKAGES[entries()[name].expert["tool"]].files()

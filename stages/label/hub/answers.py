@@ -54,7 +54,7 @@ def from_pipeline(
         return [name for name in named if name is not None]
     if hasattr(modality, "names"):
         best = max(scores, key=lambda label: scores[label])
-        return _name(best, labels) if scores[best] >= threshold else None
+        return _class(best, labels, modality) if scores[best] >= threshold else None
     if modality.shape == (1,):
         return [max(scores.values())]
     lacking = [label for label in order if label not in scores]
@@ -92,11 +92,10 @@ def _boxes(answer: Any, modality: Any, picture: Any, labels: LabelNames, thresho
     width, height = picture.size
     boxes = []
     for entry in sorted(answer, key=lambda e: -e["score"]):
-        kind, box = _name(str(entry["label"]), labels), entry["box"]
-        if kind is None or entry["score"] < threshold:
+        if entry["score"] < threshold:
             continue
-        if kind not in modality.classes:
-            remark("objects whose label is no class of the modality are left out (labels: names them)")
+        kind, box = _class(str(entry["label"]), labels, modality), entry["box"]
+        if kind is None:
             continue
         x0, y0, x1, y1 = (
             float(np.clip(box[name] / size, 0, 1))
@@ -116,6 +115,15 @@ def _tags(answer: Any, text: str, labels: LabelNames) -> list[str | None]:
             raise ValueError(f"the model gave no tag for the word {word.group()!r}")
         tags.append(_name(starts[min(pieces)], labels))
     return tags
+
+
+def _class(label: str, labels: LabelNames, modality: Any) -> str | None:
+    """The modality's class of a label, by its name whatever its case; None, and a remark, where there is none."""
+    name = _name(label, labels)
+    known = {str(own).casefold(): own for own in modality.counted}
+    if name is not None and name.casefold() not in known:
+        remark("answers whose label is no class of the modality are left out (labels: names them)")
+    return None if name is None else known.get(name.casefold())
 
 
 def _name(label: str, labels: LabelNames) -> str | None:

@@ -73,7 +73,8 @@ class BoxRegions:
         """`rows` (n, 6) x0, y0, x1, y1 in shares, class, score; `table`: their class -> the map's, 255 for none."""
         height, width = frame.shape[:2]
         ids = np.full((height, width), classes.index(BACKGROUND) if BACKGROUND in classes else UNKNOWN, np.uint8)
-        rows = rows[np.isfinite(rows[:, 0]) & (table[np.clip(rows[:, 4], 0, UNKNOWN).astype(int)] != UNKNOWN)]
+        rows = rows[np.isfinite(rows).all(1)]  # the others fill up the column's length
+        rows = rows[table[rows[:, 4].astype(int)] != UNKNOWN]
         if not len(rows):
             return ids
         rows = rows[np.argsort(rows[:, 5], kind="stable")]
