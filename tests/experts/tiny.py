@@ -169,7 +169,8 @@ def clipseg(folder: Path) -> None:
 
 def sam(folder: Path) -> None:
     config = tf.SamConfig(
-        vision_config={**VIT, "image_size": 64, "patch_size": 8, "output_channels": 16, "num_pos_feats": 8, "window_size": 4,
+        vision_config={**VIT, "image_size": 64, "patch_size": 8, "output_channels": 16,
+                       "num_pos_feats": 8, "window_size": 4,
                        "global_attn_indexes": [1], "mlp_dim": 16},
         prompt_encoder_config={"hidden_size": 16, "image_size": 64, "patch_size": 8, "mask_input_channels": 4},
         mask_decoder_config={"hidden_size": 16, "mlp_dim": 16, "num_attention_heads": 2, "num_hidden_layers": 2,
