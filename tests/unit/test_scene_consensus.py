@@ -119,5 +119,19 @@ def test_a_recipe_is_right_and_no_truth_of_its_test_teaches(path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_truth_that_comes_through_an_expert_is_seen(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    changed = text.replace("{type: edges, in: rgb@camera,", "{type: edges, in: depth@truth,")
+    changed = text.replace("{type: hsv, in: rgb@camera,", "{type: hsv, in: semantic@truth,")
     assert changed != text and _leaks(recipe.parse(changed).recipe.steps)
+
+
+def test_each_drive_is_tested_once_and_its_labelled_frames_teach_nobody() -> None:
+    steps = recipe.load(next(p for p in RECIPES if p.stem == "001-phg-mae-streets")).recipe.steps
+    trainings = [n for n, s in steps.items() if s.stage in ("train", "distill")]
+    drives = {n.rpartition("-")[2] for n in trainings}
+    few = steps["few_frames"].source.only
+    assert {d: sum(name.startswith(d) for name in few) for d in drives} == dict.fromkeys(drives, 13)
+    for training in trainings:
+        drive = training.rpartition("-")[2]
+        shards = steps[_names(steps[training].data)[0]]
+        assert {d: shards.split.of(d) for d in drives} == {d: "test" if d == drive else "train" for d in drives}
+    judged = _read(steps, "experts", {"semantic@experts"}, set())
+    assert not {column for _, column in judged if column in ("semantic@few", "semantic@truth")}
