@@ -40,6 +40,7 @@ COMMANDS = (
     "report",
     "curve",
     "audit",
+    "papers",
     "release",
     "importing",
     "experts",

@@ -22,6 +22,7 @@ from hyperloom.pipeline import plugins, project, registry, variants
 from hyperloom.pipeline.config import Config, is_secret, placement
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.fingerprint import step_refs
+from hyperloom.pipeline.paper import Paper
 from hyperloom.pipeline.schedule import CronSchedule
 from hyperloom.pipeline.secrets import BLOT
 from hyperloom.pipeline.spelling import near
@@ -67,6 +68,8 @@ class Recipe(Config):
     """What one run may cost: {hours, gpu_hours, calls}."""
     matrix: dict[str, list[Any]] = placement(default_factory=dict)
     """Names with their values: steps that mention `${name}` are made once a value (pipeline/variants.py)."""
+    paper: Paper | None = placement(None)
+    """The paper whose claim this recipe tests (`hyperloom papers`)."""
     modalities: dict[str, Annotated[Any, plugins.of("modality")]]
     steps: dict[StepKey, Annotated[Any, plugins.Of(_stage, kind=STAGE)]] = Field(min_length=1)
 

@@ -30,14 +30,14 @@ def source_file(module: str) -> str:
     Raises PluginError when there is no such module.
     """
     places: Any = None
-    parts = module.split(".")
-    for i in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: i + 1]), places) if i else project.find(module)
+    for i, part in enumerate(module.split(".")):
+        # By its last name: a folder without `__init__` in another would ask for its parent, which nobody has imported.
+        spec = PathFinder.find_spec(part, places) if i else project.find(module)
         if spec is None:
             if BuiltinImporter.find_spec(module) is not None:
                 return ""
             raise PluginError(f"no module {module!r}. Next: put it beside the recipe, or install it on every node")
-        places = spec.submodule_search_locations
+        places = list(spec.submodule_search_locations or ())
     return (spec.origin or "") if spec is not None and spec.has_location else ""
 
 

@@ -29,6 +29,13 @@ LIMIT = 6.0
 """Standardised inputs are clipped here: a depth expert's wild pixel must not blind the rest of the frame."""
 
 
+class ByTask(nn.ModuleDict):
+    """Modules under names that people give: `half` or `type` may be a task, though modules have such attributes."""
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        self._modules[name] = module
+
+
 class MultiTask(nn.Module):
     """A network for an `Architecture` whose trunk has a width."""
 
@@ -42,10 +49,10 @@ class MultiTask(nn.Module):
         self.fusion = trunk.fusion(architecture)
         self.trunk = trunk.build(architecture)
         heads = {t.name: t.head for t in architecture.tasks}
-        self.heads = nn.ModuleDict(
+        self.heads = ByTask(
             {t.name: heads[t.name].build(t, trunk.sizes_of(t), architecture) for t in architecture.tasks}
         )
-        self.residuals = nn.ModuleDict({t.name: Residual(architecture, t) for t in architecture.tasks if t.residual})
+        self.residuals = ByTask({t.name: Residual(architecture, t) for t in architecture.tasks if t.residual})
         for name in self.residuals:  # an untrained network answers what it is given
             for parameter in self.heads[name].parameters():
                 nn.init.zeros_(parameter)

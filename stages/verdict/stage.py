@@ -2,7 +2,7 @@
 
     verdict:
       stage: verdict
-      report: report-*                     # of a matrix: each report is a fold
+      report: [report-*]                   # of a matrix: each report is a fold
       claims: {over_plain: {ours: joint, theirs: plain, figure: digit.accuracy}}
       beside: {over_expert: {ours: joint, theirs: expert, figure: digit.accuracy}}
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
 FOLDERS = ("pipeline", "stages", "clusters", "mlflow", "recipes")
-STUDIES = "papers"
+STUDIES = Path("recipes/papers")
 """Recipes of studies, with code of their own: they need a checkout."""
 SETUPTOOLS = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
 
 def files() -> list[Path]:
     inside = (p for folder in FOLDERS for p in (CHECKOUT / folder).rglob("*") if p.is_file())
-    return [p.relative_to(CHECKOUT) for p in inside if not {"__pycache__", STUDIES} & set(p.parts)]
+    named = (p.relative_to(CHECKOUT) for p in inside if "__pycache__" not in p.parts)
+    return [p for p in named if not p.is_relative_to(STUDIES)]
 
 
 def package(file: Path) -> str:

@@ -1,0 +1,94 @@
+"""The record of a paper: what its verdict was, made of which data and which code, kept beside its recipe.
+
+`NAME.json` beside `NAME.yaml`, written when a verdict is finished and never by hand. A record is stale once the
+identity of the recipe's verdict step is another one, so changed recipes, plug-ins and data make it so; it then moves to
+`before` of the next, and nothing is overwritten.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.paper import Paper
+from hyperloom.stages.verdict.conclusion import Concluded, Conclusion
+
+
+@dataclass(frozen=True)
+class PaperRecord:
+    """`claims` and `beside` are `Conclusion`s as JSON; `seconds` of the run that finished it, on `cores`."""
+
+    paper: int
+    verdict: str
+    claims: Mapping[str, Mapping[str, Any]]
+    beside: Mapping[str, Mapping[str, Any]]
+    folds: int
+    samples: int
+    data: Mapping[str, str]
+    """Digest of what each ingest step reads."""
+    fingerprint: str
+    seconds: float
+    cores: int
+    departs: Sequence[str]
+    before: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    """Earlier records, the newest last, without theirs."""
+
+
+def record_of(
+    paper: Paper, concluded: Concluded, fingerprint: str, data: Mapping[str, str], seconds: float
+) -> PaperRecord:
+    """The record of a finished verdict."""
+    return PaperRecord(
+        paper=paper.id,
+        verdict=concluded.word,
+        claims={name: _plain(one) for name, one in concluded.claims.items()},
+        beside={name: _plain(one) for name, one in concluded.beside.items()},
+        folds=concluded.folds,
+        samples=concluded.samples,
+        data=dict(data),
+        fingerprint=fingerprint,
+        seconds=round(seconds, 1),
+        cores=os.cpu_count() or 1,
+        departs=paper.departs,
+    )
+
+
+def read(recipe: Path) -> PaperRecord | None:
+    """The record beside a recipe, None where there is none. Raises RecipeError when it is damaged."""
+    path = recipe.with_suffix(".json")
+    try:
+        return PaperRecord(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"{path} is no record of a paper ({error}). Next: restore or remove it") from error
+
+
+def write(recipe: Path, record: PaperRecord) -> None:
+    """Put a record beside its recipe; the one that was there goes to `before`, unless it is of the same step."""
+    old, before = read(recipe), []
+    if old is not None:
+        last = {k: v for k, v in asdict(old).items() if k != "before"}
+        before = [*old.before, *([last] if old.fingerprint != record.fingerprint else [])]
+    text = json.dumps({**asdict(record), "before": before}, indent=1, sort_keys=True)
+    temporary = recipe.with_suffix(".json.tmp")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(recipe.with_suffix(".json"))
+
+
+def _plain(one: Conclusion) -> dict[str, Any]:
+    """Rounded to what a reader can use."""
+
+    def number(value: Any) -> Any:
+        if isinstance(value, float):
+            return float(f"{value:.5g}")
+        if isinstance(value, Mapping):
+            return {k: number(v) for k, v in value.items()}
+        return [number(v) for v in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+    return {name: number(value) for name, value in vars(one).items()}

@@ -1,0 +1,112 @@
+"""The recipes of papers below a folder, and how each stands: fresh, stale, never run, or without its data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from hyperloom.pipeline import recipe
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import HyperloomError, RecipeError, SourceError
+from hyperloom.pipeline.paper import Paper
+from hyperloom.pipeline.plan import plan
+from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.spelling import near
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.ingest.stage import Ingest
+from hyperloom.stages.papers import record
+from hyperloom.stages.papers.record import PaperRecord
+from hyperloom.stages.verdict.stage import VerdictStage
+
+RecordState = Literal["fresh", "stale", "never", "no data"]
+
+
+@dataclass
+class PaperRecipe:
+    """One recipe with a `paper:`; `root` is where its steps are kept."""
+
+    path: Path
+    loaded: RecipeFile
+    root: str
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def family(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def title(self) -> str:
+        return f"{self.family}/{self.name}"
+
+    @property
+    def paper(self) -> Paper:
+        assert self.loaded.recipe.paper is not None
+        return self.loaded.recipe.paper
+
+    @property
+    def verdict(self) -> str:
+        """The step that says what came of it. Raises RecipeError unless there is one."""
+        steps = [name for name, step in self.loaded.recipe.steps.items() if isinstance(step, VerdictStage)]
+        if len(steps) != 1:
+            raise RecipeError(f"{self.path}: a paper ends in one step of stage verdict, here are {len(steps)}")
+        return steps[0]
+
+    @cached_property
+    def record(self) -> PaperRecord | None:
+        return record.read(self.path)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the verdict step as it would be made now. Raises SourceError where its data is not there."""
+        storage = Storage(self.root)
+        steps = plan(self.loaded, storage, Digests(storage))
+        return next(step.fingerprint for step in steps if step.name == self.verdict)
+
+    @property
+    def standing(self) -> RecordState:
+        if self.record is None:
+            return "never"
+        try:
+            return "fresh" if self.record.fingerprint == self.fingerprint else "stale"
+        except SourceError:
+            return "no data"
+
+    def data(self) -> dict[str, str]:
+        """Digest of what each ingest step reads."""
+        from hyperloom.pipeline.fingerprint import fingerprint
+
+        digests = Digests(Storage(self.root))
+        steps = {n: s for n, s in self.loaded.recipe.steps.items() if isinstance(s, Ingest)}
+        return {name: fingerprint(step.facts(digests))[:16] for name, step in steps.items()}
+
+
+def papers(folder: str, chosen: Iterable[str] = (), root: str = "runs/papers") -> list[PaperRecipe]:
+    """The papers below `folder`, by number; of those only the ones `chosen` by family, number or name. Raises
+    RecipeError where there is none, for what is chosen and not there, and for a recipe that is wrong."""
+    listed = sorted(_below(Path(folder), root), key=lambda one: (one.paper.id, one.name))
+    if not listed:
+        raise RecipeError(f"{folder} holds no recipe with a `paper:`. Next: --folder, or run it in a checkout")
+    names = list(chosen)
+    known = [name for one in listed for name in (one.family, one.name, str(one.paper.id))]
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"no paper or family {name!r}{near(name, known)}")
+    return [one for one in listed if not names or {one.family, one.name, str(one.paper.id)} & {*names}]
+
+
+def _below(folder: Path, root: str) -> Iterator[PaperRecipe]:
+    for path in sorted(folder.rglob("*.yaml")):
+        if "\npaper:" not in f"\n{path.read_text(encoding='utf-8')}":
+            continue
+        try:
+            loaded = recipe.load(path)
+        except HyperloomError as error:
+            raise RecipeError(str(error)) from error
+        if loaded.recipe.paper is not None:
+            yield PaperRecipe(path, loaded, f"{root}/{path.parent.name}-{path.stem}")

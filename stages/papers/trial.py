@@ -1,0 +1,52 @@
+"""Running a paper's recipe to its verdict, and writing the record."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hyperloom.pipeline import runner
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import StepFailed
+from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.plan import plan
+from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.papers import record, shelf
+from hyperloom.stages.papers.shelf import PaperRecipe
+from hyperloom.stages.verdict.conclusion import Concluded
+
+
+def tried(one: PaperRecipe, connect: Callable[..., Any] | None = None, progress: Progress | None = None) -> str:
+    """Run what is not there yet and record the verdict; its word. `connect` joins Ray, None works in this process.
+    Raises StepFailed, and what ends a run."""
+    began = time.monotonic()
+    outcome = runner.run(one.loaded, connect, one.root, None, progress=progress, track=False)
+    if not outcome.ok:
+        why = "; ".join(f"{name}: {problem}" for name, problem in outcome.problems.items())
+        raise StepFailed(f"{one.path}: {why or 'not all steps are done'}. Next: the same command goes on from there")
+    concluded = Concluded.from_manifest(_manifest(one))
+    seconds = time.monotonic() - began
+    record.write(one.path, record.record_of(one.paper, concluded, one.fingerprint, one.data(), seconds))
+    return concluded.word
+
+
+def alone(folder: str, name: str, root: str) -> str:
+    """`tried` in a process of its own, one thread for each network. What it says goes to the paper's log."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    import hyperloom.stages  # noqa: F401  registers the plug-ins
+
+    one = shelf.papers(folder, [name], root)[0]
+    os.makedirs(one.root, exist_ok=True)
+    with open(f"{one.root}/papers.log", "a", encoding="utf-8") as log:
+        return tried(one, progress=Progress(log))
+
+
+def _manifest(one: PaperRecipe) -> Manifest:
+    storage = Storage(one.root)
+    steps = plan(one.loaded, storage, Digests(storage))
+    manifest = next(step.manifest for step in steps if step.name == one.verdict)
+    assert manifest is not None
+    return manifest

@@ -1,0 +1,158 @@
+"""Papers: every recipe runs to its verdict when it is cut small; records know when they are stale."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+import hyperloom.stages
+import hyperloom.stages.train.loop  # noqa: F401
+from hyperloom.pipeline import cli, project, runner
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.result import Result
+from hyperloom.stages.evaluate.stage import Evaluate
+from hyperloom.stages.papers import cut, shelf
+from hyperloom.stages.results import Judged
+from hyperloom.stages.verdict.conclusion import Concluded
+from tests.real.test_street_experts import SHARED
+
+pytest.importorskip("torchjd")
+HERE = Path(__file__).parents[2]
+RECIPES = sorted(p for p in (HERE / "recipes/papers").rglob("*.yaml") if "\npaper:" in p.read_text())
+SECONDS = 6.0
+"""Of CPU time, for one recipe that is cut small; what it imports is imported before."""
+TINY = """\
+name: p901-tiny
+root: ./runs
+paper: {id: 901, cite: "Nobody, Nowhere 2026", claim: who looks is better than who guesses, departs: [no paper at all]}
+modalities:
+  seen:  {type: vector, length: 2}
+  digit: {type: category, classes: ["0", "1", "2"]}
+steps:
+  samples:
+    {stage: ingest, group: block, source: {type: python, call: "tiny_paper:samples", out: [seen@eye, digit@truth]}}
+  labels:
+    stage: label
+    data: samples
+    experts:
+      - {type: python, call: "tiny_paper:looks", per: sample, in: seen@eye, out: digit@looks}
+      - {type: python, call: "tiny_guess:guesses", per: sample, in: seen@eye, out: digit@guesses}
+  shards: {stage: shard, data: [samples, labels], split: {by: block, pin: {test: ["b*"]}}}
+  report: {stage: evaluate, data: shards, models: {}, truth: {digit: digit@truth}}
+  verdict: {stage: verdict, report: report, claims: {looking: {ours: looks, theirs: guesses, figure: digit.accuracy}}}
+"""
+CODE = """\
+def samples():
+    for i in range(120):
+        values = {"seen@eye": [float(i % 3), 0.0], "digit@truth": str(i % 3)}
+        yield f"s{i:03d}", f"{'a' if i < 8 else 'b'}{i // 8}", values
+
+def looks(seen):
+    return str(int(seen[0]))
+"""
+GUESS = "def guesses(seen):\n    return '1'\n"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_a_recipe_runs_to_its_verdict_when_it_is_cut_small(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nobody in it is judged on what taught him: the reports, which compare samples through every step, say so."""
+    monkeypatch.chdir(HERE)
+    monkeypatch.setenv("HYPERLOOM_SHARED", str(SHARED))
+    loaded = cut.cut(path, str(tmp_path / "root"))
+    began = time.process_time()
+    try:
+        outcome = runner.run(loaded, None, None, None, track=False)
+    except SourceError as error:
+        pytest.skip(f"its data is not here: {error}")
+    spent = time.process_time() - began
+    assert outcome.ok, outcome.problems
+    results: dict[str, Result] = {}
+    for step in _planned(loaded):
+        kind = Judged if isinstance(step.stage, Evaluate) else Concluded if step.stage.stage == "verdict" else None
+        if kind is not None:
+            results[step.name] = kind.from_manifest(step.manifest)
+    assert any(isinstance(r, Concluded) for r in results.values())
+    for judged in results.values():
+        assert not isinstance(judged, Judged) or not [r for r in judged.remarks if "LEAK" in r], judged.remarks
+    assert spent < SECONDS, f"{spent:.1f} s of CPU time: cut its numbers, or make it a smaller test"
+
+
+def test_there_are_papers_and_each_says_in_what_it_departs() -> None:
+    assert RECIPES
+    for one in shelf.papers(str(HERE / "recipes/papers")):
+        assert one.verdict and one.paper.departs and one.path.stem.startswith(f"{one.paper.id:03d}-")
+
+
+def _planned(loaded: object) -> list[object]:
+    from hyperloom.pipeline.digests import Digests
+    from hyperloom.pipeline.plan import plan
+    from hyperloom.pipeline.storage import Storage
+
+    storage = Storage(loaded.recipe.root)  # type: ignore[attr-defined]
+    return list(plan(loaded, storage, Digests(storage)))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with one paper."""
+    place = tmp_path / "recipes/papers/tests"
+    place.mkdir(parents=True)
+    (tmp_path / "docs").mkdir()
+    (place / "901-tiny.yaml").write_text(TINY)
+    (place / "tiny_paper.py").write_text(CODE)
+    (place / "tiny_guess.py").write_text(GUESS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    yield place
+    project.enter()
+
+
+def _papers(*line: str) -> int:
+    return cli.main(["papers", *line])
+
+
+@pytest.mark.timeout(240)
+def test_a_record_follows_its_recipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = folder / "901-tiny.json"
+    assert _papers("list") == 0 and "never" in capsys.readouterr().out
+    assert _papers("run") == 0 and "tests/901-tiny: holds" in capsys.readouterr().out
+    first = json.loads(record.read_text())
+    assert first["verdict"] == "holds" and first["before"] == [] and first["departs"] == ["no paper at all"]
+    assert first["claims"]["looking"]["sides"] == {"looks": 1.0, "guesses": pytest.approx(1 / 3, abs=0.02)}
+    assert _papers("check") == 1 and "docs/papers.md is not what the records say" in capsys.readouterr().out
+    assert _papers("report") == 0 and _papers("check") == 0
+    page = Path("docs/papers.md").read_text()
+    assert "### 901 tiny" in page and "**Holds**" in page and "no paper at all" in page
+    capsys.readouterr()
+    assert _papers("run") == 0 and "all records are fresh" in capsys.readouterr().out
+
+    (folder / "tiny_guess.py").write_text(GUESS.replace("'1'", "str(int(seen[0]))"))
+    assert _papers("check") == 1 and "papers run 901-tiny" in capsys.readouterr().out
+    assert _papers("run", "901") == 0 and "not shown" in capsys.readouterr().out
+    second = json.loads(record.read_text())
+    assert second["verdict"] == "not shown" and [b["verdict"] for b in second["before"]] == ["holds"]
+
+
+def test_what_is_chosen_must_be_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _papers("list", "902") == 2 and "no paper or family '902'" in capsys.readouterr().err
+    os.rename(folder / "901-tiny.yaml", folder / "901-tiny.txt")
+    assert _papers("list") == 2 and "holds no recipe with a `paper:`" in capsys.readouterr().err
+
+
+def test_a_damaged_record_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "901-tiny.json").write_text('{"paper": 901')
+    assert _papers("list") == 2 and "901-tiny.json is no record of a paper" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the papers' data is not here")
+def test_the_records_are_of_this_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever changes what a paper's recipe rests on runs it again: `hyperloom papers run`, then `papers report`."""
+    monkeypatch.chdir(HERE)
+    monkeypatch.setenv("HYPERLOOM_SHARED", str(SHARED))
+    assert _papers("check", "--root", "build/papers") == 0, capsys.readouterr().out
