@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,30 @@ def sharded(storage: Storage, groups: dict[str, list[dict[str, Any]]], known: di
     return inline.finish(inline.step(stage, storage, known, "shards", frames=frames))
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    """A root with shards of `flights(3, range(24))`, for tests to copy."""
+    root = tmp_path_factory.mktemp("usual")
+    return root, sharded(Storage(str(root)), flights(3, range(24)))
+
+
+def since(
+    usual: tuple[Path, Manifest], root: Path, new: dict[str, Any], **config: Any
+) -> tuple[Drifted, Manifest, Storage]:
+    """What came to the usual flights."""
+    shutil.copytree(usual[0], root, dirs_exist_ok=True)
+    return compared(Storage(str(root)), usual[1], flights(3, range(24)) | new, **config)
+
+
 def drifted(root: Path, old: dict[str, Any], new: dict[str, Any], **config: Any) -> tuple[Drifted, Manifest, Storage]:
     storage = Storage(str(root))
-    before, now = sharded(storage, old), sharded(storage, old | new)
+    return compared(storage, sharded(storage, old), old | new, **config)
+
+
+def compared(
+    storage: Storage, before: Manifest, groups: dict[str, Any], **config: Any
+) -> tuple[Drifted, Manifest, Storage]:
+    now = sharded(storage, groups)
     stage = Drift.model_validate({"stage": "drift", "data": "shards", "against": "old", **config})
     made = inline.finish(inline.step(stage, storage, KNOWN, "drift", shards=now, old=before))
     return Drifted.from_manifest(made), made, storage
@@ -181,8 +203,10 @@ def later(sample: dict[str, Any]) -> dict[str, Any]:
         (later, {(SPEED, "shift")}),
     ],
 )
-def test_what_changed_is_found_and_nothing_else(tmp_path: Path, change: Change, expected: set[tuple[str, str]]) -> None:
-    result, made, storage = drifted(tmp_path, flights(3, range(24)), flights(3, range(24, 36), change=change))
+def test_what_changed_is_found_and_nothing_else(
+    usual: Any, tmp_path: Path, change: Change, expected: set[tuple[str, str]]
+) -> None:
+    result, made, storage = since(usual, tmp_path, flights(3, range(24, 36), change=change))
     assert result.alarm and result.compared and expected <= alarms(result)
     assert {subject for subject, _ in alarms(result)} == {subject for subject, _ in expected}
     assert result.rows == 60 and result.groups == [f"f{i:03d}" for i in range(24, 36)]
@@ -196,7 +220,9 @@ def test_what_changed_is_found_and_nothing_else(tmp_path: Path, change: Change, 
     }
 
 
-def test_the_samples_shown_are_those_that_moved_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_samples_shown_are_those_that_moved_most(
+    usual: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     new = flights(3, range(24, 36), change=brighter)
     flat = {(g, i): float(s[RGB].mean()) for g, samples in new.items() for i, s in enumerate(samples)}
     brightest = sorted(flat, key=lambda k: -flat[k])[:3]
@@ -207,7 +233,7 @@ def test_the_samples_shown_are_those_that_moved_most(tmp_path: Path, monkeypatch
         return b"png"
 
     monkeypatch.setattr("hyperloom.stages.evaluate.collage.collage", collage)
-    drifted(tmp_path, flights(3, range(24)), new, columns=[RGB], pictures=3)
+    since(usual, tmp_path, new, columns=[RGB], pictures=3)
     assert shown[:3] == [f"new: {group}/{at:03d}" for group, at in brightest] and shown[3].startswith("before: ")
 
 
