@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.commands import arguments, opening
 
 
 def add(commands: Any) -> None:
@@ -13,7 +13,9 @@ def add(commands: Any) -> None:
     sub.add_argument("step", help="a step with samples: shards (splits are looked at too), frames, labels")
     sub.add_argument("--labels", metavar="COLUMN,...", help="labels to doubt (all of classes, masks, marks, boxes)")
     sub.add_argument("--features", metavar="COLUMN,...", help="what samples are compared by (an embedding, a picture)")
-    sub.add_argument("--worst", type=int, default=20, metavar="N", help="how many of the worst samples to list (20)")
+    sub.add_argument(
+        "--worst", type=arguments.count, default=20, metavar="N", help="how many of the worst samples to list (20)"
+    )
     opening.add_wait(sub)
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
 

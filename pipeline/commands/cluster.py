@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.commands import arguments, opening
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.replies import LeaveReply, RenderReply, WaitReply
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     )
     sub.set_defaults(command=_render)
     sub = actions.add_parser("wait", help="wait until nodes have joined the cluster of RAY_ADDRESS")
-    sub.add_argument("--nodes", type=int, required=True)
+    sub.add_argument("--nodes", type=arguments.count, required=True)
     sub.add_argument("--seconds", type=float, default=300.0)
     sub.set_defaults(command=_wait)
     sub = actions.add_parser(

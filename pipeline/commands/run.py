@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.commands import arguments, opening
 
 
 def add(commands: Any) -> None:
@@ -16,7 +16,9 @@ def add_options(sub: Any) -> None:
     """Add what can be said of a run."""
     only = "only this step, or these (student-*), and what it needs (repeatable)"
     sub.add_argument("--step", action="append", metavar="NAME", help=only)
-    sub.add_argument("--pilot", type=int, metavar="SAMPLES", help="the whole chain over a few samples, and a forecast")
+    sub.add_argument(
+        "--pilot", type=arguments.count, metavar="SAMPLES", help="the whole chain over a few samples, and a forecast"
+    )
     opening.add_wait(sub)
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
     sub.set_defaults(long=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.commands import arguments, opening
 
 CHANGES = {
     "add": "let ticks run this recipe by its `schedule`, from now on",
@@ -24,9 +24,9 @@ def add(commands: Any) -> None:
         sub.set_defaults(kind=name)
     opening.add(actions, "list", _list, "all schedules of the recipe's root")
     sub = opening.add(actions, "next", _next, "the slots that come")
-    sub.add_argument("--count", type=int, default=5, help="how many (5)")
+    sub.add_argument("--count", type=arguments.count, default=5, help="how many (5)")
     sub = opening.add(actions, "history", _history, "what became of each slot, newest first")
-    sub.add_argument("--count", type=int, default=30, help="how many (30)")
+    sub.add_argument("--count", type=arguments.count, default=30, help="how many (30)")
 
 
 def _change(given: Any) -> int:

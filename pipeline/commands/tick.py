@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.commands import arguments, opening
 
 WATCHED_SECONDS = 30.0
 """The longest pause of `--watch` between two looks."""
@@ -21,7 +21,9 @@ def add(commands: Any) -> None:
     sub.add_argument("--submit", action="store_true", help="hand what is due to a Ray cluster, one job a slot")
     sub.add_argument("--address", help="with --submit: URL of the job server (http://127.0.0.1:8265)")
     sub.add_argument("--slot", default="", help="carry out this slot, if it is decided and open, and nothing else")
-    sub.add_argument("--at", metavar="TIME", help="as if it were this time (ISO 8601 with an offset)")
+    sub.add_argument(
+        "--at", type=arguments.instant, metavar="TIME", help="as if it were this time (ISO 8601 with an offset)"
+    )
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
     opening.add_wait(sub)
     sub.set_defaults(command=_tick, long=True)
@@ -66,11 +68,11 @@ def _go(given: Any, recipe: str) -> Any:
     loaded, storage = opening.scheduled(one)
     from datetime import UTC, datetime
 
-    from hyperloom.pipeline.scheduling import change, timetable
+    from hyperloom.pipeline.scheduling import change
     from hyperloom.pipeline.scheduling.journal import Journal
     from hyperloom.pipeline.scheduling.tick import Tick
 
-    now = timetable.instant(given.at) if given.at else datetime.now(UTC)
+    now = given.at or datetime.now(UTC)
     if given.add and Journal(storage, loaded.recipe.name).standing() is None:
         change.change(Journal(storage, loaded.recipe.name), "add", now - loaded.recipe.schedule.grace)
     start, hand_over = _starter(given, loaded, str(storage)), _handing(given, loaded, str(storage))

@@ -87,7 +87,7 @@ class Tick:
                     return result
                 continue
             if only:
-                return TickResult("idle", f"the slot {only} is settled")
+                return TickResult("idle", f"the slot {only} is not open: it is settled, or was never decided")
             waiting = list(timetable.pending(self.schedule, self.name, timetable.instant(standing.through), self.now))
             if not waiting:
                 return TickResult("idle", self._nothing(standing))

@@ -460,6 +460,29 @@ def test_the_commands_change_and_show_a_schedule(night: Night, command: Any) -> 
     assert "one clock is wrong" in command("tick", "--at", "2026-03-02T03:10:00Z")[1]
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("tick", "--at", "yesterday"), "'yesterday' is no time such as 2026-03-29T01:00:00Z"),
+        (("tick", "--at", "2026-03-02T03:10"), "does not say its offset to UTC. Next: add Z"),
+        (("schedule", "next", "--count", "-3"), "'-3' is no whole number from 1"),
+        (("schedule", "history", "--count", "few"), "'few' is no whole number from 1"),
+        (("run", "--pilot", "0"), "'0' is no whole number from 1"),
+    ],
+)
+def test_an_argument_that_is_no_such_thing_is_refused_in_one_line(
+    words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([*words, "x.yaml"])
+    assert end.value.code == 2 and says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_slot_that_nobody_decided_is_not_called_done(night: Night, command: Any) -> None:
+    night.tick(0)
+    assert "the slot garbage is not open" in command("tick", "--slot", "garbage")[1]
+
+
 def test_a_slot_without_new_data_imports_neither_ray_nor_mlflow(night: Night, command: Any) -> None:
     night.tick(0)
     words = ["tick", str(night.folder / "toy.yaml"), "--at", "2026-03-02T03:10:00Z", "--no-mlflow"]
