@@ -24,5 +24,5 @@ def instant(text: str) -> Any:
     try:
         return timetable.instant(text)
     except ValueError as error:
-        said = str(error) if "offset" in str(error) else f"{text!r} is no time such as 2026-03-29T01:00:00Z"
-        raise argparse.ArgumentTypeError(said) from None
+        message = str(error) if "offset" in str(error) else f"{text!r} is no time such as 2026-03-29T01:00:00Z"
+        raise argparse.ArgumentTypeError(message) from None
