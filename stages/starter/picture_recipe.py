@@ -205,7 +205,7 @@ def _soft(draft: Draft) -> list[str]:
     lines += block("soft", {"stage": "label", "data": inputs, "experts": [expert]}, 2)
     columns = ["rgb@camera", *out, *(t.column for t in draft.truths)]
     fields = {"stage": "shard", "data": [*_steps(draft), "soft"], "columns": columns, **_split(draft)}
-    return [*lines, "", *block("taught", fields, 2)]
+    return [*lines, "", *block("lessons", fields, 2)]
 
 
 def _ensemble(draft: Draft) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _student(draft: Draft) -> list[str]:
     fields: dict[str, Any] = {"stage": "distill", "data": "shards"}
     targets = _targets(draft)
     if draft.teaches:
-        fields |= {"data": "taught", "teacher": "teacher"}
+        fields |= {"data": "lessons", "teacher": "teacher"}
         for modality, definition in draft.modalities.items():
             soft = definition["type"] == "segmentation"
             tasks = f"{_soft_name(modality) if soft else modality}@teacher"

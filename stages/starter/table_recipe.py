@@ -114,14 +114,14 @@ def _trainings(draft: TableDraft) -> list[str]:
     }
     teacher = {"stage": "train", "data": "shards", "in": draft.inputs, "targets": {task: truth}}
     expert = {"type": "model", "model": "teacher", "out": f"{task}@teacher"}
-    taught = [*draft.inputs, f"{task}@teacher", truth]
-    student = {"stage": "distill", "data": "taught", "teacher": "teacher", "in": draft.inputs}
+    columns = [*draft.inputs, f"{task}@teacher", truth]
+    student = {"stage": "distill", "data": "lessons", "teacher": "teacher", "in": draft.inputs}
     split = {"by": "group", "test": 0.2} if not draft.table.group else _dealt(draft.table)
     both = {task: {f"{task}@teacher": 1.0, truth: 1.0}}
     steps: dict[str, dict[str, Any]] = {
         "teacher": {**teacher, "updates": UPDATES["teacher"], **common},
         "labels": {"stage": "label", "data": "rows", "experts": [expert]},
-        "taught": {"stage": "shard", "data": ["rows", "labels"], "columns": taught, "split": split},
+        "lessons": {"stage": "shard", "data": ["rows", "labels"], "columns": columns, "split": split},
         "student": {**student, "targets": both, "updates": UPDATES["student"], **common},
         "report": {"stage": "evaluate", "data": "shards", "models": ["teacher", "student"], "truth": {task: truth}},
     }  # fmt: skip

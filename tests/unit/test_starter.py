@@ -88,9 +88,9 @@ def test_labels_of_a_few_odd_names(tmp_path: Path, init: Callable[..., tuple[int
     assert code == 0, text
     made = written(data)
     assert made.modalities["semantic"].classes == ("ground", "car", "tree")
-    assert list(made.steps) == ["frames", "shards", "teacher", "soft", "taught", "student", "report", "release"]
+    assert list(made.steps) == ["frames", "shards", "teacher", "soft", "lessons", "student", "report", "release"]
     held = made.steps["shards"].split.pin["test"]
-    assert len(held) == 1 and made.steps["taught"].split == made.steps["shards"].split
+    assert len(held) == 1 and made.steps["lessons"].split == made.steps["shards"].split
     assert made.steps["report"].truth == {"semantic": "semantic@truth"}
     code, text = init(str(data))
     assert code == Exit.WRONG and "is there already" in text and "--force" in text
