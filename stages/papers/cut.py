@@ -5,6 +5,7 @@ What it ends with means nothing, and nobody writes a record of it.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def cut(path: Path, root: str) -> RecipeFile:
             step.pop("minutes", None)
             step["updates"] = SMALL["updates"]
     loaded = recipe.load(path)  # enters its project
-    return recipe.parse(yaml.safe_dump({**small, "root": root}, sort_keys=False), loaded.path)
+    return recipe.parse(json.dumps({**small, "root": root}), loaded.path)  # JSON: a bare 0016E5 is a number to a recipe
 
 
 def _cut(value: Any) -> Any:

@@ -83,6 +83,18 @@ def test_a_recipe_runs_to_its_verdict_when_it_is_cut_small(
     assert spent < SECONDS, f"{spent:.1f} s of CPU time: cut its numbers, or make it a smaller test"
 
 
+def test_names_that_look_like_numbers_stay_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drive called 0016E5 is one still when its recipe is cut."""
+    monkeypatch.chdir(HERE)
+    path = HERE / "recipes/papers/scene-consensus/001-phg-mae-streets.yaml"
+    text = path.read_text().replace('fold: ["0001TP", "0006R0", "0016E5"]', 'fold: ["0016E5", "0001TP"]')
+    other = tmp_path / "streets.yaml"
+    other.write_text(text)
+    steps = cut.cut(other, str(tmp_path / "root")).recipe.steps
+    assert steps["lessons-0016E5"].split.pin == {"test": ("0016E5",)} and steps["teacher-0016E5"].updates == 3
+    project.enter()
+
+
 def test_there_are_papers_and_each_says_in_what_it_departs() -> None:
     assert RECIPES
     for one in shelf.papers(str(HERE / "recipes/papers")):
