@@ -20,6 +20,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "release": "hyperloom.stages.release.stage:Release",
         "drift": "hyperloom.stages.drift.stage:Drift",
         "verdict": "hyperloom.stages.verdict.stage:VerdictStage",
+        "people": "hyperloom.stages.people.stage:People",
     },
     "modality": {
         "image": "hyperloom.stages.modality:Image",
@@ -107,7 +108,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "dawid-skene": "hyperloom.stages.consensus.reliability:DawidSkene",
         "inverse-variance": "hyperloom.stages.consensus.reliability:InverseVariance",
         "mean": "hyperloom.stages.consensus.methods:Mean",
-        "median": "hyperloom.stages.consensus.methods:Median",
+        "median": "hyperloom.stages.consensus.median:Median",
         "copy": "hyperloom.stages.consensus.methods:Copy",
     },
     "sampler": {
@@ -284,6 +285,14 @@ FILES = (
     ),
     FileKind("{stage}/{step}/checkpoints/{file}", "named", "rank 0", "the one before counts", "the next one"),
     FileKind("{stage}/{step}/expected.json", "sealed", "driver", "what is expected is measured again", "the next run"),
+    FileKind(
+        "answers/{column}/state/{number}.json",
+        "sealed",
+        "hyperloom export, import",
+        "what people said is not known",
+        "--repair: the one before counts",
+    ),
+    FileKind("answers/{column}/tables/{file}", "named", "hyperloom export, import", "these answers are lost", "nobody"),
     FileKind("{stage}/{step}/notice.json", "passing", "driver", "nothing: it has only to be there", "the training"),
     FileKind(
         "reports/{recipe}/{steps}/report.html", "passing", "driver", "nothing: it can be made anew", "hyperloom report"

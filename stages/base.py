@@ -29,6 +29,15 @@ TRUTH = "truth"
 """The source name of human or rendered ground truth. Only `evaluate`, and what a recipe names, may read it."""
 
 
+HUMAN = "human"
+"""The source name of what people said of samples that this pipeline showed them; it outranks experts."""
+
+
+def is_human(column: str) -> bool:
+    """Is it a column of people?"""
+    return column.partition("@")[2] == HUMAN
+
+
 def modality_of(column: str) -> str:
     """`depth` of `depth@midas`. Raises RecipeError when there is no `@`."""
     modality, at, source = column.partition("@")

@@ -28,7 +28,7 @@ from hyperloom.stages.base import Partition, Producer, modality_of
 from hyperloom.stages.meaning import MeaningsDiffer, translation
 from hyperloom.stages.results import Ingested, Judged, Samples, Shards, Trained
 
-MadeBy = Literal["raw", "expert", "consensus", "model"]
+MadeBy = Literal["raw", "expert", "consensus", "model", "people"]
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,8 @@ def made_by(about: Mapping[str, Any]) -> MadeBy:
     """Who made a column, from what its maker says; labels of a model that this pipeline trained are the model's."""
     if about.get("kind") == "consensus":
         return "consensus"
+    if about.get("kind") == "people":
+        return "people"
     expert = about.get("expert")
     return "raw" if not expert else "model" if expert.get("type") == "model" else "expert"
 

@@ -2,19 +2,19 @@
 
 A method is an expert whose inputs are columns of one modality (and what says how sure they are), so the label worker
 runs it, and what is missing in one source is simply not counted. A sample that no source has stays null. Ties never
-depend on chance: they go to the source listed first.
+depend on chance: they go to the source listed first. What people say (`semantic@human`) is no vote: where they say
+something it is the outcome, and experts decide the rest (`people: equal` makes them one source among others).
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.stages.base import modality_of, source_of
+from hyperloom.stages.base import is_human, modality_of, source_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.meaning import MeaningsDiffer, translation
 from hyperloom.stages.modality.knowledge import spread
@@ -49,6 +49,10 @@ class Method(Expert):
     """Sources of other modalities, which are brought into the classes and units of this one. Filled in by `over`."""
     truth: str = ""
     """A column that sources and outcome are compared with in the report, and that decides nothing."""
+    people: Literal["first", "equal"] = "first"
+    """Whether the columns of people outrank the other sources."""
+    certain: ClassVar[float] = 1.0
+    """What a further column of one number says where people decide."""
 
     def over(self, sources: tuple[str, ...], out: str, modalities: dict[str, Any], truth: str = "") -> Method:
         """This method for these columns. Raises RecipeError when it cannot do their modality."""
@@ -123,6 +127,16 @@ class Method(Expert):
     @property
     def sources(self) -> tuple[str, ...]:
         """The columns whose consensus it is."""
+        return tuple(c for c in self._all if c not in self.human)
+
+    @property
+    def human(self) -> tuple[str, ...]:
+        """The columns of people that outrank them, the first first; none where nobody else says anything."""
+        columns = tuple(c for c in self._all if is_human(c)) if self.people == "first" else ()
+        return columns if len(columns) < len(self._all) else ()
+
+    @property
+    def _all(self) -> tuple[str, ...]:
         own = modality_of(self.out[0])
         return tuple(c for c in self.in_ if (modality_of(c) == own or c in self.foreign) and c != self.truth)
 
@@ -137,8 +151,14 @@ class Method(Expert):
 
         def call(batch: Batch) -> Batch:
             batch = self.brought(batch, modalities)
-            present = np.any([batch[f"{c}?"] for c in self.sources], axis=0)
-            labels, score = make({c: v[present] for c, v in batch.items()})
+            present = np.any([batch[f"{c}?"] for c in (*self.sources, *self.human)], axis=0)
+            chosen = {c: v[present] for c, v in batch.items()}
+            if self.human:
+                from hyperloom.stages.consensus.people import decided
+
+                labels, score = decided(make, chosen, self, modalities)
+            else:
+                labels, score = make(chosen)
             kept = np.ones(present.sum(), bool) if score is None or not least else score >= least
             return {c: _rows(v, present, kept if c == self.out[0] else None) for c, v in labels.items()}
 
@@ -148,7 +168,7 @@ class Method(Expert):
         from hyperloom.stages.consensus.agreement import SourceColumn, agreement
 
         batch = self.brought(batch, modalities)
-        compared = (*self.sources, *([self.truth] if self.truth else []))
+        compared = (*self.sources, *self.human, *([self.truth] if self.truth else []))
         columns: dict[str, SourceColumn] = {c: (batch[c], batch[f"{c}?"]) for c in compared}
         columns[self.out[0]] = (labels[self.out[0]], None)
         return agreement(columns, modalities[modality_of(self.out[0])])
@@ -221,6 +241,7 @@ class Mean(Weighted):
     """
 
     revision: ClassVar[int] = 2
+    certain: ClassVar[float] = 0.0
     takes: ClassVar[str] = "dense, soft, vector, scalar, embedding, series and audio"
     spread: str = ""
 
@@ -266,38 +287,6 @@ class Mean(Weighted):
             return weights
         known = batch[f"{sure}?"].reshape(-1, *(1,) * (batch[sure].ndim - 1))
         return weights * np.where(known, np.maximum(batch[sure], 0), 1).max(-1, keepdims=True)
-
-
-class Median(Method):
-    """Median of the sources that are there, value by value of the pixels at which they say something; of unit vectors,
-    made of length one again."""
-
-    revision: ClassVar[int] = 2
-    takes: ClassVar[str] = Mean.takes
-
-    def fits(self, modality: Modality) -> bool:
-        return modality.averaged
-
-    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
-        import numpy as np
-
-        modality = modalities[modality_of(self.out[0])]
-
-        def make(batch: Batch) -> MethodOutput:
-            median = np.empty_like(batch[self.sources[0]])
-            for i in range(len(median)):
-                values = np.stack([batch[c][i] for c in self.sources if batch[f"{c}?"][i]])
-                given = spread(modality.given(values), values)
-                if given.all():
-                    median[i] = _unit(np.median(values, axis=0), modality)
-                    continue
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of pixels at which nobody says anything
-                    known = np.nanmedian(np.where(given, values, np.nan), axis=0)
-                median[i] = np.where(given.any(0), _unit(known, modality), _nothing(modality))
-            return {self.out[0]: median}, None
-
-        return make
 
 
 class Copy(Method):

@@ -22,6 +22,7 @@ names it, and then only for the report: how often sources and outcome are right.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -110,10 +111,11 @@ class ConsensusStage(Stage):
             method: Any = node.expert
             out, truth = method.out[0], [method.truth] if method.truth else []
             records = [r for r in step.records if r.space == node.space]
-            report[out] = matrices(records, [*method.sources, *truth, out])
+            report[out] = matrices(records, [*method.sources, *method.human, *truth, out])
             if method.source_reliability():
                 reliability[out] = method.source_reliability()
             _show(step, out, report[out], method.source_reliability())
+            _people(step, out, report[out], method.human)
         labels = drawn.labels(step.records)
         announce(step, labels.remarks)
         step.records = [*step.records, *tallies]  # verify re-reads the tallies too, and gc knows them
@@ -135,6 +137,25 @@ class ConsensusStage(Stage):
             for column, choice in self.choices.items()
         ]
         return graph.graph(step, methods, self.data, "consensus")
+
+
+def _people(step: StepRun, out: str, report: dict[str, Any], human: Sequence[str]) -> None:
+    """How far each source agrees with people, as lines, a table and metrics."""
+    columns, rows = report["columns"], []
+    for measure in sorted(set(report) - {"columns"}):
+        for person in human:
+            figures = report[measure][columns.index(person)]
+            rows += [
+                {"people": person, "source": c, "measure": measure, "figure": value}
+                for c, value in zip(columns, figures, strict=True)
+                if value is not None and c not in (person, out)
+            ]
+    if not rows:
+        return
+    step.events.emit("table", step.name, name=f"people and experts {out}", rows=rows)
+    step.events.metric(step.name, {f"people/{r['source']}/{r['measure']}": r["figure"] for r in rows})
+    named = ", ".join(f"{r['source']} {r['figure']:.3g}" for r in rows if r["measure"] == rows[0]["measure"])
+    step.events.emit("note", step.name, text=f"{out}: agreement with people ({rows[0]['measure']}): {named}")
 
 
 def _show(step: StepRun, out: str, report: dict[str, Any], reliability: dict[str, float]) -> None:

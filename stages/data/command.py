@@ -17,10 +17,17 @@ Load = Callable[[Any], tuple[Any, Any]]
 """Given the parsed arguments: the recipe and its storage."""
 StepResolver = Callable[[Any, Any], list[Any]]
 """Given recipe and storage: the planned steps."""
+Send = Callable[[Any, Any, Any, Any], int]
+"""Given the parsed arguments, recipe, storage and planned steps: samples go out to people."""
+TOOLS = ("label-studio", "cvat", "coco")
+"""Whom `--to` sends samples to, instead of naming a folder."""
 
 
-def add(command: Callable[..., argparse.ArgumentParser], commands: Any, load: Load, steps: StepResolver) -> None:
-    """Add the commands to a parser. `command(parent, name, function, help)` makes one that takes a recipe."""
+def add(
+    command: Callable[..., argparse.ArgumentParser], commands: Any, load: Load, steps: StepResolver, send: Send
+) -> None:
+    """Add the commands to a parser; `send` exports to people. `command(parent, name, function, help)` makes one
+    that takes a recipe."""
     data = commands.add_parser("data", help="look at a step's samples: show, head, stats, export")
     kinds = data.add_subparsers(metavar="KIND", required=True)
 
@@ -34,6 +41,13 @@ def add(command: Callable[..., argparse.ArgumentParser], commands: Any, load: Lo
         sub.add_argument("--columns", nargs="+", metavar="COLUMN", default=(), help="only these (rgb@camera ...)")
         return sub
 
+    def export(given: Any) -> int:
+        loaded, storage = load(given)
+        planned = steps(loaded, storage)
+        if given.to in TOOLS:
+            return send(given, loaded, storage, planned)
+        return _export(given, loaded, _reader(given, storage, planned))
+
     def show(given: Any) -> int:
         loaded, storage = load(given)
         return _show(given, loaded, storage, steps(loaded, storage))
@@ -41,19 +55,35 @@ def add(command: Callable[..., argparse.ArgumentParser], commands: Any, load: Lo
     sub = command(kinds, "show", show, "a picture: samples down; pictures, truth, labels and predictions across")
     sub.add_argument("step", help="an ingest, label, consensus or shard step of the recipe")
     sub.add_argument("--columns", nargs="+", metavar="COLUMN", default=(), help="only these, of whatever steps")
-    sub.add_argument("--rows", type=int, default=8, help="samples (8)")
-    sub.add_argument("--start", type=int, default=0, help="the first of them (0)")
     sub.add_argument("--to", metavar="FILE", help="the PNG to write (STEP.png)")
-    sub = of_step("head", _head, "a table of the first samples", kinds)
-    sub.add_argument("--rows", type=int, default=8, help="samples (8)")
-    sub.add_argument("--start", type=int, default=0, help="the first of them (0)")
+    _add_rows(sub)
+    _add_rows(of_step("head", _head, "a table of the first samples", kinds))
     of_step("stats", _stats, "figures of each column: share missing, mean, deviation, range, classes", kinds)
     for parent in (kinds, commands):
-        sub = of_step(
-            "export", _export, "write a step's columns for other tools (VRE, Dronescapes, PNG, Parquet)", parent
-        )
-        sub.add_argument("--to", required=True, metavar="DIR", help="folder or fsspec URL to write below")
-        sub.add_argument("--layout", choices=("vre", "dronescapes", "png", "parquet"), default="vre")
+        _add_export(command(parent, "export", export, "write a step's columns for other tools, or send them to people"))
+
+
+def _add_rows(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--rows", type=int, default=8, help="samples (8)")
+    sub.add_argument("--start", type=int, default=0, help="the first of them (0)")
+
+
+def _add_export(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("step", help="an ingest, label, consensus or shard step of the recipe")
+    sub.add_argument("--columns", nargs="+", metavar="COLUMN", default=(), help="only these (rgb@camera ...)")
+    sub.add_argument(
+        "--to", required=True, metavar="DIR", help=f"folder or fsspec URL to write below, or {', '.join(TOOLS)}"
+    )
+    sub.add_argument("--layout", choices=("vre", "dronescapes", "png", "parquet"), default="vre")
+    people = sub.add_argument_group("to people (label-studio, cvat, coco), with what a column says as pre-annotations")
+    people.add_argument("--out", metavar="DIR", default="", help="folder or URL (STEP-TOOL)")
+    people.add_argument("--picture", metavar="COLUMN", default="", help="what they see (the first pictures of ingest)")
+    people.add_argument("--order", metavar="COLUMN", default="", help="a number: samples with the highest go first")
+    people.add_argument("--most", type=int, metavar="N", default=0, help="only the first N")
+    people.add_argument("--again", action="store_true", help="also samples that people have answered")
+    people.add_argument(
+        "--folder", default="", help="where Label Studio serves the pictures from, below its document root"
+    )
 
 
 def import_(given: Any, run: Callable[[Any], int]) -> int:

@@ -56,7 +56,7 @@ def _maker(about: Mapping[str, Any], teacher: str, fingerprint: str) -> str:
     by = made_by(about)
     if by == "model":
         return f"the model{'s' if len(models) > 1 else ''} {', '.join(models)}"
-    what = "raw data" if by == "raw" else f"the {by} {about['expert'].get('type', '')}"
+    what = {"raw": "raw data", "people": "people"}.get(by) or f"the {by} {about['expert'].get('type', '')}"
     return f"{what}, in which answers of {', '.join(models)} count" if models else what
 
 

@@ -171,7 +171,7 @@ def untrue(truth: Mapping[str, str], makers: Mapping[str, Mapping[str, Any]]) ->
         about = makers.get(column, {})
         by = made_by(about)
         derived = by == "expert" and truths(column, about) and not about.get(LESSONS)
-        if by == "raw" or derived:
+        if by in ("raw", "people") or derived:
             continue
         kind = {"consensus": "a consensus", "model": "a model", "expert": "an expert"}[by]
         sources = ", ".join(about.get("inputs") or origins(column, about))

@@ -40,6 +40,8 @@ def subjects(columns: Mapping[str, MadeBy], taken: Iterable[str]) -> list[Subjec
     ` labels` added."""
     columns_of: dict[str, tuple[SubjectKind, list[str]]] = {}
     for column, by in columns.items():
+        if by == "people":  # they are asked, not judged
+            continue
         name = source_of(column)
         name = f"{name} labels" if name in set(taken) else name
         columns_of.setdefault(name, ("expert" if by == "raw" else by, []))[1].append(column)

@@ -50,6 +50,16 @@ def parse(data: bytes, path: str) -> AnnotationSet:
     return AnnotationSet(categories, list(reversed(distinct.values())), remarks)
 
 
+def author(data: bytes, path: str) -> tuple[str, str]:
+    """Who has the task or job, and when it was changed last, as far as the file says. Raises SourceError."""
+    root = parse_xml(_inner(data, path), path)
+    named = [
+        root.findtext(f"./meta/{part}/{who}/username") for part in ("job", "task") for who in ("assignee", "owner")
+    ]
+    dates = [root.findtext(f"./meta/{part}/updated") for part in ("job", "task", "project")]
+    return next((n for n in named if n), ""), next((d for d in (*dates, root.findtext("./meta/dumped")) if d), "")
+
+
 def _inner(data: bytes, path: str) -> bytes:
     """The XML of CVAT's zip, or the bytes themselves."""
     if data[:2] != b"PK":

@@ -41,6 +41,9 @@ class Modality(Plugin, Layout, Geometry, Knowledge, Predicted):
     """Base of every modality. `dtype` is that of memory, `stored` that of disk, `missing` fills the rows of nulls."""
 
     defaults: ClassVar[Defaults] = Defaults("dense", "l1", "mae")
+    markup: ClassVar[str] = ""
+    """How people mark a value: map (a mask a class), choice (one class), marks (any classes), boxes, points,
+    text; nothing where no tool has a form for it (`stages.people.markup`)."""
 
     @model_validator(mode="after")
     def _measure_is_there(self) -> Self:

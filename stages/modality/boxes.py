@@ -43,6 +43,7 @@ class Boxes(SidedClasses, Modality):
     lists (`crowd: true` says so), YOLO's .txt, VOC's .xml, LabelMe's .json.
     """
 
+    markup: ClassVar[str] = "boxes"
     defaults: ClassVar[Defaults] = Defaults("boxes", "boxes", "map", "boxes")
     classes: tuple[str, ...] = Field(min_length=1)
     most: int = Field(100, ge=1)

@@ -43,6 +43,7 @@ def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 class Choice(Ids):
     """Base of both: () int64, the id of one of `names`; -1 is unknown."""
 
+    markup: ClassVar[str] = "choice"
     categorical: ClassVar[bool] = True
     voted: ClassVar[bool] = True
 

@@ -29,6 +29,7 @@ class Keypoints(Modality):
     and right alone; `swap: []` says that there are none.
     """
 
+    markup: ClassVar[str] = "points"
     defaults: ClassVar[Defaults] = Defaults("regress", "keypoints", "pck", "points")
     points: tuple[str, ...] = Field(min_length=1)
     swap: tuple[tuple[str, str], ...] | None = None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class Multilabel(SidedClasses, Modality):
     """(K,) uint8: 1 where a class of `classes` (names, or how many) applies, 0 where not, 255 where nobody knows."""
 
+    markup: ClassVar[str] = "marks"
     defaults: ClassVar[Defaults] = Defaults("classify", "bce", "f1", "labels")
     classes: tuple[str, ...] = Field(min_length=1)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class Segmentation(SidedClasses, Raster):
     """(H, W) uint8 class ids; 255 is unknown."""
 
+    markup: ClassVar[str] = "map"
     defaults: ClassVar[Defaults] = Defaults("dense", "cross-entropy", "miou", "maps")
     categorical: ClassVar[bool] = True
     voted: ClassVar[bool] = True

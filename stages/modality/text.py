@@ -33,6 +33,7 @@ class Text(Ids):
     A text of more than `length` bytes is an error, or with `cut: true` loses its end, at the border of a character.
     """
 
+    markup: ClassVar[str] = "text"
     defaults: ClassVar[Defaults] = Defaults("tokens", "cross-entropy", "accuracy", "texts")
     textual: ClassVar[bool] = True
     length: int = Field(ge=1)

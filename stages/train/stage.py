@@ -56,6 +56,7 @@ from hyperloom.stages.train.optimizers import AdamW
 from hyperloom.stages.train.phases import Phase
 from hyperloom.stages.train.schedules import CosineSchedule
 from hyperloom.stages.train.stopping import EarlyStop
+from hyperloom.stages.train.targets import weighed
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.digests import Digests
@@ -172,8 +173,7 @@ class Train(Stage):
             value = {str(c).partition("@")[0]: c for c in value}
         if not isinstance(value, dict):
             return value
-        lists = {t: [c] if isinstance(c, str) else c for t, c in value.items()}
-        return {t: dict.fromkeys(cs, 1.0) if isinstance(cs, list | tuple) else cs for t, cs in lists.items()}
+        return {task: weighed(columns) for task, columns in value.items()}
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:

@@ -98,5 +98,5 @@ def test_the_pieces_of_how_to_are_one_recipe(tmp_path: Path, monkeypatch: pytest
                 whole[section] |= entries
     loaded = hyperloom.load(whole)
     assert list(check(loaded.loaded).steps) and {s.stage for s in loaded.loaded.recipe.steps.values()} == {
-        "ingest", "label", "consensus", "shard", "train", "distill", "evaluate", "release", "drift",
+        "ingest", "label", "consensus", "people", "shard", "train", "distill", "evaluate", "release", "drift",
     }  # fmt: skip

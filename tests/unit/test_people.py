@@ -1,0 +1,313 @@
+"""People in the loop: samples go out to three tools, what was changed comes back, and only that is done again."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.fingerprint import fingerprint
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.consensus.stage import ConsensusStage
+from hyperloom.stages.formats import brush
+from hyperloom.stages.modality.runs import MaskRuns
+from hyperloom.stages.people.export import Export, Sending
+from hyperloom.stages.people.importing import read_file, take
+from hyperloom.stages.people.ledger import PeopleLedger
+from hyperloom.stages.people.stage import People
+from hyperloom.stages.train.stage import Train
+from tests.unit import inline
+
+SIZE = (12, 20)
+KNOWN: dict[str, Any] = inline.modalities(
+    rgb={"type": "image", "size": list(SIZE)},
+    semantic={"type": "segmentation", "classes": ["sky", "road", "car"]},
+    weather={"type": "category", "classes": ["sun", "rain"]},
+    marks={"type": "multilabel", "classes": ["wet", "dark"]},
+    things={"type": "boxes", "classes": ["car", "dog"], "most": 4},
+    pose={"type": "keypoints", "points": ["head", "hand"], "swap": []},
+    caption={"type": "text", "length": 32},
+    share={"type": "dense"},
+    worth={"type": "scalar"},
+)
+VALUES: dict[str, Any] = {
+    "semantic": np.repeat([[0], [1]], SIZE[0] // 2, 0).repeat(SIZE[1], 1).astype(np.uint8),
+    "weather": np.array(0),
+    "marks": np.array([1, 0], np.uint8),
+    "things": [{"x0": 0.1, "y0": 0.25, "x1": 0.5, "y1": 0.75, "class": "dog", "score": 0.8}],
+    "pose": {"head": [0.25, 0.5]},
+    "caption": "a road",
+}
+
+
+def _frames(storage: Storage) -> Any:
+    """Two groups of two partitions of two samples, each modality said by one expert."""
+    values = {f"{name}@city": KNOWN[name].fit(value) for name, value in VALUES.items()}
+    samples = {
+        f"g{g}": [
+            {**values, "rgb@camera": np.full((*SIZE, 3), 50 * g + i, np.uint8), "worth@select": np.array([g + 0.1 * i])}
+            for i in range(4)
+        ]
+        for g in range(2)
+    }
+    return inline.ingested(storage, KNOWN, samples, rows=2)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Any:
+    storage = Storage(str(tmp_path / "root"))
+    return SimpleNamespace(storage=storage, frames=_frames(storage), out=tmp_path / "out")
+
+
+def _send(root: Any, tool: str, name: str, **more: Any) -> Export:
+    steps = [SimpleNamespace(name="frames", manifest=root.frames, stage=None)]
+    export = Export(root.storage, steps, KNOWN, Sending(f"{name}@city", "rgb@camera", tool, **more))
+    root.counts = export.write(Storage(str(root.out)))
+    return export
+
+
+FILES = {"label-studio": "tasks.json", "cvat": "annotations.xml", "coco": "annotations.json"}
+PAIRS = {"label-studio": VALUES, "cvat": [n for n in VALUES if n != "caption"]}
+PAIRS |= {"coco": ["semantic", "things", "pose", "caption"]}
+HELD = [(tool, name) for tool, names in PAIRS.items() for name in names]
+
+
+def _answered(path: Path) -> list[dict[str, Any]]:
+    """Tasks of Label Studio, each submitted as it was by Anna."""
+    tasks = json.loads(path.read_text())
+    for task in tasks:
+        result = task["predictions"][0]["result"]
+        answer = {"id": task["id"], "completed_by": {"email": "anna@x.org"}, "was_cancelled": False}
+        answer |= {"updated_at": "2026-03-01T10:00:00Z", "result": json.loads(json.dumps(result))}
+        task["annotations"] = [answer]
+    return list(tasks)
+
+
+@pytest.mark.parametrize(("tool", "name"), HELD)
+def test_what_nobody_changed_is_no_answer(root: Any, tool: str, name: str) -> None:
+    export = _send(root, tool, name)
+    path = root.out / FILES[tool]
+    if tool == "label-studio":
+        path.write_text(json.dumps(_answered(path)))
+    report = take(export.ledger, KNOWN[name], read_file(str(path), tool), looked=tool == "label-studio")
+    assert (report.changed, report.same, report.faults) == (0, 8, {})
+    assert len(list((root.out / "images").iterdir())) == 8
+
+
+def _edit(result: list[dict[str, Any]], name: str) -> None:
+    if name == "semantic":  # a car, drawn before what is there: the list's order does not decide
+        mask = np.zeros(SIZE, bool)
+        mask[8:10, 2:5] = True
+        value = {"format": "rle", "rle": brush.written(MaskRuns.of(mask)), "brushlabels": ["car"]}
+        result.insert(0, {**result[0], "id": "new", "value": value})
+    elif name == "weather":
+        result[0]["value"]["choices"] = ["rain"]
+    elif name == "marks":
+        result[0]["value"]["choices"] = ["dark"]
+    elif name == "things":
+        result[0]["value"]["rectanglelabels"] = ["car"]
+    elif name == "pose":
+        result[0]["value"]["x"] += 10
+    else:
+        result[0]["value"]["text"] = ["a wet road"]
+
+
+CHANGED: dict[str, Any] = {
+    "semantic": lambda v: (v[8:10, 2:5] == 2).all() and (v == 2).sum() == 6,
+    "weather": lambda v: v == 1,
+    "marks": lambda v: v.tolist() == [0, 1],
+    "things": lambda v: v[0, 4] == 0 and abs(v[0, :4] - [0.1, 0.25, 0.5, 0.75]).max() < 1e-6 and v[0, 5] == 1,
+    "pose": lambda v: abs(v[0] - [0.35, 0.5, 1]).max() < 1e-6 and v[1, 2] == 0,
+    "caption": lambda v: KNOWN["caption"].words(v) == "a wet road",
+}
+
+
+def _people(root: Any, name: str) -> Any:
+    stage = People.model_validate({"stage": "people", "data": "frames", "columns": f"{name}@human"})
+    step = inline.step(stage, root.storage, KNOWN, "people", frames=root.frames)
+    step.fingerprint = fingerprint([step.fingerprint, stage.facts(Digests(root.storage))])
+    return step
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_what_a_person_changed_comes_back_with_who_and_when(root: Any, name: str) -> None:
+    export = _send(root, "label-studio", name)
+    tasks = _answered(root.out / "tasks.json")
+    _edit(tasks[2]["annotations"][0]["result"], name)  # g0/002, the first of the second partition
+    tasks[5]["annotations"][0]["was_cancelled"] = True
+    (root.out / "back.json").write_text(json.dumps(tasks))
+    back = read_file(str(root.out / "back.json"), "label-studio")
+    report = take(export.ledger, KNOWN[name], back, looked=True)
+    assert (report.changed, report.same, report.unseen, report.faults) == (1, 6, 1, {})
+    assert report.who == {"anna@x.org": 1}
+    assert take(export.ledger, KNOWN[name], back, looked=True).changed == 0, "a project exported twice"
+    made = inline.finish(_people(root, name))
+    values = inline.column(root.storage, KNOWN, made, f"{name}@human")
+    assert list(values) == ["g0/002", "g0/003"], "one unit, of the partition that holds it"
+    assert values["g0/003"] is None and CHANGED[name](values["g0/002"])
+    from hyperloom.stages.table import read_table
+
+    table = read_table(root.storage, made.records[0].file.path, ["who", "when"]).to_pydict()
+    assert table == {"who": ["anna@x.org", None], "when": ["2026-03-01T10:00:00Z", None]}
+    assert made.body["coverage"][f"{name}@human"] == {"rows": 8, "missing": 7}
+
+
+def _change(root: Any, place: int, label: str = "rain") -> Any:
+    """A person says of one sample that it rains."""
+    tasks = _answered(root.out / "tasks.json")
+    tasks[place]["annotations"][0]["result"][0]["value"]["choices"] = [label]
+    (root.out / "back.json").write_text(json.dumps(tasks))
+    back = read_file(str(root.out / "back.json"), "label-studio")
+    return take(PeopleLedger(root.storage, "weather@human"), KNOWN["weather"], back, looked=True)
+
+
+def _votes(root: Any, answers: Any, **more: Any) -> Any:
+    stage = ConsensusStage.model_validate(
+        {"stage": "consensus", "data": ["frames", "people"], "out": "weather@votes", "method": {"type": "vote", **more}}
+    )
+    return inline.step(stage, root.storage, KNOWN, "votes", frames=root.frames, people=answers)
+
+
+def test_an_answer_outranks_experts_and_redoes_its_own_partition_alone(root: Any) -> None:
+    _send(root, "label-studio", "weather")
+    first = inline.finish(_votes(root, inline.finish(_people(root, "weather"))))
+    assert _change(root, 2).changed == 1
+    people = inline.finish(_people(root, "weather"))
+    second = inline.finish(_votes(root, people))
+    ids = [[r.id for r in m.records] for m in (first, second)]
+    assert [a == b for a, b in zip(*ids, strict=True)] == [True, False, True, True]
+    assert {r.space for r in first.records} == {r.space for r in second.records}
+    values = inline.column(root.storage, KNOWN, second, "weather@votes")
+    assert [int(v) for v in values.values() if v is not None] == [0, 0, 1, 0, 0, 0, 0, 0]
+    agreement = second.body["agreement"]["weather@votes"]
+    row = agreement["equal"][agreement["columns"].index("weather@human")]
+    assert dict(zip(agreement["columns"], row, strict=True)) == {
+        "weather@city": 0.0, "weather@human": None, "weather@votes": 1.0}  # fmt: skip
+    equal = inline.finish(_votes(root, people, people="equal"))
+    assert {int(v) for v in inline.column(root.storage, KNOWN, equal, "weather@votes").values() if v is not None} == {0}
+    third = inline.finish(_votes(root, people))
+    assert _change(root, 2, "sun").changed == 1, "the last word counts, also where it is what the expert had said"
+    again = inline.finish(_votes(root, inline.finish(_people(root, "weather"))))
+    assert int(inline.column(root.storage, KNOWN, again, "weather@votes")["g0/002"]) == 0  # type: ignore[arg-type]
+    assert [r.id for r in again.records][1] not in (third.records[1].id, first.records[1].id)
+
+
+@pytest.mark.parametrize("method", ["vote", "dawid-skene", "copy", "median", "mean"])
+def test_people_are_first_whatever_the_method_also_where_no_expert_says_anything(tmp_path: Path, method: str) -> None:
+    storage = Storage(str(tmp_path))
+    out = "semantic" if method in ("vote", "dawid-skene", "copy") else "share"
+    kind, nothing = KNOWN[out].model_copy(update={"size": SIZE}), None
+    shape = SIZE if out == "semantic" else (*SIZE, 1)
+    dtype = np.uint8 if out == "semantic" else np.float32
+    person = np.full(shape, 255 if out == "semantic" else np.nan, dtype)
+    person[:3] = 2
+    zero = np.zeros(shape, dtype)
+    samples = [
+        {f"{out}@a": zero, f"{out}@b": zero, f"{out}@human": person},
+        {f"{out}@a": nothing, f"{out}@b": nothing, f"{out}@human": np.full(shape, 2, dtype)},
+        {f"{out}@a": zero, f"{out}@b": nothing, f"{out}@human": nothing},
+    ]
+    known = {**KNOWN, out: kind}
+    if out == "share":
+        known[out] = kind.model_copy(update={"holes": True}) if "holes" in type(kind).model_fields else kind
+        samples[0][f"{out}@human"] = np.full(shape, 2, dtype)
+        person = samples[0][f"{out}@human"]
+    frames = inline.ingested(storage, known, {"g": samples})
+    stage = ConsensusStage.model_validate({"stage": "consensus", "data": "frames", "out": f"{out}@v", "method": method})
+    made = inline.finish(inline.step(stage, storage, known, "votes", frames=frames))
+    values = list(inline.column(storage, known, made, f"{out}@v").values())
+    assert (values[0][:3] == 2).all() and ((values[0][3:] == 0).all() or out == "share")  # type: ignore[index]
+    assert (values[1] == 2).all() and (values[2] == 0).all()
+
+
+def test_an_answer_to_another_picture_is_left_out_and_counted(root: Any) -> None:
+    _send(root, "label-studio", "weather")
+    _change(root, 2)
+    samples = {"g0": [{"rgb@camera": np.full((*SIZE, 3), 200 + i, np.uint8)} for i in range(4)]}
+    root.frames = inline.ingested(root.storage, KNOWN, samples, rows=2)
+    made = inline.finish(_people(root, "weather"))
+    assert set(inline.column(root.storage, KNOWN, made, "weather@human").values()) == {None}
+    assert "weather@human: 1 answer(s) are left out: another picture" in made.body["remarks"][0]
+
+
+def test_the_most_worth_goes_first_and_what_has_an_answer_stays(root: Any) -> None:
+    _send(root, "label-studio", "weather", order="worth@select", most=3)
+    keys = [task["data"]["key"] for task in json.loads((root.out / "tasks.json").read_text())]
+    assert keys == ["g1/003", "g1/002", "g1/001"]
+    _change(root, 0)
+    _send(root, "label-studio", "weather", order="worth@select", most=2)
+    assert [t["data"]["key"] for t in json.loads((root.out / "tasks.json").read_text())] == ["g1/002", "g1/001"]
+    assert root.counts == {"samples": 2, "predicted": 2, "answered": 1}
+
+
+def test_cvats_zip_brings_back_a_moved_box_a_new_tag_and_its_author(root: Any) -> None:
+    export = _send(root, "cvat", "things")
+    text = (root.out / "annotations.xml").read_text()
+    assert text.count('xtl="2.0') == 8
+    job = "<job><assignee><username>ben</username></assignee><updated>2026-04-01 08:00:00+00:00</updated>"
+    text = text.replace('xtl="2.0', 'xtl="4.0', 1).replace("<job>", job, 1)
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        file.writestr("annotations.xml", text)
+    (root.out / "job.zip").write_bytes(data.getvalue())
+    report = take(export.ledger, KNOWN["things"], read_file(str(root.out / "job.zip"), "cvat"))
+    assert (report.changed, report.same, report.who) == (1, 7, {"ben": 1})
+    (entry,) = export.ledger.answers().values()
+    assert (entry.key, entry.when) == ("g0/000", "2026-04-01 08:00:00+00:00")
+    (value,) = export.ledger.values([entry], KNOWN["things"])
+    assert value[0, 0] == pytest.approx(0.2)
+
+
+def test_what_is_not_understood_is_named_and_more_than_allowed_is_refused(root: Any) -> None:
+    export = _send(root, "coco", "things")
+    value = json.loads((root.out / "annotations.json").read_text())
+    value["images"][0]["file_name"] = "elsewhere.png"
+    value["categories"].append({"id": 9, "name": "cat"})
+    value["annotations"][1]["category_id"] = 9
+    path = root.out / "back.json"
+    path.write_text(json.dumps(value))
+    with pytest.raises(SourceError, match=r"2 of 8 pictures are not understood.*Nothing was taken"):
+        take(export.ledger, KNOWN["things"], read_file(str(path), "coco"))
+    report = take(export.ledger, KNOWN["things"], read_file(str(path), "coco"), allowed=0.5)
+    assert report.faults["elsewhere.png"] == "no sample that went out has this name"
+    assert "no class is 'cat'; they are car, dog" in list(report.faults.values())[1]
+    assert (report.changed, report.same) == (0, 6)
+    path.write_text(path.read_text()[:200])
+    with pytest.raises(SourceError, match="is cut off"):
+        read_file(str(path), "coco")
+
+
+def test_what_a_tool_cannot_hold_is_refused_before_anything_goes_out(root: Any) -> None:
+    with pytest.raises(RecipeError, match="coco does not hold category"):
+        _send(root, "coco", "weather")
+    with pytest.raises(RecipeError, match="did you mean 'weather@city'"):
+        steps = [SimpleNamespace(name="frames", manifest=root.frames, stage=None)]
+        Export(root.storage, steps, KNOWN, Sending("weather@ctiy", "rgb@camera", "cvat"))
+    assert not root.out.exists()
+
+
+def test_pictures_that_nobody_has_drawn_in_say_nothing_where_nothing_went_out(root: Any) -> None:
+    samples = {"g0": [{"rgb@camera": np.full((*SIZE, 3), i, np.uint8), "things@city": None} for i in range(4)]}
+    root.frames = inline.ingested(root.storage, KNOWN, samples)
+    for tool in ("cvat", "coco"):
+        export = _send(root, tool, "things")
+        report = take(export.ledger, KNOWN["things"], read_file(str(root.out / FILES[tool]), tool))
+        assert (report.changed, report.unseen) == (0, 4)
+
+
+def test_people_weigh_three_times_as_much_as_a_target_where_no_weight_is_given() -> None:
+    targets = {"weather": ["weather@votes", "weather@human"], "marks": {"marks@human": 1.5}, "pose": "pose@human"}
+    stage = Train.model_validate({"stage": "train", "data": "s", "in": "rgb@camera", "targets": targets, "updates": 1})
+    assert stage.targets == {
+        "weather": {"weather@votes": 1.0, "weather@human": 3.0},
+        "marks": {"marks@human": 1.5},
+        "pose": {"pose@human": 1.0},
+    }
