@@ -21,6 +21,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "drift": "hyperloom.stages.drift.stage:Drift",
         "verdict": "hyperloom.stages.verdict.stage:VerdictStage",
         "people": "hyperloom.stages.people.stage:People",
+        "tagged": "hyperloom.stages.data.tagged:Tagged",
     },
     "modality": {
         "image": "hyperloom.stages.modality:Image",
@@ -285,6 +286,9 @@ FILES = (
     ),
     FileKind("{stage}/{step}/checkpoints/{file}", "named", "rank 0", "the one before counts", "the next one"),
     FileKind("{stage}/{step}/expected.json", "sealed", "driver", "what is expected is measured again", "the next run"),
+    FileKind(
+        "tags/{name}/{number}.json", "sealed", "hyperloom data tag", "the name is forgotten", "--repair: the one before"
+    ),
     FileKind(
         "answers/{column}/state/{number}.json",
         "sealed",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from hyperloom.stages.base import TRUTH, source_of
+from hyperloom.stages.base import HUMAN, TRUTH, source_of
 
 LESSONS, ORIGINS = "lessons", "origins"
 """Keys of what a column's maker says of itself (`Producer.about`)."""
@@ -73,8 +73,8 @@ def origins(column: str, about: Mapping[str, Any]) -> list[str]:
 
 
 def truths(column: str, about: Mapping[str, Any]) -> list[str]:
-    """Those of them that are truth."""
-    return [origin for origin in origins(column, about) if source_of(origin) == TRUTH]
+    """Those of them that are truth: what came as such, and what people said."""
+    return [origin for origin in origins(column, about) if source_of(origin) in (TRUTH, HUMAN)]
 
 
 def inherited(

@@ -1,4 +1,4 @@
-"""The commands about data: `hyperloom import`, `hyperloom export`, `hyperloom data show|head|stats|export`.
+"""The commands about data: `hyperloom import`, `hyperloom export`, `hyperloom data show|head|stats|export|tag|diff`.
 
 Each imports what it needs when it runs. Opening the recipe and its root is the command line's (`pipeline.commands`),
 which hands in `load` and `steps`; nothing here knows Ray or MLflow.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hyperloom.pipeline.errors import RecipeError, StepFailed
+from hyperloom.stages.data import versions
 
 Load = Callable[[Any], tuple[Any, Any]]
 """Given the parsed arguments: the recipe and its storage."""
@@ -28,7 +29,7 @@ def add(
 ) -> None:
     """Add the commands to a parser; `send` exports to people. `command(parent, name, function, help)` makes one
     that takes a recipe."""
-    data = commands.add_parser("data", help="look at a step's samples: show, head, stats, export")
+    data = commands.add_parser("data", help="look at a step's samples: show, head, stats, export, tag, diff")
     kinds = data.add_subparsers(metavar="KIND", required=True)
 
     def of_step(name: str, function: Callable[[Any, Any, Any], int], help_: str, parent: Any) -> Any:
@@ -59,6 +60,7 @@ def add(
     _add_rows(sub)
     _add_rows(of_step("head", _head, "a table of the first samples", kinds))
     of_step("stats", _stats, "figures of each column: share missing, mean, deviation, range, classes", kinds)
+    versions.add(command, kinds, load, steps)
     for parent in (kinds, commands):
         _add_export(command(parent, "export", export, "write a step's columns for other tools, or send them to people"))
 

@@ -21,7 +21,7 @@ from hyperloom.stages.base import GROUP, INDEX, KEY, Partition, is_human, modali
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.formats.annotation import AnnotatedPicture, AnnotationSet
 from hyperloom.stages.people import markup
-from hyperloom.stages.people.ledger import EXPORTS, Entry, PeopleLedger, column_of, digest_of, picture_digest
+from hyperloom.stages.people.ledger import EXPORTS, PeopleEntry, PeopleLedger, column_of, digest_of, picture_digest
 from hyperloom.stages.results import Samples
 from hyperloom.stages.table import read_table
 
@@ -80,9 +80,9 @@ class Export:
         prediction, and how many stay because people have answered them. Raises StorageError."""
         places, answered = self._places()
         pictures: list[AnnotatedPicture] = []
-        entries: list[Entry] = []
+        entries: list[PeopleEntry] = []
         values: list[Any] = []
-        samples: dict[tuple[int, int], tuple[Entry, Any, AnnotatedPicture]] = {}
+        samples: dict[tuple[int, int], tuple[PeopleEntry, Any, AnnotatedPicture]] = {}
         for number in sorted({p.partition for p in places}):
             rows = [p.row for p in places if p.partition == number]
             for row, entry, value, shown in self._samples(number, rows):
@@ -131,7 +131,7 @@ class Export:
         numbers = np.asarray(decoded, np.float64).reshape(len(keys), -1)
         return [float(n.mean()) if ok else float("nan") for n, ok in zip(numbers, valid, strict=True)]
 
-    def _samples(self, number: int, rows: Sequence[int]) -> Iterator[tuple[int, Entry, Any, Any]]:
+    def _samples(self, number: int, rows: Sequence[int]) -> Iterator[tuple[int, PeopleEntry, Any, Any]]:
         """Of rows of a partition: what the ledger keeps, the prediction (None without) and the picture."""
         partition = self.offered.partitions[number]
         record = self.offered.ingested(partition.pid)
@@ -149,7 +149,7 @@ class Export:
             shown = self.view.decode(seen[1].slice(row, 1))[0][0]
             group, index = (table[name][heads[key]].as_py() for name in (GROUP, INDEX))
             digest = picture_digest(seen[1], row)
-            yield row, Entry(key, group, index, digest, file_name(key), "", "", digest_of(value), "", 0,
+            yield row, PeopleEntry(key, group, index, digest, file_name(key), "", "", digest_of(value), "", 0,
                              self.choice.picture), value, shown  # fmt: skip
 
     def _column(self, column: str, partition: Partition) -> tuple[list[str], Any] | None:
@@ -159,7 +159,7 @@ class Export:
         table = read_table(self.storage, record.file.path, [KEY, column])
         return table[KEY].to_pylist(), table[column].combine_chunks()
 
-    def _picture(self, entry: Entry, value: Any) -> AnnotatedPicture:
+    def _picture(self, entry: PeopleEntry, value: Any) -> AnnotatedPicture:
         height, width = self.view.shape[:2]
         picture = AnnotatedPicture(entry.name, width, height, group=entry.group, by=self.choice.column)
         picture.attributes["data"] = {"image": f"{PICTURES}/{entry.name}", "key": entry.key, "group": entry.group}

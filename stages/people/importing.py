@@ -20,7 +20,7 @@ from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.formats.annotation import AnnotatedPicture, AnnotationSet
 from hyperloom.stages.people import markup
-from hyperloom.stages.people.ledger import EXPORTS, IMPORTS, Entry, PeopleLedger, digest_of
+from hyperloom.stages.people.ledger import EXPORTS, IMPORTS, PeopleEntry, PeopleLedger, digest_of
 
 SHOWN = 5
 
@@ -128,9 +128,9 @@ class _Taking:
         self.ledger, self.kind, self.confirmed, self.who, self.when = ledger, kind, confirmed, who, when
         self.looked = looked
         self.report = Imported()
-        self.entries: list[Entry] = []
+        self.entries: list[PeopleEntry] = []
         self.values: list[Any] = []
-        self._sent: dict[str, list[Entry]] = {}
+        self._sent: dict[str, list[PeopleEntry]] = {}
         for entry in ledger.entries(EXPORTS):
             self._sent.setdefault(entry.name, []).append(entry)
         self._by_key = _by_end(e for entries in self._sent.values() for e in entries)
@@ -163,7 +163,9 @@ class _Taking:
         else:
             self._compare(picture, sent, before, value)
 
-    def _compare(self, picture: AnnotatedPicture, sent: Sequence[Entry], before: Sequence[Any], value: Any) -> None:
+    def _compare(
+        self, picture: AnnotatedPicture, sent: Sequence[PeopleEntry], before: Sequence[Any], value: Any
+    ) -> None:
         latest = sent[-1]
         size = (picture.height or 1, picture.width or 1)
         standing = self._answers.get((latest.key, latest.picture))
@@ -180,7 +182,7 @@ class _Taking:
         self.report.who[who] += 1
         self.report.classes.update(_became(known[-1], value, self.kind))
 
-    def _sent_as(self, picture: AnnotatedPicture) -> list[Entry]:
+    def _sent_as(self, picture: AnnotatedPicture) -> list[PeopleEntry]:
         """What went out for a picture, the last of its own picture last."""
         data = picture.attributes.get("data")
         name = os.path.basename(picture.name.replace("\\", "/"))
@@ -190,9 +192,9 @@ class _Taking:
         return [e for e in sent if e.picture == sent[-1].picture]
 
 
-def _by_end(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+def _by_end(entries: Iterable[PeopleEntry]) -> dict[str, list[PeopleEntry]]:
     """Entries by key, and by the last part of it where only one sample ends so."""
-    by: dict[str, list[Entry]] = {}
+    by: dict[str, list[PeopleEntry]] = {}
     ends: dict[str, set[str]] = {}
     for entry in entries:
         by.setdefault(entry.key, []).append(entry)

@@ -32,7 +32,7 @@ TRIES = 10
 
 
 @dataclass(frozen=True)
-class Entry:
+class PeopleEntry:
     """One row of a table: a sample, the digest of its picture, its file's name in an export, who answered when, the
     digest of the value; the value lies in row `row` of the table at `path`."""
 
@@ -63,19 +63,19 @@ class PeopleLedger:
         """Paths of the tables of exports and imports, and the digest of all answers; empty of nothing."""
         return dict(self._pointer.read().value or {})
 
-    def entries(self, kind: str) -> Iterator[Entry]:
+    def entries(self, kind: str) -> Iterator[PeopleEntry]:
         """What stands in the tables of exports or imports, the oldest first."""
         for path in self.state().get(kind, []):
             table = read_table(self.storage, path, [KEY, GROUP, INDEX, PICTURE, NAME, WHO, WHEN, DIGEST, COLUMN])
             rows = zip(*(table[c].to_pylist() for c in table.column_names), strict=True)
             for i, (key, group, index, picture, name, who, when, digest, column) in enumerate(rows):
-                yield Entry(key, group, index, picture, name, who, when, digest, path, i, column)
+                yield PeopleEntry(key, group, index, picture, name, who, when, digest, path, i, column)
 
-    def answers(self) -> dict[tuple[str, str], Entry]:
+    def answers(self) -> dict[tuple[str, str], PeopleEntry]:
         """The answer that counts, by key and picture."""
         return {(entry.key, entry.picture): entry for entry in self.entries(IMPORTS)}
 
-    def add(self, kind: str, entries: Sequence[Entry], values: Sequence[Any], modality: Any) -> None:
+    def add(self, kind: str, entries: Sequence[PeopleEntry], values: Sequence[Any], modality: Any) -> None:
         """Add a table of `entries` with their values; their path and row are not looked at. Raises StorageError,
         Superseded."""
         path = self._write(entries, values, modality)
@@ -95,7 +95,7 @@ class PeopleLedger:
                 continue
         raise Superseded(f"what people said of {self.column} changes all the time. Next: run the same command again")
 
-    def values(self, entries: Sequence[Entry], modality: Any) -> list[Any]:
+    def values(self, entries: Sequence[PeopleEntry], modality: Any) -> list[Any]:
         """The values of entries in the meaning of `modality`; None for what says nothing. Raises ValueError where they
         mean something else."""
         values: list[Any] = [None] * len(entries)
@@ -110,7 +110,7 @@ class PeopleLedger:
                 values[place] = value
         return values
 
-    def _write(self, entries: Sequence[Entry], values: Sequence[Any], modality: Any) -> str:
+    def _write(self, entries: Sequence[PeopleEntry], values: Sequence[Any], modality: Any) -> str:
         import pyarrow as pa
 
         texts = {n: [getattr(e, n) for e in entries] for n in (KEY, GROUP, PICTURE, NAME, WHO, WHEN, DIGEST, COLUMN)}

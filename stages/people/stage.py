@@ -28,13 +28,13 @@ from hyperloom.stages import provenance
 from hyperloom.stages.base import Partition, Producer, is_human, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.lesson import inherited
-from hyperloom.stages.people.ledger import DIGEST, Entry, PeopleLedger
+from hyperloom.stages.people.ledger import DIGEST, PeopleEntry, PeopleLedger
 from hyperloom.stages.remarks import announce
 from hyperloom.stages.results import Labels
 from hyperloom.stages.schema import Column, SamplesSchema, inputs_of, recheck
 
 REVISION = 1
-Answered = list[tuple[Partition, list[Entry]]]
+Answered = list[tuple[Partition, list[PeopleEntry]]]
 
 
 class People(Stage):
@@ -149,12 +149,12 @@ def _space(column: str, modalities: Any) -> str:
     return f"human/{_identity(column, modalities)[:SHORT]}"
 
 
-def _placed(ledger: PeopleLedger, offered: Catalogue) -> Iterator[tuple[Partition, list[Entry]]]:
+def _placed(ledger: PeopleLedger, offered: Catalogue) -> Iterator[tuple[Partition, list[PeopleEntry]]]:
     """The answers by the partition that holds their samples, in order; groups that are gone have none."""
     groups: dict[str, list[Partition]] = {}
     for partition in offered.partitions:
         groups.setdefault(partition.group, []).append(partition)
-    placed: dict[str, list[Entry]] = {}
+    placed: dict[str, list[PeopleEntry]] = {}
     for entry in ledger.answers().values():
         mine = groups.get(entry.group, [])
         place = bisect_right([p.first for p in mine], entry.index) - 1

@@ -9,7 +9,7 @@ from hyperloom.pipeline.errors import StepFailed
 from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.column import produced
-from hyperloom.stages.people.ledger import WHEN, WHO, Entry, PeopleLedger, picture_digest
+from hyperloom.stages.people.ledger import WHEN, WHO, PeopleEntry, PeopleLedger, picture_digest
 from hyperloom.stages.table import read_table, write_table
 
 
@@ -30,7 +30,7 @@ class PeopleWorker:
         kind = self.modalities[modality_of(self.column)]
         keys = read_table(out.storage, unit.payload["keys"], [KEY])[KEY].to_pylist() if unit.payload["keys"] else []
         places = {key: i for i, key in enumerate(keys)}
-        answers = [Entry(key, "", 0, picture, "", who, when, digest, path, row, column)
+        answers = [PeopleEntry(key, "", 0, picture, "", who, when, digest, path, row, column)
                    for path, row, key, picture, column, who, when, digest in unit.payload["answers"]]  # fmt: skip
         held = self._of_these_pictures(unit, out, answers, places)
         values: list[Any] = [None] * len(keys)
@@ -52,13 +52,15 @@ class PeopleWorker:
         if keys:
             out.write("parquet", write_table(columns, fields))
 
-    def _values(self, out: Output, held: list[Entry], kind: Any) -> list[Any]:
+    def _values(self, out: Output, held: list[PeopleEntry], kind: Any) -> list[Any]:
         try:
             return PeopleLedger(out.storage, self.column).values(held, kind)
         except ValueError as error:
             raise StepFailed(f"what people said of {self.column} means something else now: {error}") from error
 
-    def _of_these_pictures(self, unit: Unit, out: Output, answers: list[Entry], places: dict[str, int]) -> list[Entry]:
+    def _of_these_pictures(
+        self, unit: Unit, out: Output, answers: list[PeopleEntry], places: dict[str, int]
+    ) -> list[PeopleEntry]:
         """The answers whose sample still has the picture that people saw."""
         arrays: dict[str, Any] = {}
         for column, path in unit.payload["pictures"].items():

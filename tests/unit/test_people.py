@@ -17,9 +17,11 @@ from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.consensus.stage import ConsensusStage
+from hyperloom.stages.evaluate.grounds import untrue
 from hyperloom.stages.formats import brush
+from hyperloom.stages.lesson import truths
 from hyperloom.stages.modality.runs import MaskRuns
-from hyperloom.stages.people.export import Export, Sending
+from hyperloom.stages.people.export import Export, Sending, file_name
 from hyperloom.stages.people.importing import read_file, take
 from hyperloom.stages.people.ledger import PeopleLedger
 from hyperloom.stages.people.stage import People
@@ -311,3 +313,96 @@ def test_people_weigh_three_times_as_much_as_a_target_where_no_weight_is_given()
         "marks": {"marks@human": 1.5},
         "pose": {"pose@human": 1.0},
     }
+
+
+def test_a_consensus_with_people_in_it_is_no_rival_where_they_judge(root: Any) -> None:
+    people = inline.finish(_people(root, "weather"))
+    made = inline.finish(_votes(root, people))
+    about = made.body["columns"]["weather@votes"]["about"]
+    assert truths("weather@votes", about) == ["weather@human"]
+    assert (
+        untrue({"weather": "weather@human"}, {"weather@human": people.body["columns"]["weather@human"]["about"]}) == {}
+    )
+
+
+REAL_CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <meta>
+    <task>
+      <id>7</id> <name>street</name> <size>8</size> <mode>annotation</mode> <overlap>0</overlap>
+      <created>2026-05-01 07:00:00.000000+00:00</created> <updated>2026-05-02 09:30:00.000000+00:00</updated>
+      <labels>
+        <label><name>car</name><color>#ff355e</color><type>rectangle</type><attributes></attributes></label>
+        <label><name>dog</name><color>#2080c0</color><type>rectangle</type><attributes></attributes></label>
+      </labels>
+      <owner><username>carla</username><email>carla@x.org</email></owner>
+      <assignee></assignee>
+    </task>
+    <dumped>2026-05-03 10:00:00.000000+00:00</dumped>
+  </meta>
+  <image id="0" name="images/{first}" width="20" height="12">
+    <box label="dog" source="file" occluded="0" xtl="2.00" ytl="3.00" xbr="10.00" ybr="9.00" z_order="0"></box>
+  </image>
+  <image id="1" name="images/{second}" width="20" height="12">
+    <box label="dog" source="file" occluded="0" xtl="2.00" ytl="3.00" xbr="10.00" ybr="9.00" z_order="0"></box>
+    <box label="car" source="manual" occluded="1" xtl="12.50" ytl="6.00" xbr="20.00" ybr="11.25" z_order="0">
+      <attribute name="parked">true</attribute>
+    </box>
+    <polyline label="car" source="manual" occluded="0" points="0.00,0.00;3.00,4.00" z_order="0"></polyline>
+  </image>
+  <image id="2" name="images/{third}" width="20" height="12">
+  </image>
+</annotations>
+"""
+
+
+def test_cvats_own_xml_by_hand_a_new_box_a_removed_one_and_one_left_alone(root: Any) -> None:
+    export = _send(root, "cvat", "things")
+    names = {place: file_name(f"g0/00{i}") for i, place in enumerate(("first", "second", "third"))}
+    path = root.out / "real.xml"
+    path.write_text(REAL_CVAT.format(**names))
+    report = take(export.ledger, KNOWN["things"], read_file(str(path), "cvat"))
+    assert (report.changed, report.same, report.faults, report.ignored["polylines"]) == (2, 1, {}, 1)
+    answers = {e.key: e for e in export.ledger.answers().values()}
+    assert {(e.who, e.when) for e in answers.values()} == {("carla", "2026-05-02 09:30:00.000000+00:00")}
+    values = dict(zip(answers, export.ledger.values(list(answers.values()), KNOWN["things"]), strict=True))
+    assert sorted(answers) == ["g0/001", "g0/002"]
+    assert values["g0/001"][1].tolist() == pytest.approx([0.625, 0.5, 1.0, 0.9375, 0, 1])
+    assert np.isnan(values["g0/002"]).all(), "no box is an answer too"
+
+
+REAL_TASK = """{"id": 1, "annotations": [{"id": 101, "completed_by": 4, "result": [{"value": {"choices": ["rain"]},
+  "id": "Dx_aB3", "from_name": "choice", "to_name": "image", "type": "choices", "origin": "manual"}],
+  "was_cancelled": false, "ground_truth": false, "created_at": "2026-05-02T09:00:00.000000Z",
+  "updated_at": "2026-05-02T09:00:05.000000Z", "draft_created_at": null, "lead_time": 5.2, "prediction": {},
+  "result_count": 0, "unique_id": "u", "import_id": null, "last_action": null, "task": 1, "project": 3,
+  "updated_by": 4, "parent_prediction": null, "parent_annotation": null, "last_created_by": null}],
+  "file_upload": "1a2b3c4d-NAME", "drafts": [], "predictions": [],
+  "data": {"image": "/data/upload/3/1a2b3c4d-NAME"}, "meta": {}, "created_at": "2026-05-02T08:00:00.000000Z",
+  "updated_at": "2026-05-02T09:00:05.000000Z", "inner_id": 1, "total_annotations": 1, "cancelled_annotations": 0,
+  "total_predictions": 0, "comment_count": 0, "project": 3, "updated_by": 4, "comment_authors": []}"""
+
+
+def _real_task(number: int, name: str, choice: str, **more: Any) -> dict[str, Any]:
+    """A task as Label Studio 1.x exports it, its picture uploaded by hand: nothing of ours is in its data."""
+    task: dict[str, Any] = json.loads(REAL_TASK.replace("NAME", name))
+    task["id"] = number
+    task["annotations"][0] |= more
+    task["annotations"][0]["result"][0]["value"]["choices"] = [choice]
+    return task
+
+
+def test_label_studios_own_export_of_uploaded_pictures(root: Any) -> None:
+    export = _send(root, "label-studio", "weather")
+    names = [file_name(f"g1/00{i}") for i in range(4)]
+    tasks = [_real_task(1, names[0], "rain"), _real_task(2, names[1], "sun"), _real_task(3, names[2], "fog")]
+    tasks.append(_real_task(4, names[3], "rain", was_cancelled=True))
+    (root.out / "real.json").write_text(json.dumps(tasks))
+    back = read_file(str(root.out / "real.json"), "label-studio")
+    report = take(export.ledger, KNOWN["weather"], back, looked=True, allowed=0.5)
+    assert (report.changed, report.same, report.unseen) == (1, 1, 1)
+    assert list(report.faults.values()) == ["no class is 'fog'; they are sun, rain"]
+    assert report.who == {"4": 1} and report.classes == {("sun", "rain"): 1}
+    assert take(export.ledger, KNOWN["weather"], back, confirmed=True, looked=True, allowed=0.5).changed == 1
+    assert sorted(e.key for e in export.ledger.answers().values()) == ["g1/000", "g1/001"]
