@@ -246,7 +246,7 @@ def _shown(root: Rooted, line: str, step: str) -> dict[str, bytes]:
     return root.shown(line, step)[1]
 
 
-def look(root: Rooted, whole: Rooted, draw: random.Random, about: str) -> None:
+def look(root: Rooted, sound: Rooted, draw: random.Random, about: str) -> None:
     """Some commands: each does as it would, or ends with a line that says what to do."""
     steps = ["frames", "labels", "votes", "shards"] if root.imported is None else ["frames"]
     for line in ["plan", *draw.sample(LOOKS, 4)]:
@@ -255,7 +255,7 @@ def look(root: Rooted, whole: Rooted, draw: random.Random, about: str) -> None:
         assert code == 0 or "Next: " in root.said or line.split()[0] in FINDS, f"{about}: {line}: {root.said}"
     line, step = draw.choice(SHOWS), draw.choice(steps)
     code, files = root.shown(line, step)
-    assert "Next: " in root.said if code else files == _shown(whole, line, step), f"{about}: {line} {step}: {root.said}"
+    assert "Next: " in root.said if code else files == _shown(sound, line, step), f"{about}: {line} {step}: {root.said}"
 
 
 def trial(number: int, roots: dict[str, Rooted], folder: Path) -> str:
@@ -271,7 +271,7 @@ def trial(number: int, roots: dict[str, Rooted], folder: Path) -> str:
     about = f"trial {number}: {how} {path} of the {which} root"
     named = root("verify") == 1
     assert named == ("problem(s)" in root.said), f"{about}: {root.said}"
-    look(root, whole, draw, about)
+    look(root, roots[which], draw, about)
     code = root.run()
     story = root.said
     after = {} if code else root.artifacts()
