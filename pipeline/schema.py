@@ -139,7 +139,11 @@ def _chosen(kind: str, own: Mapping[str, JsonSchema]) -> JsonSchema:
     ]
     mapping: JsonSchema = {"type": "object", "required": [key], "properties": {key: choice}, "allOf": chosen}
     if kind == STAGE:
-        return mapping
+        alike = {
+            "type": "object",
+            "properties": {"like": {"type": "string", "description": "the step it is a variant of"}},
+        }
+        return {"if": {"type": "object", "required": ["like"]}, "then": alike, "else": mapping}
     return {"type": ["object", "string"], "if": {"type": "object"}, "then": mapping, "else": choice}
 
 

@@ -67,6 +67,13 @@ def test_every_recipe_of_the_repository_fits(path: Path) -> None:
     assert mistake(value(yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader))) == ""
 
 
+def test_a_variant_needs_no_stage_but_a_step_to_be_like() -> None:
+    base = {"stage": "shard", "data": "a"}
+    assert mistake({"name": "x", "modalities": {}, "steps": {"a": base, "b": {"like": "a", "columns": None}}}) == ""
+    assert "steps.b.like" in mistake({"name": "x", "modalities": {}, "steps": {"a": base, "b": {"like": ["a"]}}})
+    assert "'stage' is a required property" in mistake({"name": "x", "modalities": {}, "steps": {"b": {"columns": []}}})
+
+
 def test_short_forms_own_plug_ins_and_variables_fit() -> None:
     assert mistake(value(yaml.compose(GOOD, Loader=_Loader))) == ""
 
