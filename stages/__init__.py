@@ -65,6 +65,9 @@ PLUGINS: dict[str, dict[str, str]] = {
         "table": "hyperloom.stages.ingest.tabular:Table",
         "flights": "hyperloom.stages.ingest.flights:Flights",
         "python": "hyperloom.stages.ingest.generated:Generated",
+        "annotated": "hyperloom.stages.ingest.annotated:Annotated",
+        "webdataset": "hyperloom.stages.ingest.tars:WebDataset",
+        "folders": "hyperloom.stages.ingest.class_folders:ClassFolders",
     },
     "expert": {
         "hsv": "hyperloom.stages.label.procedural:Hsv",
@@ -96,6 +99,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "choice": "hyperloom.stages.label.choices:ChoiceDecoder",
         "detections": "hyperloom.stages.label.detections:DetectionDecoder",
         "named": "hyperloom.stages.label.naming:NamedDecoder",
+        "instances": "hyperloom.stages.label.instances:InstanceDecoder",
         "boxes": "hyperloom.stages.label.boxes:BoxDecoder",
         "fastestdet-boxes": "hyperloom.stages.label.nets.fastestdet:FastestDetBoxes",
         "fastestdet": "hyperloom.stages.label.nets.fastestdet:FastestDet",
@@ -111,6 +115,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "mean": "hyperloom.stages.consensus.methods:Mean",
         "median": "hyperloom.stages.consensus.median:Median",
         "copy": "hyperloom.stages.consensus.methods:Copy",
+        "match": "hyperloom.stages.consensus.match:Match",
     },
     "sampler": {
         "temperature": "hyperloom.stages.shard.mixture:Temperature",

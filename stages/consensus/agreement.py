@@ -2,7 +2,8 @@
 
 For classes the figure is `equal`, the share of pixels with the same class among those where both say one. For
 numbers it is `mae`, the mean absolute difference in the modality's unit, and `correlation` (Pearson's, over the
-sample's values); for unit vectors `angle`, the mean angle in degrees. It says nothing of who is right.
+sample's values); for unit vectors `angle`, the mean angle in degrees; for boxes and instances `f1`, the share of
+things that overlap one of the same class by half. It says nothing of who is right.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def matrices(records: Iterable[Record], columns: list[str]) -> dict[str, Any]:
 
 
 def _compared(left: np.ndarray, right: np.ndarray, modality: Any) -> dict[str, np.ndarray]:
+    if (things := modality.things_agree(left, right)) is not None:
+        return {"f1": things}
     both = modality.given(left) & modality.given(right)
     used = np.broadcast_to(spread(both, left), left.shape)
     if left.dtype.kind in "iu":

@@ -14,6 +14,22 @@ from typing import Any
 from hyperloom.pipeline.errors import RecipeError, StepFailed
 from hyperloom.stages.data import versions
 
+LAYOUTS = (
+    "vre",
+    "dronescapes",
+    "png",
+    "parquet",
+    "coco",
+    "coco-panoptic",
+    "cvat",
+    "label-studio",
+    "yolo",
+    "voc",
+    "labelme",
+    "colour-masks",
+    "folders",
+)
+"""Layouts of an export: arrays, and what annotation tools read (`stages.data.tool_export`)."""
 Load = Callable[[Any], tuple[Any, Any]]
 """Given the parsed arguments: the recipe and its storage."""
 StepResolver = Callable[[Any, Any], list[Any]]
@@ -76,7 +92,7 @@ def _add_export(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--to", required=True, metavar="DIR", help=f"folder or fsspec URL to write below, or {', '.join(TOOLS)}"
     )
-    sub.add_argument("--layout", choices=("vre", "dronescapes", "png", "parquet"), default="vre")
+    sub.add_argument("--layout", choices=LAYOUTS, default="vre")
     people = sub.add_argument_group("to people (label-studio, cvat, coco), with what a column says as pre-annotations")
     people.add_argument("--out", metavar="DIR", default="", help="folder or URL (STEP-TOOL)")
     people.add_argument("--picture", metavar="COLUMN", default="", help="what they see (the first pictures of ingest)")

@@ -4,6 +4,7 @@
     dronescapes   DIR/{modality}_{source}/{group}_{index:06d}.npz
     png           DIR/{modality}_{source}/{key}.png                    pictures for people, under the names of the files
     parquet       DIR/{group}-{number:04d}.parquet                     keys and columns as they are stored
+    coco, ..      what annotation tools read: see `stages.data.tool_export`
 
 A missing value has no file. Each file appears whole or not at all, and a repeated export replaces it with the same.
 Arrays keep the numbers of memory: uint8 images and class ids (255: unknown), float32 maps.
@@ -12,18 +13,22 @@ Arrays keep the numbers of memory: uint8 images and class ids (255: unknown), fl
 from __future__ import annotations
 
 import io
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of, source_of
 from hyperloom.stages.data.reader import SampleReader, SampleRows, modality, values
+from hyperloom.stages.data.tool_export import ToolLayout, export_to_tool
 from hyperloom.stages.ingest.source import path_safe
 
-ExportLayout = Literal["vre", "dronescapes", "png", "parquet"]
+ArrayLayout = Literal["vre", "dronescapes", "png", "parquet"]
+ExportLayout = ArrayLayout | ToolLayout
 
 
 def export(reader: SampleReader, modalities: dict[str, Any], target: Storage, layout: ExportLayout) -> int:
     """Write everything that `reader` gives below `target`; returns the number of files. Raises StorageError."""
+    if layout in get_args(ToolLayout):
+        return export_to_tool(reader, modalities, target, layout)  # type: ignore[arg-type]
     if layout == "parquet":
         return sum(_parquet(rows, modalities, target, number) for number, rows in enumerate(reader))
     write = _picture if layout == "png" else _npz

@@ -83,6 +83,8 @@ class AnnotatedPicture:
     annotated: bool = True
     """Has anybody looked at it? A picture without a thing in it is an answer, one that nobody saw is none."""
     group: str = ""
+    shares: bool = False
+    """Are its places shares of its sides, whose lengths the file does not say? (`stages.formats.values.in_pixels`)"""
     map: str = ""
     """A file of pixels, of which the annotations' ids or categories name some (panoptic, colour masks)."""
     faults: list[str] = field(default_factory=list)

@@ -41,7 +41,7 @@ def parse(data: bytes, path: str) -> AnnotationSet:
     images, categories, annotations = (value.get(name) or [] for name in ("images", "categories", "annotations"))
     if not all(isinstance(part, list) and all(isinstance(v, dict) for v in part) for part in (images, categories)):
         raise SourceError(f"{path} is no COCO file: its lists do not hold objects. Next: export it again")
-    reader = _Reader(path)
+    reader = CocoReader(path)
     reader.add_categories(categories)
     reader.add_pictures(images)
     for one in annotations if isinstance(annotations, list) else ():
@@ -49,7 +49,7 @@ def parse(data: bytes, path: str) -> AnnotationSet:
     return AnnotationSet(list(reader.categories.values()), reader.pictures, reader.sentences())
 
 
-class _Reader:
+class CocoReader:
     """Takes a COCO file apart, list by list."""
 
     def __init__(self, path: str):
@@ -98,8 +98,12 @@ class _Reader:
             names[name] = self._by_number[number] = picture
             self.pictures.append(picture)
 
+    def picture(self, one: Any) -> AnnotatedPicture | None:
+        """The picture of an annotation."""
+        return self._by_number.get(one.get("image_id")) if isinstance(one, dict) else None
+
     def add(self, one: Any) -> None:
-        picture = self._by_number.get(one.get("image_id")) if isinstance(one, dict) else None
+        picture = self.picture(one)
         if picture is None:
             self._counts["annotations are of pictures that are not listed"] += 1
             return

@@ -31,8 +31,8 @@ def written(annotations: AnnotationSet) -> bytes:
     first = max(numbers, default=0) + 1
     captions = [{"id": first + i, "image_id": n, "caption": t} for i, (n, t) in enumerate(texts)]
     value = {
-        "images": [_picture(n, p) for n, p in zip(pictures, annotations.pictures, strict=True)],
-        "categories": [_category(c) for c in annotations.categories],
+        "images": [picture_of(n, p) for n, p in zip(pictures, annotations.pictures, strict=True)],
+        "categories": [category_of(c) for c in annotations.categories],
         "annotations": boxes + captions,
     }
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
@@ -54,12 +54,12 @@ def numbered(ids: Iterable[Any]) -> list[int]:
     return numbers
 
 
-def _picture(number: int, picture: AnnotatedPicture) -> dict[str, Any]:
+def picture_of(number: int, picture: AnnotatedPicture) -> dict[str, Any]:
     plain = {"id": number, "file_name": picture.name, "width": picture.width, "height": picture.height}
     return plain | ({"labels": picture.labels} if picture.labels else {})
 
 
-def _category(category: ThingClass) -> dict[str, Any]:
+def category_of(category: ThingClass) -> dict[str, Any]:
     plain: dict[str, Any] = {"id": category.id, "name": category.name, "supercategory": category.parent}
     if category.points:
         plain |= {"keypoints": list(category.points), "skeleton": [list(pair) for pair in category.skeleton]}
@@ -83,7 +83,7 @@ def _annotation(
         plain["segmentation"] = {"size": list(runs.size), "counts": counts}
     elif annotation.polygons:
         plain["segmentation"] = [list(polygon) for polygon in annotation.polygons]
-    if category.points:
+    if category.points and annotation.points:
         points = [annotation.points.get(name, (0.0, 0.0, 0)) for name in category.points]
         plain["keypoints"] = [v for x, y, seen in points for v in (round(x, DIGITS), round(y, DIGITS), seen)]
         plain["num_keypoints"] = sum(seen > 0 for _, _, seen in points)

@@ -23,6 +23,7 @@ from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.spelling import near
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.ingest.parts import part_of
 from hyperloom.stages.ingest.rows import TABLES, Dialect, TableRow, described, rows
 from hyperloom.stages.ingest.sidefile import fetch, understood
 from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, path_safe, stem
@@ -196,8 +197,7 @@ class Table(Source):
         if self.key and row.get(self.key) not in (None, ""):
             key = str(row[self.key])
         if self.parts and not self.group:
-            place = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) * self.parts >> 32
-            group = f"part-{place:0{len(str(self.parts - 1))}}"
+            group = part_of(key, self.parts)
         if self.group:
             owner = row.get(self.group)
             group = path_safe("none" if owner in (None, "") else str(owner))

@@ -150,7 +150,8 @@ class HuggingFace(Expert):
         home.torch.set_num_threads(max(1, int(self.cpus)))
         if self.task == "box-segmentation":
             return self._regions(home, modalities)
-        if self.task in MAPS:
+        things = any(modalities[modality_of(column)].measure == "instances" for column in self.out)
+        if self.task in MAPS and not things:
             return self._maps(home, modalities)
         if self.task in FEATURES:
             return self._features(home, modalities)
@@ -252,6 +253,8 @@ class HuggingFace(Expert):
         options: dict[str, Any] = {**ALL_LABELS.get(self.task, {}), **self.options}
         if self.prompt:
             options["text"] = self.prompt
+        if self.task == "image-segmentation":
+            options = {"subtask": "instance", "threshold": self.threshold, **options}
         order = [home.config.id2label[i] for i in sorted(home.config.id2label)]
         if self.task in ASKED_IN_WORDS:
             options.setdefault("candidate_labels", self._words(targets))

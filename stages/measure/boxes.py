@@ -20,7 +20,7 @@ import numpy as np
 
 from hyperloom.stages.measure.measure import Measure
 from hyperloom.stages.measure.sums import Gathered, Sums, packed
-from hyperloom.stages.modality import Modality
+from hyperloom.stages.modality import Modality, overlap
 
 FITS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.8999999999999999, 0.95)
 """Intersections over union from which a predicted box is a true one, to the last bit as pycocotools has them."""
@@ -56,8 +56,8 @@ class BoxMeasure(Measure):
                 mine = boxes[boxes[:, 4] == class_]
                 mine = mine[np.argsort(-mine[:, 5], kind="stable")][:MOST]
                 of = true[:, 4] == class_
-                overlap = _overlap(mine[:, :4], true[of, :4], crowd[of])
-                rows.append(rows_of(class_, mine[:, 5], *fitting(overlap, crowd[of])))
+                shared = overlap.of_boxes(mine[:, :4], true[of, :4], crowd[of])
+                rows.append(rows_of(class_, mine[:, 5], *fitting(shared, crowd[of])))
         counts = {"known": len(truth), "answered": int(answered.sum()), "present": present.tolist()}
         return {
             **counts,
@@ -143,13 +143,3 @@ def fitting(overlap: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndar
             elif lying[i] >= min(fit, 1 - 1e-10):
                 passed[i] |= 1 << level
     return bits, passed
-
-
-def _overlap(one: np.ndarray, other: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """Intersection over union of each pair, (n, m) float64; of crowds over the area of `one` alone."""
-    one, other = one.astype(np.float64), other.astype(np.float64)
-    low, high = np.maximum(one[:, None, :2], other[None, :, :2]), np.minimum(one[:, None, 2:], other[None, :, 2:])
-    inside = np.clip(high - low, 0, None).prod(-1)
-    areas = [(b[:, 2:] - b[:, :2]).prod(-1) for b in (one, other)]
-    union = areas[0][:, None] + np.where(crowd, 0, areas[1][None] - inside)
-    return inside / np.maximum(union, 1e-12)

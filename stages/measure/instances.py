@@ -12,6 +12,7 @@ import numpy as np
 
 from hyperloom.stages.measure.boxes import MOST, ROW, BoxMeasure, fitting, rows_of
 from hyperloom.stages.measure.sums import Sums, packed
+from hyperloom.stages.modality import overlap
 
 
 class InstanceMeasure(BoxMeasure):
@@ -29,18 +30,7 @@ class InstanceMeasure(BoxMeasure):
                 mine = np.flatnonzero(seen.classes == class_)
                 mine = mine[np.argsort(-seen.scores[mine], kind="stable")][:MOST]
                 of = true.classes == class_
-                overlap = overlaps(seen.masks[mine], true.masks[of], true.crowd[of])
-                rows.append(rows_of(int(class_), seen.scores[mine], *fitting(overlap, true.crowd[of])))
+                shared = overlap.of_masks(seen.masks[mine], true.masks[of], true.crowd[of])
+                rows.append(rows_of(int(class_), seen.scores[mine], *fitting(shared, true.crowd[of])))
         counts = {"known": len(truth), "answered": int(answered.sum()), "present": present.tolist()}
         return {**counts, "boxes": packed(np.concatenate(rows).astype(ROW))}
-
-
-def overlaps(one: np.ndarray, other: np.ndarray, crowd: np.ndarray | None = None) -> np.ndarray:
-    """(n, m) float64 intersection over union of masks (n, H, W), (m, H, W); of crowds over the first's area alone."""
-    a, b = (m.reshape(len(m), -1).astype(np.float32) for m in (one, other))
-    shared = (a @ b.T).astype(np.float64)  # exact: sums of ones
-    first, second = a.sum(1, dtype=np.float64)[:, None], b.sum(1, dtype=np.float64)[None]
-    union = first + second - shared
-    if crowd is not None:
-        union = np.where(crowd[None], np.broadcast_to(first, union.shape), union)
-    return shared / np.maximum(union, 1)

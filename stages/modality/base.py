@@ -219,6 +219,11 @@ class Modality(Plugin, Layout, Geometry, Knowledge, Predicted):
         """Predictions (N, ...) of this modality in another meaning."""
         return how.channels(how.numbers(mean))
 
+    def things_agree(self, one: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+        """(N,) how far two columns name the same things, twice the pairs through the things of both; NaN where neither
+        names any. None of types that are no sets of things."""
+        return None
+
     # -- teaching ---------------------------------------------------------------------------------------------------
     def teaches(self, predicted: Modality) -> bool:
         """Can a column of this modality be the target of a task of the other? By default of its own type and shape."""

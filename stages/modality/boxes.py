@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Translation
-from hyperloom.stages.modality import box_files
+from hyperloom.stages.modality import box_files, overlap
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import distinct, id_of, ids_of, lettered, numbered, numerals
 from hyperloom.stages.modality.formats import parse
@@ -213,6 +213,11 @@ class Boxes(SidedClasses, Modality):
 
     def mean_translated(self, mean: Any, how: Translation) -> Any:
         return self.translated(mean, how)
+
+    def things_agree(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        rows = [[v[~np.isnan(v).any(1)] for v in pair] for pair in zip(one, other, strict=True)]
+        shared = (overlap.of_boxes(a[:, :4], b[:, :4]) * (a[:, None, 4] == b[None, :, 4]) for a, b in rows)
+        return overlap.agreement((len(a), len(b), s) for (a, b), s in zip(rows, shared, strict=True))
 
     def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
         count = some(random, self.most)

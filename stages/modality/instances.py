@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Translation
-from hyperloom.stages.modality import packed
+from hyperloom.stages.modality import overlap, packed
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.boxes import CORNERS, flattened, lists, too_many
 from hyperloom.stages.modality.choice import distinct, ids_of, numbered
@@ -151,6 +151,12 @@ class Instances(SidedClasses, Modality):
 
         how = cv2.INTER_NEAREST_EXACT
         return cv2.resize((mask != 0).astype(np.uint8), (width, height), interpolation=how) > 0
+
+    def things_agree(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        pairs = [(self.unpacked_value(a), self.unpacked_value(b)) for a, b in zip(one, other, strict=True)]
+        same = (a.classes[:, None] == b.classes[None] for a, b in pairs)
+        shared = (overlap.of_masks(a.masks, b.masks) * kind for (a, b), kind in zip(pairs, same, strict=True))
+        return overlap.agreement((len(a), len(b), s) for (a, b), s in zip(pairs, shared, strict=True))
 
     def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
         height, width = self.sides_in_pixels

@@ -81,8 +81,26 @@ class Segmentation(SidedClasses, Raster):
             raise ValueError(f"expected class ids in 0..{UNKNOWN}, got {array.min()}..{array.max()}")
         return self._resized(array.astype(np.uint8), nearest=True)
 
+    def numbers(self, data: bytes, name: str) -> np.ndarray:
+        """Ids of an image file; of one in colours those of `palette`, where black is unknown if it is none of them."""
+        array = super().numbers(data, name)
+        return self._of_colours(array, name) if self.palette and array.ndim == 3 and array.shape[-1] == 3 else array
+
+    def _of_colours(self, rgb: np.ndarray, name: str) -> np.ndarray:
+        codes = rgb.astype(np.int64) @ np.array([65536, 256, 1])
+        table = {(r << 16) + (g << 8) + b: i for i, (r, g, b) in enumerate(self.palette or ())}
+        seen, places = np.unique(codes, return_inverse=True)
+        foreign = [int(c) for c in seen if int(c) not in table and c != 0]
+        if foreign:
+            first = foreign[0]
+            colour = (first >> 16, first >> 8 & 255, first & 255)
+            count = int((codes == first).sum())
+            raise ValueError(f"{name}: {count} pixels have the colour {colour}, which is none of the palette's")
+        ids = np.array([table.get(int(c), UNKNOWN) for c in seen], np.uint8)
+        return ids[places].reshape(codes.shape)
+
     def read(self, data: bytes, name: str) -> Any:
-        """Class ids from an array, or from the grey values of an image."""
+        """Class ids from an array, from the grey values of an image, or from colours of the palette."""
         if name.lower().endswith((".npy", ".npz")):
             return self.fit(decode_array(data, "", name))
         return self.fit(self.numbers(data, name))

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.measure.instances import InstanceMeasure
 from hyperloom.stages.measure.sums import merged
 from hyperloom.stages.modality.runs import MaskRuns
 from hyperloom.stages.network.instance_maps import InstanceMaps
-from tests.unit.inline import modalities
+from tests.unit.inline import column, finish, ingested, modalities, step
 
 SIZE = (24, 32)
 THINGS: Any = modalities(
@@ -159,3 +163,103 @@ def test_a_picture_shows_each_and_is_clear_elsewhere() -> None:
     shown = THINGS.overlay(value((2, 3, "dog"), (14, 20, "left hand")))
     assert shown.shape == (*SIZE, 4) and ((shown[..., 3] > 0) == square(2, 3) | square(14, 20)).all()
     assert (shown[5, 6, :3] != shown[17, 23, :3]).any() and (shown[2, 3, :3] == 255).all()
+
+
+# -- consensus ---------------------------------------------------------------------------------------------------------
+def agreed(storage: Storage, columns: dict[str, Any], kinds: dict[str, Any], **method: Any) -> tuple[np.ndarray, Any]:
+    name = next(iter(columns)).partition("@")[0]
+    fields = {"out": f"{name}@all", "method": {"type": "match", **method}}
+    stage = ConsensusStage(stage="consensus", data="labels", **fields)
+    labels = ingested(storage, kinds, {"g": [columns]})
+    made = finish(step(stage, storage, kinds, labels=labels))
+    (out,) = column(storage, kinds, made, f"{name}@all").values()
+    return out, made.body["agreement"][f"{name}@all"]
+
+
+def test_instances_of_three_are_matched_by_their_masks(tmp_path: Any) -> None:
+    """A dog that all see, a hand that two see, of which one calls it the other hand, and one that one alone sees."""
+    a = value((2, 3, "dog"), (14, 20, "left hand"), score=0.9)
+    b = value((2, 4, "dog"), (14, 20, "left hand"), score=0.6)
+    c = value((3, 3, "dog"), (14, 21, "right hand"), (0, 24, "dog"), score=0.3)
+    columns = {"things@a": a, "things@b": b, "things@c": c}
+    out, report = agreed(Storage(str(tmp_path)), columns, {"things": THINGS}, weights={"c": 0.5})
+    seen = THINGS.unpacked_value(out)
+    assert seen.classes.tolist() == [2, 0], "the surest first, one that a fifth of the weight sees is left out"
+    assert seen.scores.tolist() == pytest.approx([(0.9 + 0.6 + 0.15) / 2.5] * 2)
+    shares = square(2, 3) * 1.0 + square(2, 4) + 0.5 * square(3, 3)
+    assert (seen.masks[0] == (shares >= 1.25)).all()
+    assert report["f1"][0][1] == 1 and report["f1"][0][2] == pytest.approx(2 / 5)
+
+
+def test_boxes_of_several_become_their_mean(tmp_path: Any) -> None:
+    kinds = modalities(objects={"type": "boxes", "classes": ["car", "dog"], "most": 4})
+    fit = kinds["objects"].fit
+    columns = {
+        "objects@a": fit([[0.1, 0.1, 0.5, 0.5, 0, 1.0], [0.7, 0.7, 0.9, 0.9, 1, 0.5]]),
+        "objects@b": fit([[0.2, 0.1, 0.6, 0.5, 0, 1.0]]),
+    }
+    out, _ = agreed(Storage(str(tmp_path)), columns, kinds, share=0.6)
+    assert out[0].tolist() == pytest.approx([0.15, 0.1, 0.55, 0.5, 0, 1.0]) and np.isnan(out[1:]).all()
+    both, _ = agreed(Storage(str(tmp_path / "2")), columns, kinds)
+    assert both[1].tolist() == pytest.approx([0.7, 0.7, 0.9, 0.9, 1, 0.25]), "what one of two sees has half its score"
+
+
+# -- networks ----------------------------------------------------------------------------------------------------------
+def decoded(raw: tuple[np.ndarray, ...], **fields: Any) -> Any:
+    decoder = plugins.parse("decoder", {"type": "instances", **fields})
+    decoder.ready(THINGS, "things@net")
+    whole = decoder.tile(raw, "nchw", SIZE)
+    decoder, _ = decoder.tried(whole, None, THINGS)
+    return THINGS.unpacked_value(decoder.finish(whole, THINGS))
+
+
+CORNERS = np.array([[3, 2, 9, 8], [4, 2, 9, 8], [20, 14, 26, 20]], np.float32)
+SCORES = np.array([[0, 0, 0.9], [0, 0, 0.6], [0.8, 0, 0]], np.float32)
+TRUE = [square(2, 3), square(14, 20)]
+
+
+def test_masks_of_boxes_and_masks_of_the_frame() -> None:
+    parts = np.full((3, 1, 7, 7), 6.0, np.float32)
+    frames = np.stack([square(2, 3), square(2, 4), square(14, 20)]).astype(np.float32)
+    for raw, fields in (
+        ((CORNERS, SCORES, parts), {"cut": "box"}),
+        ((CORNERS, SCORES, frames), {}),
+        ((CORNERS, SCORES.max(1), SCORES.argmax(1), frames), {"labels": "l"}),
+    ):
+        seen = decoded(raw, boxes="b", scores="s", masks="m", **fields)
+        assert seen.classes.tolist() == [2, 0] and seen.scores.tolist() == pytest.approx([0.9, 0.8])
+        assert (seen.masks == TRUE).all()
+
+
+def test_queries_without_boxes() -> None:
+    scores = np.concatenate([SCORES, 1 - SCORES.sum(1, keepdims=True)], 1)[[0, 2]]
+    logits = np.where(np.stack(TRUE), 5.0, -5.0).astype(np.float32)
+    seen = decoded((scores, logits), scores="c", masks="m", background=3)
+    assert seen.classes.tolist() == [2, 0] and (seen.masks == TRUE).all()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_rows_that_weigh_prototypes(turned: bool) -> None:
+    prototypes = np.where(np.stack(TRUE), 4.0, -4.0).astype(np.float32)
+    rows = np.concatenate([CORNERS, SCORES, np.array([[1, 0], [1, 0], [0, 1]])], 1).astype(np.float32)
+    seen = decoded((rows.T if turned else rows, prototypes), prototypes="p")
+    assert seen.classes.tolist() == [2, 0] and (seen.masks == TRUE).all()
+    with pytest.raises(RecipeError, match="has no rows of 7 numbers and 2 more"):
+        decoded((rows[:, 1:], prototypes), prototypes="p")
+
+
+def test_a_decoder_of_instances_needs_masks() -> None:
+    with pytest.raises(ValueError, match="give masks"):
+        plugins.parse("decoder", {"type": "instances", "boxes": "b", "scores": "s"})
+
+
+def test_a_pipeline_of_transformers_gives_instances() -> None:
+    from hyperloom.stages.label.hub.answers import from_pipeline
+
+    answer = [
+        {"label": "cat", "score": 0.9, "mask": square(0, 0)},
+        {"label": "dog", "score": 0.7, "mask": square(2, 3).astype(np.uint8) * 255},
+        {"label": "dog", "score": 0.1, "mask": square(9, 9)},
+    ]
+    value_ = THINGS.fit(from_pipeline(answer, THINGS, None, {"cat": "left hand"}, 0.5, []))
+    assert THINGS.words(value_) == "1 left hand, 1 dog"

@@ -18,6 +18,8 @@ TYPES = frozenset(stages.PLUGINS["modality"])
 ASKING = ("isinstance", "issubclass")
 MAY = {
     "stages/ingest/sidefile.py": "files whose numbers a recipe scales, which no type of one's own wants unasked",
+    "stages/formats/values.py": "foreign files of annotations have a form for each type, others are refused",
+    "stages/data/annotations.py": "the same on the way out",
     "stages/label/hub/answers.py": "a foreign library's answers have a form for each type, others are refused",
 }
 """Files that may, and why."""

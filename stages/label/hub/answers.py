@@ -46,6 +46,8 @@ def from_pipeline(
         return _text(answer)
     if modality.type == "boxes":
         return _boxes(answer, modality, given, labels, threshold)
+    if modality.type == "instances":
+        return _instances(answer, modality, labels, threshold)
     if modality.type == "tags":
         return _tags(answer, given, labels)
     scores = {str(entry["label"]): float(entry["score"]) for entry in _entries(answer)}
@@ -103,6 +105,22 @@ def _boxes(answer: Any, modality: Any, picture: Any, labels: LabelNames, thresho
         )
         boxes.append({"x0": x0, "y0": y0, "x1": x1, "y1": y1, "class": kind, "score": float(entry["score"])})
     return strongest(boxes, modality.most)
+
+
+def _instances(answer: Any, modality: Any, labels: LabelNames, threshold: float) -> list[dict[str, Any]]:
+    """Masks of a segmentation pipeline with `subtask: instance`, or of a detector that gives masks."""
+    rows = []
+    for entry in sorted(answer, key=lambda e: -(e["score"] or 0)):
+        kind, score = _name(str(entry["label"]), labels), float(entry["score"] or 0)
+        if kind is None or score < threshold:
+            continue
+        if kind not in modality.classes:
+            remark("objects whose label is no class of the modality are left out (labels: names them)")
+            continue
+        mask = np.asarray(entry["mask"]) > 0
+        if mask.any():
+            rows.append({"mask": mask, "class": kind, "score": min(score, 1.0)})
+    return strongest(rows, modality.most)
 
 
 def _tags(answer: Any, text: str, labels: LabelNames) -> list[str | None]:

@@ -1,0 +1,152 @@
+"""From what is marked in a picture to a value of a column, by the type of its modality.
+
+boxes: the box of each thing, or the smallest one around it, crowds with a score of 0; instances: what has a mask or
+polygons; keypoints: the one thing that has points (of several the largest), or single points named like the modality's;
+segmentation: the class of each pixel, smaller things in front, `background` (where it is a class) elsewhere, unknown in
+crowds and in what is no class; category, ordinal: the picture's one label; multilabel, tags: its labels, or else the
+classes of its things; text: what people say of it. Things of classes that the modality lacks are left out and said.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation
+from hyperloom.stages.remarks import remark
+
+BACKGROUND = "background"
+TYPES = ("boxes", "instances", "keypoints", "segmentation", "category", "ordinal", "multilabel", "tags", "text")
+
+
+def value_of(picture: AnnotatedPicture, modality: Any, size: tuple[int, int]) -> Any:
+    """The value of a picture of `size`, height and width in pixels, as `modality` holds it; None where nobody said
+    anything. Raises ValueError."""
+    if not picture.annotated:
+        return None
+    if modality.type in ("category", "ordinal"):
+        return _label(picture, modality)
+    if modality.type == "text":
+        return modality.fit(picture.texts[0]) if picture.texts else None
+    if modality.type == "keypoints":
+        return _points(picture, modality, size)
+    things = [a for a in picture.annotations if _listed(a.label, modality)]
+    if modality.type in ("multilabel", "tags"):
+        names = picture.labels or dict.fromkeys(a.label for a in things)
+        return modality.fit([name for name in names if _listed(name, modality)])
+    if modality.type == "boxes":
+        return modality.model_copy(update={"pixels": None}).fit(_boxes(things, size))
+    if modality.type == "instances":
+        return modality.fit(_instances(things, size))
+    return modality.fit(_classes(picture.annotations, modality, size))
+
+
+def _listed(label: str, modality: Any) -> bool:
+    known = label in (modality.tags if modality.type == "tags" else modality.classes)
+    if not known:
+        remark(f"annotations of {label!r}, which is no class of {modality.type} here, are left out")
+    return known
+
+
+def _label(picture: AnnotatedPicture, modality: Any) -> Any:
+    labels = list(dict.fromkeys(picture.labels))
+    if len(labels) > 1:
+        raise ValueError(f"it has the labels {', '.join(labels)}, and one is expected")
+    return modality.fit(labels[0]) if labels else None
+
+
+def _boxes(things: list[Annotation], size: tuple[int, int]) -> list[dict[str, Any]]:
+    height, width = size
+    boxes = []
+    for thing in things:
+        extent = thing.extent()
+        if extent is None:
+            remark("things without a place are left out")
+            continue
+        x0, y0, x1, y1 = extent
+        corners = [min(max(v, 0.0), 1.0) for v in (x0 / width, y0 / height, x1 / width, y1 / height)]
+        place = dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True))
+        score = 1.0 if thing.score is None else thing.score
+        boxes.append({**place, "class": thing.label, "score": 0.0 if thing.crowd else score})
+    return boxes
+
+
+def _instances(things: list[Annotation], size: tuple[int, int]) -> list[dict[str, Any]]:
+    from hyperloom.stages.formats.shapes import mask_of
+
+    rows = []
+    for place, thing in enumerate(things, 1):
+        mask = mask_of(thing, size)
+        if mask is None:
+            remark("things without a mask are no instances and are left out (a boxes column takes their boxes)")
+            continue
+        if mask.shape != size:
+            raise ValueError(
+                f"annotation {thing.id}: its mask is {mask.shape[0]}x{mask.shape[1]}, not {size[0]}x{size[1]}"
+            )
+        row = {"mask": mask, "class": thing.label, "crowd": thing.crowd}
+        row["id"] = thing.id if isinstance(thing.id, int) and thing.id else place
+        row["score"] = 1.0 if thing.score is None else thing.score
+        if thing.box is not None:
+            corners = (v / size[1 - i % 2] for i, v in enumerate(thing.box))
+            row |= dict(zip(("x0", "y0", "x1", "y1"), (min(max(v, 0.0), 1.0) for v in corners), strict=True))
+        rows.append(row)
+    return rows
+
+
+def _classes(things: list[Annotation], modality: Any, size: tuple[int, int]) -> Any:
+    import numpy as np
+
+    from hyperloom.stages.base import UNKNOWN
+    from hyperloom.stages.formats.shapes import mask_of
+
+    classes = modality.classes
+    ids = np.full(size, classes.index(BACKGROUND) if BACKGROUND in classes else UNKNOWN, np.uint8)
+    masks = [(a, m) for a in things if (m := mask_of(a, size)) is not None]
+    for thing, mask in sorted(masks, key=lambda pair: -int(pair[1].sum())):
+        known = _listed(thing.label, modality) and not thing.crowd
+        ids[mask] = classes.index(thing.label) if known else UNKNOWN
+    if things and not masks:
+        raise ValueError("its things have boxes or points alone, from which no map of classes follows")
+    return ids
+
+
+def _points(picture: AnnotatedPicture, modality: Any, size: tuple[int, int]) -> Any:
+    height, width = size
+    things = [a for a in picture.annotations if not a.crowd and any(seen for _, _, seen in a.points.values())]
+    single = {name: p for a in things if len(a.points) == 1 for name, p in a.points.items() if name in modality.points}
+    whole = [a for a in things if len(a.points) > 1]
+    if len(whole) > 1:
+        remark("several things of a picture have points, and the largest counts")
+    points = max(whole, key=_area).points if whole else single
+    if not points:
+        return None
+    names = set(modality.points)
+    if set(points) != names and all(name.isdecimal() for name in points) and len(points) == len(names):
+        points = {modality.points[int(name)]: place for name, place in points.items()}
+    if foreign := sorted(set(points) - names):
+        remark(f"points called {foreign[0]!r}, which the modality does not have, are left out")
+    places = {n: [x / width, y / height] for n, (x, y, seen) in points.items() if seen and n in names}
+    inside = {n: [min(max(v, 0.0), 1.0) for v in place] for n, place in places.items()}
+    return modality.fit({name: inside.get(name) for name in modality.points})
+
+
+def _area(thing: Annotation) -> float:
+    extent = thing.extent()
+    return (extent[2] - extent[0]) * (extent[3] - extent[1]) if extent else 0.0
+
+
+def in_pixels(picture: AnnotatedPicture, size: tuple[int, int]) -> AnnotatedPicture:
+    """A picture whose places are shares of its sides, in pixels."""
+    from dataclasses import replace
+
+    if not picture.shares:
+        return picture
+    height, width = size
+    sides = (width, height)
+    things = []
+    for a in picture.annotations:
+        box = None if a.box is None else tuple(v * sides[i % 2] for i, v in enumerate(a.box))
+        polygons = tuple(tuple(v * sides[i % 2] for i, v in enumerate(p)) for p in a.polygons)
+        points = {n: (x * width, y * height, seen) for n, (x, y, seen) in a.points.items()}
+        things.append(replace(a, box=box, polygons=polygons, points=points))  # type: ignore[arg-type]
+    return replace(picture, annotations=things, width=width, height=height, shares=False)

@@ -1,0 +1,150 @@
+"""YOLO's text: a file a picture, a line a thing, in shares of the picture; a yaml file names the classes.
+
+    class x y width height [score]                       detect: the middle of a box
+    class x y x y x y ..                                 segment (and turned boxes): a polygon
+    class x y width height  x y [visible] ..             pose: `kpt_shape` of the yaml file says how many points
+
+A picture without a file is one that nobody annotated; an empty file says that there is nothing in it. Places below 0 or
+above 1 are faults: they are pixels, or lie outside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, SeenPoint
+
+BESIDE = 0.01
+"""Shares of a side that a thing may reach out of its picture."""
+
+
+@dataclass(frozen=True)
+class YoloNames:
+    """What the yaml file says: `names` of classes by number, `points` a thing has, `dims` numbers each (2 or 3)."""
+
+    names: tuple[str, ...] = ()
+    points: int = 0
+    dims: int = 3
+
+
+def names_in(data: bytes, path: str) -> YoloNames:
+    """What `data.yaml`, or a text with a name a line, says. Raises SourceError."""
+    text = data.decode("utf-8-sig", "replace")
+    if path.lower().endswith((".txt", ".names")):
+        return YoloNames(tuple(line.strip() for line in text.splitlines() if line.strip()))
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+        given = value["names"]
+        names = [str(given[i]) for i in range(len(given))] if isinstance(given, dict) else [str(n) for n in given]
+        shape = value.get("kpt_shape") or (0, 3)
+        return YoloNames(tuple(names), int(shape[0]), int(shape[1]))
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise SourceError(
+            f"{path} is no list of YOLO's classes: {error!r}. Next: `names:` with a name a number"
+        ) from error
+
+
+def parse(data: bytes, path: str, name: str, known: YoloNames) -> AnnotatedPicture:
+    """What is in the picture `name`. Raises ValueError with the number of the line that cannot be understood."""
+    picture = AnnotatedPicture(name, shares=True)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text: {error}") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if words := line.split():
+            try:
+                picture.annotations.append(_annotation(words, number, known))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+    return picture
+
+
+def _annotation(words: Sequence[str], number: int, known: YoloNames) -> Annotation:
+    if not words[0].isdecimal():
+        raise ValueError(f"it begins with {words[0]!r}, no class number")
+    kind = int(words[0])
+    if known.names and kind >= len(known.names):
+        raise ValueError(f"class {kind}, and {len(known.names)} are named")
+    places = [float(word) for word in words[1:]]
+    if not all(map(math.isfinite, places)):
+        raise ValueError("a place is no number")
+    annotation = Annotation(known.names[kind] if known.names else str(kind), number)
+    if known.points and len(places) == 4 + known.points * known.dims:
+        annotation.points = _points(places[4:], known)
+    elif len(places) >= 6 and len(places) % 2 == 0:
+        annotation.polygons = (tuple(_inside(places)),)
+        return annotation
+    elif len(places) not in (4, 5):
+        raise ValueError(f"{len(words)} numbers are no box (5 or 6), no polygon and no pose")
+    x, y, width, height = places[:4]
+    if width < 0 or height < 0:
+        raise ValueError(f"no box is {width:g} wide and {height:g} high")
+    annotation.box = tuple(_inside((x - width / 2, y - height / 2, x + width / 2, y + height / 2)))  # type: ignore[assignment]
+    annotation.score = places[4] if len(places) == 5 else None
+    return annotation
+
+
+def _inside(places: Sequence[float]) -> list[float]:
+    worst = max(max(-v, v - 1) for v in places)
+    if worst > 1:
+        raise ValueError(f"{worst + 1:.5g} is no share of a picture: these look like pixels")
+    if worst > BESIDE:
+        raise ValueError(f"it reaches {worst:.3g} of a side out of the picture")
+    return [min(max(v, 0.0), 1.0) for v in places]
+
+
+def _points(places: Sequence[float], known: YoloNames) -> dict[str, SeenPoint]:
+    rows = [places[i : i + known.dims] for i in range(0, len(places), known.dims)]
+    seen = [int(row[2]) if known.dims == 3 else 2 * (row[0] > 0 or row[1] > 0) for row in rows]
+    return {str(i): (row[0], row[1], s) for i, (row, s) in enumerate(zip(rows, seen, strict=True))}
+
+
+def written(picture: AnnotatedPicture, names: Sequence[str], points: Sequence[str] = ()) -> str:
+    """The lines of one picture: a pose where `points` are named, else a polygon where there is a mask or are polygons
+    (a picture's parts become things of their own), else a box."""
+    from hyperloom.stages.formats.shapes import polygons_of
+
+    lines = []
+    for annotation in picture.annotations:
+        kind = names.index(annotation.label)
+        polygons = annotation.polygons
+        if annotation.mask is not None and not polygons:
+            polygons = polygons_of(annotation.mask.mask())
+        sides = (picture.width, picture.height) if not picture.shares else (1, 1)
+        if polygons and not points:
+            lines += [_line(kind, [v / sides[i % 2] for i, v in enumerate(polygon)]) for polygon in polygons]
+            continue
+        extent = annotation.extent()
+        if extent is None:
+            continue
+        x0, y0, x1, y1 = (v / sides[i % 2] for i, v in enumerate(extent))
+        numbers = [(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0]
+        for name in points:
+            x, y, seen = annotation.points.get(name, (0.0, 0.0, 0))
+            numbers += [x / sides[0], y / sides[1], seen]
+        if annotation.score is not None and not points:
+            numbers.append(annotation.score)
+        lines.append(_line(kind, numbers))
+    return "".join(lines)
+
+
+def _line(kind: int, numbers: Sequence[float]) -> str:
+    return " ".join([str(kind), *(f"{v:.10g}" for v in numbers)]) + "\n"
+
+
+def data_yaml(annotations: AnnotationSet) -> bytes:
+    """The yaml file that names the classes, and the points where a class has some."""
+    import yaml
+
+    value: dict[str, Any] = {"path": ".", "train": "images", "val": "images"}
+    value["names"] = dict(enumerate(annotations.names))
+    points = next((c.points for c in annotations.categories if c.points), ())
+    value |= {"kpt_shape": [len(points), 3]} if points else {}
+    return bytes(yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode())

@@ -1,0 +1,180 @@
+"""Pictures annotated by other tools, as a source: COCO, CVAT, Label Studio, YOLO, VOC, LabelMe, Cityscapes.
+
+What a column takes of an annotation follows from the type of its modality (`stages.formats.values`); the readers are
+`stages.formats`. A sample is a picture that the annotations list; its identity is the picture's content and what is
+marked in it, so new annotations cost the pictures they are of. What is wrong with a picture, or that it is not there,
+is quarantined by its name; what no column can hold is left out, counted and said once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from hyperloom.pipeline.config import placement
+from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.fingerprint import fingerprint
+from hyperloom.stages.base import modality_of
+from hyperloom.stages.formats.values import TYPES
+from hyperloom.stages.ingest.annotation_files import AnnotationFiles, ListedPicture
+from hyperloom.stages.ingest.parts import part_of
+from hyperloom.stages.ingest.sidefile import fetch
+from hyperloom.stages.ingest.source import IMAGES, Item, Piece, Read, Source, Values, path_safe, stem
+from hyperloom.stages.remarks import remark
+
+if TYPE_CHECKING:
+    from hyperloom.pipeline.digests import Digests, FileDigest
+
+FormatName = Literal[
+    "coco", "coco-panoptic", "cvat", "label-studio", "label-studio-predictions", "yolo", "voc", "labelme", "cityscapes"
+]
+
+
+class Annotated(Source):
+    """`{type: annotated, format: coco, path: instances.json, images: val2017, columns: [rgb@camera, objects@truth]}`.
+
+    `path` is a file of annotations, a folder of them or a pattern; `images` the folder, or pattern, of the pictures
+    that they name. `columns` are the picture and what its annotations say, by the types of their modalities. `group`
+    is a regular expression with `(?P<group>...)` on a picture's name; by default its folder. `parts` deals pictures
+    into so many groups instead. `names` is the file with YOLO's classes (data.yaml); by default that beside the labels.
+    """
+
+    revision: ClassVar[int] = 1
+    format: FormatName
+    path: str = placement()
+    images: str = placement()
+    columns: tuple[str, ...] = Field(min_length=1)
+    group: str = ""
+    parts: int = Field(0, ge=0, le=1000)
+    names: str = placement("")
+    maps: str = placement("")
+    """The folder of the pictures of ids that a panoptic file names; by default the file's own, without `.json`."""
+
+    @field_validator("group")
+    @classmethod
+    def _pattern(cls, value: str) -> str:
+        try:
+            if value and "group" not in re.compile(value).groupindex:
+                raise ValueError("group needs a part (?P<group>...)")
+        except re.error as error:
+            raise ValueError(f"group is no regular expression: {error}") from error
+        return value
+
+    def offers(self) -> tuple[str, ...]:
+        for column in self.columns:
+            modality_of(column)
+        return self.columns
+
+    def check(self, modalities: dict[str, Any]) -> None:
+        for column in self.columns:
+            modality = modalities[modality_of(column)]
+            if not modality.rgb and modality.type not in TYPES:
+                kinds = ", ".join(TYPES)
+                raise RecipeError(f"{column}: annotations give a picture or {kinds}, and this is {modality.type}")
+        if sum(modalities[modality_of(c)].rgb for c in self.columns) > 1:
+            raise RecipeError("annotations have one picture a sample. Next: name one column of an image modality")
+
+    def pieces(self, digests: Digests) -> list[Piece]:
+        listed = self._files(digests).listed()
+        pictures = {f.name: f for f in digests.files(self.images) if f.name.lower().endswith(IMAGES)}
+        if not pictures:
+            raise SourceError(
+                f"{self.images} holds no images ({', '.join(IMAGES)}). Next: check `images` in the recipe"
+            )
+        places = Places(pictures)
+        groups: dict[str, list[FileDigest]] = {}
+        keys: dict[str, str] = {}
+        for one in listed:
+            file = places.file(one.name)
+            key = stem(file.name if file else one.name)
+            if keys.setdefault(key, one.name) != one.name:
+                both = f"{keys[key]} and {one.name} of {self.path} would share one key"
+                raise SourceError(f"{both}. Next: rename one")
+            groups.setdefault(self._group(one), []).append(self._digest(one, file))
+        unlisted = [f for f in pictures.values() if f.path not in places.used]
+        digests.leave_out(unlisted, f"not named in {os.path.basename(self.path.rstrip('/'))}")
+        if not groups:
+            raise SourceError(f"{self.path} lists no picture. Next: check the path in the recipe")
+        return [Piece(group, group, tuple(files)) for group, files in sorted(groups.items())]
+
+    def items(self, piece: Piece) -> list[Item]:
+        items = []
+        for index, file in enumerate(piece.files):
+            sides = json.loads(file.path)
+            items.append(Item(file.name, index, sides.pop("picture"), 0, sides, file.sha256))
+            for sentence in json.loads(sides.pop("remarks", "[]")):
+                remark(sentence)
+        return items
+
+    def build(self, modalities: dict[str, Any]) -> Read:
+        kinds = {c: modalities[modality_of(c)] for c in self.columns}
+
+        def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
+            from hyperloom.stages.ingest.annotation_reader import values
+
+            for item in items:
+                try:
+                    yield item, values(item, self.format, kinds, fetch)
+                except ValueError as error:
+                    yield item, error
+
+        return read
+
+    def order(self) -> str:
+        return "pictures in the order of the annotations"
+
+    def meaning(self, column: str) -> dict[str, Any]:
+        """Which file says it is content of the samples."""
+        return {"type": self.type, "revision": type(self).revision, "column": column}
+
+    def _files(self, digests: Digests) -> AnnotationFiles:
+        return AnnotationFiles(self.format, self.path, self.images, self.names, self.maps, digests)
+
+    def _group(self, one: ListedPicture) -> str:
+        if self.group:
+            match = re.search(self.group, one.name)
+            if match is None:
+                what = f"{one.name!r} of {self.path} does not match group {self.group!r}"
+                raise SourceError(f"{what}. Next: correct the pattern or the path")
+            return path_safe(match["group"])
+        if self.parts:
+            return part_of(stem(one.name), self.parts)
+        return path_safe(one.group or os.path.dirname(one.name) or "all")
+
+    def _digest(self, one: ListedPicture, file: FileDigest | None) -> FileDigest:
+        """A sample as if it were a file, whose path holds what its reader needs."""
+        from hyperloom.pipeline.digests import FileDigest
+
+        sides = {"picture": file.path if file else "", "name": one.name, **one.sides}
+        content = fingerprint([file.sha256 if file else "absent", one.digest])
+        return FileDigest(json.dumps(sides), stem(file.name if file else one.name), 0, content)
+
+
+class Places:
+    """Where the pictures lie that annotations name: by relative name, else by the end of it, else by the base name
+    where only one has it."""
+
+    def __init__(self, pictures: dict[str, FileDigest]):
+        self._pictures = pictures
+        self.used: set[str] = set()
+        self._by_base: dict[str, list[str]] = {}
+        for name in pictures:
+            self._by_base.setdefault(name.rsplit("/", 1)[-1], []).append(name)
+
+    def file(self, name: str) -> FileDigest | None:
+        """The picture's file; None where it is not there."""
+        plain = os.path.normpath(name.replace("\\", "/")).lstrip("/")
+        match = self._pictures.get(plain)
+        if match is None:
+            same = self._by_base.get(plain.rsplit("/", 1)[-1], [])
+            ends = [n for n in same if plain.endswith("/" + n) or n.endswith("/" + plain)]
+            chosen = ends or same
+            match = self._pictures[chosen[0]] if len(chosen) == 1 else None
+        if match is not None:
+            self.used.add(match.path)
+        return match
