@@ -215,9 +215,8 @@ class Boxes(SidedClasses, Modality):
         return self.translated(mean, how)
 
     def things_agree(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        rows = [[v[~np.isnan(v).any(1)] for v in pair] for pair in zip(one, other, strict=True)]
-        shared = (overlap.of_boxes(a[:, :4], b[:, :4]) * (a[:, None, 4] == b[None, :, 4]) for a, b in rows)
-        return overlap.agreement((len(a), len(b), s) for (a, b), s in zip(rows, shared, strict=True))
+        rows = ([v[~np.isnan(v).any(1)] for v in pair] for pair in zip(one, other, strict=True))
+        return overlap.agreement((len(a), len(b), overlap.of_class(a, b)) for a, b in rows)
 
     def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
         count = some(random, self.most)

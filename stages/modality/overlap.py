@@ -21,6 +21,11 @@ def of_boxes(one: np.ndarray, other: np.ndarray, crowd: np.ndarray | None = None
     return np.asarray(inside / np.maximum(union, 1e-12))
 
 
+def of_class(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(n, m) float64 of rows of boxes, corners and class; 0 where classes differ."""
+    return np.asarray(of_boxes(one[:, :4], other[:, :4]) * (one[:, None, 4] == other[None, :, 4]))
+
+
 def of_masks(one: np.ndarray, other: np.ndarray, crowd: np.ndarray | None = None) -> np.ndarray:
     """(n, m) float64 of masks (n, H, W) and (m, H, W); of crowds (m,) over the first's area alone."""
     a, b = (m.reshape(len(m), -1).astype(np.float32) for m in (one, other))
