@@ -14,6 +14,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "consensus": "hyperloom.stages.consensus.stage:ConsensusStage",
         "shard": "hyperloom.stages.shard.stage:Shard",
         "audit": "hyperloom.stages.audit.stage:Audit",
+        "select": "hyperloom.stages.select.stage:Select",
         "train": "hyperloom.stages.train.stage:Train",
         "distill": "hyperloom.stages.distill.stage:Distill",
         "evaluate": "hyperloom.stages.evaluate.stage:Evaluate",

@@ -8,29 +8,35 @@ from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.stages.base import TRUTH, modality_of, source_of
-from hyperloom.stages.schema import Column, Offer, SamplesSchema, ShardsSchema, defined, made_by, offer
+from hyperloom.stages.schema import Column, Listing, Offer, SamplesSchema, ShardsSchema, defined, made_by, offer
 
 if TYPE_CHECKING:
     from hyperloom.stages.audit.stage import Audit
     from hyperloom.stages.audit.survey import AuditQuestions
 
 
-def checked(stage: Audit, step: StepCheck) -> SamplesSchema:
-    """The columns that it makes."""
-    schemas = {name: step.inputs.get(name) for name in stage.data}
+def inputs(data: tuple[str, ...], step: StepCheck) -> tuple[Offer, tuple[Listing, ...], bool]:
+    """What the steps under `data` offer, the listings of their sources, and whether it is a shard step."""
+    schemas = {name: step.inputs.get(name) for name in data}
     shards = [name for name, schema in schemas.items() if isinstance(schema, ShardsSchema)]
-    if shards and len(stage.data) > 1:
+    if shards and len(data) > 1:
         step.mistake(("data",), f"data: either one shard step ({shards[0]!r}), or an ingest step and what is over it")
     read: dict[str, SamplesSchema | ShardsSchema | None] = {}
     for i, (name, schema) in enumerate(schemas.items()):
-        fits = schema is None or isinstance(schema, SamplesSchema | ShardsSchema)
         read[name] = schema if isinstance(schema, SamplesSchema | ShardsSchema) else None
-        if not fits:
+        if schema is not None and read[name] is None:
             step.read(("data", i), name, SamplesSchema)
     offered = offer(read)
     raw = any(isinstance(s, SamplesSchema) and s.raw for s in read.values())
     if offered.complete and not shards and not raw and not step.mistakes:
-        step.mistake(("data",), "data needs an ingest step, whose samples are audited, or one shard step")
+        step.mistake(("data",), "data needs an ingest step, whose samples are looked at, or one shard step")
+    listings = tuple(listing for s in read.values() if isinstance(s, SamplesSchema) for listing in s.listings)
+    return offered, listings, bool(shards)
+
+
+def checked(stage: Audit, step: StepCheck) -> SamplesSchema:
+    """The columns that it makes."""
+    offered, listings, _ = inputs(stage.data, step)
     named = [("labels", c) for c in stage.labels] + [("features", c) for c in stage.features]
     for where, column in [*named, *(("student", c) for pair in stage.student.items() for c in pair)]:
         if offered.want(step, (where,), column):
@@ -38,7 +44,6 @@ def checked(stage: Audit, step: StepCheck) -> SamplesSchema:
     _outs(stage, step, offered)
     if offered.complete and not step.mistakes:
         _something(stage, step, offered)
-    listings = tuple(listing for s in read.values() if isinstance(s, SamplesSchema) for listing in s.listings)
     models = frozenset(model for c in offered.columns.values() for model in c.models)
     return SamplesSchema({c: Column(c, "expert", lambda: repr(stage), models) for c in stage.out}, listings)
 

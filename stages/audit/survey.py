@@ -65,7 +65,7 @@ class Surveyor:
         import pyarrow as pa
 
         head = read_table(out.storage, unit.payload["keys"], [KEY, GROUP, INDEX])
-        arrays = _read(out.storage, unit.payload["columns"], head.column(KEY))
+        arrays = read_aligned(out.storage, unit.payload["columns"], head.column(KEY))
         rows = len(head)
         values = {c: self._decoded(c, arrays.get(c), rows) for c in self.questions.columns}
         table: dict[str, Any] = {name: head.column(name).combine_chunks() for name in (KEY, GROUP, INDEX)}
@@ -210,7 +210,7 @@ def _stored(name: str, array: np.ndarray) -> Any:
     return pa.Array.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows.tobytes())])
 
 
-def _read(storage: Storage, files: Mapping[str, str], keys: Any) -> dict[str, Any]:
+def read_aligned(storage: Storage, files: Mapping[str, str], keys: Any) -> dict[str, Any]:
     """Arrow arrays by column, in the order of `keys`."""
     import pyarrow as pa
     import pyarrow.compute as pc

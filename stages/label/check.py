@@ -56,9 +56,19 @@ def _made(experts: Iterable[Expert], offered: Offer, step: StepCheck) -> dict[st
     return columns
 
 
+def _gated(expert: Expert, offered: Offer, step: StepCheck, where: Where, produced: list[str]) -> None:
+    """Note what is wrong with the column that says which samples an expert is asked about."""
+    column = expert.only
+    known = column and offered.want(step, where, column, f"the expert {expert.type!r}", produced)
+    if known and defined(column, step, where) and step.modalities[modality_of(column)].shape != (1,):
+        what = f"only: {column} is not one number a sample"
+        step.mistake(where, f"{what}. Next: a scalar, such as the `out` of a select step")
+
+
 def reads(expert: Expert, offered: Offer, step: StepCheck, where: Where, produced: list[str]) -> None:
     """Note columns that nobody offers to `expert`, and modalities of those that the recipe does not define."""
     for i, column in enumerate(expert.in_):
         field = (*where, "in", i)
         if offered.want(step, field, column, f"the expert {expert.type!r}", produced):
             defined(column, step, field)
+    _gated(expert, offered, step, (*where, "only"), produced)

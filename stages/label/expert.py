@@ -70,7 +70,15 @@ class Expert(Plugin):
     licence: str = placement("")
     """Under which terms its weights are to be had, as their owners call it."""
 
+    only: str = ""
+    """A column of one number: samples where it is 0 or missing are not asked about, and are nulls in `out`."""
+
     _tuple = field_validator("in_", "out", mode="before")(as_tuple)
+
+    @property
+    def all_in(self) -> tuple[str, ...]:
+        """All columns that it must have: `in`, and what says which samples it is asked about."""
+        return (*self.in_, self.only) if self.only else self.in_
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:

@@ -128,7 +128,7 @@ class ExpertGraph:
     def _reads(self, node: Node, group: Group, at: int) -> dict[str, Any] | None:
         """The payload of a unit: what it reads, as [space, id] by column; None where there is no unit."""
         expert = node.expert
-        own = self._columns(expert, expert.in_, group, at)
+        own = self._columns(expert, expert.all_in, group, at)
         if not own:
             return None
         reads: dict[str, Any] = {"pid": group[at].pid, "columns": own}
@@ -147,7 +147,7 @@ class ExpertGraph:
             key = self._maker(column, group, at)
             if key is not None:
                 keys[column] = key
-            elif not expert.accepts_missing:
+            elif not expert.accepts_missing or column == expert.only:
                 return {}
         return keys
 
@@ -199,7 +199,7 @@ class Units:
         def advance(node: Node, to: int) -> Iterator[Unit]:
             while done[node] <= to:
                 at = done[node]
-                for column in node.expert.in_:
+                for column in node.expert.all_in:
                     if column in makers:
                         _, after = around(node.expert, group, at)
                         yield from advance(makers[column], after[-1] if after else at)
@@ -247,7 +247,7 @@ def ordered(experts: Iterable[Expert]) -> list[Expert]:
                     f"two experts make the column {column!r}: give one of them another source name after the @"
                 )
             makers[column] = i
-    reads = {i: {makers[c] for c in e.in_ if c in makers} for i, e in enumerate(experts)}
+    reads = {i: {makers[c] for c in e.all_in if c in makers} for i, e in enumerate(experts)}
     try:
         return [experts[i] for i in _stable(reads)]
     except CycleError as error:
@@ -267,7 +267,7 @@ def producers(manifest: Manifest) -> dict[str, str]:
 
 def modalities_of(experts: Iterable[Expert]) -> set[str]:
     """Names of the modalities that experts read or make."""
-    return {modality_of(c) for e in experts for c in (*e.in_, *e.out)}
+    return {modality_of(c) for e in experts for c in (*e.all_in, *e.out)}
 
 
 def weights_of(experts: Iterable[Expert], digests: Digests) -> dict[str, Any]:
@@ -283,24 +283,24 @@ def _node(expert: Expert, known: Mapping[str, Producer], step: StepRun, digests:
     identity: dict[str, Any] = {
         "expert": config,
         "modalities": {m: payload(d) for m, d in sorted(_own(expert, modalities).items())},
-        "inputs": {c: known[c].fingerprint for c in sorted(expert.in_)},
+        "inputs": {c: known[c].fingerprint for c in sorted(expert.all_in)},
     }
     if weights:
         identity["weights"] = weights
     lessons = [lesson for name in step_refs(expert) for lesson in lessons_of(inputs[name])]
     lessons += [Lesson(digest, "", "weights") for digest in weights] + licence.lessons(expert.terms(step.storage))
     compared = getattr(expert, "truth", "")  # what a consensus is only compared with decides nothing
-    reads = {c: known[c].about for c in expert.in_ if c != compared}
+    reads = {c: known[c].about for c in expert.all_in if c != compared}
     about = {
         "kind": kind,
         "expert": config,
         "revision": type(expert).revision,
         "weights": weights,
-        "inputs": list(expert.in_),
+        "inputs": list(expert.all_in),
         **inherited(expert.out[0], reads, lessons, bool(getattr(expert, "learns", False))),
     }
     models = {inputs[name].fingerprint for name in step_refs(expert) if Trained.of(inputs[name])}
-    models = models.union(*(known[c].about.get("models", ()) for c in expert.in_))
+    models = models.union(*(known[c].about.get("models", ()) for c in expert.all_in))
     if models:  # whose answers these are, directly or through the columns that are read
         about["models"] = sorted(models)
     return Node(expert, fingerprint(identity), about)

@@ -33,7 +33,7 @@ class ExpertInputs:
         self._context = _Context(storage, payload, self._columns, expert, modalities) if "before" in payload else None
         present = [self._there(column) for column in expert.in_]
         complete = np.any(present, axis=0) if expert.accepts_missing else np.all(present, axis=0)
-        self.callable = np.flatnonzero(complete)
+        self.callable = np.flatnonzero(complete & self._chosen())
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """What the expert's function gets for these rows. Raises what decoding raises."""
@@ -46,6 +46,13 @@ class ExpertInputs:
         if self._context is not None:
             columns.update(self._context.batch(at))
         return columns
+
+    def _chosen(self) -> Any:
+        """Which rows the expert is to be asked about."""
+        if not self._expert.only:
+            return True
+        values, valid = self._modalities[modality_of(self._expert.only)].decode(self._columns[self._expert.only])
+        return valid & (values.reshape(len(values), -1)[:, 0] > 0)
 
     def _there(self, column: str) -> np.ndarray:
         if column not in self._columns:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hyperloom.pipeline.check import Listed, StepCheck
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
+from hyperloom.stages.base import modality_of
 from hyperloom.stages.schema import Column, Listing, SamplesSchema, ShardsSchema, defined, inputs_of
 from hyperloom.stages.shard.splits import fits
 
@@ -32,16 +33,32 @@ def checked(stage: Shard, step: StepCheck) -> ShardsSchema:
         if offered.want(step, ("columns", i), column):
             defined(column, step, ("columns", i))
     columns = {c: offered.columns.get(c) or Column(c, "raw", lambda: "") for c in stage.columns or offered.columns}
+    known = stage.keep and offered.want(step, ("keep",), stage.keep) and defined(stage.keep, step, ("keep",))
+    if known and step.modalities[modality_of(stage.keep)].shape != (1,):
+        what = f"keep: {stage.keep} is not one number a sample"
+        step.mistake(("keep",), f"{what}. Next: a scalar, such as the `out` of a select step")
     by = stage.split.stratify
     if by and by != SIZE and by not in columns and offered.complete:
         step.unknown(
             ("split", "stratify"), by, f"split.stratify: neither {SIZE!r} nor a column of the shards is", columns
         )
+    _apart(stage, step, columns, offered.complete)
     complete = offered.complete and not step.mistakes
     groups = Groups(stage.split, [listing for s in raw for listing in s.listings], complete)
     step.later(lambda listed: groups.check(step, listed))
     splits = frozenset(n for n in ("train", "val", "test") if n == "train" or may_hold(stage.split, n))
     return ShardsSchema(columns, splits, groups.most, complete=offered.complete or bool(stage.columns))
+
+
+def _apart(stage: Shard, step: StepCheck, columns: Mapping[str, Column], complete: bool) -> None:
+    """Note what copies cannot be told by."""
+    by = stage.split.apart
+    if by and stage.split.stratify:
+        step.mistake(("split", "apart"), "split: apart and stratify both say where groups lie: give one")
+    if by in ("", "duplicates", "embedding") or not complete:
+        return
+    if by not in columns:
+        step.unknown(("split", "apart"), by, "split.apart: neither duplicates, embedding nor a column is", columns)
 
 
 def may_hold(split: Split, name: SplitName) -> bool:
@@ -68,7 +85,9 @@ class Groups:
             try:
                 self._split.assign(names if not self._split.stratify else dict.fromkeys(names, ""))
             except RecipeError as error:
-                if not self._split.stratify or all(any(fits(name, g) for _, _, g in pinned) for name in names):
+                if not (self._split.stratify or self._split.apart) or all(
+                    any(fits(name, g) for _, _, g in pinned) for name in names
+                ):
                     step.mistake(("split",), str(error))
 
     def most(self, listed: Listed, split: str, enough: int) -> int | None:
@@ -76,7 +95,7 @@ class Groups:
         names = self._names(listed)
         if names is None:
             return None
-        if self._split.stratify:
+        if self._split.stratify or self._split.apart:
             mine = [name for name in names if self._split.pinned(name) in (None, split)]
         else:
             mine = [name for name in names if self._split.of(name) == split]

@@ -42,6 +42,9 @@ class Split(Config):
     """`size`, or a column of the shards."""
     salt: str = ""
     """Another salt deals the groups anew."""
+    apart: str = ""
+    """Groups that share copies lie on one side: by `duplicates` (equal bytes, or pictures that look alike), or by
+    `embedding`, the one column of that type, or a column's name (see stages.shard.together)."""
 
     @model_validator(mode="after")
     def _possible(self) -> Split:
@@ -67,6 +70,10 @@ class Split(Config):
             splits = self._within(groups)
         else:
             splits = {group: self.of(group) for group in sorted(set(groups))}
+        return self._filled_by(splits)
+
+    def _filled_by(self, splits: dict[str, SplitName]) -> dict[str, SplitName]:
+        """`splits`, where what is pinned is there and no wanted split is empty. Raises RecipeError."""
         named = {g for pinned in self.pin.values() for g in pinned}
         unknown = sorted(g for g in named if not any(fits(name, g) for name in splits))
         if unknown:
@@ -86,6 +93,30 @@ class Split(Config):
                     f"Next: pin some by name, as in split: {{pin: {{{name}: [{example}]}}}}, or give another salt"
                 )
         return splits
+
+    def joined(self, groups: Mapping[str, str]) -> dict[str, SplitName]:
+        """The split of each group, where a mapping says which group it goes with (the first by name of those that share
+        copies): all of a set lie where a pinned one does, else where that first one would lie.
+
+        Raises RecipeError where two of a set are pinned to different splits, or a split stays empty.
+        """
+        sets: dict[str, list[str]] = {}
+        for group in sorted(groups):
+            sets.setdefault(groups[group], []).append(group)
+        places: dict[str, SplitName] = {}
+        for first, mine in sets.items():
+            pinned = {place: group for group in mine if (place := self.pinned(group))}
+            if len(pinned) > 1:
+                which = ", ".join(f"{group} to {place}" for place, group in sorted(pinned.items()))
+                raise RecipeError(f"split.apart: groups with copies of each other are pinned apart: {which}")
+            place = next(iter(pinned), None) or self.of(first)
+            places |= dict.fromkeys(mine, place)
+        try:
+            return self._filled_by(places)
+        except RecipeError as error:
+            largest = max(sets.values(), key=len)
+            hint = f" (split.apart holds {len(largest)} of {len(places)} groups together)" if len(largest) > 1 else ""
+            raise RecipeError(f"{error}{hint}") from error
 
     def _within(self, strata: Mapping[str, str]) -> dict[str, SplitName]:
         """In each stratum the first groups on the line test, the next validate; how many of n, follows from the share,

@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName, as_tuple
-from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.errors import RecipeError, StepFailed
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.stage import Stage, StepRun
@@ -47,6 +47,8 @@ class Shard(Stage):
     data: tuple[StepName, ...] = Field(min_length=1)
     columns: tuple[str, ...] = ()
     split: Split = Split()
+    keep: str = ""
+    """A column of one number, such as the choice of a select step: samples where it is 0 or missing are left out."""
     shard_mb: float = Field(64, gt=0)
     """Bytes aimed at in one shard, as the inputs' files count them. A single partition is never cut."""
     row_group_mb: float = Field(ROW_GROUP_MB, gt=0)
@@ -67,7 +69,7 @@ class Shard(Stage):
         return value
 
     def uses(self) -> set[str]:
-        return {modality_of(column) for column in self.columns}
+        return {modality_of(column) for column in (*self.columns, self.keep) if column}
 
     def check(self, step: StepCheck) -> ShardsSchema:
         return checked(self, step)
@@ -84,25 +86,36 @@ class Shard(Stage):
             "modalities": {name: payload(modality) for name, modality in modalities.items()},
             "codec": self.codec,
         }
+        if self.keep:
+            meaning["keep"] = [self.keep, payload(step.modalities[modality_of(self.keep)])]
         if self.row_group_mb != ROW_GROUP_MB:
             meaning["row_group_mb"] = self.row_group_mb
         space = f"shard/{fingerprint(meaning)[:SHORT]}"
         keys = {r.id: r for m in _ingests(step) for r in m.records}
         units = [self._unit(space, columns, offered, keys, run) for run in self._runs(offered, columns)]
         tells = telling(_raw(offered, columns), modalities)
-        return units, {"shard": Joiner(columns, modalities, self.codec, self.row_group_mb, tells)}
+        joiner = Joiner(columns, modalities, self.codec, self.row_group_mb, tells)
+        if self.keep:
+            joiner.keep = (self.keep, step.modalities[modality_of(self.keep)])
+        return units, {"shard": joiner}
 
     def run(self, step: StepRun) -> Shards:
         offered = self._catalogue(step)
-        places = None if self.split.stratify else self.split.assign(p.group for p in offered.partitions)
+        late = self.split.stratify or self.split.apart
+        places = None if late else self.split.assign(p.group for p in offered.partitions)
         units, workers = self.units(step)
         step.records = step.run_units(units, workers)
         columns = self._columns(offered)
         gaps = _gaps(columns, units)
+        if self.keep:
+            kept, every = sum(r.rows for r in step.records), sum(p.rows for p in offered.partitions)
+            step.events.emit("note", step.name, text=f"{kept} of {every} samples are kept by {self.keep}")
+            if not kept:
+                raise StepFailed(f"step {step.name!r}: {self.keep} keeps no sample. Next: see who makes it")
         for column, count in gaps.items():
             what = f"{count} of {len(offered.partitions)} partitions have no {column}: null in all of their rows"
             step.events.emit("note", step.name, text=what)
-        places = places or self.split.assign(self._strata(step))
+        places = places or self._placed(step, columns)
         lacking = absences({c: step.modalities[modality_of(c)] for c in columns}, step.records, places)
         doubled = doubles(step.storage, step.records, places)
         remarks = [*lacking, *doubled, *_oddities(step, columns), *_counted(step.records)]
@@ -111,7 +124,7 @@ class Shard(Stage):
         provenance.emit_tags(step, producers)
         return Shards(
             schema={c: {"modality": modality_of(c), **step.modalities[modality_of(c)].to_recipe()} for c in columns},
-            shards=[_file(record, places) for record in step.records],
+            shards=[_file(record, places) for record in step.records if record.rows or not self.keep],
             splits={name: _size(step.records, places, name) for name in SPLITS},
             columns=producers,
             statistics=_statistics(step, columns, places),
@@ -139,6 +152,17 @@ class Shard(Stage):
                     "Next: let the step that makes it read the ingest step that is listed here"
                 )
         return columns
+
+    def _placed(self, step: StepRun, columns: tuple[str, ...]) -> dict[str, SplitName]:
+        """The split of each group, where that follows from what is in it."""
+        if not self.split.apart:
+            return self.split.assign(self._strata(step))
+        from hyperloom.stages.shard.together import sentence, together
+
+        sets = together(step.storage, step.records, self.split.apart, columns, step.modalities)
+        if text := sentence(sets):
+            step.events.emit("note", step.name, text=text)
+        return self.split.joined(sets)
 
     def _strata(self, step: StepRun) -> dict[str, str]:
         """Group -> stratum, from what was counted while its shards were written."""
@@ -172,7 +196,8 @@ class Shard(Stage):
         parts, identity = [], []
         for partition in run:
             keys_file = keys[partition.pid].file
-            files = {c: r.file for c in columns if (r := offered.record(c, partition.pid)) and r.files}
+            read = (*columns, self.keep) if self.keep else columns
+            files = {c: r.file for c in dict.fromkeys(read) if (r := offered.record(c, partition.pid)) and r.files}
             parts.append(
                 {"pid": partition.pid, "keys": keys_file.path, "columns": {c: file.path for c, file in files.items()}}
             )

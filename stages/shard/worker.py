@@ -37,6 +37,8 @@ class Joiner:
     codec: Codec
     row_group_mb: float = ROW_GROUP_MB
     telling: tuple[str, ...] = ()
+    keep: tuple[str, Modality] | None = None
+    """The column of one number by which rows are kept, where it is above 0."""
     resources: Resources = field(default_factory=Resources)
 
     def setup(self) -> None:
@@ -111,7 +113,8 @@ class Joiner:
 
         files: dict[str, list[str]] = {part["keys"]: [KEY, GROUP, INDEX]}
         for column, path in part["columns"].items():
-            files.setdefault(path, [KEY]).append(column)
+            if column in self.columns:
+                files.setdefault(path, [KEY]).append(column)
         columns: dict[str, Any] = {}
         for path, names in files.items():
             table = read_table(storage, path, names, [TIME] * (path == part["keys"]))
@@ -127,7 +130,23 @@ class Joiner:
         for column, type_ in types.items():
             if column not in columns:
                 columns[column] = pa.chunked_array([pa.nulls(len(columns[KEY]), type_)])
+        if self.keep:
+            columns = self._kept(storage, part, columns)
         return {name: column.chunks for name, column in columns.items()}
+
+    def _kept(self, storage: Storage, part: dict[str, Any], columns: dict[str, Any]) -> dict[str, Any]:
+        """The rows whose number is above 0; a sample without one is not kept."""
+        import pyarrow as pa
+
+        column, modality = self.keep or ("", None)
+        if column not in part["columns"] or modality is None:
+            return {name: values.slice(0, 0) for name, values in columns.items()}
+        table = read_table(storage, part["columns"][column], [KEY, column])
+        if not table.column(KEY).equals(columns[KEY]):
+            table = _aligned(table, columns[KEY])
+        values, valid = modality.decode(table.column(column))
+        chosen = pa.array(valid & (values.reshape(len(values), -1)[:, 0] > 0))
+        return {name: values.filter(chosen) for name, values in columns.items()}
 
     def _expect(self, storage: Storage, path: str, got: Any) -> None:
         """Raise IntegrityError unless a field of the file at `path` is what its modality says."""
