@@ -2,9 +2,10 @@
 
     python benchmarks/formats.py [--annotations 100000] [--pictures 5000]
 
-Pictures are small PNGs, half of the annotations polygons and half boxes alone. `import` lists, reads and writes the
-partitions of boxes and instances, as an ingest step does in one process; `export` writes the step as COCO. `parse` and
-`write` are of the file alone. The last line is one JSON object of seconds, by the clock and of CPU.
+Pictures are small PNGs, half of the annotations polygons and half boxes alone. `import` lists and reads the file
+and encodes the columns of boxes and instances, without their Parquet files; `export` writes the values as COCO, without
+reading a step. `parse` and `write` are of the file alone. The last line is one JSON object of seconds, by the clock and
+of CPU.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Classes: confident learning (Northcutt, Jiang & Chuang 2021) by cleanlab over probabilities of the head, of a vote of
 the nearest samples and, where there is one, of a student; a sample's score is the probability of its own label. Marks:
 the same class by class. Masks: the sum over cells of how much surer the head is of another class, where it is surer by
-CONFIDENT, above what its class usually has; on street masks that told spoiled frames better than cleanlab's mean
-confidence (AUROC .93 against .87, docs/audit.md). Boxes: the
-class of each cut-out; a sample's score is that of its worst box. Scores are in 0..1, and low ones are suspicious.
+CONFIDENT, above what its class usually has; on street masks that told spoiled frames better than the mean confidence
+(docs/audit.md has what it finds). Boxes: the class of each cut-out; a sample's score is that of its worst box. Scores
+are in 0..1, and low ones are suspicious.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The nearest samples by their features, by faiss: for copies, for what stands alone, for votes of neighbours.
 
 Beyond DIMENSIONS numbers only the directions that vary most are searched in (PCA), and the candidates compared in all
-numbers. Beyond FEW samples lists of an inverted file are searched, PROBED of them (of 100,000 samples
-99.99 % of the ten nearest were found so); at most that is exact. The same rows give the same neighbours.
+numbers. Beyond FEW samples lists of an inverted file are searched, PROBED of them, which finds nearly all; at most
+that is exact. The same rows give the same neighbours.
 """
 
 from __future__ import annotations
