@@ -153,7 +153,7 @@ def load(module: str) -> ModuleType:
 
 def _holds(spec: ModuleSpec, module: str) -> bool:
     """Is this a module or package, or a bare folder that has the module in it?"""
-    inside = ".".join(module.split(".")[:2])
+    inside = module.split(".")[:2][-1]  # without its parent, which nobody has imported
     return spec.origin is not None or PathFinder.find_spec(inside, spec.submodule_search_locations) is not None
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from hyperloom.pipeline import plugins, project
 from hyperloom.pipeline.errors import PluginError
+from hyperloom.stages import usercode
 
 CLASS = "from hyperloom.pipeline.plugins import Plugin\nWHERE = '{}'\nclass Vote(Plugin):\n    pass\n"
 
@@ -92,6 +93,18 @@ def test_a_bare_folder_is_no_match_for_a_library(folder: Path) -> None:
     del sys.modules["a_library"]
     (folder / "a_library" / "votes.py").write_text(CLASS.format("recipe"))
     assert plugins.load("vote", "a_library.votes:Vote").__name__ == "Vote"
+
+
+def test_a_module_in_bare_folders_three_deep(folder: Path) -> None:
+    """Whether or not the folder is on Python's path as well, as it is in a notebook; and its file is found."""
+    deep = folder / "studies_of_ours" / "papers" / "first"
+    deep.mkdir(parents=True)
+    (deep / "votes.py").write_text(CLASS.format("recipe"))
+    sys.path.insert(0, str(folder))
+    (folder.parent / "installed" / "studies_of_ours").mkdir()
+    enter(folder)
+    assert usercode.source_file("studies_of_ours.papers.first.votes") == str(deep / "votes.py")
+    assert plugins.load("vote", "studies_of_ours.papers.first.votes:Vote").__name__ == "Vote"
 
 
 def test_a_project_that_lies_elsewhere_on_another_node(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
