@@ -143,7 +143,7 @@ def _chosen(kind: str, own: Mapping[str, JsonSchema]) -> JsonSchema:
             "type": "object",
             "properties": {"like": {"type": "string", "description": "the step it is a variant of"}},
         }
-        return {"if": {"type": "object", "required": ["like"]}, "then": alike, "else": mapping}
+        return {"if": {"not": {"type": "object", "required": ["like"]}}, "then": mapping, "else": alike}
     return {"type": ["object", "string"], "if": {"type": "object"}, "then": mapping, "else": choice}
 
 

@@ -203,7 +203,7 @@ def test_classes_and_scores_of_texts_and_pictures(home: Path) -> None:
     told = asked(vit, "image-classification", photos(), out="scores@hf")["scores@hf"]
     assert np.allclose(np.stack(told).sum(1), 1, atol=1e-4)
     told = asked(vit, "image-classification", photos(), out="mood@hf")["mood@hf"]
-    assert all((isinstance(value, ValueError) and "good, bad, dull" in str(value)) or int(value) == 2 for value in told)
+    assert all(value is None or int(value) == 2 for value in told)  # the other labels are no classes
     assert asked(vit, "image-feature-extraction", photos(), out="embedding@hf", pool="cls")["embedding@hf"].shape == (
         5,
         16,

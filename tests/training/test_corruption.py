@@ -150,7 +150,7 @@ def here() -> Iterator[None]:
     """Inside the block units run in this process, and nobody serves MLflow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(opening, "connect", lambda loaded: None)
-        patch.setattr("hyperloom.pipeline.tracking.store.serve", lambda uri, *_: print(f"served {uri}"))
+        patch.setattr("hyperloom.pipeline.tracking.store.serve", lambda uri, *_, **__: print(f"served {uri}"))
         yield
 
 
