@@ -92,7 +92,7 @@ def papers(folder: str, chosen: Iterable[str] = (), root: str = "runs/papers") -
     listed = sorted(_below(Path(folder), root), key=lambda one: (one.paper.id, one.name))
     if not listed:
         raise RecipeError(f"{folder} holds no recipe with a `paper:`. Next: --folder, or run it in a checkout")
-    names = list(chosen)
+    names = [str(int(name)) if name.isdigit() else name for name in chosen]
     known = [name for one in listed for name in (one.family, one.name, str(one.paper.id))]
     for name in names:
         if name not in known:

@@ -146,7 +146,7 @@ def test_a_record_follows_its_recipe(folder: Path, capsys: pytest.CaptureFixture
 
     (folder / "tiny_guess.py").write_text(GUESS.replace("'1'", "str(int(seen[0]))"))
     assert _papers("check") == 1 and "papers run 901-tiny" in capsys.readouterr().out
-    assert _papers("run", "901") == 0 and "not shown" in capsys.readouterr().out
+    assert _papers("run", "0901") == 0 and "not shown" in capsys.readouterr().out
     second = json.loads(record.read_text())
     assert second["verdict"] == "not shown" and [b["verdict"] for b in second["before"]] == ["holds"]
 
