@@ -54,7 +54,7 @@ NAMES = {name.lower(): name for name in OPTIONS}
 class Aggregated(Balancer):
     """One of torchjd's aggregators, named by `aggregator` or by the balancer's own type (`type: pcgrad`)."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     per_task: ClassVar[bool] = True
     aggregator: str = ""
     options: dict[str, float] = Field(default_factory=dict)

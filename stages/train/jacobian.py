@@ -56,7 +56,8 @@ class Jacobian(nn.Module):
         if world.size > 1:  # machines may round differently: the first one's word counts
             total = world.sum(total if world.rank == 0 else torch.zeros_like(total))
         for parameter, part in zip(parameters, total.split(sizes), strict=True):
-            parameter.grad = part.view_as(parameter).clone()
+            # Laid out as the parameter is: fused optimizers go through both as they lie in memory.
+            parameter.grad = torch.empty_like(parameter).copy_(part.view_as(parameter))
         self.updates += 1
         self._clear()
 

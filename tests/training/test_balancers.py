@@ -97,6 +97,32 @@ def test_two_workers_step_as_one() -> None:
         assert differs or name == "static" or name.get("aggregator") in ("Sum", "GradDrop"), name
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_sum_is_the_sum_however_filters_lie_in_memory(layout: torch.memory_format) -> None:
+    """A fused optimizer goes through filters and their gradients as they lie there."""
+
+    def weights(aggregated: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        trunk, heads = nn.Conv2d(3, 8, 3), [nn.Conv2d(8, 1, 1) for _ in range(2)]
+        trunk = trunk.to(memory_format=layout)
+        parameters = [p for part in (trunk, *heads) for p in part.parameters()]
+        module = plugins.parse("balancer", {"type": "torchjd", "aggregator": "Sum"}).build(("a", "b"), [True] * 2)
+        optimizer = torch.optim.AdamW(parameters, 0.01, fused=True)
+        x = torch.randn(4, 3, 8, 8).to(memory_format=layout)
+        for _ in range(3):
+            losses = torch.stack([(h(trunk(x).relu()) - i).square().mean() for i, h in enumerate(heads)])
+            if aggregated:
+                module.backward(losses, torch.ones(2, dtype=torch.bool), parameters)
+                module.settle(parameters, World())
+            else:
+                losses.sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return torch.cat([p.detach().reshape(-1) for p in parameters])
+
+    assert torch.allclose(weights(True), weights(False), atol=1e-6)
+
+
 def test_a_task_alone_and_a_task_without_labels_are_left_to_themselves() -> None:
     for name in ("pcgrad", "mgda", "upgrad"):
         if not _available(plugins.parse("balancer", name).chosen):
