@@ -57,6 +57,11 @@ class PaperRecipe:
             raise RecipeError(f"{self.path}: a paper ends in one step of stage verdict, here are {len(steps)}")
         return steps[0]
 
+    @property
+    def step(self) -> VerdictStage:
+        """The step of that name."""
+        return self.loaded.recipe.steps[self.verdict]  # type: ignore[no-any-return]
+
     @cached_property
     def record(self) -> PaperRecord | None:
         return record.read(self.path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperloom.stages.papers.shelf import PaperRecipe, RecordState
+from hyperloom.stages.verdict.claims import Claim
 
 HEAD = """# Claims of papers, tested
 Made by `hyperloom papers report` from the recipes and records under `recipes/papers`; not written by hand. A claim
@@ -64,14 +65,16 @@ def _paper(one: PaperRecipe) -> str:
     cost = f"{record.seconds / 60:.1f} min on {record.cores} cores"
     lines.append(f"{word}, {record.samples} samples, {record.folds} fold(s), {cost}.")
     table = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
-    table += [_row(name, claim) for name, claim in record.claims.items()]
-    table += [_row(f"{name} (beside)", claim) for name, claim in record.beside.items()]
+    kinds = {**one.step.beside, **one.step.claims}
+    table += [_row(name, claim, kinds.get(name)) for name, claim in record.claims.items()]
+    table += [_row(f"{name} (beside)", claim, kinds.get(name)) for name, claim in record.beside.items()]
     return "\n\n".join([*lines, "\n".join(table)]) + "\n"
 
 
-def _row(name: str, claim: Mapping[str, Any]) -> str:
-    sides = list(claim["sides"].items())
-    ours, theirs = [*(f"{who} {value:.3f}" for who, value in sides), ""][:2]
+def _row(name: str, claim: Mapping[str, Any], definition: Claim | None) -> str:
+    sides = claim["sides"]
+    named = [who for who in (definition.ours, definition.theirs) if who in sides] if definition else []
+    ours, theirs = [*(f"{who} {sides[who]:.3f}" for who in named or sides), "", ""][:2]
     low_high = claim["interval"]
     interval = "too few samples" if low_high is None else f"{low_high[0]:+.3f} to {low_high[1]:+.3f}"
     smallest = "" if claim["smallest"] is None else f"{claim['smallest']:.3f}"

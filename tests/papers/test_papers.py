@@ -140,6 +140,7 @@ def test_a_record_follows_its_recipe(folder: Path, capsys: pytest.CaptureFixture
     assert _papers("check") == 1 and "docs/papers.md is not what the records say" in capsys.readouterr().out
     assert _papers("report") == 0 and _papers("check") == 0
     page = Path("docs/papers.md").read_text()
+    assert "| looking | looks 1.000 | guesses 0.3" in page
     assert "### 901 tiny" in page and "**Holds**" in page and "no paper at all" in page
     capsys.readouterr()
     assert _papers("run") == 0 and "all records are fresh" in capsys.readouterr().out
