@@ -24,7 +24,7 @@ from hyperloom.stages.formats.values import TYPES
 from hyperloom.stages.ingest.annotation_files import AnnotationFiles, ListedPicture
 from hyperloom.stages.ingest.parts import part_of
 from hyperloom.stages.ingest.sidefile import fetch
-from hyperloom.stages.ingest.source import IMAGES, Item, Piece, Read, Source, Values, path_safe, stem
+from hyperloom.stages.ingest.source import IMAGES, Item, Piece, Read, Source, Values, group_pattern, path_safe, stem
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
@@ -55,15 +55,7 @@ class Annotated(Source):
     maps: str = placement("")
     """The folder of the pictures of ids that a panoptic file names; by default the file's own, without `.json`."""
 
-    @field_validator("group")
-    @classmethod
-    def _pattern(cls, value: str) -> str:
-        try:
-            if value and "group" not in re.compile(value).groupindex:
-                raise ValueError("group needs a part (?P<group>...)")
-        except re.error as error:
-            raise ValueError(f"group is no regular expression: {error}") from error
-        return value
+    _pattern = field_validator("group")(group_pattern)
 
     def offers(self) -> tuple[str, ...]:
         for column in self.columns:

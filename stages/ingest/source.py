@@ -120,6 +120,16 @@ class Source(Plugin):
         return {**payload(self), "column": column}
 
 
+def group_pattern(value: str) -> str:
+    """`value` as it is. Raises ValueError unless it is empty or a regular expression with `(?P<group>...)`."""
+    try:
+        if value and "group" not in re.compile(value).groupindex:
+            raise ValueError("group needs a part (?P<group>...)")
+    except re.error as error:
+        raise ValueError(f"group is no regular expression: {error}") from error
+    return value
+
+
 class FileSource(Source):
     """A source of ordinary files: a main column, and further columns from files beside them.
 
@@ -134,15 +144,7 @@ class FileSource(Source):
     group: str = ""
     columns: SideFiles = Field(default_factory=dict)
 
-    @field_validator("group")
-    @classmethod
-    def _pattern(cls, value: str) -> str:
-        try:
-            if value and "group" not in re.compile(value).groupindex:
-                raise ValueError("group needs a part (?P<group>...)")
-        except re.error as error:
-            raise ValueError(f"group is no regular expression: {error}") from error
-        return value
+    _pattern = field_validator("group")(group_pattern)
 
     def offers(self) -> tuple[str, ...]:
         columns = (self.column, *self.columns)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import tarfile
 from collections.abc import Iterator
 from functools import lru_cache
@@ -24,7 +23,7 @@ from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.ingest.sidefile import fetch
-from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, path_safe, stem
+from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, group_pattern, path_safe, stem
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
@@ -45,15 +44,7 @@ class WebDataset(Source):
     columns: dict[str, str] = Field(min_length=1)
     group: str = ""
 
-    @field_validator("group")
-    @classmethod
-    def _pattern(cls, value: str) -> str:
-        try:
-            if value and "group" not in re.compile(value).groupindex:
-                raise ValueError("group needs a part (?P<group>...)")
-        except re.error as error:
-            raise ValueError(f"group is no regular expression: {error}") from error
-        return value
+    _pattern = field_validator("group")(group_pattern)
 
     def offers(self) -> tuple[str, ...]:
         for column in self.columns:
