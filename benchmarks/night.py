@@ -126,7 +126,7 @@ class Nights:
         self.counts.troubles[trouble] += 1
         began = time.monotonic()
         self.live_one(START + timedelta(days=night, hours=3, minutes=5), trouble)
-        state = "passed" if trouble == "nobody" else self.states()[-1]
+        state = "passed" if trouble == "nobody" else self.rows()[-1]["state"]
         arrived, seconds = "new frames" if new else "-", time.monotonic() - began
         print(f"night {night:2d}: {arrived:<10} {trouble:<12} {state:<8} {seconds:.1f} s", flush=True)
 
@@ -214,9 +214,6 @@ class Nights:
         nightly.arrive(self.folder, f"flight_{self.flights:02d}", count, self.given.seed, self.light)
         self.flights += 1
 
-    def states(self) -> list[str]:
-        return [row["state"] for row in self.rows()]
-
     def rows(self) -> list[dict[str, Any]]:
         """Slots that were decided, the oldest first."""
         return [r for r in reversed(history.rows(self.journal, 10_000)) if "missed" in r]
@@ -283,12 +280,11 @@ def tick(path: str, at: str, track: bool) -> int:
     def start(named: runner.NamedRun, steps: list[str] | None) -> runner.RunResult:
         return runner.run(loaded, None, root, steps, track=track, named=named)
 
+    def afterwards() -> None:
+        if track:
+            catch_up(Storage(root), loaded, Progress())
+
     try:
-
-        def afterwards() -> None:
-            if track:
-                catch_up(Storage(root), loaded, Progress())
-
         result = Tick(loaded, Storage(root), timetable.instant(at), start, afterwards=afterwards).go()
     except HyperloomError as error:
         print(error, flush=True)
@@ -322,6 +318,7 @@ def main() -> int:
 
 def live(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     """The nights, and what came of them."""
+    folder.mkdir(parents=True, exist_ok=True)
     nights = Nights(folder, given)
     try:
         nights.live()
