@@ -108,7 +108,7 @@ def take(
     if len(report.faults) > allowed * total:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(report.faults.items())[:SHOWN])
         raise SourceError(
-            f"{len(report.faults)} of {total} pictures are not understood, more than --max-quarantine {allowed:g}"
+            f"{len(report.faults)} of {total} pictures are not understood, more than --max-quarantine {allowed:g} "
             f"allows ({reasons}). Nothing was taken. Next: mend them, or allow more"
         )
     if taking.entries:
