@@ -22,6 +22,7 @@ from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.catalogue import catalogue
 from hyperloom.stages.column import described
 from hyperloom.stages.meaning import MeaningsDiffer, translation
+from hyperloom.stages.modality.flips import flips
 from hyperloom.stages.results import Samples, Shards
 from hyperloom.stages.table import read_table
 
@@ -215,10 +216,7 @@ def _count(result: ColumnDifference, kind: Any, old: np.ndarray, new: np.ndarray
         for one, other in zip(old, new, strict=True):
             result.boxes.update(_boxes(kind, one, other, result.flips))
     elif kind.markup in ("map", "choice"):
-        names = [*kind.counted, "unknown"]
-        a, b = (np.where((v >= 0) & (v < len(kind.counted)), v, len(kind.counted)) for v in (old, new))
-        pairs, counts = np.unique(np.stack([a[a != b], b[a != b]]), axis=1, return_counts=True)
-        result.flips.update({(names[i], names[j]): int(n) for (i, j), n in zip(pairs.T, counts, strict=True)})
+        result.flips.update(flips(kind, old, new))
     elif kind.markup == "marks":
         for i, name in enumerate(kind.counted):
             words = {0: f"not {name}", 1: name}

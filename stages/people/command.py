@@ -8,8 +8,6 @@ from typing import Any
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.spelling import near
 
-TOOLS = ("label-studio", "cvat", "coco")
-
 
 def send(given: Any, loaded: Any, storage: Any, planned: Any) -> int:
     """Samples of a step out to people."""

@@ -16,9 +16,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.formats.annotation import AnnotatedPicture, AnnotationSet
+from hyperloom.stages.modality.flips import flips
 from hyperloom.stages.people import markup
 from hyperloom.stages.people.ledger import EXPORTS, IMPORTS, PeopleEntry, PeopleLedger, digest_of
 
@@ -204,21 +207,9 @@ def _by_end(entries: Iterable[PeopleEntry]) -> dict[str, list[PeopleEntry]]:
 
 def _became(before: Any, after: Any, kind: Any) -> Counter[tuple[str, str]]:
     """Which class became which, by pixel of maps and by sample else; nothing of what has no one class a place."""
-    import numpy as np
-
-    names = [*markup.names(kind), "unknown"]
-    if (
-        before is None
-        or np.asarray(after).dtype.kind not in "iu"
-        or np.shape(before) != np.shape(after)
-        or len(names) < 2
-    ):
+    if before is None or kind.markup not in ("map", "choice"):
         return Counter()
-    if kind.markup not in ("map", "choice"):
-        return Counter()
-    a, b = (np.where((v >= 0) & (v < len(names) - 1), v, len(names) - 1) for v in map(np.atleast_1d, (before, after)))
-    pairs, counts = np.unique(np.stack([a[a != b], b[a != b]]), axis=1, return_counts=True)
-    return Counter({(names[i], names[j]): int(n) for (i, j), n in zip(pairs.T, counts, strict=True)})
+    return flips(kind, np.atleast_1d(before), np.atleast_1d(after))
 
 
 def column_named(ledgers: Sequence[str], column: str) -> str:
