@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of, source_of
+from hyperloom.stages.data.layer import PNG, encoded
 from hyperloom.stages.data.reader import SampleReader, SampleRows, modality, values
 from hyperloom.stages.data.tool_export import ToolLayout, export_to_tool
 from hyperloom.stages.ingest.source import path_safe
@@ -62,9 +63,7 @@ def _npz(value: Any, kind: Any) -> bytes:
 
 
 def _picture(value: Any, kind: Any) -> bytes:
-    import cv2
-
-    return cv2.imencode(".png", cv2.cvtColor(kind.picture(value), cv2.COLOR_RGB2BGR))[1].tobytes()
+    return encoded(kind.picture(value), PNG)
 
 
 def _parquet(rows: SampleRows, modalities: dict[str, Any], target: Storage, number: int) -> int:

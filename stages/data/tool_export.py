@@ -20,6 +20,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.data import annotations as marks
+from hyperloom.stages.data.layer import PNG, encoded
 from hyperloom.stages.data.reader import SampleReader, modality, values
 from hyperloom.stages.formats import coco_writer, cvat_writer, label_studio_writer, panoptic, polygon_files, voc, yolo
 from hyperloom.stages.formats.annotation import AnnotatedPicture, AnnotationSet
@@ -75,8 +76,6 @@ def _size(kinds: Mapping[str, Any]) -> tuple[int, int]:
 
 def _picture(array: Any, row: int, kind: Any) -> tuple[bytes, str, tuple[int, int] | None]:
     """The bytes of a sample's picture as it is stored, or as a PNG; nothing where it has none."""
-    import cv2
-
     cell = array[row]
     if not cell.is_valid:
         return b"", ".png", None
@@ -86,8 +85,7 @@ def _picture(array: Any, row: int, kind: Any) -> tuple[bytes, str, tuple[int, in
         height, width = head.sides if kind.orientation == "ignore" else head.shown
         return data, SUFFIX.get(data[:3], ".png"), (int(height), int(width))
     (value,) = values(array.slice(row, 1), kind)
-    png = cv2.imencode(".png", cv2.cvtColor(value, cv2.COLOR_RGB2BGR))[1].tobytes()
-    return png, ".png", (value.shape[0], value.shape[1])
+    return encoded(value, PNG), ".png", (value.shape[0], value.shape[1])
 
 
 class _Writer:
@@ -128,7 +126,7 @@ class _Writer:
             yield "annotations.json", coco_writer.written(self.whole)
         elif self.layout == "coco-panoptic":
             data, maps = panoptic.written(self.whole)
-            yield from ((f"panoptic/{name}", _png(rgb)) for name, rgb in maps.items())
+            yield from ((f"panoptic/{name}", encoded(rgb, PNG)) for name, rgb in maps.items())
             yield "panoptic.json", data
         elif self.layout == "cvat":
             yield "annotations.xml", cvat_writer.written(self.whole)
@@ -165,10 +163,4 @@ def _colours(picture: AnnotatedPicture, whole: AnnotationSet) -> bytes:
     colours = dict(zip(whole.names, _palette(whole), strict=True))
     for label, mask in sorted(masks, key=lambda pair: -int(pair[1].sum())):
         rgb[mask] = colours[label]
-    return _png(rgb)
-
-
-def _png(rgb: Any) -> bytes:
-    import cv2
-
-    return bytes(cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
+    return encoded(rgb, PNG)

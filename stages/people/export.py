@@ -19,6 +19,7 @@ from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY, Partition, is_human, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
+from hyperloom.stages.data.layer import PNG, encoded
 from hyperloom.stages.formats.annotation import AnnotatedPicture, AnnotationSet
 from hyperloom.stages.people import markup
 from hyperloom.stages.people.ledger import EXPORTS, PeopleEntry, PeopleLedger, column_of, digest_of, picture_digest
@@ -86,7 +87,7 @@ class Export:
         for number in sorted({p.partition for p in places}):
             rows = [p.row for p in places if p.partition == number]
             for row, entry, value, shown in self._samples(number, rows):
-                target.write(f"{PICTURES}/{entry.name}", _png(self.view.picture(shown)))
+                target.write(f"{PICTURES}/{entry.name}", encoded(self.view.picture(shown), PNG))
                 samples[number, row] = entry, value, self._picture(entry, value)
         for place in places:
             entry, value, picture = samples[place.partition, place.row]
@@ -183,12 +184,6 @@ def _offers(offered: Catalogue, column: str) -> None:
             f"no step that is done offers {column!r}{near(column, known)}; there are: {', '.join(known)}. Next: "
             "hyperloom run, or another column"
         )
-
-
-def _png(rgb: Any) -> bytes:
-    import cv2
-
-    return bytes(cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def _label_studio(annotations: AnnotationSet, kind: Any, choice: Sending) -> Iterator[tuple[str, bytes]]:
