@@ -14,6 +14,7 @@ import hyperloom.stages  # noqa: F401  registers the plug-ins
 from benchmarks import phg_mae
 from hyperloom.pipeline import recipe as recipes
 from recipes.papers.phg_mae import figures
+from tests import leaks
 
 DRIVES = {"0001TP": 124, "0006R0": 101, "0016E5": 204, "Seq05VD": 171}
 FRAMES = [phg_mae.Frame(f"{d}_{i:05d}", d, False) for d, count in DRIVES.items() for i in range(count)]
@@ -27,19 +28,8 @@ def variant(test: str, drives: list[str]) -> Any:
 
 
 def read_by(recipe: Any, shard: str) -> set[str]:
-    """All columns from which those of a shard step come, directly or through experts and consensus."""
-    experts = [e for step in recipe.steps.values() for e in getattr(step, "experts", ())]
-    makers = {column: e.in_ for e in experts for column in e.out}
-    votes = recipe.steps["votes"]
-    makers |= dict.fromkeys((votes.out, *votes.method.extra()), votes.of)
-    found: set[str] = set()
-    waiting = list(recipe.steps[shard].columns)
-    while waiting:
-        column = waiting.pop()
-        if column not in found:
-            found.add(column)
-            waiting += makers.get(column, ())
-    return found
+    """The raw columns from which those of a shard step come."""
+    return {column for _, column in leaks.read(recipe.steps, shard, set(recipe.steps[shard].columns))}
 
 
 @pytest.mark.parametrize("drives", [list(DRIVES)[:3], list(DRIVES)])
@@ -48,9 +38,8 @@ def test_no_truth_of_the_test_drive_reaches_a_training(test: str, drives: list[s
     if test not in drives:
         pytest.skip("this drive is not among the three")
     recipe = variant(test, drives)
-    trainings = {n: s for n, s in recipe.steps.items() if s.stage in ("train", "distill")}
-    assert set(trainings) == set(phg_mae.TRAINED)
-    for step in trainings.values():
+    assert set(leaks.trainings(recipe.steps)) == set(phg_mae.TRAINED)
+    for step in map(recipe.steps.__getitem__, phg_mae.TRAINED):
         shard = recipe.steps[step.data]
         assert "semantic@truth" not in read_by(recipe, step.data)
         assert "semantic@few" in read_by(recipe, step.data) and shard.columns
