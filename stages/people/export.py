@@ -56,11 +56,13 @@ class Export:
     """Of the planned steps of a recipe, with its `modalities`."""
 
     def __init__(self, storage: Storage, steps: Sequence[Any], modalities: Mapping[str, Any], choice: Sending):
+        if choice.most < 0:
+            raise RecipeError(f"--most {choice.most}: expected how many samples go out (0: all)")
         self.storage, self.modalities, self.choice = storage, modalities, choice
         done = [s.manifest for s in steps if s.manifest is not None and Samples.of(s.manifest)]
         self.offered = catalogue(done)
         for column in filter(None, (choice.column, choice.picture, choice.order)):
-            _offers(self.offered, column)
+            _offers(self.offered, column, modalities)
         self.kind = modalities[modality_of(choice.column)]
         self.view = modalities[modality_of(choice.picture)]
         if not getattr(self.view, "rgb", False):
@@ -177,13 +179,15 @@ def file_name(key: str) -> str:
     return f"{plain}.png" if exact else f"{plain}_{hashlib.sha256(key.encode()).hexdigest()[:6]}.png"
 
 
-def _offers(offered: Catalogue, column: str) -> None:
+def _offers(offered: Catalogue, column: str, modalities: Mapping[str, Any]) -> None:
     if column not in offered.producers:
         known = sorted(c for c in offered.producers if not is_human(c))
         raise RecipeError(
             f"no step that is done offers {column!r}{near(column, known)}; there are: {', '.join(known)}. Next: "
             "hyperloom run, or another column"
         )
+    if modality_of(column) not in modalities:
+        raise RecipeError(f"{column}: the recipe defines no modality {modality_of(column)!r}. Next: define it")
 
 
 def _label_studio(annotations: AnnotationSet, kind: Any, choice: Sending) -> Iterator[tuple[str, bytes]]:

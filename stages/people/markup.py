@@ -165,6 +165,8 @@ def _read_points(picture: AnnotatedPicture, kind: Any, before: Any) -> Any:
         for name, (x, y, shown) in annotation.points.items():
             if name in seen and shown:
                 raise ValueError(f"the point {name!r} stands twice")
+            if shown and not (picture.width and picture.height):
+                raise ValueError(f"the point {name!r} in a picture without width and height")
             if shown:
                 seen[name] = [x / picture.width, y / picture.height]
     return {name: [min(max(v, 0.0), 1.0) for v in place] for name, place in seen.items()}

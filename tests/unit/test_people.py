@@ -293,7 +293,23 @@ def test_what_a_tool_cannot_hold_is_refused_before_anything_goes_out(root: Any) 
     with pytest.raises(RecipeError, match="did you mean 'weather@city'"):
         steps = [SimpleNamespace(name="frames", manifest=root.frames, stage=None)]
         Export(root.storage, steps, KNOWN, Sending("weather@ctiy", "rgb@camera", "cvat"))
+    with pytest.raises(RecipeError, match="--most -1: expected how many"):
+        _send(root, "cvat", "things", most=-1)
+    known = {name: kind for name, kind in KNOWN.items() if name != "things"}  # a tagged step may have more
+    with pytest.raises(RecipeError, match="things@city: the recipe defines no modality 'things'"):
+        Export(root.storage, steps, known, Sending("things@city", "rgb@camera", "cvat"))
     assert not root.out.exists()
+
+
+def test_points_of_pictures_without_a_size_are_named(root: Any) -> None:
+    export = _send(root, "coco", "pose")
+    value = json.loads((root.out / "annotations.json").read_text())
+    for image in value["images"]:
+        del image["width"], image["height"]
+    path = root.out / "back.json"
+    path.write_text(json.dumps(value))
+    report = take(export.ledger, KNOWN["pose"], read_file(str(path), "coco"), allowed=1)
+    assert set(report.faults.values()) == {"the point 'head' in a picture without width and height"}
 
 
 def test_pictures_that_nobody_has_drawn_in_say_nothing_where_nothing_went_out(root: Any) -> None:
