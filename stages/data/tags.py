@@ -41,8 +41,12 @@ class TagBook:
     def __init__(self, storage: Storage):
         self.storage, self.folder = storage, "tags"
 
+    def all(self) -> list[Tag]:
+        """By name."""
+        return [tag for name in sorted(self.storage.names(self.folder)) if (tag := self._read(name)) is not None]
+
     def names(self) -> list[str]:
-        return [name for name in sorted(self.storage.names(self.folder)) if self._read(name) is not None]
+        return [tag.name for tag in self.all()]
 
     def get(self, name: str) -> Tag:
         """Raises RecipeError where there is none of this name."""
@@ -56,7 +60,7 @@ class TagBook:
     def set(self, tag: Tag, move: bool = False) -> Tag | None:
         """Point a name at something; what it pointed to before. Raises RecipeError where it does so already and may not
         `move`, Superseded, StorageError."""
-        if not tag.name or tag.name != tag.name.strip() or set(tag.name) & set("/\\\0"):
+        if not tag.name.strip(".") or tag.name != tag.name.strip() or set(tag.name) & set("/\\\0"):
             raise RecipeError(f"no tag can be called {tag.name!r}: letters, digits, dots and dashes do")
         pointer = self._pointer(tag.name)
         version = pointer.read()

@@ -46,7 +46,7 @@ def _tag(given: Any, loaded: Any, storage: Any, planned: Sequence[Any]) -> int:
         print(f"removed the tag {given.remove!r}")
         return 0
     if not given.step:
-        listed = [tags.get(name) for name in tags.names()]
+        listed = tags.all()
         given.answer = [asdict(tag) for tag in listed]
         _print([{"tag": t.name, "step": t.step, "version": t.short, "rows": t.rows} for t in listed], "no tags")
         return 0
@@ -94,10 +94,18 @@ def _version(name: str, tags: Any, storage: Any, planned: Sequence[Any], recipe:
         return _step(name, planned, recipe).manifest
     stage, slash, digest = name.partition("/")
     if slash:
-        folder = next((f for f in storage.names(stage) if digest and f.startswith(digest[:SHORT])), None)
-        if folder is None:
-            raise RecipeError(f"nothing under {storage} is called {name!r}. Next: hyperloom status, or a tag")
-        return manifests.read(storage, f"{stage}/{folder}/manifest.json")
+        folders = [f for f in storage.names(stage) if digest and f.startswith(digest[:SHORT])]
+        if len(folders) != 1:
+            what = (
+                f"several steps are called {name!r}: {', '.join(folders)}" if folders else f"nothing is called {name!r}"
+            )
+            raise RecipeError(f"under {storage} {what}. Next: hyperloom status, or a tag")
+        try:
+            return manifests.read(storage, f"{stage}/{folders[0]}/manifest.json")
+        except FileNotFoundError:
+            raise RecipeError(
+                f"{name!r} under {storage} is not done. Next: hyperloom run, or another version"
+            ) from None
     return tags.manifest(name)
 
 

@@ -130,8 +130,10 @@ def test_a_tag_moves_only_when_told_and_is_fenced(tmp_path: Path, monkeypatch: p
         pointer.write({}, Version(1))
     tags.remove("monday")
     assert tags.names() == []
-    with pytest.raises(RecipeError, match="can be called 'a/b'"):
-        tags.set(Tag("a/b", "votes", "consensus", "0" * 64))
+    for name in ("a/b", "..", ""):
+        with pytest.raises(RecipeError, match=f"can be called '{name}'"):
+            tags.set(Tag(name, "votes", "consensus", "0" * 64))
+    assert tags.storage.names("") == ["tags"]
 
 
 RECIPE = """\
@@ -184,6 +186,12 @@ def test_a_tagged_step_is_compared_with_what_it_is_now_and_read_again(tagged: An
     steps = "  old: {stage: tagged, tag: monday}\n  back: {stage: shard, data: [frames, old]}\n"
     assert tagged.run(tagged.text.replace("sigma: 0.7", "sigma: 2") + steps)
     assert tagged.root.names("shard"), "shards were made of the tagged version"
+    stem = answer["before"][: len("label/") + 1]
+    tagged.root.write("label/0f00/part", b"")
+    tagged.root.write(f"{stem}000/part", b"")
+    assert "'label/0f00' under" in tagged.call("diff", "label/0f00", "edges").answer["error"]
+    assert "several steps are called" in tagged.call("diff", stem, "edges").answer["error"]
+    assert "nothing is called 'label/'" in tagged.call("diff", "label/", "edges").answer["error"]
     assert tagged.call("diff", "edges").code != 0
     assert "is the step as it is now" in tagged.call("diff", "edges").answer["error"]
     assert "there is no tag" in tagged.call("diff", "tuesday").answer["error"]
