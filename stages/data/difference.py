@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.base import KEY, modality_of
+from hyperloom.stages.base import KEY
 from hyperloom.stages.catalogue import catalogue
 from hyperloom.stages.column import described
 from hyperloom.stages.meaning import MeaningsDiffer, translation
 from hyperloom.stages.modality.flips import flips
+from hyperloom.stages.modality.stored import stored
 from hyperloom.stages.results import Samples, Shards
 from hyperloom.stages.table import read_table
 
@@ -188,7 +188,7 @@ def _compare(
     result: ColumnDifference, column: str, keys: list[str], left: Any, right: Any, modalities: Mapping[str, Any]
 ) -> None:
     """Count what differs in rows of both sides."""
-    kinds = [_stored(table.schema.field(column), modalities, column) for table in (left, right)]
+    kinds = [stored(described(table.schema.field(column)), modalities, column) for table in (left, right)]
     (old, has_old), (new, has_new) = (k.decode(t[column]) for k, t in zip(kinds, (left, right), strict=True))
     try:
         if how := translation(kinds[0].meaning, kinds[1].meaning, ("before", "after")):
@@ -255,22 +255,3 @@ def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     shared = np.clip(high - low, 0, None).prod(-1)
     areas = [(rows[:, 2:4] - rows[:, :2]).prod(-1) for rows in (a, b)]
     return np.asarray(shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-12))
-
-
-def _stored(field_: Any, modalities: Mapping[str, Any], column: str) -> Any:
-    """The modality of a column as its file says it, what it leaves open filled in from the recipe."""
-    about = described(field_)
-    known = modalities.get(modality_of(column))
-    if "type" not in about:
-        if known is None:
-            raise RecipeError(f"{column}: neither its file nor the recipe says what it is")
-        return known
-    names = set(plugins.load("modality", about["type"]).model_fields)
-    fields = {k: v for k, v in about.items() if k == "type" or (k in names and k not in ("shape", "stored", "dtype"))}
-    kind = plugins.parse("modality", fields)
-    if "size" in names and getattr(kind, "size", None) is None and len(about.get("shape", ())) >= 2:
-        kind = kind.model_copy(update={"size": tuple(about["shape"][:2])})
-    try:
-        return kind.completed(dict(modalities))
-    except (ValueError, KeyError):
-        return known if known is not None else kind

@@ -10,16 +10,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from hyperloom.pipeline.errors import Torn
+from hyperloom.pipeline.errors import StepFailed, Torn
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import File
 from hyperloom.stages.base import Partition, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
+from hyperloom.stages.column import described
 from hyperloom.stages.expect.counter import counted
 from hyperloom.stages.expect.expectation import Expectation, Likeness, columns
+from hyperloom.stages.meaning import MeaningsDiffer, translation
+from hyperloom.stages.modality.stored import stored
 from hyperloom.stages.results import Consensus, Judged, Samples, Shards, Trained
+from hyperloom.stages.table import read_table
 
 MEASURES = ("equal", "correlation", "angle")
 """Of agreement, the first that a modality has."""
@@ -130,15 +134,37 @@ def _moved(step: StepRun, one: Expectation, column: str, mine: Mapping[str, Any]
     from hyperloom.stages.drift import distances
 
     assert one.drift is not None
-    its = statistics(step, step.compared[one.drift.step], one.drift.column or column)
+    other, manifest = one.drift.column or column, step.compared[one.drift.step]
+    _say_the_same(step, manifest, other, f"expect: {column}: drift from {one.drift.step}")
+    its = statistics(step, manifest, other)
     if one.drift.measure == "shift":
-        pairs = zip(mine.get("mean", ()), its.get("mean", ()), its.get("std", ()), strict=True)
-        return float(max((abs(a - b) / max(std, 1e-12) for a, b, std in pairs), default=0.0))
+        if "mean" not in mine or "mean" not in its:
+            return 0.0  # as all distances where one side has counted nothing
+        pairs = zip(mine["mean"], its["mean"], its["std"], strict=True)
+        return float(max(abs(a - b) / max(std, 1e-12) for a, b, std in pairs))
     counts = [list(s["classes"].values()) if "classes" in s else _bins(s) for s in (its, mine)]
     if not all(counts):
         return 0.0
     distance = getattr(distances, one.drift.measure)(*(np.asarray(c, np.float64) for c in counts))
     return round(float(distance), 9)
+
+
+def _say_the_same(step: StepRun, manifest: Manifest, column: str, what: str) -> None:
+    """Raises StepFailed where numbers of a step that is compared with are of other classes or another unit than the
+    recipe's by now, as those of an older version may be."""
+    if shards := Shards.of(manifest):
+        about = shards.schema.get(column, {})
+    else:
+        file = next((file for _, file in _files(catalogue([manifest]), column) if file), None)
+        about = described(read_table(step.storage, file.path, [column]).schema.field(column)) if file else {}
+    try:
+        mine = _kind(step, column)
+        if not translation(stored(about, step.modalities, column).meaning, mine.meaning, ("it", "the recipe")):
+            return
+        why = "its classes or its unit are others than in the recipe"
+    except MeaningsDiffer as error:
+        why = str(error)
+    raise StepFailed(f"{what}: {column}: {why}. Next: compare with a version of the same classes and unit")
 
 
 def _bins(statistics: Mapping[str, Any]) -> list[int]:

@@ -18,6 +18,8 @@ from hyperloom.pipeline.plan import check
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.evaluate.stage import Evaluate
+from hyperloom.stages.expect.evidence import look
+from hyperloom.stages.ingest.stage import Ingest
 from hyperloom.stages.shard.stage import Shard
 from tests.unit import inline
 
@@ -130,6 +132,37 @@ def test_a_step_without_statistics_is_measured(votes: Any, expect: Any, words: s
     with pytest.raises(StepFailed) as error:
         inline.finish(step)
     assert words in str(error.value)
+
+
+def _drifting(storage: Storage, before: dict[str, Any], now: dict[str, Any], column: str, of: Any, **more: Any) -> Any:
+    """A step of samples `now` that is compared with one of `before`, whose modalities are `of`."""
+    old, new = (inline.ingested(storage, m, {"g": [s] * 4}) for m, s in ((of, before), (KNOWN, now)))
+    drift = {"step": "old", "most": 0.1, **more}
+    config = {"stage": "ingest", "source": {"type": "files", "path": "*"}, "expect": {column: {"drift": drift}}}
+    step = inline.step(Ingest.model_validate(config), storage, KNOWN, "frames")
+    step.compared = {"old": old}
+    return look(step, new, step.stage.expect).moved[column]
+
+
+def test_a_version_whose_classes_were_others_is_not_compared_number_by_number(tmp_path: Path) -> None:
+    turned = inline.modalities(
+        rgb={"type": "image", "size": list(SIZE)}, semantic={"type": "segmentation", "classes": ["road", "land", "sea"]}
+    )
+    rgb = np.zeros((*SIZE, 3), np.uint8)
+    before, now = ({"rgb@camera": rgb, "semantic@truth": np.full(SIZE, i, np.uint8)} for i in (1, 0))  # land in both
+    storage = Storage(str(tmp_path))
+    with pytest.raises(StepFailed, match="drift from old: semantic@truth: its classes or its unit are others"):
+        _drifting(storage, before, now, "semantic@truth", turned)
+    assert _drifting(storage, now, now, "semantic@truth", KNOWN) == {"js old semantic@truth": 0.0}
+
+
+@pytest.mark.parametrize("measure", ["js", "psi", "ks", "shift"])
+def test_nothing_has_no_distance(tmp_path: Path, measure: str) -> None:
+    rgb, storage = np.zeros((*SIZE, 3), np.uint8), Storage(str(tmp_path))
+    there, nothing = ({"rgb@camera": rgb, "depth@laser": d} for d in (np.ones((*SIZE, 1), np.float32), None))
+    for before, now in ((there, nothing), (nothing, there)):
+        moved = _drifting(storage, before, now, "depth@laser", KNOWN, measure=measure)
+        assert moved == {f"{measure} old depth@laser": 0.0}
 
 
 def test_what_nobody_has_looked_at_is_looked_at_before_the_next_step(votes: Any) -> None:
