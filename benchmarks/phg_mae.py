@@ -32,6 +32,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plan import plan
 from hyperloom.pipeline.recipe import RecipeFile, load
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.verdict.claims import REVERSED, together
 from recipes.papers.phg_mae import figures
 
 CHECKOUT = Path(__file__).parents[1]
@@ -191,8 +192,8 @@ class Study:
         return {
             "a": compared["a"]["verdict"],
             "b": compared["b"]["verdict"],
-            "c": figures.together(*(p["verdict"] for p in (compared["c_miou"], compared["c_temporal"]) if p)),
-            "d": compared["d"]["verdict"] if small else figures.REVERSED,
+            "c": together([p["verdict"] for p in (compared["c_miou"], compared["c_temporal"]) if p]),
+            "d": compared["d"]["verdict"] if small else REVERSED,
             "e": compared["e"]["verdict"],
             "figures": compared,
             "miou": self._table(),

@@ -100,13 +100,6 @@ def test_drives_that_contradict_each_other_show_nothing() -> None:
     assert figures.compared(mixed, {**good, "drive0": bad["drive0"]})["verdict"] == "not shown"
 
 
-def test_parts_make_one_verdict() -> None:
-    assert figures.together("holds", "holds") == "holds"
-    assert figures.together("holds", "reversed") == "not shown"
-    assert figures.together("not shown", "reversed") == "reversed"
-    assert figures.together("holds", "not shown") == "not shown"
-
-
 def test_mean_iou_counts_the_classes_that_the_truth_has() -> None:
     matrix = np.array([[8, 2, 0, 0], [1, 6, 0, 3], [0, 0, 0, 0]])
     assert figures.miou(matrix) == pytest.approx((8 / 11 + 6 / 12) / 2)

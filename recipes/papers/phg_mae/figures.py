@@ -14,23 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.stages.verdict.claims import HOLDS, REVERSED, UNSHOWN, VerdictWord
+
 DRAWS = 2000
-HOLDS, REVERSED, UNSHOWN = "holds", "reversed", "not shown"
 Matrices = Mapping[str, np.ndarray]
 """Test drive -> (S, B, K, K + 1) counts of pixels."""
 Compare = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def word(low: float, high: float, at: float = 0.0) -> str:
+def word(low: float, high: float, at: float = 0.0) -> VerdictWord:
     """The verdict rule: `holds` if the whole interval lies above `at`, `reversed` if below, else `not shown`."""
     return HOLDS if low > at else REVERSED if high < at else UNSHOWN
-
-
-def together(*words: str) -> str:
-    """One verdict of several parts: `holds` if all hold; `reversed` if one is and none holds; else `not shown`."""
-    if all(w == HOLDS for w in words):
-        return HOLDS
-    return REVERSED if REVERSED in words and HOLDS not in words else UNSHOWN
 
 
 def miou(matrix: np.ndarray) -> np.ndarray:
