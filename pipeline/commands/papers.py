@@ -48,10 +48,12 @@ def _list(given: Any) -> int:
 
 
 def _run(given: Any) -> int:
-    due = [one for one in _papers(given) if given.again or one.standing in ("stale", "never")]
+    chosen = _papers(given)
+    due = [one for one in chosen if given.again or one.standing in ("stale", "never")]
     words, failed = _on_ray(due, given.root) if given.cluster else _here(due, given)
     given.answer = {"verdicts": words, "failed": failed}
-    if not due:
+    unknown = 0 if given.again else _unknown(chosen)
+    if not due and not unknown:
         print("all records are fresh")
     for name, error in failed.items():
         print(f"{name}: {error}")
@@ -117,16 +119,26 @@ def _report(given: Any) -> int:
 
 
 def _check(given: Any) -> int:
-    from hyperloom.stages.papers.table import is_page, stale
+    from hyperloom.stages.papers.table import is_page
 
     listed = _papers(given)
-    old = list(stale(listed))
+    old = [one.title for one in listed if one.standing == "stale"]
     for name in old:
         print(f"{name}: its record is of other code, lines or data. Next: hyperloom papers run {name.split('/')[-1]}")
+    unknown = _unknown(listed)
     if not given.chosen and not is_page(given.page, listed):
         print(f"{given.page} is not what the records say. Next: hyperloom papers report")
         old.append(given.page)
     given.answer = {"stale": old}
     if not old:
-        print(f"{len(listed)} record(s) and {given.page}: nothing is stale")
+        records = sum(one.record is not None for one in listed) - unknown
+        print(f"{records} record(s) and {given.page}: nothing is stale")
     return 1 if old else 0
+
+
+def _unknown(papers: Any) -> int:
+    """Say which records nobody can compare, and how many they are."""
+    names = [one.title for one in papers if one.standing == "no data"]
+    for name in names:
+        print(f"{name}: its data is not here, so its record was not looked at")
+    return len(names)

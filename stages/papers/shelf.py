@@ -12,7 +12,7 @@ from hyperloom.pipeline import recipe
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import HyperloomError, RecipeError, SourceError
 from hyperloom.pipeline.paper import Paper
-from hyperloom.pipeline.plan import plan
+from hyperloom.pipeline.plan import PlannedStep, plan
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.storage import Storage
@@ -66,19 +66,18 @@ class PaperRecipe:
     def record(self) -> PaperRecord | None:
         return record.read(self.path)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of the verdict step as it would be made now. Raises SourceError where its data is not there."""
+    def planned(self) -> PlannedStep:
+        """The verdict step as it would be made now. Raises SourceError where its data is not there."""
         storage = Storage(self.root)
         steps = plan(self.loaded, storage, Digests(storage))
-        return next(step.fingerprint for step in steps if step.name == self.verdict)
+        return next(step for step in steps if step.name == self.verdict)
 
-    @property
+    @cached_property
     def standing(self) -> RecordState:
         if self.record is None:
             return "never"
         try:
-            return "fresh" if self.record.fingerprint == self.fingerprint else "stale"
+            return "fresh" if self.record.fingerprint == self.planned().fingerprint else "stale"
         except SourceError:
             return "no data"
 
@@ -97,7 +96,7 @@ def papers(folder: str, chosen: Iterable[str] = (), root: str = "runs/papers") -
     listed = sorted(_below(Path(folder), root), key=lambda one: (one.paper.id, one.name))
     if not listed:
         raise RecipeError(f"{folder} holds no recipe with a `paper:`. Next: --folder, or run it in a checkout")
-    names = [str(int(name)) if name.isdigit() else name for name in chosen]
+    names = [str(int(name)) if name.isdecimal() else name for name in chosen]
     known = [name for one in listed for name in (one.family, one.name, str(one.paper.id))]
     for name in names:
         if name not in known:

@@ -7,14 +7,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from hyperloom.stages.papers.shelf import PaperRecipe, RecordState
+from hyperloom.stages.papers.shelf import PaperRecipe
 from hyperloom.stages.verdict.claims import Claim
 
 HEAD = """# Claims of papers, tested
 Made by `hyperloom papers report` from the recipes and records under `recipes/papers`; not written by hand. A claim
-*holds* when its 95 % interval lies beyond what it is compared with and no seed has the other sign, it is *reversed*
-when the interval lies on the other side, else it is *not shown*; beside it stands the smallest effect that could have
-been seen ([comparing.md](comparing.md)).
+*holds* when its 95 % interval lies beyond what it is compared with and no seed lies on the other side, it is
+*reversed* when the interval lies on the other side, else it is *not shown*; beside it stands the smallest effect that
+could have been seen ([comparing.md](comparing.md)).
 """
 COLUMNS = ("claim", "ours", "theirs", "what it is about", "interval", "seeds", "smallest", "word")
 
@@ -84,9 +84,3 @@ def _row(name: str, claim: Mapping[str, Any], definition: Claim | None) -> str:
 
 def _seeds(values: Sequence[float]) -> str:
     return " ".join(f"{value:+.3f}" for value in values)
-
-
-def stale(papers: Iterable[PaperRecipe]) -> dict[str, RecordState]:
-    """The papers whose record says something of other code or data than there is now."""
-    standings = {one.title: one.standing for one in papers}
-    return {name: standing for name, standing in standings.items() if standing == "stale"}

@@ -8,12 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from hyperloom.pipeline import runner
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import StepFailed
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.plan import plan
 from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.papers import record, shelf
 from hyperloom.stages.papers.shelf import PaperRecipe
 from hyperloom.stages.verdict.conclusion import Concluded
@@ -27,9 +23,11 @@ def tried(one: PaperRecipe, connect: Callable[..., Any] | None = None, progress:
     if not outcome.ok:
         why = "; ".join(f"{name}: {problem}" for name, problem in outcome.problems.items())
         raise StepFailed(f"{one.path}: {why or 'not all steps are done'}. Next: the same command goes on from there")
-    concluded = Concluded.from_manifest(_manifest(one))
     seconds = time.monotonic() - began
-    record.write(one.path, record.record_of(one.paper, concluded, one.fingerprint, one.data(), seconds))
+    verdict = one.planned()
+    assert verdict.manifest is not None
+    concluded = Concluded.from_manifest(verdict.manifest)
+    record.write(one.path, record.record_of(one.paper, concluded, verdict.fingerprint, one.data(), seconds))
     return concluded.word
 
 
@@ -42,11 +40,3 @@ def alone(folder: str, name: str, root: str) -> str:
     os.makedirs(one.root, exist_ok=True)
     with open(f"{one.root}/papers.log", "a", encoding="utf-8") as log:
         return tried(one, progress=Progress(log))
-
-
-def _manifest(one: PaperRecipe) -> Manifest:
-    storage = Storage(one.root)
-    steps = plan(one.loaded, storage, Digests(storage))
-    manifest = next(step.manifest for step in steps if step.name == one.verdict)
-    assert manifest is not None
-    return manifest

@@ -153,7 +153,8 @@ def test_a_record_follows_its_recipe(folder: Path, capsys: pytest.CaptureFixture
 
 
 def test_what_is_chosen_must_be_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _papers("list", "902") == 2 and "no paper or family '902'" in capsys.readouterr().err
+    for name in ("902", "²"):
+        assert _papers("list", name) == 2 and f"no paper or family '{name}'" in capsys.readouterr().err
     os.rename(folder / "901-tiny.yaml", folder / "901-tiny.txt")
     assert _papers("list") == 2 and "holds no recipe with a `paper:`" in capsys.readouterr().err
 
@@ -169,3 +170,14 @@ def test_the_records_are_of_this_code(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.chdir(HERE)
     monkeypatch.setenv("HYPERLOOM_SHARED", str(SHARED))
     assert _papers("check", "--root", "build/papers") == 0, capsys.readouterr().out
+
+
+def test_a_record_whose_data_is_not_here_is_not_called_fresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(HERE)
+    monkeypatch.setenv("HYPERLOOM_SHARED", str(tmp_path))
+    for part in ("check", "run"):
+        assert _papers(part, "5", "--root", str(tmp_path / "root")) == 0
+        said = capsys.readouterr().out
+        assert "005-pcgrad: its data is not here" in said and "fresh" not in said and "1 record" not in said
