@@ -34,8 +34,8 @@ def artifacts(uri: str, experiment: str = "") -> str | None:
 
 def serve(uri: str, host: str = "127.0.0.1", port: int = 5000, open_: bool = False, aside: bool = False) -> None:
     """Become `mlflow server` on the store `uri`: this process is replaced. One that other machines reach asks for a
-    password unless it is to be `open_`; with
-    `aside` its log goes to standard error alone. Raises HyperloomError without a store, or without a password."""
+    password unless it is to be `open_`; with `aside` its log goes to standard error alone. Raises HyperloomError
+    without a store, or without a password."""
     if uri.startswith(("http://", "https://")):
         raise HyperloomError(f"{uri} is a server already. Next: open it in a browser")
     if not uri:
