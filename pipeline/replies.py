@@ -1,7 +1,8 @@
 """Replies: the form of what commands answer to programs (`--json`), one class a command.
 
-A class here is the promise: its fields are all that the JSON object has, always, with null where something does not
-exist. `hyperloom schema --replies` prints them as one JSON Schema, docs/command.md lists them, and a test holds both
+Not here yet: commands that docs/command.md alone describes (`run`, `plan`, `status`, `data`, `experts`, ..). A class
+here is the promise: its fields are all that the JSON object has, always, with null where something does not exist.
+`hyperloom schema --replies` prints them as one JSON Schema, docs/command.md lists them, and a test holds both
 against what the commands answer. Commands fill plain dictionaries of these types; nothing here costs a command that
 answers people any time.
 """
