@@ -39,14 +39,14 @@ class LiveStep:
     noun: str = "units"
     figures: str = ""
     _past: deque[tuple[float, int]] = field(default_factory=deque)
-
     _trainings: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def progress(self, event: Mapping[str, Any]) -> None:
         """Take over the counts of an event."""
-        self.reused, self.failed, self.workers = event["reused"], event["failed"], event.get("workers", 0)
+        self.failed, self.workers = event["failed"], event.get("workers", 0)
         if self._trainings:
             return  # a training is one unit: its updates say more
+        self.reused = event["reused"]
         self._count(event["done"], event["total"])
         self.text = ", ".join(filter(None, (self.units, self.rate_text, self.left)))
 
@@ -71,6 +71,8 @@ class LiveStep:
     @property
     def rate(self) -> float:
         """Units a second, without those that were reused; 0 while nobody knows."""
+        if self._trainings and len(self._past) < 2:
+            return 0.0  # it may go on from a checkpoint
         now, fresh = time.monotonic(), self.done - self.reused
         since, before = self._past[0] if len(self._past) > 1 else (self.began, 0)
         return (fresh - before) / (now - since) if now - since > 1 and fresh > before else 0.0

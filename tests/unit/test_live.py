@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from typing import Any
 
 import pytest
@@ -109,7 +110,14 @@ def test_a_training_is_shown_by_its_updates_whatever_is_said_of_its_unit() -> No
     step.trained({"writer": "train-student-seed1", "at": 20, "values": {"loss/seed1": 0.4}})
     assert step.units == "60 updates" and step.left == "", "of one of the two nobody knows how long it will take"
     step.trained({"writer": "train-student-seed1", "at": 30, "of": 400, "values": {"loss/seed1": 0.4}})
-    assert step.units == "70/800 updates"
+    step.progress({**unit, "reused": 1})
+    assert step.units == "70/800 updates", "a unit that was reused is no update"
+
+
+def test_a_training_that_goes_on_has_no_rate_before_its_second_word() -> None:
+    step = LiveStep("[1/1]", "student", began=time.monotonic() - 10)
+    step.trained({"writer": "train-student", "at": 5000, "of": 6000, "values": {"loss": 0.5}})
+    assert (step.rate, step.left) == (0.0, "")
 
 
 ROWS = [{"step": f"s{i}", "why": "because " * 20, "folder": "label/" + "f" * 30, "units": i} for i in range(3)]
