@@ -112,3 +112,17 @@ def test_agreement_follows_the_flow() -> None:
     still = figures.agreement(maps, flow)
     flow[1, ..., 0] = -1  # each pixel was one to the left
     assert figures.agreement(maps, flow) == pytest.approx([1.0]) and still == pytest.approx([4 / 6])
+
+
+def test_the_students_asked_again_learn_from_no_label_of_their_test_drive() -> None:
+    steps = recipes.load(phg_mae.CHECKOUT / "recipes/papers/phg_mae/student.yaml").recipe.steps
+    labels = steps["frames"].source.columns
+    trainings = leaks.trainings(steps)
+    drives = {name.rpartition("-")[2] for name in trainings}
+    assert len(trainings) == 9 and len(drives) == 3
+    for name in trainings:
+        drive = name.rpartition("-")[2]
+        shown = {column for _, column in leaks.taught(steps, name) if column.startswith("semantic@")}
+        assert shown == {f"semantic@few_{drive}"}
+        assert not [frame for frame in labels[f"semantic@few_{drive}"].only if frame.startswith(drive)]
+        assert steps[steps[name].data].split.of(f"{drive}late") == "test"
