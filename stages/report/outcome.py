@@ -15,7 +15,7 @@ from hyperloom.stages.report.root import ReportedRoot
 from hyperloom.stages.results import Drifted, Ingested, Judged, Labels, Released, Shards, Trained
 
 MOST_NAMED = 6
-"""Experts that the first sentence names."""
+"""Experts that the first sentence names; of more it says how many."""
 ORDER = ("expert", "consensus", "model")
 
 
@@ -26,7 +26,7 @@ def task(root: ReportedRoot) -> str:
     targets = [list(getattr(s.stage, "targets", {})) for s in root.steps if s.stage.stage in ("train", "distill")]
     parts = []
     if sources:
-        some = _listed(sources) if len(sources) < MOST_NAMED else f"{len(sources)} experts"
+        some = _listed(sources) if len(sources) <= MOST_NAMED else f"{len(sources)} experts"
         parts.append(f"label samples with {some}")
     if targets:
         student = any(step.stage.stage == "distill" for step in root.steps)
@@ -86,11 +86,8 @@ def results(root: ReportedRoot) -> Section | None:
     known = doubts(root)
     for step, release in root.results(Released):
         lines = [line for line in release.gate if line not in known]
-        blocks += (
-            []
-            if not lines
-            else [Words([f"{step.name}: {line}" for line in lines], "good" if release.passed else "bad")]
-        )
+        if lines:
+            blocks.append(Words([f"{step.name}: {line}" for line in lines], "good" if release.passed else "bad"))
     return Section("results", "Results", blocks) if blocks else None
 
 
