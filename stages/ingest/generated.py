@@ -152,9 +152,25 @@ def _digest(values: Mapping[str, Any]) -> str:
     """What a sample holds, whatever the order of its columns."""
     hashed = hashlib.sha256()
     for column in sorted(values):
-        value = values[column]
-        array = value if hasattr(value, "tobytes") else None
-        about = repr(value) if array is None else f"{array.dtype} {array.shape}"
+        about, content = _content(values[column])
         hashed.update(f"{column}\0{about}\0".encode())
-        hashed.update(array.tobytes() if array is not None else b"")
+        hashed.update(content)
     return hashed.hexdigest()
+
+
+def _content(value: Any) -> tuple[str, bytes]:
+    """A value in words, and the bytes of its numbers; of arrays inside lists and dicts too, whose own words leave out
+    what is in their middle."""
+    if hasattr(value, "tobytes") or hasattr(value, "__array__"):
+        import numpy as np
+
+        array = np.asarray(value)
+        if array.dtype.kind != "O":
+            return f"{array.dtype} {array.shape}", array.tobytes()
+        value = array.tolist()  # the bytes of its objects would be addresses
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    inside = [(key, *_content(part)) for key, part in parts]
+    if not any(content for _, _, content in inside):
+        return repr(value), b""
+    words = [(key, about, len(content)) for key, about, content in inside]
+    return repr(words), b"".join(content for _, _, content in inside)

@@ -17,6 +17,7 @@ from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import HyperloomError, PluginError, RecipeError, SourceError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, KEY
+from hyperloom.stages.ingest.generated import Generated, _listing
 from hyperloom.stages.ingest.limit import limited
 from hyperloom.stages.ingest.source import Item
 from hyperloom.stages.ingest.stage import Ingest
@@ -87,6 +88,34 @@ def test_partitions_are_known_by_what_they_hold(ingest: Any) -> None:
     pids = [[p.pid for p in Ingested.of(m).partitions] for m in (first, same, other)]
     assert pids[0] == pids[1]
     assert [a == b for a, b in zip(pids[0], pids[2], strict=True)] == [True, False, True]
+
+
+@pytest.mark.parametrize("value", ["[{'mask': m}]", "{'a': (m, 1)}", "np.array([m, None], object)", "Own(m)"])
+def test_arrays_inside_a_value_count_whole(ingest: Any, tmp_path: Path, value: str) -> None:
+    """A pixel in the middle of a large mask is left out of the mask's own words."""
+    code = """
+import numpy as np
+
+class Own:
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+def digits(lit):
+    m = np.zeros((64, 64), np.uint8)
+    m[32, 32] = lit
+    yield "a", "g", {"scan@file": VALUE}
+"""
+    (tmp_path / "generator.py").write_text(code.replace("VALUE", value))
+    digests = []
+    for lit in (0, 0, 1):
+        source = {"type": "python", "call": "generator:digits", "out": ["scan@file"], "options": {"lit": lit}}
+        _listing.cache_clear()
+        (piece,) = Generated.model_validate(source).pieces(Digests(Storage(str(tmp_path / "root"))))
+        digests.append(piece.files[0].sha256)
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_the_step_follows_code_options_and_files(ingest: Any, tmp_path: Path) -> None:
