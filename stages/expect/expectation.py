@@ -22,6 +22,7 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from hyperloom.pipeline.config import Config, StepName
+from hyperloom.pipeline.plugins import NestedValidation
 from hyperloom.stages.base import modality_of
 
 COUNTED = ("samples", "groups")
@@ -95,7 +96,7 @@ def parsed(value: Any) -> dict[str, Any]:
             raise ValueError(f"expect: {name!r}: expected columns, samples or groups by name, each_group or figures")
         else:
             modality_of(name)
-            expected[name] = written if isinstance(written, Expectation) else Expectation.model_validate(written)
+            expected[name] = _of_column(written)
     return expected
 
 
@@ -118,6 +119,13 @@ def within(number: float, bounds: Bounds) -> bool:
     return (low is None or number >= low) and (high is None or number <= high)
 
 
+def _of_column(value: Any) -> Expectation:
+    try:
+        return Expectation.model_validate(value)
+    except ValidationError as error:
+        raise NestedValidation(error, Expectation) from error
+
+
 def _shown(name: str, one: Any) -> Any:
     if isinstance(one, Expectation):
         return one.model_dump(mode="json", exclude_defaults=True)
@@ -130,7 +138,7 @@ def _counts(name: str, value: Any) -> dict[str, int]:
     if not isinstance(value, Mapping):
         raise ValueError(f"expect: {name}: expected a whole number, or one by split, got {value!r}")
     for split, least in value.items():
-        if split not in ("", *SPLITS) or not isinstance(least, int):
+        if split not in ("", *SPLITS) or not isinstance(least, int) or isinstance(least, bool):
             raise ValueError(f"expect: {name}: {split!r}: expected the lowest number by split ({', '.join(SPLITS)})")
     return dict(value)
 

@@ -256,6 +256,8 @@ steps:
     ("expect", "words"),
     [
         ("{semantic@truht: {missing: 0}}", "did you mean 'semantic@truth'"),
+        ("{semantic@truth: {mising: 0}}", "unknown field 'mising'; did you mean 'missing'"),
+        ("{samples: {train: true}}", "expected the lowest number by split"),
         ("{semantic@truth: {classes: [raod]}}", "expect: semantic@truth has no class 'raod'; did you mean 'road'"),
         ("{semantic@truth: {mean: [0, 1]}}", "semantic@truth has classes, no numbers"),
         ("{semantic@truth: {agreement: [0, 1]}}", "agreement is of a consensus; it is made by: raw"),
