@@ -23,7 +23,7 @@ from hyperloom.stages.formats.annotation import (
     ThingClass,
     outside,
 )
-from hyperloom.stages.formats.documents import parse_json
+from hyperloom.stages.formats.documents import of_form, parse_json
 from hyperloom.stages.modality.runs import MaskRuns
 
 BESIDE = 2.0
@@ -31,6 +31,7 @@ BESIDE = 2.0
 KNOWN = ("id", "image_id", "category_id", "bbox", "segmentation", "keypoints", "iscrowd", "score", "attributes")
 
 
+@of_form("COCO")
 def parse(data: bytes, path: str) -> AnnotationSet:
     """The annotations of a COCO file. Raises SourceError for what is none; faults stand at their picture."""
     value = parse_json(data, path)

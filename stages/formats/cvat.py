@@ -12,13 +12,14 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, SeenPoint, ThingClass
 from hyperloom.stages.formats.coco import within
-from hyperloom.stages.formats.documents import parse_xml
+from hyperloom.stages.formats.documents import of_form, parse_xml
 from hyperloom.stages.modality.runs import MaskRuns, painted
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ KEPT = ("occluded", "z_order", "source")
 LEFT_OUT = {"polyline": "polylines", "ellipse": "ellipses", "cuboid": "cuboids"}
 
 
+@of_form("CVAT")
 def parse(data: bytes, path: str) -> AnnotationSet:
     """The annotations of CVAT's file. Raises SourceError for what is none; faults stand at their picture."""
     root = parse_xml(_inner(data, path), path)
@@ -70,7 +72,7 @@ def _inner(data: bytes, path: str) -> bytes:
             if len(names) != 1:
                 raise SourceError(f"{path} holds no {INSIDE}. Next: export it as CVAT for images 1.1")
             return file.read(names[0])
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
         raise SourceError(f"{path} is no whole zip: {error}. Next: export it again") from error
 
 

@@ -22,13 +22,14 @@ from hyperloom.stages.formats import brush
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, categories_of
 from hyperloom.stages.formats.coco import within
 from hyperloom.stages.formats.cvat import turned
-from hyperloom.stages.formats.documents import parse_json
+from hyperloom.stages.formats.documents import FORM, of_form, parse_json
 
 SHAPES = ("rectanglelabels", "polygonlabels", "brushlabels", "keypointlabels")
 DIGITS = 9
 AnswerKind = Literal["annotations", "predictions"]
 
 
+@of_form("Label Studio")
 def parse(data: bytes, path: str, kind: AnswerKind = "annotations") -> AnnotationSet:
     """The annotations of a file of tasks, or of one task. Raises SourceError for what is none; faults stand at their
     picture."""
@@ -91,7 +92,10 @@ def _author(answer: dict[str, Any], kind: AnswerKind) -> str:
 
 def _is_picture(address: str) -> bool:
     """Does it look like the address of a file?"""
-    plain = urlsplit(address).path.lower()
+    try:
+        plain = urlsplit(address).path.lower()
+    except ValueError:  # a text with `//[` in it
+        return False
     suffix = os.path.splitext(plain)[1]
     return suffix in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif") or "local-files" in plain
 
@@ -123,7 +127,7 @@ def _add(picture: AnnotatedPicture, result: Any, place: int, kind: AnswerKind) -
     elif type_ in SHAPES:
         try:
             picture.annotations += list(_shape(picture, result, value, kind))
-        except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+        except (*FORM, ZeroDivisionError) as error:
             picture.faults.append(f"region {result.get('id', place)}: {error}")
     else:
         picture.ignored.append(f"{type_} results")

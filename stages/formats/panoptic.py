@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.formats.annotation import AnnotatedPicture, AnnotationSet
 from hyperloom.stages.formats.coco import CocoReader
-from hyperloom.stages.formats.documents import parse_json
+from hyperloom.stages.formats.documents import of_form, parse_json
 from hyperloom.stages.modality.runs import MaskRuns
 
 if TYPE_CHECKING:
     import numpy as np
 
 
+@of_form("COCO panoptic")
 def parse(data: bytes, path: str) -> AnnotationSet:
     """The segments of a panoptic file; `map` of a picture names its picture of ids. Raises SourceError."""
     value = parse_json(data, path)

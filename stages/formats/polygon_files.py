@@ -14,7 +14,7 @@ from typing import Any
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation
 from hyperloom.stages.formats.coco import within
-from hyperloom.stages.formats.documents import parse_json
+from hyperloom.stages.formats.documents import FORM, parse_json
 
 GROUP = "group"
 
@@ -25,6 +25,22 @@ def parse(data: bytes, path: str, name: str) -> AnnotatedPicture:
         value = parse_json(data, path)
     except SourceError as error:
         raise ValueError(str(error)) from error
+    try:
+        picture, rows = _shapes(value, name)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except FORM as error:
+        raise ValueError(f"{path}: a part has another form ({type(error).__name__}: {error})") from error
+    for number, (label, points, kind, whole) in enumerate(rows, 1):
+        try:
+            _add(picture, str(label), points, kind, number, whole, "imgWidth" in value)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}, shape {number} ({label}): {error}") from error
+    return picture
+
+
+def _shapes(value: Any, name: str) -> tuple[AnnotatedPicture, list[tuple[Any, Any, str, dict[str, Any]]]]:
+    """The picture, and of each shape label, points, kind and the whole. Raises one of FORM."""
     if isinstance(value, dict) and isinstance(value.get("objects"), list) and "imgWidth" in value:
         picture = AnnotatedPicture(name, int(value["imgWidth"]), int(value["imgHeight"]))
         rows = [(o.get("label"), o.get("polygon"), "polygon", o) for o in value["objects"] if not o.get("deleted")]
@@ -32,13 +48,8 @@ def parse(data: bytes, path: str, name: str) -> AnnotatedPicture:
         picture = AnnotatedPicture(name, int(value.get("imageWidth") or 0), int(value.get("imageHeight") or 0))
         rows = [(s.get("label"), s.get("points"), s.get("shape_type") or "polygon", s) for s in value["shapes"]]
     else:
-        raise ValueError(f"{path} is neither LabelMe's JSON (`shapes`) nor Cityscapes' (`objects`)")
-    for number, (label, points, kind, whole) in enumerate(rows, 1):
-        try:
-            _add(picture, str(label), points, kind, number, whole, "imgWidth" in value)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}, shape {number} ({label}): {error}") from error
-    return picture
+        raise ValueError("it is neither LabelMe's JSON (`shapes`) nor Cityscapes' (`objects`)")
+    return picture, rows
 
 
 def _add(

@@ -44,7 +44,7 @@ def names_in(data: bytes, path: str) -> YoloNames:
         names = [str(given[i]) for i in range(len(given))] if isinstance(given, dict) else [str(n) for n in given]
         shape = value.get("kpt_shape") or (0, 3)
         return YoloNames(tuple(names), int(shape[0]), int(shape[1]))
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
         raise SourceError(
             f"{path} is no list of YOLO's classes: {error!r}. Next: `names:` with a name a number"
         ) from error
