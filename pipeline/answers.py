@@ -45,13 +45,20 @@ class _Aside:
 
 
 def offer(parser: argparse.ArgumentParser) -> None:
-    """Give every command below `parser` the option `--json`."""
+    """Give every command below `parser` the option `--json`; without it `json` is False."""
+    parser.set_defaults(json=False)
+    _offer(parser)
+
+
+def _offer(parser: argparse.ArgumentParser) -> None:
     below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     for action in below:
         for sub in action.choices.values():
-            offer(sub)
-    if not below and "--json" not in parser._option_string_actions:
-        parser.add_argument("--json", action="store_true", help="one JSON value on standard output, for programs")
+            _offer(sub)
+    works = not below or parser.get_default("command") is not None  # with parts, it may also work without one
+    if works and "--json" not in parser._option_string_actions:
+        help_ = "one JSON value on standard output, for programs"
+        parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=help_)  # before a part, too
 
 
 def answered(given: Any, command: Callable[[Any], int]) -> int:

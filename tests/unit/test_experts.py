@@ -118,6 +118,8 @@ def test_the_command_lists_shows_and_names_what_it_does_not_know(capsys: pytest.
     assert {row["task"] for row in rows} == {"depth"} and len(rows) > 4
     assert cli.main(["experts", "list", "--free", "--json"]) == 0
     assert not any(licence.restricted(row["licence"]) for row in json.loads(capsys.readouterr().out))
+    for words in (["experts", "--json"], ["experts", "--json", "list"]):
+        assert cli.main(words) == 0 and len(json.loads(capsys.readouterr().out)) > len(rows)
     assert cli.main(["experts", "show", "pidinet-tiny"]) == 0
     said = capsys.readouterr().out
     assert (
