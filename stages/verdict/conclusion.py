@@ -28,8 +28,9 @@ class Conclusion:
     def row(self) -> dict[str, Any]:
         """For tables."""
         low, high = self.interval or (None, None)
-        numbers = {"value": self.value, "low": low, "high": high, "smallest": self.smallest, "against": self.border}
+        numbers = {"value": self.value, "low": low, "high": high, "smallest": self.smallest}
         sides = " ".join(f"{who} {value:.4g}" for who, value in self.sides.items())
+        numbers["against"] = self.border + 0.0  # a margin of none is no -0
         return {"word": self.word, **numbers, "seeds": " ".join(f"{s:+.3g}" for s in self.seeds), "sides": sides}
 
     def sentence(self) -> str:
