@@ -135,10 +135,7 @@ def reader(storage: Any, planned: Sequence[Any], name: str, recipe: str, columns
     from hyperloom.stages.data.reader import SampleReader
     from hyperloom.stages.results import Ingested, Shards
 
-    by_name = {s.name: s for s in planned}
-    step = by_name.get(name)
-    if step is None:
-        raise RecipeError(f"there is no step {name!r} in {recipe}; steps: {', '.join(by_name)}")
+    step, by_name = versions.named(name, planned, recipe), {s.name: s for s in planned}
     if step.manifest is None:
         raise _not_done(step, recipe)
     above = [by_name[n] for n in _above(name, by_name)]

@@ -109,13 +109,19 @@ def _version(name: str, tags: Any, storage: Any, planned: Sequence[Any], recipe:
     return tags.manifest(name)
 
 
-def _step(name: str, planned: Sequence[Any], recipe: str) -> Any:
+def named(name: str, planned: Sequence[Any], recipe: str) -> Any:
+    """The planned step of this name. Raises RecipeError."""
     from hyperloom.pipeline.spelling import near
 
     names = [s.name for s in planned]
     step = next((s for s in planned if s.name == name), None)
     if step is None:
         raise RecipeError(f"there is no step {name!r} in {recipe}{near(name, names)}; steps: {', '.join(names)}")
+    return step
+
+
+def _step(name: str, planned: Sequence[Any], recipe: str) -> Any:
+    step = named(name, planned, recipe)
     if step.manifest is None:
         raise RecipeError(f"the step {name!r} is not done ({'; '.join(step.why)}). Next: hyperloom run {recipe}")
     return step

@@ -6,19 +6,16 @@ import os
 from typing import Any
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.spelling import near
 
 
 def send(given: Any, loaded: Any, storage: Any, planned: Any) -> int:
     """Samples of a step out to people."""
     from hyperloom.pipeline.storage import Storage
+    from hyperloom.stages.data.versions import named
     from hyperloom.stages.people.export import Export, Sending
 
     modalities = loaded.recipe.modalities
-    step = next((s for s in planned if s.name == given.step), None)
-    if step is None:
-        names = [s.name for s in planned]
-        raise RecipeError(f"there is no step {given.step!r}{near(given.step, names)}; steps: {', '.join(names)}")
+    step = named(given.step, planned, given.recipe)
     columns = list(given.columns) or _own(step, modalities, given.to)
     if len(columns) != 1:
         what = f"columns of {given.step}: {', '.join(columns) or 'none that it can hold'}"
