@@ -49,8 +49,9 @@ def imported(call: str) -> Any:
     except (HyperloomError, MemoryError):
         raise
     except Exception as error:  # a person's module may raise anything
+        where = "" if isinstance(error, SyntaxError) else line(source_file(module), error)  # which says so itself
         text = f"{type(error).__name__}: {error}"
-        raise PluginError(f"{call}: the module cannot be imported here: {text}{line(module, error)}") from error
+        raise PluginError(f"{call}: the module cannot be imported here: {text}{where}") from error
     try:
         return functools.reduce(getattr, name.split("."), loaded)
     except AttributeError as error:
@@ -58,10 +59,7 @@ def imported(call: str) -> Any:
         raise PluginError(f"{call}: {error}{near}") from error
 
 
-def line(module: str, error: Exception) -> str:
-    """` (mine.py, line 3)`, where in the module's file it happened."""
-    file = source_file(module)
-    if isinstance(error, SyntaxError):  # says so itself
-        return ""
+def line(file: str, error: BaseException) -> str:
+    """` (mine.py, line 3)`: where in a file an error came about; empty where it did not, or that is not known."""
     lines = [step for step in traceback.extract_tb(error.__traceback__) if step.filename == file]
     return f" ({os.path.basename(file)}, line {lines[-1].lineno})" if lines else ""

@@ -109,7 +109,7 @@ class Generated(Source):
         except UNTOUCHED:
             raise
         except Exception as error:  # a person's code may raise anything
-            where = usercode.line(self._module, error)
+            where = usercode.line(usercode.source_file(self._module), error)
             raise SourceError(f"{self.call} failed: {type(error).__name__}: {error}{where}") from error
 
     def _checked(self, sample: Any, seen: set[str]) -> Sample:

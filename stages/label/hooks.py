@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import functools
 import os
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from hyperloom.pipeline.errors import HyperloomError, PluginError
+from hyperloom.stages import usercode
 
 
 def watch(expert: type[Any]) -> None:
@@ -41,9 +41,7 @@ def _watched(own: Callable[..., Any], name: str, taken: Callable[[Any], Any], ex
 
 def line(error: BaseException, function: Any) -> str:
     """` (mine.py, line 5)`: where in the file of `function` an error came about; empty where that is not known."""
-    file = getattr(getattr(function, "__code__", None), "co_filename", None)
-    lines = [step for step in traceback.extract_tb(error.__traceback__) if step.filename == file]
-    return f" ({os.path.basename(lines[-1].filename)}, line {lines[-1].lineno})" if lines else ""
+    return usercode.line(getattr(getattr(function, "__code__", None), "co_filename", ""), error)
 
 
 def _offsets(value: Any) -> dict[str, tuple[int, ...]]:
