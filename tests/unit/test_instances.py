@@ -258,7 +258,7 @@ def test_a_pipeline_of_transformers_gives_instances() -> None:
 
     answer = [
         {"label": "cat", "score": 0.9, "mask": square(0, 0)},
-        {"label": "dog", "score": 0.7, "mask": square(2, 3).astype(np.uint8) * 255},
+        {"label": "Dog", "score": 0.7, "mask": square(2, 3).astype(np.uint8) * 255},
         {"label": "dog", "score": 0.1, "mask": square(9, 9)},
     ]
     value_ = THINGS.fit(from_pipeline(answer, THINGS, None, {"cat": "left hand"}, 0.5, []))

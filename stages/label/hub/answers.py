@@ -111,14 +111,10 @@ def _instances(answer: Any, modality: Any, labels: LabelNames, threshold: float)
     """Masks of a segmentation pipeline with `subtask: instance`, or of a detector that gives masks."""
     rows = []
     for entry in sorted(answer, key=lambda e: -(e["score"] or 0)):
-        kind, score = _name(str(entry["label"]), labels), float(entry["score"] or 0)
-        if kind is None or score < threshold:
+        if (score := float(entry["score"] or 0)) < threshold:
             continue
-        if kind not in modality.classes:
-            remark("objects whose label is no class of the modality are left out (labels: names them)")
-            continue
-        mask = np.asarray(entry["mask"]) > 0
-        if mask.any():
+        kind, mask = _class(str(entry["label"]), labels, modality), np.asarray(entry["mask"]) > 0
+        if kind is not None and mask.any():
             rows.append({"mask": mask, "class": kind, "score": min(score, 1.0)})
     return strongest(rows, modality.most)
 
