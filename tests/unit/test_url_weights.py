@@ -6,6 +6,7 @@ import hashlib
 import io
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -188,6 +189,36 @@ def test_an_archive_stands_for_a_model_directory(server: FileServer) -> None:
     folder = download.unpacked(f"{server.url}/net.tar.gz", digest)
     assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors"}
     assert download.unpacked(f"{NOWHERE}/net.tar.gz", digest) == folder
+
+
+def test_a_cache_that_is_for_reading_only_serves(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shared disk that others filled: a file without its note, an archive that is unpacked already."""
+
+    def refused(*given: Any, **named: Any) -> None:
+        raise PermissionError("read-only file system")
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("net/config.json", "{}")
+    server.files["net.zip"] = packed.getvalue()
+    url, digest = f"{server.url}/net.zip", hashlib.sha256(packed.getvalue()).hexdigest()
+    folder = download.unpacked(url, digest)
+    path = download.place(url, digest)
+    path.with_name(f"{path.name}.checked").unlink()
+    monkeypatch.setattr(Path, "write_text", refused)
+    monkeypatch.setattr(download, "_alone", refused)
+    assert download.unpacked(url, digest) == folder
+
+
+def test_an_archive_that_is_damaged_is_one_sentence(server: FileServer) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}" * 5000)
+    damaged = bytearray(packed.getvalue())
+    damaged[41:45] = b"\xff" * 4  # the first bytes of what is compressed
+    server.files["net.zip"] = bytes(damaged)
+    with pytest.raises(SourceError, match="is no archive that can be unpacked"):
+        download.unpacked(f"{server.url}/net.zip", hashlib.sha256(damaged).hexdigest())
 
 
 def test_nothing_of_an_archive_leaves_its_folder(server: FileServer, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ def cached(url: str, sha256: str) -> Path | None:
         return path
     if _digest(path) != sha256:
         return None
-    note.write_text(mark, encoding="utf-8")
+    with suppress(OSError):  # a cache that others filled may be for reading only
+        note.write_text(mark, encoding="utf-8")
     return path
 
 
@@ -82,25 +83,30 @@ def downloaded(url: str, sha256: str) -> Path:
 
 def unpacked(url: str, sha256: str) -> Path:
     """The folder that an archive holds, unpacked once. Raises SourceError for one that cannot be read."""
+    path = downloaded(url, sha256)
+    folder = path.parent / "unpacked"
+    if not folder.is_dir():
+        with _alone(path):
+            if not folder.is_dir():
+                _unpack_whole(url, path, folder)
+    inner = [entry for entry in folder.iterdir() if entry.is_dir()]
+    return folder if (folder / "config.json").exists() or len(inner) != 1 else inner[0]
+
+
+def _unpack_whole(url: str, path: Path, folder: Path) -> None:
+    """Put all that an archive holds into `folder`, or nothing."""
     import shutil
     import tarfile
     import zipfile
+    import zlib
 
-    path = downloaded(url, sha256)
-    folder = path.parent / "unpacked"
-    with _alone(path):
-        if not folder.is_dir():
-            part = path.parent / "unpacked.part"
-            shutil.rmtree(part, ignore_errors=True)
-            try:
-                _unpack(path, part)
-            except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
-                raise SourceError(
-                    f"{url} is no archive that can be unpacked ({', '.join(ARCHIVES)}): {error}"
-                ) from error
-            part.rename(folder)
-    inner = [entry for entry in folder.iterdir() if entry.is_dir()]
-    return folder if (folder / "config.json").exists() or len(inner) != 1 else inner[0]
+    part = folder.with_name("unpacked.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        _unpack(path, part)
+    except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+        raise SourceError(f"{url} is no archive that can be unpacked ({', '.join(ARCHIVES)}): {error}") from error
+    part.rename(folder)
 
 
 def _complete(url: str, sha256: str, path: Path) -> None:
