@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import pytest
+
+from hyperloom.stages.label.hub import fetch, loading
+
 COMMIT = hashlib.sha1(b"commit").hexdigest()
 
 
@@ -78,6 +82,20 @@ class Hub:
                 headers = {"ETag": f'"{digest}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes", **linked}
                 return 200, headers, self.other.get(file, data)
         return 404, {"X-Error-Code": "EntryNotFound"}, b""
+
+
+def alone(patch: pytest.MonkeyPatch, hub: Hub, home: Path) -> None:
+    """This hub, and a cache of one's own. The library's own settings are read at its import."""
+    from huggingface_hub import constants
+
+    patch.setenv("HF_ENDPOINT", hub.url)
+    patch.setenv("HF_HOME", str(home))
+    patch.setenv("HF_HUB_DISABLE_XET", "1")
+    patch.delenv("HF_HUB_OFFLINE", raising=False)
+    patch.setattr(loading, "OFFLINE", None)
+    patch.setattr(fetch, "OFFLINE", None)
+    patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
 @contextmanager

@@ -16,10 +16,9 @@ import pytest
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.label.catalogue import entry
-from hyperloom.stages.label.hub import fetch, loading
-from hyperloom.stages.label.listing import line
+from hyperloom.stages.label.hub import fetch
 from hyperloom.stages.label.probe import sample
-from tests.experts.hub import Hub, serving
+from tests.experts.hub import Hub, alone, serving
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -44,8 +43,6 @@ KNOWN = {name: plugins.parse("modality", about) for name, about in MODALITIES.it
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hub, Path]]:
     """A hub with a model of each architecture under the name that the catalogue gives, and a cache of one's own."""
-    from huggingface_hub import constants
-
     folder = tmp_path_factory.mktemp("hub")
     models = {}
     for name in tiny.ARCHITECTURES:
@@ -54,21 +51,14 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hub, Path]]:
             models[model] = folder / model.replace("/", "--")
             tiny.make(name, models[model])
     with pytest.MonkeyPatch.context() as patch, serving(Hub(models, any_revision=True)) as hub:
-        patch.setenv("HF_ENDPOINT", hub.url)
-        patch.setenv("HF_HOME", str(folder / "home"))
-        patch.setenv("HF_HUB_DISABLE_XET", "1")
-        patch.delenv("HF_HUB_OFFLINE", raising=False)
-        patch.setattr(loading, "OFFLINE", None)
-        patch.setattr(fetch, "OFFLINE", None)
-        patch.setattr(constants, "HF_HUB_CACHE", str(folder / "home/hub"))
-        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        alone(patch, hub, folder / "home")
         yield hub, folder
 
 
 def asked(hub: tuple[Hub, Path], name: str, **more: Any) -> Any:
     """The answers of an entry to two samples, and its expert."""
     one, what = entry(name), tiny.ARCHITECTURES[name][0]
-    expert = plugins.parse("expert", {**line(one), "out": f"{what}@net", **more})
+    expert = plugins.parse("expert", {**one.line, "out": f"{what}@net", **more})
     reads = {c: np.stack([sample(KNOWN[c.partition("@")[0].replace("caption", "text")])] * 2) for c in expert.in_}
     return expert.build(KNOWN, Storage(str(hub[1] / "root")))(reads)[f"{what}@net"], expert
 

@@ -11,9 +11,9 @@ import pytest
 
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.label.hub import fetch, loading, pins
+from hyperloom.stages.label.hub import fetch, pins
 from hyperloom.stages.label.stage import Label
-from tests.experts.hub import COMMIT, Hub, serving
+from tests.experts.hub import COMMIT, Hub, alone, serving
 from tests.experts.test_huggingface import KNOWN, NAMES, segformer
 from tests.unit.inline import column, finish, ingested, step
 
@@ -22,21 +22,12 @@ MODEL = "tiny/segformer"
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub with one model, and a cache of one's own. The library's own settings are read at its import."""
-    from huggingface_hub import constants
-
+    """A hub with one model, and a cache of one's own."""
     folder = tmp_path / "segformer"
     segformer(folder)
     (folder / "pytorch_model.bin").write_bytes(b"a program")
     with serving(Hub({MODEL: folder})) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        monkeypatch.setattr(loading, "OFFLINE", None)
-        monkeypatch.setattr(fetch, "OFFLINE", None)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home/hub"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        alone(monkeypatch, hub, tmp_path / "home")
         yield hub
 
 
