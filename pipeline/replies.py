@@ -1,4 +1,5 @@
-"""Replies: the form of what commands answer to programs (`--json`), one class a command.
+"""Replies: the form of what commands answer to programs (`--json`), one class a command. Not every command has one:
+what has none is described in docs/command.md alone.
 
 Not here yet: commands that docs/command.md alone describes (`run`, `plan`, `status`, `data`, `experts`, ..). A class
 here is the promise: its fields are all that the JSON object has, always, with null where something does not exist.

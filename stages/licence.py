@@ -21,13 +21,18 @@ def restricted(licence: str) -> bool:
     return any(part in licence.lower() for part in RESTRICTED)
 
 
+def commercial(licence: str) -> bool | None:
+    """Does it allow commerce? None where its name does not say. What has no weights ("") forbids nothing."""
+    return None if licence.lower() in OWN else not restricted(licence)
+
+
 def remark(who: str, licence: str) -> str:
     """What is to be said of `who` before anything is made with it; empty where nothing is."""
     if restricted(licence):
         return f"{who} is licensed {licence}: labels and students made with it are not for commerce"
     if not licence:
         return f"{who} names no licence: ask whose it is before you hand on what it made"
-    if licence.lower() in OWN:
+    if commercial(licence) is None:
         return f"{who} has a licence of its own: read it before you hand on what it made"
     return ""
 

@@ -66,6 +66,12 @@ class Entry:
             return f"commit {revision[:12]}" if revision else "at its first plan, in your root"
         return "with its package" if expert["type"] == "packaged" else "no weights"
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """As a recipe writes it."""
+        reads, makes = ((v[0] if len(v) == 1 else list(v)) for v in (self.reads, self.makes))
+        return {"type": "catalogue", "name": self.name, "in": reads, "out": makes}
+
     def written(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The expert that a recipe's line stands for; what the line says comes before what the entry does."""
         line = {key: value for key, value in given.items() if key not in ("type", "name")}

@@ -19,7 +19,7 @@ def listed(given: Any, task: str | None, free: bool) -> int:
             f"no expert is of the task {task!r}{near(task, list(TASKS)) or '; there are: ' + ', '.join(TASKS)}"
         )
     chosen = [e for e in entries().values() if task in (None, e.task)]
-    chosen = [e for e in chosen if not (free and (licence.restricted(e.licence) or e.licence in licence.OWN))]
+    chosen = [e for e in chosen if not free or licence.commercial(e.licence)]
     given.answer = [about(one) for one in chosen]
     print(table([_row(one) for one in chosen], rest="hyperloom experts show NAME says all"))
     print("\nIn a recipe: {type: catalogue, name: NAME, in: COLUMN, out: COLUMN}; hyperloom experts show NAME")
@@ -39,17 +39,11 @@ def about(one: Entry) -> dict[str, Any]:
     """An entry for a program."""
     return {
         "name": one.name, "task": one.task, "about": one.about, "licence": one.licence,
-        "commercial": not licence.restricted(one.licence), "size_mb": one.size_mb, "classes": list(one.classes),
+        "commercial": licence.commercial(one.licence), "size_mb": one.size_mb, "classes": list(one.classes),
         "named": one.named, "speed": one.speed, "install": one.install, "pin": one.pin, "also": list(one.also),
-        "modalities": {name: dict(fields) for name, fields in one.modalities.items()}, "line": line(one),
-        "expert": one.written(line(one)),
+        "modalities": {name: dict(fields) for name, fields in one.modalities.items()}, "line": one.line,
+        "expert": one.written(one.line),
     }  # fmt: skip
-
-
-def line(one: Entry) -> dict[str, Any]:
-    """As a recipe writes it."""
-    reads, makes = ((v[0] if len(v) == 1 else list(v)) for v in (one.reads, one.makes))
-    return {"type": "catalogue", "name": one.name, "in": reads, "out": makes}
 
 
 def shown(given: Any, name: str) -> int:
@@ -68,8 +62,8 @@ def shown(given: Any, name: str) -> int:
             print(f"  {what:<8} {text}")
     if warning := licence.remark(one.name, one.licence) if one.licence else "":
         print(f"  {warning}")
-    print("\n" + _yaml({"modalities": {k: dict(v) for k, v in one.modalities.items()}, "experts": [line(one)]}))
-    print("# which stands for\n" + _yaml([_short(one.written(line(one)))]), end="")
+    print("\n" + _yaml({"modalities": {k: dict(v) for k, v in one.modalities.items()}, "experts": [one.line]}))
+    print("# which stands for\n" + _yaml([_short(one.written(one.line))]), end="")
     if one.classes:
         print(f"# classes: {', '.join(one.classes[:40])}{', ...' if len(one.classes) > 40 else ''}")
     return 0

@@ -35,10 +35,7 @@ class Probed:
 def probe(entry: Entry, storage: Storage) -> Probed:
     """Raises HyperloomError or ConnectionError for whatever keeps the entry from working here."""
     modalities = {name: plugins.parse("modality", dict(about)) for name, about in entry.modalities.items()}
-    line = {"type": "catalogue", "name": entry.name, "in": list(entry.reads), "out": list(entry.makes)}
-    if len(entry.makes) == 1:
-        line["out"] = entry.makes[0]
-    expert = plugins.parse("expert", line)
+    expert = plugins.parse("expert", entry.line)
     remarks = tuple(expert.remarks(storage))
     start = time.perf_counter()
     function = expert.build(modalities, storage)

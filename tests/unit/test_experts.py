@@ -16,14 +16,13 @@ from hyperloom.pipeline.fingerprint import payload
 from hyperloom.stages import licence
 from hyperloom.stages.label import catalogue, packaged
 from hyperloom.stages.label.catalogue import TASKS, entries, entry
-from hyperloom.stages.label.listing import line
 from tests.unit.inline import modalities
 
 ALL = list(entries().values())
 
 
 def lines(name: str, **more: Any) -> Any:
-    return plugins.parse("expert", {**line(entry(name)), **more})
+    return plugins.parse("expert", {**entry(name).line, **more})
 
 
 @pytest.mark.parametrize("one", ALL, ids=lambda one: one.name)

@@ -38,6 +38,12 @@ def test_what_a_licence_forbids_is_one_sentence(name: str, words: str) -> None:
     assert words in said if words else said == ""
 
 
+def test_whether_a_licence_allows_commerce_may_be_unknown() -> None:
+    assert [licence.commercial(name) for name in ("mit", "", "cc-by-nc-4.0", "other", "Other")] == [
+        True, True, False, None, None,
+    ]  # fmt: skip
+
+
 def test_a_licence_goes_along_with_the_labels_and_with_what_is_made_of_them(tmp_path: Path) -> None:
     import numpy as np
 
