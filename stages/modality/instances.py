@@ -13,7 +13,7 @@ from hyperloom.stages.meaning import Translation
 from hyperloom.stages.modality import overlap, packed
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.boxes import CORNERS, flattened, lists, too_many
-from hyperloom.stages.modality.choice import distinct, ids_of, numbered
+from hyperloom.stages.modality.choice import distinct, id_of, ids_of, numbered
 from hyperloom.stages.modality.geometry import SidedClasses, Symmetry, exchanged, inside, turn, window
 from hyperloom.stages.modality.grouping import grouped
 from hyperloom.stages.modality.knowledge import whole
@@ -125,8 +125,7 @@ class Instances(SidedClasses, Modality):
     def _row(self, one: dict[str, Any], place: int) -> tuple[Any, ...] | None:
         """Mask, id, class, score, crowd and box of an instance; None where nothing is left of it at this size."""
         try:
-            kind, mask = one["class"], one["mask"]
-            id_ = self.classes.index(kind) if isinstance(kind, str) else int(kind)
+            id_, mask = id_of(one["class"], self.classes), one["mask"]
             number, score = int(one.get("id") or place), float(one.get("score", 1))
             box = [float(one[c]) for c in CORNERS] if CORNERS[0] in one else None
         except (KeyError, ValueError, TypeError) as error:

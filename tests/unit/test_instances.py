@@ -57,6 +57,7 @@ def test_ids_scores_and_overlapping_masks_survive_a_column() -> None:
         ([{"mask": square(0, 0), "class": "cat"}], "the class one of left hand"),
         ([{"mask": square(0, 0), "class": 3}], "class ids below 3, got 3"),
         ([{"class": "dog"}], "it lacks or has another 'mask'"),
+        ([{"class": 0.7, "mask": np.ones((8, 12))}], "or an id, got 0.7"),
         ([{"mask": np.zeros((2, 3, 4)), "class": "dog"}], r"mask of \(H, W\)"),
         ([{"mask": square(0, 0), "class": "dog"}] * 7, "at most 6 instances, got 7; a larger `most`"),
         (np.zeros((3, 3)), "expected a list of"),
