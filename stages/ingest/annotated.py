@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -24,7 +23,18 @@ from hyperloom.stages.formats.values import TYPES
 from hyperloom.stages.ingest.annotation_files import AnnotationFiles, ListedPicture
 from hyperloom.stages.ingest.parts import part_of
 from hyperloom.stages.ingest.sidefile import fetch
-from hyperloom.stages.ingest.source import IMAGES, Item, Piece, Read, Source, Values, group_pattern, path_safe, stem
+from hyperloom.stages.ingest.source import (
+    IMAGES,
+    Item,
+    Piece,
+    Read,
+    Source,
+    Values,
+    group_pattern,
+    one_by_one,
+    path_safe,
+    stem,
+)
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
@@ -106,16 +116,12 @@ class Annotated(Source):
     def build(self, modalities: dict[str, Any]) -> Read:
         kinds = {c: modalities[modality_of(c)] for c in self.columns}
 
-        def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
+        def read(item: Item) -> Values:
             from hyperloom.stages.ingest.annotation_reader import values
 
-            for item in items:
-                try:
-                    yield item, values(item, self.format, kinds, fetch)
-                except ValueError as error:
-                    yield item, error
+            return values(item, self.format, kinds, fetch)
 
-        return read
+        return one_by_one(read)
 
     def order(self) -> str:
         return "pictures in the order of the annotations"

@@ -12,7 +12,6 @@ so a frame is not lost because the file of one of them is. `*_extra.npz`, VRE's 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,7 +23,7 @@ from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.ingest.rawarray import Frame
 from hyperloom.stages.ingest.sidefile import SideFiles, fetch
-from hyperloom.stages.ingest.source import IMAGES, Item, Piece, Read, Source, Values, path_safe, stem
+from hyperloom.stages.ingest.source import IMAGES, Item, Piece, Read, Source, Values, one_by_one, path_safe, stem
 from hyperloom.stages.modality import imagefile
 from hyperloom.stages.modality.formats import decode_array
 
@@ -94,15 +93,11 @@ class Arrays(Source):
         ]
 
     def build(self, modalities: dict[str, Any]) -> Read:
-        def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
-            for item in items:
-                try:
-                    frame = self._picture(item, modalities)
-                    yield item, {c: self._value(c, item, modalities[modality_of(c)], frame) for c in self.columns}
-                except ValueError as error:
-                    yield item, error
+        def values(item: Item) -> Values:
+            frame = self._picture(item, modalities)
+            return {c: self._value(c, item, modalities[modality_of(c)], frame) for c in self.columns}
 
-        return read
+        return one_by_one(values)
 
     def meaning(self, column: str) -> dict[str, Any]:
         """The folder's name and which frames there are mean nothing; how numbers are read does."""

@@ -8,7 +8,6 @@ into `parts` groups by a hash of their names: by folder each class would be a gr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -19,7 +18,7 @@ from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.ingest.parts import part_of
 from hyperloom.stages.ingest.sidefile import fetch
-from hyperloom.stages.ingest.source import IMAGES, SOUNDS, Item, Piece, Read, Source, Values, stem
+from hyperloom.stages.ingest.source import IMAGES, SOUNDS, Item, Piece, Read, Source, Values, one_by_one, stem
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.digests import Digests, FileDigest
@@ -73,15 +72,11 @@ class ClassFolders(Source):
         (label,) = (c for c, what in self.columns.items() if what == "folder")
         kind, classes = modalities[modality_of(main)], modalities[modality_of(label)]
 
-        def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
-            for item in items:
-                try:
-                    value = kind.read(fetch(item.path), item.path)
-                    yield item, {main: value, label: self._label(item.sides[""], classes)}
-                except ValueError as error:
-                    yield item, error
+        def values(item: Item) -> Values:
+            value = kind.read(fetch(item.path), item.path)
+            return {main: value, label: self._label(item.sides[""], classes)}
 
-        return read
+        return one_by_one(values)
 
     def order(self) -> str:
         return "files in the order of their names"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.errors import SourceError
@@ -17,7 +16,18 @@ from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.ingest.rawarray import Frame
 from hyperloom.stages.ingest.sidefile import fetch, understood
-from hyperloom.stages.ingest.source import IMAGES, SOUNDS, FileSource, Item, Piece, Read, Values, path_safe, stem
+from hyperloom.stages.ingest.source import (
+    IMAGES,
+    SOUNDS,
+    FileSource,
+    Item,
+    Piece,
+    Read,
+    Values,
+    one_by_one,
+    path_safe,
+    stem,
+)
 from hyperloom.stages.modality import imagefile
 from hyperloom.stages.remarks import remark
 
@@ -71,17 +81,13 @@ class Files(FileSource):
     def build(self, modalities: dict[str, Any]) -> Read:
         modality = modalities[modality_of(self.column)]
 
-        def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
-            for item in items:
-                try:
-                    data = fetch(item.path)
-                    value = understood(modality.read, data, item.path)
-                    frame = _frame(data, item, modality) if self.columns else None
-                    yield item, {self.column: value, **self.read_sides(item, modalities, frame)}
-                except ValueError as error:
-                    yield item, error
+        def values(item: Item) -> Values:
+            data = fetch(item.path)
+            value = understood(modality.read, data, item.path)
+            frame = _frame(data, item, modality) if self.columns else None
+            return {self.column: value, **self.read_sides(item, modalities, frame)}
 
-        return read
+        return one_by_one(values)
 
     def order(self) -> str:
         numbered = self.group and "index" in re.compile(self.group).groupindex

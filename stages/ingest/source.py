@@ -85,6 +85,20 @@ Read = Callable[[list[Item]], Iterator[tuple[Item, Values | Exception]]]
 It raises OSError where a file cannot be reached: that may pass, so it fails the attempt and never costs a sample."""
 
 
+def one_by_one(values: Callable[[Item], Values]) -> Read:
+    """The reader of a source whose samples are read one by one; a ValueError of `values` is its sample's reason."""
+
+    def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
+        for item in items:
+            try:
+                result: Values | Exception = values(item)
+            except ValueError as error:
+                result = error
+            yield item, result
+
+    return read
+
+
 class Source(Plugin):
     """Base of every source."""
 

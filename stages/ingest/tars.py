@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,7 +22,7 @@ from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.ingest.sidefile import fetch
-from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, group_pattern, path_safe, stem
+from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, group_pattern, one_by_one, path_safe, stem
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
@@ -81,16 +80,12 @@ class WebDataset(Source):
     def build(self, modalities: dict[str, Any]) -> Read:
         kinds = {c: modalities[modality_of(c)] for c in self.columns}
 
-        def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
-            for item in items:
-                try:
-                    if "" in item.sides:
-                        raise ValueError(item.sides[""])
-                    yield item, {c: self._value(c, item, kind) for c, kind in kinds.items()}
-                except ValueError as error:
-                    yield item, error
+        def values(item: Item) -> Values:
+            if "" in item.sides:
+                raise ValueError(item.sides[""])
+            return {c: self._value(c, item, kind) for c, kind in kinds.items()}
 
-        return read
+        return one_by_one(values)
 
     def meaning(self, column: str) -> dict[str, Any]:
         return {"type": self.type, "revision": type(self).revision, "column": column, "ending": self.columns[column]}
