@@ -9,7 +9,7 @@ from hyperloom.pipeline.check import Listed, StepCheck
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.schema import Column, Listing, SamplesSchema, ShardsSchema, defined, inputs_of
-from hyperloom.stages.shard.splits import fits
+from hyperloom.stages.shard.splits import present
 
 if TYPE_CHECKING:
     from hyperloom.stages.shard.splits import Split, SplitName
@@ -78,16 +78,15 @@ class Groups:
         if not names:
             return
         pinned = [(split, i, group) for split, groups in self._split.pin.items() for i, group in enumerate(groups)]
-        unknown = [(split, i, group) for split, i, group in pinned if not any(fits(name, group) for name in names)]
+        there = dict.fromkeys(names)
+        unknown = [(split, i, group) for split, i, group in pinned if not present(group, there)]
         for split, i, group in unknown:
             step.unknown(("split", "pin", split, i), group, "split.pin: there is no group", names)
         if not unknown:
             try:
                 self._split.assign(names if not self._split.stratify else dict.fromkeys(names, ""))
             except RecipeError as error:
-                if not (self._split.stratify or self._split.apart) or all(
-                    any(fits(name, g) for _, _, g in pinned) for name in names
-                ):
+                if not (self._split.stratify or self._split.apart) or all(map(self._split.pinned, names)):
                     step.mistake(("split",), str(error))
 
     def most(self, listed: Listed, split: str, enough: int) -> int | None:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -75,7 +76,7 @@ class Split(Config):
     def _filled_by(self, splits: dict[str, SplitName]) -> dict[str, SplitName]:
         """`splits`, where what is pinned is there and no wanted split is empty. Raises RecipeError."""
         named = {g for pinned in self.pin.values() for g in pinned}
-        unknown = sorted(g for g in named if not any(fits(name, g) for name in splits))
+        unknown = sorted(g for g in named if not present(g, splits))
         if unknown:
             raise RecipeError(f"split.pin: no group {', '.join(unknown)}; there are: {', '.join(splits)}")
         filled: dict[SplitName, bool] = {"train": True, "val": self.val > 0, "test": self.test > 0}
@@ -138,7 +139,7 @@ class Split(Config):
     def pinned(self, group: str) -> SplitName | None:
         """Where a group is pinned, by its name or by a pattern. Raises RecipeError where patterns of two splits fit."""
         exact = [name for name, groups in self.pin.items() if group in groups]
-        named = exact or [name for name, groups in self.pin.items() if any(fits(group, g) for g in groups)]
+        named = exact or [n for n, groups in self.pin.items() if any(fnmatchcase(group, p) for p in _patterns(groups))]
         if len(named) > 1:
             raise RecipeError(
                 f"split.pin: the group {group} fits patterns of {' and '.join(named)}. Next: name it in one of them"
@@ -151,9 +152,15 @@ class Split(Config):
         return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def fits(group: str, pinned: str) -> bool:
-    """Is this the group, or one that the pattern stands for?"""
-    return group == pinned or fnmatchcase(group, pinned)
+def present(pinned: str, groups: Collection[str]) -> bool:
+    """Is there the group that is pinned, or one that the pattern stands for? Quick for many of a set or a mapping."""
+    return pinned in groups or any(fnmatchcase(group, p) for p in _patterns((pinned,)) for group in groups)
+
+
+@lru_cache(maxsize=64)
+def _patterns(pinned: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that stand for groups of other names."""
+    return tuple(group for group in pinned if any(letter in group for letter in "*?["))
 
 
 def _filled(filled: Mapping[SplitName, bool]) -> str:
