@@ -1,7 +1,7 @@
 """Groups that share copies, so that a split can keep them on one side.
 
 By `duplicates`: samples of equal bytes, and pictures that look alike (stages.shard.likeness). By an embedding: samples
-that nearly coincide, nearer than CLOSE times the median distance of a nearest sample of another group.
+that nearly coincide, nearer than CLOSE times the median distance to a nearest sample.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def together(
         links = _duplicates(records)
     else:
         links = _embedded(storage, records, _column(by, columns, modalities), modalities)
-    first = {group: group for group in rows}
+    first = {group: group for group in (str(record.meta["group"]) for record in records)}
 
     def root(group: str) -> str:
         while first[group] != group:

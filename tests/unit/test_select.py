@@ -137,6 +137,15 @@ def test_groups_with_copies_lie_on_one_side(tmp_path: Any) -> None:
         inline.finish(inline.step(Shard(stage="shard", data="frames", split=split), storage, KNOWN, "s", frames=raw))
 
 
+def test_a_group_of_which_nothing_is_kept_has_a_place_beside_those_that_share_copies(tmp_path: Any) -> None:
+    storage = Storage(str(tmp_path))
+    _, raw, choice = _select(storage, n=4, order={"score@raw": "lowest"})
+    stage = Shard(stage="shard", data=("frames", "choice"), keep="score@choice", split={"apart": "duplicates"})
+    shards = inline.finish(inline.step(stage, storage, KNOWN, "shards", frames=raw, choice=choice))
+    assert {s.group for s in Shards.from_manifest(shards).shards} == {"a"}
+    assert Shards.from_manifest(shards).splits["train"].groups == ["a", "b"]
+
+
 def test_what_is_no_choice_is_refused() -> None:
     for fields, text in (
         ({"n": 3, "share": 0.5}, "either n or share"),
