@@ -67,7 +67,7 @@ def findings(first: np.ndarray, splits: Sequence[str], keys: Sequence[str]) -> l
     stated = []
     copies = np.flatnonzero(first != np.arange(len(first)))
     if len(copies):
-        text = f"{len(copies)} of {len(first)} samples ({percent(len(copies), len(first))}) are copies of others"
+        text = f"{len(copies)} of {len(first)} samples ({percent(len(copies) / len(first))}) are copies of others"
         act = "`where: {copy@audit: {above: 0.5}}` in a select step keeps one of each (`out: {copy@audit: copy}` here)"
         worst = [keys[int(i)] for i in copies]
         stated.append(

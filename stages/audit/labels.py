@@ -188,7 +188,7 @@ def finding(doubt: Doubt, keys: Sequence[str], rate: float, act: str) -> AuditFi
     order = [int(i) for i in np.argsort(np.where(doubt.wrong, doubt.score, np.inf), kind="stable")[:count]]
     mixed = Counter(doubt.explain(i) for i in order).most_common(2)
     often = "; ".join(f"{words} ({times})" for words, times in mixed if words)
-    text = f"{doubt.column}: {count} of {total} labels ({percent(count, total)}) are likely wrong"
+    text = f"{doubt.column}: {count} of {total} labels ({percent(count / total)}) are likely wrong"
     text += f", most often {often}" if often else ""
     return AuditFinding("label", doubt.column, count, total, text, act, [keys[i] for i in order])
 

@@ -39,7 +39,7 @@ def outliers(alone: np.ndarray, keys: Sequence[str], rate: float) -> AuditFindin
     if count <= rate * len(keys) * 0.1:
         return None
     worst = [keys[i] for i in np.argsort(np.where(odd, -alone, np.inf), kind="stable")[:count]]
-    text = f"{count} of {len(keys)} samples ({percent(count, len(keys))}) are like no others"
+    text = f"{count} of {len(keys)} samples ({percent(count / len(keys))}) are like no others"
     act = "look at them; `where: {outlier@audit: {above: 0.5}}` in a select step leaves them out"
     return AuditFinding("outlier", "samples", count, len(keys), text, act, worst)
 
@@ -101,15 +101,11 @@ def balance(
         if apart > APART + 2 * np.sqrt(len(names) / max(1.0, min(train.sum(), other.sum()))) / 2:
             worst = int(np.abs(shares[0] - shares[1]).argmax())
             text = (
-                f"{column}: classes are spread otherwise in `{one}` than in `{present[0]}`, by {percent_of(apart)} in "
-                f"all; most {names[worst]}, {percent_of(shares[1][worst])} against {percent_of(shares[0][worst])}"
+                f"{column}: classes are spread otherwise in `{one}` than in `{present[0]}`, by {percent(apart)} in "
+                f"all; most {names[worst]}, {percent(shares[1][worst])} against {percent(shares[0][worst])}"
             )
             findings.append(AuditFinding("balance", column, 0, len(splits), text, act))
     return rows, findings
-
-
-def percent_of(share: float) -> str:
-    return f"{100 * share:.2g} %"
 
 
 def weak(doubt: Doubt, slices: Mapping[str, Sequence[str]], total: int) -> AuditFinding | None:
@@ -125,7 +121,7 @@ def weak(doubt: Doubt, slices: Mapping[str, Sequence[str]], total: int) -> Audit
         return None
     column, _, value = name.partition("=")
     text = (
-        f"{doubt.column} is foretold worst where {column} is {value}: {percent_of(mine)} against {percent_of(rest)} "
+        f"{doubt.column} is foretold worst where {column} is {value}: {percent(mine)} against {percent(rest)} "
         f"elsewhere ({inside} of {total} samples; {len(tried)} slices looked at)"
     )
     act = f"`evaluate: {{slices: [{column}]}}` watches it, `balance: {column}` in a select step evens it out"

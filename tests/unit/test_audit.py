@@ -15,7 +15,9 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plan import check
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.audit.command import listed, with_audit
+from hyperloom.stages.audit.finding import percent
 from hyperloom.stages.audit.result import Audited
+from hyperloom.stages.audit.spread import balance
 from hyperloom.stages.audit.stage import Audit
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.table import read_table
@@ -186,6 +188,13 @@ def test_a_class_that_a_split_lacks_and_a_slice_that_is_foretold_worse_are_said(
     texts = {f["kind"]: f["text"] for f in audit.findings}
     assert "never occur in `test` (3)" in texts["balance"]
     assert "group is b" in texts["weak"] or "split is test" in texts["weak"]
+
+
+def test_shares_are_said_in_digits_that_people_read() -> None:
+    weights = np.array([[1.0, 0.0]] * 50 + [[0.0, 1.0]] * 50)
+    _, findings = balance("kind@truth", ["cat", "dog"], weights, ["train"] * 50 + ["test"] * 50)
+    assert "by 100 % in all; most cat, 0 % against 100 %" in findings[-1].text
+    assert percent(0.0471) == "4.7 %" and percent(0.0003) == "0.03 %"
 
 
 RECIPE = """
