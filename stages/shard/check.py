@@ -77,9 +77,9 @@ class Groups:
         names = self._names(listed)
         if not names:
             return
-        pinned = [(split, i, group) for split, groups in self._split.pin.items() for i, group in enumerate(groups)]
-        there = dict.fromkeys(names)
-        unknown = [(split, i, group) for split, i, group in pinned if not present(group, there)]
+        pinned = [(split, i, group) for split, names_ in self._split.pin.items() for i, group in enumerate(names_)]
+        groups = dict.fromkeys(names)
+        unknown = [(split, i, group) for split, i, group in pinned if not present(group, groups)]
         for split, i, group in unknown:
             step.unknown(("split", "pin", split, i), group, "split.pin: there is no group", names)
         if not unknown:
