@@ -105,7 +105,11 @@ def _with_short(result: JsonSchema) -> JsonSchema:
     place of a number."""
     kind = result.get("type")
     if kind == "array":
-        return {"anyOf": [result, result.get("items") or {"type": ["string", "number"]}]}
+        one = result.get("items") or {"type": ["string", "number"]}
+        if "$ref" in one:  # a mapping, in place of which a name may stand
+            one = {"anyOf": [one, {"type": "string"}]}
+            result = {**result, "items": one}
+        return {"anyOf": [result, one]}
     if kind == "object":
         values = result.get("additionalProperties", True)
         names = {"type": "array", "items": {"type": "string"}}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,24 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> hyperloom.Pipeline:
     recipe = hyperloom.load(path)
     recipe.run(ray=False, mlflow=False, progress=False)
     return recipe
+
+
+def test_the_page_python_md_runs_as_it_stands(small: hyperloom.Pipeline) -> None:
+    page = (Path(__file__).parents[2] / "docs/python.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {"images": small["frames"].read("rgb@camera", rows=3).values}
+    own = {
+        "recipe.yaml": small.loaded.path,
+        "depth@midas": "edges@gradient",
+        '"teacher"': '"model"',
+        "rows=100": "rows=3",
+    }
+    own["recipe.run()"] = "recipe.run(ray=False, mlflow=False, progress=False)"
+    for block in (blocks := re.findall(r"```python\n(.*?)```", page, re.DOTALL)):
+        for word, ours in own.items():
+            block = block.replace(word, str(ours))
+        exec(compile(block, "docs/python.md", "exec"), names)
+    assert len(blocks) == 3 and names["depth"].values.shape == (3, 24, 32, 1) and len(names["part"]) > 0
+    assert names["teacher"].spread(names["inputs"])["depth"].shape[0] == 3
 
 
 def test_a_trained_model_predicts_from_arrays(small: hyperloom.Pipeline) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 
-import hyperloom.stages  # noqa: F401  registers the plug-ins
+import hyperloom
+import hyperloom.stages
 from hyperloom.pipeline import recipe, runner
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
@@ -152,3 +155,21 @@ def _mistakes(text: str, folder: Path) -> list[str]:
     with pytest.raises(RecipeError) as caught:
         plan(recipe.parse(text, "r.yaml"), storage, Digests(storage))
     return str(caught.value).splitlines()
+
+
+def test_the_stage_of_the_documentation_runs_as_it_stands(own: str, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/stages.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "brightened.py").write_text(code)
+    text = own[: own.index("  bright:")].replace("edges@truth", "edges@gradient")
+    text += '  bright: {stage: "brightened:Brighten", data: labels, by: 1.5}\n'
+    root = str(tmp_path / "root")
+    outcome = runner.run(recipe.parse(text), root=root, progress=Progress(quiet=True), track=False)
+    assert outcome.problems == {}, outcome.problems
+    pipeline = hyperloom.load(yaml.safe_load(text), root=root)
+    before, after = (pipeline[s].read(c).values for s, c in (("labels", "edges@gradient"), ("bright", "edges@bright")))
+    assert before.shape == (6, 8, 8, 1) and np.allclose(after, (before * 1.5).clip(0, 1), atol=0.01)
+    assert after.max() > before.max()
+    assert _mistakes(text.replace("edges@gradient", "edges@sobel"), tmp_path) == [
+        "r.yaml:8: step 'bright': 'labels' has no column 'edges@gradient'; known: edges@sobel"
+    ]
