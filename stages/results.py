@@ -264,15 +264,14 @@ def _write_lineage(value: Lineage) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Judged(Result):
-    """The report of an evaluation over `samples` of one split. `kinds`: subject -> expert, consensus or model;
-    `models`: subject -> fingerprint of its step; `members`: subject -> which of its step's family it is; `figures`:
-    subject -> figure -> value, what a release is decided by; `best_expert`: modality -> subject; `champion`: the
-    release that was judged under that name, `apart`: modality -> why it was not judged on it; `remarks`: what looks
-    suspicious about the data; `sheets`: model, or `columns` -> the space of samples' statistics; `slices`: figures of
-    parts of the samples. What is None was not asked for. What keeps figures from proving anything
-    (stages.evaluate.grounds): `leaks`, subject -> what taught it and judges it; `untrue`, modality -> why its truth is
-    none; `lacking`, subject -> input -> samples without it; `seen`, subject -> judged samples that taught it; `unseen`:
-    models that none taught."""
+    """The report of an evaluation over `samples` of one split. By subject: `kinds`: expert, consensus or model;
+    `models`: fingerprint of its step; `members`: which of its step's family it is; `figures`: figure -> value, what a
+    release is decided by; `ensembles`: modality -> how its members differ (stages.evaluate.members). `best_expert`:
+    modality -> subject; `champion`: the release judged under that name, `apart`: modality -> why it was not;
+    `remarks`: what looks suspicious about the data; `sheets`: model, or `columns` -> the space of samples' statistics;
+    `slices`: figures of parts of the samples. None was not asked for. What keeps figures from proving anything (see
+    stages.evaluate.grounds): `leaks`, subject -> what taught it; `untrue`, modality -> why its truth is none;
+    `lacking`, subject -> input -> samples without it; `seen`, subject -> judged samples it learned from; `unseen`."""
 
     noun: ClassVar[str] = "report"
 
@@ -305,6 +304,7 @@ class Judged(Result):
     remarks: Sequence[str] = ()
     sheets: Mapping[str, str] = field(default_factory=dict)
     slices: Sequence[Mapping[str, Any]] | None = None
+    ensembles: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None
 
 
 @dataclass(frozen=True)

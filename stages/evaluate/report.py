@@ -10,7 +10,7 @@ from hyperloom.pipeline.stage import StepRun
 from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.distill import int8, teachers
-from hyperloom.stages.evaluate import slices, verdict
+from hyperloom.stages.evaluate import members, slices, verdict
 from hyperloom.stages.evaluate.compare import Comparison
 from hyperloom.stages.evaluate.family import families
 from hyperloom.stages.evaluate.grounds import Grounds
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hyperloom.stages.evaluate.stage import Evaluate
 
 TABLE, CLASSES, DIFFERENCES, SEEDS, REMARKS = "results", "classes", "differences", "seeds", "remarks"
-SLICES = "slices"
+SLICES, ENSEMBLES = "slices", "ensembles"
 
 
 class Report:
@@ -87,6 +87,7 @@ class Report:
             remarks=self._remarks(),
             sheets=sheets,
             slices=sliced,
+            ensembles=self._ensembles() or None,
         )
 
     def pictures(self, raw: Sequence[str]) -> None:
@@ -165,6 +166,22 @@ class Report:
         if rows:
             self.step.events.emit("table", self.step.name, name=SLICES, rows=rows)
         return rows
+
+    def _ensembles(self) -> dict[str, dict[str, Any]]:
+        """How the members of each ensemble differ, by subject and modality; a table in MLflow."""
+        described: dict[str, dict[str, Any]] = {}
+        for who, cost in self.costs.items():
+            for modality, kind in self.modalities.items() if cost.get("members", 1) > 1 else ():
+                sums, records = self.sums[who].get(modality, {}), self.records[who]
+                row = members.ensemble(self.step.storage, kind, modality, sums, records, cost["members"])
+                if row:
+                    described.setdefault(who, {})[modality] = row
+        if described:
+            rows = [{"who": who, "modality": m, **row} for who, mine in described.items() for m, row in mine.items()]
+            self.step.events.emit("table", self.step.name, name=ENSEMBLES, rows=rows)
+            spreads = {f"spread/{row['modality']}/{row['who']}": row["spread"] for row in rows}
+            self.step.events.metric(self.step.name, spreads)
+        return described
 
     def _rises(self) -> dict[str, bool]:
         """By figure: is a higher one better?"""

@@ -15,8 +15,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import parse
@@ -25,7 +23,7 @@ from hyperloom.pipeline.units import read_file
 from hyperloom.stages import champion as champions
 from hyperloom.stages import provenance
 from hyperloom.stages.evaluate.overlap import JudgedSamples
-from hyperloom.stages.evaluate.worker import ModelJudge, Rows
+from hyperloom.stages.evaluate.worker import ModelAnswers, ModelJudge, Rows
 from hyperloom.stages.lesson import Lesson
 from hyperloom.stages.meaning import MeaningsDiffer, Translation, translation
 from hyperloom.stages.modality import Modality
@@ -124,7 +122,7 @@ class RivalJudge(ModelJudge):
             self._student = Student(local)
         self._answering = dict(self.task.modalities)
 
-    def _asked(self, rows: Rows) -> dict[str, np.ndarray]:
+    def _asked(self, rows: Rows) -> ModelAnswers:
         images = rows.values[self.inputs[0]]
         answers, champion = self._student.predict(images), self.rival
         assert champion is not None
@@ -133,4 +131,4 @@ class RivalJudge(ModelJudge):
             modality, values = champion.modality(name), answers[name]
             ids = modality.categorical and values.dtype.kind != "f"
             brought[name] = modality.translated(values, how) if ids else modality.mean_translated(values, how)
-        return brought
+        return ModelAnswers(brought)

@@ -21,6 +21,7 @@ from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
+from hyperloom.stages.evaluate.members import Smaller, apart, sizes
 from hyperloom.stages.evaluate.motion import Motion, Temporal
 from hyperloom.stages.meaning import translation
 from hyperloom.stages.measure.calibration import confidence
@@ -137,6 +138,16 @@ class AskedModel:
         return predictor(self.task.storage, self.manifest, self.ensemble, self.member)
 
 
+@dataclass(frozen=True)
+class ModelAnswers:
+    """What a model says of some rows, by modality of the truth: its `mean` (N, ...); of an ensemble how far its members
+    differ, `spread` (N, *sites, 1), and the mean of its first members, by their number."""
+
+    mean: ByColumn
+    spread: Mapping[str, np.ndarray] = field(default_factory=dict)
+    fewer: Mapping[int, ByColumn] = field(default_factory=dict)
+
+
 @dataclass
 class ModelJudge(AskedModel):
     """Judges one trained model on a shard."""
@@ -151,7 +162,7 @@ class ModelJudge(AskedModel):
         self._meanings = {n: translation(self._answering[n].meaning, m.meaning) for n, m in ours.items()}
 
     def run(self, unit: Unit, out: Output) -> None:
-        task, sheet = self.task, Sheet()
+        task, sheet, smaller = self.task, Sheet(), Smaller()
         motion = task.motion({m: m for m in task.truth})
         kept: dict[str, list[np.ndarray]] = {}
         columns = list(dict.fromkeys([*task.truth.values(), *self.inputs, *task.watched]))
@@ -161,41 +172,59 @@ class ModelJudge(AskedModel):
             _with_motion({}, motion, rows, 0, task.watched, {name: answer[0] for name, answer in answers.items()})
         for rows in batches(task.storage, unit.payload["path"], task.modalities, columns, task.batch):
             began = time.perf_counter()
-            mean, answers = self._answers(rows)
+            answered, answers = self._answers(rows)
             spent += time.perf_counter() - began
+            self._fewer(rows, answered, smaller)
             for i in range(len(rows)):
                 if len(sheet) in unit.payload["pictures"]:
                     for name, answer in answers.items():
                         kept.setdefault(name, []).append(answer[i])
-                sums = {name: self._scored(rows, name, mean[name], answers[name], i) for name in answers}
+                sums = {name: self._scored(rows, name, answered, answers[name], i) for name in answers}
                 one = {name: answer[i] for name, answer in answers.items()}
                 sheet.add(*rows.name(i), _with_motion(sums, motion, rows, i, task.watched, one))
         out.rows = len(sheet)
-        out.meta["sums"] = sheet.sums()
+        out.meta |= {"sums": sheet.sums(), **smaller.meta()}
         out.write("parquet", self._pictured(unit, kept))
         out.write("parquet", sheet.to_parquet())
         self._say(unit, spent / max(out.rows, 1))
 
-    def _answers(self, rows: Rows) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def _answers(self, rows: Rows) -> tuple[ModelAnswers, ByColumn]:
         """What the model says of some rows, and what it amounts to."""
-        mean = self._asked(rows)
-        return mean, {name: decided(self._answering[name], values) for name, values in mean.items()}
+        answered = self._asked(rows)
+        return answered, {name: decided(self._answering[name], values) for name, values in answered.mean.items()}
 
-    def _asked(self, rows: Rows) -> dict[str, np.ndarray]:
-        """The model's mean prediction for each modality of the truth that it predicts."""
+    def _asked(self, rows: Rows) -> ModelAnswers:
+        """What the model says of each modality of the truth that it predicts."""
         from hyperloom.stages.base import VALID
 
         given = {c: rows.values[c] for c in self.inputs} | {c + VALID: rows.valid[c] for c in self.inputs}
-        mean = self._predictor(given).mean
-        meanings = self._meanings.items()
-        return {name: self._answering[name].mean_translated(mean[name], how) for name, how in meanings}
+        counts = sizes(len(self._predictor.members))
+        *fewer, whole = self._predictor.growing(given, counts)
+        meanings = self._meanings.items() if fewer else ()
+        spread = {n: how.numbers(whole.spread[n]) for n, how in meanings}
+        return ModelAnswers(
+            self._brought(whole.mean), spread, {n: self._brought(p.mean) for n, p in zip(counts, fewer, strict=False)}
+        )
 
-    def _scored(self, rows: Rows, name: str, mean: np.ndarray, answers: np.ndarray, i: int) -> Sums:
+    def _brought(self, mean: Mapping[str, np.ndarray]) -> ByColumn:
+        """Means in the recipe's classes and units."""
+        return {n: self._answering[n].mean_translated(mean[n], how) for n, how in self._meanings.items()}
+
+    def _fewer(self, rows: Rows, answered: ModelAnswers, smaller: Smaller) -> None:
+        """Count what fewer members come to."""
+        for members, means in answered.fewer.items():
+            for name, mean in means.items():
+                truth, known = (part[self.task.truth[name]] for part in (rows.values, rows.valid))
+                answers, every = decided(self._answering[name], mean), np.ones(len(rows), bool)
+                smaller.add(members, name, score(self.task.modalities[name], truth, answers, known, every))
+
+    def _scored(self, rows: Rows, name: str, answered: ModelAnswers, answers: np.ndarray, i: int) -> Sums:
         modality, column, one = self.task.modalities[name], self.task.truth[name], slice(i, i + 1)
-        truth, known = rows.values[column][one], rows.valid[column][one]
+        truth, known, mean = rows.values[column][one], rows.valid[column][one], answered.mean[name]
         sums = score(modality, truth, answers[one], known, np.ones(1, bool))
-        probable = modality.categorical and mean.dtype.kind == "f"
-        return sums | confidence(modality, truth, mean[one], known) if probable else sums
+        if modality.categorical and mean.dtype.kind == "f":
+            sums = sums | confidence(modality, truth, mean[one], known)
+        return sums | apart(answered.spread[name][i]) if name in answered.spread else sums
 
     def _pictured(self, unit: Unit, kept: Mapping[str, list[np.ndarray]]) -> bytes:
         import pyarrow as pa

@@ -91,10 +91,14 @@ class Predictor:
         """Tasks whose answers are probabilities of classes."""
         return frozenset(t.name for t in self.model.architecture.tasks if t.modality.categorical)
 
-    @torch.inference_mode()
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Prediction:
         """Predict for `batch`: column -> (N, *shape), optionally column? -> (N,) bool."""
-        return predicted(self.answers(batch), self.how, self.classed)
+        return self.growing(batch, ())[-1]
+
+    @torch.inference_mode()
+    def growing(self, batch: Mapping[str, np.ndarray], sizes: Sequence[int]) -> list[Prediction]:
+        """What the first members come to, for each number of them in `sizes`, which rise; the last is of all."""
+        return predicted(self.answers(batch), self.how, self.classed, sizes)
 
     def answers(self, batch: Mapping[str, np.ndarray]) -> Iterator[Answers]:
         """Each member's answers, in their order."""
@@ -160,20 +164,32 @@ class Together:
         """Of all models."""
         return sum(p.parameters for p in self.predictors)
 
-    @torch.inference_mode()
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Prediction:
         """As a `Predictor` does."""
+        return self.growing(batch, ())[-1]
+
+    @torch.inference_mode()
+    def growing(self, batch: Mapping[str, np.ndarray], sizes: Sequence[int]) -> list[Prediction]:
+        """As of a `Predictor`: the first model's members come first."""
         for one in self.predictors:
             one.features = self.features
         answers = (answer for one in self.predictors for answer in one.answers(batch))
-        return predicted(answers, self.how, self.predictors[0].classed)
+        return predicted(answers, self.how, self.predictors[0].classed, sizes)
 
 
-def predicted(answers: Iterable[Answers], how: How, classed: frozenset[str]) -> Prediction:
-    """What the members' answers come to."""
-    pool = Pooling(how, classed)
+def predicted(
+    answers: Iterable[Answers], how: How, classed: frozenset[str], sizes: Sequence[int] = ()
+) -> list[Prediction]:
+    """What the first members' answers come to, for each of `sizes` that is fewer than all, and what all come to."""
+    pool, outcomes = Pooling(how, classed), []
     for answer in answers:
+        if pool.count in sizes:
+            outcomes.append(_pooled(pool))
         pool.add(answer)
+    return [*outcomes, _pooled(pool)]
+
+
+def _pooled(pool: Pooling) -> Prediction:
     pooled, spread = pool.pooled()
     return Prediction(HostArrays(pooled), HostArrays(spread))
 

@@ -207,17 +207,12 @@ def _reliability(sums: Mapping[str, Any]) -> list[tuple[float, float]]:
 
 
 def spread(root: ReportedRoot) -> Section | None:
-    """How much the members of a family differ, and what ensembles' own spread is like in the labels that they made."""
+    """How far the members of ensembles and families differ, what more of them bring, and whether they err where they
+    differ; and what ensembles' own spread is like in the labels that they made."""
     blocks: list[Any] = []
     for _, report in root.results(Judged):
-        rows = []
-        for family, mine in (report.seeds or {}).items():
-            for figure, row in mine.items():
-                interval = row.get("interval") or (None, None)
-                each = ", ".join(f"{v:.4g}" for v in row["values"])
-                rows.append([family, figure, Estimate(row["mean"], *interval), row["sd"], each])
-        if rows:
-            blocks.append(PageTable(["family", "figure", "mean", "deviation", "each seed"], rows, "Over seeds"))
+        blocks += _ensembles(root, report)
+        blocks += _seeds(report)
     rows = []
     for step, labels in root.results(Labels):
         for column, producer in labels.columns.items():
@@ -229,6 +224,53 @@ def spread(root: ReportedRoot) -> Section | None:
         names = ["step", "column", "ensemble", "", "mean spread of its members"]
         blocks.append(PageTable(names, rows, "Labels by ensembles"))
     return Section("ensembles", "Ensembles", blocks) if blocks else None
+
+
+def _ensembles(root: ReportedRoot, report: Judged) -> list[Any]:
+    """Of each judged ensemble and task."""
+    listed = [(who, m, row) for who, mine in (report.ensembles or {}).items() for m, row in mine.items()]
+    if not listed:
+        return []
+    rows = [
+        [who, m, row["members"], row["spread"], _unit(root, m), *_ends(row["by_members"]), *_ends(row["by_spread"])]
+        for who, m, row in listed
+    ]
+    names = ["who", "task", "members", "spread", "in", "one member", "all", "where they agree", "where they differ"]
+    note = (
+        "Spread: the standard deviation over members, a mean over all samples. The last two are the figure on the "
+        "quarter of the samples on which members differ least, and most: where they are far apart, the spread tells "
+        "where not to trust the model."
+    )
+    blocks: list[Any] = [PageTable(names, rows, "How far members differ", note)]
+    for modality in dict.fromkeys(m for _, m, _ in listed):
+        mine = [(who, row) for who, m, row in listed if m == modality]
+        figure = f"{modality}.{mine[0][1]['measure']}"
+        for key, x, log in (("by_members", "members", True), ("by_spread", "spread of the members", False)):
+            lines = [PlotLine(who, [(x, y) for x, y in row[key]]) for who, row in mine if len(row[key]) > 1]
+            if lines:
+                blocks.append(Chart(f"{figure} by {x}", x, lines, log=log))
+    return blocks
+
+
+def _ends(pairs: Sequence[Sequence[float]]) -> list[float | None]:
+    """The figures of the first and the last pair."""
+    return [pairs[0][1], pairs[-1][1]] if len(pairs) > 1 else [None, None]
+
+
+def _unit(root: ReportedRoot, modality: str) -> str:
+    kind = root.modalities.get(modality)
+    return "probability" if kind is not None and kind.categorical else getattr(kind, "unit", "") or ""
+
+
+def _seeds(report: Judged) -> list[PageTable]:
+    """Figures over the seeds of each family."""
+    rows = []
+    for family, mine in (report.seeds or {}).items():
+        for figure, row in mine.items():
+            interval = row.get("interval") or (None, None)
+            each = ", ".join(f"{v:.4g}" for v in row["values"])
+            rows.append([family, figure, Estimate(row["mean"], *interval), row["sd"], each])
+    return [PageTable(["family", "figure", "mean", "deviation", "each seed"], rows, "Over seeds")] if rows else []
 
 
 def _spread_of(root: ReportedRoot, column: str) -> float | None:

@@ -299,6 +299,22 @@ def test_a_model_is_asked_and_judged_like_everybody_else(tmp_path: Path) -> None
     assert body["figures"]["once"]["semantic.ece"] > 0  # of random weights
     assert [r["against"] for r in body["differences"] if r["figure"] == "semantic.miou"] == ["exact", "exact"]
 
+    (ensemble,) = body["ensembles"].values()
+    row = ensemble["semantic"]
+    assert [size for size, _ in row["by_members"]] == [1, 2, 4] and row["members"] == 4
+    assert row["by_members"][0][1] == pytest.approx(body["figures"]["once"]["semantic.miou"]), "the first sees all"
+    assert row["by_members"][2][1] == body["figures"]["often"]["semantic.miou"]
+    apart = [
+        predictor(storage, trained, stage.models["often"].ensemble)(
+            {**rows.values, "depth@far?": rows.valid["depth@far"]}
+        ).spread["semantic"]
+        for shard in shards.body["shards"]
+        if shard["split"] == "test"
+        for rows in batches(storage, shard["path"], KNOWN, ["rgb@camera", "depth@far"], 99)
+    ]
+    assert row["spread"] == pytest.approx(np.concatenate(apart).mean(), rel=1e-4) and row["spread"] > 0
+    assert any("spread/semantic/often" in e["values"] for e in told)
+
 
 def test_a_model_that_sees_nothing_of_the_shards_is_refused(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))

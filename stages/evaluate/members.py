@@ -1,0 +1,100 @@
+"""An ensemble's members: how far they differ, what fewer of them would have come to, and whether it errs where they do.
+
+Every sample's statistics of a task get its spread (`APART`: the standard deviation over members, a mean over the
+sample) and `ASKED`, so that both add up like all statistics. What the first 1, 2, 4, .. members come to is counted a
+shard at a time, from the same pass. Nothing here asks a network, and of one member nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Record
+from hyperloom.stages.measure.scores import measures
+from hyperloom.stages.measure.sheet import read_sheet, total
+from hyperloom.stages.measure.sums import Sums, merged
+from hyperloom.stages.modality import Modality
+
+APART, ASKED = "apart", "asked"
+FEWER = "fewer"
+"""In a unit's `meta`: pairs of a number of members and what they come to, task -> statistics."""
+PARTS = 4
+"""Into so many parts of equal size samples go by how far members differ on them."""
+FEWEST = 5
+"""Samples a part; of smaller ones a figure says nothing."""
+
+
+def sizes(members: int) -> tuple[int, ...]:
+    """1, 2, 4, .. and all of them."""
+    return (*(2**i for i in range(members.bit_length()) if 2**i < members), members)
+
+
+def apart(spread: np.ndarray) -> Sums:
+    """The statistics of one sample's spread (*sites, 1)."""
+    return {APART: float(np.mean(spread, dtype=np.float64)), ASKED: 1}
+
+
+class Smaller:
+    """What fewer members come to, over the batches of a shard."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, dict[str, list[Sums]]] = {}
+
+    def add(self, members: int, task: str, sums: Sums) -> None:
+        self._parts.setdefault(members, {}).setdefault(task, []).append(sums)
+
+    def meta(self) -> dict[str, Any]:
+        """For a unit's record; empty where there is but one member."""
+        rows = [[size, {task: merged(s) for task, s in tasks.items()}] for size, tasks in sorted(self._parts.items())]
+        return {FEWER: rows} if rows else {}
+
+
+def ensemble(
+    storage: Storage, modality: Modality, task: str, sums: Sums, records: Sequence[Record], members: int
+) -> dict[str, Any] | None:
+    """Of one model and task: the mean `spread` of its `members`, its figure by how many of them are asked
+    (`by_members`, pairs), and by how far they differ (`by_spread`, pairs of a part's mean spread and figure; empty of
+    few samples).
+    None where a record lacks them or nobody was asked."""
+    if not sums.get(ASKED) or not all(FEWER in r.meta for r in records):
+        return None
+    by: dict[int, list[Sums]] = {}
+    for size, tasks in (row for r in records for row in r.meta[FEWER]):
+        by.setdefault(size, []).append(tasks.get(task, {}))
+    figures = {size: _figure(modality, parts) for size, parts in by.items()} | {members: _figure(modality, [sums])}
+    return {
+        "measure": modality.metric,
+        "members": members,
+        "spread": sums[APART] / sums[ASKED],
+        "by_members": [[size, value] for size, value in sorted(figures.items()) if value is not None],
+        "by_spread": _by_spread(storage, modality, task, records),
+    }
+
+
+def _figure(modality: Modality, parts: Iterable[Sums]) -> float | None:
+    listed = [part for part in parts if part]
+    return measures(modality, merged(listed)).get(modality.metric) if listed else None
+
+
+def _by_spread(storage: Storage, modality: Modality, task: str, records: Sequence[Record]) -> list[list[float]]:
+    sheets = [sheet for r in records if task in (sheet := read_sheet(storage, r.files[1].path)[2])]
+    if not sheets or any(APART not in sheet[task] for sheet in sheets):
+        return []
+    one = {stat: np.concatenate([sheet[task][stat] for sheet in sheets]) for stat in _shared(sheets, task)}
+    order = np.argsort(one[APART], kind="stable")
+    if len(order) < PARTS * FEWEST:
+        return []
+    rows = []
+    for chosen in np.array_split(order, PARTS):
+        value = _figure(modality, [{stat: total(values[chosen]) for stat, values in one.items()}])
+        if value is not None:
+            rows.append([float(one[APART][chosen].mean()), value])
+    return rows
+
+
+def _shared(sheets: Sequence[Mapping[str, Mapping[str, np.ndarray]]], task: str) -> list[str]:
+    return [stat for stat in sheets[0][task] if all(stat in sheet[task] for sheet in sheets)]
