@@ -179,6 +179,13 @@ def defined(column: str, step: StepCheck, where: Where) -> bool:
     return name in step.modalities
 
 
+def choosing(column: str, step: StepCheck, where: Where, field: str) -> None:
+    """Note what is wrong with a column that says which samples count."""
+    if defined(column, step, where) and step.modalities[modality_of(column)].shape != (1,):
+        what = f"{field}: {column} is not one number a sample"
+        step.mistake(where, f"{what}. Next: a scalar, such as the `out` of a select step")
+
+
 def made_by(about: Mapping[str, Any]) -> MadeBy:
     """Who made a column, from what its maker says; labels of a model that this pipeline trained are the model's."""
     if about.get("kind") == "consensus":

@@ -16,19 +16,23 @@ if TYPE_CHECKING:
 
 
 def inputs(data: tuple[str, ...], step: StepCheck) -> tuple[Offer, tuple[Listing, ...], bool]:
-    """What the steps under `data` offer, the listings of their sources, and whether it is a shard step."""
+    """What the steps under `data` offer, the listings of their sources, and whether a shard step is among them, which
+    beside an ingest step says the splits and gives no columns."""
     schemas = {name: step.inputs.get(name) for name in data}
     shards = [name for name, schema in schemas.items() if isinstance(schema, ShardsSchema)]
-    if shards and len(data) > 1:
-        step.mistake(("data",), f"data: either one shard step ({shards[0]!r}), or an ingest step and what is over it")
+    over = any(isinstance(schema, SamplesSchema) and schema.raw for schema in schemas.values())
+    if len(shards) > 1 or (shards and len(data) > 1 and not over and None not in schemas.values()):
+        what = f"data: either one shard step ({shards[0]!r}), or an ingest step and what is over it"
+        step.mistake(("data",), f"{what}, beside which one shard step says the splits")
+    if over:
+        schemas = {name: schema for name, schema in schemas.items() if name not in shards}
     read: dict[str, SamplesSchema | ShardsSchema | None] = {}
     for i, (name, schema) in enumerate(schemas.items()):
         read[name] = schema if isinstance(schema, SamplesSchema | ShardsSchema) else None
         if schema is not None and read[name] is None:
             step.read(("data", i), name, SamplesSchema)
     offered = offer(read)
-    raw = any(isinstance(s, SamplesSchema) and s.raw for s in read.values())
-    if offered.complete and not shards and not raw and not step.mistakes:
+    if offered.complete and not shards and not over and not step.mistakes:
         step.mistake(("data",), "data needs an ingest step, whose samples are looked at, or one shard step")
     listings = tuple(listing for s in read.values() if isinstance(s, SamplesSchema) for listing in s.listings)
     return offered, listings, bool(shards)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.stages.base import Partition, Producer
-from hyperloom.stages.catalogue import catalogue
+from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.results import Samples, Shards
 
 
@@ -45,12 +44,14 @@ class AuditedData:
 
 
 def audited(manifests: Sequence[Manifest]) -> AuditedData:
-    """The samples of steps: of one shard step, or of an ingest step and what was made over it."""
-    if len(manifests) == 1 and (shards := Shards.of(manifests[0])) is not None:
-        return AuditedData(list(_of_shards(manifests[0], shards)), shards.columns, True)
-    samples = [m for m in manifests if Samples.of(m) is not None]
-    offered = catalogue(samples)
-    return AuditedData(list(_of_samples(offered)), offered.producers, False)
+    """The samples of steps: of one shard step, or of an ingest step and what was made over it; there a shard step says
+    no more than the split of each group."""
+    known = [shards for m in manifests if (shards := Shards.of(m)) is not None]
+    if len(manifests) == 1 and known:
+        return AuditedData(list(_of_shards(manifests[0], known[0])), known[0].columns, True)
+    offered = catalogue(m for m in manifests if Samples.of(m) is not None)
+    splits = {group: name for shards in known for name, size in shards.splits.items() for group in size.groups}
+    return AuditedData(list(_of_samples(offered, splits)), offered.producers, bool(known))
 
 
 def _of_shards(manifest: Manifest, shards: Shards) -> Iterator[AuditPart]:
@@ -63,7 +64,7 @@ def _of_shards(manifest: Manifest, shards: Shards) -> Iterator[AuditPart]:
             yield AuditPart(record.meta["group"], splits[file.path], file.path, columns, pids, [file.sha256])
 
 
-def _of_samples(offered: Any) -> Iterator[AuditPart]:
+def _of_samples(offered: Catalogue, splits: Mapping[str, str]) -> Iterator[AuditPart]:
     for partition in offered.partitions:
         ingested = offered.ingested(partition.pid)
         if ingested is None or not ingested.files:
@@ -72,4 +73,4 @@ def _of_samples(offered: Any) -> Iterator[AuditPart]:
         files = {c: record.file.path for c, record in sorted(records.items())}
         content = sorted({ingested.file.sha256, *(r.file.sha256 for r in records.values())})
         pids = [(partition.pid, ingested.rows)]
-        yield AuditPart(partition.group, "", ingested.file.path, files, pids, content)
+        yield AuditPart(partition.group, splits.get(partition.group, ""), ingested.file.path, files, pids, content)

@@ -9,7 +9,17 @@ from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import Expert
-from hyperloom.stages.schema import Column, MadeBy, Offer, SamplesSchema, defined, identity, inputs_of, models_behind
+from hyperloom.stages.schema import (
+    Column,
+    MadeBy,
+    Offer,
+    SamplesSchema,
+    choosing,
+    defined,
+    identity,
+    inputs_of,
+    models_behind,
+)
 
 if TYPE_CHECKING:
     from hyperloom.stages.label.stage import Label
@@ -59,10 +69,8 @@ def _made(experts: Iterable[Expert], offered: Offer, step: StepCheck) -> dict[st
 def _gated(expert: Expert, offered: Offer, step: StepCheck, where: Where, produced: list[str]) -> None:
     """Note what is wrong with the column that says which samples an expert is asked about."""
     column = expert.only
-    known = column and offered.want(step, where, column, f"the expert {expert.type!r}", produced)
-    if known and defined(column, step, where) and step.modalities[modality_of(column)].shape != (1,):
-        what = f"only: {column} is not one number a sample"
-        step.mistake(where, f"{what}. Next: a scalar, such as the `out` of a select step")
+    if column and offered.want(step, where, column, f"the expert {expert.type!r}", produced):
+        choosing(column, step, where, "only")
 
 
 def reads(expert: Expert, offered: Offer, step: StepCheck, where: Where, produced: list[str]) -> None:

@@ -104,6 +104,12 @@ class Vector(SignedNumbers, Modality):
     def loss_against(self, predicted: Modality) -> str:
         return "kl" if isinstance(predicted, Category) else self.loss
 
+    def taken(self, offered: Offered) -> Taken | None:
+        """The probabilities of the one task whose classes its numbers are called by."""
+        single = {n: m for n, m in offered.tasks.items() if m.categorical and m.shape == ()}
+        named = [n for n, m in single.items() if self.classes and sorted(m.counted) == sorted(self.classes)]
+        return Taken("mean", named[0]) if len(named) == 1 else None
+
     def picture(self, value: np.ndarray) -> np.ndarray:
         return picture.bars_to_rgb(value)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages.audit.features import features
 from hyperloom.stages.audit.survey import read_aligned
@@ -14,6 +15,9 @@ from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.select.picks import uncertainty
 from hyperloom.stages.table import read_table, write_table
+
+SLACK = 1e-3
+"""What rounding leaves of a probability."""
 
 
 @dataclass
@@ -36,7 +40,10 @@ class Gatherer:
         arrays = read_aligned(out.storage, unit.payload["columns"], head.column(KEY))
         columns: dict[str, Any] = {KEY: head.column(KEY).combine_chunks()}
         for column in self.numbers:
-            values, valid = one_number(self.modalities[modality_of(column)], arrays.get(column), len(head))
+            try:
+                values, valid = one_number(self.modalities[modality_of(column)], arrays.get(column), len(head))
+            except ValueError as error:
+                raise RecipeError(f"{column} is no order of samples: {error}") from error
             columns[column] = pa.array(values, mask=~valid)
         if self.cover and self.cover in arrays:
             modality = self.modalities[modality_of(self.cover)]
@@ -59,10 +66,14 @@ def one_number(modality: Modality, array: Any, rows: int) -> tuple[np.ndarray, n
     if modality.shape == (1,):
         numbers = values[:, 0].astype(np.float64)
         return numbers, valid & np.isfinite(numbers)
+    inside = values.reshape(len(values), -1)[valid]
+    if len(inside) and (inside.min() < -SLACK or inside.max() > 1 + SLACK):
+        raise ValueError(f"expected probabilities in 0..1, got {inside.min():.4g} to {inside.max():.4g}")
     return uncertainty(values.astype(np.float64)), valid
 
 
 def fits(modality: Modality) -> bool:
-    """Can a column of this modality say which samples come first?"""
+    """Can a column of this modality say which samples come first? A vector can whose numbers are called by classes."""
     single = modality.shape == (1,) or (modality.categorical and modality.shape == ())
-    return bool(single or modality.soft or (modality.dtype.kind == "f" and len(modality.shape) == 1))
+    probable = modality.dtype.kind == "f" and len(modality.shape) == 1 and bool(modality.output_names)
+    return bool(single or modality.soft or probable)

@@ -12,7 +12,7 @@
       plus: select@earlier                       # chosen before: stay chosen, and count beside the budget
 
 Without `order` and `coverage` chance decides, by `seed`. The column acts in others: `keep:` of a shard step, `only:` of
-an expert, `confidence:` of a training (0 holds a sample back). `rank` names a column with the order for people.
+an expert, `only:` (0 holds a sample back) or `confidence:` of a training. `rank` names a column with the order for people.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ID_DIGITS = 16
 
 
 class Select(Stage):
-    """`data`: one shard step, or an ingest step with others over it."""
+    """`data`: one shard step, or an ingest step with others over it, and a shard step that says the splits."""
 
     revision: ClassVar[int] = 1
     data: tuple[StepName, ...] = Field(min_length=1)

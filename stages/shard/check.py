@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from hyperloom.pipeline.check import Listed, StepCheck
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
-from hyperloom.stages.base import modality_of
-from hyperloom.stages.schema import Column, Listing, SamplesSchema, ShardsSchema, defined, inputs_of
+from hyperloom.stages.schema import Column, Listing, SamplesSchema, ShardsSchema, choosing, defined, inputs_of
 from hyperloom.stages.shard.splits import present
 
 if TYPE_CHECKING:
@@ -33,10 +32,8 @@ def checked(stage: Shard, step: StepCheck) -> ShardsSchema:
         if offered.want(step, ("columns", i), column):
             defined(column, step, ("columns", i))
     columns = {c: offered.columns.get(c) or Column(c, "raw", lambda: "") for c in stage.columns or offered.columns}
-    known = stage.keep and offered.want(step, ("keep",), stage.keep) and defined(stage.keep, step, ("keep",))
-    if known and step.modalities[modality_of(stage.keep)].shape != (1,):
-        what = f"keep: {stage.keep} is not one number a sample"
-        step.mistake(("keep",), f"{what}. Next: a scalar, such as the `out` of a select step")
+    if stage.keep and offered.want(step, ("keep",), stage.keep):
+        choosing(stage.keep, step, ("keep",), "keep")
     by = stage.split.stratify
     if by and by != SIZE and by not in columns and offered.complete:
         step.unknown(

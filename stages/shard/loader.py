@@ -31,6 +31,7 @@ from hyperloom.stages.modality import Modality
 from hyperloom.stages.results import ShardFile, Shards
 from hyperloom.stages.shard.buffers import Buffers
 from hyperloom.stages.shard.cache import DiskCache
+from hyperloom.stages.shard.chosen import ChosenRows
 from hyperloom.stages.shard.mixture import Mixture, mixed, stratified
 from hyperloom.stages.shard.order import Epoch, share
 from hyperloom.stages.shard.rows import Decoded, Part, RowGroups
@@ -45,7 +46,8 @@ class Loader:
     """Batches of one split, as seen by one rank.
 
     Meaning: `batch` (global, over all ranks), `seed`, `shuffle`, `pool` (row groups shuffled together), `drop_last`
-    (leave out a last batch that is not full), and the shares of a mixture. Placement: `world_size`, `rank`, `cache_mb`
+    (leave out a last batch that is not full), `only` (a column of one number: samples where it is 0 or missing are left
+    out), and the shares of a mixture. Placement: `world_size`, `rank`, `cache_mb`
     (decoded samples kept in memory), `disk` (a cache for remote stores), `threads` (that read and decode; by default
     one a core, up to 4), `ahead` (batches put together ahead; 0 does one when it is asked for), `pinned` (memory from
     which a GPU copies while we go on; by default when there is a GPU), `native` (tensors in the dtype of the disk:
@@ -56,6 +58,8 @@ class Loader:
 
     _chosen: np.ndarray | None = None
     """Which samples, in their stored order, are of the first of two kinds."""
+    _only: ChosenRows | None = None
+    epoch = position = 0
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class Loader:
         shuffle: bool = True,
         pool: int = 32,
         drop_last: bool = False,
+        only: str = "",
         world_size: int = 1,
         rank: int = 0,
         cache_mb: float = 256,
@@ -81,27 +86,39 @@ class Loader:
     ):
         if not 0 <= rank < world_size or batch < 1:
             raise ValueError(f"expected 0 <= rank < world_size and batch >= 1, got {rank}, {world_size}, {batch}")
-        sets = _chosen(shards, columns, split, shuffle)
+        sets = _chosen(shards, [*columns, only] if only else columns, split, shuffle)
         self.modalities = {column: modalities[modality_of(column)] for column in columns}
         self.batch, self.drop_last, self.native, self.ahead = batch, drop_last, native, ahead
-        self.world_size, self.rank = world_size, rank
+        self.world_size, self.rank, self.seed, self.shuffle, self.pool = world_size, rank, seed, shuffle, pool
         self.threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
-        self.epoch = self.position = 0
-        self.seed, self.shuffle, self.pool = seed, shuffle, pool
         self._sets = [np.concatenate([part.sizes for part in parts]) for parts in sets]
+        self._groups = RowGroups(storage, [p for parts in sets for p in parts], self.modalities, cache_mb, disk)
+        self._take_only(only, modalities, split)
         rows = [int(sizes.sum()) for sizes in self._sets]
         self.shares = shards.sampler.shares(rows) if isinstance(shards, Mixture) and shuffle else (1.0,)
-        self._groups = RowGroups(storage, [p for parts in sets for p in parts], self.modalities, cache_mb, disk)
         self._buffers = Buffers(_has_gpu() if pinned is None else pinned)
         self.rows = sum(rows)
         """Samples of the split, over all ranks and data sets."""
         if not len(self):
             raise RecipeError(_too_few(split, self.rows, batch))
 
+    def _take_only(self, column: str, modalities: Mapping[str, Modality], split: str) -> None:
+        """Let there be no other rows than those that a column chooses, if one is named. Raises RecipeError where a set
+        has none."""
+        if not column:
+            return
+        chosen = self._groups.chosen(column, modalities[modality_of(column)])
+        kept = self._only = ChosenRows(self._groups.sizes, chosen)
+        self._sets = np.split(kept.sizes, np.cumsum([len(sizes) for sizes in self._sets])[:-1])
+        if any(not sizes.sum() for sizes in self._sets):
+            what = f"only: {column} is above 0 for no sample of the split {split!r}"
+            raise RecipeError(f"{what}. Next: see the step that makes it (hyperloom data show)")
+
     def divide(self, column: str, share: float) -> None:
         """Of all that is handed out let `share` be samples that have a value of `column`, the others have none. Before
         the first batch, of one data set. Raises RecipeError where all samples have one, or none has."""
         chosen = self._groups.valid(column)
+        chosen = chosen if self._only is None else chosen[self._only.chosen]
         if chosen.all() or not chosen.any():
             every = "every" if chosen.all() else "no"
             raise RecipeError(f"{every} training sample has a value of {column}: there are no two kinds to be mixed")
@@ -171,7 +188,10 @@ class Loader:
         """This rank's rows of each global batch, (n, 2) visit and row, with where the batch ends."""
         for end, batch in order.batches(self.position, self.batch):
             if len(batch) == self.batch or not self.drop_last:
-                yield end, share(batch, self.rank, self.world_size)
+                mine = share(batch, self.rank, self.world_size)
+                if self._only is not None:
+                    mine = np.stack([mine[:, 0], self._only.places(order.numbers[mine[:, 0]], mine[:, 1])], 1)
+                yield end, mine
 
     def _tensors(self, rows: np.ndarray, opened: Mapping[int, Future[Decoded]]) -> dict[str, Any]:
         """Gather rows (n, 2) out of the row groups."""

@@ -9,7 +9,7 @@ is used up, so a data set that fits is read and decompressed once. A shard that 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,9 +83,7 @@ class RowGroups:
         kept = self._kept.get(number)
         if kept is not None:
             return kept
-        which = int(np.searchsorted(self._ends, number, "right"))
-        part = self._parts[which]
-        index = part.first + number - int(self._ends[which - 1] if which else 0)
+        part, index = self._place(number)
         columns = [c for c in self.modalities if c not in part.lacks]
         table = self._table(part, index, columns, part.whole(index)) if columns else None
         before = max(0, part.begin - index * part.row_group)
@@ -102,17 +100,31 @@ class RowGroups:
 
     def valid(self, column: str) -> np.ndarray:
         """(rows,) bool over all row groups: which have a value of a column, of which nothing is decoded."""
-        each = []
-        for which, part in enumerate(self._parts):
-            first = int(self._ends[which - 1]) if which else 0
-            for number in range(first, int(self._ends[which])):
-                rows = int(self.sizes[number])
-                if column in part.lacks:
-                    each.append(np.zeros(rows, bool))
-                else:
-                    values = self._table(part, number - first, [column], rows).column(column)
-                    each.append(np.asarray(values.is_valid()))
-        return np.concatenate(each)
+        return np.concatenate([np.asarray(values.is_valid()) for values in self._each(column)])
+
+    def chosen(self, column: str, modality: Modality) -> np.ndarray:
+        """(rows,) bool over all row groups: where a column's number is above 0."""
+        type_ = modality.arrow()
+        each = (modality.decode(v if v.null_count < len(v) else v.cast(type_)) for v in self._each(column))
+        return np.concatenate([known & (values.reshape(len(values), -1)[:, 0] > 0) for values, known in each])
+
+    def _each(self, column: str) -> Iterator[Any]:
+        """A column of each row group in their order, (rows,) Arrow values."""
+        import pyarrow as pa
+
+        for number, rows in enumerate(self.sizes.tolist()):
+            part, index = self._place(number)
+            if column in part.lacks:
+                yield pa.nulls(rows)
+            else:
+                before = max(0, part.begin - index * part.row_group)
+                yield self._table(part, index, [column], part.whole(index)).column(column).slice(before, rows)
+
+    def _place(self, number: int) -> tuple[Part, int]:
+        """The shard that a row group lies in, and which of its file's it is."""
+        which = int(np.searchsorted(self._ends, number, "right"))
+        part = self._parts[which]
+        return part, part.first + number - int(self._ends[which - 1] if which else 0)
 
     def _table(self, part: Part, index: int, columns: list[str], rows: int) -> Any:
         path, footer = part.path, self._footers.get(part.path)

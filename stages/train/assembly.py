@@ -50,6 +50,8 @@ class Assembly:
         self.rows = {name: self.offered.rows(name) for name in ("train", "val")}
         if self.held:
             self.rows = {name: sum(Shards.from_manifest(m).rows(name) for m in self._sets) for name in self.rows}
+        if stage.only:
+            self.rows["train"] = self._chosen()
 
     def job(self) -> Job:
         """What the loop needs. Raises RecipeError or StepFailed when the shards do not offer what the recipe wants."""
@@ -82,6 +84,7 @@ class Assembly:
             minutes=stage.minutes,
             open_ended=stage.open_ended,
             held=self.held,
+            only=stage.only,
             extras=stage.extras,
             spans=self._spans(updates),
             start=stage.model.start.origin(self.step) if stage.model.start else None,
@@ -199,6 +202,17 @@ class Assembly:
         manifests = tuple(one.manifest for one in held)
         self.shards = replace(self.shards, sets=manifests) if isinstance(self.shards, Mixture) else manifests[0]
         return "; ".join(one.words for one in held if one.words)
+
+    def _chosen(self) -> int:
+        """How many training samples are not held back; said."""
+        from hyperloom.stages.shard.loader import Loader
+
+        step, only = self.step, self.stage.only
+        options: dict[str, Any] = {"shuffle": False, "batch": 1, "pinned": False, "only": only}
+        rows = Loader(step.storage, self.shards, step.modalities, [only], **options).rows
+        text = f"{rows} of {self.rows['train']} training samples are chosen by {only}, the others held back"
+        step.events.emit("note", step.name, text=f"{step.name}: {text}")
+        return rows
 
     def _offered(self) -> Shards:
         return self.shards.whole if isinstance(self.shards, Mixture) else Shards.from_manifest(self.shards)

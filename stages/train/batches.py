@@ -116,6 +116,7 @@ def loader(job: Job, columns: Sequence[str], world: World, split: str, shuffle: 
         rank=world.rank,
         shuffle=shuffle,
         drop_last=shuffle,
+        only=job.only if split == "train" else "",
         cache_mb=rhythm.cache_mb,
         disk=DiskCache(rhythm.disk_cache, rhythm.disk_cache_gb * 1e9) if rhythm.disk_cache else None,
         native=True,

@@ -13,7 +13,7 @@ from hyperloom.pipeline.recipe import Where
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.meaning import MeaningsDiffer, translation
 from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task, check_sizes
-from hyperloom.stages.schema import ModelSchema, Offer, ShardsSchema, defined, offer
+from hyperloom.stages.schema import ModelSchema, Offer, ShardsSchema, choosing, defined, offer
 from hyperloom.stages.train.blends import Blend
 from hyperloom.stages.train.hints import hints
 from hyperloom.stages.train.objectives import Objective
@@ -132,6 +132,8 @@ def _columns(stage: Train, step: StepCheck, offered: Offer) -> set[str]:
     mentions += [(("targets", task, c), c) for task, columns in stage.targets.items() for c in columns]
     mentions += [(("validate", task), c) for task, c in stage.validate_on.items()]
     mentions += [(("confidence", c, "column"), by.column) for c, by in stage.confidence.items()]
+    if stage.only and offered.want(step, ("only",), stage.only, "only"):
+        choosing(stage.only, step, ("only",), "only")
     return {c for where, c in mentions if offered.want(step, where, c, str(where[0])) and defined(c, step, where)}
 
 

@@ -156,6 +156,8 @@ class Job:
     """Does the training end when it stops getting better? Then `updates` is the most that it makes."""
     held: str = ""
     """What of the training samples was held back as the split `val`, in words."""
+    only: str = ""
+    """The column of a number above 0 for the training samples that count; empty where all do."""
 
     start: Origin | None = None
     guide: Teaching | None = None

@@ -53,7 +53,8 @@ def _data(stage: Train) -> tuple[str, ...]:
 def _columns(stage: Train) -> list[str]:
     """What a training looks at."""
     targets = [column for columns in stage.targets.values() for column in columns]
-    return [*stage.inputs, *targets, *(c.column for c in stage.confidence.values()), *stage.validate_on.values()]
+    beside = [*(c.column for c in stage.confidence.values()), *([stage.only] if stage.only else [])]
+    return [*stage.inputs, *targets, *beside, *stage.validate_on.values()]
 
 
 def _choosing(storage: Storage, shards: Manifest) -> Iterator[Lesson]:

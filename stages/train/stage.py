@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hyperloom.pipeline.check import StepCheck
-from hyperloom.pipeline.config import StepName, placement
+from hyperloom.pipeline.config import StepName, as_tuple, placement
 from hyperloom.pipeline.manifest import folder
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.spelling import near
@@ -80,6 +80,8 @@ class Train(Stage):
     """Objectives by column, modality or task, where a modality's own default is not wanted."""
     confidence: dict[str, Confidence] = {}
     """By target column, the column that weighs its loss pixel by pixel or sample by sample."""
+    only: str = ""
+    """A column of one number, as a select step makes: no update sees training samples where it is 0 or missing."""
     count: Literal["all", "hidden"] = "all"
     """Of a target that is an input too: does every pixel count, or only what was hidden?"""
     extras: dict[str, Annotated[Any, of("extra")]] = {}
@@ -156,10 +158,7 @@ class Train(Stage):
             return tuple(c for cs in columns.values() for c in cs)
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("raw", mode="before")
-    @classmethod
-    def _tasks(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _tasks = field_validator("raw", mode="before")(as_tuple)
 
     @field_validator("optimizer", mode="before")
     @classmethod
@@ -179,6 +178,7 @@ class Train(Stage):
     def _consistent(self) -> Train:
         length.check(self)
         named = [("in", c) for c in self.inputs] + [("validate", c) for c in self.validate_on.values()]
+        named += [("only", self.only)] if self.only else []
         for field, column in [*named, *(("targets", c) for columns in self.targets.values() for c in columns)]:
             if not re.fullmatch(r"[^@\s]+@[^@\s]+", column):
                 raise ValueError(f"{field}: {column!r} is no column: write modality@source, as in rgb@camera")
@@ -280,7 +280,7 @@ class Train(Stage):
 
     def uses(self) -> set[str]:
         columns = [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]
-        columns += [c.column for c in self.confidence.values()]
+        columns += [*(c.column for c in self.confidence.values()), *([self.only] if self.only else [])]
         return {*self.targets, *(modality_of(c) for c in columns)}
 
     def check(self, step: StepCheck) -> ModelSchema:

@@ -209,6 +209,7 @@ steps:
     stage: ingest
     source: {{type: arrays, path: "{root}/*.npz", columns: {{clip@net: clip, kind@truth: kind}}}}
   shards: {{stage: shard, data: frames}}
+  other: {{stage: shard, data: frames, shard_mb: 1}}
   audit: {{stage: audit, data: {data}, {more}}}
 """
 
@@ -216,7 +217,7 @@ steps:
 @pytest.mark.parametrize(
     ("data", "more", "stated"),
     [
-        ("[frames, shards]", "rate: .02", "either one shard step"),
+        ("[shards, other]", "rate: .02", "either one shard step"),
         ("shards", "out: kind@audit", "one number a sample"),
         ("shards", "out: quality@audit", "no modality 'quality'"),
         ("shards", "labels: kid@truth", "did you mean 'kind@truth'"),

@@ -25,12 +25,14 @@ KNOWN = modalities(
     depth={"type": "dense"},
     soft={"type": "soft", "classes": ["a", "b"]},
     id={"type": "vector", "length": 1},
+    pick={"type": "scalar"},
 )
-ID, DEPTH = "id@test", "depth@test"
+ID, DEPTH, PICK = "id@test", "depth@test", "pick@test"
 
 
 def shards(storage: Storage, sizes: list[int], row_group: int) -> list[dict[str, Any]]:
-    """Files with samples numbered through; every third has no depth, the others their number as depth."""
+    """Files with samples numbered through; every third has no depth, the others their number as depth. Of four in a
+    row the second and third are picked, and nobody knows of the fourth."""
     made, first = [], 0
     for number, rows in enumerate(sizes):
         ids = np.arange(first, first + rows, dtype=np.float32)
@@ -39,6 +41,7 @@ def shards(storage: Storage, sizes: list[int], row_group: int) -> list[dict[str,
             DEPTH: [np.full((3, 2, 1), i, np.float32) if i % 3 else None for i in ids],
             "rgb@test": [np.full((3, 2, 3), i % 256, np.uint8) for i in ids],
             "soft@test": [np.full((3, 2, 2), 0.4, np.float32)] * rows,
+            PICK: [(np.float32([0]), np.float32([1]), np.float32([0.5]), None)[int(i) % 4] for i in ids],
         }
         fields = [KNOWN[c.partition("@")[0]].field(c) for c in values]
         columns = {c: KNOWN[c.partition("@")[0]].encode(v) for c, v in values.items()}
@@ -74,6 +77,7 @@ def together(parts: Iterable[list[int]]) -> list[int]:
 
 DATA = st.sampled_from([(1,), (2, 7), (12, 1, 5), (31,)])
 SETTINGS = settings(max_examples=20, deadline=None)
+FEW = settings(max_examples=8, deadline=None)
 
 
 @SETTINGS
@@ -128,6 +132,37 @@ def test_continuing_on_another_world_size_is_as_if_nothing_had_happened(
     for rank in after:
         rank.load_state_dict(state)
     assert walk(after, 6) == undisturbed[steps:]
+
+
+@FEW
+@given(
+    sizes=st.sampled_from([(2, 7), (12, 1, 5), (31,)]), batch=st.integers(1, 5), world_size=st.integers(1, 3),
+    pool=st.integers(1, 6), shuffle=st.booleans(),
+)  # fmt: skip
+def test_only_what_a_column_chooses_is_handed_out(made, sizes, batch, world_size, pool, shuffle) -> None:
+    storage, listed = made(sizes, 4)
+    how = {"batch": batch, "pool": pool, "shuffle": shuffle, "only": PICK, "columns": (ID, DEPTH)}
+    chosen = [i for i in range(sum(sizes)) if i % 4 in (1, 2)]
+    ranks = [loader(storage, listed, world_size=world_size, rank=r, **how) for r in range(world_size)]
+    parts = [together(map(ids, batches)) for batches in zip(*ranks, strict=True)]
+    assert sorted(together(parts)) == chosen and ranks[0].rows == len(chosen)
+    assert parts == [ids(batch) for batch in loader(storage, listed, **how)]
+    for given_ in loader(storage, listed, **how):
+        there = given_[DEPTH + "?"]
+        assert (given_[DEPTH][there][:, 0, 0] == given_[ID][there]).all(), "values are those of the sample"
+
+
+def test_a_choice_goes_with_parts_of_shards_and_with_two_kinds(made) -> None:
+    """A part of a shard is what a split `val` out of its end leaves."""
+    storage, listed = made((31,), 4)
+    part = [{**listed[0], "rows": 16, "part": (6, 31)}]
+    assert sorted(together(map(ids, loader(storage, part, only=PICK)))) == [6, 9, 10, 13, 14, 17, 18, 21]
+    two = loader(storage, part, only=PICK, batch=2)
+    two.divide(DEPTH, 0.5)
+    for batch in islice(two, 8):
+        assert sorted(i % 3 == 0 for i in ids(batch)) == [False, True]
+    with pytest.raises(RecipeError, match=r"only: pick@test is above 0 for no sample of the split 'train'"):
+        loader(storage, [{**listed[0], "rows": 1, "part": (3, 31)}], only=PICK, batch=1)
 
 
 def test_epochs_and_seeds_differ_and_repeat(tmp_path) -> None:

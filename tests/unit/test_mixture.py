@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -16,7 +17,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.shard.loader import Loader
 from hyperloom.stages.shard.mixture import FixedShares, Mixture, Temperature, drawn, mixed, stratified
-from tests.unit.test_loader import DEPTH, ID, KNOWN, ids, shards, together
+from tests.unit.test_loader import DEPTH, ID, KNOWN, PICK, ids, shards, together
 
 SETTINGS = settings(max_examples=40, deadline=None)
 SHARES = st.lists(st.integers(1, 9), min_size=2, max_size=4).map(lambda w: tuple(x / sum(w) for x in w))
@@ -126,6 +127,18 @@ def test_a_set_without_a_column_has_no_value_of_it(mixture) -> None:
         assert 2 <= int(there.sum()) <= 4, "half of a batch is of each set, and a third of the first has no depth"
     with pytest.raises(RecipeError, match=r"no column rgb@x; there are: depth@test, id@test"):
         Loader(storage, both, KNOWN, (ID, "rgb@x"), batch=8)
+
+
+def test_shares_of_a_mixture_are_those_of_what_is_chosen(mixture) -> None:
+    storage, both = mixture
+    for data_set in both.sets:
+        data_set.body["schema"][PICK] = {}
+    chosen = Loader(storage, replace(both, sampler=Temperature(temperature=1)), KNOWN, (ID,), batch=4, only=PICK)
+    assert chosen.rows == 20 and chosen.shares == (0.75, 0.25)  # 15 of 30 and 5 of 10: numbered from 0 in each
+    assert {i % 4 for batch in chosen for i in ids(batch)} == {1, 2}
+    del both.sets[1].body["schema"][PICK]
+    with pytest.raises(RecipeError, match="only: pick@test is above 0 for no sample"):
+        Loader(storage, both, KNOWN, (ID,), batch=4, only=PICK)
 
 
 @pytest.mark.parametrize("worlds", [(1, 3), (3, 2)])

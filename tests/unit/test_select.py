@@ -23,7 +23,8 @@ KNOWN: dict[str, Any] = inline.modalities(
     rgb={"type": "image", "size": [16, 16]},
     clip={"type": "embedding", "length": 2},
     kind={"type": "category", "classes": ["car", "bus"]},
-    note={"type": "vector", "length": 2},
+    note={"type": "vector", "length": 2, "classes": ["car", "bus"]},
+    pose={"type": "vector", "length": 2},
     gray={"type": "dense", "size": [16, 16], "range": [0, 1]},
     score={"type": "scalar"},
 )
@@ -36,7 +37,8 @@ def _rows() -> list[dict[str, Any]]:
         near = (np.float32(i) * 0.01, np.float32(0)) if i < 19 else (np.float32(9), np.float32(9))
         chance = np.array([0.5 + i / 40, 0.5 - i / 40], np.float32)
         rows.append({
-            "clip@net": np.array(near, np.float32), "score@raw": np.array([i], np.float32), "note@student": chance,
+            "pose@raw": chance, "note@raw": np.array([-2, 3], np.float32), "note@student": chance,
+            "clip@net": np.array(near, np.float32), "score@raw": np.array([i], np.float32),
             "kind@truth": np.int64(i % 5 == 0), "rgb@camera": np.full((16, 16, 3), 10 * i, np.uint8),
         })  # fmt: skip
     return rows
@@ -47,12 +49,16 @@ def _select(storage: Storage, **fields: Any) -> tuple[dict[str, float], Any, Any
     raw = inline.ingested(storage, KNOWN, {"a": _rows()[:12], "b": _rows()[12:]}, 5)
     stage = Select.model_validate({"stage": "select", "data": "frames", "out": "score@choice", **fields})
     made_by_it = inline.finish(inline.step(stage, storage, KNOWN, "choice", frames=raw))
+    return _values(storage, made_by_it), raw, made_by_it
+
+
+def _values(storage: Storage, choice: Any) -> dict[str, float]:
     tables = [
         read_table(storage, record.file.path, ["key", "score@choice"]).to_pydict()
-        for record in made_by_it.records
-        if record.space == Samples.from_manifest(made_by_it).columns["score@choice"].space
+        for record in choice.records
+        if record.space == Samples.from_manifest(choice).columns["score@choice"].space
     ]
-    return {k: v for t in tables for k, v in zip(t["key"], t["score@choice"], strict=True)}, raw, made_by_it
+    return {k: v for t in tables for k, v in zip(t["key"], t["score@choice"], strict=True)}
 
 
 def _chosen(tmp_path: Any, **fields: Any) -> set[str]:
@@ -101,6 +107,18 @@ def test_shards_keep_what_is_chosen_and_rounds_add_up(tmp_path: Any) -> None:
     assert Shards.from_manifest(both).rows("train") == 6
 
 
+def test_a_shard_step_beside_the_samples_says_who_is_a_candidate(tmp_path: Any) -> None:
+    storage = Storage(str(tmp_path))
+    _, raw, _ = _select(storage, n=1)
+    stage = Shard(stage="shard", data=("frames",), columns=("score@raw",), split={"pin": {"test": ["b"]}})
+    shards = inline.finish(inline.step(stage, storage, KNOWN, "shards", frames=raw))
+    fields = {"stage": "select", "data": ["frames", "shards"], "n": 3, "out": "score@choice", "split": "test"}
+    first = Select.model_validate({**fields, "order": {"note@student": "highest"}})
+    chosen = inline.finish(inline.step(first, storage, KNOWN, "choice", frames=raw, shards=shards))
+    best = {key for key, value in _values(storage, chosen).items() if value}
+    assert best == {"b/000", "b/001", "b/002"}, "the least sure of the split, though only the frames know how sure"
+
+
 def test_an_expert_is_asked_about_what_is_chosen_only(tmp_path: Any) -> None:
     storage = Storage(str(tmp_path))
     _, raw, choice = _select(storage, n=4, order={"score@raw": "highest"})
@@ -144,6 +162,16 @@ def test_a_group_of_which_nothing_is_kept_has_a_place_beside_those_that_share_co
     shards = inline.finish(inline.step(stage, storage, KNOWN, "shards", frames=raw, choice=choice))
     assert {s.group for s in Shards.from_manifest(shards).shards} == {"a"}
     assert Shards.from_manifest(shards).splits["train"].groups == ["a", "b"]
+
+
+def test_numbers_that_are_no_probabilities_are_no_doubt(tmp_path: Any) -> None:
+    """A pose is refused before anything runs, and numbers called by classes once they leave 0..1."""
+    with pytest.raises(RecipeError, match=r"pose@raw has neither one number nor p.*classes: \[...\] under 'pose'"):
+        _select(Storage(str(tmp_path)), n=2, order={"pose@raw": "highest"})
+    with pytest.raises(
+        Exception, match=r"note@raw is no order of samples: expected probabilities in 0..1, got -2 to 3"
+    ):
+        _select(Storage(str(tmp_path)), n=2, order={"note@raw": "highest"})
 
 
 def test_what_is_no_choice_is_refused() -> None:
