@@ -12,7 +12,8 @@
       plus: select@earlier                       # chosen before: stay chosen, and count beside the budget
 
 Without `order` and `coverage` chance decides, by `seed`. The column acts in others: `keep:` of a shard step, `only:` of
-an expert, `only:` (0 holds a sample back) or `confidence:` of a training. `rank` names a column with the order for people.
+an expert or of a training (0 holds a sample back), `confidence:` of a training. `rank` names a column with the order
+for people.
 """
 
 from __future__ import annotations
