@@ -32,7 +32,7 @@ def checked(stage: Select, step: StepCheck) -> SamplesSchema:
         elif where in ("where", "plus", "order") and not fits(modality):
             what = f"{where}: {column} has neither one number nor probabilities for a sample"
             hint = f". Next: classes: [...] under {modality_of(column)!r}, if its numbers are those of classes"
-            step.mistake((where,), what + hint * (modality.type == "vector"))
+            step.mistake((where,), what + hint * modality.plain_numbers)
         if where == "where" and (wrong := [n for n in stage.where[column].among if n not in modality.counted]):
             step.unknown(("where", column), wrong[0], f"where: {column} has no class", modality.counted)
     for where, column in (("out", stage.out), ("rank", stage.rank)):
