@@ -12,9 +12,12 @@ import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hyperloom.clusters.spec import Cluster
 from hyperloom.pipeline.ray_internals import in_job
+
+if TYPE_CHECKING:
+    from hyperloom.clusters.spec import Cluster
 
 FORWARDED = "HYPERLOOM_"
 """Variables with this prefix reach every worker; Ray passes on nothing by itself to a cluster that runs already."""

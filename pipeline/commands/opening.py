@@ -82,21 +82,29 @@ def steps(loaded: Any, storage: Any, rehash: bool = False) -> list[Any]:
 
 
 def cluster(loaded: Any) -> Any:
-    """The recipe's checked `cluster` section."""
+    """The recipe's checked `cluster` section, or what it is where the recipe has none."""
     from hyperloom.clusters.spec import Cluster
     from hyperloom.pipeline.recipe import validate_section
 
     return validate_section(loaded, "cluster", Cluster)
 
 
+def check_cluster(loaded: Any) -> None:
+    """Raise RecipeError for a mistake in the recipe's `cluster` section, of which its model is not even read where
+    there is none."""
+    if loaded.recipe.cluster:
+        cluster(loaded)
+
+
 def connect(loaded: Any) -> Callable[[], None]:
     """A function that starts or joins the recipe's Ray cluster, and says so the first time."""
-    spec = cluster(loaded)
+    check_cluster(loaded)
     started: list[bool] = []
 
     def join() -> None:
         from hyperloom.clusters.connect import connect as connect_
 
+        spec = cluster(loaded)
         if not started:
             started.append(True)
             print(

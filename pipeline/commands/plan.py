@@ -17,7 +17,7 @@ def _plan(given: Any) -> int:
     from hyperloom.pipeline import forecast
 
     steps = opening.steps(loaded, storage, given.rehash)
-    opening.cluster(loaded)  # checks the section
+    opening.check_cluster(loaded)
     forecasts = forecast.forecast(storage, steps, loaded.recipe.modalities)
     given.answer = _as_json(steps, forecasts)
     _show(steps, forecasts)
