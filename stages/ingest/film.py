@@ -111,6 +111,11 @@ def best_decoder() -> DecoderName:
     return "av" if find_spec("av") else "opencv"
 
 
+def installed(decoder: str) -> str:
+    """The decoder that a recipe means."""
+    return best_decoder() if decoder == "auto" else decoder
+
+
 class _Opened:
     """A reader of the file at `path`, of which there is a local copy while it is open."""
 

@@ -1,9 +1,9 @@
 """Rows: what tables of several formats hold, one mapping a row.
 
-CSV and TSV (the first line names the fields; `Dialect` says how they are written), JSON lines, Parquet, and CoNLL-U,
-whose sentences become rows with the fields id, document, genre (the id up to the first `-`), text, tokens (forms with
-spaces between), form, lemma, upos, xpos, deprel (lists, one a token) and heads (pairs: number of the head, number of
-the token; 0 is the root).
+CSV, TSV and lists in text (the first line names the fields; `Dialect` says how they are written), JSON (a line or a
+list of objects), Parquet, and CoNLL-U, whose sentences become rows with the fields id, document, genre (the id up to
+the first `-`), text, tokens (forms with spaces between), form, lemma, upos, xpos, deprel (lists, one a token) and heads
+(pairs: number of the head, number of the token; 0 is the root).
 A row that cannot be understood is the ValueError that says why.
 """
 
@@ -19,13 +19,18 @@ from hyperloom.stages import column
 
 TableRow = dict[str, Any]
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".conllu")
+NAMED = (".json", ".txt", ".lst")
+"""Endings of tables and of much else."""
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": " ", ".lst": " "}
 
 
 class Dialect(NamedTuple):
-    """How a table of text is written: its encoding, and what separates the fields of CSV ("": by the file's suffix)."""
+    """How a table of text is written: its encoding, what separates the fields of CSV ("": by the file's suffix), and
+    the names of the fields where the first line is a row (none: it has them)."""
 
     encoding: str = "utf-8"
     separator: str = ""
+    fields: tuple[str, ...] = ()
 
 
 PLAIN = Dialect()
@@ -42,15 +47,17 @@ def rows(data: bytes, path: str, dialect: Dialect = PLAIN) -> list[TableRow | Va
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read as {suffix[1:]}: {error}. Next: check that file") from error
     text = _decoded(data, path, dialect.encoding)
-    if suffix in (".csv", ".tsv"):
-        return list(_separated(text, path, dialect.separator or ("\t" if suffix == ".tsv" else ",")))
-    if suffix in (".jsonl", ".ndjson"):
+    if suffix in SEPARATORS:
+        return list(_separated(text, path, dialect.separator or SEPARATORS[suffix], dialect.fields))
+    if suffix == ".json" and text.lstrip().startswith("["):
+        return _array(text, path)
+    if suffix == ".json" or suffix in (".jsonl", ".ndjson"):
         if text.lstrip().startswith("["):
             raise SourceError(f"{path} holds a JSON array, not an object a line. Next: write one a line")
         return [_json(line) for line in text.split("\n") if line.strip()]  # splitlines would split at U+2028 too
     if suffix == ".conllu":
         return list(_sentences(text.replace("\r", "")))
-    raise SourceError(f"{path} is none of {', '.join(TABLES)}. Next: give a table of one of these")
+    raise SourceError(f"{path} is none of {', '.join((*TABLES, *NAMED))}. Next: give a table of one of these")
 
 
 def _decoded(data: bytes, path: str, encoding: str) -> str:
@@ -65,7 +72,17 @@ def _decoded(data: bytes, path: str, encoding: str) -> str:
         raise SourceError(f"{path} {shown} ({error}). Next: encoding: {likely} on the source") from error
 
 
-def _separated(text: str, path: str, separator: str) -> Iterator[TableRow | ValueError]:
+def _array(text: str, path: str) -> list[TableRow | ValueError]:
+    """A list of objects."""
+    try:
+        content = json.loads(text, object_pairs_hook=_once)
+    except ValueError as error:
+        raise SourceError(f"{path} is no JSON: {error}. Next: check that file") from error
+    shown = ((row, json.dumps(row)[:40]) for row in content)
+    return [row if isinstance(row, dict) else ValueError(f"expected a JSON object, got {text}") for row, text in shown]
+
+
+def _separated(text: str, path: str, separator: str, fields: tuple[str, ...]) -> Iterator[TableRow | ValueError]:
     import csv
     import io
 
@@ -73,7 +90,7 @@ def _separated(text: str, path: str, separator: str) -> Iterator[TableRow | Valu
     if text.lower().startswith("sep=") and text[5:6] in ("\r", "\n"):  # a spreadsheet's own word for it
         separator, text = text[4], text[5:].lstrip("\r\n")
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    header = _line(lines, path) or []
+    header = list(fields) or _line(lines, path) or []
     if isinstance(header, ValueError):
         raise SourceError(f"{path}: {header}")
     names = [name.strip() for name in header]
@@ -92,7 +109,8 @@ def _separated(text: str, path: str, separator: str) -> Iterator[TableRow | Valu
         elif line:
             first = separator.join(names)
             shown = first if len(first) <= 40 else f"{first[:37]}..."
-            yield ValueError(f"expected {len(names)} fields as the first line has ({shown}), got {len(line)}")
+            whose = "as `fields` names them" if fields else "as the first line has"
+            yield ValueError(f"expected {len(names)} fields {whose} ({shown}), got {len(line)}")
 
 
 def _line(lines: Any, path: str) -> list[str] | ValueError | None:
@@ -136,6 +154,20 @@ def described(data: bytes) -> dict[str, dict[str, Any]]:
 
     fields = pq.read_schema(pa.BufferReader(data))
     return {field.name: about for field in fields if (about := column.described(field))}
+
+
+def features(data: bytes) -> dict[str, Any]:
+    """By field of a Parquet file its type, where Hugging Face's `datasets` wrote it: {"_type": "ClassLabel", "names":
+    [..]} and the like. Nothing of others, and where what they wrote is no JSON."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    noted = (pq.read_schema(pa.BufferReader(data)).metadata or {}).get(b"huggingface", b"{}")
+    try:
+        known = json.loads(noted)["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _parquet(data: bytes) -> Iterator[TableRow]:

@@ -10,21 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from hyperloom.pipeline.config import Config, placement
+from hyperloom.pipeline.config import as_tuple, placement
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.spelling import near
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.ingest.cell import CLASS_LABEL, Cell, classes_of, named
+from hyperloom.stages.ingest.excerpt import ExcerptReader, is_video
+from hyperloom.stages.ingest.film import installed
+from hyperloom.stages.ingest.numerals import COMMA, hint, pointed
 from hyperloom.stages.ingest.parts import part_of
-from hyperloom.stages.ingest.rows import TABLES, Dialect, TableRow, described, rows
+from hyperloom.stages.ingest.rows import NAMED, TABLES, Dialect, TableRow, described, features, rows
 from hyperloom.stages.ingest.sidefile import fetch, understood
 from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, path_safe, stem
 from hyperloom.stages.meaning import Meaning, MeaningsDiffer, translation
@@ -34,35 +37,18 @@ if TYPE_CHECKING:
 
 FROM_FILES = ("image", "audio", "clip", "dense", "segmentation", "soft")
 """Types whose values are not written into cells."""
-COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
-DIGITS = re.compile(r"[+-]?[\d.,]+([eE][+-]?\d+)?")
-NOTHING = ("n/a", "na", "nan", "null", "none", "nil", "-", "?")
-"""What people write where there is no value."""
-
-
-class Cell(Config):
-    """Where a column's values are: in the cells of `field`, or in the files that the cells of `file` name."""
-
-    field: str = ""
-    file: str = ""
-    folder: str = placement("")
-    """The folder that file names are relative to; by default the table's own."""
-
-    @model_validator(mode="after")
-    def _one(self) -> Cell:
-        if bool(self.field) == bool(self.file):
-            raise ValueError("give either field (the cell is the value) or file (the cell names a file)")
-        return self
 
 
 class Table(Source):
     """`{type: table, path: a.csv, key: id, group: speaker, columns: {digit@truth: digit, sound@mic: {file: clip}}}`.
 
-    `path` is a file, a folder or a pattern. `columns` maps a column to the field that holds its values, or to
-    `{file: field}` where that holds file names. `key` names the field with the samples' names (by default the file's
-    name and the row's number), `group` the one with what they belong to (by default all rows of a file are one group).
-    `separator` (by default `,`, or a tab in .tsv), `encoding` and `decimal` say how tables of text are written,
-    `missing` which cells mean that there is no value, beside empty ones.
+    `path` is a file, a folder or a pattern; .json (lines or a list of objects), .txt and .lst are read where it ends in
+    that. `columns` maps a column to the field that holds its values, or to `{file: field}` where that holds file names
+    (see `stages.ingest.cell`). `key` names the field with the samples' names (by default the file's name and the row's
+    number), `group` the one with what they belong to (by default all rows of a file are one group). `fields` names
+    those of a text whose first line does not. `separator` (by default `,`, a tab in .tsv, a blank in .txt and .lst),
+    `encoding` and `decimal` say how tables of text are written, `missing` which cells mean that there is no value,
+    beside empty ones.
     """
 
     revision: ClassVar[int] = 1
@@ -76,6 +62,12 @@ class Table(Source):
     encoding: str = "utf-8"
     decimal: Literal[".", ","] = "."
     missing: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    decoder: Literal["auto", "av", "opencv"] = placement("auto", validate_default=True)
+    """Of videos that rows name: PyAV where the process that plans has it (the extra `video`), else OpenCV."""
+
+    _list = field_validator("missing", "fields", mode="before")(as_tuple)
+    _installed = field_validator("decoder")(installed)
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -96,7 +88,8 @@ class Table(Source):
                 raise RecipeError(f"{column}: {kind} values come from files. Next: write {{file: {cell.field}}}")
 
     def pieces(self, digests: Digests) -> list[Piece]:
-        files = [f for f in digests.files(self.path) if f.name.lower().endswith(TABLES)]
+        named = tuple(ending for ending in NAMED if self.path.lower().endswith(ending))
+        files = [f for f in digests.files(self.path) if f.name.lower().endswith((*TABLES, *named))]
         if not files:
             raise SourceError(f"{self.path} holds no table ({', '.join(TABLES)}). Next: check the path in the recipe")
         seen: dict[str, str] = {}
@@ -126,6 +119,9 @@ class Table(Source):
         return items
 
     def build(self, modalities: dict[str, Any]) -> Read:
+        assert self.decoder != "auto"
+        files = ExcerptReader(self.decoder)
+
         def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
             for item in items:
                 self._compare(item, modalities)
@@ -133,7 +129,8 @@ class Table(Source):
                 try:
                     if isinstance(row, ValueError):
                         raise row
-                    yield item, {c: self._value(c, row, item, modalities[modality_of(c)]) for c in self.columns}
+                    values = {c: self._value(c, row, item, modalities[modality_of(c)], files) for c in self.columns}
+                    yield item, values
                 except ValueError as error:
                     yield item, error
 
@@ -143,11 +140,12 @@ class Table(Source):
         """How rows are named and grouped shows in the samples; here counts where one column's values are."""
         cell = self.columns[column]
         plain = {"type": self.type, "revision": self.revision, "column": column, "field": cell.field or cell.file}
+        plain |= cell.meaning()
         plain |= {"decimal": self.decimal} if self.decimal != "." else {}
         return plain | ({"missing": self.missing} if self.missing else {})
 
     def _read(self, path: str, sha256: str) -> list[TableRow | ValueError]:
-        return _rows(path, sha256, Dialect(self.encoding, self.separator))
+        return _rows(path, sha256, Dialect(self.encoding, self.separator, self.fields))
 
     def _check_fields(self, table: FileDigest, content: list[TableRow | ValueError]) -> None:
         """Raise SourceError for a field of the recipe that no row of the table has."""
@@ -155,7 +153,7 @@ class Table(Source):
         if not plain:
             return
         present = dict.fromkeys(name for row in plain for name in row)
-        expected = [self.key, self.group, *(cell.field or cell.file for cell in self.columns.values())]
+        expected = [self.key, self.group, *(field for cell in self.columns.values() for field in cell.mentioned)]
         for name in filter(None, expected):
             if name not in present:
                 same = next((p for p in present if p.strip().casefold() == name.strip().casefold()), "")
@@ -167,7 +165,14 @@ class Table(Source):
 
     def _compare(self, item: Item, modalities: dict[str, Any]) -> None:
         """Raise RecipeError where a table that Hyperloom wrote holds numbers in another unit or range than the recipe's
-        (its classes are names)."""
+        (its classes are names), and where a data set's classes are other ones than a column's."""
+        for column, cell in self.columns.items():
+            names, ours = classes_of(self._feature(cell, item)), modalities[modality_of(column)].counted
+            if names and ours and not set(names) & set(ours):
+                what = f"the field {cell.field!r} counts {', '.join(names)}, and {column} knows {', '.join(ours)}"
+                raise RecipeError(
+                    f"{item.path}: {what}. Next: take these classes, or {{field: {cell.field}, names: [..]}}"
+                )
         if not item.path.lower().endswith(".parquet"):
             return
         noted = _described(item.path, item.sides[""])
@@ -216,33 +221,48 @@ class Table(Source):
             content: Any = [table.sha256, number]
         else:
             content = {c: row.get(cell.field) for c, cell in sorted(self.columns.items()) if cell.field}
-        files = {}
+        files: dict[str, Any] = {}
         for column, cell in self.columns.items():
-            path = self._file(cell, row, table.path)
+            try:
+                path = self._file(cell, row, table.path)
+            except ValueError:  # reading it says why
+                continue
             if path:
                 files[column] = digests.file(path).sha256 if "://" in path or os.path.isfile(path) else "absent"
+                files[column] = [files[column], self.decoder] if is_video(path) else files[column]
+            if spoken := [row.get(f) for f in (cell.start, cell.end, cell.duration) if f]:
+                files[column] = [files.get(column), spoken]
         return FileDigest(place, key, 0, f"{fingerprint([content, files])}:{number}")
 
     def _file(self, cell: Cell, row: TableRow, table: str) -> str:
-        """The file that a row names; empty where it names none."""
-        name = row.get(cell.file) if cell.file else None
-        if name is None or name == "" or str(name) in self.missing:
+        """The file that a row names; empty where it names none. Raises ValueError where a name cannot be made."""
+        name = cell.name(row, self.missing)
+        if not name:
             return ""
         folder = cell.folder or table.rpartition("/")[0]
         folder = folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
-        return str(name) if "://" in str(name) or os.path.isabs(str(name)) else f"{folder}/{name}"
+        return name if "://" in name or os.path.isabs(name) else f"{folder}/{name}"
 
-    def _value(self, column: str, row: TableRow, item: Item, modality: Any) -> Any:
+    def _feature(self, cell: Cell, item: Item) -> Any:
+        """The type of a field as a data set writes it, where it has names for numbers; else None."""
+        if cell.names:
+            return {"_type": CLASS_LABEL, "names": list(cell.names)}
+        parquet = cell.field and item.path.lower().endswith(".parquet")
+        return _features(item.path, item.sides[""]).get(cell.field) if parquet else None
+
+    def _value(self, column: str, row: TableRow, item: Item, modality: Any, files: ExcerptReader) -> Any:
         cell = self.columns[column]
         try:
             if cell.file:
                 path = self._file(cell, row, item.path)
-                return understood(modality.read, fetch(path), path) if path else None
+                return files.read(path, cell.part(row), modality) if path else None
             value = row.get(cell.field)
             if cell.field not in row and (other := _same_but_case(cell.field, row)):
                 raise ValueError(f"the row has no {cell.field!r}, but {other!r}")
             if self._absent(value):
                 return None
+            if (modality.counted or modality.textual) and value != "":
+                value = named(self._feature(cell, item), value)
             return self._cell(value, item.key, modality)
         except FileNotFoundError as error:
             raise ValueError(f"{column}: {error.filename or error} is not there") from error
@@ -260,6 +280,8 @@ class Table(Source):
     def _cell(self, value: Any, name: str, modality: Any) -> Any:
         """What a cell holds as a value; None for an empty one. Lists and objects may be written as JSON."""
         if isinstance(value, dict) and set(value) <= {"bytes", "path", "sampling_rate"}:  # how data sets keep files
+            if value.get("bytes") is None and value.get("path"):
+                raise ValueError(f"the table has {value['path']!r} by name alone. Next: {{file: ..}} with this field")
             value, name = value.get("bytes"), value.get("path") or name
         if value is None or value == "" or (isinstance(value, float) and value != value):
             return None
@@ -268,34 +290,13 @@ class Table(Source):
         if isinstance(value, str) and value[0] in "[{" and not modality.textual:
             value = json.loads(value)
         if isinstance(value, str) and modality.plain_numbers:
-            value = self._numbers(value)
+            value = pointed(value, self.decimal)
         elif isinstance(value, str) and self.decimal == "," and COMMA.fullmatch(value.strip()) and not modality.textual:
             value = value.replace(",", ".")
         try:
             return understood(modality.fit, modality.cell(value))
         except ValueError as error:
-            raise ValueError(f"{error}{_hint(value)}") from error
-
-    def _numbers(self, text: str) -> str:
-        """The numbers of a cell with points, and with blanks between. Raises ValueError for what is another number to
-        some than to others, and for what people write where there is none."""
-        if text.strip().casefold() in NOTHING:
-            raise ValueError(f"{text!r} is no number{_hint(text)}")
-        parts = re.split(r"[\s;]+", text.strip())
-        if self.decimal != "," or not all(DIGITS.fullmatch(part) for part in parts):
-            return text
-        if wrong := next((part for part in parts if "." in part or part.count(",") > 1), ""):
-            what = "a point, which marks thousands there" if "." in wrong else "more than one comma"
-            raise ValueError(f'{wrong!r} has {what}, and decimal: "," is set. Next: write numbers without such marks')
-        return " ".join(part.replace(",", ".") for part in parts)
-
-
-def _hint(value: Any) -> str:
-    """The field to set, where a cell that was refused looks as if one would help."""
-    text = value.strip() if isinstance(value, str) else ""
-    if text.casefold() in NOTHING:
-        return f". If it means that there is no value: missing: [{text}] on the source"
-    return '. A decimal comma? decimal: "," on the source' if COMMA.fullmatch(text) else ""
+            raise ValueError(f"{error}{hint(value)}") from error
 
 
 def _number(value: Any) -> float | None:
@@ -313,6 +314,12 @@ def _same_but_case(name: str, row: TableRow) -> str:
 def _described(path: str, sha256: str) -> dict[str, dict[str, Any]]:
     """What a Parquet file of this digest says of its fields."""
     return described(fetch(path))
+
+
+@lru_cache(8)
+def _features(path: str, sha256: str) -> dict[str, Any]:
+    """What a Parquet file of this digest says of its fields, if a data set wrote it."""
+    return features(fetch(path))
 
 
 @lru_cache(maxsize=4)

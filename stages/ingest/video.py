@@ -18,7 +18,7 @@ from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.ingest.files import Files
-from hyperloom.stages.ingest.film import Film, FilmOptions, Listing, best_decoder, listed
+from hyperloom.stages.ingest.film import Film, FilmOptions, Listing, installed, listed
 from hyperloom.stages.ingest.rawarray import Frame
 from hyperloom.stages.ingest.source import IMAGES, VIDEOS, FileSource, Item, Piece, Read, Values, path_safe, stem
 from hyperloom.stages.modality.imagefile import MEGAPIXELS
@@ -65,10 +65,7 @@ class Video(FileSource):
             raise ValueError(f"clips do not overlap: {self.clip} frames of {self.pace} s need seconds: {whole:g}")
         return self
 
-    @field_validator("decoder")
-    @classmethod
-    def _installed(cls, value: str) -> str:
-        return best_decoder() if value == "auto" else value
+    _installed = field_validator("decoder")(installed)
 
     def check(self, modalities: dict[str, Any]) -> None:
         frames = getattr(modalities[modality_of(self.column)], "frames", 1)

@@ -28,6 +28,10 @@ MOST_CHANNELS = 8
 """An array of no more rows than this, and of more columns, has its channels first."""
 
 
+BEYOND = 0.5
+"""Seconds by which a part may reach over the end of its file before it is said: lists round."""
+
+
 class Windows(NamedTuple):
     """Of a sound's spectrogram: samples a window, samples from one to the next, windows, windows that are one token."""
 
@@ -125,13 +129,21 @@ class Audio(OffFrame, Modality):
         return self._padded(mono.mean(1, dtype=np.float32) if mono.ndim == 2 else mono)
 
     def read(self, data: bytes, name: str) -> Any:
+        return self.read_part(data, name, 0.0, None)
+
+    def read_part(self, data: bytes, name: str, begin: float, end: float | None) -> Any:
+        """As `read`, of what sounds between two seconds."""
         if name.lower().endswith((".npy", ".npz")):
-            return self.fit(decode_array(data, "", name))
+            sound = np.asarray(decode_array(data, "", name))
+            return self.fit(sound if not begin and end is None else _between(sound, self.rate, begin, end))
         try:
             data = whole_sound(data)
             sound, rate = decode_sound(data)
             if not len(sound):
                 raise ValueError("holds no sample")
+            if begin or end is not None:
+                sound = _between(sound, rate, begin, end)
+                return self.fit(sound if rate == self.rate else resampled(sound, rate, self.rate))
             kept = self.format == "file" and rate == self.rate and sound.dtype == np.int16 and sound.ndim == 1
             if kept and len(sound) <= self.samples and data.startswith((b"RIFF", b"fLaC")):
                 return data
@@ -183,6 +195,17 @@ class Audio(OffFrame, Modality):
         full = np.zeros(self.samples, np.float32)
         full[: len(sound)] = sound[: self.samples]
         return full
+
+
+def _between(sound: np.ndarray, rate: int, begin: float, end: float | None) -> np.ndarray:
+    """What sounds between two seconds. Raises ValueError where nothing does."""
+    seconds = len(sound) / rate
+    part = sound[round(begin * rate) : None if end is None else round(end * rate)]
+    if not len(part):
+        raise ValueError(f"ends after {seconds:g} s, before the part that begins at {begin:g} s")
+    if end is not None and end > seconds + BEYOND:
+        remark("a part of a file reaches over its end: the sound is that up to there")
+    return part
 
 
 def resampled(sound: np.ndarray, rate: int, target: int) -> np.ndarray:
