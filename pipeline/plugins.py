@@ -28,6 +28,7 @@ from pydantic_core import PydanticCustomError
 from hyperloom.pipeline import project, registry
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.errors import HyperloomError, PluginError
+from hyperloom.pipeline.spelling import near
 
 KIND = "x-plugin"
 """Key of a JSON Schema where a plug-in stands; its value is the kind."""
@@ -58,8 +59,9 @@ def load(kind: str, type_: str) -> type[Any]:
     """The class behind `type_`. Raises PluginError, naming what is known, when there is none."""
     target = registry.target(kind, type_) or (type_ if ":" in type_ else _entry_point(kind, type_))
     if target is None:
+        known = registry.known(kind)
         raise PluginError(
-            f"no {kind} of type {type_!r}; known: {', '.join(registry.known(kind))}; or give 'module:Class'"
+            f"no {kind} of type {type_!r}{near(type_, known)}; known: {', '.join(known)}; or give 'module:Class'"
         )
     module, _, name = target.partition(":")
     try:

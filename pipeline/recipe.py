@@ -145,7 +145,8 @@ def parse(text: str, path: str = "<recipe>") -> RecipeFile:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
-        raise RecipeError(f"{at}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+        what = getattr(error, "problem", None) or error
+        raise RecipeError(f"{at}: not valid YAML: {what}{_meant(text, mark, str(what))}") from error
     if node is None:
         raise RecipeError(f"{path}: the recipe is empty. Next: start from recipes/demo.yaml")
     written = Written(text, matrix=_matrix_names(node))
@@ -178,6 +179,18 @@ def _unknown_steps(recipe: Recipe) -> Iterator[tuple[Where, str]]:
             if read not in recipe.steps:
                 what = f"step {name!r} reads {read!r}, which is no step of this recipe{near(read, recipe.steps)}"
                 yield ("steps", name, *place), what
+
+
+def _meant(text: str, mark: Any, problem: str) -> str:
+    """What is often behind YAML that cannot be read, and how to write it."""
+    rest = text.splitlines()[mark.line][mark.column :] if mark and mark.line < len(text.splitlines()) else ""
+    if rest.startswith("\t"):
+        return ". Next: indent by blanks, a tab is none"
+    if rest[:1] in ("@", "`", "%"):
+        return f'. Next: put what begins with {rest[0]} in quotes: "{rest.split(",")[0].strip(" }]")}"'
+    if "mapping values are not allowed" in problem:
+        return ". Next: a key needs a blank after its colon; put a text that has ': ' in it in quotes"
+    return ""
 
 
 def validate_section(loaded: RecipeFile, section: str, model: type[Config]) -> Any:

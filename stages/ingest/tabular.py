@@ -160,7 +160,7 @@ class Table(Source):
                 hint = f"; did you mean {same!r}?" if same else near(name, present)
                 fields = ", ".join(present)
                 raise SourceError(
-                    f"{table.path} has no field {name!r}; it has {fields}{hint}. Next: correct the recipe"
+                    f"{table.path} has no field {name!r}; it has {fields}{hint or '.'} Next: correct the recipe"
                 )
 
     def _compare(self, item: Item, modalities: dict[str, Any]) -> None:

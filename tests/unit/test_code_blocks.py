@@ -27,6 +27,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.plan import check
 from hyperloom.pipeline.recipe import Recipe, _Loader, parse
 from hyperloom.pipeline.storage import Storage
+from tests.unit.test_house import PACKAGES, sources
 from tests.unit.test_schema import mistake, value
 
 CHECKOUT = Path(__file__).parents[2]
@@ -172,14 +173,28 @@ def test_commands_in_the_prose_exist_with_their_options() -> None:
     for path in [*DOCUMENTS, CHECKOUT / "CONTRIBUTING.md"]:
         prose = re.sub(r"^ *```.*?^ *```", "", path.read_text("utf-8"), flags=re.M | re.S)
         for match in re.finditer(r"`hyperloom ([a-z][^`]*)`", prose):
-            words, known = match[1].replace("\\|", " ").split(), parser
-            while (below := subcommands(known)) and words and words[0] in below:
-                known = below[words.pop(0)]
-            assert known is not parser, f"{path.name}: hyperloom {match[1]}"
-            options = {word.split("=")[0] for word in words if word.startswith("-")}
-            assert options <= set(known._option_string_actions), f"{path.name}: hyperloom {match[1]}"
             seen += 1
+            assert not (wrong := unknown(parser, match[1])), f"{path.name}: hyperloom {match[1]}: {wrong}"
     assert seen > 60
+
+
+def test_commands_that_messages_name_exist_with_their_options() -> None:
+    parser, seen = cli._parser(), 0
+    for path in sources(*PACKAGES):
+        for match in re.finditer(r"hyperloom ([a-z-]+(?: [^`'\".;,()\n]*)?)", path.read_text("utf-8")):
+            if match[1].split()[0] in subcommands(parser):
+                seen += 1
+                assert not (wrong := unknown(parser, match[1])), f"{path.name}: {match[0]}: {wrong}"
+    assert seen > 150
+
+
+def unknown(parser: argparse.ArgumentParser, command: str) -> str:
+    """What of a command (without `hyperloom`) does not exist; empty where all of it does."""
+    words, known = command.replace("\\|", " ").split(), parser
+    while (below := subcommands(known)) and words and words[0] in below:
+        known = below[words.pop(0)]
+    options = {word.split("=")[0] for word in words if re.match("--?[a-z]", word)}
+    return "no such command" if known is parser else ", ".join(options - set(known._option_string_actions))
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -205,6 +220,7 @@ def _around(key: str, piece: Any) -> dict[str, Any]:
     expert = {"type": "onnx", "path": "x.onnx", "in": "rgb@camera", "out": "boxes@x"}
     fields: dict[str, dict[str, Any]] = {
         "source": {"stage": "ingest", "group": "any", "source": piece},
+        "columns": {"stage": "ingest", "group": "any", "source": {"type": "table", "path": "x.csv", "columns": piece}},
         "experts": {"stage": "label", "data": "frames", "experts": piece},
         "decode": {"stage": "label", "data": "frames", "experts": [{**expert, "decode": piece}]},
         "gate": {"stage": "release", "model": "student", "report": "report", "name": "n", "gate": piece},

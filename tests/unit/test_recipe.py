@@ -40,11 +40,15 @@ def test_a_good_recipe_and_its_edges(tmp_path) -> None:
         (
             "modalities: {}",
             "modalities: {rgb: {type: imag}}",
-            r"r.yaml:3: .*no modality of type 'imag'; known: .*image",
+            r"r.yaml:3: .*no modality of type 'imag'.*; known: .*image",
         ),
         ("modalities: {}", "rooot: x", r"r.yaml:3: unknown field 'rooot'; did you mean 'root'\?"),
         ("  b:", "  a:", r"r.yaml:6: 'a' stands twice"),
         ("steps:", "steps: [", r"r.yaml:\d+:\d+: not valid YAML"),
+        ("  a:", "\ta:", r"r.yaml:5:1: not valid YAML: .*indent by blanks"),
+        ("name: toy", "name: @toy", r'r.yaml:1:7: not valid YAML: .*in quotes: "@toy"'),
+        ("name: toy", "name:toy", r"r.yaml:\d:\d+: not valid YAML: .*a blank after its colon"),
+        ('"tests.toy:Numbers"', "evalute", r"r.yaml:5: steps.a: no stage of type 'evalute'; did you mean 'evaluate'\?"),
         ("root: /r", "root: ${NO_SUCH_VARIABLE}", r"r.yaml:2: the environment variable NO_SUCH_VARIABLE is not set"),
     ],
 )
