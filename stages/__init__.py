@@ -106,7 +106,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "fastestdet": "hyperloom.stages.label.nets.fastestdet:FastestDet",
     },
     "net": {
-        "espnet": "hyperloom.stages.label.nets.espnet:ESPNet",
+        "espnet": "hyperloom.stages.network.espnet:ESPNet",
         "pidinet": "hyperloom.stages.label.nets.pidinet:PiDiNet",
     },
     "consensus": {
@@ -126,6 +126,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "unet": "hyperloom.stages.network.trunks:UNetTrunk",
         "inverted": "hyperloom.stages.network.trunks:InvertedTrunk",
         "hybrid": "hyperloom.stages.network.trunks:HybridTrunk",
+        "espnet": "hyperloom.stages.network.trunks:EspNetTrunk",
         "vit": "hyperloom.stages.network.trunks:ViTTrunk",
     },
     "tokenizer": {

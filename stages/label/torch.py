@@ -100,7 +100,7 @@ class Torch(Network):
             self.examine(local, None)
         try:
             if kind == "state":
-                return _from_state(torch, self.net or "", self.arguments, self.path, content)
+                return _from_state(self.net or "", self.arguments, self.path, content)
             if kind == "export":
                 return _from_export(torch, self.path, content)
             return torch.jit.load(io.BytesIO(content), map_location=device)
@@ -177,15 +177,9 @@ def _from_export(torch: Any, path: str, content: bytes) -> Any:
             os.environ[FORCED] = before
 
 
-def _from_state(torch: Any, net: str, arguments: dict[str, Any], path: str, content: bytes) -> Any:
-    if path.endswith(".safetensors"):
-        state = library("safetensors.torch", "train").load(content)
-    else:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    for wrapper in ("state_dict", "model"):  # a training checkpoint around the weights
-        if isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    state = {key.removeprefix("module."): value for key, value in state.items()}  # DataParallel's prefix
+def _from_state(net: str, arguments: dict[str, Any], path: str, content: bytes) -> Any:
+    from hyperloom.stages.network.statefile import read_state
+
     module = plugins.load("net", net)(**arguments)
-    module.load_state_dict(state)
+    module.load_state_dict(read_state(content, path))
     return module

@@ -56,7 +56,9 @@ class DenseHead(Head):
     def build(self, task: Task, sizes: Sizes, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import site_heads
 
-        return site_heads.DenseLayers(sizes.planes, task.modality.planes)
+        layers = site_heads.DenseLayers(sizes.planes, task.modality.planes)
+        layers.begin(architecture.trunk.named, task.modality.meaning.names)
+        return layers
 
     def reordered(self, name: str, weight: torch.Tensor, order: torch.Tensor) -> torch.Tensor | None:
         return weight.index_select(0, order)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hyperloom.pipeline import plugins, registry
 
@@ -45,7 +45,9 @@ class Scale:
 
 
 class Processor:
-    """Numbers of any shape, channels last."""
+    """Numbers of any shape, channels last. `colours`: are they a picture's?"""
+
+    colours: ClassVar[bool] = False
 
     def __init__(self, modality: Any):
         self.modality = modality

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from hyperloom.stages.network.processors import Processor, Reader, Scale, in_units
 
@@ -23,6 +23,8 @@ class RasterProcessor(Processor):
 
 class ImageProcessor(RasterProcessor):
     """Colours."""
+
+    colours: ClassVar[bool] = True
 
     def finish(self, raw: torch.Tensor, scale: Scale) -> torch.Tensor:
         return super().finish(raw, scale).clamp(0, 255)

@@ -19,6 +19,14 @@ class DenseLayers(nn.Linear):
         assert features.planes is not None
         return super().forward(features.planes.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
+    @torch.no_grad()
+    def begin(self, planes: Sequence[str], classes: Sequence[str]) -> None:
+        """Classes that are among the `planes` begin with what these say."""
+        for row, name in enumerate(classes):
+            if name in planes:
+                self.weight[row], self.bias[row] = 0.0, 0.0
+                self.weight[row, planes.index(name)] = 1.0
+
 
 class TokenLayers(nn.Module):
     """A class for each place of a sequence, all at once: bytes of a text, tags of words. Raw is (N, K, length)."""

@@ -5,7 +5,7 @@ made, and gives `stages.network.features.Features` for the heads. A trunk that i
 the tasks that are asked for, and gives what all share and features of their own for those tasks that have some
 (adapters, experts, task tokens, heads at a depth). Its `width` is the one number by which its size grows,
 so `parameters: 430k` can choose it. This module holds the recipe's side and imports no torch; networks live in modules
-of their own (`stages.network.unet`, `stages.network.mobile`, `stages.network.vit`).
+of their own (`stages.network.unet`, `.mobile`, `.espnet`, `.vit`).
 """
 
 from __future__ import annotations
@@ -67,6 +67,12 @@ class Trunk(Plugin):
         """The last map of each size inside the network, by stride: 4 for a quarter of the picture's sides; none where
         it has no maps. `width` must be known."""
         return {}
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The classes of which its planes are scores before any training, one name a plane; none where they are just
+        features. Heads of such classes begin with them."""
+        return ()
 
     def sizes_of(self, task: Task) -> Sizes:
         """Channels of the features that the head of `task` sees."""
@@ -218,6 +224,63 @@ class HybridTrunk(InvertedTrunk):
     @property
     def attention(self) -> int:
         return self.depth
+
+
+class EspNetTrunk(PlanesTrunk):
+    """ESPNet (Mehta et al. 2018, see `stages.network.espnet`), whose published weights have seen streets: a training
+    starts from them by `start`. It reads one picture, whose sides are multiples of 8."""
+
+    revision: ClassVar[int] = 1
+    width: int | None = Field(None, ge=1, le=64)
+    """Blocks at an eighth of the sides, the paper's q (published: 8); left out, the model's `parameters` choose it.
+    Weights of more blocks fit: the first ones are taken."""
+    depth: int = Field(2, ge=1, le=64)
+    """Blocks at a quarter of the sides, the paper's p."""
+    classes: Annotated[int, Field(ge=1, le=1024)] | Annotated[tuple[str | None, ...], Field(min_length=1)] = 20
+    """Classes of the published weights, with which its decoder works: how many, or the name of each in this recipe,
+    null for what is none of them. With names, classes of one name are scored together, and heads of these names begin
+    with the scores."""
+
+    @property
+    def sizes(self) -> Sizes:
+        from hyperloom.stages.network.features import Sizes
+
+        return Sizes(len(self.named) or self.count, 256, 256)
+
+    @property
+    def count(self) -> int:
+        """Classes of the published weights."""
+        return self.classes if isinstance(self.classes, int) else len(self.classes)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        return () if isinstance(self.classes, int) else tuple(dict.fromkeys(c for c in self.classes if c is not None))
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """For each of the names, the published classes that are scored together."""
+        names = () if isinstance(self.classes, int) else self.classes
+        return tuple(tuple(i for i, c in enumerate(names) if c == name) for name in self.named)
+
+    def check(self, inputs: Sequence[Input], tasks: Sequence[Task]) -> None:
+        super().check(inputs, tasks)
+        names = ", ".join(i.column for i in inputs)
+        if len(inputs) > 1 or inputs[0].beside or not inputs[0].processor.colours or inputs[0].modality.planes != 3:
+            raise ValueError(f"the trunk espnet reads one picture in colours, got {names}; a unet reads more")
+        if any(side % 8 for side in inputs[0].processor.size or ()):
+            size = inputs[0].processor.size
+            raise ValueError(f"the trunk espnet needs a picture whose sides are multiples of 8, got {size} of {names}")
+
+    def fusion(self, architecture: Architecture) -> nn.Module:
+        from hyperloom.stages.network import espnet
+
+        return espnet.Picture()
+
+    def build(self, architecture: Architecture) -> nn.Module:
+        from hyperloom.stages.network import espnet
+
+        (picture,), (fold,) = architecture.inputs, architecture.folds
+        return espnet.EspTrunk(self.count, self.depth, self.chosen, self.groups, picture.scale, fold)
 
 
 class ViTTrunk(Trunk):

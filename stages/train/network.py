@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from hyperloom.pipeline.stage import StepRun
     from hyperloom.pipeline.storage import Storage
 
-COPY = "start.safetensors"
+ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
+"""Of files of weights, by which a name alone is known as one."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Origin:
 class Start(Config):
     """Weights to start from: of a `step` of the recipe, of the `champion` of a registered name, or of a `file`.
 
-    A name alone, `models:/NAME@champion` or a path ending in `.safetensors` are short for these. What bears meaning is
+    A name alone, `models:/NAME@champion` or a path of weights (`.safetensors`, or torch's own `.pth`, `.pt`,
+    `.bin`, which are read as data alone) are short for these. What bears meaning is
     the content: a step by its identity, the others by the digest of the weights. So a training that starts from the
     champion is stale once there is another champion, unless that one was made of this very training: then the step is
     what it was, and a run that was cut short goes on from the champion that it began with.
@@ -74,7 +76,7 @@ class Start(Config):
     student may start from its teacher."""
     names: dict[str, str] = {}
     """For weights of another program: beginning of a name in the file -> beginning of the name of a part here, as in
-    `{backbone.stem: trunk.enter}`; names that begin with none of them are left out."""
+    `{backbone.stem: trunk.enter}`, or `{"": trunk}` for all of them; names that begin with none are left out."""
 
     @model_validator(mode="before")
     @classmethod
@@ -85,7 +87,7 @@ class Start(Config):
             return {"champion": match[1]}
         if value.startswith("models:/"):
             raise ValueError(f"{value}: the root knows champions alone, as in models:/NAME@champion")
-        return {"file": value} if value.endswith(".safetensors") else {"step": value}
+        return {"file": value} if value.endswith(ENDINGS) else {"step": value}
 
     @model_validator(mode="after")
     def _one(self) -> Start:
@@ -178,13 +180,14 @@ class Start(Config):
     def _copied(self, step: StepRun, file: str) -> Origin:
         import fsspec
 
-        paths = {COPY: file, MODEL_JSON: _beside(file)}
+        copy = f"start{os.path.splitext(file)[1]}"
+        paths = {copy: file, MODEL_JSON: _beside(file)}
         for name, path in paths.items():
             if path:
                 with fsspec.open(os.path.expanduser(path), "rb") as opened:
                     step.storage.write(f"{step.folder}/start/{name}", opened.read())
         about = f"{step.folder}/start/{MODEL_JSON}" if paths[MODEL_JSON] else ""
-        return self._taken(Origin(os.path.basename(file), f"{step.folder}/start/{COPY}", about, self.whole))
+        return self._taken(Origin(os.path.basename(file), f"{step.folder}/start/{copy}", about, self.whole))
 
 
 class TaughtNetwork(NetworkRecipe):

@@ -23,6 +23,7 @@ from hyperloom.stages.network import parts
 from hyperloom.stages.network.architecture import Architecture, Input, Task
 from hyperloom.stages.network.heads import Head
 from hyperloom.stages.network.model import MultiTask
+from hyperloom.stages.network.statefile import read_state
 from hyperloom.stages.train.failures import Final
 from hyperloom.stages.train.network import Origin
 
@@ -113,9 +114,7 @@ def _foreign(name: str, column: str, why: str) -> str:
 def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
     """Set the weights of `model` to those of `origin` that fit. Raises Misfit when none does, or, if all must, when one
     does not."""
-    from safetensors.torch import load
-
-    theirs = load(storage.read(origin.weights))
+    theirs = _stored(storage, origin)
     about = Architecture.from_json(json.loads(storage.read(origin.about))) if origin.about else None
     columns = about.columns if about else model.architecture.columns
     others = _renamed({part: theirs[name] for name, part in parts.named(theirs, columns).items()}, origin)
@@ -152,16 +151,23 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
     return taken
 
 
+def _stored(storage: Storage, origin: Origin) -> dict[str, torch.Tensor]:
+    try:
+        return read_state(storage.read(origin.weights), origin.weights)
+    except ValueError as error:
+        raise Misfit(f"start: {origin.name}: {error}") from error
+
+
 def _renamed(others: Mapping[str, torch.Tensor], origin: Origin) -> dict[str, torch.Tensor]:
     """Weights of another program by the names of parts. Raises Misfit for a name that none begins with."""
     if not origin.names:
         return dict(others)
     renamed: dict[str, torch.Tensor] = {}
     for theirs, ours in origin.names:
-        mine = {n: v for n, v in others.items() if n == theirs or n.startswith(f"{theirs}.")}
+        mine = {n: v for n, v in others.items() if not theirs or n == theirs or n.startswith(f"{theirs}.")}
         if not mine:
             raise Misfit(f"start: names: no weight of {origin.name} begins with {theirs!r}{near(theirs, others)}")
-        renamed |= {ours + n[len(theirs) :]: v for n, v in mine.items()}
+        renamed |= {ours + n[len(theirs) :] if theirs else f"{ours}.{n}": v for n, v in mine.items()}
     return renamed
 
 

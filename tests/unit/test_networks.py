@@ -17,10 +17,10 @@ from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.label.activation import softmax
-from hyperloom.stages.label.nets.espnet import ESPNet
 from hyperloom.stages.label.nets.pidinet import PiDiNet, fold
 from hyperloom.stages.label.preprocess import Preprocess
 from hyperloom.stages.label.stage import Label
+from hyperloom.stages.network.espnet import ESPNet
 from tests.unit.inline import column, finish, ingested, modalities, step
 
 CLASSES = ["grass", "brick", "sky"]

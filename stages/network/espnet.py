@@ -4,15 +4,44 @@ Mehta, Rastegari, Caspi, Shapiro, Hajishirzi, "ESPNet", ECCV 2018. An ESP block 
 output's channels, runs five dilated 3x3 convolutions (dilation 1, 2, 4, 8, 16) on the reduced map, sums them
 hierarchically against gridding artefacts, and concatenates the sums. Encoder strides are 2, 4 and 8; the decoder
 goes back up by transposed convolutions. Parameter names follow the published weights (`espnet_p_*_q_*.pth`).
+
+`ESPNet` is the network as it was published, for experts; `EspTrunk` the same as a trunk, whose training starts from
+published weights. Means and variances of its normalisation are those of the weights and do not move: they depend
+neither on the batch nor on how many workers share it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from hyperloom.stages.network.features import Features
+from hyperloom.stages.network.processors import Scale
+from hyperloom.stages.network.visible import Visible
+
 DILATIONS = (1, 2, 4, 8, 16)
 EPS = 1e-3
+MEAN = (72.392, 82.909, 73.158)
+"""Of the published weights' pictures, blue, green, red, 0 to 255."""
+STD = (45.319 * 255, 46.153 * 255, 44.915 * 255)
+"""And what they were divided by: their deviations, and 255 after that."""
+
+
+class FixedNorm(nn.Module):
+    """Batch normalisation by means and variances that came with the weights; nothing of its batch goes in."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=EPS)
 
 
 class EspConv(nn.Module):
@@ -32,7 +61,7 @@ class NormAct(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.bn = nn.BatchNorm2d(channels, eps=EPS)
+        self.bn = FixedNorm(channels)
         self.act = nn.PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,7 +103,7 @@ class Downsample(Pyramid):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, kernel=3, stride=2)
-        self.bn = nn.BatchNorm2d(outputs, eps=EPS)
+        self.bn = FixedNorm(outputs)
         self.act = nn.PReLU(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,6 +140,7 @@ class EspEncoder(nn.Module):
         self.classifier = EspConv(256, classes, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features of 16, 128 + 3 and 256 channels at a half, a quarter and an eighth of the sides."""
         half, stride2 = self.shrink(x), self.level1(x)
         entry = deep = self.level2_0(self.b1(torch.cat([stride2, half], 1)))
         for block in self.level2:
@@ -119,7 +149,7 @@ class EspEncoder(nn.Module):
         entry = deep = self.level3_0(stride4)
         for block in self.level3:
             deep = block(deep)
-        return stride2, stride4, self.classifier(self.b3(torch.cat([entry, deep], 1)))
+        return stride2, stride4, self.b3(torch.cat([entry, deep], 1))
 
 
 class ESPNet(nn.Module):
@@ -132,7 +162,7 @@ class ESPNet(nn.Module):
         super().__init__()
         self.encoder = EspEncoder(classes, p, q)
         self.level3_C = EspConv(128 + 3, classes, 1)
-        self.br = nn.BatchNorm2d(classes, eps=EPS)
+        self.br = FixedNorm(classes)
         self.conv = ConvNormAct(16 + classes, classes, 3)
         self.up_l3 = nn.Sequential(_double(classes))
         self.combine_l2_l3 = nn.Sequential(NormAct(2 * classes), EspBlock(2 * classes, classes))
@@ -140,10 +170,48 @@ class ESPNet(nn.Module):
         self.classifier = _double(classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        stride2, stride4, stride8 = self.encoder(x)
-        up = self.up_l3(self.br(stride8))
+        return self.decoded(*self.encoder(x))
+
+    def decoded(self, stride2: Tensor, stride4: Tensor, stride8: Tensor) -> Tensor:
+        """Logits (N, classes, H, W) of what the encoder gives."""
+        up = self.up_l3(self.br(self.encoder.classifier(stride8)))
         up = self.up_l2(self.combine_l2_l3(torch.cat([self.level3_C(stride4), up], 1)))
         return self.classifier(self.conv(torch.cat([up, stride2], 1)))
+
+
+class Picture(nn.Module):
+    """The fusion of a trunk that reads one picture: its standardised planes as they are, hidden ones zero."""
+
+    def forward(self, planes: Sequence[Tensor], visible: Visible | None) -> Tensor:
+        (picture,) = planes
+        return picture if visible is None else picture * visible.sites(0, picture.shape[2:]).unsqueeze(1)
+
+
+class EspTrunk(ESPNet):
+    """(N, 3, H, W), red, green, blue, standardised by `scale` -> `Features`: planes are the published classes' logits,
+    those of each of `groups` taken together, at a `fold`-th of the sides; what is pooled, and what heads may attend to,
+    the encoder's end, of 256 channels."""
+
+    def __init__(self, classes: int, p: int, q: int, groups: Sequence[Sequence[int]], scale: Scale, fold: int):
+        super().__init__(classes, p, q)
+        self.groups, self.fold = groups, fold
+        mean, std = (torch.tensor(v[::-1]).view(1, -1, 1, 1) for v in (scale.mean, scale.std))
+        theirs = [torch.tensor(v).view(1, -1, 1, 1) for v in (MEAN, STD)]
+        self.gain: Tensor
+        self.offset: Tensor
+        self.register_buffer("gain", std / theirs[1], persistent=False)
+        self.register_buffer("offset", (mean - theirs[0]) / theirs[1], persistent=False)
+
+    def forward(self, x: Tensor) -> Features:  # type: ignore[override]
+        encoded = self.encoder(x[:, [2, 1, 0]] * self.gain + self.offset)
+        planes = nn.functional.avg_pool2d(self._together(self.decoded(*encoded)), self.fold)
+        return Features(planes, encoded[2].mean((2, 3)), encoded[2].flatten(2).transpose(1, 2))
+
+    def _together(self, logits: Tensor) -> Tensor:
+        """The logit of being any class of a group, for each group."""
+        if not self.groups:
+            return logits
+        return torch.stack([logits[:, list(g)].logsumexp(1) if len(g) > 1 else logits[:, g[0]] for g in self.groups], 1)
 
 
 def _double(channels: int) -> nn.ConvTranspose2d:
