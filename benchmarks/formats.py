@@ -2,10 +2,9 @@
 
     python benchmarks/formats.py [--annotations 100000] [--pictures 5000]
 
-Pictures are small PNGs, half of the annotations polygons and half boxes alone. `import` lists and reads the file
-and encodes the columns of boxes and instances, without their Parquet files; `export` writes the values as COCO, without
-reading a step. `parse` and `write` are of the file alone. The last line is one JSON object of seconds, by the clock and
-of CPU.
+Pictures are small PNGs, annotations polygons. `import` is an ingest step of boxes and instances, from the listing to
+the committed manifest, and `export` what `hyperloom export --layout coco` does of it, both in one process. `parse` and
+`write` are of the file alone. The last line is one JSON object of seconds, by the clock and of CPU.
 """
 
 from __future__ import annotations
@@ -22,20 +21,22 @@ from typing import Any
 import numpy as np
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import plugins
+from hyperloom.pipeline import recipe, runner
 from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.plan import plan
+from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.data.reader import SampleReader
+from hyperloom.stages.data.tool_export import export_to_tool
 from hyperloom.stages.formats import coco, coco_writer, cvat, cvat_writer, label_studio, label_studio_writer
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, categories_of
-from hyperloom.stages.ingest.source import Item, Values
 
 SIZE = (48, 64)
 CLASSES = ("car", "person", "dog", "tree")
-ROWS = 32
 
 
 def drawn(pictures: int, annotations: int) -> AnnotationSet:
-    """Annotations dealt over pictures, half of them polygons of twelve corners."""
+    """Annotations dealt over pictures, polygons of twelve corners."""
     random = np.random.default_rng(0)
     turns = [(math.cos(i / 6 * math.pi), math.sin(i / 6 * math.pi)) for i in range(12)]
     whole = AnnotationSet(categories_of(CLASSES))
@@ -43,8 +44,7 @@ def drawn(pictures: int, annotations: int) -> AnnotationSet:
     for number in range(annotations):
         x, y, radius = random.uniform(12, 52), random.uniform(12, 36), random.uniform(3, 11)
         annotation = Annotation(CLASSES[number % 4], number + 1, (x - radius, y - radius, x + radius, y + radius))
-        if number % 2:
-            annotation.polygons = (tuple(round(v, 2) for c, s in turns for v in (x + radius * c, y + radius * s)),)
+        annotation.polygons = (tuple(round(v, 2) for c, s in turns for v in (x + radius * c, y + radius * s)),)
         whole.pictures[number % pictures].annotations.append(annotation)
     return whole
 
@@ -65,49 +65,35 @@ def timed(function: Callable[[], Any]) -> tuple[Any, list[float]]:
     return value, [round(now - then, 2) for now, then in zip((time.perf_counter(), time.process_time()), start)]
 
 
-def ingested(folder: Path, most: int) -> tuple[int, dict[str, Any], list[tuple[Item, Values]]]:
-    """What an ingest step does of the file below `folder`: rows, modalities, and the samples."""
-    known = {
-        "rgb": {"type": "image", "size": list(SIZE), "codec": "file"},
-        "objects": {"type": "boxes", "classes": list(CLASSES), "most": most},
-        "things": {"type": "instances", "classes": list(CLASSES), "most": most, "size": list(SIZE)},
-    }
-    modalities = {name: plugins.parse("modality", value) for name, value in known.items()}
+def ingested(folder: Path, most: int) -> RecipeFile:
+    """The file and its pictures as a recipe whose one step has been run, in this process: listed, read, written as
+    Parquet, committed."""
     columns = ["rgb@camera", "objects@truth", "things@truth"]
-    source = plugins.parse("source", {
-        "type": "annotated", "format": "coco", "path": str(folder / "a.json"), "images": str(folder / "images"),
-        "columns": columns,
-    })  # fmt: skip
-    pieces = source.pieces(Digests(Storage(str(folder / "root"))))
-    read = source.build(modalities)
-    rows, samples = 0, []
-    for piece in pieces:
-        items = source.items(piece)
-        for start in range(0, len(items), ROWS):
-            part = list(read(items[start : start + ROWS]))
-            for item, values in part:
-                if isinstance(values, Exception):
-                    raise SystemExit(f"{item.key}: {values}")
-                samples.append((item, values))
-            for column in columns:
-                modalities[column.partition("@")[0]].encode([values[column] for _, values in part])
-            rows += len(part)
-    return rows, modalities, samples
+    source = {"type": "annotated", "format": "coco", "path": f"{folder}/a.json", "images": f"{folder}/images"}
+    written = {
+        "name": "formats",
+        "root": f"{folder}/root",
+        "modalities": {
+            "rgb": {"type": "image", "size": list(SIZE), "codec": "file"},
+            "objects": {"type": "boxes", "classes": list(CLASSES), "most": most},
+            "things": {"type": "instances", "classes": list(CLASSES), "most": most, "size": list(SIZE)},
+        },
+        "steps": {"frames": {"stage": "ingest", "source": {**source, "columns": columns}}},
+    }
+    loaded = recipe.parse(json.dumps(written), folder / "formats.yaml")
+    outcome = runner.run(loaded, None, None, None, track=False)
+    if not outcome.ok:
+        raise SystemExit(str(outcome.problems))
+    return loaded
 
 
-def exported(folder: Path, modalities: dict[str, Any], samples: list[tuple[Item, Values]]) -> int:
-    """The instances of all samples as COCO's file, pictures included; the file's bytes."""
-    from hyperloom.stages.data.annotations import annotated, categories
-
-    whole = AnnotationSet(categories(["things@truth"], modalities))
-    target = Storage(str(folder / "out"))
-    for item, values in samples:
-        picture = annotated(f"{item.key}.png", SIZE, {"things@truth": values["things@truth"]}, modalities)
-        target.write(f"images/{picture.name}", bytes(values["rgb@camera"]))
-        whole.pictures.append(picture)
-    data = coco_writer.written(whole)
-    target.write("annotations.json", data)
-    return len(data)
+def exported(folder: Path, loaded: RecipeFile) -> int:
+    """The step as COCO's file and pictures; how many files."""
+    storage = Storage(f"{folder}/root")
+    (frames,) = plan(loaded, storage, Digests(storage))
+    assert frames.manifest is not None
+    reader = SampleReader(storage, "frames", frames.manifest, [frames.manifest], ["rgb@camera", "things@truth"])
+    return export_to_tool(reader, dict(loaded.recipe.modalities), Storage(f"{folder}/out"), "coco")
 
 
 def main() -> None:
@@ -132,9 +118,11 @@ def main() -> None:
             print(form, seconds[f"write_{form}"], seconds[f"parse_{form}"], flush=True)
         (folder / "a.json").write_bytes(coco_writer.written(whole))
         most = -(-given.annotations // given.pictures) + 1
-        (rows, modalities, samples), seconds["import"] = timed(lambda: ingested(folder, most))
-        _, seconds["export"] = timed(lambda: exported(folder, modalities, samples))
-        seconds |= {"pictures": rows, "annotations": given.annotations}
+        loaded, seconds["import"] = timed(lambda: ingested(folder, most))
+        files, seconds["export"] = timed(lambda: exported(folder, loaded))
+        back = coco.parse((folder / "out/annotations.json").read_bytes(), "out")
+        assert sum(len(p.annotations) for p in back.pictures) == given.annotations
+        seconds |= {"pictures": files - 1, "annotations": given.annotations}
     print(json.dumps(seconds))
 
 

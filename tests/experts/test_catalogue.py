@@ -30,6 +30,7 @@ MODALITIES = {
     "rgb": {"type": "image", "size": [32, 64]},
     "depth": {"type": "dense", "size": [32, 64]},
     "semantic": {"type": "segmentation", "size": [32, 64], "classes": CLASSES},
+    "things": {"type": "instances", "size": [32, 64], "most": 6, "classes": CLASSES},
     "boxes": {"type": "boxes", "most": 5, "classes": CLASSES},
     "kind": {"type": "category", "classes": CLASSES},
     "heard": {"type": "category", "classes": ["speech", "Music"]},

@@ -81,6 +81,21 @@ def glpn(folder: Path) -> None:
     save(folder, tf.GLPNForDepthEstimation(config), tf.GLPNImageProcessor())
 
 
+def zoedepth(folder: Path) -> None:
+    backbone = tf.BeitConfig(
+        **{**VIT, "num_hidden_layers": 4}, image_size=32, patch_size=8, use_relative_position_bias=True,
+        reshape_hidden_states=False, out_features=["stage1", "stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    config = tf.ZoeDepthConfig(
+        backbone_config=backbone, neck_hidden_sizes=[8] * 4, fusion_hidden_size=8, bottleneck_features=8,
+        num_relative_features=8, bin_embedding_dim=8, num_attractors=[4, 2, 2, 1],
+        bin_configurations=[{"n_bins": 8, "min_depth": 0.001, "max_depth": 10.0, "name": "nyu"}],
+        patch_transformer_hidden_size=16, patch_transformer_intermediate_size=16,
+        patch_transformer_num_attention_heads=2,
+    )  # fmt: skip
+    save(folder, tf.ZoeDepthForDepthEstimation(config), tf.ZoeDepthImageProcessor(size=SIDE, do_pad=False))
+
+
 def segformer(folder: Path) -> None:
     config = tf.SegformerConfig(
         hidden_sizes=[4, 8, 8, 8], depths=[1] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8, **NAMES
@@ -248,6 +263,32 @@ def wav2vec2(folder: Path) -> None:
     )
 
 
+def whisper(folder: Path) -> None:
+    """A second of sound at most; its letters are bytes, as GPT-2 writes them."""
+    import json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    marks = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
+    vocabulary = {c: i for i, c in enumerate([*"abcdefghijklmnopqrstuvwxyz", "\u0120", *marks])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    end = vocabulary[marks[0]]
+    size = {f"{part}_{what}": 16 if what == "ffn_dim" else 1 if what == "layers" else 2
+            for part in ("encoder", "decoder") for what in ("layers", "attention_heads", "ffn_dim")}  # fmt: skip
+    config = tf.WhisperConfig(
+        vocab_size=len(vocabulary), num_mel_bins=8, d_model=16, max_source_positions=50, max_target_positions=24,
+        bos_token_id=end, eos_token_id=end, pad_token_id=end, decoder_start_token_id=vocabulary[marks[1]],
+        begin_suppress_tokens=None, **size,
+    )  # fmt: skip
+    model = tf.WhisperForConditionalGeneration(config)
+    model.generation_config.update(
+        is_multilingual=True, lang_to_id={"<|en|>": vocabulary["<|en|>"]}, max_length=20, suppress_tokens=[],
+        task_to_id={"transcribe": vocabulary["<|transcribe|>"]}, no_timestamps_token_id=vocabulary["<|notimestamps|>"],
+    )  # fmt: skip
+    tokenizer = tf.WhisperTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    save(folder, model, tf.WhisperFeatureExtractor(feature_size=8, chunk_length=1), tokenizer)
+
+
 def ast(folder: Path) -> None:
     labels = {"id2label": {0: "Speech", 1: "Music"}, "label2id": {"Speech": 0, "Music": 1}}
     config = tf.ASTConfig(**VIT, max_length=64, num_mel_bins=32, **labels)
@@ -256,6 +297,7 @@ def ast(folder: Path) -> None:
 
 ARCHITECTURES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "depth-anything-v2-small": ("depth", depth_anything), "dpt-large": ("depth", dpt), "glpn-kitti": ("depth", glpn),
+    "zoedepth-nyu-kitti": ("depth", zoedepth), "mask2former-tiny-coco-instance": ("things", mask2former),
     "segformer-b0-ade": ("semantic", segformer), "mask2former-tiny-cityscapes": ("semantic", mask2former),
     "detr-resnet-50": ("boxes", detr), "yolos-tiny": ("boxes", yolos), "rt-detr-r18": ("boxes", rt_detr),
     "owlv2-base": ("boxes", owlv2), "owlvit-base": ("boxes", owlvit), "grounding-dino-tiny": ("boxes", grounding_dino),
@@ -264,7 +306,7 @@ ARCHITECTURES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "clip-vit-b32-texts": ("embedding", clip),
     "siglip-base": ("kind", siglip), "siglip-base-texts": ("embedding", siglip), "dinov2-small": ("embedding", dinov2),
     "all-minilm-l6-v2": ("embedding", bert), "blip-base": ("text", blip), "git-base-coco": ("text", git),
-    "wav2vec2-base-960h": ("text", wav2vec2), "ast-audioset": ("heard", ast),
+    "wav2vec2-base-960h": ("text", wav2vec2), "whisper-tiny": ("text", whisper), "ast-audioset": ("heard", ast),
 }  # fmt: skip
 """Entry -> what it makes, and its model."""
 
