@@ -80,7 +80,7 @@ def ingested(folder: Path, most: int) -> RecipeFile:
         },
         "steps": {"frames": {"stage": "ingest", "source": {**source, "columns": columns}}},
     }
-    loaded = recipe.parse(json.dumps(written), folder / "formats.yaml")
+    loaded = recipe.parse(json.dumps(written), str(folder / "formats.yaml"))
     outcome = runner.run(loaded, None, None, None, track=False)
     if not outcome.ok:
         raise SystemExit(str(outcome.problems))
