@@ -120,7 +120,8 @@ class InstanceDecoder(DetectionDecoder):
             scores = np.asarray(raw[1], np.float32)
             if len(raw) == 3:
                 return np.zeros((0, BOX)), scores.reshape(-1), raw[2].reshape(-1)
-            return np.zeros((0, BOX)), self._classes(scores.reshape(len(scores), -1), classes), None
+            rows = scores.reshape(len(scores), int(np.prod(scores.shape[1:])))  # also of none
+            return np.zeros((0, BOX)), self._classes(rows, classes), None
         return super()._parts(raw, classes)
 
     def _mask(

@@ -42,8 +42,8 @@ class Modality(Plugin, Layout, Geometry, Knowledge, Predicted):
 
     defaults: ClassVar[Defaults] = Defaults("dense", "l1", "mae")
     markup: ClassVar[str] = ""
-    """How people mark a value: map (a mask a class), choice (one class), marks (any classes), boxes, points,
-    text; nothing where no tool has a form for it (`stages.people.markup`)."""
+    """How people mark a value: map (a mask a class), masks (one a thing), choice (one class), marks (any classes),
+    boxes, points, text; nothing where no tool has a form for it (`stages.people.markup`)."""
 
     @model_validator(mode="after")
     def _measure_is_there(self) -> Self:

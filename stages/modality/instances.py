@@ -43,6 +43,7 @@ class Instances(SidedClasses, Modality):
     """
 
     defaults: ClassVar[Defaults] = Defaults("instances", "instances", "map", "instances")
+    markup: ClassVar[str] = "masks"
     classes: tuple[str, ...] = Field(min_length=1)
     most: int = Field(32, ge=1)
     """Instances that one sample can have."""

@@ -28,7 +28,7 @@ def of_class(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def of_masks(one: np.ndarray, other: np.ndarray, crowd: np.ndarray | None = None) -> np.ndarray:
     """(n, m) float64 of masks (n, H, W) and (m, H, W); of crowds (m,) over the first's area alone."""
-    a, b = (m.reshape(len(m), -1).astype(np.float32) for m in (one, other))
+    a, b = (m.reshape(len(m), m.shape[1] * m.shape[2]).astype(np.float32) for m in (one, other))  # also of none
     shared = (a @ b.T).astype(np.float64)  # exact: sums of ones
     first, second = a.sum(1, dtype=np.float64)[:, None], b.sum(1, dtype=np.float64)[None]
     union = first + second - shared

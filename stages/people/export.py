@@ -71,9 +71,10 @@ class Export:
         if self.kind.markup not in held:
             known = ", ".join(held)
             raise RecipeError(f"{choice.tool} does not hold {self.kind.type} ({choice.column}); it holds: {known}")
-        if self.kind.markup == "map" and self.kind.shape != self.view.shape[:2]:
+        sides = {"map": self.kind.shape, "masks": getattr(self.kind, "size", None)}.get(self.kind.markup)
+        if sides is not None and tuple(sides) != self.view.shape[:2]:
             raise RecipeError(
-                f"{choice.column} is {self.kind.shape}, its picture {choice.picture} {self.view.shape[:2]}: nobody "
+                f"{choice.column} is {tuple(sides)}, its picture {choice.picture} {self.view.shape[:2]}: nobody "
                 "could paint it exactly. Next: --picture with a column of the same size (the expert `resize` makes one)"
             )
         self.ledger = PeopleLedger(storage, column_of(choice.column))

@@ -17,7 +17,7 @@ def interface(kind: Any) -> str:
     SubElement(view, "Image", {"name": "image", "value": "$image", "zoom": "true"})
     if kind.markup == "text":
         SubElement(view, "TextArea", {"name": "text", "toName": "image", "maxSubmissions": "1", "editable": "true"})
-    elif kind.markup == "map":
+    elif kind.markup in ("map", "masks"):
         _listed(view, "BrushLabels", "brush", "Label", kind)
         _listed(view, "PolygonLabels", "polygon", "Label", kind)
     elif kind.markup == "boxes":
@@ -37,7 +37,7 @@ def labels(kind: Any) -> bytes:
         parts = [{"name": name, "type": "points", "attributes": []} for name in kind.points]
         rows: list[dict[str, Any]] = [{"name": markup.POINTS, "type": "skeleton", "sublabels": parts, "attributes": []}]
     else:
-        drawn = "mask" if kind.markup == "map" else "rectangle" if kind.markup == "boxes" else "tag"
+        drawn = "mask" if kind.markup in ("map", "masks") else "rectangle" if kind.markup == "boxes" else "tag"
         rows = [{"name": name, "type": drawn, "attributes": []} for name in markup.names(kind)]
     return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
 

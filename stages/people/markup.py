@@ -1,6 +1,7 @@
 """Markup: one value of a column as what people see and change in a picture, and back.
 
-Classes of samples are labels of the picture, maps of classes one mask a class; boxes, keypoints, texts are themselves.
+Classes of samples are labels of the picture, maps of classes one mask a class, instances one each
+(`stages.people.instance_marks`); boxes, keypoints, texts are themselves.
 What comes back is compared with what went out (`alike`), so lengths may differ by what a tool rounds away (BLUR).
 
 A map is painted from its masks: where several cover a pixel, the one that did not cover it when it went out counts, for
@@ -17,13 +18,14 @@ import numpy as np
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, ThingClass, categories_of
 from hyperloom.stages.formats.shapes import mask_of
 from hyperloom.stages.modality.runs import MaskRuns
+from hyperloom.stages.people import instance_marks
 
 BLUR = 0.05
 """Pixels by which a place may differ and still be the same; tools round to hundredths."""
 HELD = {
-    "label-studio": ("map", "choice", "marks", "boxes", "points", "text"),
-    "cvat": ("map", "choice", "marks", "boxes", "points"),
-    "coco": ("map", "boxes", "points", "text"),
+    "label-studio": ("map", "masks", "choice", "marks", "boxes", "points", "text"),
+    "cvat": ("map", "masks", "choice", "marks", "boxes", "points"),
+    "coco": ("map", "masks", "boxes", "points", "text"),
 }
 """What each tool's format can hold, as `Modality.markup` calls it."""
 POINTS = "points"
@@ -41,7 +43,7 @@ def categories(kind: Any) -> list[ThingClass]:
     """The classes of things, for the file."""
     if kind.markup == "points":
         return [ThingClass(1, POINTS, points=tuple(kind.points))]
-    return categories_of(names(kind)) if kind.markup in ("map", "boxes") else []
+    return categories_of(names(kind)) if kind.markup in ("map", "masks", "boxes") else []
 
 
 def draw(value: Any, kind: Any, picture: AnnotatedPicture) -> None:
@@ -70,7 +72,7 @@ def alike(a: Any, b: Any, kind: Any, size: tuple[int, int]) -> bool:
         )
     if kind.markup == "points":
         return bool((a[:, 2] == b[:, 2]).all()) and _near(a[:, :2], b[:, :2], size)
-    return bool(np.array_equal(a, b))
+    return instance_marks.alike(a, b, kind) if kind.markup == "masks" else bool(np.array_equal(a, b))
 
 
 # -- out ---------------------------------------------------------------------------------------------------------------
@@ -197,9 +199,9 @@ def _near(a: Any, b: Any, size: tuple[int, int]) -> bool:
 
 _DRAWN: dict[str, Callable[[Any, Any, AnnotatedPicture], None]] = {
     "map": _draw_map, "choice": _draw_choice, "marks": _draw_marks, "boxes": _draw_boxes, "points": _draw_points,
-    "text": _draw_text,
+    "text": _draw_text, "masks": instance_marks.draw,
 }  # fmt: skip
 _READ: dict[str, Callable[[AnnotatedPicture, Any, Any], Any]] = {
     "map": _read_map, "choice": _read_choice, "marks": _read_marks, "boxes": _read_boxes, "points": _read_points,
-    "text": _read_text,
+    "text": _read_text, "masks": instance_marks.read,
 }  # fmt: skip

@@ -72,3 +72,10 @@ class Timed(Expert):
 
 def notes(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_bytes().splitlines()]
+
+
+def things(rgb: np.ndarray) -> list[dict[str, Any]]:
+    """Of a frame whose pixels are all i: i % 3 rows of pixels, called bright from 28 on."""
+    light = int(rgb[0, 0, 0])
+    masks = np.eye(8, dtype=bool)[: light % 3, :, None].repeat(8, 2)
+    return [{"mask": m, "class": "bright" if light > 27 else "dark", "id": 5 + n} for n, m in enumerate(masks)]

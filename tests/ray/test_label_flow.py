@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+import hyperloom.stages
+from hyperloom.pipeline.plugins import parse
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.table import read_table
 from tests.ray.conftest import RayCluster, hyperloom
@@ -19,6 +22,7 @@ root: {folder}/root
 modalities:
   rgb: {{type: image, size: [8, 8]}}
   value: {{type: dense, storage: float32}}
+  things: {{type: instances, classes: [dark, bright], most: 3}}
 steps:
   frames: {{stage: ingest, source: {{type: files, path: "{folder}/images", group: "(?P<group>x)"}}, rows: 4}}
   labels:
@@ -33,6 +37,7 @@ steps:
         seconds: 0.1
         log: {folder}/log
       - {{type: "tests.ray.flowing:Timed", in: rgb@camera, out: value@depth, seconds: 0.3, log: {folder}/log}}
+      - {{type: python, call: "tests.ray.flowing:things", per: sample, in: rgb@camera, out: things@seen}}
 """
 
 
@@ -67,6 +72,21 @@ def test_partitions_flow_through_the_experts(ray_cluster: RayCluster, tmp_path: 
     waiting = [sum(d["ended"] <= n["began"] for d in depth) - i for i, n in enumerate(normals)]
     assert max(waiting) <= 6, "what depth made does not pile up"
     check_clip(Storage(str(tmp_path / "root")))
+    check_things(Storage(str(tmp_path / "root")))
+
+
+def check_things(storage: Storage) -> None:
+    """Frame i has i % 3 things, each a row of pixels of its own with the class of the frame's light."""
+    kind: Any = parse("modality", {"type": "instances", "classes": ["dark", "bright"], "most": 3, "size": [8, 8]})
+    seen = {}
+    for table in (read_table(storage, path) for path in storage.walk("expert") if path.endswith(".parquet")):
+        if "things@seen" in table.column_names:
+            values = map(kind.unpacked_value, kind.decode(table["things@seen"])[0])
+            seen |= dict(zip(table["key"].to_pylist(), values, strict=True))
+    for i, one in enumerate(seen[key] for key in sorted(seen)):
+        assert one.classes.tolist() == [int(i > 27)] * (i % 3) and one.ids.tolist() == [5, 6][: i % 3]
+        assert [m.nonzero()[0].tolist() for m in one.masks] == [[row] * 8 for row in range(i % 3)]
+    assert len(seen) == PARTS * ROWS
 
 
 def check_clip(storage: Storage) -> None:

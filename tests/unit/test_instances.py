@@ -68,6 +68,13 @@ def test_what_is_no_instance_is_said(rows: Any, words: str) -> None:
         THINGS.fit(rows)
 
 
+def test_who_sees_nothing_agrees_with_nobody() -> None:
+    """A picture in which one expert, or each, sees no thing has an agreement, or none."""
+    some, none = value((2, 3, "dog")), value()
+    agree = THINGS.things_agree(np.stack([some, some, none, none]), np.stack([some, none, some, none]))
+    assert agree[:3].tolist() == [1, 0, 0] and np.isnan(agree[3])
+
+
 def test_a_column_of_masks_of_another_size_is_named() -> None:
     other = THINGS.model_copy(update={"size": (10, 10)})
     with pytest.raises(ValueError, match="instance 1: its mask has 768 pixels, not 10x10"):

@@ -35,12 +35,16 @@ KNOWN: dict[str, Any] = inline.modalities(
     weather={"type": "category", "classes": ["sun", "rain"]},
     marks={"type": "multilabel", "classes": ["wet", "dark"]},
     things={"type": "boxes", "classes": ["car", "dog"], "most": 4},
+    parts={"type": "instances", "classes": ["car", "dog"], "most": 4},
     pose={"type": "keypoints", "points": ["head", "hand"], "swap": []},
     caption={"type": "text", "length": 32},
     share={"type": "dense"},
     worth={"type": "scalar"},
 )
+LEFT, RIGHT = np.zeros(SIZE, bool), np.zeros(SIZE, bool)
+LEFT[2:8, 1:7], RIGHT[4:10, 6:15] = True, True  # they overlap
 VALUES: dict[str, Any] = {
+    "parts": [{"mask": LEFT, "class": "dog", "id": 7, "score": 0.5}, {"mask": RIGHT, "class": "dog", "id": 4}],
     "semantic": np.repeat([[0], [1]], SIZE[0] // 2, 0).repeat(SIZE[1], 1).astype(np.uint8),
     "weather": np.array(0),
     "marks": np.array([1, 0], np.uint8),
@@ -78,7 +82,7 @@ def _send(root: Any, tool: str, name: str, **more: Any) -> Export:
 
 FILES = {"label-studio": "tasks.json", "cvat": "annotations.xml", "coco": "annotations.json"}
 PAIRS = {"label-studio": VALUES, "cvat": [n for n in VALUES if n != "caption"]}
-PAIRS |= {"coco": ["semantic", "things", "pose", "caption"]}
+PAIRS |= {"coco": ["semantic", "things", "parts", "pose", "caption"]}
 HELD = [(tool, name) for tool, names in PAIRS.items() for name in names]
 
 
@@ -110,6 +114,11 @@ def _edit(result: list[dict[str, Any]], name: str) -> None:
         mask[8:10, 2:5] = True
         value = {"format": "rle", "rle": brush.written(MaskRuns.of(mask)), "brushlabels": ["car"]}
         result.insert(0, {**result[0], "id": "new", "value": value})
+    elif name == "parts":  # one is of another class, and drawn better; the other is gone, a third is new
+        better, third = LEFT.copy(), np.zeros(SIZE, bool)
+        better[2], third[11, 18] = False, True
+        for region, mask, label in zip(result, (third, better), ("car", "car"), strict=True):
+            region["value"] = {"format": "rle", "rle": brush.written(MaskRuns.of(mask)), "brushlabels": [label]}
     elif name == "weather":
         result[0]["value"]["choices"] = ["rain"]
     elif name == "marks":
@@ -122,7 +131,15 @@ def _edit(result: list[dict[str, Any]], name: str) -> None:
         result[0]["value"]["text"] = ["a wet road"]
 
 
+def _parts(value: Any) -> bool:
+    one = KNOWN["parts"].unpacked_value(value)
+    return [*zip(one.ids.tolist(), one.classes.tolist(), one.masks.sum((1, 2)).tolist(), strict=True)] == [
+        (8, 0, 1), (7, 0, 30),
+    ]  # fmt: skip
+
+
 CHANGED: dict[str, Any] = {
+    "parts": _parts,
     "semantic": lambda v: (v[8:10, 2:5] == 2).all() and (v == 2).sum() == 6,
     "weather": lambda v: v == 1,
     "marks": lambda v: v.tolist() == [0, 1],
@@ -176,6 +193,28 @@ def _votes(root: Any, answers: Any, **more: Any) -> Any:
         {"stage": "consensus", "data": ["frames", "people"], "out": "weather@votes", "method": {"type": "vote", **more}}
     )
     return inline.step(stage, root.storage, KNOWN, "votes", frames=root.frames, people=answers)
+
+
+def test_instances_that_a_person_drew_are_the_outcome(root: Any) -> None:
+    export = _send(root, "label-studio", "parts")
+    tasks = _answered(root.out / "tasks.json")
+    _edit(tasks[2]["annotations"][0]["result"], "parts")
+    (root.out / "back.json").write_text(json.dumps(tasks))
+    take(export.ledger, KNOWN["parts"], read_file(str(root.out / "back.json"), "label-studio"), looked=True)
+    config = {"stage": "consensus", "data": ["frames", "people"], "out": "parts@all", "method": {"type": "match"}}
+    people = inline.finish(_people(root, "parts"))
+    votes = inline.step(
+        ConsensusStage.model_validate(config), root.storage, KNOWN, "v", frames=root.frames, people=people
+    )
+    values = inline.column(root.storage, KNOWN, inline.finish(votes), "parts@all")
+    assert _parts(values["g0/002"]) and not _parts(values["g0/003"])
+
+
+def test_masks_of_another_size_than_the_picture_stay_here(root: Any) -> None:
+    other = {**KNOWN, "parts": KNOWN["parts"].model_copy(update={"size": (6, 10)})}
+    steps = [SimpleNamespace(name="frames", manifest=root.frames, stage=None)]
+    with pytest.raises(RecipeError, match=r"parts@city is \(6, 10\), its picture rgb@camera \(12, 20\)"):
+        Export(root.storage, steps, other, Sending("parts@city", "rgb@camera", "cvat"))
 
 
 def test_an_answer_outranks_experts_and_redoes_its_own_partition_alone(root: Any) -> None:
