@@ -17,7 +17,7 @@ from hyperloom.pipeline.recipe import RecipeFile
 SMALL: dict[str, int] = {"updates": 3, "batch": 8, "seeds": 2, "members": 2, "flights": 6, "frames": 2, "count": 64}
 """Numbers of a recipe that are made no larger than these, wherever they stand."""
 FOLDS = 2
-"""Values of each name of the matrix."""
+"""Values of each name of the matrix, and those that a step names."""
 LIMIT = 48
 """Samples of an ingest step."""
 
@@ -27,7 +27,11 @@ def cut(path: Path, root: str) -> RecipeFile:
     or minutes gets updates. Raises RecipeError for what the recipe has wrong."""
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
     small = _cut(written)
-    small["matrix"] = {name: values[:FOLDS] for name, values in small.get("matrix", {}).items()}
+    wanted = json.dumps([step for step in small["steps"].values() if step.get("stage") != "ingest"])
+    small["matrix"] = {
+        name: [v for i, v in enumerate(values) if i < FOLDS or f'-{v}"' in wanted]
+        for name, values in small.get("matrix", {}).items()
+    }
     for step in small["steps"].values():
         if step.get("stage") == "ingest":
             step["limit"] = min(LIMIT, step.get("limit", LIMIT))
@@ -41,8 +45,12 @@ def cut(path: Path, root: str) -> RecipeFile:
 
 def _cut(value: Any) -> Any:
     if isinstance(value, dict):
-        return {
-            k: min(v, SMALL[k]) if k in SMALL and isinstance(v, int) and not isinstance(v, bool) else _cut(v)
-            for k, v in value.items()
-        }
+        return {k: _smaller(v, SMALL[k]) if k in SMALL else _cut(v) for k, v in value.items()}
     return [_cut(v) for v in value] if isinstance(value, list) else value
+
+
+def _smaller(value: Any, most: int) -> Any:
+    """A number, or the `${name}` of one in the matrix, made no larger than `most`."""
+    if isinstance(value, str) and value.startswith("${"):
+        return most
+    return min(value, most) if isinstance(value, int) and not isinstance(value, bool) else _cut(value)
