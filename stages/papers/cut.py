@@ -6,20 +6,25 @@ What it ends with means nothing, and nobody writes a record of it.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from hyperloom.pipeline import recipe
+from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.recipe import RecipeFile
 
-SMALL: dict[str, int] = {"updates": 3, "batch": 8, "seeds": 2, "members": 2, "flights": 6, "frames": 2, "count": 64}
+ConfigT = TypeVar("ConfigT", bound=Config)
+SMALL: dict[str, int] = {"updates": 3, "batch": 4, "seeds": 1, "members": 2, "flights": 6, "frames": 2, "count": 64}
 """Numbers of a recipe that are made no larger than these, wherever they stand."""
 FOLDS = 2
-"""Values of each name of the matrix, and those that a step names."""
+"""Values of each name of the matrix; those that a step names (`student-128`) are kept besides."""
 LIMIT = 48
 """Samples of an ingest step."""
+DRAWS = 100
+"""Of a report's intervals."""
 
 
 def cut(path: Path, root: str) -> RecipeFile:
@@ -27,7 +32,7 @@ def cut(path: Path, root: str) -> RecipeFile:
     or minutes gets updates. Raises RecipeError for what the recipe has wrong."""
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
     small = _cut(written)
-    wanted = json.dumps([step for step in small["steps"].values() if step.get("stage") != "ingest"])
+    wanted = json.dumps(small["steps"])
     small["matrix"] = {
         name: [v for i, v in enumerate(values) if i < FOLDS or f'-{v}"' in wanted]
         for name, values in small.get("matrix", {}).items()
@@ -39,18 +44,28 @@ def cut(path: Path, root: str) -> RecipeFile:
             step.pop("epochs", None)
             step.pop("minutes", None)
             step["updates"] = SMALL["updates"]
+        if step.get("stage") == "evaluate":
+            step["intervals"] = {**(step.get("intervals") or {}), "draws": DRAWS}
     loaded = recipe.load(path)  # enters its project
-    return recipe.parse(json.dumps({**small, "root": root}), loaded.path)  # JSON: a bare 0016E5 is a number to a recipe
+    parsed = recipe.parse(json.dumps({**small, "root": root}), loaded.path)  # JSON: a bare 0016E5 is a number to a recipe
+    steps = {name: _smaller(step) for name, step in parsed.recipe.steps.items()}
+    return replace(parsed, recipe=parsed.recipe.model_copy(update={"steps": steps}))
 
 
 def _cut(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _smaller(v, SMALL[k]) if k in SMALL else _cut(v) for k, v in value.items()}
+        return {
+            k: min(v, SMALL[k]) if k in SMALL and isinstance(v, int) and not isinstance(v, bool) else _cut(v)
+            for k, v in value.items()
+        }
     return [_cut(v) for v in value] if isinstance(value, list) else value
 
 
-def _smaller(value: Any, most: int) -> Any:
-    """A number, or the `${name}` of one in the matrix, made no larger than `most`."""
-    if isinstance(value, str) and value.startswith("${"):
-        return most
-    return min(value, most) if isinstance(value, int) and not isinstance(value, bool) else _cut(value)
+def _smaller(config: ConfigT) -> ConfigT:
+    """A step or a part of one, with the numbers cut that a matrix gave it."""
+    changed = {
+        name: min(value, SMALL[name]) if isinstance(value, int) else _smaller(value)
+        for name, value in vars(config).items()
+        if isinstance(value, Config) or (name in SMALL and isinstance(value, int) and not isinstance(value, bool))
+    }
+    return config.model_copy(update=changed)
