@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TypeAlias
 
 import torch
@@ -124,6 +125,7 @@ def build_model(architecture: Architecture, parameters: int | None = None) -> Mu
 def nearest_width(architecture: Architecture, parameters: int) -> int:
     """The trunk's width whose model has the number of parameters nearest to `parameters`; counts on the meta device."""
 
+    @cache
     def count(width: int) -> int:
         with torch.device("meta"):
             return MultiTask(architecture.with_trunk(architecture.trunk.of_width(width))).parameter_count

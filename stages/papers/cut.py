@@ -17,7 +17,7 @@ from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.recipe import RecipeFile
 
 ConfigT = TypeVar("ConfigT", bound=Config)
-SMALL: dict[str, int] = {"updates": 3, "batch": 4, "seeds": 1, "members": 2, "flights": 6, "frames": 2, "count": 64}
+SMALL: dict[str, int] = {"updates": 3, "batch": 4, "seeds": 1, "members": 2, "flights": 5, "frames": 2, "count": 64}
 """Numbers of a recipe that are made no larger than these, wherever they stand."""
 FOLDS = 2
 """Values of each name of the matrix; those that a step names (`student-128`) are kept besides."""
@@ -47,7 +47,9 @@ def cut(path: Path, root: str) -> RecipeFile:
         if step.get("stage") == "evaluate":
             step["intervals"] = {**(step.get("intervals") or {}), "draws": DRAWS}
     loaded = recipe.load(path)  # enters its project
-    parsed = recipe.parse(json.dumps({**small, "root": root}), loaded.path)  # JSON: a bare 0016E5 is a number to a recipe
+    parsed = recipe.parse(
+        json.dumps({**small, "root": root}), loaded.path
+    )  # JSON: a bare 0016E5 is a number to a recipe
     steps = {name: _smaller(step) for name, step in parsed.recipe.steps.items()}
     return replace(parsed, recipe=parsed.recipe.model_copy(update={"steps": steps}))
 
