@@ -32,9 +32,9 @@ def cut(path: Path, root: str) -> RecipeFile:
     or minutes gets updates. Raises RecipeError for what the recipe has wrong."""
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
     small = _cut(written)
-    wanted = json.dumps(small["steps"])
+    names = json.dumps(small["steps"])
     small["matrix"] = {
-        name: [v for i, v in enumerate(values) if i < FOLDS or f'-{v}"' in wanted]
+        name: [v for i, v in enumerate(values) if i < FOLDS or f'-{v}"' in names]
         for name, values in small.get("matrix", {}).items()
     }
     for step in small["steps"].values():
@@ -47,9 +47,8 @@ def cut(path: Path, root: str) -> RecipeFile:
         if step.get("stage") == "evaluate":
             step["intervals"] = {**(step.get("intervals") or {}), "draws": DRAWS}
     loaded = recipe.load(path)  # enters its project
-    parsed = recipe.parse(
-        json.dumps({**small, "root": root}), loaded.path
-    )  # JSON: a bare 0016E5 is a number to a recipe
+    text = json.dumps({**small, "root": root})  # JSON: a bare 0016E5 is a number to a recipe
+    parsed = recipe.parse(text, loaded.path)
     steps = {name: _smaller(step) for name, step in parsed.recipe.steps.items()}
     return replace(parsed, recipe=parsed.recipe.model_copy(update={"steps": steps}))
 
