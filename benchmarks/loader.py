@@ -24,6 +24,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from hyperloom.stages.table import rows_a_group, write_table
 
 BATCH = 32
 SHARD = 150
-PEERS = ("npz", "webdataset", "litdata", "datasets", "ray", "streaming")
+PEERS = ("npz", "webdataset", "litdata", "datasets", "ray", "streaming", "spdl", "grain", "lance")
 THREADS = (1, 2, 3)
 Rates = dict[str, Callable[[], int]]
 
@@ -91,18 +92,32 @@ def write_bare(folder: Path, made: dict[str, Any], raw: dict[str, np.ndarray], c
 
 
 def bare(storage: Storage, made: dict[str, Any], listed: list[dict[str, Any]]) -> int:
-    """Every row group read by pyarrow, every column of it a tensor."""
+    """Every row group read by pyarrow, every column of it a tensor, JPEGs decoded by simplejpeg on all cores."""
     import pyarrow.parquet as pq
     import torch
 
     seen = 0
-    for shard in listed:
-        with pq.ParquetFile(storage.path(shard["path"]), memory_map=True) as file:
-            for index in range(file.num_row_groups):
-                table = file.read_row_group(index, columns=list(COLUMNS), use_threads=False)
-                tensors = [torch.from_numpy(of(made, c).unpack(table.column(c))[0]) for c in COLUMNS]
-                seen += len(tensors[0])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for shard in listed:
+            with pq.ParquetFile(storage.path(shard["path"]), memory_map=True) as file:
+                for index in range(file.num_row_groups):
+                    table = file.read_row_group(index, columns=list(COLUMNS), use_threads=False)
+                    tensors = [torch.from_numpy(_array(pool, of(made, c), table.column(c))) for c in COLUMNS]
+                    seen += len(tensors[0])
     return seen
+
+
+def _array(pool: ThreadPoolExecutor, modality: Any, column: Any) -> np.ndarray:
+    """(N, *shape) in the dtype of the disk."""
+    import simplejpeg
+
+    data = column.chunk(0)
+    if modality.codec != "jpeg":
+        rows = np.frombuffer(data.buffers()[1], modality.stored, len(data) * int(np.prod(modality.shape)))
+        return rows.reshape(len(data), *modality.shape)
+    images = np.empty((len(data), *modality.shape), np.uint8)
+    list(pool.map(lambda i: simplejpeg.decode_jpeg(data[i].as_py(), "RGB", buffer=images[i]), range(len(data))))
+    return images
 
 
 def gather(raw: dict[str, np.ndarray]) -> int:

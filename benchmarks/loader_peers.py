@@ -198,6 +198,118 @@ def ray(samples: Samples, folder: Path) -> Loaders:
     return loaders
 
 
+def spdl(samples: Samples, folder: Path) -> Loaders:
+    """A file of plain arrays a sample, read by spdl's own reader in threads; images are decoded by its FFmpeg."""
+    import spdl.io
+    from spdl.pipeline import PipelineBuilder
+
+    folder.mkdir()
+    for i, sample in enumerate(samples):
+        if samples.jpeg:
+            (folder / f"{i:06d}.jpg").write_bytes(sample.pop("rgb"))
+        np.savez(folder / f"{i:06d}.npz", **sample)
+    paths = sorted(folder.glob("*.npz"))
+    wanted = spdl.io.get_video_filter_desc(pix_fmt="rgb24")
+
+    def read(path: Path) -> dict[str, Any]:
+        found = dict(spdl.io.load_npz(path.read_bytes()))
+        if samples.jpeg:
+            packets = spdl.io.demux_image(str(path.with_suffix(".jpg")))
+            frames = spdl.io.decode_packets(packets, filter_desc=wanted)
+            found["rgb"] = spdl.io.to_numpy(spdl.io.convert_frames(frames))
+        return found
+
+    def order() -> Iterator[Path]:
+        return (paths[i] for i in np.random.permutation(len(paths)))
+
+    def loaders(workers: int) -> Any:
+        class Epochs:
+            def __iter__(self) -> Iterator[Any]:
+                steps = PipelineBuilder().add_source(order()).pipe(read, concurrency=max(1, workers))
+                built = steps.aggregate(BATCH).pipe(collate).add_sink(2).build(num_threads=max(1, workers) + 1)
+                with built.auto_stop():
+                    yield from built
+
+        return Epochs()
+
+    return loaders
+
+
+def grain(samples: Samples, folder: Path) -> Loaders:
+    """Records of ArrayRecord, read in threads (0 workers) or processes."""
+    import pickle
+
+    import grain as grain_
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    folder.mkdir()
+    writer = ArrayRecordWriter(str(folder / "samples.array_record"), "group_size:1")
+    for sample in samples:
+        writer.write(pickle.dumps(sample, protocol=5))
+    writer.close()
+    source = grain_.sources.ArrayRecordDataSource(str(folder / "samples.array_record"))
+
+    def sample_of(record: bytes) -> dict[str, Any]:
+        found = pickle.loads(record)
+        return {**found, "rgb": rgb(found["rgb"])}
+
+    def loaders(workers: int) -> Any:
+        data = grain_.MapDataset.source(source).shuffle(seed=0).map(sample_of)
+        batches = data.to_iter_dataset(grain_.ReadOptions(num_threads=2)).batch(BATCH, drop_remainder=False)
+        if workers:
+            batches = batches.mp_prefetch(grain_.MultiprocessingOptions(num_workers=workers))
+        return batches.map(lambda batch: {name: torch.from_numpy(value) for name, value in batch.items()})
+
+    return loaders
+
+
+class Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    """Rows of a Lance dataset, a batch taken at once; each process opens it for itself, since Lance has threads."""
+
+    def __init__(self, path: str, like: dict[str, tuple[Any, tuple[int, ...]]], count: int):
+        self.path, self.like, self.count, self.data = path, like, count, None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        import lance as lance_
+
+        self.data = self.data or lance_.dataset(self.path)
+        table = self.data.take(indices, columns=list(NAMES)).combine_chunks()
+        found: list[dict[str, Any]] = [{} for _ in indices]
+        for name in NAMES:
+            for row, value in zip(found, table[name], strict=True):
+                row[name] = self._value(name, value)
+        return found
+
+    def _value(self, name: str, value: Any) -> Any:
+        if name not in self.like:
+            return value.as_py()
+        dtype, shape = self.like[name]
+        return np.frombuffer(value.as_buffer(), dtype).reshape(shape)
+
+
+def lance(samples: Samples, folder: Path) -> Loaders:
+    """The package pylance."""
+    import lance as lance_
+    import pyarrow as pa
+
+    like = {n: (a.dtype, a.shape[1:]) for n, a in samples.arrays.items() if not (samples.jpeg and n == "rgb")}
+    columns = {
+        name: pa.array(
+            [s[name] if isinstance(s[name], bytes) else s[name].tobytes() for s in samples],
+            pa.binary(samples[0][name].nbytes) if name in like else pa.binary(),
+        )
+        for name in NAMES
+    }
+    lance_.write_dataset(pa.table(columns), str(folder), max_rows_per_group=64)
+    rows = Rows(str(folder), like, len(samples))
+    return lambda workers: torch_loader(
+        rows, workers, shuffle=True, **({"multiprocessing_context": "spawn"} if workers else {})
+    )
+
+
 def _table(columns: dict[str, Any]) -> Any:
     import pyarrow as pa
     from ray.data.extensions import ArrowTensorArray
@@ -214,6 +326,9 @@ PEERS: dict[str, Callable[[Samples, Path], Loaders]] = {
     "datasets": datasets,
     "ray": ray,
     "streaming": streaming,
+    "spdl": spdl,
+    "grain": grain,
+    "lance": lance,
 }
 
 

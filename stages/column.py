@@ -89,7 +89,7 @@ def encode(modality: Modality, values: Sequence[Any] | np.ndarray) -> Any:
 
     valid = np.array([v is not None for v in values], bool)
     if modality.codec not in ("raw", "native"):
-        return pa.array(_threaded(lambda v: _compressed(modality, v), values), pa.binary())
+        return pa.array(threaded(lambda v: _compressed(modality, v), values), pa.binary())
     rows = np.zeros((len(valid), *modality.shape), modality.stored)
     for i in np.flatnonzero(valid):
         rows[i] = modality.to_stored(_shaped(modality, values[int(i)]))
@@ -101,6 +101,12 @@ def encode(modality: Modality, values: Sequence[Any] | np.ndarray) -> Any:
 
 def unpack(modality: Modality, array: Any) -> tuple[np.ndarray, np.ndarray]:
     """See `Modality.unpack`."""
+    rows, valid = opened(modality, array)
+    return (rows.whole() if isinstance(rows, FileRows) else rows), valid
+
+
+def opened(modality: Modality, array: Any) -> tuple[np.ndarray | FileRows, np.ndarray]:
+    """The same, with files not decoded yet."""
     import pyarrow as pa
 
     if isinstance(array, pa.ChunkedArray):
@@ -112,10 +118,39 @@ def unpack(modality: Modality, array: Any) -> tuple[np.ndarray, np.ndarray]:
         return modality.unpacked(array, valid), valid
     if modality.codec == "raw":
         return _view(modality, array, valid), valid
-    rows = np.full((len(array), *modality.shape), modality.missing, modality.stored)
-    present = [int(i) for i in np.flatnonzero(valid)]
-    _threaded(lambda i: modality.decompress(array[i].as_buffer(), rows[i]), present)
-    return rows, valid
+    return FileRows(modality, array, valid), valid
+
+
+class FileRows:
+    """The rows (N, *shape) of a column that keeps files, decoded where and when they are taken."""
+
+    def __init__(self, modality: Modality, array: Any, valid: np.ndarray):
+        self._modality, self._array, self._valid = modality, array, valid
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all rows, decoded."""
+        return len(self) * _width(self._modality)
+
+    def between(self, rows: slice) -> FileRows:
+        """Some neighbouring rows."""
+        return FileRows(self._modality, self._array[rows], self._valid[rows])
+
+    def put(self, row: int, out: np.ndarray) -> None:
+        """Decode one row into `out` (*shape), which is contiguous; a missing one is filler. Raises ValueError."""
+        if self._valid[row]:
+            self._modality.decompress(self._array[row].as_buffer(), out)
+        else:
+            out[...] = self._modality.missing
+
+    def whole(self) -> np.ndarray:
+        """All rows, decoded."""
+        out = np.empty((len(self), *self._modality.shape), self._modality.stored)
+        threaded(lambda row: self.put(row, out[row]), range(len(self)))
+        return out
 
 
 def _view(modality: Modality, array: Any, valid: np.ndarray) -> np.ndarray:
@@ -147,7 +182,7 @@ def _width(modality: Modality) -> int:
     return int(np.prod(modality.shape)) * modality.stored.itemsize
 
 
-def _threaded(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+def threaded(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
     """`function` of each item, in order. The codecs' C code runs without Python's lock, so threads help."""
     items = list(items)
     return [function(item) for item in items] if len(items) < FEW else list(_pool(os.getpid()).map(function, items))

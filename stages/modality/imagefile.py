@@ -82,15 +82,18 @@ def colours(
     orientation: Orientation = "apply",
     levels: tuple[float, float] | None = None,
     megapixels: float = MEGAPIXELS,
+    least: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """(H, W, 3) uint8 RGB. A file of more than 8 bits needs `levels`, the numbers that become 0 and 255. Raises
-    ValueError, saying why it cannot be read and what could be set."""
+    """(H, W, 3) uint8 RGB. A file of more than 8 bits needs `levels`, the numbers that become 0 and 255. A JPEG may
+    come smaller, with a height and a width of `least` or more. Raises ValueError, saying why it cannot be read and what
+    could be set."""
     head = _within(data, name, megapixels)
     if head.bits > 8 or not head.format:
         return graded(numbers(data, name, orientation, megapixels), name, levels)
     with _decoding(data, name):
         if head.format == "JPEG" and head.mode in ("RGB", "L"):
-            return _turned(jpegfile.pixels(data, "RGB"), head, orientation)
+            stored = least[::-1] if least and orientation == "apply" and head.orientation in SWAPPED else least
+            return _turned(jpegfile.pixels(data, "RGB", stored), head, orientation)
         with _pillow(data, name) as image:
             _say_what_is_left(image, head)
             return _turned(_array(image.convert("RGB")), head, orientation)

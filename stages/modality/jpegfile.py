@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,14 +19,29 @@ SPARE = 16
 """Bytes too many before the end of a frame that a camera may leave."""
 
 
-def pixels(data: bytes, colourspace: str) -> np.ndarray:
-    """(H, W, 3) for RGB, (H, W) for GRAY, (H, W, 4) for CMYK, uint8. Raises ValueError for damage."""
+def pixels(data: bytes, colourspace: str, least: tuple[int, int] | None = None) -> np.ndarray:
+    """(H, W, 3) for RGB, (H, W) for GRAY, (H, W, 4) for CMYK, uint8. With `least`, at the fewest eighths of height and
+    width, a half at most, that leave so many pixels, where there are such. Raises ValueError for damage."""
     import simplejpeg
 
-    array = simplejpeg.decode_jpeg(data, colourspace, strict=True)
+    fewer = {"min_height": least[0], "min_width": least[1], "min_factor": 2} if least else {}
+    array = simplejpeg.decode_jpeg(data, colourspace, strict=True, **fewer)
     if why := _unseen_fault(data):
         raise ValueError(why)
     return array[..., 0] if colourspace == "GRAY" else array
+
+
+def decoded(data: Any, shape: tuple[int, ...], out: np.ndarray | None = None) -> np.ndarray:
+    """The pixels `shape` (H, W, 3) uint8 RGB of a JPEG that was looked at when it came, written into `out` if given.
+    Raises ValueError for one of another size, and for damage that libjpeg warns of."""
+    import numpy as np
+    import simplejpeg
+
+    data = np.frombuffer(data, np.uint8)  # Arrow's buffers are of signed bytes, which it does not take
+    sides = simplejpeg.decode_jpeg_header(data)[:2]
+    if sides != shape[:2]:
+        raise ValueError(f"expected a JPEG of shape {shape}, got {(*sides, 3)}")
+    return simplejpeg.decode_jpeg(data, "RGB", buffer=out)
 
 
 def fault(data: bytes) -> str:

@@ -27,6 +27,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import VALID, modality_of
+from hyperloom.stages.column import FileRows
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.results import ShardFile, Shards
 from hyperloom.stages.shard.buffers import Buffers
@@ -34,7 +35,7 @@ from hyperloom.stages.shard.cache import DiskCache
 from hyperloom.stages.shard.chosen import ChosenRows
 from hyperloom.stages.shard.mixture import Mixture, mixed, stratified
 from hyperloom.stages.shard.order import Epoch, share
-from hyperloom.stages.shard.rows import Decoded, Part, RowGroups
+from hyperloom.stages.shard.rows import Decoded, Part, RowGroups, WantedRow
 
 MOST_THREADS = 4
 
@@ -170,7 +171,8 @@ class Loader:
                     visits = np.unique(rows[:, 0]).tolist()
                     for visit in (v for v in visits if v not in opened):
                         opened[visit] = readers.submit(self._groups.read, int(order.numbers[visit]))
-                    coming.append((end, makers.submit(self._tensors, rows, {v: opened[v] for v in visits})))
+                    groups = {v: (int(order.numbers[v]), opened[v]) for v in visits}
+                    coming.append((end, makers.submit(self._tensors, rows, groups)))
                     for visit in [v for v in opened if last[v] < end]:
                         del opened[visit]
                 if not coming:
@@ -193,19 +195,26 @@ class Loader:
                     mine = np.stack([mine[:, 0], self._only.places(order.numbers[mine[:, 0]], mine[:, 1])], 1)
                 yield end, mine
 
-    def _tensors(self, rows: np.ndarray, opened: Mapping[int, Future[Decoded]]) -> dict[str, Any]:
-        """Gather rows (n, 2) out of the row groups."""
+    def _tensors(self, rows: np.ndarray, groups: Mapping[int, tuple[int, Future[Decoded]]]) -> dict[str, Any]:
+        """Gather rows (n, 2) out of the row groups: by visit, the number and what it holds."""
         import torch
 
         most = -(-self.batch // self.world_size)
         tensors = {c: self._buffers.take(len(rows), most, m.shape, m.stored) for c, m in self.modalities.items()}
         valid = {c: np.empty(len(rows), bool) for c in self.modalities}
+        files: list[WantedRow] = []
         starts = np.flatnonzero(np.diff(rows[:, 0], prepend=-1))
         for start, stop in zip(starts, np.append(starts, len(rows))[1:]):
             mine = rows[start:stop, 1]
-            for column, (values, present) in opened[int(rows[start, 0])].result().items():
-                np.take(values, mine, axis=0, out=tensors[column][0][start:stop], mode="clip")
+            number, group = groups[int(rows[start, 0])]
+            for column, (values, present) in group.result().items():
+                out = tensors[column][0][start:stop]
+                if isinstance(values, FileRows):
+                    files += [WantedRow(number, column, values, int(r), o) for r, o in zip(mine, out, strict=True)]
+                else:
+                    np.take(values, mine, axis=0, out=out, mode="clip")
                 valid[column][start:stop] = present[mine]
+        self._groups.decode(files)
         batch: dict[str, Any] = {}
         for column, modality in self.modalities.items():
             tensor = tensors[column][1]

@@ -3,27 +3,40 @@
 A row group becomes one contiguous array a column, in the dtype of the disk, of the columns asked for; no other
 column's bytes are read. On a local disk files are mapped; from elsewhere come the exact byte ranges of the columns, by
 way of a cache on the local disk where there is one. Row groups stay in memory, first come first kept, until `cache_mb`
-is used up, so a data set that fits is read and decompressed once. A shard that lacks a column has no value of it.
+is used up, so a data set that fits is read and decompressed once. Files (JPEG) of a row group that is not kept are
+decoded by whoever takes their rows, straight to where they are wanted. A shard that lacks a column has no value of it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.column import FileRows, opened, threaded
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.shard.cache import DiskCache
 from hyperloom.stages.shard.ranges import Ranges
 from hyperloom.stages.table import open_table, whole
 
-Decoded = dict[str, tuple[np.ndarray, np.ndarray]]
+Rows = np.ndarray | FileRows
+Decoded = dict[str, tuple[Rows, np.ndarray]]
 """Column -> rows (N, *shape) in the dtype of the disk, and which of them are there (N,)."""
+
+
+class WantedRow(NamedTuple):
+    """Where a row of a column of row group `number` is to be decoded to."""
+
+    number: int
+    column: str
+    rows: FileRows
+    row: int
+    out: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,7 @@ class RowGroups:
         self._ends = np.cumsum([len(sizes) for sizes in groups])
         self._left = int(cache_mb * 1e6)
         self._kept: dict[int, Decoded] = {}
+        self._claimed: set[int] = set()  # those that are kept, or about to be
         self._footers: dict[str, Any] = {}
         self._checked: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
@@ -93,10 +107,10 @@ class RowGroups:
             if column in part.lacks:
                 decoded[column] = _nothing(modality, int(self.sizes[number]))
             else:
-                values, known = self._unpack(part.path, table, column)
-                decoded[column] = values[meant], known[meant]
-        self._keep(number, decoded)
-        return decoded
+                values, known = self._opened(part.path, table, column)
+                some = values.between(meant) if isinstance(values, FileRows) else values[meant]
+                decoded[column] = some, known[meant]
+        return self._keep(number, decoded)
 
     def valid(self, column: str) -> np.ndarray:
         """(rows,) bool over all row groups: which have a value of a column, of which nothing is decoded."""
@@ -151,19 +165,44 @@ class RowGroups:
         if index >= footer.num_row_groups or footer.row_group(index).num_rows != rows:
             raise IntegrityError(f"{self.storage.full(path)} has other row groups than its manifest says")
 
-    def _unpack(self, path: str, table: Any, column: str) -> tuple[np.ndarray, np.ndarray]:
+    def _opened(self, path: str, table: Any, column: str) -> tuple[Rows, np.ndarray]:
         try:
-            return self.modalities[column].unpack(table.column(column))
+            return opened(self.modalities[column], table.column(column))
         except (KeyError, ValueError) as error:
-            where = self.storage.full(path)
-            raise IntegrityError(f"{where}, column {column}: {error}. Next: hyperloom verify") from error
+            raise self._wrong(path, column, error) from error
 
-    def _keep(self, number: int, decoded: Decoded) -> None:
+    def decode(self, places: Iterable[WantedRow]) -> None:
+        """Decode files to where they are wanted, in several threads. Raises IntegrityError."""
+        threaded(self._put, places)
+
+    def _put(self, place: WantedRow) -> None:
+        try:
+            place.rows.put(place.row, place.out)
+        except ValueError as error:
+            raise self._wrong(self._place(place.number)[0].path, place.column, error) from error
+
+    def _wrong(self, path: str, column: str, error: Exception) -> IntegrityError:
+        return IntegrityError(f"{self.storage.full(path)}, column {column}: {error}. Next: hyperloom verify")
+
+    def _keep(self, number: int, decoded: Decoded) -> Decoded:
+        """`decoded`, in memory and with all files decoded where there is room."""
         size = sum(rows.nbytes for rows, _ in decoded.values())
         with self._lock:
-            if number not in self._kept and size <= self._left:
+            room = number not in self._claimed and size <= self._left
+            if room:
                 self._left -= size
-                self._kept[number] = decoded
+                self._claimed.add(number)
+        if not room:
+            return decoded
+        kept: Decoded = {}
+        for column, (values, known) in decoded.items():
+            if isinstance(values, FileRows):
+                rows = np.empty((len(values), *self.modalities[column].shape), self.modalities[column].stored)
+                self.decode(WantedRow(number, column, values, i, rows[i]) for i in range(len(values)))
+                values = rows
+            kept[column] = values, known
+        self._kept[number] = kept
+        return kept
 
 
 def _nothing(modality: Modality, rows: int) -> tuple[np.ndarray, np.ndarray]:

@@ -356,3 +356,32 @@ def test_any_file_is_what_a_second_reader_gives_or_a_reason(case: tuple[bytes, n
     other = second_reader(data)
     if other is not None:
         assert numbers.shape == other.shape and (numbers == other).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_reduced_photographs_are_what_all_of_them_would_be(orientation) -> None:
+    """At the smallest eighths that leave as many pixels as are wanted, whichever side is up."""
+    stored = cv2.resize(np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8), (560, 400))
+    data = file("JPEG", stored, orientation, quality=95)
+    sides = [40, 70] if orientation < 5 else [70, 40]
+    plain, reduced = (
+        inline.modalities(photo={"type": "image", "size": sides, "reduce": on})["photo"] for on in (False, True)
+    )
+    full, small = plain.read(data, "a.jpg"), reduced.read(data, "a.jpg")
+    assert small.shape == full.shape == (*sides, 3)
+    assert np.abs(small.astype(int) - full).mean() < 1.5
+    assert imagefile.colours(data, "a.jpg", least=tuple(sides)).shape[:2] in ((50, 70), (70, 50))
+
+
+def test_a_photograph_of_less_than_twice_the_size_is_not_reduced() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)
+    data = file("JPEG", picture)
+    assert imagefile.colours(data, "a.jpg", least=(16, 26)).shape == picture.shape
+    plain, reduced = (
+        inline.modalities(photo={"type": "image", "size": [16, 26], "reduce": on})["photo"] for on in (False, True)
+    )
+    assert np.array_equal(plain.read(data, "a.jpg"), reduced.read(data, "a.jpg"))
+    png = file("PNG", np.repeat(picture, 4, 0))
+    assert np.array_equal(plain.read(png, "a.png"), reduced.read(png, "a.png")), "other files come whole"
+    with pytest.raises(ValueError, match="a file is kept as it came"):
+        inline.modalities(photo={"type": "image", "size": [16, 26], "reduce": True, "codec": "file"})

@@ -7,6 +7,7 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from hyperloom.pipeline.errors import IntegrityError, RecipeError
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import VALID
 from hyperloom.stages.shard.loader import Loader
 from hyperloom.stages.table import write_table
 from tests.unit.inline import modalities
@@ -49,6 +51,23 @@ def shards(storage: Storage, sizes: list[int], row_group: int) -> list[dict[str,
         made.append({"path": f"{number}.parquet", "split": "train", "rows": rows, "row_group": row_group})
         first += rows
     return made
+
+
+PHOTO = modalities(photo={"type": "image", "size": [16, 24], "codec": "jpeg"})
+
+
+def photographs(storage: Storage, count: int) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+    """Shards with JPEGs, each fifth missing, and what OpenCV reads in them; a picture's first pixel is about 8 times
+    its number."""
+    photo, files = PHOTO["photo"], []
+    for i in range(count):
+        picture = np.random.default_rng(i).integers(0, 256, (2, 3, 3), np.uint8)
+        picture[0, 0] = 8 * i + 4
+        files.append(photo.compress(cv2.resize(picture, (24, 16), interpolation=cv2.INTER_NEAREST)) if i % 5 else None)
+    read = [None if f is None else cv2.imdecode(np.frombuffer(f, np.uint8), cv2.IMREAD_COLOR_RGB) for f in files]
+    table = write_table({"photo@test": pa.array(files, pa.binary())}, [photo.field("photo@test")], rows=4)
+    storage.write("photos.parquet", table)
+    return [{"path": "photos.parquet", "split": "train", "rows": count, "row_group": 4}], read
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +216,34 @@ def test_missing_values_are_masked_and_types_are_those_of_memory(tmp_path) -> No
         assert torch.allclose(batch["soft@test"], torch.tensor(0.4), atol=0.002)
     native = next(iter(loader(storage, listed, columns, native=True)))
     assert native[DEPTH].dtype == torch.float16 and native["soft@test"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("cache_mb", [0, 100])
+def test_files_are_decoded_as_they_were_encoded_wherever_that_is_done(tmp_path, cache_mb) -> None:
+    storage, photo = Storage(str(tmp_path)), PHOTO["photo"]
+    listed, pictures = photographs(storage, 30)
+    for _ in range(2):
+        seen = 0
+        for batch in Loader(storage, listed, PHOTO, ("photo@test",), batch=7, cache_mb=cache_mb, threads=2, pool=2):
+            for value, there in zip(batch["photo@test"].numpy(), batch["photo@test" + VALID].tolist(), strict=True):
+                number = int(value[0, 0].mean().round()) // 8 if there else None
+                expected = np.zeros(photo.shape, np.uint8) if number is None else pictures[number]
+                assert np.array_equal(value, expected)
+                seen += 1
+        assert seen == 30
+
+
+@pytest.mark.parametrize("cache_mb", [0, 100])
+@pytest.mark.parametrize("fault", ["turned", "torn", "none"])
+def test_a_file_of_another_size_or_cut_short_is_said_with_its_column(tmp_path, cache_mb, fault) -> None:
+    storage, whole = Storage(str(tmp_path)), cv2.imencode(".jpg", np.full((16, 24, 3), 90, np.uint8))[1].tobytes()
+    turned = cv2.imencode(".jpg", np.full((24, 16, 3), 90, np.uint8))[1].tobytes()
+    data = {"turned": turned, "torn": whole[: len(whole) // 2], "none": b""}[fault]
+    table = write_table({"photo@test": pa.array([whole, data], pa.binary())}, [PHOTO["photo"].field("photo@test")])
+    storage.write("0.parquet", table)
+    listed = [{"path": "0.parquet", "split": "train", "rows": 2, "row_group": 2}]
+    with pytest.raises(IntegrityError, match=r"0\.parquet, column photo@test: .*Next: hyperloom verify"):
+        list(Loader(storage, listed, PHOTO, ("photo@test",), batch=2, cache_mb=cache_mb))
 
 
 @pytest.mark.parametrize("cache_mb", [0, 0.0002, 100])
