@@ -25,6 +25,9 @@ LONGEST_FILE, LONGEST_FUNCTION = 350, 40
 """Lines; what CONTRIBUTING.md says."""
 DISTRIBUTIONS = {
     "streaming": "mosaicml-streaming",
+    "spdl": "spdl-io",
+    "lance": "pylance",
+    "array_record": "array-record",
     "cv2": "opencv-python-headless",
     "PIL": "pillow",
     "yaml": "pyyaml",
