@@ -267,7 +267,8 @@ class Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
     """Rows of a Lance dataset, a batch taken at once; each process opens it for itself, since Lance has threads."""
 
     def __init__(self, path: str, like: dict[str, tuple[Any, tuple[int, ...]]], count: int):
-        self.path, self.like, self.count, self.data = path, like, count, None
+        self.path, self.like, self.count = path, like, count
+        self.data: Any = None
 
     def __len__(self) -> int:
         return self.count

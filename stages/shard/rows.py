@@ -102,7 +102,7 @@ class RowGroups:
         table = self._table(part, index, columns, part.whole(index)) if columns else None
         before = max(0, part.begin - index * part.row_group)
         meant = slice(before, before + int(self.sizes[number]))
-        decoded = {}
+        decoded: Decoded = {}
         for column, modality in self.modalities.items():
             if column in part.lacks:
                 decoded[column] = _nothing(modality, int(self.sizes[number]))
