@@ -105,7 +105,7 @@ class ConsensusStage(Stage):
         methods, tallies = learned(step, drawn)
         if tallies:
             drawn = graph.graph(step, methods, self.data, "consensus")
-        step.records = step.run_units(drawn.units(), drawn.workers(step.storage))
+        step.records = step.run_units(drawn.units(), drawn.workers(step.storage, step.gpus))
         report, reliability = {}, {}
         for node in drawn.nodes:
             method: Any = node.expert

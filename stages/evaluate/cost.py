@@ -43,8 +43,9 @@ class CostWorker(AskedModel):
             "flops": operations(lambda: ask(batch)),
         }
         times = {"torch": milliseconds(lambda: ask(batch))}
-        if self.resources.gpus:
-            ask.to(device_of(self.resources.gpus))
+        device = device_of(self.resources.gpus, self.given)
+        if device.type != "cpu":
+            ask.to(device)
             times["cuda"] = milliseconds(lambda: ask(batch).whole())
         folder = Trained.from_manifest(self.manifest).folders(self.manifest, self.member)[0]
         files = (f.path for f in self.manifest.all_files() if f.path.startswith(f"{folder}/"))

@@ -73,7 +73,8 @@ class Evaluate(Stage):
     batch: int = placement(16, gt=0)
     cpus: float = placement(1.0, gt=0)
     gpus: float = placement(0.0, ge=0)
-    """The share of a GPU that a process which asks a model takes; label columns are judged without one."""
+    """The share of a GPU that a process which asks a model takes; left out, big models get one where there is one
+    (`stages.label.share`). Label columns are judged without one."""
 
     @field_validator("data", mode="before")
     @classmethod
@@ -140,7 +141,7 @@ class Evaluate(Stage):
         shards, truth = step.inputs[self.data], self._truth(step)
         columns, shown = self._judged(step, truth), self._raw(step, truth)
         spaces = {"columns": self._space(step, truth, {"columns": list(columns), "shown": list(shown)})}
-        resources, asking = Resources(self.cpus), Resources(self.cpus, self.gpus)
+        resources = Resources(self.cpus)
         task = Evaluation(step.storage, step.modalities, truth, self._temporal(step), self.batch)
         workers: dict[str, Worker] = {"columns": Judge(task, columns, shown, resources)}
         models = self.candidates(step)
@@ -149,9 +150,10 @@ class Evaluate(Stage):
             how = payload(one.model, lambda n: step.inputs[n].fingerprint)
             spaces[name] = self._space(step, truth, {"model": how, "name": name})
             bound = ensemble.bind(step.inputs) if ensemble else None
+            asking = self._asking(step, Trained.from_manifest(manifest).folders(manifest))
             asks = (manifest.stage, manifest.fingerprint), self._inputs(step, manifest), bound
-            workers[f"model {name}"] = ModelJudge(task, name, *asks, step.events.run, asking, one.member)
-            workers[f"cost {name}"] = CostWorker(task, name, *asks, step.events.run, asking, one.member)
+            who = (task, name, *asks, step.events.run, asking, one.member, self._unasked)
+            workers |= {f"model {name}": ModelJudge(*who), f"cost {name}": CostWorker(*who)}
         units = [Unit(f"{spaces[name]}-cost", "cost", f"cost {name}", {"step": step.name}) for name in models]
         if rival is not None and rival.meanings:
             brought = {m: [list(how.places), how.factor] for m, how in rival.meanings.items() if how}
@@ -167,6 +169,21 @@ class Evaluate(Stage):
                 identity = [digest, chosen, *([before] if before else [])]
                 units.append(Unit(space, fingerprint(identity)[:16], worker, inside))
         return units, workers
+
+    @property
+    def _unasked(self) -> bool:
+        """Does the recipe say nothing of GPUs?"""
+        return "gpus" not in self.model_fields_set
+
+    def _asking(self, step: StepRun, folders: Iterable[str]) -> Resources:
+        """What a process takes that asks the model in these folders."""
+        from hyperloom.stages.label.share import share
+        from hyperloom.stages.network.architecture import MODEL_WEIGHTS
+
+        if not self._unasked:
+            return Resources(self.cpus, self.gpus)
+        weights = sum(step.storage.size(f"{folder}/{MODEL_WEIGHTS}") or 0 for folder in folders)
+        return Resources(self.cpus, share(weights, step.gpus))
 
     def run(self, step: StepRun) -> Judged:
         from hyperloom.stages.evaluate.report import Report

@@ -121,6 +121,8 @@ class AskedModel:
     run_id: str
     resources: Resources = field(default_factory=Resources)
     member: str = ""
+    given: bool = False
+    """Did it get its share of a GPU without asking? Then it works on CPUs where torch sees none."""
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -155,7 +157,7 @@ class ModelJudge(AskedModel):
     def setup(self) -> None:
         from hyperloom.stages.network.predictor import device_of
 
-        self._predictor = self.load().to(device_of(self.resources.gpus))
+        self._predictor = self.load().to(device_of(self.resources.gpus, self.given))
         tasks = self._predictor.model.architecture.tasks
         self._answering = {t.name: t.modality for t in tasks}  # a model's own know its vocabulary
         ours = {name: self.task.modalities[name] for name in self._answering if name in self.task.truth}

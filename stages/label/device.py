@@ -8,8 +8,8 @@ operations gets the network's scores on the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,10 +20,19 @@ from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.label.trial import check_counts
 
 if TYPE_CHECKING:
+    from hyperloom.stages.label.network import Network
     from hyperloom.stages.label.preprocess import TileGrid
-    from hyperloom.stages.label.torch import Torch, TorchSession
 
-Finish = Callable[[], np.ndarray]
+
+class DeviceSession(Protocol):
+    """A network on a device. `layout` and `channels` (None: any) are those of its input."""
+
+    device: str
+    layout: str
+    channels: int | None
+
+    def tensors(self, images: torch.Tensor, tensors: Sequence[str | int]) -> list[torch.Tensor]:
+        """The outputs asked for of `images` float32 on the device, batch first; what is no integer as float32."""
 
 
 class Given(NamedTuple):
@@ -93,23 +102,25 @@ def landed(given: Landed, decoder: Decoder, target: Any) -> np.ndarray | list[An
 
 
 class OnDevice(Steps):
-    """The steps of a torch network."""
+    """The steps of a network whose tensors are torch's."""
 
     device = True
 
-    def __init__(self, expert: Torch, session: TorchSession, grid: TileGrid, targets: Sequence[Any]):
+    def __init__(self, expert: Network, session: DeviceSession, grid: TileGrid, targets: Sequence[Any]):
         self._expert, self._session, self._grid, self._targets = expert, session, grid, targets
-        self._layout = expert.preprocess.layout or "nchw"
+        self._layout = expert.preprocess.layout or session.layout
         self._layouts = [d.layout or self._layout for d in expert.decode]
-        channels = expert.preprocess.seen(3)
+        self._grey = session.channels == 1
+        channels = 1 if self._grey else expert.preprocess.seen(3)
         mean, scale = (torch.from_numpy(a).to(session.device) for a in expert.preprocess.statistics(channels))
         self._mean, self._scale = mean, scale
 
     def prepare(self, batch: Batch) -> torch.Tensor:
         """(tiles, h, w, 3) uint8."""
         shape, frames = self._expert.preprocess, batch[self._expert.in_[0]]
-        plain = len(self._grid) == 1 and frames.shape[1:3] == self._grid.size and shape.channels == "rgb"
-        pixels = frames if plain else np.stack([t for f in frames for t in shape.pixels(f, self._grid)])
+        same = len(self._grid) == 1 and frames.shape[1:3] == self._grid.size
+        plain = same and shape.channels == "rgb" and not self._grey
+        pixels = frames if plain else np.stack([t for f in frames for t in shape.pixels(f, self._grid, self._grey)])
         tensor = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
         return tensor.pin_memory() if self._session.device == "cuda" else tensor
 

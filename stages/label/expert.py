@@ -63,6 +63,8 @@ class Expert(Plugin):
     """Samples per call; left out, it is `usual_batch` or found by trial."""
     cpus: float = placement(1.0, gt=0)
     gpus: float = placement(0.0, ge=0)
+    """The share of a GPU that one process takes; left out, big networks get one where there is one
+    (`stages.label.share`), and 0 is none in any case."""
     memory_mb: int = placement(0, ge=0)
     """Memory that one process of this expert needs; 0: little. With it, or with a share of a GPU, a process is for this
     expert alone; otherwise one process hosts all experts that ask for as many CPUs."""
@@ -114,6 +116,10 @@ class Expert(Plugin):
     def weights(self) -> tuple[str, ...]:
         """Files (paths or URLs) whose content belongs to this expert's identity."""
         return ()
+
+    def heft(self, storage: Storage) -> int:
+        """Bytes of the weights of a network that a GPU would run; 0 where there is none, or nobody can tell yet."""
+        return 0
 
     def content(self, digests: Digests) -> list[str]:
         """Digests of all content that belongs to this expert's identity; where it lies belongs to none. Raises

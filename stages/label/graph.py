@@ -14,7 +14,7 @@ made as they are asked for and never kept. Consensus is made of the same parts (
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
@@ -32,6 +32,7 @@ from hyperloom.stages import licence
 from hyperloom.stages.base import INDEX, TIME, Partition, Producer, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.label.expert import Expert
+from hyperloom.stages.label.share import share
 from hyperloom.stages.label.worker import LabelWorker
 from hyperloom.stages.lesson import Lesson, inherited, maker
 from hyperloom.stages.results import Labels, Trained, lessons_of
@@ -90,10 +91,12 @@ class ExpertGraph:
         step.records = Records(Record(u.space, u.id, 0, (), 0, {"pid": u.payload["pid"]}) for u in self.units())
         return Forecast(self.units(), step.manifest(self.labels(()), {}))
 
-    def workers(self, storage: Any) -> dict[str, Worker]:
-        """One worker for each expert, by the name that its units carry."""
+    def workers(self, storage: Any, gpus: Callable[[], float]) -> dict[str, Worker]:
+        """One worker for each expert, by the name that its units carry; `gpus` says how many the cluster has."""
         own = {n: _own(n.expert, self.modalities) for n in self.nodes}
-        return {n.worker: LabelWorker(n.expert, own[n], storage, maker(n.about)) for n in self.nodes}
+        told = {n: "gpus" in n.expert.model_fields_set for n in self.nodes}
+        shares = {n: 0.0 if told[n] else share(n.expert.heft(storage), gpus) for n in self.nodes}
+        return {n.worker: LabelWorker(n.expert, own[n], storage, maker(n.about), shares[n]) for n in self.nodes}
 
     def labels(self, records: Iterable[Record]) -> Labels:
         """What the step's manifest says: columns, partitions, and how many samples each column lacks and why."""

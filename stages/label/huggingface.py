@@ -14,6 +14,7 @@ modality by name, `labels` renames them (null: none). torchvision is not needed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -122,6 +123,11 @@ class HuggingFace(Expert):
         from hyperloom.stages.label.hub.loading import files
 
         return files(self.path) if self.path and not self.sha256 else ()
+
+    def heft(self, storage: Storage) -> int:
+        if self.model:
+            return sum(size for name, (size, _) in self._pin(storage).files.items() if name.endswith(".safetensors"))
+        return sum(os.path.getsize(file) for file in self.weights() if file.endswith(".safetensors"))
 
     def content(self, digests: Digests) -> list[str]:
         if self.sha256:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.label import litertfile
 from hyperloom.stages.label.activation import ScoreKind
 from hyperloom.stages.label.decoders import tensors_of
@@ -23,6 +24,9 @@ from hyperloom.stages.modality import Size
 
 class LiteRT(Network):
     """`{type: litert, path: deeplab.tflite, in: rgb@camera, out: semantic@deeplab, decode: classes}`."""
+
+    def heft(self, storage: Storage) -> int:
+        return 0  # it runs on CPUs alone
 
     def session(self) -> LiteRTSession:
         threads, layout = max(1, int(self.cpus)), self.preprocess.layout

@@ -101,6 +101,11 @@ class Model(Expert):
         bound = {"in_": self.in_ or trained.visible, "folders": trained.folders(manifest)}
         return self.model_copy(update={**bound, "ensemble": self.ensemble.bind(inputs)})
 
+    def heft(self, storage: Storage) -> int:
+        from hyperloom.stages.network.architecture import MODEL_WEIGHTS
+
+        return sum(storage.size(f"{folder}/{MODEL_WEIGHTS}") or 0 for folder in self.folders)
+
     @property
     def usual_batch(self) -> int | None:
         return None if self.gpus else CPU_BATCH

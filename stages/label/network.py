@@ -85,6 +85,10 @@ class Network(Expert):
     def weights(self) -> tuple[str, ...]:
         return (self.path,)
 
+    def heft(self, storage: Storage) -> int:
+        files = [str(cached(p, self.sha256) or p) if self.sha256 and remote(p) else p for p in self.weights()]
+        return sum(os.path.getsize(f) for f in map(os.path.expanduser, files) if os.path.isfile(f))
+
     def content(self, digests: Digests) -> list[str]:
         if self.sha256 and remote(self.path):
             return [self.sha256]

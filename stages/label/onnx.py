@@ -4,6 +4,9 @@ Any network that takes frames works from a recipe alone: `decode` says what its 
 that are no frames. A tensor is an output's name or number. A file that keeps its weights in others, under any names,
 needs a local path; they count like the file. A local file is looked at when the recipe is planned: its versions, its
 inputs and its outputs' names.
+
+On a GPU (`gpus`) frames and maps stay there where torch sees it too (`stages.label.onnxdevice`), and maps are decoded
+there; a network that takes integers gets them from the host.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from hyperloom.stages.label import onnxfile
 from hyperloom.stages.label.activation import ScoreKind
 from hyperloom.stages.label.decoders import tensors_of
 from hyperloom.stages.label.network import Network, library, read_weights
+from hyperloom.stages.label.preprocess import TileGrid
+from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality import Size
 
 Constants = dict[str, float | tuple[float, ...]]
@@ -37,6 +42,14 @@ class Onnx(Network):
         tensors = tensors_of(self.decode)
         threads, layout = max(1, int(self.cpus)), self.preprocess.layout
         return OnnxSession(self.path, tensors, threads, self.gpus > 0, self.constants, layout)
+
+    def steps(self, session: Any, grid: TileGrid, targets: Sequence[Any]) -> Steps:
+        if self.gpus and isinstance(session, OnnxSession) and session.dtype.kind == "f" and _torch_sees_a_gpu():
+            from hyperloom.stages.label.device import OnDevice
+            from hyperloom.stages.label.onnxdevice import BoundSession
+
+            return OnDevice(self, BoundSession(session, "cuda"), grid, targets)
+        return super().steps(session, grid, targets)
 
     def examine(self, path: str, source: Any | None) -> None:
         header = onnxfile.header(path)
@@ -61,11 +74,11 @@ class OnnxSession:
         self, path: str, tensors: Sequence[str | int] = (), threads: int = 1, gpu: bool = False,
         constants: Mapping[str, Any] | None = None, layout: str | None = None,
     ):  # fmt: skip
-        self._path, self._session = path, _loaded(path, threads, gpu)
-        self.outputs = [o.name for o in self._session.get_outputs()]
-        ports = [onnxfile.port(i.name, i.type, i.shape) for i in self._session.get_inputs()]
+        self._path, self.runtime = path, _loaded(path, threads, gpu)
+        self.outputs = [o.name for o in self.runtime.get_outputs()]
+        ports = [onnxfile.port(i.name, i.type, i.shape) for i in self.runtime.get_inputs()]
         image = onnxfile.image_input(path, ports, constants or {}, layout)
-        self._input, self.dtype, self.layout = image.port.name, image.dtype, image.layout
+        self.image, self.dtype, self.layout = image.port.name, image.dtype, image.layout
         self.channels = image.channels
         self.batch, self.size = image.port.shape[0], image.size
         self._constants = [_Constant(path, port, (constants or {})[port.name]) for port in image.others]
@@ -74,15 +87,23 @@ class OnnxSession:
 
     def noted(self, key: str) -> str:
         """What the file's metadata say under `key`; empty where nothing."""
-        return str(self._session.get_modelmeta().custom_metadata_map.get(key, ""))
+        return str(self.runtime.get_modelmeta().custom_metadata_map.get(key, ""))
 
     def ending(self, tensor: str | int) -> ScoreKind | None:
         local = os.path.expanduser(self._path)
         return onnxfile.ending(local, output(self.outputs, tensor)) if os.path.isfile(local) else None
 
     def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
-        inputs = {self._input: images, **{c.name: c(len(images)) for c in self._constants}}
-        return self._session.run([output(self.outputs, t) for t in tensors], inputs)
+        inputs = {self.image: images, **self.constants(len(images))}
+        return self.runtime.run([self.output(t) for t in tensors], inputs)
+
+    def constants(self, count: int) -> dict[str, np.ndarray]:
+        """What the inputs that take no frames get in a call of so many."""
+        return {c.name: c(count) for c in self._constants}
+
+    def output(self, tensor: str | int) -> str:
+        """The name of an output."""
+        return output(self.outputs, tensor)
 
 
 class _Constant:
@@ -127,6 +148,15 @@ def _loaded(path: str, threads: int, gpu: bool) -> Any:
         if (newer := onnxfile.too_new(path, str(error))) is not None:
             raise newer from error
         raise SourceError(f"{path} is no ONNX file that ONNX Runtime can load: {error}") from error
+
+
+def _torch_sees_a_gpu() -> bool:
+    """Can frames and maps stay on the GPU? Without torch, or with one for CPUs, they go through the host."""
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
 
 
 def _providers(runtime: Any, gpu: bool) -> list[str]:

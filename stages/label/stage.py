@@ -69,7 +69,7 @@ class Label(Stage):
 
     def units(self, step: StepRun) -> tuple[graph.Units, dict[str, Worker]]:
         drawn = self._drawn(step)
-        return drawn.units(), drawn.workers(step.storage)
+        return drawn.units(), drawn.workers(step.storage, step.gpus)
 
     def forecast(self, step: StepRun) -> Forecast:
         return self._drawn(step).forecast(step)
@@ -82,7 +82,7 @@ class Label(Stage):
         for text in licences:
             step.events.emit("note", step.name, text=text)
         drawn = self._drawn(step)
-        step.records = step.run_units(drawn.units(), drawn.workers(step.storage))
+        step.records = step.run_units(drawn.units(), drawn.workers(step.storage, step.gpus))
         labels = drawn.labels(step.records)
         labels = replace(labels, remarks=[*labels.remarks, *apart(drawn), *licences])
         announce(step, labels.remarks, licences)

@@ -17,17 +17,20 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hyperloom.pipeline.errors import PluginError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Unit
 from hyperloom.stages import careful
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.label.batching import BatchSize
-from hyperloom.stages.label.expert import Batch, Expert
+from hyperloom.stages.label.expert import Batch, Expert, Function
 
 if TYPE_CHECKING:
     from hyperloom.stages.label.reading import Parts
+    from hyperloom.stages.label.steps import Steps
 
 PlaceAnswers = Callable[[Iterable[tuple[int, Any]]], None]
 AHEAD = 2
@@ -39,25 +42,43 @@ READERS = 4
 class LabelWorker:
     """Does the units of one expert. Built from config; `setup` loads the expert, once in each process.
 
-    `about` is what each column that it makes says of its producer: small JSON that holds meaning only.
+    `about` is what each column that it makes says of its producer: small JSON that holds meaning only. `share` is what
+    of a GPU it got without asking.
     """
 
-    def __init__(self, expert: Expert, modalities: dict[str, Any], storage: Storage, about: dict[str, Any]):
+    def __init__(
+        self, expert: Expert, modalities: dict[str, Any], storage: Storage, about: dict[str, Any], share: float = 0.0
+    ):
         self.expert, self.modalities, self.storage, self.about = expert, modalities, storage, about
-        self.resources = expert.resources
+        self.resources = replace(expert.resources, gpus=share) if share else expert.resources
+        self._share = share
 
     def setup(self) -> None:
         from hyperloom.stages.label.bisection import Bisection
-        from hyperloom.stages.label.contract import built
 
         _limit_threads(max(1, int(self.expert.cpus)))
-        function = built(self.expert, self.modalities, self.storage)
+        function = self._built()
         _limit_threads(max(1, int(self.expert.cpus)))  # libraries that came with the expert
         self._notes = list(getattr(function, "notes", ()))
         self._bisection = Bisection(function, self.expert.out, self.modalities, _readers(self.expert))
         self._sizes: dict[str, BatchSize] = {}
         self._coming: dict[tuple[str, str], Parts] = {}
         self._careful = False
+
+    def _built(self) -> Function | Steps:
+        """The expert's function, on a GPU that it did not ask for where its library can use one."""
+        from hyperloom.stages.label.contract import built
+
+        if self._share:
+            try:
+                placed = self.expert.model_copy(update={"gpus": self._share})
+                function = built(placed, self.modalities, self.storage)
+            except PluginError as error:
+                print(f"{self.expert.type} works on its CPUs: {error}", file=sys.stderr)
+            else:
+                self.expert = placed
+                return function
+        return built(self.expert, self.modalities, self.storage)
 
     def ahead(self, unit: Unit) -> None:
         """Begin to read what `run` will be asked for next; may be called in any thread. What goes wrong is left to

@@ -201,9 +201,10 @@ def answered(modality: Any, values: torch.Tensor) -> np.ndarray:
     return answer
 
 
-def device_of(gpus: float) -> torch.device:
-    """The device for who asks for a share of a GPU. Raises PluginError when torch sees none."""
-    if not gpus:
+def device_of(gpus: float, given: bool = False) -> torch.device:
+    """The device for who asks for a share of a GPU, or was given one without asking. Raises PluginError when torch sees
+    none of which somebody asked for a share."""
+    if not gpus or (given and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise PluginError("a trained model is to be asked on a GPU, but torch sees none. Next: gpus: 0")

@@ -24,8 +24,8 @@ from hyperloom.stages.shard.cache import DiskCache
 from hyperloom.stages.shard.ranges import Ranges
 from hyperloom.stages.table import open_table, whole
 
-Rows = np.ndarray | FileRows
-Decoded = dict[str, tuple[Rows, np.ndarray]]
+RowValues = np.ndarray | FileRows
+Decoded = dict[str, tuple[RowValues, np.ndarray]]
 """Column -> rows (N, *shape) in the dtype of the disk, and which of them are there (N,)."""
 
 
@@ -165,7 +165,7 @@ class RowGroups:
         if index >= footer.num_row_groups or footer.row_group(index).num_rows != rows:
             raise IntegrityError(f"{self.storage.full(path)} has other row groups than its manifest says")
 
-    def _opened(self, path: str, table: Any, column: str) -> tuple[Rows, np.ndarray]:
+    def _opened(self, path: str, table: Any, column: str) -> tuple[RowValues, np.ndarray]:
         try:
             return opened(self.modalities[column], table.column(column))
         except (KeyError, ValueError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper, save
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
@@ -22,6 +23,7 @@ from hyperloom.stages.label.activation import softmax
 from hyperloom.stages.label.batching import BatchSize
 from hyperloom.stages.label.decoders import as_map
 from hyperloom.stages.label.device import Landing, OnDevice, decoded, landed
+from hyperloom.stages.label.onnxdevice import BoundSession
 from hyperloom.stages.label.samples import ExpertInputs
 from hyperloom.stages.label.scores import vote
 from hyperloom.stages.label.stage import Label
@@ -289,3 +291,43 @@ def test_maps_of_hugging_face_models_are_decoded_on_their_device_as_on_the_host(
     )
     assert np.array_equal(host["semantic@n"], device["semantic@n"])
     np.testing.assert_allclose(device["soft@n"], host["soft@n"], atol=1 / 255)
+
+
+@pytest.mark.parametrize("batch", ["n", 1, 2], ids=lambda b: f"batch-{b}")
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("channels", [3, 1])
+def test_an_onnx_network_bound_to_a_device_answers_as_on_the_host(
+    tmp_path: Any, batch: Any, layout: str, channels: int
+) -> None:
+    """Frames, maps and classes without a way through the host; graphs of a fixed batch get their frames piece by piece,
+    an input that takes no frames its constant."""
+    axes = [channels, 24, 36] if layout == "nchw" else [24, 36, channels]
+    path = bound_network(tmp_path / "net.onnx", [batch, *axes], layout, channels)
+    fields = {"type": "onnx", "path": path, "in": "rgb@camera", "out": ["semantic@n", "soft@n"]}
+    fields |= {"decode": ["classes", "probabilities"], "constants": {"gain": [0.5]}, "preprocess": {"divide": 255}}
+    expert = plugins.parse("expert", fields)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 24, 36, 3), np.uint8)
+    host = expert.build(KNOWN, Storage("memory://bound"))({"rgb@camera": frames})
+    session, targets = expert.session(), [KNOWN["semantic"], KNOWN["soft"]]
+    grid = expert.preprocess.grid((24, 36), session.size)
+    device = OnDevice(expert, BoundSession(session, "cpu"), grid, targets)({"rgb@camera": frames})
+    assert len(np.unique(host["semantic@n"])) >= 3 and (device["semantic@n"] != host["semantic@n"]).mean() < 1e-3
+    np.testing.assert_allclose(device["soft@n"], host["soft@n"], atol=1e-3)
+
+
+def bound_network(path: Any, shape: list[Any], layout: str, channels: int) -> str:
+    """Saves a graph with a convolution to five scores and an input `gain` that they are multiplied by."""
+    weights = np.random.default_rng(1).normal(size=(5, channels, 3, 3)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["planes", "w"], ["scores"], pads=[1, 1, 1, 1])]
+    turned = layout == "nhwc"
+    nodes.insert(0, helper.make_node("Transpose" if turned else "Identity", ["x"], ["planes"],
+                                     **({"perm": [0, 3, 1, 2]} if turned else {})))  # fmt: skip
+    nodes.append(helper.make_node("Mul", ["scores", "gain"], ["scaled"]))
+    nodes.append(helper.make_node("Transpose" if turned else "Identity", ["scaled"], ["y"],
+                                  **({"perm": [0, 2, 3, 1]} if turned else {})))  # fmt: skip
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape),
+              helper.make_tensor_value_info("gain", TensorProto.FLOAT, [1])]  # fmt: skip
+    outputs = [helper.make_empty_tensor_value_info("y")]
+    graph = helper.make_graph(nodes, "bound", inputs, outputs, [numpy_helper.from_array(weights, "w")])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return str(path)
