@@ -152,8 +152,8 @@ class Evaluate(Stage):
             bound = ensemble.bind(step.inputs) if ensemble else None
             asking = self._asking(step, Trained.from_manifest(manifest).folders(manifest))
             asks = (manifest.stage, manifest.fingerprint), self._inputs(step, manifest), bound
-            who = (task, name, *asks, step.events.run, asking, one.member, self._unasked)
-            workers |= {f"model {name}": ModelJudge(*who), f"cost {name}": CostWorker(*who)}
+            given = (task, name, *asks, step.events.run, asking, one.member, self._unasked)
+            workers |= {f"model {name}": ModelJudge(*given), f"cost {name}": CostWorker(*given)}
         units = [Unit(f"{spaces[name]}-cost", "cost", f"cost {name}", {"step": step.name}) for name in models]
         if rival is not None and rival.meanings:
             brought = {m: [list(how.places), how.factor] for m, how in rival.meanings.items() if how}

@@ -119,6 +119,7 @@ def build_model(architecture: Architecture, parameters: int | None = None) -> Mu
         if parameters is None:
             raise ValueError("a model needs the width of its trunk or a number of parameters")
         architecture = architecture.with_trunk(architecture.trunk.of_width(nearest_width(architecture, parameters)))
+    architecture = architecture.with_trunk(architecture.trunk.fresh)
     return MultiTask(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -53,6 +53,12 @@ class Trunk(Plugin):
         return self.width
 
     @property
+    def fresh(self) -> Self:
+        """This trunk with all that its width decides written out, as a network that begins now gets it; `width` must be
+        known."""
+        return self
+
+    @property
     def sizes(self) -> Sizes:
         """Channels of what the network gives; `width` must be known."""
         raise TypeError(f"the trunk {self.type!r} has no sizes")
@@ -283,16 +289,21 @@ class EspNetTrunk(PlanesTrunk):
         return espnet.EspTrunk(self.count, self.depth, self.chosen, self.groups, picture.scale, fold)
 
 
+WIDE = 48
+"""The width from which a transformer gets attention heads of 64 channels."""
+
+
 class ViTTrunk(Trunk):
     """A transformer over the tokens of all inputs, whatever they are (see `stages.network.vit`). Tokens have 8 times
     `width` channels."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     patch: int = Field(16, ge=1, le=64)
     """Side of a raster's tokens in pixels, a power of two."""
     depth: int = Field(6, ge=1)
-    head: Literal[32, 64] = 32
-    """Channels of an attention head, where they divide the width; 64 are quicker on GPUs in wide trunks."""
+    head: Literal[32, 64] | None = None
+    """Channels of an attention head, where they divide the width. Left out, a new network has 64, which GPUs do more of
+    in a time, where its tokens have 384 channels or more (`width: 48`), else 32."""
     decoder: int = Field(1, ge=0)
     """Blocks of self-attention over what is predicted for each pixel."""
     masked: Literal["drop", "replace"] = "drop"
@@ -304,6 +315,12 @@ class ViTTrunk(Trunk):
         if value & (value - 1):
             raise ValueError(f"a patch is a power of two, got {value}")
         return value
+
+    @property
+    def fresh(self) -> Self:
+        if self.head is not None or self.chosen < WIDE:
+            return self
+        return self.model_copy(update={"head": 64})
 
     @property
     def sizes(self) -> Sizes:
@@ -323,4 +340,4 @@ class ViTTrunk(Trunk):
         from hyperloom.stages.network import vit
 
         dense = any(t.head.planes for t in architecture.tasks)
-        return vit.ViT(8 * self.chosen, self.depth, self.decoder, self.patch, architecture.size, dense, self.head)
+        return vit.ViT(8 * self.chosen, self.depth, self.decoder, self.patch, architecture.size, dense, self.head or 32)

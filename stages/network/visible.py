@@ -23,14 +23,15 @@ Grid: TypeAlias = torch.Tensor | None
 @dataclass(frozen=True)
 class Visible:
     """`inputs` (N, inputs) bool; `squares[i]` (N, *grid) bool, or None where input i is shown or hidden as a whole.
-    `kept` is what is known on the host of how many tokens samples keep: the most and the fewest."""
+    `kept` is what is known on the host of how many tokens each sample keeps."""
 
     inputs: torch.Tensor
     squares: tuple[Grid, ...] = ()
-    kept: tuple[int, int] | None = None
+    kept: tuple[int, ...] | None = None
 
     def __getitem__(self, part: slice) -> Visible:
-        return Visible(self.inputs[part], tuple(s if s is None else s[part] for s in self.squares))
+        squares = tuple(s if s is None else s[part] for s in self.squares)
+        return Visible(self.inputs[part], squares, None if self.kept is None else self.kept[part])
 
     def to(self, device: torch.device | str) -> Visible:
         squares = tuple(s if s is None else s.to(device) for s in self.squares)

@@ -3,25 +3,36 @@
 As in MultiMAE (Bachmann et al. 2022) and 4M (Mizrahi et al. 2023): each input has a stem of its own
 (`stages.network.stems`), its tokens carry a learned embedding of the input and the place on its grid; the trunk sees
 the visible tokens of all inputs at once, and predictions ask its memory by attention. Hidden tokens are dropped before
-the trunk, so a sample with a quarter of its tokens takes a quarter of the time; samples that keep fewer than the
-batch's most are padded. With `masked: replace` they become one learned token instead, and shapes stay fixed.
+the trunk, so a sample with a quarter of its tokens takes a quarter of the time; samples that keep other numbers of
+tokens go through in parts of the batch (`stages.network.lengths`), each padded to its own longest. With
+`masked: replace` they become one learned token instead, and shapes stay fixed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from hyperloom.stages.network.attention import Block, Query, positions
 from hyperloom.stages.network.features import Features
+from hyperloom.stages.network.lengths import Lengths, apart, together
 from hyperloom.stages.network.visible import Visible
 
 
+class VisibleTokens(NamedTuple):
+    """`values` (N, T, D) and which of them are no padding, (N, T) bool; None where all are none. With padding, `kept`
+    says how many tokens each sample has, where that is known."""
+
+    values: torch.Tensor
+    padding: torch.Tensor | None = None
+    kept: Lengths | None = None
+
+
 class TokenEmbedding(nn.Module):
-    """The fusion: encoded inputs to visible tokens (N, T, width), and which of them are no padding (N, T) or None."""
+    """The fusion: encoded inputs to their visible tokens."""
 
     def __init__(self, inputs: Sequence[Any], width: int, patch: int, replace: bool):
         super().__init__()
@@ -35,7 +46,7 @@ class TokenEmbedding(nn.Module):
 
     def forward(
         self, planes: Sequence[torch.Tensor | tuple[torch.Tensor, ...]], visible: Visible | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    ) -> VisibleTokens:
         parts, kept, padded = [], [], False
         for i, (stem, values) in enumerate(zip(self.stems, planes, strict=True)):
             tokens, valid = stem(*values) if isinstance(values, tuple) else stem(values)
@@ -51,43 +62,42 @@ class TokenEmbedding(nn.Module):
         count = first.shape[0]  # len() would be a constant in an exported graph, and so may be made[0].shape[0]
         tokens = torch.cat([self.whole.expand(count, 1, -1).to(parts[0].dtype), *parts], 1)
         if all(k is None for k in kept):
-            return tokens, None
+            return VisibleTokens(tokens)
         always = torch.ones(count, 1, dtype=torch.bool, device=tokens.device)
         every = [always.expand(-1, m.shape[1]) if k is None else k for k, m in zip(kept, parts, strict=True)]
         known = None if visible is None or padded else visible.kept
         return dropped(tokens, torch.cat([always, *every], 1), known)
 
     @torch.no_grad()
-    def kept(self, visible: Visible) -> tuple[int, int] | None:
-        """The most and the fewest tokens that samples keep of `visible`; None where it takes the values to know."""
+    def kept(self, visible: Visible) -> Lengths | None:
+        """How many tokens each sample keeps of `visible`; None where it takes the values to know."""
         if self.hidden is not None or not all(getattr(stem, "padless", False) for stem in self.stems):
             return None
         sites = [visible.sites(i, stem.grid).expand(-1, *stem.grid).flatten(1) for i, stem in enumerate(self.stems)]
-        counts = 1 + torch.stack([s.sum(1) for s in sites]).sum(0)
-        return int(counts.max()), int(counts.min())
+        return tuple((1 + torch.stack([s.sum(1) for s in sites]).sum(0)).tolist())
 
 
-def dropped(
-    tokens: torch.Tensor, keep: torch.Tensor, kept: tuple[int, int] | None = None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Only the tokens (N, T, D) of which `keep` (N, T) is true, in their order, padded to the most that one sample has;
-    and which are no padding, None where all are none. `kept` are the most and the fewest where these are known, which
-    saves waiting for a device. A graph that is being exported keeps all and hides by padding."""
+def dropped(tokens: torch.Tensor, keep: torch.Tensor, kept: Lengths | None = None) -> VisibleTokens:
+    """Only the tokens (N, T, D) of which `keep` (N, T) is true, in their order, padded to the most that one sample has.
+    `kept` says how many each keeps where that is known, which saves waiting for a device. A graph that is being
+    exported keeps all and hides by padding."""
     if torch.jit.is_tracing():
-        return tokens, keep
-    if kept is None:
-        counts = keep.sum(1)
-        kept = int(counts.max()), int(counts.min())
-    most, least = kept
+        return VisibleTokens(tokens, keep)
+    kept = kept or tuple(keep.sum(1).tolist())
+    most, least = max(kept), min(kept)
     if least == keep.shape[1]:
-        return tokens, None
+        return VisibleTokens(tokens)
     order = keep.to(torch.uint8).argsort(stable=True, dim=1, descending=True)[:, :most]
     fewer = tokens.gather(1, order[..., None].expand(-1, -1, tokens.shape[2]))
-    return fewer, None if least == most else keep.gather(1, order)
+    return VisibleTokens(fewer) if least == most else VisibleTokens(fewer, keep.gather(1, order), kept)
 
 
 class ViT(nn.Module):
     """Visible tokens -> `Features`; planes of `size` only where `dense` asks for them."""
+
+    in_parts = True
+    """May samples of other lengths go through one after the other? Not where each pass gathers the weights from all
+    ranks."""
 
     def __init__(
         self, width: int, depth: int, decoder: int, patch: int, size: tuple[int, int], dense: bool, head: int = 32
@@ -97,8 +107,13 @@ class ViT(nn.Module):
         self.after = nn.LayerNorm(width)
         self.raster = RasterReadout(width, decoder, patch, size, head) if dense else None
 
-    def forward(self, fused: tuple[torch.Tensor, torch.Tensor | None]) -> Features:
-        x, padding = fused
+    def forward(self, fused: VisibleTokens) -> Features:
+        if fused.kept is None or not self.in_parts or torch.compiler.is_compiling():
+            return self._features(fused.values, fused.padding)
+        parts = apart(fused.kept, fused.values.device)
+        return together([self._features(*part.of(fused.values, fused.padding)) for part in parts], parts)
+
+    def _features(self, x: torch.Tensor, padding: torch.Tensor | None) -> Features:
         for block in self.blocks:
             x = block(x, padding=padding)
         x = self.after(x)

@@ -90,4 +90,5 @@ class SGD(Optimizer):
     def build(self, groups: ParameterGroups) -> torch.optim.Optimizer:
         import torch
 
-        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
+        fused = all(p.is_cuda for group in groups for p in group["params"])  # on CPUs it would round otherwise
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=fused or None)

@@ -29,6 +29,9 @@ def shard(model: nn.Module, world_size: int, device: torch.device) -> None:
 
     mesh = init_device_mesh(device.type, (world_size,))
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # FSDP splits contiguous tensors
+    for module in model.modules():
+        if hasattr(module, "in_parts"):
+            module.in_parts = False  # ranks would gather its weights another number of times
     for block in list(_blocks(model)):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)

@@ -93,7 +93,7 @@ def test_hidden_tokens_change_nothing_and_cost_nothing(data: Any, learned: Any) 
         for i, column in enumerate(COLUMNS):
             other[column][~visible[:, i]] = batch[column].flip(0)[~visible[:, i]]
         again = model(other, visible).predictions
-        fused, _ = model.fusion(model.encode(batch), Visible(visible[:1].expand(len(visible), -1)))
+        fused, *_ = model.fusion(model.encode(batch), Visible(visible[:1].expand(len(visible), -1)))
         alone = model({c: v[:1] for c, v in batch.items()}, visible[:1]).predictions
     for task, values in whole.items():
         assert torch.allclose(values, again[task], atol=1e-4), task
