@@ -94,8 +94,8 @@ class ExpertGraph:
     def workers(self, storage: Any, gpus: Callable[[], float]) -> dict[str, Worker]:
         """One worker for each expert, by the name that its units carry; `gpus` says how many the cluster has."""
         own = {n: _own(n.expert, self.modalities) for n in self.nodes}
-        told = {n: "gpus" in n.expert.model_fields_set for n in self.nodes}
-        shares = {n: 0.0 if told[n] else share(n.expert.heft(storage), gpus) for n in self.nodes}
+        written = {n: "gpus" in n.expert.model_fields_set for n in self.nodes}
+        shares = {n: 0.0 if written[n] else share(n.expert.heft(storage), gpus) for n in self.nodes}
         return {n.worker: LabelWorker(n.expert, own[n], storage, maker(n.about), shares[n]) for n in self.nodes}
 
     def labels(self, records: Iterable[Record]) -> Labels:

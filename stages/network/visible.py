@@ -56,8 +56,8 @@ def resampled(squares: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
 
 def present(architecture: Architecture, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """(N, inputs) bool: which inputs of each sample are there, with every column that they read."""
-    whole = [torch.stack([batch[p.column + VALID] for p in i.parts], 1).all(1) for i in architecture.inputs]
-    return torch.stack(whole, 1)
+    every = [[batch[part.column + VALID] for part in i.parts] for i in architecture.inputs]
+    return torch.stack([one[0] if len(one) == 1 else torch.stack(one, 1).all(1) for one in every], 1)
 
 
 def shown(present: torch.Tensor, mask: Visible | torch.Tensor) -> Visible:

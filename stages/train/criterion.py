@@ -122,8 +122,9 @@ class Criterion(nn.Module):
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Per task the weighted sum of losses over labelled pixels; the weighted number of those, and of the samples
         that each extra counts."""
-        sums = [torch.zeros((), device=seen.device) for _ in self.tasks]
-        counts = torch.zeros(len(self.names), dtype=torch.float64, device=seen.device)
+        none = torch.zeros((), dtype=torch.float64, device=seen.device)
+        sums = [none.float()] * len(self.tasks)
+        counts = [none] * len(self.names)
         columns = self.model.architecture.columns
         parts = zip(self.job.targets, self.taught, self.readers, self.objectives, self.weighers, strict=True)
         for target, modality, read, objective, weigher in parts:
@@ -142,13 +143,14 @@ class Criterion(nn.Module):
                     amount = weight.double().sum()
                 i = self.names.index(target.task)
                 sums[i] = sums[i] + target.weight * total(use, weight)
-                counts[i] += target.weight * amount
-        valid = present(self.model.architecture, batch)
+                counts[i] = counts[i] + target.weight * amount.double()
+        valid = present(self.model.architecture, batch) if self.job.extras else seen
         for i, (name, extra) in enumerate(self.job.extras.items(), len(self.tasks)):
             if name not in self.job.silent:
-                counts[i] += extra.count(columns, valid)
-        counts[len(self.tasks) + len(self.job.extras) :] = seen.sum()
-        return sums, counts
+                counts[i] = none + extra.count(columns, valid)
+        for i in range(len(self.tasks) + len(self.job.extras), len(counts)):
+            counts[i] = seen.sum().double()
+        return sums, torch.stack(counts)
 
 
 def target_reader(modality: Any, task: Any, scale: Scale) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -60,7 +60,7 @@ class Descent:
             totals.append(setup.balancer.backward(scaled, losses.present, setup.parameters))
             values.append(losses.values.detach())
         setup.balancer.settle(setup.parameters, setup.world)
-        return Losses(torch.stack(values).sum(0), losses.present), torch.stack(totals).sum(0)
+        return Losses(_sum(values), losses.present), _sum(totals)
 
     def losses(self, batch: UpdateBatch, counts: torch.Tensor | None) -> Losses:
         """This rank's share of the losses of a part of its batch; `counts` are those of the whole global batch, None
@@ -77,6 +77,10 @@ class Descent:
         self.setup.optimizer.step()
         self.setup.optimizer.zero_grad()
         return Update(batch.number + 1, losses, total, norm)
+
+
+def _sum(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.stack(list(parts)).sum(0)
 
 
 def _cut(columns: dict[str, torch.Tensor], part: slice) -> dict[str, torch.Tensor]:
