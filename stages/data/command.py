@@ -97,6 +97,7 @@ def _add_export(sub: argparse.ArgumentParser) -> None:
     people.add_argument("--out", metavar="DIR", default="", help="folder or URL (STEP-TOOL)")
     people.add_argument("--picture", metavar="COLUMN", default="", help="what they see (the first pictures of ingest)")
     people.add_argument("--order", metavar="COLUMN", default="", help="a number: samples with the highest go first")
+    people.add_argument("--only", metavar="COLUMN", default="", help="a number: only samples where it is above 0")
     people.add_argument("--most", type=int, metavar="N", default=0, help="only the first N")
     people.add_argument("--again", action="store_true", help="also samples that people have answered")
     people.add_argument(

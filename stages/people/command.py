@@ -22,7 +22,7 @@ def send(given: Any, loaded: Any, storage: Any, planned: Any) -> int:
         raise RecipeError(f"{given.to} gets one column at a time ({what}). Next: --columns with one of them")
     sending = Sending(
         columns[0], given.picture or _picture(planned, modalities), given.to, given.order, given.most, given.again,
-        given.folder,
+        given.folder, given.only,
     )  # fmt: skip
     out = given.out or f"{given.step}-{given.to}"
     export = Export(storage, planned, modalities, sending)

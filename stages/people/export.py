@@ -41,7 +41,8 @@ class Worth(NamedTuple):
 class Sending:
     """What is sent: predictions in `column` ("" for none: then `kind` alone says what is asked) over the pictures in
     `picture`, the highest of `order` first, at most `most`; samples that people have answered already if `again`.
-    `folder`: where Label Studio serves the pictures from."""
+    `folder`: where Label Studio serves the pictures from. `only`: a column of numbers; samples where it is 0 or missing
+    stay."""
 
     column: str
     picture: str
@@ -50,6 +51,7 @@ class Sending:
     most: int = 0
     again: bool = False
     folder: str = ""
+    only: str = ""
 
 
 class Export:
@@ -61,8 +63,13 @@ class Export:
         self.storage, self.modalities, self.choice = storage, modalities, choice
         done = [s.manifest for s in steps if s.manifest is not None and Samples.of(s.manifest)]
         self.offered = catalogue(done)
-        for column in filter(None, (choice.column, choice.picture, choice.order)):
+        for column in filter(None, (choice.column, choice.picture, choice.order, choice.only)):
             _offers(self.offered, column, modalities)
+        for option, column in (("order", choice.order), ("only", choice.only)):
+            if column and modalities[modality_of(column)].shape != (1,):
+                raise RecipeError(
+                    f"--{option} {column}: not one number a sample. Next: `worth` or `out` of a select step"
+                )
         self.kind = modalities[modality_of(choice.column)]
         self.view = modalities[modality_of(choice.picture)]
         if not getattr(self.view, "rgb", False):
@@ -115,9 +122,10 @@ class Export:
             if pictures is None:
                 continue
             keys, array = pictures
-            worth = self._worth(partition, keys)
+            worth = self._numbers(self.choice.order, partition, keys)
+            wanted = self._numbers(self.choice.only, partition, keys)
             for row, key in enumerate(keys):
-                if not array[row].is_valid:
+                if not array[row].is_valid or (self.choice.only and not wanted[row] > 0):
                     continue
                 if known and (key, picture_digest(array, row)) in known:
                     answered += 1
@@ -126,14 +134,12 @@ class Export:
         places.sort(key=lambda p: (-p.worth if np.isfinite(p.worth) else np.inf, p.partition, p.row))
         return places[: self.choice.most or None], answered
 
-    def _worth(self, partition: Partition, keys: Sequence[str]) -> list[float]:
-        """The number by which samples are ordered; NaN (last) where there is none."""
-        if not self.choice.order or (column := self._column(self.choice.order, partition)) is None:
-            return [float("nan") if self.choice.order else 0.0] * len(keys)
-        kind = self.modalities[modality_of(self.choice.order)]
-        decoded, valid = kind.decode(column[1])
-        numbers = np.asarray(decoded, np.float64).reshape(len(keys), -1)
-        return [float(n.mean()) if ok else float("nan") for n, ok in zip(numbers, valid, strict=True)]
+    def _numbers(self, name: str, partition: Partition, keys: Sequence[str]) -> list[float]:
+        """The column's number for each sample, NaN where there is none; 0 for all without a column."""
+        if not name or (column := self._column(name, partition)) is None:
+            return [float("nan") if name else 0.0] * len(keys)
+        decoded, valid = self.modalities[modality_of(name)].decode(column[1])
+        return [float(n[0]) if ok else float("nan") for n, ok in zip(decoded, valid, strict=True)]
 
     def _samples(self, number: int, rows: Sequence[int]) -> Iterator[tuple[int, PeopleEntry, Any, Any]]:
         """Of rows of a partition: what the ledger keeps, the prediction (None without) and the picture."""

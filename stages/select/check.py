@@ -35,7 +35,7 @@ def checked(stage: Select, step: StepCheck) -> SamplesSchema:
             step.mistake((where,), what + hint * modality.plain_numbers)
         if where == "where" and (wrong := [n for n in stage.where[column].among if n not in modality.counted]):
             step.unknown(("where", column), wrong[0], f"where: {column} has no class", modality.counted)
-    for where, column in (("out", stage.out), ("rank", stage.rank)):
+    for where, column in (("out", stage.out), ("worth", stage.worth)):
         if column and defined(column, step, (where,)) and step.modalities[modality_of(column)].shape != (1,):
             what = f"{where}: {column} holds one number a sample"
             step.mistake((where,), f"{what}. Next: {modality_of(column)}: {{type: scalar}} under `modalities`")
@@ -44,5 +44,5 @@ def checked(stage: Select, step: StepCheck) -> SamplesSchema:
     if stage.split and not shards:
         step.mistake(("split",), "split: only samples of a shard step are in splits")
     made_by_models = frozenset(model for c in offered.columns.values() for model in c.models)
-    outs = [c for c in (stage.out, stage.rank) if c]
+    outs = [c for c in (stage.out, stage.worth) if c]
     return SamplesSchema({c: Column(c, "expert", lambda: repr(stage), made_by_models) for c in outs}, listings)

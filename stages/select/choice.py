@@ -24,7 +24,8 @@ Numbers = Mapping[str, tuple[np.ndarray, np.ndarray]]
 @dataclass
 class Chooser:
     """`names`: the classes of each column that has some. A unit's payload: {"gathered": [path], "splits": [split of
-    each]}. The table has key, `chosen` (1 or 0) and `rank` (1 for the first; NaN for who is not chosen)."""
+    each]}. The table has key, `chosen` (1 or 0) and `worth` (1 for the first, less for each next; NaN for who is not
+    chosen now)."""
 
     stage: Select
     names: Mapping[str, tuple[str, ...]]
@@ -44,10 +45,10 @@ class Chooser:
         numbers = {c: _column(tables, c) for c in self.stage.read}
         rows = _features(tables) if self.stage.coverage else np.zeros((len(keys), 0), np.float32)
         candidate, before, picked = choose(self.stage, self.names, keys, numbers, rows, splits)
-        chosen, rank = before.astype(np.float32), np.full(len(keys), np.nan, np.float32)
+        chosen, worth = before.astype(np.float32), np.full(len(keys), np.nan, np.float32)
         chosen[picked] = 1
-        rank[picked] = np.arange(1, len(picked) + 1)
-        columns = {KEY: pa.array(keys, pa.string()), "chosen": pa.array(chosen), "rank": pa.array(rank)}
+        worth[picked] = 1 - np.arange(len(picked)) / max(1, len(picked))
+        columns = {KEY: pa.array(keys, pa.string()), "chosen": pa.array(chosen), "worth": pa.array(worth)}
         out.rows = len(keys)
         text = f"{len(picked)} of {int(candidate.sum())} candidates are chosen ({len(keys)} samples"
         text += f"; {int(before.sum())} were before)" if before.any() else ")"

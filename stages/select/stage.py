@@ -12,7 +12,7 @@
       plus: select@earlier                       # chosen before: stay chosen, and count beside the budget
 
 Without `order` and `coverage` chance decides, by `seed`. The column acts in others: `keep:` of a shard step, `only:` of
-an expert or of a training (0 holds a sample back), `confidence:` of a training. `rank` names a column with the order
+an expert or of a training (0 holds a sample back), `confidence:` of a training. `worth` names a column with the order
 for people.
 """
 
@@ -46,7 +46,8 @@ class Select(Stage):
     revision: ClassVar[int] = 1
     data: tuple[StepName, ...] = Field(min_length=1)
     out: str
-    rank: str = ""
+    worth: str = ""
+    """A column of numbers for `export --order`: 1 for the first that is chosen, less for each next, else missing."""
     n: int | None = Field(None, ge=1)
     """How many are chosen, or `share` of the candidates; without both, all candidates."""
     share: float | None = Field(None, gt=0, le=1)
@@ -82,7 +83,7 @@ class Select(Stage):
         return tuple(dict.fromkeys(c for c in named if c))
 
     def uses(self) -> set[str]:
-        return {modality_of(c) for c in (*self.read, self.coverage, self.out, self.rank) if c}
+        return {modality_of(c) for c in (*self.read, self.coverage, self.out, self.worth) if c}
 
     def check(self, step: StepCheck) -> SamplesSchema:
         return checked(self, step)
@@ -101,7 +102,7 @@ class Select(Stage):
         step.events.metric(step.name, {"select.chosen": about["chosen"], "select.candidates": about["candidates"]})
         reads = {c: data.producers[c].about for c in (*self.read, self.coverage) if c in data.producers}
         producers = {}
-        for column in filter(None, (self.out, self.rank)):
+        for column in filter(None, (self.out, self.worth)):
             about = {"kind": "expert", "expert": {"type": "select"}, "revision": self.revision, "inputs": sorted(reads)}
             known = {**about, **inherited(column, reads, [], False)}
             producers[column] = Producer(column, written[0].space, step.fingerprint, known)
@@ -134,7 +135,7 @@ class Select(Stage):
     def _written(self, step: StepRun, data: AuditedData, chosen: Record) -> Iterator[Record]:
         from hyperloom.stages.audit.scores import ScoreWriter
 
-        out = {self.out: "chosen", **({self.rank: "rank"} if self.rank else {})}
+        out = {self.out: "chosen", **({self.worth: "worth"} if self.worth else {})}
         known: dict[str, Any] = {name: step.modalities[name] for name in sorted({modality_of(c) for c in out})}
         meaning = {"of": chosen.file.sha256, "out": out, "modalities": {n: payload(m) for n, m in known.items()}}
         space, first, units = f"select/{fingerprint(meaning)[:SHORT]}", 0, []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from hyperloom.stages.people.export import Export, Sending, file_name
 from hyperloom.stages.people.importing import read_file, take
 from hyperloom.stages.people.ledger import PeopleLedger
 from hyperloom.stages.people.stage import People
+from hyperloom.stages.select.stage import Select
 from hyperloom.stages.train.stage import Train
 from tests.unit import inline
 
@@ -277,6 +279,21 @@ def test_an_answer_to_another_picture_is_left_out_and_counted(root: Any) -> None
     made = inline.finish(_people(root, "weather"))
     assert set(inline.column(root.storage, KNOWN, made, "weather@human").values()) == {None}
     assert "weather@human: 1 answer(s) are left out: another picture" in made.body["remarks"][0]
+
+
+def test_what_a_select_step_chose_goes_out_in_its_order(root: Any) -> None:
+    fields = {"data": "frames", "n": 3, "order": {"worth@select": "lowest"}, "out": "worth@choice", "worth": "worth@go"}
+    stage = Select.model_validate({"stage": "select", **fields})
+    choice = inline.finish(inline.step(stage, root.storage, KNOWN, "choice", frames=root.frames))
+    steps = [SimpleNamespace(name=n, manifest=m, stage=None) for n, m in (("frames", root.frames), ("choice", choice))]
+    sending = Sending("weather@city", "rgb@camera", "coco", order="worth@go", only="worth@choice")
+    with pytest.raises(RecipeError, match="coco does not hold category"):
+        Export(root.storage, steps, KNOWN, sending)
+    Export(root.storage, steps, KNOWN, replace(sending, tool="label-studio")).write(Storage(str(root.out)))
+    tasks = json.loads((root.out / "tasks.json").read_text())
+    assert [task["data"]["key"] for task in tasks] == ["g0/000", "g0/001", "g0/002"]
+    with pytest.raises(RecipeError, match=r"--order semantic@city: not one number a sample"):
+        Export(root.storage, steps, KNOWN, replace(sending, tool="label-studio", order="semantic@city"))
 
 
 def test_the_most_worth_goes_first_and_what_has_an_answer_stays(root: Any) -> None:
