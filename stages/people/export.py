@@ -123,9 +123,9 @@ class Export:
                 continue
             keys, array = pictures
             worth = self._numbers(self.choice.order, partition, keys)
-            wanted = self._numbers(self.choice.only, partition, keys)
+            gate = self._numbers(self.choice.only, partition, keys)
             for row, key in enumerate(keys):
-                if not array[row].is_valid or (self.choice.only and not wanted[row] > 0):
+                if not array[row].is_valid or (self.choice.only and not gate[row] > 0):
                     continue
                 if known and (key, picture_digest(array, row)) in known:
                     answered += 1
