@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,17 @@ from hyperloom.pipeline.paper import Paper
 from hyperloom.stages.verdict.conclusion import Concluded, Conclusion
 
 
+@dataclass
+class Cost:
+    """What a verdict took over all its attempts: seconds that passed, and of CPU time in this process (not in Ray's)."""
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+
 @dataclass(frozen=True)
 class PaperRecord:
-    """`claims` and `beside` are `Conclusion`s as JSON; `seconds` of the run that finished it, on `cores`."""
+    """`claims` and `beside` are `Conclusion`s as JSON; `seconds` as in `Cost`, on `cores`."""
 
     paper: int
     verdict: str
@@ -35,13 +43,13 @@ class PaperRecord:
     seconds: float
     cores: int
     departs: Sequence[str]
+    cpu: float = 0.0
+    """Seconds of CPU time, as in `Cost`; 0 where nobody counted."""
     before: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     """Earlier records, the newest last, without theirs."""
 
 
-def record_of(
-    paper: Paper, concluded: Concluded, fingerprint: str, data: Mapping[str, str], seconds: float
-) -> PaperRecord:
+def record_of(paper: Paper, concluded: Concluded, fingerprint: str, data: Mapping[str, str], cost: Cost) -> PaperRecord:
     """The record of a finished verdict."""
     return PaperRecord(
         paper=paper.id,
@@ -52,7 +60,8 @@ def record_of(
         samples=concluded.samples,
         data=dict(data),
         fingerprint=fingerprint,
-        seconds=round(seconds, 1),
+        seconds=cost.seconds,
+        cpu=cost.cpu,
         cores=os.cpu_count() or 1,
         departs=paper.departs,
     )
@@ -70,11 +79,14 @@ def read(recipe: Path) -> PaperRecord | None:
 
 
 def write(recipe: Path, record: PaperRecord) -> None:
-    """Put a record beside its recipe; the one that was there goes to `before`, unless it is of the same step."""
+    """Put a record beside its recipe; the one that was there goes to `before`, unless it is of the same step. Then what
+    that took stays, since a second look at finished steps takes nothing."""
     old, before = read(recipe), []
     if old is not None:
         last = {k: v for k, v in asdict(old).items() if k != "before"}
-        before = [*old.before, *([last] if old.fingerprint != record.fingerprint else [])]
+        same = old.fingerprint == record.fingerprint
+        before = [*old.before, *([] if same else [last])]
+        record = replace(record, seconds=old.seconds, cpu=old.cpu) if same else record
     text = json.dumps({**asdict(record), "before": before}, indent=1, sort_keys=True)
     temporary = recipe.with_suffix(".json.tmp")
     temporary.write_text(text + "\n", encoding="utf-8")

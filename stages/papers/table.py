@@ -63,6 +63,7 @@ def _paper(one: PaperRecipe) -> str:
     if len(record.before):
         word += f" (before: {', '.join(str(b['verdict']) for b in record.before)})"
     cost = f"{record.seconds / 60:.1f} min on {record.cores} cores"
+    cost += f" ({record.cpu / 60:.1f} min of CPU time)" if record.cpu else ""
     lines.append(f"{word}, {record.samples} samples, {record.folds} fold(s), {cost}.")
     table = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
     kinds = {**one.step.beside, **one.step.claims}

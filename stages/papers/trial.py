@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hyperloom.pipeline import runner
 from hyperloom.pipeline.errors import StepFailed
 from hyperloom.pipeline.progress import Progress
 from hyperloom.stages.papers import record, shelf
+from hyperloom.stages.papers.record import Cost
 from hyperloom.stages.papers.shelf import PaperRecipe
 from hyperloom.stages.verdict.conclusion import Concluded
+
+COST = "cost.json"
+"""What attempts took that have not come to a verdict yet."""
 
 
 def tried(one: PaperRecipe, connect: Callable[..., Any] | None = None, progress: Progress | None = None) -> str:
     """Run what is not there yet and record the verdict; its word. `connect` joins Ray, None works in this process.
     Raises StepFailed, and what ends a run."""
-    began = time.monotonic()
-    outcome = runner.run(one.loaded, connect, one.root, None, progress=progress, track=False)
+    with spent(one.root) as cost:
+        outcome = runner.run(one.loaded, connect, one.root, None, progress=progress, track=False)
     if not outcome.ok:
         why = "; ".join(f"{name}: {problem}" for name, problem in outcome.problems.items())
         raise StepFailed(f"{one.path}: {why or 'not all steps are done'}. Next: the same command goes on from there")
-    seconds = time.monotonic() - began
     verdict = one.planned()
     assert verdict.manifest is not None
     concluded = Concluded.from_manifest(verdict.manifest)
-    record.write(one.path, record.record_of(one.paper, concluded, verdict.fingerprint, one.data(), seconds))
+    record.write(one.path, record.record_of(one.paper, concluded, verdict.fingerprint, one.data(), cost))
+    (Path(one.root) / COST).unlink(missing_ok=True)
     return concluded.word
+
+
+@contextmanager
+def spent(root: str) -> Iterator[Cost]:
+    """What all attempts at a root took together, this one included, once it is left: those that failed, too."""
+    path = Path(root) / COST
+    before = Cost(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Cost()
+    cost, wall, cpu = Cost(), time.monotonic(), time.process_time()
+    try:
+        yield cost
+    finally:
+        cost.seconds = round(before.seconds + time.monotonic() - wall, 1)
+        cost.cpu = round(before.cpu + time.process_time() - cpu, 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(vars(cost)), encoding="utf-8")
 
 
 def alone(folder: str, name: str, root: str) -> str:

@@ -145,6 +145,7 @@ def test_a_record_follows_its_recipe(folder: Path, capsys: pytest.CaptureFixture
     assert _papers("run") == 0 and "tests/901-tiny: holds" in capsys.readouterr().out
     first = json.loads(record.read_text())
     assert first["verdict"] == "holds" and first["before"] == [] and first["departs"] == ["no paper at all"]
+    assert first["cpu"] > 0 and first["seconds"] >= 0.1
     assert first["claims"]["looking"]["sides"] == {"looks": 1.0, "guesses": pytest.approx(1 / 3, abs=0.02)}
     assert _papers("check") == 1 and "docs/papers.md is not what the records say" in capsys.readouterr().out
     assert _papers("report") == 0 and _papers("check") == 0
@@ -154,10 +155,18 @@ def test_a_record_follows_its_recipe(folder: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert _papers("run") == 0 and "all records are fresh" in capsys.readouterr().out
 
-    (folder / "tiny_guess.py").write_text(GUESS.replace("'1'", "str(int(seen[0]))"))
+    assert _papers("run", "--again") == 0, "finished steps are looked at once more"
+    assert json.loads(record.read_text()) == first, "which takes nothing from what the record says"
+
+    guess = folder / "tiny_guess.py"
+    guess.write_text("def guesses(seen):\n    raise SystemError('broken')\n")
+    assert _papers("run") == 1 and json.loads(record.read_text()) == first
+    cost = json.loads(Path("runs/papers/tests-901-tiny/cost.json").read_text())
+    guess.write_text(GUESS.replace("'1'", "str(int(seen[0]))"))
     assert _papers("check") == 1 and "papers run 901-tiny" in capsys.readouterr().out
     assert _papers("run", "0901") == 0 and "not shown" in capsys.readouterr().out
     second = json.loads(record.read_text())
+    assert second["seconds"] > cost["seconds"] > 0, "an attempt that failed counts"
     assert second["verdict"] == "not shown" and [b["verdict"] for b in second["before"]] == ["holds"]
 
 
