@@ -21,7 +21,7 @@ from hyperloom.stages.verdict.conclusion import Concluded, Conclusion
 
 @dataclass
 class Cost:
-    """What a verdict took over all its attempts: seconds that passed, and of CPU time in this process (not in Ray's)."""
+    """What a verdict took over all attempts: seconds that passed, and of CPU time in this process (not in Ray's)."""
 
     seconds: float = 0.0
     cpu: float = 0.0
