@@ -19,6 +19,7 @@ LAYOUTS = (
     "dronescapes",
     "png",
     "parquet",
+    "huggingface",
     "coco",
     "coco-panoptic",
     "cvat",

@@ -52,7 +52,7 @@ def export_to_tool(reader: SampleReader, modalities: dict[str, Any], target: Sto
         read = {c: values(rows.columns[c], kind) for c, kind in kinds.items() if c not in images}
         for i, key in enumerate(rows.keys):
             data, suffix, size = (
-                _picture(rows.columns[images[0]], i, kinds[images[0]]) if images else (b"", ".png", None)
+                stored_picture(rows.columns[images[0]], i, kinds[images[0]]) if images else (b"", ".png", None)
             )
             size = size or _size(kinds)
             picture = marks.annotated(_name(key) + suffix, size, {c: read[c][i] for c in columns}, modalities)
@@ -74,7 +74,7 @@ def _size(kinds: Mapping[str, Any]) -> tuple[int, int]:
     raise RecipeError("the size of the pictures is not known. Next: --columns with an image, or a modality with a size")
 
 
-def _picture(array: Any, row: int, kind: Any) -> tuple[bytes, str, tuple[int, int] | None]:
+def stored_picture(array: Any, row: int, kind: Any) -> tuple[bytes, str, tuple[int, int] | None]:
     """The bytes of a sample's picture as it is stored, or as a PNG; nothing where it has none."""
     cell = array[row]
     if not cell.is_valid:

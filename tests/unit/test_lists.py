@@ -20,6 +20,8 @@ from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.plugins import load
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.data.export import export
+from hyperloom.stages.data.reader import SampleReader
 from hyperloom.stages.ingest.cell import Cell, named
 from hyperloom.stages.ingest.excerpt import Excerpt, spread
 from hyperloom.stages.results import Ingested
@@ -40,13 +42,13 @@ ACT = {"act@camera": {"file": "video"}, "kind@truth": "label"}
 
 
 def ingest(
-    root: Path, path: Path, columns: dict[str, Any], **source: Any
-) -> tuple[dict[str, Any], dict[str, str], Any]:
+    root: Path, path: Path, columns: dict[str, Any], known: dict[str, Any] = KNOWN, **source: Any
+) -> tuple[Any, dict[str, str], Any]:
     """Decoded values by column, what is left out and why, and remarks."""
     storage = Storage(str(root))
     value = {"stage": "ingest", "source": {"type": "table", "path": str(path), "columns": columns, **source}}
     stage = load("stage", "ingest").model_validate({**value, "max_quarantine": 1.0})
-    step = inline.step(stage, storage, KNOWN)
+    step = inline.step(stage, storage, known)
     step.fingerprint = fingerprint([step.fingerprint, stage.facts(Digests(storage))])
     made = inline.finish(step)
     tables = [read_table(storage, r.file.path) for r in made.records if r.files]
@@ -55,7 +57,7 @@ def ingest(
     rows: dict[str, Any] = {}
     if tables:
         table = pa.concat_tables(tables)
-        rows = {c: KNOWN[c.partition("@")[0]].decode(table[c])[0] for c in columns}
+        rows = {c: known[c.partition("@")[0]].decode(table[c])[0] for c in columns}
         rows["key"] = table["key"].to_pylist()
     return rows, left, Ingested.from_manifest(made).remarks
 
@@ -235,6 +237,42 @@ def test_a_picture_that_a_data_set_has_by_name_alone_is_no_missing_value(tmp_pat
     with pytest.raises(SourceError, match=r"'p.png' by name alone. Next: {file: ..}"):
         ingest(tmp_path / "1", path, {"rgb@camera": "image"})
     assert ingest(tmp_path / "2", path, {"rgb@camera": {"file": "image"}})[0]["rgb@camera"].max() == 9
+
+
+def test_a_data_set_goes_out_and_comes_back(tmp_path: Path) -> None:
+    """Equal to the pixel, the sample of sound and the class, whatever the order of the classes there."""
+    draw = np.random.default_rng(0)
+    known = {**KNOWN, **inline.modalities(map={"type": "segmentation", "classes": ["a", "b"], "size": [8, 8]})}
+    rows: list[dict[str, Any]] = [
+        {
+            "rgb@camera": draw.integers(0, 256, (8, 8, 3), np.uint8), "kind@truth": np.int64(i - 1),
+            "tags@truth": np.array([i % 2, 1, 0], np.uint8),
+            "sound@mic": known["sound"].fit(np.arange(50) / 64 - i / 8),
+            "text@truth": known["text"].fit("naïve"), "count@truth": np.array([i / 4], np.float32),
+            "map@truth": draw.choice([0, 1, 255], (8, 8)).astype(np.uint8),
+        }
+        for i in range(3)
+    ]  # fmt: skip
+    rows.append(dict.fromkeys(rows[0]))
+    storage = Storage(str(tmp_path / "root"))
+    frames = inline.ingested(storage, known, {"a": rows[:3], "b": rows[3:]})
+    reader = SampleReader(storage, "frames", frames, [frames], tuple(rows[0]))
+    assert export(reader, known, Storage(str(tmp_path / "out")), "huggingface") == 2
+    features = json.loads(pq.read_schema(tmp_path / "out/a-00000.parquet").metadata[b"huggingface"])["info"]["features"]
+    assert features["kind"] == {"names": ["swim", "ride horse", "run"], "_type": "ClassLabel"}
+    assert features["rgb"] == {"_type": "Image"} and features["sound"] == {"sampling_rate": 100, "_type": "Audio"}
+
+    other = {**known, "kind": known["kind"].model_copy(update={"classes": ("run", "swim", "ride horse")})}
+    columns = {c: c.partition("@")[0] for c in rows[0]}
+    got, left, _ = ingest(tmp_path / "back", tmp_path / "out", columns, other, key="key")
+    assert not left and got["key"] == ["a/000", "a/001", "a/002", "b/000"]
+    assert got["kind@truth"].tolist() == [-1, 1, 2, -1], "by name: the second class of the recipe is the first there"
+    for column in ("rgb@camera", "tags@truth", "sound@mic", "count@truth", "map@truth", "text@truth"):
+        for i in range(3):
+            assert np.array_equal(got[column][i], np.asarray(rows[i][column])), column
+    with pytest.raises(RecipeError, match="a dataset has no form for act@camera"):
+        clips = inline.ingested(storage, known, {"c": [{"act@camera": np.zeros(known["act"].shape, np.uint8)}]})
+        export(SampleReader(storage, "c", clips, [clips], ["act@camera"]), known, storage, "huggingface")
 
 
 def test_names_go_as_deep_as_a_data_set_does() -> None:
