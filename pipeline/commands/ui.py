@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from hyperloom.pipeline.commands import opening
@@ -52,4 +53,5 @@ def _say(given: Any, server: str, pages: dict[str, str], away: bool) -> None:
     for name, page in pages.items():
         print(f"  {name}: {page}", flush=True)
     if not pages:
-        print("  no run of this recipe was shown there yet", flush=True)
+        where = given.root if "://" in given.root else os.path.abspath(given.root)
+        print(f"  no run of this recipe was shown there yet (the root is {where})", flush=True)

@@ -8,7 +8,7 @@ description is Markdown; a picture in it is an artifact of a run. Nothing here i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -33,6 +33,10 @@ REPORT, RESULTS, PICTURE, CARD, RECIPE = (
     "5-recipe.yaml",
 )
 """What the page of a run has under *Artifacts*, in the order in which MLflow lists them: by name."""
+PREVIEW = "page/preview.png"
+"""The picture as the description shows it: MLflow shows it as wide as it is, and moves all else out of sight."""
+WIDEST, MOST_COLUMNS = 540, 6
+"""Pixels of a preview, and columns of a table in a description, so that both fit beside what MLflow says of a run."""
 PICTURES = (".png", ".jpg", ".webp")
 ORDER = ("collage", "results")
 """Beginnings of names of what is shown first among pictures and tables."""
@@ -88,12 +92,12 @@ def about_experiment(name: str, models: Iterable[str]) -> str:
 def description(run: str, about: Mapping[str, Any], steps: Mapping[str, Mapping[str, Any]], root: str) -> str:
     """The description of the parent run, as Markdown: verdict, picture, results, models, steps; what comes last is cut
     where MLflow takes no more."""
-    verdict = about.get("verdict", "")
+    verdict, *more = about.get("verdict", "").split("; ")
     parts = [f"**{about.get('status', '')}**{f': {verdict}' if verdict else ''}{_linked(about)}"]
-    parts += [_picture(*about["picture"])] if about.get("picture") else []
+    parts += [_picture(about)] if about.get("picture") else []
     tables = sorted(about.get("tables", {}).items(), key=lambda item: not item[0].startswith(ORDER))
     parts += [f"**{name}**\n\n{text}" for name, text in tables[:1]]
-    parts.append(_graph(steps))
+    parts += ["\n".join(f"- {sentence}" for sentence in more), _graph(steps)]
     rows = [[n, s.get("stage"), _reads(s), s.get("status"), s.get("seconds")] for n, s in steps.items()]
     parts.append(markdown(["step", "stage", "reads", "status", "seconds"], rows))
     parts += [f"**{name}**\n\n{text}" for name, text in tables[1:]]
@@ -136,8 +140,35 @@ def _linked(about: Mapping[str, Any]) -> str:
     return f" ({', '.join(links)})" if links else ""
 
 
-def _picture(run: str, path: str) -> str:
-    return f"![{path.rpartition('/')[2]}](get-artifact?path={quote(path)}&run_uuid={run})"
+def shown_columns(columns: Sequence[str], figures: Iterable[str]) -> list[str]:
+    """Which columns of the results a description has room for: who it is, and what decides (`figures` are names of
+    metrics, `student.semantic.miou`) before the rest."""
+    decisive = [c for c in columns if any(figure.endswith(f".{c}") for figure in figures)]
+    first = [c for c in columns if c in ("who", "kind")]
+    return list(dict.fromkeys([*first, *decisive, *columns]))[:MOST_COLUMNS]
+
+
+def preview(data: bytes) -> bytes:
+    """A picture as PNG, no wider than a description has room for; as it is where it cannot be read."""
+    import io
+
+    try:
+        from PIL import Image
+
+        picture = Image.open(io.BytesIO(data))
+        picture.thumbnail((WIDEST, 10 * WIDEST))
+        picture.save(target := io.BytesIO(), "PNG")
+    except (ImportError, OSError, ValueError):
+        return data
+    return target.getvalue()
+
+
+def _picture(about: Mapping[str, Any]) -> str:
+    """The preview, which leads to the picture itself."""
+    run, path = about["picture"]
+    name, parent = path.rpartition("/")[2], about["parent"]
+    full = f"#/experiments/{about['experiment']}/runs/{run}/artifacts/{quote(path)}"
+    return f"[![{name}](get-artifact?path={quote(PREVIEW)}&run_uuid={parent})]({full})"
 
 
 def _reads(step: Mapping[str, Any]) -> str:

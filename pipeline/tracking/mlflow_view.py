@@ -127,11 +127,11 @@ class MLflow:
             before = about.get("picture")
             about["picture"] = landing.first_picture(before, made_by, file.path)
             if about["picture"] != before:
-                self._put(parent, landing.PICTURE + Path(file.path).suffix, self._get(made_by, file.path))
+                self._show(parent, file.path, self._get(made_by, file.path))
         if any(file.path == "tables/results.json" for file in self.client.list_artifacts(made_by, "tables")):
             table = json.loads(self._get(made_by, "tables/results.json"))
             self._results(parent, table["columns"], table["data"])
-            about.setdefault("tables", {})["results"] = markdown(table["columns"], table["data"])
+            about.setdefault("tables", {})["results"] = self._in_short("results", table["columns"], table["data"])
         self._note()
 
     def _on_step_finished(self, event: Event) -> None:
@@ -171,7 +171,18 @@ class MLflow:
             self._put(self.runs.parent(event), shown, data)
             about.update({"report": shown} if shown == landing.REPORT else {})
         if about.get("picture") != before:
-            self._put(self.runs.parent(event), f"{landing.PICTURE}{Path(name).suffix}", data)
+            self._show(self.runs.parent(event), name, data)
+
+    def _show(self, parent: str, name: str, data: bytes) -> None:
+        """The picture of the whole run, and how its page shows it."""
+        self._put(parent, f"{landing.PICTURE}{Path(name).suffix}", data)
+        self._put(parent, landing.PREVIEW, landing.preview(data))
+
+    def _in_short(self, name: str, columns: list[str], data: list[list[Any]]) -> str:
+        """A table as the description of the run shows it."""
+        shown = landing.shown_columns(columns, self._position.about.get("figures", ()) if name == "results" else ())
+        at = [columns.index(column) for column in shown]
+        return markdown(shown, [[row[i] for i in at] for row in data])
 
     def _put(self, run: str, path: str, data: bytes) -> None:
         """A file among a run's artifacts; what is there under this name is replaced."""
@@ -197,7 +208,7 @@ class MLflow:
         if name not in shown:
             shown.append(name)
         self._draw_as_tables(run, [f"tables/{n}.json" for n in shown])
-        self._position.about.setdefault("tables", {})[name] = markdown(columns, data)
+        self._position.about.setdefault("tables", {})[name] = self._in_short(name, columns, data)
         self._note()
 
     def _results(self, parent: str, columns: list[str], data: list[list[Any]]) -> None:

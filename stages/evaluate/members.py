@@ -75,6 +75,15 @@ def ensemble(
     }
 
 
+def short(row: Mapping[str, Any]) -> dict[str, Any]:
+    """One line of what `ensemble` tells, for a table: the figure of one member and of all, and that of the samples on
+    which members agree most and least."""
+    ends = {"one member": (row["by_members"], 0), "all": (row["by_members"], -1)}
+    ends |= {"where they agree": (row["by_spread"], 0), "where they differ": (row["by_spread"], -1)}
+    figures = {name: pairs[at][1] if len(pairs) > 1 else None for name, (pairs, at) in ends.items()}
+    return {"members": row["members"], "spread": row["spread"], "measure": row["measure"], **figures}
+
+
 def _figure(modality: Modality, parts: Iterable[Sums]) -> float | None:
     listed = [part for part in parts if part]
     return measures(modality, merged(listed)).get(modality.metric) if listed else None

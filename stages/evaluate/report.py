@@ -177,7 +177,8 @@ class Report:
                 if row:
                     described.setdefault(who, {})[modality] = row
         if described:
-            rows = [{"who": who, "modality": m, **row} for who, mine in described.items() for m, row in mine.items()]
+            each = [(who, m, row) for who, mine in described.items() for m, row in mine.items()]
+            rows = [{"who": who, "modality": m, **members.short(row)} for who, m, row in each]
             self.step.events.emit("table", self.step.name, name=ENSEMBLES, rows=rows)
             spreads = {f"spread/{row['modality']}/{row['who']}": row["spread"] for row in rows}
             self.step.events.metric(self.step.name, spreads)

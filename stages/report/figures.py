@@ -12,6 +12,7 @@ from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.stages.base import modality_of, source_of
+from hyperloom.stages.evaluate.members import short
 from hyperloom.stages.measure.calibration import FINE
 from hyperloom.stages.measure.scores import measures
 from hyperloom.stages.measure.sheet import read_sheet, total
@@ -231,15 +232,15 @@ def _ensembles(root: ReportedRoot, report: Judged) -> list[Any]:
     listed = [(who, m, row) for who, mine in (report.ensembles or {}).items() for m, row in mine.items()]
     if not listed:
         return []
-    rows = [
-        [who, m, row["members"], row["spread"], _unit(root, m), *_ends(row["by_members"]), *_ends(row["by_spread"])]
-        for who, m, row in listed
-    ]
+    rows = []
+    for who, m, row in listed:
+        members, apart, _, *figures = short(row).values()
+        rows.append([who, m, members, apart, _unit(root, m), *figures])
     names = ["who", "task", "members", "spread", "in", "one member", "all", "where they agree", "where they differ"]
     note = (
         "Spread: the standard deviation over members, a mean over all samples. The last two are the figure on the "
-        "quarter of the samples on which members differ least, and most: where they are far apart, the spread tells "
-        "where not to trust the model."
+        "quarter of the samples on which members differ least, and most: if the second is much worse, the spread "
+        "tells where not to trust the model."
     )
     blocks: list[Any] = [PageTable(names, rows, "How far members differ", note)]
     for modality in dict.fromkeys(m for _, m, _ in listed):
@@ -250,11 +251,6 @@ def _ensembles(root: ReportedRoot, report: Judged) -> list[Any]:
             if lines:
                 blocks.append(Chart(f"{figure} by {x}", x, lines, log=log))
     return blocks
-
-
-def _ends(pairs: Sequence[Sequence[float]]) -> list[float | None]:
-    """The figures of the first and the last pair."""
-    return [pairs[0][1], pairs[-1][1]] if len(pairs) > 1 else [None, None]
 
 
 def _unit(root: ReportedRoot, modality: str) -> str:

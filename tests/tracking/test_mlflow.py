@@ -65,7 +65,7 @@ def test_a_run_is_all_there(server: Server, client: Any, storage: Storage) -> No
     assert recipe == "name: aerial\nroot: s3://***@h/x\n"
     assert ":pw@" not in str([r.to_dictionary() for r in runs.values()])
 
-    shown = ["1-report.html", "2-results.json", "3-picture.png", "5-recipe.yaml"]
+    shown = ["1-report.html", "2-results.json", "3-picture.png", "5-recipe.yaml", "page"]
     assert [a.path for a in client.list_artifacts(parent.info.run_id)] == shown, "the story, in MLflow's own order"
     assert "2-results.json" in parent.data.tags["mlflow.loggedArtifacts"], "drawn as a table"
 
@@ -106,10 +106,10 @@ def test_a_run_that_reuses_its_report_shows_its_picture_and_results(
     by_name = {r.info.run_name: r for r in client.search_runs([experiment])}
     first, second = by_name["again r1"], by_name["again r2"]
     assert [a.path for a in client.list_artifacts(second.info.run_id)] == [
-        "2-results.json", "3-picture.png", "5-recipe.yaml",
+        "2-results.json", "3-picture.png", "5-recipe.yaml", "page",
     ]  # fmt: skip
     note = second.data.tags["mlflow.note.content"]
-    assert "| student | 0.62 | 1.5 |" in note and "get-artifact?path=pictures/collage.png" in note
+    assert "| student | 0.62 | 1.5 |" in note and "get-artifact?path=page/preview.png" in note
     assert first.data.tags["mlflow.note.content"].count("collage.png") == note.count("collage.png")
 
 

@@ -17,7 +17,7 @@ from hyperloom.pipeline.tracking import browser, landing
 ABOUT = {
     "name": "small",
     "status": "finished",
-    "verdict": "small: is the champion",
+    "verdict": "small: is the champion; student: keeps .9 of its teacher",
     "experiment": "7",
     "parent": "p" * 32,
     "models": {"small": "3"},
@@ -46,8 +46,10 @@ def test_a_description_begins_with_what_came_of_the_run() -> None:
             "**finished**: small: is the champion",
             "[small version 3](#/models/small/versions/3)",
             f"[report](#/experiments/7/runs/{'p' * 32}/artifacts/report.html)",
-            f"![collage.png](get-artifact?path=pictures/collage.png&run_uuid={'c' * 32})",
+            f"[![collage.png](get-artifact?path=page/preview.png&run_uuid={'p' * 32})]"
+            f"(#/experiments/7/runs/{'c' * 32}/artifacts/pictures/collage.png)",
             "| student |",
+            "- student: keeps .9 of its teacher",
             "frames  →  labels  →  votes",
             "| labels | label | frames | done |",
             "**agreement**",
@@ -56,6 +58,19 @@ def test_a_description_begins_with_what_came_of_the_run() -> None:
     ]
     assert places == sorted(places)
     assert landing.description("r1", {"status": "running"}, {}, "x").startswith("**running**")
+
+
+def test_what_a_description_shows_fits_beside_the_rest() -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    Image.new("RGB", (2592, 700)).save(wide := BytesIO(), "PNG")
+    assert Image.open(BytesIO(landing.preview(wide.getvalue()))).size == (540, 146)
+    assert landing.preview(b"no picture") == b"no picture"
+    columns = ["who", "kind", "semantic.accuracy", "semantic.miou", "depth.rmse", "depth.mae", "members", "ms"]
+    shown = landing.shown_columns(columns, ["teacher.semantic.miou", "teacher.depth.mae"])
+    assert shown == ["who", "kind", "semantic.miou", "depth.mae", "semantic.accuracy", "depth.rmse"]
 
 
 def test_the_collage_is_the_picture() -> None:
