@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from hyperloom.stages.papers.curve import curves, draw, picture_of
 from hyperloom.stages.papers.shelf import PaperRecipe
 from hyperloom.stages.verdict.claims import Claim
 
@@ -29,7 +30,11 @@ def page(papers: Iterable[PaperRecipe]) -> str:
 
 
 def write_page(path: str, papers: Iterable[PaperRecipe]) -> None:
-    Path(path).write_text(page(papers), encoding="utf-8")
+    """The page, and beside it the pictures of papers that turn a dial."""
+    listed = list(papers)
+    Path(path).write_text(page(listed), encoding="utf-8")
+    for one in listed:
+        draw(Path(path).parent, one)
 
 
 def is_page(path: str, papers: Iterable[PaperRecipe]) -> bool:
@@ -69,7 +74,8 @@ def _paper(one: PaperRecipe) -> str:
     kinds = {**one.step.beside, **one.step.claims}
     table += [_row(name, claim, kinds.get(name)) for name, claim in record.claims.items()]
     table += [_row(f"{name} (beside)", claim, kinds.get(name)) for name, claim in record.beside.items()]
-    return "\n\n".join([*lines, "\n".join(table)]) + "\n"
+    picture = [f"![What a dial buys]({picture_of(one)})"] if curves(one) else []
+    return "\n\n".join([*lines, "\n".join(table), *picture]) + "\n"
 
 
 def _row(name: str, claim: Mapping[str, Any], definition: Claim | None) -> str:
