@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from hyperloom.stages.papers.curve import curves, draw, picture_of
+from hyperloom.stages.papers.dials import curves, draw, picture_of
 from hyperloom.stages.papers.shelf import PaperRecipe
 from hyperloom.stages.verdict.claims import Claim
 

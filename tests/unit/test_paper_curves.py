@@ -49,7 +49,7 @@ def test_a_dial_is_drawn_beside_the_page(folder: Path) -> None:
     picture = folder / "docs/papers/001-phg-mae-flights.png"
     assert picture.read_bytes()[:4] == b"\x89PNG" and picture.stat().st_size < 60_000
 
-    from hyperloom.stages.papers.curve import curves
+    from hyperloom.stages.papers.dials import curves
     from hyperloom.stages.papers.shelf import papers
 
     (curve,) = curves(papers("papers")[0])
@@ -59,7 +59,7 @@ def test_a_dial_is_drawn_beside_the_page(folder: Path) -> None:
 
 
 def test_without_shares_the_curve_is_of_figures(folder: Path) -> None:
-    from hyperloom.stages.papers.curve import curves
+    from hyperloom.stages.papers.dials import curves
     from hyperloom.stages.papers.shelf import papers
 
     _record(folder, {"experts": _claim(0.1, no_experts=0.2, one_expert=0.3, two_experts=0.35, single=0.4)})

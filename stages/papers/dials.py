@@ -22,7 +22,7 @@ FEWEST = 3
 
 
 @dataclass(frozen=True)
-class Curve:
+class DialCurve:
     """One dial: its subjects with their `places`, `values`, and `intervals` (None for figures, which have none)."""
 
     name: str
@@ -34,7 +34,7 @@ class Curve:
     """The share that was asked."""
 
 
-def curves(one: PaperRecipe) -> list[Curve]:
+def curves(one: PaperRecipe) -> list[DialCurve]:
     """Those that a paper's record has, in the order of the recipe; none without a record."""
     record = one.record
     if record is None:
@@ -50,16 +50,16 @@ def curves(one: PaperRecipe) -> list[Curve]:
 
 def _curve(
     name: str, dial: Mapping[str, float], sides: Mapping[str, float], shares: Mapping[str, Mapping[str, Any]]
-) -> Curve:
+) -> DialCurve:
     subjects = sorted(dial, key=lambda who: dial[who])
     known = [shares[who] for who in subjects if who in shares]
     places = tuple(dial[who] for who in subjects)
     if len(known) < len(subjects):
         figures = tuple(float(sides[who]) for who in subjects)
-        return Curve(name, tuple(subjects), places, figures, (None,) * len(subjects), None)
+        return DialCurve(name, tuple(subjects), places, figures, (None,) * len(subjects), None)
     intervals = tuple(tuple(share["interval"]) if share["interval"] else None for share in known)
     values = tuple(float(share["value"]) for share in known)
-    return Curve(name, tuple(subjects), places, values, intervals, float(known[0]["border"]))
+    return DialCurve(name, tuple(subjects), places, values, intervals, float(known[0]["border"]))
 
 
 def picture_of(one: PaperRecipe) -> str:
