@@ -5,7 +5,8 @@
 `label_vs_bare`   frames a second of one slot with DeepLabV3-ResNet50 (TorchScript, random weights) over 360x480 JPEGs,
                   over those of the loop, in fp32 (TF32 convolutions); `label_bf16_vs_bare` with `precision: bf16`.
                   Target: 0.9
-                  `label_agree` is the share of pixels that get the loop's class
+                  `label_agree` is the share of pixels that get the loop's class; `label_busy` the slot's frames a
+                  second over those of network and decoding alone: how busy a GPU is. Target: 0.9
 `decode_vs_bare`  the same with a network that costs nothing and gives 11 x 360 x 480 scores. Target: 0.9
 `ensemble_vs_bare`  samples a second of a U-Net asked along eight subsets of its inputs. Target: 0.9
 `train_vs_bare`   by network, images a second of training. Target: 0.95 from 4M parameters on, 0.85 at 158k
@@ -116,6 +117,7 @@ class Bench:
         if values:
             self.line[f"{name}_fps"] = {"slot": values["fps"], "bare": values["bare"], "batch": values["batch"]}
             self.line[f"{name}_agree"] = round(values["agree"], 5)
+            self.line[f"{name}_busy"] = round(values["busy"], 3)
 
     @contextlib.contextmanager
     def data(self) -> Iterator[gpu_train.Data]:

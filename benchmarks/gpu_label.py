@@ -138,7 +138,24 @@ def slot(frames: Frames, expert: dict[str, Any], device: str, **fields: Any) -> 
         seconds = time.perf_counter() - began
     sizes = next(iter(worker._sizes.values()))
     agree = _agreement(frames, units[0], Loop(expert, device, fields.get("precision", "fp32")))
-    return {"fps": rows / seconds, "batch": sizes.now, "agree": agree}
+    alone = _alone_fps(worker, frames, sizes.now, device)
+    return {"fps": rows / seconds, "batch": sizes.now, "agree": agree, "busy": min(1.0, rows / seconds / alone)}
+
+
+def _alone_fps(worker: LabelWorker, frames: Frames, batch: int, device: str) -> float:
+    """Frames a second of network and decoding alone, with the batch read and nothing taken back: what the slot would
+    do, were the device never to wait."""
+    steps = worker._bisection._steps
+    pictures = Pictures(frames.files)
+    ready = steps.prepare({"photo@camera": np.stack([pictures[i].numpy() for i in range(min(batch, len(pictures)))])})
+    for calls in (2, 12):
+        began = time.perf_counter()
+        given = [steps.compute(ready) for _ in range(calls)]
+        if device == "cuda":
+            torch.cuda.synchronize()
+        else:
+            steps.finish(given[-1])
+    return calls * min(batch, len(pictures)) / (time.perf_counter() - began)
 
 
 def _share() -> int:
