@@ -28,16 +28,23 @@ def settle(threads: int, deterministic: bool, device: torch.device) -> None:
         torch.set_float32_matmul_precision("high")
 
 
-def runner(model: nn.Module, precision: str, compiled: bool, device: torch.device) -> Run:
+def how(compile: bool | str, device: torch.device) -> dict[str, str] | None:
+    """What torch.compile is asked with; None where nothing is to be, or can be, compiled."""
+    if not compile or why_not_compile(device) is not None:
+        return None
+    return {"mode": "reduce-overhead"} if compile == "graphs" else {}
+
+
+def runner(model: nn.Module, precision: str, compiled: dict[str, str] | None, device: torch.device) -> Run:
     """A function that runs `model` and gives predictions and losses in float32, features as they come; whatever runs
     the network while it trains does so by this. `bf16` is torch's autocast: matrix products and convolutions in
-    bfloat16 (Kalamkar et al. 2019), which keeps float32's range, so losses need no scaling."""
+    bfloat16 (Kalamkar et al. 2019), which keeps float32's range, so losses need no scaling. `compiled`: see `how`."""
     call: Run = model
-    if compiled:
+    if compiled is not None:
         from torch import _dynamo
 
         _dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
-        call = torch.compile(model)
+        call = torch.compile(model, **compiled)  # type: ignore[call-overload]
 
     def run(*inputs: object) -> Forward:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):

@@ -65,7 +65,10 @@ class Descent:
     def losses(self, batch: UpdateBatch, counts: torch.Tensor | None) -> Losses:
         """This rank's share of the losses of a part of its batch; `counts` are those of the whole global batch, None
         where the part is all. A method with `terms` of its own appends their share."""
-        return self.setup.criterion(batch.columns, batch.visible, self.setup.world, counts)
+        losses: Losses = self.setup.criterion(batch.columns, batch.visible, self.setup.world, counts)
+        if self.setup.job.rhythm.compile == "graphs":  # whose memory the next part fills
+            return Losses(losses.values.clone(), losses.present.clone())
+        return losses
 
     def counts(self, parts: Sequence[UpdateBatch]) -> torch.Tensor:
         """What `losses` divides by, of the global batch in parts."""

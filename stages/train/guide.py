@@ -82,7 +82,7 @@ class Guide:
             columns[part.column] = torch.zeros(count, *part.modality.shape, dtype=stored, device=device)
             columns[part.column + VALID] = torch.zeros(count, dtype=torch.bool, device=device)
         valid = present(self.architecture, columns)
-        run = compute.runner(self.model, self.precision, False, device)
+        run = compute.runner(self.model, self.precision, None, device)
         predictions = run(columns, shown(valid, torch.ones_like(valid))).predictions
         return Observed({t.name: t for t in self.architecture.tasks}, predictions, self.taps.taken())
 

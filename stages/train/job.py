@@ -77,7 +77,7 @@ class Rhythm:
     cache_mb: int = 2048
     micro: int | None = None
     """Samples that a worker takes through the network at once; gradients add up over its share of the batch."""
-    compile: bool = False
+    compile: bool | str = False
     deterministic: bool = True
     """On a GPU: the same bytes when a training is resumed, at the price of slower kernels."""
     sharded: bool = False

@@ -96,10 +96,10 @@ class Training:
         if job.rhythm.sharded:
             for one in (model, *([self.average.module] if self.average is not None else [])):
                 sharding.shard(one, world.size, self.device)
-        compiled = job.rhythm.compile and compute.why_not_compile(self.device) is None
+        compiled = compute.how(job.rhythm.compile, self.device)
         self.criterion.network = compute.runner(model, job.precision, compiled, self.device)
-        if compiled and world.size == 1 and not job.extras and not job.learner.terms:
-            self.criterion.compile()  # the losses with the network
+        if compiled is not None and world.size == 1 and not job.extras and not job.learner.terms:
+            self.criterion.compile(**compiled)  # the losses with the network
         self.setup = self._setup(model)
         self.learner = job.learner.build(self.setup)
         self._begin(0)
@@ -255,6 +255,8 @@ class Training:
         `Ask` but the first."""
         batch = self.prepare(self.update, columns)
         self.model.train()
+        if self.job.rhythm.compile == "graphs":
+            torch.compiler.cudagraph_mark_step_begin()  # what the last update gave may be overwritten
         for module in self.course.resting:
             module.eval()
         update = self.learner.update(batch)

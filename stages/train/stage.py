@@ -127,8 +127,8 @@ class Train(Stage):
     models that do not fit one."""
     micro: int | None = placement(None, gt=0)
     """Samples that a worker takes through the network at once, when its share of the batch does not fit its memory."""
-    compile: bool = placement(False)
-    """torch.compile: slower to start (a minute or more), faster afterwards, mostly on GPUs."""
+    compile: bool | Literal["graphs"] = placement(False)
+    """torch.compile: slow to start (a minute or more), faster afterwards, mostly on GPUs. graphs: by CUDA graphs."""
     deterministic: bool = placement(True)
     """On GPUs: resumes to the byte. false takes the fastest kernels, whose sums differ in their last bits from run to
     run. On CPUs all trainings are exact."""

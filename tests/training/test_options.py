@@ -85,7 +85,8 @@ def test_a_machine_without_a_compiler_trains_uncompiled(data: Any, monkeypatch: 
 
 
 @pytest.mark.skipif(bool(compute.why_not_compile(torch.device("cpu"))), reason="no C++ compiler here")
-def test_a_compiled_network_gives_the_same() -> None:
+@pytest.mark.parametrize("how", [True, "graphs"])
+def test_a_compiled_network_gives_the_same(how: bool | str) -> None:
     """One convolution: compiling the whole of a U-Net takes a minute and a half here."""
     from torch._dynamo.utils import counters
 
@@ -95,7 +96,9 @@ def test_a_compiled_network_gives_the_same() -> None:
             return Forward({"depth": planes}, Features(planes, planes.mean((2, 3)), planes), {})
 
     model, columns, visible = Tiny(3, 4, 3), {"rgb": torch.rand(2, 3, 8, 8)}, torch.tensor([[True], [False]])
-    plain, quick = (compute.runner(model, "fp32", c, torch.device("cpu")) for c in (False, True))
+    plain, quick = (
+        compute.runner(model, "fp32", c, torch.device("cpu")) for c in (None, compute.how(how, torch.device("cpu")))
+    )
     counters.clear()
     told = quick(columns, visible).predictions["depth"]
     assert torch.allclose(told, plain(columns, visible).predictions["depth"], atol=1e-6)
