@@ -59,10 +59,14 @@ def _played() -> Iterator[None]:
         out.meta = {"outputs": []}
         out.write("onnx", unit.space.encode())
 
+    def growing(given: Any, counts: Any) -> list[Any]:
+        count = len(next(iter(given.values())))
+        return [SimpleNamespace(mean={"semantic": _nothing(count)}, spread={"semantic": None}) for _ in counts]
+
     def setup(judge: ModelJudge) -> None:
         kind = KNOWN["semantic"]
         judge._answering, judge._meanings = {"semantic": kind}, {"semantic": translation(kind.meaning, kind.meaning)}
-        judge._predictor = lambda given: SimpleNamespace(mean={"semantic": _nothing(len(given[judge.inputs[0]]))})
+        judge._predictor = SimpleNamespace(members=[None], growing=growing)
 
     def cost(worker: CostWorker, unit: Any, out: Any) -> None:
         out.rows, out.meta = 1, {"parameters": 1, "members": 1, "flops": 1}
