@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Translation
 from hyperloom.stages.modality import box_files, overlap
-from hyperloom.stages.modality.base import Defaults, Modality
-from hyperloom.stages.modality.choice import distinct, id_of, ids_of, lettered, numbered, numerals
+from hyperloom.stages.modality.base import Defaults
+from hyperloom.stages.modality.choice import id_of, ids_of, lettered, numerals
 from hyperloom.stages.modality.formats import parse
-from hyperloom.stages.modality.geometry import SidedClasses, Symmetry, carried, exchanged
-from hyperloom.stages.modality.knowledge import whole
+from hyperloom.stages.modality.geometry import carried, exchanged
 from hyperloom.stages.modality.padding import filled, some
 from hyperloom.stages.modality.sides import exchange
+from hyperloom.stages.modality.things import Things
 from hyperloom.stages.picture import Mark
 from hyperloom.stages.remarks import remark
 
@@ -33,7 +33,7 @@ PIXELS = 2.0
 """A corner beyond this is no share of a picture."""
 
 
-class Boxes(SidedClasses, Modality):
+class Boxes(Things):
     """(most, 6) float32: x0, y0, x1, y1 in shares of width and height, the class's id, a score in 0..1.
 
     Rows that are not used are NaN and lie at the end. A column of it is a list of structs, the class by its name.
@@ -45,22 +45,14 @@ class Boxes(SidedClasses, Modality):
 
     markup: ClassVar[str] = "boxes"
     defaults: ClassVar[Defaults] = Defaults("boxes", "boxes", "map", "boxes")
-    classes: tuple[str, ...] = Field(min_length=1)
     most: int = Field(100, ge=1)
     """Boxes that one sample can have."""
     pixels: tuple[int, int] | None = None
     clip: float = Field(0.0, ge=0, le=1)
 
-    _numbered = field_validator("classes", mode="before", json_schema_input_type=tuple[str, ...] | int)(numbered)
-    _distinct = field_validator("classes")(distinct)
-
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.most, 6)
-
-    @property
-    def codec(self) -> str:
-        return "native"
 
     @property
     def missing(self) -> float:
@@ -74,10 +66,6 @@ class Boxes(SidedClasses, Modality):
         values[..., [0, 2]] = 1 - values[..., [2, 0]]
         values[..., 4] = exchanged(values[..., 4], exchange(self.classes))
         return values
-
-    @property
-    def place(self) -> Symmetry:
-        return "known"
 
     def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         first, share = windows[:, None, [1, 0, 1, 0]], windows[:, None, 2:]
@@ -103,16 +91,6 @@ class Boxes(SidedClasses, Modality):
         values = values.where(shown[..., None], float("nan"))
         order = (~shown).to(values.dtype).argsort(dim=1, stable=True)
         return values.gather(1, order[..., None].expand_as(values))
-
-    @property
-    def averaged(self) -> bool:
-        return False
-
-    def grid(self, patch: int) -> tuple[int, ...]:
-        return (self.most,)
-
-    def given(self, values: Any) -> Any:
-        return whole(values)  # no box is an answer too
 
     def _check_values(self, array: np.ndarray) -> None:
         used = used_rows(array, "boxes")

@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Translation
 from hyperloom.stages.modality import overlap, packed
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.boxes import CORNERS, flattened, lists, too_many
-from hyperloom.stages.modality.choice import distinct, id_of, ids_of, numbered
-from hyperloom.stages.modality.geometry import SidedClasses, Symmetry, exchanged, inside, turn, window
+from hyperloom.stages.modality.choice import id_of, ids_of
+from hyperloom.stages.modality.geometry import exchanged, inside, turn, window
 from hyperloom.stages.modality.grouping import grouped
-from hyperloom.stages.modality.knowledge import whole
 from hyperloom.stages.modality.packed import Unpacked
 from hyperloom.stages.modality.padding import some
 from hyperloom.stages.modality.raster import Size, of_the_image
 from hyperloom.stages.modality.runs import MaskRuns, painted, run_lengths
 from hyperloom.stages.modality.sides import exchange
+from hyperloom.stages.modality.things import Things
 from hyperloom.stages.picture import Mark
 from hyperloom.stages.remarks import remark
 
@@ -33,7 +33,7 @@ MAPS = 4
 below."""
 
 
-class Instances(SidedClasses, Modality):
+class Instances(Things):
     """(most, bytes) uint8: see `stages.modality.packed`, whose `unpack` gives ids, classes, scores, boxes and masks.
 
     A column of it is a list of structs: id, class (a name), score, crowd, x0, y0, x1, y1 in shares of the picture, and
@@ -44,14 +44,10 @@ class Instances(SidedClasses, Modality):
 
     defaults: ClassVar[Defaults] = Defaults("instances", "instances", "map", "instances")
     markup: ClassVar[str] = "masks"
-    classes: tuple[str, ...] = Field(min_length=1)
     most: int = Field(32, ge=1)
     """Instances that one sample can have."""
     size: Size | None = None
     """Height and width of the masks; left out, that of the recipe's only image."""
-
-    _numbered = field_validator("classes", mode="before", json_schema_input_type=tuple[str, ...] | int)(numbered)
-    _distinct = field_validator("classes")(distinct)
 
     @property
     def sides_in_pixels(self) -> Size:
@@ -72,22 +68,8 @@ class Instances(SidedClasses, Modality):
         return np.dtype(np.uint8)
 
     @property
-    def codec(self) -> str:
-        return "native"
-
-    @property
     def channels(self) -> int:
         return len(self.classes) + MAPS
-
-    @property
-    def averaged(self) -> bool:
-        return False
-
-    def grid(self, patch: int) -> tuple[int, ...]:
-        return (self.most,)
-
-    def given(self, values: Any) -> Any:
-        return whole(values)  # no instance is an answer too
 
     def unpacked_value(self, value: np.ndarray) -> Unpacked:
         """The instances of one value."""
@@ -174,10 +156,6 @@ class Instances(SidedClasses, Modality):
         masks = packed.masks_of(values, self.sides_in_pixels)
         kinds = exchanged(packed.kinds_of(values), exchange(self.classes))
         return packed.with_masks(packed.with_kinds(values, kinds), masks.flip(3))
-
-    @property
-    def place(self) -> Symmetry:
-        return "known"
 
     def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         return self._sampled(values, window(windows, self.sides_in_pixels))
