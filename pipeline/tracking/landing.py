@@ -8,6 +8,7 @@ description is Markdown; a picture in it is an artifact of a run. Nothing here i
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -35,8 +36,9 @@ REPORT, RESULTS, PICTURE, CARD, RECIPE = (
 """What the page of a run has under *Artifacts*, in the order in which MLflow lists them: by name."""
 PREVIEW = "page/preview.png"
 """The picture as the description shows it: MLflow shows it as wide as it is, and moves all else out of sight."""
-WIDEST, MOST_COLUMNS = 540, 6
-"""Pixels of a preview, and columns of a table in a description, so that both fit beside what MLflow says of a run."""
+WIDEST, MOST_COLUMNS, GRAPH = 540, 6, 64
+"""Pixels of a preview, columns of a table and letters of a line in a description, so that all fits beside what MLflow
+says of a run."""
 PICTURES = (".png", ".jpg", ".webp")
 ORDER = ("collage", "results")
 """Beginnings of names of what is shown first among pictures and tables."""
@@ -92,12 +94,13 @@ def about_experiment(name: str, models: Iterable[str]) -> str:
 def description(run: str, about: Mapping[str, Any], steps: Mapping[str, Mapping[str, Any]], root: str) -> str:
     """The description of the parent run, as Markdown: verdict, picture, results, models, steps; what comes last is cut
     where MLflow takes no more."""
-    verdict, *more = about.get("verdict", "").split("; ")
+    sentences = list(about.get("verdicts", ()))
+    verdict = about.get("verdict") or (sentences.pop(0) if sentences else "")
     parts = [f"**{about.get('status', '')}**{f': {verdict}' if verdict else ''}{_linked(about)}"]
     parts += [_picture(about)] if about.get("picture") else []
     tables = sorted(about.get("tables", {}).items(), key=lambda item: not item[0].startswith(ORDER))
     parts += [f"**{name}**\n\n{text}" for name, text in tables[:1]]
-    parts += ["\n".join(f"- {sentence}" for sentence in more), _graph(steps)]
+    parts += ["\n".join(f"- {sentence}" for sentence in sentences), _graph(steps)]
     rows = [[n, s.get("stage"), _reads(s), s.get("status"), s.get("seconds")] for n, s in steps.items()]
     parts.append(markdown(["step", "stage", "reads", "status", "seconds"], rows))
     parts += [f"**{name}**\n\n{text}" for name, text in tables[1:]]
@@ -142,10 +145,10 @@ def _linked(about: Mapping[str, Any]) -> str:
 
 def shown_columns(columns: Sequence[str], figures: Iterable[str]) -> list[str]:
     """Which columns of the results a description has room for: who it is, and what decides (`figures` are names of
-    metrics, `student.semantic.miou`) before the rest."""
+    metrics, `student.semantic.miou`); the first ones where nothing does."""
     decisive = [c for c in columns if any(figure.endswith(f".{c}") for figure in figures)]
     first = [c for c in columns if c in ("who", "kind")]
-    return list(dict.fromkeys([*first, *decisive, *columns]))[:MOST_COLUMNS]
+    return (list(dict.fromkeys([*first, *decisive])) if decisive else list(columns))[:MOST_COLUMNS]
 
 
 def preview(data: bytes) -> bytes:
@@ -185,4 +188,4 @@ def _graph(steps: Mapping[str, Mapping[str, Any]]) -> str:
     for name, step in ((n, s) for n, s in steps.items() if n in drawn):  # they begin after what they read
         layer[name] = 1 + max((layer.get(read, 0) for read in step.get("reads", ())), default=-1)
     rows = [" + ".join(n for n, at in layer.items() if at == number) for number in range(max(layer.values()) + 1)]
-    return "```\n" + "  →  ".join(rows) + "\n```"
+    return "```\n" + "\n".join(textwrap.wrap("  →  ".join(r.replace(" ", "\xa0") for r in rows), GRAPH)) + "\n```"

@@ -91,7 +91,6 @@ class MLflow:
         about = self._position.about
         about.update(status=event.get("status", ""), seconds=event.get("seconds"))
         verdict = about.get("verdict") or "; ".join(about.get("verdicts", ()))
-        about["verdict"] = verdict
         self.runs.tags(self.runs.parent(event), {"verdict": verdict or about["status"]})
         self._note()
         self._arrange()
