@@ -68,7 +68,8 @@ def _large(high: float, span: str) -> tuple[Activation, str]:
 def hold(maps: np.ndarray, activation: Activation) -> None:
     """Raise RecipeError for values that are no probabilities though they are taken for some, ValueError for NaN."""
     if maps.size:
-        hold_span(float(np.min(maps)), float(np.max(maps)), activation)
+        high = float(np.max(maps))  # NaN where one is: elsewhere the least number says nothing
+        hold_span(float(np.min(maps)) if activation == "none" else high, high, activation)
 
 
 def hold_span(low: float, high: float, activation: Activation) -> None:

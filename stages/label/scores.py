@@ -247,19 +247,19 @@ def vote(scores: np.ndarray, threshold: float = 0.0) -> np.ndarray:
     """(h, w) uint8: the first class of the highest score of (h, w, C), at most 255; 255 where its softmax probability
     is below `threshold`. Goes plane by plane over some rows at a time, so that all stays in the cache."""
     planes = np.moveaxis(scores, -1, 0)
-    if len(planes) > UNKNOWN or np.isnan(np.max(planes)):
-        ids = scores.argmax(-1)
-        if threshold:
-            ids[softmax(scores).max(-1) < threshold] = UNKNOWN
-        return np.where(ids > UNKNOWN, UNKNOWN, ids).astype(np.uint8)
     ids = np.zeros(planes.shape[1:], np.uint8)
     step = max(1, BLOCK // max(1, ids.shape[1]))
-    for first in range(0, len(ids), step):
-        _vote(planes[:, first : first + step], threshold, ids[first : first + step])
-    return ids
+    blocks = (slice(first, first + step) for first in range(0, len(ids), step))
+    if len(planes) <= UNKNOWN and all(_vote(planes[:, rows], threshold, ids[rows]) for rows in blocks):
+        return ids
+    chosen = scores.argmax(-1)
+    if threshold:
+        chosen[softmax(scores).max(-1) < threshold] = UNKNOWN
+    return np.where(chosen > UNKNOWN, UNKNOWN, chosen).astype(np.uint8)
 
 
-def _vote(planes: np.ndarray, threshold: float, ids: np.ndarray) -> None:
+def _vote(planes: np.ndarray, threshold: float, ids: np.ndarray) -> bool:
+    """Are all scores numbers? Only then is it done."""
     top = np.array(planes[0])
     better = np.empty(ids.shape, bool)
     mark = better.view(np.uint8)
@@ -267,9 +267,12 @@ def _vote(planes: np.ndarray, threshold: float, ids: np.ndarray) -> None:
         np.greater(plane, top, out=better)
         np.maximum(top, plane, out=top)
         np.maximum(ids, np.multiply(mark, np.uint8(number), out=mark), out=ids)
+    if np.isnan(top).any():  # the highest of some of which one is no number is none
+        return False
     if threshold:
         total = sum(np.exp(plane - top) for plane in planes)
         ids[1 / total < threshold] = UNKNOWN
+    return True
 
 
 def class_table(map_: ClassMap | None, classes: tuple[str, ...]) -> np.ndarray:
