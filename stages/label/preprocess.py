@@ -154,7 +154,7 @@ class Preprocess(Config):
         """One channel after the other, which is many times faster than all at once where channels are last."""
         planes = np.empty((part.shape[-1], *part.shape[:2]), np.float32)
         statistics = self.statistics(len(planes))
-        for plane, pixels, mean, scale in zip(planes, np.moveaxis(part, -1, 0), *statistics, strict=True):
+        for plane, pixels, mean, scale in zip(planes, _planes(part), *statistics, strict=True):
             np.copyto(plane, pixels)
             if mean != 0:
                 plane -= mean
@@ -170,6 +170,15 @@ def greyed(frame: np.ndarray) -> np.ndarray:
 
     grey: np.ndarray = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)[..., None]
     return grey
+
+
+def _planes(part: np.ndarray) -> Sequence[np.ndarray]:
+    """The channels (h, w) of (h, w, C), in their own memory where that is quick."""
+    import cv2
+
+    if part.dtype != np.uint8 or part.shape[-1] not in (3, 4):
+        return list(np.moveaxis(part, -1, 0))
+    return cv2.split(np.ascontiguousarray(part))
 
 
 def _each(values: Sequence[float], channels: int, field: str) -> Sequence[float]:

@@ -6,7 +6,7 @@ pixels of the network's map. Ids are never averaged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -155,6 +155,9 @@ class ClassDecoder(Scores):
             activation = judged(scores) if self._matters(scores.shape[-1]) else "logit"
         if activation == "ids":
             return scores
+        plain = activation in ("logit", "softmax") and self.background is None
+        if plain and scores.shape[:2] == modality.shape[:2]:
+            return vote(two_sided(scores), self.threshold, lambda: hold(scores, activation))
         hold(scores, activation)
         scores = resize(scores, modality.shape[:2])
         if self.background is not None:
@@ -243,15 +246,17 @@ def whole_ids(ids: np.ndarray) -> np.ndarray:
     return ids
 
 
-def vote(scores: np.ndarray, threshold: float = 0.0) -> np.ndarray:
+def vote(scores: np.ndarray, threshold: float = 0.0, wrong: Callable[[], None] = lambda: None) -> np.ndarray:
     """(h, w) uint8: the first class of the highest score of (h, w, C), at most 255; 255 where its softmax probability
-    is below `threshold`. Goes plane by plane over some rows at a time, so that all stays in the cache."""
+    is below `threshold`. Goes plane by plane over some rows at a time, so that all stays in the cache. `wrong` is
+    called where a score may be no number."""
     planes = np.moveaxis(scores, -1, 0)
-    ids = np.zeros(planes.shape[1:], np.uint8)
+    ids: np.ndarray = np.zeros(planes.shape[1:], np.uint8)
     step = max(1, BLOCK // max(1, ids.shape[1]))
     blocks = (slice(first, first + step) for first in range(0, len(ids), step))
     if len(planes) <= UNKNOWN and all(_vote(planes[:, rows], threshold, ids[rows]) for rows in blocks):
         return ids
+    wrong()
     chosen = scores.argmax(-1)
     if threshold:
         chosen[softmax(scores).max(-1) < threshold] = UNKNOWN
