@@ -61,6 +61,8 @@ class Bench:
     def __init__(self, options: argparse.Namespace):
         self.options, self.began = options, time.perf_counter()
         self.tiny, self.device = options.device == "cpu", torch.device(options.device)
+        if self.tiny:
+            torch.set_num_threads(1)  # both sides alike, whatever else the machine does
         self.size = tuple(options.size or ((48, 64) if self.tiny else (360, 480)))
         self.count = options.frames or (12 if self.tiny else 1344)
         card = "cpu" if self.tiny else torch.cuda.get_device_name()
