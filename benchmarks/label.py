@@ -39,6 +39,7 @@ from benchmarks.label_peers import ray_data, vre
 from benchmarks.label_speed import Bench, compare, silent, timed
 from hyperloom.clusters.connect import disconnect
 from hyperloom.clusters.machine import usable_cpus
+from hyperloom.pipeline import project
 from hyperloom.pipeline.runner import run
 
 PARTS = ("efficiency", "engine", "vre", "ray-data", "resume", "memory")
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=5, help="experts of the memory part")
     parser.add_argument("--frames", type=int, nargs="*", default=[1000, 4000, 16000], help="frames of the engine part")
     asked = parser.parse_args()
+    project.enter(os.getcwd())  # workers import the experts of these benchmarks from there
     os.environ.setdefault(
         "RAY_worker_niceness", "0"
     )  # Ray's workers give way to all others by default; the loop does not

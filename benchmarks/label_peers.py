@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -65,7 +66,8 @@ def vre(python: str, frames: int, seconds: float) -> float:
 class Called:
     """The expert as an actor of Ray Data."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, folder: str):
+        sys.path.insert(0, folder)  # Ray Data's processes know nothing of the working folder
         import hyperloom.stages  # noqa: F401  registers the plug-ins
         from benchmarks.label_speed import limit_threads
 
@@ -89,11 +91,12 @@ def ray_data(files: list[str], out: str, text: str, batch: int, processes: int) 
     actor is declared half a core: with a whole one each they would leave nothing to read with."""
     import ray
 
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     ray.data.DataContext.get_current().enable_progress_bars = False
     data = ray.data.read_parquet(files, columns=["key", "photo@camera"])
     mapped = data.map_batches(
         Called,
-        fn_constructor_args=(text,),
+        fn_constructor_args=(text, os.getcwd()),
         batch_size=batch,
         batch_format="pyarrow",
         concurrency=processes,

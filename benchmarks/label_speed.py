@@ -74,7 +74,11 @@ class Bench:
             storage.delete(f"label/{name}")
         if storage.names("expert"):
             storage.delete("expert")
-        seconds = timed(lambda: run(loaded, lambda: connect(self.cluster), track=False, progress=silent()))
+        outcome = []
+        seconds = timed(
+            lambda: outcome.append(run(loaded, lambda: connect(self.cluster), track=False, progress=silent()))
+        )
+        assert outcome[0].ok, outcome[0].problems
         return self._rate([Path(storage.path(p)) for p in storage.walk("expert") if "/units/" in p]), seconds
 
     def loop(self) -> tuple[float, float]:
