@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self
 from pydantic import Field, field_validator
 
 from hyperloom.pipeline.plugins import Plugin
+from hyperloom.pipeline.spelling import near
 
 if TYPE_CHECKING:
     from torch import nn
@@ -276,6 +277,12 @@ class EspNetTrunk(PlanesTrunk):
         if any(side % 8 for side in inputs[0].processor.size or ()):
             size = inputs[0].processor.size
             raise ValueError(f"the trunk espnet needs a picture whose sides are multiples of 8, got {size} of {names}")
+        known = {name for task in tasks for name in task.modality.meaning.names}
+        if unknown := [name for name in self.named if name not in known]:
+            raise ValueError(
+                f"the trunk espnet: classes: no task has a class {unknown[0]!r}{near(unknown[0], known)}. Next: write "
+                "null for a published class that is none of yours"
+            )
 
     def fusion(self, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import espnet

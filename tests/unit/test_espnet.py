@@ -56,8 +56,8 @@ def test_a_trunk_that_starts_from_published_weights_answers_what_they_answer(tmp
 
 
 def test_a_head_begins_with_the_classes_that_the_weights_know(tmp_path: Path) -> None:
-    """Two published classes are one here and are scored together, one is not there, one of ours nobody knows."""
-    published = ["road", "car", None, "car", "road", None, "hedge"]
+    """Published classes that are one here are scored together, some are none of ours, and one of ours nobody knows."""
+    published = ["road", "car", None, "car", "road", None, None]
     net, model = _published(tmp_path), build_model(_plan(classes=published)).eval()
     take(Storage(str(tmp_path)), Origin("published", "published.pth", "", False, names=(("", "trunk"),)), model)
     colours = torch.randint(0, 256, (2, 32, 48, 3), dtype=torch.uint8)
@@ -106,3 +106,10 @@ def test_weights_that_are_code_or_torn_are_refused_in_a_sentence(tmp_path: Path)
 def test_what_it_cannot_read_is_named(inputs: tuple[Input, ...], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         plugins.parse("trunk", {"type": "espnet", "width": 1}).check(inputs, ())
+
+
+def test_a_class_that_no_task_has_is_said_with_the_near_one() -> None:
+    tasks = (Task("semantic", COLOURS["semantic"], Scale()),)
+    trunk = plugins.parse("trunk", {"type": "espnet", "width": 1, "classes": ["road", "cra", None]})
+    with pytest.raises(ValueError, match="no task has a class 'cra'.*car.*null"):
+        trunk.check((Input("rgb@camera", COLOURS["rgb"], SCALE),), tasks)
