@@ -60,7 +60,8 @@ class Report:
         best = {m: verdict.best(self.who, self.figures, "expert", m, d) for m, d in self.modalities.items()}
         compared = self._compared(best, grounds)
         verdict.doubted(decided, grounds)
-        sentences = [*grounds.sentences(), *verdict.sentences(decided, grounds), *compared.pop("said", [])]
+        models = verdict.sentences(decided, grounds, compared.get("differences", ()))
+        sentences = [*grounds.sentences(), *models, *compared.pop("said", [])]
         sentences += self._lessons()
         sliced = self._sliced(sentences)
         self._tell(rows, classes, decided, sentences, compared)

@@ -118,8 +118,12 @@ def doubted(decided: Mapping[str, Any], grounds: Grounds) -> None:
                 row |= {"beats": None, "unproven": why}
 
 
-def sentences(decided: Mapping[str, Any], grounds: Grounds | None = None) -> list[str]:
-    """The verdict in words, one sentence a model and modality. That it beats the experts is said where it is proved."""
+def sentences(
+    decided: Mapping[str, Any], grounds: Grounds | None = None, differences: Sequence[Mapping[str, Any]] = ()
+) -> list[str]:
+    """The verdict in words, one sentence a model and modality. That it beats the experts is said where it is proved,
+    not where the interval of the difference from the best expert, among `differences`, holds zero."""
+    close = {(d["who"], d["against"], d["figure"]) for d in differences if d["low"] is not None and d["better"] is None}
     lines = []
     for name, modalities in decided.items():
         for modality, d in modalities.items():
@@ -131,10 +135,17 @@ def sentences(decided: Mapping[str, Any], grounds: Grounds | None = None) -> lis
             elif d["expert"] is None:
                 lines.append(f"{figure}; no expert to compare with")
             else:
-                relation = "beats every single expert" if d["beats"] else "DOES NOT beat the best expert"
-                lines.append(f"{figure} {relation} {best}")
+                undecided = (name, d["expert"], f"{modality}.{d['measure']}") in close
+                lines.append(f"{figure} {_relation(d['beats'], undecided)} {best}")
             lines[-1] += _kept(d.get("keeps", {}))
     return lines
+
+
+def _relation(beats: bool, undecided: bool) -> str:
+    """Of a model and the best expert."""
+    if undecided:
+        return f"is {'above' if beats else 'not above'} the best expert, too close to call"
+    return "beats every single expert" if beats else "DOES NOT beat the best expert"
 
 
 def _kept(keeps: Mapping[str, Any]) -> str:

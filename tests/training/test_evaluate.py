@@ -130,6 +130,10 @@ def test_the_verdict_needs_a_rival_that_answered_enough() -> None:
     decided = verdict(who, figures, {"semantic": SEMANTIC})
     assert decided["student"]["semantic"]["beats"] is True
     assert "beats every single expert" in sentences(decided)[0]
+    difference = {"who": "student", "against": "a", "figure": "semantic.miou", "low": -0.1, "better": None}
+    close = sentences(decided, None, [difference])[0]
+    assert "is above the best expert, too close to call (best: a 0.5)" in close and "beats" not in close
+    assert sentences(decided, None, [{**difference, "low": 0.01, "better": True}]) == sentences(decided)
     figures["b"]["semantic.coverage"] = 0.9
     assert "DOES NOT beat the best expert (best: b 0.9)" in sentences(verdict(who, figures, {"semantic": SEMANTIC}))[0]
     assert better(1.0, 2.0, directions(DEPTH)["mae"]) and better(2.0, 1.0, directions(SEMANTIC)["miou"])
