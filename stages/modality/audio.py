@@ -171,8 +171,8 @@ class Audio(OffFrame, Modality):
         if rate != self.rate or sound.ndim != 1 or sound.dtype != np.int16 or len(sound) > self.samples:
             got = f"{sound.shape} {sound.dtype} at {rate} Hz"
             raise ValueError(f"expected up to {self.samples} 16-bit samples, one channel, at {self.rate} Hz, got {got}")
-        out = np.zeros(self.shape, np.int16) if out is None else out
-        out[: len(sound)] = sound
+        out = np.empty(self.shape, np.int16) if out is None else out
+        out[: len(sound)], out[len(sound) :] = sound, 0
         return out
 
     def picture(self, value: np.ndarray) -> np.ndarray:

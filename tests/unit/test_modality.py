@@ -460,3 +460,11 @@ def test_samples_of_every_type_fit_one_picture() -> None:
     assert not KNOWN["holes"].picture(np.full((6, 5, 1), np.nan, np.float32)).any()
     half = KNOWN["holes"].picture(np.concatenate([np.full((6, 2, 1), np.nan), np.full((6, 3, 1), 7.0)], 1))
     assert not half[:, :2].any() and half[:, 2:].any()
+
+
+def test_a_short_sound_is_silent_to_its_end_wherever_it_is_decoded_to() -> None:
+    """What lay in the batch before is no part of it."""
+    sound = modalities(s={"type": "audio", "rate": 8000, "seconds": 0.1, "codec": "wav"})["s"]
+    short = np.arange(1, 301, dtype=np.int16)
+    out = sound.decompress(sound.compress(short), np.full(sound.shape, 77, np.int16))
+    assert np.array_equal(out[:300], short) and not out[300:].any()
