@@ -12,7 +12,7 @@ whose schema nobody knew before. Values, statistics and counts of rows are no pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -52,6 +52,9 @@ class Listing(Protocol):
 
     def rows(self, listed: Listed, group: str) -> Iterator[int]:
         """Counts that add up to the samples promised by a group."""
+
+    def unread(self, listed: Listed) -> Collection[str]:
+        """Names of groups of which not one sample could be read, as far as a run has told."""
 
 
 @dataclass(frozen=True)
@@ -220,12 +223,22 @@ class Counted:
     """The listing of an ingest step that is done."""
 
     partitions: Sequence[Partition]
+    manifest: Manifest
 
     def groups(self, listed: Listed) -> Sequence[str]:
         return list(dict.fromkeys(p.group for p in self.partitions))
 
     def rows(self, listed: Listed, group: str) -> Iterator[int]:
         return (p.rows for p in self.partitions if p.group == group)
+
+    def unread(self, listed: Listed) -> Collection[str]:
+        return unread(self.manifest)
+
+
+def unread(manifest: Manifest) -> set[str]:
+    """Groups of an ingest step's samples that are in quarantine as a whole."""
+    without = {r.meta["group"] for r in manifest.with_quarantine if not r.rows}
+    return without - {p.group for p in Ingested.from_manifest(manifest).partitions} if without else without
 
 
 def schema_of(manifest: Manifest) -> Schema | None:
@@ -236,7 +249,8 @@ def schema_of(manifest: Manifest) -> Schema | None:
     if samples := Samples.of(manifest):
         raw = Ingested.of(manifest)
         columns = {c: _column(c, producer) for c, producer in samples.columns.items()}
-        return SamplesSchema(columns, (Counted(samples.partitions),) if raw else (), raw.group if raw else None)
+        counted = (Counted(samples.partitions, manifest),) if raw else ()
+        return SamplesSchema(columns, counted, raw.group if raw else None)
     if model := Trained.of(manifest):
         exported = model.onnx is not None
         return ModelSchema(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +69,14 @@ class Pieces:
             return (len(self._source.items(piece)) for piece in listing if piece.group == group)
         return listing.rows(listed, group)
 
+    def unread(self, listed: Listed) -> Collection[str]:
+        listing = self._list(listed)
+        return () if isinstance(listing, list) else listing.unread(listed)
+
     def _list(self, listed: Listed) -> Listing | list[Piece]:
         if self._found is None:
             manifest = listed.manifests.get(self._step)
             ingested = manifest and Ingested.of(manifest)
-            self._found = Counted(ingested.partitions) if ingested else self._source.pieces(listed.digests)
+            counted = manifest and ingested and Counted(ingested.partitions, manifest)
+            self._found = counted or self._source.pieces(listed.digests)
         return self._found

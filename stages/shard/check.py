@@ -77,11 +77,14 @@ class Groups:
         pinned = [(split, i, group) for split, names_ in self._split.pin.items() for i, group in enumerate(names_)]
         groups = dict.fromkeys(names)
         unknown = [(split, i, group) for split, i, group in pinned if not present(group, groups)]
+        unread = {g for listing in self._listings for g in listing.unread(listed)} if unknown else set()
+        unknown = [(split, i, group) for split, i, group in unknown if not present(group, unread)]
         for split, i, group in unknown:
             step.unknown(("split", "pin", split, i), group, "split.pin: there is no group", names)
         if not unknown:
             try:
-                self._split.assign(names if not self._split.stratify else dict.fromkeys(names, ""))
+                dealt = self._split.without(unread, groups)
+                dealt.assign(names if not dealt.stratify else dict.fromkeys(names, ""))
             except RecipeError as error:
                 if not (self._split.stratify or self._split.apart) or all(map(self._split.pinned, names)):
                     step.mistake(("split",), str(error))

@@ -62,6 +62,13 @@ class Split(Config):
         place = self._place(group)
         return self.pinned(group) or ("test" if place < self.test else "val" if place < self._held else "train")
 
+    def without(self, unread: Collection[str], groups: Collection[str]) -> Split:
+        """This split with no pin that only groups fit which could not be read; those of `groups` could."""
+        if not unread:
+            return self
+        pin = {n: tuple(p for p in ps if present(p, groups) or not present(p, unread)) for n, ps in self.pin.items()}
+        return self.model_copy(update={"pin": pin})
+
     def assign(self, groups: Iterable[str] | Mapping[str, str]) -> dict[str, SplitName]:
         """The split of each group; a mapping says the stratum of each, within which shares are met.
 

@@ -28,7 +28,7 @@ from hyperloom.stages.base import Partition, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.remarks import announce
 from hyperloom.stages.results import Ingested, ShardFile, Shards, SplitSize
-from hyperloom.stages.schema import ShardsSchema, made_by, recheck
+from hyperloom.stages.schema import ShardsSchema, made_by, recheck, unread
 from hyperloom.stages.shard import wild
 from hyperloom.stages.shard.check import SIZE, checked
 from hyperloom.stages.shard.content import doubles, telling
@@ -102,7 +102,8 @@ class Shard(Stage):
     def run(self, step: StepRun) -> Shards:
         offered = self._catalogue(step)
         late = self.split.stratify or self.split.apart
-        places = None if late else self.split.assign(p.group for p in offered.partitions)
+        split, absent = self._split_of(step, offered)
+        places = None if late else split.assign(p.group for p in offered.partitions)
         units, workers = self.units(step)
         step.records = step.run_units(units, workers)
         columns = self._columns(offered)
@@ -115,10 +116,10 @@ class Shard(Stage):
         for column, count in gaps.items():
             what = f"{count} of {len(offered.partitions)} partitions have no {column}: null in all of their rows"
             step.events.emit("note", step.name, text=what)
-        places = places or self._placed(step, columns)
+        places = places or self._placed(step, columns, split)
         lacking = absences({c: step.modalities[modality_of(c)] for c in columns}, step.records, places)
         doubled = doubles(step.storage, step.records, places)
-        remarks = [*lacking, *doubled, *_oddities(step, columns), *_counted(step.records)]
+        remarks = [*absent, *lacking, *doubled, *_oddities(step, columns), *_counted(step.records)]
         announce(step, remarks)
         producers = {c: offered.producer(c) for c in columns}
         provenance.emit_tags(step, producers)
@@ -153,16 +154,24 @@ class Shard(Stage):
                 )
         return columns
 
-    def _placed(self, step: StepRun, columns: tuple[str, ...]) -> dict[str, SplitName]:
+    def _split_of(self, step: StepRun, offered: Catalogue) -> tuple[Split, list[str]]:
+        """The split without what is pinned and could not be read, which is said."""
+        gone = {group for manifest in _ingests(step) for group in unread(manifest)}
+        split = self.split.without(gone, {p.group for p in offered.partitions})
+        lost = [g for name, pinned in self.split.pin.items() for g in pinned if g not in split.pin[name]]
+        remark = f"split.pin: nothing of {', '.join(lost)} could be read, so no split has it"
+        return split, [remark] if lost else []
+
+    def _placed(self, step: StepRun, columns: tuple[str, ...], split: Split) -> dict[str, SplitName]:
         """The split of each group, where that follows from what is in it."""
-        if not self.split.apart:
-            return self.split.assign(self._strata(step))
+        if not split.apart:
+            return split.assign(self._strata(step))
         from hyperloom.stages.shard.together import sentence, together
 
-        sets = together(step.storage, step.records, self.split.apart, columns, step.modalities)
+        sets = together(step.storage, step.records, split.apart, columns, step.modalities)
         if text := sentence(sets):
             step.events.emit("note", step.name, text=text)
-        return self.split.joined(sets)
+        return split.joined(sets)
 
     def _strata(self, step: StepRun) -> dict[str, str]:
         """Group -> stratum, from what was counted while its shards were written."""

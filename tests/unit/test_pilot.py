@@ -120,6 +120,22 @@ def test_every_split_and_the_labels_are_in_a_pilot(world: World) -> None:
     assert sum(missing) >= 2, "partitions with labels are taken"
 
 
+def test_a_group_of_torn_pictures_ends_neither_pilot_nor_whole(world: World) -> None:
+    """A pilot pins every group by name, and a recipe may pin one: whether it can be read nobody knows before."""
+    for group in ("f", "g"):
+        world._write("in", f"{group}/00.png", np.zeros((16, 16, 3), np.uint8))
+        path = world.folder / "in" / group / "00.png"
+        path.write_bytes(path.read_bytes()[:40])
+    loaded = world.load(split="pin: {test: [d, f], val: [e]}")
+    one = world.pilot(loaded, 70).loaded
+    assert {"f", "g"} < {g for groups in one.recipe.steps["shards"].split.pin.values() for g in groups}
+    for each in (one, loaded):
+        assert world.run(each).ok and world.run(each).states["shards"] == "fresh"
+    (shards,) = [s for s in world.plan(loaded) if s.name == "shards"]
+    assert shards.manifest is not None and shards.manifest.body["splits"]["test"]["groups"] == ["d"]
+    assert "split.pin: nothing of f could be read, so no split has it" in shards.manifest.body["remarks"]
+
+
 @pytest.mark.parametrize("split", ["test: 0.3, val: 0.2, salt: x3", "test: 0.4, salt: y0"])
 def test_groups_keep_the_split_that_the_whole_gives_them(world: World, split: str) -> None:
     loaded = world.load(split=split)
