@@ -233,6 +233,61 @@ def test_files_are_decoded_as_they_were_encoded_wherever_that_is_done(tmp_path, 
         assert seen == 30
 
 
+FILES = modalities(
+    png={"type": "image", "size": [5, 7], "codec": "png"},
+    jpeg={"type": "image", "size": [5, 7], "codec": "jpeg"},
+    webp={"type": "image", "size": [5, 7], "codec": "webp"},
+    came={"type": "image", "size": [5, 7], "codec": "file"},
+    wav={"type": "audio", "rate": 8000, "seconds": 0.01, "codec": "wav"},
+    flac={"type": "audio", "rate": 8000, "seconds": 0.01, "codec": "flac"},
+    heard={"type": "audio", "rate": 8000, "seconds": 0.01, "codec": "file"},
+)
+"""All that keep files."""
+
+
+def a_file(name: str, number: int) -> bytes | None:
+    """Also grey pictures, short sounds, and each fourth missing."""
+    modality, draw = FILES[name], np.random.default_rng(number)
+    if number % 4 == 3:
+        return None
+    if modality.type == "audio":
+        return modality.compress(draw.integers(-999, 999, int(draw.integers(1, 81)), np.int16))
+    picture = draw.integers(0, 256, (5, 7, 3), np.uint8)
+    if name == "came" and number % 4:
+        return cv2.imencode(".png" if number % 4 == 1 else ".jpg", picture[..., 0])[1].tobytes()
+    return modality.compress(picture)
+
+
+@pytest.mark.parametrize("cache_mb", [0, 0.003, 100])
+@pytest.mark.parametrize("dirt", [0, 0x55, 0xFF])
+def test_a_batch_is_what_each_file_holds_whatever_lay_in_its_memory(tmp_path, monkeypatch, cache_mb, dirt) -> None:
+    storage, rows, columns = Storage(str(tmp_path)), 13, [f"{name}@x" for name in FILES]
+    files = {f"{name}@x": [a_file(name, i) for i in range(rows)] for name in FILES}
+    values = {c: pa.array(f, pa.binary()) for c, f in files.items()} | {
+        ID: KNOWN["id"].encode(np.arange(rows)[:, None])
+    }
+    fields = [{**FILES, **KNOWN}[c.partition("@")[0]].field(c) for c in values]
+    storage.write("0.parquet", write_table(values, fields, rows=4))
+    alone = {c: [None if f is None else FILES[c[:-2]].decompress(f) for f in files[c]] for c in columns}
+
+    def empty(shape: Any, dtype: Any = float, **how: Any) -> np.ndarray:
+        made = real(shape, dtype, **how)
+        made.view(np.uint8)[...] = dirt
+        return made
+
+    real = np.empty
+    monkeypatch.setattr(np, "empty", empty)
+    listed = [{"path": "0.parquet", "split": "train", "rows": rows, "row_group": 4}]
+    data = Loader(storage, listed, {**FILES, **KNOWN}, [*columns, ID], batch=5, cache_mb=cache_mb, threads=2, pool=2)
+    for batch in (batch for _ in range(3) for batch in data):
+        for c in columns:
+            modality = FILES[c[:-2]]
+            for i, got, there in zip(ids(batch), batch[c].numpy(), batch[c + VALID].tolist(), strict=True):
+                known = alone[c][i]
+                stored = np.full(modality.shape, modality.missing, modality.stored) if known is None else known
+                assert there == (known is not None) and np.array_equal(got, modality.to_memory(stored)), (c, i)
+
+
 @pytest.mark.parametrize("cache_mb", [0, 100])
 @pytest.mark.parametrize("fault", ["turned", "torn", "none"])
 def test_a_file_of_another_size_or_cut_short_is_said_with_its_column(tmp_path, cache_mb, fault) -> None:
