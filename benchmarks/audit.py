@@ -16,6 +16,7 @@ import os
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,9 @@ def _shards(path: str) -> None:
     from hyperloom.pipeline import recipe
     from hyperloom.pipeline.runner import run
 
-    run(recipe.load(path), only=["shards"], track=False)
+    outcome = run(recipe.load(path), only=["shards"], track=False)
+    if not outcome.ok:
+        raise SystemExit(str(outcome.problems))
 
 
 def measured(samples: int, numbers: int, cpus: int, folder: Path) -> dict[str, Any]:
@@ -83,13 +86,12 @@ def measured(samples: int, numbers: int, cpus: int, folder: Path) -> dict[str, A
     from hyperloom.stages.audit.result import Audited
     from hyperloom.stages.table import read_table
 
-    flipped, copies = write(folder / "table.parquet", samples, numbers)
     path, root = folder / "recipe.yaml", folder / "root"
     path.write_text(RECIPE.format(root=root, table=folder / "table.parquet", numbers=numbers, cpus=cpus))
     loaded = recipe.load(path)
-    shards = multiprocessing.get_context("spawn").Process(target=_shards, args=(str(path),))  # with a memory of its own
-    shards.start()
-    shards.join()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:  # with a memory of its own
+        flipped, copies = apart.submit(write, folder / "table.parquet", samples, numbers).result()
+        apart.submit(_shards, str(path)).result()
     start, used = time.perf_counter(), time.process_time()
     outcome = run(loaded, track=False)
     seconds, used = time.perf_counter() - start, time.process_time() - used
