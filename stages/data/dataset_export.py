@@ -117,7 +117,8 @@ def _sounds(array: Any, kind: Any) -> Made:
         rows = [None if v is None else wav.compress(kind.to_stored(v).astype(np.int16)) for v in values(array, kind)]
     else:
         rows = [cell.as_py() for cell in array]
-    cells = [None if data is None else {"bytes": bytes(data), "path": f"{i}.wav"} for i, data in enumerate(rows)]
+    ends = ["flac" if data and data.startswith(b"fLaC") else "wav" for data in rows]
+    cells = [None if d is None else {"bytes": d, "path": f"{i}.{ends[i]}"} for i, d in enumerate(rows)]
     return cells, {"sampling_rate": kind.rate, "_type": "Audio"}
 
 

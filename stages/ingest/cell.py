@@ -52,9 +52,11 @@ class Cell(Config):
         if self.names and not self.field:
             raise ValueError("names are those of numbers in a field: give field")
         try:
-            list(string.Formatter().parse(self.file))
+            named = [name for _, name, _, _ in string.Formatter().parse(self.file)]
         except ValueError as error:
             raise ValueError(f"file: {self.file!r} is no name with fields in braces: {error}") from error
+        if "" in named:
+            raise ValueError(f"file: {self.file!r} has braces without the name of a field")
         return self
 
     @property

@@ -14,11 +14,9 @@ from typing import Any, NamedTuple
 from hyperloom.stages.ingest.film import DecoderName, Film, FilmOptions, listed
 from hyperloom.stages.ingest.sidefile import fetch, understood
 from hyperloom.stages.ingest.source import VIDEOS
+from hyperloom.stages.modality.audio import BEYOND
 from hyperloom.stages.modality.imagefile import MEGAPIXELS
 from hyperloom.stages.remarks import remark
-
-BEYOND = 0.5
-"""Seconds by which a part may reach over the end of its file before it is said: lists round."""
 
 
 class Excerpt(NamedTuple):

@@ -242,12 +242,19 @@ def test_a_picture_that_a_data_set_has_by_name_alone_is_no_missing_value(tmp_pat
 def test_a_data_set_goes_out_and_comes_back(tmp_path: Path) -> None:
     """Equal to the pixel, the sample of sound and the class, whatever the order of the classes there."""
     draw = np.random.default_rng(0)
-    known = {**KNOWN, **inline.modalities(map={"type": "segmentation", "classes": ["a", "b"], "size": [8, 8]})}
+    known = {
+        **KNOWN,
+        **inline.modalities(
+            map={"type": "segmentation", "classes": ["a", "b"], "size": [8, 8]},
+            bird={"type": "audio", "rate": 100, "seconds": 0.5, "codec": "flac"},
+        ),
+    }
     rows: list[dict[str, Any]] = [
         {
             "rgb@camera": draw.integers(0, 256, (8, 8, 3), np.uint8), "kind@truth": np.int64(i - 1),
             "tags@truth": np.array([i % 2, 1, 0], np.uint8),
             "sound@mic": known["sound"].fit(np.arange(50) / 64 - i / 8),
+            "bird@mic": known["bird"].fit(np.arange(40) / 64 - i / 8),
             "text@truth": known["text"].fit("naïve"), "count@truth": np.array([i / 4], np.float32),
             "map@truth": draw.choice([0, 1, 255], (8, 8)).astype(np.uint8),
         }
@@ -260,6 +267,8 @@ def test_a_data_set_goes_out_and_comes_back(tmp_path: Path) -> None:
     assert export(reader, known, Storage(str(tmp_path / "out")), "huggingface") == 2
     features = json.loads(pq.read_schema(tmp_path / "out/a-00000.parquet").metadata[b"huggingface"])["info"]["features"]
     assert features["kind"] == {"names": ["swim", "ride horse", "run"], "_type": "ClassLabel"}
+    sounds = pq.read_table(tmp_path / "out/a-00000.parquet", columns=["sound", "bird"]).to_pylist()
+    assert [sounds[0][name]["path"] for name in ("sound", "bird")] == ["0.wav", "0.flac"]
     assert features["rgb"] == {"_type": "Image"} and features["sound"] == {"sampling_rate": 100, "_type": "Audio"}
 
     other = {**known, "kind": known["kind"].model_copy(update={"classes": ("run", "swim", "ride horse")})}
@@ -267,7 +276,7 @@ def test_a_data_set_goes_out_and_comes_back(tmp_path: Path) -> None:
     got, left, _ = ingest(tmp_path / "back", tmp_path / "out", columns, other, key="key")
     assert not left and got["key"] == ["a/000", "a/001", "a/002", "b/000"]
     assert got["kind@truth"].tolist() == [-1, 1, 2, -1], "by name: the second class of the recipe is the first there"
-    for column in ("rgb@camera", "tags@truth", "sound@mic", "count@truth", "map@truth", "text@truth"):
+    for column in ("rgb@camera", "tags@truth", "sound@mic", "bird@mic", "count@truth", "map@truth", "text@truth"):
         for i in range(3):
             assert np.array_equal(got[column][i], np.asarray(rows[i][column])), column
     with pytest.raises(RecipeError, match="a dataset has no form for act@camera"):
@@ -288,6 +297,7 @@ def test_names_go_as_deep_as_a_data_set_does() -> None:
         {"field": "a", "start": "b"},
         {"file": "a", "end": "b", "duration": "c"},
         {"file": "{a"},
+        {"file": "{}.mp4"},
         {"file": "a", "names": ["x"]},
     ],
 )
