@@ -45,11 +45,8 @@ class _Partitions(Sequence[Partition]):
         return (Partition(*row) for row in self._rows)
 
     def __getitem__(self, place: Any) -> Any:
-        return (
-            [Partition(*row) for row in self._rows[place]]
-            if isinstance(place, slice)
-            else Partition(*self._rows[place])
-        )
+        rows = self._rows[place]
+        return [Partition(*row) for row in rows] if isinstance(place, slice) else Partition(*rows)
 
 
 def _read_partitions(value: Sequence[Any]) -> Sequence[Partition]:
