@@ -12,6 +12,7 @@ Kinds and their fields:
     step_reused     stage, fingerprint, rows, reads [names of steps]
     progress        done, total, reused, failed, workers    of a step's units; workers: slots that work on them
     metric          values {key: float}, at                 at: the training update, or 0
+    trained         folder, seconds, cpu_seconds, device    how long a training took, over all its processes
     artifact        path (in root), to (artifact folder)
     table           name, rows [{column: value}]
     tag             values {key: str}                       `outcome` (and `reasons`): how a step ended, for the run too

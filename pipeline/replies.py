@@ -24,7 +24,8 @@ class FailureReply(TypedDict):
 
 
 class CurvePoint(TypedDict):
-    """One size of the step: its figure with the bounds of its 95 % interval, and what it costs."""
+    """One size of the step: its figure, the mean of so many `seeds`, with the bounds of its 95 % interval, and what one
+    training costs."""
 
     name: str
     figure: float
@@ -33,11 +34,12 @@ class CurvePoint(TypedDict):
     parameters: int
     milliseconds: float | None
     minutes: float | None
+    seeds: int
 
 
 class CurveReply(TypedDict):
-    """`curve`: a step trained at several sizes. `rivals`: the same figure of what else the report judged. `picture` and
-    `table` lie under the root. Where a training failed, an `error` with the exit code stands in its place."""
+    """`curve`: a step trained at several sizes. `rivals`: the same figure of experts, consensus and teacher. `picture`
+    and `table` lie under the root. Where a training failed, an `error` with the exit code stands in its place."""
 
     step: str
     report: str

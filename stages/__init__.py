@@ -123,11 +123,11 @@ PLUGINS: dict[str, dict[str, str]] = {
         "shares": "hyperloom.stages.shard.mixture:FixedShares",
     },
     "trunk": {
-        "unet": "hyperloom.stages.network.trunks:UNetTrunk",
-        "inverted": "hyperloom.stages.network.trunks:InvertedTrunk",
-        "hybrid": "hyperloom.stages.network.trunks:HybridTrunk",
-        "espnet": "hyperloom.stages.network.trunks:EspNetTrunk",
-        "vit": "hyperloom.stages.network.trunks:ViTTrunk",
+        "unet": "hyperloom.stages.network.unet_trunk:UNetTrunk",
+        "inverted": "hyperloom.stages.network.inverted_trunk:InvertedTrunk",
+        "hybrid": "hyperloom.stages.network.inverted_trunk:HybridTrunk",
+        "espnet": "hyperloom.stages.network.espnet_trunk:EspNetTrunk",
+        "vit": "hyperloom.stages.network.vit_trunk:ViTTrunk",
     },
     "tokenizer": {
         "bytes": "hyperloom.stages.modality.tokenizers:ByteTokenizer",

@@ -9,22 +9,32 @@ from hyperloom.stages.plot import blank, png
 if TYPE_CHECKING:
     from hyperloom.stages.evaluate.tradeoff import Tradeoff
 
-AXES = {"parameters": "parameters", "milliseconds": "milliseconds a sample", "minutes": "minutes of training"}
+AXES = {
+    "parameters": "parameters",
+    "milliseconds": "milliseconds a sample, on one thread",
+    "minutes": "minutes of one training",
+}
 """What quality is drawn against, and how that is called."""
+WIDTH, HEIGHT, SPACE = 5.6, 2.9, 0.9
+"""Inches of the picture, of each axis, and of title and legend: one axis below the other, so that a phone shows it."""
+LINES = 9
+"""So many rivals have a line, the best ones; the table has all."""
 
 
 def plot(tradeoff: Tradeoff) -> bytes:
     """A PNG. An axis of which no point has a value is left out. Raises SourceError without matplotlib."""
     axes = [axis for axis in AXES if any(getattr(p, axis) for p in tradeoff.points)]
-    figure = blank(4.4 * len(axes), 4.6)
-    panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
+    figure = blank(WIDTH, HEIGHT * len(axes) + SPACE)
+    panels = figure.subplots(len(axes), 1, sharey=True, squeeze=False)[:, 0]
     for drawn, axis in zip(panels, axes, strict=True):
         _panel(drawn, tradeoff, axis)
-    panels[0].set_ylabel(tradeoff.figure)
-    figure.suptitle(f"{tradeoff.step}: {tradeoff.samples} samples of the split {tradeoff.split}", fontsize=11)
+    figure.supylabel(tradeoff.figure, fontsize=11)
+    seeds = max(p.seeds for p in tradeoff.points)
+    means = f", means of {seeds} seeds" if seeds > 1 else ""
+    figure.suptitle(f"{tradeoff.step}: {tradeoff.samples} samples of {tradeoff.split}{means}", fontsize=11)
     if tradeoff.rivals:
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return png(figure)
 
 
@@ -38,8 +48,10 @@ def _panel(drawn: Any, tradeoff: Tradeoff, axis: str) -> None:
             drawn.plot([at, at], point.bounds, color="tab:blue", alpha=0.5, linewidth=2)
         label = point.name.removeprefix(f"{tradeoff.step}-")
         drawn.annotate(label, (at, point.figure), textcoords="offset points", xytext=(4, 5), fontsize=8)
-    for number, (name, value) in enumerate(sorted(tradeoff.rivals.items(), key=lambda item: -item[1])):
-        drawn.axhline(value, linestyle="--", linewidth=1, color=f"C{number % 9 + 1}", label=f"{name} {value:.3f}")
+    best_first = sorted(tradeoff.rivals.items(), key=lambda item: item[1], reverse=tradeoff.higher)
+    for number, (name, value) in enumerate(best_first[:LINES]):
+        dash = ("--", "-.", ":")[number % 3]
+        drawn.axhline(value, linestyle=dash, linewidth=1, color=f"C{number % 9 + 1}", label=f"{name} {value:.3f}")
     drawn.set_xticks(x, [_short(value) for value in x], minor=False, rotation=30)
     drawn.set_xticks([], minor=True)
     drawn.margins(x=0.12)
@@ -48,4 +60,4 @@ def _panel(drawn: Any, tradeoff: Tradeoff, axis: str) -> None:
 
 
 def _short(value: float) -> str:
-    return f"{value / 1000:.0f}k" if value >= 10_000 else f"{value:.2g}"
+    return f"{value / 1000:.0f}k" if value >= 10_000 else f"{value:.0f}" if value >= 100 else f"{value:.2g}"

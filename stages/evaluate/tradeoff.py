@@ -2,16 +2,18 @@
 
 `resized` turns a recipe into the one that trains a step at each size and judges all of them in the report that judges
 the step; steps that do not depend on the size are shared, by identity, with the recipe as it stands. `tradeoff` reads
-the finished report. Parameters and operations are exact. Milliseconds (one sample, one thread; ONNX Runtime where the
-model is exported) and minutes of training were taken on the machines that did the work, with whatever ran beside it,
-so they come from the events of the root's runs and lie in no manifest.
+the finished report. A size that is a family of seeds is the mean of its members, with the interval of that mean.
+Parameters are exact. Milliseconds (one sample, one thread; ONNX Runtime where the model is exported) and minutes of one
+training (CPU minutes where it ran on CPUs, which neighbours change little) were taken on the machines that did the
+work, so they come from the events of the root's runs and lie in no manifest.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -23,10 +25,11 @@ from hyperloom.stages.evaluate.cost import LATENCY
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.evaluate.subject import Model
 from hyperloom.stages.measure.measure import directions
-from hyperloom.stages.results import Judged
+from hyperloom.stages.results import Judged, Trained
 from hyperloom.stages.train.stage import Train
 
 if TYPE_CHECKING:
+    from hyperloom.pipeline.manifest import Manifest
     from hyperloom.pipeline.plan import PlannedStep
     from hyperloom.pipeline.replies import CurvePoint, CurveReply
     from hyperloom.pipeline.storage import Storage
@@ -37,8 +40,8 @@ SIZES = ("40k", "80k", "160k", "320k", "640k", "960k")
 
 @dataclass(frozen=True)
 class Point:
-    """One size: its name in the report, its figure with bounds (None without intervals), and what it costs. `None` for
-    times that the runs of this root did not note."""
+    """One size: its name in the report, its figure with bounds (None without intervals), over how many trainings of
+    one each it is the mean, and what one of them costs. `None` for times that the runs of this root did not note."""
 
     name: str
     figure: float
@@ -46,11 +49,13 @@ class Point:
     parameters: int
     milliseconds: float | None = None
     minutes: float | None = None
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Points in order of their parameters; `rivals`: what else was judged by the same figure, name -> value."""
+    """Points in order of their parameters; `rivals`: what they are held against, name -> value of the same figure: the
+    experts, their consensus, and the teacher of a student; of a training that has none, the other models."""
 
     step: str
     report: str
@@ -69,6 +74,7 @@ class Tradeoff:
             | {
                 "milliseconds": p.milliseconds and round(p.milliseconds, 2),
                 "minutes": p.minutes and round(p.minutes, 1),
+                "seeds": p.seeds,
             }
             for p in self.points
         ]
@@ -85,6 +91,7 @@ class Tradeoff:
                 "parameters": p.parameters,
                 "milliseconds": p.milliseconds,
                 "minutes": p.minutes,
+                "seeds": p.seeds,
             }
             for p in self.points
         ]
@@ -106,7 +113,8 @@ class Tradeoff:
         """What the curve says, plainly: where more parameters stop to be worth anything that could be shown."""
         best = (max if self.higher else min)(self.points, key=lambda p: p.figure)
         enough = next(p for p in self.points if p is best or _within(p, best, self.higher))
-        text = f"{self.figure}: {best.name} is the best of {len(self.points)} sizes with {best.figure:.3f}"
+        seeds = f" (mean of {best.seeds} seeds)" if best.seeds > 1 else ""
+        text = f"{self.figure}: {best.name} is the best of {len(self.points)} sizes with {best.figure:.3f}{seeds}"
         if enough is not best:
             text += f"; {enough.name} ({enough.figure:.3f}, {enough.parameters:,} parameters) lies within its interval"
         for one, other in itertools.pairwise(self.points):
@@ -192,10 +200,13 @@ def tradeoff(
     """What the finished steps amount to. `figure` is such as `semantic.miou`; empty for the main one of the
     first task that has a truth. Raises RecipeError where the report has no such figure."""
     done = {one.name: one for one in steps}
-    judged = Judged.from_manifest(done[report].manifest)  # type: ignore[arg-type]
-    sized = [name for name in judged.models if name.startswith(f"{step}-") and name in done]
-    figure = figure or _main(judged, sized[0], getattr(done[sized[0]].stage, "targets", ()), modalities)
-    if missing := [name for name in sized if figure not in judged.figures[name]]:
+    judged = Judged.from_manifest(_manifest(done[report]))
+    names = [n for n in done if n.startswith(f"{step}-") and n != report]
+    sized = {n: [n] if n in judged.models else _members(n, _manifest(done[n])) for n in names}
+    sized = {n: members for n, members in sized.items() if members and members[0] in judged.models}
+    first = next(iter(sized))
+    figure = figure or _main(judged, sized[first][0], getattr(done[first].stage, "targets", ()), modalities)
+    if missing := [members[0] for members in sized.values() if figure not in judged.figures[members[0]]]:
         known = ", ".join(sorted(judged.figures[missing[0]]))
         raise RecipeError(f"the report {report!r} has no figure {figure!r} of {missing[0]}; it has {known}")
     modality, _, measure = figure.partition(".")
@@ -203,18 +214,46 @@ def tradeoff(
     points = [
         Point(
             name,
-            judged.figures[name][figure],
+            mean(judged.figures[member][figure] for member in members),
             _bounds(judged, name, figure),
-            judged.costs[name]["parameters"],
-            noted.milliseconds(name),
-            noted.minutes(done[name].fingerprint),
+            judged.costs[members[0]]["parameters"],
+            noted.milliseconds(members),
+            noted.minutes(_manifest(done[name])),
+            len(members),
         )
-        for name in sized
+        for name, members in sized.items()
     ]
-    rivals = {who: mine[figure] for who, mine in judged.figures.items() if who not in sized and figure in mine}
+    teacher = getattr(done[first].stage, "teacher", "")
+    taught = {m for members in sized.values() for m in members}
+    rivals = rivals_of(judged, figure, taught, _manifest(done[teacher]).fingerprint if teacher in done else "")
     rises = directions(modalities[modality])[measure]
     ordered = sorted(points, key=lambda point: point.parameters)
     return Tradeoff(step, report, figure, rises, judged.split, judged.samples, ordered, rivals)
+
+
+def _manifest(step: PlannedStep) -> Manifest:
+    """Of a step that is done."""
+    if step.manifest is None:
+        raise RecipeError(f"the step {step.name!r} has not finished yet")
+    return step.manifest
+
+
+def _members(name: str, manifest: Manifest) -> list[str]:
+    """What the members of a family are called in a report."""
+    model = Trained.of(manifest)
+    return [f"{name} {member}" for member in model.names] if model else []
+
+
+def rivals_of(judged: Judged, figure: str, taught: Collection[str], teacher: str) -> dict[str, float]:
+    """What the sizes are held against. `teacher`: its fingerprint; empty where there is none. Of a family the mean."""
+    values: dict[str, list[float]] = {}
+    for who, figures in judged.figures.items():
+        model = judged.models.get(who)
+        if who in taught or figure not in figures or (model is not None and teacher and model != teacher):
+            continue
+        family = who.removesuffix(f" {judged.members[who]}") if judged.members and who in judged.members else who
+        values.setdefault(family, []).append(figures[figure])
+    return {who: mean(mine) for who, mine in values.items()}
 
 
 def _main(judged: Judged, name: str, tasks: Iterable[str], modalities: Mapping[str, Any]) -> str:
@@ -226,13 +265,15 @@ def _main(judged: Judged, name: str, tasks: Iterable[str], modalities: Mapping[s
 
 
 def _bounds(judged: Judged, name: str, figure: str) -> tuple[float, float] | None:
-    bounds = (judged.bounds or {}).get(name, {}).get(figure)
+    """Of a single training those over samples, of a family those of its mean over seeds."""
+    family = ((judged.seeds or {}).get(name) or {}).get(figure)
+    bounds = family["interval"] if family else (judged.bounds or {}).get(name, {}).get(figure)
     return (float(bounds[0]), float(bounds[1])) if bounds else None
 
 
 class _Noted:
-    """Times that the runs of a root noted: of one sample, by the name of a model and the runtime, the latest first; and
-    seconds that a step took in all, by its identity."""
+    """Times that the runs of a root noted, the latest first: milliseconds of one sample, by the name of a model and the
+    runtime, and seconds that a training took, by its folder."""
 
     def __init__(self, storage: Storage):
         self.latency: dict[str, float] = {}
@@ -243,15 +284,21 @@ class _Noted:
                     for name, value in event["values"].items():
                         if name.startswith(LATENCY):
                             self.latency.setdefault(name, value)
-                elif event["kind"] == "step_finished":
-                    took = self.seconds.get(event["fingerprint"], 0.0) + event["seconds"]
-                    self.seconds[event["fingerprint"]] = took
+                elif event["kind"] == "trained":
+                    on_cpus = event["device"] == "cpu"
+                    self.seconds.setdefault(event["folder"], event["cpu_seconds" if on_cpus else "seconds"])
 
-    def milliseconds(self, name: str) -> float | None:
-        """In ONNX Runtime where the model was exported, else in torch."""
-        times = (self.latency.get(f"{LATENCY}{name}/{runtime}") for runtime in ("onnx", "torch"))
-        return next((time for time in times if time is not None), None)
+    def milliseconds(self, members: Sequence[str]) -> float | None:
+        """In ONNX Runtime where the model was exported, else in torch; of a family, whose members cost the same, the
+        least, since what else the machine did only adds."""
+        for runtime in ("onnx", "torch"):
+            names = (f"{LATENCY}{member}/{runtime}" for member in members)
+            if times := [self.latency[name] for name in names if name in self.latency]:
+                return min(times)
+        return None
 
-    def minutes(self, fingerprint: str) -> float | None:
-        seconds = self.seconds.get(fingerprint)
-        return None if seconds is None else seconds / 60
+    def minutes(self, manifest: Manifest) -> float | None:
+        """Of one training: the mean over the members of a family."""
+        folders = Trained.from_manifest(manifest).folders(manifest)
+        seconds = [self.seconds[one] for one in folders if one in self.seconds]
+        return mean(seconds) / 60 if seconds else None

@@ -24,7 +24,7 @@ from hyperloom.pipeline.plugins import of
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.network.architecture import Input, Task, chosen
 from hyperloom.stages.network.passing import Residuals, passing
-from hyperloom.stages.network.trunks import UNetTrunk
+from hyperloom.stages.network.unet_trunk import UNetTrunk
 
 _SIZES = {"": 1, "k": 1_000, "m": 1_000_000}
 

@@ -179,9 +179,11 @@ class Rotate(Augment):
 
 class Colour(Augment):
     """Another light on images and clips, the same on all of a sample: contrast, brightness and the balance of the
-    colours change by up to these shares. What else a camera may do is there when it is named (as in Cubuk et al. 2020
-    and torchvision's ColorJitter): `saturation` and `gamma` change by up to these shares, `hue` turns by up to this
-    share of the circle; `grey` is the chance of a picture without colours, `blur` the largest deviation of a Gaussian
+    colours change by up to these shares. `brightness` is a shift of all shades by up to this share of 255, `exposure` a
+    factor of the light from 1 / (1 + exposure) to 1 + exposure, so that dark frames keep what they show. What else a
+    camera may do is there when it is named (as in Cubuk et al. 2020 and torchvision's ColorJitter, whose `brightness`
+    is `exposure` here): `saturation` and `gamma` change by up to these shares, `hue` turns by up to this share of the
+    circle; `grey` is the chance of a picture without colours, `blur` the largest deviation of a Gaussian
     in pixels, `noise` the largest deviation of noise in shades of 0..255. All but the answers change: labels and
     stored answers of a teacher stay what they were for the picture as it was."""
 
@@ -190,6 +192,7 @@ class Colour(Augment):
     contrast: float = Field(0.2, ge=0, lt=1)
     brightness: float = Field(0.15, ge=0, lt=1)
     balance: float = Field(0.08, ge=0, lt=1)
+    exposure: float = Field(0.0, ge=0, le=4)
     saturation: float = Field(0.0, ge=0, le=1)
     gamma: float = Field(0.0, ge=0, le=1)
     hue: float = Field(0.0, ge=0, le=0.5)
@@ -206,12 +209,17 @@ class Colour(Augment):
         contrast = 1 + self.contrast * drawn[:, :1]
         shift, gain = 255 * self.brightness * drawn[:, 1:2], 1 + self.balance * drawn[:, 2:]
         further = self._further(count, part, generator)
+        exposed = torch.ones(count, 1)
+        if self.exposure:  # drawn last: trainings without it keep what they drew
+            exposed = (1 + self.exposure) ** (2 * torch.rand(count, 1, generator=generator) - 1)
         changed = dict(batch)
         for column, modality in columns.items():
             if modality.rgb or modality.times > 1:
                 values = batch[column].float()
                 axes = [1] * (values.ndim - 2)
                 by, plus, times = (v.to(values.device).view(len(v), *axes, -1) for v in (contrast, shift, gain))
+                if self.exposure:
+                    values = values * exposed[part].to(values.device).view(len(values), *axes, 1)
                 mean = values.mean(tuple(range(1, values.ndim)), keepdim=True)
                 lit = (((values - mean) * by + mean + plus) * times).clamp(0, 255)
                 changed[column] = lit if further is None else further(lit)

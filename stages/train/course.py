@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from hyperloom.stages.train.batches import BatchSource
+from hyperloom.stages.train.clipping import Clipping
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.groups import freeze
 from hyperloom.stages.train.job import Job, Span
@@ -37,6 +38,7 @@ class Course:
         own = [job.balancer, *(s.balancer for s in self.spans if s.balancer is not None)]
         self.balancers = nn.ModuleList(b.build(names, kinds) for b in own).to(device)
         self.sources = Sources(job, self.spans, world)
+        self.clipping = Clipping(world)
         self.now = 0
         self.resting: list[nn.Module] = freeze(criterion.model, self.spans[0].freeze, self.movable)
 
@@ -57,7 +59,7 @@ class Course:
         heard = [m for n, m in zip(job.extras, criterion.extras, strict=True) if n not in job.silent]
         setup.job, setup.criterion, setup.balancer = job, criterion, balancer
         setup.parameters = [p for m in (model, *heard, balancer) for p in m.parameters() if p.requires_grad]
-        return Preparation(job, criterion, self.world, self.device), self.sources.of(phase)
+        return Preparation(job, criterion, self.world, self.device, self.clipping), self.sources.of(phase)
 
     def schedule(self, phase: int, optimizer: torch.optim.Optimizer, length: Length) -> Rates:
         """The schedule that a phase is part of, at its start: from the last restart to the next."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline import events as event_log
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.train.job import Job
+
+if TYPE_CHECKING:
+    from hyperloom.stages.train.clock import TrainingTime
 
 
 class Curve:
@@ -42,6 +45,12 @@ class Curve:
         self.note(f"{workers} worker{'' if workers == 1 else 's'} on {device.type} began")
         if job.rhythm.compile and (why := compute.why_not_compile(device)):
             self.note(f"the network runs as it is, not compiled: {why}")
+
+    def ended(self, took: TrainingTime) -> None:
+        """Say how long it took. Figures of time are events alone: no record holds them."""
+        self.events.emit("trained", self.step, **vars(took))
+        minutes = {"minutes": took.seconds / 60, "cpu_minutes": took.cpu_seconds / 60}
+        self.events.metric(self.step, {f"{name}{self.suffix}": value for name, value in minutes.items()}, self.updates)
 
     def once(self, text: str) -> None:
         """A line for the user, unless a died worker has said it already."""

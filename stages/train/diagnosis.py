@@ -26,6 +26,8 @@ TRIAL = 100
 """Of a training of fewer updates nothing is said: a pilot or a test is not meant to fit."""
 CARRIES = 0.15
 """So much may the same figure be worse on other samples."""
+CLIPPED, CLIPS = "clipped.", 0.05
+"""How the figure begins that says which share of the samples an augmentation clipped, and how many it may."""
 
 
 def sentences(
@@ -37,6 +39,16 @@ def sentences(
         return []
     every = [_task(figures, task, modalities[task.name]) for task in tasks]
     return [sentence for of_task in every for sentence in of_task]
+
+
+def clipped(figures: Mapping[str, float]) -> list[str]:
+    """What is to be said of pictures that an augmentation turned into plain black and white (stages.train.clipping)."""
+    return [
+        f"augment: {value:.0%} of the first samples of {name.removeprefix(CLIPPED)} lose over a quarter of their "
+        "picture to plain black or white: a smaller `brightness`, a shift, or `exposure` in its place, a factor"
+        for name, value in figures.items()
+        if name.startswith(CLIPPED)
+    ]
 
 
 def _task(figures: Mapping[str, float], task: Task, modality: Any) -> list[str]:

@@ -26,8 +26,10 @@ from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.model import MultiTask, build_model, weights
 from hyperloom.stages.train import compute, fitted, range_test, sharding
 from hyperloom.stages.train.averages import warming
+from hyperloom.stages.train.clock import Clock, TrainingTime
 from hyperloom.stages.train.course import Course
 from hyperloom.stages.train.criterion import Criterion
+from hyperloom.stages.train.diagnosis import clipped
 from hyperloom.stages.train.failures import not_finite
 from hyperloom.stages.train.groups import groups
 from hyperloom.stages.train.job import Job, seed_of
@@ -78,6 +80,7 @@ class Training:
         device: torch.device | None = None,
         alive: Callable[[], None] = lambda: None,
     ):
+        self.clock, self.busy = Clock(), 0.0
         self.job, self.world, self.log = job, world, log if world.rank == 0 else lambda at, values: None
         self.request, self.alive, self.device = request, alive, device or _device()
         self.length = Length(job.updates, job.minutes, job.open_ended, agreed=world.first)
@@ -105,7 +108,6 @@ class Training:
         self._begin(0)
         self.state = State(job, world, self._parts())
         self.update, self.timed, self.rate = 0, 0, self.setup.optimizer.param_groups[0]["lr"]
-        self.busy = 0.0
         self.best = Best()
         self.unheeded: list[tuple[Update, torch.Tensor]] = []
         self.history: list[dict[str, Any]] = []
@@ -152,6 +154,7 @@ class Training:
             "schedule": self.schedule,
             "learner": self.learner,
             "batches": self.course.sources,
+            "clipping": self.course.clipping,
         }
         return parts if self.average is None else {**parts, "average": self.average}
 
@@ -205,7 +208,8 @@ class Training:
                 self._note(self._figures(update), {"samples_per_second": self._speed()})
             if save or ask:
                 plain = {"phase": self.course.now, "best": vars(self.best), "history": self.history}
-                self.state.save(self.update, **plain, length=self.length.state(), rate=self.rate)
+                plain |= {"length": self.length.state(), "clock": self.clock.state(), "rate": self.rate}
+                self.state.save(self.update, **plain)
             if ask and not self.done:
                 raise Preempted(self.update, ask)
         self._finish()
@@ -254,6 +258,9 @@ class Training:
         """One update from this rank's part of a global batch; and what any rank was asked for, one number for each
         `Ask` but the first."""
         batch = self.prepare(self.update, columns)
+        if shares := self.course.clipping.share(self.update):
+            self.say("; ".join(clipped(shares)))
+            self._note(shares, {})
         self.model.train()
         if self.job.rhythm.compile == "graphs":
             torch.compiler.cudagraph_mark_step_begin()  # what the last update gave may be overwritten
@@ -293,8 +300,8 @@ class Training:
             self.schedule = self.state.parts["schedule"] = schedule
         self.state.load(state)
         self.length.restore(state["length"])
-        self.rate = state["rate"]
-        self.best = Best(**state["best"])
+        self.clock.restore(state["clock"])
+        self.rate, self.best = state["rate"], Best(**state["best"])
         self.update, self.timed, self.history = state["update"], state["update"], state["history"]
         for entry in self.history:
             self.log(entry["at"], entry["values"])
@@ -330,7 +337,8 @@ class Training:
             about |= {"kept": kept} if self.job.stop else {}
             self.state.checkpoints.confirm()  # what another process has finished meanwhile stays as it is
             fitted.save(self.job.storage, self.job.folder, about, files)
-        self.world.barrier()
+        cpu = sum(self.world.gather(self.clock.cpu_seconds))
+        getattr(self.log, "ended", _silent)(TrainingTime(self.job.folder, self.clock.seconds, cpu, self.device.type))
 
 
 def _device() -> torch.device:

@@ -18,6 +18,7 @@ import torch
 from hyperloom.stages.base import VALID, modality_of
 from hyperloom.stages.network.visible import Visible, present, shown
 from hyperloom.stages.train.blends import Blend, Pairs
+from hyperloom.stages.train.clipping import Clipping
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.job import Job, seed_of
 from hyperloom.stages.train.learners import PLAIN, UpdateBatch
@@ -27,8 +28,9 @@ from hyperloom.stages.train.world import World
 class Preparation:
     """Prepares this rank's part of each global batch."""
 
-    def __init__(self, job: Job, criterion: Criterion, world: World, device: torch.device):
+    def __init__(self, job: Job, criterion: Criterion, world: World, device: torch.device, clipping: Clipping):
         self.job, self.criterion, self.world, self.device = job, criterion, world, device
+        self.clipping = clipping
         self.modalities = {column: job.modalities[modality_of(column)] for column in job.columns}
         guide = job.guide.columns if job.guide else ()
         self.read = frozenset([*(p.column for p in job.architecture.parts), *guide])
@@ -50,7 +52,9 @@ class Preparation:
         every = self.modalities | {plain: self.modalities[c] for plain, c in self.plain.items()}
         for augment in (a for a in job.augment if not isinstance(a, Blend)):
             moving = self.modalities if augment.light else every
-            tensors = augment.apply(tensors, moving, job.batch, part, generator)
+            before, tensors = tensors, augment.apply(tensors, moving, job.batch, part, generator)
+            if augment.light:
+                self.clipping.look(number, moving, before, tensors)
         for blend in (a for a in job.augment if isinstance(a, Blend)):
             others = self._others(tensors, torch.randperm(job.batch, generator=generator)[part])
             inputs = self.read | set(self.plain)

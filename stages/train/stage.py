@@ -21,9 +21,7 @@ Its import needs no torch.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -32,27 +30,23 @@ from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName, as_tuple, placement
 from hyperloom.pipeline.manifest import folder
 from hyperloom.pipeline.plugins import of
-from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.network.masks import NoMask
-from hyperloom.stages.results import Seeded, Trained
+from hyperloom.stages.results import Trained
 from hyperloom.stages.schema import ModelSchema
 from hyperloom.stages.shard.mixture import Temperature
-from hyperloom.stages.train import length, phases
+from hyperloom.stages.train import coherence, length
 from hyperloom.stages.train.balancers import Static
 from hyperloom.stages.train.batches import Epochs
-from hyperloom.stages.train.blends import Blend
 from hyperloom.stages.train.check import checked
-from hyperloom.stages.train.diagnosis import sentences
-from hyperloom.stages.train.family import best
 from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Confidence, Job, Member
 from hyperloom.stages.train.learners import Gradient
-from hyperloom.stages.train.lessons import learned, showing
 from hyperloom.stages.train.network import TaughtNetwork
 from hyperloom.stages.train.objectives import Chosen
 from hyperloom.stages.train.optimizers import AdamW
+from hyperloom.stages.train.outcome import outcome
 from hyperloom.stages.train.phases import Phase
 from hyperloom.stages.train.schedules import CosineSchedule
 from hyperloom.stages.train.stopping import EarlyStop
@@ -175,41 +169,8 @@ class Train(Stage):
         return {task: weighed(columns) for task, columns in value.items()}
 
     @model_validator(mode="after")
-    def _consistent(self) -> Train:
-        length.check(self)
-        named = [("in", c) for c in self.inputs] + [("validate", c) for c in self.validate_on.values()]
-        named += [("only", self.only)] if self.only else []
-        for field, column in [*named, *(("targets", c) for columns in self.targets.values() for c in columns)]:
-            if not re.fullmatch(r"[^@\s]+@[^@\s]+", column):
-                raise ValueError(f"{field}: {column!r} is no column: write modality@source, as in rgb@camera")
-        if not isinstance(self.data, str) and len(set(self.data)) < max(1, len(self.data)):
-            raise ValueError("data: one shard step, or several different ones")
-        if len(set(self.inputs)) < len(self.inputs):
-            raise ValueError("an input column is listed twice")
-        least, most = self.scale
-        if not 1 <= least <= most:
-            raise ValueError("workers: give a number from 1, or [least, most]")
-        if most > self.batch:
-            raise ValueError(f"batch: {self.batch} samples cannot be shared by {most} workers")
-        if self.stop and self.stop.metric and self.stop.task not in self.targets:
-            hint = near(self.stop.task, self.targets)
-            raise ValueError(f"stop: {self.stop.task!r} is no task{hint}; they are {', '.join(self.targets)}")
-        if unknown := sorted(set(self.validate_on) - set(self.targets)):
-            raise ValueError(f"validate: {', '.join(unknown)} is no task{near(unknown[0], self.targets)}")
-        if any(weight <= 0 for columns in self.targets.values() for weight in columns.values()):
-            raise ValueError("targets: a weight is a number above 0; leave a column out instead")
-        if self.parallel == "fsdp" and self.balancer.per_task:
-            raise ValueError(f"parallel: the balancer {self.balancer.type!r} needs whole gradients; use ddp")
-        taught = [c for columns in self.targets.values() for c in columns]
-        if wrong := sorted(set(self.confidence) - set(taught)):
-            hint = near(wrong[0], taught)
-            raise ValueError(f"confidence: {', '.join(wrong)} is no target{hint}; they are {', '.join(taught)}")
-        if both := sorted(set(self.extras) & set(self.targets)):
-            raise ValueError(f"extras: {', '.join(both)} is the name of a task already")
-        self.model.check_parts(self.inputs, self.targets)
-        self.model.check(self.inputs, self.targets)
-        self._check_plugins()
-        phases.check(self)
+    def _coherent(self) -> Train:
+        coherence.check(self)
         return self
 
     @model_validator(mode="after")
@@ -227,25 +188,6 @@ class Train(Stage):
         if not isinstance(value, dict) or any(value.get(name) for name in ("updates", "epochs", "minutes", "phases")):
             return value
         return length.open_ended(value)
-
-    def _check_plugins(self) -> None:
-        """Raises ValueError, naming the field, when a plug-in names what is no input or task, or does not go with
-        something else here."""
-        if self.parallel == "fsdp" and self.learner.copies:
-            raise ValueError(f"parallel: the learner {self.learner.type!r} holds a whole network; use ddp")
-        if self.model.latency_ms is not None and not self.exported:
-            raise ValueError(
-                "model: latency_ms is measured on an ONNX file, and a train step makes none. Next: parameters: 430k, "
-                "or stage: distill"
-            )
-        if len(blends := [a.type for a in self.augment if isinstance(a, Blend)]) > 1:
-            raise ValueError(f"augment: one blend, or {{type: one-of, of: [{', '.join(blends)}]}}")
-        checks = [("mask", self.mask, self.inputs), ("balancer", self.balancer, self.losing)]
-        for field, plugin, names in [*checks, *(("extras", extra, self.inputs) for extra in self.extras.values())]:
-            try:
-                plugin.check(names)
-            except ValueError as error:
-                raise ValueError(f"{field}: {error}") from error
 
     @property
     def open_ended(self) -> bool:
@@ -315,33 +257,7 @@ class Train(Stage):
 
     def collect(self, step: StepRun, job: Job, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:
         """The result: what the model is and how it ended; of a family, how the best of it did."""
-        place, by = best([one.about["final"] for one in done], {t: step.modalities[t] for t in self.targets}, job.stop)
-        about = done[place].about
-        step.events.metric(step.name, {"parameters": about["parameters"]})
-        remarks = sentences(about["final"], job.architecture.tasks, step.modalities, about["updates"])
-        for sentence in remarks:
-            step.events.emit("note", step.name, text=f"{step.name}: {sentence}")
-        if remarks:
-            step.events.emit("table", step.name, name="remarks", rows=[{"remark": sentence} for sentence in remarks])
-        trained = Trained(
-            columns_in=list(self.inputs),
-            tasks=list(self.targets),
-            targets=self.targets,
-            hidden=[c for c, h in zip(self.inputs, self.mask.hidden_inputs(self.inputs), strict=True) if h],
-            learned=learned(self, step),
-            shows=showing(self, step) or None,
-            remarks=remarks,
-            folder=members[0].folder if members[0].folder != step.folder else None,
-            **{k: about[k] for k in ("parameters", "updates", "kept", "final") if k in about},
-        )
-        if len(done) == 1:
-            return trained
-        seeded = [
-            Seeded(m.name, m.seed, m.folder, **{k: v for k, v in one.about.items() if k != "parameters"})
-            for m, one in zip(members, done, strict=True)
-        ]
-        step.events.emit("note", step.name, text=f"{step.name}: best is {members[place].name} ({by or 'unmeasured'})")
-        return replace(trained, members=seeded, best=members[place].name, best_by=by)
+        return outcome(self, step, job, members, done)
 
     def job(self, step: StepRun) -> Job:
         """What the loop needs. Raises RecipeError or StepFailed when the shards do not offer what the recipe wants."""

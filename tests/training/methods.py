@@ -15,7 +15,7 @@ from hyperloom.stages.network.features import Features, Sizes
 from hyperloom.stages.network.heads import Head
 from hyperloom.stages.network.reading import adjacency
 from hyperloom.stages.network.terms import LossTerm
-from hyperloom.stages.network.trunks import ViTTrunk
+from hyperloom.stages.network.vit_trunk import ViTTrunk
 
 
 class Codebook(Head):

@@ -11,9 +11,11 @@ from hyperloom.pipeline import cli, recipe
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.events import read
 from hyperloom.pipeline.plan import plan
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.evaluate.tradeoff import Point, Tradeoff, resized
+from hyperloom.stages.evaluate.tradeoff import Point, Tradeoff, resized, rivals_of
+from hyperloom.stages.results import Judged, Lineage
 
 RECIPE = """\
 name: sizes
@@ -36,7 +38,10 @@ steps:
     model: {{trunk: unet, parameters: 20k}}
     updates: 2
     batch: 2
-  report: {{stage: evaluate, data: shards, models: {{small: student}}, truth: {{semantic: semantic@truth}}}}
+    seeds: 2
+  elder: {{like: student, seeds: null, updates: 1}}
+  report:
+    {{stage: evaluate, data: shards, models: {{small: student, elder: elder}}, truth: {{semantic: semantic@truth}}}}
   release: {{stage: release, model: student, report: report, name: sizes}}
 """
 
@@ -51,9 +56,15 @@ def test_a_curve_is_trained_drawn_and_goes_on(tmp_path: Path, monkeypatch: pytes
     (picture,) = (tmp_path / "runs/curves").glob("*/curve.png")
     rows = {r["who"]: r for r in json.loads(picture.with_suffix(".json").read_bytes())["rows"]}
     assert picture.read_bytes().startswith(b"\x89PNG") and str(picture) in shown
-    assert list(rows) == ["student-4k", "student-20k"]
+    assert list(rows) == ["student-4k", "student-20k", "elder"], "of families the mean, not their members"
+    assert all(r["seeds"] == 2 and r["low"] < r["semantic.miou"] < r["high"] for r in list(rows.values())[:2])
+    events = [
+        e for run in Storage(str(tmp_path / "runs")).names("events") for e in read(Storage(str(tmp_path / "runs")), run)
+    ]
+    took = [e["cpu_seconds"] for e in events if e["kind"] == "trained" and e["step"] == "student-4k"]
+    assert len(took) == 2 and rows["student-4k"]["minutes"] == round(sum(took) / 120, 1), "of one training"
     assert rows["student-4k"]["parameters"] < rows["student-20k"]["parameters"]
-    assert all(r["milliseconds"] > 0 and r["minutes"] >= 0 and 0 <= r["semantic.miou"] <= 1 for r in rows.values())
+    assert all(r["milliseconds"] > 0 and r["minutes"] >= 0 for r in list(rows.values())[:2])
     assert cli.main([*command, "--figure", "semantic.nothing"]) == 2
     assert "the report 'student-curve' has no figure 'semantic.nothing' of student-" in capsys.readouterr().err
 
@@ -62,13 +73,35 @@ def test_a_curve_is_trained_drawn_and_goes_on(tmp_path: Path, monkeypatch: pytes
     assert (planned["student"], planned["report"]) == ("fresh", "missing")
 
 
+def test_a_student_is_held_against_experts_consensus_and_its_teacher() -> None:
+    members = {"teacher seed0": "seed0", "teacher seed1": "seed1"}
+    judged = Judged(
+        split="test",
+        lineage=Lineage("s"),
+        figures={
+            who: {"semantic.miou": v}
+            for who, v in {"deeplab": 0.5, "consensus": 0.6, "blind": 0.1, "s-4k": 0.3}.items()
+        }
+        | {
+            "teacher seed0": {"semantic.miou": 0.7},
+            "teacher seed1": {"semantic.miou": 0.8},
+            "metres": {"depth.mae": 1.0},
+        },
+        models={"teacher seed0": "t", "teacher seed1": "t", "blind": "b", "s-4k": "s"},
+        members=members,
+    )
+    held = rivals_of(judged, "semantic.miou", {"s-4k"}, "t")
+    assert held == {"deeplab": 0.5, "consensus": 0.6, "teacher": pytest.approx(0.75)}
+    assert set(rivals_of(judged, "semantic.miou", {"s-4k"}, "")) == {"deeplab", "consensus", "teacher", "blind"}
+
+
 def test_what_has_no_sizes_is_refused(tmp_path: Path) -> None:
     loaded = recipe.parse(RECIPE.format(root=tmp_path))
     with pytest.raises(RecipeError, match="'shards' is no training of this recipe; its trainings: student"):
         resized(loaded, "shards", ["4k"])
     with pytest.raises(RecipeError, match="'tiny' is no number of parameters, such as 80k"):
         resized(loaded, "student", ["tiny"])
-    alone = recipe.parse(RECIPE.format(root=tmp_path).replace("{small: student}", "{}"))
+    alone = recipe.parse(RECIPE.format(root=tmp_path).replace("small: student, ", ""))
     with pytest.raises(RecipeError, match="no report judges 'student'. Next: add one"):
         resized(alone, "student", ["4k"])
 

@@ -253,7 +253,7 @@ def _trained(storage: Storage, inputs: tuple[str, ...] = ("rgb@camera", "depth@f
 
     from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Input, Scale, Task
     from hyperloom.stages.network.model import build_model, weights
-    from hyperloom.stages.network.trunks import UNetTrunk
+    from hyperloom.stages.network.unet_trunk import UNetTrunk
 
     torch.manual_seed(0)
     scale = {"rgb": Scale((128.0,) * 3, (64.0,) * 3), "depth": Scale((1.5,), (0.3,))}

@@ -16,6 +16,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.network.model import build_model, load_model
 from hyperloom.stages.train import fitted, loop
+from hyperloom.stages.train.clipping import Clipping
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.guide import Guide
 from hyperloom.stages.train.job import Job
@@ -65,7 +66,7 @@ def _values(job: Job, alike: bool = False) -> dict[str, float]:
         model.load_state_dict(load_model(job.storage, job.guide.origin.weights.rpartition("/")[0]).state_dict())
     criterion = Criterion(job, model)
     batch = next(iter(job.batches.open(job, job.columns, World())))
-    ready = Preparation(job, criterion, World(), torch.device("cpu"))(0, batch)
+    ready = Preparation(job, criterion, World(), torch.device("cpu"), Clipping(World()))(0, batch)
     with torch.no_grad():
         losses = criterion(ready.columns, ready.visible, World()).values
     return dict(zip(criterion.names, losses.tolist(), strict=True))

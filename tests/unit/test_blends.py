@@ -17,6 +17,7 @@ from hyperloom.stages.base import VALID
 from hyperloom.stages.network.model import build_model
 from hyperloom.stages.train.augments import Colour
 from hyperloom.stages.train.blends import OTHER, OWN, SHARE, Pairs, answers
+from hyperloom.stages.train.clipping import Clipping
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.preparation import Preparation
 from hyperloom.stages.train.world import World
@@ -155,7 +156,7 @@ def test_both_answers_teach_by_their_shares(tmp_path: Any) -> None:
     torch.manual_seed(0)
     criterion = Criterion(job, build_model(job.architecture, job.parameters).eval())
     batch = next(iter(job.batches.open(job, job.columns, World())))
-    ready = Preparation(job, criterion, World(), torch.device("cpu"))(0, batch)
+    ready = Preparation(job, criterion, World(), torch.device("cpu"), Clipping(World()))(0, batch)
     with torch.no_grad():
         made = criterion(ready.columns, ready.visible, World()).values
         shares = ready.columns[SHARE]
@@ -198,6 +199,18 @@ def _lit(rgb: np.ndarray, **fields: Any) -> torch.Tensor:
     return colour.apply({"rgb@a": pictures}, {"rgb@a": KNOWN["rgb"]}, 3, slice(0, 3), torch.Generator().manual_seed(0))[
         "rgb@a"
     ]
+
+
+def test_exposure_is_a_factor_that_leaves_dark_frames_what_they_show() -> None:
+    dusk = np.random.default_rng(0).integers(4, 30, (*SIZE, 3)).astype(np.uint8)
+    factors = _lit(dusk, exposure=1.0).numpy() / dusk
+    assert np.ptp(factors, axis=(1, 2, 3)).max() < 1e-4, "one factor a sample"
+    assert (
+        len({round(float(f), 3) for f in factors[:, 0, 0, 0]}) == 3 and (factors >= 0.5).all() and (factors <= 2).all()
+    )
+    assert (_lit(dusk, exposure=1.0) > 0).all() and (_lit(dusk, brightness=0.5) <= 0).any()
+    both, light = (_lit(dusk, saturation=0.5, grey=0.5, exposure=e) for e in (1e-9, 0.0))
+    assert np.allclose(both, light, atol=1e-3), "what else is drawn stays"
 
 
 def test_light_by_hand() -> None:
