@@ -81,6 +81,7 @@ def _perform(arguments: list[str] | None, line: str) -> int:
     from hyperloom.pipeline.errors import Ended, HyperloomError, Interrupted
     from hyperloom.pipeline.exits import Exit
 
+    given = None
     try:
         parser = _parser()
         if "_ARGCOMPLETE" in os.environ:
@@ -98,7 +99,8 @@ def _perform(arguments: list[str] | None, line: str) -> int:
         from hyperloom.pipeline.execution import leave
 
         end = error if isinstance(error, Ended) else Interrupted()
-        print(f"\nhyperloom: {end}\nContinue with: {line}", file=sys.stderr)
+        only_shows = getattr(given, "only_shows", False)  # which leaves nothing to go on with
+        print("" if only_shows else f"\nhyperloom: {end}\nContinue with: {line}", file=sys.stderr)
         return leave(end.exit_code)
     except HyperloomError as error:
         from hyperloom.pipeline.execution import leave

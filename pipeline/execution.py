@@ -161,7 +161,9 @@ class Execution(threading.Thread):
                 self.shared.check()
         self.seconds = time.monotonic() - began
         counts = {"rows": manifest.rows if manifest else 0, "quarantined": manifest.quarantined if manifest else 0}
-        how = {"seconds": self.seconds, "status": self.state, "error": self.problem}
+        stopped = manifest is None and self.shared.ending.begun  # whatever it raised as it was stopped
+        status = "interrupted" if stopped else self.state
+        how = {"seconds": self.seconds, "status": status, "error": self.problem}
         events.emit("step_finished", step.name, **about, **counts, **how)
 
     def _failure(self, error: Exception) -> str:

@@ -132,7 +132,8 @@ class Progress:
         place = f"{live.place} {live.name}" if live else event["step"]
         self._ended += 1
         if event["status"] != "done":
-            self.warn(f"{place:<20} FAILED after {event['seconds']:.1f} s")
+            what = "stopped" if event["status"] == "interrupted" else "FAILED"
+            self.warn(f"{place:<20} {what} after {event['seconds']:.1f} s")
         else:
             left_out = f", {event['quarantined']} in quarantine" if event["quarantined"] else ""
             rows = f", {event['rows']:,} rows" if event["rows"] else ""

@@ -31,7 +31,7 @@ def load(recipe: str | os.PathLike[str] | Mapping[str, Any], root: str | os.Path
         text = json.dumps(recipe, indent=1, default=_plain)
         return Pipeline(*opening.parsed(text, os.fspath(root) if root is not None else None))
     given = SimpleNamespace(recipe=os.fspath(recipe), root=os.fspath(root) if root is not None else None)
-    return Pipeline(*opening.load(given))
+    return Pipeline(*opening.load(given, begins=True))
 
 
 def schema(recipe: Pipeline | None = None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
 
 def _audit(given: Any) -> int:
     """Run an audit step over the step like any recipe. The same command goes on after an interruption."""
-    loaded, storage = opening.load(given)
+    loaded, storage = opening.load(given, begins=True)
     from hyperloom.pipeline import runner
     from hyperloom.pipeline.progress import Progress
     from hyperloom.stages.audit.command import listed, with_audit

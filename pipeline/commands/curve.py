@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
 
 def _curve(given: Any) -> int:
     """Run the sizes like any recipe, then write table and picture. The same command goes on after an interruption."""
-    loaded, storage = opening.load(given)
+    loaded, storage = opening.load(given, begins=True)
     from hyperloom.pipeline import plain, runner
     from hyperloom.pipeline.events import Events
     from hyperloom.pipeline.progress import Progress

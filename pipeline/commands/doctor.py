@@ -14,7 +14,7 @@ def add(commands: Any) -> None:
 
 
 def _doctor(given: Any) -> int:
-    loaded, _ = opening.load(given)
+    loaded, _ = opening.load(given, begins=True)
     worst, given.answer = 0, []
     for verdict, what, text in _findings(given, loaded):
         given.answer.append({"verdict": verdict, "what": what, "text": text})

@@ -38,5 +38,5 @@ def _people(given: Any) -> int:
 
     if not given.recipe:
         raise RecipeError("what people changed belongs to a recipe. Next: --recipe with the one that was exported")
-    loaded, storage = opening.load(given)
+    loaded, storage = opening.load(given, begins=True)
     return bring_back(given, loaded, storage)

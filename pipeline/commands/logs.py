@@ -14,7 +14,7 @@ def add(commands: Any) -> None:
     sub.add_argument("--follow", action="store_true", help="until the run is over; waits for one to begin")
     sub.add_argument("--list", action="store_true", help="the runs of this root instead")
     sub.add_argument("--json", action="store_true", help="all events as they are, one a line; with --list a list")
-    sub.set_defaults(prints_json=True)
+    sub.set_defaults(prints_json=True, only_shows=True)
 
 
 def _logs(given: Any) -> int:

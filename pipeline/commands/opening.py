@@ -30,14 +30,42 @@ def add_wait(sub: argparse.ArgumentParser, default: float = 3600.0) -> None:
     sub.add_argument("--wait", type=float, default=default, metavar="SECONDS", help=help_)
 
 
-def load(given: Any) -> tuple[Any, Any]:
-    """The recipe (a RecipeFile) and its Storage; `given.root` is from here on the root that counts."""
+def load(given: Any, begins: bool = False) -> tuple[Any, Any]:
+    """The recipe (a RecipeFile) and its Storage; `given.root` is from here on the root that counts. Where nothing has
+    run there it is said, since a relative root counts from the working folder; for a command that `begins` a root only
+    where another one lies beside the recipe."""
     import hyperloom.stages  # noqa: F401  (registers the plug-ins)
     from hyperloom.clusters import environment
     from hyperloom.pipeline import recipe
 
     environment.receive()
-    return _rooted(recipe.load(given.recipe), given)
+    loaded, storage = _rooted(recipe.load(given.recipe), given)
+    if note := _unused(loaded, storage, given.root, begins):
+        print(f"note: {note}", file=sys.stderr)
+    return loaded, storage
+
+
+def _unused(loaded: Any, storage: Any, root: str, begins: bool) -> str:
+    """What to say of a local root that holds nothing; empty where it holds something."""
+    import shlex
+
+    if not storage.is_local or _is_used(storage.base):
+        return ""
+    relative = root == loaded.recipe.root and "://" not in root and not os.path.isabs(root)
+    folder = os.path.dirname(os.path.abspath(loaded.path))
+    beside = os.path.normpath(os.path.join(folder, root))
+    why = f", as {root!r} in the recipe counts from the working folder" if relative else ""
+    if relative and _is_used(beside):
+        return (
+            f"nothing has run in the root {storage}{why}; there is one at {beside}. "
+            f"Next: cd {shlex.quote(folder)}, or add --root {shlex.quote(beside)}"
+        )
+    return "" if begins else f"nothing has run in the root {storage}{why}"
+
+
+def _is_used(folder: str) -> bool:
+    """Has anything run in a root?"""
+    return os.path.isdir(os.path.join(folder, "events"))
 
 
 def parsed(text: str, root: str | None) -> tuple[Any, Any]:
@@ -67,7 +95,7 @@ def _rooted(loaded: Any, given: Any) -> tuple[Any, Any]:
 
 def scheduled(given: Any) -> tuple[Any, Any]:
     """`load` for a command that needs the recipe to have a schedule."""
-    loaded, storage = load(given)
+    loaded, storage = load(given, begins=True)
     if loaded.recipe.schedule is None:
         raise loaded.error((), "this recipe has no `schedule`. Next: add one, such as schedule: {cron: '0 3 * * *'}")
     return loaded, storage

@@ -13,7 +13,7 @@ def add(commands: Any) -> None:
 
 
 def _plan(given: Any) -> int:
-    loaded, storage = opening.load(given)
+    loaded, storage = opening.load(given, begins=True)
     from hyperloom.pipeline import forecast
 
     steps = opening.steps(loaded, storage, given.rehash)

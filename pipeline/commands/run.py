@@ -26,7 +26,7 @@ def add_options(sub: Any) -> None:
 
 def run(given: Any) -> int:
     """Run the recipe. 0 when all steps are done, else the exit code of the first that failed."""
-    loaded, storage = opening.load(given)
+    loaded, storage = opening.load(given, begins=True)
     if getattr(given, "pilot", None) is None:
         return _perform(given, loaded)
     from hyperloom.pipeline.commands import piloting

@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
 
 
 def _submit(given: Any) -> int:
-    loaded, storage = opening.load(given)
+    loaded, storage = opening.load(given, begins=True)
     from hyperloom.clusters.submit import submit
 
     options = [word for name in given.step or () for word in ("--step", name)]

@@ -16,10 +16,11 @@ def add(commands: Any) -> None:
     sub.add_argument("--no-password", action="store_true", help="ask nobody for a password, whatever the address")
     sub.add_argument("--port", type=int, help="to listen on (5000, or the next that is free)")
     sub.add_argument("--open", action="store_true", help="open the last run in the browser")
+    sub.set_defaults(only_shows=True)
 
 
 def _ui(given: Any) -> int:
-    loaded, storage = opening.load(given)
+    loaded, storage = opening.load(given, begins=True)  # says itself which root it is
     from hyperloom.pipeline.errors import HyperloomError
     from hyperloom.pipeline.tracking import browser, landing
     from hyperloom.pipeline.tracking.health import problem

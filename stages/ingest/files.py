@@ -47,12 +47,11 @@ class Files(FileSource):
 
     def pieces(self, digests: Digests) -> list[Piece]:
         listed = digests.files(self.path)
-        files = self._wanted(listed)
+        files, kinds = self._wanted(listed), ("",)
         if digests.is_folder(self.path):
             images = [f for f in files if f.name.lower().endswith(IMAGES)]
             files = images or [f for f in files if f.name.lower().endswith(SOUNDS)]
             kinds = IMAGES if images else SOUNDS
-            digests.leave_out((f for f in listed if not f.name.lower().endswith(kinds)), f"not {', '.join(kinds)}")
         if not files:
             what = f"{self.path} holds no images ({', '.join(IMAGES)}) and no sounds ({', '.join(SOUNDS)})"
             raise SourceError(f"{what}. Next: check the path in the recipe")
@@ -60,6 +59,9 @@ class Files(FileSource):
         for file in files:
             groups.setdefault(self._group(file.name), []).append(file)
         pieces = [self._piece(group, members, digests) for group, members in sorted(groups.items())]
+        beside = {path for piece in pieces for sides in piece.sides.values() for path in sides}
+        unread = (f for f in listed if not f.name.lower().endswith(kinds) and f.path not in beside)
+        digests.leave_out(unread, f"not {', '.join(kinds)}")
         self._check_keys(files)
         self._ask_about_stems(files)
         self.check_sides(pieces, [n for f in files for n in (stem(f.name), stem(f.name).rpartition("/")[2])])

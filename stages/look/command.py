@@ -21,6 +21,7 @@ def add(
     sub.add_argument("steps", nargs="*", metavar="STEP", help="show the columns of these steps first")
     sub.add_argument("--port", type=int, help="to listen on (5000, or the next that is free)")
     sub.add_argument("--open", action="store_true", help="open it in the browser")
+    sub.set_defaults(only_shows=True)
 
 
 def look(given: Any, load: Load, steps: StepResolver, port: Callable[[int | None], int]) -> int:

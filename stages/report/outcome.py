@@ -58,7 +58,7 @@ def sentence(root: ReportedRoot) -> tuple[str, Tone]:
     if not parts:
         parts.append(_holds(root))
     if undone:
-        failed = [s.name for s in undone if root.history(s).status not in ("", "done", "running")]
+        failed = [s.name for s in undone if root.history(s).status not in ("", "done", "running", "interrupted")]
         what = f"{_listed(failed)} failed" if failed else f"{_listed([s.name for s in undone])} not done yet"
         parts.append(what)
     bad = any(not r.passed for r in release) or bool(undone) or any(d.alarm for _, d in root.results(Drifted))

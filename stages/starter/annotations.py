@@ -18,7 +18,6 @@ from hyperloom.stages.starter.pairing import Pairing, escaped, paired
 from hyperloom.stages.starter.survey import DataFile, key
 from hyperloom.stages.starter.truth import NAMES, UNNAMED, NotUnderstood, Truth, names_of
 
-COPIES = "hyperloom-labels"
 MOST = 50
 """Boxes of a sample, unless one has more."""
 
@@ -132,6 +131,7 @@ def _of_coco(
         raise NotUnderstood(
             f"{file.path} names {example}, and no such picture lies below {root}. Next: give that folder"
         )
+    _empty(out)
     for image, name in present.items():
         path = os.path.join(out, f"{name}.json")
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -143,6 +143,14 @@ def _of_coco(
         sentences.append(f"{len(coco['images']) - len(present)} pictures of {file.path} do not lie below {root}")
     template = f"{escaped(out)}/{{key}}.json"
     return _truth([names[i] for i in sorted(names)], most, template, sorted(present.values()), []), sentences
+
+
+def _empty(out: str) -> None:
+    """Take away what an earlier `init` wrote: pictures that have no labels any more would keep theirs."""
+    for folder, _, names in os.walk(out):
+        for name in names:
+            if name.endswith(".json"):
+                os.remove(os.path.join(folder, name))
 
 
 def _of(name: str, by_name: dict[str, str]) -> str:

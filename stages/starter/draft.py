@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,8 +100,9 @@ def small(frame: Size) -> Size:
 
 
 def slug(text: str) -> str:
-    """A recipe's name from any text."""
-    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:40] or "mine"
+    """A recipe's name from any text, letters without their marks: `Straßen & Möwen` is `strassen-mowen`."""
+    letters = unicodedata.normalize("NFKD", text.casefold()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9_-]+", "-", letters).strip("-_")[:40] or "mine"
 
 
 def settle(draft: Draft) -> None:

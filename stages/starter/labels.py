@@ -10,9 +10,9 @@ import os
 import re
 from collections.abc import Sequence
 
-from hyperloom.stages.starter.annotations import COPIES, box_truth
+from hyperloom.stages.starter.annotations import box_truth
 from hyperloom.stages.starter.pairing import paired
-from hyperloom.stages.starter.survey import DataFile, Survey, common
+from hyperloom.stages.starter.survey import COPIES, DataFile, Survey, common
 from hyperloom.stages.starter.truth import NotUnderstood, Truth, map_truth, names_of
 
 FOLDERS = re.compile(

@@ -23,8 +23,8 @@ KINDS = {
     "pictures": IMAGES, "videos": VIDEOS, "sounds": SOUNDS, "tables": TABLES, "arrays": ARRAYS, "networks": NETWORKS,
     "notes": NOTES,
 }  # fmt: skip
-RECIPE, LIST = "hyperloom.yaml", "hyperloom-files.csv"
-"""What `init` itself writes there."""
+RECIPE, LIST, COPIES = "hyperloom.yaml", "hyperloom-files.csv", "hyperloom-labels"
+"""What `init` itself writes there; the last is a folder."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def survey(folder: str) -> Survey:
         )
     seen = Survey(path)
     for file in filelist.find(path).files:
-        if file.name in (RECIPE, LIST):
+        if file.name in (RECIPE, LIST) or file.name.startswith(f"{COPIES}/"):
             continue
         suffix = os.path.splitext(file.name)[1].lower()
         kind = next((kind for kind, suffixes in KINDS.items() if suffix in suffixes), None)

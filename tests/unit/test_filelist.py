@@ -160,6 +160,12 @@ def test_what_of_a_folder_is_not_used_is_said(tmp_path: Path) -> None:
     assert not any("hyperloom" in line for line in made.body["remarks"]), "what init wrote beside them is no news"
     assert any("1 left out, hidden: ._a.png" in line for line in made.body["remarks"])
     assert any("4 left out, not .jpg" in line and "c.heic" in line for line in made.body["remarks"])
+    (tmp_path / "raw" / "speeds").mkdir()
+    (tmp_path / "raw" / "speeds" / "a.json").write_text("[1, 2]")
+    columns = {"speed@gps": f"{tmp_path}/raw/speeds/{{key}}.json"}
+    made, _ = ingest(tmp_path / "beside", {"type": "files", "path": f"{tmp_path}/raw", "columns": columns})
+    said = [line for line in made.body["remarks"] if "left out, not .jpg" in line]
+    assert len(said) == 1 and "a.json" not in said[0] and said[0].startswith("4 "), "what a column is read from is used"
 
 
 def test_of_two_that_remember_at_once_nothing_is_lost_and_nothing_stale_is_believed(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import hyperloom.stages
 from hyperloom.pipeline import cli, recipe, runner
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.errors import IntegrityError, RecipeError, Torn
+from hyperloom.pipeline.exits import Exit
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File
@@ -42,6 +43,20 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_text(RECIPE.format(root=folder / "root", data=folder / "data", columns=columns, evil="road"))
     assert runner.run(recipe.load(path), progress=Progress(io.StringIO()), track=False).ok
     return path
+
+
+def test_the_end_of_a_page_that_is_only_shown_has_nothing_to_go_on_with(
+    judged: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ended(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hyperloom.stages.look.server.serve", ended)
+    assert cli.main(["look", str(judged)]) == Exit.INTERRUPTED
+    assert capsys.readouterr().err == "\n"
+    monkeypatch.setattr("hyperloom.pipeline.runner.run", ended)
+    assert cli.main(["run", str(judged)]) == Exit.INTERRUPTED
+    assert f"Continue with: hyperloom run {judged}" in capsys.readouterr().err
 
 
 def viewer(path: Path, *steps: str, root: str = "") -> Viewer:

@@ -81,3 +81,25 @@ def test_a_read_only_root_is_one_clear_message(small: Path, tmp_path, monkeypatc
 def kept(storage: Storage) -> dict[str, bytes]:
     wanted = (p for p in storage.walk("") if "/data/" in p or "/units/" in p or p.endswith("manifest.json"))
     return {p: storage.read(p) for p in wanted}
+
+
+def test_a_root_that_nothing_ran_in_is_named_and_so_is_the_one_beside_the_recipe(tmp_path, monkeypatch, capsys) -> None:
+    """A relative root counts from the working folder, so from another folder it is another root."""
+    recipe, elsewhere = tmp_path / "my recipes" / "toy.yaml", tmp_path / "elsewhere"
+    recipe.parent.mkdir()
+    elsewhere.mkdir()
+    recipe.write_text(RECIPE.format(root="./runs"))
+    monkeypatch.chdir(recipe.parent)
+    assert cli.main(["status", "toy.yaml"]) == 0
+    assert f"note: nothing has run in the root {recipe.parent}/runs, as" in capsys.readouterr().err
+    assert run(Path("toy.yaml"), monkeypatch) == 0
+    assert cli.main(["status", "toy.yaml"]) == 0
+    assert "note:" not in capsys.readouterr().err, "neither a run nor what is there needs a word"
+    monkeypatch.chdir(elsewhere)
+    for command in ("status", "report", "failed", "plan"):
+        assert cli.main([command, str(recipe)]) == 0
+        err = capsys.readouterr().err
+        assert err.count("note:") == 1 and f"nothing has run in the root {elsewhere}/runs, as './runs'" in err
+        assert err.endswith(f"Next: cd '{recipe.parent}', or add --root '{recipe.parent}/runs'\n")
+    assert cli.main(["status", str(recipe), "--root", str(tmp_path / "none")]) == 0
+    assert capsys.readouterr().err == f"note: nothing has run in the root {tmp_path}/none\n"

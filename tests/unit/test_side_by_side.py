@@ -316,6 +316,21 @@ def test_a_run_of_two_steps_can_be_ended_and_goes_on(
     assert "run of many, root" in log[0] and f"run {status} after" in log[-1]
 
 
+def test_what_a_step_raises_as_it_is_stopped_is_no_failure(tmp_path: Path) -> None:
+    many = Many(tmp_path, a="does: write")
+
+    def cut_off(step: StepRun) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert step.ending.wait(5)
+        raise RuntimeError("cut off")
+
+    BODY["a"] = cut_off
+    with pytest.raises(Ended):
+        many.run()
+    ends = [e["status"] for e in events.read(many.storage, many.storage.names("events")[-1]) if "seconds" in e]
+    assert ends[0] == "interrupted" and "stopped after" in many.out.getvalue() and "FAILED" not in many.out.getvalue()
+
+
 def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many = Many(tmp_path, a="does: hold")
     BODY["a"] = lambda step: monkeypatch.setattr(TOLD, "set", lambda: None)  # heeds nothing

@@ -401,6 +401,11 @@ def test_cocos_one_file_may_be_named(tmp_path: Path, init: Callable[..., tuple[i
     code, text = init(str(data), "--labels", str(tmp_path / "notes of all.json"))
     assert code == 0 and "6 with labels" in text, text
     assert written(data).modalities["objects"].classes == ("car",)
+    coco["images"], coco["annotations"] = coco["images"][:5], coco["annotations"][:5]  # type: ignore[index]
+    (tmp_path / "notes of all.json").write_text(json.dumps(coco))
+    code, text = init(str(data), "--labels", str(tmp_path / "notes of all.json"), "--force")
+    assert code == 0 and "5 with labels" in text and "data: 6 pictures\n" in text, "copies are nobody's data"
+    assert sorted(f.name for f in (data / "hyperloom-labels").iterdir()) == [f"{i}.json" for i in range(5)]
     (tmp_path / "other.json").write_text("[1]")
     code, text = init(str(data), "--labels", str(tmp_path / "other.json"), "--force")
     assert code == Exit.WRONG and "other.json" in text and "Next:" in text, text
