@@ -16,8 +16,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from hyperloom.pipeline import deferred, project, whereabouts
+
+if TYPE_CHECKING:
+    from hyperloom.pipeline.errors import Ended
 
 DESCRIPTION = "Weave the labels of many expert models into one small model: Ray works, storage remembers, MLflow shows."
 COMMANDS = (
@@ -81,7 +85,7 @@ def _perform(arguments: list[str] | None, line: str) -> int:
     from hyperloom.pipeline.errors import Ended, HyperloomError, Interrupted
     from hyperloom.pipeline.exits import Exit
 
-    given = None
+    given: argparse.Namespace | None = None
     try:
         parser = _parser()
         if "_ARGCOMPLETE" in os.environ:
@@ -98,10 +102,7 @@ def _perform(arguments: list[str] | None, line: str) -> int:
     except (Ended, KeyboardInterrupt) as error:
         from hyperloom.pipeline.execution import leave
 
-        end = error if isinstance(error, Ended) else Interrupted()
-        only_shows = getattr(given, "only_shows", False)  # which leaves nothing to go on with
-        print("" if only_shows else f"\nhyperloom: {end}\nContinue with: {line}", file=sys.stderr)
-        return leave(end.exit_code)
+        return leave(_stopped(error if isinstance(error, Ended) else Interrupted(), given, line))
     except HyperloomError as error:
         from hyperloom.pipeline.execution import leave
 
@@ -117,6 +118,12 @@ def _perform(arguments: list[str] | None, line: str) -> int:
         traceback.print_exc()
         print(f"hyperloom: a mistake of the program or of a plug-in, in: {line}", file=sys.stderr)
         return leave(Exit.FAILED)
+
+
+def _stopped(end: Ended, given: argparse.Namespace | None, line: str) -> int:
+    """Say how to go on, unless the command only shows something; the exit code."""
+    print("" if getattr(given, "only_shows", False) else f"\nhyperloom: {end}\nContinue with: {line}", file=sys.stderr)
+    return end.exit_code
 
 
 def _understand_utf8() -> None:

@@ -47,7 +47,8 @@ class Files(FileSource):
 
     def pieces(self, digests: Digests) -> list[Piece]:
         listed = digests.files(self.path)
-        files, kinds = self._wanted(listed), ("",)
+        files = self._wanted(listed)
+        kinds: tuple[str, ...] = ("",)
         if digests.is_folder(self.path):
             images = [f for f in files if f.name.lower().endswith(IMAGES)]
             files = images or [f for f in files if f.name.lower().endswith(SOUNDS)]

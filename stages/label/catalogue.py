@@ -112,14 +112,29 @@ def entry(name: str) -> Entry:
     return known[name]
 
 
+def usual_classes(count: int) -> tuple[str, tuple[str, ...]] | None:
+    """The set that networks of so many classes are trained on most: its name, its classes; None for other counts."""
+    for name, classes in _written()["classes"].items():
+        named = tuple(c for c in classes if c is not None)
+        if len(named) == len(classes) == count and len(set(named)) == count:
+            return name, named
+    return None
+
+
 @cache
 def entries() -> dict[str, Entry]:
     """All entries by name, in the order of their tasks."""
+    written = _written()
+    read = [_entry(name, dict(about), written["classes"]) for name, about in written["experts"].items()]
+    return {one.name: one for one in sorted(read, key=lambda one: TASKS.index(one.task))}
+
+
+@cache
+def _written() -> dict[str, Any]:
     import yaml
 
-    written = yaml.load(FILE.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    read = [_entry(name, about, written["classes"]) for name, about in written["experts"].items()]
-    return {one.name: one for one in sorted(read, key=lambda one: TASKS.index(one.task))}
+    loaded: dict[str, Any] = yaml.load(FILE.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return loaded
 
 
 def _entry(name: str, about: dict[str, Any], sets: Mapping[str, list[str | None]]) -> Entry:

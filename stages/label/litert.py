@@ -7,6 +7,7 @@ numbers, `scale * (q - zero point)`; integer class maps stay integers.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -53,6 +54,7 @@ class LiteRTSession:
     def __init__(self, path: str, tensors: Sequence[str | int] = (0,), threads: int = 1, layout: str | None = None):
         interpreter = library("ai_edge_litert.interpreter", "litert").Interpreter
         content = read_weights(path)
+        self._path = os.path.expanduser(path)
         try:
             self._net = interpreter(model_content=content, num_threads=threads)
             self._outputs = self._net.get_output_details()
@@ -81,6 +83,10 @@ class LiteRTSession:
 
     def ending(self, tensor: str | int) -> ScoreKind | None:
         return None
+
+    def choices(self, tensor: str | int) -> int | None:
+        """Of how many classes an output of class ids is the highest, where the file shows it."""
+        return litertfile.choices(self._path, tensor) if isinstance(tensor, int) and tensor in self.outputs else None
 
     def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
         self._net.set_tensor(self._input["index"], images)

@@ -1,4 +1,5 @@
-"""What a LiteRT (TFLite) file says of itself: its inputs, its outputs, its tensors. Read by the format's own schema,
+"""What a LiteRT (TFLite) file says of itself: its inputs, its outputs, its tensors, of how many classes it
+chooses. Read by the format's own schema,
 without an interpreter; nothing is run.
 """
 
@@ -82,6 +83,33 @@ def header(path: str) -> LiteRTHeader:
     if max(ends, default=0) > len(data):
         raise SourceError(f"{path} was cut off: {len(data)} of {max(ends)} bytes")
     return LiteRTHeader(inputs, outputs, tensors)
+
+
+def choices(path: str, output: int) -> int | None:
+    """Of how many classes an output of class ids is the highest; None where the file does not show it."""
+    schema = library("ai_edge_litert.schema_py_generated", "litert")
+    with open(path, "rb") as file:
+        model = schema.Model.GetRootAs(file.read(), 0)
+    graph, kinds = model.Subgraphs(0), schema.BuiltinOperator
+    passing = {kinds.CAST, kinds.EXPAND_DIMS, kinds.RESHAPE, kinds.SQUEEZE, kinds.QUANTIZE, kinds.DEQUANTIZE}
+    producers = {
+        operator.Outputs(j): operator
+        for operator in map(graph.Operators, range(graph.OperatorsLength()))
+        for j in range(operator.OutputsLength())
+    }
+    operator = producers.get(graph.Outputs(output))
+    while operator is not None and _kind(model, operator) in passing:
+        operator = producers.get(operator.Inputs(0))
+    if operator is None or _kind(model, operator) != kinds.ARG_MAX:
+        return None
+    scores, ids = (_tensor(graph.Tensors(i), i).shape for i in (operator.Inputs(0), operator.Outputs(0)))
+    axis = next((i for i in range(len(scores)) if scores[:i] + scores[i + 1 :] == ids), None)
+    return scores[-1] if scores[:-1] == ids else scores[axis] if axis is not None else None
+
+
+def _kind(model: Any, operator: Any) -> int:
+    code = model.OperatorCodes(operator.OpcodeIndex())
+    return int(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))  # the first is newer, and 0 in older files
 
 
 def check_tensor(header: LiteRTHeader, tensor: str | int) -> None:

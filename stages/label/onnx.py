@@ -93,6 +93,11 @@ class OnnxSession:
         local = os.path.expanduser(self._path)
         return onnxfile.ending(local, output(self.outputs, tensor)) if os.path.isfile(local) else None
 
+    def choices(self, tensor: str | int) -> int | None:
+        """Of how many classes an output of class ids is the highest, where the file shows it."""
+        local = os.path.expanduser(self._path)
+        return onnxfile.choices(local, output(self.outputs, tensor)) if os.path.isfile(local) else None
+
     def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
         inputs = {self.image: images, **self.constants(len(images))}
         return self.runtime.run([self.output(t) for t in tensors], inputs)

@@ -1,4 +1,5 @@
-"""What an ONNX file says of itself: its versions, its inputs, where it keeps weights, its last operations.
+"""What an ONNX file says of itself: its versions, its inputs, where it keeps weights, its last operations and of how
+many classes they choose.
 
 Read by the `onnx` library without weights; nothing is run. ONNX Runtime's version decides what can be opened: a file
 that is newer is refused with both numbers.
@@ -34,6 +35,8 @@ PASSING = {
     "Slice", "Squeeze", "Transpose", "Unsqueeze", "Upsample",
 }  # fmt: skip
 """Operations that move values and change none of what they mean."""
+BY_CHANNEL = {"Cast", "Identity", "LogSoftmax", "Resize", "Sigmoid", "Softmax", "Upsample"}
+"""Operations that leave each channel where it is."""
 ENDINGS: dict[str, ScoreKind] = {
     **dict.fromkeys(("Sigmoid", "HardSigmoid", "Softmax"), "probabilities"),
     **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LogSoftmax"), "logits"),
@@ -159,6 +162,30 @@ def ending(path: str, output: str) -> ScoreKind | None:
     while node is not None and node.op_type in PASSING:
         node = producers.get(node.input[0])
     return ENDINGS.get(node.op_type) if node is not None and node.domain in ("", "ai.onnx") else None
+
+
+def choices(path: str, output: str) -> int | None:
+    """Of how many classes an output of class ids is the highest; None where the file does not show it."""
+    model = _graph(path)
+    try:
+        graph = library("onnx", "onnx").shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception:  # whatever it cannot infer: shapes that stand in the file may do
+        graph = model.graph
+    producers = {name: node for node in model.graph.node for name in node.output}
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.input)}
+    node = producers.get(output)
+    while node is not None and node.op_type in PASSING:
+        node = producers.get(node.input[0])
+    if node is None or node.op_type != "ArgMax":
+        return None
+    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+    while node is not None:
+        shape = shapes.get(node.input[0], [])
+        if -len(shape) <= axis < len(shape) and shape[axis] > 0:
+            return int(shape[axis])
+        node = producers.get(node.input[0])
+        node = node if node is not None and node.op_type in BY_CHANNEL else None
+    return None
 
 
 def too_new(path: str, error: str) -> PluginError | None:

@@ -21,6 +21,7 @@ from hyperloom.stages.starter.draft import Draft, settle, slug
 from hyperloom.stages.starter.fields import TableLook
 from hyperloom.stages.starter.grouping import Grouping, grouped, held
 from hyperloom.stages.starter.labels import divided, truths_of
+from hyperloom.stages.starter.listed import FOLDER, class_folders
 from hyperloom.stages.starter.questions import Questions
 from hyperloom.stages.starter.survey import (
     DataFile,
@@ -37,6 +38,8 @@ from hyperloom.stages.starter.survey import (
 from hyperloom.stages.starter.truth import NotUnderstood, Truth
 
 SAMPLES = 3
+SHOWN = 6
+"""Names of classes that are said."""
 ONE_FILM = (
     "one film is one group, and a group is never cut: nothing is held out, so figures are of what was trained on and "
     "prove nothing. Next: cut it into films of a minute (ffmpeg -i film.mp4 -c copy -f segment -segment_time 60 "
@@ -80,6 +83,8 @@ def decided(folder: str, given: argparse.Namespace) -> RecipeDraft:
     if seen.of("videos"):
         return _videos(seen, given, questions, sentences)
     if files := seen.of("sounds") or [f for f in seen.of("notes") if f.suffix.lower() == ".txt"]:
+        if not given.task and (kinds := class_folders(files)):
+            return _by_folder(seen, kinds, given, questions, sentences)
         raise NothingToLearn(
             f"{seen.folder} holds {seen.counted()}, and nothing says what they are. Next: --labels TABLE with the "
             "fields file and label, --task folder (the class is the folder's name), or --task '(?P<label>..)', a "
@@ -92,6 +97,18 @@ def _by_table(seen: Survey, table: TableLook, given: argparse.Namespace, labels:
     """Does the table say what the pictures are, and nothing else does?"""
     _, maps, _ = divided(seen, labels)
     return not given.expert and not maps and table.files() is not None
+
+
+def _by_folder(seen: Survey, kinds: list[str], given: Any, questions: Questions, sentences: list[str]) -> RecipeDraft:
+    """Files whose folders are taken as classes, since nothing else says what they are."""
+    given = argparse.Namespace(**{**vars(given), "task": [FOLDER]})
+    table = table_of(seen, given, [])
+    assert table is not None, "the rule makes one"
+    draft, what = drafted(seen, table, given, questions)
+    shown = ", ".join(kinds[:SHOWN]) + (f" and {len(kinds) - SHOWN} more" if len(kinds) > SHOWN else "")
+    taken = f"nothing else says what they are, so the names of their folders are the classes: {shown}"
+    draft.remarks.append(f"{taken}. Where they are not: --labels, --expert, or --task (init --help)")
+    return RecipeDraft(table_recipe.written(draft), what, [*sentences, *draft.remarks])
 
 
 def _pictures(
@@ -111,6 +128,8 @@ def _pictures(
     root = common(pictures)
     samples, torn = _samples(pictures)
     looks, problems = _looks(given, samples, questions)
+    if not (truths or maps or given.expert or given.labels or given.task) and (kinds := class_folders(pictures, True)):
+        return _by_folder(seen, kinds, given, questions, sentences)
     if not (truths or maps or given.expert) and (looks := named.at_hand()):
         problems.append("nothing was given to learn from, so packages that are installed label the pictures")
     sentences += [*torn, *remarks, *problems]

@@ -9,12 +9,32 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from hyperloom.stages.starter.survey import LIST, DataFile
 from hyperloom.stages.starter.truth import NotUnderstood
 
 FOLDER = "folder"
+FEWEST, MOST, FEW = 2, 200, 3
+"""Folders that may be classes: how many there are, and files in each at least."""
+NO_CLASS = {
+    "train", "training", "val", "valid", "validation", "test", "testing", "dev", "images", "image", "img", "imgs",
+    "pictures", "photos", "frames", "rgb", "raw", "data", "left", "right", "audio", "sounds", "wav", "text", "texts",
+}  # fmt: skip
+
+
+def class_folders(files: Sequence[DataFile], named: bool = False) -> list[str]:
+    """Names of the folders that files lie in, where these may well be classes: each file in one, a few files in each,
+    none called like a split or a kind of data. With `named` most must be words without a number, as folders of
+    pictures are often days or drives. Empty where they may not."""
+    counts = Counter(os.path.basename(os.path.dirname(file.name)) for file in files)
+    names = sorted(counts)
+    fitting = (
+        FEWEST <= len(names) <= MOST and min(counts.values()) >= FEW and not NO_CLASS & {n.casefold() for n in names}
+    )
+    words = sum(not re.search(r"\d", name) for name in names) > len(names) / 2
+    return names if fitting and "" not in counts and (words or not named) else []
 
 
 def is_rule(task: str) -> bool:

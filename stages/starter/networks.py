@@ -81,7 +81,7 @@ def look(path: str, pictures: Sequence[np.ndarray], task: str = "", names: Seque
     given = list(names) or _names(path, session)
     seen = NetworkOutputs(
         dict(zip(map(str, outputs), tensors, strict=True)), session.layout, grid.tile, session.ending(outputs[0]),
-        given, os.path.basename(path), task,
+        given, os.path.basename(path), task, session.choices(outputs[0]) if hasattr(session, "choices") else None,
     )  # fmt: skip
     reading = guess(seen)
     if reading is None:

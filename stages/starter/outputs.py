@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.stages.label.activation import SLACK, ScoreKind
+from hyperloom.stages.label.catalogue import usual_classes
 from hyperloom.stages.modality import Size
 
 COCO = 80
@@ -51,6 +52,8 @@ class NetworkOutputs:
     names: Sequence[str]
     file: str
     task: str = ""
+    choices: int | None = None
+    """Of how many classes the first output is the highest, where the file shows it."""
 
 
 def guess(seen: NetworkOutputs) -> Guess | None:
@@ -121,9 +124,13 @@ def _one(maps: np.ndarray, seen: NetworkOutputs) -> Guess:
     low, high = float(maps.min()), float(maps.max())
     whole = bool((maps == np.rint(maps)).all())
     if seen.task != "dense" and low >= 0 and whole and high > 1:
-        result = _classes(max(int(high) + 1, len(seen.names)), seen)
-        if not seen.names:
-            result.remarks.append(f"its class numbers go to {high:.0f} on three samples: are there more? List them all")
+        result = _classes(max(int(high) + 1, len(seen.names), seen.choices or 0), seen)
+        if not (seen.names or seen.choices):
+            result.decode["map"] = list(range(int(high) + 1))  # what is not in it is unknown, and no error
+            result.remarks.append(
+                f"its class numbers go to {high:.0f} on three samples; where it gives others, they are unknown: add "
+                "them to `classes` and `map`"
+            )
         return result
     inside = low >= -SLACK and high <= 1 + SLACK
     sure = ((maps < 0.1) | (maps > 0.9)).mean() >= CERTAIN
@@ -153,12 +160,23 @@ def _numbers(maps: np.ndarray, seen: NetworkOutputs, name: str) -> Guess:
 
 
 def _classes(count: int, seen: NetworkOutputs, usual: Sequence[str] = ()) -> Guess:
-    names = list(seen.names) if len(seen.names) == count else list(usual)
-    remarks = [] if names else ["the file does not name its classes: put their names here, in its order"]
-    classes = names or [f"class{i}" for i in range(count)]
-    return Guess(
-        "semantic", {"type": "segmentation", "classes": classes}, {"type": "classes"}, remarks, unnamed=not names
-    )
+    classes, remarks = _named(count, seen, usual)
+    definition = {"type": "segmentation", "classes": classes}
+    return Guess("semantic", definition, {"type": "classes"}, remarks, unnamed=classes[0] == "class0")
+
+
+def _named(count: int, seen: NetworkOutputs, usual: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Names of so many classes, and what is to be said of them."""
+    if len(seen.names) == count or usual:
+        return list(seen.names) if len(seen.names) == count else list(usual), []
+    known = usual_classes(count)
+    if known is None:
+        remark = "the file does not name its classes: put their names here, in its order"
+        return [f"class{i}" for i in range(count)], [remark]
+    name, classes = known
+    return list(classes), [
+        f"the file does not name its {count} classes: {name} has as many, so they are called as there"
+    ]
 
 
 def _is_fastestdet(maps: np.ndarray) -> bool:
@@ -230,11 +248,9 @@ def _boxes_and_scores(seen: NetworkOutputs) -> Guess | None:
 
 
 def _detector(count: int, decode: dict[str, Any], seen: NetworkOutputs) -> Guess:
-    named = list(seen.names) if len(seen.names) == count else []
-    classes = named or [f"class{i}" for i in range(count)]
-    remarks = [] if named else ["the file does not name its classes: put their names here, in its order"]
+    classes, remarks = _named(count, seen)
     definition = {"type": "boxes", "classes": classes, "most": 50}
-    return Guess("objects", definition, decode, remarks, unnamed=not named)
+    return Guess("objects", definition, decode, remarks, unnamed=classes[0] == "class0")
 
 
 def _word(file: str) -> str:

@@ -266,8 +266,11 @@ def test_sounds_by_name_and_by_folder(tmp_path: Path, init: Callable[..., tuple[
     ]
     sounds(tmp_path, names)
     code, text = init(str(tmp_path))
+    assert code == 0 and "the names of their folders are the classes: ja, nein. Where they are not" in text
+    assert written(tmp_path).modalities["label"].classes == ("ja", "nein")
+    code, text = init(str(tmp_path / "ja"))
     assert code == Exit.WRONG and "--task folder" in text and "--labels TABLE" in text
-    code, text = init(str(tmp_path), "--task", r"(?P<label>ja|nein)/(?P<group>[a-z]+)_")
+    code, text = init(str(tmp_path), "--task", r"(?P<label>ja|nein)/(?P<group>[a-z]+)_", "--force")
     assert code == 0, text
     made = written(tmp_path)
     assert made.modalities["label"].classes == ("ja", "nein")
@@ -279,11 +282,52 @@ def test_sounds_by_name_and_by_folder(tmp_path: Path, init: Callable[..., tuple[
 
 def test_pictures_by_folder(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
     pictures(tmp_path, [f"{kind}/{i} ü.jpg" for kind in ("cat", "dog") for i in range(20)])
-    code, text = init(str(tmp_path), "--task", "folder")
-    assert code == 0, text
+    code, text = init(str(tmp_path))
+    assert code == 0 and "are the classes: cat, dog" in text, text
     made = written(tmp_path)
+    assert made.modalities["label"].classes == ("cat", "dog")
     assert made.modalities["file"].type == "image" and made.steps["teacher"].model.trunk.type == "unet"
     assert list(made.steps)[-1] == "release"
+
+
+@pytest.mark.parametrize("folders", [("train", "val"), ("2024-05-01", "2024-05-02"), ("drive 1", "drive 2"), ("only",)])
+def test_folders_that_are_no_classes(
+    tmp_path: Path, init: Callable[..., tuple[int, str]], folders: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(named, "AT_HAND", {})
+    pictures(tmp_path, [f"{folder}/{i}.jpg" for folder in folders for i in range(4)])
+    code, text = init(str(tmp_path))
+    assert code == Exit.WRONG and "nothing to learn from" in text and "--labels" in text, text
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_network_of_class_ids_has_the_classes_that_its_file_shows(
+    tmp_path: Path, init: Callable[..., tuple[int, str]], shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three samples need not show each class: one that comes later ended the run."""
+    onnx = pytest.importorskip("onnx")
+    network(tmp_path / "map.onnx", 102, 21)
+    model = onnx.load(str(tmp_path / "map.onnx"))
+    sizes = onnx.numpy_helper.from_array(np.array([1, 21, 32, 32], np.int64), "sizes")
+    model.graph.initializer.append(sizes)
+    model.graph.node.append(onnx.helper.make_node("Resize", ["y", "", "", "sizes"], ["up"]))
+    model.graph.node.append(onnx.helper.make_node("ArgMax", ["up"], ["ids"], axis=1, keepdims=0))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, [1, 32, 32]))
+    bias = next(i for i in model.graph.initializer if i.name == "b")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.where(np.arange(21) == 7, 9, -4).astype(np.float32), "b"))
+    onnx.save(model, str(tmp_path / "map.onnx"))
+    if not shown:
+        monkeypatch.setattr("hyperloom.stages.label.onnxfile.choices", lambda path, output: None)
+    pictures(tmp_path / "in", ODD)
+    code, text = init(str(tmp_path / "in"), "--expert", str(tmp_path / "map.onnx"))
+    assert code == 0, text
+    made = written(tmp_path / "in")
+    decode = made.steps["labels"].experts[1].decode[0]
+    if shown:
+        assert made.modalities["semantic"].classes[7] == "car" and len(made.modalities["semantic"].classes) == 21
+        assert "its 21 classes: Pascal VOC has as many" in text and decode.map is None
+    else:
+        assert len(made.modalities["semantic"].classes) == len(decode.map) == 8 and "others, they are unknown" in text
 
 
 def test_a_network_of_whole_pictures(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
