@@ -56,6 +56,8 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
     unused = [f.name for f in table.fields if not f.kind and f.name not in (table.key, table.group)]
     if unused:
         draft.remarks.append(f"not used, as they are neither numbers, classes, texts nor files: {', '.join(unused)}")
+    if (key := table.named(table.key)) is not None and key.kind == "scalar":
+        draft.remarks.append(f"{key.name} numbers the rows: it names them, and nothing is learned from it")
     if not draft.features:
         raise NotUnderstood(
             f"{table.path}: nothing is left to tell {learned.name} from. Next: a table with more fields"
@@ -65,6 +67,7 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
         draft.sides = small(_sides(paths))
     elif paths:
         draft.sound = _sound(paths)
+    draft.hold_out()
     what = f"{len(table.content)} rows of {os.path.basename(table.path)}, {draft.labelled} with {learned.name}"
     return draft, f"{what}; learns {learned.name} ({learned.kind}) from {', '.join(f.name for f in draft.features)}"
 

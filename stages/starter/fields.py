@@ -23,7 +23,10 @@ TARGETS = ("label", "labels", "class", "target", "y", "category", "truth", "gt",
 GROUPS = re.compile(
     r"group|subject|patient|speaker|user|session|document|drive|site|batch|flight|recording", re.IGNORECASE
 )
-KEYS = re.compile(r"id|key|name|uuid|index|file(name)?", re.IGNORECASE)
+KEYS = re.compile(
+    r"((row|line|record|sample|image)[ _-]?)?(id|key|name|uuid|index|idx|no|nr|num|number|nummer)\.?|file(name)?",
+    re.IGNORECASE,
+)
 MOST_CLASSES = 50
 FILED = ("image", "audio", "document")
 """Kinds whose cells name files."""
@@ -102,7 +105,8 @@ def look(path: str, folders: Sequence[str]) -> TableLook:
     fields = [_field(name, plain, bool(decimal), (os.path.dirname(path), *folders)) for name in names]
     seen = TableLook(path, {**dialect, **decimal}, plain, fields)
     unique = [f for f in fields if len(set(f.cells)) == len(plain)]
-    seen.key = next((f.name for f in unique if KEYS.fullmatch(f.name) or f.kind in FILED), "")
+    named = [f.name for f in unique if KEYS.fullmatch(f.name) or f.kind in FILED]
+    seen.key = next(iter(named or [f.name for f in unique if _counts(f.cells)]), "")
     seen.group = next((f.name for f in fields if GROUPS.search(f.name) and 3 <= len(set(f.cells)) < len(plain)), "")
     return seen
 
@@ -165,6 +169,11 @@ def _classes(cells: Sequence[str]) -> list[str]:
     counts = Counter(whole)
     few = len(whole) == len(cells) and 2 <= len(counts) <= 20 and len(counts) <= len(cells) / 5
     return sorted(counts, key=int) if few else []
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Are they 0, 1, 2, .. or 1, 2, 3, .. in their order?"""
+    return cells[0] in ("0", "1") and all(cell == str(i) for i, cell in enumerate(cells, int(cells[0])))
 
 
 def _commas(content: Sequence[TableRow]) -> bool:

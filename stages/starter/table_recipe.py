@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hyperloom.stages.starter.dealing import held_rows
 from hyperloom.stages.starter.fields import FILED, TableField, TableLook
 from hyperloom.stages.starter.lines import block, comment, flow
 
 PARTS = 20
 """Groups into which rows are dealt that say no group."""
+FEW = 20
+"""Held-out rows with a value below which figures say little."""
 UPDATES = {"teacher": 300, "student": 400}
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {
@@ -36,6 +39,21 @@ class TableDraft:
     sides: tuple[int, int] = (96, 96)
     sound: tuple[int, float] = (16000, 1.0)
     remarks: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    """Groups that are held out by name; without any a share of all groups is."""
+
+    def hold_out(self) -> None:
+        """Choose the groups, and say how many rows with a value to learn are among them, where these are few."""
+        self.held, count = held_rows(self.table, self.target, PARTS)
+        if self.held and count < FEW:
+            self.remarks.append(
+                f"only {count} of the {self.labelled} rows with {self.target.name} are held out: figures of so few "
+                "say little, so give more rows a value before you believe them"
+            )
+
+    @property
+    def split(self) -> dict[str, Any]:
+        return {"by": "group", "pin": {"test": self.held}} if self.held else {"by": "group", "test": 0.2}
 
     @property
     def features(self) -> list[TableField]:
@@ -88,21 +106,7 @@ def _rows(draft: TableDraft) -> list[str]:
     )
     ingest = {"stage": "ingest", "group": "group", "rows": 64, "source": {**source, "columns": cells}}
     lines = block("rows", ingest, 2, {"source": [why]})
-    split = {"by": "group", "test": 0.2} if not table.group else _dealt(table)
-    return [*lines, "", *block("shards", {"stage": "shard", "data": "rows", "split": split}, 2)]
-
-
-def _dealt(table: TableLook) -> dict[str, Any]:
-    """About a fifth of the groups by name, spread over all."""
-    from hyperloom.stages.ingest.source import path_safe
-
-    field_ = table.named(table.group)
-    groups = sorted({path_safe(c) for c in field_.cells}) if field_ else []
-    return (
-        {"by": "group", "pin": {"test": groups[2::5] or groups[-1:]}}
-        if len(groups) <= 60
-        else {"by": "group", "test": 0.2}
-    )
+    return [*lines, "", *block("shards", {"stage": "shard", "data": "rows", "split": draft.split}, 2)]
 
 
 def _trainings(draft: TableDraft) -> list[str]:
@@ -116,12 +120,11 @@ def _trainings(draft: TableDraft) -> list[str]:
     expert = {"type": "model", "model": "teacher", "out": f"{task}@teacher"}
     columns = [*draft.inputs, f"{task}@teacher", truth]
     student = {"stage": "distill", "data": "lessons", "teacher": "teacher", "in": draft.inputs}
-    split = {"by": "group", "test": 0.2} if not draft.table.group else _dealt(draft.table)
     both = {task: {f"{task}@teacher": 1.0, truth: 1.0}}
     steps: dict[str, dict[str, Any]] = {
         "teacher": {**teacher, "updates": UPDATES["teacher"], **common},
         "labels": {"stage": "label", "data": "rows", "experts": [expert]},
-        "lessons": {"stage": "shard", "data": ["rows", "labels"], "columns": columns, "split": split},
+        "lessons": {"stage": "shard", "data": ["rows", "labels"], "columns": columns, "split": draft.split},
         "student": {**student, "targets": both, "updates": UPDATES["student"], **common},
         "report": {"stage": "evaluate", "data": "shards", "models": ["teacher", "student"], "truth": {task: truth}},
     }  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 
 from hyperloom.pipeline import cli, recipe
 from hyperloom.pipeline.exits import Exit
+from hyperloom.stages.ingest.parts import part_of
 from hyperloom.stages.starter import named
 from hyperloom.stages.starter.questions import MOST, Questions
 
@@ -248,6 +249,25 @@ def test_a_table_with_few_labels(tmp_path: Path, init: Callable[..., tuple[int, 
     assert made.steps["report"].truth == {"grosse": "grosse@truth"} and made.steps["rows"].source.group == "Ort"
     code, text = init(str(tmp_path), "--force", "--task", "Groesse")
     assert code == Exit.WRONG and "it has id, Größe, Ort, label" in text
+
+
+def test_of_a_table_with_a_few_labels_enough_are_held_out_of_every_class(
+    tmp_path: Path, init: Callable[..., tuple[int, str]]
+) -> None:
+    """A share of the groups by chance may hold no labelled row; what numbers the rows is nothing to learn from."""
+    kinds = {3: "rare", 200: "rare", 390: "rare"}
+    rows = [f"{i};{i % 7},5;{kinds.get(i) or ('often' if i % 40 == 1 else '')}" for i in range(400)]
+    (tmp_path / "t.csv").write_text("\n".join(["lfd;Breite;Klasse", *rows]))
+    code, text = init(str(tmp_path), "--task", "Klasse")
+    assert code == 0 and "lfd numbers the rows" in text and "of the 13 rows with Klasse are held out" in text, text
+    made = written(tmp_path)
+    assert made.steps["rows"].source.key == "lfd" and made.steps["teacher"].inputs == ("breite@table",)
+    for step in ("shards", "lessons"):
+        test = set(made.steps[step].split.pin["test"])
+        truth = {i: row.rpartition(";")[2] for i, row in enumerate(rows) if not row.endswith(";")}
+        sides = {i: part_of(str(i), 20) in test for i in truth}
+        assert {truth[i] for i in truth if sides[i]} == {truth[i] for i in truth if not sides[i]} == {"rare", "often"}
+        assert 2 <= sum(sides.values()) <= 5
 
 
 def sounds(folder: Path, names: list[str]) -> None:
