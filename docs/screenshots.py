@@ -27,7 +27,10 @@ WIDTHS = {"desktop": (1280, 900, 1.0, False), "phone": (390, 844, 2.0, True)}
 """CSS pixels, device pixels a CSS pixel, and whether it is a phone."""
 SCHEMES = ("light", "dark")
 WAIT_SECONDS = 180
-
+SWITCHES = (
+    "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+    "disable-component-update", "disable-sync", "disable-dev-shm-usage", "hide-scrollbars", "window-size=1500,1300",
+)  # fmt: skip
 
 CLOSE = """document.querySelector('[data-component-id="mlflow.assistant.chat_panel.close"]')?.click();
 [...document.querySelectorAll('button')].find(b => b.innerText === 'Show more')?.click()"""
@@ -62,6 +65,7 @@ PICTURES = {
 
 @contextmanager
 def chromium() -> Iterator[Any]:
+    """Headless Chromium, which the tests drive too. Raises SystemExit where it is not installed."""
     from selenium import webdriver
 
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
@@ -72,7 +76,7 @@ def chromium() -> Iterator[Any]:
     with tempfile.TemporaryDirectory() as folder:
         options = webdriver.ChromeOptions()
         options.binary_location = program
-        for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "hide-scrollbars"):
+        for word in SWITCHES:
             options.add_argument(f"--{word}")
         options.add_argument(f"--user-data-dir={folder}")
         browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from hyperloom.stages.starter.survey import DataFile, Survey, is_table, spread
 from hyperloom.stages.starter.table_recipe import TableDraft
 from hyperloom.stages.starter.truth import NotUnderstood
 
-HEADERS = 100
+HEADERS = 1000
 """Sounds whose length is looked at."""
 
 
@@ -90,14 +91,16 @@ def _sides(paths: Sequence[str]) -> tuple[int, int]:
 
 
 def _sound(paths: Sequence[str]) -> tuple[int, float]:
-    """Rate and length of sounds: the most frequent rate, 16 kHz at most, and a length that most do not exceed."""
+    """Rate and length of sounds: the most frequent rate, 16 kHz at most, and a length that none or few exceed."""
     lengths, rates = [], []
     for path in paths:
         rate, seconds = _header(path)
         rates.append(rate)
         lengths.append(seconds)
     rate = min(16000, max(set(rates), key=rates.count))
-    return rate, round(min(10.0, max(0.1, sorted(lengths)[int(0.95 * (len(lengths) - 1))])), 2)
+    usual, longest = sorted(lengths)[int(0.95 * (len(lengths) - 1))], max(lengths)
+    seconds = longest if longest <= 2 * usual else usual  # a few that are far longer make all of them mostly silence
+    return rate, math.ceil(100 * min(10.0, max(0.1, seconds))) / 100
 
 
 def _header(path: str) -> tuple[int, float]:

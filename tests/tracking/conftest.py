@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks.mlflow_server import Server, environment
+from docs.screenshots import chromium
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.process import ROOT, URI
@@ -167,22 +168,12 @@ def _package(storage: Storage) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def browser() -> Iterator[Any]:
     """Headless Chromium; skipped where it or its driver is not installed."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for word in (
-        "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-        "disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1500,1300",
-    ):  # fmt: skip
-        options.add_argument(f"--{word}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        yield made
-    finally:
-        made.quit()
+    pytest.importorskip("selenium.webdriver")
+    with ExitStack() as open_:
+        try:
+            driver = open_.enter_context(chromium())
+        except SystemExit as missing:
+            pytest.skip(str(missing))
+        yield driver

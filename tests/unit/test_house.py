@@ -191,7 +191,7 @@ def test_imports_are_declared() -> None:
         "aiohttp",
     }  # come with pydantic, s3fs and Ray, who show them
     files = sources(*PACKAGES, "tests", "benchmarks")
-    ours = {*PACKAGES, "tests", "benchmarks", "recipes", *(p.stem for p in files)}
+    ours = {*PACKAGES, "tests", "benchmarks", "docs", "recipes", *(p.stem for p in files)}
     used = {i.partition(".")[0] for p in files for i in imports(p)}
     foreign = used - set(sys.stdlib_module_names) - ours - implied
     assert {m for m in foreign if DISTRIBUTIONS.get(m, m).lower() not in declared} == set()
