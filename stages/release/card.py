@@ -51,7 +51,7 @@ def card(
             *([f"- {teachers.sentence(model.taught)}"] if model.taught else []),
             f"- source snapshot `{snapshot()[:12]}`",
             *[f"- `{column}`: {_producer(about)}" for column, about in sorted(report.lineage.columns.items())],
-            *_licences(model),
+            *_origins(model),
             "",
         ]
     )
@@ -62,10 +62,13 @@ def _suspicious(remarks: Sequence[str]) -> list[str]:
     return ["", "## What looks suspicious in its data", *[f"- {text}" for text in remarks], ""] if remarks else [""]
 
 
-def _licences(model: Trained) -> list[str]:
-    """Under which terms the networks stand that labelled what it learned from."""
+def _origins(model: Trained) -> list[str]:
+    """Whose weights it began with, and under which terms these and the networks stand that labelled what it learned
+    from."""
+    starts = [f"- {one.by} (weights sha256 {one.shards[:12]})" for one in model.learned or () if one.how == "start"]
     named = licence.sentences(model.learned or ())
-    return ["", "## Licences of the networks that labelled it", *[f"- {text}" for text in named]] if named else []
+    heading = "## Licences of the networks that labelled it or that it began with"
+    return [*starts, *(["", heading, *[f"- {text}" for text in named]] if named else [])]
 
 
 def _task(name: str, about: Mapping[str, Any]) -> str:

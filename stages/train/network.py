@@ -24,6 +24,7 @@ from hyperloom.pipeline.config import Config, StepName, placement
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.manifest import load as manifest_of
 from hyperloom.stages import champion as champions
+from hyperloom.stages import licence
 from hyperloom.stages.lesson import Lesson, handed_on
 from hyperloom.stages.network import parts
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
@@ -67,6 +68,8 @@ class Start(Config):
     step: StepName | None = None
     champion: str | None = placement(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     file: str | None = placement(None)
+    licence: str = placement("")
+    """What the owners of a `file` of theirs call its terms, such as apache-2.0: it comes to the card of a release."""
     absent: Literal["refuse", "fresh"] = placement("refuse")
     """While there is no champion: refuse, or start from nothing."""
     whole: bool = False
@@ -93,6 +96,8 @@ class Start(Config):
     def _one(self) -> Start:
         if sum(v is not None for v in (self.step, self.champion, self.file)) != 1:
             raise ValueError("start: a step, the champion of a name, or a file")
+        if self.licence and self.file is None:
+            raise ValueError("start: a licence is for a file; steps and champions hand on what they began with")
         if self.names and self.file is None:
             raise ValueError("start: names are for the weights of a file; those of steps have names of their own")
         if self.absent == "fresh" and self.champion is None:
@@ -158,11 +163,25 @@ class Start(Config):
         """What the weights go back to, also those of a file that is one of this root's own models."""
         if self.file is not None:
             facts = step.meaning.get("facts", {}).get("start", {}) if step.meaning else {}
-            return [Lesson(facts.get("weights", ""), "", "start", f"its start {os.path.basename(self.file)}")]
+            terms = licence.lessons({self.owner: self.licence})
+            return [Lesson(facts.get("weights", ""), "", "start", self.owner), *terms]
         if self.champion is not None:
             planned = self._champion(step)
             return handed_on(lessons_of(planned[0]), f"its start, a champion of {self.champion}") if planned else []
         return handed_on(lessons_of(step.inputs[str(self.step)]), f"its start {self.step}")
+
+    @property
+    def owner(self) -> str:
+        """What a file is called among what a model goes back to."""
+        return f"its start {os.path.basename(self.file or '')}"
+
+    def notices(self) -> list[str]:
+        """What a person should hear before weights of others are used: their terms, or that nobody says which. A file
+        beside which a model.json lies is a model of Hyperloom."""
+        if self.file is None or (not self.licence and _beside(self.file)):
+            return []
+        text = licence.remark(self.owner, self.licence)
+        return [text + ("" if self.licence else " (licence: of start)")] if text else []
 
     def _champion(self, step: StepRun) -> tuple[Manifest, str] | None:
         """The training behind the champion that was planned with, and which member of a family it is; None without."""

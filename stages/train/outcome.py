@@ -26,7 +26,7 @@ def outcome(stage: Train, step: StepRun, job: Job, members: Sequence[Member], do
     remarks = sentences(about["final"], job.architecture.tasks, step.modalities, about["updates"])
     for sentence in remarks:
         step.events.emit("note", step.name, text=f"{step.name}: {sentence}")
-    remarks += clipped(about["final"])  # said when it was seen
+    remarks += [*clipped(about["final"]), *stage.notices(step.storage)]  # said when they were seen
     if remarks:
         step.events.emit("table", step.name, name="remarks", rows=[{"remark": sentence} for sentence in remarks])
     trained = Trained(

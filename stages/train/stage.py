@@ -54,6 +54,7 @@ from hyperloom.stages.train.targets import weighed
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.digests import Digests
+    from hyperloom.pipeline.storage import Storage
 
 
 class Train(Stage):
@@ -228,9 +229,14 @@ class Train(Stage):
     def check(self, step: StepCheck) -> ModelSchema:
         return checked(self, step)
 
+    def notices(self, storage: Storage) -> list[str]:
+        return self.model.start.notices() if self.model.start else []
+
     def run(self, step: StepRun) -> Trained:
         from hyperloom.stages.train import launch
 
+        for text in self.notices(step.storage):
+            step.events.emit("note", step.name, text=f"{step.name}: {text}")
         members = self.members(step)
         scale = launch.WorkerRange(*self.scale, self.gpu, self.max_failures)
         job = self.job(step)

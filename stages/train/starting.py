@@ -143,7 +143,8 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
     why = [f"{task}: {reason}" for task, reason in meanings.apart.items()] if meanings else []
     taken = LoadedWeights(whole, cut, absent, other, list(others), apart, selected, why)
     if not whole and not cut and not selected:
-        raise Misfit(f"start: nothing of {origin.name} fits the network ({taken}). {_advice(model, about)}")
+        advice = _advice(model, about) if about or origin.names else _names(model, others)
+        raise Misfit(f"start: nothing of {origin.name} fits the network ({taken}). {advice}")
     if origin.whole and (cut or selected or absent or other or apart):
         raise Misfit(
             f"start: {origin.name} does not fill the network: {taken}. {_advice(model, about)}, or whole: false"
@@ -228,6 +229,15 @@ def _advice(model: MultiTask, about: Architecture | None) -> str:
     )
     wider = about.trunk.type == mine.type and (about.trunk.width or 0) > (mine.width or 0)
     return advice + (", or select: true, which takes evenly spaced filters of it" if wider else "")
+
+
+def _names(model: MultiTask, others: Mapping[str, torch.Tensor]) -> str:
+    """Of a file of another program, whose weights have names of its own."""
+    ours = parts.named(model.state_dict(), model.architecture.columns).values()
+    return (
+        f"Its weights are called {', '.join(list(others)[:3])}, .., here they are {', '.join(list(ours)[:3])}, ... "
+        'Next: say what is what, as in names: {backbone.stem: trunk.enter}, or {"": trunk} where all are the trunk\'s'
+    )
 
 
 def _named(names: Sequence[str]) -> str:

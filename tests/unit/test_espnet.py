@@ -94,6 +94,12 @@ def test_weights_that_are_code_or_torn_are_refused_in_a_sentence(tmp_path: Path)
             take(storage, Origin("other", name, "", False), build_model(_plan()))
 
 
+def test_weights_of_other_names_say_how_they_are_named(tmp_path: Path) -> None:
+    torch.save({"backbone.conv1.weight": torch.ones(3)}, tmp_path / "names.pth")
+    with pytest.raises(Misfit, match="are called backbone.conv1.weight, .*here they are .*names: {backbone"):
+        take(Storage(str(tmp_path)), Origin("names.pth", "names.pth", "", False), build_model(_plan()))
+
+
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [

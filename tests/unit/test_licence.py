@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages import licence
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.lesson import merged, of_column
 from hyperloom.stages.results import Labels
+from hyperloom.stages.train.stage import Train
+from tests.unit import scenes
 from tests.unit.inline import finish, ingested, modalities, step
 
 KNOWN = modalities(
@@ -69,3 +73,23 @@ def test_a_licence_goes_along_with_the_labels_and_with_what_is_made_of_them(tmp_
     assert finish(same).body["columns"]["hsv@net"]["space"] == made.columns["hsv@net"].space, (
         "a licence moved an identity"
     )
+
+
+def test_weights_that_a_training_begins_with_have_terms_too(tmp_path: Path) -> None:
+    def start(**fields: str) -> Train:
+        file = {"file": str(tmp_path / "net.pth"), **fields}
+        return Train.model_validate({**scenes.TRAIN, "model": {"trunk": {"type": "unet", "width": 2}, "start": file}})
+
+    storage = Storage(str(tmp_path))
+    unknown, forbids, free = start(), start(licence="cc-by-nc-4.0"), start(licence="mit")
+    assert "its start net.pth names no licence" in unknown.notices(storage)[0]
+    assert "its start net.pth is licensed cc-by-nc-4.0" in forbids.notices(storage)[0] and not free.notices(storage)
+    assert payload(forbids, str) == payload(unknown, str), "its name changes no weights"
+    planned = SimpleNamespace(meaning={"facts": {"start": {"weights": "a" * 64}}})
+    learned = forbids.model.start.lessons(planned)
+    assert [one.shards for one in learned if one.how == "start"] == ["a" * 64]
+    assert licence.sentences(learned) == ["its start net.pth: cc-by-nc-4.0 (NOT for commerce)"]
+    (tmp_path / "model.json").write_text("{}")
+    assert not unknown.notices(storage), "a model of Hyperloom hands on its own"
+    with pytest.raises(ValueError, match="a licence is for a file"):
+        Train.model_validate({**scenes.TRAIN, "model": {"start": {"step": "other", "licence": "mit"}}})
