@@ -20,6 +20,10 @@ LAYOUTS = (
     "png",
     "parquet",
     "huggingface",
+    "webdataset",
+    "csv",
+    "jsonl",
+    "manifest",
     "coco",
     "coco-panoptic",
     "cvat",
@@ -30,7 +34,7 @@ LAYOUTS = (
     "colour-masks",
     "folders",
 )
-"""Layouts of an export: arrays, and what annotation tools read (`stages.data.tool_export`)."""
+"""Layouts of an export: arrays, collections (`stages.data.collection_export`), and what annotation tools read."""
 Load = Callable[[Any], tuple[Any, Any]]
 """Given the parsed arguments: the recipe and its storage."""
 StepResolver = Callable[[Any, Any], list[Any]]

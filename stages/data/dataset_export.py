@@ -24,9 +24,12 @@ from hyperloom.stages.base import GROUP, KEY, UNKNOWN, modality_of
 from hyperloom.stages.data.reader import SampleReader, modality, values
 from hyperloom.stages.data.tool_export import stored_picture
 from hyperloom.stages.ingest.source import path_safe
+from hyperloom.stages.modality.boxes import CORNERS
 
-Made = tuple[list[Any], dict[str, Any]]
+Made = tuple[list[Any], Any]
 """The cells of a column, and what `datasets` calls their type."""
+DatasetForm = Callable[[Any, Any], Made]
+"""Given the array of a column and its modality."""
 
 
 def export_dataset(reader: SampleReader, modalities: Mapping[str, Any], target: Storage) -> int:
@@ -36,15 +39,15 @@ def export_dataset(reader: SampleReader, modalities: Mapping[str, Any], target: 
     import pyarrow.parquet as pq
 
     kinds = {c: modality(c, dict(modalities)) for c in reader.columns}
-    if without := [c for c, kind in kinds.items() if _form(kind) is None]:
+    if without := [c for c, kind in kinds.items() if dataset_form(kind) is None]:
         raise RecipeError(f"a dataset has no form for {', '.join(without)}. Next: --columns with the others")
-    names = _names(reader.columns)
+    names = field_names(reader.columns)
     count = 0
     for rows in reader:
         cells: dict[str, list[Any]] = {KEY: rows.keys, GROUP: rows.groups}
         types: dict[str, Any] = {name: {"dtype": "string", "_type": "Value"} for name in cells}
         for column, kind in kinds.items():
-            form = _form(kind)
+            form = dataset_form(kind)
             assert form is not None
             cells[names[column]], types[names[column]] = form(rows.columns[column], kind)
         noted = json.dumps({"info": {"features": types}}, ensure_ascii=False)
@@ -56,17 +59,18 @@ def export_dataset(reader: SampleReader, modalities: Mapping[str, Any], target: 
     return count
 
 
-def _names(columns: Sequence[str]) -> dict[str, str]:
+def field_names(columns: Sequence[str]) -> dict[str, str]:
+    """What the field of each column is called."""
     shared = Counter(modality_of(c) for c in columns)
     return {c: modality_of(c) if shared[modality_of(c)] == 1 else c.replace("@", "_") for c in columns}
 
 
-def _form(kind: Any) -> Callable[[Any, Any], Made] | None:
+def dataset_form(kind: Any) -> DatasetForm | None:
     """What makes the cells of a column; None where there is no form for it."""
     if kind.rgb:
         return _pictures
-    if kind.markup in ("map", "choice", "marks", "text"):
-        return {"map": _maps, "choice": _classes, "marks": _marks, "text": _texts}[kind.markup]
+    if kind.markup in _FORMS:
+        return _FORMS[kind.markup]
     if hasattr(kind, "rate") and hasattr(kind, "compress"):
         return _sounds
     return _numbers if kind.plain_numbers or kind.measure == "embeddings" else None
@@ -103,6 +107,24 @@ def _texts(array: Any, kind: Any) -> Made:
     return [None if v is None else kind.words(v) for v in values(array, kind)], {"dtype": "string", "_type": "Value"}
 
 
+def _boxes(array: Any, kind: Any) -> Made:
+    """In shares of the picture, the class by its name; a crowd says so."""
+    cells = [
+        None if v is None else [_box(row, kind) for row in v[~np.isnan(v).any(1)].tolist()] for v in values(array, kind)
+    ]
+    types = {**dict.fromkeys((*CORNERS, "score"), "float32"), "class": "string", "crowd": "bool"}
+    return cells, [{name: {"dtype": dtype, "_type": "Value"} for name, dtype in types.items()}]
+
+
+def _box(row: list[float], kind: Any) -> dict[str, Any]:
+    *corners, label, score = row
+    return dict(zip(CORNERS, corners, strict=True)) | {
+        "class": kind.classes[int(label)],
+        "score": score or 1.0,
+        "crowd": not score,
+    }
+
+
 def _numbers(array: Any, kind: Any) -> Made:
     rows = [None if v is None else np.asarray(v, np.float32).tolist() for v in values(array, kind)]
     number = {"dtype": "float32", "_type": "Value"}
@@ -122,9 +144,14 @@ def _sounds(array: Any, kind: Any) -> Made:
     return cells, {"sampling_rate": kind.rate, "_type": "Audio"}
 
 
-def _arrow(feature: Mapping[str, Any]) -> Any:
+_FORMS: dict[str, DatasetForm] = {"map": _maps, "choice": _classes, "marks": _marks, "text": _texts, "boxes": _boxes}
+
+
+def _arrow(feature: Any) -> Any:
     import pyarrow as pa
 
+    if isinstance(feature, list):
+        return pa.list_(pa.struct([(name, _arrow(of)) for name, of in feature[0].items()]))
     kind = feature["_type"]
     if kind in ("Image", "Audio"):
         return pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -5,6 +5,7 @@
     png           DIR/{modality}_{source}/{key}.png                    pictures for people, under the names of the files
     parquet       DIR/{group}-{number:04d}.parquet                     keys and columns as they are stored
     huggingface   DIR/{group}-{number:05d}.parquet                     see `stages.data.dataset_export`
+    webdataset, csv, jsonl, manifest       tars, or files and a list of them: see `stages.data.collection_export`
     coco, ..      what annotation tools read: see `stages.data.tool_export`
 
 A missing value has no file. Each file appears whole or not at all, and a repeated export replaces it with the same.
@@ -18,6 +19,7 @@ from typing import Any, Literal, get_args
 
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of, source_of
+from hyperloom.stages.data.collection_export import CollectionLayout, export_collection
 from hyperloom.stages.data.dataset_export import export_dataset
 from hyperloom.stages.data.layer import PNG, encoded
 from hyperloom.stages.data.reader import SampleReader, SampleRows, modality, values
@@ -25,13 +27,15 @@ from hyperloom.stages.data.tool_export import ToolLayout, export_to_tool
 from hyperloom.stages.ingest.source import path_safe
 
 ArrayLayout = Literal["vre", "dronescapes", "png", "parquet", "huggingface"]
-ExportLayout = ArrayLayout | ToolLayout
+ExportLayout = ArrayLayout | CollectionLayout | ToolLayout
 
 
 def export(reader: SampleReader, modalities: dict[str, Any], target: Storage, layout: ExportLayout) -> int:
     """Write everything that `reader` gives below `target`; returns the number of files. Raises StorageError."""
     if layout in get_args(ToolLayout):
         return export_to_tool(reader, modalities, target, layout)  # type: ignore[arg-type]
+    if layout in get_args(CollectionLayout):
+        return export_collection(reader, modalities, target, layout)  # type: ignore[arg-type]
     if layout == "huggingface":
         return export_dataset(reader, modalities, target)
     if layout == "parquet":

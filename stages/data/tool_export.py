@@ -55,13 +55,13 @@ def export_to_tool(reader: SampleReader, modalities: dict[str, Any], target: Sto
                 stored_picture(rows.columns[images[0]], i, kinds[images[0]]) if images else (b"", ".png", None)
             )
             size = size or _size(kinds)
-            picture = marks.annotated(_name(key) + suffix, size, {c: read[c][i] for c in columns}, modalities)
+            picture = marks.annotated(relative_name(key) + suffix, size, {c: read[c][i] for c in columns}, modalities)
             picture.group = rows.groups[i]
             writer.add(picture, data)
     return writer.finish()
 
 
-def _name(key: str) -> str:
+def relative_name(key: str) -> str:
     """A sample's key as a relative path: as it is, but for parts that would lead elsewhere."""
     return "/".join(p if p.strip(".") and not set(p) & {"\\", "\0"} else path_safe(p) for p in key.split("/"))
 

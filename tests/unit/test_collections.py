@@ -1,4 +1,4 @@
-"""Collections as sources, through the ingest stage: WebDataset tars and folders by class."""
+"""Collections of files go out and come back: tars of WebDataset, lists of pictures, sounds and films, data sets."""
 
 from __future__ import annotations
 
@@ -7,96 +7,144 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import pyarrow as pa
 import pytest
-from pydantic import ValidationError
+import yaml
 
 from hyperloom.pipeline.digests import Digests
-from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import fingerprint
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import load
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.data import collection_files
+from hyperloom.stages.data.export import ExportLayout, export
+from hyperloom.stages.data.reader import SampleReader
 from hyperloom.stages.results import Ingested
 from hyperloom.stages.table import read_table
 from tests.unit import inline
 
-KNOWN = inline.modalities(
-    rgb={"type": "image", "size": [8, 8], "codec": "file"},
-    kind={"type": "category", "classes": ["cat", "dog"]},
-    caption={"type": "text", "length": 40},
-    objects={"type": "boxes", "classes": ["cat", "dog"], "most": 3},
+KNOWN: dict[str, Any] = inline.modalities(
+    rgb={"type": "image", "size": [8, 8]},
+    map={"type": "segmentation", "classes": ["a", "b"], "size": [8, 8]},
+    depth={"type": "dense", "size": [8, 8], "unit": "m"},
+    kind={"type": "category", "classes": ["swim", "ride, horse", "3"]},
+    tags={"type": "multilabel", "classes": ["swim", "ride", "run"]},
+    sound={"type": "audio", "rate": 100, "seconds": 0.5},
+    text={"type": "text", "length": 20},
+    count={"type": "scalar"},
+    spot={"type": "vector", "length": 2},
+    objects={"type": "boxes", "classes": ["car", "bus"], "most": 3},
+    act={"type": "clip", "frames": 3, "size": [8, 8]},
 )
-PICTURE = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))[1].tobytes()
-BOX = b'[{"x0": 0, "y0": 0, "x1": 0.5, "y1": 1, "class": "dog"}]'
-COLUMNS = {"rgb@camera": "jpg;png", "kind@truth": "cls", "caption@truth": "txt", "objects@truth": "boxes.json"}
+COLUMNS = (
+    *("rgb@camera", "rgb@night", "map@truth", "depth@truth", "kind@truth", "tags@truth", "sound@mic", "text@truth"),
+    *("count@truth", "spot@truth", "objects@truth"),
+)
 
 
-def tar(path: Path, files: dict[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as file:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            file.addfile(member, io.BytesIO(data))
-    return path
+def sample(i: int) -> dict[str, Any]:
+    draw = np.random.default_rng(i)
+    objects = [{"x0": 0.1, "y0": 0.2, "x1": 0.5, "y1": 0.7, "class": "bus", "score": 0.25}]
+    values: dict[str, Any] = {
+        "rgb@camera": draw.integers(0, 256, (8, 8, 3), np.uint8),
+        "rgb@night": draw.integers(0, 256, (8, 8, 3), np.uint8),
+        "map@truth": draw.choice([0, 1, 255], (8, 8)).astype(np.uint8),
+        "depth@truth": draw.random((8, 8, 1), np.float32).astype(np.float16).astype(np.float32),
+        "kind@truth": np.int64(i % 3),
+        "tags@truth": np.array([i % 2, 1, 0], np.uint8),
+        "sound@mic": KNOWN["sound"].fit(np.arange(50) / 64 - i / 8),
+        "text@truth": KNOWN["text"].fit('na"ïve,\n[x'),
+        "count@truth": np.array([i / 3], np.float32),
+        "spot@truth": draw.random(2, np.float32),
+        "objects@truth": KNOWN["objects"].fit([*objects[: i % 2], {**objects[0], "crowd": True}]),
+        "act@camera": draw.integers(0, 256, (3, 8, 8, 3), np.uint8),
+    }
+    return values
 
 
-def ingest(root: Path, **source: Any) -> tuple[dict[str, list[Any]], dict[str, str], list[str]]:
-    """Rows, what is left out and why, and remarks."""
-    storage = Storage(str(root))
-    stage = load("stage", "ingest").model_validate({"stage": "ingest", "source": source})
-    step = inline.step(stage, storage, KNOWN)
+def sent(tmp_path: Path, layout: ExportLayout, columns: tuple[str, ...]) -> tuple[list[dict[str, Any]], int]:
+    """Samples of two groups, the last without anything, and the number of files that were written."""
+    rows = [{c: v for c, v in sample(i).items() if c in columns} for i in range(3)]
+    rows.append(dict.fromkeys(columns))
+    storage = Storage(str(tmp_path / "root"))
+    frames = inline.ingested(storage, KNOWN, {"a b": rows[:2], "c": rows[2:]})
+    reader = SampleReader(storage, "frames", frames, [frames], columns)
+    return rows, export(reader, KNOWN, Storage(str(tmp_path / "out")), layout)
+
+
+def back(tmp_path: Path) -> tuple[dict[str, Any], dict[str, tuple[str, dict[str, Any]]]]:
+    """The source that the export wrote; key -> group and values of what it reads."""
+    written = yaml.safe_load((tmp_path / "out/source.yaml").read_text())
+    known = inline.modalities(**written["modalities"])
+    storage = Storage(str(tmp_path / "back"))
+    stage = load("stage", "ingest").model_validate({"stage": "ingest", "source": written["source"]})
+    step = inline.step(stage, storage, known)
     step.fingerprint = fingerprint([step.fingerprint, stage.facts(Digests(storage))])
-    made: Manifest = inline.finish(step)
-    parts = [read_table(storage, r.file.path) for r in made.records if r.files]
-    lists = [storage.read_json(f"{r.space}/quarantine/{r.id}.json") for r in made.records if r.quarantined]
-    left = {sample["key"]: sample["error"] for samples in lists for sample in samples}
-    return pa.concat_tables(parts).to_pydict(), left, list(Ingested.from_manifest(made).remarks)
+    made = inline.finish(step)
+    assert not [r for r in Ingested.from_manifest(made).remarks if "hold the one class" not in r]
+    got: dict[str, tuple[str, dict[str, Any]]] = {}
+    for record in made.records:
+        table = read_table(storage, record.file.path)
+        columns = {c: known[c.partition("@")[0]].decode(table[c]) for c in written["source"]["columns"]}
+        for i, (key, group) in enumerate(zip(table["key"].to_pylist(), table["group"].to_pylist(), strict=True)):
+            got[key] = (group, {c: v[i] if valid[i] else None for c, (v, valid) in columns.items()})
+    return written["source"], got
 
 
-def test_files_of_one_name_in_a_tar_are_a_sample(tmp_path: Path) -> None:
-    files = {
-        "a.png": PICTURE, "a.cls": b"dog", "a.txt": b"a wet dog", "a.boxes.json": BOX, "a.url": b"x",
-        "sub/b.png": PICTURE, "sub/b.cls": b"0",
-    }  # fmt: skip
-    tar(tmp_path / "t/one.tar", files)
-    tar(tmp_path / "t/two.tar", {"c.png": PICTURE, "c.cls": b"wolf"})
-    rows, left, remarks = ingest(tmp_path / "r", type="webdataset", path=str(tmp_path / "t"), columns=COLUMNS)
-    assert rows["key"] == ["one/a", "one/sub/b"] and rows["group"] == ["one", "one"]
-    assert rows["kind@truth"] == ["dog", "cat"] and rows["caption@truth"] == ["a wet dog", None]
-    assert rows["rgb@camera"] == [PICTURE, PICTURE] and rows["objects@truth"][0][0]["class"] == "dog"
-    assert list(left) == ["two/c"] and "kind@truth: expected one of cat, dog, got 'wolf'" in left["two/c"]
-    assert any("files .url of one.tar are no column" in text for text in remarks)
+def same(one: Any, other: Any) -> bool:
+    return one is other or bool(np.array_equal(one, other, equal_nan=np.asarray(one).dtype.kind == "f"))
 
 
-def test_a_tar_that_was_cut_gives_its_whole_samples(tmp_path: Path) -> None:
-    path = tar(tmp_path / "one.tar", {"a.png": PICTURE, "a.cls": b"cat", "b.png": PICTURE, "b.cls": b"dog"})
-    path.write_bytes(path.read_bytes()[: 512 * 4 + 512 + 40])
-    rows, left, _ = ingest(
-        tmp_path / "r", type="webdataset", path=str(path), columns={"rgb@camera": "png", "kind@truth": "cls"}
-    )
-    assert rows["key"] == ["one/a"] and "cut off" in left["one/torn"]
-    path.write_bytes(b"no tar at all" * 99)
-    with pytest.raises(SourceError, match="no whole tar"):
-        ingest(tmp_path / "s", type="webdataset", path=str(path), columns={"rgb@camera": "png"})
+@pytest.mark.parametrize("layout", ["csv", "jsonl"])
+def test_a_list_and_its_files_come_back(tmp_path: Path, layout: ExportLayout) -> None:
+    rows, count = sent(tmp_path, layout, COLUMNS)
+    source, got = back(tmp_path)
+    assert count == 5 * 3 + 2 and source["columns"]["rgb@camera"] == {"file": "file_name"}
+    assert source["columns"]["rgb@night"] == {"file": "rgb_night_file_name"}
+    assert list(got) == ["a b/000", "a b/001", "c/000", "c/001"]
+    for row, (_, values) in zip(rows, got.values(), strict=True):
+        assert [c for c in COLUMNS if not same(row[c], values[c])] == []
 
 
-def test_folders_are_classes(tmp_path: Path) -> None:
-    for name in ("cat/1.png", "cat/deep/2.png", "dog/1.png", "wolf/1.png", "loose.png"):
-        (tmp_path / "p" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "p" / name).write_bytes(PICTURE)
-    columns = {"rgb@camera": "file", "kind@truth": "folder"}
-    fields: dict[str, Any] = {"type": "folders", "path": str(tmp_path / "p"), "columns": columns, "level": "first"}
-    rows, left, remarks = ingest(tmp_path / "r", **fields)
-    assert dict(zip(rows["key"], rows["kind@truth"], strict=True)) == {
-        "cat/1": "cat", "cat/deep/2": "cat", "dog/1": "dog",
-    }  # fmt: skip
-    assert len(set(rows["group"])) > 1, "a class is no group: a split would lose it"
-    assert list(left) == ["wolf/1"] and "the folder 'wolf' is no class" in left["wolf/1"]
-    assert any("loose.png" in text for text in remarks)
-    assert not ingest(tmp_path / "s", **fields, only=["cat", "dog"])[1]
-    with pytest.raises(ValidationError, match="one is `file` and one `folder`"):
-        ingest(tmp_path / "t", **{**fields, "columns": {"rgb@camera": "file", "kind@truth": "file"}})
+def test_tars_come_back_with_their_groups(tmp_path: Path) -> None:
+    rows, count = sent(tmp_path, "webdataset", COLUMNS)
+    source, got = back(tmp_path)
+    assert count == 3 and source["columns"]["sound@mic"] == "wav;flac"
+    assert source["columns"]["rgb@night"] == "rgb_night.png;rgb_night.jpg;rgb_night.webp"
+    assert [key.rpartition("/")[2] for key in got] == ["000", "001", "000"], "a sample without a file is none"
+    assert len({group for group, _ in got.values()}) == 2
+    for row, (_, values) in zip(rows, got.values(), strict=False):
+        assert [c for c in COLUMNS if not same(row[c], values[c])] == []
+
+
+def test_a_tar_goes_on_in_another_where_it_grows_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collection_files, "MOST", 1)
+    sent(tmp_path, "webdataset", ("kind@truth",))
+    assert sorted(p.name.rpartition("-")[2] for p in (tmp_path / "out").glob("a_b*.tar")) == ["00001.tar", "c8687a.tar"]
+
+
+def test_films_and_sounds_are_listed_as_others_list_them(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    rows, _ = sent(tmp_path / "1", "csv", ("act@camera", "kind@truth"))
+    head, first, *_ = (tmp_path / "1/out/metadata.csv").read_text().splitlines()
+    assert head == "key,group,file_name,kind" and first == "a b/000,a b,files/a b/000.mkv,swim"
+    _, got = back(tmp_path / "1")
+    assert all(same(row["act@camera"], v["act@camera"]) for row, (_, v) in zip(rows, got.values(), strict=True))
+    rows, _ = sent(tmp_path / "2", "manifest", ("sound@mic", "text@truth"))
+    first = (tmp_path / "2/out/manifest.jsonl").read_text().splitlines()[0]
+    assert '"audio_filepath": "files/a b/000.wav"' in first and '"duration": 0.5' in first
+    _, got = back(tmp_path / "2")
+    assert all(same(row["sound@mic"], v["sound@mic"]) for row, (_, v) in zip(rows, got.values(), strict=True))
+
+
+def test_a_point_in_a_key_begins_no_ending() -> None:
+    storage = Storage("memory://points")
+    frames = inline.ingested(storage, KNOWN, {"v1.2": [{"kind@truth": np.int64(0)}]})
+    export(SampleReader(storage, "frames", frames, [frames]), KNOWN, Storage("memory://points/out"), "webdataset")
+    with tarfile.open(fileobj=io.BytesIO(storage.read("out/v1.2.tar"))) as tar:
+        assert tar.getnames() == ["000.txt"]
+
+
+def test_what_has_no_form_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="a manifest lists sounds, and there is none"):
+        sent(tmp_path, "manifest", ("kind@truth",))
