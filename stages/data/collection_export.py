@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.data.collection_files import FileList, Tars
+from hyperloom.stages.data.collection_files import ListedFiles, Tars
 from hyperloom.stages.data.dataset_export import field_names
 from hyperloom.stages.data.portable import PortableField, portable
 from hyperloom.stages.data.reader import SampleReader, modality
@@ -39,7 +39,7 @@ def export_collection(
     fields = {c: PortableField(n, kinds[c], layout != "webdataset") for c, n in field_names(reader.columns).items()}
     if layout == "manifest" and not any(field.feature["_type"] == "Audio" for field in fields.values()):
         raise RecipeError("a manifest lists sounds, and there is none. Next: --columns with one, or --layout jsonl")
-    writer = Tars(target, fields) if layout == "webdataset" else FileList(target, fields, layout)
+    writer = Tars(target, fields) if layout == "webdataset" else ListedFiles(target, fields, layout)
     for rows in reader:
         cells = {c: field.cells(rows.columns[c]) for c, field in fields.items()}
         for i, (key, group) in enumerate(zip(rows.keys, rows.groups, strict=True)):

@@ -73,7 +73,7 @@ class Tars:
         self._count += 1
 
 
-class FileList:
+class ListedFiles:
     """`metadata.csv`, `metadata.jsonl` or `manifest.jsonl` with a row a sample, beside the files that it names."""
 
     def __init__(self, target: Storage, fields: Mapping[str, PortableField], layout: str):

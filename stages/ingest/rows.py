@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages import column
+from hyperloom.stages.ingest.rowstore import ColumnRows, LineRows, PlainRows, Rows, TableRow, text_rows
 
-TableRow = dict[str, Any]
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".conllu")
 NAMED = (".json", ".txt", ".lst")
 """Endings of tables and of much else."""
@@ -37,26 +37,31 @@ PLAIN = Dialect()
 
 
 def rows(data: bytes, path: str, dialect: Dialect = PLAIN) -> list[TableRow | ValueError]:
-    """All rows of a table. Raises SourceError for one that cannot be read at all, with the field to set."""
+    """All rows of a table as objects. Raises SourceError for one that cannot be read at all, with the field to set."""
+    return list(stored(data, path, dialect).each())
+
+
+def stored(data: bytes, path: str, dialect: Dialect = PLAIN) -> Rows:
+    """All rows of a table, kept small. Raises SourceError for one that cannot be read at all, with the field to set."""
     suffix = path[path.rfind(".") :].lower()
     if not data:
         raise SourceError(f"{path} is empty (0 bytes). Next: check that file")
     try:
         if suffix == ".parquet":
-            return list(_parquet(data))
+            return _parquet(data)
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read as {suffix[1:]}: {error}. Next: check that file") from error
     text = _decoded(data, path, dialect.encoding)
     if suffix in SEPARATORS:
-        return list(_separated(text, path, dialect.separator or SEPARATORS[suffix], dialect.fields))
+        return _separated(text, path, dialect.separator or SEPARATORS[suffix], dialect.fields)
     if suffix == ".json" and text.lstrip().startswith("["):
-        return _array(text, path)
+        return PlainRows(_array(text, path))
     if suffix == ".json" or suffix in (".jsonl", ".ndjson"):
         if text.lstrip().startswith("["):
             raise SourceError(f"{path} holds a JSON array, not an object a line. Next: write one a line")
-        return [_json(line) for line in text.split("\n") if line.strip()]  # splitlines would split at U+2028 too
+        return LineRows([line for line in text.split("\n") if line.strip()], _json)  # splitlines would at U+2028 too
     if suffix == ".conllu":
-        return list(_sentences(text.replace("\r", "")))
+        return PlainRows(list(_sentences(text.replace("\r", ""))))
     raise SourceError(f"{path} is none of {', '.join((*TABLES, *NAMED))}. Next: give a table of one of these")
 
 
@@ -82,14 +87,15 @@ def _array(text: str, path: str) -> list[TableRow | ValueError]:
     return [row if isinstance(row, dict) else ValueError(f"expected a JSON object, got {text}") for row, text in shown]
 
 
-def _separated(text: str, path: str, separator: str, fields: tuple[str, ...]) -> Iterator[TableRow | ValueError]:
+def _separated(text: str, path: str, separator: str, fields: tuple[str, ...]) -> Rows:
     import csv
     import io
 
     csv.field_size_limit(sys.maxsize)
     if text.lower().startswith("sep=") and text[5:6] in ("\r", "\n"):  # a spreadsheet's own word for it
         separator, text = text[4], text[5:].lstrip("\r\n")
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    plain = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")  # a StringIO takes four times as much
+    lines = csv.reader(plain, delimiter=separator, strict=True)
     header = list(fields) or _line(lines, path) or []
     if isinstance(header, ValueError):
         raise SourceError(f"{path}: {header}")
@@ -101,15 +107,18 @@ def _separated(text: str, path: str, separator: str, fields: tuple[str, ...]) ->
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise SourceError(f"{path} has two fields called {twice[0]!r}. Next: rename one")
+    read = _lines(lines, path, names, separator, "as `fields` names them" if fields else "as the first line has")
+    return text_rows(names, read) if any(names) else PlainRows([r if isinstance(r, ValueError) else {} for r in read])
+
+
+def _lines(lines: Any, path: str, names: list[str], separator: str, whose: str) -> Iterator[list[str] | ValueError]:
+    """A cell for each of `names`, or why a line is no row. Empty lines are none."""
+    first = separator.join(names)
+    shown = first if len(first) <= 40 else f"{first[:37]}..."
     while (line := _line(lines, path)) is not None:
-        if isinstance(line, ValueError):
+        if isinstance(line, ValueError) or len(line) == len(names):
             yield line
-        elif len(line) == len(names):
-            yield {name: cell for name, cell in zip(names, line, strict=True) if name}
         elif line:
-            first = separator.join(names)
-            shown = first if len(first) <= 40 else f"{first[:37]}..."
-            whose = "as `fields` names them" if fields else "as the first line has"
             yield ValueError(f"expected {len(names)} fields {whose} ({shown}), got {len(line)}")
 
 
@@ -170,11 +179,11 @@ def features(data: bytes) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-def _parquet(data: bytes) -> Iterator[TableRow]:
+def _parquet(data: bytes) -> Rows:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    yield from pq.read_table(pa.BufferReader(data)).to_pylist()
+    return ColumnRows(pq.read_table(pa.BufferReader(data)))
 
 
 def _sentences(text: str) -> Iterator[TableRow | ValueError]:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -27,7 +28,8 @@ from hyperloom.stages.ingest.excerpt import ExcerptReader, is_video
 from hyperloom.stages.ingest.film import installed
 from hyperloom.stages.ingest.numerals import COMMA, hint, pointed
 from hyperloom.stages.ingest.parts import part_of
-from hyperloom.stages.ingest.rows import NAMED, TABLES, Dialect, TableRow, described, features, rows
+from hyperloom.stages.ingest.rows import NAMED, TABLES, Dialect, described, features, stored
+from hyperloom.stages.ingest.rowstore import Rows, TableRow
 from hyperloom.stages.ingest.sidefile import fetch, understood
 from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, path_safe, stem
 from hyperloom.stages.meaning import Meaning, MeaningsDiffer, translation
@@ -98,7 +100,7 @@ class Table(Source):
             groups: dict[str, list[FileDigest]] = {}
             content = self._read(table.path, table.sha256)
             self._check_fields(table, content)
-            for number, row in enumerate(content):
+            for number, row in enumerate(content.each(self._planned(table))):
                 key, group = self._names(table, number, row)
                 other = seen.setdefault(key, f"row {number + 1} of {table.name}")
                 if other != f"row {number + 1} of {table.name}":
@@ -120,12 +122,13 @@ class Table(Source):
 
     def build(self, modalities: dict[str, Any]) -> Read:
         assert self.decoder != "auto"
-        files = ExcerptReader(self.decoder)
+        files, compared = ExcerptReader(self.decoder), set[tuple[str, str]]()
 
         def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
-            for item in items:
-                self._compare(item, modalities)
-                row = self._read(item.path, item.sides[""])[item.frame]
+            for item, row in self._rows_of(items):
+                if (table := (item.path, item.sides[""])) not in compared:
+                    self._compare(item, modalities)
+                    compared.add(table)
                 try:
                     if isinstance(row, ValueError):
                         raise row
@@ -136,6 +139,21 @@ class Table(Source):
 
         return read
 
+    def _rows_of(self, items: list[Item]) -> Iterator[tuple[Item, TableRow | ValueError]]:
+        """Each with its row; those of one table are looked up together."""
+        fields = frozenset(name for cell in self.columns.values() for name in cell.mentioned)
+        for (path, version), some in groupby(items, key=lambda item: (item.path, item.sides[""])):
+            listed = list(some)
+            yield from zip(listed, self._read(path, version).at([i.frame for i in listed], fields), strict=True)
+
+    def _planned(self, table: FileDigest) -> frozenset[str]:
+        """The fields that planning looks at: a row of Parquet is known by its number."""
+        cells = self.columns.values()
+        fields = {self.key, self.group} | {name for cell in cells for name in cell.mentioned if name != cell.field}
+        if not table.name.lower().endswith(".parquet"):
+            fields |= {cell.field for cell in cells}
+        return frozenset(fields - {""})
+
     def meaning(self, column: str) -> dict[str, Any]:
         """How rows are named and grouped shows in the samples; here counts where one column's values are."""
         cell = self.columns[column]
@@ -144,15 +162,14 @@ class Table(Source):
         plain |= {"decimal": self.decimal} if self.decimal != "." else {}
         return plain | ({"missing": self.missing} if self.missing else {})
 
-    def _read(self, path: str, sha256: str) -> list[TableRow | ValueError]:
+    def _read(self, path: str, sha256: str) -> Rows:
         return _rows(path, sha256, Dialect(self.encoding, self.separator, self.fields))
 
-    def _check_fields(self, table: FileDigest, content: list[TableRow | ValueError]) -> None:
+    def _check_fields(self, table: FileDigest, content: Rows) -> None:
         """Raise SourceError for a field of the recipe that no row of the table has."""
-        plain = [row for row in content if not isinstance(row, ValueError)]
-        if not plain:
+        if all(isinstance(row, ValueError) for row in content.each(frozenset())):
             return
-        present = dict.fromkeys(name for row in plain for name in row)
+        present = content.names()
         expected = [self.key, self.group, *(field for cell in self.columns.values() for field in cell.mentioned)]
         for name in filter(None, expected):
             if name not in present:
@@ -323,9 +340,9 @@ def _features(path: str, sha256: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4)
-def _rows(path: str, sha256: str, dialect: Dialect) -> list[TableRow | ValueError]:
+def _rows(path: str, sha256: str, dialect: Dialect) -> Rows:
     """The rows of a table, kept for the next partition. Raises SourceError when it is not the one that was planned."""
     data = fetch(path)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise SourceError(f"{path} was changed while it was read. Next: run the same command again")
-    return rows(data, path, dialect)
+    return stored(data, path, dialect)
