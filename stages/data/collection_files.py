@@ -79,8 +79,9 @@ class ListedFiles:
     def __init__(self, target: Storage, fields: Mapping[str, PortableField], layout: str):
         self._target, self._fields, self._layout, self._files = target, fields, layout, Counter[str]()
         files = [c for c, field in fields.items() if field.is_file]
-        self._named = {c: f"{fields[c].name}_file_name" for c in files}
-        sounds = [c for c in files if fields[c].feature["_type"] == "Audio"]
+        kinds = {c: fields[c].feature["_type"] for c in files}  # `datasets` takes all `_file_name`s for one kind
+        self._named = {c: f"{fields[c].name}_{'file_name' if kinds[c] == kinds[files[0]] else 'path'}" for c in files}
+        sounds = [c for c in files if kinds[c] == "Audio"]
         first = (sounds if layout == "manifest" else files)[:1]
         self._named |= dict.fromkeys(first, "audio_filepath" if layout == "manifest" else "file_name")
         self._timed = first[0] if layout == "manifest" else ""

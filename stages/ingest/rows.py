@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages import column
-from hyperloom.stages.ingest.rowstore import ColumnRows, LineRows, PlainRows, Rows, TableRow, text_rows
+from hyperloom.stages.ingest.rowstore import ColumnRows, LineRows, PlainRows, TableRow, TableRows, text_rows
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".conllu")
 NAMED = (".json", ".txt", ".lst")
@@ -41,7 +41,7 @@ def rows(data: bytes, path: str, dialect: Dialect = PLAIN) -> list[TableRow | Va
     return list(stored(data, path, dialect).each())
 
 
-def stored(data: bytes, path: str, dialect: Dialect = PLAIN) -> Rows:
+def stored(data: bytes, path: str, dialect: Dialect = PLAIN) -> TableRows:
     """All rows of a table, kept small. Raises SourceError for one that cannot be read at all, with the field to set."""
     suffix = path[path.rfind(".") :].lower()
     if not data:
@@ -87,7 +87,7 @@ def _array(text: str, path: str) -> list[TableRow | ValueError]:
     return [row if isinstance(row, dict) else ValueError(f"expected a JSON object, got {text}") for row, text in shown]
 
 
-def _separated(text: str, path: str, separator: str, fields: tuple[str, ...]) -> Rows:
+def _separated(text: str, path: str, separator: str, fields: tuple[str, ...]) -> TableRows:
     import csv
     import io
 
@@ -179,7 +179,7 @@ def features(data: bytes) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-def _parquet(data: bytes) -> Rows:
+def _parquet(data: bytes) -> TableRows:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -17,7 +17,7 @@ BLOCK = 4096
 """Rows that are held as objects at a time."""
 
 
-class Rows(Protocol):
+class TableRows(Protocol):
     """All rows of a table, in order."""
 
     def __len__(self) -> int: ...

@@ -29,7 +29,7 @@ from hyperloom.stages.ingest.film import installed
 from hyperloom.stages.ingest.numerals import COMMA, hint, pointed
 from hyperloom.stages.ingest.parts import part_of
 from hyperloom.stages.ingest.rows import NAMED, TABLES, Dialect, described, features, stored
-from hyperloom.stages.ingest.rowstore import Rows, TableRow
+from hyperloom.stages.ingest.rowstore import TableRow, TableRows
 from hyperloom.stages.ingest.sidefile import fetch, understood
 from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, path_safe, stem
 from hyperloom.stages.meaning import Meaning, MeaningsDiffer, translation
@@ -162,10 +162,10 @@ class Table(Source):
         plain |= {"decimal": self.decimal} if self.decimal != "." else {}
         return plain | ({"missing": self.missing} if self.missing else {})
 
-    def _read(self, path: str, sha256: str) -> Rows:
+    def _read(self, path: str, sha256: str) -> TableRows:
         return _rows(path, sha256, Dialect(self.encoding, self.separator, self.fields))
 
-    def _check_fields(self, table: FileDigest, content: Rows) -> None:
+    def _check_fields(self, table: FileDigest, content: TableRows) -> None:
         """Raise SourceError for a field of the recipe that no row of the table has."""
         if all(isinstance(row, ValueError) for row in content.each(frozenset())):
             return
@@ -340,7 +340,7 @@ def _features(path: str, sha256: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4)
-def _rows(path: str, sha256: str, dialect: Dialect) -> Rows:
+def _rows(path: str, sha256: str, dialect: Dialect) -> TableRows:
     """The rows of a table, kept for the next partition. Raises SourceError when it is not the one that was planned."""
     data = fetch(path)
     if hashlib.sha256(data).hexdigest() != sha256:

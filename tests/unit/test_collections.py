@@ -101,6 +101,7 @@ def test_a_list_and_its_files_come_back(tmp_path: Path, layout: ExportLayout) ->
     source, got = back(tmp_path)
     assert count == 5 * 3 + 2 and source["columns"]["rgb@camera"] == {"file": "file_name"}
     assert source["columns"]["rgb@night"] == {"file": "rgb_night_file_name"}
+    assert source["columns"]["sound@mic"] == {"file": "sound_path"}, "no picture: `datasets` would open it as one"
     assert list(got) == ["a b/000", "a b/001", "c/000", "c/001"]
     for row, (_, values) in zip(rows, got.values(), strict=True):
         assert [c for c in COLUMNS if not same(row[c], values[c])] == []
@@ -148,3 +149,33 @@ def test_a_point_in_a_key_begins_no_ending() -> None:
 def test_what_has_no_form_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="a manifest lists sounds, and there is none"):
         sent(tmp_path, "manifest", ("kind@truth",))
+
+
+def test_datasets_opens_what_goes_out(tmp_path: Path) -> None:
+    """Pictures, names of classes and boxes, as the library of Hugging Face gives them."""
+    datasets = pytest.importorskip("datasets", reason="the library `datasets` is not installed")
+    columns = ("rgb@camera", "map@truth", "kind@truth", "objects@truth", "tags@truth")
+    rows, _ = sent(tmp_path / "1", "huggingface", columns)
+    files = sorted(str(p) for p in (tmp_path / "1/out").glob("*.parquet"))
+    opened = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert opened.features["kind"].names == ["swim", "ride, horse", "3"] and len(opened) == 4
+    for row, read in zip(rows[:3], opened, strict=False):
+        assert same(row["rgb@camera"], np.array(read["rgb"])) and same(row["map@truth"], np.array(read["map"]))
+        assert read["kind"] == row["kind@truth"] and read["objects"][-1]["class"] == "bus"
+    rows, _ = sent(tmp_path / "2", "jsonl", ("rgb@camera", "kind@truth", "sound@mic"))
+    folder = str(tmp_path / "2/out")
+    opened = datasets.load_dataset("imagefolder", data_dir=folder, split="train", cache_dir=str(tmp_path / "cache"))
+    assert [read["kind"] for read in opened] == ["swim", "ride, horse", "3", None]
+    assert same(rows[1]["rgb@camera"], np.array(opened[1]["image"]))
+
+
+def test_webdataset_opens_what_goes_out(tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset", reason="the library `webdataset` is not installed")
+    rows, _ = sent(tmp_path, "webdataset", ("rgb@camera", "kind@truth", "depth@truth", "count@truth"))
+    tars = sorted(str(p) for p in (tmp_path / "out").glob("*.tar"))
+    opened = list(webdataset.WebDataset(tars, shardshuffle=False).decode("rgb8"))
+    assert [(s["__key__"], s["txt"], s["json"]) for s in opened] == [
+        ("000", "swim", 0.0), ("001", "ride, horse", float(np.float32(1 / 3))), ("000", "3", float(np.float32(2 / 3)))
+    ]  # fmt: skip
+    assert all(same(row["rgb@camera"], s["png"]) for row, s in zip(rows, opened, strict=False))
+    assert all(same(row["depth@truth"], s["npy"]) for row, s in zip(rows, opened, strict=False))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.stages.ingest.rows import Dialect, rows
+from hyperloom.stages.ingest.rows import Dialect, rows, stored
 from tests.unit import inline
 from tests.unit.test_ingest import left_out
 
@@ -232,3 +232,19 @@ def test_a_damaged_table_is_refused_by_name_or_read_as_another_reads_it(
 
 def test_a_long_cell_is_read() -> None:
     assert rows(b"id,y\na," + b"x" * 140_000 + b"\n", "t.csv") == [{"id": "a", "y": "x" * 140_000}]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_rows_are_looked_up_by_number_and_those_that_are_none_stay_reasons(form: str) -> None:
+    """Parquet and CSV are kept in columns, of which only what is looked at is made objects of."""
+    table: dict[str, list[Any]] = {"id": [f"r{i}" for i in range(5000)], "y": [str(i) for i in range(5000)]}
+    data = {"csv": csv, "jsonl": lines, "parquet": parquet}[form](table)
+    if form != "parquet":
+        data = data.replace(b"r4500,4500", b"r4500").replace(b'{"id": "r4500", "y": "4500"}', b"{torn")
+    content = stored(data, f"t.{form}")
+    assert len(content) == 5000 and content.names() == ["id", "y"]
+    assert content.at([4999, 0, 4999]) == [{"id": f"r{i}", "y": str(i)} for i in (4999, 0, 4999)]
+    assert isinstance(content.at([4500])[0], ValueError) == (form != "parquet")
+    assert sum(isinstance(row, ValueError) for row in content.each(frozenset())) == (form != "parquet")
+    if form != "jsonl":
+        assert content.at([7], frozenset({"y", "z"})) == [{"y": "7"}] == [list(content.each(frozenset({"y"})))[7]]
