@@ -61,7 +61,10 @@ class Slow(Augment):
     seconds: float = placement(0.0)
     log: str = placement()
 
-    def apply(self, batch: Any, columns: Mapping[str, Any], count: int, part: slice, generator: Any) -> Any:
+    def draw(self, columns: Mapping[str, Any], count: int, part: slice, generator: Any) -> Any:
+        return {"update": generator.initial_seed(), "first": part.start}
+
+    def apply(self, batch: Any, columns: Mapping[str, Any], drawn: Mapping[str, Any]) -> Any:
         time.sleep(self.seconds)
-        note(self.log, update=generator.initial_seed(), first=part.start)
+        note(self.log, **drawn)
         return batch

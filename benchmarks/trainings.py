@@ -50,7 +50,7 @@ class Wait(Augment):
 
     pause: float = placement(0.0)
 
-    def apply(self, batch: Any, columns: Mapping[str, Any], count: int, part: slice, generator: Any) -> Any:
+    def apply(self, batch: Any, columns: Mapping[str, Any], drawn: Mapping[str, Any]) -> Any:
         time.sleep(self.pause)
         return batch
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hyperloom.stages.modality.sides import named, without
+from hyperloom.stages.transfer import constant
 
 if TYPE_CHECKING:
     import torch
@@ -155,7 +156,7 @@ def nearest(values: torch.Tensor, places: torch.Tensor, unknown: int) -> torch.T
 
     height, width = values.shape[1:3]
     samples = torch.arange(len(values), device=values.device)[:, None, None]
-    columns, rows = (places * places.new_tensor([width, height])).floor().long().unbind(-1)
+    columns, rows = (places * constant((width, height), places.dtype, places.device)).floor().long().unbind(-1)
     chosen = values[samples, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
     return chosen.where(inside(places), torch.full_like(chosen, unknown))
 
@@ -187,14 +188,15 @@ def exchanged(ids: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
 
     if order == tuple(range(len(order))):
         return ids
-    table = torch.tensor(order, dtype=torch.int64, device=ids.device)
+    table = constant(order, torch.int64, ids.device)
     known = (ids >= 0) & (ids < len(order))
     return torch.where(known, table[torch.where(known, ids, 0).long()].to(ids.dtype), ids)
 
 
 def negated(values: torch.Tensor, places: tuple[int, ...]) -> torch.Tensor:
     """Numbers (n, ..., C) with another sign at these places of the last axis."""
-    values[..., list(places)] *= -1
+    for place in places:
+        values[..., place] *= -1
     return values
 
 

@@ -24,6 +24,7 @@ from hyperloom.stages.modality.sides import exchange
 from hyperloom.stages.modality.things import Things
 from hyperloom.stages.picture import Mark
 from hyperloom.stages.remarks import remark
+from hyperloom.stages.transfer import constant
 
 if TYPE_CHECKING:
     import torch
@@ -169,7 +170,7 @@ class Instances(Things):
 
         masks = packed.masks_of(values, self.sides_in_pixels)
         height, width = self.sides_in_pixels
-        columns, rows = (places * places.new_tensor([width, height])).floor().long().unbind(-1)
+        columns, rows = (places * constant((width, height), places.dtype, places.device)).floor().long().unbind(-1)
         samples = torch.arange(len(values), device=values.device)[:, None, None]
         moved = masks.permute(0, 2, 3, 1)[samples, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
         return packed.with_masks(values, (moved & inside(places)[..., None]).permute(0, 3, 1, 2))

@@ -15,6 +15,7 @@ import torch
 from torch.nn.functional import pad
 
 from hyperloom.stages.network.features import Features
+from hyperloom.stages.transfer import sent
 
 Lengths: TypeAlias = tuple[int, ...]
 """How many tokens each sample of a batch has."""
@@ -54,8 +55,7 @@ def apart(lengths: Lengths, device: torch.device) -> list[BatchPart]:
     if len(groups) == 1 or cost > GAIN * max(lengths) * len(lengths):
         return [BatchPart(None, max(lengths), False)]
     evens = [min(lengths[i] for i in group) == top for top, group in zip(tops, groups, strict=True)]
-    index = torch.tensor([i for group in groups for i in group])
-    index = index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index
+    index = sent(torch.tensor([i for group in groups for i in group]), device)
     rows = index.split([len(group) for group in groups])
     return [BatchPart(r, top, even) for r, top, even in zip(rows, tops, evens, strict=True)]
 

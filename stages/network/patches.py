@@ -136,8 +136,12 @@ def share(grid: Sequence[int], keep: float, count: int, generator: torch.Generat
     drawn = torch.rand(count, sites, generator=generator)
     if sites == 1:
         return (drawn < keep).view(count, *grid)
-    number = min(max(1, round(keep * sites)), sites - 1)
-    return (drawn.argsort(1).argsort(1) < number).view(count, *grid)
+    return (drawn.argsort(1).argsort(1) < share_of(sites, keep)).view(count, *grid)
+
+
+def share_of(sites: int, keep: float) -> int:
+    """How many of several sites `share` shows."""
+    return min(max(1, round(keep * sites)), sites - 1)
 
 
 def _guarded(visible: Visible, generator: torch.Generator) -> Visible:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hyperloom.pipeline import plugins, registry
+from hyperloom.stages.transfer import constant
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +123,9 @@ class Processor:
 def in_units(values: torch.Tensor, scale: Scale, limits: tuple[float, float] | None = None) -> torch.Tensor:
     """Standardised numbers (..., C) in their units, within `limits`."""
     if scale.mean:
-        values = values * values.new_tensor(scale.std) + values.new_tensor(scale.mean)
+        values = values * constant(scale.std, values.dtype, values.device) + constant(
+            scale.mean, values.dtype, values.device
+        )
     return values.clamp(*limits) if limits else values
 
 

@@ -1,15 +1,16 @@
 """Augmentations: changed views of a batch that keep its labels true.
 
-Each draws for the whole global batch and applies its rank's part, so that a batch looks the same however many workers
-share it. Geometry moves all columns alike, and what points somewhere turns with the picture; colour touches images
-only. An augmentation changes training batches, never what is validated or stored.
+Each draws for the whole global batch and keeps its rank's part, so that a batch looks the same however many workers
+share it. What is random is drawn on the host, an update ahead (`stages.train.draws`), and applied where the batch lies,
+without a question to the device. Geometry moves all columns alike, and what points somewhere turns with the picture;
+colour touches images only. An augmentation changes training batches, never what is validated or stored.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, torch.Tensor]
 
+Drawn: TypeAlias = Mapping[str, Any]
+"""What an augmentation drew for its part of a batch: tensors, and numbers that the host wants to know. To `apply`
+tensors come where the batch lies."""
 SIDES_HOLD = 45
 """Degrees up to which what is to the left in a picture is rather to the left in the turned one."""
 ALIKE = 0.02
@@ -33,11 +37,13 @@ class Augment(Plugin):
     light: ClassVar[bool] = False
     """Does it change what pictures look like and leave everything where it is?"""
 
-    def apply(
-        self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator
-    ) -> Tensors:
-        """`batch` with its columns, (n, *shape) as the loader gives them, changed. The batch is samples `part` of the
-        `count` of the global batch, for all of which random numbers are drawn."""
+    def draw(self, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator) -> Drawn:
+        """All that is random, of samples `part` of the `count` of the global batch, for all of which it is drawn. It
+        may run in another thread, before the batch is there; nothing by default."""
+        return {}
+
+    def apply(self, batch: Tensors, columns: Mapping[str, Modality], drawn: Drawn) -> Tensors:
+        """`batch` with its columns, (n, *shape) as the loader gives them, changed as was drawn."""
         raise TypeError(f"the augmentation {self.type!r} has no apply()")
 
     def check(self, columns: Mapping[str, Modality]) -> None:
@@ -59,37 +65,35 @@ class Flip(Augment):
         if reasons:
             raise ValueError(f"flip cannot mirror {'; '.join(reasons)}")
 
-    def apply(
-        self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator
-    ) -> Tensors:
+    def draw(self, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator) -> Drawn:
         import torch
 
-        drawn = (torch.rand(count, generator=generator) < self.probability)[part]
-        changed = dict(batch)
+        return {"rows": (torch.rand(count, generator=generator) < self.probability)[part].nonzero()[:, 0]}
+
+    def apply(self, batch: Tensors, columns: Mapping[str, Modality], drawn: Drawn) -> Tensors:
+        changed, rows = dict(batch), drawn["rows"]
         for column, modality in columns.items():
             if modality.sides == "none":
                 continue
             values = batch[column]
-            chosen = drawn.to(values.device)
-            changed[column] = values.index_put((chosen.nonzero()[:, 0],), modality.mirrored(values[chosen]))
+            changed[column] = values.index_put((rows,), modality.mirrored(values[rows]))
         return changed
 
 
 def _moved(
     batch: Tensors,
     columns: Mapping[str, Modality],
-    some: torch.Tensor,
+    rows: torch.Tensor,
     move: Callable[[Modality, torch.Tensor], torch.Tensor],
 ) -> Tensors:
-    """The batch with the rows `some` of what lies on the frame moved."""
+    """The batch with these rows of what lies on the frame moved."""
     changed = dict(batch)
     for column, modality in columns.items():
-        if modality.place == "none" or not len(some):
+        if modality.place == "none" or not len(rows):
             continue
         values = batch[column]
-        chosen = some.to(values.device)
-        moved = move(modality, values[chosen])
-        changed[column] = values.to(moved.dtype).index_put((chosen,), moved)
+        moved = move(modality, values[rows])
+        changed[column] = values.to(moved.dtype).index_put((rows,), moved)
     return changed
 
 
@@ -107,16 +111,17 @@ class Crop(Augment):
         if wrong:
             raise ValueError(f"crop does not know what a window of the picture does to {', '.join(wrong)}")
 
-    def apply(
-        self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator
-    ) -> Tensors:
+    def draw(self, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator) -> Drawn:
         import torch
 
         drawn = torch.rand(count, 4, generator=generator)[part]
         share = self.smallest + (1 - self.smallest) * drawn[:, 1:2]
         windows = torch.cat([drawn[:, 2:] * (1 - share), share], 1)
-        some = (drawn[:, 0] < self.probability).nonzero()[:, 0]
-        return _moved(batch, columns, some, lambda m, values: m.windowed(values, windows[some].to(values.device)))
+        rows = (drawn[:, 0] < self.probability).nonzero()[:, 0]
+        return {"rows": rows, "windows": windows[rows]}
+
+    def apply(self, batch: Tensors, columns: Mapping[str, Modality], drawn: Drawn) -> Tensors:
+        return _moved(batch, columns, drawn["rows"], lambda m, values: m.windowed(values, drawn["windows"]))
 
 
 class Rotate(Augment):
@@ -146,15 +151,17 @@ class Rotate(Augment):
             )
         self._aspect(columns)
 
-    def apply(
-        self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator
-    ) -> Tensors:
+    def draw(self, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator) -> Drawn:
         import torch
 
         drawn = torch.rand(count, 2, generator=generator)[part]
         angles = (2 * drawn[:, 1] - 1) * math.radians(self.degrees)
-        some, aspect = (drawn[:, 0] < self.probability).nonzero()[:, 0], self._aspect(columns)
-        return _moved(batch, columns, some, lambda m, values: m.turned(values, angles[some].to(values.device), aspect))
+        rows = (drawn[:, 0] < self.probability).nonzero()[:, 0]
+        return {"rows": rows, "angles": angles[rows]}
+
+    def apply(self, batch: Tensors, columns: Mapping[str, Modality], drawn: Drawn) -> Tensors:
+        aspect = self._aspect(columns)
+        return _moved(batch, columns, drawn["rows"], lambda m, values: m.turned(values, drawn["angles"], aspect))
 
     @staticmethod
     def _aspect(columns: Mapping[str, Modality]) -> float:
@@ -200,43 +207,49 @@ class Colour(Augment):
     blur: float = Field(0.0, ge=0, le=5)
     noise: float = Field(0.0, ge=0, le=64)
 
-    def apply(
-        self, batch: Tensors, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator
-    ) -> Tensors:
+    def draw(self, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator) -> Drawn:
         import torch
 
         drawn = (torch.rand(count, 5, generator=generator) * 2 - 1)[part]
-        contrast = 1 + self.contrast * drawn[:, :1]
-        shift, gain = 255 * self.brightness * drawn[:, 1:2], 1 + self.balance * drawn[:, 2:]
-        further = self._further(count, part, generator)
-        exposed = torch.ones(count, 1)
+        light = {
+            "contrast": 1 + self.contrast * drawn[:, :1],
+            "shift": 255 * self.brightness * drawn[:, 1:2],
+            "gain": 1 + self.balance * drawn[:, 2:],
+            "further": self._further(count, part, generator),
+        }
         if self.exposure:  # drawn last: trainings without it keep what they drew
             exposed = (1 + self.exposure) ** (2 * torch.rand(count, 1, generator=generator) - 1)
-        changed = dict(batch)
+            light["exposed"] = exposed[part]
+        return light
+
+    def apply(self, batch: Tensors, columns: Mapping[str, Modality], drawn: Drawn) -> Tensors:
+        from hyperloom.stages.train.light import lit
+
+        changed, further = dict(batch), drawn["further"]
         for column, modality in columns.items():
             if modality.rgb or modality.times > 1:
                 values = batch[column].float()
                 axes = [1] * (values.ndim - 2)
-                by, plus, times = (v.to(values.device).view(len(v), *axes, -1) for v in (contrast, shift, gain))
-                if self.exposure:
-                    values = values * exposed[part].to(values.device).view(len(values), *axes, 1)
+                by, plus, times = (drawn[name].view(len(values), *axes, -1) for name in ("contrast", "shift", "gain"))
+                if "exposed" in drawn:
+                    values = values * drawn["exposed"].view(len(values), *axes, 1)
                 mean = values.mean(tuple(range(1, values.ndim)), keepdim=True)
-                lit = (((values - mean) * by + mean + plus) * times).clamp(0, 255)
-                changed[column] = lit if further is None else further(lit)
+                other = (((values - mean) * by + mean + plus) * times).clamp(0, 255)
+                changed[column] = lit(other, further) if further else other
         return changed
 
-    def _further(self, count: int, part: slice, generator: torch.Generator) -> Callable[..., torch.Tensor] | None:
-        """What is done to pictures (n, ..., H, W, 3) beside another light; None where nothing was named."""
+    def _further(self, count: int, part: slice, generator: torch.Generator) -> Drawn:
+        """What `lit` does to pictures beside another light; nothing where nothing was named."""
         amounts = (self.saturation, self.gamma, self.hue, self.grey, self.blur, self.noise)
         if not any(amounts):
-            return None
+            return {}
         import torch
 
-        from hyperloom.stages.train.light import Light
+        from hyperloom.stages.train.light import drawn_light
 
         drawn, seeds = torch.rand(count, 6, generator=generator), torch.randint(2**62, (count,), generator=generator)
         saturation, gamma, hue, grey, blur, noise = drawn[part].unbind(1)
-        return Light(
+        return drawn_light(
             saturation=1 + self.saturation * (2 * saturation - 1),
             gamma=(1 + self.gamma) ** (2 * gamma - 1),
             hue=self.hue * (2 * hue - 1),

@@ -9,9 +9,10 @@ goes on with the same.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 
 def decay_after(updates: int, decay: float) -> float:
@@ -19,12 +20,27 @@ def decay_after(updates: int, decay: float) -> float:
     return min(decay, (1 + updates) / (10 + updates))
 
 
-def warming(decay: float, updates: Callable[[], int]) -> Callable[[Any, Any, Any], None]:
-    """What moves an `AveragedModel` towards the weights of an update (`multi_avg_fn`); `updates` tells how many came
-    before it. The count that the model keeps may be on a device, and asking it would wait for that."""
+class Average(AveragedModel):
+    """A copy of a model that follows its weights; `updates` tells how many came before the present one. What is no
+    parameter is copied as it is. torch's own sends its count of updates to the device at each, for which the host would
+    wait; here all is known on the host."""
+
+    n_averaged: torch.Tensor
+
+    def __init__(self, model: nn.Module, decay: float, updates: Callable[[], int]):
+        super().__init__(model)
+        self.n_averaged = self.n_averaged.cpu()
+        self._decay, self._updates = decay, updates
 
     @torch.no_grad()
-    def move(average: Any, weights: Any, count: Any) -> None:
-        torch._foreach_lerp_(average, weights, 1 - decay_after(updates(), decay))
-
-    return move
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move towards the weights of `model`; the first time, to them."""
+        own, others = ([p.detach() for p in one.parameters()] for one in (self.module, model))
+        if self.n_averaged == 0:
+            for one, other in zip(own, others, strict=True):
+                one.copy_(other)
+        else:
+            torch._foreach_lerp_(own, others, 1 - decay_after(self._updates(), self._decay))
+        for buffer, other in zip(self.module.buffers(), model.buffers(), strict=True):
+            buffer.copy_(other)
+        self.n_averaged += 1

@@ -26,7 +26,7 @@ from hyperloom.pipeline.config import as_tuple
 from hyperloom.pipeline.plugins import of
 from hyperloom.stages.base import VALID
 from hyperloom.stages.modality import Modality
-from hyperloom.stages.train.augments import Augment
+from hyperloom.stages.train.augments import Augment, Drawn
 
 if TYPE_CHECKING:
     import torch
@@ -40,34 +40,18 @@ OWN, OTHER, SHARE = "&own", "&other", "&share"
 @dataclass(frozen=True)
 class Pairs:
     """A batch and `others`, whose row i is the sample that its row i is to be blended with. `columns` are in both,
-    `inputs` those that a network reads. They are the rows `part` of the `count` of the global batch, for all of which
-    `generator` draws."""
+    `inputs` those that a network reads."""
 
     batch: Tensors
     others: Tensors
     columns: Mapping[str, Modality]
     inputs: Collection[str]
-    count: int
-    part: slice
-    generator: torch.Generator
-
-    def numpy(self) -> np.random.Generator:
-        """NumPy's generator, since torch draws no Beta."""
-        import torch
-
-        return np.random.default_rng(int(torch.randint(2**62, (), generator=self.generator)))
 
     def alike(self, columns: Collection[str]) -> torch.Tensor:
-        """(n,) bool, on the CPU: has the other sample the same of these columns as the own?"""
+        """(n,) bool: has the other sample the same of these columns as the own?"""
         import torch
 
-        same = [self.batch[c + VALID].cpu() == self.others[c + VALID].cpu() for c in columns]
-        return torch.stack(same).all(0)
-
-    @property
-    def device(self) -> torch.device:
-        """Where a network reads its inputs."""
-        return self.batch[next(iter(self.inputs))].device
+        return torch.stack([self.batch[c + VALID] == self.others[c + VALID] for c in columns]).all(0)
 
 
 class Blend(Augment):
@@ -79,14 +63,14 @@ class Blend(Augment):
     def takes(self, inputs: Mapping[str, Modality], answers: Mapping[str, Modality]) -> None:
         """Raises ValueError, naming it, for an input or a column that teaches which this blend would make untrue."""
 
-    def blend(self, pairs: Pairs) -> Tensors:
-        """The batch, blended."""
+    def blend(self, pairs: Pairs, drawn: Drawn) -> Tensors:
+        """The batch, blended as `draw` drew."""
         raise TypeError(f"the blend {self.type!r} has no blend()")
 
-    def _chosen(self, random: np.random.Generator, pairs: Pairs) -> torch.Tensor:
+    def _chosen(self, random: np.random.Generator, count: int, part: slice) -> torch.Tensor:
         import torch
 
-        return torch.from_numpy(random.random(pairs.count) < self.probability)[pairs.part]
+        return torch.from_numpy(random.random(count) < self.probability)[part]
 
 
 class MixUp(Blend):
@@ -104,13 +88,18 @@ class MixUp(Blend):
                 f"mixup has no sum of two values of {', '.join(wrong)}. Next: cutmix, which cuts and pastes them"
             )
 
-    def blend(self, pairs: Pairs) -> Tensors:
+    def draw(self, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator) -> Drawn:
         import torch
 
-        batch, others, random = pairs.batch, pairs.others, pairs.numpy()
-        drawn = torch.from_numpy(random.beta(self.alpha, self.alpha, pairs.count)).float()[pairs.part]
-        mixed = self._chosen(random, pairs) & pairs.alike(pairs.inputs)
-        share = torch.where(mixed, drawn, 1.0).to(pairs.device)
+        random = _numpy(generator)
+        share = torch.from_numpy(random.beta(self.alpha, self.alpha, count)).float()[part]
+        return {"share": share, "chosen": self._chosen(random, count, part)}
+
+    def blend(self, pairs: Pairs, drawn: Drawn) -> Tensors:
+        import torch
+
+        batch, others = pairs.batch, pairs.others
+        share = torch.where(drawn["chosen"] & pairs.alike(pairs.inputs), drawn["share"], 1.0)
         changed = {**batch, SHARE: share}
         for column, modality in pairs.columns.items():
             changed[column + OTHER], changed[column + OTHER + VALID] = others[column], others[column + VALID]
@@ -127,32 +116,41 @@ class Paste(Blend):
     """Base of blends that paste a region of another picture, with all that lies on it, in the place where it was. Maps
     that teach are pasted alike; of what belongs to whole samples both answers teach, by the shares of the areas."""
 
-    def region(self, pairs: Pairs, random: np.random.Generator) -> torch.Tensor:
-        """(n, H, W) bool: what of each of the `others` is pasted, by pixels of any size of maps."""
-        raise TypeError(f"the blend {self.type!r} has no region()")
+    def draw(self, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator) -> Drawn:
+        random = _numpy(generator)
+        return {"chosen": self._chosen(random, count, part), "where": self.places(columns, count, part, random)}
+
+    def places(
+        self, columns: Mapping[str, Modality], count: int, part: slice, random: np.random.Generator
+    ) -> torch.Tensor:
+        """What `random` says of where to paste, for samples `part` of `count`: (n, ...)."""
+        raise TypeError(f"the blend {self.type!r} has no places()")
+
+    def region(self, pairs: Pairs, where: torch.Tensor) -> torch.Tensor:
+        """(n, H, W) bool: what of each of the `others` is pasted, by pixels of any size of maps; `where` is what
+        `places` drew, by default this itself."""
+        return where
 
     def takes(self, inputs: Mapping[str, Modality], answers: Mapping[str, Modality]) -> None:
         flat = {c: m for c, m in {**inputs, **answers}.items() if m.height_width is None}
         if wrong := [c for c, m in flat.items() if c in inputs or m.place == "known"]:
             raise ValueError(f"{self.type} cannot paste a part of {', '.join(wrong)}. Next: leave it out, or mixup")
 
-    def blend(self, pairs: Pairs) -> Tensors:
+    def blend(self, pairs: Pairs, drawn: Drawn) -> Tensors:
         import torch
 
         from hyperloom.stages.network.visible import resampled
 
-        random = pairs.numpy()
         maps = [c for c, m in pairs.columns.items() if m.height_width is not None]
-        chosen = self._chosen(random, pairs) & pairs.alike(maps)
-        region = self.region(pairs, random)
-        region &= chosen.to(region.device).view(-1, 1, 1)
-        changed = {**pairs.batch, SHARE: (1 - region.float().mean((1, 2))).to(pairs.device)}
+        chosen = drawn["chosen"] & pairs.alike(maps)
+        region = self.region(pairs, drawn["where"]) & chosen.view(-1, 1, 1)
+        changed = {**pairs.batch, SHARE: 1 - region.float().mean((1, 2))}
         for column, modality in pairs.columns.items():
             own, other = pairs.batch[column], pairs.others[column]
             if column not in maps:
                 changed[column + OTHER], changed[column + OTHER + VALID] = other, pairs.others[column + VALID]
                 continue
-            pasted = resampled(region, modality.height_width or region.shape[1:]).to(own.device)
+            pasted = resampled(region, modality.height_width or region.shape[1:])
             pasted = pasted[:, None] if modality.times > 1 else pasted
             changed[column] = torch.where(pasted.view(*pasted.shape, *[1] * (own.ndim - pasted.ndim)), other, own)
         return changed
@@ -165,16 +163,18 @@ class CutMix(Paste):
     revision: ClassVar[int] = 1
     alpha: float = Field(1.0, gt=0)
 
-    def region(self, pairs: Pairs, random: np.random.Generator) -> torch.Tensor:
+    def places(
+        self, columns: Mapping[str, Modality], count: int, part: slice, random: np.random.Generator
+    ) -> torch.Tensor:
         import torch
 
-        sides = np.sqrt(random.beta(self.alpha, self.alpha, pairs.count))[:, None]
+        sides = np.sqrt(random.beta(self.alpha, self.alpha, count))[:, None]
         inside = []
-        for length in next(m.height_width for m in pairs.columns.values() if m.height_width):
-            middle = random.random((pairs.count, 1))
+        for length in next(m.height_width for m in columns.values() if m.height_width):
+            middle = random.random((count, 1))
             first, last = (np.rint((middle + side * sides / 2) * length) for side in (-1, 1))
             inside.append((np.arange(length) >= first) & (np.arange(length) < last))
-        return torch.from_numpy(inside[0][:, :, None] & inside[1][:, None])[pairs.part]
+        return torch.from_numpy(inside[0][:, :, None] & inside[1][:, None])[part]
 
 
 class ClassMix(Paste):
@@ -192,18 +192,24 @@ class ClassMix(Paste):
         if modality.height_width is None or modality.regression:
             raise ValueError(f"{self.type}: of: {self.of} has no classes of pixels")
 
-    def region(self, pairs: Pairs, random: np.random.Generator) -> torch.Tensor:
+    def places(
+        self, columns: Mapping[str, Modality], count: int, part: slice, random: np.random.Generator
+    ) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(random.random((count, columns[self.of].channels)))[part]
+
+    def region(self, pairs: Pairs, where: torch.Tensor) -> torch.Tensor:
         import torch
 
         modality, values = pairs.columns[self.of], pairs.others[self.of]
         ids = values.argmax(-1) if modality.soft else values.long()
         known = modality.given(values) if modality.soft else (ids >= 0) & (ids < modality.channels)
-        known &= pairs.others[self.of + VALID].to(ids.device).view(-1, 1, 1)
+        known &= pairs.others[self.of + VALID].view(-1, 1, 1)
         flat = torch.where(known, ids, modality.channels).flatten(1)  # the last place is for what is unknown
         present = torch.zeros(len(flat), modality.channels + 1, dtype=torch.bool, device=flat.device)
         present = present.scatter(1, flat, True)[:, :-1]
-        drawn = torch.from_numpy(random.random((pairs.count, modality.channels)))[pairs.part].to(flat.device)
-        place = drawn.masked_fill(~present, 2.0).argsort(1).argsort(1)
+        place = where.masked_fill(~present, 2.0).argsort(1).argsort(1)
         taken = present & (place < (present.sum(1, keepdim=True) + 1) // 2)
         return torch.cat([taken, torch.zeros_like(taken[:, :1])], 1).gather(1, flat).view(ids.shape)
 
@@ -227,8 +233,13 @@ class OneOf(Blend):
         for one in self.of:
             one.takes(inputs, answers)
 
-    def blend(self, pairs: Pairs) -> Tensors:
-        return self.of[int(pairs.numpy().integers(len(self.of)))].blend(pairs)
+    def draw(self, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator) -> Drawn:
+        which = int(_numpy(generator).integers(len(self.of)))
+        return {"which": which, "drawn": self.of[which].draw(columns, count, part, generator)}
+
+    def blend(self, pairs: Pairs, drawn: Drawn) -> Tensors:
+        blended: Tensors = self.of[drawn["which"]].blend(pairs, drawn["drawn"])
+        return blended
 
 
 def answers(batch: Mapping[str, Any], *columns: str) -> list[tuple[list[str], Any]]:
@@ -245,3 +256,10 @@ def _numbers(values: torch.Tensor, modality: Modality) -> torch.Tensor:
     """As float32, bytes of probabilities as such."""
     scale = 255 if modality.soft and not values.is_floating_point() else 1
     return values.float() / scale
+
+
+def _numpy(generator: torch.Generator) -> np.random.Generator:
+    """NumPy's generator, since torch draws no Beta."""
+    import torch
+
+    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))

@@ -58,22 +58,22 @@ def painted(
     row = ((y0 + y1) / 2 * height).long().clamp(0, height - 1)
     x, y = (column + 0.5) / width, (row + 0.5) / height
     distances = torch.stack([x - x0, y - y0, x1 - x, y1 - y], 2)
-    truth = boxes.new_zeros(len(boxes), classes, height, width)
-    sides, centre = boxes.new_zeros(len(boxes), 4, height, width), boxes.new_zeros(len(boxes), height, width)
-    sample, place = used.nonzero(as_tuple=True)
-    at = (sample, row[sample, place], column[sample, place])
-    truth[at[0], kind[sample, place].long(), at[1], at[2]] = 1
-    centre[at] = 1
+    cell = torch.where(used, row * width + column, height * width)  # unused ones into a cell that is cut off
+    sample = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(cell)
+    truth, sides, centre = (boxes.new_zeros(len(boxes), n, height * width + 1) for n in (classes, 4, 1))
+    truth[sample, torch.where(used, kind, 0).long(), cell] = 1
+    centre[sample, 0, cell] = 1
     for side in range(4):
-        sides[at[0], side, at[1], at[2]] = distances[sample, place, side]
-    return truth, sides, centre
+        sides[sample, side, cell] = distances[..., side]
+    cut = (values[..., :-1].unflatten(2, (height, width)) for values in (truth, sides, centre))
+    return next(cut), next(cut), next(cut)[:, 0]
 
 
 def crowded(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """(N, h, w) bool: the cells whose middle lies in a crowd, a box of score 0."""
     import torch
 
-    x, y = (torch.arange(width).to(boxes) + 0.5) / width, (torch.arange(height).to(boxes) + 0.5) / height
+    x, y = ((torch.arange(n, dtype=boxes.dtype, device=boxes.device) + 0.5) / n for n in (width, height))
     x0, y0, x1, y1, _, score = boxes.unbind(2)
     across = (x >= x0[..., None]) & (x <= x1[..., None]) & (score == 0)[..., None]
     down = (y >= y0[..., None]) & (y <= y1[..., None])

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -47,7 +48,7 @@ def runner(model: nn.Module, precision: str, compiled: dict[str, str] | None, de
         call = torch.compile(model, **compiled)  # type: ignore[call-overload]
 
     def run(*inputs: object) -> Forward:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext():
             result = call(*inputs)
         predictions = {name: values.float() for name, values in result.predictions.items()}
         return Forward(predictions, result.features, result.losses)  # torch 2.11 cannot compile `_replace`

@@ -11,6 +11,7 @@ the nearest. One input alone is compared with itself under two random sets of pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, ClassVar
@@ -81,13 +82,16 @@ class Contrastive(Extra):
     def loss(self, model: MultiTask, own: nn.Module, samples: ObjectiveInputs) -> torch.Tensor:
         from torch.nn.functional import normalize
 
+        from hyperloom.stages.network.patches import share_of
+
         columns = model.architecture.columns
         views = samples.drawn.unbind(1) if len(self.between) == 1 else [None] * len(self.between)
         shown = self.between * 2 if len(self.between) == 1 else self.between
         points = []
         for column, squares in zip(shown, views, strict=True):
             project = own[self.between.index(column)]  # type: ignore[index]
-            pooled = alone(samples, columns.index(column), squares).pooled
+            each = None if squares is None else (squares, share_of(math.prod(squares.shape[1:]), self.keep))
+            pooled = alone(model, samples, columns.index(column), each).pooled
             points.append(normalize(project(pooled.float()), dim=1))
         total = samples.valid.new_zeros((), dtype=points[0].dtype)
         for i, j in combinations(range(len(shown)), 2):

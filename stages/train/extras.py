@@ -12,6 +12,7 @@ drawn for the whole global batch, so it does not depend on how many workers shar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -80,9 +81,15 @@ class Extra(Plugin):
         raise TypeError(f"the objective {self.type!r} has no loss()")
 
 
-def alone(samples: ObjectiveInputs, i: int, squares: Grid = None, planes: torch.Tensor | None = None) -> Features:
-    """What the trunk makes of input i when nothing else shows, or of those `squares` of it, (N, *grid) bool; with
-    `planes` in its place, where they are given."""
+def alone(
+    model: MultiTask,
+    samples: ObjectiveInputs,
+    i: int,
+    squares: tuple[torch.Tensor, int] | None = None,
+    planes: torch.Tensor | None = None,
+) -> Features:
+    """What the trunk makes of input i when nothing else shows, or of those squares of it, (N, *grid) bool, of which
+    every sample has so many; with `planes` in its place, where they are given."""
     import torch
 
     from hyperloom.stages.network.visible import Visible
@@ -92,5 +99,25 @@ def alone(samples: ObjectiveInputs, i: int, squares: Grid = None, planes: torch.
     inputs = torch.zeros(samples.valid.shape, dtype=torch.bool, device=samples.valid.device)
     inputs[:, i] = True
     grids: list[Grid] = [None] * len(every)
-    grids[i] = squares
-    return samples.network(every, Visible(inputs, tuple(grids)), ()).features
+    grids[i] = None if squares is None else squares[0]
+    kept = _kept(model, i, squares)
+    return samples.network(every, Visible(inputs, tuple(grids), kept and kept * len(inputs)), ()).features
+
+
+def _kept(model: MultiTask, i: int, squares: tuple[torch.Tensor, int] | None) -> tuple[int, ...] | None:
+    """How many tokens a sample keeps of which input i shows alone, where that can be told without asking a device."""
+    import torch
+
+    from hyperloom.stages.network.visible import Visible
+
+    tell = getattr(model.fusion, "kept", None)
+    columns = model.architecture.columns
+    grids: list[Grid] = [None] * len(columns)
+    if squares is not None:
+        grid = tuple(squares[0].shape[1:])
+        if grid != tuple(model.architecture.grids()[i]) or squares[1] < 1:
+            return None
+        sites = torch.arange(math.prod(grid)) < squares[1]
+        grids[i] = sites.view(1, *grid)
+    only = torch.tensor([[column == columns[i] for column in columns]])
+    return tell and tell(Visible(only, tuple(grids)))

@@ -24,6 +24,7 @@ from hyperloom.pipeline.config import as_tuple
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.network.processors import Scale
 from hyperloom.stages.train.extras import Extra, ObjectiveInputs
+from hyperloom.stages.transfer import constant
 
 if TYPE_CHECKING:
     import torch
@@ -194,7 +195,9 @@ def _rescaled(raw: torch.Tensor, theirs: Scale, ours: Scale) -> torch.Tensor:
     """Numbers (N, C, *sites) on the scale of one network on that of another."""
     for scale, back in ((theirs, True), (ours, False)):
         if scale.mean:
-            mean, std = (raw.new_tensor(v).view(-1, *[1] * (raw.ndim - 2)) for v in (scale.mean, scale.std))
+            mean, std = (
+                constant(v, raw.dtype, raw.device).view(-1, *[1] * (raw.ndim - 2)) for v in (scale.mean, scale.std)
+            )
             raw = raw * std + mean if back else (raw - mean) / std
     return raw
 

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 
 from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.train.objectives import Objective, One, class_shares, class_weights, mean_weight
+from hyperloom.stages.transfer import Held
 
 if TYPE_CHECKING:
     import torch
@@ -33,13 +34,13 @@ class Focal(Objective):
     balance: float = Field(0.0, ge=0, le=1)
 
     def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
-        weight = class_weights(class_counts, self.balance) if self.balance else None
+        weight = Held(class_weights(class_counts, self.balance)) if self.balance else None
 
         def sites(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             truth, labelled = shares(target, prediction)
             log = prediction.log_softmax(1)
             loss = -(truth * (truth - log.exp()).abs() ** self.gamma * log).sum(1)
-            return loss if weight is None else loss * mean_weight(weight, truth), labelled
+            return loss if weight is None else loss * mean_weight(weight.on(truth.device), truth), labelled
 
         return sites
 
@@ -53,11 +54,11 @@ class LogitAdjusted(Objective):
     tau: float = Field(1.0, gt=0)
 
     def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
-        prior = (class_shares(class_counts).clamp(min=1e-8).log() * self.tau).float()
+        prior = Held((class_shares(class_counts).clamp(min=1e-8).log() * self.tau).float())
 
         def sites(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             truth, labelled = shares(target, prediction)
-            shift = prior.to(prediction.device).view(1, -1, *[1] * (prediction.ndim - 2))
+            shift = prior.on(prediction.device).view(1, -1, *[1] * (prediction.ndim - 2))
             return -(truth * (prediction + shift).log_softmax(1)).sum(1), labelled
 
         return sites

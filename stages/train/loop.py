@@ -19,13 +19,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 from hyperloom.pipeline import faults
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.model import MultiTask, build_model, weights
 from hyperloom.stages.train import compute, fitted, range_test, sharding
-from hyperloom.stages.train.averages import warming
+from hyperloom.stages.train.averages import Average
 from hyperloom.stages.train.clock import Clock, TrainingTime
 from hyperloom.stages.train.course import Course
 from hyperloom.stages.train.criterion import Criterion
@@ -93,9 +92,7 @@ class Training:
         self.criterion = Criterion(job, model).to(self.device)
         self.course = Course(job, self.criterion, self.names, world, self.device)
         self.looks = Looks(job, model, world, self.device, alive)
-        self.average = AveragedModel(model, multi_avg_fn=warming(job.ema, lambda: self.update)) if job.ema else None
-        if self.average is not None:
-            self.average.n_averaged = self.average.n_averaged.cpu()  # asked in each update: that must wait for nothing
+        self.average = Average(model, job.ema, lambda: self.update) if job.ema else None
         if job.rhythm.sharded:
             for one in (model, *([self.average.module] if self.average is not None else [])):
                 sharding.shard(one, world.size, self.device)

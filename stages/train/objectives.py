@@ -20,6 +20,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from hyperloom.pipeline.errors import PluginError
 from hyperloom.pipeline.plugins import Plugin, of
+from hyperloom.stages.transfer import Held, constant
 
 if TYPE_CHECKING:
     import torch
@@ -118,11 +119,11 @@ class CrossEntropy(Objective):
     def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
         from torch.nn.functional import cross_entropy
 
-        weight = class_weights(class_counts, self.balance) if self.balance else None
+        weight = Held(class_weights(class_counts, self.balance)) if self.balance else None
 
         def pixels(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             ids = target.long()
-            scale = None if weight is None else weight.to(prediction.device)
+            scale = None if weight is None else weight.on(prediction.device)
             labelled = (ids >= 0) & (ids < prediction.shape[1])
             loss = cross_entropy(
                 prediction,
@@ -150,7 +151,7 @@ class SoftCrossEntropy(Objective):
     def build(self, class_counts: Sequence[float] | None) -> PixelLoss:
         from torch.nn.functional import kl_div, log_softmax
 
-        weight = class_weights(class_counts, self.balance) if self.balance else None
+        weight = Held(class_weights(class_counts, self.balance)) if self.balance else None
 
         def pixels(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             labelled = target.sum(1) > 0.5
@@ -159,7 +160,7 @@ class SoftCrossEntropy(Objective):
                 teacher, student = teacher ** (1 / self.temperature), prediction / self.temperature
             teacher = teacher / teacher.sum(1, keepdim=True)
             loss = kl_div(log_softmax(student, 1), teacher, reduction="none").sum(1) * self.temperature**2
-            return loss if weight is None else loss * mean_weight(weight, target), labelled
+            return loss if weight is None else loss * mean_weight(weight.on(target.device), target), labelled
 
         return pixels
 
@@ -243,7 +244,7 @@ class BinaryCrossEntropy(Objective):
         def sites(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             labelled = target <= 1
             truth = (target == 1).to(prediction.dtype)
-            weight = prediction.new_tensor(self.positive)
+            weight = constant(self.positive, prediction.dtype, prediction.device)
             return bce(prediction, truth, reduction="none", pos_weight=weight), labelled
 
         return sites
@@ -314,7 +315,7 @@ def class_weights(class_counts: Sequence[float] | None, power: float) -> torch.T
 
 def mean_weight(weight: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
     """What sites weigh whose classes are known by `probabilities` (N, C, *sites): (N, *sites)."""
-    return (probabilities * weight.to(probabilities.device).view(1, -1, *[1] * (probabilities.ndim - 2))).sum(1)
+    return (probabilities * weight.view(1, -1, *[1] * (probabilities.ndim - 2))).sum(1)
 
 
 def _finite(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

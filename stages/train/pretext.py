@@ -12,12 +12,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from hyperloom.stages.train.extras import Extra, ObjectiveInputs, alone
+from hyperloom.stages.transfer import constant
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +75,7 @@ class Pretext(Extra):
         i = model.architecture.columns.index(self.of)
         planes = samples.planes[i]
         assert not isinstance(planes, tuple)
-        logits = own(alone(samples, i, planes=self.changed(planes, samples.drawn)).pooled.float())
+        logits = own(alone(model, samples, i, planes=self.changed(planes, samples.drawn)).pooled.float())
         each = cross_entropy(logits, samples.drawn, reduction="none")
         return torch.where(samples.valid[:, i], each, 0.0).sum() * self.weight
 
@@ -142,7 +144,7 @@ class Jigsaw(Pretext):
         tiles = cut.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (N, tiles, C, height, width)
         inner = torch.zeros_like(tiles)
         inner[..., gap : height - gap, gap : width - gap] = tiles[..., gap : height - gap, gap : width - gap]
-        order = torch.from_numpy(orders(n * n, self.permutations)).to(way.device)[way]
+        order = constant(_places(n * n, self.permutations), torch.int64, way.device)[way]
         laid = inner[torch.arange(len(way), device=way.device)[:, None], order]
         shuffled = torch.zeros_like(planes)
         whole = laid.unflatten(1, (n, n)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
@@ -162,3 +164,8 @@ def orders(tiles: int, count: int) -> np.ndarray:
         chosen.append(int(nearest.argmax()))
         nearest = np.minimum(nearest, (pool != pool[chosen[-1]]).sum(1))
     return pool[chosen]
+
+
+@cache
+def _places(tiles: int, count: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(map(tuple, orders(tiles, count).tolist()))

@@ -19,7 +19,7 @@ class Leaver(Augment):
     once: str = placement()
     slow: bool = placement(True)
 
-    def apply(self, batch: Any, columns: Mapping[str, Any], count: int, part: slice, generator: Any) -> Any:
+    def apply(self, batch: Any, columns: Mapping[str, Any], drawn: Mapping[str, Any]) -> Any:
         if self.slow:
             time.sleep(0.1)
         if not Path(self.once).exists():

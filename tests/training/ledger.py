@@ -19,8 +19,11 @@ class Ledger(Augment):
     folder: str
     brake: str = ""
 
-    def apply(self, batch: Any, columns: Mapping[str, Any], count: int, part: slice, generator: Any) -> Any:
-        path = Path(self.folder) / str(generator.initial_seed()) / f"{part.start}-{part.stop}"
+    def draw(self, columns: Mapping[str, Any], count: int, part: slice, generator: Any) -> Any:
+        return {"path": f"{generator.initial_seed()}/{part.start}-{part.stop}"}
+
+    def apply(self, batch: Any, columns: Mapping[str, Any], drawn: Mapping[str, Any]) -> Any:
+        path = Path(self.folder) / drawn["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
         digests = [hashlib.sha256(picture.numpy().tobytes()).hexdigest() for picture in batch["rgb@camera"]]
         path.write_text("\n".join(digests))

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.train import loop
-from hyperloom.stages.train.averages import warming
+from hyperloom.stages.train.averages import Average
 from tests.unit import inline, scenes
 
 SIZE = scenes.SIZE
@@ -90,7 +89,7 @@ def test_the_average_of_a_short_training_is_as_good_as_its_weights(trained: Any)
 def test_an_average_of_weights_by_hand(decay: float) -> None:
     """min(decay, (1 + u) / (10 + u)) after u updates, as TensorFlow has it."""
     model, updates = torch.nn.Linear(2, 1, bias=False), 0
-    average = AveragedModel(model, multi_avg_fn=warming(decay, lambda: updates))
+    average = Average(model, decay, lambda: updates)
     twin = None
     for updates in range(30):
         weights = np.array([np.sin(updates), updates / 7])

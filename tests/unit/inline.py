@@ -40,6 +40,15 @@ def step(stage: Stage, storage: Storage, known: Mapping[str, Any], name: str = "
     )
 
 
+def augmented(augment: Any, batch: Any, columns: Mapping[str, Any], part: slice, seed: int | Any = 0) -> Any:
+    """What an augmentation makes of the samples `part` of a batch."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
+    drawn = augment.draw(columns, len(next(iter(batch.values()))), part, generator)
+    return augment.apply({name: values[part] for name, values in batch.items()}, columns, drawn)
+
+
 def finish(step_: StepRun) -> Manifest:
     """Run the step and commit its manifest, as the engine would."""
     made = step_.manifest(step_.stage.run(step_), {})

@@ -55,7 +55,8 @@ def _blended(blend: Any, order: list[int], batch: Any = None, part: slice | None
     part = part or slice(0, count)
     mine, others = {k: v[part] for k, v in batch.items()}, {k: v[order][part] for k, v in batch.items()}
     inputs = {"rgb@a", "depth@a"} if plugin.type == "mixup" else {"rgb@a"}
-    return plugin.blend(Pairs(mine, others, columns, inputs, count, part, torch.Generator().manual_seed(seed)))
+    drawn = plugin.draw(columns, count, part, torch.Generator().manual_seed(seed))
+    return plugin.blend(Pairs(mine, others, columns, inputs), drawn)
 
 
 @settings(max_examples=30, deadline=None)
@@ -84,8 +85,9 @@ def test_a_finer_map_is_pasted_in_the_same_place(kind: str) -> None:
     batch, order, columns = _batch(), [1, 2, 3, 0], {"soft@a": KNOWN["soft"], "rgb@a": rgb}
     batch["rgb@a"] = batch["rgb@a"].repeat_interleave(2, 1).repeat_interleave(2, 2)
     others = {k: v[order] for k, v in batch.items()}
-    generator = torch.Generator().manual_seed(3)
-    made = plugins.parse("augment", blend).blend(Pairs(batch, others, columns, {"rgb@a"}, 4, slice(0, 4), generator))
+    plugin = plugins.parse("augment", blend)
+    drawn = plugin.draw(columns, 4, slice(0, 4), torch.Generator().manual_seed(3))
+    made = plugin.blend(Pairs(batch, others, columns, {"rgb@a"}), drawn)
     for i, j in enumerate(order):
         own, other = (int(batch["soft@a"][n, 0, 0].argmax()) for n in (i, j))
         for half in (slice(0, None, 2), slice(1, None, 2)):
@@ -196,9 +198,8 @@ def _lit(rgb: np.ndarray, **fields: Any) -> torch.Tensor:
     none = {"contrast": 0, "brightness": 0, "balance": 0}
     colour = Colour.model_validate({"type": "colour", **none, **fields})
     pictures = torch.from_numpy(np.stack([rgb] * 3))
-    return colour.apply({"rgb@a": pictures}, {"rgb@a": KNOWN["rgb"]}, 3, slice(0, 3), torch.Generator().manual_seed(0))[
-        "rgb@a"
-    ]
+    lit: torch.Tensor = inline.augmented(colour, {"rgb@a": pictures}, {"rgb@a": KNOWN["rgb"]}, slice(0, 3))["rgb@a"]
+    return lit
 
 
 def test_exposure_is_a_factor_that_leaves_dark_frames_what_they_show() -> None:

@@ -32,7 +32,8 @@ def flipped(one: Any, value: Any) -> np.ndarray:
     flip, columns = Flip(type="flip", probability=1), {"one@a": one}
     flip.check(columns)
     batch = {"one@a": torch.from_numpy(np.stack([value, value]))}
-    return flip.apply(batch, columns, 2, slice(0, 2), torch.Generator())["one@a"][1].numpy()
+    changed: np.ndarray = inline.augmented(flip, batch, columns, slice(0, 2))["one@a"][1].numpy()
+    return changed
 
 
 def refused(one: Any) -> str:
@@ -295,9 +296,8 @@ def test_boxes_are_cut_and_points_outside_are_hidden() -> None:
 def test_images_and_clips_of_a_sample_come_into_the_same_light() -> None:
     columns = {"rgb@a": modality(type="image"), "film@a": modality(type="clip", frames=2)}
     rgb = torch.from_numpy(np.stack([picture(seed) for seed in range(3)]))
-    lit = Colour(type="colour").apply(
-        {"rgb@a": rgb, "film@a": torch.stack([rgb, rgb], 1)}, columns, 3, slice(0, 3), torch.Generator().manual_seed(1)
-    )
+    batch = {"rgb@a": rgb, "film@a": torch.stack([rgb, rgb], 1)}
+    lit = inline.augmented(Colour(type="colour"), batch, columns, slice(0, 3), seed=1)
     assert (lit["rgb@a"] - rgb).abs().max() > 5
     assert torch.allclose(lit["film@a"], torch.stack([lit["rgb@a"]] * 2, 1), atol=1e-3)
 
@@ -310,7 +310,8 @@ def test_a_crop_moves_all_columns_alike_on_any_number_of_workers_and_refuses_by_
     crop = Crop(type="crop", probability=0.7)
 
     def part(some: slice) -> dict[str, torch.Tensor]:
-        return crop.apply({k: v[some] for k, v in batch.items()}, columns, 6, some, torch.Generator().manual_seed(3))
+        augmented: dict[str, torch.Tensor] = inline.augmented(crop, batch, columns, some, seed=3)
+        return augmented
 
     whole, first, second = part(slice(0, 6)), part(slice(0, 3)), part(slice(3, 6))
     for column, values in whole.items():

@@ -231,7 +231,8 @@ def test_a_turn_moves_all_columns_alike_on_any_number_of_workers() -> None:
     rotate.check(columns)
 
     def part(some: slice) -> dict[str, torch.Tensor]:
-        return rotate.apply({k: v[some] for k, v in batch.items()}, columns, 6, some, torch.Generator().manual_seed(5))
+        augmented: dict[str, torch.Tensor] = inline.augmented(rotate, batch, columns, some, seed=5)
+        return augmented
 
     whole, first, second = part(slice(0, 6)), part(slice(0, 3)), part(slice(3, 6))
     for column, values in whole.items():
@@ -256,7 +257,7 @@ def test_what_is_moved_lies_on_the_scale_of_what_is_not(augment: Any, storage: s
     }
     half = torch.full((8, 8, 8, 2), 127, dtype=torch.uint8) if storage == "uint8" else torch.full((8, 8, 8, 2), 0.498)
     batch = {"rgb@a": torch.zeros(8, 8, 8, 3, dtype=torch.uint8), "soft@a": half}
-    moved = augment.apply(batch, columns, 8, slice(0, 8), torch.Generator().manual_seed(0))["soft@a"]
+    moved = inline.augmented(augment, batch, columns, slice(0, 8))["soft@a"]
     read = processor_of(columns["soft@a"]).target(Scale())(moved)
     assert torch.allclose(read[:, :, 4, 4], torch.tensor(0.498), atol=2e-3)
 

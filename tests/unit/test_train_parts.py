@@ -21,6 +21,7 @@ from hyperloom.stages.train.augments import Colour, Flip
 from hyperloom.stages.train.balancers import Static, Uncertainty
 from hyperloom.stages.train.objectives import Cosine, CrossEntropy, Huber, SoftCrossEntropy
 from hyperloom.stages.train.world import World
+from tests.unit import inline
 
 COLUMNS = ("rgb@camera", "depth@a", "depth@b", "semantic@c")
 
@@ -190,7 +191,7 @@ def _views(part: slice, seed: int = 0) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     mine = {c: v[part] for c, v in batch.items()}
     for augment in (Flip(type="flip"), Colour(type="colour")):
-        mine = augment.apply(mine, columns, 6, part, generator)
+        mine = augment.apply(mine, columns, augment.draw(columns, 6, part, generator))
     return mine
 
 
@@ -218,7 +219,7 @@ def test_a_mirror_turns_boxes_and_clips_and_leaves_what_has_no_width() -> None:
     film = torch.arange(4, dtype=torch.uint8).view(1, 1, 1, 4, 1).expand(2, 2, 3, 4, 3)
     batch = {"objects@a": boxes, "film@a": film, "weather@a": torch.tensor([0, 1])}
     flip = Flip(type="flip", probability=1)
-    made = flip.apply(batch, columns, 2, slice(0, 2), torch.Generator())
+    made = inline.augmented(flip, batch, columns, slice(0, 2))
     assert torch.allclose(made["objects@a"][0, 0], torch.tensor([0.6, 0.2, 0.9, 1, 0, 0.5]))
     assert made["objects@a"][:, 1].isnan().all() and torch.equal(made["film@a"], film.flip(3))
     assert torch.equal(made["weather@a"], batch["weather@a"])
