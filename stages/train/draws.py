@@ -25,7 +25,7 @@ from hyperloom.stages.transfer import pinned
 
 
 @dataclass(frozen=True)
-class Draws:
+class BatchDraws:
     """Of this rank's part of a batch: what is `visible`, what each augmentation drew, of each blend the places of the
     other samples in the global batch and what it drew, and columns that objectives without a target read.
     `visible.kept` says how many tokens samples keep that have all inputs."""
@@ -38,7 +38,7 @@ class Draws:
 
 
 class Drawer:
-    """Draws for the part `part` of each global batch; `columns` are what light and what geometry change."""
+    """BatchDraws for the part `part` of each global batch; `columns` are what light and what geometry change."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class Drawer:
         self.blends = [a for a in job.augment if isinstance(a, Blend)]
         self.augments = [a for a in job.augment if not isinstance(a, Blend)]
         self._thread: ThreadPoolExecutor | None = None
-        self._next: tuple[int, Future[Draws]] | None = None
+        self._next: tuple[int, Future[BatchDraws]] | None = None
 
-    def __call__(self, number: int) -> Draws:
+    def __call__(self, number: int) -> BatchDraws:
         """What update `number` draws; the next one's are begun."""
         ahead, self._next = self._next, None
         draws = ahead[1].result() if ahead is not None and ahead[0] == number else self.draw(number)
@@ -67,7 +67,7 @@ class Drawer:
         """The columns that an augmentation changes."""
         return self.own if augment.light else self.every
 
-    def draw(self, number: int) -> Draws:
+    def draw(self, number: int) -> BatchDraws:
         """What update `number` draws, in memory from which it is sent."""
         job, part = self.job, self.part
         generator = torch.Generator().manual_seed(seed_of(job.seed, "mask", number))
@@ -86,14 +86,14 @@ class Drawer:
             self.device,
         )
         visible = Visible(ready.pop("inputs"), tuple(ready.pop("squares")), visible.kept)
-        return Draws(visible, **ready)
+        return BatchDraws(visible, **ready)
 
-    def counted(self, visible: Visible, there: torch.Tensor) -> Visible:
-        """`visible`, with how many tokens samples keep of the inputs that are `there`, (n, inputs) bool, on the host. A
+    def counted(self, visible: Visible, valid: torch.Tensor) -> Visible:
+        """`visible`, with how many tokens samples keep of the inputs that are `valid`, (n, inputs) bool, on the host. A
         network that is compiled is told only where all keep as many: it would be compiled anew for any other numbers.
         """
         kept = getattr(self.criterion.model.fusion, "kept", None)
-        lengths = kept and kept(shown(there, visible))
+        lengths = kept and kept(shown(valid, visible))
         if lengths and self.job.rhythm.compile and len(set(lengths)) > 1:
             lengths = None
         return replace(visible, kept=lengths)

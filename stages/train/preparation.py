@@ -21,7 +21,7 @@ from hyperloom.stages.network.visible import Visible, present
 from hyperloom.stages.train.blends import Pairs
 from hyperloom.stages.train.clipping import Clipping
 from hyperloom.stages.train.criterion import Criterion
-from hyperloom.stages.train.draws import Drawer, Draws
+from hyperloom.stages.train.draws import Drawer, BatchDraws
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.learners import PLAIN, UpdateBatch
 from hyperloom.stages.train.world import World
@@ -71,12 +71,14 @@ class Preparation:
         told here, as a device that is asked makes the host wait."""
         if visible.kept is None:
             return visible
-        there = present(self.criterion.model.architecture, columns)
-        if there.device.type != "cpu":
+        valid = present(self.criterion.model.architecture, columns)
+        if valid.device.type != "cpu":
             return replace(visible, kept=None)
-        return visible if bool(there.all()) else self.drawer.counted(visible, there)
+        return visible if bool(valid.all()) else self.drawer.counted(visible, valid)
 
-    def _moved(self, columns: Mapping[str, torch.Tensor], draws: Draws) -> tuple[Mapping[str, torch.Tensor], Draws]:
+    def _moved(
+        self, columns: Mapping[str, torch.Tensor], draws: BatchDraws
+    ) -> tuple[Mapping[str, torch.Tensor], BatchDraws]:
         """A batch and what was drawn for it, on the device."""
         if self._beside is None:
             return self._sent(columns, draws)
@@ -88,12 +90,14 @@ class Preparation:
             tensor.record_stream(now)  # its memory is used again only when the update is done with it
         return moved, draws
 
-    def _sent(self, columns: Mapping[str, torch.Tensor], draws: Draws) -> tuple[Mapping[str, torch.Tensor], Draws]:
+    def _sent(
+        self, columns: Mapping[str, torch.Tensor], draws: BatchDraws
+    ) -> tuple[Mapping[str, torch.Tensor], BatchDraws]:
         visible = draws.visible
         inputs, squares = sent([visible.inputs, list(visible.squares)], self.device)
         rest = {name: sent(values, self.device) for name, values in vars(draws).items() if name != "visible"}
         moved = {name: values.to(self.device, non_blocking=True) for name, values in columns.items()}
-        return moved, Draws(Visible(inputs, tuple(squares), visible.kept), **rest)
+        return moved, BatchDraws(Visible(inputs, tuple(squares), visible.kept), **rest)
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
