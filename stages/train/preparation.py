@@ -21,7 +21,7 @@ from hyperloom.stages.network.visible import Visible, present
 from hyperloom.stages.train.blends import Pairs
 from hyperloom.stages.train.clipping import Clipping
 from hyperloom.stages.train.criterion import Criterion
-from hyperloom.stages.train.draws import Drawer, BatchDraws
+from hyperloom.stages.train.draws import BatchDraws, Drawer
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.learners import PLAIN, UpdateBatch
 from hyperloom.stages.train.world import World
