@@ -47,6 +47,7 @@ MAPS = ("image-segmentation", "depth-estimation", "open-vocabulary-segmentation"
 ASKED_IN_WORDS = ("zero-shot-classification", "zero-shot-image-classification", "zero-shot-object-detection")
 """Pipelines that are given classes as texts: `labels` (text -> class), or the modality's own names."""
 FEATURES = ("feature-extraction", "image-feature-extraction")
+WRITING = ("automatic-speech-recognition", "text-generation", "image-text-to-text")
 ALL_LABELS: dict[str, dict[str, Any]] = {
     "image-classification": {"top_k": None},
     "text-classification": {"top_k": None},
@@ -86,6 +87,8 @@ class HuggingFace(Expert):
     """More arguments of the pipeline's call: candidate_labels, max_new_tokens, ..."""
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
     """Also fp32, fp16 and bf16."""
+    compile: bool | Literal["graphs"] = placement(False)
+    """As of `torch` experts; not of tasks that write texts, whose every length would be compiled anew."""
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -111,6 +114,8 @@ class HuggingFace(Expert):
             raise ValueError(f"decode: is for {' and '.join(MAPS)}, one decoder for each column")
         if self.task in FEATURES and len(self.out) != 1:
             raise ValueError(f"out: {self.task} makes one column, got {list(self.out)}")
+        if self.compile and self.task in WRITING:
+            raise ValueError(f"compile: {self.task} writes word by word, and each length would be compiled anew")
         if self.prompt and self.task != "image-text-to-text":
             raise ValueError(f"prompt: {self.task} takes none")
         return self
@@ -149,7 +154,7 @@ class HuggingFace(Expert):
         path = str(fetched(self._pin(storage))) if self.model else self.path
         if self.sha256:
             path = str(unpacked(self.path, self.sha256))
-        return Directory(path, self.precision, self.gpus > 0)
+        return Directory(path, self.precision, self.gpus > 0, self.compile)
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         home = self._home(storage)

@@ -30,6 +30,7 @@ from hyperloom.stages.label.network import Network, library, read_weights
 from hyperloom.stages.label.preprocess import TileGrid
 from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality import Size
+from hyperloom.stages.remarks import remark
 
 FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
@@ -92,7 +93,7 @@ class Torch(Network):
             if kind != "export":
                 module = module.to(memory_format=torch.channels_last)
         if self.compile and kind != "script":
-            module = torch.compile(module)
+            module = _compiled(torch, module, device)
         graphs = self.compile == "graphs" and device == "cuda"
         if graphs:
             from hyperloom.stages.label.graphed import Graphed
@@ -162,6 +163,16 @@ class TorchSession:
         except (KeyError, IndexError, ValueError, TypeError) as error:
             names = ", ".join(map(str, output)) if isinstance(output, Mapping) else type(output).__name__
             raise RecipeError(f"the network has no output {tensor!r}; it gave: {names}") from error
+
+
+def _compiled(torch: Any, module: Any, device: str) -> Any:
+    """The module compiled, where this machine can."""
+    from hyperloom.stages.network import compiling
+
+    if why := compiling.why_not_compile(torch.device(device)):
+        remark(f"compile: {why}. The network runs as it is")
+        return module
+    return torch.compile(module, **(compiling.how(True, torch.device(device)) or {}))
 
 
 def _from_export(torch: Any, path: str, content: bytes) -> Any:

@@ -3,9 +3,6 @@ float32 either way, and so does what is validated and stored."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -29,22 +26,13 @@ def settle(threads: int, deterministic: bool, device: torch.device) -> None:
         torch.set_float32_matmul_precision("high")
 
 
-def how(compile: bool | str, device: torch.device) -> dict[str, str] | None:
-    """What torch.compile is asked with; None where nothing is to be, or can be, compiled."""
-    if not compile or why_not_compile(device) is not None:
-        return None
-    return {"mode": "reduce-overhead"} if compile == "graphs" else {}
-
-
 def runner(model: nn.Module, precision: str, compiled: dict[str, str] | None, device: torch.device) -> Run:
     """A function that runs `model` and gives predictions and losses in float32, features as they come; whatever runs
     the network while it trains does so by this. `bf16` is torch's autocast: matrix products and convolutions in
-    bfloat16 (Kalamkar et al. 2019), which keeps float32's range, so losses need no scaling. `compiled`: see `how`."""
+    bfloat16 (Kalamkar et al. 2019), which keeps float32's range, so losses need no scaling. `compiled`: see
+    `stages.network.compiling.how`."""
     call: Run = model
     if compiled is not None:
-        from torch import _dynamo
-
-        _dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
         call = torch.compile(model, **compiled)  # type: ignore[call-overload]
 
     def run(*inputs: object) -> Forward:
@@ -54,14 +42,3 @@ def runner(model: nn.Module, precision: str, compiled: dict[str, str] | None, de
         return Forward(predictions, result.features, result.losses)  # torch 2.11 cannot compile `_replace`
 
     return run
-
-
-def why_not_compile(device: torch.device) -> str | None:
-    """What this machine lacks for `torch.compile`; None when nothing."""
-    if device.type == "cuda":
-        installed = importlib.util.find_spec("triton") is not None
-        return None if installed else "Triton is not installed. Next: pip install triton on the workers"
-    compilers = [os.environ.get("CXX", ""), "g++", "clang++"]
-    if any(c and shutil.which(c) for c in compilers):
-        return None
-    return "no C++ compiler is on the PATH. Next: install g++ on the workers, or name one in CXX"

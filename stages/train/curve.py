@@ -40,10 +40,10 @@ class Curve:
 
     def began(self, job: Job, workers: int, device: Any) -> None:
         """Say where the training runs."""
-        from hyperloom.stages.train import compute
+        from hyperloom.stages.network.compiling import why_not_compile
 
         self.note(f"{workers} worker{'' if workers == 1 else 's'} on {device.type} began")
-        if job.rhythm.compile and (why := compute.why_not_compile(device)):
+        if job.rhythm.compile and (why := why_not_compile(device)):
             self.note(f"the network runs as it is, not compiled: {why}")
 
     def ended(self, took: TrainingTime) -> None:

@@ -22,6 +22,7 @@ import torch
 
 from hyperloom.pipeline import faults
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
+from hyperloom.stages.network.compiling import how
 from hyperloom.stages.network.model import MultiTask, build_model, weights
 from hyperloom.stages.train import compute, fitted, range_test, sharding
 from hyperloom.stages.train.averages import Average
@@ -96,7 +97,7 @@ class Training:
         if job.rhythm.sharded:
             for one in (model, *([self.average.module] if self.average is not None else [])):
                 sharding.shard(one, world.size, self.device)
-        compiled = compute.how(job.rhythm.compile, self.device)
+        compiled = how(job.rhythm.compile, self.device)
         self.criterion.network = compute.runner(model, job.precision, compiled, self.device)
         if compiled is not None and world.size == 1 and not job.extras and not job.learner.terms:
             self.criterion.compile(**compiled)  # the losses with the network

@@ -120,6 +120,29 @@ def test_segmentation_is_what_the_library_says_itself(home: Path, tmp_path: Path
     assert len(about["weights"]) == 3 and about["expert"]["task"] == "image-segmentation"
 
 
+def test_a_compiled_network_answers_alike(home: Path) -> None:
+    """By the `eager` of torch.compile, which compiles nothing: that the network goes through it."""
+    path, seen = segformer(home / "compiled"), []
+
+    def traced(graph: Any, _: Any) -> Any:
+        seen.append(graph)
+        return graph.forward
+
+    from hyperloom.stages.network import compiling
+
+    fields = {"path": path, "task": "image-segmentation", "rows": photos(2), "out": ["semantic@hf"]}
+    labels = {"vegetation": "tree", "car": None}
+    plain = asked(**fields, labels=labels)["semantic@hf"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "why_not_compile", lambda device: None)
+        patch.setattr(compiling, "how", lambda compile, device: {"backend": traced} if compile else None)
+        compiled = asked(**fields, labels=labels, compile=True)["semantic@hf"]
+    torch.compiler.reset()
+    assert seen and (compiled == plain).mean() > 0.99
+    with pytest.raises(ValidationError, match="compile: text-generation writes word by word"):
+        asked(path, "text-generation", photos(1), out="text@hf", compile=True)
+
+
 def test_networks_of_masks_give_class_maps(home: Path) -> None:
     backbone = transformers.SwinConfig(
         image_size=32, patch_size=2, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], window_size=2,

@@ -13,6 +13,8 @@ from safetensors.torch import load
 
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.preemption import Preemption
+from hyperloom.stages.network import compiling
+from hyperloom.stages.network.compiling import why_not_compile
 from hyperloom.stages.network.features import Features, Forward
 from hyperloom.stages.train import checkpoint, compute, failures, loop, notice
 from hyperloom.stages.train.job import Job
@@ -77,14 +79,14 @@ def test_bfloat16_learns_the_same_and_stores_float32(data: Any) -> None:
 def test_a_machine_without_a_compiler_trains_uncompiled(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
-    assert "g++" in (compute.why_not_compile(torch.device("cpu")) or "")
+    assert "g++" in (why_not_compile(torch.device("cpu")) or "")
     plain, wanted = scenes.job(data, "plain"), scenes.job(data, "wanted", compile=True)
     loop.fit(plain)
     loop.fit(wanted)
     assert trained(wanted) == trained(plain)
 
 
-@pytest.mark.skipif(bool(compute.why_not_compile(torch.device("cpu"))), reason="no C++ compiler here")
+@pytest.mark.skipif(bool(why_not_compile(torch.device("cpu"))), reason="no C++ compiler here")
 @pytest.mark.parametrize("how", [True, "graphs"])
 def test_a_compiled_network_gives_the_same(how: bool | str) -> None:
     """One convolution: compiling the whole of a U-Net takes a minute and a half here."""
@@ -97,7 +99,7 @@ def test_a_compiled_network_gives_the_same(how: bool | str) -> None:
 
     model, columns, visible = Tiny(3, 4, 3), {"rgb": torch.rand(2, 3, 8, 8)}, torch.tensor([[True], [False]])
     plain, quick = (
-        compute.runner(model, "fp32", c, torch.device("cpu")) for c in (None, compute.how(how, torch.device("cpu")))
+        compute.runner(model, "fp32", c, torch.device("cpu")) for c in (None, compiling.how(how, torch.device("cpu")))
     )
     counters.clear()
     told = quick(columns, visible).predictions["depth"]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from hyperloom.pipeline.errors import PluginError, SourceError
 from hyperloom.stages.label.network import library
+from hyperloom.stages.remarks import remark
 
 READ = (".json", ".txt", ".model", ".safetensors", ".jinja", ".vocab", ".merges")
 """Files that decide what a model answers."""
@@ -23,8 +24,8 @@ Precision = Literal["float32", "float16", "bfloat16"]
 class Directory:
     """The model in a local directory. Raises SourceError for whatever keeps it from loading."""
 
-    def __init__(self, path: str, precision: Precision, gpu: bool):
-        self.path = str(directory(path))
+    def __init__(self, path: str, precision: Precision, gpu: bool, compile: bool | Literal["graphs"] = False):
+        self.path, self._compile = str(directory(path)), compile
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the library is imported
         self.transformers, self.torch = library("transformers", "huggingface"), library("torch", "huggingface")
         self.transformers.utils.logging.set_verbosity_error()
@@ -45,7 +46,7 @@ class Directory:
         model = self._loaded(
             lambda **safe: auto.from_pretrained(self.path, use_safetensors=True, dtype=self.dtype, **safe)
         )
-        return model.eval().to(self.device)
+        return self._compiled(model.eval().to(self.device))
 
     def fits(self, name: str) -> bool:
         """Does the automatic class know this directory's kind of model?"""
@@ -54,9 +55,23 @@ class Directory:
     def pipeline(self, task: str) -> Any:
         """The library's pipeline for a task, loaded from the directory."""
         how = {"device": self.device, "dtype": self.dtype, "model_kwargs": {"use_safetensors": True}}
-        return self._loaded(
+        run = self._loaded(
             lambda **_: self.transformers.pipeline(task, model=self.path, trust_remote_code=False, **how)
         )
+        self._compiled(run.model)
+        return run
+
+    def _compiled(self, model: Any) -> Any:
+        """The network, compiled in its place where that is asked for and can be."""
+        if self._compile:
+            from hyperloom.stages.network import compiling
+
+            device = self.torch.device(self.device)
+            if why := compiling.why_not_compile(device):
+                remark(f"compile: {why}. The network runs as it is")
+            elif (how := compiling.how(self._compile, device)) is not None:
+                model.compile(**how)
+        return model
 
     def tensors(self, prepared: Any) -> dict[str, Any]:
         """A processor's output on the device; floating-point numbers in the model's precision."""
