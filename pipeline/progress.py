@@ -147,7 +147,11 @@ class Progress:
     def _table(self, event: dict[str, Any]) -> None:
         if event["name"] == "remarks":
             return  # notes, which were said one by one
-        self.say(f"\n{event['name']}\n{table(event['rows'], rest='the report and MLflow show all')}\n")
+        filled = {key for row in event["rows"] for key, value in row.items() if value is not None}
+        rows = [
+            {key: value for key, value in row.items() if key in filled} for row in event["rows"]
+        ]  # not empty columns
+        self.say(f"\n{event['name']}\n{table(rows, rest='the report and MLflow show all')}\n")
 
     def _note(self, event: dict[str, Any]) -> None:
         self.say(f"  {event['text']}")

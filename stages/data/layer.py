@@ -1,8 +1,9 @@
 """Layers: one value of a column as a person sees it, beside others or laid over the picture of its sample.
 
-What lies in the picture pixel by pixel (masks, depth) becomes a PNG that is clear where nothing is known; boxes and
-keypoints become SVG, sharp at any size, with names; a camera's picture becomes a JPEG; series and sounds are drawn as
-curves; what has no shape is words. Colours are those of `Modality.picture`. Class names are users' and are escaped.
+What lies in the picture pixel by pixel (masks, depth) becomes a PNG that is clear where nothing is known, or nothing is
+there; boxes and keypoints become SVG, sharp at any size, with names; a camera's picture becomes a JPEG; series and
+sounds are drawn as curves; what has no shape is words. Colours are those of `Modality.picture`. Class names are users'
+and are escaped.
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ def _map(value: Any, modality: Any, span: tuple[float, float] | None, widest: in
     shown = modality.picture_within(value, ends) if ends else modality.picture(value)
     known: Any = np.asarray(modality.known(value[None])[0])
     known = known.all(-1) if known.ndim == 3 else known
-    clear = np.where(known, 255, 0).astype(np.uint8)[..., None]
+    presence = modality.presence(value)
+    clear = (255 * known * (1 if presence is None else presence)).astype(np.uint8)[..., None]
+    if presence is not None:  # how strong it is shows in how much it covers, so colours are full
+        shown = np.clip(shown / np.maximum(presence, 1e-3)[..., None], 0, 255).astype(np.uint8)
     if shown.shape[1] > widest:
         size = widest, max(1, round(shown.shape[0] * widest / shown.shape[1]))
         shown = cv2.resize(shown, size, interpolation=cv2.INTER_NEAREST)

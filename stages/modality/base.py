@@ -171,6 +171,11 @@ class Modality(Plugin, Layout, Geometry, Knowledge, Predicted):
         their `marks`, or pixel by pixel."""
         return None
 
+    def presence(self, value: np.ndarray) -> np.ndarray | None:
+        """(H, W) in 0..1: how much of something there is in a pixel, by which it covers the picture that it is laid
+        over; None where each pixel tells as much."""
+        return None
+
     def span(self, value: np.ndarray) -> tuple[float, float] | None:
         """The numbers that the picture of `value` goes from and to, where it has one scale of colours; else None."""
         return None

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CORNERS = ("x0", "y0", "x1", "y1")
 FAINT = 0.05
 """Predicted boxes of a lower score are no answer."""
+MOST_GUESSES = 30
+"""Predicted boxes that are drawn in a picture."""
 ROUNDING = 1e-5
 """What arithmetic leaves beside an edge; not worth a word."""
 PIXELS = 2.0
@@ -202,15 +204,23 @@ class Boxes(Things):
         kinds, scores = random.integers(0, len(self.classes), (count, 1)), random.random((count, 1))
         return filled(np.concatenate([corners, kinds, scores], 1), self.shape, np.nan)
 
-    def picture(self, value: np.ndarray) -> np.ndarray:
+    def _drawn(self, value: np.ndarray) -> np.ndarray:
+        """The boxes that a person is shown: all that are given for sure, and of a network's guesses the surest, since a
+        detector gives hundreds of which it believes next to nothing."""
         used = value[~np.isnan(value).any(1)]
+        kept = used[used[:, 5] >= used[:, 5].max(initial=0) / 2]
+        guessed = np.argsort(-np.where(kept[:, 5] < 1, kept[:, 5], 2), kind="stable")
+        return kept[np.sort(guessed[: max(MOST_GUESSES, int((kept[:, 5] >= 1).sum()))])]
+
+    def picture(self, value: np.ndarray) -> np.ndarray:
+        used = self._drawn(value)
         return picture.boxes_to_rgb(used[:, :4], picture.palette(len(self.classes))[used[:, 4].astype(int)])
 
     def marks(self, value: np.ndarray) -> list[Mark]:
         colours = [(int(r), int(g), int(b)) for r, g, b in picture.palette(len(self.classes))]
         return [
             Mark(self.classes[int(c)] + (_sure(s) if s < 1 else ""), colours[int(c)], x0, y0, x1, y1)
-            for x0, y0, x1, y1, c, s in value[~np.isnan(value).any(1)].tolist()
+            for x0, y0, x1, y1, c, s in self._drawn(value).tolist()
         ]
 
     def words(self, value: np.ndarray) -> str:

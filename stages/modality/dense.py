@@ -243,6 +243,12 @@ class Dense(Moving):
         low, high = (float(q) for q in np.nanpercentile(value, (1, 99)))
         return low, max(high, low + 1e-6)
 
+    def presence(self, value: np.ndarray) -> np.ndarray | None:
+        """Of several maps from nothing on, such as one for each kind of thing, the strongest."""
+        if self.channels < 3 or self.direction or self.range is None or self.range[0] != 0:
+            return None
+        return np.clip(np.nan_to_num(value).max(-1) / self.range[1], 0, 1)
+
     def picture_within(self, value: np.ndarray, span: tuple[float, float]) -> np.ndarray:
         return self.model_copy(update={"range": span}).picture(value)
 

@@ -21,6 +21,9 @@ from hyperloom.stages.remarks import remark
 if TYPE_CHECKING:
     import torch
 
+NOTHING = ("background", "nothing", "none", "void", "unlabelled", "unlabeled")
+"""Names of classes that say that nothing is there."""
+
 
 class Segmentation(SidedClasses, Raster):
     """(H, W) uint8 class ids; 255 is unknown."""
@@ -128,6 +131,11 @@ class Segmentation(SidedClasses, Raster):
 
     def tallied(self, rows: np.ndarray) -> np.ndarray:
         return rows
+
+    def presence(self, value: np.ndarray) -> np.ndarray | None:
+        """None of a class that says that nothing is there."""
+        nothing = [i for i, name in enumerate(self.classes) if name.casefold() in NOTHING]
+        return (~np.isin(value, nothing)).astype(np.float32) if nothing else None
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         known = np.where(self.known(value), value, UNKNOWN).astype(np.uint8)

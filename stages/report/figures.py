@@ -122,7 +122,10 @@ def _classes(root: ReportedRoot, report: Judged) -> list[PageTable]:
         for part, mine in parts.items():
             heads = [row["measure" if alone else "who"] for row in mine]
             lines = [[name, *(row.get(name) for row in mine)] for name in names]
-            listed.append(PageTable(["class", *heads], lines, f"{modality} by class: {part}"))
+            nowhere = [name for name, *figures in lines if all(figure is None for figure in figures)]
+            note = f"In no judged sample: {', '.join(map(str, nowhere))}." if nowhere else ""
+            shown = [line for line in lines if line[0] not in nowhere]
+            listed.append(PageTable(["class", *heads], shown, f"{modality} by class: {part}", note))
     return listed
 
 

@@ -23,6 +23,7 @@ from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File
 from hyperloom.stages.base import GROUP, INDEX, KEY
+from hyperloom.stages.data import layer as layers
 from hyperloom.stages.look import sample as samples
 from hyperloom.stages.look.order import spread
 from hyperloom.stages.look.viewer import Viewer
@@ -104,6 +105,37 @@ def test_samples_are_sorted_by_disagreement_and_by_error(judged: Path) -> None:
     test = whole(view, sort="error:semantic@c", desc="1", split="test", start="2")
     assert test["total"] == 8 and len(test["rows"]) == 6 and {r["group"] for r in test["rows"]} == {"v1", "v2"}
     assert whole(view, group="v2")["total"] == 4 and whole(view, group="none")["total"] == 0
+
+
+def opacity(value: Any, modality: Any) -> np.ndarray:
+    """(H, W, 4) of the layer of a map, RGB and opacity."""
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(layers.layer(value, modality).data)))
+
+
+def test_a_layer_does_not_hide_the_picture_where_nothing_is() -> None:
+    """Background in full red and dim maps in black hid what they were laid over; hundreds of guesses did too."""
+    kinds = inline.modalities(
+        semantic={"type": "segmentation", "classes": ["Background", "car"], "size": [2, 2]},
+        road={"type": "segmentation", "classes": ["road", "car"], "size": [2, 2]},
+        objects={"type": "dense", "range": [0, 1], "channels": 3, "size": [2, 2]},
+        boxes={"type": "boxes", "classes": ["gull"], "most": 400},
+    )
+    ids = np.array([[0, 1], [255, 0]], np.uint8)
+    assert opacity(ids, kinds["semantic"])[..., 3].tolist() == [[0, 255], [0, 0]]
+    assert opacity(ids, kinds["road"])[..., 3].tolist() == [[255, 255], [0, 255]]
+    maps = np.zeros((2, 2, 3), np.float32)
+    maps[0, 1] = (0, 0.5, 0.25)
+    drawn = opacity(maps, kinds["objects"])
+    assert drawn[..., 3].tolist() == [[0, 127], [0, 0]] and np.allclose(drawn[0, 1, :3], (0, 255, 127), atol=3)
+    boxes = np.full((400, 6), np.nan, np.float32)
+    boxes[:300] = [[0.1, 0.1, 0.5, 0.5, 0, 0.2 + i / 1000] for i in range(300)]
+    assert len(kinds["boxes"].marks(boxes)) == 30
+    boxes[299, 5] = 1
+    assert len(kinds["boxes"].marks(boxes)) == 1, "beside one that is sure, guesses of less than half are noise"
+    boxes[:300, 5] = 1
+    assert len(kinds["boxes"].marks(boxes)) == 300, "what people drew is all shown"
 
 
 def test_a_sample_is_layers_over_its_picture(judged: Path) -> None:
