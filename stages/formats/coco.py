@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from hyperloom.pipeline.errors import SourceError
@@ -28,6 +29,8 @@ from hyperloom.stages.modality.runs import MaskRuns
 
 BESIDE = 2.0
 """Pixels, or a hundredth of a side where that is more, that a thing may reach out of its picture."""
+OVERLAP = 0.5
+"""Of a box with the box around the polygons of the same thing; less is said."""
 KNOWN = ("id", "image_id", "category_id", "bbox", "segmentation", "keypoints", "iscrowd", "score", "attributes")
 
 
@@ -55,12 +58,14 @@ class CocoReader:
 
     def __init__(self, path: str):
         self.path = path
-        self.categories: dict[Any, ThingClass] = {}
+        self.categories: dict[str, ThingClass] = {}
         self.pictures: list[AnnotatedPicture] = []
-        self._double: dict[Any, str] = {}
+        self._double: dict[str, str] = {}
         """ThingClass ids that mean two things -> both, in words."""
-        self._by_number: dict[Any, AnnotatedPicture] = {}
+        self._by_number: dict[str, AnnotatedPicture] = {}
         self._seen: dict[Any, tuple[Any, ...]] = {}
+        self._marked: dict[tuple[str, tuple[Any, ...]], str] = {}
+        """A thing of a picture -> the id of the picture that it came under."""
         self._counts = Counter[str]()
 
     def add_categories(self, categories: list[dict[str, Any]]) -> None:
@@ -68,17 +73,19 @@ class CocoReader:
             if "id" not in one or not str(one.get("name", "")).strip():
                 raise SourceError(f"{self.path}: a category lacks its id or name: {one}. Next: export it again")
             number, name = one["id"], str(one["name"])
-            if number in self.categories:
-                if self.categories[number].name != name:
-                    self._double[number] = f"{self.categories[number].name!r} and {name!r}"
+            if (before := self.categories.get(_id(number))) is not None:
+                if before.name != name:
+                    self._double[_id(number)] = f"{before.name!r} and {name!r}"
                 self._counts["categories stand twice"] += 1
                 continue
+            if any(other.name == name for other in self.categories.values()):
+                self._counts[f"further categories are called {name!r} too, and count as that one"] += 1
             points, skeleton = one.get("keypoints") or (), one.get("skeleton") or ()
             joined = tuple((int(a), int(b)) for a, b in skeleton)
             stuff = one.get("isthing", 1) == 0
             colour = tuple(one["color"]) if len(one.get("color") or ()) == 3 else None
             parent = str(one.get("supercategory") or "")
-            self.categories[number] = ThingClass(number, name, parent, tuple(points), joined, colour, stuff)
+            self.categories[_id(number)] = ThingClass(number, name, parent, tuple(points), joined, colour, stuff)
 
     def add_pictures(self, images: list[dict[str, Any]]) -> None:
         names: dict[str, AnnotatedPicture] = {}
@@ -89,19 +96,19 @@ class CocoReader:
             picture = AnnotatedPicture(name, _side(one.get("width")), _side(one.get("height")), number)
             if name in names:  # a project exported twice, or two files put together
                 self._counts["pictures stand twice"] += 1
-                if names[name].number != number:
-                    self._by_number.setdefault(number, names[name])
+                if _id(names[name].number) != _id(number):
+                    self._by_number.setdefault(_id(number), names[name])
                 continue
-            other = self._by_number.get(number)
+            other = self._by_number.get(_id(number))
             if other is not None:
                 for both in (picture, other):
                     both.faults.append(f"the image id {number} is that of {other.name} and of {name}")
-            names[name] = self._by_number[number] = picture
+            names[name] = self._by_number[_id(number)] = picture
             self.pictures.append(picture)
 
     def picture(self, one: Any) -> AnnotatedPicture | None:
         """The picture of an annotation."""
-        return self._by_number.get(one.get("image_id")) if isinstance(one, dict) else None
+        return self._by_number.get(_id(one.get("image_id"))) if isinstance(one, dict) else None
 
     def add(self, one: Any) -> None:
         picture = self.picture(one)
@@ -120,6 +127,10 @@ class CocoReader:
                 picture.faults.append(f"two annotations have the id {number}")
             return
         self._seen[number, picture.name] = same
+        of = _id(one.get("image_id"))
+        if self._marked.setdefault((picture.name, same), of) != of:  # the picture stands twice, and so does all in it
+            self._counts["annotations stand twice, and count once"] += 1
+            return
         try:
             picture.annotations.append(self._annotation(one, picture))
         except (ValueError, TypeError, KeyError, OverflowError) as error:
@@ -127,10 +138,12 @@ class CocoReader:
 
     def sentences(self) -> list[str]:
         sentences = [f"{count} {text}" for text, count in self._counts.items()]
+        if self.pictures and not self._seen and not any(picture.texts for picture in self.pictures):
+            sentences.append(f"not one of its {len(self.pictures)} pictures has an annotation")
         return [*sentences, *(f"category {number} is both {both}" for number, both in self._double.items())]
 
     def _annotation(self, one: dict[str, Any], picture: AnnotatedPicture) -> Annotation:
-        number = one.get("category_id")
+        number = _id(one.get("category_id"))
         if number in self._double:
             raise ValueError(f"category {number} is both {self._double[number]}")
         category = self.categories.get(number)
@@ -141,9 +154,26 @@ class CocoReader:
         annotation.score = None if one.get("score") is None else float(one["score"])
         annotation.attributes = dict(one.get("attributes") or {})
         _segment(annotation, one.get("segmentation"), picture)
+        if annotation.polygons and annotation.box is not None and _apart(annotation):
+            self._counts["boxes lie apart from the polygons of the same annotation"] += 1
         if one.get("keypoints"):
             annotation.points = _points(one["keypoints"], category)
         return annotation
+
+
+def _id(value: Any) -> str:
+    """An id as both sides of a reference may write it: 3, 3.0 and "3" are the same."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _apart(annotation: Annotation) -> bool:
+    """Does the box cover less than half of what it and the box around the polygons cover together?"""
+    assert annotation.box is not None
+    around = replace(annotation, box=None).extent() or annotation.box
+    (a0, b0, a1, b1), (c0, d0, c1, d1) = annotation.box, around
+    both = max(0.0, min(a1, c1) - max(a0, c0)) * max(0.0, min(b1, d1) - max(b0, d0))
+    either = (a1 - a0) * (b1 - b0) + (c1 - c0) * (d1 - d0) - both
+    return both < OVERLAP * either
 
 
 def _side(value: Any) -> int:

@@ -2,13 +2,14 @@
 
 A file of a whole data set is parsed when the recipe is planned, since only it knows the pictures; of files that belong
 to one picture each, names and digests are enough. One file among several that cannot be read is a picture that is
-quarantined under the file's name.
+quarantined under the file's name. A picture that several files list, as of a project that was exported twice, is one.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -48,6 +49,11 @@ class ListedPicture:
     group: str
     digest: str
     sides: dict[str, str] = field(default_factory=dict)
+    marks: str = ""
+    """The digest without ids, of one of several files."""
+    at: str = ""
+    """When somebody annotated it last; nothing where the file does not say."""
+    annotated: bool = True
 
 
 class AnnotationFiles:
@@ -67,7 +73,9 @@ class AnnotationFiles:
             raise SourceError(f"{what}. Next: check path and format in the recipe")
         if self.form in EACH:
             return self._of_each(files)
-        return [one for file in files for one in self._of_whole(file, len(files) > 1)]
+        several = len(files) > 1
+        listed = [one for file in files for one in self._of_whole(file, several)]
+        return joined(listed) if several else listed
 
     def _of_whole(self, file: FileDigest, several: bool) -> list[ListedPicture]:
         sides = {"annotations": file.path, "sha": file.sha256}
@@ -79,6 +87,8 @@ class AnnotationFiles:
             return [ListedPicture(file.name, "", file.sha256, {"fault": str(error)})]
         listed = [ListedPicture(p.name, p.group, digest(p), dict(sides)) for p in parsed.pictures]
         for one, picture in zip(listed, parsed.pictures, strict=True):
+            if several:
+                one.marks, one.at, one.annotated = digest(picture, ids=False), picture.at, picture.annotated
             if picture.map:
                 folder = self.maps or file.path.removesuffix(".json")
                 one.sides["map"] = f"{folder}/{picture.map}"
@@ -130,6 +140,33 @@ class AnnotationFiles:
             raise SourceError(f"{what}. Next: names: data.yaml on the source")
         known = yolo.names_in(fetch(path), path)
         return {"names": json.dumps([list(known.names), known.points, known.dims])}
+
+
+def joined(listed: list[ListedPicture]) -> list[ListedPicture]:
+    """Each picture once. Of several that say the same the first counts, else the one that somebody annotated, or that
+    was annotated last; where nothing tells, the picture has a fault."""
+    chosen: dict[str, ListedPicture] = {}
+    counts = Counter[str]()
+    for one in listed:
+        other = chosen.setdefault(one.name, one)
+        if other is one:
+            continue
+        files = [os.path.basename(p.sides["annotations"]) if "annotations" in p.sides else p.name for p in (other, one)]
+        where = f"{files[0]} and {files[1]}"
+        if one.marks == other.marks:
+            counts[f"in both {where}, and count once"] += 1
+        elif one.annotated != other.annotated or (one.at and other.at and one.at != other.at):
+            later = (one.annotated, one.at) > (other.annotated, other.at)
+            chosen[one.name] = one if later else other
+            counts[f"in both {where} with other marks, and the later ones count"] += 1
+        else:
+            other.sides["fault"] = f"{where} both list {one.name}, and mark it differently"
+    pictures = list(chosen.values())
+    if counts:
+        sentences = [f"{count} pictures stand {text}" for text, count in counts.items()]
+        known = json.loads(pictures[0].sides.get("remarks", "[]"))
+        pictures[0].sides["remarks"] = json.dumps([*known, *sentences])
+    return pictures
 
 
 @lru_cache(maxsize=4)

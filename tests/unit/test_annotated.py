@@ -19,7 +19,7 @@ from hyperloom.pipeline.plugins import load
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.data.export import export
 from hyperloom.stages.data.reader import SampleReader
-from hyperloom.stages.formats import coco_writer
+from hyperloom.stages.formats import coco_writer, label_studio_writer
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, ThingClass
 from hyperloom.stages.modality.runs import MaskRuns
 from hyperloom.stages.results import Ingested
@@ -292,3 +292,50 @@ def test_colours_are_classes_by_the_palette(tmp_path: Path) -> None:
         modality.read(data, "m.png")
     unknown = cv2.imencode(".png", np.zeros((*SIZE, 3), np.uint8))[1].tobytes()
     assert (modality.read(unknown, "m.png") == 255).all()
+
+
+def folder_of(tmp_path: Path, **changes: Any) -> dict[str, str]:
+    """A folder of COCO files, each the same project after a change; and its pictures."""
+    (tmp_path / "several").mkdir()
+    for name, change in changes.items():
+        value = json.loads(coco_writer.written(whole()))
+        change(value)
+        (tmp_path / f"several/{name}.json").write_text(json.dumps(value))
+    return {"format": "coco", "path": str(tmp_path / "several"), "images": str(pictures(tmp_path / "images"))}
+
+
+def renumbered(value: Any) -> None:
+    for one in value["annotations"]:
+        one["id"] += 100
+
+
+def moved(value: Any) -> None:
+    value["annotations"][0]["bbox"] = [5, 2, 10, 10]
+
+
+def test_a_picture_that_several_files_list_is_one_sample(tmp_path: Path) -> None:
+    """A project that was exported twice; where its two files differ, and nothing says which is later, that is said."""
+    source = folder_of(tmp_path, a=lambda value: None, b=renumbered, c=moved)
+    made, storage = ingest(tmp_path / "root", **source)
+    assert table(made, storage)["key"] == ["b", "c"]
+    assert left_out(made, storage) == {
+        "day one/a": "ValueError: a.json and c.json both list day one/a.png, and mark it differently"
+    }
+    assert "3 pictures stand in both a.json and b.json, and count once" in remarks(made)
+
+
+def test_of_two_exports_of_label_studio_the_later_answers_count(tmp_path: Path) -> None:
+    annotations = whole()
+    annotations.pictures[2].annotated = False
+    (tmp_path / "several").mkdir()
+    for name, at in (("old", "2026-01-01T00:00:00Z"), ("new", "2026-02-01T00:00:00Z")):
+        for picture in annotations.pictures:
+            picture.by, picture.at = "anna", at
+        (tmp_path / f"several/{name}.json").write_bytes(label_studio_writer.written(annotations, folder="images"))
+        annotations.pictures[0].annotations = annotations.pictures[0].annotations[:1]  # before the next is written
+    source = {"path": str(tmp_path / "several"), "images": str(pictures(tmp_path / "images"))}
+    made, storage = ingest(tmp_path / "root", format="label-studio", **source)
+    rows = table(made, storage)
+    assert sorted(rows["key"]) == ["b", "c", "day one/a"] and left_out(made, storage) == {}
+    assert len(rows["objects@truth"][rows["key"].index("day one/a")]) == 1
+    assert any("with other marks, and the later ones count" in text for text in remarks(made))

@@ -253,6 +253,47 @@ def test_a_project_exported_twice_counts_once() -> None:
     ]
 
 
+def merged(value: Any) -> None:
+    """Two exports put together under other ids, as tools that join files do."""
+    value["images"] += [{**one, "id": one["id"] + 50} for one in value["images"]]
+    value["annotations"] += [
+        {**one, "id": one["id"] + 50, "image_id": one["image_id"] + 50} for one in value["annotations"]
+    ]
+
+
+def in_words(value: Any) -> None:
+    for one in value["annotations"]:
+        one["image_id"], one["category_id"] = str(one["image_id"]), float(one["category_id"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (merged, ["2 pictures stand twice", "4 annotations stand twice, and count once"]),
+        (in_words, []),
+    ],
+)
+def test_ids_of_other_numbers_or_forms_are_the_same_things(change: Any, said: list[str]) -> None:
+    value = plain()
+    change(value)
+    back = faults(value)
+    assert coco_writer.written(back) == coco_writer.written(annotated()) and back.remarks == said
+
+
+def test_what_is_odd_about_a_file_of_coco_is_said() -> None:
+    value = plain()
+    value["categories"].append({**value["categories"][0], "id": 99})
+    shown = next(
+        one for one in value["annotations"] if one.get("segmentation") and not isinstance(one["segmentation"], dict)
+    )
+    shown["bbox"] = [0, 0, 2, 2]
+    assert faults(value).remarks == [
+        f"1 further categories are called {value['categories'][0]['name']!r} too, and count as that one",
+        "1 boxes lie apart from the polygons of the same annotation",
+    ]
+    assert faults({**value, "annotations": []}).remarks[1:] == ["not one of its 2 pictures has an annotation"]
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [
