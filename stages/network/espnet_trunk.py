@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from hyperloom.pipeline.spelling import near
 from hyperloom.stages.network.trunks import PlanesTrunk
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from hyperloom.stages.network.architecture import Architecture, Input, Task
     from hyperloom.stages.network.features import Sizes
+
+LEAST = 5
+"""Its pyramids split the classes into so many dilated filters."""
 
 
 class EspNetTrunk(PlanesTrunk):
@@ -52,6 +55,17 @@ class EspNetTrunk(PlanesTrunk):
         """For each of the names, the published classes that are scored together."""
         names = () if isinstance(self.classes, int) else self.classes
         return tuple(tuple(i for i, c in enumerate(names) if c == name) for name in self.named)
+
+    @field_validator("classes")
+    @classmethod
+    def _enough(cls, value: int | tuple[str | None, ...]) -> int | tuple[str | None, ...]:
+        count = value if isinstance(value, int) else len(value)
+        if count < LEAST:
+            raise ValueError(
+                f"espnet works with at least {LEAST} classes, got {count}: those of the published weights, of Cityscapes "
+                "20, with null for what is none of yours"
+            )
+        return value
 
     def check(self, inputs: Sequence[Input], tasks: Sequence[Task]) -> None:
         super().check(inputs, tasks)

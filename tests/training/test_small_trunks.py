@@ -26,7 +26,8 @@ def _model(trunk: dict[str, Any], size: tuple[int, int], parameters: int | None 
     classes = plugins.parse("modality", {"type": "segmentation", "classes": ["a", "b", "c"], "size": list(size)})
     genre = plugins.parse("modality", {"type": "category", "classes": ["x", "y"]})
     tasks = (Task("semantic", classes, Scale()), Task("genre", genre, Scale()))
-    return build_model(Architecture((Input("rgb@a", rgb, Scale()),), tasks, plugins.parse("trunk", trunk)), parameters)
+    picture = Input("rgb@a", rgb, Scale((128.0,) * 3, (64.0,) * 3))
+    return build_model(Architecture((picture,), tasks, plugins.parse("trunk", trunk)), parameters)
 
 
 @pytest.mark.parametrize("trunk", SMALL)
@@ -43,6 +44,12 @@ def test_odd_frames_go_in_and_come_out_of_onnx(trunk: str, size: tuple[int, int]
     assert export.compare(model, exported.data, samples=3) < 1e-4
     shapes = {o["name"]: o["shape"][:2] for o in exported.about["outputs"]}
     assert shapes["semantic"] == list(size)
+
+
+@pytest.mark.parametrize("classes", [7, ["a", "b", None, "a", None]])
+def test_a_published_network_goes_into_onnx(classes: Any) -> None:
+    model = _model({"type": "espnet", "width": 1, "depth": 1, "classes": classes}, (16, 24))
+    assert export.compare(model, export.to_onnx(model).data, samples=3) < 1e-4
 
 
 @pytest.mark.parametrize("trunk", ["unet", *SMALL])

@@ -114,8 +114,14 @@ def test_what_it_cannot_read_is_named(inputs: tuple[Input, ...], said: str) -> N
         plugins.parse("trunk", {"type": "espnet", "width": 1}).check(inputs, ())
 
 
+@pytest.mark.parametrize("classes", [4, ["road", "car"]])
+def test_too_few_published_classes_are_refused_before_anything_runs(classes: Any) -> None:
+    with pytest.raises(ValueError, match="at least 5 classes, got .*published weights"):
+        plugins.parse("trunk", {"type": "espnet", "classes": classes})
+
+
 def test_a_class_that_no_task_has_is_said_with_the_near_one() -> None:
     tasks = (Task("semantic", COLOURS["semantic"], Scale()),)
-    trunk = plugins.parse("trunk", {"type": "espnet", "width": 1, "classes": ["road", "cra", None]})
+    trunk = plugins.parse("trunk", {"type": "espnet", "width": 1, "classes": ["road", "cra", *[None] * 4]})
     with pytest.raises(ValueError, match="no task has a class 'cra'.*car.*null"):
         trunk.check((Input("rgb@camera", COLOURS["rgb"], SCALE),), tasks)
