@@ -62,8 +62,8 @@ class EspNetTrunk(PlanesTrunk):
         count = value if isinstance(value, int) else len(value)
         if count < LEAST:
             raise ValueError(
-                f"espnet works with at least {LEAST} classes, got {count}: those of the published weights, of Cityscapes "
-                "20, with null for what is none of yours"
+                f"espnet works with at least {LEAST} classes, got {count}: those of the published weights (20 of "
+                "Cityscapes), with null for what is none of yours"
             )
         return value
 
