@@ -163,11 +163,16 @@ def _judges(report: Evaluate, step: str) -> bool:
 
 
 def _sized(loaded: RecipeFile, step: str, training: Train, size: str) -> Train:
-    given = {name: getattr(training.model, name) for name in training.model.model_fields_set}
+    """The training with so many parameters, in place of what else said how large it is."""
+    given = {name: getattr(training.model, name) for name in training.model.model_fields_set - {"latency_ms"}}
+    given["trunk"] = training.model.trunk.model_copy(update={"width": None})
     try:
         return training.model_copy(update={"model": type(training.model).model_validate({**given, "parameters": size})})
     except ValidationError as error:
-        raise loaded.error(("steps", step, "model"), f"{size!r} is no number of parameters, such as 80k") from error
+        first = error.errors()[0]
+        wrong = f"{size!r} is no number of parameters, such as 80k"
+        message = wrong if first["loc"][:1] == ("parameters",) else first["msg"].removeprefix("Value error, ")
+        raise loaded.error(("steps", step, "model"), message) from error
 
 
 def _needed(loaded: RecipeFile, step: str) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -104,6 +105,24 @@ def test_what_has_no_sizes_is_refused(tmp_path: Path) -> None:
     alone = recipe.parse(RECIPE.format(root=tmp_path).replace("small: student, ", ""))
     with pytest.raises(RecipeError, match="no report judges 'student'. Next: add one"):
         resized(alone, "student", ["4k"])
+
+
+@pytest.mark.parametrize(
+    "model", ["{trunk: {type: unet, width: 6}}", "{trunk: unet, latency_ms: 3}", "20k", "{trunk: {type: espnet}}"]
+)
+def test_sizes_take_the_place_of_what_else_says_how_large_it_is(model: str, tmp_path: Path) -> None:
+    loaded = recipe.parse(RECIPE.format(root=tmp_path).replace("{trunk: unet, parameters: 20k}", model))
+    steps = resized(loaded, "student", ["40k", "80k"])[0].recipe.steps
+    models = [cast(Any, steps[f"student-{size}"]).model for size in ("40k", "80k")]
+    assert [m.parameters for m in models] == [40_000, 80_000]
+    assert all(m.trunk.width is None and m.latency_ms is None for m in models)
+
+
+def test_a_trunk_that_needs_a_time_says_so(tmp_path: Path) -> None:
+    text = RECIPE.format(root=tmp_path)
+    timed = "{trunk: {type: inverted, fused: auto}, latency_ms: 3}"
+    with pytest.raises(RecipeError, match="fused: auto is chosen by latency_ms, a number by you"):
+        resized(recipe.parse(text.replace("{trunk: unet, parameters: 20k}", timed)), "student", ["40k"])
 
 
 @pytest.mark.parametrize(("higher", "sign"), [(True, 1), (False, -1)])
