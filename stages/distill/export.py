@@ -213,7 +213,7 @@ def _output(task: Task, array: np.ndarray) -> dict[str, Any]:
 
 
 def milliseconds(model: MultiTask, data: bytes) -> dict[str, float]:
-    """How long one sample takes on one thread, the median of several, in `onnx` Runtime and in `torch`."""
+    """How long one sample takes on one thread, the least of several, in `onnx` Runtime and in `torch`."""
     from hyperloom.stages.measure.cost import milliseconds, onnx_milliseconds
 
     given, threads = _tensors(model, 1), torch.get_num_threads()

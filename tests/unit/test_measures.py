@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 from hyperloom.stages.measure.boxes import FITS
+from hyperloom.stages.measure.cost import milliseconds
 from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.measure.scores import decided, measures, score
 from hyperloom.stages.measure.sums import merged
@@ -136,3 +138,8 @@ def test_probabilities_become_answers() -> None:
     assert decided(KNOWN["pos"], np.eye(2)[[[0, 1, 1, 0]]]).tolist() == [[0, 1, 1, 0]]
     assert decided(KNOWN["labels"], np.array([[0.1, 0.7, 0.5]])).tolist() == [[0, 1, 0]]
     assert decided(KNOWN["pose"], np.array([[0.1, 0.7, 0.5]])).tolist() == [[0.1, 0.7, 0.5]]
+
+
+def test_what_else_a_machine_does_is_no_part_of_what_a_network_takes() -> None:
+    pauses = iter([0.0, 0.02, 0.02, 0.0, 0.02, 0.02])
+    assert milliseconds(lambda: time.sleep(next(pauses)), repeats=5) < 15
