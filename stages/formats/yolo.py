@@ -11,6 +11,7 @@ above 1 are faults: they are pixels, or lie outside.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,8 @@ BESIDE = 0.01
 
 @dataclass(frozen=True)
 class YoloNames:
-    """What the yaml file says: `names` of classes by number, `points` a thing has, `dims` numbers each (2 or 3)."""
+    """What the yaml file says: `names` of classes by number ("" for a number that has none), `points` a thing has,
+    `dims` numbers each (2 or 3)."""
 
     names: tuple[str, ...] = ()
     points: int = 0
@@ -35,19 +37,32 @@ def names_in(data: bytes, path: str) -> YoloNames:
     """What `data.yaml`, or a text with a name a line, says. Raises SourceError."""
     text = data.decode("utf-8-sig", "replace")
     if path.lower().endswith((".txt", ".names")):
-        return YoloNames(tuple(line.strip() for line in text.splitlines() if line.strip()))
+        return YoloNames(_apart_by_name([line.strip() for line in text.rstrip().splitlines()], path))
     import yaml
 
     try:
         value = yaml.safe_load(text)
         given = value["names"]
-        names = [str(given[i]) for i in range(len(given))] if isinstance(given, dict) else [str(n) for n in given]
-        shape = value.get("kpt_shape") or (0, 3)
-        return YoloNames(tuple(names), int(shape[0]), int(shape[1]))
-    except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
+        numbered = {int(i): str(n) for i, n in given.items()} if isinstance(given, dict) else dict(enumerate(given))
+        names = [str(numbered.get(i, "")) for i in range(max(numbered, default=-1) + 1)]
+        shape, count = value.get("kpt_shape") or (0, 3), int(value.get("nc", len(names)))
+        known = YoloNames(_apart_by_name(names, path), int(shape[0]), int(shape[1]))
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise SourceError(
             f"{path} is no list of YOLO's classes: {error!r}. Next: `names:` with a name a number"
         ) from error
+    if count != len(names) and isinstance(given, list):
+        raise SourceError(f"{path} says nc: {count}, and {len(names)} are named. Next: mend one of them")
+    return known
+
+
+def _apart_by_name(names: Sequence[str], path: str) -> tuple[str, ...]:
+    """Raises SourceError for two classes of one name."""
+    twice = [name for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        numbers = " and ".join(str(i) for i, name in enumerate(names) if name == twice[0])
+        raise SourceError(f"{path}: the classes {numbers} are both called {twice[0]!r}. Next: tell them apart")
+    return tuple(names)
 
 
 def parse(data: bytes, path: str, name: str, known: YoloNames) -> AnnotatedPicture:
@@ -57,8 +72,13 @@ def parse(data: bytes, path: str, name: str, known: YoloNames) -> AnnotatedPictu
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text: {error}") from error
+    lines = set[tuple[str, ...]]()
     for number, line in enumerate(text.splitlines(), 1):
         if words := line.split():
+            if tuple(words) in lines:  # a project exported twice into one folder
+                picture.ignored.append("lines that stand twice in a file")
+                continue
+            lines.add(tuple(words))
             try:
                 picture.annotations.append(_annotation(words, number, known))
             except ValueError as error:
@@ -72,6 +92,8 @@ def _annotation(words: Sequence[str], number: int, known: YoloNames) -> Annotati
     kind = int(words[0])
     if known.names and kind >= len(known.names):
         raise ValueError(f"class {kind}, and {len(known.names)} are named")
+    if known.names and not known.names[kind]:
+        raise ValueError(f"class {kind}, which has no name")
     places = [float(word) for word in words[1:]]
     if not all(map(math.isfinite, places)):
         raise ValueError("a place is no number")

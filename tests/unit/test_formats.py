@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.stages.formats import brush, coco, coco_runs, coco_writer, cvat, cvat_writer, label_studio, shapes
+from hyperloom.stages.formats import brush, coco, coco_runs, coco_writer, cvat, cvat_writer, label_studio, shapes, yolo
 from hyperloom.stages.formats import label_studio_writer as studio_writer
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, ThingClass
 from hyperloom.stages.modality.runs import MaskRuns
@@ -365,3 +365,40 @@ def test_what_is_wrong_with_a_task_of_label_studio_is_named() -> None:
         label_studio.parse(b'[{"data": {"n": 3}}]', "a.json")
     with pytest.raises(SourceError, match="no file of Label Studio's tasks"):
         label_studio.parse(b'[{"image": "a.png", "label": []}]', "a.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "names"),
+    [
+        ("data.yaml", "names: {0: car, 2: bus}", ("car", "", "bus")),
+        ("data.yaml", "names: {'1': bus, '0': car}\nnc: 2", ("car", "bus")),
+        ("classes.txt", "car\n\nbus\n\n", ("car", "", "bus")),
+    ],
+)
+def test_yolos_classes_keep_their_numbers_where_some_have_no_name(name: str, text: str, names: tuple[str, ...]) -> None:
+    known = yolo.names_in(text.encode(), name)
+    assert known.names == names
+    assert yolo.parse(b"0 .5 .5 .2 .2\n", "a.txt", "a", known).annotations[0].label == "car"
+    if "" in names:
+        with pytest.raises(ValueError, match="line 1: class 1, which has no name"):
+            yolo.parse(b"1 .5 .5 .2 .2\n", "a.txt", "a", known)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("names: [car, car]", "the classes 0 and 1 are both called 'car'"),
+        ("nc: 3\nnames: [car, bus]", "says nc: 3, and 2 are named"),
+        ("names: 3", "is no list of YOLO's classes"),
+        ("names: {a: car}", "is no list of YOLO's classes"),
+    ],
+)
+def test_yolos_classes_that_cannot_be_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(SourceError, match=reason):
+        yolo.names_in(text.encode(), "data.yaml")
+
+
+def test_a_line_of_yolo_that_stands_twice_counts_once_and_is_said() -> None:
+    known = yolo.YoloNames(("car",))
+    picture = yolo.parse(b"0 .5 .5 .2 .2\n0 .1 .1 .2 .2\n0  .5 .5 .2 .2\n", "a.txt", "a", known)
+    assert len(picture.annotations) == 2 and picture.ignored == ["lines that stand twice in a file"]
