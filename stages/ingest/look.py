@@ -20,6 +20,8 @@ LookedAt = Literal["files", "experts"]
 """Who gave a column: it decides which option mends it."""
 MANY = 30
 """Of more classes it is no wonder that the first one does not occur, unless most others do."""
+TOGETHER = 1 << 18
+"""Numbers that are looked at at a time."""
 FEW = 2
 """Samples below which nothing is suspicious: one may well hold a single class."""
 
@@ -33,16 +35,22 @@ class ColumnLook:
         self.refused = set[int]()
         self.low, self.high = math.inf, -math.inf
 
-    def add(self, value: Any, modality: Any) -> None:
-        """Count one value that was accepted."""
-        if not isinstance(value, np.ndarray | np.generic) or modality.rgb:
+    def add(self, values: Iterable[Any], modality: Any) -> None:
+        """Count values that were accepted, of which those that stay bytes of files are not looked into."""
+        arrays = [np.asarray(v) for v in values if isinstance(v, np.ndarray | np.generic)]
+        if modality.rgb or not arrays:
             return
-        self.samples += 1
-        if modality.counted:
-            self.ids |= _ids(modality.tallied(np.asarray(value)[None]))
-        elif value.dtype.kind == "f" and np.isfinite(value).any():
-            self.low = min(self.low, float(np.nanmin(value)))
-            self.high = max(self.high, float(np.nanmax(value)))
+        self.samples += len(arrays)
+        alike = all(a.shape == arrays[0].shape for a in arrays)
+        together = max(1, TOGETHER // max(1, arrays[0].size)) if alike else 1
+        for start in range(0, len(arrays), together):
+            rows = np.stack(arrays[start : start + together])
+            if modality.counted:
+                self.ids |= _ids(modality.tallied(rows))
+            elif rows.dtype.kind == "f":
+                flat = rows.reshape(len(rows), -1)
+                if len(flat := flat[np.isfinite(flat).any(1)]):
+                    self.low, self.high = min(self.low, float(np.nanmin(flat))), max(self.high, float(np.nanmax(flat)))
 
     def refuse(self, value: Any, modality: Any) -> None:
         """Note the class ids of a value that was refused for them."""

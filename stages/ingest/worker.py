@@ -54,9 +54,8 @@ class IngestWorker:
         self, kept: list[tuple[Item, Values]], looks: dict[str, ColumnLook], counts: Mapping[str, int]
     ) -> dict[str, Any]:
         """What the step may have to say of this partition; nothing where there is nothing."""
-        for _, values in kept:
-            for column, value in values.items():
-                looks[column].add(value, self._modality(column))
+        for column, look in looks.items():
+            look.add((values.get(column) for _, values in kept), self._modality(column))
         seen = {
             "look": {c: f for c, look in looks.items() if (f := look.figures())},
             "remarks": dict(sorted(counts.items())),

@@ -212,8 +212,7 @@ def _look(values: dict[str, list[Any]], modalities: dict[str, Any]) -> dict[str,
     seen: dict[str, Any] = {}
     for column, column_values in values.items():
         modality, look = modalities[modality_of(column)], ColumnLook()
-        for value in column_values:
-            look.add(value, modality)
+        look.add(column_values, modality)
         if figures := look.figures():
             seen[column] = figures
     return seen

@@ -90,7 +90,7 @@ def test_ids_of_boxes_that_start_at_1() -> None:
     look, rows = ColumnLook(), np.full((3, 6), np.nan, np.float32)
     rows[0] = [0, 0, 1, 1, 1, 1]
     for _ in range(3):
-        look.add(rows, KNOWN["objects"])
+        look.add([rows], KNOWN["objects"])
     (sentence,) = suspicions([{"objects@human": look.figures()}], KNOWN)
     assert "all 3 samples hold the one class 1 (bus)" in sentence
 
@@ -118,3 +118,14 @@ def test_what_is_odd_goes_with_the_shards_to_the_report(tmp_path: Path) -> None:
     running.events.flush()
     tables = {e["name"]: e["rows"] for e in read(storage, running.events.run) if e["kind"] == "table"}
     assert [row["remark"] for row in tables["remarks"]] == remarks
+
+
+def test_values_looked_at_together_say_what_each_says_alone() -> None:
+    nan = float("nan")
+    values = [np.array(v, np.float32) for v in ([1, nan], [nan, nan], [float("inf"), 3], [-float("inf"), nan])]
+    kind = modalities(place={"type": "vector", "length": 2})["place"]
+    together, alone = ColumnLook(), ColumnLook()
+    together.add([*values, None, b"kept"], kind)
+    for value in values:
+        alone.add([value], kind)
+    assert together.figures() == alone.figures() == {"samples": 4, "low": 1.0, "high": float("inf")}
