@@ -10,6 +10,7 @@ tensors for Arrow's readers, who see plain binary if they do not know it.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -180,7 +181,7 @@ def _shaped(modality: Modality, value: Any) -> np.ndarray:
 
 def _width(modality: Modality) -> int:
     """Bytes of one raw value."""
-    return int(np.prod(modality.shape)) * modality.stored.itemsize
+    return math.prod(modality.shape) * modality.stored.itemsize
 
 
 def threaded(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:

@@ -320,6 +320,27 @@ def test_a_model_is_asked_and_judged_like_everybody_else(tmp_path: Path) -> None
     assert any("spread/semantic/often" in e["values"] for e in told)
 
 
+def test_a_models_process_gets_the_gpus_of_the_step_or_by_its_size_and_columns_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hyperloom.stages.label import share
+
+    storage = Storage(str(tmp_path))
+    shards, trained = _shards(storage), _trained(storage)
+
+    def gpus(cluster: float, **config: Any) -> dict[str, float]:
+        stage = Evaluate(stage="evaluate", data="shards", models={"one": "trained"}, **config)
+        step = inline.step(stage, storage, KNOWN, "report", shards=shards, trained=trained)
+        step.gpus = lambda: cluster
+        return {name: worker.resources.gpus for name, worker in stage.units(step)[1].items()}
+
+    assert gpus(0.0, gpus=0.25) == {"columns": 0.0, "model one": 0.25, "cost one": 0.25}, "as the recipe says"
+    assert set(gpus(1.0).values()) == {0.0}, "a small network gets none by itself"
+    monkeypatch.setattr(share, "BIG", 1)
+    assert gpus(1.0) == {"columns": 0.0, "model one": 0.5, "cost one": 0.5}
+    assert set(gpus(0.0).values()) == set(gpus(1.0, gpus=0).values()) == {0.0}
+
+
 def test_a_model_that_sees_nothing_of_the_shards_is_refused(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     made = Manifest("train", "8" * 64, {}, (), (), {"columns_in": ["rgb@infrared"]})
