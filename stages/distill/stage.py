@@ -100,7 +100,7 @@ class Distill(Train):
         for member, record in zip(members, records, strict=True) if self.int8 else ():
             text = f"{' '.join(filter(None, (step.name, member.name)))}: {int8.sentence(record.meta['int8'])}"
             step.events.emit("note", step.name, text=text)
-        step.events.emit("tag", step.name, values={f"taught_by.{c}": who for c, who in taught.items()})
+        step.events.emit("tag", step.name, values={f"learned_from.{c}": who for c, who in taught.items()})
         return replace(trained, onnx=records[0].meta, taught=taught)
 
     def job(self, step: StepRun) -> Job:

@@ -46,7 +46,7 @@ def hinted_by(teacher: tuple[str, str], hints: Iterable[str]) -> dict[str, str]:
 
 def sentence(taught: Mapping[str, str]) -> str:
     """What a log line, a report and a card say."""
-    return "taught by " + "; ".join(f"{who} through {column}" for column, who in sorted(taught.items()))
+    return "learned from " + "; ".join(f"{who} through {column}" for column, who in sorted(taught.items()))
 
 
 def _maker(about: Mapping[str, Any], teacher: str, fingerprint: str) -> str:

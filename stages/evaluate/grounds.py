@@ -45,7 +45,7 @@ class Ground:
 
     def mark(self, rows: int) -> str:
         """What stands in brackets behind the name, in the very line of a figure."""
-        marks = ["judged on what taught it"] if self.leaks else []
+        marks = ["judged on what it learned from"] if self.leaks else []
         without = [c for c, missing in self.lacking.items() if missing == rows]
         marks += [f"judged without {', '.join(without)}"] if without else []
         return f" ({'; '.join(marks)})" if marks else ""
@@ -142,7 +142,7 @@ def ground(
         if lesson.how == "licence":
             continue
         if lesson.how == "unknown":
-            notes.append(f"{name}: whether the judged samples taught it was not checked: {lesson.by}")
+            notes.append(f"{name}: whether it learned from the judged samples was not checked: {lesson.by}")
             unknown = True
         elif lesson.how == "fitted":
             leaks.append(f"the weights of {lesson.by} were fitted on all samples, the judged ones among them")
@@ -185,17 +185,18 @@ def _sentences(name: str, lesson: Lesson, overlap: Overlap, rows: int) -> tuple[
     notes = []
     if not overlap.compared:
         why = f"{lesson.shards[:18]} is gone, or does not say which samples it holds"
-        notes.append(f"{name}: whether the judged samples taught it was not checked: {why}")
+        notes.append(f"{name}: whether it learned from the judged samples was not checked: {why}")
     if overlap.namesakes:
         notes.append(
-            f"{name}: {len(overlap.namesakes)} judged group(s) are called like groups that taught it "
+            f"{name}: {len(overlap.namesakes)} judged group(s) are called like groups that it learned from "
             f"({_some(overlap.namesakes)}), without a sample in common; if they are the same, it is judged on what "
-            "taught it"
+            "it learned from"
         )
     if overlap.alike:
         notes.append(
-            f"{name}: {overlap.alike} of the {rows} samples that are judged look like copies of such that taught it, "
-            f"in another encoding or size (groups {_some(overlap.like)}); if they are, it is judged on what taught it"
+            f"{name}: {overlap.alike} of the {rows} samples that are judged look like copies of such that it "
+            f"learned from, in another encoding or size (groups {_some(overlap.like)}); if they are, it is judged on "
+            "what it learned from"
         )
     if not overlap.samples:
         return [], notes

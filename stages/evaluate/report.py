@@ -203,7 +203,7 @@ class Report:
         """What taught each student, what its 8 bits cost, and how well what it was taught fits, once a step."""
         steps = dict.fromkeys(one.model.model for one in self.candidates.values())
         models = {name: Trained.from_manifest(self.step.inputs[name]) for name in steps}
-        lines = [f"{name} was {teachers.sentence(model.taught)}" for name, model in models.items() if model.taught]
+        lines = [f"{name} {teachers.sentence(model.taught)}" for name, model in models.items() if model.taught]
         exported = {name: (model.onnx or {}).get("int8") for name, model in models.items()}
         lines += [f"{name}: {int8.sentence(about)}" for name, about in exported.items() if about]
         return [*lines, *(f"{name}: {remark}" for name, model in models.items() for remark in model.remarks)]

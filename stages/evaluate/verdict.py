@@ -130,7 +130,7 @@ def sentences(
             figure = f"{name}{grounds.mark(name) if grounds else ''}: {modality} {d['measure']} {d['value']:.4g}"
             best = f"(best: {d['expert']} {d['expert_value']:.4g})" if d["expert"] is not None else ""
             if d.get("unproven"):
-                what = "no truth" if grounds and modality in grounds.untrue else "what taught it"
+                what = "no truth" if grounds and modality in grounds.untrue else "what it learned from"
                 lines.append(f"{figure}, which proves nothing: it was judged by {what} {best}".rstrip())
             elif d["expert"] is None:
                 lines.append(f"{figure}; no expert to compare with")

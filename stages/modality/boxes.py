@@ -208,9 +208,10 @@ class Boxes(Things):
         """The boxes that a person is shown: all that are given for sure, and of a network's guesses the surest, since a
         detector gives hundreds of which it believes next to nothing."""
         used = value[~np.isnan(value).any(1)]
-        kept = used[used[:, 5] >= used[:, 5].max(initial=0) / 2]
-        guessed = np.argsort(-np.where(kept[:, 5] < 1, kept[:, 5], 2), kind="stable")
-        return kept[np.sort(guessed[: max(MOST_GUESSES, int((kept[:, 5] >= 1).sum()))])]
+        kept = used[(used[:, 5] >= used[:, 5].max(initial=0) / 2) | (used[:, 5] == 0)]  # 0: a crowd, which people drew
+        certain = np.isin(kept[:, 5], (0, 1))
+        guessed = np.argsort(-np.where(certain, 2, kept[:, 5]), kind="stable")
+        return kept[np.sort(guessed[: max(MOST_GUESSES, int(certain.sum()))])]
 
     def picture(self, value: np.ndarray) -> np.ndarray:
         used = self._drawn(value)

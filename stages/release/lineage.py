@@ -34,7 +34,7 @@ def tags(model: Manifest, report: Manifest) -> dict[str, str]:
         "source.commit": commit(),
     }
     taught = Trained.from_manifest(model).taught
-    fixed |= {"taught_by": teachers.sentence(taught)[:LONGEST]} if taught else {}
+    fixed |= {"learned_from": teachers.sentence(taught)[:LONGEST]} if taught else {}
     columns = {column: maker(about) for column, about in sorted(judged_on.columns.items())}
     return fixed | {f"made_by/{column}": producer for column, producer in columns.items()}
 

@@ -39,7 +39,7 @@ def seen(report: Judged, subject: str) -> str:
     if subject in report.unseen:
         return "unseen in training"
     if taught := report.seen.get(subject):
-        return f"{taught} of which taught it" + ("" if subject in report.leaks else " (copies)")
+        return f"{taught} of which it learned from" + ("" if subject in report.leaks else " (copies)")
     if subject in report.leaks:
         return "which prove nothing"
     return "not known to be unseen in training"

@@ -118,13 +118,13 @@ def test_answers_that_came_through_a_consensus_name_the_teacher_and_another_vers
     assert student.body["taught"] == {"semantic@votes": by, "semantic@truth": "raw data"}
     run.events.flush()
     told = list(read(storage, "test"))
-    line = f"student: taught by raw data through semantic@truth; {by} through semantic@votes"
+    line = f"student: learned from raw data through semantic@truth; {by} through semantic@votes"
     assert any(e["kind"] == "note" and e["text"] == line for e in told)
-    assert any(e["kind"] == "tag" and e["values"].get("taught_by.semantic@votes") == by for e in told)
+    assert any(e["kind"] == "tag" and e["values"].get("learned_from.semantic@votes") == by for e in told)
     evaluate = Evaluate(stage="evaluate", data="shards", models=["student"], truth={"semantic": "semantic@truth"},
                         pictures=0)  # fmt: skip
     report = inline.finish(inline.step(evaluate, storage, scenes.KNOWN, "report", shards=shards, student=student))
-    assert f"student was {line.removeprefix('student: ')}" in report.body["said"]
+    assert line.replace("student: ", "student ") in report.body["said"]
 
     newer = Manifest("train", "a" * 64, {}, body=teacher.body)
     wrong = _student(storage, shards, newer, {"semantic": "semantic@votes"})

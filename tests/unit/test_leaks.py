@@ -226,7 +226,7 @@ def test_a_second_shard_step_without_the_split_is_found_out(pipeline: Pipeline) 
     leak = "LEAK: student: it was trained on 2 of the 2 samples that are judged (groups g1): its figures prove nothing"
     assert body["leaks"] == {"student": [leak]} and leak in body["said"]
     assert not any("student" in line and "beats every" in line for line in body["said"])
-    assert any(line.startswith("student (judged on what taught it): semantic miou") for line in body["said"])
+    assert any(line.startswith("student (judged on what it learned from): semantic miou") for line in body["said"])
     assert body["verdict"]["student"]["semantic"]["beats"] is None
 
 
@@ -325,7 +325,7 @@ def test_groups_that_are_only_called_alike_are_said_and_no_leak(pipeline: Pipeli
     pipeline.train("teacher", "theirs")
     body = pipeline.report("shards", "teacher")
     assert body["leaks"] == {} and body["unseen"] == []
-    assert any("1 judged group(s) are called like groups that taught it (g1)" in line for line in body["said"])
+    assert any("1 judged group(s) are called like groups that it learned from (g1)" in line for line in body["said"])
 
 
 def test_a_truth_that_experts_made_is_no_truth(pipeline: Pipeline) -> None:

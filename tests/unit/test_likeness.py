@@ -108,7 +108,7 @@ def test_a_report_says_how_many_judged_samples_look_like_copies_and_holds_nothin
     judged_by = ground("student", [lesson], judged)
     likely = [note for note in judged_by.notes if "look like copies" in note]
     assert likely == [
-        "student: 3 of the 4 samples that are judged look like copies of such that taught it, in another encoding or "
-        "size (groups sent); if they are, it is judged on what taught it"
+        "student: 3 of the 4 samples that are judged look like copies of such that it learned from, in another "
+        "encoding or size (groups sent); if they are, it is judged on what it learned from"
     ]
     assert not judged_by.unseen and "1 of the 4" in judged_by.leaks[0]

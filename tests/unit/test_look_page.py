@@ -134,6 +134,8 @@ def test_a_layer_does_not_hide_the_picture_where_nothing_is() -> None:
     assert len(kinds["boxes"].marks(boxes)) == 30
     boxes[299, 5] = 1
     assert len(kinds["boxes"].marks(boxes)) == 1, "beside one that is sure, guesses of less than half are noise"
+    boxes[298, 5] = 0
+    assert len(kinds["boxes"].marks(boxes)) == 2, "a crowd is no guess"
     boxes[:300, 5] = 1
     assert len(kinds["boxes"].marks(boxes)) == 300, "what people drew is all shown"
 

@@ -317,7 +317,7 @@ def test_figures_that_prove_nothing_make_no_champion(
     if word == "held":
         assert any(line in (LEAK, f"NO TRUTH: {UNTRUE}") for line in made.body["gate"])
     if "seen" in grounds:
-        assert "3 samples of the split `test`, 3 of which taught it" in card and LEAK in card
+        assert "3 samples of the split `test`, 3 of which it learned from" in card and LEAK in card
 
 
 def test_the_gate_says_what_a_model_was_judged_without_and_who_had_an_edge(tmp_path: Path) -> None:
