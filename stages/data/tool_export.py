@@ -2,7 +2,7 @@
 
     coco            images/, annotations.json               coco-panoptic   images/, panoptic.json, panoptic/
     cvat            images/, annotations.xml                label-studio    images/, tasks.json, interface.xml
-    yolo            images/, labels/, data.yaml             voc             JPEGImages/, Annotations/
+    yolo            images/, labels/, data.yaml             voc             JPEGImages/, Annotations/, ImageSets/
     labelme         images/, a JSON beside each             colour-masks    images/, masks/, classes.json
     folders         CLASS/, by the column of a category
 
@@ -128,6 +128,9 @@ class _Writer:
             data, maps = panoptic.written(self.whole)
             yield from ((f"panoptic/{name}", encoded(rgb, PNG)) for name, rgb in maps.items())
             yield "panoptic.json", data
+        elif self.layout == "voc":
+            stems = [picture.name.rpartition(".")[0] for picture in self.whole.pictures if picture.annotated]
+            yield "ImageSets/Main/default.txt", "".join(f"{stem}\n" for stem in stems).encode()
         elif self.layout == "cvat":
             yield "annotations.xml", cvat_writer.written(self.whole)
         elif self.layout == "label-studio":

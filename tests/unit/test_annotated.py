@@ -127,6 +127,8 @@ def test_a_format_goes_out_and_comes_back_equal(tmp_path: Path, layout: str) -> 
     out = tmp_path / "out"
     assert export(reader, KNOWN, Storage(str(out)), layout) >= 4
     first = {p: p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+    if layout == "voc":
+        assert sorted((out / "ImageSets/Main/default.txt").read_text().splitlines()) == ["b", "c", "day one/a"]
     export(SampleReader(storage, "data", made, [made], columns), KNOWN, Storage(str(out)), layout)
     assert {p: p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()} == first, "again is the same"
     files = {
