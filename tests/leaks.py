@@ -1,13 +1,15 @@
 """What teaches the trainings of a recipe: a walk from a step's columns back to raw ones, for tests that no truth leaks.
 
-It goes through shards, experts, consensus and models, by what the recipe says alone; a column of an ingest step is
-raw. What reports say of a run (`LEAK`) is not asked, so that either can be wrong without the other.
+It goes through shards, experts, consensus, teachers and starts, by what the recipe says alone; a column of an ingest
+step is raw. What reports say of a run (`LEAK`) is not asked, so that either can be wrong without the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from hyperloom.pipeline.fingerprint import canonical, step_refs
 
 Steps = Mapping[str, Any]
 RawColumn = tuple[str, str]
@@ -38,19 +40,85 @@ def read(steps: Steps, name: str, columns: set[str], seen: set[RawColumn] | None
             else:
                 yield from read(steps, name, set(expert.in_), seen)  # which another expert of the step may have made
                 for model in names(getattr(expert, "model", None) or ()):
-                    yield from taught(steps, model, seen)
+                    if (model, "") not in seen:
+                        seen.add((model, ""))
+                        yield from taught(steps, model, seen)
         else:
             yield from _read_there(steps, step, {column}, seen)
 
 
 def taught(steps: Steps, name: str, seen: set[RawColumn] | None = None) -> Iterator[RawColumn]:
-    """The raw columns that a training reads."""
-    step = steps[name]
-    columns = {*step.inputs, *(c for sources in step.targets.values() for c in sources)}
-    for shards in names(step.data):
-        kept = steps[shards].columns
-        assert kept, f"{shards} teaches {name}, so it must say which columns it holds"
-        yield from read(steps, shards, {c for c in columns if c in kept}, set() if seen is None else seen)
+    """The raw columns that a training reads, by itself or through those whose weights or answers it takes."""
+    seen = set() if seen is None else seen
+    for shards in names(steps[name].data):
+        yield from read(steps, shards, _lessons(steps, name, shards), seen)
+    for other in step_refs(steps[name]):
+        if other in trainings(steps) and (other, "") not in seen:
+            seen.add((other, ""))
+            yield from taught(steps, other, seen)
+
+
+def leaks(steps: Steps) -> list[str]:
+    """Sentences about trainings that read truth by which a verdict's report judges them. Truth may teach only through
+    shards that split as the report's do, so that the test keeps its own: nothing may learn from it on the way."""
+    sentences = []
+    for report in (steps[r] for s in steps.values() if s.stage == "verdict" for r in s.report):
+        assert report.split == "test", "a verdict is about the test split"
+        splits = [steps[shards].split for shards in names(report.data)]
+        truth = {
+            (_origin(steps, ingest), column)
+            for shards in names(report.data)
+            for ingest, column in read(steps, shards, set(report.truth.values()))
+        }
+        assert truth, "the walk sees no truth even where it is"
+        for training in _before(steps, report):
+            for shards in names(steps[training].data):
+                apart = steps[shards].split in splits
+                for column in sorted(_lessons(steps, training, shards)):
+                    plain = apart and _untouched(steps, shards, column)
+                    behind = {(_origin(steps, i), c) for i, c in read(steps, shards, {column}, _own(steps))}
+                    sentences += [
+                        f"{training}: {column} is made of {c}" for _, c in sorted(behind & truth) if not plain
+                    ]
+    return list(dict.fromkeys(sentences))
+
+
+def _before(steps: Steps, step: Any) -> list[str]:
+    """The trainings behind a step, however far."""
+    before: set[str] = set()
+    left = [step]
+    while left:
+        new = set(step_refs(left.pop())) - before
+        before |= new
+        left += [steps[name] for name in new]
+    return [name for name in trainings(steps) if name in before]
+
+
+def _untouched(steps: Steps, shards: str, column: str) -> bool:
+    """Is a column of the shards one that an ingest step reads from its source, so that a sample's is its own?"""
+    sources = [n for n in names(steps[shards].data) if n in steps and _has(steps, n, column)]
+    return bool(sources) and all(steps[n].stage == "ingest" for n in sources)
+
+
+def _own(steps: Steps) -> set[RawColumn]:
+    """For a walk that stops at trainings: each is looked at by itself."""
+    return {(name, "") for name in trainings(steps)}
+
+
+def _origin(steps: Steps, ingest: str) -> str:
+    """What an ingest step reads, so that two that read the same are one."""
+    source = steps[ingest].source.model_dump()
+    place = next((source[k] for k in ("files", "path", "call") if source.get(k)), source.get("seed"))
+    return canonical([source["type"], str(place)])
+
+
+def _lessons(steps: Steps, name: str, shards: str) -> set[str]:
+    """The columns of its shards that a training reads."""
+    step, kept = steps[name], set(steps[shards].columns)
+    columns = {*step.inputs, *(c for sources in step.targets.values() for c in sources), *step.validate_on.values()}
+    columns |= {weight.column for weight in step.confidence.values()} | ({step.only} if step.only else set())
+    there = {c for n in names(steps[shards].data) if n in steps for c in columns if _has(steps, n, c)}
+    return there & kept if kept else there
 
 
 def _read_there(steps: Steps, step: Any, columns: set[str], seen: set[RawColumn]) -> Iterator[RawColumn]:
