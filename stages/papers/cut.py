@@ -17,14 +17,19 @@ from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.recipe import RecipeFile
 
 ConfigT = TypeVar("ConfigT", bound=Config)
-SMALL: dict[str, int] = {"updates": 3, "batch": 4, "seeds": 1, "members": 2, "flights": 5, "frames": 2, "count": 64}
+SMALL: dict[str, int] = {"updates": 2, "batch": 2, "seeds": 1, "members": 2, "flights": 4, "frames": 2, "count": 64}
 """Numbers of a recipe that are made no larger than these, wherever they stand."""
-FOLDS = 2
-"""Values of each name of the matrix; those that a step names (`student-128`) are kept besides."""
+FOLDS, FEW = 2, 4
+"""Values of each name of the matrix in a recipe of few trainings, one in others; those that a step names (`student-128`)
+are kept besides."""
 LIMIT = 48
 """Samples of an ingest step."""
 DRAWS = 100
 """Of a report's intervals."""
+PARAMETERS = "8k"
+"""Of each network whose recipe gives a number of them."""
+LEAST = 64
+"""Pixels of a side from which pictures are halved."""
 
 
 def cut(path: Path, root: str) -> RecipeFile:
@@ -33,8 +38,9 @@ def cut(path: Path, root: str) -> RecipeFile:
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
     small = _cut(written)
     names = json.dumps(small["steps"])
+    folds = FOLDS if sum("updates" in step or "like" in step for step in small["steps"].values()) <= FEW else 1
     small["matrix"] = {
-        name: [v for i, v in enumerate(values) if i < FOLDS or f'-{v}"' in names]
+        name: [v for i, v in enumerate(values) if i < folds or f'-{v}"' in names]
         for name, values in small.get("matrix", {}).items()
     }
     for step in small["steps"].values():
@@ -55,11 +61,18 @@ def cut(path: Path, root: str) -> RecipeFile:
 
 def _cut(value: Any) -> Any:
     if isinstance(value, dict):
-        return {
+        smaller = {
             k: min(v, SMALL[k]) if k in SMALL and isinstance(v, int) and not isinstance(v, bool) else _cut(v)
             for k, v in value.items()
         }
+        smaller |= {"parameters": PARAMETERS} if value.get("parameters") else {}
+        return smaller | ({"size": [side // 2 for side in value["size"]]} if _large(value.get("size")) else {})
     return [_cut(v) for v in value] if isinstance(value, list) else value
+
+
+def _large(size: Any) -> bool:
+    """Is it a picture's [height, width] that loses nothing which the steps need when it is halved?"""
+    return isinstance(size, list) and len(size) == 2 and min(size) >= LEAST
 
 
 def _smaller(config: ConfigT) -> ConfigT:
