@@ -20,8 +20,8 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 SMALL: dict[str, int] = {"updates": 2, "batch": 2, "seeds": 1, "members": 2, "flights": 4, "frames": 2, "count": 64}
 """Numbers of a recipe that are made no larger than these, wherever they stand."""
 FOLDS, FEW = 2, 4
-"""Values of each name of the matrix in a recipe of few trainings, one in others; those that a step names (`student-128`)
-are kept besides."""
+"""Values of each name of the matrix in a recipe of few trainings, one in others; those that a step names
+(`student-128`) are kept besides."""
 LIMIT = 48
 """Samples of an ingest step."""
 DRAWS = 100
