@@ -17,7 +17,7 @@ from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.recipe import RecipeFile
 
 ConfigT = TypeVar("ConfigT", bound=Config)
-SMALL: dict[str, int] = {"updates": 2, "batch": 2, "seeds": 1, "members": 2, "flights": 4, "frames": 2, "count": 64}
+SMALL: dict[str, int] = {"updates": 3, "batch": 2, "seeds": 1, "members": 2, "flights": 4, "frames": 2, "count": 64}
 """Numbers of a recipe that are made no larger than these, wherever they stand."""
 FOLDS, FEW = 2, 4
 """Values of each name of the matrix in a recipe of few trainings, one in others; those that a step names
@@ -43,6 +43,9 @@ def cut(path: Path, root: str) -> RecipeFile:
         name: [v for i, v in enumerate(values) if i < folds or f'-{v}"' in names]
         for name, values in small.get("matrix", {}).items()
     }
+    for modality in small["modalities"].values():
+        if _large(modality.get("size")):
+            modality["size"] = [side // 2 for side in modality["size"]]
     for step in small["steps"].values():
         if step.get("stage") == "ingest":
             step["limit"] = min(LIMIT, step.get("limit", LIMIT))
@@ -65,8 +68,7 @@ def _cut(value: Any) -> Any:
             k: min(v, SMALL[k]) if k in SMALL and isinstance(v, int) and not isinstance(v, bool) else _cut(v)
             for k, v in value.items()
         }
-        smaller |= {"parameters": PARAMETERS} if value.get("parameters") else {}
-        return smaller | ({"size": [side // 2 for side in value["size"]]} if _large(value.get("size")) else {})
+        return smaller | ({"parameters": PARAMETERS} if value.get("parameters") else {})
     return [_cut(v) for v in value] if isinstance(value, list) else value
 
 

@@ -105,7 +105,7 @@ def test_names_that_look_like_numbers_stay_names(tmp_path: Path, monkeypatch: py
     other = tmp_path / "streets.yaml"
     other.write_text(text)
     steps = cut.cut(other, str(tmp_path / "root")).recipe.steps
-    assert steps["lessons-0016E5"].split.pin == {"test": ("0016E5",)} and steps["teacher-0016E5"].updates == 2
+    assert steps["lessons-0016E5"].split.pin == {"test": ("0016E5",)} and steps["teacher-0016E5"].updates == 3
     project.enter()
 
 
