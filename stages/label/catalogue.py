@@ -114,7 +114,7 @@ def entry(name: str) -> Entry:
 
 def usual_classes(count: int) -> tuple[str, tuple[str, ...]] | None:
     """The set that networks of so many classes are trained on most: its name, its classes; None for other counts."""
-    for name, classes in _written()["classes"].items():
+    for name, classes in _written(FILE)["classes"].items():
         named = tuple(c for c in classes if c is not None)
         if len(named) == len(classes) == count and len(set(named)) == count:
             return name, named
@@ -124,16 +124,16 @@ def usual_classes(count: int) -> tuple[str, tuple[str, ...]] | None:
 @cache
 def entries() -> dict[str, Entry]:
     """All entries by name, in the order of their tasks."""
-    written = _written()
+    written = _written(FILE)
     read = [_entry(name, dict(about), written["classes"]) for name, about in written["experts"].items()]
     return {one.name: one for one in sorted(read, key=lambda one: TASKS.index(one.task))}
 
 
 @cache
-def _written() -> dict[str, Any]:
+def _written(file: Path) -> dict[str, Any]:
     import yaml
 
-    loaded: dict[str, Any] = yaml.load(FILE.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    loaded: dict[str, Any] = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return loaded
 
 
