@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import PurePath
 from typing import Any, get_args
 
@@ -43,7 +44,7 @@ def payload(config: BaseModel, step: Callable[[str], str] | None = None) -> dict
         out["type"] = config.type  # type: ignore[attr-defined]
     if isinstance(getattr(type(config), "revision", None), int):
         out["revision"] = type(config).revision  # type: ignore[attr-defined]
-    for name, field in type(config).model_fields.items():
+    for (name, alias, refers), field in zip(_fields(type(config)), type(config).model_fields.values(), strict=True):
         if name in ("type", "stage") or is_placement(field):
             continue
         value = getattr(config, name)
@@ -51,7 +52,7 @@ def payload(config: BaseModel, step: Callable[[str], str] | None = None) -> dict
             default = field.get_default(call_default_factory=True)
             if value == default or _plain(value, None, None) == _plain(default, None, None):
                 continue  # the second comparison is for plug-ins that differ in placement alone
-        out[field.alias or name] = _plain(value, step if is_step_ref(field) else None, step)
+        out[alias] = _plain(value, step if refers else None, step)
     return out
 
 
@@ -70,6 +71,12 @@ def _mentions_ref(annotation: Any) -> bool:
     return any(_mentions_ref(a) for a in get_args(annotation))
 
 
+@cache
+def _fields(kind: type[BaseModel]) -> tuple[tuple[str, str, bool], ...]:
+    """Each field's name, what recipes call it, and whether it names a step. Kept: planning asks a thousand times."""
+    return tuple((name, field.alias or name, is_step_ref(field)) for name, field in kind.model_fields.items())
+
+
 def step_refs(config: BaseModel) -> dict[str, tuple[str | int, ...]]:
     """Names of the steps that `config` reads, nested plug-ins included, in order of appearance, once each, with the
     path of the field that names each first."""
@@ -77,8 +84,8 @@ def step_refs(config: BaseModel) -> dict[str, tuple[str | int, ...]]:
 
     def visit(value: Any, ref: bool, place: tuple[str | int, ...]) -> None:
         if isinstance(value, BaseModel):
-            for name, field in type(value).model_fields.items():
-                visit(getattr(value, name), is_step_ref(field), (*place, field.alias or name))
+            for name, alias, refers in _fields(type(value)):
+                visit(getattr(value, name), refers, (*place, alias))
         elif isinstance(value, dict):
             for key, item in value.items():
                 visit(item, ref, (*place, key))

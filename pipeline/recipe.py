@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from hyperloom.pipeline import plugins, project, registry, variants
@@ -72,6 +72,7 @@ class Recipe(Config):
     """The paper whose claim this recipe tests (`hyperloom papers`)."""
     modalities: dict[str, Annotated[Any, plugins.of("modality")]]
     steps: dict[StepKey, Annotated[Any, plugins.Of(_stage, kind=STAGE)]] = Field(min_length=1)
+    _reads: dict[str, tuple[Any, list[str]]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -93,7 +94,10 @@ class Recipe(Config):
 
     def reads(self, step: str) -> list[str]:
         """Names of the steps that a step reads."""
-        return list(step_refs(self.steps[step]))
+        config, known = self.steps[step], self._reads.get(step)
+        if known is None or known[0] is not config:  # a copy of a recipe may have other steps
+            known = self._reads[step] = config, list(step_refs(config))
+        return list(known[1])
 
 
 @dataclass

@@ -44,6 +44,9 @@ class State:
         self.world.barrier()
         state = checkpoint.load(self.job.storage, self.job.folder, say)
         self.world.barrier()
+        if state is not None and (lacking := sorted(self.parts.keys() - state.keys())):
+            say(f"the checkpoint is of another version of Hyperloom (it lacks {', '.join(lacking)}): starting anew")
+            return None
         return state
 
     def load(self, state: Mapping[str, Any]) -> None:

@@ -97,6 +97,31 @@ def test_a_fault_after_a_checkpoint_costs_nothing(data: Any, tmp_path: Path, mon
     assert _weights(rough) == _weights(calm)
 
 
+def test_a_checkpoint_of_another_version_is_passed_over(
+    data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm, rough = _job(data, tmp_path / "one"), _job(data, tmp_path / "two")
+    loop.fit(calm)
+    monkeypatch.setenv("HYPERLOOM_FAULT", "train.checkpoint=raise")
+    monkeypatch.setenv("HYPERLOOM_FAULT_ONCE", str(tmp_path / "once"))
+    with pytest.raises(FaultInjected):
+        loop.fit(rough)
+    state = checkpoint.load(rough.storage, rough.folder)
+    assert state is not None
+    checkpoints = checkpoint.Checkpoints(rough.storage, rough.folder)
+    checkpoints.save(4, {name: part for name, part in state.items() if name != "clipping"})
+    said = list[str]()
+
+    class Log:
+        once = said.append
+
+        def __call__(self, at: int, values: Any) -> None: ...
+
+    loop.fit(rough, log=Log())
+    assert [line for line in said if "another version" in line and "clipping" in line and "starting anew" in line]
+    assert _weights(rough) == _weights(calm)
+
+
 def test_a_torn_checkpoint_is_passed_over_for_the_one_before(data: Any, tmp_path: Path) -> None:
     storage, said = data[0], list[str]()
     checkpoints = checkpoint.Checkpoints(storage, "torn")
