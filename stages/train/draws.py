@@ -1,9 +1,9 @@
-"""Draws: all that is random in the preparation of an update, drawn an update ahead.
+"""Draws: all that is random in the preparation of an update; for a GPU they are drawn an update ahead.
 
 What a mask shows, what augmentations and blends do and what objectives without a target draw follows from (seed,
-update) and the recipe alone, never from the samples. So while an update runs, a thread draws for the next one, and the
-host has nothing to do but to send it. Who asks out of turn (a resumed training, a range test) is drawn for at once, and
-gets the same.
+update) and the recipe alone, never from the samples. So while a device works on an update, a thread draws for the next
+one, and the host has nothing to do but to send it. On CPUs host and device are one, and nothing is drawn ahead. Who
+asks out of turn (a resumed training, a range test) is drawn for at once, and gets the same.
 """
 
 from __future__ import annotations
@@ -57,11 +57,18 @@ class Drawer:
 
     def __call__(self, number: int) -> BatchDraws:
         """What update `number` draws; the next one's are begun."""
+        if self.device.type == "cpu":
+            return self.draw(number)
         ahead, self._next = self._next, None
         draws = ahead[1].result() if ahead is not None and ahead[0] == number else self.draw(number)
         self._thread = self._thread or ThreadPoolExecutor(1, "draws")
         self._next = number + 1, self._thread.submit(self.draw, number + 1)
         return draws
+
+    def close(self) -> None:
+        """End the thread. Nobody may ask after that."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
 
     def moved(self, augment: Augment) -> Mapping[str, Modality]:
         """The columns that an augmentation changes."""

@@ -64,8 +64,11 @@ def fit(
     Raises Preempted, after a checkpoint, when `request()` is not NOTHING on any rank, and NotFinite when a loss or the
     gradient is infinite or no number.
     """
-    world = world or World.current()
-    Training(job, world, log, request, device, alive).run()
+    training = Training(job, world or World.current(), log, request, device, alive)
+    try:
+        training.run()
+    finally:
+        training.prepare.drawer.close()
 
 
 class Training:

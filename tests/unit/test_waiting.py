@@ -86,6 +86,16 @@ def test_an_update_asks_its_device_nothing(data: Any, update: str) -> None:
     assert _asked(data, **UPDATES[update]) == []
 
 
+def test_what_is_drawn_ahead_is_what_is_drawn_in_turn(data: Any) -> None:
+    training = Training(scenes.job(data, "ahead", augment=["flip", "colour"]), World(), device=META)
+    drawer = training.prepare.drawer
+    for number in (0, 1, 2, 7, 8):  # the fourth is out of turn
+        ahead, now = drawer(number), drawer.draw(number)
+        assert torch.equal(ahead.visible.inputs, now.visible.inputs)
+        assert [repr(a) for a in ahead.augments] == [repr(a) for a in now.augments]
+    drawer.close()
+
+
 def test_who_asks_is_seen(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hyperloom.stages.train.criterion import Criterion
 
