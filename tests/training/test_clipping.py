@@ -14,18 +14,6 @@ from hyperloom.stages.train.notice import Ask, Preempted
 from tests.unit import scenes
 
 
-class Said:
-    """A log that keeps what is said once."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def __call__(self, at: int, values: dict[str, float]) -> None: ...
-
-    def once(self, text: str) -> None:
-        self.texts.append(text)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return scenes.shards(tmp_path_factory.mktemp("root"))
@@ -33,7 +21,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def _taught(data: Any, name: str, light: dict[str, Any], stop_after: int = 0) -> tuple[dict[str, float], list[str]]:
     run = scenes.step(data[0], data[2], augment=["flip", {"type": "colour", **light}], updates=6, log_every=50)
-    job, log = replace(run.stage.job(run), folder=f"train/{name}"), Said()
+    job, log = replace(run.stage.job(run), folder=f"train/{name}"), scenes.Said()
     if stop_after:
         asks = iter(range(100))
         with pytest.raises(Preempted):

@@ -55,18 +55,6 @@ def test_a_training_that_found_its_rate_is_the_one_that_was_given_it(
     assert scenes.trained(data[0], broken.folder)[1]["final"]["rate"] == about["final"]["rate"]
 
 
-class Said:
-    """A log that keeps what is said once."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def __call__(self, at: int, values: dict[str, float]) -> None: ...
-
-    def once(self, text: str) -> None:
-        self.texts.append(text)
-
-
 def test_an_open_ended_training_ends_after_its_best_and_to_the_byte(
     data: Any, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +62,7 @@ def test_an_open_ended_training_ends_after_its_best_and_to_the_byte(
     fields = {"updates": None, "optimizer": {"lr": 0.03}, "stop": {"patience": 3, "every": 2}, "ema": 0.5}
     fields |= {"targets": {"semantic": "semantic@truth"}, "log_every": 50, "checkpoint_every": 20}
     calm, rough = (training(data, tmp_path_factory.mktemp(n), **fields) for n in ("calm", "rough"))
-    said = Said()
+    said = scenes.Said()
     loop.fit(calm, log=said)
     weights, about = scenes.trained(data[0], calm.folder)
     cooling = next(int(s.rpartition(" ")[2]) for s in said.texts if "the rate falls" in s)
@@ -97,7 +85,7 @@ def test_a_training_begins_with_the_best_input_and_ends_as_an_onnx_file(
         "model": {"trunk": {"type": "unet", "width": 2}, "residual": True},
     }
     calm, rough = (training(data, tmp_path_factory.mktemp(n), **fields) for n in ("calm", "rough"))
-    said = Said()
+    said = scenes.Said()
     loop.fit(calm, log=said)
     assert "semantic begins with the answers of soft@teacher" in said.texts
     with pytest.raises(Preempted):

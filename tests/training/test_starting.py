@@ -28,19 +28,6 @@ from tests.unit import inline, scenes
 WIDTH = {"trunk": {"type": "unet", "width": 2}}
 
 
-class Notes:
-    """A curve that keeps what it is told in words."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def __call__(self, at: int, values: dict[str, float]) -> None:
-        pass
-
-    def once(self, text: str) -> None:
-        self.notes.append(text)
-
-
 @pytest.fixture(scope="module")
 def teacher(data: Any) -> Manifest:
     """A trained step of one input and one task."""
@@ -89,10 +76,10 @@ def test_weights_of_a_step_are_taken_where_they_fit(data: Any, teacher: Manifest
     assert torch.equal(began[first][:, noisy], plain[first][:, noisy]), "a new input starts afresh"
     new = [part for part in began if part.startswith("heads.depth")]
     assert new and all(torch.equal(began[part], plain[part]) for part in new)
-    said = Notes()
+    said = scenes.Said()
     loop.fit(job, log=said)
-    assert said.notes[0].startswith("starts from teacher: ")
-    assert "in part: trunk.enter" in said.notes[0] and "not there: heads.depth" in said.notes[0]
+    assert said.texts[0].startswith("starts from teacher: ")
+    assert "in part: trunk.enter" in said.texts[0] and "not there: heads.depth" in said.texts[0]
 
 
 def test_a_start_that_does_not_fit_is_refused(data: Any, teacher: Manifest) -> None:
@@ -251,9 +238,9 @@ def test_a_narrower_network_takes_filters_of_a_wider_one(data: Any, trunk: str) 
                 else chosen[(slice(None),) * axis + (slice(None, None, many // few),)]
             )
         assert torch.equal(value, chosen), part
-    said = Notes()
+    said = scenes.Said()
     loop.fit(job, log=said)
-    assert "evenly chosen of more: trunk." in said.notes[0] and "other shape" not in said.notes[0]
+    assert "evenly chosen of more: trunk." in said.texts[0] and "other shape" not in said.texts[0]
     plain = made(data, f"plain-{trunk}", source, model={**half, "start": {"step": "teacher", "whole": True}})
     with pytest.raises(Misfit, match="or select: true, which takes evenly spaced filters of it"):
         loop.fit(plain)

@@ -84,14 +84,19 @@ def test_interrupted_training_ends_in_the_same_bytes(data: Any, tmp_path: Path, 
     assert fitted.load(rough.storage, rough.folder) is not None
 
 
-def test_a_fault_after_a_checkpoint_costs_nothing(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _interrupted(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Job, Job, dict[str, Any] | None]:
+    """A training to its end, the same one that a fault ended after its first checkpoint, and what that holds."""
     calm, rough = _job(data, tmp_path / "one"), _job(data, tmp_path / "two")
     loop.fit(calm)
     monkeypatch.setenv("HYPERLOOM_FAULT", "train.checkpoint=raise")
     monkeypatch.setenv("HYPERLOOM_FAULT_ONCE", str(tmp_path / "once"))
     with pytest.raises(FaultInjected):
         loop.fit(rough)
-    state = checkpoint.load(rough.storage, rough.folder)
+    return calm, rough, checkpoint.load(rough.storage, rough.folder)
+
+
+def test_a_fault_after_a_checkpoint_costs_nothing(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm, rough, state = _interrupted(data, tmp_path, monkeypatch)
     assert state is not None and state["update"] == 3
     loop.fit(rough)
     assert _weights(rough) == _weights(calm)
@@ -100,25 +105,13 @@ def test_a_fault_after_a_checkpoint_costs_nothing(data: Any, tmp_path: Path, mon
 def test_a_checkpoint_of_another_version_is_passed_over(
     data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calm, rough = _job(data, tmp_path / "one"), _job(data, tmp_path / "two")
-    loop.fit(calm)
-    monkeypatch.setenv("HYPERLOOM_FAULT", "train.checkpoint=raise")
-    monkeypatch.setenv("HYPERLOOM_FAULT_ONCE", str(tmp_path / "once"))
-    with pytest.raises(FaultInjected):
-        loop.fit(rough)
-    state = checkpoint.load(rough.storage, rough.folder)
+    calm, rough, state = _interrupted(data, tmp_path, monkeypatch)
     assert state is not None
     checkpoints = checkpoint.Checkpoints(rough.storage, rough.folder)
     checkpoints.save(4, {name: part for name, part in state.items() if name != "clipping"})
-    said = list[str]()
-
-    class Log:
-        once = said.append
-
-        def __call__(self, at: int, values: Any) -> None: ...
-
-    loop.fit(rough, log=Log())
-    assert [line for line in said if "another version" in line and "clipping" in line and "starting anew" in line]
+    said = scenes.Said()
+    loop.fit(rough, log=said)
+    assert [line for line in said.texts if "another version" in line and "clipping" in line and "starting anew" in line]
     assert _weights(rough) == _weights(calm)
 
 

@@ -99,3 +99,15 @@ def weights(storage: Storage, folder: str, name: str = "model.safetensors") -> b
     assert done is not None, folder
     (path,) = (file.path for file in done.files if file.path.endswith(f"/{name}"))
     return storage.read(path)
+
+
+class Said:
+    """A training's log that keeps what is said once."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __call__(self, at: int, values: dict[str, float]) -> None: ...
+
+    def once(self, text: str) -> None:
+        self.texts.append(text)
