@@ -15,7 +15,8 @@ HEAD = """# Claims of papers, tested
 Made by `hyperloom papers report` from the recipes and records under `recipes/papers`; not written by hand. A claim
 *holds* when its 95 % interval lies beyond what it is compared with and no seed lies on the other side, it is
 *reversed* when the interval lies on the other side, else it is *not shown*; beside it stands the smallest effect that
-could have been seen ([comparing.md](comparing.md)).
+could have been seen ([comparing.md](comparing.md)). Of a claim that something grows with a dial the highest and the
+lowest place are shown, and the slope.
 """
 COLUMNS = ("claim", "ours", "theirs", "what it is about", "interval", "seeds", "smallest", "word")
 
@@ -80,13 +81,21 @@ def _paper(one: PaperRecipe) -> str:
 
 def _row(name: str, claim: Mapping[str, Any], definition: Claim | None) -> str:
     sides = claim["sides"]
-    named = [who for who in (definition.ours, definition.theirs) if who in sides] if definition else []
+    named = [who for who in _compared(definition) if who in sides] if definition else []
     ours, theirs = [*(f"{who} {sides[who]:.3f}" for who in named or sides), "", ""][:2]
     low_high = claim["interval"]
     interval = "too few samples" if low_high is None else f"{low_high[0]:+.3f} to {low_high[1]:+.3f}"
     smallest = "" if claim["smallest"] is None else f"{claim['smallest']:.3f}"
     cells = [name, ours, theirs, f"{claim['value']:+.3f}", interval, _seeds(claim["seeds"]), smallest, claim["word"]]
     return f"| {' | '.join(cells)} |"
+
+
+def _compared(definition: Claim) -> list[str]:
+    """Whose figures stand in the row: of a dial those at its highest and its lowest place."""
+    if not definition.dial:
+        return [definition.ours, definition.theirs]
+    places = sorted(definition.dial, key=definition.dial.__getitem__)
+    return [places[-1], places[0]]
 
 
 def _seeds(values: Sequence[float]) -> str:
