@@ -26,7 +26,7 @@ POINT = "%2E"
 
 
 class Tars:
-    """DIR/{group}.tar; what does not fit, or comes later, in {group}-00001.tar."""
+    """DIR/{group}.tar; what does not fit, or comes later, in {group}~00001.tar, which is no group's name."""
 
     def __init__(self, target: Storage, fields: Mapping[str, PortableField]):
         self._target, self._fields = target, fields
@@ -69,7 +69,7 @@ class Tars:
         self._tar.close()
         name, place = path_safe(self._group), self._seen[self._group]
         self._seen[self._group] += 1
-        self._target.write(f"{name}-{place:05d}.tar" if place else f"{name}.tar", self._sink.getvalue())
+        self._target.write(f"{name}~{place:05d}.tar" if place else f"{name}.tar", self._sink.getvalue())
         self._count += 1
 
 

@@ -116,10 +116,13 @@ class CocoReader:
             self._counts["annotations are of pictures that are not listed"] += 1
             return
         if "caption" in one and "category_id" not in one:
-            picture.texts.append(str(one["caption"]))
+            if (text := str(one["caption"])) not in picture.texts:
+                picture.texts.append(text)
             return
         number = one.get("id", 0)
-        same = (one.get("category_id"), str(one.get("bbox")), str(one.get("segmentation")), str(one.get("keypoints")))
+        kind = self.categories.get(_id(one.get("category_id")))
+        of_kind = kind.name if kind else str(one.get("category_id"))
+        same = (of_kind, str(one.get("bbox")), str(one.get("segmentation")), str(one.get("keypoints")))
         if number and (before := self._seen.get((number, picture.name))) is not None:
             if before == same:
                 self._counts["annotations stand twice, and count once"] += 1

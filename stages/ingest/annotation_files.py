@@ -147,11 +147,12 @@ def joined(listed: list[ListedPicture]) -> list[ListedPicture]:
     was annotated last; where nothing tells, the picture has a fault."""
     chosen: dict[str, ListedPicture] = {}
     counts = Counter[str]()
+    known = [text for one in listed for text in json.loads(one.sides.pop("remarks", "[]"))]  # also of those that go
     for one in listed:
         other = chosen.setdefault(one.name, one)
         if other is one:
             continue
-        files = [os.path.basename(p.sides["annotations"]) if "annotations" in p.sides else p.name for p in (other, one)]
+        files = _apart(*(p.sides.get("annotations", p.name) for p in (other, one)))
         where = f"{files[0]} and {files[1]}"
         if one.marks == other.marks:
             counts[f"in both {where}, and count once"] += 1
@@ -161,12 +162,18 @@ def joined(listed: list[ListedPicture]) -> list[ListedPicture]:
             counts[f"in both {where} with other marks, and the later ones count"] += 1
         else:
             other.sides["fault"] = f"{where} both list {one.name}, and mark it differently"
+            other.digest = fingerprint([other.digest, one.digest])  # it is another sample than either file's
     pictures = list(chosen.values())
-    if counts:
+    if known or counts:
         sentences = [f"{count} pictures stand {text}" for text, count in counts.items()]
-        known = json.loads(pictures[0].sides.get("remarks", "[]"))
         pictures[0].sides["remarks"] = json.dumps([*known, *sentences])
     return pictures
+
+
+def _apart(one: str, other: str) -> tuple[str, str]:
+    """Two files by their names, where those tell them apart."""
+    names = os.path.basename(one), os.path.basename(other)
+    return names if names[0] != names[1] else (one, other)
 
 
 @lru_cache(maxsize=4)

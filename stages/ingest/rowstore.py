@@ -8,6 +8,7 @@ kept as it is. A row that could not be understood is the ValueError that says wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, Protocol
 
 TableRow = dict[str, Any]
@@ -90,7 +91,10 @@ class ColumnRows:
                 place += 1
 
     def at(self, places: Sequence[int], fields: Fields = None) -> list[TableRow | ValueError]:
-        some = self._of(fields).take(list(places)).to_pylist() if places else []
+        table, some = self._of(fields), list[TableRow]()
+        for _, run in groupby(enumerate(places), key=lambda one: one[1] - one[0]):
+            following = [place for _, place in run]  # a slice copies nothing; `take` puts whole columns together
+            some += table.slice(following[0], len(following)).to_pylist()
         return [self._faults.get(place, row) for place, row in zip(places, some, strict=True)]
 
     def _of(self, fields: Fields) -> Any:

@@ -30,7 +30,6 @@ from hyperloom.stages.label.network import Network, library, read_weights
 from hyperloom.stages.label.preprocess import TileGrid
 from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality import Size
-from hyperloom.stages.remarks import remark
 
 FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
@@ -169,10 +168,8 @@ def _compiled(torch: Any, module: Any, device: str) -> Any:
     """The module compiled, where this machine can."""
     from hyperloom.stages.network import compiling
 
-    if why := compiling.why_not_compile(torch.device(device)):
-        remark(f"compile: {why}. The network runs as it is")
-        return module
-    return torch.compile(module, **(compiling.how(True, torch.device(device)) or {}))
+    how = compiling.how(True, torch.device(device), say=True)
+    return module if how is None else torch.compile(module, **how)
 
 
 def _from_export(torch: Any, path: str, content: bytes) -> Any:

@@ -8,11 +8,17 @@ import shutil
 
 import torch
 
+from hyperloom.stages.remarks import remark
 
-def how(compile: bool | str, device: torch.device) -> dict[str, str] | None:
-    """What torch.compile is asked with; None where nothing is to be, or can be, compiled. What of a network cannot be
-    compiled runs as it is."""
-    if not compile or why_not_compile(device) is not None:
+
+def how(compile: bool | str, device: torch.device, say: bool = False) -> dict[str, str] | None:
+    """What torch.compile is asked with; None where nothing is to be, or can be, compiled, which is a remark if `say`.
+    What of a network cannot be compiled runs as it is."""
+    if not compile:
+        return None
+    if why := why_not_compile(device):
+        if say:
+            remark(f"compile: {why}. The network runs as it is")
         return None
     from torch import _dynamo
 

@@ -62,10 +62,13 @@ def _mappings(value: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 def _first(mappings: Mapping[tuple[str, ...], Mapping[Any, Any]], path: str) -> tuple[str, ...]:
     """Which of several is meant: the one under the name that goes first, else the only one."""
+    nested = [names for names in mappings if names]
+    highest = [names for names in nested if len(names) == min(map(len, nested))]
     for name in PREFERRED:
-        for names in mappings:
-            if names and names[-1] == name:
-                return names
+        if len(of := [names for names in highest if names[-1] == name]) == 1:
+            return of[0]
+    if nested and () in mappings and not any(torch.as_tensor(v).ndim for v in mappings[()].values() if _weight(v)):
+        mappings = {names: mappings[names] for names in nested}  # numbers alone beside mappings are counters
     if len(mappings) > 1 and () not in mappings:
         places = ", ".join(".".join(names) for names in mappings)
         raise ValueError(f"{path} holds several networks ({places}). Next: save the state_dict() of the one you mean")
@@ -81,9 +84,11 @@ def _plain(name: str) -> str:
 def _loaded(content: bytes, path: str) -> object:
     if not content:
         raise ValueError(f"{path} is empty. Next: download it again")
+    if content[8:9] == b"{":
+        return _safetensors(content, path)  # its first bytes are a length, which may look like anything
     if what := next((what for begins, what in WHAT_ELSE if content.lstrip().startswith(begins)), None):
         raise ValueError(f"{path} is {what}")
-    if content[8:9] == b"{" or (path.endswith(".safetensors") and not content.startswith((b"PK", b"\x80"))):
+    if path.endswith(".safetensors") and not content.startswith((b"PK", b"\x80")):
         return _safetensors(content, path)
     from torch.serialization import safe_globals
 

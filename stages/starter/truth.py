@@ -181,7 +181,10 @@ def read_names(path: str) -> list[str]:
         with open(path, encoding="utf-8") as file:
             text = file.read()
         if path.lower().endswith((".txt", ".names")):
-            lines = [re.sub(r"^\d+[\s:,]+(?=\S)", "", line.strip()) for line in text.splitlines() if line.strip()]
+            listed = text.strip().splitlines()
+            if not all(line.strip() for line in listed):
+                return []  # which line is which class is not known
+            lines = [re.sub(r"^\d+[\s:,]+(?=\S)", "", line.strip()) for line in listed]
             return lines if len(set(lines)) == len(lines) and all(len(line) < 60 for line in lines) else []
         value = _loaded(path, text)
     except (OSError, ValueError):
@@ -192,7 +195,10 @@ def read_names(path: str) -> list[str]:
             break
         value = inner
     if isinstance(value, dict) and value and all(str(k).isdecimal() for k in value):
-        value = [value[k] for k in sorted(value, key=lambda k: int(k))]
+        numbers = sorted(value, key=int)
+        if int(numbers[-1]) - int(numbers[0]) != len(numbers) - 1 or int(numbers[0]) > 1:
+            return []  # a hole would move the names behind it
+        value = [value[k] for k in numbers]
     if isinstance(value, list) and value and all(isinstance(v, dict) and "name" in v for v in value):
         value = [v["name"] for v in value]
     return [str(v) for v in value] if isinstance(value, list) and all(isinstance(v, str) for v in value) else []

@@ -44,7 +44,8 @@ class Clipping:
             many = inside.sum(1)
             clipped = (inside & ended).sum(1) > PART * many
             counts = torch.stack([(many > 0).sum(), clipped.sum()]).double()
-            self.counts[column] = self.counts[column] + counts if column in self.counts else counts
+            known = self.counts.get(column)
+            self.counts[column] = counts if known is None else known.to(counts.device) + counts
 
     def share(self, update: int) -> dict[str, float]:
         """After the last batch that is looked at: the figure `clipped.COLUMN` of each column of which too many samples
@@ -56,7 +57,10 @@ class Clipping:
         return {name: share for name, share in shares.items() if share > CLIPS}
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        return dict(self.counts)
+        """The counts of all ranks, which call it together."""
+        return {column: self.world.sum(counts.clone()) for column, counts in self.counts.items()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        self.counts = dict(state)
+        """Go on from the counts of however many ranks: the first one has them."""
+        first = self.world.rank == 0
+        self.counts = {column: counts if first else torch.zeros_like(counts) for column, counts in state.items()}

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hyperloom.stages.train.world import World
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,11 @@ class Clock:
         """CPU time of this process's threads, and of the processes before it."""
         return self.before[1] + time.process_time() - self.since[1]
 
-    def state(self) -> list[float]:
-        return [self.seconds, self.cpu_seconds]
+    def state(self, world: World) -> list[float]:
+        """For a checkpoint: wall time, and CPU time of all ranks, which call it together."""
+        return [self.seconds, sum(world.gather(self.cpu_seconds))]
 
-    def restore(self, state: list[float]) -> None:
-        """Go on from what a checkpoint says. What was done since then by a process that died is done again, and counts
-        once."""
-        self.before = (state[0], state[1])
+    def restore(self, state: list[float], world: World) -> None:
+        """Go on from what a checkpoint says, of however many ranks it was: the first one counts what they took. What
+        was done since then by a process that died is done again, and counts once."""
+        self.before = (state[0], state[1] if world.rank == 0 else 0.0)

@@ -209,7 +209,7 @@ class Training:
                 self._note(self._figures(update), {"samples_per_second": self._speed()})
             if save or ask:
                 plain = {"phase": self.course.now, "best": vars(self.best), "history": self.history}
-                plain |= {"length": self.length.state(), "clock": self.clock.state(), "rate": self.rate}
+                plain |= {"length": self.length.state(), "clock": self.clock.state(self.world), "rate": self.rate}
                 self.state.save(self.update, **plain)
             if ask and not self.done:
                 raise Preempted(self.update, ask)
@@ -301,7 +301,7 @@ class Training:
             self.schedule = self.state.parts["schedule"] = schedule
         self.state.load(state)
         self.length.restore(state["length"])
-        self.clock.restore(state["clock"])
+        self.clock.restore(state["clock"], self.world)
         self.rate, self.best = state["rate"], Best(**state["best"])
         self.update, self.timed, self.history = state["update"], state["update"], state["history"]
         for entry in self.history:

@@ -326,6 +326,19 @@ def test_a_picture_that_several_files_list_is_one_sample(tmp_path: Path) -> None
     assert "3 pictures stand in both a.json and b.json, and count once" in remarks(made)
 
 
+def test_a_file_that_contradicts_another_is_noticed_in_a_root_that_knows_the_first(tmp_path: Path) -> None:
+    source = folder_of(tmp_path, a=lambda value: None)
+    made, storage = ingest(tmp_path / "root", **source)
+    assert left_out(made, storage) == {}
+    value = json.loads(coco_writer.written(whole()))
+    moved(value)
+    value["annotations"][1]["image_id"] = 99
+    (tmp_path / "several/c.json").write_text(json.dumps(value))
+    made, storage = ingest(tmp_path / "root", **source)
+    assert list(left_out(made, storage)) == ["day one/a"]
+    assert [text for text in remarks(made) if "pictures that are not listed" in text]  # of the file that came second
+
+
 def test_of_two_exports_of_label_studio_the_later_answers_count(tmp_path: Path) -> None:
     annotations = whole()
     annotations.pictures[2].annotated = False

@@ -261,6 +261,16 @@ def merged(value: Any) -> None:
     ]
 
 
+def merged_projects(value: Any) -> None:
+    """The same, where categories have other ids too, some of them in words."""
+    shift = max(one["id"] for one in value["categories"])
+    count = len(value["annotations"])
+    merged(value)
+    value["categories"] += [{**one, "id": one["id"] + shift} for one in value["categories"]]
+    for one in value["annotations"][count:]:
+        one["category_id"] = str(one["category_id"] + shift)
+
+
 def in_words(value: Any) -> None:
     for one in value["annotations"]:
         one["image_id"], one["category_id"] = str(one["image_id"]), float(one["category_id"])
@@ -278,6 +288,14 @@ def test_ids_of_other_numbers_or_forms_are_the_same_things(change: Any, said: li
     change(value)
     back = faults(value)
     assert coco_writer.written(back) == coco_writer.written(annotated()) and back.remarks == said
+
+
+def test_two_projects_with_other_ids_of_categories_count_things_once() -> None:
+    value = plain()
+    merged_projects(value)
+    back, once = faults(value), annotated()
+    assert [len(p.annotations) for p in back.pictures] == [len(p.annotations) for p in once.pictures]
+    assert back.remarks[-1] == "4 annotations stand twice, and count once"
 
 
 def test_what_is_odd_about_a_file_of_coco_is_said() -> None:

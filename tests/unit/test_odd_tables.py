@@ -248,3 +248,16 @@ def test_rows_are_looked_up_by_number_and_those_that_are_none_stay_reasons(form:
     assert sum(isinstance(row, ValueError) for row in content.each(frozenset())) == (form != "parquet")
     if form != "jsonl":
         assert content.at([7], frozenset({"y", "z"})) == [{"y": "7"}] == [list(content.each(frozenset({"y"})))[7]]
+
+
+def test_rows_of_a_table_are_looked_up_without_putting_its_columns_together() -> None:
+    """In any order, next to each other or not; a row that is none is its fault."""
+    import pyarrow as pa
+
+    from hyperloom.stages.ingest.rowstore import ColumnRows
+
+    table = pa.table({"a": pa.chunked_array([[0, 1, 2], [3, 4]]), "b": pa.chunked_array([["x"] * 5])})
+    fault = ValueError("no row")
+    rows = ColumnRows(table, {4: fault})
+    found = rows.at([3, 1, 2, 4, 0, 0], frozenset({"a"}))
+    assert found == [{"a": 3}, {"a": 1}, {"a": 2}, fault, {"a": 0}, {"a": 0}] and rows.at([]) == []

@@ -72,3 +72,31 @@ def test_what_is_none_is_refused_in_a_sentence(content: bytes, words: str) -> No
     with pytest.raises(ValueError, match=words) as refused:
         read_state(content, "file.pth")
     assert "\n" not in str(refused.value) and "weights_only" not in str(refused.value)
+
+
+def test_which_of_several_networks_is_meant() -> None:
+    def read(kept: Any) -> dict[str, torch.Tensor]:
+        return read_state(_torch(kept), "net.pth")
+
+    one, two = {"a": torch.zeros(2)}, {"a": torch.ones(2)}
+    for kept in (
+        {"ema": two, "step": torch.tensor(5)},
+        {"state_dict": two, "ema": one, "confusion": torch.zeros(3, 3)},
+        {"net": {"model": two}, "optimizer": {"model": one}},
+    ):
+        assert torch.equal(read(kept)["a"], two["a"])
+    for kept in (
+        {"discriminator": {"state_dict": one}, "generator": {"state_dict": two}},
+        {"student": {"model": one}, "teacher": {"model": two}},
+        {"model_ema": two, "loss_state": {"weights": one}},
+    ):
+        with pytest.raises(ValueError, match="holds several networks"):
+            read(kept)
+
+
+def test_a_header_of_any_length_is_safetensors() -> None:
+    """Its first bytes are that length: 15,392 reads as a blank and the beginning of a page."""
+    plain = safetensors({"a": torch.ones(2)})
+    length = int.from_bytes(plain[:8], "little")
+    padded = plain[8 : 8 + length].ljust(15392) + plain[8 + length :]
+    assert torch.equal(read_state((15392).to_bytes(8, "little") + padded, "a.safetensors")["a"], torch.ones(2))

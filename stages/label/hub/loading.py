@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from hyperloom.pipeline.errors import PluginError, SourceError
 from hyperloom.stages.label.network import library
-from hyperloom.stages.remarks import remark
 
 READ = (".json", ".txt", ".model", ".safetensors", ".jinja", ".vocab", ".merges")
 """Files that decide what a model answers."""
@@ -63,14 +62,10 @@ class Directory:
 
     def _compiled(self, model: Any) -> Any:
         """The network, compiled in its place where that is asked for and can be."""
-        if self._compile:
-            from hyperloom.stages.network import compiling
+        from hyperloom.stages.network import compiling
 
-            device = self.torch.device(self.device)
-            if why := compiling.why_not_compile(device):
-                remark(f"compile: {why}. The network runs as it is")
-            elif (how := compiling.how(self._compile, device)) is not None:
-                model.compile(**how)
+        if (how := compiling.how(self._compile, self.torch.device(self.device), say=True)) is not None:
+            model.compile(**how)
         return model
 
     def tensors(self, prepared: Any) -> dict[str, Any]:
