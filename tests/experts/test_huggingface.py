@@ -135,7 +135,7 @@ def test_a_compiled_network_answers_alike(home: Path) -> None:
     plain = asked(**fields, labels=labels)["semantic@hf"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiling, "why_not_compile", lambda device: None)
-        patch.setattr(compiling, "how", lambda compile, device: {"backend": traced} if compile else None)
+        patch.setattr(compiling, "how", lambda compile, device, say: {"backend": traced} if compile else None)
         compiled = asked(**fields, labels=labels, compile=True)["semantic@hf"]
     torch.compiler.reset()
     assert seen and (compiled == plain).mean() > 0.99
