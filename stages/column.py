@@ -137,6 +137,15 @@ class FileRows:
         """Of all rows, decoded."""
         return len(self) * _width(self._modality)
 
+    @property
+    def encoded_bytes(self) -> int:
+        """Of all rows, as they are kept."""
+        return int(self._array.nbytes)
+
+    def encoded(self, row: int) -> Any:
+        """The bytes of one row's file, None where it is missing."""
+        return self._array[row].as_buffer() if self._valid[row] else None
+
     def between(self, rows: slice) -> FileRows:
         """Some neighbouring rows."""
         return FileRows(self._modality, self._array[rows], self._valid[rows])

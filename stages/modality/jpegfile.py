@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 HOLE = 32
 """So many zero bytes in a row cannot stand for pixels where the shortest code of a block means a value."""
+END = b"\xff\xd9"
 SPARE = 16
 """Bytes too many before the end of a frame that a camera may leave."""
 
@@ -42,6 +43,19 @@ def decoded(data: Any, shape: tuple[int, ...], out: np.ndarray | None = None) ->
     if sides != shape[:2]:
         raise ValueError(f"expected a JPEG of shape {shape}, got {(*sides, 3)}")
     return simplejpeg.decode_jpeg(data, "RGB", buffer=out)
+
+
+def is_common(data: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Is it a whole JPEG of this (H, W, 3), of YCbCr or grey, as any decoder reads them alike?"""
+    import simplejpeg
+
+    if bytes(data[:3]) != b"\xff\xd8\xff" or END not in bytes(data[-SPARE:]):
+        return False
+    try:
+        *sides, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return False
+    return tuple(sides) == shape[:2] and colours in ("YCbCr", "Gray")
 
 
 def fault(data: bytes) -> str:

@@ -19,7 +19,8 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -37,10 +38,22 @@ from hyperloom.stages.shard.mixture import Mixture, mixed, stratified
 from hyperloom.stages.shard.order import Epoch, share
 from hyperloom.stages.shard.rows import Decoded, Part, RowGroups, WantedRow
 
+if TYPE_CHECKING:
+    from hyperloom.stages.shard.decoder import JpegDecoder
+
 MOST_THREADS = 4
 
 Entries = Sequence[Mapping[str, Any]]
 """`shards` of a shard manifest's body: path, split, rows, row_group, bytes."""
+
+
+class Piece(NamedTuple):
+    """Rows of one row group, which is `number`, and their place in a batch."""
+
+    place: slice
+    rows: np.ndarray
+    number: int
+    columns: Decoded
 
 
 class Loader:
@@ -52,7 +65,8 @@ class Loader:
     (decoded samples kept in memory), `disk` (a cache for remote stores), `threads` (that read and decode; by default
     one a core, up to 4), `ahead` (batches put together ahead; 0 does one when it is asked for), `pinned` (memory from
     which a GPU copies while we go on; by default when there is a GPU), `native` (tensors in the dtype of the disk:
-    float16 maps, uint8 probabilities; converting is left to the caller).
+    float16 maps, uint8 probabilities; converting is left to the caller), `decoder` (of JPEG columns where they are
+    wanted, see `stages.shard.decoder`; their batches then lie on its device, and files stay in memory as they are).
     Without `drop_last` the last batch of a rank may be empty, so that all ranks take the same number of steps.
     Raises RecipeError when the split or a column is not there, or no batch would be full.
     """
@@ -61,6 +75,8 @@ class Loader:
     """Which samples, in their stored order, are of the first of two kinds."""
     _only: ChosenRows | None = None
     epoch = position = 0
+    rows: int
+    """Samples of the split, over all ranks and data sets."""
 
     def __init__(
         self,
@@ -84,6 +100,7 @@ class Loader:
         threads: int | None = None,
         pinned: bool | None = None,
         native: bool = False,
+        decoder: JpegDecoder | None = None,
     ):
         if not 0 <= rank < world_size or batch < 1:
             raise ValueError(f"expected 0 <= rank < world_size and batch >= 1, got {rank}, {world_size}, {batch}")
@@ -93,15 +110,18 @@ class Loader:
         self.world_size, self.rank, self.seed, self.shuffle, self.pool = world_size, rank, seed, shuffle, pool
         self.threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
         self._sets = [np.concatenate([part.sizes for part in parts]) for parts in sets]
-        self._groups = RowGroups(storage, [p for parts in sets for p in parts], self.modalities, cache_mb, disk)
+        self.decoder, self._sent = decoder, _on_device(self.modalities, decoder)
+        self._groups = RowGroups(storage, list(chain(*sets)), self.modalities, cache_mb, disk, self._sent)
         self._take_only(only, modalities, split)
         rows = [int(sizes.sum()) for sizes in self._sets]
+        self.rows = sum(rows)
         self.shares = shards.sampler.shares(rows) if isinstance(shards, Mixture) and shuffle else (1.0,)
         self._buffers = Buffers(_has_gpu() if pinned is None else pinned)
-        self.rows = sum(rows)
-        """Samples of the split, over all ranks and data sets."""
+        self._expect_a_batch(split)
+
+    def _expect_a_batch(self, split: str) -> None:
         if not len(self):
-            raise RecipeError(_too_few(split, self.rows, batch))
+            raise RecipeError(_too_few(split, self.rows, self.batch))
 
     def _take_only(self, column: str, modalities: Mapping[str, Modality], split: str) -> None:
         """Let there be no other rows than those that a column chooses, if one is named. Raises RecipeError where a set
@@ -199,29 +219,54 @@ class Loader:
         """Gather rows (n, 2) out of the row groups: by visit, the number and what it holds."""
         import torch
 
-        most = -(-self.batch // self.world_size)
-        tensors = {c: self._buffers.take(len(rows), most, m.shape, m.stored) for c, m in self.modalities.items()}
-        valid = {c: np.empty(len(rows), bool) for c in self.modalities}
+        starts, visits = np.flatnonzero(np.diff(rows[:, 0], prepend=-1)), rows[:, 0].tolist()
+        stops = np.append(starts, len(rows))[1:]
+        opened = [(slice(a, b), *groups[visits[a]]) for a, b in zip(starts.tolist(), stops.tolist())]
+        pieces = [Piece(place, rows[place, 1], number, group.result()) for place, number, group in opened]
         files: list[WantedRow] = []
-        starts = np.flatnonzero(np.diff(rows[:, 0], prepend=-1))
-        for start, stop in zip(starts, np.append(starts, len(rows))[1:]):
-            mine = rows[start:stop, 1]
-            number, group = groups[int(rows[start, 0])]
-            for column, (values, present) in group.result().items():
-                out = tensors[column][0][start:stop]
-                if isinstance(values, FileRows):
-                    files += [WantedRow(number, column, values, int(r), o) for r, o in zip(mine, out, strict=True)]
-                else:
-                    np.take(values, mine, axis=0, out=out, mode="clip")
-                valid[column][start:stop] = present[mine]
+        here = [c for c in self.modalities if c not in self._sent]
+        tensors = {c: self._gathered(c, pieces, len(rows), files) for c in here}
         self._groups.decode(files)
         batch: dict[str, Any] = {}
         for column, modality in self.modalities.items():
-            tensor = tensors[column][1]
+            tensor = tensors[column] if column in tensors else self._on_device(column, pieces)
             as_stored = self.native and modality.read_as_stored
             batch[column] = tensor if as_stored else _to_memory(tensor, modality)
-            batch[column + VALID] = torch.from_numpy(valid[column])
+            known = [np.empty(0, bool), *(p.columns[column][1][p.rows] for p in pieces)]
+            batch[column + VALID] = torch.from_numpy(np.concatenate(known))
         return batch
+
+    def _gathered(self, column: str, pieces: Sequence[Piece], count: int, files: list[WantedRow]) -> Any:
+        """A column's tensor of `count` rows; those that are to be decoded into it are added to `files`."""
+        modality, most = self.modalities[column], -(-self.batch // self.world_size)
+        array, tensor = self._buffers.take(count, most, modality.shape, modality.stored)
+        for piece in pieces:
+            out, values = array[piece.place], piece.columns[column][0]
+            if isinstance(values, FileRows):
+                each = zip(piece.rows.tolist(), out, strict=True)
+                files += [WantedRow(piece.number, column, values, r, o) for r, o in each]
+            else:
+                np.take(values, piece.rows, axis=0, out=out, mode="clip")
+        return tensor
+
+    def _on_device(self, column: str, pieces: Sequence[Piece]) -> Any:
+        """A column of files as the device decodes it; what it leaves is decoded here, and sent."""
+        each = [(p.number, p.columns[column][0], row) for p in pieces for row in p.rows.tolist()]
+        data = [values.encoded(row) if isinstance(values, FileRows) else None for _, values, row in each]
+        assert self.decoder is not None
+        modality = self.modalities[column]
+        tensor, left = self.decoder.decode(data, modality)
+        if left:
+            array = np.empty((len(left), *modality.shape), modality.stored)
+            wanted = ((each[place], out) for place, out in zip(left, array, strict=True))
+            self._groups.decode(WantedRow(n, column, values, row, out) for (n, values, row), out in wanted)  # type: ignore[arg-type]
+            self.decoder.put(tensor, left, array)
+        return tensor
+
+
+def _on_device(modalities: Mapping[str, Modality], decoder: JpegDecoder | None) -> frozenset[str]:
+    """The columns that the decoder takes."""
+    return frozenset(c for c, m in modalities.items() if decoder is not None and decoder.takes(m))
 
 
 def _has_gpu() -> bool:

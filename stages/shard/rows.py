@@ -10,7 +10,7 @@ decoded by whoever takes their rows, straight to where they are wanted. A shard 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -79,8 +79,10 @@ class RowGroups:
         modalities: Mapping[str, Modality],
         cache_mb: float,
         disk: DiskCache | None = None,
+        as_files: Collection[str] = (),
     ):
-        self.storage, self.modalities, self.disk = storage, modalities, disk
+        """Files of the columns `as_files` are nobody's to decode here: they stay in memory as they came."""
+        self.storage, self.modalities, self.disk, self._as_files = storage, modalities, disk, as_files
         self._parts = parts
         groups = [part.sizes for part in parts]
         self.sizes = np.concatenate(groups) if groups else np.empty(0, np.int64)
@@ -186,7 +188,7 @@ class RowGroups:
 
     def _keep(self, number: int, decoded: Decoded) -> Decoded:
         """`decoded`, in memory and with all files decoded where there is room."""
-        size = sum(rows.nbytes for rows, _ in decoded.values())
+        size = sum(self._size(column, rows) for column, (rows, _) in decoded.items())
         with self._lock:
             room = number not in self._claimed and size <= self._left
             if room:
@@ -196,13 +198,17 @@ class RowGroups:
             return decoded
         kept: Decoded = {}
         for column, (values, known) in decoded.items():
-            if isinstance(values, FileRows):
+            if isinstance(values, FileRows) and column not in self._as_files:
                 rows = np.empty((len(values), *self.modalities[column].shape), self.modalities[column].stored)
                 self.decode(WantedRow(number, column, values, i, rows[i]) for i in range(len(values)))
                 values = rows
             kept[column] = values, known
         self._kept[number] = kept
         return kept
+
+    def _size(self, column: str, rows: RowValues) -> int:
+        """Bytes of memory that rows take when they are kept."""
+        return rows.encoded_bytes if isinstance(rows, FileRows) and column in self._as_files else rows.nbytes
 
 
 def _nothing(modality: Modality, rows: int) -> tuple[np.ndarray, np.ndarray]:

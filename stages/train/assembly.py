@@ -177,6 +177,7 @@ class Assembly:
             micro=stage.micro,
             compile=stage.compile,
             deterministic=stage.deterministic,
+            decode=stage.decode,
             sharded=stage.parallel == "fsdp",
             disk_cache=stage.disk_cache,
             disk_cache_gb=stage.disk_cache_gb,

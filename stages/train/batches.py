@@ -16,10 +16,12 @@ from pydantic import Field
 
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.pipeline.spelling import near
+from hyperloom.stages.base import modality_of
 
 if TYPE_CHECKING:
     import torch
 
+    from hyperloom.stages.shard.decoder import JpegDecoder
     from hyperloom.stages.shard.loader import Loader
     from hyperloom.stages.train.job import Job
     from hyperloom.stages.train.world import World
@@ -56,7 +58,7 @@ class Epochs(Batches):
     revision: ClassVar[int] = 1
 
     def open(self, job: Job, columns: Sequence[str], world: World) -> BatchSource:
-        return Endless(loader(job, columns, world, "train", shuffle=True))
+        return Endless(loader(job, columns, world, "train", shuffle=True, updates=True))
 
 
 class Labelled(Batches):
@@ -76,7 +78,7 @@ class Labelled(Batches):
             raise ValueError("several data steps are mixed by `sampler: {type: shares, shares: [...]}`")
 
     def open(self, job: Job, columns: Sequence[str], world: World) -> BatchSource:
-        samples = loader(job, columns, world, "train", shuffle=True)
+        samples = loader(job, columns, world, "train", shuffle=True, updates=True)
         samples.divide(self.by, self.share)
         return Endless(samples)
 
@@ -98,8 +100,9 @@ class Endless:
         self.loader.load_state_dict(state)
 
 
-def loader(job: Job, columns: Sequence[str], world: World, split: str, shuffle: bool) -> Loader:
-    """The loader of a split of the job's shards; shuffled, without a last batch that is not full."""
+def loader(job: Job, columns: Sequence[str], world: World, split: str, shuffle: bool, updates: bool = False) -> Loader:
+    """The loader of a split of the job's shards; shuffled, without a last batch that is not full. JPEGs for `updates`
+    are decoded where the job says; what is looked at besides always by the host."""
     from hyperloom.stages.shard.cache import DiskCache
     from hyperloom.stages.shard.loader import Loader
 
@@ -120,4 +123,15 @@ def loader(job: Job, columns: Sequence[str], world: World, split: str, shuffle: 
         cache_mb=rhythm.cache_mb,
         disk=DiskCache(rhythm.disk_cache, rhythm.disk_cache_gb * 1e9) if rhythm.disk_cache else None,
         native=True,
+        decoder=_decoder(job, columns) if updates else None,
     )
+
+
+def _decoder(job: Job, columns: Sequence[str]) -> JpegDecoder | None:
+    """What decodes JPEGs for updates; None where there are none, or the host does."""
+    from hyperloom.stages.shard.decoder import JpegDecoder, decoder
+    from hyperloom.stages.train import compute
+
+    if not any(JpegDecoder.takes(job.modalities[modality_of(column)]) for column in columns):
+        return None
+    return decoder(job.rhythm.decode, job.rhythm.deterministic, compute.device())

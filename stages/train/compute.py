@@ -14,6 +14,11 @@ from hyperloom.stages.network.features import Forward
 Run = Callable[..., Forward]
 
 
+def device() -> torch.device:
+    """Where this process trains: on the GPU that it was given, else on the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
 def settle(threads: int, deterministic: bool, device: torch.device) -> None:
     """Set how this process computes: on CPUs always exactly the same; on a GPU, unless `deterministic`, by the fastest
     kernels, found by trial. There float32 products use TF32, as convolutions do by torch's own choice."""

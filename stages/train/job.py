@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -80,6 +80,8 @@ class Rhythm:
     compile: bool | str = False
     deterministic: bool = True
     """On a GPU: the same bytes when a training is resumed, at the price of slower kernels."""
+    decode: Literal["auto", "host", "device"] = "auto"
+    """Where JPEGs are decoded for updates (`stages.shard.decoder`)."""
     sharded: bool = False
     disk_cache: str = ""
     disk_cache_gb: float = 50

@@ -85,7 +85,7 @@ class Training:
     ):
         self.clock, self.busy = Clock(), 0.0
         self.job, self.world, self.log = job, world, log if world.rank == 0 else lambda at, values: None
-        self.request, self.alive, self.device = request, alive, device or _device()
+        self.request, self.alive, self.device = request, alive, device or compute.device()
         self.length = Length(job.updates, job.minutes, job.open_ended, agreed=world.first)
         compute.settle(job.rhythm.threads, job.rhythm.deterministic, self.device)
         torch.manual_seed(seed_of(job.seed, "weights"))
@@ -340,10 +340,6 @@ class Training:
             fitted.save(self.job.storage, self.job.folder, about, files)
         cpu = sum(self.world.gather(self.clock.cpu_seconds))
         getattr(self.log, "ended", _silent)(TrainingTime(self.job.folder, self.clock.seconds, cpu, self.device.type))
-
-
-def _device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _silent(_: object) -> None:

@@ -127,6 +127,10 @@ class Train(Stage):
     deterministic: bool = placement(True)
     """On GPUs: resumes to the byte. false takes the fastest kernels, whose sums differ in their last bits from run to
     run. On CPUs all trainings are exact."""
+    decode: Literal["auto", "host", "device"] = placement("auto")
+    """Where JPEG columns are decoded for updates. device: by nvImageCodec (extra `gpu`) where the training runs, whose
+    pixels differ from the host's in their last bit. auto: there where the training is on a GPU, the extra is installed
+    and `deterministic: false` allows it; else by the host."""
     gpu: bool | None = placement(None)
     """Left out: GPUs are used when the cluster has one for each worker."""
     threads: int = placement(1, gt=0)

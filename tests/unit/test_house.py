@@ -26,6 +26,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 350, 40
 DISTRIBUTIONS = {
     "streaming": "mosaicml-streaming",
     "spdl": "spdl-io",
+    "nvidia": "nvidia-nvimgcodec-cu12",
     "lance": "pylance",
     "array_record": "array-record",
     "cv2": "opencv-python-headless",
