@@ -14,14 +14,18 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import PurePath
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from hyperloom.pipeline.config import STEP_REF
+from hyperloom.pipeline.config import STEP_REF, is_secret
 
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_NUMBERS, _WHOLE = (int, float), (str, int)
+"""What has a form of its own (a bool is an int), and what has it whatever its value. Asked first: most values are."""
+SCALARS = (str, int, float, type(None))
+"""What holds nothing else."""
 SHORT = 12
 """How many hex digits name a folder."""
 
@@ -44,16 +48,21 @@ def payload(config: BaseModel, step: Callable[[str], str] | None = None) -> dict
         out["type"] = config.type  # type: ignore[attr-defined]
     if isinstance(getattr(type(config), "revision", None), int):
         out["revision"] = type(config).revision  # type: ignore[attr-defined]
-    for (name, alias, refers), field in zip(_fields(type(config)), type(config).model_fields.values(), strict=True):
-        if name in ("type", "stage") or is_placement(field):
+    for field in fields(type(config)):
+        if field.placement or field.name in ("type", "stage"):
             continue
-        value = getattr(config, name)
-        if not field.is_required():
-            default = field.get_default(call_default_factory=True)
-            if value == default or _plain(value, None, None) == _plain(default, None, None):
-                continue  # the second comparison is for plug-ins that differ in placement alone
-        out[alias] = _plain(value, step if refers else None, step)
+        value = getattr(config, field.name)
+        if not field.required and _same(value, field.default):
+            continue
+        out[field.alias] = _plain(value, step if field.refers else None, step)
     return out
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Does a value say no more than the default? Plug-ins may differ in placement alone."""
+    if value == default:
+        return True
+    return not isinstance(value, _NUMBERS) and _plain(value, None, None) == _plain(default, None, None)
 
 
 def is_placement(field: FieldInfo) -> bool:
@@ -71,10 +80,29 @@ def _mentions_ref(annotation: Any) -> bool:
     return any(_mentions_ref(a) for a in get_args(annotation))
 
 
+class FieldForm(NamedTuple):
+    """What planning asks of a field, a thousand times: its name and what recipes call it, whether it names a step, is
+    placement or a secret, and the default, which nobody may change."""
+
+    name: str
+    alias: str
+    refers: bool
+    placement: bool
+    secret: bool
+    required: bool
+    default: Any
+
+
 @cache
-def _fields(kind: type[BaseModel]) -> tuple[tuple[str, str, bool], ...]:
-    """Each field's name, what recipes call it, and whether it names a step. Kept: planning asks a thousand times."""
-    return tuple((name, field.alias or name, is_step_ref(field)) for name, field in kind.model_fields.items())
+def fields(kind: type[BaseModel]) -> tuple[FieldForm, ...]:
+    """The fields of a class, in their order."""
+
+    def form(name: str, field: FieldInfo) -> FieldForm:
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        marks = is_step_ref(field), is_placement(field), is_secret(field)
+        return FieldForm(name, field.alias or name, *marks, field.is_required(), default)
+
+    return tuple(form(name, field) for name, field in kind.model_fields.items())
 
 
 def step_refs(config: BaseModel) -> dict[str, tuple[str | int, ...]]:
@@ -83,38 +111,43 @@ def step_refs(config: BaseModel) -> dict[str, tuple[str | int, ...]]:
     places: dict[str, tuple[str | int, ...]] = {}
 
     def visit(value: Any, ref: bool, place: tuple[str | int, ...]) -> None:
-        if isinstance(value, BaseModel):
-            for name, alias, refers in _fields(type(value)):
-                visit(getattr(value, name), refers, (*place, alias))
+        if value is None or isinstance(value, _NUMBERS):
+            return
+        if isinstance(value, str):
+            if ref:
+                places.setdefault(value, place)
         elif isinstance(value, dict):
             for key, item in value.items():
                 visit(item, ref, (*place, key))
         elif isinstance(value, list | tuple):
             for number, item in enumerate(value):
                 visit(item, ref, (*place, number))
-        elif ref and isinstance(value, str):
-            places.setdefault(value, place)
+        elif isinstance(value, BaseModel):
+            for field in fields(type(value)):
+                item = getattr(value, field.name)
+                if field.refers or not isinstance(item, SCALARS):
+                    visit(item, field.refers, (*place, field.alias))
 
     visit(config, False, ())
     return places
 
 
 def _plain(value: Any, ref: Callable[[str], str] | None, step: Callable[[str], str] | None) -> Any:
-    if isinstance(value, BaseModel):
-        return payload(value, step)
+    if value is None or isinstance(value, _NUMBERS):
+        return value
+    if isinstance(value, str):
+        if ref is not None:
+            return {"step": ref(value)}
+        return _USERINFO.sub("", value) if "://" in value else value
     if isinstance(value, dict):
         return {str(k): _plain(v, ref, step) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v, ref, step) for v in value]
-    if isinstance(value, str) and ref is not None:
-        return {"step": ref(value)}
-    if isinstance(value, str) and "://" in value:
-        return _USERINFO.sub("", value)
-    return value
+    return payload(value, step) if isinstance(value, BaseModel) else value
 
 
 def _check(value: Any, where: str) -> None:
-    if value is None or isinstance(value, bool | str | int):
+    if value is None or isinstance(value, _WHOLE):
         return
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -124,11 +157,13 @@ def _check(value: Any, where: str) -> None:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise TypeError(f"{where}: the key {key!r} is not a string")
-            _check(item, f"{where}.{key}")
+            if not isinstance(item, _WHOLE):
+                _check(item, f"{where}.{key}")
         return
     if isinstance(value, list | tuple):
         for i, item in enumerate(value):
-            _check(item, f"{where}[{i}]")
+            if not isinstance(item, _WHOLE):
+                _check(item, f"{where}[{i}]")
         return
     hint = "; give paths as placement" if isinstance(value, PurePath) else ""
     raise TypeError(f"{where}: {type(value).__name__} has no canonical form{hint}")

@@ -9,10 +9,10 @@ digests.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, NamedTuple
 
 from hyperloom.pipeline import expecting
 from hyperloom.pipeline import manifest as manifests
@@ -26,6 +26,13 @@ from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.stage import Stage
 from hyperloom.pipeline.storage import Storage
+
+
+class Meaning(NamedTuple):
+    """What a step is, as in `PlannedStep.meaning`, and the fingerprint of that."""
+
+    value: dict[str, Any]
+    fingerprint: str
 
 
 @dataclass
@@ -57,28 +64,24 @@ class PlannedStep:
 def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str] | None = None) -> list[PlannedStep]:
     """Steps in the order in which they run; `only` these (`student-*` for
     several) and what they need. Raises RecipeError, SourceError."""
-    recipe = loaded.recipe
     steps: dict[str, PlannedStep] = {}
     checked = check(loaded, only)
-    for name in checked.steps:
-        stage = recipe.steps[name]
-        reads = recipe.reads(name)
-        identity: dict[str, Any] = {
-            "stage": stage.stage,
-            "config": payload(stage, lambda n: steps[n].fingerprint),
-        }
-        used = {m: payload(recipe.modalities[m]) for m in sorted(stage.uses())}
-        if used:
-            identity["modalities"] = used
-        identity = _with_facts(identity, stage, digests)
-        shown = loaded.as_written(identity)
-        planned = PlannedStep(name, stage, reads, identity, shown, fingerprint(identity), "missing")
-        steps[name] = _judge(storage, recipe.name, planned)
+    for name, meaning in _meanings(loaded, checked.steps, digests):
+        stage, reads = loaded.recipe.steps[name], loaded.recipe.reads(name)
+        shown = loaded.as_written(meaning.value)
+        planned = PlannedStep(name, stage, reads, meaning.value, shown, meaning.fingerprint, "missing")
+        steps[name] = _judge(storage, loaded.recipe.name, planned)
     if any(step.state != "fresh" for step in steps.values()):
         done = {name: step.manifest for name, step in steps.items() if step.manifest and step.state == "fresh"}
         checked.listing(Listed(digests, done))
     digests.save()
     return list(steps.values())
+
+
+def identities(loaded: RecipeFile, digests: Digests, only: list[str] | None = None) -> dict[str, Meaning]:
+    """What each step is, in the order in which they run, and no more: whether it is done nobody asks, nor whether its
+    lines fit together, which `check` says. Raises RecipeError, SourceError."""
+    return dict(_meanings(loaded, _order(loaded, only), digests))
 
 
 def check(loaded: RecipeFile, only: list[str] | None = None) -> Check:
@@ -111,6 +114,26 @@ def changes(old: Any, new: Any, where: str = "") -> Iterator[str]:
             yield f"{where.removeprefix('config.')}: the step it reads changed"
     elif old != new:
         yield f"{where.removeprefix('config.')}: {_short(old)} -> {_short(new)}"
+
+
+def _meanings(loaded: RecipeFile, names: Iterable[str], digests: Digests) -> Iterator[tuple[str, Meaning]]:
+    recipe = loaded.recipe
+    known: dict[str, str] = {}
+    modalities: dict[str, Any] = {}
+    for name in names:
+        stage = recipe.steps[name]
+        identity: dict[str, Any] = {"stage": stage.stage, "config": payload(stage, known.__getitem__)}
+        uses = sorted(stage.uses())
+        for modality in uses:
+            if modality not in recipe.modalities:
+                check(loaded)  # says which one is meant
+            if modality not in modalities:
+                modalities[modality] = payload(recipe.modalities[modality])
+        if uses:
+            identity["modalities"] = {modality: modalities[modality] for modality in uses}
+        identity = _with_facts(identity, stage, digests)
+        known[name] = fingerprint(identity)
+        yield name, Meaning(identity, known[name])
 
 
 def _with_facts(identity: dict[str, Any], stage: Stage, digests: Digests) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from hyperloom.pipeline import plugins, project, registry, variants
 from hyperloom.pipeline.config import Config, is_secret, placement
 from hyperloom.pipeline.errors import PluginError, RecipeError
-from hyperloom.pipeline.fingerprint import step_refs
+from hyperloom.pipeline.fingerprint import SCALARS, fields, step_refs
 from hyperloom.pipeline.paper import Paper
 from hyperloom.pipeline.schedule import CronSchedule
 from hyperloom.pipeline.secrets import BLOT
@@ -72,7 +72,7 @@ class Recipe(Config):
     """The paper whose claim this recipe tests (`hyperloom papers`)."""
     modalities: dict[str, Annotated[Any, plugins.of("modality")]]
     steps: dict[StepKey, Annotated[Any, plugins.Of(_stage, kind=STAGE)]] = Field(min_length=1)
-    _reads: dict[str, tuple[Any, list[str]]] = PrivateAttr(default_factory=dict)
+    _reads: dict[str, tuple[Any, dict[str, Where]]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -94,10 +94,14 @@ class Recipe(Config):
 
     def reads(self, step: str) -> list[str]:
         """Names of the steps that a step reads."""
+        return list(self.references(step))
+
+    def references(self, step: str) -> Mapping[str, Where]:
+        """Names of the steps that a step reads, each with the path of the field that names it first."""
         config, known = self.steps[step], self._reads.get(step)
         if known is None or known[0] is not config:  # a copy of a recipe may have other steps
-            known = self._reads[step] = config, list(step_refs(config))
-        return list(known[1])
+            known = self._reads[step] = config, step_refs(config)
+        return known[1]
 
 
 @dataclass
@@ -178,8 +182,8 @@ def parse(text: str, path: str = "<recipe>") -> RecipeFile:
 
 def _unknown_steps(recipe: Recipe) -> Iterator[tuple[Where, str]]:
     """What steps read that is no step."""
-    for name, stage in recipe.steps.items():
-        for read, place in step_refs(stage).items():
+    for name in recipe.steps:
+        for read, place in recipe.references(name).items():
             if read not in recipe.steps:
                 what = f"step {name!r} reads {read!r}, which is no step of this recipe{near(read, recipe.steps)}"
                 yield ("steps", name, *place), what
@@ -209,19 +213,22 @@ def validate_section(loaded: RecipeFile, section: str, model: type[Config]) -> A
 def _bare(config: Any, given: set[str], place: Where = ()) -> Iterator[tuple[Where, str]]:
     """Fields declared secret whose value the environment did not give."""
     if isinstance(config, BaseModel):
-        for name, about in type(config).model_fields.items():
-            value, where = getattr(config, name), (*place, about.alias or name)
-            if not is_secret(about):
-                yield from _bare(value, given, where)
+        for field in fields(type(config)):
+            value, where = getattr(config, field.name), (*place, field.alias)
+            if not field.secret:
+                if not isinstance(value, SCALARS):
+                    yield from _bare(value, given, where)
             elif value and value not in given:
                 text = "stands in the recipe itself. Next: set a variable and write ${ITS_NAME} here"
                 yield where, f"{'.'.join(map(str, where))} (a secret) {text}"
     elif isinstance(config, dict):
         for key, item in config.items():
-            yield from _bare(item, given, (*place, key))
+            if not isinstance(item, SCALARS):
+                yield from _bare(item, given, (*place, key))
     elif isinstance(config, list | tuple):
         for number, item in enumerate(config):
-            yield from _bare(item, given, (*place, number))
+            if not isinstance(item, SCALARS):
+                yield from _bare(item, given, (*place, number))
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
@@ -241,8 +248,8 @@ def _mistakes(
         name = where[-1] if where else ""
         if item["type"] == "extra_forbidden":
             within = _within(model, item["loc"][:-1])
-            fields = [f.alias or n for n, f in within.model_fields.items()] if within else []
-            hint = near(str(name), fields) or (f"; known: {', '.join(fields)}" if fields else "")
+            known = [f.alias or n for n, f in within.model_fields.items()] if within else []
+            hint = near(str(name), known) or (f"; known: {', '.join(known)}" if known else "")
             out.append((where, f"unknown field {name!r}{hint}"))
         elif item["type"] == "missing":
             out.append((where[:-1], f"the field {name!r} is missing"))

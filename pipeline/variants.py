@@ -22,13 +22,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
+from operator import is_
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import PluginError, RecipeError
-from hyperloom.pipeline.fingerprint import is_step_ref, step_refs
+from hyperloom.pipeline.fingerprint import SCALARS, fields, step_refs
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.written import Where
 
@@ -86,6 +87,7 @@ class _Alike:
     def __init__(self, steps: dict[str, Any], lines: dict[Where, int], error: Error):
         self.steps, self.lines, self.error = steps, lines, error
         self.done: dict[str, Any] = {}
+        self.places = Places(lines)
 
     def resolved(self) -> dict[str, Any]:
         return {name: self._step(name, ()) for name in self.steps}
@@ -107,7 +109,7 @@ class _Alike:
         if not isinstance(original, dict):
             return original  # a mistake of its own, which is reported there
         self.done[name] = _merged(original, {k: v for k, v in own.items() if k != "like"})
-        borrow(self.lines, base, name)
+        self.places.borrow(base, name)
         return self.done[name]
 
 
@@ -128,11 +130,24 @@ def _same_type(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return "type" not in one or one["type"] == other.get("type")
 
 
-def borrow(lines: dict[Where, int], base: str, name: str) -> None:
-    """Let the lines of a step be those of another, where it has none of its own."""
-    for where, line in list(lines.items()):
-        if where[:2] == ("steps", base):
-            lines.setdefault(("steps", name, *where[2:]), line)
+class Places:
+    """The lines of a recipe, known by step: a hundred variants borrow them."""
+
+    def __init__(self, lines: dict[Where, int]):
+        self.lines = lines
+        self._of: dict[str, dict[Where, int]] = {}
+        for where, line in lines.items():
+            if len(where) > 1 and where[0] == "steps":
+                self._of.setdefault(str(where[1]), {})[where[2:]] = line
+
+    def borrow(self, base: str, name: str) -> None:
+        """Let the lines of a step be those of another, where it has none of its own."""
+        if name == base:
+            return
+        own = self._of.setdefault(name, {})
+        for rest, line in self._of.get(base, {}).items():
+            if rest not in own:
+                own[rest] = self.lines["steps", name, *rest] = line
 
 
 class _Matrix:
@@ -141,8 +156,11 @@ class _Matrix:
     def __init__(self, matrix: dict[str, list[Any]], steps: dict[str, Any], lines: dict[Where, int], error: Error):
         self.matrix, self.steps, self.lines, self.error = matrix, steps, lines, error
         first = {name: values[0] for name, values in matrix.items()}
-        self.reads = {name: self._reads(step, first) for name, step in steps.items()}
-        self.names = {name: _mentions(step) & set(matrix) for name, step in steps.items()}
+        mentions = {name: _mentions(step) & set(matrix) for name, step in steps.items()}
+        self.plain: dict[str, Any] = {}
+        """Steps that mention nothing themselves, checked: all their variants are made of these."""
+        self.reads = {name: self._reads(name, first if mentions[name] else None) for name in steps}
+        self.names = mentions
         moved = True
         while moved:  # until what is read has told all that reads it
             moved = False
@@ -156,18 +174,21 @@ class _Matrix:
     def variants(self) -> dict[str, Any]:
         """All steps: variants in the places of those that they are made of."""
         out: dict[str, Any] = {}
+        places = Places(self.lines)
         for name, step in self.steps.items():
             for values in self._values(name):
                 variant = self._name(name, values)
                 if variant in out or (variant != name and variant in self.steps):
                     raise self.error(("steps", name), f"the matrix makes a second step {variant!r}. Next: rename one")
-                borrow(self.lines, name, variant)
+                places.borrow(name, variant)
                 out[variant] = self._variant(name, step, values)
         return out
 
     def _variant(self, name: str, step: Any, values: Binding) -> Any:
-        raw = self._gathered(_filled(step, values), values)
         names = {r: self._name(r, values) for r in self.reads[name] if self.names[r]}
+        if name in self.plain:
+            return renamed(self.plain[name], names) if names else self.plain[name]
+        raw = self._gathered(_filled(step, values), values)
         if not names:
             return raw
         stage = _parsed(raw)
@@ -182,12 +203,16 @@ class _Matrix:
     def _name(self, name: str, values: Binding) -> str:
         return "-".join([name, *(ending(values[n]) for n in self.matrix if n in self.names[name])])
 
-    def _reads(self, step: Any, first: Binding) -> list[str]:
-        """Steps that a step reads one of; not those whose variants it gathers."""
+    def _reads(self, name: str, first: Binding | None) -> list[str]:
+        """Steps that a step reads one of; not those whose variants it gathers. `first`: a value for each name that it
+        mentions, None for a step that mentions none."""
+        step = self.steps[name]
         if not isinstance(step, dict):
             return []
         gathers: set[str] = set()
-        stage = _parsed(self._single(_filled(step, first), gathers))
+        stage = _parsed(self._single(_filled(step, first) if first else step, gathers))
+        if stage and not first and not gathers:
+            self.plain[name] = stage
         return [r for r in step_refs(stage) if r in self.steps and r not in gathers] if stage else []
 
     def _single(self, value: Any, gathers: set[str]) -> Any:
@@ -239,15 +264,20 @@ def renamed(config: Any, names: Mapping[str, str]) -> Any:
     """A checked stage that reads other steps: `names` gives the new name by the old one."""
 
     def swap(value: Any, ref: bool) -> Any:
+        if isinstance(value, SCALARS):
+            return names.get(value, value) if ref and isinstance(value, str) else value
         if isinstance(value, BaseModel):
-            fields = type(value).model_fields
-            new = {n: swap(old, is_step_ref(f)) for n, f in fields.items() if (old := getattr(value, n)) is not None}
-            return value.model_copy(update=new)
+            old = {field.name: getattr(value, field.name) for field in fields(type(value))}
+            new = {field.name: swap(old[field.name], field.refers) for field in fields(type(value))}
+            changed = {name: item for name, item in new.items() if item is not old[name]}
+            return value.model_copy(update=changed) if changed else value
         if isinstance(value, dict):
-            return {key: swap(item, ref) for key, item in value.items()}
+            items = {key: swap(item, ref) for key, item in value.items()}
+            return value if all(item is value[key] for key, item in items.items()) else items
         if isinstance(value, list | tuple):
-            return type(value)(swap(item, ref) for item in value)
-        return names.get(value, value) if ref and isinstance(value, str) else value
+            listed = [swap(item, ref) for item in value]
+            return value if all(map(is_, listed, value)) else type(value)(listed)
+        return value
 
     return swap(config, False)
 

@@ -39,6 +39,11 @@ WORDS = ("category", "ordinal", "text")
 """Types whose cell of a .csv is a name, an id or a text."""
 
 
+@lru_cache
+def _normal(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(filelist.normal, names))
+
+
 class SideFile(Config):
     """Where a column's files are and how their raw numbers become values.
 
@@ -72,7 +77,7 @@ class SideFile(Config):
 
     def shows(self, names: dict[str, Any]) -> bool:
         """May this sample have the column?"""
-        return not self.only or bool({names["stem"], names["key"]} & {filelist.normal(name) for name in self.only})
+        return not self.only or bool({names["stem"], names["key"]} & _normal(self.only))
 
     def find(self, names: dict[str, Any], digests: Digests) -> dict[str, str]:
         """{path: sha256} of this column's files for one main file. Without `frame` in `names`, those of all frames."""

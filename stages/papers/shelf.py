@@ -12,7 +12,7 @@ from hyperloom.pipeline import recipe
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import HyperloomError, RecipeError, SourceError
 from hyperloom.pipeline.paper import Paper
-from hyperloom.pipeline.plan import PlannedStep, plan
+from hyperloom.pipeline.plan import PlannedStep, identities, plan
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.storage import Storage
@@ -31,6 +31,8 @@ class PaperRecipe:
     path: Path
     loaded: RecipeFile
     root: str
+    digests: Digests
+    """Shared by a whole shelf: what several read is looked at once."""
 
     @property
     def name(self) -> str:
@@ -74,10 +76,13 @@ class PaperRecipe:
 
     @cached_property
     def standing(self) -> RecordState:
+        """Neither the plan nor the root is asked for it: a record is fresh as long as its verdict would be the same."""
         if self.record is None:
             return "never"
         try:
-            return "fresh" if self.record.fingerprint == self.planned().fingerprint else "stale"
+            now = identities(self.loaded, self.digests, [self.verdict])[self.verdict].fingerprint
+            self.digests.save()
+            return "fresh" if self.record.fingerprint == now else "stale"
         except SourceError:
             return "no data"
 
@@ -85,15 +90,15 @@ class PaperRecipe:
         """Digest of what each ingest step reads."""
         from hyperloom.pipeline.fingerprint import fingerprint
 
-        digests = Digests(Storage(self.root))
         steps = {n: s for n, s in self.loaded.recipe.steps.items() if isinstance(s, Ingest)}
-        return {name: fingerprint(step.facts(digests))[:16] for name, step in steps.items()}
+        return {name: fingerprint(step.facts(self.digests))[:16] for name, step in steps.items()}
 
 
 def papers(folder: str, chosen: Iterable[str] = (), root: str = "runs/papers") -> list[PaperRecipe]:
     """The papers below `folder`, by number; of those only the ones `chosen` by family, number or name. Raises
     RecipeError where there is none, for what is chosen and not there, and for a recipe that is wrong."""
-    listed = sorted(_below(Path(folder), root), key=lambda one: (one.paper.id, one.name))
+    digests = Digests(Storage(root))
+    listed = sorted(_below(Path(folder), root, digests), key=lambda one: (one.paper.id, one.name))
     if not listed:
         raise RecipeError(f"{folder} holds no recipe with a `paper:`. Next: --folder, or run it in a checkout")
     names = [str(int(name)) if name.isdecimal() else name for name in chosen]
@@ -104,7 +109,7 @@ def papers(folder: str, chosen: Iterable[str] = (), root: str = "runs/papers") -
     return [one for one in listed if not names or {one.family, one.name, str(one.paper.id)} & {*names}]
 
 
-def _below(folder: Path, root: str) -> Iterator[PaperRecipe]:
+def _below(folder: Path, root: str, digests: Digests) -> Iterator[PaperRecipe]:
     for path in sorted(folder.rglob("*.yaml")):
         if "\npaper:" not in f"\n{path.read_text(encoding='utf-8')}":
             continue
@@ -113,4 +118,4 @@ def _below(folder: Path, root: str) -> Iterator[PaperRecipe]:
         except HyperloomError as error:
             raise RecipeError(str(error)) from error
         if loaded.recipe.paper is not None:
-            yield PaperRecipe(path, loaded, f"{root}/{path.parent.name}-{path.stem}")
+            yield PaperRecipe(path, loaded, f"{root}/{path.parent.name}-{path.stem}", digests)
