@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from hyperloom.pipeline import filelist
 from hyperloom.pipeline.errors import SourceError, StorageError, Torn
 from hyperloom.pipeline.storage import Storage, sha256
 
 STORE = "digests.json"
+Listed = TypeVar("Listed")
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,12 @@ class FileDigest:
 
 
 class Digests:
-    """Digests of local files and of any fsspec URL, remembered in the root."""
+    """Digests of local files and of any fsspec URL, remembered in the root. `once`: for one look at many recipes, in
+    which what several read is listed once."""
 
-    def __init__(self, storage: Storage, rehash: bool = False):
+    def __init__(self, storage: Storage, rehash: bool = False, once: bool = False):
         self.storage, self.rehash = storage, rehash
+        self._listed: dict[str, Any] | None = {} if once else None
         self.left_out: dict[str, dict[str, None]] = {}
         """Why files were left out -> their names, in order."""
         self._folders: dict[str, bool] = {}
@@ -84,6 +87,14 @@ class Digests:
     def is_folder(self, pattern: str) -> bool:
         """Does what `files` was given name a folder, as against a file or a pattern?"""
         return self._folders.get(pattern, False)
+
+    def listed(self, reader: str, look: Callable[[], Listed]) -> Listed:
+        """What `look` gives, for a `reader` that is known by all it says of itself."""
+        if self._listed is None:
+            return look()
+        if reader not in self._listed:
+            self._listed[reader] = look()
+        return self._listed[reader]  # type: ignore[no-any-return]
 
     def leave_out(self, files: Iterable[FileDigest], why: str) -> None:
         """Note files that were listed and are not used."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline import plugins, registry
-from hyperloom.pipeline.fingerprint import step_refs
+from hyperloom.pipeline.fields import step_refs
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.check import Schema, StepCheck

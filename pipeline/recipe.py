@@ -1,34 +1,33 @@
 """Recipes: one YAML file, one pydantic model, and errors that name file and line.
 
-YAML is read by its 1.2 rules (`on` is a key, not True; `1e-3` is a number). `${NAME}` and `${NAME:-default}` in strings
-are taken from the environment, so a path can differ from machine to machine; what is stored and shown elsewhere is
-the text as written (`pipeline.written`), so a secret that comes through the environment stays there.
+`${NAME}` and `${NAME:-default}` in strings are taken from the environment, so a path can differ from machine to
+machine; what is stored and shown elsewhere is the text as written (`pipeline.written`), so a secret that comes through
+the environment stays there.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import yaml
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from hyperloom.pipeline import plugins, project, registry, variants
 from hyperloom.pipeline.config import Config, is_secret, placement
+from hyperloom.pipeline.document import read as read_document
 from hyperloom.pipeline.errors import PluginError, RecipeError
-from hyperloom.pipeline.fingerprint import SCALARS, fields, step_refs
+from hyperloom.pipeline.fields import SCALARS, deep, step_refs
 from hyperloom.pipeline.paper import Paper
 from hyperloom.pipeline.schedule import CronSchedule
 from hyperloom.pipeline.secrets import BLOT
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.spending import CostBudget
 from hyperloom.pipeline.stage import Stage
-from hyperloom.pipeline.written import MissingVariable, Where, Written
+from hyperloom.pipeline.written import Where, Written
 
 STAGE = "stage"
 """The kind of plug-in that a step is."""
@@ -147,21 +146,9 @@ def load(path: str | Path) -> RecipeFile:
 
 def parse(text: str, path: str = "<recipe>") -> RecipeFile:
     """Check a recipe's text; `path` is only for messages."""
-    lines: dict[Where, int] = {}
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
-        what = getattr(error, "problem", None) or error
-        raise RecipeError(f"{at}: not valid YAML: {what}{_meant(text, mark, str(what))}") from error
-    if node is None:
-        raise RecipeError(f"{path}: the recipe is empty. Next: start from recipes/demo.yaml")
-    written = Written(text, matrix=_matrix_names(node))
-    value = _build(node, (), lines, path, written)
-    if not isinstance(value, dict):
-        raise RecipeError(f"{path}:1: a recipe is a mapping with name, modalities and steps")
-    value = variants.expanded(value, lines, lambda where, text: RecipeError(_located(path, lines, where, text)))
+    document = read_document(text, path)
+    lines, written = document.lines, document.written
+    value = variants.expanded(document.value, lines, lambda *mistake: RecipeError(_located(path, lines, *mistake)))
     try:
         recipe = Recipe.model_validate(value)
     except ValidationError as error:
@@ -189,18 +176,6 @@ def _unknown_steps(recipe: Recipe) -> Iterator[tuple[Where, str]]:
                 yield ("steps", name, *place), what
 
 
-def _meant(text: str, mark: Any, problem: str) -> str:
-    """What is often behind YAML that cannot be read, and how to write it."""
-    rest = text.splitlines()[mark.line][mark.column :] if mark and mark.line < len(text.splitlines()) else ""
-    if rest.startswith("\t"):
-        return ". Next: indent by blanks, a tab is none"
-    if rest[:1] in ("@", "`", "%"):
-        return f'. Next: put what begins with {rest[0]} in quotes: "{rest.split(",")[0].strip(" }]")}"'
-    if "mapping values are not allowed" in problem:
-        return ". Next: a key needs a blank after its colon; put a text that has ': ' in it in quotes"
-    return ""
-
-
 def validate_section(loaded: RecipeFile, section: str, model: type[Config]) -> Any:
     """Check a section that another package owns (`cluster`) with that package's model. Raises RecipeError."""
     try:
@@ -213,10 +188,10 @@ def validate_section(loaded: RecipeFile, section: str, model: type[Config]) -> A
 def _bare(config: Any, given: set[str], place: Where = ()) -> Iterator[tuple[Where, str]]:
     """Fields declared secret whose value the environment did not give."""
     if isinstance(config, BaseModel):
-        for field in fields(type(config)):
+        for field in deep(type(config)):
             value, where = getattr(config, field.name), (*place, field.alias)
             if not field.secret:
-                if not isinstance(value, SCALARS):
+                if not isinstance(value, SCALARS) and value is not field.default:
                     yield from _bare(value, given, where)
             elif value and value not in given:
                 text = "stands in the recipe itself. Next: set a variable and write ${ITS_NAME} here"
@@ -289,64 +264,3 @@ def _line(lines: dict[Where, int], where: Where) -> int:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-# -- YAML --------------------------------------------------------------------------------------------------------------
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.2's core schema: only true/false are booleans, 1e-3 is a float."""
-
-    yaml_implicit_resolvers: dict[str, list[Any]] = {}
-
-
-_TAG = "tag:yaml.org,2002:"
-_Loader.add_implicit_resolver(_TAG + "bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver(_TAG + "int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    _TAG + "float", re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"), list("-+.0123456789")
-)
-_Loader.add_implicit_resolver(_TAG + "null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
-
-
-def _matrix_names(node: Any) -> tuple[str, ...]:
-    """The names of the recipe's matrix, which scalars anywhere may mention."""
-    entries = node.value if isinstance(node, yaml.MappingNode) else ()
-    matrix = next((value for key, value in entries if key.value == "matrix"), None)
-    return tuple(key.value for key, _ in matrix.value) if isinstance(matrix, yaml.MappingNode) else ()
-
-
-def _build(node: Any, where: Where, lines: dict[Where, int], path: str, written: Written) -> Any:
-    lines.setdefault(where, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        out: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = key_node.value
-            at = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise RecipeError(f"{path}:{at}: a key must be plain text")
-            if key in out:
-                raise RecipeError(f"{path}:{at}: {key!r} stands twice in the same mapping")
-            lines[(*where, key)] = at
-            out[key] = _build(value_node, (*where, key), lines, path, written)
-        return out
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(item, (*where, i), lines, path, written) for i, item in enumerate(node.value)]
-    return _scalar(node, where, path, written)
-
-
-def _scalar(node: Any, where: Where, path: str, written: Written) -> Any:
-    kind, text = node.tag.removeprefix(_TAG), node.value
-    if kind == "null":
-        return None
-    if kind == "bool":
-        return text.lower() == "true"
-    if kind in ("int", "float"):
-        written.numerals[where] = text
-        return int(text) if kind == "int" else float(text)
-    try:
-        return written.scalar(where, text, node.start_mark.index, node.end_mark.index)
-    except MissingVariable as error:
-        at, name = node.start_mark.line + 1, str(error)
-        matrix = f" and no name of the matrix ({', '.join(written.matrix)})" if written.matrix else ""
-        raise RecipeError(
-            f"{path}:{at}: the environment variable {name} is not set{matrix}. Next: {name}=... hyperloom run {path}"
-        ) from None

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ValidationError
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import PluginError, RecipeError
-from hyperloom.pipeline.fingerprint import SCALARS, fields, step_refs
+from hyperloom.pipeline.fields import SCALARS, deep, step_refs
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.written import Where
 
@@ -267,15 +267,17 @@ def renamed(config: Any, names: Mapping[str, str]) -> Any:
         if isinstance(value, SCALARS):
             return names.get(value, value) if ref and isinstance(value, str) else value
         if isinstance(value, BaseModel):
-            old = {field.name: getattr(value, field.name) for field in fields(type(value))}
-            new = {field.name: swap(old[field.name], field.refers) for field in fields(type(value))}
-            changed = {name: item for name, item in new.items() if item is not old[name]}
+            changed = {}
+            for field in deep(type(value)):
+                old = getattr(value, field.name)
+                if not (field.quiet and old is field.default) and (new := swap(old, field.refers)) is not old:
+                    changed[field.name] = new
             return value.model_copy(update=changed) if changed else value
         if isinstance(value, dict):
             items = {key: swap(item, ref) for key, item in value.items()}
             return value if all(item is value[key] for key, item in items.items()) else items
         if isinstance(value, list | tuple):
-            listed = [swap(item, ref) for item in value]
+            listed = [swap(item, ref) if ref or not isinstance(item, SCALARS) else item for item in value]
             return value if all(map(is_, listed, value)) else type(value)(listed)
         return value
 

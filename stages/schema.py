@@ -20,7 +20,8 @@ from hyperloom.pipeline import plugins
 from hyperloom.pipeline.check import Listed, Schema, StepCheck
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.fingerprint import fingerprint, payload, step_refs
+from hyperloom.pipeline.fields import step_refs
+from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.recipe import Where
 from hyperloom.pipeline.stage import StepRun

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hyperloom.pipeline.fingerprint import canonical, step_refs
+from hyperloom.pipeline.fields import step_refs
+from hyperloom.pipeline.fingerprint import canonical
 
 Steps = Mapping[str, Any]
 RawColumn = tuple[str, str]

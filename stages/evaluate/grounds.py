@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline.fingerprint import step_refs
+from hyperloom.pipeline.fields import step_refs
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.evaluate.check import CHAMPION

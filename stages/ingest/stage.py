@@ -64,7 +64,7 @@ class Ingest(Stage):
         return checked(self, step)
 
     def facts(self, digests: Digests) -> dict[str, Any]:
-        return {"pieces": self.source.facts(digests)}
+        return {"pieces": digests.listed(repr(self.source), lambda: self.source.facts(digests))}
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
         units, workers, _ = self._planned(step)

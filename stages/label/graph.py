@@ -23,7 +23,8 @@ from typing import Any
 
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload, step_refs
+from hyperloom.pipeline.fields import step_refs
+from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.records import Records
 from hyperloom.pipeline.stage import Forecast, StepRun

@@ -90,14 +90,15 @@ class PaperRecipe:
         """Digest of what each ingest step reads."""
         from hyperloom.pipeline.fingerprint import fingerprint
 
+        digests = Digests(Storage(self.root))
         steps = {n: s for n, s in self.loaded.recipe.steps.items() if isinstance(s, Ingest)}
-        return {name: fingerprint(step.facts(self.digests))[:16] for name, step in steps.items()}
+        return {name: fingerprint(step.facts(digests))[:16] for name, step in steps.items()}
 
 
 def papers(folder: str, chosen: Iterable[str] = (), root: str = "runs/papers") -> list[PaperRecipe]:
     """The papers below `folder`, by number; of those only the ones `chosen` by family, number or name. Raises
     RecipeError where there is none, for what is chosen and not there, and for a recipe that is wrong."""
-    digests = Digests(Storage(root))
+    digests = Digests(Storage(root), once=True)
     listed = sorted(_below(Path(folder), root, digests), key=lambda one: (one.paper.id, one.name))
     if not listed:
         raise RecipeError(f"{folder} holds no recipe with a `paper:`. Next: --folder, or run it in a checkout")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -12,14 +13,16 @@ import pytest
 
 import hyperloom.stages
 import hyperloom.stages.train.loop  # noqa: F401
-from hyperloom.pipeline import cli, project, runner
+from hyperloom.pipeline import cli, filelist, plugins, project, runner
 from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.plan import identities
 from hyperloom.pipeline.result import Result
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.papers import cut, shelf
 from hyperloom.stages.results import Judged
 from hyperloom.stages.train.stage import Train
 from hyperloom.stages.verdict.conclusion import Concluded
+from hyperloom.stages.verdict.stage import VerdictStage
 from tests.real.test_street_experts import SHARED
 
 pytest.importorskip("torchjd")
@@ -185,6 +188,43 @@ def test_what_is_chosen_must_be_there(folder: Path, capsys: pytest.CaptureFixtur
 def test_a_damaged_record_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "901-tiny.json").write_text('{"paper": 901')
     assert _papers("list") == 2 and "901-tiny.json is no record of a paper" in capsys.readouterr().err
+
+
+def _recorded(folder: Path) -> None:
+    """A record of the paper as it is now, which nobody ran."""
+    (one,) = shelf.papers(str(folder))
+    now = identities(one.loaded, one.digests, [one.verdict])[one.verdict].fingerprint
+    known = {"paper": 901, "verdict": "holds", "claims": {}, "beside": {}, "folds": 1, "samples": 1, "data": {}}
+    rest = {"fingerprint": now, "seconds": 1.0, "cores": 1, "departs": ["all"]}
+    (folder / "901-tiny.json").write_text(json.dumps({**known, **rest}))
+
+
+def test_a_changed_meaning_of_a_plug_in_makes_a_record_stale(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whatever stands between the data and the verdict; the samples are not made for that."""
+    (folder / "tiny_paper.py").write_text(CODE.replace("def samples():\n", "def samples():\n    raise SystemError\n"))
+    _recorded(folder)
+    assert _papers("check") == 1 and "its record is of other" not in capsys.readouterr().out
+    for plugin in (plugins.load("expert", "python"), plugins.load("source", "python"), Evaluate, VerdictStage):
+        with monkeypatch.context() as patch:
+            patch.setattr(plugin, "revision", plugin.revision + 1)
+            assert _papers("check") == 1 and "901-tiny: its record is of other" in capsys.readouterr().out, plugin
+
+
+def test_what_several_papers_read_is_listed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    find = filelist.find
+    monkeypatch.setattr(filelist, "find", lambda path: looked.append(path) or find(path))
+    (folder / "many.txt").write_text("many")
+    text = TINY.replace('call: "tiny_paper:samples"', 'call: "tiny_paper:samples", files: recipes/papers/tests/*.txt')
+    (folder / "901-tiny.yaml").write_text(text)
+    _recorded(folder)
+    (folder / "902-tiny.yaml").write_text(text.replace("901", "902"))
+    shutil.copy(folder / "901-tiny.json", folder / "902-tiny.json")
+    looked.clear()
+    assert [one.standing for one in shelf.papers(str(folder))] == ["fresh", "fresh"]
+    assert looked == ["recipes/papers/tests/*.txt"]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the papers' data is not here")

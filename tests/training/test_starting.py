@@ -12,7 +12,8 @@ from safetensors.torch import load, save_file
 
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError, SourceError
-from hyperloom.pipeline.fingerprint import payload, step_refs
+from hyperloom.pipeline.fields import step_refs
+from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.manifest import Manifest, commit
 from hyperloom.stages import champion as champions
 from hyperloom.stages.network import parts

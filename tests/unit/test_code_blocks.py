@@ -23,9 +23,10 @@ import yaml
 import hyperloom
 import hyperloom.stages  # registers the plug-ins
 from hyperloom.pipeline import cli, registry
+from hyperloom.pipeline.document import RecipeLoader
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.plan import check
-from hyperloom.pipeline.recipe import Recipe, _Loader, parse
+from hyperloom.pipeline.recipe import Recipe, parse
 from hyperloom.pipeline.storage import Storage
 from tests.unit.test_house import PACKAGES, sources
 from tests.unit.test_schema import mistake, value
@@ -102,7 +103,7 @@ def module(folder: Path, page: str, name: str, monkeypatch: pytest.MonkeyPatch, 
 def test_the_plug_in_in_twenty_lines_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module(tmp_path, "plugin.md", "page_brightness", monkeypatch)
     (text,) = (text for place, text in blocks("yaml") if place.startswith("plugin.md"))
-    loaded = parsed(wrapped(yaml.compose(text.replace("brightness:B", "page_brightness:B"), Loader=_Loader))[0])
+    loaded = parsed(wrapped(yaml.compose(text.replace("brightness:B", "page_brightness:B"), Loader=RecipeLoader))[0])
     expert = loaded.steps["labels"].experts[0]
     light = np.full((1, 96, 128, 3), 51, np.uint8)
     (value,) = expert.build(loaded.modalities, Storage(str(tmp_path)))({"rgb@camera": light})["brightness@mean"]
@@ -117,7 +118,7 @@ def test_the_samples_of_ones_own_function_are_read(tmp_path: Path, monkeypatch: 
     module(tmp_path, "modalities.md", "mine_of_digits", monkeypatch, before)
     (text,) = (text for place, text in blocks("yaml") if "mine:digits" in text)
     (tmp_path / "digits.parquet").write_bytes(b"")
-    (piece,) = wrapped(yaml.compose(textwrap.dedent(text), Loader=_Loader))
+    (piece,) = wrapped(yaml.compose(textwrap.dedent(text), Loader=RecipeLoader))
     own = {"call": "mine_of_digits:digits", "files": str(tmp_path / "digits.parquet")}
     source = {**piece["steps"]["piece"]["source"], **own}
     digit = {"type": "category", "classes": ["two", "three"]}
@@ -278,7 +279,7 @@ def named(table: dict[str, str], place: str, text: str) -> bool:
 
 @pytest.mark.parametrize(("place", "text"), PIECES, ids=[place for place, _ in PIECES])
 def test_yaml_is_a_recipe_or_a_piece_of_one(place: str, text: str) -> None:
-    node = yaml.compose(textwrap.dedent(text).replace(" ...,", "").replace(", ...}", "}"), Loader=_Loader)
+    node = yaml.compose(textwrap.dedent(text).replace(" ...,", "").replace(", ...}", "}"), Loader=RecipeLoader)
     if node is None or named(FOREIGN, place, text):  # a comment alone
         return
     for recipe in wrapped(node):
@@ -293,7 +294,7 @@ def test_the_pieces_of_how_to_are_one_recipe(tmp_path: Path, monkeypatch: pytest
     whole: dict[str, Any] = {"name": "howto", "root": str(tmp_path), "modalities": {}, "steps": {}}
     for place, text in blocks("yaml"):
         if place.startswith("howto.md"):
-            for section, entries in value(yaml.compose(text, Loader=_Loader)).items():
+            for section, entries in value(yaml.compose(text, Loader=RecipeLoader)).items():
                 whole[section] |= entries
     loaded = hyperloom.load(whole)
     assert list(check(loaded.loaded).steps) and {s.stage for s in loaded.loaded.recipe.steps.values()} == {

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperloom.pipeline.config import Config, StepName, placement
-from hyperloom.pipeline.fingerprint import canonical, fingerprint, payload, step_refs
+from hyperloom.pipeline.fields import step_refs
+from hyperloom.pipeline.fingerprint import canonical, fingerprint, payload
 from hyperloom.pipeline.plugins import Plugin
 
 JSON = st.recursive(

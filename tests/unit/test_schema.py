@@ -16,7 +16,7 @@ import yaml
 
 import hyperloom
 from hyperloom.pipeline import cli
-from hyperloom.pipeline.recipe import _Loader
+from hyperloom.pipeline.document import RecipeLoader
 
 CHECKOUT = Path(__file__).parents[2]
 GOOD = """
@@ -64,7 +64,7 @@ def mistake(written: Any, whole: bool = True) -> str:
 
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "recipes").glob("**/*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_of_the_repository_fits(path: Path) -> None:
-    assert mistake(value(yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader))) == ""
+    assert mistake(value(yaml.compose(path.read_text(encoding="utf-8"), Loader=RecipeLoader))) == ""
 
 
 def test_a_variant_needs_no_stage_but_a_step_to_be_like() -> None:
@@ -75,7 +75,7 @@ def test_a_variant_needs_no_stage_but_a_step_to_be_like() -> None:
 
 
 def test_short_forms_own_plug_ins_and_variables_fit() -> None:
-    assert mistake(value(yaml.compose(GOOD, Loader=_Loader))) == ""
+    assert mistake(value(yaml.compose(GOOD, Loader=RecipeLoader))) == ""
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_short_forms_own_plug_ins_and_variables_fit() -> None:
     ],
 )
 def test_mistakes_are_at_their_place(change: Callable[[Any], Any], said: str) -> None:
-    written = copy.deepcopy(value(yaml.compose(GOOD, Loader=_Loader)))
+    written = copy.deepcopy(value(yaml.compose(GOOD, Loader=RecipeLoader)))
     change(written)
     assert re.search(said, mistake(written)), mistake(written)
 

@@ -57,6 +57,13 @@ steps:
     assert _identities(MATRIX) == _identities(HEAD + by_hand)
 
 
+def test_a_variant_says_no_more_than_its_lines() -> None:
+    """What a recipe leaves out stays open: the stage decides by that whether it takes a GPU."""
+    steps = _steps(MATRIX)
+    assert steps["a-1"].model_fields_set == {"stage", "start"} and steps["d"].model_fields_set == {"stage", "data"}
+    assert steps["b-1"].model_fields_set == {"stage", "data"}
+
+
 def test_like_merges_replaces_and_takes_away() -> None:
     steps = _steps(
         HEAD
