@@ -64,8 +64,8 @@ def load(kind: str, type_: str) -> type[Any]:
             f"no {kind} of type {type_!r}{near(type_, known)}; known: {', '.join(known)}; or give 'module:Class'"
         )
     module, _, name = target.partition(":")
-    if target is not type_ and (known := getattr(sys.modules.get(module), name, None)) is not None:
-        return known  # type: ignore[no-any-return]
+    if target is not type_ and (cls := getattr(sys.modules.get(module), name, None)) is not None:
+        return cls  # type: ignore[no-any-return]
     try:
         cls = getattr(project.load(module) if target is type_ else importlib.import_module(module), name)
         if target is type_:
