@@ -24,6 +24,8 @@ from hyperloom.pipeline.tables import table
 FOLLOW_SECONDS, FOLLOW_REMOTE_SECONDS = 1.0, 5.0
 """How often what others write of a run is looked for, on the local disk and on a store that counts requests."""
 LOG_SECONDS = 10.0
+LONG = 60
+"""Letters of a note from which it is a sentence that is not said twice."""
 
 
 class Progress:
@@ -37,6 +39,8 @@ class Progress:
         self._live = suits(self.out) and not quiet
         self._steps: dict[str, LiveStep] = {}
         self._total = self._number = self._ended = 0
+        self._heard: dict[str, str] = {}
+        """Sentences that were said, and the step that said each first."""
         self._name = self._warning = ""
         self._began = time.monotonic()
 
@@ -154,7 +158,17 @@ class Progress:
         self.say(f"\n{event['name']}\n{table(rows, rest='the report and MLflow show all')}\n")
 
     def _note(self, event: dict[str, Any]) -> None:
-        self.say(f"  {event['text']}")
+        """What somebody has said already is not said again; of another step in few words."""
+        step, text = str(event.get("step") or ""), str(event["text"])
+        own = text.removeprefix(f"{step}: ")
+        if len(own) <= LONG:
+            self.say(f"  {text}")
+            return
+        if text in self._heard:
+            return
+        first = self._heard.setdefault(own, step)
+        self._heard[text] = step
+        self.say(f"  {text}" if first == step else f"  {step}: as {first} says: {own[:LONG]}…")
 
     # -- the live view -----------------------------------------------------------------------------------------------
     def _update(self, step: str, text: str, force: bool = False) -> None:

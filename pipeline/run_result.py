@@ -39,7 +39,7 @@ class RunResult:
     outcomes: dict[str, str] = field(default_factory=dict)
     """What steps say of how they ended (the `outcome` of their tags): that there is a new champion, or why not."""
     remarks: dict[str, str] = field(default_factory=dict)
-    """What looks suspicious, in words, and the step that said so first."""
+    """What looks suspicious, in words, and the steps that said so."""
     page: str = ""
     """Where the report of the run lies; empty where none was written."""
     sources: dict[str, str] = field(default_factory=dict)

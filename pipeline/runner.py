@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline import cancelling, faults, pages, process, terminal
+from hyperloom.pipeline import cancelling, faults, pages, process, remarking, terminal
 from hyperloom.pipeline import claims as claiming
 from hyperloom.pipeline import events as event_log
 from hyperloom.pipeline.claims import Claims
@@ -104,7 +104,7 @@ class _Run:
     paged: bool
     halted: bool = field(default=False, init=False)
     outcomes: dict[str, str] = field(default_factory=dict, init=False)
-    remarks: dict[str, str] = field(default_factory=dict, init=False)
+    remarks: dict[str, list[str]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.spending = Spending(self.loaded.recipe.budget)
@@ -165,11 +165,13 @@ class _Run:
             words = [event["values"]["outcome"], event["values"].get("reasons", "")]
             self.outcomes[event["step"]] = ". ".join(filter(None, words))
         if event["kind"] == "table" and event["name"] == "remarks":
-            self.remarks |= {row["remark"]: event["step"] for row in event["rows"] if row["remark"] not in self.remarks}
+            for row in event["rows"]:
+                steps = self.remarks.setdefault(row["remark"], [])
+                steps += [event["step"]] if event["step"] not in steps else []
 
     def _conclude(self, outcome: RunResult, status: str, seconds: float) -> None:
         outcome.quarantined, outcome.outcomes = left_out(self.steps), self.outcomes
-        outcome.remarks = self.remarks
+        outcome.remarks = {text: remarking.listed(steps) for text, steps in self.remarks.items()}
         outcome.sources = sources(self.steps)
         self.spending.keep(self.storage, self.loaded.recipe.name, self.id)
         if self.outcomes:

@@ -192,7 +192,8 @@ class Trained(Result):
     (stages.train.diagnosis), `onnx` what its export is like, `taught` who made each target of a student, in words.
 
     `learned`: all that taught or chose it, through whatever steps (None where its stage does not say); `shows`: the
-    truth that an input goes back to; `folder`: where its files lie, if that is a step's whose training this is too.
+    truth that an input goes back to; `folder`: where its files lie, if that is another step's; `rehearsal`: how far a
+    pilot trained it, in words.
 
     With `members` it is a family of models that differ in their seed; then `best` names the one that these figures are
     of, the best by the validation figure `best_by` (empty: the first, as nothing was measured)."""
@@ -216,6 +217,7 @@ class Trained(Result):
     shows: Mapping[str, Sequence[str]] | None = None
     remarks: Sequence[str] = ()
     folder: str | None = None
+    rehearsal: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -265,10 +267,10 @@ class Judged(Result):
     `models`: fingerprint of its step; `members`: which of its step's family it is; `figures`: figure -> value, what a
     release is decided by; `ensembles`: modality -> how its members differ (stages.evaluate.members). `best_expert`:
     modality -> subject; `champion`: the release judged under that name, `apart`: modality -> why it was not;
-    `remarks`: what looks suspicious about the data; `sheets`: model, or `columns` -> the space of samples' statistics;
-    `slices`: figures of parts of the samples. None was not asked for. What keeps figures from proving anything (see
+    `remarks`: what looks suspicious; `rehearsals`: whom pilots trained how far; `sheets`: model, or `columns` -> the
+    space of its statistics; `slices`: figures of parts. None was not asked for. What keeps figures from proving (see
     stages.evaluate.grounds): `leaks`, subject -> what taught it; `untrue`, modality -> why its truth is none;
-    `lacking`, subject -> input -> samples without it; `seen`, subject -> judged samples it learned from; `unseen`."""
+    `lacking`, subject -> input -> samples without it; `seen`, subject -> judged samples it knows; `unseen`."""
 
     noun: ClassVar[str] = "report"
 
@@ -297,6 +299,7 @@ class Judged(Result):
     lacking: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     seen: Mapping[str, int] = field(default_factory=dict)
     unseen: Sequence[str] = ()
+    rehearsals: Mapping[str, str] = field(default_factory=dict)
     apart: Mapping[str, str] | None = None
     remarks: Sequence[str] = ()
     sheets: Mapping[str, str] = field(default_factory=dict)

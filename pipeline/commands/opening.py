@@ -40,7 +40,9 @@ def load(given: Any, begins: bool = False) -> tuple[Any, Any]:
 
     environment.receive()
     loaded, storage = _rooted(recipe.load(given.recipe), given)
-    if note := _unused(loaded, storage, given.root, begins):
+    notes = vars(given).setdefault("notes", set())  # a command that opens several shares them, and says each once
+    if (note := _unused(loaded, storage, given.root, begins)) and note not in notes:
+        notes.add(note)
         print(f"note: {note}", file=sys.stderr)
     return loaded, storage
 

@@ -14,7 +14,6 @@ Perform = Callable[[Any, Any], int]
 
 def run(given: Any, loaded: Any, storage: Any, perform: Perform) -> int:
     """Run the recipe's pilot, write its pictures into the working folder, and say what the whole would cost."""
-    from hyperloom.stages.starter import pictures
     from hyperloom.stages.starter import pilot as pilots
 
     one = pilots.pilot(loaded, opening.steps(loaded, storage), storage, given.pilot)
@@ -23,16 +22,30 @@ def run(given: Any, loaded: Any, storage: Any, perform: Perform) -> int:
     print(f"pilot: {one.taken:,} of {one.total:,} samples (whole partitions of every split), {cut}", flush=True)
     if code := perform(given, one.loaded):
         return code
-    done = opening.steps(one.loaded, storage)
-    for name, data in pictures.pictures(storage, done, loaded.recipe.modalities).items():
-        path = os.path.abspath(f"{one.loaded.recipe.name}-{name}.png")
-        with open(path, "wb") as file:
-            file.write(data)
-        print(f"wrote {path}")
+    _show(one.loaded, storage)
     print(f"all {one.total:,} samples: {_forecast(loaded, storage)}")
     given.pilot = None
     print(f"Next: {opening.next_command(given, 'run')} (what the pilot read and labelled is not done again)")
     return 0
+
+
+def _show(loaded: Any, storage: Any) -> None:
+    """Write the pictures, what is of use already first, and say what the models are not."""
+    from hyperloom.stages.label.stage import Label
+    from hyperloom.stages.results import Trained
+    from hyperloom.stages.starter import pictures
+
+    done = opening.steps(loaded, storage)
+    labels = {s.name for s in done if isinstance(s.stage, Label)}
+    for name, data in pictures.pictures(storage, done, loaded.recipe.modalities).items():
+        path = os.path.abspath(f"{loaded.recipe.name}-{name}.png")
+        with open(path, "wb") as file:
+            file.write(data)
+        print(f"{'the labels of the experts, over your samples' if name in labels else 'also'}: {path}")
+    trained = {s.name: Trained.of(s.manifest) for s in done if s.manifest is not None}
+    rehearsed = [f"{name} ({model.rehearsal})" for name, model in trained.items() if model and model.rehearsal]
+    if rehearsed:
+        print(f"not judged, as a pilot only rehearses trainings: {', '.join(rehearsed)}")
 
 
 def _forecast(loaded: Any, storage: Any) -> str:

@@ -27,10 +27,12 @@ def _plan(given: Any) -> int:
 
 
 def _notice(storage: Any, steps: list[Any]) -> None:
-    """What should be known before the steps work."""
-    for step in steps:
-        for text in step.stage.notices(storage) if step.state != "fresh" else ():
-            print(f"{step.name}: {text}")
+    """What should be known before the steps work; what several say of one thing, once."""
+    from hyperloom.pipeline import remarking
+
+    unfinished = [step for step in steps if step.state != "fresh"]
+    for line in remarking.lines((step.name, text) for step in unfinished for text in step.stage.notices(storage)):
+        print(line)
 
 
 def _say_cost(loaded: Any, storage: Any, steps: list[Any], forecasts: dict[str, Any]) -> None:

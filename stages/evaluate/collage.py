@@ -28,16 +28,16 @@ def collage(
     import cv2
 
     width = len(columns) * (WIDTH + GAP)
-    drawn = [np.concatenate([_text(c, WIDTH + GAP) for c in columns], axis=1)]
+    drawn = [np.concatenate([caption(c, WIDTH + GAP) for c in columns], axis=1)]
     for key, values in rows:
         ranges = _ranges(values, columns, modalities)
         panels = [_panel(values.get(c), c, modalities[modality_of(c)], ranges) for c in columns]
-        drawn += [_text(key, width), np.concatenate(_level(panels), axis=1)]
+        drawn += [caption(key, width), np.concatenate(_level(panels), axis=1)]
     picture = np.concatenate(drawn, axis=0)
     for name in dict.fromkeys(modality_of(c) for c in columns):
         modality = modalities[name]
         if modality.legend:
-            picture = np.concatenate([picture, _legend(modality.legend, picture.shape[1])], axis=0)
+            picture = np.concatenate([picture, legend(modality.legend, picture.shape[1])], axis=0)
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
@@ -79,7 +79,7 @@ def _level(panels: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [np.pad(p, ((0, height - len(p)), (0, 0), (0, 0)), constant_values=PAPER) for p in panels]
 
 
-def _text(text: str, width: int) -> np.ndarray:
+def caption(text: str, width: int) -> np.ndarray:
     """A line of text, cut to `width` pixels."""
     import cv2
 
@@ -87,7 +87,7 @@ def _text(text: str, width: int) -> np.ndarray:
     return cv2.putText(line, text, (2, CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (INK,) * 3, 1, cv2.LINE_AA)
 
 
-def _legend(classes: Sequence[tuple[str, tuple[int, ...]]], width: int) -> np.ndarray:
+def legend(classes: Sequence[tuple[str, tuple[int, ...]]], width: int) -> np.ndarray:
     """A strip with each class's colour and name, wrapped to `width`."""
     cell = 110
     a_line = max(1, width // cell)
@@ -97,5 +97,5 @@ def _legend(classes: Sequence[tuple[str, tuple[int, ...]]], width: int) -> np.nd
         x, y = i % a_line * cell + 2, i // a_line * (CAPTION + 4) + 2
         strip[y : y + CAPTION - 2, x : x + CAPTION - 2] = colour
         end = min(width, x + cell - 4)
-        strip[y : y + CAPTION, x + CAPTION : end] = _text(name, end - x - CAPTION)
+        strip[y : y + CAPTION, x + CAPTION : end] = caption(name, end - x - CAPTION)
     return strip

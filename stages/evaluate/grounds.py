@@ -9,7 +9,7 @@ model goes back to was compared is it called unseen.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.fields import step_refs
@@ -30,18 +30,24 @@ if TYPE_CHECKING:
 FEW = 0.01
 """Below this share of the samples, copies of what taught somebody are named and hold nothing up."""
 SHOWN = 3
+REHEARSAL = (
+    "{} is a pilot's rehearsal ({}): it shows that every step works and what it takes, and is NOT JUDGED; the labels "
+    "of the experts are those of the whole run already"
+)
 
 
 @dataclass(frozen=True)
 class Ground:
     """What one subject's figures rest on. `leaks`: why they prove nothing; `notes`: what else to know; `unseen`: was it
-    checked that no judged sample taught it? `samples`: how many did; `lacking`: input -> judged samples without it."""
+    checked that no judged sample taught it? `samples`: how many did; `lacking`: input -> judged samples without it;
+    `rehearsal`: how far a pilot trained it."""
 
     leaks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     unseen: bool = False
     samples: int = 0
     lacking: Mapping[str, int] = field(default_factory=dict)
+    rehearsal: str = ""
 
     def mark(self, rows: int) -> str:
         """What stands in brackets behind the name, in the very line of a figure."""
@@ -83,6 +89,7 @@ class Grounds:
         ]
         grounds = [ground for name, ground in self.of.items() if name != CHAMPION]  # of whom its own sentence says it
         own = [sentence for ground in grounds for sentence in (*ground.leaks, *ground.notes)]
+        own += [REHEARSAL.format(name, g.rehearsal) for name, g in self.of.items() if g.rehearsal]
         return [*no_truth, *own, *(self._rival.sentences(self.judged) if self._rival else [])]
 
     def mark(self, name: str) -> str:
@@ -98,6 +105,7 @@ class Grounds:
             "untrue": self.untrue,
             "lacking": {name: dict(ground.lacking) for name, ground in mine if ground.lacking},
             "seen": {name: ground.samples for name, ground in mine if ground.samples},
+            "rehearsals": {name: ground.rehearsal for name, ground in mine if ground.rehearsal},
             "unseen": [name for name, ground in mine if ground.unseen and name in self._models],
         }
 
@@ -115,7 +123,8 @@ class Grounds:
         given = [c for c in trained.visible if c in self._offered]
         shown = {truth for c in given for truth in (trained.shows or {}).get(c, ()) if truth in self._truth.values()}
         lacking = hidden(trained.visible, self._records, self._offered)
-        return ground(subject.name, self._resolved(learned), self.judged, sorted(shown), lacking)
+        mine = ground(subject.name, self._resolved(learned), self.judged, sorted(shown), lacking)
+        return replace(mine, rehearsal=trained.rehearsal)
 
     def _own_truth(self, columns: Iterable[str]) -> list[str]:
         """The truth by which columns are judged and of which they are made."""

@@ -56,7 +56,7 @@ class Report:
         says the same as the recipe; `sheets` are the spaces of what was judged."""
         grounds = Grounds(self.stage, self.step, self.who, self.truth, champion, self.families)
         decided = verdict.verdict(self.who, self.figures, self.modalities, self._teachers())
-        rows, classes = verdict.table(self.who, self.figures, self.modalities, self.costs), self._classes()
+        rows, classes = self._rows(grounds.body()["rehearsals"]), self._classes()
         best = {m: verdict.best(self.who, self.figures, "expert", m, d) for m, d in self.modalities.items()}
         compared = self._compared(best, grounds)
         verdict.doubted(decided, grounds)
@@ -106,6 +106,9 @@ class Report:
         for name, columns in pages.items():
             file = self.step.write(f"{name}.png", collage(list(rows.items()), [*raw, *columns], self.step.modalities))
             self.step.events.emit("artifact", self.step.name, path=file.path, to="pictures")
+
+    def _rows(self, rehearsals: Mapping[str, str]) -> list[dict[str, Any]]:
+        return verdict.table(self.who, self.figures, self.modalities, self.costs, rehearsals)
 
     def _lineage(self) -> Lineage:
         shards = self.step.inputs[self.stage.data]

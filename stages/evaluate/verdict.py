@@ -25,11 +25,15 @@ Figures = Mapping[str, Mapping[str, float]]
 
 
 def table(
-    who: Sequence[Subject], figures: Figures, modalities: Mapping[str, Any], costs: Mapping[str, Mapping[str, int]]
+    who: Sequence[Subject],
+    figures: Figures,
+    modalities: Mapping[str, Any],
+    costs: Mapping[str, Mapping[str, int]],
+    rehearsals: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """One row a subject: its measure of each modality, the share it answered where somebody did not answer all, its
     steadiness where that was measured, and of models the parameters, and the operations for one sample in millions.
-    None where there is none."""
+    None where there is none. `rehearsals`: who was trained by a pilot, and how far."""
     columns = []
     for name, modality in modalities.items():
         columns.append(f"{name}.{modality.metric}")
@@ -40,7 +44,7 @@ def table(
     return [
         {
             "who": s.name,
-            "kind": s.kind,
+            "kind": f"rehearsal, {rehearsals[s.name]}" if s.name in rehearsals else s.kind,
             **{c: figures[s.name].get(c) for c in columns},
             "parameters": costs.get(s.name, {}).get("parameters"),
             "megaflops": round(costs[s.name]["flops"] / 1e6, 3) if s.name in costs else None,
@@ -113,7 +117,9 @@ def doubted(decided: Mapping[str, Any], grounds: Grounds) -> None:
     for name, modalities in decided.items():
         for modality, row in modalities.items():
             leaks = grounds.of[name].leaks if name in grounds.of else ()
-            why = grounds.untrue.get(modality) or next(iter(leaks), "")
+            rehearsal = grounds.of[name].rehearsal if name in grounds.of else ""
+            why = rehearsal and f"a pilot's rehearsal ({rehearsal})"
+            why = why or grounds.untrue.get(modality) or next(iter(leaks), "")
             if why:
                 row |= {"beats": None, "unproven": why}
 
@@ -129,7 +135,9 @@ def sentences(
         for modality, d in modalities.items():
             figure = f"{name}{grounds.mark(name) if grounds else ''}: {modality} {d['measure']} {d['value']:.4g}"
             best = f"(best: {d['expert']} {d['expert_value']:.4g})" if d["expert"] is not None else ""
-            if d.get("unproven"):
+            if grounds and name in grounds.of and grounds.of[name].rehearsal:
+                lines.append(f"{figure} after a rehearsal of {grounds.of[name].rehearsal}: not judged {best}".rstrip())
+            elif d.get("unproven"):
                 what = "no truth" if grounds and modality in grounds.untrue else "what it learned from"
                 lines.append(f"{figure}, which proves nothing: it was judged by {what} {best}".rstrip())
             elif d["expert"] is None:

@@ -27,7 +27,7 @@ from hyperloom.stages.ingest.cell import CLASS_LABEL, Cell, classes_of, named
 from hyperloom.stages.ingest.excerpt import ExcerptReader, is_video
 from hyperloom.stages.ingest.film import installed
 from hyperloom.stages.ingest.numerals import COMMA, hint, pointed
-from hyperloom.stages.ingest.parts import part_of
+from hyperloom.stages.ingest.parts import field_of, owner, part_of
 from hyperloom.stages.ingest.rows import NAMED, TABLES, Dialect, described, features, stored
 from hyperloom.stages.ingest.rowstore import TableRow, TableRows
 from hyperloom.stages.ingest.sidefile import fetch, understood
@@ -47,10 +47,10 @@ class Table(Source):
     `path` is a file, a folder or a pattern; .json (lines or a list of objects), .txt and .lst are read where it ends in
     that. `columns` maps a column to the field that holds its values, or to `{file: field}` where that holds file names
     (see `stages.ingest.cell`). `key` names the field with the samples' names (by default the file's name and the row's
-    number), `group` the one with what they belong to (by default all rows of a file are one group). `fields` names
-    those of a text whose first line does not. `separator` (by default `,`, a tab in .tsv, a blank in .txt and .lst),
-    `encoding` and `decimal` say how tables of text are written, `missing` which cells mean that there is no value,
-    beside empty ones.
+    number), `group` the one with what they belong to (by default all rows of a file are one group); `when[:7]` takes
+    its first letters, of dates such as 2026-11-27 the month. `fields` names those of a text whose first line does not.
+    `separator` (by default `,`, a tab in .tsv, a blank in .txt and .lst), `encoding` and `decimal` say how tables of
+    text are written, `missing` which cells mean that there is no value, beside empty ones.
     """
 
     revision: ClassVar[int] = 1
@@ -149,7 +149,8 @@ class Table(Source):
     def _planned(self, table: FileDigest) -> frozenset[str]:
         """The fields that planning looks at: a row of Parquet is known by its number."""
         cells = self.columns.values()
-        fields = {self.key, self.group} | {name for cell in cells for name in cell.mentioned if name != cell.field}
+        named = (name for cell in cells for name in cell.mentioned if name != cell.field)
+        fields = {self.key, field_of(self.group), *named}
         if not table.name.lower().endswith(".parquet"):
             fields |= {cell.field for cell in cells}
         return frozenset(fields - {""})
@@ -170,7 +171,8 @@ class Table(Source):
         if all(isinstance(row, ValueError) for row in content.each(frozenset())):
             return
         present = content.names()
-        expected = [self.key, self.group, *(field for cell in self.columns.values() for field in cell.mentioned)]
+        mentioned = (field for cell in self.columns.values() for field in cell.mentioned)
+        expected = [self.key, field_of(self.group), *mentioned]
         for name in filter(None, expected):
             if name not in present:
                 same = next((p for p in present if p.strip().casefold() == name.strip().casefold()), "")
@@ -221,8 +223,7 @@ class Table(Source):
         if self.parts and not self.group:
             group = part_of(key, self.parts)
         if self.group:
-            owner = row.get(self.group)
-            group = path_safe("none" if owner in (None, "") else str(owner))
+            group = owner(row, self.group)
         return key, group
 
     def _digest(

@@ -48,6 +48,8 @@ def diff(given: Any, load: Load, steps: StepResolver) -> int:
     from hyperloom.stages.report.diff import diff as compare
     from hyperloom.stages.report.side import side
 
+    given.notes = set()  # of both sides, each said once
+
     def plan(path: str) -> tuple[Any, Any, list[Any]]:
         loaded, storage = load(argparse.Namespace(**{**vars(given), "recipe": path}))
         return loaded, storage, steps(loaded, storage)

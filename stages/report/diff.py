@@ -45,6 +45,7 @@ def diff(one: ComparedSide, other: ComparedSide) -> Page:
     for side in (one, other):
         if undone := [name for name in side.fingerprints if side.manifests.get(name) is None]:
             missing.append(f"not done, of {side.title}: {', '.join(undone)}")
+    missing = list(dict.fromkeys(missing))  # both sides may be one and the same
     text = f"They differ in: {', '.join(s.title.lower() for s in kept)}." if kept else "No difference is known."
     text = "Both sides are the same steps." if same else text
     facts = (("before", one.title), ("after", other.title))

@@ -35,7 +35,10 @@ T = TypeVar("T")
 def page(root: ReportedRoot) -> Page:
     """The report of a root, as data."""
     missing: list[str] = []
-    sections = [_part(missing, name, partial(make, root), None) for name, make in SECTIONS]
+    made = [_part(missing, name, partial(make, root), None) for name, make in SECTIONS]
+    sections = [s for s in made if s is not None]
+    if outcome.rehearsed(root):  # what a pilot's models are like is no use yet, and the labels are
+        sections.sort(key=lambda s: s.name != "samples")
     nothing: tuple[str, Tone] = ("", "plain")
     text, tone = _part(missing, "the outcome", lambda: outcome.sentence(root), nothing)
     return Page(
@@ -44,7 +47,7 @@ def page(root: ReportedRoot) -> Page:
         outcome=text,
         tone=tone,
         facts=_part(missing, "the facts", lambda: _facts(root), ()),
-        sections=[s for s in sections if s is not None],
+        sections=sections,
         doubts=_part(missing, "the doubts", lambda: outcome.doubts(root), ()),
         missing=missing,
     )

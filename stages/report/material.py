@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hyperloom.pipeline import remarking
 from hyperloom.pipeline.units import left_out
 from hyperloom.stages.report.page import Bars, PageTable, Section, Words
 from hyperloom.stages.report.root import ReportedRoot
@@ -32,7 +33,9 @@ def data(root: ReportedRoot) -> Section | None:
     blocks += list(charts.values())[:MOST_CHARTS]
     named = [(step.name, result.remarks) for step, result in root.results(Ingested)]
     named += [(step.name, result.remarks) for step, result in root.results(Labels)]
-    remarks |= dict.fromkeys(f"{name}: {text}" for name, texts in named for text in texts if text not in remarks)
+    remarks |= dict.fromkeys(
+        remarking.lines((name, text) for name, texts in named for text in texts if text not in remarks)
+    )
     if remarks:
         blocks.insert(0, Words(list(remarks), "bad"))
     if not blocks:

@@ -50,7 +50,7 @@ def sentence(root: ReportedRoot) -> tuple[str, Tone]:
     undone = [step for step in root.steps if step.manifest is None]
     parts = []
     judged = root.judged()
-    if judged is not None and (figures := _headline(root, judged[1])):
+    if judged is not None and (figures := _rehearsed(judged[1]) or _headline(root, judged[1])):
         parts.append(figures)
     release = [r for _, r in root.results(Released)]
     parts += [f"{r.name} {'is the champion' if r.passed else 'is registered and NOT the champion'}" for r in release]
@@ -122,12 +122,16 @@ def _table(root: ReportedRoot, step: Any, report: Judged, title: str) -> PageTab
     decisive, speed = metrics(root, report), speeds(root, step)
     who = sorted(report.figures, key=lambda n: (_rank(report.kinds.get(n, "model")), n))
     who += [family for family in report.seeds or {} if family not in who]
-    best = {figure: _best(report, who, figure, up) for figure, up in decisive.values()}
+    rivals = [name for name in who if name not in report.rehearsals]
+    best = {figure: _best(report, rivals, figure, up) for figure, up in decisive.values()}
     rows: list[list[Any]] = []
     for name in who:
         figures = report.figures.get(name, {})
         mean = {k: row["mean"] for k, row in ((report.seeds or {}).get(name) or {}).items()}
-        cells: list[Any] = [name, report.kinds.get(name, "mean over seeds")]
+        rehearsal = report.rehearsals.get(name)
+        cells: list[Any] = [
+            name, f"rehearsal: {rehearsal}" if rehearsal else report.kinds.get(name, "mean over seeds")
+        ]  # fmt: skip
         for figure, _ in decisive.values():
             value = figures.get(figure, mean.get(figure))
             cells.append(Estimate(value, *bounds_of(report, name, figure), best=name == best[figure]))
@@ -141,6 +145,21 @@ def _table(root: ReportedRoot, step: Any, report: Judged, title: str) -> PageTab
     note = f"{report.samples:,} samples of the split {report.split!r}"
     note += f"; small figures are {level:.0%} intervals, resampled over {report.intervals['over']}" if level else ""  # type: ignore[index]
     return PageTable([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], title, note)
+
+
+def rehearsed(root: ReportedRoot) -> bool:
+    """Is it the root of a pilot, whose models are not judged?"""
+    return any(report.rehearsals for _, report in root.results(Judged))
+
+
+def _rehearsed(report: Judged) -> str:
+    """Of a pilot: what is there to be looked at, and what is not judged."""
+    if not report.rehearsals:
+        return ""
+    models = [f"{name} ({how})" for name, how in report.rehearsals.items()]
+    experts = [name for name, kind in report.kinds.items() if kind == "expert"]
+    useful = "the labels of the samples below are what there is to look at: " if experts or report.untrue else ""
+    return f"a pilot: {useful}{_listed(models)} {'are rehearsals' if len(models) > 1 else 'is a rehearsal'}, NOT JUDGED"
 
 
 def _headline(root: ReportedRoot, report: Judged) -> str:

@@ -10,14 +10,19 @@ from hyperloom.stages.report.page import Chart, StepGraph
 
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 34
+LETTER = 7
+"""About the width of a digit."""
 BOX, ROW, ACROSS, DOWN = 186, 66, 208, 88
 """Of the graph: a box's width and height, and from one to the next."""
 
 
 @dataclass(frozen=True)
 class AxisTick:
+    """Where a number stands; `side`: start, middle or end of its text is there, so that none is cut at an edge."""
+
     at: float
     text: str
+    side: str = "middle"
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def plot(chart: Chart) -> Plot | None:
     for name, points in lines:
         marks = [(px(x), py(y), f"{_short(x)}, {_short(y)}") for x, y in points]
         drawn.append((name, "M" + " L".join(f"{x} {y}" for x, y, _ in marks), marks))
-    across = [AxisTick(px(x), _short(x)) for x in (_decades(span_x) if chart.log else _ticks(span_x, 5))]
+    across = [_below(px(x), _short(x)) for x in (_decades(span_x) if chart.log else _ticks(span_x, 5))]
     up = [AxisTick(py(y), _short(y)) for y in _ticks(span_y, 4)]
     line = (px(0), py(0), px(1), py(1)) if chart.diagonal else None
     return Plot(WIDTH, HEIGHT, (left, top, right, bottom), across, up, drawn, line)
@@ -107,6 +112,11 @@ def _edge(above: tuple[int, int], below: tuple[int, int], rows: int) -> str:
         return f"M{x0 + BOX // 2} {y0} C{side} {y0} {side} {y1} {x1 + BOX // 2} {y1}"
     middle = (y0 + y1) // 2
     return f"M{x0} {y0} C{x0} {middle} {x1} {middle} {x1} {y1}"
+
+
+def _below(at: float, text: str) -> AxisTick:
+    """A number below the axis, within the picture: one near its right edge ends there."""
+    return AxisTick(at, text, "middle" if at + LETTER * len(text) / 2 <= WIDTH else "end")
 
 
 def _finite(points: Sequence[tuple[float, float]], log: bool) -> list[tuple[float, float]]:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from hyperloom.pipeline import remarking
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.stages.report.page import Chart, PageTable, PlotLine, Section, Words
 from hyperloom.stages.report.root import ReportedRoot
@@ -21,6 +22,7 @@ def training(root: ReportedRoot) -> Section | None:
     """Every training: its losses, fit against val for the figure that decides, what it ended with."""
     blocks: list[Any] = []
     rows = []
+    said: list[tuple[str, str]] = []
     for step in root.steps:
         curves = root.history(step).curves
         if curves:
@@ -28,8 +30,8 @@ def training(root: ReportedRoot) -> Section | None:
             blocks += charts[:MOST_CHARTS]
     for step, model in root.results(Trained):
         rows.append(_row(step, model))
-        remarks = [f"{step.name}: {text}" for text in model.remarks]
-        blocks += [Words(remarks, "bad")] if remarks else []
+        said += [(step.name, text) for text in model.remarks]
+    blocks += [Words(remarking.lines(said), "bad")] if said else []
     if rows:
         names = ["step", "parameters", "updates", "inputs", "targets", "ended with"]
         blocks.append(PageTable(names, rows, "Models"))

@@ -52,7 +52,7 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
     if given.group:
         if table.named(given.group) is None:
             raise NotUnderstood(f"{table.path} has no field {given.group!r}. Next: --group with one of its fields")
-        table.group = given.group
+        table.group = "" if given.group.casefold() == table.time.casefold() else given.group
     draft = TableDraft(seen.folder, given.name or slug(os.path.basename(seen.folder)), table, learned)
     unused = [f.name for f in table.fields if not f.kind and f.name not in (table.key, table.group)]
     if unused:

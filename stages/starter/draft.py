@@ -16,6 +16,8 @@ FEW = 0.5
 """Where less than this share of the samples has a label, the teacher learns from those alone."""
 SHORT, MULTIPLE = 96, 16
 """Pixels of the shorter side of what is learned, and what both sides are a multiple of."""
+AUGMENT = ["flip", {"type": "colour", "brightness": 0, "exposure": 0.4}]
+"""Of pictures: a factor of the light, since a shift turns dark pictures black."""
 LARGEST = 1024
 """Pixels of the longer side of what networks see."""
 

@@ -17,6 +17,7 @@ from typing import Any
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.ingest.rows import Dialect, TableRow, rows
 from hyperloom.stages.ingest.source import IMAGES, SOUNDS
+from hyperloom.stages.starter.times import times
 from hyperloom.stages.starter.truth import NotUnderstood
 
 TARGETS = ("label", "labels", "class", "target", "y", "category", "truth", "gt", "sentiment", "kind", "species")
@@ -41,7 +42,8 @@ ENCODINGS = ("utf-8", "utf-16", "cp1252")
 
 @dataclass
 class TableField:
-    """A field: `kind` is image, audio, document, text, category, scalar or nothing; `cells` are those with a value."""
+    """A field: `kind` is image, audio, document, text, category, scalar, time or nothing; `cells` are those with a
+    value."""
 
     name: str
     kind: str
@@ -77,7 +79,8 @@ class TableField:
 
 @dataclass
 class TableLook:
-    """A table: how its text is written, its rows, its fields; `key` and `group` are names of fields, or empty."""
+    """A table: how its text is written, its rows, its fields; `key`, `group` and `time` are names of fields, or
+    empty."""
 
     path: str
     dialect: dict[str, Any]
@@ -85,6 +88,7 @@ class TableLook:
     fields: list[TableField]
     key: str = ""
     group: str = ""
+    time: str = ""
 
     def named(self, name: str) -> TableField | None:
         return next((f for f in self.fields if f.name.casefold() == name.casefold()), None)
@@ -108,6 +112,7 @@ def look(path: str, folders: Sequence[str]) -> TableLook:
     named = [f.name for f in unique if KEYS.fullmatch(f.name) or f.kind in FILED]
     seen.key = next(iter(named or [f.name for f in unique if _counts(f.cells)]), "")
     seen.group = next((f.name for f in fields if GROUPS.search(f.name) and 3 <= len(set(f.cells)) < len(plain)), "")
+    seen.time = next((f.name for f in fields if f.kind == "time" and len(set(f.cells)) > 1), "")
     return seen
 
 
@@ -155,6 +160,8 @@ def _field(name: str, content: Sequence[TableRow], decimal: bool, folders: Seque
             return TableField(name, kind, cells, folder=near[0])
     if all(_number(c, decimal) for c in cells):
         return TableField(name, "scalar", cells)
+    if times(cells) is not None:
+        return TableField(name, "time", cells)
     counts = Counter(cells)
     if len(counts) <= MOST_CLASSES and len(counts) <= len(cells) / 2 and max(map(len, counts)) < 2 * WORDY:
         return TableField(name, "category", cells, sorted(counts))

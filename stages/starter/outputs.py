@@ -20,6 +20,8 @@ COCO = 80
 SETS = (10, 100, 365, 1000, 1001)
 """Numbers of classes of the sets that networks are trained on most."""
 GROUPS = [[0], [1, 3], [2, 5, 7]]
+SPARSE = 0.1
+"""Where half of a map lies no higher above its low numbers than this share of the span, most of it is nothing."""
 CERTAIN = 0.85
 """The share of pixels near 0 or 1 from which a map of 0..1 is a mask."""
 DENSE = r"depth|disp|midas|dpt|mono|edge|hed|contour|saliency|heat|height|albedo|density"
@@ -36,6 +38,8 @@ class Guess:
     remarks: list[str] = field(default_factory=list)
     unnamed: bool = False
     family: str = ""
+    sparse: bool = False
+    """Are its maps nearly nothing nearly everywhere, as of detections and edges?"""
     open: str = ""
     """The other reading that would be as good, for a question: segmentation or dense."""
 
@@ -146,12 +150,14 @@ def _one(maps: np.ndarray, seen: NetworkOutputs) -> Guess:
 
 def _numbers(maps: np.ndarray, seen: NetworkOutputs, name: str) -> Guess:
     low, high = float(maps.min()), float(maps.max())
+    few, half = np.percentile(maps, [5, 50])
+    sparse = bool(half - few <= SPARSE * (high - few)) and high > low
     definition: dict[str, Any] = {"type": "dense", "range": [0, 1]}
     if maps.shape[-1] > 1:
         definition["channels"] = maps.shape[-1]
     span = f"its numbers are {low:.3g} to {high:.3g} on three samples"
     if low >= -SLACK and high <= 1 + SLACK:
-        return Guess(name, definition, {"type": "dense"}, [span])
+        return Guess(name, definition, {"type": "dense"}, [span], sparse=sparse)
     remark = (
         f"{span}, in no unit that is known here, so each picture's are brought to 0..1. Of a metric network: leave "
         "`normalise` out, and give the modality its unit and range"
@@ -191,7 +197,7 @@ def _fastestdet(seen: NetworkOutputs) -> Guess:
     remark = "a grid of detections (FastestDet), drawn as boxes; by COCO's numbers: person; bicycle, motorbike; "
     definition = {"type": "dense", "range": [0, 1], "channels": len(GROUPS)}
     decode = {"type": "fastestdet", "groups": GROUPS}
-    return Guess("objects", definition, decode, [f"{remark}car, bus, truck"], family="fastestdet")
+    return Guess("objects", definition, decode, [f"{remark}car, bus, truck"], family="fastestdet", sparse=True)
 
 
 def _rows(raw: np.ndarray, seen: NetworkOutputs) -> Guess | None:

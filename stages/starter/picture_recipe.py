@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hyperloom.stages.starter.draft import Draft
+from hyperloom.stages.starter.draft import AUGMENT, Draft
 from hyperloom.stages.starter.lines import block, comment, flow
 
 METRICS = {"category": ("accuracy", ">"), "segmentation": ("miou", ">"), "dense": ("mae", "<"), "boxes": ("map", ">")}
@@ -24,11 +24,15 @@ METHODS = {"segmentation": "vote", "category": "vote", "embedding": "mean"}
 UPDATES = {"teacher": 300, "student": 400}
 TRAINING: dict[str, Any] = {
     "model": {"trunk": "unet", "parameters": "280k"},
-    "augment": ["flip", "colour"],
+    "augment": AUGMENT,
     "optimizer": {"lr": 0.005},
     "batch": 8,
     "ema": 0.98,
 }
+LIGHT = "exposure, a factor of the light, leaves dark pictures visible, which brightness, a shift, turns black"
+SPARSE = {"type": "huber", "delta": 10}
+"""The objective of maps that are nothing nearly everywhere: the least absolute error, which is the default, is had by
+seeing nothing at all; the least square is not."""
 HELD_PINNED = 60
 """Most groups that are held out by name; more are dealt by a share."""
 
@@ -168,8 +172,8 @@ def _columns(draft: Draft) -> list[str]:
 def _teacher(draft: Draft) -> list[str]:
     inputs = ["rgb@camera", *(o.column for o in draft.looks if o.guess.definition["type"] in MAPS)]
     mask = {"mask": {"type": "modality", "keep": 0.5}} if len(inputs) > 1 else {}
-    fields = {"stage": "train", "data": "shards", "in": inputs, "targets": _targets(draft), **_losses(draft)}
-    remarks = {"updates": ["more updates take longer and are better, up to a point"]}
+    fields = {"stage": "train", "data": "shards", "in": inputs, "targets": _targets(draft), **_losses(draft, True)}
+    remarks = {"updates": ["more updates take longer and are better, up to a point"], **_why(draft)}
     return [
         "",
         *block("teacher", {**fields, **mask, "updates": UPDATES["teacher"], **_training(draft, True)}, 2, remarks),
@@ -191,9 +195,23 @@ def _targets(draft: Draft) -> dict[str, Any]:
     return targets
 
 
-def _losses(draft: Draft) -> dict[str, Any]:
+def _losses(draft: Draft, hard: bool) -> dict[str, Any]:
+    """`hard`: are maps of classes taught by ids?"""
     maps = [m for m, d in draft.modalities.items() if d["type"] == "segmentation"]
-    return {"losses": {m: {"type": "cross-entropy", "balance": 0.5} for m in maps}} if maps else {}
+    losses: dict[str, Any] = {m: {"type": "cross-entropy", "balance": 0.5} for m in maps} if hard else {}
+    losses |= dict.fromkeys(_sparse(draft), SPARSE)
+    return {"losses": losses} if losses else {}
+
+
+def _sparse(draft: Draft) -> list[str]:
+    return [m for m, looks in draft.sources.items() if any(one.guess.sparse for one in looks)]
+
+
+def _why(draft: Draft) -> dict[str, list[str]]:
+    """Remarks beside the fields of a training."""
+    sparse = _sparse(draft)
+    rare = [f"{' and '.join(sparse)}: most pixels are nothing, and the default, l1, is least where nothing is seen"]
+    return {"augment": [LIGHT], **({"losses": rare} if sparse else {})}
 
 
 def _soft(draft: Draft) -> list[str]:
@@ -222,8 +240,9 @@ def _student(draft: Draft) -> list[str]:
             tasks = f"{_soft_name(modality) if soft else modality}@teacher"
             truth = draft.truth(modality)
             targets[modality] = {tasks: 1.0, truth.column: 0.5} if truth else tasks
-    fields |= {"in": "rgb@camera", "targets": targets, "updates": UPDATES["student"], **_training(draft, False)}
-    return ["", *block("student", fields, 2)]
+    fields |= {"in": "rgb@camera", "targets": targets, **_losses(draft, not draft.teaches)}
+    fields |= {"updates": UPDATES["student"], **_training(draft, False)}
+    return ["", *block("student", fields, 2, {} if draft.teaches else _why(draft))]
 
 
 def _report(draft: Draft) -> list[str]:

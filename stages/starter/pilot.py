@@ -147,6 +147,7 @@ def _short(stage: Train, samples: int) -> Train:
     most = stage.scale[1]
     fields: dict[str, Any] = {"batch": batch, "workers": stage.workers if most <= batch else batch}
     effort = stage.effort(samples) / stage.seeds
+    fields["rehearses"] = round(effort)
     if stage.phases and stage.updates is None and stage.epochs is None and effort:
         share = min(1.0, UPDATES / effort)
         parts = [p.model_copy(update={"updates": max(1, round((p.updates or 1) * share))}) for p in stage.phases]

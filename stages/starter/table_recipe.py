@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hyperloom.stages.starter.dealing import held_rows
+from hyperloom.stages.starter.draft import AUGMENT
 from hyperloom.stages.starter.fields import FILED, TableField, TableLook
 from hyperloom.stages.starter.lines import block, comment, flow
+from hyperloom.stages.starter.times import period, word
 
 PARTS = 20
 """Groups into which rows are dealt that say no group."""
@@ -21,7 +23,7 @@ UPDATES = {"teacher": 300, "student": 400}
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {
         "model": {"trunk": "unet", "parameters": "280k"},
-        "augment": ["flip", "colour"],
+        "augment": AUGMENT,
         "optimizer": {"lr": 0.005},
     },
     "vit": {"model": {"trunk": "vit", "parameters": "200k"}, "optimizer": {"lr": 0.002}},
@@ -41,10 +43,20 @@ class TableDraft:
     remarks: list[str] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     """Groups that are held out by name; without any a share of all groups is."""
+    period: str = ""
+    """Of rows with dates and no other group: how these group them, `when[:7]` by the month."""
 
     def hold_out(self) -> None:
-        """Choose the groups, and say how many rows with a value to learn are among them, where these are few."""
-        self.held, count = held_rows(self.table, self.target, PARTS)
+        """Choose the groups, the newest where rows have dates and nothing else says what belongs together, and say how
+        many rows with a value to learn are among them, where these are few."""
+        table = self.table
+        newest = period(table.content, table.time, self.target.name) if table.time and not table.group else None
+        if newest:
+            self.period, self.held, count = newest
+        else:
+            self.held, count = held_rows(self.table, self.target, PARTS)
+        if table.time:
+            self.remarks.append(_dated(table, self.period))
         if self.held and count < FEW:
             self.remarks.append(
                 f"only {count} of the {self.labelled} rows with {self.target.name} are held out: figures of so few "
@@ -57,7 +69,9 @@ class TableDraft:
 
     @property
     def features(self) -> list[TableField]:
-        others = [f for f in self.table.fields if f.kind and f is not self.target and f.name != self.table.group]
+        kinds = ("", "time")
+        others = [f for f in self.table.fields if f.kind not in kinds and f is not self.target]
+        others = [f for f in others if f.name != self.table.group]
         return [f for f in others if f.name != self.table.key or f.kind in FILED]
 
     @property
@@ -79,6 +93,19 @@ class TableDraft:
         return [f"{f.modality}@table" for f in self.features]
 
 
+def _dated(table: TableLook, period: str) -> str:
+    """What the dates of a table are taken for."""
+    if period:
+        return (
+            f"{table.time} holds dates: the newest {word(period)} are held out, as a model is asked about what comes "
+            "next; nothing is learned from the dates themselves. Rows that come later are learned from, unless they "
+            "are added to pin"
+        )
+    instead = f"--group {table.time} holds out the newest" if table.group else "they part these rows into too few"
+    how = f"rows are held out by {table.group}" if table.group else "rows are held out by chance"
+    return f"{table.time} holds dates, from which nothing is learned; {how}, whenever they are from: {instead}"
+
+
 def written(draft: TableDraft) -> str:
     """The recipe's text."""
     what = f"a table: a teacher learns {draft.target.name} from {draft.labelled} rows that have it and labels the rest"
@@ -98,12 +125,11 @@ def _rows(draft: TableDraft) -> list[str]:
     cells[draft.truth] = draft.target.name
     source: dict[str, Any] = {"type": "table", "path": table.path, **table.dialect}
     source |= {"key": table.key} if table.key else {}
-    source |= {"group": table.group} if table.group else {"parts": PARTS}
-    why = (
-        "whole groups are held out"
-        if table.group
-        else "rows are dealt into so many groups by their key: no field says what belongs together"
-    )
+    group = draft.period or table.group
+    source |= {"group": group} if group else {"parts": PARTS}
+    why = "rows are dealt into so many groups by their key: no field says what belongs together"
+    why = "whole groups are held out" if table.group else why
+    why = f"groups are {word(group)} of {table.time}, of which the newest are held out" if draft.period else why
     ingest = {"stage": "ingest", "group": "group", "rows": 64, "source": {**source, "columns": cells}}
     lines = block("rows", ingest, 2, {"source": [why]})
     return [*lines, "", *block("shards", {"stage": "shard", "data": "rows", "split": draft.split}, 2)]

@@ -37,6 +37,7 @@ def outcome(stage: Train, step: StepRun, job: Job, members: Sequence[Member], do
         learned=learned(stage, step),
         shows=showing(stage, step) or None,
         remarks=remarks,
+        rehearsal=_rehearsal(stage.rehearses, about["updates"]),
         folder=members[0].folder if members[0].folder != step.folder else None,
         **{k: about[k] for k in ("parameters", "updates", "kept", "final") if k in about},
     )
@@ -48,3 +49,10 @@ def outcome(stage: Train, step: StepRun, job: Job, members: Sequence[Member], do
     ]
     step.events.emit("note", step.name, text=f"{step.name}: best is {members[place].name} ({by or 'unmeasured'})")
     return replace(trained, members=seeded, best=members[place].name, best_by=by)
+
+
+def _rehearsal(of: int | None, updates: int) -> str:
+    """How far a pilot's training went; empty of any other."""
+    if of is None:
+        return ""
+    return f"{updates:,} updates" + (f" of {of:,}" if of else "")

@@ -114,6 +114,8 @@ class Train(Stage):
     """bf16: the network runs in bfloat16 where that is safe; weights, losses and what is stored stay float32."""
     stop: EarlyStop | None = None
     """End early, by the split `val`, and keep the best weights."""
+    rehearses: int | None = Field(None, ge=0)
+    """A pilot sets it: of how many updates this is a rehearsal, 0 where nobody knows. Its model is not judged."""
     workers: int | tuple[int, int] = placement(1)
     """Processes that share each batch; [least, most] takes what the cluster has in between, and follows it when nodes
     come or go."""

@@ -103,6 +103,14 @@ def test_other_samples_have_no_interval(changed: Path) -> None:
     assert row[4].low is None and any("other samples" in line for line in page.missing)  # type: ignore[union-attr]
 
 
+def test_a_side_against_itself_is_said_to_be_undone_once(
+    changed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["diff", str(changed), str(changed), "--root", str(tmp_path / "empty")]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("not done, of") == 1 and shown.err.count("nothing has run in the root") == 1
+
+
 def test_the_command_prints_it_and_names_runs(
     changed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -91,5 +91,35 @@ def test_weights_that_a_training_begins_with_have_terms_too(tmp_path: Path) -> N
     assert licence.sentences(learned) == ["its start net.pth: cc-by-nc-4.0 (NOT for commerce)"]
     (tmp_path / "model.json").write_text("{}")
     assert not unknown.notices(storage), "a model of Hyperloom hands on its own"
+
+
+def test_what_all_folds_say_of_one_file_is_one_line_of_the_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hyperloom.pipeline import cli
+
+    (tmp_path / "in").mkdir()
+    (tmp_path / "net.pth").write_bytes(b"weights")
+    (tmp_path / "in" / "a.png").write_bytes(b"png")
+    step = (
+        "  fold{i}: {{stage: train, data: shards, in: rgb@camera, targets: {{edges: edges@gradient}}, updates: {n}, "
+        "batch: 1, model: {{start: {path}}}}}\n"
+    )
+    folds = "".join(step.format(i=i, n=i + 1, path=tmp_path / "net.pth") for i in range(12))
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"""
+name: folds
+root: {tmp_path / "root"}
+modalities:
+  rgb: {{type: image, size: [16, 16]}}
+  edges: {{type: dense, range: [0, 1]}}
+steps:
+  frames: {{stage: ingest, group: group, source: {{type: files, path: {tmp_path / "in"}}}}}
+  labels: {{stage: label, data: frames, experts: [{{type: edges, in: rgb@camera, out: edges@gradient}}]}}
+  shards: {{stage: shard, data: [frames, labels]}}
+{folds}""")
+    assert cli.main(["plan", str(recipe)]) == 0
+    (line,) = [text for text in capsys.readouterr().out.splitlines() if "licence" in text]
+    assert line.startswith("fold0, fold1, fold2 and 9 more: its start net.pth names no licence")
     with pytest.raises(ValueError, match="a licence is for a file"):
         Train.model_validate({**scenes.TRAIN, "model": {"start": {"step": "other", "licence": "mit"}}})

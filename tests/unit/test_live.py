@@ -123,6 +123,18 @@ def test_a_training_that_goes_on_has_no_rate_before_its_second_word() -> None:
 ROWS = [{"step": f"s{i}", "why": "because " * 20, "folder": "label/" + "f" * 30, "units": i} for i in range(3)]
 
 
+def test_a_long_sentence_is_said_once(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "1")
+    progress, licence = Progress(terminal), "its start net.pth names no licence: ask whose it is before you hand it on"
+    for fold in ("a", "b"):
+        for text in (f"{fold}: {licence}", f"{fold}: {licence}", f"{fold}: 1 worker on cpu began"):
+            progress.event({"kind": "note", "step": fold, "text": text})
+    lines = terminal.text.splitlines()
+    assert lines[0] == f"  a: {licence}" and lines[1] == "  a: 1 worker on cpu began"
+    assert lines[2].startswith("  b: as a says: its start net.pth") and len(lines[2]) < len(lines[0])
+    assert lines[3:] == ["  b: 1 worker on cpu began"]
+
+
 def test_a_table_is_as_wide_as_the_terminal() -> None:
     assert max(map(len, table(ROWS, 0).splitlines())) > 180, "elsewhere nothing is cut"
     for width in (120, 80, 50):

@@ -243,6 +243,17 @@ def test_plots_stay_inside_their_frame() -> None:
     assert log is not None and len(log.lines[0][2]) == 1
 
 
+def test_the_last_number_of_an_axis_is_within_the_picture() -> None:
+    """A number is written around its place; the one at the right edge ends there."""
+    drawn = plot(Chart("wide", "update", [PlotLine("a", [(0.0, 1.0), (20_000.0, 2.0)])]))
+    assert drawn is not None and [tick.text for tick in drawn.across][-1] == "2e+04"
+    sides = {tick.text: tick.side for tick in drawn.across}
+    assert sides[drawn.across[-1].text] == "end" and set(list(sides.values())[:-1]) == {"middle"}
+    for tick in drawn.across:
+        right = tick.at + (7 * len(tick.text) / 2 if tick.side == "middle" else 0)
+        assert right <= drawn.width
+
+
 def test_a_graph_puts_each_step_below_what_it_reads() -> None:
     from hyperloom.stages.report.page import Box
 

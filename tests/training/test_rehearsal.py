@@ -1,0 +1,108 @@
+"""A pilot's end: the experts' labels over the samples come first, and a model of a few updates is judged by nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyperloom.pipeline import cli
+from hyperloom.stages.report import writing
+from hyperloom.stages.results import Judged, Trained
+from hyperloom.stages.starter import pictures
+from hyperloom.stages.starter import pilot as pilots
+from tests.unit.test_pilot import World
+
+cv2 = pytest.importorskip("cv2")
+pytest.importorskip("onnxruntime")
+CHAIN = """
+  student:
+    stage: distill
+    data: shards
+    in: rgb@camera
+    targets: {edges: edges@gradient}
+    updates: 500
+    batch: 4
+    model: {trunk: {type: unet, width: 2}}
+  report: {stage: evaluate, data: shards, models: [student], truth: {edges: edges@gradient}, pictures: 2}
+"""
+TOLD = "student (3 updates of 500)"
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Any]]:
+    """A world in which a pilot of three updates has ended."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pilots, "UPDATES", 3)
+        world = World(tmp_path_factory.mktemp("pilot"))
+        one = world.pilot(world.load(CHAIN), 20).loaded
+        assert world.run(one).ok
+        yield world, one
+
+
+def test_a_rehearsal_is_said_in_the_students_row_and_judged_by_nobody(ended: tuple[World, Any]) -> None:
+    world, one = ended
+    done = {s.name: s for s in world.plan(one)}
+    assert Trained.from_manifest(done["student"].manifest).rehearsal == "3 updates of 500"
+    report = Judged.from_manifest(done["report"].manifest)
+    (row,) = [row for row in report.table if row["who"] == "student"]
+    assert row["kind"] == "rehearsal, 3 updates of 500"
+    assert report.verdict["student"]["edges"]["unproven"] == "a pilot's rehearsal (3 updates of 500)"
+    assert any("NOT JUDGED" in text and "student is a pilot's rehearsal" in text for text in report.said)
+    assert any("after a rehearsal of 3 updates of 500: not judged" in text for text in report.said)
+    page = writing.gathered(one, world.storage, list(done.values()))
+    assert page.sections[0].name == "samples" and f"{TOLD} is a rehearsal, NOT JUDGED" in page.outcome
+
+
+def test_a_training_that_is_no_pilots_is_judged(ended: tuple[World, Any]) -> None:
+    world, one = ended
+    short = world.load(CHAIN.replace("updates: 500", "updates: 3"))
+    whole = short.recipe.steps["student"]
+    assert whole.rehearses is None and one.recipe.steps["student"].rehearses == 500
+    assert "rehearses" not in {s.name: s for s in world.plan(short)}["student"].payload["config"]
+
+
+def test_the_first_picture_has_the_labels_over_the_samples(ended: tuple[World, Any]) -> None:
+    world, one = ended
+    shown = pictures.pictures(world.storage, world.plan(one), one.recipe.modalities)
+    assert list(shown) == ["labels", "report"]
+    sheet = cv2.imdecode(np.frombuffer(shown["labels"], np.uint8), cv2.IMREAD_COLOR)
+    assert sheet.shape[1] == 2 * pictures.WIDTH and sheet.shape[0] > pictures.SHOWN * pictures.WIDTH
+    photo, laid = sheet[40:300, : pictures.WIDTH].astype(int), sheet[40:300, pictures.WIDTH :].astype(int)
+    assert 5 < np.abs(photo - laid).mean() < 120, "the labels are over the picture, which shows through"
+
+
+@pytest.mark.parametrize("kind", ["boxes", "missing", "words"])
+def test_what_lies_in_no_picture_leaves_it_grey(kind: str) -> None:
+    from hyperloom.stages.modality import Boxes, Category
+
+    photo = np.full((60, 80, 3), 200, np.uint8)
+    if kind == "boxes":
+        some = Boxes(type="boxes", classes=("car", "tree"), most=2)
+        value = np.array([[0.25, 0.25, 0.75, 0.75, 0, 0.9], [np.nan] * 6], np.float32)
+        drawn = pictures.laid_over(photo, value, some)
+        assert (drawn[30, 40] == 200).all() and (drawn[15, 20:60] != 200).any(), "a frame, and the picture inside it"
+        return
+    modality = Category(type="category", classes=("a", "b"))
+    drawn = pictures.laid_over(photo, None if kind == "missing" else np.int64(1), modality)
+    assert len(np.unique(drawn)) == 1 and drawn[0, 0, 0] != 200
+
+
+def test_the_command_ends_with_the_labels_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a training, so that it takes no time: what is printed, and in which order."""
+    world = World(tmp_path)
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(world.load().text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hyperloom.pipeline.commands.opening.connect", lambda loaded: None)
+    assert cli.main(["run", str(recipe), "--pilot", "12", "--no-mlflow"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = next(line for line in lines if ".png" in line)
+    assert first == f"the labels of the experts, over your samples: {tmp_path / 'mine-pilot-labels.png'}"
+    assert (tmp_path / "mine-pilot-labels.png").stat().st_size > 10_000
+    assert lines[-1].startswith("Next: hyperloom run") and lines[-2].startswith("all 60 samples: ")
