@@ -22,6 +22,8 @@ LARGEST = 0.7
 HELD = 0.2
 ALONE = r"(?P<group>[^/]+)\.[^./]+$"
 NUMBERED = r"(?P<group>[^/]*?[^/\d])[ _.-]*(?P<index>\d+)\.[^./]+$"
+BRACKETED = r"(?P<group>[^/]+?)[ _.-]*[(\[](?P<index>\d+)[)\]]\.[^./]+$"
+"""As file managers number what they copy: `beach (12).jpg`."""
 FOLDER_RULE = ""
 """A source without a pattern groups by folder."""
 
@@ -80,6 +82,7 @@ def _rules(files: Sequence[DataFile], root: str) -> Iterator[tuple[str, str]]:
         yield FOLDER_RULE, "each folder is a group"
         yield r"^(?P<group>[^/]+)/", "each of the upper folders is a group"
     yield NUMBERED, "a group is what stands before the last number of a name"
+    yield BRACKETED, "a group is what stands before the number in brackets"
     for digits in (1, 2, 3):
         tail = rf"\d{{{digits}}}\.[^./]+$"
         yield rf"(?P<group>[^/]*\d){tail}", f"names that differ only in their last {digits} digit(s) are one group"

@@ -52,6 +52,8 @@ def _broken(name: str, value: dict[str, Any] | list[Any], indent: int) -> list[s
     if isinstance(value, dict):
         return block(name, value, indent)
     inside = " " * (indent + 2)
+    if any(isinstance(v, dict) for v in value):  # a break within braces is hard to read
+        return [f"{margin}{name}:", *(f"{inside}- {flow(v)}" for v in value)]
     wrapped = textwrap.wrap(
         ", ".join(map(flow, value)), WIDTH - len(inside), break_long_words=False, break_on_hyphens=False
     )

@@ -116,6 +116,19 @@ def test_sparse_maps_are_taught_by_what_no_empty_map_is_best_at(tmp_path: Path, 
     assert student.losses["edges"].type == "huber" and student.losses["edges"].delta == 10
 
 
+def test_numbers_in_brackets_are_numbers(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """Windows names copies `beach (12).jpg`: the frames of one drive are one group, and held out together."""
+    names = [f"Straße {drive} ({i}).jpg" for drive in ("1TP", "6E5", "6R0", "7Q") for i in range(1, 6)]
+    pictures(tmp_path, names, tmp_path / "masks")
+    code, text = init(str(tmp_path))
+    assert code == 0 and "4 groups (a group is what stands before the number in brackets), 1 held out" in text, text
+    made = written(tmp_path)
+    (held,) = made.steps["shards"].split.pin["test"]
+    assert held.startswith("Stra_e")
+    lines = (tmp_path / "hyperloom.yaml").read_text().splitlines()
+    assert not [line for line in lines if line.rstrip().endswith("{type:")], "no value is broken within braces"
+
+
 def test_a_field_to_group_by_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "t.csv").write_text("a,label\n1,x\n2,y\n")
     (tmp_path / "r.yaml").write_text(f"""
