@@ -63,7 +63,8 @@ def _fit(step: PlannedStep, curves: Curves, modalities: Mapping[str, Any]) -> li
     for figure in sorted(pairs, key=lambda f: (f not in decisive, f)):
         if figure in decisive or not any(f in pairs for f in decisive):
             lines = [PlotLine(who, points) for who, points in list(pairs[figure].items())[:MOST_LINES]]
-            charts.append(Chart(f"{step.name}: {figure}", "update", lines))
+            if any(len(line.points) > 1 for line in lines):  # a single one is said by the table
+                charts.append(Chart(f"{step.name}: {figure}", "update", lines))
     return charts
 
 

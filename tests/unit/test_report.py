@@ -232,6 +232,20 @@ def test_curves_come_from_the_run_that_trained(tmp_path: Path) -> None:
     assert thinned([(1.0, 2.0)]) == [(1.0, 2.0)]
 
 
+def test_one_point_is_no_curve() -> None:
+    """A training that was measured once, at its end, has that in the table."""
+    from types import SimpleNamespace
+
+    from hyperloom.stages.modality import Dense
+    from hyperloom.stages.report.training import _fit
+
+    step: Any = SimpleNamespace(name="student")
+    kinds = {"depth": Dense(type="dense", size=(4, 4))}
+    assert _fit(step, {"fit.depth.mae": [(60.0, 0.5)]}, kinds) == []
+    (chart,) = _fit(step, {"fit.depth.mae": [(60.0, 0.5)], "val.depth.mae": [(10.0, 1.0), (60.0, 0.6)]}, kinds)
+    assert [line.name for line in chart.lines] == ["fit", "val"]
+
+
 def test_plots_stay_inside_their_frame() -> None:
     odd = [(0.0, float("nan")), (1.0, 5.0), (2.0, 5.0), (3.0, float("inf"))]
     drawn = plot(Chart("flat", "update", [PlotLine("a", odd), PlotLine("empty", [])]))
