@@ -33,6 +33,10 @@ class Balancer(Plugin):
     def check(self, tasks: Sequence[str]) -> None:
         """Raises ValueError when this balancer names what is no task."""
 
+    def remedy(self, task: str, first: bool) -> str:
+        """What a recipe may change where `task` is not learned and others beside it are; `first`: is it the first?"""
+        return "`balancer: leading` lets it set the pace" if first else "put it first, under `balancer: leading`"
+
 
 class Static(Balancer):
     """Fixed weights, 1 unless given: the baseline of every other balancer."""
@@ -51,6 +55,10 @@ class Static(Balancer):
         unknown = sorted(set(self.weights) - set(tasks))
         if unknown:
             raise ValueError(f"the balancer weighs {', '.join(unknown)}, but the tasks are {', '.join(tasks)}")
+
+    def remedy(self, task: str, first: bool) -> str:
+        weight = f"`weights: {{{task}: {2 * self.weights.get(task, 1.0) or 1.0:g}}}` weighs it more"
+        return f"{weight}, and {super().remedy(task, True)}" if first else weight
 
     def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
         from hyperloom.stages.train import weighting
@@ -77,6 +85,10 @@ class Leading(Balancer):
     per_task: ClassVar[bool] = True
     share: float = Field(0.1, gt=0)
     every: int = Field(20, gt=0)
+
+    def remedy(self, task: str, first: bool) -> str:
+        size, result = ("smaller", "leaves it more") if first else ("larger", "gives it more of the first task's pace")
+        return f"a {size} `share` of `balancer: leading` (now {self.share:g}) {result}"
 
     def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
         from hyperloom.stages.train import leading

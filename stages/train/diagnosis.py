@@ -14,6 +14,7 @@ from hyperloom.stages.measure.measure import directions
 
 if TYPE_CHECKING:
     from hyperloom.stages.network.architecture import Task
+    from hyperloom.stages.train.balancers import Balancer
 
 SAMPLES = 64
 """So many training samples are looked at, or a batch, if that is more."""
@@ -31,14 +32,43 @@ CLIPPED, CLIPS = "clipped.", 0.05
 
 
 def sentences(
-    figures: Mapping[str, float], tasks: Sequence[Task], modalities: Mapping[str, Any], updates: int
+    figures: Mapping[str, float],
+    tasks: Sequence[Task],
+    modalities: Mapping[str, Any],
+    updates: int,
+    balancer: Balancer | None = None,
 ) -> list[str]:
     """What is to be said of a training that ended with `figures` after so many updates; nothing of tasks that nobody
-    could measure."""
+    could measure. Which tasks others may have held back is said with what `balancer`, of several tasks, lets a recipe
+    change: how a task does alone nobody has measured."""
     if updates < TRIAL:
         return []
     every = [_task(figures, task, modalities[task.name]) for task in tasks]
-    return [sentence for of_task in every for sentence in of_task]
+    return [*(sentence for of_task in every for sentence in of_task), *_held_back(figures, tasks, modalities, balancer)]
+
+
+def _held_back(
+    figures: Mapping[str, float], tasks: Sequence[Task], modalities: Mapping[str, Any], balancer: Balancer | None
+) -> list[str]:
+    """Of tasks that do not fit beside others that do: what was learned is their loss."""
+    fits = {task.name: _fits(figures, task, modalities[task.name]) for task in tasks}
+    learned = [name for name, well in fits.items() if well]
+    if balancer is None or not learned:
+        return []
+    beside = f"{' and '.join(learned)} {'does' if len(learned) == 1 else 'do'}"
+    return [
+        f"{task.name} does not fit, {beside}: other tasks may leave it worse than alone, which was not measured; "
+        f"{balancer.remedy(task.name, task is tasks[0])}, or train it without them"
+        for task in tasks
+        if fits[task.name] is False
+    ]
+
+
+def _fits(figures: Mapping[str, float], task: Task, modality: Any) -> bool | None:
+    """Does a task fit the samples that it was trained on? None where nobody knows."""
+    fit = figures.get(f"fit.{task.name}.{modality.metric}")
+    goodness = None if fit is None else _goodness(task, modality, fit)
+    return None if goodness is None else goodness >= FITS["numbers" if task.regression else "classes"]
 
 
 def clipped(figures: Mapping[str, float]) -> list[str]:
@@ -59,7 +89,7 @@ def _task(figures: Mapping[str, float], task: Task, modality: Any) -> list[str]:
     if fit is not None and goodness is not None:
         known = f"{metric} {fit:.3g} on samples that it was trained on"
         carried = None if val is None else _goodness(task, modality, val)
-        if goodness < FITS["numbers" if task.regression else "classes"]:
+        if not _fits(figures, task, modality):
             words.append(f"{name} does not fit its own samples ({known}): train longer, wider, or fewer tasks")
         elif carried is not None and carried < goodness - CARRIES:
             more = f"fits its samples ({known}) and does not carry over ({val:.3g} on val)"

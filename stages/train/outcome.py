@@ -23,7 +23,7 @@ def outcome(stage: Train, step: StepRun, job: Job, members: Sequence[Member], do
     place, by = best([one.about["final"] for one in done], {t: step.modalities[t] for t in stage.targets}, job.stop)
     about = done[place].about
     step.events.metric(step.name, {"parameters": about["parameters"]})
-    remarks = sentences(about["final"], job.architecture.tasks, step.modalities, about["updates"])
+    remarks = sentences(about["final"], job.architecture.tasks, step.modalities, about["updates"], job.balancer)
     for sentence in remarks:
         step.events.emit("note", step.name, text=f"{step.name}: {sentence}")
     remarks += [*clipped(about["final"]), *stage.notices(step.storage)]  # said when they were seen

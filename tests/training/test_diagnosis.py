@@ -16,7 +16,7 @@ def _trained(data: Any, **fields: Any) -> tuple[Any, dict[str, float], list[str]
     job = (step := scenes.step(data[0], data[2], **fields)).stage.job(step)
     loop.fit(job)
     final = job.storage.read_json(f"{job.folder}/trained.json")["final"]
-    return job, final, sentences(final, job.architecture.tasks, job.modalities, TRIAL)
+    return job, final, sentences(final, job.architecture.tasks, job.modalities, TRIAL, job.balancer)
 
 
 def test_one_that_was_hardly_taught_does_not_fit(data: Any) -> None:
@@ -51,3 +51,31 @@ def test_one_that_fits_and_does_not_carry_over(data: Any) -> None:
     assert not sentences({**figures, "val.semantic.miou": 0.9}, tasks, job.modalities, TRIAL)
     assert not sentences({}, tasks, job.modalities, TRIAL)
     assert not sentences({"fit.semantic.miou": 0.1}, tasks, job.modalities, TRIAL - 1)  # a trial says nothing
+
+
+@pytest.mark.parametrize(
+    "balancer, first, second",
+    [
+        ("static", "`weights: {semantic: 2}` weighs it more, and `balancer: leading` lets it", "`weights: {depth: 2}`"),
+        ("leading", "a smaller `share` of `balancer: leading` (now 0.1)", "a larger `share` of `balancer: leading`"),
+        ("uncertainty", "`balancer: leading` lets it set the pace", "put it first, under `balancer: leading`"),
+    ],
+)
+def test_a_task_that_lost_beside_another_is_named_with_what_mends_it(
+    data: Any, balancer: str, first: str, second: str
+) -> None:
+    job, _, _ = _trained(data, updates=1, balancer=balancer)
+    tasks = job.architecture.tasks
+    spread = tasks[1].scale.std[0]
+
+    def lost_by(semantic: float, depth: float) -> list[str]:
+        figures = {"fit.semantic.miou": semantic, "fit.depth.mae": depth * spread}
+        words = sentences(figures, tasks, job.modalities, TRIAL, job.balancer)
+        return [w for w in words if "worse than alone" in w]
+
+    (lost,) = lost_by(semantic=0.3, depth=0.1)
+    assert lost.startswith("semantic does not fit, depth does") and first in lost
+    (lost,) = lost_by(semantic=0.9, depth=0.8)
+    assert lost.startswith("depth does not fit, semantic does") and second in lost
+    assert not lost_by(semantic=0.9, depth=0.1), "both fit"
+    assert not lost_by(semantic=0.3, depth=0.8), "neither does: that is no other task's doing"
