@@ -79,6 +79,9 @@ def _plain(text: str) -> str:
 
 def _recipe(schema: Schema, defs: Schema) -> Iterator[str]:
     yield "# A recipe\n\nThe fields of the file itself. Those of its steps: [stage](stage.md).\n"
+    alone = schema["then"]  # what is asked of a recipe that builds on no other
+    needed = [*schema["required"], *alone["required"]]
+    schema = {"properties": schema["properties"] | alone["properties"], "required": needed}
     yield from _table(schema, defs)
     for name, part in schema["properties"].items():
         for ref in _refs(part):

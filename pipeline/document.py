@@ -5,9 +5,10 @@ YAML is read by its 1.2 rules (`on` is a key, not True; `1e-3` is a number); a k
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -15,18 +16,80 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.written import MissingVariable, Where, Written
 
 
-@dataclass
+class Place(NamedTuple):
+    """A line of a file."""
+
+    path: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
+Lines = dict[Where, Place]
+
+
+@dataclass(frozen=True)
 class Document:
-    """`value` is the mapping at the top, `lines` where each part of it stands, `written` what it came from."""
+    """`value` is the mapping at the top, `lines` where each part of it stands, `written` what it came from, `shown` the
+    text without secrets, `folders` those of its files."""
 
     value: dict[str, Any]
-    lines: dict[Where, int]
+    lines: Lines
     written: Written
+    shown: str
+    folders: tuple[str, ...]
+
+    def error(self, where: Where, message: str) -> RecipeError:
+        """A RecipeError at the deepest known line of `where`."""
+        return RecipeError(f"{place(self.lines, where)}: {message}")
 
 
-def read(text: str, path: str) -> Document:
-    """The document that `text` is; `path` is only for messages. Raises RecipeError."""
-    lines: dict[Where, int] = {}
+def place(lines: Lines, where: Where) -> Place:
+    """The deepest known line of `where`."""
+    while where and where not in lines:
+        where = where[:-1]
+    return lines.get(where, Place("<recipe>", 1))
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A file whose YAML is understood and not yet read: its scalars may mention names of a matrix elsewhere."""
+
+    node: Any
+    text: str
+    path: str
+
+    def matrix(self) -> tuple[str, ...]:
+        """The names of its matrix, which scalars anywhere may mention."""
+        matrix = self._section("matrix")
+        return tuple(key.value for key, _ in matrix.value) if isinstance(matrix, yaml.MappingNode) else ()
+
+    def scalar(self, section: str) -> tuple[Any, int] | None:
+        """The value of a section and its line; None where it has none, or null."""
+        node = self._section(section)
+        if node is None:
+            return None
+        value = _build(node, (section,), {}, self.path, Written(self.text))
+        return None if value is None else (value, node.start_mark.line + 1)
+
+    def built(self, names: tuple[str, ...]) -> Document:
+        """The document, in which scalars may mention these names of a matrix. Raises RecipeError."""
+        lines: Lines = {}
+        written = Written(self.text, matrix=names)
+        value = _build(self.node, (), lines, self.path, written)
+        if not isinstance(value, dict):
+            raise RecipeError(f"{self.path}:1: a recipe is a mapping with name, modalities and steps")
+        folder = os.path.dirname(os.path.abspath(self.path))
+        return Document(value, lines, written, written.shown(), (folder,))
+
+    def _section(self, name: str) -> Any:
+        entries = self.node.value if isinstance(self.node, yaml.MappingNode) else ()
+        return next((value for key, value in entries if key.value == name), None)
+
+
+def compose(text: str, path: str) -> Composed:
+    """The YAML of a text; `path` is only for messages. Raises RecipeError."""
     try:
         node = yaml.compose(text, Loader=RecipeLoader)
     except yaml.YAMLError as error:
@@ -36,11 +99,7 @@ def read(text: str, path: str) -> Document:
         raise RecipeError(f"{at}: not valid YAML: {what}{_meant(text, mark, str(what))}") from error
     if node is None:
         raise RecipeError(f"{path}: the recipe is empty. Next: start from recipes/demo.yaml")
-    written = Written(text, matrix=_matrix_names(node))
-    value = _build(node, (), lines, path, written)
-    if not isinstance(value, dict):
-        raise RecipeError(f"{path}:1: a recipe is a mapping with name, modalities and steps")
-    return Document(value, lines, written)
+    return Composed(node, text, path)
 
 
 def _meant(text: str, mark: Any, problem: str) -> str:
@@ -79,24 +138,17 @@ RecipeLoader.add_implicit_resolver(
 RecipeLoader.add_implicit_resolver(_TAG + "null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
 
 
-def _matrix_names(node: Any) -> tuple[str, ...]:
-    """The names of the recipe's matrix, which scalars anywhere may mention."""
-    entries = node.value if isinstance(node, yaml.MappingNode) else ()
-    matrix = next((value for key, value in entries if key.value == "matrix"), None)
-    return tuple(key.value for key, _ in matrix.value) if isinstance(matrix, yaml.MappingNode) else ()
-
-
-def _build(node: Any, where: Where, lines: dict[Where, int], path: str, written: Written) -> Any:
-    lines.setdefault(where, node.start_mark.line + 1)
+def _build(node: Any, where: Where, lines: Lines, path: str, written: Written) -> Any:
+    lines.setdefault(where, Place(path, node.start_mark.line + 1))
     if isinstance(node, yaml.MappingNode):
         out: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value
-            at = key_node.start_mark.line + 1
+            at = Place(path, key_node.start_mark.line + 1)
             if not isinstance(key_node, yaml.ScalarNode):
-                raise RecipeError(f"{path}:{at}: a key must be plain text")
+                raise RecipeError(f"{at}: a key must be plain text")
             if key in out:
-                raise RecipeError(f"{path}:{at}: {key!r} stands twice in the same mapping")
+                raise RecipeError(f"{at}: {key!r} stands twice in the same mapping")
             lines[(*where, key)] = at
             out[key] = _build(value_node, (*where, key), lines, path, written)
         return out

@@ -16,9 +16,9 @@ from typing import Annotated, Any, get_args
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from hyperloom.pipeline import plugins, project, registry, variants
+from hyperloom.pipeline import bases, plugins, project, registry, variants
 from hyperloom.pipeline.config import Config, is_secret, placement
-from hyperloom.pipeline.document import read as read_document
+from hyperloom.pipeline.document import Document, Lines, Place, place
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.fields import SCALARS, deep, step_refs
 from hyperloom.pipeline.paper import Paper
@@ -56,6 +56,8 @@ class Recipe(Config):
     """What a recipe file may say. Only `modalities` and `steps` bear meaning."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)
+    base: str | None = None
+    """Another recipe that this one builds on and changes, by its path from here (pipeline/bases.py)."""
     root: str = placement("./runs")
     """Where all state lives: a folder or any fsspec URL."""
     tracking: str | None = placement(None)
@@ -110,7 +112,7 @@ class RecipeFile:
     recipe: Recipe
     path: str
     text: str
-    lines: dict[Where, int] = field(default_factory=dict)
+    lines: Lines = field(default_factory=dict)
     written: Written = field(default_factory=lambda: Written(""))
 
     def as_written(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -123,16 +125,16 @@ class RecipeFile:
 
     def errors(self, mistakes: Iterable[tuple[Where, str]]) -> RecipeError:
         """One RecipeError of several mistakes, in the order of their lines."""
-        lines = [(self._line(where), message) for where, message in mistakes]
-        return RecipeError("\n".join(f"{self.path}:{line}: {message}" for line, message in sorted(lines)))
+        lines = [(self._place(where), message) for where, message in mistakes]
+        return RecipeError("\n".join(f"{at}: {message}" for at, message in sorted(lines)))
 
-    def _line(self, where: Where) -> int:
-        return _line(self.lines, where)
+    def _place(self, where: Where) -> Place:
+        return place(self.lines, where) if self.lines else Place(self.path, 1)
 
 
 def load(path: str | Path) -> RecipeFile:
-    """Read and check a recipe, in its project: what it names may lie beside it or in the working folder. Raises
-    RecipeError with file, line and every mistake found."""
+    """Read and check a recipe, in its project: what it names may lie beside it or a recipe that it builds on, or in the
+    working folder. Raises RecipeError with file, line and every mistake found."""
     path = str(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -140,21 +142,25 @@ def load(path: str | Path) -> RecipeFile:
         raise RecipeError(
             f"cannot read the recipe {path}: {error}. Next: give the path of a recipe, such as recipes/demo.yaml"
         ) from error
-    project.enter(os.path.dirname(os.path.abspath(path)), os.getcwd())
-    return parse(text, path)
+    document = bases.read(text, path)
+    project.enter(*document.folders, os.getcwd())
+    return _checked(document, path)
 
 
 def parse(text: str, path: str = "<recipe>") -> RecipeFile:
     """Check a recipe's text; `path` is only for messages."""
-    document = read_document(text, path)
+    return _checked(bases.read(text, path), path)
+
+
+def _checked(document: Document, path: str) -> RecipeFile:
     lines, written = document.lines, document.written
-    value = variants.expanded(document.value, lines, lambda *mistake: RecipeError(_located(path, lines, *mistake)))
+    value = variants.expanded(document.value, lines, document.error)
     try:
         recipe = Recipe.model_validate(value)
     except ValidationError as error:
-        messages = [_located(path, lines, w, m) for w, m in _mistakes(error, (), Recipe, written)]
+        messages = [f"{place(lines, w)}: {m}" for w, m in _mistakes(error, (), Recipe, written)]
         raise RecipeError("\n".join(messages)) from None
-    loaded = RecipeFile(recipe, path, written.shown(), lines, written)
+    loaded = RecipeFile(recipe, path, document.shown, lines, written)
     if bare := list(_bare(recipe, {value for value, _ in written.given.values()})):
         raise loaded.errors(bare)
     if unknown := list(_unknown_steps(recipe)):
@@ -170,10 +176,10 @@ def parse(text: str, path: str = "<recipe>") -> RecipeFile:
 def _unknown_steps(recipe: Recipe) -> Iterator[tuple[Where, str]]:
     """What steps read that is no step."""
     for name in recipe.steps:
-        for read, place in recipe.references(name).items():
+        for read, inside in recipe.references(name).items():
             if read not in recipe.steps:
                 what = f"step {name!r} reads {read!r}, which is no step of this recipe{near(read, recipe.steps)}"
-                yield ("steps", name, *place), what
+                yield ("steps", name, *inside), what
 
 
 def validate_section(loaded: RecipeFile, section: str, model: type[Config]) -> Any:
@@ -182,7 +188,7 @@ def validate_section(loaded: RecipeFile, section: str, model: type[Config]) -> A
         return model.model_validate(getattr(loaded.recipe, section))
     except ValidationError as error:
         mistakes = _mistakes(error, (section,), model, loaded.written)
-        raise RecipeError("\n".join(_located(loaded.path, loaded.lines, w, m) for w, m in mistakes)) from None
+        raise RecipeError("\n".join(f"{place(loaded.lines, w)}: {m}" for w, m in mistakes)) from None
 
 
 def _bare(config: Any, given: set[str], place: Where = ()) -> Iterator[tuple[Where, str]]:
@@ -248,17 +254,6 @@ def _within(model: type[BaseModel] | None, place: Where) -> type[BaseModel] | No
         kinds = (known.annotation, *get_args(known.annotation)) if known else ()
         model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
     return model
-
-
-def _located(path: str, lines: dict[Where, int], where: Where, message: str) -> str:
-    return f"{path}:{_line(lines, where)}: {message}"
-
-
-def _line(lines: dict[Where, int], where: Where) -> int:
-    """The deepest known line of `where`."""
-    while where and where not in lines:
-        where = where[:-1]
-    return lines.get(where, 1)
 
 
 def _short(value: Any) -> str:

@@ -41,7 +41,7 @@ def schema(sections: Mapping[str, type[Config]]) -> JsonSchema:
         models: list[type[Config]] = [Recipe, *sections.values(), *classes.values()]
         places, defs = _definitions(list(dict.fromkeys(models)))
         kinds = sorted(_kinds(defs) - {kind for kind, _ in classes} - set(kinds))
-    recipe = defs.pop(places[Recipe]["$ref"].rpartition("/")[2])
+    recipe = _whole_or_based(defs.pop(places[Recipe]["$ref"].rpartition("/")[2]))
     for name, model in sections.items():
         recipe["properties"][name] = {**places[model], "description": inspect.getdoc(model) or ""}
     for kind in {kind for kind, _ in classes} | _kinds({"recipe": recipe, **defs}):
@@ -49,6 +49,24 @@ def schema(sections: Mapping[str, type[Config]]) -> JsonSchema:
         defs[_name(kind)] = _chosen(kind, own)
     whole = _finished({**recipe, "$defs": defs})
     return {"$schema": DIALECT, "title": "A Hyperloom recipe", **whole}
+
+
+def _whole_or_based(recipe: JsonSchema) -> JsonSchema:
+    """One that builds on another changes what stands there: its steps and modalities may be missing, parts, or null."""
+    changed: JsonSchema = {
+        "type": ["object", "string", "null"],
+        "if": {"type": "object", "required": [STAGE]},
+        "then": {"$ref": REF.format(model=_name(STAGE))},
+    }
+    changes: JsonSchema = {"type": "object", "additionalProperties": changed}
+    whole: JsonSchema = {"required": ["modalities", "steps"], "properties": {}}
+    based: JsonSchema = {"matrix": {"type": ["object", "null"]}, "modalities": changes, "steps": changes}
+    for name in based:
+        section = recipe["properties"][name]
+        whole["properties"][name] = section
+        recipe["properties"][name] = {k: section[k] for k in ("description", "placement") if k in section}
+    recipe["required"] = [name for name in recipe["required"] if name not in whole["required"]]
+    return {**recipe, "if": {"not": {"required": ["base"]}}, "then": whole, "else": {"properties": based}}
 
 
 def types(kind: str) -> dict[str, type[Config]]:

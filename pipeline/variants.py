@@ -28,8 +28,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hyperloom.pipeline import plugins
+from hyperloom.pipeline.document import Lines
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.fields import SCALARS, deep, step_refs
+from hyperloom.pipeline.merging import merged
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.written import Where
 
@@ -41,7 +43,7 @@ _MENTION = re.compile(r"\$\{([a-z][a-z0-9_]*)\}")
 _UNFIT = re.compile(r"[^a-zA-Z0-9_]+")
 
 
-def expanded(recipe: dict[str, Any], lines: dict[Where, int], error: Error) -> dict[str, Any]:
+def expanded(recipe: dict[str, Any], lines: Lines, error: Error) -> dict[str, Any]:
     """The recipe with `like` and `matrix` resolved; `lines` learns where the lines of each new step stand. Raises
     RecipeError."""
     steps = recipe.get("steps")
@@ -84,7 +86,7 @@ def ending(value: Any) -> str:
 class _Alike:
     """Resolves `like`."""
 
-    def __init__(self, steps: dict[str, Any], lines: dict[Where, int], error: Error):
+    def __init__(self, steps: dict[str, Any], lines: Lines, error: Error):
         self.steps, self.lines, self.error = steps, lines, error
         self.done: dict[str, Any] = {}
         self.places = Places(lines)
@@ -108,34 +110,17 @@ class _Alike:
         original = self._step(base, (*path, name))
         if not isinstance(original, dict):
             return original  # a mistake of its own, which is reported there
-        self.done[name] = _merged(original, {k: v for k, v in own.items() if k != "like"})
+        self.done[name] = merged(original, {k: v for k, v in own.items() if k != "like"})
         self.places.borrow(base, name)
         return self.done[name]
-
-
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(base)
-    for key, value in own.items():
-        inherited = out.get(key)
-        if value is None:
-            out.pop(key, None)
-        elif isinstance(value, dict) and isinstance(inherited, dict) and _same_type(value, inherited):
-            out[key] = _merged(inherited, value)
-        else:
-            out[key] = value
-    return out
-
-
-def _same_type(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return "type" not in one or one["type"] == other.get("type")
 
 
 class Places:
     """The lines of a recipe, known by step: a hundred variants borrow them."""
 
-    def __init__(self, lines: dict[Where, int]):
+    def __init__(self, lines: Lines):
         self.lines = lines
-        self._of: dict[str, dict[Where, int]] = {}
+        self._of: dict[str, Lines] = {}
         for where, line in lines.items():
             if len(where) > 1 and where[0] == "steps":
                 self._of.setdefault(str(where[1]), {})[where[2:]] = line
@@ -153,7 +138,7 @@ class Places:
 class _Matrix:
     """Makes the variants of all steps that depend on the matrix."""
 
-    def __init__(self, matrix: dict[str, list[Any]], steps: dict[str, Any], lines: dict[Where, int], error: Error):
+    def __init__(self, matrix: dict[str, list[Any]], steps: dict[str, Any], lines: Lines, error: Error):
         self.matrix, self.steps, self.lines, self.error = matrix, steps, lines, error
         first = {name: values[0] for name, values in matrix.items()}
         mentions = {name: _mentions(step) & set(matrix) for name, step in steps.items()}

@@ -10,9 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from hyperloom.pipeline import recipe
+from hyperloom.pipeline import bases, recipe
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.recipe import RecipeFile
 
@@ -35,8 +33,8 @@ LEAST = 64
 def cut(path: Path, root: str) -> RecipeFile:
     """The recipe at `path` with small numbers, its steps kept in `root`. A training that is open-ended or counts epochs
     or minutes gets updates. Raises RecipeError for what the recipe has wrong."""
-    written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    small = _cut(written)
+    small = _cut(bases.read(path.read_text(encoding="utf-8"), str(path)).value)
+    small.pop("base", None)
     names = json.dumps(small["steps"])
     folds = FOLDS if sum("updates" in step or "like" in step for step in small["steps"].values()) <= FEW else 1
     small["matrix"] = {

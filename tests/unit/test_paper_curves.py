@@ -24,7 +24,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "papers").mkdir()
     (tmp_path / "docs").mkdir()
-    shutil.copy(FLIGHTS, tmp_path / "papers")
+    for path in (FLIGHTS, FLIGHTS.with_name("flights.yaml")):
+        shutil.copy(path, tmp_path / "papers")
     yield tmp_path
     project.enter()
 
