@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hyperloom.stages.network.features import Features
 from hyperloom.stages.network.processors import Scale
+from hyperloom.stages.network.slopes import Slopes
 from hyperloom.stages.network.visible import Visible
 
 DILATIONS = (1, 2, 4, 8, 16)
@@ -45,7 +46,8 @@ class FixedNorm(nn.Module):
 
 
 class EspConv(nn.Module):
-    """A convolution without bias, `same` padding for its dilation."""
+    """A convolution without bias, `same` padding for its dilation. While it trains on a CPU, one of single pixels is a
+    product of matrices: as a convolution torch would turn the picture about for it, before and after."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1):
         super().__init__()
@@ -53,6 +55,8 @@ class EspConv(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.is_cpu and self.conv.kernel_size == (1, 1) and self.conv.stride == (1, 1):
+            return nn.functional.linear(x.permute(0, 2, 3, 1), self.conv.weight.flatten(1)).permute(0, 3, 1, 2)
         return self.conv(x)
 
 
@@ -62,7 +66,7 @@ class NormAct(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.bn = FixedNorm(channels)
-        self.act = nn.PReLU(channels)
+        self.act = Slopes(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(x))
@@ -104,7 +108,7 @@ class Downsample(Pyramid):
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, kernel=3, stride=2)
         self.bn = FixedNorm(outputs)
-        self.act = nn.PReLU(outputs)
+        self.act = Slopes(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.sums(x)))

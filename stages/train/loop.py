@@ -24,7 +24,7 @@ from hyperloom.pipeline import faults
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.compiling import how
 from hyperloom.stages.network.model import MultiTask, build_model, weights
-from hyperloom.stages.train import compute, fitted, range_test, sharding
+from hyperloom.stages.train import compute, fitted, memory, range_test, sharding
 from hyperloom.stages.train.averages import Average
 from hyperloom.stages.train.clock import Clock, TrainingTime
 from hyperloom.stages.train.course import Course
@@ -66,7 +66,8 @@ def fit(
     """
     training = Training(job, world or World.current(), log, request, device, alive)
     try:
-        training.run()
+        with memory.held():
+            training.run()
     finally:
         training.prepare.drawer.close()
 
