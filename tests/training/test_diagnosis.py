@@ -9,6 +9,9 @@ import pytest
 
 from hyperloom.stages.train import loop
 from hyperloom.stages.train.diagnosis import TRIAL, sentences
+from hyperloom.stages.train.fitted import Fitted
+from hyperloom.stages.train.job import Member
+from hyperloom.stages.train.outcome import outcome
 from tests.unit import scenes
 
 
@@ -79,3 +82,37 @@ def test_a_task_that_lost_beside_another_is_named_with_what_mends_it(
     assert lost.startswith("depth does not fit, semantic does") and second in lost
     assert not lost_by(semantic=0.9, depth=0.1), "both fit"
     assert not lost_by(semantic=0.3, depth=0.8), "neither does: that is no other task's doing"
+
+
+class Recorder:
+    """What a step says of itself."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def emit(self, kind: str, step: str = "", **fields: Any) -> None:
+        self.events.append({"kind": kind, "step": step, **fields})
+
+    def metric(self, step: str, values: dict[str, float], at: int = 0) -> None:
+        self.emit("metric", step, values=values)
+
+
+@pytest.mark.parametrize(
+    "figures, expected",
+    [
+        ({"fit.semantic.miou": 0.3}, "does not fit its own samples (miou 0.3"),
+        ({"fit.semantic.miou": 0.9, "val.semantic.miou": 0.5}, "does not carry over (0.5 on val)"),
+        ({"fit.semantic.miou": 0.9, "fit.semantic.iou.road": 0.0}, "never predicts road correctly"),
+    ],
+)
+def test_each_sentence_is_in_the_log_in_a_table_for_mlflow_and_in_the_result_of_which_the_report_reads(
+    data: Any, figures: dict[str, float], expected: str
+) -> None:
+    step = scenes.step(data[0], data[2], updates=TRIAL)
+    job, recorder = step.stage.job(step), Recorder()
+    done = Fitted({"parameters": 10, "updates": TRIAL, "final": figures}, ())
+    result = outcome(step.stage, replace(step, events=recorder), job, [Member(0, "train/teacher")], [done])
+    (sentence,) = [text for text in result.remarks if expected in text]
+    assert {"kind": "note", "step": step.name, "text": f"{step.name}: {sentence}"} in recorder.events
+    (table,) = [event for event in recorder.events if event["kind"] == "table"]
+    assert table["name"] == "remarks" and {"remark": sentence} in table["rows"]
