@@ -12,11 +12,14 @@
 `train_vs_bare`   by network, images a second of training. Target: 0.95 from 4M parameters on, 0.85 at 158k
 `mfu`             by network, of the training; targets: 0.25 at 22M, 0.40 at 100M, 0.5 for the U-Net of 71M
 `wait`            by network, the share of the time that the device waits for data. Target: below 0.02
+`jpeg`            images a second of the loader alone, to the device, where the host decodes a JPEG column and where the
+                  device does (extra `gpu`), and by how much of 255 their pixels differ at most
 `dropped`         time of an update with half of the tokens over that with all of them. Target: 0.6
 
-Needs no Ray and no file beside the checkout. What would not fit `--seconds` is left out and named in `left_out`. With
-`--device cpu` everything is tiny: it shows that the benchmark runs, and its figures mean nothing, but for
-`--device cpu decode --frames 512 --size 360 480`. Prints one JSON line last.
+Needs no Ray and no file beside the checkout (pip install -e '.[train,vision,gpu]'). What would not fit `--seconds` is
+left out and named in `left_out`; on a GPU what is not done ten seconds later is broken off, and the line says what
+there is. With `--device cpu` everything is tiny: it shows that the benchmark runs, and its figures mean nothing, but
+for `--device cpu decode --frames 512 --size 360 480`. Prints one JSON line last.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import contextlib
 import json
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +41,11 @@ from benchmarks import gpu_label, gpu_train
 from benchmarks.train import manifest
 from hyperloom.pipeline.storage import Storage
 
-PARTS = ("label", "decode", "ensemble", "train")
+PARTS = ("label", "decode", "jpeg", "ensemble", "train")
+LATE = 10
+"""Seconds after `--seconds` at which a part that still runs is broken off."""
+COMPILING = 75
+"""Seconds that a network which is compiled may need, on both sides."""
 
 
 def main(given: list[str] | None = None) -> None:
@@ -50,6 +58,8 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--networks", nargs="*", help="of the part `train` (all)")
     options = parser.parse_args(given)
     bench = Bench(options)
+    if not bench.tiny:
+        bench.end_in_time()
     for part in options.parts or PARTS:
         getattr(bench, part)()
     print(json.dumps(bench.line))
@@ -59,7 +69,7 @@ class Bench:
     """Runs parts, and gathers the line."""
 
     def __init__(self, options: argparse.Namespace):
-        self.options, self.began = options, time.perf_counter()
+        self.options, self.began, self.now = options, time.perf_counter(), "start"
         self.tiny, self.device = options.device == "cpu", torch.device(options.device)
         if self.tiny:
             torch.set_num_threads(1)  # both sides alike, whatever else the machine does
@@ -68,15 +78,28 @@ class Bench:
         card = "cpu" if self.tiny else torch.cuda.get_device_name()
         self.line: dict[str, Any] = {"benchmark": "gpu", "device": card, "cores": os.cpu_count(), "left_out": []}
 
+    def end_in_time(self) -> None:
+        """Have the line printed and the process ended where a part takes too long: a compiler cannot be interrupted."""
+
+        def end() -> None:
+            self.line["left_out"].append(f"{self.now}: broken off")
+            print(json.dumps(self.line), flush=True)
+            os._exit(0)
+
+        timer = threading.Timer(self.options.seconds + LATE, end)
+        timer.daemon = True
+        timer.start()
+
     @contextlib.contextmanager
     def frames(self) -> Iterator[tuple[gpu_label.Frames, Path]]:
         with tempfile.TemporaryDirectory() as folder:
             rows = max(1, min(64, self.count // 4))
             yield gpu_label.Frames(Path(folder), self.count, (self.size[0], self.size[1]), rows), Path(folder)
 
-    def attempt(self, name: str, part: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-        """What a part gives; None, and a word in the line, where it fails or there is no time left."""
-        spent = time.perf_counter() - self.began
+    def attempt(self, name: str, part: Callable[[], dict[str, Any]], needs: float = 0) -> dict[str, Any] | None:
+        """What a part gives; None, and a word in the line, where it fails or there is no time left of the seconds that
+        it `needs`."""
+        self.now, spent = name, time.perf_counter() - self.began + (0 if self.tiny else needs)
         if spent > self.options.seconds:
             self.line["left_out"].append(f"{name}: no time left")
             return None
@@ -104,6 +127,12 @@ class Bench:
         """One slot with a network that costs nothing."""
         with self.frames() as (frames, folder):
             self._beside("decode", frames, gpu_label.free(folder, frames.size), "fp32", {})
+
+    def jpeg(self) -> None:
+        """The loader with JPEGs decoded by the host, and by the device."""
+        with self.frames() as (frames, _):
+            epochs = 1 if self.tiny else 3
+            self.line["jpeg"] = self.attempt("jpeg", lambda: gpu_label.loaded(frames, self.device, epochs))
 
     def _beside(
         self, name: str, frames: gpu_label.Frames, expert: dict[str, Any], precision: str, fields: dict[str, Any]
@@ -146,7 +175,7 @@ class Bench:
             for name in chosen:
                 updates = 1 if self.tiny else 40
                 measure = lambda n=name, u=updates: gpu_train.network(data, known[n], self.device, u)  # noqa: E731
-                if values := self.attempt(name, measure):
+                if values := self.attempt(name, measure, COMPILING if known[name].get("compile") else 0):
                     runs[name] = values
                 if not self.tiny:
                     torch.cuda.empty_cache()

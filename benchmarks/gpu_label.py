@@ -22,11 +22,14 @@ import torch
 
 from benchmarks.gpu_nets import CLASSES, DeepLab, Free
 from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.executor import Host
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Resources, Unit, execute, load_record
 from hyperloom.stages.label.preprocess import IMAGENET
 from hyperloom.stages.label.worker import LabelWorker
+from hyperloom.stages.shard import decoder
+from hyperloom.stages.shard.loader import Loader
 from hyperloom.stages.table import read_table, write_table
 
 WARM = 3
@@ -156,6 +159,45 @@ def _alone_fps(worker: LabelWorker, frames: Frames, batch: int, device: str) -> 
         else:
             steps.finish(given[-1])
     return calls * min(batch, len(pictures)) / (time.perf_counter() - began)
+
+
+def loaded(frames: Frames, device: torch.device, epochs: int) -> dict[str, Any]:
+    """Images a second of the loader, to the device: decoded by the host, by the device (None without its library), and
+    the greatest difference of their pixels."""
+    listed = [_listed(frames, unit) for unit in frames.units("jpeg")]
+    batch = min(64, frames.rows)
+    known, seen, pixels = {"photo": frames.modalities["photo"]}, dict[str, Any](), dict[str, torch.Tensor]()
+    for where in ("host", "device"):
+        try:
+            chosen = decoder.decoder(where, False, device)  # type: ignore[arg-type]
+        except RecipeError as error:
+            print(error)
+            seen[where] = None
+            continue
+        data = Loader(frames.storage, listed, known, ["photo@camera"], batch=batch, cache_mb=0, decoder=chosen)
+        pixels[where] = next(iter(data))["photo@camera"].to("cpu", torch.int16)
+        data.load_state_dict({**data.state_dict(), "epoch": 0, "position": 0})
+        began, rows = time.perf_counter(), 0
+        for _ in range(epochs):
+            for given in data:
+                rows += len(given["photo@camera"].to(device, non_blocking=True))
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seen[where] = rows / (time.perf_counter() - began)
+    both = pixels.get("device")
+    return {**seen, "apart": None if both is None else int((both - pixels["host"]).abs().max())}
+
+
+def _listed(frames: Frames, unit: Unit) -> dict[str, Any]:
+    """The partition that a unit reads, as the loader takes shards."""
+    import pyarrow.parquet as pq
+
+    record = load_record(frames.storage, "ingest/bench", unit.id)
+    assert record is not None
+    path = record.file.path
+    with pq.ParquetFile(frames.storage.path(path)) as file:
+        first = file.metadata.row_group(0).num_rows
+        return {"path": path, "split": "train", "rows": file.metadata.num_rows, "row_group": first}
 
 
 def _share() -> int:

@@ -1,10 +1,13 @@
 """How fast samples come to training, beside other loaders and beside what the machine could do.
 
-    python -m benchmarks.loader [--samples 400] [--codec lz4] [--rounds 3] [--peers .venv-peers/bin/python]
+    python -m benchmarks.loader [--samples 160] [--codec lz4] [--rounds 3] [--peers .venv-peers/bin/python]
+                                [--limit 60] [--seconds 540]
 
 Samples a second of batches of 32 torch tensors in the dtype of the disk, shuffled; files lie in the page cache, nothing
 is kept decoded. `loader` is this project's with its best number of threads; peers (benchmarks/loader_peers.py, in the
-environment that `--peers` names; one that cannot be imported is null) each with their best number of workers. Limits:
+environment that `--peers` names; one that cannot be imported is null) each with their best number of workers. A peer
+has `--limit` seconds, and all have until `--seconds` after the start; `unfinished` says who was stopped and what of it
+was measured by then. `cpu_ms` is CPU time for a sample, which other work on the machine changes less. Limits:
 `gather`, a memory map per column and a gather; `bare`, one thread that reads the same row groups one after the other
 and neither shuffles nor copies. The same with JPEG images. Prints one JSON line last:
 `vs_best_peer` (target 2.5), `vs_bare_loop` (0.85), `write_vs_bare` (0.8: this project's encoding and writing against
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -37,9 +41,11 @@ from hyperloom.stages.shard.loader import Loader
 from hyperloom.stages.table import rows_a_group, write_table
 
 BATCH = 32
-SHARD = 150
+SHARD = 80
 PEERS = ("npz", "webdataset", "litdata", "datasets", "ray", "streaming", "spdl", "grain", "lance")
-THREADS = (1, 2, 3)
+MODULES = {"npz": "numpy"}
+"""Of peers that are called otherwise than what they import."""
+THREADS = (1, 2)
 Rates = dict[str, Callable[[], int]]
 
 
@@ -134,16 +140,20 @@ def through(loader: Loader) -> int:
     return sum(len(batch[COLUMNS[0]]) for batch in loader)
 
 
-def measured(runs: Rates, rounds: int) -> dict[str, float]:
-    """Samples a second of each, the median of interleaved rounds after one that warms up."""
+def measured(runs: Rates, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Samples a second of each, the median of interleaved rounds after one that warms up; and the least CPU time for a
+    sample, in ms."""
     found: dict[str, list[float]] = {name: [] for name in runs}
+    spent: dict[str, list[float]] = {name: [] for name in runs}
     for round_ in range(rounds + 1):
         for name, run in runs.items():
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             seen = run()
             if round_:
                 found[name].append(seen / (time.perf_counter() - began))
-    return {name: round(statistics.median(rates), 1) for name, rates in found.items()}
+                spent[name].append(1000 * (time.process_time() - cpu) / seen)
+    rates = {name: round(statistics.median(rates), 1) for name, rates in found.items()}
+    return rates, {name: round(min(times), 3) for name, times in spent.items()}
 
 
 def ours(storage: Storage, made: dict[str, Any], listed: list[dict[str, Any]], rounds: int) -> dict[str, Any]:
@@ -152,25 +162,57 @@ def ours(storage: Storage, made: dict[str, Any], listed: list[dict[str, Any]], r
     for threads in THREADS:
         loader = Loader(storage, listed, made, COLUMNS, batch=BATCH, native=True, cache_mb=0, threads=threads)
         runs[f"{threads}"] = lambda loader=loader: through(loader)  # type: ignore[misc]
-    rates = measured(runs, rounds)
+    rates, cpu = measured(runs, rounds)
     best = max(THREADS, key=lambda threads: rates[f"{threads}"])
     size = sum(shard["bytes"] for shard in listed)
-    return {"loader": rates[f"{best}"], "threads": best, "bare": rates["bare"], "bytes": size}
+    spent = {"loader": min(cpu[f"{threads}"] for threads in THREADS), "bare": cpu["bare"]}
+    return {"loader": rates[f"{best}"], "threads": best, "bare": rates["bare"], "bytes": size, "cpu_ms": spent}
 
 
-def peer(python: str, name: str, folder: Path, jpeg: bool) -> dict[str, Any] | None:
-    """What a peer measured of itself; null, and why on stderr, when it cannot."""
-    command = [python, "-m", "benchmarks.loader_peers", name, str(folder), *(["jpeg"] if jpeg else [])]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "HF_HUB_OFFLINE": "1", "RAY_DEDUP_LOGS": "0"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, cwd=folder)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return None
-    if done.returncode:
-        print(f"{name}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
-        return None
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+class Peers:
+    """The other loaders, each in a process of its own that ends in time. `unfinished` says which were stopped."""
+
+    def __init__(self, python: str, only: list[str], limit: float, until: float):
+        self.python, self.limit, self.until = python, limit, until
+        self.unfinished: dict[str, str] = {}
+        self.names = {name: self._is_there(name) for name in only}
+
+    def _is_there(self, name: str) -> bool:
+        code = f"import sys, importlib.util as u; sys.exit(u.find_spec({MODULES.get(name, name)!r}) is None)"
+        done = subprocess.run([self.python, "-c", code], capture_output=True)
+        return done.returncode == 0
+
+    def rates(self, folder: Path, jpeg: bool) -> dict[str, dict[str, Any] | None]:
+        """What each measured of itself; null where it is not there or was stopped before it had measured anything."""
+        return {name: self._asked(name, folder, jpeg) if there else None for name, there in self.names.items()}
+
+    def _asked(self, name: str, folder: Path, jpeg: bool) -> dict[str, Any] | None:
+        command = [self.python, "-m", "benchmarks.loader_peers", name, str(folder), *(["jpeg"] if jpeg else [])]
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "HF_HUB_OFFLINE": "1", "RAY_DEDUP_LOGS": "0"}
+        called, limit = f"{name}{' jpeg' if jpeg else ''}", min(self.limit, self.until - time.perf_counter())
+        if limit <= 0:
+            self.unfinished[called] = "no time left"
+            return None
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as wrong:
+            process = subprocess.Popen(command, stdout=out, stderr=wrong, env=env, cwd=folder, start_new_session=True)
+            try:
+                code = process.wait(limit)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # with its workers
+                code = process.wait()
+                self.unfinished[called] = f"stopped after {limit:.0f} s"
+            wrong.seek(0)
+            if code > 0:
+                self.unfinished[called] = (
+                    f"failed: {(wrong.read().strip().splitlines() or ['without a word'])[-1][:200]}"
+                )
+            out.seek(0)
+            lines = [line for line in out.read().splitlines() if line.startswith('{"samples_per_s"')]
+        return best(json.loads(lines[-1])) if lines else None
+
+
+def best(found: dict[str, Any]) -> dict[str, Any]:
+    """What a peer came to with its best number of workers."""
     rates = found["samples_per_s"]
     workers = max(rates, key=rates.__getitem__)
     return {"samples_per_s": rates[workers], "workers": int(workers), **{k: found[k] for k in ("write_per_s", "bytes")}}
@@ -232,18 +274,23 @@ def raw_samples(folder: Path, count: int) -> dict[str, np.ndarray]:
     return {c: np.load(folder / "raw" / f"{c.partition('@')[0]}.npy", mmap_mode="r") for c in COLUMNS}
 
 
-def compare(folder: Path, raw: dict[str, np.ndarray], options: argparse.Namespace, jpeg: bool) -> dict[str, Any]:
+def compare(
+    folder: Path, raw: dict[str, np.ndarray], options: argparse.Namespace, others: Peers, jpeg: bool
+) -> dict[str, Any]:
     """Everything about raw images, or about JPEG."""
     made, storage, count = known(jpeg), Storage(str(folder / ("jpeg" if jpeg else "shards"))), options.samples
     codecs = [options.codec] if jpeg else dict.fromkeys([options.codec, "zstd", "lz4", "none"])
     found = {codec: ours(storage, made, write(storage, made, raw, codec), options.rounds) for codec in codecs}
-    peers = {name: peer(options.peers, name, folder, jpeg) for name in options.only}
+    print(f"{'jpeg' if jpeg else 'raw'}: {json.dumps(found)}", file=sys.stderr, flush=True)
+    peers = others.rates(folder, jpeg)
     mine, there = found[options.codec], [p["samples_per_s"] for p in peers.values() if p]
     line: dict[str, Any] = {
         "samples_per_s": mine["loader"],
         "threads": mine["threads"],
         "bare": mine["bare"],
         "bytes": mine["bytes"],
+        "cpu_ms": mine["cpu_ms"],
+        "cpu_vs_bare_loop": round(mine["cpu_ms"]["bare"] / mine["cpu_ms"]["loader"], 3),
         "peers": peers,
         "vs_bare_loop": round(mine["loader"] / mine["bare"], 3),
         "vs_best_peer": round(mine["loader"] / max(there), 2) if there else None,
@@ -258,7 +305,7 @@ def compare(folder: Path, raw: dict[str, np.ndarray], options: argparse.Namespac
     return {
         **line,
         "codecs": {codec: {**f, "vs_bare_loop": round(f["loader"] / f["bare"], 3)} for codec, f in found.items()},
-        "gather": measured({"gather": lambda: gather(raw)}, options.rounds)["gather"],
+        "gather": measured({"gather": lambda: gather(raw)}, options.rounds)[0]["gather"],
         "write_per_s": wrote,
         "write_vs_bare": round(wrote / plain, 3),
         "write_vs_npz": round(wrote / npz["write_per_s"], 2) if (npz := peers.get("npz")) else None,
@@ -269,18 +316,23 @@ def compare(folder: Path, raw: dict[str, np.ndarray], options: argparse.Namespac
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     there = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
-    parser.add_argument("--samples", type=int, default=400)
+    parser.add_argument("--samples", type=int, default=160)
+    parser.add_argument("--limit", type=float, default=60, metavar="S", help="of one peer, in seconds")
+    parser.add_argument("--seconds", type=float, default=540, metavar="S", help="after which no peer begins")
     parser.add_argument("--codec", choices=["zstd", "lz4", "none"], default="lz4")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default=str(there) if there.exists() else sys.executable)
     parser.add_argument("--only", nargs="*", default=list(PEERS), metavar="PEER", help="compare with these peers only")
     options = parser.parse_args()
+    began = time.perf_counter()
+    others = Peers(options.peers, options.only, options.limit, began + options.seconds)
     head = {"benchmark": "loader", "samples": options.samples, "codec": options.codec, "source": source()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         raw = raw_samples(folder, options.samples)
-        line = {**head, **compare(folder, raw, options, jpeg=False), "resume_ms": resume_ms()}
-        line["jpeg"] = compare(folder, raw, options, jpeg=True)
+        jpeg = compare(folder, raw, options, others, jpeg=True)
+        line = {**head, **compare(folder, raw, options, others, jpeg=False), "resume_ms": resume_ms(), "jpeg": jpeg}
+    line |= {"unfinished": others.unfinished, "load": round(os.getloadavg()[0], 1)}
     print(json.dumps(line))
 
 

@@ -4,8 +4,8 @@
 
 FOLDER/raw holds the samples as one .npy a column; what NAME writes goes to FOLDER/NAME. Every peer gives shuffled
 batches of 32 torch tensors in the dtypes of the samples; images kept as JPEG are decoded by OpenCV for all of them.
-Measured with 0, 1 and 2 workers, after a first epoch that starts them: the best of two epochs each. Prints one JSON
-line: {"samples_per_s": {workers: rate}, "write_per_s": rate, "bytes": n, "version": ...}.
+Measured with 0, 1 and 2 workers, after a first epoch that starts them: the best of two epochs each. Prints a JSON line
+after each of them, which holds those before: {"samples_per_s": {workers: rate}, "write_per_s": rate, "bytes": n}.
 
 Runs in an environment of its own (benchmarks/peers.txt), since some pin versions that the project does not want.
 """
@@ -23,57 +23,10 @@ import cv2
 import numpy as np
 import torch
 
-BATCH = 32
+from benchmarks.peer_samples import BATCH, NAMES, Samples, collate, rgb, torch_loader
+
 WORKERS = (0, 1, 2)
-NAMES = ("rgb", "depth", "edges", "classes")
 Loaders = Callable[[int], Iterable[Any]]
-
-
-class Samples:
-    """What is written: columns of arrays, or `rgb` as JPEG bytes."""
-
-    def __init__(self, folder: Path, jpeg: bool):
-        self.arrays = {name: np.load(folder / "raw" / f"{name}.npy", mmap_mode="r") for name in NAMES}
-        self.jpeg = jpeg
-
-    def __len__(self) -> int:
-        return len(self.arrays["rgb"])
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        found: dict[str, Any] = {name: np.ascontiguousarray(array[index]) for name, array in self.arrays.items()}
-        if self.jpeg:
-            bgr = cv2.cvtColor(found["rgb"], cv2.COLOR_RGB2BGR)
-            found["rgb"] = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-        return found
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self[i] for i in range(len(self)))
-
-
-def rgb(value: Any) -> Any:
-    """An image from what was stored."""
-    if not isinstance(value, bytes | np.void):
-        return value
-    return cv2.cvtColor(cv2.imdecode(np.frombuffer(value, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-
-def collate(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Samples to one batch."""
-    batch = {}
-    for name in NAMES:
-        values = [rgb(s[name]) if name == "rgb" else s[name] for s in samples]
-        if isinstance(values[0], torch.Tensor):
-            batch[name] = torch.stack(values)
-        else:
-            batch[name] = torch.from_numpy(np.stack(values))
-    return batch
-
-
-def torch_loader(data: Any, workers: int, **how: Any) -> Any:
-    how = {"collate_fn": collate, **how}
-    return torch.utils.data.DataLoader(
-        data, batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0, **how
-    )
 
 
 # -- one function a peer: it writes, and says how to read -----------------------------------------------------------
@@ -352,14 +305,15 @@ def main() -> None:
     began = time.perf_counter()
     loaders = PEERS[name](samples, where)
     wrote = time.perf_counter() - began
-    rates = {}
+    size = sum(p.stat().st_size for p in where.rglob("*") if p.is_file() and "cache" not in p.parts)
+    rates: dict[int, float] = {}
     for workers in WORKERS:
         loader = loaders(workers)
         through(loader, len(samples))
         rates[workers] = round(max(through(loader, len(samples)) for _ in range(2)), 1)
         del loader
-    size = sum(p.stat().st_size for p in where.rglob("*") if p.is_file() and "cache" not in p.parts)
-    print(json.dumps({"samples_per_s": rates, "write_per_s": round(len(samples) / wrote, 1), "bytes": size}))
+        line = {"samples_per_s": rates, "write_per_s": round(len(samples) / wrote, 1), "bytes": size}
+        print(json.dumps(line), flush=True)  # whoever stops us has what is known so far
 
 
 if __name__ == "__main__":

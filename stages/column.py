@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 METADATA = "hyperloom"
 EXTENSION = "hyperloom.tensor"
-THREADS = min(8, os.cpu_count() or 1)
+THREADS = min(8, len(os.sched_getaffinity(0)))
 FEW = 4
 """Values that one thread decodes faster than several can be woken."""
 
@@ -197,7 +197,7 @@ def threaded(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
     """`function` of each item, in order. The codecs' C code runs without Python's lock, so threads help; each gets some
     items at once, since handing one over costs as much as a tenth of an image."""
     items = list(items)
-    if len(items) < FEW:
+    if len(items) < FEW or THREADS == 1:
         return [function(item) for item in items]
     some = -(-len(items) // (2 * THREADS))
     parts = [items[first : first + some] for first in range(0, len(items), some)]

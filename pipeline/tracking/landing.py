@@ -99,11 +99,11 @@ def description(run: str, about: Mapping[str, Any], steps: Mapping[str, Mapping[
     parts = [f"**{about.get('status', '')}**{f': {verdict}' if verdict else ''}{_linked(about)}"]
     parts += [_picture(about)] if about.get("picture") else []
     tables = sorted(about.get("tables", {}).items(), key=lambda item: not item[0].startswith(ORDER))
-    parts += [f"**{name}**\n\n{_roomy(text)}" for name, text in tables[:1]]
+    parts += [f"**{name}**\n\n{text}" for name, text in tables[:1]]
     parts += ["\n".join(f"- {sentence}" for sentence in sentences), _graph(steps)]
     rows = [[n, s.get("stage"), _reads(s), s.get("status"), s.get("seconds")] for n, s in steps.items()]
-    parts.append(_roomy(markdown(["step", "stage", "reads", "status", "seconds"], rows)))
-    parts += [f"**{name}**\n\n{_roomy(text)}" for name, text in tables[1:]]
+    parts.append(markdown(["step", "stage", "reads", "status", "seconds"], rows))
+    parts += [f"**{name}**\n\n{text}" for name, text in tables[1:]]
     parts.append(
         f"Run `{run}` of {about.get('name', '')} in `{root}`, which holds the truth: `hyperloom status` reads it."
     )
@@ -125,11 +125,6 @@ def on_the_run(path: str, step: str, to: str) -> str:
     if not step:
         return REPORT if name.endswith(".html") else f"{to}/{name}".lstrip("/")
     return CARD if name == "card.md" and not to else ""
-
-
-def _roomy(table: str) -> str:
-    """A Markdown table with a gap behind each cell: MLflow sets columns without any."""
-    return "\n".join(line if set(line) <= set("|- ") else line.replace(" |", "&ensp; |") for line in table.splitlines())
 
 
 def _ranked(path: str) -> bool:

@@ -163,11 +163,8 @@ class Registry:
 
 
 def _described(event: Event) -> str:
-    """A version's description: its card, from the first sentence on, since lists of versions show one line of it and
-    name the model beside it."""
-    card = event.get("description") or ""
-    heading, _, rest = card.partition("\n")
-    return blot((heading == f"# {event['name']}" and rest.lstrip()) or card)[:LONGEST]
+    """A version's description: its card."""
+    return blot(event.get("description") or "")[:LONGEST]
 
 
 def _log(client: Any, storage: Storage, experiment: str, run: str, event: Event, tags: dict[str, str]) -> Any:

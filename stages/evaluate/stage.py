@@ -179,10 +179,11 @@ class Evaluate(Stage):
         """What a process takes that asks the model in these folders."""
         from hyperloom.stages.label.share import share
         from hyperloom.stages.network.architecture import MODEL_WEIGHTS
+        from hyperloom.stages.network.stored import stored_size
 
         if not self._unasked:
             return Resources(self.cpus, self.gpus)
-        weights = sum(step.storage.size(f"{folder}/{MODEL_WEIGHTS}") or 0 for folder in folders)
+        weights = sum(stored_size(step.storage, folder, MODEL_WEIGHTS) for folder in folders)
         return Resources(self.cpus, share(weights, step.gpus))
 
     def run(self, step: StepRun) -> Judged:

@@ -46,6 +46,7 @@ class Graphed:
             self._module(given)
         torch.cuda.current_stream(images.device).wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # other threads pin memory and wait for events meanwhile, which would end a recording that is everybody's
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             answer = self._module(given)
         return graph, given, answer

@@ -103,8 +103,9 @@ class Model(Expert):
 
     def heft(self, storage: Storage) -> int:
         from hyperloom.stages.network.architecture import MODEL_WEIGHTS
+        from hyperloom.stages.network.stored import stored_size
 
-        return sum(storage.size(f"{folder}/{MODEL_WEIGHTS}") or 0 for folder in self.folders)
+        return sum(stored_size(storage, folder, MODEL_WEIGHTS) for folder in self.folders)
 
     @property
     def usual_batch(self) -> int | None:

@@ -36,8 +36,8 @@ from hyperloom.stages.remarks import remark
 if TYPE_CHECKING:
     import torch
 
-BLOCK = 16384
-"""Pixels of a block of rows that are voted on at once."""
+BLOCK = 1 << 17
+"""Pixels of a block of rows that are voted on at once, about: more would leave the cache, and fewer cost calls."""
 ClassMap = tuple[str | int | None, ...] | dict[int, str | int | None]
 """For each class of the network the modality's class (name or id), null to abstain. What is left out abstains too."""
 
@@ -252,7 +252,7 @@ def vote(scores: np.ndarray, threshold: float = 0.0, wrong: Callable[[], None] =
     called where a score may be no number."""
     planes = np.moveaxis(scores, -1, 0)
     ids: np.ndarray = np.zeros(planes.shape[1:], np.uint8)
-    step = max(1, BLOCK // max(1, ids.shape[1]))
+    step = max(1, -(-len(ids) // max(1, -(-ids.size // BLOCK))))
     blocks = (slice(first, first + step) for first in range(0, len(ids), step))
     if len(planes) <= UNKNOWN and all(_vote(planes[:, rows], threshold, ids[rows]) for rows in blocks):
         return ids
@@ -272,7 +272,7 @@ def _vote(planes: np.ndarray, threshold: float, ids: np.ndarray) -> bool:
         np.greater(plane, top, out=better)
         np.maximum(top, plane, out=top)
         np.maximum(ids, np.multiply(mark, np.uint8(number), out=mark), out=ids)
-    if np.isnan(top).any():  # the highest of some of which one is no number is none
+    if np.isnan(top.max()):  # the highest of some of which one is no number is none
         return False
     if threshold:
         total = sum(np.exp(plane - top) for plane in planes)

@@ -7,6 +7,7 @@ steps of probabilities, one byte each.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,25 +86,33 @@ def resized(x: torch.Tensor, size: Size, area: bool = True) -> torch.Tensor:
         return interpolate(x, size=size, mode="bilinear", align_corners=False)
     if old[0] % size[0] == 0 and old[1] % size[1] == 0:
         return avg_pool2d(x, (old[0] // size[0], old[1] // size[1]))
-    rows, columns = (_shares(n, m).to(x.device) for n, m in zip(old, size, strict=True))
+    rows, columns = (_shares(n, m, x.device) for n, m in zip(old, size, strict=True))
     return torch.matmul(rows, torch.matmul(x, columns.T))
 
 
-def _shares(old: int, new: int) -> torch.Tensor:
-    """(new, old): which share of each old pixel is in a new one, rows adding up to one."""
+@lru_cache(maxsize=64)
+def _shares(old: int, new: int, device: torch.device) -> torch.Tensor:
+    """(new, old): which share of each old pixel is in a new one, rows adding up to one. Sent once, as a copy would make
+    the host wait for the device in each batch."""
     edges = torch.arange(new + 1, dtype=torch.float64) * old / new
     at = torch.arange(old, dtype=torch.float64)
     inside = torch.minimum(at[None] + 1, edges[1:, None]) - torch.maximum(at[None], edges[:-1, None])
-    return (inside.clamp(min=0) * new / old).float()
+    return (inside.clamp(min=0) * new / old).float().to(device)
 
 
 def _nearest(ids: torch.Tensor, size: Size) -> torch.Tensor:
     for dim, new in enumerate(size, 1):
         old = ids.shape[dim]
         if old != new:
-            place = (torch.arange(new, dtype=torch.float64) * (old / new)).floor().long()
-            ids = ids.index_select(dim, place.clamp(max=old - 1).to(ids.device))
+            ids = ids.index_select(dim, _places(old, new, ids.device))
     return ids
+
+
+@lru_cache(maxsize=64)
+def _places(old: int, new: int, device: torch.device) -> torch.Tensor:
+    """(new,): the old pixel that each new one is. Sent once."""
+    place = (torch.arange(new, dtype=torch.float64) * (old / new)).floor().long()
+    return place.clamp(max=old - 1).to(device)
 
 
 def _quantile(rows: torch.Tensor, q: float) -> torch.Tensor:

@@ -119,8 +119,7 @@ class Viewer:
         rgb = {c for c in every if self.modalities[modality_of(c)].rgb}
         counts = [modality_of(c) for c in every if c not in rgb]
         most = max(dict.fromkeys(counts), key=counts.count, default="")
-        raw = {c for c in rgb if not self.shelf.makers.get(c, {}).get("expert")}  # not what was made of other pictures
-        return (raw or rgb) | {c for c in every if modality_of(c) == most}
+        return rgb | {c for c in every if modality_of(c) == most}
 
     def _all(self) -> list[str]:
         return [*self.shelf.columns, *self.students.columns]

@@ -39,6 +39,13 @@ def decoded(data: Any, shape: tuple[int, ...], out: np.ndarray | None = None) ->
     import simplejpeg
 
     data = np.frombuffer(data, np.uint8)  # Arrow's buffers are of signed bytes, which it does not take
+    if out is not None and out.flags.c_contiguous:
+        try:  # without another look at its head, which would cost some hundredths
+            pixels = simplejpeg.decode_jpeg(data, "RGB", buffer=out)
+        except ValueError:  # the next look says of what
+            pixels = None
+        if pixels is not None and pixels.shape == shape:
+            return out
     sides = simplejpeg.decode_jpeg_header(data)[:2]
     if sides != shape[:2]:
         raise ValueError(f"expected a JPEG of shape {shape}, got {(*sides, 3)}")

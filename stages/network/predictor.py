@@ -20,6 +20,7 @@ from hyperloom.stages.base import VALID
 from hyperloom.stages.network.model import Encoded, MultiTask
 from hyperloom.stages.network.pooling import Answers, How, Pooling
 from hyperloom.stages.network.visible import present, shown
+from hyperloom.stages.transfer import sent
 
 PLANES, POOLED = "*planes", "*pooled"
 """Names of the features among the answers; no modality is called so."""
@@ -103,15 +104,17 @@ class Predictor:
     def answers(self, batch: Mapping[str, np.ndarray]) -> Iterator[Answers]:
         """Each member's answers, in their order."""
         columns, valid = self._tensors(batch)
-        columns = {name: values.to(self.device, non_blocking=True) for name, values in columns.items()}
+        columns = sent(columns, self.device)
         planes, at = self.model.encode(columns), 0
         while at < len(self.members):
             members = self.members[at : at + self._most]
+            answers: Iterator[Answers] | None = None
             try:
-                answers = self._asked(planes, [shown(valid, m).inputs.to(self.device) for m in members])
+                answers = self._asked(planes, sent([shown(valid, m).inputs for m in members], self.device))
             except torch.OutOfMemoryError:
                 if self._most == 1:
                     raise
+            if answers is None:  # what the exception held is free only now
                 torch.cuda.empty_cache()
                 self._most = (self._most + 1) // 2
                 continue

@@ -20,20 +20,33 @@ from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, mod
 def read_stored(storage: Storage, folder: str, name: str) -> bytes:
     """The file `name` of the model in `folder`, which may also lie in the folder itself. Raises FileNotFoundError, and
     Torn for other bytes than were committed."""
-    for file in _committed(storage, folder):
-        of_model = file.path.startswith(f"{folder}/model/") and file.path.endswith(f"/{name}")
-        if of_model and storage.size(file.path) == file.bytes:  # else it is made again just now
-            return read_file(storage, file)
-    try:
-        about = storage.read_json(f"{folder}/trained.json")["files"].get(name)
-    except (FileNotFoundError, Torn):
-        about = None
-    if about:
-        return read_file(storage, File(f"{folder}/{about['path']}", about["bytes"], about["sha256"]))
+    if (file := _named(storage, folder, name)) is not None:
+        return read_file(storage, file)
     places = storage.names(f"{folder}/model")
     if len(places) == 1:
         return _alone(storage, f"{folder}/model/{places[0]}", name)
     return storage.read(f"{folder}/{name}")
+
+
+def stored_size(storage: Storage, folder: str, name: str) -> int:
+    """Bytes of that file, which is not read; 0 where there is none."""
+    if (file := _named(storage, folder, name)) is not None:
+        return file.bytes
+    places = storage.names(f"{folder}/model")
+    return storage.size(f"{folder}/model/{places[0]}/{name}" if len(places) == 1 else f"{folder}/{name}") or 0
+
+
+def _named(storage: Storage, folder: str, name: str) -> File | None:
+    """The file that a commit names, else `trained.json`."""
+    for file in _committed(storage, folder):
+        of_model = file.path.startswith(f"{folder}/model/") and file.path.endswith(f"/{name}")
+        if of_model and storage.size(file.path) == file.bytes:  # else it is made again just now
+            return file
+    try:
+        about = storage.read_json(f"{folder}/trained.json")["files"].get(name)
+    except (FileNotFoundError, Torn):
+        return None
+    return File(f"{folder}/{about['path']}", about["bytes"], about["sha256"]) if about else None
 
 
 def _committed(storage: Storage, folder: str) -> Iterator[File]:

@@ -76,12 +76,14 @@ class JpegDecoder:
             out = torch.full((len(files), *modality.shape), modality.missing, dtype=torch.uint8, device=self.device)
             sources = {i: np.frombuffer(f, np.uint8) for i, f in enumerate(files) if f is not None}
             chosen = [i for i, data in sources.items() if is_common(data, modality.shape)]
-            for i, image in zip(chosen, self._images([sources[i] for i in chosen])):
+            images = self._images([sources[i] for i in chosen])
+            for i, image in zip(chosen, images):
                 if image is not None and tuple(image.shape) == modality.shape:
                     out[i].copy_(self._tensor(image))
                     del sources[i]
             if self._beside is not None:
-                self._beside.synchronize()  # the images go back to their library now
+                self._beside.synchronize()  # their memory goes back to the library once nobody copies from it
+            del images
         return out, list(sources)
 
     def put(self, out: torch.Tensor, places: Sequence[int], rows: np.ndarray) -> None:

@@ -41,6 +41,7 @@ from hyperloom.stages.train.starting import take
 from hyperloom.stages.train.state import State
 from hyperloom.stages.train.stopping import Best
 from hyperloom.stages.train.world import World
+from hyperloom.stages.transfer import sent
 
 CurveValues = dict[str, float]
 Tensors = dict[str, torch.Tensor]
@@ -274,7 +275,7 @@ class Training:
             self.average.update_parameters(self.model)
         ask = self.request()
         device = self.device if self.world.size > 1 else torch.device("cpu")  # alone nothing is to be moved
-        wishes = torch.tensor([float(ask == a) for a in (Ask.MOVE, Ask.STOP)], device=device)
+        wishes = sent(torch.tensor([float(ask == a) for a in (Ask.MOVE, Ask.STOP)]), device)
         return update, self.world.sum(wishes)
 
     def _figures(self, update: Update) -> CurveValues:

@@ -96,7 +96,7 @@ class Preparation:
         visible = draws.visible
         inputs, squares = sent([visible.inputs, list(visible.squares)], self.device)
         rest = {name: sent(values, self.device) for name, values in vars(draws).items() if name != "visible"}
-        moved = {name: values.to(self.device, non_blocking=True) for name, values in columns.items()}
+        moved = sent(dict(columns), self.device)
         return moved, BatchDraws(Visible(inputs, tuple(squares), visible.kept), **rest)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import distributed, nn
 
 from hyperloom.stages.train import sharding
+from hyperloom.stages.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class World:
         if not plain:
             return
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in plain]
-        have = torch.tensor([float(p.grad is not None) for p in plain], device=gradients[0].device)
+        have = sent(torch.tensor([float(p.grad is not None) for p in plain]), gradients[0].device)
         flat = torch.cat([*(g.reshape(-1) for g in gradients), have])
         distributed.all_reduce(flat)
         flat /= self.size

@@ -25,7 +25,7 @@ from hyperloom.stages.label.decoders import as_map
 from hyperloom.stages.label.device import Landing, OnDevice, decoded, landed
 from hyperloom.stages.label.onnxdevice import BoundSession
 from hyperloom.stages.label.samples import ExpertInputs
-from hyperloom.stages.label.scores import vote
+from hyperloom.stages.label.scores import BLOCK, vote
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.label.steps import Steps
 from tests.unit.inline import ingested, modalities, step
@@ -146,6 +146,14 @@ def test_a_vote_is_the_first_class_of_the_highest_score(shape: tuple[int, ...]) 
         assert np.array_equal(vote(layout, 0.4) == 255, (sure < 0.4) | (scores.argmax(-1) > 254))
     scores[1, 2, 1] = np.nan
     assert vote(scores)[1, 2] == 1, "what is no number is what NumPy makes of it"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (370, 709), (2, BLOCK + 1)])
+def test_a_map_of_any_number_of_blocks_is_voted_on_whole(size: tuple[int, int]) -> None:
+    scores = np.random.default_rng(0).standard_normal((*size, 3)).astype(np.float32)
+    assert np.array_equal(vote(scores), scores.argmax(-1))
+    scores[-1, -1, 0] = np.nan
+    assert np.array_equal(vote(scores), scores.argmax(-1)), "also where the last block has what is no number"
 
 
 @pytest.mark.parametrize("preprocess", [{"normalise": "imagenet"}, {"channels": "bgr", "size": [20, 30]},

@@ -46,21 +46,6 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_pictures_that_were_made_of_others_are_not_shown_first(tmp_path: Path) -> None:
-    """What an expert made smaller stands between truth and experts, and tells nothing that its original does not."""
-    from tests.unit.test_pilot import World
-
-    world, path = World(tmp_path), tmp_path / "r.yaml"
-    text = world.load().text.replace("  edges: {type", "  small: {type: image, size: [8, 8]}\n  edges: {type")
-    resize = "{type: resize, in: rgb@camera, out: small@camera}"
-    for kind in ("edges: {type: dense", "semantic: {type: segmentation"):
-        text = text.replace(kind, f"{kind}, size: [16, 16]")
-    path.write_text(text.replace("experts: [", f"experts: [{resize}, "))
-    assert world.run(recipe.load(path)).ok
-    columns = {c["name"]: c["shown"] for c in viewer(path).overview({})["columns"]}
-    assert columns["rgb@camera"] and not columns["small@camera"]
-
-
 def test_the_end_of_a_page_that_is_only_shown_has_nothing_to_go_on_with(
     judged: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
