@@ -122,14 +122,16 @@ def _check(given: Any) -> int:
     from hyperloom.stages.papers.table import is_page
 
     listed = _papers(given)
-    old = [one.title for one in listed if one.standing == "stale"]
-    for name in old:
+    lines = {one.title: one.moved() for one in listed if one.standing == "stale"}
+    for name, sentences in lines.items():
         print(f"{name}: its record is of other code, lines or data. Next: hyperloom papers run {name.split('/')[-1]}")
+        print("".join(f"  {sentence}\n" for sentence in sentences), end="")
+    old = list(lines)
     unknown = _unknown(listed)
     if not given.chosen and not is_page(given.page, listed):
         print(f"{given.page} is not what the records say. Next: hyperloom papers report")
         old.append(given.page)
-    given.answer = {"stale": old}
+    given.answer = {"stale": old, "moved": lines}
     if not old:
         records = sum(one.record is not None for one in listed) - unknown
         print(f"{records} record(s) and {given.page}: nothing is stale")

@@ -46,10 +46,14 @@ class PaperRecord:
     cpu: float = 0.0
     """Seconds of CPU time, as in `Cost`; 0 where nobody counted."""
     before: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
-    """Earlier records, the newest last, without theirs."""
+    """Earlier records, the newest last, without theirs and without steps."""
+    steps: Mapping[str, Any] = field(default_factory=dict)
+    """What each step was that the verdict rests on (`stages.papers.moved`); none in records of earlier versions."""
 
 
-def record_of(paper: Paper, concluded: Concluded, fingerprint: str, data: Mapping[str, str], cost: Cost) -> PaperRecord:
+def record_of(
+    paper: Paper, concluded: Concluded, fingerprint: str, data: Mapping[str, str], cost: Cost, steps: Mapping[str, Any]
+) -> PaperRecord:
     """The record of a finished verdict."""
     return PaperRecord(
         paper=paper.id,
@@ -64,6 +68,7 @@ def record_of(paper: Paper, concluded: Concluded, fingerprint: str, data: Mappin
         cpu=cost.cpu,
         cores=os.cpu_count() or 1,
         departs=paper.departs,
+        steps=dict(steps),
     )
 
 
@@ -83,14 +88,21 @@ def write(recipe: Path, record: PaperRecord) -> None:
     that took stays, since a second look at finished steps takes nothing."""
     old, before = read(recipe), []
     if old is not None:
-        last = {k: v for k, v in asdict(old).items() if k != "before"}
+        last = {k: v for k, v in asdict(old).items() if k not in ("before", "steps")}
         same = old.fingerprint == record.fingerprint
         before = [*old.before, *([] if same else [last])]
         record = replace(record, seconds=old.seconds, cpu=old.cpu) if same else record
-    text = json.dumps({**asdict(record), "before": before}, indent=1, sort_keys=True)
     temporary = recipe.with_suffix(".json.tmp")
-    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.write_text(_text({**asdict(record), "before": before}), encoding="utf-8")
     temporary.replace(recipe.with_suffix(".json"))
+
+
+def _text(fields: dict[str, Any]) -> str:
+    """JSON with a line for each step, so that what moved is seen between two versions of the file too."""
+    steps = fields.pop("steps")
+    lines = [f" {json.dumps(name)}: {json.dumps(steps[name], sort_keys=True)}" for name in sorted(steps)]
+    body = json.dumps(fields, indent=1, sort_keys=True).removesuffix("\n}")
+    return f'{body},\n "steps": {{\n ' + ",\n ".join(lines) + "\n }\n}\n" if lines else f"{body}\n}}\n"
 
 
 def _plain(one: Conclusion) -> dict[str, Any]:

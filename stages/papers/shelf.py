@@ -6,18 +6,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hyperloom.pipeline import recipe
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import HyperloomError, RecipeError, SourceError
 from hyperloom.pipeline.paper import Paper
-from hyperloom.pipeline.plan import PlannedStep, identities, plan
+from hyperloom.pipeline.plan import Meaning, PlannedStep, identities, plan
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.ingest.stage import Ingest
 from hyperloom.stages.papers import record
+from hyperloom.stages.papers.moved import moved, outline
 from hyperloom.stages.papers.record import PaperRecord
 from hyperloom.stages.verdict.stage import VerdictStage
 
@@ -80,11 +81,24 @@ class PaperRecipe:
         if self.record is None:
             return "never"
         try:
-            now = identities(self.loaded, self.digests, [self.verdict])[self.verdict].fingerprint
+            now = self._meanings()[self.verdict].fingerprint
             self.digests.save()
             return "fresh" if self.record.fingerprint == now else "stale"
         except SourceError:
             return "no data"
+
+    def outline(self) -> dict[str, Any]:
+        """What each step is that the verdict rests on, for a record."""
+        return outline(self.loaded, self._meanings())
+
+    def moved(self) -> list[str]:
+        """The lines that differ from those of its record, a sentence each."""
+        if self.record is None or not self.record.steps:
+            return ["which lines moved it cannot say: it is of a version whose records did not keep them"]
+        return list(moved(self.record.steps, self.outline()))
+
+    def _meanings(self) -> dict[str, Meaning]:
+        return identities(self.loaded, self.digests, [self.verdict])
 
     def data(self) -> dict[str, str]:
         """Digest of what each ingest step reads."""

@@ -33,7 +33,7 @@ def tried(one: PaperRecipe, connect: Callable[..., Any] | None = None, progress:
     verdict = one.planned()
     assert verdict.manifest is not None
     concluded = Concluded.from_manifest(verdict.manifest)
-    record.write(one.path, record.record_of(one.paper, concluded, verdict.fingerprint, one.data(), cost))
+    record.write(one.path, record.record_of(one.paper, concluded, verdict.fingerprint, one.data(), cost, one.outline()))
     (Path(one.root) / COST).unlink(missing_ok=True)
     return concluded.word
 

@@ -153,6 +153,7 @@ def test_a_record_follows_its_recipe(folder: Path, capsys: pytest.CaptureFixture
     assert _papers("run") == 0 and "tests/901-tiny: holds" in capsys.readouterr().out
     first = json.loads(record.read_text())
     assert first["verdict"] == "holds" and first["before"] == [] and first["departs"] == ["no paper at all"]
+    assert set(first["steps"]) == {"samples", "labels", "shards", "report", "verdict"}
     assert first["cpu"] > 0 and first["seconds"] >= 0.1
     assert first["claims"]["looking"]["sides"] == {"looks": 1.0, "guesses": pytest.approx(1 / 3, abs=0.02)}
     assert _papers("check") == 1 and "docs/papers.md is not what the records say" in capsys.readouterr().out
@@ -195,7 +196,7 @@ def _recorded(folder: Path) -> None:
     (one,) = shelf.papers(str(folder))
     now = identities(one.loaded, one.digests, [one.verdict])[one.verdict].fingerprint
     known = {"paper": 901, "verdict": "holds", "claims": {}, "beside": {}, "folds": 1, "samples": 1, "data": {}}
-    rest = {"fingerprint": now, "seconds": 1.0, "cores": 1, "departs": ["all"]}
+    rest = {"fingerprint": now, "seconds": 1.0, "cores": 1, "departs": ["all"], "steps": one.outline()}
     (folder / "901-tiny.json").write_text(json.dumps({**known, **rest}))
 
 
@@ -210,6 +211,37 @@ def test_a_changed_meaning_of_a_plug_in_makes_a_record_stale(
         with monkeypatch.context() as patch:
             patch.setattr(plugin, "revision", plugin.revision + 1)
             assert _papers("check") == 1 and "901-tiny: its record is of other" in capsys.readouterr().out, plugin
+
+
+def test_a_stale_record_says_which_lines_moved(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(*changes: tuple[str, str]) -> str:
+        text = TINY
+        for change in changes:
+            assert change[0] in text
+            text = text.replace(*change)
+        (folder / "901-tiny.yaml").write_text(text)
+        assert _papers("check") == 1
+        return capsys.readouterr().out.partition("papers run 901-tiny\n")[2].partition("docs/papers.md")[0]
+
+    _recorded(folder)
+    assert moved() == ""
+    assert moved(("length: 2", "length: 3")) == "  samples, labels: modalities.seen.length: 2 -> 3\n"
+    assert moved(("b*", "a*")) == "  shards: split.pin.test[0]: b* -> a*\n"
+    assert moved(("theirs: guesses", "theirs: looks"), ("ours: looks", "ours: guesses")).splitlines() == [
+        "  verdict: claims.looking.ours: looks -> guesses",
+        "  verdict: claims.looking.theirs: guesses -> looks",
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluate, "revision", Evaluate.revision + 1)
+        assert moved() == f"  report: revision: {Evaluate.revision - 1} -> {Evaluate.revision}\n"
+    (folder / "tiny_guess.py").write_text(GUESS.replace("'1'", "'2'"))
+    assert moved() == "  labels: what it reads from outside the recipe changed (data, code or weights)\n"
+
+    record = folder / "901-tiny.json"
+    record.write_text(json.dumps({k: v for k, v in json.loads(record.read_text()).items() if k != "steps"}))
+    assert "which lines moved it cannot say" in moved()
 
 
 def test_what_several_papers_read_is_listed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
