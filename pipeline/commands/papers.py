@@ -127,6 +127,10 @@ def _check(given: Any) -> int:
         print(f"{name}: its record is of other code, lines or data. Next: hyperloom papers run {name.split('/')[-1]}")
         print("".join(f"  {sentence}\n" for sentence in sentences), end="")
     old = list(lines)
+    for one in listed:
+        if one.standing in ("stale", "never") and (mistakes := one.mistakes()):
+            print(mistakes)
+            old += [one.title] if one.title not in old else []
     unknown = _unknown(listed)
     if not given.chosen and not is_page(given.page, listed):
         print(f"{given.page} is not what the records say. Next: hyperloom papers report")

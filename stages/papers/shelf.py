@@ -12,7 +12,7 @@ from hyperloom.pipeline import recipe
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import HyperloomError, RecipeError, SourceError
 from hyperloom.pipeline.paper import Paper
-from hyperloom.pipeline.plan import Meaning, PlannedStep, identities, plan
+from hyperloom.pipeline.plan import Meaning, PlannedStep, check, identities, plan
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.storage import Storage
@@ -87,6 +87,14 @@ class PaperRecipe:
         except SourceError:
             return "no data"
 
+    def mistakes(self) -> str:
+        """What its steps say to be wrong before anything runs; empty where nothing is."""
+        try:
+            check(self.loaded, [self.verdict])
+        except RecipeError as error:
+            return str(error)
+        return ""
+
     def outline(self) -> dict[str, Any]:
         """What each step is that the verdict rests on, for a record."""
         return outline(self.loaded, self._meanings())
@@ -116,12 +124,23 @@ def papers(folder: str, chosen: Iterable[str] = (), root: str = "runs/papers") -
     listed = sorted(_below(Path(folder), root, digests), key=lambda one: (one.paper.id, one.name))
     if not listed:
         raise RecipeError(f"{folder} holds no recipe with a `paper:`. Next: --folder, or run it in a checkout")
+    _one_paper_an_id(listed)
     names = [str(int(name)) if name.isdecimal() else name for name in chosen]
     known = [name for one in listed for name in (one.family, one.name, str(one.paper.id))]
     for name in names:
         if name not in known:
             raise RecipeError(f"no paper or family {name!r}{near(name, known)}")
     return [one for one in listed if not names or {one.family, one.name, str(one.paper.id)} & {*names}]
+
+
+def _one_paper_an_id(listed: Iterable[PaperRecipe]) -> None:
+    """Raise RecipeError where two papers have one number; several recipes of a paper cite it in the same words."""
+    first: dict[int, PaperRecipe] = {}
+    for one in listed:
+        other = first.setdefault(one.paper.id, one)
+        if other.paper.cite != one.paper.cite:
+            what = f"the paper of this id is {other.paper.cite!r} in {other.path}, and {one.paper.cite!r} here"
+            raise one.loaded.error(("paper", "id"), f"{what}. Next: another id, or cite it in the same words")
 
 
 def _below(folder: Path, root: str, digests: Digests) -> Iterator[PaperRecipe]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -184,6 +185,19 @@ def test_what_is_chosen_must_be_there(folder: Path, capsys: pytest.CaptureFixtur
         assert _papers("list", name) == 2 and f"no paper or family '{name}'" in capsys.readouterr().err
     os.rename(folder / "901-tiny.yaml", folder / "901-tiny.txt")
     assert _papers("list") == 2 and "holds no recipe with a `paper:`" in capsys.readouterr().err
+
+
+def test_mistakes_are_said_before_anything_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for change, message in (
+        (("digit.accuracy", "digit.acuracy"), "901-tiny.yaml:18: .*'accuracy'"),
+        (("ours: looks", "ours: loks"), "901-tiny.yaml:18: .*loks.*'looks'"),
+    ):
+        (folder / "901-tiny.yaml").write_text(TINY.replace(*change))
+        assert _papers("check") == 1 and re.search(message, capsys.readouterr().out), message
+    (folder / "901-tiny.yaml").write_text(TINY)
+    (folder / "902-tiny.yaml").write_text(TINY.replace("Nobody, Nowhere 2026", "Somebody"))
+    assert _papers("list") == 2
+    assert re.search(r"902-tiny.yaml:3: the paper of this id is 'Nobody.*901-tiny.yaml", capsys.readouterr().err)
 
 
 def test_a_damaged_record_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
