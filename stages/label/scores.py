@@ -265,6 +265,8 @@ def vote(scores: np.ndarray, threshold: float = 0.0, wrong: Callable[[], None] =
 
 def _vote(planes: np.ndarray, threshold: float, ids: np.ndarray) -> bool:
     """Are all scores numbers? Only then is it done."""
+    if not ids.size:
+        return True
     top = np.array(planes[0])
     better = np.empty(ids.shape, bool)
     mark = better.view(np.uint8)

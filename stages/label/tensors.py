@@ -94,10 +94,11 @@ def resized(x: torch.Tensor, size: Size, area: bool = True) -> torch.Tensor:
 def _shares(old: int, new: int, device: torch.device) -> torch.Tensor:
     """(new, old): which share of each old pixel is in a new one, rows adding up to one. Sent once, as a copy would make
     the host wait for the device in each batch."""
-    edges = torch.arange(new + 1, dtype=torch.float64) * old / new
-    at = torch.arange(old, dtype=torch.float64)
-    inside = torch.minimum(at[None] + 1, edges[1:, None]) - torch.maximum(at[None], edges[:-1, None])
-    return (inside.clamp(min=0) * new / old).float().to(device)
+    with torch.inference_mode(False):  # kept, and asked for under gradients too
+        edges = torch.arange(new + 1, dtype=torch.float64) * old / new
+        at = torch.arange(old, dtype=torch.float64)
+        inside = torch.minimum(at[None] + 1, edges[1:, None]) - torch.maximum(at[None], edges[:-1, None])
+        return (inside.clamp(min=0) * new / old).float().to(device)
 
 
 def _nearest(ids: torch.Tensor, size: Size) -> torch.Tensor:
@@ -111,8 +112,9 @@ def _nearest(ids: torch.Tensor, size: Size) -> torch.Tensor:
 @lru_cache(maxsize=64)
 def _places(old: int, new: int, device: torch.device) -> torch.Tensor:
     """(new,): the old pixel that each new one is. Sent once."""
-    place = (torch.arange(new, dtype=torch.float64) * (old / new)).floor().long()
-    return place.clamp(max=old - 1).to(device)
+    with torch.inference_mode(False):
+        place = (torch.arange(new, dtype=torch.float64) * (old / new)).floor().long()
+        return place.clamp(max=old - 1).to(device)
 
 
 def _quantile(rows: torch.Tensor, q: float) -> torch.Tensor:

@@ -207,7 +207,10 @@ class EspTrunk(ESPNet):
         self.register_buffer("offset", (mean - theirs[0]) / theirs[1], persistent=False)
 
     def forward(self, x: Tensor) -> Features:  # type: ignore[override]
-        encoded = self.encoder(x[:, [2, 1, 0]] * self.gain + self.offset)
+        x = x[:, [2, 1, 0]] * self.gain + self.offset
+        if self.training and x.is_cpu:  # one order of memory from end to end: else many a step turns its picture about
+            x = x.contiguous(memory_format=torch.channels_last)
+        encoded = self.encoder(x)
         planes = nn.functional.avg_pool2d(self._together(self.decoded(*encoded)), self.fold)
         return Features(planes, encoded[2].mean((2, 3)), encoded[2].flatten(2).transpose(1, 2))
 
@@ -215,7 +218,9 @@ class EspTrunk(ESPNet):
         """The logit of being any class of a group, for each group."""
         if not self.groups:
             return logits
-        return torch.stack([logits[:, list(g)].logsumexp(1) if len(g) > 1 else logits[:, g[0]] for g in self.groups], 1)
+        # Taken apart once: a gradient for each group's own selection would be as large as all logits.
+        parts = logits[:, [place for group in self.groups for place in group]].split([len(g) for g in self.groups], 1)
+        return torch.cat([part.logsumexp(1, keepdim=True) if part.shape[1] > 1 else part for part in parts], 1)
 
 
 def _double(channels: int) -> nn.ConvTranspose2d:

@@ -24,7 +24,7 @@ class EspNetTrunk(PlanesTrunk):
     """ESPNet (Mehta et al. 2018, see `stages.network.espnet`), whose published weights have seen streets: a training
     starts from them by `start`. It reads one picture, whose sides are multiples of 8."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     width: int | None = Field(None, ge=1, le=64)
     """Blocks at an eighth of the sides, the paper's q (published: 8); left out, the model's `parameters` choose it.
     Weights of more blocks fit: the first ones are taken."""

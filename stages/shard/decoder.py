@@ -38,25 +38,30 @@ class JpegDecoder:
     """Decodes on `device`. Thread-safe; one batch at a time. Raises RecipeError where its libraries are not here."""
 
     def __init__(self, device: torch.device):
-        os.environ.setdefault("PYNVIMGCODEC_VERBOSITY", "0")  # what it cannot decode the host's decoder speaks of
         try:
-            from nvidia import nvimgcodec as library
+            self._open(device)
+        except RecipeError:
+            raise
         except ImportError as error:
             raise RecipeError(f"decode: device needs nvImageCodec ({error}). Next: {INSTALL}") from error
+        except Exception as error:  # of a driver that is too old, or an older release, which came with another package
+            raise RecipeError(f"nvImageCodec does not start on {device}: {error}. Next: {INSTALL}") from error
+
+    def _open(self, device: torch.device) -> None:
+        os.environ.setdefault("PYNVIMGCODEC_VERBOSITY", "0")  # what it cannot decode the host's decoder speaks of
+        from nvidia import nvimgcodec as library
+
         gpu = device.type == "cuda"
         kinds = (library.GPU_ONLY, library.HYBRID_CPU_GPU) if gpu else (library.CPU_ONLY,)
         self.device = device
         self._library, self._lock = library, threading.Lock()
         self._beside = torch.cuda.Stream(device) if gpu else None
-        try:
-            self._decoder = library.Decoder(
-                device_id=self._beside.device_index if self._beside else library.NVIMGCODEC_DEVICE_CPU_ONLY,
-                max_num_cpu_threads=min(THREADS, len(os.sched_getaffinity(0))),
-                backends=[library.Backend(kind) for kind in kinds],
-                options=":fancy_upsampling=1 :fast_idct=0",
-            )
-        except RuntimeError as error:  # of a driver that is too old
-            raise RecipeError(f"nvImageCodec does not start on {device}: {error}. Next: {INSTALL}") from error
+        self._decoder = library.Decoder(
+            device_id=self._beside.device_index if self._beside else library.NVIMGCODEC_DEVICE_CPU_ONLY,
+            max_num_cpu_threads=min(THREADS, len(os.sched_getaffinity(0))),
+            backends=[library.Backend(kind) for kind in kinds],
+            options=":fancy_upsampling=1 :fast_idct=0",
+        )
         self._how = library.DecodeParams(
             apply_exif_orientation=False,  # what a column keeps lies as it was stored
             color_spec=library.ColorSpec.SRGB,
@@ -124,7 +129,7 @@ class JpegDecoder:
             raise RecipeError(f"nvImageCodec cannot decode JPEGs on {self.device}. Next: {INSTALL}")
 
 
-INSTALL = "pip install 'hyperloom[gpu]' on every node, or decode: host"
+INSTALL = "pip install 'hyperloom[gpu]' on every node (Linux on x86-64), or decode: host"
 
 
 def decoder(where: Where, exact: bool, device: torch.device) -> JpegDecoder | None:

@@ -123,15 +123,14 @@ def loader(job: Job, columns: Sequence[str], world: World, split: str, shuffle: 
         cache_mb=rhythm.cache_mb,
         disk=DiskCache(rhythm.disk_cache, rhythm.disk_cache_gb * 1e9) if rhythm.disk_cache else None,
         native=True,
-        decoder=_decoder(job, columns) if updates else None,
+        decoder=_decoder(job, columns, world.device) if updates else None,
     )
 
 
-def _decoder(job: Job, columns: Sequence[str]) -> JpegDecoder | None:
-    """What decodes JPEGs for updates; None where there are none, or the host does."""
+def _decoder(job: Job, columns: Sequence[str], device: torch.device) -> JpegDecoder | None:
+    """What decodes JPEGs for updates on `device`; None where there are none, or the host does."""
     from hyperloom.stages.shard.decoder import JpegDecoder, decoder
-    from hyperloom.stages.train import compute
 
     if not any(JpegDecoder.takes(job.modalities[modality_of(column)]) for column in columns):
         return None
-    return decoder(job.rhythm.decode, job.rhythm.deterministic, compute.device())
+    return decoder(job.rhythm.decode, job.rhythm.deterministic, device)

@@ -67,7 +67,7 @@ def fit(
     """
     training = Training(job, world or World.current(), log, request, device, alive)
     try:
-        with memory.held():
+        with memory.held(training.device):
             training.run()
     finally:
         training.prepare.drawer.close()
@@ -86,8 +86,9 @@ class Training:
         alive: Callable[[], None] = lambda: None,
     ):
         self.clock, self.busy = Clock(), 0.0
-        self.job, self.world, self.log = job, world, log if world.rank == 0 else lambda at, values: None
+        self.job, self.log = job, log if world.rank == 0 else lambda at, values: None
         self.request, self.alive, self.device = request, alive, device or compute.device()
+        self.world = world = world.on(self.device)
         self.length = Length(job.updates, job.minutes, job.open_ended, agreed=world.first)
         compute.settle(job.rhythm.threads, job.rhythm.deterministic, self.device)
         torch.manual_seed(seed_of(job.seed, "weights"))

@@ -8,19 +8,24 @@ each filled with zeros by the kernel: with large pictures a tenth of an update's
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 TRIM, MAPPED = -1, -4
 """glibc's M_TRIM_THRESHOLD and M_MMAP_MAX (mallopt(3))."""
-DEFAULTS = {TRIM: 128 * 1024, MAPPED: 65536}
 HELD = {TRIM: 2**31 - 1, MAPPED: 0}
+BEFORE = {TRIM: ("MALLOC_TRIM_THRESHOLD_", 128 * 1024), MAPPED: ("MALLOC_MMAP_MAX_", 65536)}
+"""The variable by which a user sets an option, and glibc's own value."""
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Within it freed memory is kept for what comes next; afterwards it goes back to the system."""
-    library = _library()
+def held(device: torch.device) -> Iterator[None]:
+    """Within it freed memory is kept for what comes next, where the training is on a CPU; afterwards it goes back to
+    the system."""
+    library = _library() if device.type == "cpu" else None
     if library is None:
         yield
         return
@@ -29,8 +34,9 @@ def held() -> Iterator[None]:
     try:
         yield
     finally:
-        for option, value in DEFAULTS.items():
-            library.mallopt(option, value)
+        for option, (variable, own) in BEFORE.items():
+            given = os.environ.get(variable, "")
+            library.mallopt(option, int(given) if given.isdecimal() else own)
         library.malloc_trim(0)
 
 

@@ -26,8 +26,10 @@ UPDATES = 100
 PART = 0.2
 REMEMBERED = 0.9
 """Share of the smoothed loss that is kept from one update to the next."""
+SETTLED = 10
+"""Updates after which the smoothed loss is more than the few batches it began with: one easy batch is no low loss."""
 WORSE = 2.0
-"""The test ends early where the smoothed loss is so many times the first."""
+"""The test ends early where the smoothed loss is so many times what it was once settled."""
 
 
 def find(
@@ -49,8 +51,7 @@ def find(
             group["lr"] = rate_of(number) * factor
         setup.model.train()
         losses.append(_loss(setup, learner, prepare(number, next(stream))))
-        smooth = smoothed(losses)
-        if not math.isfinite(losses[-1]) or smooth[-1] > WORSE * max(smooth[0], 1e-9):
+        if not math.isfinite(losses[-1]) or _worse(smoothed(losses)):
             break
     del stream
     for name, part in parts.items():
@@ -65,9 +66,9 @@ def rate_of(number: int) -> float:
 
 def chosen(losses: Sequence[float]) -> float:
     """The rate that the losses of the test, at rising rates, speak for; two digits of it are as many as it is worth."""
-    finite = [v for v in losses if math.isfinite(v)]
-    smooth = smoothed(finite)
-    lowest = min(range(len(smooth)), key=smooth.__getitem__) if smooth else 0
+    smooth = smoothed([v for v in losses if math.isfinite(v)])
+    first = min(SETTLED, len(smooth)) - 1
+    lowest = min(range(first, len(smooth)), key=smooth.__getitem__) if smooth else 0
     return float(f"{PART * rate_of(lowest):.2g}")
 
 
@@ -78,6 +79,10 @@ def smoothed(losses: Sequence[float]) -> list[float]:
         average = REMEMBERED * average + (1 - REMEMBERED) * loss
         values.append(average / (1 - REMEMBERED**i))
     return values
+
+
+def _worse(smooth: Sequence[float]) -> bool:
+    return len(smooth) > SETTLED and smooth[-1] > WORSE * max(smooth[SETTLED - 1], 1e-9)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

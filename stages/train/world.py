@@ -9,7 +9,7 @@ DistributedDataParallel, which regroups its buckets after the first step. Import
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,10 +21,11 @@ from hyperloom.stages.transfer import sent
 
 @dataclass(frozen=True)
 class World:
-    """Rank and size of this process's group."""
+    """Rank and size of this process's group, and the device that it trains on."""
 
     rank: int = 0
     size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @staticmethod
     def current() -> World:
@@ -32,6 +33,10 @@ class World:
         if distributed.is_available() and distributed.is_initialized():
             return World(distributed.get_rank(), distributed.get_world_size())
         return World()
+
+    def on(self, device: torch.device) -> World:
+        """The same, training on `device`."""
+        return replace(self, device=device)
 
     def slice(self, count: int) -> slice:
         """This rank's part of `count` samples of a global batch; the loader cuts in the same places."""

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +26,7 @@ from hyperloom.stages.shard.loader import Loader
 from hyperloom.stages.table import write_table
 from hyperloom.stages.train import loop
 from hyperloom.stages.train.notice import Preempted
+from hyperloom.stages.train.world import World
 from tests.training.ranks import At
 from tests.unit import scenes
 from tests.unit.inline import modalities
@@ -184,6 +187,27 @@ def test_the_decoder_bears_no_meaning_and_is_the_hosts_where_exactness_is_promis
     assert decoder.decoder("auto", False, CPU) is None
     assert decoder.decoder("auto", True, torch.device("cuda", 0)) is None
     assert decoder.decoder("host", False, torch.device("cuda", 0)) is None
+
+
+def test_a_training_on_the_cpu_of_a_machine_with_a_gpu_decodes_there(
+    photographed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    job = scenes.job(photographed, "beside")
+    job = replace(job, rhythm=replace(job.rhythm, deterministic=False))
+    assert loop.Training(job, device=CPU, world=World()).batches.loader.decoder is None
+
+
+def test_a_release_that_is_too_old_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda", 0)
+    for old in (ModuleType("nvimgcodec"), MagicMock(Decoder=MagicMock(side_effect=AttributeError("no CPU_ONLY")))):
+        monkeypatch.setitem(sys.modules, "nvidia", MagicMock(nvimgcodec=old))
+        monkeypatch.setattr(torch.cuda, "Stream", MagicMock())
+        decoder._shared.cache_clear()
+        assert decoder.decoder("auto", False, gpu) is None
+        with pytest.raises(RecipeError, match=r"nvImageCodec does not start on cuda:0: .*Next: pip install"):
+            decoder.decoder("device", False, gpu)
 
 
 def test_a_machine_without_the_library_says_what_to_install(photographed: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from hyperloom.stages.label.samples import ExpertInputs
 from hyperloom.stages.label.scores import BLOCK, vote
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.label.steps import Steps
+from hyperloom.stages.label.tensors import resized
 from tests.unit.inline import ingested, modalities, step
 
 CLASSES = ["a", "b", "c", "d", "e"]
@@ -146,6 +147,15 @@ def test_a_vote_is_the_first_class_of_the_highest_score(shape: tuple[int, ...]) 
         assert np.array_equal(vote(layout, 0.4) == 255, (sure < 0.4) | (scores.argmax(-1) > 254))
     scores[1, 2, 1] = np.nan
     assert vote(scores)[1, 2] == 1, "what is no number is what NumPy makes of it"
+    assert vote(np.zeros((5, 0, 3), np.float32)).shape == (5, 0)
+
+
+def test_resizing_under_gradients_works_after_it_was_done_without() -> None:
+    with torch.inference_mode():
+        resized(torch.ones(1, 1, 7, 9), (3, 4))
+    x = torch.ones(1, 1, 7, 9, requires_grad=True)
+    resized(x, (3, 4)).sum().backward()
+    assert x.grad is not None and float(x.grad.sum()) == pytest.approx(12)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (370, 709), (2, BLOCK + 1)])

@@ -113,6 +113,19 @@ def test_the_rate_is_a_part_of_the_one_where_the_loss_was_lowest() -> None:
     assert range_test.chosen([*losses, float("nan")]) == rate
 
 
+@pytest.mark.parametrize("easy", [0, 3])
+def test_an_easy_batch_at_the_start_is_no_low_loss(easy: int) -> None:
+    losses = [2.0] * 40 + [2.0 - i / 50 for i in range(30)] + [1.4 + i for i in range(10)]
+    rate = range_test.chosen(losses)
+    losses[easy] = 0.2  # the smoothed loss begins with it, and no later one is as low
+    assert range_test.chosen(losses) == rate > 50 * range_test.PART * range_test.LOW
+
+
+def test_where_all_rates_but_the_first_are_too_high_the_lowest_is_taken() -> None:
+    assert range_test.chosen([2.0, 5.0, float("inf")]) <= range_test.PART * range_test.rate_of(2)
+    assert range_test.chosen([]) == range_test.PART * range_test.LOW
+
+
 # -- val out of train --------------------------------------------------------------------------------------------------
 def _manifest(groups: dict[str, int], row_group: int = 3) -> Manifest:
     files = [
