@@ -89,3 +89,10 @@ def inherited(
         learned += [Lesson("", "", "fitted", f"{out} on {c}") for c in raw if source_of(c) == TRUTH]
     rows = {LESSONS: [list(lesson) for lesson in merged(learned)]} if learned else {}
     return {ORIGINS: raw, **rows}
+
+
+def rehearsed(models: Iterable[str], reads: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What the maker of a column says of itself where one of the `models` that it asks, or that made what it `reads`,
+    is a pilot's rehearsal: how far the first was trained."""
+    how = next(filter(None, [*models, *(about.get("rehearsal", "") for about in reads)]), "")
+    return {"rehearsal": how} if how else {}

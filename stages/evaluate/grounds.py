@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 FEW = 0.01
 """Below this share of the samples, copies of what taught somebody are named and hold nothing up."""
 SHOWN = 3
-REHEARSAL = (
-    "{} is a pilot's rehearsal ({}): it shows that every step works and what it takes, and is NOT JUDGED; the labels "
-    "of the experts are those of the whole run already"
-)
+REHEARSAL = "{} is a pilot's rehearsal ({}): it shows that every step works and what it takes, and is NOT JUDGED"
+WHOLE = "; the labels of the experts are those of the whole run already"
 
 
 @dataclass(frozen=True)
@@ -89,13 +87,19 @@ class Grounds:
         ]
         grounds = [ground for name, ground in self.of.items() if name != CHAMPION]  # of whom its own sentence says it
         own = [sentence for ground in grounds for sentence in (*ground.leaks, *ground.notes)]
-        own += [REHEARSAL.format(name, g.rehearsal) for name, g in self.of.items() if g.rehearsal]
+        own += [unjudged(name, g.rehearsal, self._makers.values()) for name, g in self.of.items() if g.rehearsal]
         return [*no_truth, *own, *(self._rival.sentences(self.judged) if self._rival else [])]
 
     def mark(self, name: str) -> str:
         """What stands in brackets behind a name; of a family what stands behind one of its members."""
         marks = (self.of[n].mark(len(self.judged.samples)) for n in self._families.get(name, (name,)) if n in self.of)
         return next((mark for mark in marks if mark), "")
+
+    def rehearsals(self) -> dict[str, str]:
+        """Subject, or family of which one is a rehearsal -> how far a pilot trained it."""
+        each = {name: ground.rehearsal for name, ground in self.of.items() if ground.rehearsal}
+        means = {f: next((each[m] for m in members if m in each), "") for f, members in self._families.items()}
+        return {**{family: how for family, how in means.items() if how}, **each}
 
     def body(self) -> dict[str, Any]:
         """What the result holds of it, by its names there."""
@@ -105,14 +109,16 @@ class Grounds:
             "untrue": self.untrue,
             "lacking": {name: dict(ground.lacking) for name, ground in mine if ground.lacking},
             "seen": {name: ground.samples for name, ground in mine if ground.samples},
-            "rehearsals": {name: ground.rehearsal for name, ground in mine if ground.rehearsal},
+            "rehearsals": self.rehearsals(),
             "unseen": [name for name, ground in mine if ground.unseen and name in self._models],
         }
 
     def _ground(self, subject: Subject) -> Ground:
         if subject.columns:
             learned = [lesson for c in subject.columns for lesson in of_column(c, self._makers.get(c, {}))]
-            return ground(subject.name, self._resolved(learned), self.judged, self._own_truth(subject.columns))
+            mine = ground(subject.name, self._resolved(learned), self.judged, self._own_truth(subject.columns))
+            short = (self._makers.get(c, {}).get("rehearsal", "") for c in subject.columns)
+            return replace(mine, rehearsal=next(filter(None, short), ""))
         candidate = self._stage.candidates(self._step).get(subject.name)
         if candidate is None:  # the champion
             learned = list(self._rival.learned) if self._rival else []
@@ -170,6 +176,11 @@ def ground(
     whole = f"LEAK: {name}: {'; '.join(dict.fromkeys(leaks))}: its figures prove nothing"
     unseen = not leaks and not unknown and not seen
     return Ground((whole,) if leaks else (), tuple(dict.fromkeys(notes)), unseen, seen, lacking or {})
+
+
+def unjudged(name: str, rehearsal: str, makers: Iterable[Mapping[str, Any]]) -> str:
+    """Of a pilot's model. `makers`: what those of the judged columns say of themselves."""
+    return REHEARSAL.format(name, rehearsal) + (WHOLE if "expert" in map(made_by, makers) else "")
 
 
 def untrue(truth: Mapping[str, str], makers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

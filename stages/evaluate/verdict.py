@@ -124,6 +124,13 @@ def doubted(decided: Mapping[str, Any], grounds: Grounds) -> None:
                 row |= {"beats": None, "unproven": why}
 
 
+def unjudged(rows: Sequence[dict[str, Any]], rehearsals: Mapping[str, str]) -> None:
+    """Note in differences that nothing is shown by or against a pilot's rehearsal: `unproven` says whose."""
+    for row in rows:
+        for who in (row[side] for side in ("who", "against") if row[side] in rehearsals):
+            row |= {"better": None, "unproven": f"{who} is a rehearsal ({rehearsals[who]})"}
+
+
 def sentences(
     decided: Mapping[str, Any], grounds: Grounds | None = None, differences: Sequence[Mapping[str, Any]] = ()
 ) -> list[str]:
@@ -173,6 +180,7 @@ def difference_sentences(
         if row["low"] is None or measure not in (modalities[name].metric, "consistency", "flicker"):
             continue
         outcome = {True: "better", False: "WORSE", None: "no difference shown"}[row["better"]]
+        outcome = f"not judged, as {row['unproven']}" if row.get("unproven") else outcome
         who, against = (f"{row[side]}{grounds.mark(row[side]) if grounds else ''}" for side in ("who", "against"))
         lines.append(
             f"{who} against {against}: {row['figure']} {row['difference']:+.4f} "

@@ -35,7 +35,7 @@ from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.label.expert import Expert
 from hyperloom.stages.label.share import share
 from hyperloom.stages.label.worker import LabelWorker
-from hyperloom.stages.lesson import Lesson, inherited, maker
+from hyperloom.stages.lesson import Lesson, inherited, maker, rehearsed
 from hyperloom.stages.results import Labels, Trained, lessons_of
 
 UnitKey = tuple[str, str]
@@ -302,6 +302,7 @@ def _node(expert: Expert, known: Mapping[str, Producer], step: StepRun, digests:
         "weights": weights,
         "inputs": list(expert.all_in),
         **inherited(expert.out[0], reads, lessons, bool(getattr(expert, "learns", False))),
+        **rehearsed((t.rehearsal for name in step_refs(expert) if (t := Trained.of(inputs[name]))), reads.values()),
     }
     models = {inputs[name].fingerprint for name in step_refs(expert) if Trained.of(inputs[name])}
     models = models.union(*(known[c].about.get("models", ()) for c in expert.all_in))

@@ -1,7 +1,7 @@
 """What a report proves of a model that is to be released, in the words of the gate and of the card.
 
-Figures from samples that taught it, or against what its own teachers made, prove nothing, however good they are: such a
-model is registered and does not become the champion, unless the recipe says `unproven: true`, and then that is said.
+Figures from samples that taught it, against what its own teachers made, or of a rehearsal, prove nothing: such a model
+is registered and does not become the champion, unless the recipe says `unproven: true`, and then that is said.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ def doubts(report: Judged, subject: str, conditions: Iterable[GateCondition]) ->
     """Why the figures that decide prove nothing; of a release without a gate all figures do."""
     decisive = {judged_modality(condition.figure) for condition in conditions} or set(report.truth)
     untrue = [f"NO TRUTH: {why}" for modality, why in report.untrue.items() if modality in decisive]
-    return [*report.leaks.get(subject, ()), *untrue]
+    short = [f"REHEARSAL: {subject} was trained for {how}"] if (how := report.rehearsals.get(subject)) else []
+    return [*short, *report.leaks.get(subject, ()), *untrue]
 
 
 def remarks(report: Judged, subject: str, conditions: Iterable[GateCondition]) -> list[str]:

@@ -43,9 +43,8 @@ def differences(root: ReportedRoot) -> Section | None:
     for _, report in root.results(Judged):
         decisive = {figure for figure, _ in metrics(root, report).values()}
         listed = [r for r in report.differences or () if r["figure"] in decisive]
-        words = {True: "better", False: "worse", None: "open"}
         rows = [
-            [r["who"], r["against"], r["figure"], Estimate(r["difference"], r["low"], r["high"]), words[r["better"]]]
+            [r["who"], r["against"], r["figure"], Estimate(r["difference"], r["low"], r["high"]), _word(r)]
             for r in listed
         ]
         if rows:
@@ -56,6 +55,13 @@ def differences(root: ReportedRoot) -> Section | None:
         ]
         blocks += [Words(lacking)] if lacking else []
     return Section("differences", "Differences", blocks) if blocks else None
+
+
+def _word(row: Mapping[str, Any]) -> str:
+    """Of a difference."""
+    if row.get("unproven"):
+        return "not judged: rehearsal"
+    return {True: "better", False: "worse", None: "open"}[row["better"]]
 
 
 def calibration(root: ReportedRoot) -> Section | None:

@@ -156,7 +156,7 @@ def _rehearsed(report: Judged) -> str:
     """Of a pilot: what is there to be looked at, and what is not judged."""
     if not report.rehearsals:
         return ""
-    models = [f"{name} ({how})" for name, how in report.rehearsals.items()]
+    models = [f"{name} ({how})" for name, how in report.rehearsals.items() if name in report.kinds]  # not their means
     experts = [name for name, kind in report.kinds.items() if kind == "expert"]
     useful = "the labels of the samples below are what there is to look at: " if experts or report.untrue else ""
     return f"a pilot: {useful}{_listed(models)} {'are rehearsals' if len(models) > 1 else 'is a rehearsal'}, NOT JUDGED"

@@ -1,7 +1,7 @@
 """Pilots: the whole chain of a recipe over a few samples, before all of it (`hyperloom run --pilot 40`).
 
 A pilot is the recipe with other steps of the same names: ingest keeps a few whole partitions, splits are pinned as the
-whole recipe would deal those groups, trainings are cut to `UPDATES`, a release and a drift step are left out. Steps
+whole recipe would deal those groups, trainings are cut to `UPDATES`, releases, drift and verdicts are left out. Steps
 have identities of their own, so that nothing of a pilot passes for the whole; units have not, so that what was read and
 labelled (and paid for) is found again by the run of the whole. What a pilot's models labelled is not.
 """
@@ -26,6 +26,7 @@ from hyperloom.stages.shard.splits import SPLITS, Split
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.starter.sample import chosen
 from hyperloom.stages.train.stage import Train
+from hyperloom.stages.verdict.stage import VerdictStage
 
 UPDATES = 60
 """Updates of a training in a pilot: enough to see it learn and to time it."""
@@ -57,7 +58,7 @@ def pilot(loaded: RecipeFile, planned: Sequence[PlannedStep], storage: Storage, 
     out = _left_out(planned)
     cut: dict[str, Any] = {}
     for one in (s for s in planned if s.name not in out):
-        cut[one.name] = _cut(one, few, dealt, loaded)
+        cut[one.name] = _cut(one, few, sources, dealt, loaded)
     fields = {"steps": {n: cut[n] for n in steps if n in cut}, "schedule": None}
     recipe = loaded.recipe.model_copy(update={**fields, "name": f"{loaded.recipe.name[:54]}{SUFFIX}"})
     return Pilot(replace(loaded, recipe=recipe), sum(map(_rows, few.values())), total, out)
@@ -108,15 +109,19 @@ def _left_out(planned: Sequence[PlannedStep]) -> list[str]:
     """Steps whose outcome is no trial, and those that read them."""
     out: list[str] = []
     for step in planned:
-        if isinstance(step.stage, Release | Drift) or any(read in out for read in step.reads):
+        if isinstance(step.stage, Release | Drift | VerdictStage) or any(read in out for read in step.reads):
             out.append(step.name)
     return out
 
 
 def _cut(
-    step: PlannedStep, few: Mapping[str, list[Unit]], dealt: Mapping[str, Mapping[str, str]], loaded: RecipeFile
+    step: PlannedStep,
+    few: Mapping[str, list[Unit]],
+    sources: Mapping[str, list[Unit]],
+    dealt: Mapping[str, Mapping[str, str]],
+    loaded: RecipeFile,
 ) -> Any:
-    """The step as the pilot runs it."""
+    """The step as the pilot runs it, with the `few` of all the units that the `sources` have."""
     stage = step.stage
     if isinstance(stage, Ingest):
         return stage.model_copy(update={"partitions": tuple(u.id for u in few[step.name])})
@@ -126,28 +131,29 @@ def _cut(
         pins = {name: tuple(sorted(g for g, s in places.items() if s == name)) for name in SPLITS}
         return stage.model_copy(update={"split": Split(by=stage.split.by, pin={n: g for n, g in pins.items() if g})})
     if isinstance(stage, Train):
-        return _short(stage, _learnable(step.name, few, dealt, loaded))
+        whole = _learnable(step.name, sources, dealt, loaded)
+        return _short(stage, _learnable(step.name, few, dealt, loaded), whole)
     return stage
 
 
 def _learnable(
-    name: str, few: Mapping[str, list[Unit]], dealt: Mapping[str, Mapping[str, str]], loaded: RecipeFile
+    name: str, units: Mapping[str, list[Unit]], dealt: Mapping[str, Mapping[str, str]], loaded: RecipeFile
 ) -> int:
-    """Samples that the pilot has for a training."""
+    """Samples that a training has of these units."""
     count = 0
     for shards in (s for s in loaded.recipe.reads(name) if s in dealt):
-        for source in (n for n in _above(shards, loaded) if n in few):
-            count += _rows(u for u in few[source] if dealt[shards].get(u.payload["group"]) == "train")
+        for source in (n for n in _above(shards, loaded) if n in units):
+            count += _rows(u for u in units[source] if dealt[shards].get(u.payload["group"]) == "train")
     return max(1, count)
 
 
-def _short(stage: Train, samples: int) -> Train:
-    """A training of few updates, with a batch that the samples fill."""
+def _short(stage: Train, samples: int, whole: int) -> Train:
+    """A training of few updates, with a batch that the samples fill, of one that has `whole` samples."""
     batch = min(stage.batch, samples)
     most = stage.scale[1]
     fields: dict[str, Any] = {"batch": batch, "workers": stage.workers if most <= batch else batch}
     effort = stage.effort(samples) / stage.seeds
-    fields["rehearses"] = round(effort)
+    fields["rehearses"] = round(stage.effort(whole) / stage.seeds)
     if stage.phases and stage.updates is None and stage.epochs is None and effort:
         share = min(1.0, UPDATES / effort)
         parts = [p.model_copy(update={"updates": max(1, round((p.updates or 1) * share))}) for p in stage.phases]

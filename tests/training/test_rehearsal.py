@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from hyperloom.pipeline import cli
+from hyperloom.stages.evaluate.grounds import unjudged
+from hyperloom.stages.release.proof import doubts
 from hyperloom.stages.report import writing
 from hyperloom.stages.results import Judged, Trained
 from hyperloom.stages.starter import pictures
@@ -29,6 +31,18 @@ CHAIN = """
     model: {trunk: {type: unet, width: 2}}
   report: {stage: evaluate, data: shards, models: [student], truth: {edges: edges@gradient}, pictures: 2}
 """
+FAMILY = """
+  pupil:
+    {stage: distill, data: shards, in: rgb@camera, targets: {edges: edges@gradient}, epochs: 10, batch: 4, seeds: 2,
+     model: {trunk: {type: unet, width: 2}}}
+  more: {stage: label, data: frames, experts: [{type: model, model: pupil, out: edges@pupil}]}
+  wider: {stage: shard, data: [frames, labels, more], split: {by: group, pin: {test: [d], val: [e]}}}
+  report:
+    {stage: evaluate, data: wider, models: [pupil], truth: {edges: edges@gradient},
+     against: [again, pupil labels], intervals: {over: frames}}
+  word: {stage: verdict, report: report, claims: {c: {ours: pupil, theirs: again, figure: edges.mae}}}
+"""
+AGAIN = ", {type: edges, in: rgb@camera, out: edges@again}"
 TOLD = "student (3 updates of 500)"
 
 
@@ -55,6 +69,38 @@ def test_a_rehearsal_is_said_in_the_students_row_and_judged_by_nobody(ended: tup
     assert any("after a rehearsal of 3 updates of 500: not judged" in text for text in report.said)
     page = writing.gathered(one, world.storage, list(done.values()))
     assert page.sections[0].name == "samples" and f"{TOLD} is a rehearsal, NOT JUDGED" in page.outcome
+
+
+def test_nothing_is_shown_by_a_family_or_labels_of_a_rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Differences, the mean over seeds, columns that the rehearsal labelled; and no claim is concluded."""
+    monkeypatch.setattr(pilots, "UPDATES", 3)
+    world = World(tmp_path)
+    whole = world.load(FAMILY, more=AGAIN)
+    one = world.pilot(whole, 20)
+    assert one.left_out == ["word"], "sixty updates hold no claim"
+    assert one.loaded.recipe.steps["pupil"].rehearses == 90, "of the 36 samples of the whole"
+    assert world.run(one.loaded).ok
+    done = world.plan(one.loaded)
+    (report,) = [Judged.from_manifest(s.manifest) for s in done if s.name == "report"]
+    names = {"pupil", "pupil seed0", "pupil seed1", "pupil labels"}
+    assert dict(report.rehearsals) == dict.fromkeys(names, "3 updates of 90")
+    assert report.differences and all(row["better"] is None and row["unproven"] for row in report.differences)
+    against = [text for text in report.said if " against " in text]
+    assert against and all("not judged, as pupil" in text for text in against)
+    assert not [text for text in report.said if "WORSE" in text or "better" in text or "DOES NOT" in text]
+    page = writing.gathered(one.loaded, world.storage, done)
+    tables = {s.name: b for s in page.sections for b in s.blocks if hasattr(b, "rows")}
+    assert {row[-1] for row in tables["differences"].rows} == {"not judged: rehearsal"}
+    kinds = {row[0]: row[1] for row in tables["results"].rows}
+    assert {name for name, kind in kinds.items() if kind == "rehearsal: 3 updates of 90"} == names
+    why = "REHEARSAL: pupil seed0 was trained for 3 updates of 90"
+    assert why in doubts(report, "pupil seed0", []), "nobody crowns it"
+
+
+@pytest.mark.parametrize("by, whole", [("edges", True), ("model", False), ("", False)])
+def test_labels_of_experts_are_spoken_of_where_there_are_experts(by: str, whole: bool) -> None:
+    text = unjudged("student", "3 updates", [{"expert": {"type": by}} if by else {}])
+    assert "NOT JUDGED" in text and ("labels of the experts" in text) is whole
 
 
 def test_a_training_that_is_no_pilots_is_judged(ended: tuple[World, Any]) -> None:
