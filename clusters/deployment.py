@@ -25,6 +25,7 @@ from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.ending import GRACE_SECONDS
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.secrets import blot
+from hyperloom.pipeline.written import Written
 
 NAME = r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -214,25 +215,25 @@ class Deployment(Config):
         return self.least < self.most
 
 
-def read(written: str, section: Deployment | None, file: str | None) -> Deployment:
-    """The deployment of a YAML file, else of the recipe: its `section`, and its text as it was `written`.
+def read(written: Written, section: Deployment | None, file: str | None) -> Deployment:
+    """The deployment of a YAML file, else of the recipe: its `section`, and what is `written` in the recipe.
 
     Raises DeploymentError where it cannot be read, or takes values from this machine's environment: what is rendered
     goes elsewhere.
     """
     if file is None:
-        content = (yaml.safe_load(written).get("cluster") or {}).get("deployment")
-        source = "cluster: deployment"
+        content = None
+        outside = any(where[:2] == ("cluster", "deployment") for where in written.given)
     else:
-        source = file
         try:
             content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise DeploymentError(f"cannot read the deployment {file}: {error}. Next: give a YAML file") from error
-    if "${" in str(content):
+        outside = "${" in str(content)
+    if outside:
+        what = "a value from this machine's environment (${...}) would be written into what is rendered"
         raise DeploymentError(
-            f"{source}: a value from this machine's environment (${{...}}) would be written into what is rendered. "
-            "Next: write plain values, and name what is secret under secrets:"
+            f"{file or 'cluster: deployment'}: {what}. Next: write plain values, and name what is secret under secrets:"
         )
     if file is None:
         return section or Deployment()

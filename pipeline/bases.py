@@ -17,16 +17,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
 from hyperloom.pipeline import document
-from hyperloom.pipeline.document import Document
+from hyperloom.pipeline.document import Base, Document, Place, refuse_missing
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.merging import merged, merged_steps
+from hyperloom.pipeline.merging import merged, merged_steps, stays
 from hyperloom.pipeline.spelling import near
-from hyperloom.pipeline.written import Written
+from hyperloom.pipeline.written import Where
 
 OWN = ("name", "paper", "base")
 """What a recipe has for itself."""
@@ -34,23 +35,25 @@ OWN = ("name", "paper", "base")
 
 def read(text: str, path: str) -> Document:
     """The whole document of a recipe: `text`, and what it builds on. Raises RecipeError, with file and line."""
-    chain = list(_chain(text, path))
+    bases: list[Base] = []
+    chain = list(_chain(text, path, bases))
     names = tuple(dict.fromkeys(name for one in chain for name in one.matrix()))
     whole = chain[-1].built(names)
     for one in reversed(chain[:-1]):
         whole = _over(one.built(names), whole)
     _all_bound(whole, names)
-    return whole
+    refuse_missing(whole.written, whole.lines, path)
+    return replace(whole, bases=tuple(bases))
 
 
-def _chain(text: str, path: str) -> Iterator[document.Composed]:
-    """The recipe, its base, the base of that, ..."""
-    paths: list[str] = []
+def _chain(text: str, path: str, bases: list[Base]) -> Iterator[document.Composed]:
+    """The recipe, its base, the base of that, ...; `bases` learns how each is said."""
+    paths, head = list[str](), path
     while True:
         paths.append(os.path.realpath(path))
         one = document.compose(text, path)
         yield one
-        if (base := one.scalar("base")) is None:
+        if (base := one.scalar("base", head)) is None:
             return
         value, line = base
         if not isinstance(value, str) or not value:
@@ -64,27 +67,37 @@ def _chain(text: str, path: str) -> Iterator[document.Composed]:
         except (OSError, UnicodeDecodeError) as error:
             what = f"base: cannot read {other}: {error}"
             raise RecipeError(f"{path}:{line}: {what}. Next: give its path from the folder of this recipe") from error
+        bases.append(Base(other, value, Place(path, line)))
         path = other
 
 
 def _over(own: Document, base: Document) -> Document:
     """What `own` makes of its base."""
+    for one in (own, base):
+        _names_its_parts(one)
     taken = {section: value for section, value in base.value.items() if section not in OWN}
     _changes_what_is_there(own, taken)
     value = merged(taken, {section: part for section, part in own.value.items() if section != "steps"})
-    if isinstance(steps := own.value.get("steps"), dict):
+    if steps := own.value.get("steps"):
         value["steps"] = merged_steps(taken.get("steps") or {}, steps)
     shown = f"{own.shown.rstrip()}\n\n# {own.value['base']}:\n{indent(base.shown, '# ', lambda _: True)}"
-    written = Written(
-        own.written.text,
-        {**base.written.given, **own.written.given},
-        {**base.written.variables, **own.written.variables},
-        {**base.written.numerals, **own.written.numerals},
-        own.written.matrix,
-    )
-    return Document(
-        value, {**base.lines, **own.lines}, written, shown, tuple(dict.fromkeys((*own.folders, *base.folders)))
-    )
+
+    def kept(where: Where) -> bool:
+        return (where[0] if where else "") not in OWN and stays(where, own.value, taken)
+
+    lines = {**{where: line for where, line in base.lines.items() if kept(where)}, **own.lines}
+    folders = tuple(dict.fromkeys((*own.folders, *base.folders)))
+    return Document(value, lines, own.written.over(base.written, kept), shown, folders)
+
+
+def _names_its_parts(one: Document) -> None:
+    """Raise RecipeError for a section that cannot be laid over another, or be under it."""
+    for section, example in (("modalities", "rgb: {...}"), ("steps", "teacher: {...}"), ("matrix", "fold: [a, b]")):
+        value = one.value.get(section, {})
+        if not isinstance(value, dict) and (value is not None or section == "steps"):
+            got = "nothing" if value is None else "a list" if isinstance(value, list) else "no mapping"
+            what = f"{section}: names are expected, such as {{{example}}}, and what stands here is {got}"
+            raise one.error((section,), f"{what}. Next: write them, or take the line away")
 
 
 def _changes_what_is_there(own: Document, taken: dict[str, Any]) -> None:
@@ -96,6 +109,18 @@ def _changes_what_is_there(own: Document, taken: dict[str, Any]) -> None:
             if name not in known and (value is None or bare):
                 which = f"{own.value['base']} has no {noun} {name!r} that could be changed{near(name, known)}"
                 raise own.error((section, name), which)
+            if section == "steps" and isinstance(value, dict) and value.get("stage") and "like" not in value:
+                _has_another_stage(own, name, known)
+
+
+def _has_another_stage(own: Document, name: str, steps: dict[str, Any]) -> None:
+    """Raise RecipeError for a step that says the stage which the base's step has by `like`: is it that one changed?"""
+    path = [name]
+    while isinstance(step := steps.get(path[-1]), dict) and "like" in step and step["like"] not in path:
+        path.append(step["like"])
+    if len(path) > 1 and isinstance(step, dict) and step.get("stage") == own.value["steps"][name]["stage"]:
+        what = f"in {own.value['base']} step {name!r} is like {path[1]!r} and has this stage by that"
+        raise own.error(("steps", name, "stage"), f"{what}. Next: take the line away to change it, or rename the step")
 
 
 def _all_bound(whole: Document, names: tuple[str, ...]) -> None:

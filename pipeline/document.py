@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.written import MissingVariable, Where, Written
+from hyperloom.pipeline.written import Where, Written
 
 
 class Place(NamedTuple):
@@ -29,16 +29,25 @@ class Place(NamedTuple):
 Lines = dict[Where, Place]
 
 
+class Base(NamedTuple):
+    """A recipe that another builds on: its `path`, how that is `written` there, and the place of that line."""
+
+    path: str
+    written: str
+    place: Place
+
+
 @dataclass(frozen=True)
 class Document:
     """`value` is the mapping at the top, `lines` where each part of it stands, `written` what it came from, `shown` the
-    text without secrets, `folders` those of its files."""
+    text without secrets, `folders` those of its files, `bases` what it builds on."""
 
     value: dict[str, Any]
     lines: Lines
     written: Written
     shown: str
     folders: tuple[str, ...]
+    bases: tuple[Base, ...] = ()
 
     def error(self, where: Where, message: str) -> RecipeError:
         """A RecipeError at the deepest known line of `where`."""
@@ -50,6 +59,14 @@ def place(lines: Lines, where: Where) -> Place:
     while where and where not in lines:
         where = where[:-1]
     return lines.get(where, Place("<recipe>", 1))
+
+
+def refuse_missing(written: Written, lines: Lines, run: str) -> None:
+    """Raise RecipeError for a variable of the environment that is not set; `run` is the recipe that needs it."""
+    for where, name in written.missing.items():
+        matrix = f" and no name of the matrix ({', '.join(written.matrix)})" if written.matrix else ""
+        what = f"the environment variable {name} is not set{matrix}. Next: {name}=... hyperloom run {run}"
+        raise RecipeError(f"{place(lines, where)}: {what}")
 
 
 @dataclass(frozen=True)
@@ -65,16 +82,20 @@ class Composed:
         matrix = self._section("matrix")
         return tuple(key.value for key, _ in matrix.value) if isinstance(matrix, yaml.MappingNode) else ()
 
-    def scalar(self, section: str) -> tuple[Any, int] | None:
-        """The value of a section and its line; None where it has none, or null."""
+    def scalar(self, section: str, run: str) -> tuple[Any, int] | None:
+        """The value of a section and its line; None where it has none, or null. `run` is the recipe that needs it."""
         node = self._section(section)
         if node is None:
             return None
-        value = _build(node, (section,), {}, self.path, Written(self.text))
+        lines: Lines = {}
+        written = Written(self.text)
+        value = _build(node, (section,), lines, self.path, written)
+        refuse_missing(written, lines, run)
         return None if value is None else (value, node.start_mark.line + 1)
 
     def built(self, names: tuple[str, ...]) -> Document:
-        """The document, in which scalars may mention these names of a matrix. Raises RecipeError."""
+        """The document, in which scalars may mention these names of a matrix. What mentions a variable that is not set
+        stands in `written.missing`. Raises RecipeError."""
         lines: Lines = {}
         written = Written(self.text, matrix=names)
         value = _build(self.node, (), lines, self.path, written)
@@ -154,10 +175,10 @@ def _build(node: Any, where: Where, lines: Lines, path: str, written: Written) -
         return out
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*where, i), lines, path, written) for i, item in enumerate(node.value)]
-    return _scalar(node, where, path, written)
+    return _scalar(node, where, written)
 
 
-def _scalar(node: Any, where: Where, path: str, written: Written) -> Any:
+def _scalar(node: Any, where: Where, written: Written) -> Any:
     kind, text = node.tag.removeprefix(_TAG), node.value
     if kind == "null":
         return None
@@ -166,11 +187,4 @@ def _scalar(node: Any, where: Where, path: str, written: Written) -> Any:
     if kind in ("int", "float"):
         written.numerals[where] = text
         return int(text) if kind == "int" else float(text)
-    try:
-        return written.scalar(where, text, node.start_mark.index, node.end_mark.index)
-    except MissingVariable as error:
-        at, name = node.start_mark.line + 1, str(error)
-        matrix = f" and no name of the matrix ({', '.join(written.matrix)})" if written.matrix else ""
-        raise RecipeError(
-            f"{path}:{at}: the environment variable {name} is not set{matrix}. Next: {name}=... hyperloom run {path}"
-        ) from None
+    return written.scalar(where, text, node.start_mark.index, node.end_mark.index)

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from hyperloom.pipeline import bases, plugins, project, registry, variants
 from hyperloom.pipeline.config import Config, is_secret, placement
-from hyperloom.pipeline.document import Document, Lines, Place, place
+from hyperloom.pipeline.document import Base, Document, Lines, Place, place
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.fields import SCALARS, deep, step_refs
 from hyperloom.pipeline.paper import Paper
@@ -114,6 +114,8 @@ class RecipeFile:
     text: str
     lines: Lines = field(default_factory=dict)
     written: Written = field(default_factory=lambda: Written(""))
+    bases: tuple[Base, ...] = ()
+    """What it builds on, the next first."""
 
     def as_written(self, payload: dict[str, Any]) -> dict[str, Any]:
         """A payload with `${NAME}` where the environment gave the value."""
@@ -160,7 +162,7 @@ def _checked(document: Document, path: str) -> RecipeFile:
     except ValidationError as error:
         messages = [f"{place(lines, w)}: {m}" for w, m in _mistakes(error, (), Recipe, written)]
         raise RecipeError("\n".join(messages)) from None
-    loaded = RecipeFile(recipe, path, document.shown, lines, written)
+    loaded = RecipeFile(recipe, path, document.shown, lines, written, document.bases)
     if bare := list(_bare(recipe, {value for value, _ in written.given.values()})):
         raise loaded.errors(bare)
     if unknown := list(_unknown_steps(recipe)):

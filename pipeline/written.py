@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +20,6 @@ Where = tuple[str | int, ...]
 HIDDEN = (("cluster", "env"),)
 """Sections each of whose values is a secret."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-
-
-class MissingVariable(Exception):
-    """A variable that is not set and has no default; the text is its name."""
 
 
 @dataclass
@@ -37,14 +34,19 @@ class Written:
     """Numbers as they stand in the recipe: `0042` may have been meant as a name."""
     matrix: tuple[str, ...] = ()
     """Names that mean a value of the recipe's matrix and no variable; they stay as they are written."""
+    missing: dict[Where, str] = field(default_factory=dict)
+    """Places that mention a variable which is not set and has no default, with its name. They stay as written: a recipe
+    that builds on this one may say something else."""
     _spans: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def scalar(self, where: Where, raw: str, start: int, stop: int) -> str:
-        """The value of a scalar that stands in text[start:stop]. Raises MissingVariable."""
-        value = _VARIABLE.sub(self._variable, raw)
-        if value != raw:
+        """The value of a scalar that stands in text[start:stop]."""
+        value = _VARIABLE.sub(lambda match: self._variable(where, match), raw)
+        if where in self.missing:
+            value = raw
+        elif value != raw:
             self.given[where] = value, raw
-        if where[:2] in HIDDEN:
+        if where[:2] in HIDDEN and where not in self.missing:
             secrets.keep(value, str(where[2]) if len(where) > 2 else "")
             if value == raw:
                 self._spans[start, stop] = BLOT + ("\n" if self.text[start:stop].endswith("\n") else "")
@@ -57,13 +59,29 @@ class Written:
                 self._spans[start, stop] = f'"{BLOT}"'
         return value
 
-    def _variable(self, match: re.Match[str]) -> str:
+    def over(self, base: Written, stays: Callable[[Where], bool]) -> Written:
+        """What is written of a recipe that builds on one: of `base` only the places that stay, and the variables by
+        which its own base is found."""
+        given = {**{w: v for w, v in base.given.items() if stays(w)}, **self.given}
+        gone = _names(raw for w, (_, raw) in base.given.items() if w != ("base",) and not stays(w))
+        gone -= _names(raw for _, raw in given.values()) | set(self.variables)
+        return Written(
+            self.text,
+            given,
+            {name: value for name, value in {**base.variables, **self.variables}.items() if name not in gone},
+            {**{w: v for w, v in base.numerals.items() if stays(w)}, **self.numerals},
+            self.matrix,
+            {**{w: v for w, v in base.missing.items() if stays(w)}, **self.missing},
+        )
+
+    def _variable(self, where: Where, match: re.Match[str]) -> str:
         name, default = match.group(1), match.group(2)
         if name in self.matrix:
             return match.group(0)
         value = os.environ.get(name) or default
         if value is None:
-            raise MissingVariable(name)
+            self.missing.setdefault(where, name)
+            return match.group(0)
         self.variables[name] = value
         if value != default:
             secrets.keep(value, name)
@@ -94,6 +112,11 @@ class Written:
             if named == key and _same(value, given):
                 return raw
         return secrets.hide(value) if isinstance(value, str) else value
+
+
+def _names(texts: Iterable[str]) -> set[str]:
+    """Of the variables that texts mention."""
+    return {match[1] for text in texts for match in _VARIABLE.finditer(text)}
 
 
 def _same(value: Any, text: str) -> bool:

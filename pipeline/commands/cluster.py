@@ -46,7 +46,7 @@ def _render(given: Any) -> int:
     loaded = recipe.load(given.recipe)  # and no more: the root may be reached by the machines alone
     if given.recipe.startswith(("/", "..")):
         raise loaded.error(("name",), "machines know the recipe by its path in the project. Next: cd to the project")
-    deployment = read(loaded.text, opening.cluster(loaded).deployment, given.deployment)
+    deployment = read(loaded.written, opening.cluster(loaded).deployment, given.deployment)
     of = loaded.recipe
     load = profiles.Workload.of(given.recipe, of.name, given.root or of.root, deployment, of.schedule)
     text = profiles.PROFILES[given.profile](load)

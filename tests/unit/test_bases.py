@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import cli, plugins, project, recipe
+from hyperloom.pipeline import bases, cli, plugins, project, recipe
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.merging import merged_steps
 from hyperloom.pipeline.plan import identities
 from hyperloom.pipeline.storage import Storage
 
@@ -126,12 +127,68 @@ def test_what_is_kept_of_a_run_has_the_base_too(folder: Path, monkeypatch: pytes
         (("[b-*]", "[b-7]"), "own.yaml:6: step 'd' reads 'b-7'"),
         (("name: own\n", ""), "own.yaml:1: the field 'name' is missing"),
         (("matrix: {from", "matrix: {of"), "own.yaml:3: matrix: no step mentions"),
+        (
+            ("  a: {salt: z}\n", '  c: {stage: "tests.toy:Numbers", start: 4}\n'),
+            "own.yaml:5: in base.yaml step 'c' is like",
+        ),
+        (("matrix: {from: [2, 5]}", "matrix: [from]"), "own.yaml:3: matrix: names are expected"),
+        (("matrix: {from: [2, 5]}", "modalities: image"), "own.yaml:3: modalities: names are .* no mapping"),
     ],
 )
 def test_mistakes_name_file_and_line(folder: Path, change: tuple[str, str], message: str) -> None:
     assert change[0] in OWN
     with pytest.raises(RecipeError, match=message):
         _load(folder, OWN.replace(*change))
+
+
+@pytest.mark.parametrize("steps", ["[a]", "\n- a: {salt: z}", "a", "null", "3"])
+def test_sections_without_names_are_refused_on_either_side(folder: Path, steps: str) -> None:
+    for section in ("steps", "modalities", "matrix"):
+        if (section, steps) in (("modalities", "null"), ("matrix", "null")):
+            continue  # takes the section away
+        with pytest.raises(RecipeError, match=f"own.yaml:3: {section}: names are expected"):
+            _load(folder, f"name: own\nbase: base.yaml\n{section}: {steps}\n")
+        (folder / "wrong.yaml").write_text(f"name: wrong\n{section}: {steps}\n")
+        with pytest.raises(RecipeError, match=f"wrong.yaml:2: {section}: names are expected"):
+            _load(folder, "name: own\nbase: wrong.yaml\nsteps: {a: {salt: z}}\nmatrix: {from: [2]}\n")
+
+
+def test_null_takes_away_what_a_step_has_by_like(folder: Path) -> None:
+    base = BASE.replace("c: {like: a, salt: y}", "c: {like: a}\n  e: {like: c, salt: y}")
+    (folder / "base.yaml").write_text(base)
+    steps = _load(folder, "name: own\nbase: base.yaml\nsteps: {c: {salt: null}}\n").recipe.steps
+    assert [steps[f"{name}-1"].salt for name in "ace"] == ["x", "", "y"]
+    _load(folder, "name: mid\nbase: base.yaml\nsteps: {e: {salt: null}}\n", "mid.yaml")
+    steps = _load(folder, "name: own\nbase: mid.yaml\nsteps: {c: {salt: z}}\n").recipe.steps
+    assert [steps[f"{name}-1"].salt for name in "ace"] == ["x", "z", ""]
+    whole = merged_steps({"c": {"like": "a", "one": {"two": 2}}}, {"c": {"one": {"two": None, "three": None}}})
+    assert whole == {"c": {"like": "a", "one": {"two": None, "three": None}}}, "at any depth"
+
+
+def test_variables_are_needed_for_what_is_left_of_the_base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "base.yaml").write_text(BASE.replace("salt: x", 'salt: "${SALT_OF_TEST}"'))
+    at = f"{folder}/base.yaml:8: the environment variable SALT_OF_TEST is not set and no name of the matrix"
+    with pytest.raises(RecipeError, match=rf"{at} .*Next: SALT_OF_TEST=... hyperloom run {folder}/own.yaml"):
+        _load(folder, OWN.replace("  a: {salt: z}\n", ""))
+    assert _load(folder).recipe.steps["a-2"].salt == "z"
+    assert _load(folder, "name: own\nbase: base.yaml\nsteps: {a: {salt: null}}\n").recipe.steps["a-1"].salt == ""
+    monkeypatch.setenv("SALT_OF_TEST", "salt-nobody-may-see")
+    written = _load(folder).written
+    assert not written.given and not written.variables, "what the recipe says itself came from nowhere else"
+
+
+def test_variables_that_find_a_base_travel(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, base in (("low", "${PLACE_OF_TEST}.yaml"), ("mid", "low.yaml"), ("own", "mid.yaml")):
+        (folder / f"{name}.yaml").write_text(f'name: {name}\nbase: "{base}"\n')
+    with pytest.raises(RecipeError, match=f"low.yaml:2: .*PLACE_OF_TEST is not set.* hyperloom run {folder}/own.yaml"):
+        recipe.load(folder / "own.yaml")
+    monkeypatch.setenv("PLACE_OF_TEST", "base")
+    assert recipe.load(folder / "own.yaml").written.variables == {"PLACE_OF_TEST": "base"}
+
+
+def test_a_mistake_is_never_said_of_a_line_of_the_base_that_was_replaced(folder: Path) -> None:
+    whole = bases.read("name: own\nbase: base.yaml\nmodalities: {rgb: {type: map}}\n", str(folder / "own.yaml"))
+    assert ("modalities", "rgb", "size") not in whole.lines and ("steps", "a", "salt") in whole.lines
 
 
 def test_a_mistake_of_the_base_is_said_of_the_base(folder: Path) -> None:

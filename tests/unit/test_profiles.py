@@ -261,3 +261,9 @@ def test_the_deployment_of_the_recipe_itself(
     (tmp_path / "toy.yaml").write_text(f"{RECIPE}cluster: {{deployment: {{image: '${{IMAGE}}'}}}}\n")
     assert cli.main(["cluster", "render", "rayjob", "toy.yaml"]) == 2
     assert "this machine's environment" in capsys.readouterr().err
+    (tmp_path / "own.yaml").write_text("name: own\nbase: toy.yaml\n")
+    assert cli.main(["cluster", "render", "rayjob", "own.yaml"]) == 2, "from a base as well"
+    out = capsys.readouterr()
+    assert "this machine's environment" in out.err and "a:1" not in out.out
+    (tmp_path / "own.yaml").write_text("name: own\nbase: toy.yaml\ncluster: {deployment: {image: 'b:1'}}\n")
+    assert cli.main(["cluster", "render", "rayjob", "own.yaml"]) == 0 and "b:1" in capsys.readouterr().out
