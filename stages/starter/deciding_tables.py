@@ -9,11 +9,12 @@ from typing import Any
 
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.starter.draft import slug, small
-from hyperloom.stages.starter.fields import TableLook, look, target
+from hyperloom.stages.starter.fields import TableField, TableLook, look, target
 from hyperloom.stages.starter.listed import is_rule, listed
 from hyperloom.stages.starter.questions import Questions
 from hyperloom.stages.starter.survey import DataFile, Survey, is_table, spread
 from hyperloom.stages.starter.table_recipe import TableDraft
+from hyperloom.stages.starter.times import period
 from hyperloom.stages.starter.truth import NotUnderstood
 
 HEADERS = 1000
@@ -50,13 +51,14 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
         )
         learned = target(table, answer)
     if given.group:
-        if table.named(given.group) is None:
-            raise NotUnderstood(f"{table.path} has no field {given.group!r}. Next: --group with one of its fields")
-        table.group = "" if given.group.casefold() == table.time.casefold() else given.group
+        _group(table, given.group, learned)
     draft = TableDraft(seen.folder, given.name or slug(os.path.basename(seen.folder)), table, learned)
     unused = [f.name for f in table.fields if not f.kind and f.name not in (table.key, table.group)]
     if unused:
         draft.remarks.append(f"not used, as they are neither numbers, classes, texts nor files: {', '.join(unused)}")
+    dates = [f.name for f in table.fields if f.kind == "time" and f.name not in (table.key, table.group, table.time)]
+    if dates:
+        draft.remarks.append(f"not used, as nothing is learned from dates: {', '.join(dates)}")
     if (key := table.named(table.key)) is not None and key.kind == "scalar":
         draft.remarks.append(f"{key.name} numbers the rows: it names them, and nothing is learned from it")
     if not draft.features:
@@ -71,6 +73,17 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
     draft.hold_out()
     what = f"{len(table.content)} rows of {os.path.basename(table.path)}, {draft.labelled} with {learned.name}"
     return draft, f"{what}; learns {learned.name} ({learned.kind}) from {', '.join(f.name for f in draft.features)}"
+
+
+def _group(table: TableLook, name: str, learned: TableField) -> None:
+    """Group rows by the field `name`: of dates by their periods, or by each of them where no period will do."""
+    field = table.named(name)
+    if field is None:
+        raise NotUnderstood(f"{table.path} has no field {name!r}. Next: --group with one of its fields")
+    table.group = field.name
+    if field.kind == "time":
+        table.time = field.name
+        table.group = field.name if isinstance(period(table.content, field.name, learned.name), str) else ""
 
 
 def _paths(table: TableLook) -> list[str]:

@@ -50,13 +50,13 @@ class TableDraft:
         """Choose the groups, the newest where rows have dates and nothing else says what belongs together, and say how
         many rows with a value to learn are among them, where these are few."""
         table = self.table
-        newest = period(table.content, table.time, self.target.name) if table.time and not table.group else None
-        if newest:
+        newest = period(table.content, table.time, self.target.name) if table.time else ""
+        if not table.group and not isinstance(newest, str):
             self.period, self.held, count = newest
         else:
             self.held, count = held_rows(self.table, self.target, PARTS)
         if table.time:
-            self.remarks.append(_dated(table, self.period))
+            self.remarks.append(_dated(table, self.period, newest if isinstance(newest, str) else ""))
         if self.held and count < FEW:
             self.remarks.append(
                 f"only {count} of the {self.labelled} rows with {self.target.name} are held out: figures of so few "
@@ -93,15 +93,15 @@ class TableDraft:
         return [f"{f.modality}@table" for f in self.features]
 
 
-def _dated(table: TableLook, period: str) -> str:
-    """What the dates of a table are taken for."""
+def _dated(table: TableLook, period: str, why: str) -> str:
+    """What the dates of a table are taken for; `why` they hold out nothing, where they cannot."""
     if period:
         return (
             f"{table.time} holds dates: the newest {word(period)} are held out, as a model is asked about what comes "
             "next; nothing is learned from the dates themselves. Rows that come later are learned from, unless they "
             "are added to pin"
         )
-    instead = f"--group {table.time} holds out the newest" if table.group else "they part these rows into too few"
+    instead = why or f"--group {table.time} holds out the newest"
     how = f"rows are held out by {table.group}" if table.group else "rows are held out by chance"
     return f"{table.time} holds dates, from which nothing is learned; {how}, whenever they are from: {instead}"
 

@@ -1,22 +1,29 @@
 """Times: cells that are dates, and the periods into which they part a table's rows, so that the newest are held out.
 
 Rows that lie near each other in time are alike, and what is wanted of a model is what comes next: a split by chance
-shows a training rows from after those that it is judged on. A period is what dates begin with (year, month, day, hour).
+shows a training rows from after those that it is judged on. A period is what dates begin with (year, month, day,
+hour) or, where their beginning says none, the date as it is written.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 
 from hyperloom.stages.ingest.parts import owner
 from hyperloom.stages.ingest.rowstore import TableRow
 
 FORMATS = tuple(f"{day}{clock}" for day in ("%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y")
                 for clock in ("", " %H:%M", " %H:%M:%S"))  # fmt: skip
-PERIODS = {4: "years", 7: "months", 10: "days", 13: "hours", 16: "minutes"}
-"""Letters of a date that say a period; of dates that begin with the day, days alone."""
+PERIODS = {4: "years", 7: "months", 8: "weeks", 10: "days", 13: "hours", 16: "minutes"}
+BEGINNINGS = {
+    r"\d{4}-W\d\d-\d": (4, 8, 10), r"\d{4}-W\d\d": (4, 8), r"\d{4}[-/]\d\d[-/]\d\d": (4, 7, 10, 13, 16),
+    r"\d{4}[-/]": (4,), r"\d\d[./]\d\d[./]\d{4}": (10,),
+}  # fmt: skip
+"""By how dates begin, how many letters say a period; of such as 1/15/2026 none, and all of the text says it."""
 FEWEST, MOST = 5, 400
 SHARE, LARGEST = 0.2, 0.4
 """Of the rows with a value this share at least is held out, and never more than the other."""
@@ -28,35 +35,58 @@ def times(cells: Sequence[str]) -> list[datetime] | None:
     return readings[0] if len(readings) == 1 else None
 
 
-def period(content: Sequence[TableRow], field: str, target: str) -> tuple[str, list[str], int] | None:
-    """How rows are grouped by a field of dates (`when[:7]`), the newest periods that together have enough rows with a
-    value to learn, and how many these are. None where no length of periods does."""
+def period(content: Sequence[TableRow], field: str, target: str) -> tuple[str, list[str], int] | str:
+    """How rows are grouped by a field of dates (`when[:7]`, or `when` by all of its text), the newest periods that
+    together have enough rows with a value to learn, and how many these are; or why no period will do."""
     rows = [row for row in content if row.get(field) not in (None, "") and row.get(target) not in (None, "")]
-    instants = times([str(row[field]) for row in rows]) if rows else None
+    cells = [str(row[field]) for row in rows]
+    instants = times(cells) if rows else None
     if instants is None:
-        return None
-    for letters in PERIODS if str(rows[0][field])[:4].isdecimal() else (10,):
-        group = f"{field}[:{letters}]"
+        return f"no row with {target} has one"
+    counts: dict[str, int] = {}
+    for group in _groups(field, cells):
         names = [owner(row, group) for row in rows]
-        counts = Counter(names)
-        if not FEWEST <= len(counts) <= MOST or any(len(str(row[field])) < letters for row in rows):
-            continue
-        newest = dict(sorted(zip(instants, names, strict=True)))  # of each instant
-        order = list(dict.fromkeys(reversed(list(newest.values()))))
-        held, count = [], 0
-        for name in order:
-            if count >= SHARE * len(rows):
-                break
-            held.append(name)
-            count += counts[name]
-        if count <= LARGEST * len(rows):
-            return group, sorted(held), count
-    return None
+        order = [name for name, _ in groupby(name for _, name in sorted(zip(instants, names, strict=True)))]
+        if len(set(order)) < len(order):
+            continue  # not one stretch of time each
+        counts[group] = len(order)
+        if FEWEST <= len(order) <= MOST and (newest := _newest(order, Counter(names))):
+            return group, *newest
+    return _why(counts)
 
 
 def word(group: str) -> str:
     """What the groups of `when[:7]` are: months."""
-    return PERIODS[int(group.rpartition(":")[2].rstrip("]"))]
+    return PERIODS[int(group.rpartition(":")[2].rstrip("]"))] if group.endswith("]") else "dates"
+
+
+def _groups(field: str, cells: Sequence[str]) -> list[str]:
+    """What may group rows with these dates, long periods first."""
+    alike = (letters for form, letters in BEGINNINGS.items() if all(re.match(form, cell) for cell in cells))
+    shortest = min(map(len, cells))
+    return [*(f"{field}[:{n}]" for n in next(alike, ()) if n <= shortest), field]
+
+
+def _newest(order: Sequence[str], counts: Mapping[str, int]) -> tuple[list[str], int] | None:
+    """The last of the periods that have enough rows, and how many; None where these are too many."""
+    held: list[str] = []
+    while sum(counts[name] for name in held) < SHARE * sum(counts.values()):
+        held.append(order[-1 - len(held)])
+    count = sum(counts[name] for name in held)
+    return (sorted(held), count) if count <= LARGEST * sum(counts.values()) else None
+
+
+def _why(counts: Mapping[str, int]) -> str:
+    """Why rows are not parted by the periods that they fall into, of which there are so many by each grouping."""
+    if max(counts.values(), default=0) < FEWEST:
+        return "they part these rows into too few"
+    if min(counts.values()) > MOST:
+        kind = word(min(counts, key=lambda group: counts[group]))
+        return (
+            f"they are more than {MOST} {kind}, and no beginning of their text says a longer period, as that of "
+            "2026-01-31 says its month"
+        )
+    return f"by no period that their text says are the newest {SHARE:.0%} to {LARGEST:.0%} of these rows parted off"
 
 
 def _read(cells: Sequence[str], form: str) -> list[datetime] | None:

@@ -20,10 +20,10 @@ from tests.unit.test_starter import init, network, pictures, written  # noqa: F4
 Init = Callable[..., tuple[int, str]]
 
 
-def dated(path: Path, form: str, rows: int = 200, hours: int = 30, extra: str = "") -> list[datetime]:
+def dated(path: Path, form: str, rows: int = 200, hours: float = 30, extra: str = "") -> list[datetime]:
     """A table of rows at even distances in time, in no order, with a number and a class."""
     begin = datetime(2025, 1, 3, 8)
-    instants = [begin + timedelta(hours=hours * int(i)) for i in np.random.default_rng(0).permutation(rows)]
+    instants = [begin + timedelta(hours=hours * float(i)) for i in np.random.default_rng(0).permutation(rows)]
     rest = [f",g{i % 4}" if extra else "" for i in range(rows)]
     lines = [f"{i},{t.strftime(form)},{i % 7}.5,{'ab'[i % 2]}{rest[i]}" for i, t in enumerate(instants)]
     path.write_text("\n".join([f"nr,when,size,label{extra}", *lines]))
@@ -59,6 +59,50 @@ def test_a_group_goes_before_dates_and_what_is_too_short_is_said(tmp_path: Path,
     dated(tmp_path / "t.csv", "%Y-%m-%d", hours=0)
     code, text = init(str(tmp_path), "--force")
     assert code == 0 and "when" not in written(tmp_path).steps["rows"].source.group, text
+
+
+@pytest.mark.parametrize("form, hours, group, kind", [
+    ("%-m/%-d/%Y", 30, "when", "dates"), ("%Y-W%V-%u", 30, "when[:8]", "weeks"),
+    ("%-d.%-m.%Y %H:%M", 5, "when", "dates"), ("%Y/%-m/%-d", 24 * 20, "when[:4]", "years"),
+])  # fmt: skip
+def test_dates_whose_beginning_is_no_month(
+    tmp_path: Path, init: Init, form: str, hours: int, group: str, kind: str  # noqa: F811
+) -> None:  # fmt: skip
+    instants = dated(tmp_path / "t.csv", form, hours=hours)
+    code, text = init(str(tmp_path))
+    assert code == 0 and f"the newest {kind} are held out" in text, text
+    made = written(tmp_path)
+    assert made.steps["rows"].source.group == group
+    held = set(made.steps["shards"].split.pin["test"])
+    sides = [owner({"when": t.strftime(form)}, group) in held for t in instants]
+    assert 0.2 <= sum(sides) / len(sides) <= 0.4
+    assert min(t for t, out in zip(instants, sides) if out) > max(t for t, out in zip(instants, sides) if not out)
+
+
+@pytest.mark.parametrize("form, rows, hours, why", [
+    ("%Y-%m-%d", 200, 0.3, "into too few"),
+    ("%d.%m.%Y", 900, 24, "more than 400 days, and no beginning of their text says a longer period"),
+    ("%-m/%-d/%Y %H:%M", 900, 1, "more than 400 dates, and no beginning of their text says a longer period"),
+])  # fmt: skip
+def test_why_dates_hold_out_nothing(
+    tmp_path: Path, init: Init, form: str, rows: int, hours: float, why: str  # noqa: F811
+) -> None:  # fmt: skip
+    """And whoever names them as the group gets them as the group."""
+    dated(tmp_path / "t.csv", form, rows=rows, hours=hours)
+    for more, group in ((), ""), (("--force", "--group", "WHEN"), "when"):
+        code, text = init(str(tmp_path), *more)
+        assert code == 0 and why in " ".join(text.split()), text
+        assert written(tmp_path).steps["rows"].source.group == group
+
+
+def test_the_other_fields_of_dates_are_named(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    dated(tmp_path / "t.csv", "%Y-%m-%d")
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    born = ["born", *(f"19{i % 60 + 30}-0{i % 9 + 1}-11" for i in range(len(lines) - 1))]
+    (tmp_path / "t.csv").write_text("\n".join(f"{one},{line}" for one, line in zip(born, lines)))
+    code, text = init(str(tmp_path), "--group", "when")
+    assert code == 0 and "not used, as nothing is learned from dates: born" in text, text
+    assert written(tmp_path).steps["rows"].source.group == "when[:7]"
 
 
 def test_cells_that_are_times() -> None:
