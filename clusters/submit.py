@@ -29,6 +29,7 @@ from hyperloom.clusters import following
 from hyperloom.clusters.connect import authenticate, package, probe
 from hyperloom.clusters.environment import ROOT, early, late, module, worker_environment
 from hyperloom.clusters.spec import Cluster, ClusterError, ClusterRefusal
+from hyperloom.clusters.travel import refuse_bases_elsewhere
 from hyperloom.pipeline import ray_internals
 from hyperloom.pipeline.exits import Exit
 from hyperloom.pipeline.fingerprint import fingerprint, payload
@@ -190,6 +191,7 @@ def _start(
     path = Path(loaded.path).resolve()
     if not path.is_relative_to(here):
         raise ClusterError(f"the recipe {path} is not below {here}, the folder that is sent. Next: cd to its project")
+    refuse_bases_elsewhere(loaded)
     words = ["python", "-P", "-m", "hyperloom.pipeline", command, str(path.relative_to(here))]
     hidden = blot(root) != root
     variables = {**loaded.written.variables, **({ROOT: root} if hidden else {})}

@@ -41,11 +41,13 @@ def _render(given: Any) -> int:
     import hyperloom.stages  # noqa: F401  (registers the plug-ins)
     from hyperloom.clusters import profiles
     from hyperloom.clusters.deployment import read
+    from hyperloom.clusters.travel import refuse_bases_elsewhere
     from hyperloom.pipeline import recipe, terminal
 
     loaded = recipe.load(given.recipe)  # and no more: the root may be reached by the machines alone
     if given.recipe.startswith(("/", "..")):
         raise loaded.error(("name",), "machines know the recipe by its path in the project. Next: cd to the project")
+    refuse_bases_elsewhere(loaded)
     deployment = read(loaded.written, opening.cluster(loaded).deployment, given.deployment)
     of = loaded.recipe
     load = profiles.Workload.of(given.recipe, of.name, given.root or of.root, deployment, of.schedule)

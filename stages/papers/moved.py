@@ -18,6 +18,7 @@ LONGEST = 200
 """Characters of facts that are kept as they are."""
 NAMED = 3
 """Steps that share a change and are named."""
+OUTSIDE = "what the environment or files outside of the recipe give has changed"
 
 
 def outline(loaded: RecipeFile, known: Mapping[str, Meaning]) -> dict[str, Any]:
@@ -27,7 +28,8 @@ def outline(loaded: RecipeFile, known: Mapping[str, Meaning]) -> dict[str, Any]:
 
 
 def moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each line that differs, with the steps that have it."""
+    """A sentence for each line that differs, with the steps that have it. Where none does, a stale record is of other
+    values for what both outlines call by name."""
     where: dict[str, list[str]] = {}
     for name in (*now, *(gone for gone in before if gone not in now)):
         if name not in before or name not in now:
@@ -36,8 +38,10 @@ def moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
         for change in changes(before[name], now[name]):
             outside = change.startswith("facts")
             text = "what it reads from outside the recipe changed (data, code or weights)" if outside else change
-            steps = where.setdefault(text.replace("config.", ""), [])
+            steps = where.setdefault(text.removeprefix("config."), [])
             steps += [name] if name not in steps else []
+    if not where:
+        yield OUTSIDE
     for change, steps in where.items():
         more = f" and {len(steps) - NAMED} more" if len(steps) > NAMED else ""
         yield f"{', '.join(steps[:NAMED])}{more}: {change}"

@@ -19,7 +19,7 @@ from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.plan import identities
 from hyperloom.pipeline.result import Result
 from hyperloom.stages.evaluate.stage import Evaluate
-from hyperloom.stages.papers import cut, shelf
+from hyperloom.stages.papers import cut, moved, shelf
 from hyperloom.stages.results import Judged
 from hyperloom.stages.train.stage import Train
 from hyperloom.stages.verdict.conclusion import Concluded
@@ -256,6 +256,24 @@ def test_a_stale_record_says_which_lines_moved(
     record = folder / "901-tiny.json"
     record.write_text(json.dumps({k: v for k, v in json.loads(record.read_text()).items() if k != "steps"}))
     assert "which lines moved it cannot say" in moved()
+
+
+def test_a_stale_record_says_that_the_environment_moved(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines are as they were, as written, and their value is nobody's business."""
+    (folder / "901-tiny.yaml").write_text(TINY.replace('"b*"', '"${PIN_OF_TEST}"'))
+    monkeypatch.setenv("PIN_OF_TEST", "b*")
+    _recorded(folder)
+    monkeypatch.setenv("PIN_OF_TEST", "a*")
+    assert _papers("check") == 1
+    out = capsys.readouterr().out
+    assert f"papers run 901-tiny\n  {moved.OUTSIDE}\n" in out and "a*" not in out
+
+
+def test_only_the_place_of_a_change_loses_its_beginning() -> None:
+    before, now = ({"a": {"stage": "x", "config": {"path": path}}} for path in ("a.config.yaml", "b.config.yaml"))
+    assert list(moved.moved(before, now)) == ["a: path: a.config.yaml -> b.config.yaml"]
 
 
 def test_what_several_papers_read_is_listed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

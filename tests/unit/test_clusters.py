@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
+import re
 import socket
 import stat
 from pathlib import Path
@@ -15,8 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from hyperloom.clusters import connect, environment, machine, skew, submit
 from hyperloom.clusters.spec import Cluster, ClusterError, ClusterRefusal
-from hyperloom.pipeline import recipe, replies, secrets
+from hyperloom.pipeline import cli, recipe, replies, secrets
 from hyperloom.pipeline.config import Config
+from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import payload
 
 
@@ -270,3 +273,38 @@ def test_the_mode_follows_the_token(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.delenv("RAY_AUTH_MODE")
     connect.authenticate(private=False)
     assert environ["RAY_AUTH_MODE"] == "token"
+
+
+def test_a_base_that_other_machines_would_not_find_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray")
+    server = Server()
+    monkeypatch.setattr(submit, "_client", lambda url: server)
+    project = tmp_path / "project"
+    (project / "deeper").mkdir(parents=True)
+    monkeypatch.chdir(project)
+    text = "name: base\nroot: s3://bucket/a\nmodalities: {}\nsteps: {a: {stage: 'tests.toy:Numbers'}}\n"
+    for path in (tmp_path, project):
+        (path / "base.yaml").write_text(text)
+    deployment = "cluster: {deployment: {image: 'a:1'}}"
+
+    def both(base: str, says: str = "") -> None:
+        (project / "mid.yaml").write_text(f"name: mid\nbase: {base}\n")
+        own = project / "deeper" / "own.yaml"
+        own.write_text(f"name: own\nbase: ../mid.yaml\n{deployment}\n")
+        loaded = recipe.load(own)
+        send = functools.partial(submit.submit, Cluster(), loaded, loaded.recipe.root, follow=False)
+        if not says:
+            send()
+        else:
+            with pytest.raises(RecipeError, match=says):
+                send()
+        assert cli.main(["cluster", "render", "rayjob", "deeper/own.yaml"]) == (2 if says else 0)
+        assert re.search(says, capsys.readouterr().err)
+
+    both("../base.yaml", "mid.yaml:2: base: .*base.yaml is not below .*project, .* Next: cd to")
+    both(str(project / "base.yaml"), "mid.yaml:2: base: /.* is an absolute path, .* Next: base: base.yaml")
+    assert not server.jobs
+    both("base.yaml")
+    assert len(server.jobs) == 1
