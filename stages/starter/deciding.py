@@ -216,6 +216,7 @@ def _looks(given: Any, samples: list[np.ndarray], questions: Questions) -> tuple
                     one = networks.look(path, samples, one.guess.open, names)
             if one.rivals:
                 _ask_scale(one, questions)
+            one.guess.sparse &= task != "depth"
             looks.append(one)
         except NotUnderstood as error:
             problems.append(str(error))

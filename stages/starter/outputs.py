@@ -151,7 +151,8 @@ def _one(maps: np.ndarray, seen: NetworkOutputs) -> Guess:
 def _numbers(maps: np.ndarray, seen: NetworkOutputs, name: str) -> Guess:
     low, high = float(maps.min()), float(maps.max())
     few, half = np.percentile(maps, [5, 50])
-    sparse = bool(half - few <= SPARSE * (high - few)) and high > low
+    depth = _word(seen.file) == "depth"  # what is near may be a strip, and all the rest is far and not nothing
+    sparse = not depth and bool(half - few <= SPARSE * (high - few))  # also where three samples show nothing at all
     definition: dict[str, Any] = {"type": "dense", "range": [0, 1]}
     if maps.shape[-1] > 1:
         definition["channels"] = maps.shape[-1]
@@ -162,7 +163,7 @@ def _numbers(maps: np.ndarray, seen: NetworkOutputs, name: str) -> Guess:
         f"{span}, in no unit that is known here, so each picture's are brought to 0..1. Of a metric network: leave "
         "`normalise` out, and give the modality its unit and range"
     )
-    return Guess(name, definition, {"type": "dense", "normalise": "percentiles"}, [remark])
+    return Guess(name, definition, {"type": "dense", "normalise": "percentiles"}, [remark], sparse=sparse)
 
 
 def _classes(count: int, seen: NetworkOutputs, usual: Sequence[str] = ()) -> Guess:

@@ -140,10 +140,17 @@ def test_a_blank_line_among_names_hides_which_is_which(tmp_path: Path) -> None:
     assert read_names(str(path)) == ["a", "b"], "one at the end hides nothing"
 
 
-@pytest.mark.parametrize("filled, sparse", [(0.05, True), (0.9, False)])
-def test_maps_that_are_nothing_nearly_everywhere_are_found(filled: float, sparse: bool) -> None:
-    maps = (np.random.default_rng(0).random((3, 1, 16, 16)) < filled) * np.linspace(0.2, 1, 16)
-    reading = guess(NetworkOutputs({"y": maps.astype(np.float32)}, "nchw", (16, 16), None, [], "edges.onnx"))
+@pytest.mark.parametrize("filled, highest, file, sparse", [
+    (0.05, 1, "edges.onnx", True), (0.9, 1, "edges.onnx", False), (0.05, 255, "edges.onnx", True),
+    (0.9, 255, "edges.onnx", False), (0, 1, "edges.onnx", True), (0.05, 1, "saliency.onnx", True),
+    (0.05, 1, "midas.onnx", False), (0.05, 900, "disparity.onnx", False), (0.05, 1, "depth_small.onnx", False),
+])  # fmt: skip
+def test_maps_that_are_nothing_nearly_everywhere_are_found(
+    filled: float, highest: int, file: str, sparse: bool
+) -> None:  # fmt: skip
+    """In 0..1 or as each picture's are brought there, also where three samples show nothing; and never of distances."""
+    maps = (np.random.default_rng(0).random((3, 1, 16, 16)) < filled) * np.linspace(0.2, 1, 16) * highest
+    reading = guess(NetworkOutputs({"y": maps.astype(np.float32)}, "nchw", (16, 16), None, [], file))
     assert reading is not None and reading.sparse is sparse
 
 
@@ -158,6 +165,16 @@ def test_sparse_maps_are_taught_by_what_no_empty_map_is_best_at(tmp_path: Path, 
     (light,) = [one for one in student.augment if one.type == "colour"]
     assert (light.brightness, light.exposure) == (0, 0.4), "a shift would turn dark pictures black"
     assert student.losses["edges"].type == "huber" and student.losses["edges"].delta == 10
+
+
+@pytest.mark.parametrize("task, kinds", [("dense", ["huber"]), ("depth", [])])
+def test_depth_by_its_task_is_never_taken_for_nothing(tmp_path: Path, init: Init, task: str, kinds: list[str]) -> None:  # noqa: F811
+    pictures(tmp_path / "in", [f"IMG_{i:04}.jpg" for i in range(12)])
+    net = network(tmp_path / "some.onnx", 255)
+    code, text = init(str(tmp_path / "in"), "--expert", net, "--task", task, "--yes")
+    assert code == 0, text
+    losses = written(tmp_path / "in").steps["student"].losses
+    assert [loss.type for loss in losses.values()] == kinds, losses
 
 
 def test_numbers_in_brackets_are_numbers(tmp_path: Path, init: Init) -> None:  # noqa: F811
