@@ -23,7 +23,7 @@ from textwrap import indent
 from typing import Any
 
 from hyperloom.pipeline import document
-from hyperloom.pipeline.document import Base, Document, Place, refuse_missing
+from hyperloom.pipeline.document import Base, Document, SourceLine, refuse_missing
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.merging import merged, merged_steps, stays
 from hyperloom.pipeline.spelling import near
@@ -67,7 +67,7 @@ def _chain(text: str, path: str, bases: list[Base]) -> Iterator[document.Compose
         except (OSError, UnicodeDecodeError) as error:
             what = f"base: cannot read {other}: {error}"
             raise RecipeError(f"{path}:{line}: {what}. Next: give its path from the folder of this recipe") from error
-        bases.append(Base(other, value, Place(path, line)))
+        bases.append(Base(other, value, SourceLine(path, line)))
         path = other
 
 

@@ -20,7 +20,7 @@ from hyperloom.pipeline.errors import SourceError, StorageError, Torn
 from hyperloom.pipeline.storage import Storage, sha256
 
 STORE = "digests.json"
-Listed = TypeVar("Listed")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Digests:
         """Does what `files` was given name a folder, as against a file or a pattern?"""
         return self._folders.get(pattern, False)
 
-    def listed(self, reader: str, look: Callable[[], Listed]) -> Listed:
+    def listed(self, reader: str, look: Callable[[], T]) -> T:
         """What `look` gives, for a `reader` that is known by all it says of itself."""
         if self._listed is None:
             return look()

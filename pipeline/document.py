@@ -16,7 +16,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.written import Where, Written
 
 
-class Place(NamedTuple):
+class SourceLine(NamedTuple):
     """A line of a file."""
 
     path: str
@@ -26,7 +26,7 @@ class Place(NamedTuple):
         return f"{self.path}:{self.line}"
 
 
-Lines = dict[Where, Place]
+SourceLines = dict[Where, SourceLine]
 
 
 class Base(NamedTuple):
@@ -34,7 +34,7 @@ class Base(NamedTuple):
 
     path: str
     written: str
-    place: Place
+    place: SourceLine
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Document:
     text without secrets, `folders` those of its files, `bases` what it builds on."""
 
     value: dict[str, Any]
-    lines: Lines
+    lines: SourceLines
     written: Written
     shown: str
     folders: tuple[str, ...]
@@ -54,14 +54,14 @@ class Document:
         return RecipeError(f"{place(self.lines, where)}: {message}")
 
 
-def place(lines: Lines, where: Where) -> Place:
+def place(lines: SourceLines, where: Where) -> SourceLine:
     """The deepest known line of `where`."""
     while where and where not in lines:
         where = where[:-1]
-    return lines.get(where, Place("<recipe>", 1))
+    return lines.get(where, SourceLine("<recipe>", 1))
 
 
-def refuse_missing(written: Written, lines: Lines, run: str) -> None:
+def refuse_missing(written: Written, lines: SourceLines, run: str) -> None:
     """Raise RecipeError for a variable of the environment that is not set; `run` is the recipe that needs it."""
     for where, name in written.missing.items():
         matrix = f" and no name of the matrix ({', '.join(written.matrix)})" if written.matrix else ""
@@ -87,7 +87,7 @@ class Composed:
         node = self._section(section)
         if node is None:
             return None
-        lines: Lines = {}
+        lines: SourceLines = {}
         written = Written(self.text)
         value = _build(node, (section,), lines, self.path, written)
         refuse_missing(written, lines, run)
@@ -96,7 +96,7 @@ class Composed:
     def built(self, names: tuple[str, ...]) -> Document:
         """The document, in which scalars may mention these names of a matrix. What mentions a variable that is not set
         stands in `written.missing`. Raises RecipeError."""
-        lines: Lines = {}
+        lines: SourceLines = {}
         written = Written(self.text, matrix=names)
         value = _build(self.node, (), lines, self.path, written)
         if not isinstance(value, dict):
@@ -159,13 +159,13 @@ RecipeLoader.add_implicit_resolver(
 RecipeLoader.add_implicit_resolver(_TAG + "null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
 
 
-def _build(node: Any, where: Where, lines: Lines, path: str, written: Written) -> Any:
-    lines.setdefault(where, Place(path, node.start_mark.line + 1))
+def _build(node: Any, where: Where, lines: SourceLines, path: str, written: Written) -> Any:
+    lines.setdefault(where, SourceLine(path, node.start_mark.line + 1))
     if isinstance(node, yaml.MappingNode):
         out: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value
-            at = Place(path, key_node.start_mark.line + 1)
+            at = SourceLine(path, key_node.start_mark.line + 1)
             if not isinstance(key_node, yaml.ScalarNode):
                 raise RecipeError(f"{at}: a key must be plain text")
             if key in out:

@@ -28,7 +28,7 @@ from hyperloom.pipeline.stage import Stage
 from hyperloom.pipeline.storage import Storage
 
 
-class Meaning(NamedTuple):
+class StepMeaning(NamedTuple):
     """What a step is, as in `PlannedStep.meaning`, and the fingerprint of that."""
 
     value: dict[str, Any]
@@ -78,7 +78,7 @@ def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str]
     return list(steps.values())
 
 
-def identities(loaded: RecipeFile, digests: Digests, only: list[str] | None = None) -> dict[str, Meaning]:
+def identities(loaded: RecipeFile, digests: Digests, only: list[str] | None = None) -> dict[str, StepMeaning]:
     """What each step is, in the order in which they run, and no more: whether it is done nobody asks, nor whether its
     lines fit together, which `check` says. Raises RecipeError, SourceError."""
     return dict(_meanings(loaded, _order(loaded, only), digests))
@@ -116,7 +116,7 @@ def changes(old: Any, new: Any, where: str = "") -> Iterator[str]:
         yield f"{where.removeprefix('config.')}: {_short(old)} -> {_short(new)}"
 
 
-def _meanings(loaded: RecipeFile, names: Iterable[str], digests: Digests) -> Iterator[tuple[str, Meaning]]:
+def _meanings(loaded: RecipeFile, names: Iterable[str], digests: Digests) -> Iterator[tuple[str, StepMeaning]]:
     recipe = loaded.recipe
     known: dict[str, str] = {}
     modalities: dict[str, Any] = {}
@@ -133,7 +133,7 @@ def _meanings(loaded: RecipeFile, names: Iterable[str], digests: Digests) -> Ite
             identity["modalities"] = {modality: modalities[modality] for modality in uses}
         identity = _with_facts(identity, stage, digests)
         known[name] = fingerprint(identity)
-        yield name, Meaning(identity, known[name])
+        yield name, StepMeaning(identity, known[name])
 
 
 def _with_facts(identity: dict[str, Any], stage: Stage, digests: Digests) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from hyperloom.pipeline import bases, plugins, project, registry, variants
 from hyperloom.pipeline.config import Config, is_secret, placement
-from hyperloom.pipeline.document import Base, Document, Lines, Place, place
+from hyperloom.pipeline.document import Base, Document, SourceLine, SourceLines, place
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.fields import SCALARS, deep, step_refs
 from hyperloom.pipeline.paper import Paper
@@ -112,7 +112,7 @@ class RecipeFile:
     recipe: Recipe
     path: str
     text: str
-    lines: Lines = field(default_factory=dict)
+    lines: SourceLines = field(default_factory=dict)
     written: Written = field(default_factory=lambda: Written(""))
     bases: tuple[Base, ...] = ()
     """What it builds on, the next first."""
@@ -130,8 +130,8 @@ class RecipeFile:
         lines = [(self._place(where), message) for where, message in mistakes]
         return RecipeError("\n".join(f"{at}: {message}" for at, message in sorted(lines)))
 
-    def _place(self, where: Where) -> Place:
-        return place(self.lines, where) if self.lines else Place(self.path, 1)
+    def _place(self, where: Where) -> SourceLine:
+        return place(self.lines, where) if self.lines else SourceLine(self.path, 1)
 
 
 def load(path: str | Path) -> RecipeFile:

@@ -28,7 +28,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hyperloom.pipeline import plugins
-from hyperloom.pipeline.document import Lines
+from hyperloom.pipeline.document import SourceLines
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.fields import SCALARS, deep, step_refs
 from hyperloom.pipeline.merging import merged
@@ -43,7 +43,7 @@ _MENTION = re.compile(r"\$\{([a-z][a-z0-9_]*)\}")
 _UNFIT = re.compile(r"[^a-zA-Z0-9_]+")
 
 
-def expanded(recipe: dict[str, Any], lines: Lines, error: Error) -> dict[str, Any]:
+def expanded(recipe: dict[str, Any], lines: SourceLines, error: Error) -> dict[str, Any]:
     """The recipe with `like` and `matrix` resolved; `lines` learns where the lines of each new step stand. Raises
     RecipeError."""
     steps = recipe.get("steps")
@@ -86,10 +86,10 @@ def ending(value: Any) -> str:
 class _Alike:
     """Resolves `like`."""
 
-    def __init__(self, steps: dict[str, Any], lines: Lines, error: Error):
+    def __init__(self, steps: dict[str, Any], lines: SourceLines, error: Error):
         self.steps, self.lines, self.error = steps, lines, error
         self.done: dict[str, Any] = {}
-        self.places = Places(lines)
+        self.places = StepLines(lines)
 
     def resolved(self) -> dict[str, Any]:
         return {name: self._step(name, ()) for name in self.steps}
@@ -115,12 +115,12 @@ class _Alike:
         return self.done[name]
 
 
-class Places:
+class StepLines:
     """The lines of a recipe, known by step: a hundred variants borrow them."""
 
-    def __init__(self, lines: Lines):
+    def __init__(self, lines: SourceLines):
         self.lines = lines
-        self._of: dict[str, Lines] = {}
+        self._of: dict[str, SourceLines] = {}
         for where, line in lines.items():
             if len(where) > 1 and where[0] == "steps":
                 self._of.setdefault(str(where[1]), {})[where[2:]] = line
@@ -138,7 +138,7 @@ class Places:
 class _Matrix:
     """Makes the variants of all steps that depend on the matrix."""
 
-    def __init__(self, matrix: dict[str, list[Any]], steps: dict[str, Any], lines: Lines, error: Error):
+    def __init__(self, matrix: dict[str, list[Any]], steps: dict[str, Any], lines: SourceLines, error: Error):
         self.matrix, self.steps, self.lines, self.error = matrix, steps, lines, error
         first = {name: values[0] for name, values in matrix.items()}
         mentions = {name: _mentions(step) & set(matrix) for name, step in steps.items()}
@@ -159,7 +159,7 @@ class _Matrix:
     def variants(self) -> dict[str, Any]:
         """All steps: variants in the places of those that they are made of."""
         out: dict[str, Any] = {}
-        places = Places(self.lines)
+        places = StepLines(self.lines)
         for name, step in self.steps.items():
             for values in self._values(name):
                 variant = self._name(name, values)

@@ -22,7 +22,7 @@ def pinned(values: Any, device: torch.device) -> Any:
 def sent(values: Any, device: torch.device) -> Any:
     """Tensors, also in dictionaries and lists, on `device`; all else as it is. Towards the host it waits: nothing else
     would say when they are there."""
-    return _each(pinned(values, device), lambda tensor: tensor.to(device, non_blocking=device.type == "cuda"))
+    return _each(pinned(values, device), lambda tensor: tensor.to(device, non_blocking=device.type != "cpu"))
 
 
 @lru_cache(maxsize=512)

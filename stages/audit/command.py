@@ -29,7 +29,7 @@ def with_audit(loaded: RecipeFile, step: str, labels: Sequence[str], features: S
     name = f"{step}-audit"
     while name in steps:
         name += "-"
-    variants.Places(loaded.lines).borrow(step, name)
+    variants.StepLines(loaded.lines).borrow(step, name)
     stage = Audit(stage="audit", data=_read(loaded, step), labels=tuple(labels), features=tuple(features))
     return replace(loaded, recipe=loaded.recipe.model_copy(update={"steps": {**steps, name: stage}})), name
 

@@ -147,12 +147,12 @@ def resized(loaded: RecipeFile, step: str, sizes: Sequence[str]) -> tuple[Recipe
         )
     trainings = {f"{step}-{variants.ending(size)}": _sized(loaded, step, training, size) for size in sizes}
     for name in trainings:
-        variants.Places(loaded.lines).borrow(step, name)
+        variants.StepLines(loaded.lines).borrow(step, name)
     kept = {n: s for n, s in steps.items() if n in _needed(loaded, report) and n not in (report, step)}
     if step in set().union(*(loaded.recipe.reads(n) for n in kept)):
         kept[step] = training
     curve = f"{step}-curve"
-    variants.Places(loaded.lines).borrow(report, curve)
+    variants.StepLines(loaded.lines).borrow(report, curve)
     judging = _judging(steps[report], step, list(trainings))
     recipe = loaded.recipe.model_copy(update={"steps": {**kept, **trainings, curve: judging}})
     return replace(loaded, recipe=recipe), curve

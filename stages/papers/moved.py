@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hyperloom.pipeline.fingerprint import canonical, fingerprint
-from hyperloom.pipeline.plan import Meaning, changes
+from hyperloom.pipeline.plan import StepMeaning, changes
 from hyperloom.pipeline.recipe import RecipeFile
 
 LONGEST = 200
@@ -21,7 +21,7 @@ NAMED = 3
 OUTSIDE = "what the environment or files outside of the recipe give has changed"
 
 
-def outline(loaded: RecipeFile, known: Mapping[str, Meaning]) -> dict[str, Any]:
+def outline(loaded: RecipeFile, known: Mapping[str, StepMeaning]) -> dict[str, Any]:
     """What each of these steps is, for a record; `${NAME}` stands for what the environment gave."""
     names = {meaning.fingerprint: name for name, meaning in known.items()}
     return {name: _short(loaded.as_written(meaning.value), names) for name, meaning in known.items()}

@@ -12,7 +12,7 @@ from hyperloom.pipeline import recipe
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import HyperloomError, RecipeError, SourceError
 from hyperloom.pipeline.paper import Paper
-from hyperloom.pipeline.plan import Meaning, PlannedStep, check, identities, plan
+from hyperloom.pipeline.plan import PlannedStep, StepMeaning, check, identities, plan
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.storage import Storage
@@ -105,7 +105,7 @@ class PaperRecipe:
             return ["which lines moved it cannot say: it is of a version whose records did not keep them"]
         return list(moved(self.record.steps, self.outline()))
 
-    def _meanings(self) -> dict[str, Meaning]:
+    def _meanings(self) -> dict[str, StepMeaning]:
         return identities(self.loaded, self.digests, [self.verdict])
 
     def data(self) -> dict[str, str]:

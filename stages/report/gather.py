@@ -35,8 +35,8 @@ T = TypeVar("T")
 def page(root: ReportedRoot) -> Page:
     """The report of a root, as data."""
     missing: list[str] = []
-    made = [_part(missing, name, partial(make, root), None) for name, make in SECTIONS]
-    sections = [s for s in made if s is not None]
+    parts = [_part(missing, name, partial(make, root), None) for name, make in SECTIONS]
+    sections = [s for s in parts if s is not None]
     if outcome.rehearsed(root):  # what a pilot's models are like is no use yet, and the labels are
         sections.sort(key=lambda s: s.name != "samples")
     nothing: tuple[str, Tone] = ("", "plain")

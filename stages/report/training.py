@@ -22,7 +22,7 @@ def training(root: ReportedRoot) -> Section | None:
     """Every training: its losses, fit against val for the figure that decides, what it ended with."""
     blocks: list[Any] = []
     rows = []
-    said: list[tuple[str, str]] = []
+    remarks: list[tuple[str, str]] = []
     for step in root.steps:
         curves = root.history(step).curves
         if curves:
@@ -30,8 +30,8 @@ def training(root: ReportedRoot) -> Section | None:
             blocks += charts[:MOST_CHARTS]
     for step, model in root.results(Trained):
         rows.append(_row(step, model))
-        said += [(step.name, text) for text in model.remarks]
-    blocks += [Words(remarking.lines(said), "bad")] if said else []
+        remarks += [(step.name, text) for text in model.remarks]
+    blocks += [Words(remarking.lines(remarks), "bad")] if remarks else []
     if rows:
         names = ["step", "parameters", "updates", "inputs", "targets", "ended with"]
         blocks.append(PageTable(names, rows, "Models"))

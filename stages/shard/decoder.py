@@ -26,7 +26,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.modality.jpegfile import is_common
 
-Where = Literal["auto", "host", "device"]
+DecodeWhere = Literal["auto", "host", "device"]
 THREADS = 4
 CODECS = ("jpeg", "file")
 """Of images, those whose files may be JPEG."""
@@ -132,7 +132,7 @@ class JpegDecoder:
 INSTALL = "pip install 'hyperloom[gpu]' on every node (Linux on x86-64), or decode: host"
 
 
-def decoder(where: Where, exact: bool, device: torch.device) -> JpegDecoder | None:
+def decoder(where: DecodeWhere, exact: bool, device: torch.device) -> JpegDecoder | None:
     """The decoder of a training on `device`, None where the host decodes. `auto` is the device where that is a GPU with
     its libraries, and the training need not be `exact`: pixels differ by rounding. Raises RecipeError where `device` is
     asked for and cannot be."""

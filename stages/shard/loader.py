@@ -47,7 +47,7 @@ Entries = Sequence[Mapping[str, Any]]
 """`shards` of a shard manifest's body: path, split, rows, row_group, bytes."""
 
 
-class Piece(NamedTuple):
+class BatchPiece(NamedTuple):
     """Rows of one row group, which is `number`, and their place in a batch."""
 
     place: slice
@@ -222,7 +222,7 @@ class Loader:
         starts, visits = np.flatnonzero(np.diff(rows[:, 0], prepend=-1)), rows[:, 0].tolist()
         stops = np.append(starts, len(rows))[1:]
         opened = [(slice(a, b), *groups[visits[a]]) for a, b in zip(starts.tolist(), stops.tolist())]
-        pieces = [Piece(place, rows[place, 1], number, group.result()) for place, number, group in opened]
+        pieces = [BatchPiece(place, rows[place, 1], number, group.result()) for place, number, group in opened]
         files: list[WantedRow] = []
         here = [c for c in self.modalities if c not in self._sent]
         tensors = {c: self._gathered(c, pieces, len(rows), files) for c in here}
@@ -236,7 +236,7 @@ class Loader:
             batch[column + VALID] = torch.from_numpy(np.concatenate(known))
         return batch
 
-    def _gathered(self, column: str, pieces: Sequence[Piece], count: int, files: list[WantedRow]) -> Any:
+    def _gathered(self, column: str, pieces: Sequence[BatchPiece], count: int, files: list[WantedRow]) -> Any:
         """A column's tensor of `count` rows; those that are to be decoded into it are added to `files`."""
         modality, most = self.modalities[column], -(-self.batch // self.world_size)
         array, tensor = self._buffers.take(count, most, modality.shape, modality.stored)
@@ -249,7 +249,7 @@ class Loader:
                 np.take(values, piece.rows, axis=0, out=out, mode="clip")
         return tensor
 
-    def _on_device(self, column: str, pieces: Sequence[Piece]) -> Any:
+    def _on_device(self, column: str, pieces: Sequence[BatchPiece]) -> Any:
         """A column of files as the device decodes it; what it leaves is decoded here, and sent."""
         each = [(p.number, p.columns[column][0], row) for p in pieces for row in p.rows.tolist()]
         data = [values.encoded(row) if isinstance(values, FileRows) else None for _, values, row in each]
@@ -258,8 +258,8 @@ class Loader:
         tensor, left = self.decoder.decode(data, modality)
         if left:
             array = np.empty((len(left), *modality.shape), modality.stored)
-            wanted = ((each[place], out) for place, out in zip(left, array, strict=True))
-            self._groups.decode(WantedRow(n, column, values, row, out) for (n, values, row), out in wanted)  # type: ignore[arg-type]
+            rows = ((each[place], out) for place, out in zip(left, array, strict=True))
+            self._groups.decode(WantedRow(n, column, values, row, out) for (n, values, row), out in rows)  # type: ignore[arg-type]
             self.decoder.put(tensor, left, array)
         return tensor
 

@@ -56,9 +56,11 @@ def labels(
     base = next(((f, c) for f in frames for c in f.columns if modalities[modality_of(c)].rgb), None)
     if base is None or step.manifest is None:
         return None
-    said = SampleReader(storage, step.name, step.manifest, ingests)
-    columns = [c for c in said.columns if not modalities[modality_of(c)].rgb][:MOST_COLUMNS]
-    rows = list(_some(said, columns, sum(p.rows for p in Samples.from_manifest(step.manifest).partitions), modalities))
+    labels = SampleReader(storage, step.name, step.manifest, ingests)
+    columns = [c for c in labels.columns if not modalities[modality_of(c)].rgb][:MOST_COLUMNS]
+    rows = list(
+        _some(labels, columns, sum(p.rows for p in Samples.from_manifest(step.manifest).partitions), modalities)
+    )
     photos = dict(_named(base[0], base[1], {key for key, _ in rows}, modalities))
     drawn = [
         (key, [photos[key], *(laid_over(photos[key], v, modalities[modality_of(c)]) for c, v in mine.items())])
@@ -84,10 +86,10 @@ def laid_over(photo: np.ndarray, value: Any, modality: Any) -> np.ndarray:
             at = ends[0][0] + 2, max(12, ends[0][1] - 4)
             cv2.putText(canvas, mark.name, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, mark.colour, 1, cv2.LINE_AA)
         return canvas
-    made = layer(value, modality, widest=canvas.shape[1])
-    if not (made.over and made.mime == "image/png"):
+    drawn = layer(value, modality, widest=canvas.shape[1])
+    if not (drawn.over and drawn.mime == "image/png"):
         return np.full_like(canvas, collage.GREY)
-    over = cv2.imdecode(np.frombuffer(made.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    over = cv2.imdecode(np.frombuffer(drawn.data, np.uint8), cv2.IMREAD_UNCHANGED)
     over = cv2.resize(over, canvas.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     share = over[..., 3:].astype(np.float32) / 255 * COVER
     return (canvas * (1 - share) + over[..., 2::-1] * share).round().astype(np.uint8)
@@ -97,10 +99,10 @@ def _some(
     reader: SampleReader, columns: Sequence[str], total: int, modalities: dict[str, Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Keys of samples spread over all, and their values by column."""
-    wanted = {int((i + 0.5) * total / SHOWN) for i in range(SHOWN)}
+    chosen = {int((i + 0.5) * total / SHOWN) for i in range(SHOWN)}
     first = 0
     for part in reader:
-        for place in (w - first for w in sorted(wanted) if first <= w < first + len(part)):
+        for place in (w - first for w in sorted(chosen) if first <= w < first + len(part)):
             mine = {c: values(part.columns[c].slice(place, 1), modalities[modality_of(c)])[0] for c in columns}
             yield part.keys[place], mine
         first += len(part)

@@ -31,7 +31,7 @@ SHARE, LARGEST = 0.2, 0.4
 
 def times(cells: Sequence[str]) -> list[datetime] | None:
     """The instants that the cells say; None where one says none, or day and month cannot be told apart."""
-    readings = [found for form in ("", *FORMATS) if (found := _read(cells, form)) is not None]
+    readings = [times for form in ("", *FORMATS) if (times := _read(cells, form)) is not None]
     return readings[0] if len(readings) == 1 else None
 
 

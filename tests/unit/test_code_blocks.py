@@ -278,13 +278,19 @@ def named(table: dict[str, str], place: str, text: str) -> bool:
 
 
 @pytest.mark.parametrize(("place", "text"), PIECES, ids=[place for place, _ in PIECES])
-def test_yaml_is_a_recipe_or_a_piece_of_one(place: str, text: str) -> None:
+def test_yaml_is_a_recipe_or_a_piece_of_one(
+    place: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node = yaml.compose(textwrap.dedent(text).replace(" ...,", "").replace(", ...}", "}"), Loader=RecipeLoader)
     if node is None or named(FOREIGN, place, text):  # a comment alone
         return
     for recipe in wrapped(node):
         shaped = {"name": "a", "modalities": {}, "steps": {"s": {"stage": "shard", "data": "s"}}, **recipe}
         assert not (said := mistake(shaped, whole="..." not in text)), said
+        if base := recipe.get("base"):  # another block of the page
+            page, name = place.split(":")[0], f"name: {Path(base).stem}\n"
+            (tmp_path / base).write_text(next(t for p, t in PIECES if p.startswith(f"{page}:") and name in t))
+            monkeypatch.chdir(tmp_path)
         if not named(FITS_ALONE, place, text):
             parsed(recipe)
 
