@@ -144,7 +144,8 @@ def sentences(
             best = f"(best: {d['expert']} {d['expert_value']:.4g})" if d["expert"] is not None else ""
             if grounds and name in grounds.of and grounds.of[name].rehearsal:
                 lines.append(f"{figure} after a rehearsal of {grounds.of[name].rehearsal}: not judged {best}".rstrip())
-            elif d.get("unproven"):
+                continue
+            if d.get("unproven"):
                 what = "no truth" if grounds and modality in grounds.untrue else "what it learned from"
                 lines.append(f"{figure}, which proves nothing: it was judged by {what} {best}".rstrip())
             elif d["expert"] is None:

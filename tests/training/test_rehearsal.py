@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from hyperloom.pipeline import cli
-from hyperloom.stages.evaluate.grounds import unjudged
+from hyperloom.stages.evaluate.grounds import Ground, Grounds, unjudged
+from hyperloom.stages.evaluate.verdict import sentences
 from hyperloom.stages.release.proof import doubts
 from hyperloom.stages.report import writing
 from hyperloom.stages.results import Judged, Trained
@@ -95,6 +97,15 @@ def test_nothing_is_shown_by_a_family_or_labels_of_a_rehearsal(tmp_path: Path, m
     assert {name for name, kind in kinds.items() if kind == "rehearsal: 3 updates of 90"} == names
     why = "REHEARSAL: pupil seed0 was trained for 3 updates of 90"
     assert why in doubts(report, "pupil seed0", []), "nobody crowns it"
+
+
+def test_what_a_rehearsal_keeps_of_its_teacher_is_not_said() -> None:
+    row = {"measure": "mae", "value": 0.2, "expert": "again", "expert_value": 0.1, "beats": None}
+    decided = {"student": {"edges": {**row, "keeps": {"teacher": "teacher", "of_teacher": 0.5, "of_expert": 0.5}}}}
+    grounds = SimpleNamespace(of={"student": Ground(rehearsal="3 updates")}, mark=lambda name: "", untrue={})
+    (text,) = sentences(decided, cast(Grounds, grounds))
+    assert text.endswith("after a rehearsal of 3 updates: not judged (best: again 0.1)")
+    assert "keeps 0.50 of its teacher" in sentences(decided)[0]
 
 
 @pytest.mark.parametrize("by, whole", [("edges", True), ("model", False), ("", False)])
