@@ -110,6 +110,18 @@ def current() -> Project:
     return _current
 
 
+def leave() -> None:
+    """Forget what was imported from beside the recipe: the next one may have another module of that name. What lies in
+    the working folder stays, as it is everybody's."""
+    beside = tuple(f"{folder}/" for folder in _current.folders if folder != _working_folder())
+    for name in _current.modules & set(sys.modules):
+        module = sys.modules[name]
+        places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+        if any(os.path.realpath(place).startswith(beside) for place in places if place):
+            for other in [known for known in sys.modules if known.partition(".")[0] == name]:
+                del sys.modules[other]
+
+
 def step_back() -> None:
     """Where the working folder is on `sys.path` it is searched last. Ray calls this as a job's workers start."""
     here = _working_folder()

@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from hyperloom.pipeline import recipe
+from hyperloom.pipeline import project, recipe
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import HyperloomError, RecipeError, SourceError
 from hyperloom.pipeline.paper import Paper
 from hyperloom.pipeline.plan import PlannedStep, StepMeaning, check, identities, plan
+from hyperloom.pipeline.project import Project
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.storage import Storage
@@ -34,6 +35,8 @@ class PaperRecipe:
     root: str
     digests: Digests
     """Shared by a whole shelf: what several read is looked at once."""
+    project: Project
+    """In which its recipe was read: two papers may each have a module of one name beside them."""
 
     @property
     def name(self) -> str:
@@ -69,8 +72,15 @@ class PaperRecipe:
     def record(self) -> PaperRecord | None:
         return record.read(self.path)
 
+    def enter(self) -> None:
+        """Make what the recipe names come from its own project."""
+        if project.current().folders != self.project.folders:
+            project.leave()
+            self.project.enter()
+
     def planned(self) -> PlannedStep:
         """The verdict step as it would be made now. Raises SourceError where its data is not there."""
+        self.enter()
         storage = Storage(self.root)
         steps = plan(self.loaded, storage, Digests(storage))
         return next(step for step in steps if step.name == self.verdict)
@@ -89,6 +99,7 @@ class PaperRecipe:
 
     def mistakes(self) -> str:
         """What its steps say to be wrong before anything runs; empty where nothing is."""
+        self.enter()
         try:
             check(self.loaded, [self.verdict])
         except RecipeError as error:
@@ -106,12 +117,14 @@ class PaperRecipe:
         return list(moved(self.record.steps, self.outline()))
 
     def _meanings(self) -> dict[str, StepMeaning]:
+        self.enter()
         return identities(self.loaded, self.digests, [self.verdict])
 
     def data(self) -> dict[str, str]:
         """Digest of what each ingest step reads."""
         from hyperloom.pipeline.fingerprint import fingerprint
 
+        self.enter()
         digests = Digests(Storage(self.root))
         steps = {n: s for n, s in self.loaded.recipe.steps.items() if isinstance(s, Ingest)}
         return {name: fingerprint(step.facts(digests))[:16] for name, step in steps.items()}
@@ -147,9 +160,10 @@ def _below(folder: Path, root: str, digests: Digests) -> Iterator[PaperRecipe]:
     for path in sorted(folder.rglob("*.yaml")):
         if "\npaper:" not in f"\n{path.read_text(encoding='utf-8')}":
             continue
+        project.leave()
         try:
             loaded = recipe.load(path)
         except HyperloomError as error:
             raise RecipeError(str(error)) from error
         if loaded.recipe.paper is not None:
-            yield PaperRecipe(path, loaded, f"{root}/{path.parent.name}-{path.stem}", digests)
+            yield PaperRecipe(path, loaded, f"{root}/{path.parent.name}-{path.stem}", digests, project.current())

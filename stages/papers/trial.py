@@ -7,10 +7,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hyperloom.pipeline import runner
+from hyperloom.pipeline import project, recipe, runner
 from hyperloom.pipeline.errors import StepFailed
 from hyperloom.pipeline.progress import Progress
 from hyperloom.stages.papers import record, shelf
@@ -24,7 +25,9 @@ COST = "cost.json"
 
 def tried(one: PaperRecipe, connect: Callable[..., Any] | None = None, progress: Progress | None = None) -> str:
     """Run what is not there yet and record the verdict; its word. `connect` joins Ray, None works in this process.
-    Raises StepFailed, and what ends a run."""
+    The recipe is read anew, in its own project. Raises StepFailed, and what ends a run."""
+    project.leave()
+    one = replace(one, loaded=recipe.load(one.path))
     with spent(one.root) as cost:
         outcome = runner.run(one.loaded, connect, one.root, None, progress=progress, track=False)
     if not outcome.ok:

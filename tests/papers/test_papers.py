@@ -19,7 +19,7 @@ from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.plan import identities
 from hyperloom.pipeline.result import Result
 from hyperloom.stages.evaluate.stage import Evaluate
-from hyperloom.stages.papers import cut, moved, shelf
+from hyperloom.stages.papers import cut, moved, shelf, trial
 from hyperloom.stages.results import Judged
 from hyperloom.stages.train.stage import Train
 from hyperloom.stages.verdict.conclusion import Concluded
@@ -289,6 +289,29 @@ def test_what_several_papers_read_is_listed_once(folder: Path, monkeypatch: pyte
     looked.clear()
     assert [one.standing for one in shelf.papers(str(folder))] == ["fresh", "fresh"]
     assert looked == ["recipes/papers/tests/*.txt"]
+
+
+def test_papers_have_modules_of_one_name_beside_them(folder: Path) -> None:
+    """Each is known and checked by its own, a plug-in's class too, and runs with it."""
+    other = folder.with_name("others")
+    shutil.copytree(folder, other)
+    (other / "901-tiny.yaml").rename(other / "902-tiny.yaml")
+    (other / "902-tiny.yaml").write_text(TINY.replace("901", "902").replace("stage: evaluate,", "stage: 'mine:Mine',"))
+    (folder / "901-tiny.yaml").write_text(TINY.replace("stage: evaluate,", "stage: 'mine:Mine',"))
+    for place, revision in ((folder, 801), (other, 802)):
+        code = "from hyperloom.stages.evaluate.stage import Evaluate\n"
+        (place / "mine.py").write_text(f"{code}class Mine(Evaluate):\n    revision = {revision}\n")
+    first, second = shelf.papers(str(folder.parent))
+    alone = [shelf.papers(str(place))[0].outline() for place in (folder, other)]
+    assert [first.outline(), second.outline()] == alone and alone[0]["samples"] == alone[1]["samples"]
+    assert [one["report"]["config"]["revision"] for one in alone] == [801, 802]
+    (other / "tiny_paper.py").write_text(CODE.replace("str(int(seen[0]))", "'1'"))
+    (other / "tiny_guess.py").write_text(GUESS.replace("'1'", "'2'"))
+    first, second = shelf.papers(str(folder.parent))
+    assert first.outline() == alone[0] and second.outline()["labels"] != alone[1]["labels"]
+    assert second.outline()["samples"] != alone[1]["samples"]
+    assert trial.tried(first) == "holds" and trial.tried(second) != "holds", "who looks does it in his own module"
+    assert [one.standing for one in shelf.papers(str(folder.parent))] == ["fresh", "fresh"]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the papers' data is not here")
