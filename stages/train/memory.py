@@ -11,8 +11,10 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 TRIM, MAPPED = -1, -4
 """glibc's M_TRIM_THRESHOLD and M_MMAP_MAX (mallopt(3))."""
