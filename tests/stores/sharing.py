@@ -1,7 +1,10 @@
-"""A stage whose units two recipes share, and which notes in a file of its own each unit that is worked on."""
+"""A stage whose units two recipes share, and which notes in a file of its own each unit that is worked on. Where a file
+`.hold` lies beside that one, its process stops itself in its first unit, as by Ctrl-Z."""
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +26,9 @@ class Labeller:
     def run(self, unit: Unit, out: Output) -> None:
         with Path(self.log).open("a") as log:
             log.write(f"{unit.space}/{unit.id}\n")
+        if (hold := Path(self.log).with_suffix(".hold")).exists():
+            hold.unlink()
+            os.kill(os.getpid(), signal.SIGSTOP)
         time.sleep(0.1)
         out.write("txt", unit.id.encode())
         out.rows = 1

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -165,11 +164,10 @@ def test_two_drivers_do_what_they_share_once(root: Root, tmp_path: Path) -> None
 
 def test_a_driver_stopped_for_longer_than_its_time_harms_nothing(root: Root, tmp_path: Path) -> None:
     url = root.url("stopped")
+    (tmp_path / "one.hold").touch()
     sleeper = driver(tmp_path, "one", root, "stopped")
-    while not (tmp_path / "one.log").exists():
-        assert sleeper.poll() is None, sleeper.communicate()[0]
-        time.sleep(0.05)
-    sleeper.send_signal(signal.SIGSTOP)
+    state = os.waitid(os.P_PID, sleeper.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    assert state is not None and state.si_code == os.CLD_STOPPED, sleeper.communicate()[0]
     try:
         other = driver(tmp_path, "two", root, "stopped")
         text = other.communicate(timeout=250)[0]
