@@ -126,7 +126,7 @@ def brought(job: Job, architecture: Architecture, network: bytes, config: Int8) 
         batches = list(islice(loader(job, columns, World(), split, shuffle=split == "train"), first, first + many))
         count = sum(len(batch[inputs[0]]) for batch in batches)
         answering: Any = OnnxNetwork(architecture, data)
-        figures.append(validate(job, answering, batches, against, World(), _cpu()) if batches else {})
+        figures.append(validate(job, answering, batches, against, World()) if batches else {})
     names = {f"{t.name}.{t.modality.metric}": t.modality for t in architecture.tasks}
     pairs = {n: [float(f"{f[n]:.6g}") for f in figures] for n in names if all(n in f for f in figures)}
     lost = [_lost(names[n], *pair) for n, pair in pairs.items()]
@@ -172,12 +172,6 @@ def _lost(modality: Any, whole: float, small: float) -> float:
     """The share of a figure that is lost; below 0 where it became better."""
     worse = whole - small if directions(modality)[modality.metric] else small - whole
     return worse / abs(whole) if whole else float(worse > 0)
-
-
-def _cpu() -> Any:
-    import torch
-
-    return torch.device("cpu")
 
 
 @contextmanager

@@ -45,14 +45,14 @@ class Clipping:
             clipped = (inside & ended).sum(1) > PART * many
             counts = torch.stack([(many > 0).sum(), clipped.sum()]).double()
             known = self.counts.get(column)
-            self.counts[column] = counts if known is None else known.to(counts.device) + counts
+            self.counts[column] = counts if known is None else known + counts
 
     def share(self, update: int) -> dict[str, float]:
         """After the last batch that is looked at: the figure `clipped.COLUMN` of each column of which too many samples
         were clipped. All ranks call it together."""
         if update != LOOKED - 1:
             return {}
-        sums = {column: self.world.sum(counts.clone()).tolist() for column, counts in self.counts.items()}
+        sums = {column: counts.tolist() for column, counts in self.state_dict().items()}
         shares = {f"{CLIPPED}{column}": clipped / max(1, many) for column, (many, clipped) in sums.items()}
         return {name: share for name, share in shares.items() if share > CLIPS}
 
@@ -62,5 +62,5 @@ class Clipping:
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Go on from the counts of however many ranks: the first one has them."""
-        first = self.world.rank == 0
-        self.counts = {column: counts if first else torch.zeros_like(counts) for column, counts in state.items()}
+        kept = {column: counts.to(self.world.device) for column, counts in state.items()}
+        self.counts = kept if self.world.rank == 0 else {c: torch.zeros_like(counts) for c, counts in kept.items()}

@@ -29,14 +29,14 @@ from hyperloom.stages.train.world import World
 class Course:
     """The phases of `job`. `criterion` is that of the whole job, whose extras all phases share."""
 
-    def __init__(self, job: Job, criterion: Criterion, names: Sequence[str], world: World, device: torch.device):
-        self.job, self.criterion, self.world, self.device = job, criterion, world, device
+    def __init__(self, job: Job, criterion: Criterion, names: Sequence[str], world: World):
+        self.job, self.criterion, self.world = job, criterion, world
         self.spans = job.spans or (job.span,)
         self.movable = {name for name, p in criterion.model.named_parameters() if p.requires_grad}
         kinds = [t.regression for t in criterion.tasks]
         kinds += [False] * (len(names) - len(kinds))
         own = [job.balancer, *(s.balancer for s in self.spans if s.balancer is not None)]
-        self.balancers = nn.ModuleList(b.build(names, kinds) for b in own).to(device)
+        self.balancers = nn.ModuleList(b.build(names, kinds) for b in own).to(world.device)
         self.sources = Sources(job, self.spans, world)
         self.clipping = Clipping(world)
         self.now = 0
@@ -52,14 +52,14 @@ class Course:
         job = self.job.within(span) if self.job.spans else self.job
         criterion = self.criterion
         if self.job.spans:
-            criterion = Criterion(job, model, self.criterion.hinted).to(self.device)
+            criterion = Criterion(job, model, self.criterion.hinted).to(self.world.device)
             criterion.extras, criterion.network = self.criterion.extras, self.criterion.network
         self.now, self.resting = phase, freeze(model, span.freeze, self.movable)
         balancer = self.balancers[self._balancer(phase)]
         heard = [m for n, m in zip(job.extras, criterion.extras, strict=True) if n not in job.silent]
         setup.job, setup.criterion, setup.balancer = job, criterion, balancer
         setup.parameters = [p for m in (model, *heard, balancer) for p in m.parameters() if p.requires_grad]
-        return Preparation(job, criterion, self.world, self.device, self.clipping), self.sources.of(phase)
+        return Preparation(job, criterion, self.world, self.clipping), self.sources.of(phase)
 
     def schedule(self, phase: int, optimizer: torch.optim.Optimizer, length: Length) -> Rates:
         """The schedule that a phase is part of, at its start: from the last restart to the next."""

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-import torch
-
 from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.network.architecture import Task
 from hyperloom.stages.network.model import Columns, MultiTask
@@ -31,7 +29,6 @@ class Looks:
     job: Job
     model: MultiTask
     world: World
-    device: torch.device
     alive: Callable[[], None]
 
     def samples(self, split: str, against: Iterable[str]) -> Iterator[Columns]:
@@ -49,7 +46,7 @@ class Looks:
         for name, split, against in (("val", "val", job.judged), ("fit", "train", job.fitted)):
             if against:
                 batches = self.samples(split, against.values())
-                values = validate(job, kept, batches, against, self.world, self.device)
+                values = validate(job, kept, batches, against, self.world)
                 figures |= {f"{name}.{figure}": value for figure, value in values.items()}
         return figures
 
@@ -64,7 +61,7 @@ class Looks:
         sign, figures = 1 if directions(modality)[modality.metric] else -1, []
         for column in task.residual:
             place = self.model.architecture.columns.index(column)
-            measured = validate(self.job, self.model, batches, against, self.world, self.device, alone=place)
+            measured = validate(self.job, self.model, batches, against, self.world, alone=place)
             figures.append(sign * measured.get(f"{task.name}.{modality.metric}", -sign * float("inf")))
         best = figures.index(max(figures))
         self.model.residuals[task.name].begin_with(best)  # type: ignore[operator]

@@ -97,8 +97,8 @@ class Training:
         if job.start:
             self.taken = take(job.storage, job.start, model)
         self.criterion = Criterion(job, model).to(self.device)
-        self.course = Course(job, self.criterion, self.names, world, self.device)
-        self.looks = Looks(job, model, world, self.device, alive)
+        self.course = Course(job, self.criterion, self.names, world)
+        self.looks = Looks(job, model, world, alive)
         self.average = Average(model, job.ema, lambda: self.update) if job.ema else None
         if job.rhythm.sharded:
             for one in (model, *([self.average.module] if self.average is not None else [])):

@@ -31,9 +31,8 @@ from hyperloom.stages.transfer import sent
 class Preparation:
     """Prepares this rank's part of each global batch."""
 
-    def __init__(self, job: Job, criterion: Criterion, world: World, device: torch.device, clipping: Clipping):
-        self.job, self.criterion, self.world, self.device = job, criterion, world, device
-        self.clipping = clipping
+    def __init__(self, job: Job, criterion: Criterion, world: World, clipping: Clipping):
+        self.job, self.criterion, self.world, self.clipping = job, criterion, world, clipping
         self.modalities = {column: job.modalities[modality_of(column)] for column in job.columns}
         guide = job.guide.columns if job.guide else ()
         self.read = frozenset([*(p.column for p in job.architecture.parts), *guide])
@@ -42,8 +41,8 @@ class Preparation:
         self.plain = {c + PLAIN: c for c in own}
         """Inputs that are kept in their own light, by what they are called in a batch."""
         self.every = self.modalities | {plain: self.modalities[c] for plain, c in self.plain.items()}
-        self.drawer = Drawer(job, criterion, world.slice(job.batch), (self.modalities, self.every), device)
-        self._beside = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.drawer = Drawer(job, criterion, world.slice(job.batch), (self.modalities, self.every), world.device)
+        self._beside = torch.cuda.Stream(world.device) if world.device.type == "cuda" else None
 
     def __call__(self, number: int, columns: Mapping[str, torch.Tensor]) -> UpdateBatch:
         """The batch of update `number`, from 0."""
@@ -82,7 +81,7 @@ class Preparation:
         """A batch and what was drawn for it, on the device."""
         if self._beside is None:
             return self._sent(columns, draws)
-        now = torch.cuda.current_stream(self.device)
+        now = torch.cuda.current_stream(self.world.device)
         with torch.cuda.stream(self._beside):
             moved, draws = self._sent(columns, draws)
         now.wait_stream(self._beside)
@@ -94,9 +93,9 @@ class Preparation:
         self, columns: Mapping[str, torch.Tensor], draws: BatchDraws
     ) -> tuple[Mapping[str, torch.Tensor], BatchDraws]:
         visible = draws.visible
-        inputs, squares = sent([visible.inputs, list(visible.squares)], self.device)
-        rest = {name: sent(values, self.device) for name, values in vars(draws).items() if name != "visible"}
-        moved = sent(dict(columns), self.device)
+        inputs, squares = sent([visible.inputs, list(visible.squares)], self.world.device)
+        rest = {name: sent(values, self.world.device) for name, values in vars(draws).items() if name != "visible"}
+        moved = sent(dict(columns), self.world.device)
         return moved, BatchDraws(Visible(inputs, tuple(squares), visible.kept), **rest)
 
 

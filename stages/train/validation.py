@@ -35,7 +35,6 @@ def validate(
     batches: Iterable[Mapping[str, torch.Tensor]],
     against: Mapping[str, str],
     world: World,
-    device: torch.device,
     alone: int | None = None,
 ) -> dict[str, float]:
     """{"semantic.miou": ..., "semantic.iou.road": ..., "depth.mae": ...} over all of `batches`, `against` a column for
@@ -55,7 +54,8 @@ def validate(
         if empty:  # a sharded network runs on all ranks or on none
             batch = {k: torch.zeros(1, *v.shape[1:], dtype=v.dtype) for k, v in batch.items()}
         valid = present(model.architecture, batch) & ~hidden
-        predictions = model.predict({k: v.to(device, non_blocking=True) for k, v in batch.items()}, valid.to(device))
+        moved = {k: v.to(world.device, non_blocking=True) for k, v in batch.items()}
+        predictions = model.predict(moved, valid.to(world.device))
         if empty:
             continue
         for name, modality in tasks.items():

@@ -194,6 +194,7 @@ def test_a_training_on_the_cpu_of_a_machine_with_a_gpu_decodes_there(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(decoder, "_shared", lambda device: device)  # as if this machine could decode there
     job = scenes.job(photographed, "beside")
     job = replace(job, rhythm=replace(job.rhythm, deterministic=False))
     assert loop.Training(job, device=CPU, world=World()).batches.loader.decoder is None

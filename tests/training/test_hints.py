@@ -66,7 +66,7 @@ def _values(job: Job, alike: bool = False) -> dict[str, float]:
         model.load_state_dict(load_model(job.storage, job.guide.origin.weights.rpartition("/")[0]).state_dict())
     criterion = Criterion(job, model)
     batch = next(iter(job.batches.open(job, job.columns, World())))
-    ready = Preparation(job, criterion, World(), torch.device("cpu"), Clipping(World()))(0, batch)
+    ready = Preparation(job, criterion, World(), Clipping(World()))(0, batch)
     with torch.no_grad():
         losses = criterion(ready.columns, ready.visible, World()).values
     return dict(zip(criterion.names, losses.tolist(), strict=True))

@@ -158,7 +158,7 @@ def test_both_answers_teach_by_their_shares(tmp_path: Any) -> None:
     torch.manual_seed(0)
     criterion = Criterion(job, build_model(job.architecture, job.parameters).eval())
     batch = next(iter(job.batches.open(job, job.columns, World())))
-    ready = Preparation(job, criterion, World(), torch.device("cpu"), Clipping(World()))(0, batch)
+    ready = Preparation(job, criterion, World(), Clipping(World()))(0, batch)
     with torch.no_grad():
         made = criterion(ready.columns, ready.visible, World()).values
         shares = ready.columns[SHARE]
