@@ -69,19 +69,19 @@ class ColumnLook:
 
 def _ids(values: np.ndarray) -> set[int]:
     if values.dtype == np.uint8:  # maps: many times faster than sorting them
-        return set(np.flatnonzero(_counts(values)).tolist())
+        return set(_occurring(values).tolist())
     return {int(i) for i in np.unique(values)}
 
 
-def _counts(values: np.ndarray) -> np.ndarray:
-    """How often each number occurs in uint8 `values`, to a billion exactly; OpenCV counts three times as fast."""
+def _occurring(values: np.ndarray) -> np.ndarray:
+    """The numbers that occur in uint8 `values`, ascending. OpenCV counts them three times as fast as numpy; its counts
+    are float32, exact to 2^24 only, and above nought wherever a number occurs."""
     try:
         import cv2
     except ImportError:
-        return np.bincount(values.reshape(-1))
+        return np.flatnonzero(np.bincount(values.reshape(-1)))
     flat = values.reshape(1, -1)
-    counts: np.ndarray = cv2.calcHist([flat], [0], None, [256], [0, 256]).reshape(-1)
-    return counts
+    return np.flatnonzero(cv2.calcHist([flat], [0], None, [256], [0, 256]))
 
 
 def suspicions(

@@ -21,14 +21,17 @@ def part_of(key: str, parts: int) -> str:
 
 def field_of(group: str) -> str:
     """The field that `group` reads: itself, or what stands before `[:n]`."""
-    beginning = BEGINNING.fullmatch(group)
-    return beginning["field"] if beginning else group
+    return _parsed(group)[0]
 
 
 def owner(row: Mapping[str, Any], group: str) -> str:
     """The group of a row: what its field says, or the first letters of that."""
+    field, letters = _parsed(group)
+    value = row.get(field)
+    return "none" if value in (None, "") else path_safe(str(value)[:letters])
+
+
+def _parsed(group: str) -> tuple[str, int | None]:
+    """The field that `group` reads, and how many of its first letters; None for all of them."""
     beginning = BEGINNING.fullmatch(group)
-    value = row.get(beginning["field"] if beginning else group)
-    if value in (None, ""):
-        return "none"
-    return path_safe(str(value)[: int(beginning["first"])] if beginning else str(value))
+    return (beginning["field"], int(beginning["first"])) if beginning else (group, None)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-from hyperloom.stages.ingest.parts import part_of
-from hyperloom.stages.ingest.source import path_safe
+from hyperloom.stages.ingest.parts import owner, part_of
 from hyperloom.stages.starter.fields import TableField, TableLook
 from hyperloom.stages.starter.grouping import Grouping, held
 
@@ -29,8 +28,7 @@ def held_rows(table: TableLook, target: TableField, parts: int) -> tuple[list[st
     for number, row in enumerate(table.content):
         name = f"{stem}/{number:06d}"
         if table.group:
-            owner = row.get(table.group)
-            groups[name] = path_safe("none" if owner in (None, "") else str(owner))
+            groups[name] = owner(row, table.group)
         else:
             key = row.get(table.key) if table.key else None
             groups[name] = part_of(name if key in (None, "") else str(key), parts)

@@ -9,12 +9,11 @@ from typing import Any
 
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.starter.draft import slug, small
-from hyperloom.stages.starter.fields import TableField, TableLook, look, target
+from hyperloom.stages.starter.fields import TableLook, look, target
 from hyperloom.stages.starter.listed import is_rule, listed
 from hyperloom.stages.starter.questions import Questions
 from hyperloom.stages.starter.survey import DataFile, Survey, is_table, spread
 from hyperloom.stages.starter.table_recipe import TableDraft
-from hyperloom.stages.starter.times import period
 from hyperloom.stages.starter.truth import NotUnderstood
 
 HEADERS = 1000
@@ -51,7 +50,7 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
         )
         learned = target(table, answer)
     if given.group:
-        _group(table, given.group, learned)
+        _group(table, given.group)
     draft = TableDraft(seen.folder, given.name or slug(os.path.basename(seen.folder)), table, learned)
     unused = [f.name for f in table.fields if not f.kind and f.name not in (table.key, table.group)]
     if unused:
@@ -75,15 +74,16 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
     return draft, f"{what}; learns {learned.name} ({learned.kind}) from {', '.join(f.name for f in draft.features)}"
 
 
-def _group(table: TableLook, name: str, learned: TableField) -> None:
-    """Group rows by the field `name`: of dates by their periods, or by each of them where no period will do."""
+def _group(table: TableLook, name: str) -> None:
+    """Group rows by the field `name`, or by its times, into which periods TableDraft.hold_out chooses."""
     field = table.named(name)
     if field is None:
         raise NotUnderstood(f"{table.path} has no field {name!r}. Next: --group with one of its fields")
-    table.group = field.name
-    if field.kind == "time":
-        table.time = field.name
-        table.group = field.name if isinstance(period(table.content, field.name, learned.name), str) else ""
+    table.by_time = field.kind == "time"
+    if table.by_time:
+        table.group, table.time = "", field.name
+    else:
+        table.group = field.name
 
 
 def _paths(table: TableLook) -> list[str]:

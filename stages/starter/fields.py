@@ -80,7 +80,7 @@ class TableField:
 @dataclass
 class TableLook:
     """A table: how its text is written, its rows, its fields; `key`, `group` and `time` are names of fields, or
-    empty."""
+    empty. `by_time`: are its rows to be grouped by `time`, whatever else says what belongs together?"""
 
     path: str
     dialect: dict[str, Any]
@@ -89,6 +89,7 @@ class TableLook:
     key: str = ""
     group: str = ""
     time: str = ""
+    by_time: bool = False
 
     def named(self, name: str) -> TableField | None:
         return next((f for f in self.fields if f.name.casefold() == name.casefold()), None)

@@ -12,7 +12,7 @@ from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import read_file
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.data.layer import layer
+from hyperloom.stages.data.layer import PNG, encoded, layer
 from hyperloom.stages.data.look import picture
 from hyperloom.stages.data.reader import SampleReader, values
 from hyperloom.stages.evaluate import collage
@@ -128,8 +128,6 @@ def _sheet(
     rows: Sequence[tuple[str, list[np.ndarray]]], columns: Sequence[str], modalities: Mapping[str, Any]
 ) -> bytes:
     """PNG bytes of the rows with captions, and what colours mean below."""
-    from hyperloom.stages.data.layer import PNG, encoded
-
     parts = [collage.caption(f"{columns[0]} and, over it, {', '.join(columns[1:])}", len(columns) * WIDTH)]
     for key, panels in rows:
         parts += [collage.caption(key, len(columns) * WIDTH), np.concatenate(panels, 1)]

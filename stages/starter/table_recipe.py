@@ -48,9 +48,12 @@ class TableDraft:
 
     def hold_out(self) -> None:
         """Choose the groups, the newest where rows have dates and nothing else says what belongs together, and say how
-        many rows with a value to learn are among them, where these are few."""
+        many rows with a value to learn are among them, where these are few. Where rows are to be grouped by time and no
+        period will do, each date is a group."""
         table = self.table
         newest = period(table.content, table.time, self.target.name) if table.time else ""
+        if table.by_time and isinstance(newest, str):
+            table.group = table.time
         if not table.group and not isinstance(newest, str):
             self.period, self.held, count = newest
         else:

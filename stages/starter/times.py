@@ -1,8 +1,8 @@
 """Times: cells that are dates, and the periods into which they part a table's rows, so that the newest are held out.
 
 Rows that lie near each other in time are alike, and what is wanted of a model is what comes next: a split by chance
-shows a training rows from after those that it is judged on. A period is what dates begin with (year, month, day,
-hour) or, where their beginning says none, the date as it is written.
+shows a training rows from after those that it is judged on. A period is what dates begin with (year, month, week,
+day, hour, minute) or, where their beginning says none, the date as it is written.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def period(content: Sequence[TableRow], field: str, target: str) -> tuple[str, l
     if instants is None:
         return f"no row with {target} has one"
     counts: dict[str, int] = {}
-    for group in _groups(field, cells):
+    groups = _groups(field, cells)
+    for group in groups:
         names = [owner(row, group) for row in rows]
         order = [name for name, _ in groupby(name for _, name in sorted(zip(instants, names, strict=True)))]
         if len(set(order)) < len(order):
@@ -52,7 +53,7 @@ def period(content: Sequence[TableRow], field: str, target: str) -> tuple[str, l
         counts[group] = len(order)
         if FEWEST <= len(order) <= MOST and (newest := _newest(order, Counter(names))):
             return group, *newest
-    return _why(counts)
+    return _why(counts, len(counts) < len(groups))
 
 
 def word(group: str) -> str:
@@ -76,16 +77,17 @@ def _newest(order: Sequence[str], counts: Mapping[str, int]) -> tuple[list[str],
     return (sorted(held), count) if count <= LARGEST * sum(counts.values()) else None
 
 
-def _why(counts: Mapping[str, int]) -> str:
-    """Why rows are not parted by the periods that they fall into, of which there are so many by each grouping."""
+def _why(counts: Mapping[str, int], mixed: bool) -> str:
+    """Why rows are not parted by the periods that they fall into, of which there are so many by each grouping. `mixed`:
+    do the periods of other groupings lie in one another?"""
     if max(counts.values(), default=0) < FEWEST:
         return "they part these rows into too few"
     if min(counts.values()) > MOST:
         kind = word(min(counts, key=lambda group: counts[group]))
-        return (
-            f"they are more than {MOST} {kind}, and no beginning of their text says a longer period, as that of "
-            "2026-01-31 says its month"
-        )
+        why = "no beginning of their text says a longer period, as that of 2026-01-31 says its month"
+        if mixed:
+            why = "the order of their text is not that of their times, as where they are of several time zones"
+        return f"they are more than {MOST} {kind}, and {why}"
     return f"by no period that their text says are the newest {SHARE:.0%} to {LARGEST:.0%} of these rows parted off"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -58,15 +58,17 @@ def test_a_group_goes_before_dates_and_what_is_too_short_is_said(tmp_path: Path,
     assert written(tmp_path).steps["rows"].source.group == "when[:7]"
     dated(tmp_path / "t.csv", "%Y-%m-%d", hours=0)
     code, text = init(str(tmp_path), "--force")
-    assert code == 0 and "when" not in written(tmp_path).steps["rows"].source.group, text
+    assert code == 0 and "not used, as nothing is learned from dates: when" in text, text
+    assert written(tmp_path).steps["rows"].source.group == "", "dates that are all one"
 
 
 @pytest.mark.parametrize("form, hours, group, kind", [
     ("%-m/%-d/%Y", 30, "when", "dates"), ("%Y-W%V-%u", 30, "when[:8]", "weeks"),
     ("%-d.%-m.%Y %H:%M", 5, "when", "dates"), ("%Y/%-m/%-d", 24 * 20, "when[:4]", "years"),
+    ("%Y-%m-%d %H:%M:%S", 0.02, "when[:16]", "minutes"),
 ])  # fmt: skip
 def test_dates_whose_beginning_is_no_month(
-    tmp_path: Path, init: Init, form: str, hours: int, group: str, kind: str  # noqa: F811
+    tmp_path: Path, init: Init, form: str, hours: float, group: str, kind: str  # noqa: F811
 ) -> None:  # fmt: skip
     instants = dated(tmp_path / "t.csv", form, hours=hours)
     code, text = init(str(tmp_path))
@@ -93,6 +95,19 @@ def test_why_dates_hold_out_nothing(
         code, text = init(str(tmp_path), *more)
         assert code == 0 and why in " ".join(text.split()), text
         assert written(tmp_path).steps["rows"].source.group == group
+
+
+def test_dates_of_several_zones_may_have_no_period(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """About a new year their years lie in one another, so do months, days and hours; each text is one instant."""
+    zones = (timezone(timedelta(hours=5)), timezone(timedelta(hours=-5)))
+    begin = datetime(2025, 12, 31, 14, tzinfo=UTC)
+    texts = [(begin + timedelta(minutes=2 * i)).astimezone(zones[i % 2]).isoformat() for i in range(600)]
+    lines = [f"{i},{text},{i % 7}.5,{'ab'[i % 2]}" for i, text in enumerate(texts)]
+    (tmp_path / "t.csv").write_text("\n".join(["nr,when,size,label", *lines]))
+    code, text = init(str(tmp_path))
+    why = "they are more than 400 minutes, and the order of their text is not that of their times"
+    assert code == 0 and why in " ".join(text.split()), text
+    assert written(tmp_path).steps["rows"].source.group == ""
 
 
 def test_the_other_fields_of_dates_are_named(tmp_path: Path, init: Init) -> None:  # noqa: F811
