@@ -136,6 +136,7 @@ class Evaluate(Stage):
         from hyperloom.stages.evaluate.cost import CostWorker
         from hyperloom.stages.evaluate.rival import CHAMPION, RivalJudge
         from hyperloom.stages.evaluate.worker import Evaluation, Judge, ModelJudge
+        from hyperloom.stages.network.stored import weight_bytes
 
         recheck(step)
         shards, truth = step.inputs[self.data], self._truth(step)
@@ -150,7 +151,7 @@ class Evaluate(Stage):
             how = payload(one.model, lambda n: step.inputs[n].fingerprint)
             spaces[name] = self._space(step, truth, {"model": how, "name": name})
             bound = ensemble.bind(step.inputs) if ensemble else None
-            asking = self._asking(step, Trained.from_manifest(manifest).folders(manifest))
+            asking = self._asking(step, weight_bytes(manifest, one.member))
             asks = (manifest.stage, manifest.fingerprint), self._inputs(step, manifest), bound
             given = (task, name, *asks, step.events.run, asking, one.member, self._unasked)
             workers |= {f"model {name}": ModelJudge(*given), f"cost {name}": CostWorker(*given)}
@@ -175,15 +176,12 @@ class Evaluate(Stage):
         """Does the recipe say nothing of GPUs?"""
         return "gpus" not in self.model_fields_set
 
-    def _asking(self, step: StepRun, folders: Iterable[str]) -> Resources:
-        """What a process takes that asks the model in these folders."""
+    def _asking(self, step: StepRun, weights: int) -> Resources:
+        """What a process takes that asks a model with weights of so many bytes."""
         from hyperloom.stages.label.share import share
-        from hyperloom.stages.network.architecture import MODEL_WEIGHTS
-        from hyperloom.stages.network.stored import stored_size
 
         if not self._unasked:
             return Resources(self.cpus, self.gpus)
-        weights = sum(stored_size(step.storage, folder, MODEL_WEIGHTS) for folder in folders)
         return Resources(self.cpus, share(weights, step.gpus))
 
     def run(self, step: StepRun) -> Judged:

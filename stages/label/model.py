@@ -57,13 +57,14 @@ class Model(Expert):
     """spread: the standard deviation over members, in the task's unit or as a probability. certainty: 1 where all
     agree, 0 where they could not differ more; of numbers one half where they differ as the training data do."""
     folders: tuple[str, ...] = placement(())
-    """Filled in by `bind`."""
+    """Filled in by `bind`, as is how large the weights in them are."""
+    weight_bytes: int = placement(0)
 
-    @field_validator("folders")
+    @field_validator("folders", "weight_bytes")
     @classmethod
-    def _unset(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _unset(cls, value: Any) -> Any:
         if value:
-            raise ValueError("the model's folders follow from its step; leave it out")
+            raise ValueError("it follows from the model's step; leave it out")
         return value
 
     def checked(self, step: StepCheck, where: Where) -> Self:
@@ -96,16 +97,16 @@ class Model(Expert):
         return self.model_copy(update={"in_": tuple(c for c in self.in_ if c in model.inputs) or visible})
 
     def bind(self, inputs: Mapping[str, Manifest]) -> Self:
+        from hyperloom.stages.network.stored import weight_bytes
+
         manifest = inputs[self.model]
         trained = Trained.from_manifest(manifest)
-        bound = {"in_": self.in_ or trained.visible, "folders": trained.folders(manifest)}
-        return self.model_copy(update={**bound, "ensemble": self.ensemble.bind(inputs)})
+        known = {"folders": trained.folders(manifest), "weight_bytes": weight_bytes(manifest)}
+        bound = {"in_": self.in_ or trained.visible, "ensemble": self.ensemble.bind(inputs)}
+        return self.model_copy(update=known | bound)
 
     def heft(self, storage: Storage) -> int:
-        from hyperloom.stages.network.architecture import MODEL_WEIGHTS
-        from hyperloom.stages.network.stored import stored_size
-
-        return sum(stored_size(storage, folder, MODEL_WEIGHTS) for folder in self.folders)
+        return self.weight_bytes
 
     @property
     def usual_batch(self) -> int | None:

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 
 from hyperloom.pipeline import manifest
 from hyperloom.pipeline.errors import Torn
+from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import File, load_record, read_file
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, model_place
+from hyperloom.stages.results import Trained
 
 
 def read_stored(storage: Storage, folder: str, name: str) -> bytes:
@@ -28,12 +30,12 @@ def read_stored(storage: Storage, folder: str, name: str) -> bytes:
     return storage.read(f"{folder}/{name}")
 
 
-def stored_size(storage: Storage, folder: str, name: str) -> int:
-    """Bytes of that file, which is not read; 0 where there is none."""
-    if (file := _named(storage, folder, name)) is not None:
-        return file.bytes
-    places = storage.names(f"{folder}/model")
-    return storage.size(f"{folder}/model/{places[0]}/{name}" if len(places) == 1 else f"{folder}/{name}") or 0
+def weight_bytes(step: Manifest, member: str = "") -> int:
+    """Bytes of the weights of the step's models, of the one `member` or of all, as its manifest says; 0 where it names
+    none, as that of a step to come."""
+    folders = tuple(f"{folder}/" for folder in Trained.from_manifest(step).folders(step, member))
+    files = (f for f in step.all_files() if f.path.startswith(folders))
+    return sum(f.bytes for f in files if f.path.endswith(f"/{MODEL_WEIGHTS}"))
 
 
 def _named(storage: Storage, folder: str, name: str) -> File | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 
-from hyperloom.pipeline import events, manifest, recipe, runner, verify
+from hyperloom.pipeline import events, manifest, plugins, recipe, runner, verify
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.manifest import Manifest
@@ -18,6 +19,7 @@ from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.network.ensemble import Models, predictor
+from hyperloom.stages.network.stored import weight_bytes
 from hyperloom.stages.release.stage import Release
 from hyperloom.stages.results import Judged, Released, Trained
 from hyperloom.stages.train import loop
@@ -114,6 +116,18 @@ def test_an_expert_and_an_ensemble_ask_all_members(family: Any) -> None:
     labels = inline.finish(inline.step(stage, storage, scenes.KNOWN, "labels", frames=frames, pair=made))
     spread = inline.column(storage, scenes.KNOWN, labels, "spread@model")
     assert all(s is not None and s.any() for s in spread.values()), "one model alone has no spread"
+
+
+def test_how_large_models_are_is_known_from_their_manifest(family: Any) -> None:
+    """By that a big one gets a share of a GPU: nothing of it is looked for in the root, and no identity knows it."""
+    storage, _, _, _, made = family
+    sizes = [len(scenes.weights(storage, m.folder)) for m in Trained.from_manifest(made).members]
+    assert [weight_bytes(made, name) for name in ("seed4", "seed5")] == sizes and min(sizes) > 1000
+    expert = plugins.parse("expert", {"type": "model", "model": "pair", "out": ["depth@model"]})
+    bound, nowhere = expert.bind({"pair": made}), MagicMock(spec=Storage)
+    assert bound.heft(nowhere) == weight_bytes(made) == sum(sizes) and not nowhere.mock_calls
+    small = expert.bind({"pair": replace(made, records=())})
+    assert small.heft(nowhere) == 0 and payload(small, str) == payload(bound, str)
 
 
 def test_a_release_hands_out_the_best_member_or_the_one_that_is_named(family: Any) -> None:

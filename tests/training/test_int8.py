@@ -13,6 +13,7 @@ import pytest
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.stages.distill import int8
 from hyperloom.stages.distill.stage import Distill
+from hyperloom.stages.network.stored import weight_bytes
 from hyperloom.stages.results import Trained
 from tests.unit import inline, scenes
 
@@ -75,6 +76,7 @@ def test_a_student_in_bytes_says_what_it_costs(data: Any) -> None:
     plain, _ = _plain(data)
     assert _whole(plain) == _whole(again) and not _small(plain), "nothing was trained anew"
     assert Trained.from_manifest(again).folders(again) == (plain.folder,) != (again.folder,)
+    assert weight_bytes(again) == weight_bytes(plain) > 1000
 
 
 def test_one_that_costs_more_than_its_margin_is_left_out(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,8 @@ from safetensors.torch import load
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.preemption import Preemption
 from hyperloom.stages.network import compiling
-from hyperloom.stages.network.architecture import MODEL_WEIGHTS
 from hyperloom.stages.network.compiling import why_not_compile
 from hyperloom.stages.network.features import Features, Forward
-from hyperloom.stages.network.stored import stored_size
 from hyperloom.stages.train import checkpoint, compute, failures, loop, notice
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.notice import Ask, Notice, Preempted
@@ -76,14 +74,6 @@ def test_bfloat16_learns_the_same_and_stores_float32(data: Any) -> None:
     assert found["bf16"] != found["fp32"]
     assert found["bf16"] == pytest.approx(found["fp32"], rel=0.1)
     assert found["bf16"][-1] < 0.8 * found["bf16"][0]
-
-
-def test_how_large_a_model_is_is_known_without_reading_it(data: Any) -> None:
-    """Its weights lie in a folder named by what they hold; by their size a big one gets a share of a GPU."""
-    job = scenes.job(data, "large", updates=1)
-    assert stored_size(job.storage, job.folder, MODEL_WEIGHTS) == 0
-    loop.fit(job)
-    assert stored_size(job.storage, job.folder, MODEL_WEIGHTS) == len(scenes.weights(job.storage, job.folder)) > 1000
 
 
 def test_a_machine_without_a_compiler_trains_uncompiled(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
