@@ -95,25 +95,31 @@ def remember(storage: Storage, recipe: str, step: PlannedStep) -> None:
     storage.write_json(f"steps/{recipe}/{step.name}.json", {"fingerprint": step.fingerprint, "payload": step.payload})
 
 
-def changes(old: Any, new: Any, where: str = "") -> Iterator[str]:
-    """Sentences that name each difference of two payloads."""
+def changes(old: Any, new: Any) -> Iterator[str]:
+    """Sentences that name each difference of two payloads, by its place in the step as a recipe writes it."""
+    for place, what in _differences(old, new):
+        yield f"{place.removeprefix('config.')}{what}"
+
+
+def _differences(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """The place of each, and what is said of it."""
     if isinstance(old, dict) and isinstance(new, dict) and set(old) | set(new) != {"step"}:
         for key in sorted(set(old) | set(new)):
             place = f"{where}.{key}" if where else key
             if key not in old:
-                yield f"{place} added: {_short(new[key])}"
+                yield place, f" added: {_short(new[key])}"
             elif key not in new:
-                yield f"{place} removed (was {_short(old[key])})"
+                yield place, f" removed (was {_short(old[key])})"
             else:
-                yield from changes(old[key], new[key], place)
+                yield from _differences(old[key], new[key], place)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for i, (a, b) in enumerate(zip(old, new, strict=True)):
-            yield from changes(a, b, f"{where}[{i}]")
+            yield from _differences(a, b, f"{where}[{i}]")
     elif isinstance(old, dict) and isinstance(new, dict) and set(old) == set(new) == {"step"}:
         if old != new:
-            yield f"{where.removeprefix('config.')}: the step it reads changed"
+            yield where, ": the step it reads changed"
     elif old != new:
-        yield f"{where.removeprefix('config.')}: {_short(old)} -> {_short(new)}"
+        yield where, f": {_short(old)} -> {_short(new)}"
 
 
 def _meanings(loaded: RecipeFile, names: Iterable[str], digests: Digests) -> Iterator[tuple[str, StepMeaning]]:
@@ -126,7 +132,8 @@ def _meanings(loaded: RecipeFile, names: Iterable[str], digests: Digests) -> Ite
         uses = sorted(stage.uses())
         for modality in uses:
             if modality not in recipe.modalities:
-                check(loaded)  # says which one is meant
+                what = f"step {name!r}: the recipe defines no modality {modality!r}{near(modality, recipe.modalities)}"
+                raise loaded.error(("steps", name), what)
             if modality not in modalities:
                 modalities[modality] = payload(recipe.modalities[modality])
         if uses:

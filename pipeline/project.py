@@ -21,6 +21,9 @@ from typing import Any
 
 from hyperloom.pipeline.errors import PluginError
 
+KEPT = ("hyperloom", "__main__", "__mp_main__")
+"""Modules that no project takes with it, wherever they lie."""
+
 
 class Project:
     """`folders`, the first of which counts first, and `modules`: the top-level names that the recipe has taken from
@@ -47,6 +50,8 @@ class Project:
         """Make this process import as the run does, and know what it must not say."""
         global _current
         _current = Project(tuple(self._here(f) for f in self.folders), self.modules)
+        on_path = _on_path()
+        _added.update(f for f in _current.folders if f not in on_path and f != _working_folder())
         step_back()
         _last(_current.folders)
         if self.place or self.hidden:  # it has come from another process
@@ -67,6 +72,8 @@ class Project:
 
 
 _current = Project()
+_added: set[str] = set()
+"""Folders that are on `sys.path` since a project was entered, and were not before; the working folder is none."""
 _carried: dict[str, str] = {}
 
 
@@ -111,15 +118,25 @@ def current() -> Project:
 
 
 def leave() -> None:
-    """Forget what was imported from beside the recipe: the next one may have another module of that name. What lies in
-    the working folder stays, as it is everybody's."""
-    beside = tuple(f"{folder}/" for folder in _current.folders if folder != _working_folder())
-    for name in _current.modules & set(sys.modules):
-        module = sys.modules[name]
-        places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
-        if any(os.path.realpath(place).startswith(beside) for place in places if place):
-            for other in [known for known in sys.modules if known.partition(".")[0] == name]:
-                del sys.modules[other]
+    """Forget what was imported from beside the recipe, and what that imported from there: the next one may have other
+    modules of those names. What lies in the working folder stays, or where this process imported from before."""
+    global _current
+    here, added = _working_folder(), tuple(f"{folder}/" for folder in _added)
+    named = tuple(f"{folder}/" for folder in _current.folders if folder != here)
+    others = tuple(f"{p}/" for p in {*_on_path(), here} if p not in _added and p.startswith(added))
+    gone = set()
+    for name, module in list(sys.modules.items()):
+        if "." not in name and name not in KEPT:
+            places = _places(module)
+            if any(p.startswith(added) and not p.startswith(others) for p in places) or (
+                name in _current.modules and any(os.path.realpath(p).startswith(named) for p in places)
+            ):
+                gone.add(name)
+    for name in [known for known in sys.modules if known.partition(".")[0] in gone]:
+        del sys.modules[name]
+    sys.path[:] = [p for p in sys.path if p not in _added]
+    _added.clear()
+    _current = Project()
 
 
 def step_back() -> None:
@@ -167,6 +184,18 @@ def _holds(spec: ModuleSpec, module: str) -> bool:
     """Is this a module or package, or a bare folder that has the module in it?"""
     inside = module.split(".")[:2][-1]  # without its parent, which nobody has imported
     return spec.origin is not None or PathFinder.find_spec(inside, spec.submodule_search_locations) is not None
+
+
+def _on_path() -> set[str]:
+    return {os.path.realpath(p or _working_folder()) for p in sys.path}
+
+
+def _places(module: Any) -> list[str]:
+    """The file of a module, or the folders of a package that has none; nothing for what is no module."""
+    if not isinstance(module, ModuleType):
+        return []
+    file = vars(module).get("__file__")
+    return [file] if file else [str(folder) for folder in vars(module).get("__path__") or ()]
 
 
 def _last(folders: Iterable[str]) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hyperloom.pipeline import remarking
 from hyperloom.pipeline.fingerprint import canonical, fingerprint
 from hyperloom.pipeline.plan import StepMeaning, changes
 from hyperloom.pipeline.recipe import RecipeFile
 
 LONGEST = 200
 """Characters of facts that are kept as they are."""
-NAMED = 3
-"""Steps that share a change and are named."""
+FACTS = "what it reads from outside the recipe changed (data, code or weights)"
 OUTSIDE = "what the environment or files outside of the recipe give has changed"
 
 
@@ -27,24 +27,22 @@ def outline(loaded: RecipeFile, known: Mapping[str, StepMeaning]) -> dict[str, A
     return {name: _short(loaded.as_written(meaning.value), names) for name, meaning in known.items()}
 
 
-def moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """A sentence for each line that differs, with the steps that have it. Where none does, a stale record is of other
     values for what both outlines call by name."""
-    where: dict[str, list[str]] = {}
+    return remarking.lines(_changed(before, now)) or [OUTSIDE]
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each step with what is to be said of it."""
     for name in (*now, *(gone for gone in before if gone not in now)):
         if name not in before or name not in now:
-            where.setdefault("is new" if name in now else "is gone", []).append(name)
+            yield name, "is new" if name in now else "is gone"
             continue
-        for change in changes(before[name], now[name]):
-            outside = change.startswith("facts")
-            text = "what it reads from outside the recipe changed (data, code or weights)" if outside else change
-            steps = where.setdefault(text.removeprefix("config."), [])
-            steps += [name] if name not in steps else []
-    if not where:
-        yield OUTSIDE
-    for change, steps in where.items():
-        more = f" and {len(steps) - NAMED} more" if len(steps) > NAMED else ""
-        yield f"{', '.join(steps[:NAMED])}{more}: {change}"
+        old, new = dict(before[name]), dict(now[name])
+        if canonical(old.pop("facts", None)) != canonical(new.pop("facts", None)):
+            yield name, FACTS
+        yield from ((name, change) for change in changes(old, new))
 
 
 def _short(value: Any, names: Mapping[str, str]) -> Any:

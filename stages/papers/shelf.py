@@ -17,7 +17,6 @@ from hyperloom.pipeline.project import Project
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.ingest.stage import Ingest
 from hyperloom.stages.papers import record
 from hyperloom.stages.papers.moved import moved, outline
 from hyperloom.stages.papers.record import PaperRecord
@@ -78,12 +77,12 @@ class PaperRecipe:
             project.leave()
             self.project.enter()
 
-    def planned(self) -> PlannedStep:
-        """The verdict step as it would be made now. Raises SourceError where its data is not there."""
+    def planned(self) -> dict[str, PlannedStep]:
+        """The verdict step as it would be made now, and what it rests on. Raises SourceError where its data is not
+        there."""
         self.enter()
         storage = Storage(self.root)
-        steps = plan(self.loaded, storage, Digests(storage))
-        return next(step for step in steps if step.name == self.verdict)
+        return {step.name: step for step in plan(self.loaded, storage, Digests(storage), [self.verdict])}
 
     @cached_property
     def standing(self) -> RecordState:
@@ -91,7 +90,7 @@ class PaperRecipe:
         if self.record is None:
             return "never"
         try:
-            now = self._meanings()[self.verdict].fingerprint
+            now = self._meanings[self.verdict].fingerprint
             self.digests.save()
             return "fresh" if self.record.fingerprint == now else "stale"
         except SourceError:
@@ -107,27 +106,19 @@ class PaperRecipe:
         return ""
 
     def outline(self) -> dict[str, Any]:
-        """What each step is that the verdict rests on, for a record."""
-        return outline(self.loaded, self._meanings())
+        """What each step is that the verdict rests on, as a record keeps it."""
+        return outline(self.loaded, self._meanings)
 
     def moved(self) -> list[str]:
         """The lines that differ from those of its record, a sentence each."""
         if self.record is None or not self.record.steps:
             return ["which lines moved it cannot say: it is of a version whose records did not keep them"]
-        return list(moved(self.record.steps, self.outline()))
+        return moved(self.record.steps, self.outline())
 
+    @cached_property
     def _meanings(self) -> dict[str, StepMeaning]:
         self.enter()
         return identities(self.loaded, self.digests, [self.verdict])
-
-    def data(self) -> dict[str, str]:
-        """Digest of what each ingest step reads."""
-        from hyperloom.pipeline.fingerprint import fingerprint
-
-        self.enter()
-        digests = Digests(Storage(self.root))
-        steps = {n: s for n, s in self.loaded.recipe.steps.items() if isinstance(s, Ingest)}
-        return {name: fingerprint(step.facts(digests))[:16] for name, step in steps.items()}
 
 
 def papers(folder: str, chosen: Iterable[str] = (), root: str = "runs/papers") -> list[PaperRecipe]:

@@ -13,9 +13,13 @@ from typing import Any
 
 from hyperloom.pipeline import project, recipe, runner
 from hyperloom.pipeline.errors import StepFailed
+from hyperloom.pipeline.fingerprint import fingerprint
+from hyperloom.pipeline.plan import StepMeaning
 from hyperloom.pipeline.progress import Progress
+from hyperloom.stages.ingest.stage import Ingest
 from hyperloom.stages.papers import record, shelf
-from hyperloom.stages.papers.record import Cost
+from hyperloom.stages.papers.moved import outline
+from hyperloom.stages.papers.record import Cost, PaperRecord
 from hyperloom.stages.papers.shelf import PaperRecipe
 from hyperloom.stages.verdict.conclusion import Concluded
 
@@ -27,18 +31,28 @@ def tried(one: PaperRecipe, connect: Callable[..., Any] | None = None, progress:
     """Run what is not there yet and record the verdict; its word. `connect` joins Ray, None works in this process.
     The recipe is read anew, in its own project. Raises StepFailed, and what ends a run."""
     project.leave()
-    one = replace(one, loaded=recipe.load(one.path))
+    loaded = recipe.load(one.path)
+    one = replace(one, loaded=loaded, project=project.current())
     with spent(one.root) as cost:
         outcome = runner.run(one.loaded, connect, one.root, None, progress=progress, track=False)
     if not outcome.ok:
         why = "; ".join(f"{name}: {problem}" for name, problem in outcome.problems.items())
         raise StepFailed(f"{one.path}: {why or 'not all steps are done'}. Next: the same command goes on from there")
-    verdict = one.planned()
-    assert verdict.manifest is not None
-    concluded = Concluded.from_manifest(verdict.manifest)
-    record.write(one.path, record.record_of(one.paper, concluded, verdict.fingerprint, one.data(), cost, one.outline()))
+    written = _record(one, cost)
+    record.write(one.path, written)
     (Path(one.root) / COST).unlink(missing_ok=True)
-    return concluded.word
+    return written.verdict
+
+
+def _record(one: PaperRecipe, cost: Cost) -> PaperRecord:
+    """All that it says of the steps is of one look at them."""
+    steps = one.planned()
+    verdict = steps[one.verdict]
+    assert verdict.manifest is not None
+    data = {n: fingerprint(step.meaning["facts"])[:16] for n, step in steps.items() if isinstance(step.stage, Ingest)}
+    lines = outline(one.loaded, {n: StepMeaning(step.meaning, step.fingerprint) for n, step in steps.items()})
+    concluded = Concluded.from_manifest(verdict.manifest)
+    return record.record_of(one.paper, concluded, verdict.fingerprint, data, cost, lines)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -198,6 +199,11 @@ def test_mistakes_are_said_before_anything_runs(folder: Path, capsys: pytest.Cap
         (folder / "901-tiny.yaml").write_text(TINY.replace(*change))
         assert _papers("check") == 1 and re.search(message, capsys.readouterr().out), message
     (folder / "901-tiny.yaml").write_text(TINY)
+    _recorded(folder)
+    (folder / "901-tiny.yaml").write_text(TINY.replace("  digit: {type", "  digits: {type"))
+    assert _papers("list") == 2
+    assert re.search(r"901-tiny.yaml:\d+: .*no modality 'digit'; did you mean 'digits'", capsys.readouterr().err)
+    (folder / "901-tiny.yaml").write_text(TINY)
     (folder / "902-tiny.yaml").write_text(TINY.replace("Nobody, Nowhere 2026", "Somebody"))
     assert _papers("list") == 2
     assert re.search(r"902-tiny.yaml:3: the paper of this id is 'Nobody.*901-tiny.yaml", capsys.readouterr().err)
@@ -276,7 +282,7 @@ def test_a_stale_record_says_that_the_environment_moved(
 
 def test_only_the_place_of_a_change_loses_its_beginning() -> None:
     before, now = ({"a": {"stage": "x", "config": {"path": path}}} for path in ("a.config.yaml", "b.config.yaml"))
-    assert list(moved.moved(before, now)) == ["a: path: a.config.yaml -> b.config.yaml"]
+    assert moved.moved(before, now) == ["a: path: a.config.yaml -> b.config.yaml"]
 
 
 def test_what_several_papers_read_is_listed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,8 +300,21 @@ def test_what_several_papers_read_is_listed_once(folder: Path, monkeypatch: pyte
     assert looked == ["recipes/papers/tests/*.txt"]
 
 
+def test_a_record_is_of_one_look_at_its_data(folder: Path) -> None:
+    """Data that changes between the look at the shelf and the run is in all of it, or in none."""
+    (folder / "many.txt").write_text("many")
+    text = TINY.replace('call: "tiny_paper:samples"', 'call: "tiny_paper:samples", files: recipes/papers/tests/*.txt')
+    (folder / "901-tiny.yaml").write_text(text)
+    (one,) = shelf.papers(str(folder))
+    before = one.outline()
+    (folder / "many.txt").write_text("more")
+    trial.tried(one)
+    (now,) = shelf.papers(str(folder))
+    assert now.standing == "fresh" and now.record.steps == now.outline() != before
+
+
 def test_papers_have_modules_of_one_name_beside_them(folder: Path) -> None:
-    """Each is known and checked by its own, a plug-in's class too, and runs with it."""
+    """Each is known and checked by its own, a plug-in's class too, and runs with it and with what that imports."""
     other = folder.with_name("others")
     shutil.copytree(folder, other)
     (other / "901-tiny.yaml").rename(other / "902-tiny.yaml")
@@ -304,16 +323,25 @@ def test_papers_have_modules_of_one_name_beside_them(folder: Path) -> None:
     for place, revision in ((folder, 801), (other, 802)):
         code = "from hyperloom.stages.evaluate.stage import Evaluate\n"
         (place / "mine.py").write_text(f"{code}class Mine(Evaluate):\n    revision = {revision}\n")
+        text = "from tiny_help import seen_as\n" + CODE.replace("int(seen[0])", "seen_as(seen)")
+        (place / "tiny_paper.py").write_text(text)
+        (place / "tiny_help.py").write_text("def seen_as(seen):\n    return int(seen[0])\n")
     first, second = shelf.papers(str(folder.parent))
     alone = [shelf.papers(str(place))[0].outline() for place in (folder, other)]
     assert [first.outline(), second.outline()] == alone and alone[0]["samples"] == alone[1]["samples"]
     assert [one["report"]["config"]["revision"] for one in alone] == [801, 802]
-    (other / "tiny_paper.py").write_text(CODE.replace("str(int(seen[0]))", "'1'"))
     (other / "tiny_guess.py").write_text(GUESS.replace("'1'", "'2'"))
+    (other / "tiny_help.py").write_text("def seen_as(seen):\n    return 1\n")
     first, second = shelf.papers(str(folder.parent))
     assert first.outline() == alone[0] and second.outline()["labels"] != alone[1]["labels"]
-    assert second.outline()["samples"] != alone[1]["samples"]
-    assert trial.tried(first) == "holds" and trial.tried(second) != "holds", "who looks does it in his own module"
+    assert trial.tried(first) == "holds" and trial.tried(second) != "holds", "who looks does it with his own helper"
+    (other / "tiny_paper.py").write_text(CODE.replace("str(int(seen[0]))", "'1'"))
+    first, second = shelf.papers(str(folder.parent))
+    assert first.outline() == alone[0] and second.outline()["samples"] != alone[1]["samples"]
+    assert trial.tried(second) != "holds" and "tiny_help" not in sys.modules, "nor does he find the other's"
+    project.leave()
+    assert not {"tiny_paper", "tiny_guess", "mine"} & set(sys.modules)
+    assert not {str(folder), str(other)} & set(sys.path) and str(folder.parents[2]) in sys.path
     assert [one.standing for one in shelf.papers(str(folder.parent))] == ["fresh", "fresh"]
 
 

@@ -24,6 +24,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     monkeypatch.setattr(project, "_current", project.Project())
+    monkeypatch.setattr(project, "_added", set())
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
@@ -73,6 +74,28 @@ def test_what_a_recipe_names_is_the_project_s_own(folder: Path) -> None:
     env = os.environ | {"PYTHONPATH": str(folder.parent / "installed")}
     done = subprocess.run([sys.executable, "-c", code], input=sent, env=env, capture_output=True, cwd="/")
     assert done.stdout.decode().strip() == "recipe", done.stderr.decode()
+
+
+def test_a_project_that_is_left_takes_with_it_what_it_brought(folder: Path) -> None:
+    """Modules that were named and those that they import; none of the working folder, nor of what could be imported
+    before, though it lies below the recipe."""
+    work, before = Path.cwd(), folder / ".venv"
+    before.mkdir()
+    sys.path.insert(0, str(before))
+    for place, name in ((folder, "its_helper"), (folder, "unnamed"), (work, "everybody_s"), (before, "from_before")):
+        (place / f"{name}.py").touch()
+    (folder / "a_package").mkdir()
+    (folder / "a_package" / "part.py").touch()
+    (folder / "named_one.py").write_text("import its_helper, a_package.part, everybody_s, from_before")
+    path = list(sys.path)
+    enter(folder)
+    project.load("named_one")
+    project.leave()
+    assert not {"named_one", "its_helper", "a_package", "a_package.part"} & set(sys.modules)
+    assert {"everybody_s", "from_before"} <= set(sys.modules)
+    assert sys.path == [*path, str(work)] and project.current().folders == ()
+    with pytest.raises(ImportError):
+        __import__("unnamed")
 
 
 @pytest.mark.parametrize("name", ["queue", "torch", "pyarrow"])

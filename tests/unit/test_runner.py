@@ -84,7 +84,7 @@ def test_the_plan_says_what_changed(toy: Toy) -> None:
     toy.change("start: 5", "start: 6, salt: x")
     steps = toy.plan()
     assert [steps[n].state for n in "abce"] == ["fresh", "fresh", "stale", "stale"]
-    assert steps["c"].why == ["config.salt added: x", "start: 5 -> 6"]
+    assert steps["c"].why == ["salt added: x", "start: 5 -> 6"]
     assert steps["e"].why == ["data[2]: the step it reads changed"]
     assert toy.run().states == {"a": "fresh", "b": "fresh", "c": "done", "e": "done"}
 
