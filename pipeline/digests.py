@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from hyperloom.pipeline import filelist
+from hyperloom.pipeline import filelist, project
 from hyperloom.pipeline.errors import SourceError, StorageError, Torn
 from hyperloom.pipeline.storage import Storage, sha256
 
@@ -88,13 +88,14 @@ class Digests:
         """Does what `files` was given name a folder, as against a file or a pattern?"""
         return self._folders.get(pattern, False)
 
-    def listed(self, reader: str, look: Callable[[], T]) -> T:
-        """What `look` gives, for a `reader` that is known by all it says of itself."""
+    def listed(self, reader: object, look: Callable[[], T]) -> T:
+        """What `look` gives, for a `reader` that is known by all it says of itself, and by the project it is of."""
         if self._listed is None:
             return look()
-        if reader not in self._listed:
-            self._listed[reader] = look()
-        return self._listed[reader]  # type: ignore[no-any-return]
+        key = f"{reader!r} {project.current().folders}"
+        if key not in self._listed:
+            self._listed[key] = look()
+        return self._listed[key]  # type: ignore[no-any-return]
 
     def leave_out(self, files: Iterable[FileDigest], why: str) -> None:
         """Note files that were listed and are not used."""

@@ -56,7 +56,7 @@ class Recipe(Config):
     """What a recipe file may say. Only `modalities` and `steps` bear meaning."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)
-    base: str | None = None
+    base: str | None = placement(None)
     """Another recipe that this one builds on and changes, by its path from here (pipeline/bases.py)."""
     root: str = placement("./runs")
     """Where all state lives: a folder or any fsspec URL."""

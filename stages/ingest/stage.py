@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from hyperloom.pipeline import project
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import SourceError
@@ -65,8 +64,7 @@ class Ingest(Stage):
         return checked(self, step)
 
     def facts(self, digests: Digests) -> dict[str, Any]:
-        reader = f"{self.source!r} {project.current().folders}"
-        return {"pieces": digests.listed(reader, lambda: self.source.facts(digests))}
+        return {"pieces": digests.listed(self.source, lambda: self.source.facts(digests))}
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
         units, workers, _ = self._planned(step)
