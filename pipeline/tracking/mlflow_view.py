@@ -220,13 +220,13 @@ class MLflow:
         self.client.set_tag(run, "mlflow.loggedArtifacts", json.dumps(listed))
 
     def _on_tag(self, event: Event) -> None:
-        values, about = event["values"], self._position.about
+        values, about = dict(event["values"]), self._position.about
+        if not event["step"] and "outcome" in values:
+            about["verdict"] = str(values.pop("outcome"))  # the run's tag `verdict`, at its end
         self.runs.tags(self.runs.step(event), values)
         if event["step"]:
             sentences = about.setdefault("verdicts", [])
             sentences += [t for k, t in values.items() if k.startswith("verdict.") and t not in sentences]
-        elif "outcome" in values:
-            about["verdict"] = str(values["outcome"])
 
     def _on_failure(self, event: Event) -> None:
         self.runs.tags(self.runs.step(event), {"last_failure": f"{event.get('unit', '')}: {event.get('error', '')}"})

@@ -77,6 +77,7 @@ def test_a_run_is_all_there(server: Server, client: Any, storage: Storage) -> No
     assert logged.tags["made_by/semantic.color"] == "expert onnx revision 1"
     assert "metrics.`student.semantic.miou`" in experiment.tags[landing.VIEW] and landing.NOTE in experiment.tags
     assert parent.data.tags["kind"] == "run" and student.data.tags["kind"] == "distill" and parent.data.tags["verdict"]
+    assert "outcome" not in parent.data.tags, "one sentence, one tag"
     assert version.run_id == report.info.run_id
     model = mlflow.pyfunc.load_model("models:/aerial@champion")
     image = np.zeros((2, *SIZE, 3), np.uint8)
