@@ -56,7 +56,8 @@ class Ground:
 
 
 class Grounds:
-    """Of everybody in one evaluation: `of` by subject; `untrue` by modality why its truth is none."""
+    """Of everybody in one evaluation: `of` by subject; `untrue` by modality why its truth is none; `rehearsals` by
+    subject, or family of which one is a rehearsal, how far a pilot trained it."""
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Grounds:
         self.untrue = untrue(truth, self._makers)
         self._models = {subject.name for subject in who if subject.kind == "model"}
         self.of = {subject.name: self._ground(subject) for subject in who}
+        self.rehearsals = self._rehearsals()
 
     def sentences(self) -> list[str]:
         """What a report says first."""
@@ -87,19 +89,14 @@ class Grounds:
         ]
         grounds = [ground for name, ground in self.of.items() if name != CHAMPION]  # of whom its own sentence says it
         own = [sentence for ground in grounds for sentence in (*ground.leaks, *ground.notes)]
-        own += [unjudged(name, g.rehearsal, self._makers.values()) for name, g in self.of.items() if g.rehearsal]
+        makers, short = self._makers.values(), {n: g.rehearsal for n, g in self.of.items() if g.rehearsal}
+        own += [rehearsal_sentence(name, how, makers) for name, how in short.items()]
         return [*no_truth, *own, *(self._rival.sentences(self.judged) if self._rival else [])]
 
     def mark(self, name: str) -> str:
         """What stands in brackets behind a name; of a family what stands behind one of its members."""
         marks = (self.of[n].mark(len(self.judged.samples)) for n in self._families.get(name, (name,)) if n in self.of)
         return next((mark for mark in marks if mark), "")
-
-    def rehearsals(self) -> dict[str, str]:
-        """Subject, or family of which one is a rehearsal -> how far a pilot trained it."""
-        each = {name: ground.rehearsal for name, ground in self.of.items() if ground.rehearsal}
-        means = {f: next((each[m] for m in members if m in each), "") for f, members in self._families.items()}
-        return {**{family: how for family, how in means.items() if how}, **each}
 
     def body(self) -> dict[str, Any]:
         """What the result holds of it, by its names there."""
@@ -109,9 +106,14 @@ class Grounds:
             "untrue": self.untrue,
             "lacking": {name: dict(ground.lacking) for name, ground in mine if ground.lacking},
             "seen": {name: ground.samples for name, ground in mine if ground.samples},
-            "rehearsals": self.rehearsals(),
+            "rehearsals": self.rehearsals,
             "unseen": [name for name, ground in mine if ground.unseen and name in self._models],
         }
+
+    def _rehearsals(self) -> dict[str, str]:
+        each = {name: ground.rehearsal for name, ground in self.of.items() if ground.rehearsal}
+        means = {f: next((each[m] for m in members if m in each), "") for f, members in self._families.items()}
+        return {**{family: how for family, how in means.items() if how}, **each}
 
     def _ground(self, subject: Subject) -> Ground:
         if subject.columns:
@@ -178,7 +180,7 @@ def ground(
     return Ground((whole,) if leaks else (), tuple(dict.fromkeys(notes)), unseen, seen, lacking or {})
 
 
-def unjudged(name: str, rehearsal: str, makers: Iterable[Mapping[str, Any]]) -> str:
+def rehearsal_sentence(name: str, rehearsal: str, makers: Iterable[Mapping[str, Any]]) -> str:
     """Of a pilot's model. `makers`: what those of the judged columns say of themselves."""
     return REHEARSAL.format(name, rehearsal) + (WHOLE if "expert" in map(made_by, makers) else "")
 

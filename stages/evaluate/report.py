@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.errors import SourceError
@@ -56,14 +56,15 @@ class Report:
         says the same as the recipe; `sheets` are the spaces of what was judged."""
         grounds = Grounds(self.stage, self.step, self.who, self.truth, champion, self.families)
         decided = verdict.verdict(self.who, self.figures, self.modalities, self._teachers())
-        rows, classes = self._rows(grounds.rehearsals()), self._classes()
+        rows = verdict.table(self.who, self.figures, self.modalities, self.costs, grounds.rehearsals)
+        classes = self._classes()
         best = {m: verdict.best(self.who, self.figures, "expert", m, d) for m, d in self.modalities.items()}
         compared = self._compared(best, grounds)
         verdict.doubted(decided, grounds)
         models = verdict.sentences(decided, grounds, compared.get("differences", ()))
         sentences = [*grounds.sentences(), *models, *compared.pop("said", [])]
         sentences += self._lessons()
-        sliced = self._sliced(sentences, grounds.rehearsals())
+        sliced = self._sliced(sentences, grounds.rehearsals)
         self._tell(rows, classes, decided, sentences, compared)
         return Judged(
             split=self.stage.split,
@@ -107,9 +108,6 @@ class Report:
             file = self.step.write(f"{name}.png", collage(list(rows.items()), [*raw, *columns], self.step.modalities))
             self.step.events.emit("artifact", self.step.name, path=file.path, to="pictures")
 
-    def _rows(self, rehearsals: Mapping[str, str]) -> list[dict[str, Any]]:
-        return verdict.table(self.who, self.figures, self.modalities, self.costs, rehearsals)
-
     def _lineage(self) -> Lineage:
         shards = self.step.inputs[self.stage.data]
         columns = {c: producer.about for c, producer in Shards.from_manifest(shards).columns.items()}
@@ -143,7 +141,7 @@ class Report:
         missing = {"champion"} - {s.name for s in self.who} if self.stage.champion else set()
         against = [name for name in self.stage.against if name not in missing]  # there may be no champion yet
         rows = compared.differences(self.who, against, best)
-        verdict.unjudged(rows, grounds.rehearsals())
+        verdict.doubted_differences(rows, grounds.rehearsals)
         return {
             "intervals": {"level": config.level, "draws": config.draws, "over": config.over, "resampled": units},
             "bounds": compared.bounds(),
@@ -152,9 +150,8 @@ class Report:
             "said": verdict.difference_sentences(rows, self.modalities, config.level, grounds),
         }
 
-    def _sliced(self, sentences: list[str], unjudged: Mapping[str, str]) -> list[dict[str, Any]] | None:
-        """Figures by slice, a table in MLflow; who is weakest where goes to `sentences`, but of
-        those that are `unjudged`."""
+    def _sliced(self, sentences: list[str], rehearsals: Collection[str]) -> list[dict[str, Any]] | None:
+        """Figures by slice, a table in MLflow; who is weakest where goes to `sentences`, but of `rehearsals`."""
         if not self.stage.slices:
             return None
         shards = Shards.from_manifest(self.step.inputs[self.stage.data]).shards
@@ -168,7 +165,7 @@ class Report:
             sheets = Sheets(slices.drawing(self.stage.intervals), self.step.storage, records)
             looked = slices.look(subject.name, sheets, self._names(subject), parts)
             rows += looked.rows
-            sentences += [said] if subject.name not in unjudged and (said := looked.sentence()) else []
+            sentences += [said] if subject.name not in rehearsals and (said := looked.sentence()) else []
         if rows:
             self.step.events.emit("table", self.step.name, name=SLICES, rows=rows)
         return rows

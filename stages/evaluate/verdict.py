@@ -44,7 +44,7 @@ def table(
     return [
         {
             "who": s.name,
-            "kind": f"rehearsal, {rehearsals[s.name]}" if s.name in rehearsals else s.kind,
+            "kind": kind_of(s.name, s.kind, rehearsals),
             **{c: figures[s.name].get(c) for c in columns},
             "parameters": costs.get(s.name, {}).get("parameters"),
             "megaflops": round(costs[s.name]["flops"] / 1e6, 3) if s.name in costs else None,
@@ -52,6 +52,11 @@ def table(
         for s in who
         if figures.get(s.name)
     ]
+
+
+def kind_of(name: str, kind: str, rehearsals: Mapping[str, str]) -> str:
+    """What a table calls somebody of this kind: a rehearsal, and how far it went, where a pilot trained it."""
+    return f"rehearsal: {rehearsals[name]}" if name in rehearsals else kind
 
 
 def best(who: Sequence[Subject], figures: Figures, kind: str, name: str, modality: Any) -> str | None:
@@ -113,18 +118,18 @@ def _share(value: float, of: float, higher: bool) -> float | None:
 
 
 def doubted(decided: Mapping[str, Any], grounds: Grounds) -> None:
-    """Note in a verdict what proves nothing: `unproven` says why, and nobody `beats` anybody by it."""
+    """Note in a verdict what proves nothing: `unproven` says why, and nobody `beats` anybody by it; `rehearsal` says
+    how far a pilot trained the model."""
     for name, modalities in decided.items():
         for modality, row in modalities.items():
             leaks = grounds.of[name].leaks if name in grounds.of else ()
-            rehearsal = grounds.of[name].rehearsal if name in grounds.of else ""
-            why = rehearsal and f"a pilot's rehearsal ({rehearsal})"
-            why = why or grounds.untrue.get(modality) or next(iter(leaks), "")
-            if why:
+            if how := grounds.rehearsals.get(name):
+                row |= {"beats": None, "unproven": f"a pilot's rehearsal ({how})", "rehearsal": how}
+            elif why := grounds.untrue.get(modality) or next(iter(leaks), ""):
                 row |= {"beats": None, "unproven": why}
 
 
-def unjudged(rows: Sequence[dict[str, Any]], rehearsals: Mapping[str, str]) -> None:
+def doubted_differences(rows: Sequence[dict[str, Any]], rehearsals: Mapping[str, str]) -> None:
     """Note in differences that nothing is shown by or against a pilot's rehearsal: `unproven` says whose."""
     for row in rows:
         for who in (row[side] for side in ("who", "against") if row[side] in rehearsals):
@@ -134,16 +139,17 @@ def unjudged(rows: Sequence[dict[str, Any]], rehearsals: Mapping[str, str]) -> N
 def sentences(
     decided: Mapping[str, Any], grounds: Grounds | None = None, differences: Sequence[Mapping[str, Any]] = ()
 ) -> list[str]:
-    """The verdict in words, one sentence a model and modality. That it beats the experts is said where it is proved,
-    not where the interval of the difference from the best expert, among `differences`, holds zero."""
+    """The verdict, with what `doubted` noted, in words, one sentence a model and modality. That it beats the experts is
+    said where it is proved, not where the interval of the difference from the best expert, among `differences`, holds
+    zero."""
     close = {(d["who"], d["against"], d["figure"]) for d in differences if d["low"] is not None and d["better"] is None}
     lines = []
     for name, modalities in decided.items():
         for modality, d in modalities.items():
             figure = f"{name}{grounds.mark(name) if grounds else ''}: {modality} {d['measure']} {d['value']:.4g}"
             best = f"(best: {d['expert']} {d['expert_value']:.4g})" if d["expert"] is not None else ""
-            if grounds and name in grounds.of and grounds.of[name].rehearsal:
-                lines.append(f"{figure} after a rehearsal of {grounds.of[name].rehearsal}: not judged {best}".rstrip())
+            if d.get("rehearsal"):
+                lines.append(f"{figure} after a rehearsal of {d['rehearsal']}: not judged {best}".rstrip())
                 continue
             if d.get("unproven"):
                 what = "no truth" if grounds and modality in grounds.untrue else "what it learned from"

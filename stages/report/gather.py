@@ -37,7 +37,7 @@ def page(root: ReportedRoot) -> Page:
     missing: list[str] = []
     parts = [_part(missing, name, partial(make, root), None) for name, make in SECTIONS]
     sections = [s for s in parts if s is not None]
-    if outcome.rehearsed(root):  # what a pilot's models are like is no use yet, and the labels are
+    if _part(missing, "what is of use first", lambda: outcome.rehearsed(root), False):  # the labels, no model yet
         sections.sort(key=lambda s: s.name != "samples")
     nothing: tuple[str, Tone] = ("", "plain")
     text, tone = _part(missing, "the outcome", lambda: outcome.sentence(root), nothing)

@@ -8,6 +8,7 @@ from typing import Any
 
 from hyperloom.stages.base import modality_of, source_of
 from hyperloom.stages.evaluate.slices import judged_modality
+from hyperloom.stages.evaluate.verdict import kind_of
 from hyperloom.stages.measure.measure import better, directions
 from hyperloom.stages.report.history import latencies
 from hyperloom.stages.report.page import Estimate, PageTable, Section, Tone, Words
@@ -50,7 +51,7 @@ def sentence(root: ReportedRoot) -> tuple[str, Tone]:
     undone = [step for step in root.steps if step.manifest is None]
     parts = []
     judged = root.judged()
-    if judged is not None and (figures := _rehearsed(judged[1]) or _headline(root, judged[1])):
+    if judged is not None and (figures := _pilot(judged[1]) or _headline(root, judged[1])):
         parts.append(figures)
     release = [r for _, r in root.results(Released)]
     parts += [f"{r.name} {'is the champion' if r.passed else 'is registered and NOT the champion'}" for r in release]
@@ -128,10 +129,7 @@ def _table(root: ReportedRoot, step: Any, report: Judged, title: str) -> PageTab
     for name in who:
         figures = report.figures.get(name, {})
         mean = {k: row["mean"] for k, row in ((report.seeds or {}).get(name) or {}).items()}
-        rehearsal = report.rehearsals.get(name)
-        cells: list[Any] = [
-            name, f"rehearsal: {rehearsal}" if rehearsal else report.kinds.get(name, "mean over seeds")
-        ]  # fmt: skip
+        cells: list[Any] = [name, kind_of(name, report.kinds.get(name, "mean over seeds"), report.rehearsals)]
         for figure, _ in decisive.values():
             value = figures.get(figure, mean.get(figure))
             cells.append(Estimate(value, *bounds_of(report, name, figure), best=name == best[figure]))
@@ -148,11 +146,12 @@ def _table(root: ReportedRoot, step: Any, report: Judged, title: str) -> PageTab
 
 
 def rehearsed(root: ReportedRoot) -> bool:
-    """Is it the root of a pilot, whose models are not judged?"""
-    return any(report.rehearsals for _, report in root.results(Judged))
+    """Is the report that counts a pilot's, whose models are not judged?"""
+    judged = root.judged()
+    return judged is not None and bool(judged[1].rehearsals)
 
 
-def _rehearsed(report: Judged) -> str:
+def _pilot(report: Judged) -> str:
     """Of a pilot: what is there to be looked at, and what is not judged."""
     if not report.rehearsals:
         return ""

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from hyperloom.pipeline import cli
-from hyperloom.stages.evaluate.grounds import Ground, Grounds, unjudged
-from hyperloom.stages.evaluate.verdict import sentences
+from hyperloom.stages.evaluate.grounds import Grounds, rehearsal_sentence
+from hyperloom.stages.evaluate.verdict import doubted, sentences
+from hyperloom.stages.modality import Boxes, Category
 from hyperloom.stages.release.proof import doubts
 from hyperloom.stages.report import writing
 from hyperloom.stages.results import Judged, Trained
@@ -65,7 +66,7 @@ def test_a_rehearsal_is_said_in_the_students_row_and_judged_by_nobody(ended: tup
     assert Trained.from_manifest(done["student"].manifest).rehearsal == "3 updates of 500"
     report = Judged.from_manifest(done["report"].manifest)
     (row,) = [row for row in report.table if row["who"] == "student"]
-    assert row["kind"] == "rehearsal, 3 updates of 500"
+    assert row["kind"] == "rehearsal: 3 updates of 500"
     assert report.verdict["student"]["edges"]["unproven"] == "a pilot's rehearsal (3 updates of 500)"
     assert any("NOT JUDGED" in text and "student is a pilot's rehearsal" in text for text in report.said)
     assert any("after a rehearsal of 3 updates of 500: not judged" in text for text in report.said)
@@ -102,15 +103,16 @@ def test_nothing_is_shown_by_a_family_or_labels_of_a_rehearsal(tmp_path: Path, m
 def test_what_a_rehearsal_keeps_of_its_teacher_is_not_said() -> None:
     row = {"measure": "mae", "value": 0.2, "expert": "again", "expert_value": 0.1, "beats": None}
     decided = {"student": {"edges": {**row, "keeps": {"teacher": "teacher", "of_teacher": 0.5, "of_expert": 0.5}}}}
-    grounds = SimpleNamespace(of={"student": Ground(rehearsal="3 updates")}, mark=lambda name: "", untrue={})
+    assert "keeps 0.50 of its teacher" in sentences(decided)[0]
+    grounds = SimpleNamespace(of={}, rehearsals={"student": "3 updates"}, mark=lambda name: "", untrue={})
+    doubted(decided, cast(Grounds, grounds))
     (text,) = sentences(decided, cast(Grounds, grounds))
     assert text.endswith("after a rehearsal of 3 updates: not judged (best: again 0.1)")
-    assert "keeps 0.50 of its teacher" in sentences(decided)[0]
 
 
 @pytest.mark.parametrize("by, whole", [("edges", True), ("model", False), ("", False)])
 def test_labels_of_experts_are_spoken_of_where_there_are_experts(by: str, whole: bool) -> None:
-    text = unjudged("student", "3 updates", [{"expert": {"type": by}} if by else {}])
+    text = rehearsal_sentence("student", "3 updates", [{"expert": {"type": by}} if by else {}])
     assert "NOT JUDGED" in text and ("labels of the experts" in text) is whole
 
 
@@ -132,19 +134,17 @@ def test_the_first_picture_has_the_labels_over_the_samples(ended: tuple[World, A
     assert 5 < np.abs(photo - laid).mean() < 120, "the labels are over the picture, which shows through"
 
 
-@pytest.mark.parametrize("kind", ["boxes", "missing", "words"])
-def test_what_lies_in_no_picture_leaves_it_grey(kind: str) -> None:
-    from hyperloom.stages.modality import Boxes, Category
-
+def test_boxes_are_frames_that_leave_the_picture_inside_them() -> None:
     photo = np.full((60, 80, 3), 200, np.uint8)
-    if kind == "boxes":
-        some = Boxes(type="boxes", classes=("car", "tree"), most=2)
-        value = np.array([[0.25, 0.25, 0.75, 0.75, 0, 0.9], [np.nan] * 6], np.float32)
-        drawn = pictures.laid_over(photo, value, some)
-        assert (drawn[30, 40] == 200).all() and (drawn[15, 20:60] != 200).any(), "a frame, and the picture inside it"
-        return
-    modality = Category(type="category", classes=("a", "b"))
-    drawn = pictures.laid_over(photo, None if kind == "missing" else np.int64(1), modality)
+    value = np.array([[0.25, 0.25, 0.75, 0.75, 0, 0.9], [np.nan] * 6], np.float32)
+    drawn = pictures.laid_over(photo, value, Boxes(type="boxes", classes=("car", "tree"), most=2))
+    assert (drawn[30, 40] == 200).all() and (drawn[15, 20:60] != 200).any()
+
+
+@pytest.mark.parametrize("value", [None, np.int64(1)], ids=["missing", "words"])
+def test_what_lies_in_no_picture_leaves_it_grey(value: Any) -> None:
+    photo = np.full((60, 80, 3), 200, np.uint8)
+    drawn = pictures.laid_over(photo, value, Category(type="category", classes=("a", "b")))
     assert len(np.unique(drawn)) == 1 and drawn[0, 0, 0] != 200
 
 

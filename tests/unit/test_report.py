@@ -17,8 +17,9 @@ from hyperloom.pipeline import cli, recipe
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.report import figures, gather, render, root
-from hyperloom.stages.report.history import histories, thinned
+from hyperloom.stages.modality import Dense
+from hyperloom.stages.report import figures, gather, outcome, render, root, training
+from hyperloom.stages.report.history import StepHistory, histories, thinned
 from hyperloom.stages.report.page import (
     Chart,
     Gallery,
@@ -31,6 +32,7 @@ from hyperloom.stages.report.page import (
     Verbatim,
 )
 from hyperloom.stages.report.plot import drawing, plot
+from hyperloom.stages.results import Judged, Lineage
 
 EVIL = "<script>alert(1)</script>"
 RECIPE = """\
@@ -168,9 +170,17 @@ def test_of_one_subject_classes_are_one_table_in_their_order() -> None:
         for m, v in (("iou", 0.1), ("recall", 0.2))
     ]
     counted = SimpleNamespace(counted=("class2", "class10"))
-    known, report = SimpleNamespace(modalities={"semantic": counted}), SimpleNamespace(classes=rows)
-    (table,) = figures._classes(known, report)  # type: ignore[arg-type]
-    assert table.columns == ["class", "iou", "recall"] and table.title == "semantic by class: student"
+    report = Judged("test", Lineage("f"), {}, classes=rows)
+    step = SimpleNamespace(name="report", manifest=None)
+    known: Any = SimpleNamespace(modalities={"semantic": counted}, steps=[], results=lambda kind: [(step, report)])
+    section = figures.slices(known)
+    assert section is not None
+    (table,) = section.blocks
+    assert (
+        isinstance(table, PageTable)
+        and table.columns == ["class", "iou", "recall"]
+        and table.title == "semantic by class: student"
+    )
     assert table.rows == [["class2", 0.1, 0.2], ["class10", 0.3, 0.3]]
 
 
@@ -187,6 +197,30 @@ def test_a_damaged_root_gives_a_smaller_page(
     printed = capsys.readouterr()
     html = Path(printed.out.splitlines()[-1]).read_text()
     assert "Traceback" not in printed.err + html and "<h1>judged</h1>" in html and 'id="lineage"' in html
+
+
+def test_whatever_a_result_fails_with_is_said_on_the_page(judged: Path) -> None:
+    class Unreadable(root.ReportedRoot):
+        def results(self, kind: type) -> Any:
+            raise IndexError("an older form")
+
+    page = gather.page(Unreadable(recipe.load(judged), Storage("memory://unreadable"), []))
+    assert page.name == "judged" and "the outcome cannot be shown: IndexError: an older form" in page.missing
+
+
+def test_it_is_a_pilots_where_the_report_that_counts_is(judged: Path) -> None:
+    early, late = (Judged("test", Lineage("f"), {}, rehearsals=how) for how in ({"student": "3 updates of 90"}, {}))
+
+    class Reported(root.ReportedRoot):
+        def results(self, kind: type) -> Any:
+            yield from self.reports if kind is Judged else ()
+
+    known = Reported(recipe.load(judged), Storage("memory://reported"), [])
+    step = SimpleNamespace(name="report")
+    known.reports = [(step, early), (step, late)]
+    assert not outcome.rehearsed(known) and "pilot" not in outcome.sentence(known)[0]
+    known.reports.reverse()
+    assert outcome.rehearsed(known) and outcome.sentence(known)[0].startswith("a pilot")
 
 
 def test_a_report_of_a_recipe_that_never_ran(judged: Path, tmp_path: Path) -> None:
@@ -234,16 +268,16 @@ def test_curves_come_from_the_run_that_trained(tmp_path: Path) -> None:
 
 def test_one_point_is_no_curve() -> None:
     """A training that was measured once, at its end, has that in the table."""
-    from types import SimpleNamespace
-
-    from hyperloom.stages.modality import Dense
-    from hyperloom.stages.report.training import _fit
-
-    step: Any = SimpleNamespace(name="student")
-    kinds = {"depth": Dense(type="dense", size=(4, 4))}
-    assert _fit(step, {"fit.depth.mae": [(60.0, 0.5)]}, kinds) == []
-    (chart,) = _fit(step, {"fit.depth.mae": [(60.0, 0.5)], "val.depth.mae": [(10.0, 1.0), (60.0, 0.6)]}, kinds)
-    assert [line.name for line in chart.lines] == ["fit", "val"]
+    recipe_: Any = SimpleNamespace(modalities={"depth": Dense(type="dense", size=(4, 4))})
+    step: Any = SimpleNamespace(name="student", fingerprint="f", manifest=None)
+    history = StepHistory(curves={"fit.depth.mae": [(60.0, 0.5)]})
+    known = root.ReportedRoot(SimpleNamespace(recipe=recipe_), Storage("memory://curves"), [step], work={"f": history})  # type: ignore[arg-type]
+    assert training.training(known) is None
+    history.curves["val.depth.mae"] = [(10.0, 1.0), (60.0, 0.6)]
+    section = training.training(known)
+    assert section is not None
+    (chart,) = section.blocks
+    assert isinstance(chart, Chart) and [line.name for line in chart.lines] == ["fit", "val"]
 
 
 def test_plots_stay_inside_their_frame() -> None:
