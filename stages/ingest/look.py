@@ -55,8 +55,7 @@ class ColumnLook:
     def refuse(self, value: Any, modality: Any) -> None:
         """Note the class ids of a value that was refused for them."""
         if isinstance(value, np.ndarray) and modality.categorical:
-            ids = np.unique(value)
-            self.refused.update(int(i) for i in ids if len(modality.counted) <= i != UNKNOWN)
+            self.refused |= {i for i in _ids(value) if len(modality.counted) <= i != UNKNOWN}
 
     def figures(self) -> dict[str, Any]:
         """What was seen, additive, for the partition's record; empty where there is nothing to say of such columns."""

@@ -19,6 +19,19 @@ def part_of(key: str, parts: int) -> str:
     return f"part-{place:0{len(str(parts - 1))}}"
 
 
+def identity(
+    row: Mapping[str, Any], table: str, number: int, key: str = "", group: str = "", parts: int = 0
+) -> tuple[str, str]:
+    """Key and group of row `number` of a table that is called `table`: what its fields `key` and `group` say. The key
+    of one without is its number; its group one of so many `parts`, else the table."""
+    name = f"{table}/{number:06d}"
+    if key and row.get(key) not in (None, ""):
+        name = str(row[key])
+    if group:
+        return name, owner(row, group)
+    return name, part_of(name, parts) if parts else path_safe(table)
+
+
 def field_of(group: str) -> str:
     """The field that `group` reads: itself, or what stands before `[:n]`."""
     return _parsed(group)[0]

@@ -27,11 +27,11 @@ from hyperloom.stages.ingest.cell import CLASS_LABEL, Cell, classes_of, named
 from hyperloom.stages.ingest.excerpt import ExcerptReader, is_video
 from hyperloom.stages.ingest.film import installed
 from hyperloom.stages.ingest.numerals import COMMA, hint, pointed
-from hyperloom.stages.ingest.parts import field_of, owner, part_of
+from hyperloom.stages.ingest.parts import field_of, identity
 from hyperloom.stages.ingest.rows import NAMED, TABLES, Dialect, described, features, stored
 from hyperloom.stages.ingest.rowstore import TableRow, TableRows
 from hyperloom.stages.ingest.sidefile import fetch, understood
-from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, path_safe, stem
+from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, stem
 from hyperloom.stages.meaning import Meaning, MeaningsDiffer, translation
 
 if TYPE_CHECKING:
@@ -215,16 +215,10 @@ class Table(Source):
 
     def _names(self, table: FileDigest, number: int, row: TableRow | ValueError) -> tuple[str, str]:
         """Key and group of a row."""
-        key, group = f"{stem(table.name)}/{number:06d}", path_safe(stem(table.name))
+        name = stem(table.name)
         if isinstance(row, ValueError):
-            return key, group
-        if self.key and row.get(self.key) not in (None, ""):
-            key = str(row[self.key])
-        if self.parts and not self.group:
-            group = part_of(key, self.parts)
-        if self.group:
-            group = owner(row, self.group)
-        return key, group
+            return identity({}, name, number)
+        return identity(row, name, number, self.key, self.group, self.parts)
 
     def _digest(
         self, table: FileDigest, number: int, key: str, row: TableRow | ValueError, digests: Digests

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-from hyperloom.stages.ingest.parts import owner, part_of
+from hyperloom.stages.ingest.parts import identity
+from hyperloom.stages.ingest.source import stem
 from hyperloom.stages.starter.fields import TableField, TableLook
 from hyperloom.stages.starter.grouping import Grouping, held
 
@@ -22,16 +23,11 @@ LARGEST = 0.4
 def held_rows(table: TableLook, target: TableField, parts: int) -> tuple[list[str], int]:
     """The groups to hold out, and how many rows with a value to learn they have; no groups where there are too many to
     be named."""
-    stem = os.path.splitext(os.path.basename(table.path))[0]
+    called = stem(os.path.basename(table.path))
     groups: dict[str, str] = {}
     values: dict[str, str] = {}
-    for number, row in enumerate(table.content):
-        name = f"{stem}/{number:06d}"
-        if table.group:
-            groups[name] = owner(row, table.group)
-        else:
-            key = row.get(table.key) if table.key else None
-            groups[name] = part_of(name if key in (None, "") else str(key), parts)
+    for number, row in table.content.items():
+        name, groups[name] = identity(row, called, number, table.key, table.group, parts)
         if row.get(target.name) not in (None, ""):
             values[name] = str(row[target.name])
     if len(set(groups.values())) > MOST:

@@ -79,12 +79,13 @@ class TableField:
 
 @dataclass
 class TableLook:
-    """A table: how its text is written, its rows, its fields; `key`, `group` and `time` are names of fields, or
-    empty. `by_time`: are its rows to be grouped by `time`, whatever else says what belongs together?"""
+    """A table: how its text is written, its rows that can be read by their number in it, its fields; `key`, `group` and
+    `time` are names of fields, or empty. `by_time`: are its rows to be grouped by `time`, whatever else says what
+    belongs together?"""
 
     path: str
     dialect: dict[str, Any]
-    content: list[TableRow]
+    content: dict[int, TableRow]
     fields: list[TableField]
     key: str = ""
     group: str = ""
@@ -102,13 +103,14 @@ class TableLook:
 def look(path: str, folders: Sequence[str]) -> TableLook:
     """Look at a table, whose files are named relative to its own folder or one of `folders`. Raises NotUnderstood."""
     dialect, content = _read(path)
-    plain = [row for row in content if not isinstance(row, ValueError)]
+    readable = {number: row for number, row in enumerate(content) if not isinstance(row, ValueError)}
+    plain = list(readable.values())
     if not plain:
         raise NotUnderstood(f"{path} holds no row. Next: give a table whose first line names the fields")
     decimal = {"decimal": ","} if dialect.get("separator") == ";" and _commas(plain) else {}
     names = list(dict.fromkeys(name for row in plain for name in row if name))
     fields = [_field(name, plain, bool(decimal), (os.path.dirname(path), *folders)) for name in names]
-    seen = TableLook(path, {**dialect, **decimal}, plain, fields)
+    seen = TableLook(path, {**dialect, **decimal}, readable, fields)
     unique = [f for f in fields if len(set(f.cells)) == len(plain)]
     named = [f.name for f in unique if KEYS.fullmatch(f.name) or f.kind in FILED]
     seen.key = next(iter(named or [f.name for f in unique if _counts(f.cells)]), "")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hyperloom.pipeline import cli
-from hyperloom.stages.ingest.parts import field_of, owner
+from hyperloom.stages.ingest.parts import field_of, owner, part_of
 from hyperloom.stages.starter.outputs import NetworkOutputs, guess
 from hyperloom.stages.starter.times import times
 from hyperloom.stages.starter.truth import read_names
@@ -203,6 +203,20 @@ def test_numbers_in_brackets_are_numbers(tmp_path: Path, init: Init) -> None:  #
     assert held.startswith("Stra_e")
     lines = (tmp_path / "hyperloom.yaml").read_text().splitlines()
     assert not [line for line in lines if line.rstrip().endswith("{type:")], "no value is broken within braces"
+
+
+def test_a_line_that_nobody_can_read_has_its_number(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """By their numbers rows are dealt into parts: those that are held out are counted as the source will deal them."""
+    rows = [json.dumps({"size": i % 7 + 0.5, "label": "ab"[i % 3 == 0] if i % 11 == 5 else None}) for i in range(400)]
+    (tmp_path / "t.jsonl").write_text("\n".join(["{broken", *rows]))
+    code, text = init(str(tmp_path))
+    made = written(tmp_path)
+    source, held = made.steps["rows"].source, made.steps["shards"].split.pin["test"]
+    labelled = [f"t/{i + 1:06d}" for i in range(400) if i % 11 == 5]
+    count = sum(part_of(name, source.parts) in held for name in labelled)
+    shifted = sum(part_of(f"t/{int(name[2:]) - 1:06d}", source.parts) in held for name in labelled)
+    assert code == 0 and not source.key and 0 < count != shifted
+    assert f"only {count} of the {len(labelled)} rows with label are held out" in text, text
 
 
 def test_a_field_to_group_by_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
