@@ -17,7 +17,8 @@ from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.events import read
 from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.pipeline.units import File
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.evaluate.subject import Subject, subjects
@@ -260,9 +261,14 @@ def _trained(storage: Storage, inputs: tuple[str, ...] = ("rgb@camera", "depth@f
     columns = tuple(Input(c, KNOWN[modality_of(c)], scale[modality_of(c)]) for c in inputs)
     tasks = (Task("semantic", SEMANTIC, Scale()), Task("depth", DEPTH, scale["depth"]))
     model = build_model(Architecture(columns, tasks, UNetTrunk(type="unet", width=2)))
-    made = Manifest("train", "7" * 64, {}, (), (), {"columns_in": list(inputs), "tasks": ["semantic", "depth"]})
-    storage.write(f"{made.folder}/{MODEL_JSON}", json.dumps(model.architecture.to_json()).encode())
-    storage.write(f"{made.folder}/{MODEL_WEIGHTS}", weights(model.state_dict()))
+    parts = {MODEL_JSON: json.dumps(model.architecture.to_json()).encode(), MODEL_WEIGHTS: weights(model.state_dict())}
+    files = []
+    for name, data in parts.items():
+        files.append(File(f"{manifests.folder('train', '7' * 64)}/model/random/{name}", len(data), sha256(data)))
+        storage.write(files[-1].path, data)
+    made = Manifest(
+        "train", "7" * 64, {}, (), tuple(files), {"columns_in": list(inputs), "tasks": ["semantic", "depth"]}
+    )
     manifests.commit(storage, made)
     return made
 
