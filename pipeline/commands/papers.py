@@ -122,10 +122,12 @@ def _check(given: Any) -> int:
     from hyperloom.stages.papers.table import is_page
 
     listed = _papers(given)
-    lines = {one.title: one.moved() for one in listed if one.standing == "stale"}
-    for name, sentences in lines.items():
-        print(f"{name}: its record is of other code, lines or data. Next: hyperloom papers run {name.split('/')[-1]}")
-        print("".join(f"  {sentence}\n" for sentence in sentences), end="")
+    stale = [one for one in listed if one.standing == "stale"]
+    lines = {one.title: one.moved() for one in stale}
+    for one in stale:
+        why = "is of other code, lines or data" if one.record.whole else "was changed since it was written"
+        print(f"{one.title}: its record {why}. Next: hyperloom papers run {one.name}")
+        print("".join(f"  {sentence}\n" for sentence in lines[one.title]), end="")
     old = list(lines)
     for one in listed:
         if one.standing in ("stale", "never") and (mistakes := one.mistakes()):

@@ -1,12 +1,13 @@
 """The record of a paper: what its verdict was, made of which data and which code, kept beside its recipe.
 
-`NAME.json` beside `NAME.yaml`, written when a verdict is finished and never by hand. A record is stale once the
-identity of the recipe's verdict step is another one, so changed recipes, plug-ins and data make it so; it then moves to
-`before` of the next, and nothing is overwritten.
+`NAME.json` beside `NAME.yaml`, written when a verdict is finished and never by hand: a seal, the digest of all that it
+says, shows where somebody did. A record is stale once the identity of the recipe's verdict step is another one, so
+changed recipes, plug-ins and data make it so; it then moves to `before` of the next, and nothing is overwritten.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -43,12 +44,19 @@ class PaperRecord:
     seconds: float
     cores: int
     departs: Sequence[str]
+    steps: Mapping[str, Any]
+    """What each step was that the verdict rests on (`stages.papers.moved`)."""
     cpu: float = 0.0
     """Seconds of CPU time, as in `Cost`; 0 where nobody counted."""
     before: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     """Earlier records, the newest last, without theirs and without steps."""
-    steps: Mapping[str, Any] = field(default_factory=dict)
-    """What each step was that the verdict rests on (`stages.papers.moved`); none in records of earlier versions."""
+    seal: str = ""
+    """Digest of the rest, in hex."""
+
+    @property
+    def whole(self) -> bool:
+        """Does it say what was written?"""
+        return self.seal == _seal(asdict(self))
 
 
 def record_of(
@@ -88,13 +96,20 @@ def write(recipe: Path, record: PaperRecord) -> None:
     that took stays, since a second look at finished steps takes nothing."""
     old, before = read(recipe), []
     if old is not None:
-        last = {k: v for k, v in asdict(old).items() if k not in ("before", "steps")}
+        last = {k: v for k, v in asdict(old).items() if k not in ("before", "steps", "seal")}
         same = old.fingerprint == record.fingerprint
         before = [*old.before, *([] if same else [last])]
         record = replace(record, seconds=old.seconds, cpu=old.cpu) if same else record
     temporary = recipe.with_suffix(".json.tmp")
-    temporary.write_text(_text({**asdict(record), "before": before}), encoding="utf-8")
+    fields = {**asdict(record), "before": before}
+    temporary.write_text(_text({**fields, "seal": _seal(fields)}), encoding="utf-8")
     temporary.replace(recipe.with_suffix(".json"))
+
+
+def _seal(fields: Mapping[str, Any]) -> str:
+    """Over the values, not over how a file writes them."""
+    rest = {name: value for name, value in fields.items() if name != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _text(fields: dict[str, Any]) -> str:

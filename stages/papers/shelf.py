@@ -86,9 +86,12 @@ class PaperRecipe:
 
     @cached_property
     def standing(self) -> RecordState:
-        """Neither the plan nor the root is asked for it: a record is fresh as long as its verdict would be the same."""
+        """Neither the plan nor the root is asked for it: a record is fresh as long as it says what was written, and its
+        verdict would be the same."""
         if self.record is None:
             return "never"
+        if not self.record.whole:
+            return "stale"
         try:
             now = self._meanings[self.verdict].fingerprint
             self.digests.save()
@@ -111,8 +114,10 @@ class PaperRecipe:
 
     def moved(self) -> list[str]:
         """The lines that differ from those of its record, a sentence each."""
-        if self.record is None or not self.record.steps:
-            return ["which lines moved it cannot say: it is of a version whose records did not keep them"]
+        if self.record is None:
+            return []
+        if not self.record.whole:
+            return ["what it says is nobody's verdict: its seal does not fit"]
         return moved(self.record.steps, self.outline())
 
     @cached_property
