@@ -87,12 +87,22 @@ def maps_to_rgb(values: np.ndarray, limits: tuple[float, float] | None = None) -
     channels: Any = values.shape[-1]
     if channels == 1:
         return scalar_to_rgb(values[..., 0], limits)
-    if channels == 2:
-        return flow_to_rgb(values)
-    first = values[..., :3]
-    finite = first[np.isfinite(first)]
+    return flow_to_rgb(values) if channels == 2 else channels_to_rgb(values[..., :3], limits)
+
+
+def channel_colours(channels: int) -> np.ndarray:
+    """(channels, 3) uint8: red, green and blue, which mix to any other; of more channels those of classes."""
+    return np.eye(3, dtype=np.uint8)[:channels] * np.uint8(255) if channels <= 3 else palette(channels)
+
+
+def channels_to_rgb(values: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """(H, W, C) maps, each as light of its colour between `limits`, or the smallest and the largest number; NaN is
+    black."""
+    finite = values[np.isfinite(values)]
     lo, hi = limits or ((float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0))
-    return np.nan_to_num(np.clip((first - lo) / max(hi - lo, 1e-9), 0, 1) * 255).astype(np.uint8)
+    level = np.nan_to_num(np.clip((values - lo) / max(hi - lo, 1e-9), 0, 1))
+    light = level @ channel_colours(values.shape[-1]).astype(np.float32)
+    return np.clip(light, 0, 255).astype(np.uint8)
 
 
 def text_to_rgb(text: str, width: int = 192) -> np.ndarray:

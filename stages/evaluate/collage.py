@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.legend import legends
 from hyperloom.stages.modality import Modality
 
 WIDTH, CAPTION, GAP = 160, 16, 2
@@ -34,10 +35,8 @@ def collage(
         panels = [_panel(values.get(c), c, modalities[modality_of(c)], ranges) for c in columns]
         drawn += [caption(key, width), np.concatenate(_level(panels), axis=1)]
     picture = np.concatenate(drawn, axis=0)
-    for name in dict.fromkeys(modality_of(c) for c in columns):
-        modality = modalities[name]
-        if modality.legend:
-            picture = np.concatenate([picture, legend(modality.legend, picture.shape[1])], axis=0)
+    for meant in legends(modalities, [{c: values.get(c) for c in columns} for _, values in rows]).values():
+        picture = np.concatenate([picture, legend(meant, picture.shape[1])], axis=0)
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
@@ -66,7 +65,8 @@ def _panel(
     else:
         shown = modality.picture_within(value, ranges[name]) if name in ranges else modality.picture(value)
     height = max(1, round(shown.shape[0] * WIDTH / shown.shape[1]))
-    how = cv2.INTER_NEAREST if modality.legend else cv2.INTER_AREA  # no mixture of classes is a class
+    classes = bool(modality.legend) and modality.dtype.kind != "f"
+    how = cv2.INTER_NEAREST if classes else cv2.INTER_AREA  # no mixture of classes is a class
     shown = cv2.resize(shown, (WIDTH, height), interpolation=how)
     framed = np.full((height + GAP, WIDTH + GAP, 3), PAPER, np.uint8)
     framed[:height, :WIDTH] = shown

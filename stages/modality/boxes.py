@@ -224,6 +224,11 @@ class Boxes(Things):
             for x0, y0, x1, y1, c, s in self._drawn(value).tolist()
         ]
 
+    @property
+    def legend(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        colours = picture.palette(len(self.classes)).tolist()
+        return tuple((name, tuple(colour)) for name, colour in zip(self.classes, colours, strict=True))
+
     def words(self, value: np.ndarray) -> str:
         ids = value[~np.isnan(value).any(1), 4].astype(int)
         counts = [f"{int((ids == i).sum())} {name}" for i, name in enumerate(self.classes) if (ids == i).any()]

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from hyperloom.pipeline.config import placement
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
+from hyperloom.stages.modality.choice import distinct
 from hyperloom.stages.modality.formats import decode_array
 from hyperloom.stages.modality.knowledge import finite
 from hyperloom.stages.modality.movement import Movement, Moving
@@ -34,6 +36,7 @@ class Dense(Moving):
     linearly over what is known, and scales displacements and disparities as it does. The `y` of directions and vectors
     grows downwards, as OpenCV's camera has it, or `up`. `storage` is what is kept of a
     number: float32 all, float16 three digits, uint8 one of 255 and uint16 one of 65,535 even steps over the range.
+    `names` says what the channels are called.
     """
 
     revision: ClassVar[int] = 2
@@ -45,6 +48,10 @@ class Dense(Moving):
     y: Literal["down", "up"] = "down"
     storage: Literal["float16", "float32", "uint8", "uint16"] = "float16"
     unknown: float | Literal["outside"] | None = None
+    names: tuple[str, ...] = placement((), exclude=True)
+    """What the channels are called, for people who look at them; it changes no number."""
+
+    _distinct = field_validator("names")(distinct)
 
     @model_validator(mode="after")
     def _steps_have_a_range(self) -> Dense:
@@ -60,6 +67,8 @@ class Dense(Moving):
             raise ValueError("y: only directions and vectors (kind: vector) have an axis of the camera")
         if self.kind is not None and self.direction:
             raise ValueError("kind: a direction is of its own kind already; leave out one of the two")
+        if self.names and len(self.names) != self.channels_:
+            raise ValueError(f"names: expected {self.channels_}, one a channel, got {len(self.names)}")
         if self.unknown == "outside" and self.range is None:
             raise ValueError("unknown: outside of which range? Give range: [lowest, highest]")
         return self
@@ -243,9 +252,20 @@ class Dense(Moving):
         low, high = (float(q) for q in np.nanpercentile(value, (1, 99)))
         return low, max(high, low + 1e-6)
 
+    @property
+    def _wheel(self) -> bool:
+        """Is it drawn as what points somewhere in the picture, by hue and saturation?"""
+        return self.channels == 2 and self.moves != "scalar"
+
+    @property
+    def _amounts(self) -> bool:
+        """Are its channels amounts of several things, from none on?"""
+        several = self.channels > 1 and self.moves == "scalar"
+        return several and self.range is not None and self.range[0] == 0
+
     def presence(self, value: np.ndarray) -> np.ndarray | None:
         """Of several maps from nothing on, such as one for each kind of thing, the strongest."""
-        if self.channels < 3 or self.direction or self.range is None or self.range[0] != 0:
+        if not self._amounts or self.range is None:
             return None
         return np.clip(np.nan_to_num(value).max(-1) / self.range[1], 0, 1)
 
@@ -257,5 +277,41 @@ class Dense(Moving):
         if not known.any():
             return np.zeros((*known.shape, 3), np.uint8)
         value = np.where(known[..., None], value, np.float32(np.nan))
-        shown = picture.direction_to_rgb(value) if self.direction else picture.maps_to_rgb(value, self.range)
+        if self.direction:
+            shown = picture.direction_to_rgb(value)
+        elif self.channels == 1 or self._wheel:
+            shown = picture.maps_to_rgb(value, self.range)
+        else:
+            shown = picture.channels_to_rgb(value[..., : self._drawn], self.range)
         return shown * known[..., None]
+
+    @property
+    def _drawn(self) -> int:
+        """How many channels a picture has a colour for: numbers of either sign mix in none but three."""
+        return self.channels if self._amounts else min(self.channels, 3)
+
+    @property
+    def legend(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        if self.channels == 1:
+            return ()
+        if self._wheel:
+            ends = np.array([[[1, 0], [0, 1], [-1, 0], [0, -1]]], np.float32)
+            names: tuple[str, ...] = (
+                "right",
+                *(("down", "left", "up") if self.y == "down" else ("up", "left", "down")),
+            )
+            colours = picture.flow_to_rgb(ends)[0]
+        else:
+            names, colours = self._called, picture.channel_colours(self._drawn)
+        shown: list[tuple[str, tuple[int, ...]]]
+        shown = [(name, tuple(map(int, colour))) for name, colour in zip(names, colours, strict=False)]
+        left = 0 if self._wheel else self.channels - self._drawn
+        return (*shown, *([(f"{left} more, not shown", (0, 0, 0))] if left else []))
+
+    @property
+    def _called(self) -> tuple[str, ...]:
+        """Its channels' names; where they have none, their axes or numbers, from 1."""
+        if self.names:
+            return self.names
+        axes = self.channels == 3 and self.moves in ("direction", "vector")
+        return ("x", "y", "z") if axes else tuple(f"channel {i + 1}" for i in range(self.channels))

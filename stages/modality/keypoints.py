@@ -160,6 +160,11 @@ class Keypoints(Modality):
         rows = zip(self.points, colours, value.tolist(), strict=True)
         return [Mark(name, colour, x, y, x, y) for name, colour, (x, y, shown) in rows if shown > 0.5]
 
+    @property
+    def legend(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        colours = picture.palette(len(self.points)).tolist()
+        return tuple((name, tuple(colour)) for name, colour in zip(self.points, colours, strict=True))
+
     def words(self, value: np.ndarray) -> str:
         return f"{int((value[:, 2] > 0).sum())} of {len(self.points)} points"
 

@@ -204,6 +204,11 @@ class Soft(SidedClasses, Raster):
             raise ValueError(f"expected (H, W, {len(self.classes)}), got {array.shape}")
         return self._resized(array).reshape(self.shape)
 
+    @property
+    def legend(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        colours = picture.palette(len(self.classes)).tolist()
+        return tuple((name, tuple(colour)) for name, colour in zip(self.classes, colours, strict=True))
+
     def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
         return random.dirichlet(np.ones(self.shape[-1]), self.shape[:-1])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from hyperloom.stages.base import modality_of, source_of
@@ -233,8 +233,3 @@ def _listed(names: Iterable[str]) -> str:
     """a, b and c."""
     names = list(names)
     return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1] if names else ""
-
-
-def legend_of(modalities: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, Any]]:
-    """Name and colours of each modality that has a legend."""
-    return [(n, modalities[n].legend) for n in dict.fromkeys(names) if n in modalities and modalities[n].legend]

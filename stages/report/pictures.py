@@ -16,7 +16,7 @@ from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import KEY, modality_of, source_of
 from hyperloom.stages.data.layer import Layer, layer, scale
 from hyperloom.stages.data.reader import SampleReader, values
-from hyperloom.stages.report.outcome import legend_of
+from hyperloom.stages.legend import legends
 from hyperloom.stages.report.page import Gallery, Section, ShownSample, Tile
 from hyperloom.stages.report.root import ReportedRoot
 from hyperloom.stages.results import Ingested, Judged, Labels, Shards
@@ -44,8 +44,8 @@ def samples(root: ReportedRoot) -> Section | None:
     shown = [sample(key, row, root.modalities, truth, kinds) for key, row in list(rows.items())[:MOST]]
     if not shown:
         return None
-    named = [modality_of(c) for row in rows.values() for c in row]
-    return Section("samples", "Samples", [Gallery(shown, legend_of(root.modalities, named))], note)
+    meant = legends(root.modalities, list(rows.values())[:MOST])
+    return Section("samples", "Samples", [Gallery(shown, list(meant.items()))], note)
 
 
 def sample(

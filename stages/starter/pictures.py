@@ -3,7 +3,7 @@ laid over the pictures themselves; then what was judged, or the first samples of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from hyperloom.stages.data.look import picture
 from hyperloom.stages.data.reader import SampleReader, values
 from hyperloom.stages.evaluate import collage
 from hyperloom.stages.label.stage import Label
+from hyperloom.stages.legend import Legend, legends
 from hyperloom.stages.results import Ingested, Samples, Shards
 
 ROWS = 8
@@ -67,7 +68,8 @@ def labels(
         for key, mine in rows
         if key in photos
     ]
-    return _sheet(drawn, [base[1], *columns], modalities) if drawn and columns else None
+    meant = legends(modalities, (mine for _, mine in rows)).values()
+    return _sheet(drawn, [base[1], *columns], meant) if drawn and columns else None
 
 
 def laid_over(photo: np.ndarray, value: Any, modality: Any) -> np.ndarray:
@@ -124,17 +126,14 @@ def _named(
                 yield key, cv2.resize(np.ascontiguousarray(value), size, interpolation=cv2.INTER_AREA)
 
 
-def _sheet(
-    rows: Sequence[tuple[str, list[np.ndarray]]], columns: Sequence[str], modalities: Mapping[str, Any]
-) -> bytes:
+def _sheet(rows: Sequence[tuple[str, list[np.ndarray]]], columns: Sequence[str], meant: Iterable[Legend]) -> bytes:
     """PNG bytes of the rows with captions, and what colours mean below."""
     parts = [collage.caption(f"{columns[0]} and, over it, {', '.join(columns[1:])}", len(columns) * WIDTH)]
     for key, panels in rows:
         parts += [collage.caption(key, len(columns) * WIDTH), np.concatenate(panels, 1)]
     sheet = np.concatenate(parts, 0)
-    for name in dict.fromkeys(map(modality_of, columns)):
-        if modalities[name].legend:
-            sheet = np.concatenate([sheet, collage.legend(modalities[name].legend, sheet.shape[1])], 0)
+    for colours in meant:
+        sheet = np.concatenate([sheet, collage.legend(colours, sheet.shape[1])], 0)
     return encoded(sheet, PNG)
 
 
