@@ -36,9 +36,9 @@ REPORT, RESULTS, PICTURE, CARD, RECIPE = (
 """What the page of a run has under *Artifacts*, in the order in which MLflow lists them: by name."""
 PREVIEW = "page/preview.png"
 """The picture as the description shows it: MLflow shows it as wide as it is, and moves all else out of sight."""
-WIDEST, MOST_COLUMNS, GRAPH = 540, 6, 64
-"""Pixels of a preview, columns of a table and letters of a line in a description, so that all fits beside what MLflow
-says of a run."""
+WIDEST, LETTERS, GRAPH = 540, 68, 64
+"""Pixels of a preview, letters of a table's row and of a line of code in a description, so that all fits beside what
+MLflow says of a run."""
 PICTURES = (".png", ".jpg", ".webp")
 ORDER = ("collage", "results")
 """Beginnings of names of what is shown first among pictures and tables."""
@@ -76,7 +76,9 @@ def pages(storage: Storage, recipe: str, uri: str, server: str) -> dict[str, str
             "last run": run_page(server, experiment, position["parent"]),
             "all runs": experiment_page(server, experiment),
         }
-        return places | {f"model {name}": f"{server}/#/models/{quote(name)}" for name in about.get("models", {})}
+        return places | {
+            f"model {name}": f"{server}/#/models/{quote(name)}?{TRAINING}" for name in about.get("models", {})
+        }
     return {}
 
 
@@ -143,12 +145,36 @@ def _linked(about: Mapping[str, Any]) -> str:
     return f" ({', '.join(links)})" if links else ""
 
 
-def shown_columns(columns: Sequence[str], figures: Iterable[str]) -> list[str]:
-    """Which columns of the results a description has room for: who it is, and what decides (`figures` are names of
-    metrics, `student.semantic.miou`); the first ones where nothing does."""
+def in_short(columns: Sequence[str], rows: Sequence[Sequence[Any]], figures: Iterable[str] = ()) -> str:
+    """As much of a table as a description has room for, as Markdown, and how many columns are left out. Where there are
+    `figures` (names of metrics, `student.semantic.miou`) who it is and what decides; else the first columns."""
     decisive = [c for c in columns if any(figure.endswith(f".{c}") for figure in figures)]
     first = [c for c in columns if c in ("who", "kind")]
-    return (list(dict.fromkeys([*first, *decisive])) if decisive else list(columns))[:MOST_COLUMNS]
+    shown, left = list(dict.fromkeys([*first, *decisive])) if decisive else list(columns), LETTERS
+    at = [columns.index(column) for column in shown]
+    for number, column in enumerate(at):
+        lines = markdown([columns[column]], [[row[column]] for row in rows]).splitlines()
+        left -= max(len(line.strip("| ")) for line in lines) + 1
+        if left < 0:
+            at = at[: max(number, 1)]
+            break
+    table = markdown([columns[i] for i in at], [[row[i] for i in at] for row in rows])
+    more = len(shown) - len(at)
+    return f"{table}\n\nand {more} more column{'s' * (more > 1)}" if more else table
+
+
+def step_description(name: str, about: Mapping[str, Any], step: Mapping[str, Any]) -> str:
+    """The description of the run of the step `name`, as Markdown: what it is and was made of, how it ended and where
+    the whole run is, then what came of it."""
+    whole = f"[{about.get('name', 'the run')}](#/experiments/{about.get('experiment')}/runs/{about.get('parent')})"
+    reads = f", reads {_reads(step)}" if step.get("reads") else ""
+    seconds = step.get("seconds")
+    took = f" in {seconds:.4g} s" if isinstance(seconds, int | float) else ""
+    parts = [f"**{step.get('status', '')}**{took}: step `{name}` ({step.get('stage')}{reads}) of {whole}"]
+    parts.append("\n".join(f"- {sentence}" for sentence in step.get("sentences", ())))
+    shown = ((table, about.get("tables", {}).get(table)) for table in step.get("tables", ()))
+    parts += [f"**{table}**\n\n{text}" for table, text in shown if text]
+    return "\n\n".join(filter(None, parts))
 
 
 def preview(data: bytes) -> bytes:

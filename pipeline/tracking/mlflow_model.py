@@ -163,8 +163,11 @@ class Registry:
 
 
 def _described(event: Event) -> str:
-    """A version's description: its card."""
-    return blot(event.get("description") or "")[:LONGEST]
+    """A version's description: its card, without the heading that repeats the name: tables of versions show the first
+    line alone."""
+    card = str(event.get("description") or "")
+    first, _, rest = card.partition("\n")
+    return blot(rest.lstrip("\n") if rest.strip() and first.startswith("# ") else card)[:LONGEST]
 
 
 def _log(client: Any, storage: Storage, experiment: str, run: str, event: Event, tags: dict[str, str]) -> Any:

@@ -8,7 +8,7 @@ a batch in which MLflow refuses one entry, only that entry is left out, and said
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -28,12 +28,23 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 """The pages for training, not for chat."""
 
 
+def first_times(batch: Iterable[Event]) -> dict[str, int]:
+    """The time of the first event of each step, in milliseconds since 1970, of those that have one."""
+    first: dict[str, int] = {}
+    for event in batch:
+        if event.get("t"):
+            first[event["step"]] = min(event["t"], first.get(event["step"], event["t"]))
+    return first
+
+
 class Runs:
     """The runs of pipeline run `run` in the experiment `name`, which is made when it is missing. Raises Unavailable."""
 
     def __init__(self, server: Server, run: str, name: str):
         self.server, self.client, self.run, self.name = server, server.client, run, name
         self.position = Position(server.where)
+        self.first: dict[str, int] = {}
+        """When the first event of each step was written, in milliseconds since 1970; an empty step is the run."""
         self._early: list[str] = []
         self.experiment: str = server.call(self._find_experiment)
 
@@ -48,7 +59,8 @@ class Runs:
     def parent(self, event: Event) -> str:
         if not self.position.parent:
             name = self.position.about.get("name") or self.run
-            self.position.parent = self._find_run(f"{name} {self.run}", {"hyperloom.run": self.run}, event["t"])
+            at = min([event["t"], *self.first.values()])  # whichever writer was read first
+            self.position.parent = self._find_run(f"{name} {self.run}", {"hyperloom.run": self.run}, at)
         return self.position.parent
 
     def step(self, event: Event) -> str:
@@ -58,7 +70,7 @@ class Runs:
             return parent
         if step not in self.position.steps:
             tags = {"hyperloom.step_of": self.run, "step": step, "mlflow.parentRunId": parent}
-            self.position.steps[step] = self._find_run(step, tags, event["t"])
+            self.position.steps[step] = self._find_run(step, tags, self.first.get(step) or event["t"])
         return self.position.steps[step]
 
     def restore(self) -> bool:

@@ -23,7 +23,7 @@ from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking import landing
 from hyperloom.pipeline.tracking.mlflow_model import Event, Registry
-from hyperloom.pipeline.tracking.mlflow_runs import Runs
+from hyperloom.pipeline.tracking.mlflow_runs import Runs, first_times
 from hyperloom.pipeline.tracking.mlflow_server import Server
 from hyperloom.pipeline.tracking.tracker import Position
 from hyperloom.pipeline.tracking.wording import apart, markdown, state
@@ -47,6 +47,7 @@ class MLflow:
         """Show `batch`. Raises Unavailable, Forgotten."""
         self._position, self._points = position, {}
         self.runs.begin(position)
+        self.runs.first = first_times(batch)
         for event in batch:  # the run has its name before anything is said of it, whoever wrote first
             if event["kind"] == "run_started":
                 position.about.setdefault("name", event.get("name", ""))
@@ -104,9 +105,10 @@ class MLflow:
         reads = [entry["name"] for entry in event.get("inputs", ())]
         self._steps()[event["step"]] = before | what | {"status": "running", "reads": reads}
         self.client.update_run(run, status="RUNNING")
-        self.runs.tags(run, what | {"reused": "false", "kind": event.get("stage")})
-        self.runs.params(run, event.get("params", {}))
+        self.runs.tags(run, {"fingerprint": what["fingerprint"], "reused": "false", "kind": what["stage"]})
+        self.runs.params(run, self._named(event.get("params", {})))
         self._inputs(run, event.get("inputs", []))
+        self._note_step(event)
 
     def _on_step_reused(self, event: Event) -> None:
         run, what = self.runs.step(event), {"stage": event.get("stage"), "fingerprint": event.get("fingerprint")}
@@ -114,7 +116,9 @@ class MLflow:
         query = f"tags.fingerprint = '{event.get('fingerprint')}' and tags.reused = 'false'"
         earlier = self.client.search_runs([self.runs.experiment], query, max_results=1)
         made_by = earlier[0].info.run_id if earlier else None
-        self.runs.tags(run, what | {"reused": "true", "kind": event.get("stage"), "made_by": made_by})
+        tags = {"fingerprint": what["fingerprint"], "reused": "true", "kind": what["stage"], "made_by": made_by}
+        self.runs.tags(run, tags)
+        self._note_step(event)
         if made_by:
             self.runs.attempt(f"what {event['step']} shows", partial(self._show_again, event, made_by))
         self.client.set_terminated(run, "FINISHED", event["t"])
@@ -136,9 +140,11 @@ class MLflow:
     def _on_step_finished(self, event: Event) -> None:
         run = self.runs.step(event)
         self._steps().setdefault(event["step"], {}).update(status=event.get("status"), seconds=event.get("seconds"))
-        numbers = {k: event[k] for k in ("rows", "quarantined", "seconds") if isinstance(event.get(k), int | float)}
+        counts = ("rows", "quarantined") if event.get("rows") or event.get("quarantined") else ()  # none of a training
+        numbers = {k: event[k] for k in (*counts, "seconds") if isinstance(event.get(k), int | float)}
         self._on_metric({**event, "values": numbers, "at": 0})
         self._flush()
+        self._note_step(event)
         self.client.set_terminated(run, state(event), event["t"])
 
     def _on_metric(self, event: Event) -> None:
@@ -178,10 +184,8 @@ class MLflow:
         self._put(parent, landing.PREVIEW, landing.preview(data))
 
     def _in_short(self, name: str, columns: list[str], data: list[list[Any]]) -> str:
-        """A table as the description of the run shows it."""
-        shown = landing.shown_columns(columns, self._position.about.get("figures", ()) if name == "results" else ())
-        at = [columns.index(column) for column in shown]
-        return markdown(shown, [[row[i] for i in at] for row in data])
+        """A table as a description shows it."""
+        return landing.in_short(columns, data, self._position.about.get("figures", ()) if name == "results" else ())
 
     def _put(self, run: str, path: str, data: bytes) -> None:
         """A file among a run's artifacts; what is there under this name is replaced."""
@@ -208,6 +212,7 @@ class MLflow:
             shown.append(name)
         self._draw_as_tables(run, [f"tables/{n}.json" for n in shown])
         self._position.about.setdefault("tables", {})[name] = self._in_short(name, columns, data)
+        self._note_step(event)
         self._note()
 
     def _results(self, parent: str, columns: list[str], data: list[list[Any]]) -> None:
@@ -221,12 +226,19 @@ class MLflow:
 
     def _on_tag(self, event: Event) -> None:
         values, about = dict(event["values"]), self._position.about
-        if not event["step"] and "outcome" in values:
-            about["verdict"] = str(values.pop("outcome"))  # the run's tag `verdict`, at its end
-        self.runs.tags(self.runs.step(event), values)
-        if event["step"]:
-            sentences = about.setdefault("verdicts", [])
-            sentences += [t for k, t in values.items() if k.startswith("verdict.") and t not in sentences]
+        outcome = str(values.pop("outcome", ""))
+        if not event["step"]:
+            about["verdict"] = outcome or about.get("verdict", "")  # the run's tag, at its end
+            return self.runs.tags(self.runs.step(event), values)
+        sentences = [str(t) for k, t in values.items() if k.startswith("verdict.")]
+        verdicts = about.setdefault("verdicts", [])
+        verdicts += [text for text in sentences if text not in verdicts]
+        words = {k: t for k, t in values.items() if not k.startswith("verdict.")}
+        self.runs.tags(self.runs.step(event), words | ({"verdict": outcome} if outcome else {}))
+        shown = self._steps().setdefault(event["step"], {}).setdefault("sentences", [])
+        reasons = f"{outcome}: {words['reasons']}" if outcome and words.get("reasons") else outcome
+        shown += [text for text in (reasons, *sentences) if text and text not in shown]
+        self._note_step(event)
 
     def _on_failure(self, event: Event) -> None:
         self.runs.tags(self.runs.step(event), {"last_failure": f"{event.get('unit', '')}: {event.get('error', '')}"})
@@ -269,6 +281,22 @@ class MLflow:
         about, parent = self._position.about, self._position.parent
         text = landing.description(self.run, about, self._steps(), blot(str(self.storage)))
         self.client.set_tag(parent, landing.NOTE, text[:LONGEST_NOTE])
+
+    def _note_step(self, event: Event) -> None:
+        """Write the description of the step's run."""
+        if event["step"]:
+            step = self._steps().setdefault(event["step"], {})
+            text = blot(landing.step_description(event["step"], self._position.about, step))
+            self.client.set_tag(self.runs.step(event), landing.NOTE, text[:LONGEST_NOTE])
+
+    def _named(self, value: Any) -> Any:
+        """Parameters in which a step that was read has its name beside its fingerprint."""
+        if isinstance(value, dict):
+            return {key: self._named(entry) for key, entry in value.items()}
+        if isinstance(value, list):
+            return [self._named(entry) for entry in value]
+        names = (name for name, step in self._steps().items() if value and step.get("fingerprint") == value)
+        return next((f"{name} ({value[:12]})" for name in names), value)
 
     def _arrange(self) -> None:
         """Say which columns the experiment's table has, and what the experiment is."""

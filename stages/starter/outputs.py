@@ -19,7 +19,8 @@ from hyperloom.stages.modality import Size
 COCO = 80
 SETS = (10, 100, 365, 1000, 1001)
 """Numbers of classes of the sets that networks are trained on most."""
-GROUPS = [[0], [1, 3], [2, 5, 7]]
+GROUPS, KINDS = [[0], [1, 3], [2, 5, 7]], ["people", "bicycles", "vehicles"]
+"""What of COCO's numbers is a channel of a detector's maps, and what the channels are called."""
 SPARSE = 0.1
 """Where half of a map lies no higher above its low numbers than this share of the span, most of it is nothing."""
 CERTAIN = 0.85
@@ -196,7 +197,7 @@ def _is_fastestdet(maps: np.ndarray) -> bool:
 
 def _fastestdet(seen: NetworkOutputs) -> Guess:
     remark = "a grid of detections (FastestDet), drawn as boxes; by COCO's numbers: person; bicycle, motorbike; "
-    definition = {"type": "dense", "range": [0, 1], "channels": len(GROUPS)}
+    definition = {"type": "dense", "range": [0, 1], "channels": len(GROUPS), "names": KINDS}
     decode = {"type": "fastestdet", "groups": GROUPS}
     return Guess("objects", definition, decode, [f"{remark}car, bus, truck"], family="fastestdet", sparse=True)
 

@@ -146,3 +146,4 @@ def test_init_tells_the_published_preprocess(drive, start: int) -> None:
     assert (depth.column, depth.preprocess) == ("depth@tcmonodepth", {})
     boxes = look(str(SHARED / "experts/fastestdet_coco80_352.onnx"), photos)
     assert boxes.preprocess == {"channels": "bgr", "divide": 255} and boxes.guess.decode["type"] == "fastestdet"
+    assert boxes.guess.definition["names"] == ["people", "bicycles", "vehicles"], "a legend says which colour is which"

@@ -45,7 +45,8 @@ def test_a_run_is_all_there(server: Server, client: Any, storage: Storage) -> No
     assert {r.info.status for r in runs.values()} == {"FINISHED"}
     assert {runs[n].data.tags["mlflow.parentRunId"] for n in ("student", "report", "frames")} == {parent.info.run_id}
 
-    assert student.data.tags["stage"] == "distill" and student.data.tags["reused"] == "false"
+    assert student.data.tags["kind"] == "distill" and student.data.tags["reused"] == "false"
+    assert "stage" not in student.data.tags, "it is the kind"
     assert student.data.tags["fingerprint"] == "bb" * 32 and frames.data.tags["reused"] == "true"
     assert student.data.params["optimizer.lr"] == "0.01" and len(student.data.params["note"]) == 500
     history = client.get_metric_history(student.info.run_id, "loss")
@@ -89,6 +90,38 @@ def test_a_run_is_all_there(server: Server, client: Any, storage: Storage) -> No
     assert example.shape == (1, *SIZE, 3)
     with pytest.raises(mlflow.exceptions.MlflowException, match="shape"):
         model.predict(np.zeros((2, 5, 5, 3), np.uint8))
+
+
+@pytest.mark.timeout(240)
+def test_the_page_of_a_step_tells_its_story_once(server: Server, client: Any, storage: Storage) -> None:
+    story(storage, "r", "told")
+    with Events(storage, "r", "a-writer-read-first") as first:
+        first.metric("report", {"latency ms": 3.0}, 0)
+        first.emit("tag", "report", values={"verdict.0": "student beats color", "learned_from.x": "color"})
+        first.emit("tag", values={"outcome": "aerial: is the champion"})
+    with Events(storage, "r", "release") as more:
+        more.emit("step_started", "gate", stage="release", fingerprint="ee" * 32, params={"model": {"step": "bb" * 32}})
+        more.emit("tag", "gate", values={"gate": "passed", "outcome": "aerial: is the champion", "reasons": "it holds"})
+    _finish(track(storage, "r", server.url, "told"))
+    runs = _runs(client, "told")
+    whole, student, report, gate = (runs[n] for n in ("told r", "student", "report", "gate"))
+    parent = f"[told](#/experiments/{whole.info.experiment_id}/runs/{whole.info.run_id})"
+    notes = {name: run.data.tags["mlflow.note.content"] for name, run in runs.items()}
+    assert notes["student"] == f"**done** in 9.5 s: step `student` (distill, reads shards) of {parent}"
+    assert notes["frames"] == f"**reused**: step `frames` (ingest) of {parent}"
+    assert "- student beats color" in notes["report"] and "| student | 0.62 | 1.5 |" in notes["report"]
+    assert "- student beats color" in notes["told r"]
+    assert (
+        "- aerial: is the champion: it holds" in notes["gate"]
+        and gate.data.tags["verdict"] == "aerial: is the champion"
+    )
+    assert gate.data.params["model.step"] == f"student ({'b' * 12})", "what was read has a name"
+    said = [key for run in (student, report, gate) for key in run.data.tags]
+    assert not {"stage", "outcome", "verdict.0"} & set(said) and report.data.tags["learned_from.x"] == "color"
+    assert "rows" not in student.data.metrics and report.data.metrics["rows"] == 3, "a training has no rows"
+    assert whole.info.start_time <= min(run.info.start_time for run in runs.values()), "whichever writer is read first"
+    (version,) = client.search_model_versions(f"run_id = '{report.info.run_id}'")
+    assert version.description == "# aerial", "a card of a heading alone stays"
 
 
 @pytest.mark.timeout(240)

@@ -70,9 +70,28 @@ def test_what_a_description_shows_fits_beside_the_rest() -> None:
     assert Image.open(BytesIO(landing.preview(wide.getvalue()))).size == (540, 146)
     assert landing.preview(b"no picture") == b"no picture"
     columns = ["who", "kind", "semantic.accuracy", "semantic.miou", "depth.rmse", "depth.mae", "members", "ms"]
-    shown = landing.shown_columns(columns, ["teacher.semantic.miou", "teacher.depth.mae"])
-    assert shown == ["who", "kind", "semantic.miou", "depth.mae"]
-    assert landing.shown_columns(columns, []) == columns[: landing.MOST_COLUMNS]
+    rows = [["teacher", "model", 0.9, 0.5, 1.0, 2.0, 8, 3.25]]
+    shown = landing.in_short(columns, rows, ["teacher.semantic.miou", "teacher.depth.mae"]).splitlines()
+    assert shown[0] == "| who | kind | semantic.miou | depth.mae |" and shown[-1] == "| teacher | model | 0.5 | 2 |"
+    cut = landing.in_short(columns, rows).splitlines()
+    assert cut[0] == "| who | kind | semantic.accuracy | semantic.miou | depth.rmse | depth.mae |"
+    assert cut[-1] == "and 2 more columns"
+    classes = landing.in_short(["who", *"abcdefghij"], [["teacher", *[0.1234] * 10]]).splitlines()
+    assert classes[0] == "| who | a | b | c | d | e | f | g | h |" and classes[-1] == "and 2 more columns"
+    long = landing.in_short(["text", "more"], [["n" * 200, 1]]).splitlines()
+    assert long[0] == "| text |" and long[-1] == "and 1 more column", "at least one"
+
+
+def test_the_page_of_a_step_says_what_it_is_and_what_came_of_it() -> None:
+    step = {**STEPS["labels"], "sentences": ["color is best"], "tables": ["agreement", "gone"]}
+    parts = landing.step_description("labels", ABOUT, step).split("\n\n")
+    assert parts == [
+        f"**done** in 2 s: step `labels` (label, reads frames) of [small](#/experiments/7/runs/{'p' * 32})",
+        "- color is best",
+        "**agreement**",
+        "| a |\n| --- |",
+    ]
+    assert landing.step_description("frames", ABOUT, STEPS["frames"]).startswith("**reused**: step `frames` (ingest)")
 
 
 def test_the_collage_is_the_picture() -> None:
