@@ -11,11 +11,11 @@ from hyperloom.stages.base import modality_of
 
 Legend = tuple[tuple[str, tuple[int, ...]], ...]
 """Name and RGB of each colour."""
-Values = Mapping[str, Any]
+ShownRow = Mapping[str, Any]
 """Column -> value, None where it is missing."""
 
 
-def legends(modalities: Mapping[str, Any], rows: Iterable[Values]) -> dict[str, Legend]:
+def legends(modalities: Mapping[str, Any], rows: Iterable[ShownRow]) -> dict[str, Legend]:
     """By modality what its colours mean, of those whose pictures have such: all channels, and the classes that occur in
     `rows`."""
     shown: dict[str, list[Any]] = {}

@@ -119,7 +119,11 @@ class Viewer:
         rgb = {c for c in every if self.modalities[modality_of(c)].rgb}
         counts = [modality_of(c) for c in every if c not in rgb]
         most = max(dict.fromkeys(counts), key=counts.count, default="")
-        return rgb | {c for c in every if modality_of(c) == most}
+        return {c for c in rgb if not self._resized(c)} | {c for c in every if modality_of(c) == most}
+
+    def _resized(self, column: str) -> bool:
+        """Is it another column in another size, which shows the same once more?"""
+        return (self.shelf.makers.get(column, {}).get("expert") or {}).get("type") == "resize"
 
     def _all(self) -> list[str]:
         return [*self.shelf.columns, *self.students.columns]

@@ -88,6 +88,22 @@ def test_the_page_offers_what_the_root_holds(judged: Path) -> None:
         viewer(judged, "vots")
 
 
+def test_a_smaller_copy_of_a_picture_is_not_shown_beside_it(tmp_path: Path) -> None:
+    """At first: what networks see and what is learned from are the same picture in two sizes."""
+    write(tmp_path / "data")
+    path = tmp_path / "sizes.yaml"
+    path.write_text(
+        f"name: sizes\nroot: {tmp_path}/root\nmodalities:\n  photo: {{type: image, size: [12, 16]}}\n"
+        "  rgb: {type: image, size: [6, 8]}\nsteps:\n"
+        f"  frames: {{stage: ingest, group: video, source: {{type: arrays, path: '{tmp_path}/data/*',"
+        " columns: {photo@camera: rgb}}}\n"
+        "  small: {stage: label, data: frames, experts: [{type: resize, in: photo@camera, out: rgb@camera}]}\n"
+    )
+    assert runner.run(recipe.load(path), progress=Progress(io.StringIO()), track=False).ok
+    shown = {c["name"]: c["shown"] for c in viewer(path).overview({})["columns"]}
+    assert shown == {"photo@camera": True, "rgb@camera": False}
+
+
 def test_samples_are_sorted_by_disagreement_and_by_error(judged: Path) -> None:
     view = viewer(judged)
     assert [r["row"] for r in whole(view)["rows"]] == list(range(12))
