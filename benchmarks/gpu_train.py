@@ -63,8 +63,9 @@ def network(data: Data, fields: dict[str, Any], device: torch.device, updates: i
     ready = [_pinned(next(batches), device) for _ in range(3)]
 
     step = partial(_update, training)
-    loop = _rate(step, lambda: _cycle(ready), updates, job.batch, device)
+    before = _rate(step, lambda: _cycle(ready), updates, job.batch, device)
     loaded = _rate(step, lambda: batches, updates, job.batch, device)
+    loop = (before + _rate(step, lambda: _cycle(ready), updates, job.batch, device)) / 2  # a clock may have moved
     del training, step
     bare = Bare(job, device)
     hand = _rate(bare.step, lambda: _cycle(ready), updates, job.batch, device)

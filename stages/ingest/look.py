@@ -79,8 +79,8 @@ def _occurring(values: np.ndarray) -> np.ndarray:
         import cv2
     except ImportError:
         return np.flatnonzero(np.bincount(values.reshape(-1)))
-    flat = values.reshape(1, -1)
-    return np.flatnonzero(cv2.calcHist([flat], [0], None, [256], [0, 256]))
+    rows = values.reshape(len(values) if values.ndim > 1 else 1, -1)  # which its threads share
+    return np.flatnonzero(cv2.calcHist([rows], [0], None, [256], [0, 256]))
 
 
 def suspicions(

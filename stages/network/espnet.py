@@ -199,6 +199,8 @@ class EspTrunk(ESPNet):
     def __init__(self, classes: int, p: int, q: int, groups: Sequence[Sequence[int]], scale: Scale, fold: int):
         super().__init__(classes, p, q)
         self.groups, self.fold = groups, fold
+        self.places: Tensor
+        self.register_buffer("places", torch.tensor([p for g in groups for p in g], dtype=torch.long), persistent=False)
         mean, std = (torch.tensor(v[::-1]).view(1, -1, 1, 1) for v in (scale.mean, scale.std))
         theirs = [torch.tensor(v).view(1, -1, 1, 1) for v in (MEAN, STD)]
         self.gain: Tensor
@@ -207,7 +209,7 @@ class EspTrunk(ESPNet):
         self.register_buffer("offset", (mean - theirs[0]) / theirs[1], persistent=False)
 
     def forward(self, x: Tensor) -> Features:  # type: ignore[override]
-        x = x[:, [2, 1, 0]] * self.gain + self.offset
+        x = x.flip(1) * self.gain + self.offset
         if self.training and x.is_cpu:  # one order of memory from end to end: else many a step turns its picture about
             x = x.contiguous(memory_format=torch.channels_last)
         encoded = self.encoder(x)
@@ -219,7 +221,7 @@ class EspTrunk(ESPNet):
         if not self.groups:
             return logits
         # Taken apart once: a gradient for each group's own selection would be as large as all logits.
-        parts = logits[:, [place for group in self.groups for place in group]].split([len(g) for g in self.groups], 1)
+        parts = logits.index_select(1, self.places).split([len(g) for g in self.groups], 1)
         return torch.cat([part.logsumexp(1, keepdim=True) if part.shape[1] > 1 else part for part in parts], 1)
 
 

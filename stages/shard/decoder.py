@@ -27,7 +27,8 @@ from hyperloom.stages.modality import Modality
 from hyperloom.stages.modality.jpegfile import is_common
 
 DecodeWhere = Literal["auto", "host", "device"]
-THREADS = 4
+THREADS = 16
+"""Most threads of the host: they read the files' codes, the larger part of the work, and the chip does the rest."""
 CODECS = ("jpeg", "file")
 """Of images, those whose files may be JPEG."""
 TRIED = (16, 16)
@@ -52,14 +53,14 @@ class JpegDecoder:
         from nvidia import nvimgcodec as library
 
         gpu = device.type == "cuda"
-        kinds = (library.GPU_ONLY, library.HYBRID_CPU_GPU) if gpu else (library.CPU_ONLY,)
+        kind = library.HYBRID_CPU_GPU if gpu else library.CPU_ONLY
         self.device = device
         self._library, self._lock = library, threading.Lock()
         self._beside = torch.cuda.Stream(device) if gpu else None
         self._decoder = library.Decoder(
             device_id=self._beside.device_index if self._beside else library.NVIMGCODEC_DEVICE_CPU_ONLY,
             max_num_cpu_threads=min(THREADS, len(os.sched_getaffinity(0))),
-            backends=[library.Backend(kind) for kind in kinds],
+            backends=[library.Backend(kind)],
             options=":fancy_upsampling=1 :fast_idct=0",
         )
         self._how = library.DecodeParams(
@@ -82,10 +83,11 @@ class JpegDecoder:
             sources = {i: np.frombuffer(f, np.uint8) for i, f in enumerate(files) if f is not None}
             chosen = [i for i, data in sources.items() if is_common(data, modality.shape)]
             images = self._images([sources[i] for i in chosen])
-            for i, image in zip(chosen, images):
-                if image is not None and tuple(image.shape) == modality.shape:
-                    out[i].copy_(self._tensor(image))
-                    del sources[i]
+            whole = [(i, m) for i, m in zip(chosen, images) if m is not None and tuple(m.shape) == modality.shape]
+            if whole:  # one call for all: each would take the host as long as the chip takes to decode
+                torch._foreach_copy_([out[i] for i, _ in whole], [self._tensor(image) for _, image in whole])
+            for i, _ in whole:
+                del sources[i]
             if self._beside is not None:
                 self._beside.synchronize()  # their memory goes back to the library once nobody copies from it
             del images

@@ -21,6 +21,7 @@ import torch
 
 from hyperloom.stages.train import sharding
 from hyperloom.stages.train.criterion import Losses
+from hyperloom.stages.train.graphed import GraphedGradients, recordable
 from hyperloom.stages.train.job import seed_of
 from hyperloom.stages.train.learners import Setup, Update, UpdateBatch
 
@@ -31,6 +32,9 @@ class Descent:
     def __init__(self, setup: Setup):
         self.setup = setup
         self.parts = _parts(setup)
+        self._graphed: GraphedGradients | None = None
+        if type(self) is Descent and len(self.parts) == 1 and recordable(setup):
+            self._graphed = GraphedGradients(setup, lambda batch: self._computed([batch]), self._seed)
 
     def update(self, batch: UpdateBatch) -> Update:
         """One step of the optimizer."""
@@ -47,13 +51,24 @@ class Descent:
     def gradients(self, batch: UpdateBatch) -> tuple[Losses, torch.Tensor]:
         """Leave the gradient of the global batch on what moves; this rank's share of the losses, and of their sum times
         the number of ranks. Losses are shares of a mean, and gradients are averaged over ranks, hence the scaling."""
-        setup, pieces = self.setup, [batch]
+        setup = self.setup
+        setup.optimizer.zero_grad()
+        if self._graphed is not None:
+            return self._graphed(batch)
+        pieces = [batch]
         if len(self.parts) > 1:
             pieces = [UpdateBatch(batch.number, _cut(batch.columns, p), batch.visible[p]) for p in self.parts]
-        setup.optimizer.zero_grad()
         counts = self.counts(pieces) if len(pieces) > 1 else None
-        torch.manual_seed(seed_of(setup.job.seed, "update", batch.number, setup.world.rank))
-        values, totals = [], []
+        self._seed(batch.number)
+        return self._computed(pieces, counts)
+
+    def _seed(self, number: int) -> None:
+        torch.manual_seed(seed_of(self.setup.job.seed, "update", number, self.setup.world.rank))
+
+    def _computed(
+        self, pieces: Sequence[UpdateBatch], counts: torch.Tensor | None = None
+    ) -> tuple[Losses, torch.Tensor]:
+        setup, values, totals = self.setup, list[torch.Tensor](), list[torch.Tensor]()
         for piece in pieces:
             losses = self.losses(piece, counts)
             scaled = losses.values * setup.world.size

@@ -104,8 +104,9 @@ class Training:
             for one in (model, *([self.average.module] if self.average is not None else [])):
                 sharding.shard(one, world.size, self.device)
         compiled = how(job.rhythm.compile, self.device)
-        self.criterion.network = compute.runner(model, job.precision, compiled, self.device)
-        if compiled is not None and world.size == 1 and not job.extras and not job.learner.terms:
+        apart = world.size > 1 or bool(job.extras or job.learner.terms or job.spans)
+        self.criterion.network = compute.runner(model, job.precision, compiled if apart else None, self.device)
+        if compiled is not None and not apart:
             self.criterion.compile(**compiled)  # the losses with the network
         self.setup = self._setup(model)
         self.learner = job.learner.build(self.setup)

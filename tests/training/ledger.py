@@ -25,7 +25,7 @@ class Ledger(Augment):
     def apply(self, batch: Any, columns: Mapping[str, Any], drawn: Mapping[str, Any]) -> Any:
         path = Path(self.folder) / drawn["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        digests = [hashlib.sha256(picture.numpy().tobytes()).hexdigest() for picture in batch["rgb@camera"]]
+        digests = [hashlib.sha256(picture.cpu().numpy().tobytes()).hexdigest() for picture in batch["rgb@camera"]]
         path.write_text("\n".join(digests))
         if self.brake and Path(self.brake).exists():
             time.sleep(0.5)

@@ -170,11 +170,11 @@ def test_a_training_learns_the_same_from_what_its_device_decodes(
     monkeypatch.setattr(JpegDecoder, "decode", decode)
     host, device = (scenes.job(photographed, where, decode=where) for where in ("host", "device"))
     assert host.rhythm.decode == "host"
-    loop.fit(host)
+    loop.fit(host, device=CPU)
     assert not taken
     with pytest.raises(Preempted):
-        loop.fit(device, request=At(3))
-    loop.fit(device)
+        loop.fit(device, request=At(3), device=CPU)
+    loop.fit(device, device=CPU)
     assert sum(taken) >= device.updates * device.batch
     assert scenes.trained(device.storage, device.folder) == scenes.trained(host.storage, host.folder)
 

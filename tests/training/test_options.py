@@ -19,6 +19,7 @@ from hyperloom.stages.network.features import Features, Forward
 from hyperloom.stages.train import checkpoint, compute, failures, loop, notice
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.notice import Ask, Notice, Preempted
+from hyperloom.stages.train.world import World
 from tests.training.ranks import At
 from tests.unit import scenes
 
@@ -106,6 +107,22 @@ def test_a_compiled_network_gives_the_same(how: bool | str) -> None:
     assert torch.allclose(told, plain(columns, visible).predictions["depth"], atol=1e-6)
     told.sum().backward()
     assert model.weight.grad is not None and counters["stats"]["unique_graphs"] == 1
+
+
+def test_losses_are_compiled_with_the_network_as_one(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as torch reads the code: what it makes of it takes minutes here. A network that was compiled by itself
+    cannot be read again with its losses."""
+    from torch import _dynamo
+
+    monkeypatch.setattr(loop, "how", lambda *_: {"backend": "eager"})
+    monkeypatch.setattr(_dynamo.config, "suppress_errors", False)
+    _dynamo.utils.counters.clear()
+    training = loop.Training(scenes.job(data, "whole", compile=True), World(), device=torch.device("cpu"))
+    batches = iter(training.batches)
+    for _ in range(2):
+        training.step(next(batches))
+    assert _dynamo.utils.counters["stats"]["unique_graphs"] == 1 and not _dynamo.utils.counters["graph_break"]
+    batches.close()
 
 
 @pytest.mark.parametrize("clip", [1.0, None])

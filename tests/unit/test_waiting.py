@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hyperloom.stages.train.loop import Training
@@ -21,6 +22,7 @@ from tests.unit import scenes
 META = torch.device("meta")
 VIT: dict[str, Any] = {"trunk": {"type": "vit", "width": 2, "depth": 1, "patch": 8}}
 COLOUR = {"type": "colour", "saturation": 0.2, "gamma": 0.2, "hue": 0.1, "grey": 0.2, "blur": 1.0}
+CLASSES = list(scenes.CLASSES)
 SOFT = {"targets": {"semantic": "soft@teacher"}}
 ONE = {"in": ["rgb@camera"], "mask": "none"}
 UPDATES: dict[str, dict[str, Any]] = {
@@ -32,6 +34,12 @@ UPDATES: dict[str, dict[str, Any]] = {
     "mixup": {**ONE, "augment": ["mixup"], "losses": {"semantic": "logit-adjusted"}},
     "cutmix": {**ONE, **SOFT, "augment": ["cutmix"], "losses": {"semantic": {"type": "kl", "balance": 1}}},
     "classmix": {**ONE, "augment": [{"type": "classmix", "of": "semantic@truth"}]},
+    "a published network": {
+        **ONE,
+        **SOFT,
+        "model": {"trunk": {"type": "espnet", "classes": [*CLASSES, *[None] * 17]}, "parameters": "364k"},
+        "losses": {"soft@teacher": [{"type": "kl", "balance": 0.5}, {"type": "dice"}]},
+    },
     "tokens dropped, as many of each": {"model": VIT, "mask": {"type": "patch", "keep": 0.5}},
     "tokens dropped, others of each, and views": {
         "model": VIT,
@@ -63,6 +71,23 @@ class Asked(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
+class Written(TorchFunctionMode):
+    """Notes numbers of the code that are sent for each use: lists as indices, tensors that are made on the device."""
+
+    def __init__(self, copies: list[str]) -> None:
+        super().__init__()
+        self.copies = copies
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = func(*args, **(kwargs or {}))
+        places = args[1] if func is torch.Tensor.__getitem__ else ()
+        listed = any(isinstance(place, list) for place in (places if isinstance(places, tuple) else (places,)))
+        if (listed or func is torch.tensor) and given.device == META:
+            where = next(f"{f.name} in {f.filename}" for f in reversed(extract_stack()) if "/stages/" in f.filename)
+            self.copies.append(f"{where}: numbers of the code")
+        return given
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return scenes.shards(tmp_path_factory.mktemp("waiting"))
@@ -76,7 +101,7 @@ def _asked(data: Any, **fields: Any) -> list[str]:
     with torch.device("cpu"):
         training.step(next(batches))
     training.update = 1
-    with Asked() as asked:
+    with Asked() as asked, Written(asked.copies):
         training.step(next(batches))
     return asked.copies
 
