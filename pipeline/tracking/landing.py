@@ -64,12 +64,15 @@ def run_page(server: str, experiment: str, run: str) -> str:
 
 
 def pages(storage: Storage, recipe: str, uri: str, server: str) -> dict[str, str]:
-    """Where the last run of a recipe is shown in the store `uri`, all its runs, and the model that it registered; read
-    from what its trackers noted, so that MLflow need not be asked."""
+    """Where the last run of a recipe, or its pilot, is shown in the store `uri`, all its runs, and the model that it
+    registered; read from what its trackers noted, so that MLflow need not be asked."""
+    from hyperloom.pipeline.estimate import PILOT
+
     for run in reversed(storage.names("events")):
         position = events.tracked(storage, run)
         about = position.get("about", {})
-        if position.get("uri") != blot(uri) or about.get("name") != recipe or not about.get("experiment"):
+        ours = about.get("name") in (recipe, recipe + PILOT) and about.get("experiment")
+        if position.get("uri") != blot(uri) or not ours:
             continue
         experiment = about["experiment"]
         places = {

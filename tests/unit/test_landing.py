@@ -135,6 +135,18 @@ def test_ui_says_where_the_last_run_is(
     assert set(json.loads(capsys.readouterr().out)["pages"]) == {"last run", "all runs", "model small"}
 
 
+def test_ui_opens_the_pilot_where_that_ran_last(shown: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`run --pilot` ends with `hyperloom ui RECIPE`: what it shows is called otherwise there."""
+    storage, run = Storage(str(shown.parent / "root")), "20260101-000009-aaaaaa"
+    storage.write(f"events/{run}/driver/000000.jsonl", b"")
+    about = {**ABOUT, "name": "small-pilot", "experiment": "8"}
+    position = {"uri": "http://mlflow.example.org", "parent": "pilot-run", "about": about}
+    events.positions(storage, run).append(0, json.dumps(position).encode())
+    assert cli.main(["ui", str(shown)]) == 0
+    output = capsys.readouterr().out
+    assert "last run: http://mlflow.example.org/#/experiments/8/runs/pilot-run?" in output
+
+
 def test_a_browser_is_opened_once_the_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     note = f"__import__('pathlib').Path({str(tmp_path / 'url')!r}).write_text(url)"
     (tmp_path / "webbrowser.py").write_text(f"def open(url):\n    {note}\n")
