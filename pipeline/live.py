@@ -31,6 +31,9 @@ class LiveStep:
     text: str = ""
     began: float = field(default_factory=time.monotonic)
     printed: float = field(default_factory=time.monotonic)
+    shown: str = ""
+    """What the last line in a log said of it, and how many seconds later it may say the same."""
+    pause: float = 0.0
     done: int = 0
     total: int = 0
     reused: int = 0

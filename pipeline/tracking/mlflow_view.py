@@ -28,8 +28,8 @@ from hyperloom.pipeline.tracking.mlflow_server import Server
 from hyperloom.pipeline.tracking.tracker import Position
 from hyperloom.pipeline.tracking.wording import apart, markdown, state
 
-LONGEST_NOTE = 7900
-"""Characters of a run's description."""
+LONGEST_NOTE, LESSON = 7900, "learned_from."
+"""Characters of a run's description; how the tags begin that say what a model learned from."""
 
 
 class MLflow:
@@ -106,7 +106,8 @@ class MLflow:
         self._steps()[event["step"]] = before | what | {"status": "running", "reads": reads}
         self.client.update_run(run, status="RUNNING")
         self.runs.tags(run, {"fingerprint": what["fingerprint"], "reused": "false", "kind": what["stage"]})
-        self.runs.params(run, self._named(event.get("params", {})))
+        params = {k: v for k, v in event.get("params", {}).items() if k != "stage"}  # it is the tag `kind`
+        self.runs.params(run, self._named(params))
         self._inputs(run, event.get("inputs", []))
         self._note_step(event)
 
@@ -231,13 +232,14 @@ class MLflow:
             about["verdict"] = outcome or about.get("verdict", "")  # the run's tag, at its end
             return self.runs.tags(self.runs.step(event), values)
         sentences = [str(t) for k, t in values.items() if k.startswith("verdict.")]
+        lessons = [f"learned from {k.removeprefix(LESSON)}: {t}" for k, t in values.items() if k.startswith(LESSON)]
         verdicts = about.setdefault("verdicts", [])
         verdicts += [text for text in sentences if text not in verdicts]
         words = {k: t for k, t in values.items() if not k.startswith("verdict.")}
         self.runs.tags(self.runs.step(event), words | ({"verdict": outcome} if outcome else {}))
         shown = self._steps().setdefault(event["step"], {}).setdefault("sentences", [])
         reasons = f"{outcome}: {words['reasons']}" if outcome and words.get("reasons") else outcome
-        shown += [text for text in (reasons, *sentences) if text and text not in shown]
+        shown += [text for text in (reasons, *sentences, *lessons) if text and text not in shown]
         self._note_step(event)
 
     def _on_failure(self, event: Event) -> None:

@@ -94,13 +94,14 @@ def test_a_run_is_all_there(server: Server, client: Any, storage: Storage) -> No
 
 @pytest.mark.timeout(240)
 def test_the_page_of_a_step_tells_its_story_once(server: Server, client: Any, storage: Storage) -> None:
-    story(storage, "r", "told")
+    story(storage, "r", "told", name_of_model="told", fingerprint="ab" * 32)
     with Events(storage, "r", "a-writer-read-first") as first:
         first.metric("report", {"latency ms": 3.0}, 0)
-        first.emit("tag", "report", values={"verdict.0": "student beats color", "learned_from.x": "color"})
+        first.emit("tag", "report", values={"verdict.0": "student beats color", "learned_from.x@y": "color"})
         first.emit("tag", values={"outcome": "aerial: is the champion"})
     with Events(storage, "r", "release") as more:
-        more.emit("step_started", "gate", stage="release", fingerprint="ee" * 32, params={"model": {"step": "bb" * 32}})
+        params = {"stage": "release", "model": {"step": "bb" * 32}}
+        more.emit("step_started", "gate", stage="release", fingerprint="ee" * 32, params=params)
         more.emit("tag", "gate", values={"gate": "passed", "outcome": "aerial: is the champion", "reasons": "it holds"})
     _finish(track(storage, "r", server.url, "told"))
     runs = _runs(client, "told")
@@ -110,14 +111,14 @@ def test_the_page_of_a_step_tells_its_story_once(server: Server, client: Any, st
     assert notes["student"] == f"**done** in 9.5 s: step `student` (distill, reads shards) of {parent}"
     assert notes["frames"] == f"**reused**: step `frames` (ingest) of {parent}"
     assert "- student beats color" in notes["report"] and "| student | 0.62 | 1.5 |" in notes["report"]
-    assert "- student beats color" in notes["told r"]
+    assert "- student beats color" in notes["told r"] and "- learned from x@y: color" in notes["report"]
     assert (
         "- aerial: is the champion: it holds" in notes["gate"]
         and gate.data.tags["verdict"] == "aerial: is the champion"
     )
-    assert gate.data.params["model.step"] == f"student ({'b' * 12})", "what was read has a name"
+    assert gate.data.params == {"model.step": f"student ({'b' * 12})"}, "what was read has a name"
     said = [key for run in (student, report, gate) for key in run.data.tags]
-    assert not {"stage", "outcome", "verdict.0"} & set(said) and report.data.tags["learned_from.x"] == "color"
+    assert not {"stage", "outcome", "verdict.0"} & set(said) and report.data.tags["learned_from.x.y"] == "color"
     assert "rows" not in student.data.metrics and report.data.metrics["rows"] == 3, "a training has no rows"
     assert whole.info.start_time <= min(run.info.start_time for run in runs.values()), "whichever writer is read first"
     (version,) = client.search_model_versions(f"run_id = '{report.info.run_id}'")

@@ -86,6 +86,23 @@ def test_elsewhere_there_are_plain_lines(terminal: Terminal, how: str, monkeypat
     assert "[1/3] depth          label: it has not run yet" in out.getvalue()
 
 
+def test_a_log_says_the_same_more_and_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit that takes an hour leaves a dozen lines, not 360; what is new is there after ten seconds as ever."""
+    now, out = [100.0], io.StringIO()
+    monkeypatch.setattr("hyperloom.pipeline.live.time.monotonic", lambda: now[0])
+    progress = Progress(out)
+    progress.event({"kind": "run_started", "step": "", "name": "small", "total": 1, "params": {"root": "r"}})
+    progress.event({"kind": "step_started", "step": "a", "stage": "label", "why": ["it has not run yet"]})
+    event = {"kind": "progress", "step": "a", "total": 2, "reused": 0, "failed": 0, "workers": 1}
+    for done, seconds in ((0, 3600), (1, 30)):
+        for _ in range(seconds):
+            now[0] += 1
+            progress.event({**event, "done": done})
+    lines = [line for line in out.getvalue().splitlines() if "units" in line]
+    first = [line for line in lines if "0/2 units" in line]
+    assert 10 <= len(first) <= 20 and len(lines) > len(first), lines
+
+
 def test_rate_and_time_left_are_of_the_last_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("hyperloom.pipeline.live.time.monotonic", lambda: now[0])
