@@ -123,7 +123,9 @@ def leave() -> None:
     global _current
     here, added = _working_folder(), tuple(f"{folder}/" for folder in _added)
     named = tuple(f"{folder}/" for folder in _current.folders if folder != here)
-    others = tuple(f"{p}/" for p in {*_on_path(), here} if p not in _added and p.startswith(added))
+    # modules of a folder that is a link go by either name
+    known = {*_on_path(), *(os.path.abspath(p) for p in sys.path if p), here}
+    others = tuple(f"{p}/" for p in known if p not in _added and p.startswith(added))
     gone = set()
     for name, module in list(sys.modules.items()):
         if "." not in name and name not in KEPT:

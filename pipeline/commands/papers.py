@@ -125,8 +125,10 @@ def _check(given: Any) -> int:
     stale = [one for one in listed if one.standing == "stale"]
     lines = {one.title: one.moved() for one in stale}
     for one in stale:
-        why = "is of other code, lines or data" if one.record.whole else "was changed since it was written"
-        print(f"{one.title}: its record {why}. Next: hyperloom papers run {one.name}")
+        why = "is of other code, lines or data. Next:"
+        if not one.record.whole:
+            why = "was changed since it was written. Next: restore it or remove it, then"
+        print(f"{one.title}: its record {why} hyperloom papers run {one.name}")
         print("".join(f"  {sentence}\n" for sentence in lines[one.title]), end="")
     old = list(lines)
     for one in listed:

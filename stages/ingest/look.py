@@ -79,6 +79,8 @@ def _occurring(values: np.ndarray) -> np.ndarray:
         import cv2
     except ImportError:
         return np.flatnonzero(np.bincount(values.reshape(-1)))
+    if not values.size:
+        return np.empty(0, np.intp)
     rows = values.reshape(len(values) if values.ndim > 1 else 1, -1)  # which its threads share
     return np.flatnonzero(cv2.calcHist([rows], [0], None, [256], [0, 256]))
 

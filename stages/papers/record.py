@@ -50,13 +50,8 @@ class PaperRecord:
     """Seconds of CPU time, as in `Cost`; 0 where nobody counted."""
     before: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     """Earlier records, the newest last, without theirs and without steps."""
-    seal: str = ""
-    """Digest of the rest, in hex."""
-
-    @property
-    def whole(self) -> bool:
-        """Does it say what was written?"""
-        return self.seal == _seal(asdict(self))
+    whole: bool = field(default=True, compare=False)
+    """Does its file say what was written? No part of what it says."""
 
 
 def record_of(
@@ -84,7 +79,9 @@ def read(recipe: Path) -> PaperRecord | None:
     """The record beside a recipe, None where there is none. Raises RecipeError when it is damaged."""
     path = recipe.with_suffix(".json")
     try:
-        return PaperRecord(**json.loads(path.read_text(encoding="utf-8")))
+        given = json.loads(path.read_text(encoding="utf-8"))
+        seal = given.pop("seal", "")
+        return PaperRecord(**given, whole=seal == _seal(given))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
@@ -96,20 +93,19 @@ def write(recipe: Path, record: PaperRecord) -> None:
     that took stays, since a second look at finished steps takes nothing."""
     old, before = read(recipe), []
     if old is not None:
-        last = {k: v for k, v in asdict(old).items() if k not in ("before", "steps", "seal")}
+        last = {k: v for k, v in asdict(old).items() if k not in ("before", "steps", "whole")}
         same = old.fingerprint == record.fingerprint
         before = [*old.before, *([] if same else [last])]
         record = replace(record, seconds=old.seconds, cpu=old.cpu) if same else record
     temporary = recipe.with_suffix(".json.tmp")
-    fields = {**asdict(record), "before": before}
+    fields = {k: v for k, v in {**asdict(record), "before": before}.items() if k != "whole"}
     temporary.write_text(_text({**fields, "seal": _seal(fields)}), encoding="utf-8")
     temporary.replace(recipe.with_suffix(".json"))
 
 
 def _seal(fields: Mapping[str, Any]) -> str:
-    """Over the values, not over how a file writes them."""
-    rest = {name: value for name, value in fields.items() if name != "seal"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    """The digest in hex of all that a record says, over the values, not over how a file writes them."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _text(fields: dict[str, Any]) -> str:

@@ -30,6 +30,9 @@ COST = "cost.json"
 def tried(one: PaperRecipe, connect: Callable[..., Any] | None = None, progress: Progress | None = None) -> str:
     """Run what is not there yet and record the verdict; its word. `connect` joins Ray, None works in this process.
     The recipe is read anew, in its own project. Raises StepFailed, and what ends a run."""
+    if one.record is not None and not one.record.whole:
+        what = f"{one.path.with_suffix('.json')} was changed since it was written"
+        raise StepFailed(f"{what}. Next: restore it as it was, or remove it, and with it what it keeps of earlier ones")
     project.leave()
     loaded = recipe.load(one.path)
     one = replace(one, loaded=loaded, project=project.current())
@@ -48,7 +51,8 @@ def _record(one: PaperRecipe, cost: Cost) -> PaperRecord:
     """All that it says of the steps is of one look at them."""
     steps = one.planned()
     verdict = steps[one.verdict]
-    assert verdict.manifest is not None
+    if verdict.manifest is None:
+        raise StepFailed(f"{one.path}: its data or code changed while it ran. Next: the same command")
     data = {n: fingerprint(step.meaning["facts"])[:16] for n, step in steps.items() if isinstance(step.stage, Ingest)}
     lines = outline(one.loaded, {n: StepMeaning(step.meaning, step.fingerprint) for n, step in steps.items()})
     concluded = Concluded.from_manifest(verdict.manifest)

@@ -90,7 +90,7 @@ class JpegDecoder:
                 del sources[i]
             if self._beside is not None:
                 self._beside.synchronize()  # their memory goes back to the library once nobody copies from it
-            del images
+            del images, whole
         return out, list(sources)
 
     def put(self, out: torch.Tensor, places: Sequence[int], rows: np.ndarray) -> None:

@@ -3,18 +3,20 @@ the next, so they are recorded once, losses and backward pass included, and aske
 
 The kernels are those that would have run, and random numbers follow from the update's seed as before, so the weights
 are the same. What is frozen in a recording is only what Python decides: so nothing is recorded where code of a
-recipe's own takes part, nor where several ranks, parts, phases or objectives without a target do. The optimizer, whose
-rate changes, is asked for as usual.
+recipe's own takes part, nor where several ranks, parts, phases or objectives without a target do, nor where samples
+keep other numbers of tokens. The optimizer, whose rate changes, is asked for as usual.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages.network.visible import Visible
 from hyperloom.stages.train import weighting
 from hyperloom.stages.train.criterion import Losses
@@ -22,11 +24,11 @@ from hyperloom.stages.train.learners import Setup, UpdateBatch
 
 Gradients = Callable[[UpdateBatch], tuple[Losses, torch.Tensor]]
 SEEN = 3
-"""Updates of a shape before it is recorded; libraries choose their kernels in the first."""
+"""Updates of one shape in a row before it is recorded; libraries choose their kernels in the first."""
 SMALL = 10_000_000
 """Parameters up to which an update waits for the host rather than for the device."""
-SHARE = 3
-"""A recording keeps its memory beside that of validation: at most this part of the device may be in use before."""
+ROOM = 2
+"""A recording keeps its memory beside that of validation: so many times what an update takes must be free."""
 
 
 def recordable(setup: Setup) -> bool:
@@ -52,13 +54,13 @@ class GraphedGradients:
 
     def __call__(self, batch: UpdateBatch) -> tuple[Losses, torch.Tensor]:
         """This rank's share of the losses, and their balanced sum."""
-        if (shape := _shape(batch)) != self._shape:
-            self._shape, self._seen, self._recorded = shape, 0, None
-        self._seen += 1
-        if self._recorded is None and self._seen > SEEN and not self._refused:
-            self._recorded = self._record(batch)
+        shape = _shape(batch)
+        if self._recorded is None and not self._refused and self._is_fixed(batch):
+            self._seen, self._shape = self._seen + 1 if shape == self._shape else 1, shape
+            if self._seen > SEEN:
+                self._recorded = self._record(batch)
         self._seed(batch.number)
-        if self._recorded is not None:
+        if self._recorded is not None and shape == self._shape:
             return self._recorded.replay(batch)
         now = torch.cuda.current_stream(self._setup.device)
         self._beside.wait_stream(now)
@@ -67,25 +69,31 @@ class GraphedGradients:
         now.wait_stream(self._beside)
         return result
 
+    def _is_fixed(self, batch: UpdateBatch) -> bool:
+        """Do all samples keep as many tokens, which is known on the host? Without tokens nobody asks."""
+        kept = batch.visible.kept
+        return not hasattr(self._setup.model.fusion, "kept") if kept is None else len(set(kept)) == 1
+
     def _record(self, batch: UpdateBatch) -> Recorded | None:
-        device = self._setup.device
-        used, whole = torch.cuda.max_memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
-        if used * SHARE > whole:
-            self._refused = True
+        setup, now = self._setup, torch.cuda.current_stream(self._setup.device)
+        cached = torch.cuda.memory_reserved(setup.device) - torch.cuda.memory_allocated(setup.device)
+        room = torch.cuda.mem_get_info(setup.device)[0] + cached
+        self._refused = room < ROOM * torch.cuda.max_memory_allocated(setup.device)
+        if self._refused:
             return None
         given, graph = _copied(batch), torch.cuda.CUDAGraph()
         try:
             # other threads pin memory and wait for events meanwhile, which would end a recording that is everybody's
             with torch.cuda.graph(graph, stream=self._beside, capture_error_mode="thread_local"):
                 result = self._gradients(given)
-        except RuntimeError as error:  # an operation that asks the device, or no memory: this shape runs as usual
-            print(f"updates are not recorded: {error}")
-            self._refused = True
-            self._setup.balancer.parts = 0
+        except RuntimeError as error:  # an operation that asks the device, or no memory: updates run as usual
+            print(f"updates are not recorded: {error.__context__ or error}")
+            self._refused, setup.balancer.parts = True, 0
             return None
         finally:
-            gradients = [(p, p.grad) for p in self._setup.parameters if p.grad is not None]
-            self._setup.optimizer.zero_grad()
+            torch.cuda.set_stream(now)  # a recording that broke off would leave its own
+            gradients = [(p, p.grad) for p in setup.parameters if p.grad is not None]
+            setup.optimizer.zero_grad()
         return Recorded(graph, given, result, gradients)
 
 
@@ -113,11 +121,24 @@ class Recorded:
 
 def _parts(setup: Setup) -> Iterator[Any]:
     """All whose code takes part in an update's gradients."""
+    job = setup.job
     yield from setup.criterion.modules()
     yield from setup.criterion.objectives
-    yield from (t.objective for t in setup.job.targets)
-    yield from setup.job.modalities.values()
+    yield from _plugins([job.architecture, [t.objective for t in job.targets], job.modalities])
     yield setup.balancer
+
+
+def _plugins(value: Any) -> Iterator[Plugin]:
+    """Every plug-in within a value, those within others too."""
+    if isinstance(value, Plugin):
+        yield value
+        inside: Any = [getattr(value, name) for name in type(value).model_fields]
+    elif is_dataclass(value):
+        inside = [getattr(value, field.name) for field in fields(value)]
+    else:
+        inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for one in inside:
+        yield from _plugins(one)
 
 
 def _tensors(batch: UpdateBatch) -> Iterator[torch.Tensor]:

@@ -226,8 +226,11 @@ def test_a_record_that_was_written_by_hand_is_nobodys_verdict(folder: Path, caps
     for change in (('"holds"', '"reversed"'), ('"folds": 1', '"folds": 3'), ('"seal": "', '"seal": "0')):
         path.write_text(text.replace(*change, 1))
         assert _papers("check") == 1
-        assert "its record was changed since it was written. Next: hyperloom papers run 901" in capsys.readouterr().out
+        assert "its record was changed since it was written. Next: restore it or" in capsys.readouterr().out
     assert _papers("list") == 0 and "stale" in capsys.readouterr().out
+    forged = path.read_text()
+    assert _papers("run") == 1 and "901-tiny.json was changed since it was written" in capsys.readouterr().out
+    assert path.read_text() == forged, "it is not sealed, nor kept as an earlier verdict"
 
 
 def _recorded(folder: Path) -> None:

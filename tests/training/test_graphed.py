@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from hyperloom.stages.train import descent, graphed, loop
+from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.graphed import Recorded, recordable
 from hyperloom.stages.train.loop import Training
 from hyperloom.stages.train.notice import Ask, Preempted
+from hyperloom.stages.train.objectives import Objective, Sum
 from hyperloom.stages.train.world import World
 from tests.unit import scenes
 
@@ -61,6 +63,23 @@ def test_recorded_updates_leave_the_same_weights(data: Any, name: str, monkeypat
 
 
 @GPU
+def test_updates_that_ask_the_device_run_as_usual(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, now = Criterion.forward, torch.cuda.current_stream()
+
+    def asking(self: Criterion, *args: Any) -> Any:
+        losses = forward(self, *args)
+        assert losses.values.sum().item() >= 0
+        return losses
+
+    plain, rough = (scenes.job(data, n, deterministic=True, updates=8) for n in ("plain", "asking"))
+    loop.fit(plain)
+    monkeypatch.setattr(Criterion, "forward", asking)
+    loop.fit(rough)
+    assert scenes.trained(data[0], rough.folder) == scenes.trained(data[0], plain.folder)
+    assert torch.cuda.current_stream() == now
+
+
+@GPU
 def test_a_recorded_training_that_was_stopped_ends_as_one_that_was_not(data: Any) -> None:
     whole, rough = (scenes.job(data, n, deterministic=True, updates=12) for n in ("whole", "rough"))
     loop.fit(whole)
@@ -77,6 +96,15 @@ class Mine(torch.nn.Linear):
     """A layer of a recipe's own: nobody knows what it decides in Python."""
 
 
+class Own(Objective):
+    """An objective of a recipe's own."""
+
+
+def taught_by(training: Training, objective: Objective) -> None:
+    job = training.setup.job
+    training.setup.job = replace(job, targets=(replace(job.targets[0], objective=objective), *job.targets[1:]))
+
+
 def test_what_is_recorded_is_code_that_is_known(data: Any) -> None:
     def recorded(change: Any = lambda training: None, **fields: Any) -> bool:
         training = Training(scenes.job(data, "known", **fields), World(), device=torch.device("cpu"))
@@ -86,6 +114,9 @@ def test_what_is_recorded_is_code_that_is_known(data: Any) -> None:
 
     assert all(recorded(**fields) for fields in TRAININGS.values())
     assert not recorded(lambda training: training.model.add_module("mine", Mine(1, 1)))
+    cross = scenes.job(data, "known").targets[0].objective
+    assert not recorded(lambda training: taught_by(training, Own()))
+    assert not recorded(lambda training: taught_by(training, Sum.model_construct(of=(cross, Own()))))
     assert not recorded(extras={"views": {"type": "contrastive", "between": ["rgb@camera"]}})
     assert not recorded(updates=None, phases=[{"updates": 4}, {"updates": 4}])
     assert not recorded(balancer="pcgrad")

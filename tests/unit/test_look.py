@@ -129,3 +129,9 @@ def test_values_looked_at_together_say_what_each_says_alone() -> None:
     for value in values:
         alone.add([value], kind)
     assert together.figures() == alone.figures() == {"samples": 4, "low": 1.0, "high": float("inf")}
+
+
+def test_a_map_without_pixels_is_noted_as_any_other() -> None:
+    look = ColumnLook()
+    look.refuse(np.zeros((0, 5), np.uint8), KNOWN["semantic"])
+    assert look.figures() == {}

@@ -76,11 +76,16 @@ def test_what_a_recipe_names_is_the_project_s_own(folder: Path) -> None:
     assert done.stdout.decode().strip() == "recipe", done.stderr.decode()
 
 
-def test_a_project_that_is_left_takes_with_it_what_it_brought(folder: Path) -> None:
+@pytest.mark.parametrize("linked", [False, True], ids=["below", "a link below"])
+def test_a_project_that_is_left_takes_with_it_what_it_brought(folder: Path, linked: bool) -> None:
     """Modules that were named and those that they import; none of the working folder, nor of what could be imported
     before, though it lies below the recipe."""
     work, before = Path.cwd(), folder / ".venv"
-    before.mkdir()
+    if linked:
+        (folder.parent / "environment").mkdir()
+        before.symlink_to(folder.parent / "environment")
+    else:
+        before.mkdir()
     sys.path.insert(0, str(before))
     for place, name in ((folder, "its_helper"), (folder, "unnamed"), (work, "everybody_s"), (before, "from_before")):
         (place / f"{name}.py").touch()
