@@ -63,9 +63,10 @@ class MLflow:
         self._position = position
         self.runs.begin(position)
         self.runs.restore()
-        for about in (position.about, *self._steps().values()):
+        for name, about in (("", position.about), *self._steps().items()):
             if about.get("status") == "running":
                 about["status"] = "killed"
+                self.server.call(partial(self._note_step, {"step": name}))
         self.server.call(self._note)
         closed = f"{named(position.driver)}, the driver, ended without a word; the same command goes on where it was"
         self.runs.tags(position.parent, {"hyperloom.closed": closed})
@@ -98,27 +99,48 @@ class MLflow:
         self.client.set_terminated(self.runs.parent(event), state(event), event["t"])
 
     def _on_step_started(self, event: Event) -> None:
-        run, before = self.runs.step(event), self._steps().get(event["step"], {})
-        if before.get("fingerprint") not in (None, event.get("fingerprint")):
-            self._position.high.pop(event["step"], None)  # another training: its points are new
-        what = {"stage": event.get("stage"), "fingerprint": event.get("fingerprint")}
-        reads = [entry["name"] for entry in event.get("inputs", ())]
-        self._steps()[event["step"]] = before | what | {"status": "running", "reads": reads}
+        run = self._begin(event, "running", [entry["name"] for entry in event.get("inputs", ())])
         self.client.update_run(run, status="RUNNING")
-        self.runs.tags(run, {"fingerprint": what["fingerprint"], "reused": "false", "kind": what["stage"]})
+        self.runs.tags(run, {"fingerprint": event.get("fingerprint"), "reused": "false", "kind": event.get("stage")})
         params = {k: v for k, v in event.get("params", {}).items() if k != "stage"}  # it is the tag `kind`
         self.runs.params(run, self._named(params))
         self._inputs(run, event.get("inputs", []))
         self._note_step(event)
 
+    def _begin(self, event: Event, status: str, reads: list[str]) -> str:
+        """Note what the event's step is; its run. What is told of a step with another fingerprint is told no longer."""
+        run, name, steps = self.runs.step(event), event["step"], self._steps()
+        before = steps.get(name, {})
+        anew = before.get("fingerprint") not in (None, event.get("fingerprint"))
+        what = {"stage": event.get("stage"), "fingerprint": event.get("fingerprint"), "status": status, "reads": reads}
+        steps[name] = what if anew else before | what
+        if anew:
+            self._position.high.pop(name, None)  # another training: its points are new
+            self._forget(run, before)
+        return run
+
+    def _forget(self, run: str, before: dict[str, Any]) -> None:
+        """Take what came of a step from its page and from that of the whole run, but for what other steps say too."""
+        about, steps = self._position.about, self._steps().values()
+        sentences, tables = (
+            {text for text in before.get(key, ()) if not any(text in step.get(key, ()) for step in steps)}
+            for key in ("sentences", "tables")
+        )
+        about["verdicts"] = [text for text in about.get("verdicts", ()) if text not in sentences]
+        about["tables"] = {table: text for table, text in about.get("tables", {}).items() if table not in tables}
+        if before.get("tables"):
+            self._draw_as_tables(run, [])
+        if before.get("sentences"):
+            self.runs.tags(run, {"verdict": ""})
+        self._note()
+
     def _on_step_reused(self, event: Event) -> None:
-        run, what = self.runs.step(event), {"stage": event.get("stage"), "fingerprint": event.get("fingerprint")}
-        self._steps()[event["step"]] = what | {"status": "reused", "reads": event.get("reads", [])}
+        run = self._begin(event, "reused", event.get("reads", []))
         query = f"tags.fingerprint = '{event.get('fingerprint')}' and tags.reused = 'false'"
         earlier = self.client.search_runs([self.runs.experiment], query, max_results=1)
         made_by = earlier[0].info.run_id if earlier else None
-        tags = {"fingerprint": what["fingerprint"], "reused": "true", "kind": what["stage"], "made_by": made_by}
-        self.runs.tags(run, tags)
+        tags = {"fingerprint": event.get("fingerprint"), "reused": "true", "made_by": made_by}
+        self.runs.tags(run, {**tags, "kind": event.get("stage")})
         self._note_step(event)
         if made_by:
             self.runs.attempt(f"what {event['step']} shows", partial(self._show_again, event, made_by))

@@ -16,6 +16,7 @@ import pytest
 
 from hyperloom.pipeline.events import Events, pending, tracked
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.tracking import landing
 from hyperloom.pipeline.tracking.health import problem
 from hyperloom.pipeline.tracking.tracker import Tracker
 from tests.tracking.conftest import Server, story
@@ -52,6 +53,42 @@ def end(storage: Storage, run: str) -> None:
         driver.metric("labels", {"second": 2.0}, 2)
         driver.emit("step_finished", "labels", stage="label", status="done", seconds=1.0, rows=3)
         driver.emit("run_finished", status="finished", seconds=2.0)
+
+
+@pytest.mark.parametrize("kind", ["step_started", "step_reused"])
+def test_of_another_work_on_a_step_nothing_is_told_of_the_one_before(
+    kind: str, server: Server, client: Any, storage: Storage
+) -> None:
+    """A step that starts once more with the same fingerprint goes on; with another it begins anew."""
+    name, first, rows = f"anew-{kind}", "aa" * 32, [{"who": "color", "ms": 1.5}]
+    start(storage, "r", name)
+    with Events(storage, "r", "driver") as driver:
+        sentences = {"verdict.0": "color is best", "verdict.1": "both"}
+        driver.emit("tag", "labels", values={"outcome": "old: stays", **sentences})
+        driver.emit("table", "labels", name="agreement", rows=rows)
+        driver.emit("table", "labels", name="shared", rows=rows)
+        driver.emit("step_finished", "labels", stage="label", fingerprint=first, status="done", seconds=7.5)
+        driver.emit("step_started", "votes", stage="consensus", fingerprint="cc" * 32, params={}, inputs=[])
+        driver.emit("tag", "votes", values={"verdict.0": "both"})
+        driver.emit("table", "votes", name="shared", rows=rows)
+        driver.emit(kind, "labels", stage="label", fingerprint=first, params={}, inputs=[])
+    assert carry(storage, "r", server.url, name)[0]
+    note = landing.NOTE
+    before = shown(client, name)
+    for page in (before["labels"], before[f"{name} r"]):
+        assert "color is best" in page.data.tags[note] and "**agreement**" in page.data.tags[note]
+    assert "in 7.5 s" in before["labels"].data.tags[note] and before["labels"].data.tags["verdict"] == "old: stays"
+    with Events(storage, "r", "driver") as driver:
+        driver.emit("run_started", name=name, recipe="", params={})
+        driver.emit(kind, "labels", stage="label", fingerprint="bb" * 32, params={}, inputs=[])
+    assert carry(storage, "r", server.url, name)[0]
+    after = shown(client, name)
+    status = {"step_started": "killed", "step_reused": "reused"}[kind]
+    whole, labels = after[f"{name} r"], after["labels"]
+    assert labels.data.tags[note].partition(" of [")[0] == f"**{status}**: step `labels` (label)"
+    assert not labels.data.tags["verdict"] and labels.data.tags["mlflow.loggedArtifacts"] == "[]"
+    assert "color is best" not in whole.data.tags[note] and "**agreement**" not in whole.data.tags[note]
+    assert ": both\n" in whole.data.tags[note] and "**shared**" in whole.data.tags[note], "another step says so too"
 
 
 def shown(client: Any, experiment: str) -> dict[str, Any]:
