@@ -1,4 +1,4 @@
-"""Legends: which colour of a picture means what, without the classes that none of the shown values has."""
+"""Legends: which colour of a picture means what, without the classes that none of the pictures shows."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ ShownRow = Mapping[str, Any]
 
 
 def legends(modalities: Mapping[str, Any], rows: Iterable[ShownRow]) -> dict[str, Legend]:
-    """By modality what its colours mean, of those whose pictures have such: all channels, and the classes that occur in
-    `rows`."""
+    """By modality what its colours mean, of those whose pictures have such: all channels, and the classes and points
+    that the pictures of `rows` show."""
     shown: dict[str, list[Any]] = {}
     for row in rows:
         for column, value in row.items():
@@ -30,7 +30,5 @@ def legends(modalities: Mapping[str, Any], rows: Iterable[ShownRow]) -> dict[str
 
 def _occurring(kind: Any, values: list[Any]) -> Legend:
     legend: Legend = kind.legend
-    if not legend or not kind.counted:
-        return legend
-    ids = {int(i) for value in values for i in np.unique(kind.tallied(np.asarray(value)[None]))}
-    return tuple(entry for number, entry in enumerate(legend) if number in ids)
+    shown = {int(i) for value in values for i in kind.pictured(np.asarray(value))} if legend else set()
+    return tuple(entry for number, entry in enumerate(legend) if number in shown)

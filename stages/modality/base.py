@@ -47,8 +47,7 @@ class Modality(Plugin, Layout, Geometry, Knowledge, Predicted):
 
     @model_validator(mode="after")
     def _measure_is_there(self) -> Self:
-        """A measure of one's own is loaded with the modality, so that its figures are known wherever a recipe names
-        one."""
+        """A measure of one's own is loaded with the modality: its figures are known wherever a recipe names it."""
         if ":" in self.measure:
             plugins.load("measure", self.measure)
         return self
@@ -56,8 +55,7 @@ class Modality(Plugin, Layout, Geometry, Knowledge, Predicted):
     # What training and evaluation take when the recipe says nothing else.
     @property
     def head(self) -> str:
-        """What kind of prediction this is: dense, classify, ordinal, regress, boxes, tokens, tag, embed, series or
-        pair."""
+        """The kind of prediction: dense, classify, ordinal, regress, boxes, tokens, tag, embed, series or pair."""
         return self.defaults.head
 
     @property
@@ -188,6 +186,10 @@ class Modality(Plugin, Layout, Geometry, Knowledge, Predicted):
     def legend(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Name and RGB of each colour that means something in pictures of this modality, pixel by pixel."""
         return ()
+
+    def pictured(self, value: np.ndarray) -> np.ndarray:
+        """The entries of `legend`, by number, that the picture of one value shows: its classes, else all."""
+        return np.unique(self.tallied(value[None])) if self.counted else np.arange(len(self.legend))
 
     def example(self, random: np.random.Generator, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Any:
         """One good value drawn at random, with all that real values may have (unknown pixels, padding); `mean` and

@@ -229,6 +229,9 @@ class Boxes(Things):
         colours = picture.palette(len(self.classes)).tolist()
         return tuple((name, tuple(colour)) for name, colour in zip(self.classes, colours, strict=True))
 
+    def pictured(self, value: np.ndarray) -> np.ndarray:
+        return np.unique(self._drawn(value)[:, 4].astype(int))
+
     def words(self, value: np.ndarray) -> str:
         ids = value[~np.isnan(value).any(1), 4].astype(int)
         counts = [f"{int((ids == i).sum())} {name}" for i, name in enumerate(self.classes) if (ids == i).any()]

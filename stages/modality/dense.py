@@ -31,12 +31,12 @@ class Dense(Moving):
     `unknown` is the number by which files say that a pixel has no value (0 in many depth files), in all its channels:
     then they become NaN, which losses, measures and statistics leave out; without it NaN is refused. `unknown: outside`
     says so of pixels with a number outside the range, which `fit` clips otherwise. A pixel with NaN in one channel is
-    unknown. `direction: true` marks unit vectors (surface normals): compared by angle, made of length one by `fit`; one
-    of length zero is unknown. `kind` is what numbers are to a picture that is moved (see `moves`): `fit` resizes
-    linearly over what is known, and scales displacements and disparities as it does. The `y` of directions and vectors
-    grows downwards, as OpenCV's camera has it, or `up`. `storage` is what is kept of a
-    number: float32 all, float16 three digits, uint8 one of 255 and uint16 one of 65,535 even steps over the range.
-    `names` says what the channels are called.
+    unknown. `direction: true` marks unit vectors of two or three channels (surface normals): compared by angle, made of
+    length one by `fit`; one of length zero is unknown. `kind` is what numbers are to a picture that is moved (see
+    `moves`): `fit` resizes linearly over what is known, and scales displacements and disparities as it does. The `y` of
+    directions and vectors grows downwards, as OpenCV's camera has it, or `up`. `storage` is what is kept of a number:
+    float32 all, float16 three digits, uint8 one of 255 and uint16 one of 65,535 even steps over the range. `names` says
+    what the channels are called.
     """
 
     revision: ClassVar[int] = 2
@@ -67,6 +67,11 @@ class Dense(Moving):
             raise ValueError("y: only directions and vectors (kind: vector) have an axis of the camera")
         if self.kind is not None and self.direction:
             raise ValueError("kind: a direction is of its own kind already; leave out one of the two")
+        if self.direction and self.channels_ not in (2, 3):
+            raise ValueError(
+                f"direction: a direction has channels: 2 (x, y) or 3 (x, y, z), and there are {self.channels_}. Next: "
+                "give channels, or leave direction out where the numbers point nowhere"
+            )
         if self.names and len(self.names) != self.channels_:
             raise ValueError(f"names: expected {self.channels_}, one a channel, got {len(self.names)}")
         if self.unknown == "outside" and self.range is None:
@@ -277,13 +282,18 @@ class Dense(Moving):
         if not known.any():
             return np.zeros((*known.shape, 3), np.uint8)
         value = np.where(known[..., None], value, np.float32(np.nan))
+        return self._painted(value) * known[..., None]
+
+    def _painted(self, value: np.ndarray) -> np.ndarray:
+        if self.channels == 1 or self._wheel:
+            return picture.maps_to_rgb(value, self.range)
         if self.direction:
-            shown = picture.direction_to_rgb(value)
-        elif self.channels == 1 or self._wheel:
-            shown = picture.maps_to_rgb(value, self.range)
-        else:
-            shown = picture.channels_to_rgb(value[..., : self._drawn], self.range)
-        return shown * known[..., None]
+            return picture.direction_to_rgb(value)
+        limits = self.range
+        if limits is None and self._signed:  # a motion to the left is as far from none as one to the right
+            most = max(float(np.nanmax(np.abs(value[..., : self._drawn]))), 1e-6)
+            limits = (-most, most)
+        return picture.channels_to_rgb(value[..., : self._drawn], limits)
 
     @property
     def _drawn(self) -> int:
@@ -300,13 +310,23 @@ class Dense(Moving):
                 "right",
                 *(("down", "left", "up") if self.y == "down" else ("up", "left", "down")),
             )
-            colours = picture.flow_to_rgb(ends)[0]
+            colours = self._painted(ends)[0]
         else:
-            names, colours = self._called, picture.channel_colours(self._drawn)
+            names, colours = self._called, self._painted(self._ends)[0]
         shown: list[tuple[str, tuple[int, ...]]]
         shown = [(name, tuple(map(int, colour))) for name, colour in zip(names, colours, strict=False)]
         left = 0 if self._wheel else self.channels - self._drawn
         return (*shown, *([(f"{left} more, not shown", (0, 0, 0))] if left else []))
+
+    @property
+    def _ends(self) -> np.ndarray:
+        """(1, drawn, channels) each channel at its most, the others at zero; at their lowest where there is no zero, or
+        where one that is nearer to the most would leave all colours alike."""
+        low, high = (-1.0, 1.0) if self._signed else (0.0, 1.0)
+        if self.range is not None and not self.direction:
+            low, high = self.range
+        rest = 0.0 if -high <= low <= 0 else low
+        return np.where(np.eye(self._drawn, self.channels) > 0, high, rest).astype(np.float32)[None]
 
     @property
     def _called(self) -> tuple[str, ...]:

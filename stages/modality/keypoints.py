@@ -151,8 +151,11 @@ class Keypoints(Modality):
     def mean_translated(self, mean: Any, how: Translation) -> Any:
         return how.channels(mean, -2)
 
+    def pictured(self, value: np.ndarray) -> np.ndarray:
+        return np.flatnonzero(value[:, 2] > 0)
+
     def picture(self, value: np.ndarray) -> np.ndarray:
-        visible = value[:, 2] > 0
+        visible = self.pictured(value)
         return picture.points_to_rgb(value[visible, :2], picture.palette(len(self.points))[visible])
 
     def marks(self, value: np.ndarray) -> list[Mark]:

@@ -119,8 +119,6 @@ class Moving(Raster):
         what = "a turn"
         if self.moves == "disparity":
             return f"a disparity lies along the rows of the picture as it was taken. {MEND.format(what)}"
-        if self._signed and self.channels < 2:
-            return "what points somewhere has an x and a y, and there is one channel"
         return self._unclear(what)
 
     def turned(self, values: torch.Tensor, angles: torch.Tensor, aspect: float) -> torch.Tensor:

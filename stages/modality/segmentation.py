@@ -226,9 +226,15 @@ class Soft(SidedClasses, Raster):
     def output_names(self) -> tuple[str, ...]:
         return self.classes
 
+    def _drawn(self, value: np.ndarray) -> np.ndarray:
+        """(H, W) uint8: the likeliest class of each pixel, 255 of those that are unknown."""
+        return np.where(self.given(value[None])[0], value.argmax(-1), UNKNOWN).astype(np.uint8)
+
+    def pictured(self, value: np.ndarray) -> np.ndarray:
+        return np.unique(self._drawn(value))
+
     def picture(self, value: np.ndarray) -> np.ndarray:
-        ids = np.where(self.given(value[None])[0], value.argmax(-1), UNKNOWN).astype(np.uint8)
-        return picture.classes_to_rgb(ids, len(self.classes))
+        return picture.classes_to_rgb(self._drawn(value), len(self.classes))
 
     @property
     def limits(self) -> tuple[float, float]:

@@ -106,11 +106,93 @@ def test_what_a_picture_leaves_out_is_said() -> None:
     assert [name for name, _ in dense(channels=3, direction=True).legend] == ["x", "y", "z"]
 
 
-def test_where_a_vector_points_is_drawn_as_its_legend_says() -> None:
-    kind = dense(channels=2, unit="m", kind="vector", y="up")
-    colours = dict(kind.legend)
-    up = kind.picture(np.broadcast_to(np.float32([0, 1]), (2, 3, 2)))
-    assert tuple(up[0, 0]) == colours["up"] and len(set(colours.values())) == 4
+@pytest.mark.parametrize("fields", [{"unit": "m", "kind": "vector"}, {"direction": True}, {"unit": "px"}])
+def test_where_a_vector_points_is_drawn_as_its_legend_says(fields: dict[str, Any]) -> None:
+    kind = dense(channels=2, **fields, y="down" if "unit" in fields and "kind" not in fields else "up")
+    ways = ("right", "down", "left", "up") if kind.y == "down" else ("right", "up", "left", "down")
+    assert len(set(dict(kind.legend).values())) == 4
+    for (name, colour), way, end in zip(kind.legend, ways, ((1, 0), (0, 1), (-1, 0), (0, -1)), strict=True):
+        drawn = kind.picture(np.broadcast_to(np.float32(end), (2, 3, 2)))
+        assert drawn.shape == (2, 3, 3) and name == way and (drawn == colour).all()
+
+
+GREY = 127
+"""Of a channel whose range goes as far below zero as above."""
+
+
+@pytest.mark.parametrize(
+    ("fields", "rest", "first"),
+    [
+        ({"channels": 3, "direction": True}, 0, (255, GREY, GREY)),
+        ({"channels": 3, "direction": True, "range": [-1, 1], "storage": "uint8"}, 0, (255, GREY, GREY)),
+        ({"channels": 3, "unit": "m/s", "kind": "vector"}, 0, (255, GREY, GREY)),
+        ({"channels": 3, "unit": "m/s", "kind": "vector", "range": [-4, 4]}, 0, (255, GREY, GREY)),
+        ({"channels": 4, "unit": "px"}, 0, (255, GREY, GREY)),
+        ({"channels": 2, "range": [-1, 1]}, 0, (255, GREY, 0)),
+        ({"channels": 3, "range": [-1, 4]}, 0, (255, 51, 51)),
+        ({"channels": 3, "range": [2, 4]}, 2, (255, 0, 0)),
+        ({"channels": 3, "unit": "dB", "range": [-80, 1]}, -80, (255, 0, 0)),
+        ({"channels": 3, "unit": "dB"}, 0, (255, 0, 0)),
+    ],
+)
+def test_a_channel_at_its_most_is_drawn_in_its_colour(
+    fields: dict[str, Any], rest: float, first: tuple[int, ...]
+) -> None:
+    """The others are zero, or at their lowest where that says more."""
+    kind = dense(**fields)
+    most = fields.get("range", (-1, 1))[1]
+    colours = [colour for name, colour in kind.legend if "more" not in name]
+    assert colours[0] == first and len(set(colours)) == min(kind.channels, 3)
+    for place, colour in enumerate(colours):
+        value = np.full((2, 3, kind.channels), rest, np.float32)
+        value[..., place] = most
+        assert (kind.picture(value) == colour).all()
+        if kind.moves in ("direction", "vector", "displacement"):
+            value[1] *= -1
+            assert (kind.picture(value)[0] == colour).all(), "whatever else is in the picture"
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_a_direction_has_two_or_three_channels(channels: int) -> None:
+    with pytest.raises(
+        (RecipeError, ValueError), match=rf"direction: .* 2 \(x, y\) or 3 .* there are {channels}\. Next"
+    ):
+        dense(channels=channels, direction=True)
+
+
+def kinds(**definition: Any) -> Any:
+    return modalities(one=definition)["one"]
+
+
+def named(kind: Any, *values: np.ndarray) -> list[str]:
+    shown = legends({"one": kind}, [{"one@net": value} for value in values]).get("one", ())
+    assert set(shown) <= set(kind.legend)
+    return [name for name, _ in shown]
+
+
+def test_a_legend_names_the_boxes_that_are_drawn() -> None:
+    kind = kinds(type="boxes", most=4, classes=["a", "b", "c"])
+    box = {"x0": 0.1, "y0": 0.1, "x1": 0.5, "y1": 0.5}
+    crowd = kind.fit([{**box, "class": "a"}, {**box, "class": "b", "crowd": True}])
+    faint = kind.fit([{**box, "class": "a", "score": 0.9}, {**box, "class": "c", "score": 0.02}])
+    assert [mark.name for mark in kind.marks(crowd)] == ["a", "b, a crowd"] and named(kind, crowd) == ["a", "b"]
+    assert [mark.name for mark in kind.marks(faint)] == ["a 0.90"] and named(kind, faint) == ["a"]
+    assert named(kind, kind.fit([])) == [] and named(kind, faint, crowd) == ["a", "b"]
+
+
+def test_a_legend_names_the_likeliest_classes_and_the_points_that_are_seen() -> None:
+    soft = kinds(type="soft", size=[2, 3], classes=["a", "b", "c"])
+    shares = np.zeros((2, 3, 3), np.float32)
+    shares[:] = 0.2, 0.5, 0.3
+    shares[0, 0] = 0  # unknown, and the first of three equal shares
+    assert named(soft, shares) == ["b"] and named(soft, shares, shares[..., ::-1]) == ["b"]
+    shares[1, 1] = 0, 0.4, 0.6
+    assert named(soft, shares) == ["b", "c"] and named(soft, np.zeros_like(shares)) == []
+    points = kinds(type="keypoints", points=["nose", "left eye", "right eye"])
+    face = points.fit({"nose": [0.5, 0.5], "right eye": [0.6, 0.4]})
+    assert named(points, face) == ["nose", "right eye"] == [mark.name for mark in points.marks(face)]
+    classes = kinds(type="segmentation", size=[2, 3], classes=["a", "b", "c"])
+    assert named(classes, np.array([[0, 0, 255], [2, 2, 2]], np.uint8)) == ["a", "c"]
 
 
 def test_names_of_channels_change_nothing_that_is_made() -> None:
@@ -130,4 +212,4 @@ def test_a_collage_has_the_legend_below(monkeypatch: pytest.MonkeyPatch) -> None
     row = {"maps@net": np.zeros((2, 3, 3), np.float32), "maps@other": None}
     collage.collage([("there", row)], list(row), known)
     assert drawn == [known["maps"].legend]
-    assert legends(known, [{"maps@net": None}]) == {"maps": known["maps"].legend}
+    assert legends(known, [{"maps@net": None}]) == {}, "nothing is drawn in these colours"

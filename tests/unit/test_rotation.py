@@ -269,7 +269,6 @@ def test_what_is_moved_lies_on_the_scale_of_what_is_not(augment: Any, storage: s
         ({"type": "series", "steps": 2}, "nobody knows what a turn does"),
         ({"type": "dense", "unit": "px"}, "a disparity lies along the rows"),
         ({"type": "dense", "unit": "deg"}, "from where are they measured"),
-        ({"type": "dense", "direction": True}, "has an x and a y"),
         ({"type": "dense", "unit": "m", "channels": 3}, "do its 3 channels in m point somewhere"),
         ({"type": "dense", "size": [24, 24]}, "rgb@a has 24 x 32 pixels and one@a 24 x 24"),
     ],
