@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _record(folder: Path, beside: dict[str, object]) -> None:
     claims = {"d_small": _claim(0.9, elder=0.5, **{"small-128": 0.45})}
     known = {"paper": 1, "verdict": "not shown", "claims": claims, "beside": beside, "folds": 1, "samples": 48}
-    rest = {"data": {}, "fingerprint": "0", "seconds": 60.0, "cores": 2, "departs": ["all"]}
+    rest = {"data": {}, "fingerprint": "0", "seconds": 60.0, "cores": 2, "departs": ["all"], "steps": {}}
     (folder / "papers/001-phg-mae-flights.json").write_text(json.dumps({**known, **rest}))
 
 
