@@ -212,8 +212,8 @@ class Claims:
             return ""
         if process.is_gone(who):
             why = "its process is gone"
-        elif self.storage.exists(_mark(who["owner"])):
-            return "it was found dead"
+        elif self.storage.exists(mark := _mark(who["owner"])):
+            return str(_read(self.storage, mark).get("why") or "it was found dead")  # maybe by another call of ours
         elif self._still(who["owner"]):
             why = f"no sign of life for {self.expiry:g} s"
             self.storage.write_json(_mark(who["owner"]), {"by": process.this(), "why": why})

@@ -100,9 +100,10 @@ def test_another_machine_that_went_silent_is_replaced_after_its_time(storage: St
     elsewhere(storage, "steps/a")
     said: list[str] = []
     with Claims(storage, "next", said.append, **QUICK) as claims:
-        assert claims.take("steps/a") == 0
+        assert claims.take("steps/a") == 0 and (silent := claims.holder("steps/a")) is not None
         assert taken(claims, "steps/a") == 2
         assert "process" in said[0] and "on elsewhere: no sign of life for 0.15 s" in said[0]
+        assert claims.gone(silent) == "no sign of life for 0.15 s", "whoever looks after the one that was sure"
 
 
 def test_what_another_kernel_or_namespace_says_of_a_pid_proves_nothing(storage: Storage) -> None:
