@@ -42,8 +42,8 @@ def payload(config: BaseModel, step: Callable[[str], str] | None = None) -> dict
     out: dict[str, Any] = {}
     if getattr(config, "type", ""):
         out["type"] = config.type  # type: ignore[attr-defined]
-    if isinstance(getattr(type(config), "revision", None), int):
-        out["revision"] = type(config).revision  # type: ignore[attr-defined]
+    if isinstance(revision := getattr(type(config), "revision", None), int):
+        out["revision"] = config.revised() if hasattr(config, "revised") else revision
     for field in fields(type(config)):
         if field.placement or field.name in ("type", "stage"):
             continue

@@ -43,6 +43,11 @@ class Plugin(Config):
     revision: ClassVar[int] = 1
     type: str = ""
 
+    def revised(self) -> int:
+        """The revision of what this one means: the class's. A class in which the meaning of some fields alone has
+        changed gives a higher one where they are used; who does not use them keeps what was made."""
+        return type(self).revision
+
     @classmethod
     def written_out(cls, value: dict[str, Any]) -> dict[str, Any]:
         """The mapping that a recipe's short one stands for, maybe of another type. Raises PluginError."""

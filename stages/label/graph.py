@@ -298,7 +298,7 @@ def _node(expert: Expert, known: Mapping[str, Producer], step: StepRun, digests:
     about = {
         "kind": kind,
         "expert": config,
-        "revision": type(expert).revision,
+        "revision": expert.revised(),
         "weights": weights,
         "inputs": list(expert.all_in),
         **inherited(expert.out[0], reads, lessons, bool(getattr(expert, "learns", False))),

@@ -63,6 +63,15 @@ def test_a_field_at_its_default_is_left_out_so_a_new_field_moves_nothing() -> No
     assert payload(Inner(type="inner")) == {"type": "inner", "revision": 2}
 
 
+def test_a_field_whose_meaning_changed_moves_who_uses_it_alone() -> None:
+    class Mended(Inner):
+        def revised(self) -> int:
+            return 3 if self.weight != 1.0 else super().revised()
+
+    assert payload(Mended(type="inner")) == payload(Inner(type="inner"))
+    assert payload(Mended(type="inner", weight=2.0)) == {"type": "inner", "revision": 3, "weight": 2.0}
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, {1: 2}, {"a": {1, 2}}, b"bytes", object()])
 def test_what_has_no_canonical_form_raises(value: Any) -> None:
     with pytest.raises(TypeError, match=r"\$"):
