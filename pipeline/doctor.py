@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from urllib.parse import urlparse
 
 from hyperloom.pipeline import claims, process
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.health import problem
@@ -102,7 +103,7 @@ def _ray(connect: Callable[[], None]) -> Finding:
         return (
             "ok",
             "ray",
-            f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs, {len(ray.nodes())} node(s)",
+            f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs, {counted(len(ray.nodes()), 'node')}",
         )
     except HyperloomError as error:
         return "bad", "ray", str(error)

@@ -8,6 +8,7 @@ from typing import Any
 
 from hyperloom.pipeline import claims, process
 from hyperloom.pipeline import events as event_log
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.storage import Storage
 
@@ -97,4 +98,4 @@ def notes(storage: Storage) -> Iterator[str]:
         yield f"last run {runs[-1]}: {last['status'] if ended else 'not finished'}, last heard of {when} UTC"
     waiting = event_log.pending(storage)
     if waiting:
-        yield f"{len(waiting)} run(s) not yet shown in MLflow; the next `hyperloom run` replays them"
+        yield f"{counted(len(waiting), 'run')} not yet shown in MLflow; the next `hyperloom run` replays them"

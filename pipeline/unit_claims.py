@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from hyperloom.pipeline import process
 from hyperloom.pipeline.chain import Link
 from hyperloom.pipeline.claims import Claims, Who
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.retry import Key
 from hyperloom.pipeline.slots import Seat
@@ -147,7 +148,7 @@ class UnitClaims:
                 break
         for who, why, ids in over:
             if both := ids & free:
-                self._mine.say(f"taking {len(both)} unit(s) of {space} over from {process.named(who)}: {why}")
+                self._mine.say(f"taking {counted(len(both), 'unit')} of {space} over from {process.named(who)}: {why}")
         living = {number for number, _ in theirs}
         for number, name in chain.names().items():
             if number < link.number and number not in living:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from hyperloom.pipeline.remarking import listed
 from hyperloom.stages.base import HUMAN, TRUTH, source_of
 
 LESSONS, ORIGINS = "lessons", "origins"
@@ -96,3 +97,10 @@ def rehearsed(models: Iterable[str], reads: Iterable[Mapping[str, Any]]) -> dict
     is a pilot's rehearsal: how far the first was trained."""
     how = next(filter(None, [*models, *(about.get("rehearsal", "") for about in reads)]), "")
     return {"rehearsal": how} if how else {}
+
+
+def rehearsal(models: Mapping[str, str], useful: str = "") -> str:
+    """What a pilot's outcome is called wherever it is said: in the report, by MLflow, on the last lines. `models`: by
+    name how far each was trained; `useful`: what there is to look at already."""
+    names = listed([f"{name} ({how})" for name, how in models.items()])
+    return f"a pilot: {useful}{names} {'are rehearsals' if len(models) > 1 else 'is a rehearsal'}, NOT JUDGED"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from hyperloom.pipeline.counting import counted
+
 FOLDER, PAGE, ROOT = "recipes/papers", "docs/papers.md", "runs/papers"
 
 
@@ -142,7 +144,7 @@ def _check(given: Any) -> int:
     given.answer = {"stale": old, "moved": lines}
     if not old:
         records = sum(one.record is not None for one in listed) - unknown
-        print(f"{records} record(s) and {given.page}: nothing is stale")
+        print(f"{counted(records, 'record')} and {given.page}: nothing is stale")
     return 1 if old else 0
 
 

@@ -32,6 +32,7 @@ def run(given: Any, loaded: Any, storage: Any, perform: Perform) -> int:
 def _show(loaded: Any, storage: Any) -> None:
     """Write the pictures, what is of use already first, and say what the models are not."""
     from hyperloom.stages.label.stage import Label
+    from hyperloom.stages.lesson import rehearsal
     from hyperloom.stages.results import Trained
     from hyperloom.stages.starter import pictures
 
@@ -43,9 +44,8 @@ def _show(loaded: Any, storage: Any) -> None:
             file.write(data)
         print(f"{'the labels of the experts, over your samples' if name in labels else 'also'}: {path}")
     trained = {s.name: Trained.of(s.manifest) for s in done if s.manifest is not None}
-    rehearsed = [f"{name} ({model.rehearsal})" for name, model in trained.items() if model and model.rehearsal]
-    if rehearsed:
-        print(f"not judged, as a pilot only rehearses trainings: {', '.join(rehearsed)}")
+    if short := {name: model.rehearsal for name, model in trained.items() if model and model.rehearsal}:
+        print(rehearsal(short))
 
 
 def _forecast(loaded: Any, storage: Any) -> str:

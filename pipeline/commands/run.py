@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hyperloom.pipeline.commands import arguments, opening
+from hyperloom.pipeline.counting import counted
 
 
 def add(commands: Any) -> None:
@@ -43,7 +44,7 @@ def _perform(given: Any, loaded: Any) -> int:
     outcome = runner.run(loaded, join, given.root, given.step, given.wait, progress, not given.no_mlflow, paged=True)
     given.answer = _answer(given, outcome)
     if outcome.quarantined:
-        progress.say(f"{outcome.quarantined} sample(s) are in quarantine: {opening.next_command(given, 'failed')}")
+        progress.say(f"{counted(outcome.quarantined, 'sample')} in quarantine: {opening.next_command(given, 'failed')}")
     if outcome.ok and outcome.run:
         look = opening.next_command(given, "look")
         progress.say(f"done. Look at it: {opening.next_command(given, 'ui')}, at its samples: {look}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.counting import counted
 
 
 def add(commands: Any) -> None:
@@ -39,9 +40,10 @@ def _report(given: Any, storage: Any, check: Callable[[], None]) -> int:
     if problems and given.repair:
         problems = _repair(given, storage, problems, check)
     elif problems:
-        print(f"{len(problems)} problem(s). Next: {opening.next_command(given, 'verify')} --repair, then hyperloom run")
+        repair = f"{opening.next_command(given, 'verify')} --repair, then hyperloom run"
+        print(f"{counted(len(problems), 'problem')}. Next: {repair}")
     else:
-        print(f"{len(report.manifests)} manifest(s), {report.files} file(s): all as committed")
+        print(f"{counted(len(report.manifests), 'manifest')}, {counted(report.files, 'file')}: all as committed")
     if given.gc:
         _collect(given, storage, any(p.path.endswith("/manifest.json") for p in report.problems), check)
     given.answer["problems"] = [vars(problem) for problem in problems]
@@ -56,7 +58,7 @@ def _repair(given: Any, storage: Any, problems: list[Any], check: Callable[[], N
     left = verify.mend(storage, problems)
     for problem in left:
         print(problem)
-    print(f"removed {len(problems) - len(left)} damaged file(s). Next: {opening.next_command(given, 'run')}")
+    print(f"removed {counted(len(problems) - len(left), 'damaged file')}. Next: {opening.next_command(given, 'run')}")
     return left
 
 
@@ -72,4 +74,4 @@ def _collect(given: Any, storage: Any, torn: bool, check: Callable[[], None]) ->
         check()
         storage.delete(path)
         given.answer["removed"].append(path)
-    print(f"removed {len(rubbish)} file(s) that no manifest names")
+    print(f"removed {counted(len(rubbish), 'file')} that no manifest names")

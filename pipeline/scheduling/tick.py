@@ -20,6 +20,7 @@ from typing import Any
 from hyperloom.pipeline import faults, forecast, process
 from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline.claims import LOOK, Claims, cards
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import HyperloomError, Interrupted, SourceError, StorageError
 from hyperloom.pipeline.exits import AGAIN, NEVER, Exit
@@ -108,7 +109,7 @@ class Tick:
         if missed:
             named = [timetable.text(m) for m in missed[-LISTED:]]
             about |= {"missed": len(missed), "missed_slots": named}
-        why = verdict.why + (f"; {len(missed)} slot(s) before it were missed" if missed else "")
+        why = verdict.why + (f"; {counted(len(missed), 'slot')} missed before it" if missed else "")
         if verdict.due:
             due = DueSlot(after.through, self._run_id(slot), self._job_id(slot), why)
             after = replace(after, ran=after.through, open=due)

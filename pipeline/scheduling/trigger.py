@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.pipeline.stage import Stage
@@ -82,4 +83,4 @@ class NewData(Trigger):
         if any(number is None for number in grown.values()):
             return TriggerVerdict(True, f"other data in {', '.join(grown)}")
         least = "" if count >= self.samples else f", {self.samples} are asked for"
-        return TriggerVerdict(not least, f"{count} new sample(s) in {', '.join(grown)}{least}")
+        return TriggerVerdict(not least, f"{counted(count, 'new sample')} in {', '.join(grown)}{least}")

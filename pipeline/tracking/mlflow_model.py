@@ -27,7 +27,8 @@ from hyperloom.pipeline.tracking.wording import allowed
 
 Event = dict[str, Any]
 LONGEST = 5000
-"""Characters of a version's tag."""
+"""Characters of a version's tag, and of its description."""
+REST = "\n\nThe rest of this card is among the artifacts of the run: 4-model-card.md"
 NAMED = "hyperloom.name"
 """Tag of a registered model: the name that recipes give it, whatever a person has renamed it to."""
 
@@ -164,10 +165,13 @@ class Registry:
 
 def _described(event: Event) -> str:
     """A version's description: its card, without the heading that repeats the name: tables of versions show the first
-    line alone."""
+    line alone. Of one that is too long for MLflow whole lines, and where the rest is."""
     card = str(event.get("description") or "")
     first, _, rest = card.partition("\n")
-    return blot(rest.lstrip("\n") if rest.strip() and first.startswith("# ") else card)[:LONGEST]
+    text = blot(rest.lstrip("\n") if rest.strip() and first.startswith("# ") else card)
+    if len(text) <= LONGEST:
+        return text
+    return text[: LONGEST - len(REST)].rpartition("\n")[0] + REST
 
 
 def _log(client: Any, storage: Storage, experiment: str, run: str, event: Event, tags: dict[str, str]) -> Any:

@@ -6,6 +6,7 @@ Each run is shown under the recipe that it was of: several recipes work on one r
 from __future__ import annotations
 
 from hyperloom.pipeline import events
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.secrets import blot
@@ -29,7 +30,7 @@ def catch_up(storage: Storage, loaded: RecipeFile, progress: Progress) -> None:
         if name != loaded.recipe.name and known != blot(uri):
             del waiting[run]  # its own recipe will do it, to its own store
     if waiting:
-        progress.say(f"{len(waiting)} earlier run(s) not yet in MLflow: replaying")
+        progress.say(f"{counted(len(waiting), 'earlier run')} not yet in MLflow: replaying")
     for run, name in waiting.items():
         process = TrackingProcess(storage, run, uri, name, patience=2.0, follow=False)
         unshown = process.finish(progress.say)

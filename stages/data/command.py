@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import RecipeError, StepFailed
 from hyperloom.stages.data import versions
 
@@ -215,5 +216,5 @@ def _export(given: Any, loaded: Any, read: Any) -> int:
 
     count = export(read[1], loaded.recipe.modalities, Storage(given.to), given.layout)
     given.answer = {"files": count, "to": given.to}
-    print(f"wrote {count} file(s) below {given.to}")
+    print(f"wrote {counted(count, 'file')} below {given.to}")
     return 0

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import RecipeError
 
 MOST = 12
@@ -133,8 +134,8 @@ def _show(result: Any) -> None:
             print(f"columns that {word}: {', '.join(columns)}")
     for word, count in (("came", result.came), ("went", result.went)):
         if count:
-            print(f"{count} sample(s) {word}, such as {', '.join(result.examples[word])}")
-    print(f"{result.both} sample(s) in both")
+            print(f"{counted(count, 'sample')} {word}, such as {', '.join(result.examples[word])}")
+    print(f"{counted(result.both, 'sample')} in both")
     rows = [_row(column) for column in result.columns]
     _print([row for row in rows if row], "")
     for column in result.columns:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.fields import step_refs
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
@@ -210,7 +211,7 @@ def _sentences(name: str, lesson: Lesson, overlap: Overlap, rows: int) -> tuple[
         notes.append(f"{name}: whether it learned from the judged samples was not checked: {why}")
     if overlap.namesakes:
         notes.append(
-            f"{name}: {len(overlap.namesakes)} judged group(s) are called like groups that it learned from "
+            f"{name}: {counted(len(overlap.namesakes), 'judged group')} called like groups that it learned from "
             f"({_some(overlap.namesakes)}), without a sample in common; if they are the same, it is judged on what "
             "it learned from"
         )

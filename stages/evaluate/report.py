@@ -15,6 +15,7 @@ from hyperloom.stages.evaluate.compare import Comparison
 from hyperloom.stages.evaluate.family import families
 from hyperloom.stages.evaluate.grounds import Grounds
 from hyperloom.stages.evaluate.subject import Subject
+from hyperloom.stages.lesson import rehearsal
 from hyperloom.stages.measure.intervals import Sheets, resampled
 from hyperloom.stages.measure.measure import directions, measure_of
 from hyperloom.stages.measure.scores import measures
@@ -66,6 +67,8 @@ class Report:
         sentences += self._lessons()
         sliced = self._sliced(sentences, grounds.rehearsals)
         self._tell(rows, classes, decided, sentences, compared)
+        if short := {name: how for name, how in grounds.rehearsals.items() if name in grounds.of}:  # not their means
+            self.step.events.emit("tag", self.step.name, values={"outcome": rehearsal(short)})
         return Judged(
             split=self.stage.split,
             samples=sum(r.rows for r in self.records["columns"]),

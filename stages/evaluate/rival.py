@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import parse
 from hyperloom.pipeline.storage import Storage
@@ -86,7 +87,7 @@ class Rival:
             return []
         most, some = max(overlap.samples for overlap in overlaps), ", ".join(groups[:3])
         return [
-            f"the champion learned from {len(groups)} group(s) of these frames ({some}; {most} of the "
+            f"the champion learned from {counted(len(groups), 'group')} of these frames ({some}; {most} of the "
             f"{len(judged.samples)} samples): it has an edge"
         ]
 

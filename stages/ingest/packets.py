@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.stages.ingest.decoding import Decoding, Pixels, is_torn, with_next
 from hyperloom.stages.ingest.film import NO_VIDEO, FilmOptions, Listing, Shown
 from hyperloom.stages.ingest.frametable import (
@@ -117,7 +118,9 @@ class Packets:
                 raise ValueError(f"{self._name} {NO_VIDEO}")
             raise ValueError(f"{self._name} holds only {'the picture of a cover' if 'video' in kinds else 'sound'}")
         if self._look.stream >= len(streams):
-            raise ValueError(f"{self._name} has {len(streams)} video stream(s), none of number {self._look.stream}")
+            raise ValueError(
+                f"{self._name} has {counted(len(streams), 'video stream')}, none of number {self._look.stream}"
+            )
         if len(streams) > 1 and not self._look.stream:
             self._remarks["of several video streams the first is read (stream: 1 takes the next)"] = None
         stream = streams[self._look.stream]

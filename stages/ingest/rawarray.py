@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.remarks import remark
 
@@ -63,7 +64,7 @@ def channelled(raw: np.ndarray, count: int, chosen: Sequence[int], path: str) ->
         raise ValueError(f"{name}: expected (H, W) or (H, W, channels), got {raw.shape}")
     if chosen:
         if max(chosen) >= array.shape[-1]:
-            raise ValueError(f"{name} has {array.shape[-1]} channel(s), and channels: names {list(chosen)}")
+            raise ValueError(f"{name} has {counted(array.shape[-1], 'channel')}, and channels: names {list(chosen)}")
         array = array[..., list(chosen)]
     if array.shape[-1] == count:
         return array

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
@@ -110,7 +111,7 @@ class Ingest(Stage):
             units = [unit for unit in units if unit.id in self.partitions]
         others = {why: [n for n in names if n not in OURS] for why, names in digests.left_out.items()}
         unused = [f"{len(names)} left out, {why}: {_few(names)}" for why, names in others.items() if names]
-        unused += [text if count == 1 else f"{count} file(s): {text}" for text, count in texts.items()]
+        unused += [text if count == 1 else f"{counted(count, 'file')}: {text}" for text, count in texts.items()]
         return units, {"ingest": IngestWorker(source, modalities)}, unused
 
     def forecast(self, step: StepRun) -> Forecast:
@@ -186,4 +187,4 @@ def _remarks(records: Sequence[Record]) -> list[str]:
     counts: Counter[str] = Counter()
     for record in records:
         counts.update(record.meta.get("remarks", {}))
-    return [f"{count} file(s): {text}" for text, count in sorted(counts.items())]
+    return [f"{counted(count, 'file')}: {text}" for text, count in sorted(counts.items())]

@@ -21,6 +21,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import groupby
 from typing import Any
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fields import step_refs
@@ -119,7 +120,7 @@ class ExpertGraph:
                 quarantined[column] = count["quarantined"]
                 missing[column] = {"rows": count["rows"], "missing": count["missing"].get(column, 0)}
         partitions = self.catalogue.partitions  # kept once, however many steps say them
-        sentences = [f"{count} sample(s): {text}" if count else text for text, count in remarks.items()]
+        sentences = [f"{counted(count, 'sample')}: {text}" if count else text for text, count in remarks.items()]
         return Labels(columns, partitions, quarantined, missing, [*sentences, *self._suspicions(looks)])
 
     def _suspicions(self, looks: list[dict[str, Any]]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 
@@ -211,7 +212,7 @@ def takes(expert: E, inputs: int | tuple[int, int], outputs: int) -> E:
     least, most = inputs if isinstance(inputs, tuple) else (inputs, inputs)
     if not least <= len(expert.in_) <= most:
         count = str(least) if least == most else f"{least} to {most}"
-        raise ValueError(f"in: expected {count} column(s), got {list(expert.in_)}")
+        raise ValueError(f"in: expected {counted(count, 'column')}, got {list(expert.in_)}")
     if len(expert.out) != outputs:
-        raise ValueError(f"out: expected {outputs} column(s), got {list(expert.out)}")
+        raise ValueError(f"out: expected {counted(outputs, 'column')}, got {list(expert.out)}")
     return expert

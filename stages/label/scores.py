@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.label.activation import (
@@ -187,8 +188,8 @@ class ClassDecoder(Scores):
                     f"background: {modality.classes[0]} (where no channel reaches one half), or map: a class for each"
                 )
         elif channels != len(modality.classes) - 1:
-            what = f"{channels} channel(s) beside the background, and the modality has {len(modality.classes)} classes"
-            raise RecipeError(f"the network gives {what}")
+            what = f"{counted(channels, 'channel')} beside the background"
+            raise RecipeError(f"the network gives {what}, and the modality has {len(modality.classes)} classes")
 
     def on_device(self, maps: torch.Tensor, modality: Any) -> torch.Tensor | None:
         from hyperloom.stages.label import tensors

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
 from hyperloom.stages.label import memory
 from hyperloom.stages.label.activation import SLACK
@@ -69,8 +70,9 @@ def check_counts(path: str, outputs: Sequence[Any], tensors: Sequence[str | int]
         length = output.shape[0] if output.ndim else 0
         if length != count:
             raise RecipeError(
-                f"{path}: the output {tensor!r} has the shape {tuple(output.shape)} for {count} frame(s): its first "
-                "axis must count them. Next: export it with such an axis, or, of detections, batched: false in decode"
+                f"{path}: the output {tensor!r} has the shape {tuple(output.shape)} for {counted(count, 'frame')}: its "
+                "first axis must count them. Next: export it with such an axis, or, of detections, batched: false in "
+                "decode"
             )
 
 

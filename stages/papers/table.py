@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.stages.papers.dials import curves, draw, picture_of
 from hyperloom.stages.papers.shelf import PaperRecipe
 from hyperloom.stages.verdict.claims import Claim
@@ -70,7 +71,7 @@ def _paper(one: PaperRecipe) -> str:
         word += f" (before: {', '.join(str(b['verdict']) for b in record.before)})"
     cost = f"{record.seconds / 60:.1f} min on {record.cores} cores"
     cost += f" ({record.cpu / 60:.1f} min of CPU time)" if record.cpu else ""
-    lines.append(f"{word}, {record.samples} samples, {record.folds} fold(s), {cost}.")
+    lines.append(f"{word}, {counted(record.samples, 'sample')}, {counted(record.folds, 'fold')}, {cost}.")
     table = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
     kinds = {**one.step.beside, **one.step.claims}
     table += [_row(name, claim, kinds.get(name)) for name, claim in record.claims.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import RecipeError
 
 
@@ -29,7 +30,7 @@ def send(given: Any, loaded: Any, storage: Any, planned: Any) -> int:
     counts = export.write(Storage(out))
     given.answer = {**counts, "column": export.ledger.column, "to": out}
     kept = f"; {counts['answered']} have an answer and stay (--again sends them too)" if counts["answered"] else ""
-    print(f"wrote {counts['samples']} sample(s), {counts['predicted']} with {columns[0]}, below {out}{kept}")
+    print(f"wrote {counted(counts['samples'], 'sample')}, {counts['predicted']} with {columns[0]}, below {out}{kept}")
     back = f"hyperloom import FILE --from {given.to} --recipe {given.recipe}"
     print(f"what people change comes back as {export.ledger.column}: {back}")
     return 0

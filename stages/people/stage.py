@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName, as_tuple
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError, StepFailed
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
@@ -117,8 +118,8 @@ class People(Stage):
             stale = sum(r.meta["stale"] for r in records)
             if stale:
                 remarks.append(
-                    f"{column}: {stale} answer(s) are left out: another picture has the sample's name by now, or the "
-                    "picture's size has changed. Next: export these samples again"
+                    f"{column}: {counted(stale, 'answer')} left out: another picture has the sample's name by now, or "
+                    "the picture's size has changed. Next: export these samples again"
                 )
             if records:
                 _say(step, column, records, given)
@@ -135,7 +136,7 @@ def _say(step: StepRun, column: str, records: Sequence[Record], given: int) -> N
             counts[who] = counts.get(who, 0) + count
     rows = [{"who": who, "samples": count} for who, count in sorted(counts.items(), key=lambda pair: -pair[1])]
     named = ", ".join(f"{row['who'] or 'somebody'} {row['samples']}" for row in rows[:5])
-    step.events.emit("note", step.name, text=f"{column}: people say {given} sample(s) ({named})")
+    step.events.emit("note", step.name, text=f"{column}: people say {counted(given, 'sample')} ({named})")
     step.events.emit("table", step.name, name=f"people {column}", rows=rows)
     step.events.metric(step.name, {f"people/{column}": given})
 

@@ -1,18 +1,24 @@
 """The model card: what a released student is, how good it is, and what it was made of, in Markdown.
 
-Everything in it follows from manifests, so the same release has the same card.
+Everything in it follows from manifests, so the same release has the same card. Its tables are narrow, one for each
+modality, since MLflow cuts a wide one, and so does a phone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.stages import licence
 from hyperloom.stages.distill import teachers
+from hyperloom.stages.measure.measure import figures_known
 from hyperloom.stages.release.lineage import snapshot
 from hyperloom.stages.release.proof import seen
 from hyperloom.stages.results import Judged, Trained
+
+COVERAGE = "coverage"
+"""The figure that says of how much of what the truth knows somebody answered."""
 
 
 def card(
@@ -29,26 +35,27 @@ def card(
     the report calls the model."""
     tasks = [_task(task, about) for task, about in student["tasks"].items()]
     size = "{} x {}".format(*student["size"])
+    learned = teachers.sentence(model.taught) if model.taught else ""
+    samples = counted(report.samples, "sample")
     return "\n".join(
         [
             f"# {name}",
             f"{'The champion' if champion else 'Not the champion, see its gate'}. "
-            f"{model.parameters or 0:,} parameters, RGB images of {size} pixels (height x width), ONNX.",
+            f"{counted(model.parameters or 0, 'parameter')}, RGB images of {size} pixels (height x width), ONNX.",
             "",
             "## What it tells",
             *tasks,
             "",
-            f"## How good it is: {report.samples} samples of the split `{report.split}`, {seen(report, subject)}",
-            _table(report.table),
-            "",
-            *[f"- {sentence}" for sentence in report.said],
+            f"## How good it is: {samples} of the split `{report.split}`, {seen(report, subject)}",
+            *_figures(report, subject),
+            *[f"- {sentence}" for sentence in report.said if not (learned and sentence.endswith(learned))],
             *_suspicious(report.remarks),
             "## Gate",
             *([f"- {sentence}" for sentence in decided] or ["- none was asked for"]),
             "",
             "## What it was made of",
             f"- model `{fingerprints[0][:12]}`, report `{fingerprints[1][:12]}`, shards `{report.lineage.shards[:12]}`",
-            *([f"- {teachers.sentence(model.taught)}"] if model.taught else []),
+            *([f"- {learned}"] if learned else []),
             f"- source snapshot `{snapshot()[:12]}`",
             *[f"- `{column}`: {_producer(about)}" for column, about in sorted(report.lineage.columns.items())],
             *_origins(model),
@@ -76,7 +83,8 @@ def _task(name: str, about: Mapping[str, Any]) -> str:
         return f"- `{name}`: class ids, in order: {', '.join(about['classes'])}"
     unit = f" in {about['unit']}" if about.get("unit") else ""
     if about["type"] == "dense":
-        return f"- `{name}`: {about.get('channels', 1)} channel(s){unit}"
+        numbers, names = counted(about.get("channels", 1), "number"), ", ".join(about.get("names", ()))
+        return f"- `{name}`: a map, {numbers} a pixel{unit}{f': {names}' if names else ''}"
     named = next((about[k] for k in ("classes", "levels", "tags", "points") if about.get(k)), ())
     return f"- `{name}`: {about['type']}{unit}{': ' if named else ''}{', '.join(named)}"
 
@@ -88,11 +96,38 @@ def _producer(about: Mapping[str, Any]) -> str:
     return f"{what}{f' ({weights})' if weights else ''}"
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = sorted(rows[0], key=lambda c: (c != "who", c != "kind", "." not in c, c)) if rows else []
+def _figures(report: Judged, subject: str) -> Iterator[str]:
+    """A table for each modality of those who have figures of it, one of what the models cost; the released in bold."""
+    columns = [c for c in dict.fromkeys(c for row in report.table for c in row) if c not in ("who", "kind")]
+    names = dict.fromkeys(c.rpartition(".")[0] for c in columns)
+    if report.bounds and report.intervals and (level := report.intervals.get("level")):
+        yield from (f"In brackets: {level:.0%} intervals, resampled over {report.intervals['over']}.", "")
+    for name in sorted(names, key=lambda n: not n):  # what they cost comes last
+        mine = [c for c in columns if c.rpartition(".")[0] == name]
+        rows = [row for row in report.table if any(row.get(c) is not None for c in mine)]
+        if not rows:
+            continue
+        heading = [f"**{name or 'cost'}**", "kind", *(_heading(c.rpartition(".")[2]) for c in mine)]
+        lines = [heading, ["---"] * len(heading)]
+        lines += [[row["who"], str(row["kind"]), *(_cell(report, row, c) for c in mine)] for row in rows]
+        bold = ([f"**{cell}**" if cell and line[0] == subject else cell for cell in line] for line in lines)
+        yield from ("\n".join("| " + " | ".join(line) + " |" for line in bold), "")
 
-    def cell(value: Any) -> str:
-        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
-    lines = [columns, ["---"] * len(columns), *([cell(row.get(c)) for c in columns] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def _heading(figure: str) -> str:
+    """A figure's name, and which way is better."""
+    if figure == "megaflops":
+        return "MFLOPs a sample"
+    up = figures_known().get(figure)
+    return figure if up is None or figure == COVERAGE else f"{figure} {'↑' if up else '↓'}"
+
+
+def _cell(report: Judged, row: Mapping[str, Any], column: str) -> str:
+    value = row.get(column)
+    if value is None or isinstance(value, str):
+        return value or ""
+    if column.endswith(f".{COVERAGE}"):
+        return f"{value:.0%}"
+    low, high = ((report.bounds or {}).get(row["who"]) or {}).get(column) or (None, None)
+    text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return text if low is None or high is None else f"{text} ({low:.3g} to {high:.3g})"

@@ -9,6 +9,7 @@ from typing import Any
 from hyperloom.stages.base import modality_of, source_of
 from hyperloom.stages.evaluate.slices import judged_modality
 from hyperloom.stages.evaluate.verdict import kind_of
+from hyperloom.stages.lesson import rehearsal
 from hyperloom.stages.measure.measure import better, directions
 from hyperloom.stages.report.history import latencies
 from hyperloom.stages.report.page import Estimate, PageTable, Section, Tone, Words
@@ -155,10 +156,10 @@ def _pilot(report: Judged) -> str:
     """Of a pilot: what is there to be looked at, and what is not judged."""
     if not report.rehearsals:
         return ""
-    models = [f"{name} ({how})" for name, how in report.rehearsals.items() if name in report.kinds]  # not their means
+    models = {name: how for name, how in report.rehearsals.items() if name in report.kinds}  # not their means
     experts = [name for name, kind in report.kinds.items() if kind == "expert"]
     useful = "the labels of the samples below are what there is to look at: " if experts or report.untrue else ""
-    return f"a pilot: {useful}{_listed(models)} {'are rehearsals' if len(models) > 1 else 'is a rehearsal'}, NOT JUDGED"
+    return rehearsal(models, useful)
 
 
 def _headline(root: ReportedRoot, report: Judged) -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from hyperloom.pipeline.config import Config
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -92,9 +93,9 @@ class Split(Config):
                 example = next(iter(splits), "name")
                 if len(splits) < 1 + sum(filled[n] for n in SPLITS[1:]):
                     raise RecipeError(
-                        f"split: {len(splits)} group(s) ({', '.join(splits)}) cannot fill {_filled(filled)}: a group "
-                        "lies in one split as a whole. Next: let the source make more of them (its field `group`), or "
-                        "leave out the split"
+                        f"split: {counted(len(splits), 'group')} ({', '.join(splits)}) cannot fill {_filled(filled)}: "
+                        "a group lies in one split as a whole. Next: let the source make more of them (its field "
+                        "`group`), or leave out the split"
                     )
                 raise RecipeError(
                     f"split: of {len(splits)} groups ({', '.join(splits)}) none fell into {name!r}. "

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator
 
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName, as_tuple
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import RecipeError, StepFailed
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.manifest import Manifest
@@ -230,7 +231,7 @@ def _counted(records: Iterable[Record]) -> list[str]:
     counts: Counter[str] = Counter()
     for record in records:
         counts.update(record.meta.get("remarks", {}))
-    return [f"{count} sample(s): {text}" for text, count in sorted(counts.items())]
+    return [f"{counted(count, 'sample')}: {text}" for text, count in sorted(counts.items())]
 
 
 def _remarks(step: StepRun) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import KEY
@@ -135,9 +136,10 @@ def sentence(column: str, wild: Mapping[str, Any]) -> str:
     samples = f", as in {', '.join(wild['samples'])}" if wild.get("samples") else ""
     low, high = sorted((0.0, wild["usual"]))
     return (
-        f"{column} holds {wild['values']} number(s) up to {wild['most']:g} where others reach {wild['usual']:.4g}"
-        f"{samples}: they count neither for its mean nor for its deviation. Next: unknown: {wild['most']:g} on the "
-        f"modality where that means nothing, or a range, as in range: [{low:.4g}, {high:.4g}]"
+        f"{column} holds {counted(wild['values'], 'number')} up to {wild['most']:g} where others reach "
+        f"{wild['usual']:.4g}{samples}: they count neither for its mean nor for its deviation. "
+        f"Next: unknown: {wild['most']:g} on the modality where that means nothing, or a range, as in "
+        f"range: [{low:.4g}, {high:.4g}]"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.spelling import near
 from hyperloom.stages.modality import imagefile
@@ -27,7 +28,6 @@ from hyperloom.stages.starter.survey import (
     DataFile,
     Survey,
     common,
-    counted,
     is_note,
     is_table,
     key,
@@ -148,7 +148,7 @@ def _pictures(
         looks=looks,
         remarks=problems,
     )
-    return _decision(draft, sentences, f"{counted(len(pictures), 'pictures')}, {len(labelled)} with labels")
+    return _decision(draft, sentences, f"{counted(len(pictures), 'picture')}, {len(labelled)} with labels")
 
 
 def _videos(seen: Survey, given: Any, questions: Questions, sentences: list[str]) -> RecipeDraft:
@@ -176,7 +176,7 @@ def _videos(seen: Survey, given: Any, questions: Questions, sentences: list[str]
     draft.held = [groups[shortest]] if several else []
     draft.count -= kept[shortest] if several else 0
     return _decision(
-        draft, [*sentences, *problems, *([] if several else [ONE_FILM])], f"frames of {counted(len(files), 'videos')}"
+        draft, [*sentences, *problems, *([] if several else [ONE_FILM])], f"frames of {counted(len(files), 'video')}"
     )
 
 

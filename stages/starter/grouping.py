@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.stages.ingest.source import path_safe
 from hyperloom.stages.starter.survey import DataFile, key
 
@@ -85,11 +86,17 @@ def _rules(files: Sequence[DataFile], root: str) -> Iterator[tuple[str, str]]:
     yield BRACKETED, "a group is what stands before the number in brackets"
     for digits in (1, 2, 3):
         tail = rf"\d{{{digits}}}\.[^./]+$"
-        yield rf"(?P<group>[^/]*\d){tail}", f"names that differ only in their last {digits} digit(s) are one group"
+        yield (
+            rf"(?P<group>[^/]*\d){tail}",
+            f"names that differ only in their last {'digit' if digits == 1 else f'{digits} digits'} are one group",
+        )
     if len(files) <= MOST:
         return
     for letters in (2, 1):
-        yield rf"(?P<group>[^/]{{{letters}}})[^/]*$", f"names that begin with the same {letters} letter(s) are a group"
+        yield (
+            rf"(?P<group>[^/]{{{letters}}})[^/]*$",
+            f"names that begin alike are a group, by {counted(letters, 'letter')}",
+        )
 
 
 def _applied(pattern: str, files: Sequence[DataFile], root: str) -> dict[str, str] | None:

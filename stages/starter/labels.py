@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.stages.starter.annotations import box_truth
 from hyperloom.stages.starter.pairing import paired
 from hyperloom.stages.starter.survey import COPIES, DataFile, Survey, common
@@ -58,7 +59,8 @@ def truths_of(
             near = names_of([places[0], os.path.dirname(places[0]), folder])
             truths.append(map_truth(match.template, match.pairs, near[0] if near else None, task, classes))
             if match.lost:
-                remarks.append(f"{len(match.lost)} label file(s) belong to no picture, such as {match.lost[0].path}")
+                lost = counted(len(match.lost), "label file")
+                remarks.append(f"{lost} without a picture, such as {match.lost[0].path}")
     boxes, unused = box_truth(pictures, root, notes, classes, os.path.join(folder, COPIES))
     remarks += unused
     if boxes is not None and not any(t.modality == boxes.modality for t in truths):

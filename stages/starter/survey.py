@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hyperloom.pipeline import filelist
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.ingest.rows import TABLES
 from hyperloom.stages.ingest.source import IMAGES, SOUNDS, VIDEOS
@@ -66,13 +67,14 @@ class Survey:
 
     def counted(self) -> str:
         """What lies there, in words."""
-        words = [counted(len(files), kind) for kind, files in self.kinds.items() if files]
+        words = [counted(len(files), kind.removesuffix("s")) for kind, files in self.kinds.items() if files]
         return ", ".join(words) or "no file that is read here"
 
     def unread(self) -> list[str]:
         """A sentence for each kind of file that nothing reads."""
         return [
-            f"{len(names)} file(s) {suffix or 'without suffix'} are not read, such as {names[0]}. Next: {_mend(suffix)}"
+            f"{counted(len(names), 'file')} {suffix or 'without suffix'} not read, such as {names[0]}. "
+            f"Next: {_mend(suffix)}"
             for suffix, names in sorted(self.others.items())
         ]
 
@@ -95,11 +97,6 @@ def survey(folder: str) -> Survey:
         else:
             seen.kinds.setdefault(kind, []).append(DataFile(file.path, file.name))
     return seen
-
-
-def counted(count: int, noun: str) -> str:
-    """`3 videos`, `1 video`."""
-    return f"{count} {noun.removesuffix('s') if count == 1 else noun}"
 
 
 def is_note(path: str) -> bool:

@@ -60,8 +60,8 @@ class VerdictStage(Stage):
         word = together([concluded[name].word for name in self.claims])
         rows = [{"claim": name, **one.row()} for name, one in concluded.items()]
         step.events.emit("table", step.name, name="claims", rows=rows)
-        tags = {f"verdict.{name}": one.word for name, one in concluded.items()}
-        step.events.emit("tag", step.name, values={"verdict": word, **tags})
+        tags = {f"verdict.{name}": f"{name}: {one.word}" for name, one in concluded.items()}
+        step.events.emit("tag", step.name, values={"outcome": f"claims: {word}", **tags})
         for name, one in concluded.items():
             step.events.emit("note", step.name, text=f"{name}: {self._all()[name].figure} {one.sentence()}")
         step.events.emit("note", step.name, text=f"verdict: {word.upper()}")

@@ -13,6 +13,7 @@ import pytest
 from hyperloom.pipeline.events import Events, pending, tracked
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking import landing
+from hyperloom.pipeline.tracking.mlflow_model import LONGEST, REST, _described
 from tests.tracking.conftest import SIZE, Server, story, track
 
 
@@ -123,6 +124,12 @@ def test_the_page_of_a_step_tells_its_story_once(server: Server, client: Any, st
     assert whole.info.start_time <= min(run.info.start_time for run in runs.values()), "whichever writer is read first"
     (version,) = client.search_model_versions(f"run_id = '{report.info.run_id}'")
     assert version.description == "# aerial", "a card of a heading alone stays"
+
+
+def test_a_card_that_is_too_long_for_mlflow_ends_with_a_whole_line_and_where_the_rest_is() -> None:
+    text = _described({"description": "# aerial\n" + "| a | row |\n" * 900})
+    assert len(text) <= LONGEST and text.endswith(f"| a | row |{REST}")
+    assert _described({"description": "# aerial\n\nshort"}) == "short"
 
 
 @pytest.mark.timeout(240)

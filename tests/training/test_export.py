@@ -144,3 +144,37 @@ def test_a_release_says_what_comes_of_a_student_of_any_head(tmp_path: Path) -> N
     report = Judged(split="test", lineage=Lineage(""), figures={}, samples=1)
     text = card("n", model, report, ("", ""), about, [], True)
     assert "- `genre`: category: news, mail, web\n- `age`: scalar in y\n- `boxes`: boxes: car, dog\n" in text
+
+
+def test_the_tables_of_a_card_are_narrow_one_for_each_modality() -> None:
+    rows: list[dict[str, Any]] = [
+        {"who": "hue", "kind": "expert", "semantic.miou": 0.4537, "semantic.coverage": 0.87, "depth.mae": None},
+        {"who": "small", "kind": "model", "semantic.miou": 0.54149, "semantic.coverage": 1.0, "depth.mae": 12.44},
+    ]
+    rows[1] |= {"parameters": 279790, "megaflops": 240.1}
+    bounds = {"small": {"semantic.miou": (0.4666, 0.604)}}
+    said = ["small learned from the model big (372dfc75878f) through soft@big", "small: semantic miou beats"]
+    report = Judged(
+        "test",
+        Lineage(""),
+        {},
+        samples=1,
+        table=rows,
+        bounds=bounds,
+        intervals={"level": 0.95, "over": "frames"},
+        said=said,
+    )
+    taught = {"soft@big": "the model big (372dfc75878f)"}
+    model = Trained(columns_in=["rgb@a"], tasks=["depth"], parameters=279790, taught=taught)
+    tasks = {"depth": {"type": "dense", "unit": "m"}, "way": {"type": "dense", "channels": 2, "names": ["x", "y"]}}
+    text = card("n", model, report, ("", ""), {"size": [9, 9], "tasks": tasks}, [], False, "small")
+    assert "- `depth`: a map, 1 number a pixel in m\n- `way`: a map, 2 numbers a pixel: x, y\n" in text
+    assert "279,790 parameters" in text and "## How good it is: 1 sample of" in text
+    heading = "| **semantic** | kind | miou ↑ | coverage |\n| --- | --- | --- | --- |\n"
+    hue = "| hue | expert | 0.4537 | 87% |\n"
+    assert f"{heading}{hue}| **small** | **model** | **0.5415 (0.467 to 0.604)** | **100%** |\n\n| **depth** |" in text
+    assert "| **depth** | kind | mae ↓ |\n| --- | --- | --- |\n| **small** | **model** | **12.44** |\n" in text
+    assert "| **cost** | kind | parameters | MFLOPs a sample |\n" in text and "| **279,790** | **240.1** |" in text
+    assert (
+        "In brackets: 95% intervals, resampled over frames." in text and text.count("learned from the model big") == 1
+    )

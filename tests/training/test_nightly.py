@@ -77,7 +77,7 @@ def test_frames_arrive_and_a_champion_follows_or_stays(nights: Nights) -> None:
     assert nights.tick(1).text.endswith("no new data: all 7 steps are fresh"), "the champion of tonight makes no work"
     split = _split(nights)
     nightly.arrive(nights.folder, "flight_5", 3)
-    assert nights.tick(2).text.endswith("3 new sample(s) in frames, 4 are asked for")
+    assert nights.tick(2).text.endswith("3 new samples in frames, 4 are asked for")
 
     nightly.arrive(nights.folder, "flight_5", 5)
     second = nights.tick(3)
@@ -95,7 +95,7 @@ def test_frames_arrive_and_a_champion_follows_or_stays(nights: Nights) -> None:
     (outcome,) = (e["values"]["outcome"] for e in nights.told("tag") if not e["step"] and "outcome" in e["values"])
     assert "is the champion" in outcome and "against" in outcome
     (row,) = history.rows(nights.journal, 1)
-    assert row["outcome"] == outcome and row["why"] == "8 new sample(s) in frames"
+    assert row["outcome"] == outcome and row["why"] == "8 new samples in frames"
 
 
 def test_a_release_that_was_killed_after_it_moved_the_champion_goes_on(nights: Nights) -> None:

@@ -10,7 +10,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from hyperloom.pipeline import cli
+from hyperloom.pipeline import cli, events
+from hyperloom.pipeline.commands import piloting
 from hyperloom.stages.evaluate.grounds import Grounds, rehearsal_sentence
 from hyperloom.stages.evaluate.verdict import doubted, sentences
 from hyperloom.stages.modality import Boxes, Category
@@ -72,6 +73,21 @@ def test_a_rehearsal_is_said_in_the_students_row_and_judged_by_nobody(ended: tup
     assert any("after a rehearsal of 3 updates of 500: not judged" in text for text in report.said)
     page = writing.gathered(one, world.storage, list(done.values()))
     assert page.sections[0].name == "samples" and f"{TOLD} is a rehearsal, NOT JUDGED" in page.outcome
+
+
+def test_a_rehearsal_is_called_the_same_by_mlflow_the_report_and_the_last_lines(
+    ended: tuple[World, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world, one = ended
+    word = f"a pilot: {TOLD} is a rehearsal, NOT JUDGED"
+    said = [e for run in world.storage.names("events") for e in events.read(world.storage, run) if e["kind"] == "tag"]
+    assert [e["values"]["outcome"] for e in said if "outcome" in e["values"]] == [word, word], "the step's, the run's"
+    assert not said[-1]["step"], "which is the tag `verdict` of its page"
+    monkeypatch.chdir(tmp_path)
+    piloting._show(one, world.storage)
+    assert capsys.readouterr().out.splitlines()[-1] == word
+    outcome = writing.gathered(one, world.storage, world.plan(one)).outcome
+    assert outcome.startswith("a pilot: ") and outcome.endswith(f"{word.removeprefix('a pilot: ')}.")
 
 
 def test_nothing_is_shown_by_a_family_or_labels_of_a_rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

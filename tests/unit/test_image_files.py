@@ -231,7 +231,7 @@ def test_a_label_of_the_stored_picture_does_not_meet_the_turned_one(tmp_path: Pa
     made, storage = ingest(tmp_path / "root", source)
     assert [key for key, *_ in rows(made, storage)] == ["shown"]
     assert "EXIF" in left_out(made, storage)["stored"] and "orientation: ignore" in left_out(made, storage)["stored"]
-    assert "2 file(s): EXIF turns" in told_of(made)
+    assert "2 files: EXIF turns" in told_of(made)
 
 
 @pytest.mark.parametrize(

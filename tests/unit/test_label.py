@@ -372,7 +372,7 @@ def test_what_an_expert_leaves_out_is_counted_and_said_once(storage: Storage, ba
     asked = [expert("Crowd", **{"in": "rgb@camera"}, out="boxes@net", batch=batch)]
     made = finish(step(Label(stage="label", data="frames", experts=asked), storage, known, frames=data))
     (said,) = [text for text in made.body["remarks"] if "boxes" in text and "left out" in text]
-    assert said.startswith("6 sample(s): more than 4 boxes") and "a larger most: holds them" in said
+    assert said.startswith("6 samples: more than 4 boxes") and "a larger most: holds them" in said
     assert made.quarantined == 0
 
 

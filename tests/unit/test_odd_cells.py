@@ -260,12 +260,12 @@ def test_a_row_belongs_to_the_picture_of_its_name_and_to_no_frame_of_it(tmp_path
     """Each picture is the frame 0 of its file: a row called 0 is that of the picture 0 alone."""
     taken, said = pictures(tmp_path, "0123", "name,y\n0,10\n1,11\n2.png,12\n")
     assert taken == {"0": [10.0], "1": [11.0], "2": [12.0], "3": None}
-    assert said == ["1 file(s): has no row in rows.csv, whose rows are called 0, 1, 2, .. (by stem or key)"]
+    assert said == ["1 file: has no row in rows.csv, whose rows are called 0, 1, 2, .. (by stem or key)"]
 
 
 def test_rows_that_are_numbered_belong_to_no_picture_and_that_is_said(tmp_path: Path) -> None:
     taken, said = pictures(tmp_path, "ab", "number,y\n0,10\n1,11\n")
-    assert set(taken.values()) == {None} and any("2 file(s): has no row in rows.csv" in text for text in said)
+    assert set(taken.values()) == {None} and any("2 files: has no row in rows.csv" in text for text in said)
 
 
 @pytest.mark.parametrize(

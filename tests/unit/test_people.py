@@ -278,7 +278,7 @@ def test_an_answer_to_another_picture_is_left_out_and_counted(root: Any) -> None
     root.frames = inline.ingested(root.storage, KNOWN, samples, rows=2)
     made = inline.finish(_people(root, "weather"))
     assert set(inline.column(root.storage, KNOWN, made, "weather@human").values()) == {None}
-    assert "weather@human: 1 answer(s) are left out: another picture" in made.body["remarks"][0]
+    assert "weather@human: 1 answer left out: another picture" in made.body["remarks"][0]
 
 
 def test_what_a_select_step_chose_goes_out_in_its_order(root: Any) -> None:

@@ -194,7 +194,7 @@ def test_missed_slots_are_made_up_for_once_or_not_at_all(tmp_path: Path) -> None
     assert row["slot"] == "2026-03-04T03:00:00Z" and row["missed"] == 3
     assert row["missed_slots"] == [f"2026-03-0{d}T03:00:00Z" for d in (1, 2, 3)]
     assert skip.tick(3, hours=12).text == (
-        "slot 2026-03-04T03:00:00Z: missed: nobody was there for 9 h; 3 slot(s) before it were missed"
+        "slot 2026-03-04T03:00:00Z: missed: nobody was there for 9 h; 3 slots missed before it"
     )
     assert skip.tick(4).state == "done"
 
@@ -411,7 +411,7 @@ def test_drift_is_a_reason_after_its_step_has_looked(body: dict[str, Any], due: 
     def judge(count: int) -> TriggerVerdict:
         return trigger.judge(TriggerCase([source, drift], {"frames": "old"}, lambda _: count))
 
-    assert judge(4) == TriggerVerdict(False, "4 new sample(s) in frames, 5 are asked for")
+    assert judge(4) == TriggerVerdict(False, "4 new samples in frames, 5 are asked for")
     assert judge(5).first == ("drift",)
     drift.state, drift.manifest = "fresh", Manifest("drift", "d", {}, body={**body, "reasons": ["so it is"]})
     assert judge(5) == TriggerVerdict(due, "drift: so it is" if body["alarm"] else "so it is")

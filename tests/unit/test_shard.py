@@ -113,7 +113,7 @@ def test_texts_of_which_the_end_is_not_read_are_counted(tmp_path) -> None:
     stage = Shard.model_validate({"stage": "shard", "data": ["frames"], "split": {"pin": {"train": ["g"]}}})
     made = finish(step(stage, storage, known, "shards", frames=data))
     (remark,) = [text for text in made.body["remarks"] if "tokens" in text]
-    assert remark.startswith("2 sample(s): title@web: a text has more than 3 tokens, and its end is not read (most of")
+    assert remark.startswith("2 samples: title@web: a text has more than 3 tokens, and its end is not read (most of")
 
 
 def test_equal_samples_in_two_splits_are_counted_and_named(tmp_path) -> None:

@@ -250,7 +250,7 @@ def test_each_run_is_caught_up_with_under_its_own_recipe(storage: Storage, monke
     loaded = SimpleNamespace(recipe=SimpleNamespace(name="mine", tracking="a"))
     replay.catch_up(storage, loaded, Progress(out))  # type: ignore[arg-type]
     assert shown == [("r1", "mine"), ("r2", "other"), ("r4", "mine")]
-    assert out.getvalue().splitlines() == ["3 earlier run(s) not yet in MLflow: replaying", "MLflow lacks a thing"]
+    assert out.getvalue().splitlines() == ["3 earlier runs not yet in MLflow: replaying", "MLflow lacks a thing"]
 
 
 def test_a_torn_position_starts_again(storage: Storage) -> None:

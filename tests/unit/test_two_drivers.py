@@ -156,7 +156,7 @@ def test_units_of_a_driver_that_died_are_taken_over_and_said(tmp_path: Path) -> 
     said = io.StringIO()
     outcome = drive(tmp_path, "two", "  a: {stage: Labelling, experts: [x]}\n", progress=Progress(said))
     assert outcome.ok and len(CALLS) == 40
-    assert "unit(s) of expert/x over from process" in said.getvalue() and "its process is gone" in said.getvalue()
+    assert "of expert/x over from process" in said.getvalue() and "its process is gone" in said.getvalue()
 
 
 def test_units_of_a_driver_that_went_silent_are_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

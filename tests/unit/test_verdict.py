@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import recipe
+from hyperloom.pipeline import events, recipe
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.plan import check
 from hyperloom.pipeline.storage import Storage
@@ -53,6 +53,13 @@ def _concluded(reports: Any, **claims: Any) -> Concluded:
     storage, done = reports
     stage = VerdictStage.model_validate({"stage": "verdict", "report": list(done), "claims": claims})
     return Concluded.from_manifest(inline.finish(inline.step(stage, storage, KNOWN, "verdict", **done)))
+
+
+def test_a_verdict_is_the_runs_and_its_sentences_name_their_claims(reports: Any) -> None:
+    gains = {"figure": "digit.accuracy", "ours": "good", "theirs": "fair"}
+    _concluded(reports, gains=gains, loses=gains | {"ours": "poor"})
+    (tags,) = [e["values"] for e in events.read(reports[0], "test") if "outcome" in e.get("values", ())]
+    assert tags == {"outcome": "claims: not shown", "verdict.gains": "gains: holds", "verdict.loses": "loses: reversed"}
 
 
 def test_words_are_those_that_the_sources_deserve(reports: Any) -> None:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from hyperloom.pipeline.counting import counted, plural
 from tests.unit import rooms
 from tests.unit.trees import statements, tree
 
@@ -49,6 +50,20 @@ def exists(dotted: str) -> bool:
             rest = parts[length:]
             return not rest or re.search(rf"\b{rest[0]}\b", file.read_text(encoding="utf-8")) is not None
     return False
+
+
+def test_a_number_has_its_noun_in_the_form_that_it_wants() -> None:
+    assert [counted(n, "sample") for n in (0, 1, 1200)] == ["0 samples", "1 sample", "1,200 samples"]
+    assert [plural(n) for n in ("label file", "class", "copy", "day", "box")] == [
+        "label files", "classes", "copies", "days", "boxes",
+    ]  # fmt: skip
+    seen, both = 0, []
+    for file in sources():
+        texts = [node.value for node in ast.walk(tree(file)) if isinstance(node, ast.Constant)]
+        words = [text for text in texts if isinstance(text, str)]
+        seen += len(words)
+        both += [f"{file.name}: {text}" for text in words if re.search(r"\w\(e?s\)(?!:)", text)]
+    assert seen > 5000 and not both, "one of the two forms is wrong"
 
 
 def test_modules_that_are_named_exist() -> None:
