@@ -65,7 +65,7 @@ def _panel(
     else:
         shown = modality.picture_within(value, ranges[name]) if name in ranges else modality.picture(value)
     height = max(1, round(shown.shape[0] * WIDTH / shown.shape[1]))
-    classes = bool(modality.legend) and modality.dtype.kind != "f"
+    classes = modality.soft or (bool(modality.legend) and modality.dtype.kind != "f")
     how = cv2.INTER_NEAREST if classes else cv2.INTER_AREA  # no mixture of classes is a class
     shown = cv2.resize(shown, (WIDTH, height), interpolation=how)
     framed = np.full((height + GAP, WIDTH + GAP, 3), PAPER, np.uint8)

@@ -85,24 +85,35 @@ async function page(quiet) {
 function draw() {
   const names = state.columns.map((c) => c.name).filter((n) => state.shown.has(n));
   if (!state.rows.length) { say("No sample is like that."); return; }
-  $("cards").replaceChildren(legend(names), ...state.rows.map((row) => card(row, names)));
+  const colours = new Map(), above = element("div", {});
+  $("cards").replaceChildren(above, ...state.rows.map((row) => card(row, names, (columns) => above.replaceChildren(legend(seen(columns, colours))))));
 }
 
-function legend(names) {
-  const shown = new Map();
-  for (const c of state.columns) if (names.includes(c.name) && c.legend.length && !shown.has(c.modality)) shown.set(c.modality, c.legend);
-  return element("div", {}, ...[...shown].map(([modality, colours]) => element("div", { class: "legend" }, `${modality}:`,
-    ...colours.map(([name, rgb]) => { const spot = element("i"); spot.style.background = `rgb(${rgb.join()})`; return element("span", {}, spot, name); }))));
+// Modality -> numbers of the colours that the pictures of these columns show, beside those that are known.
+function seen(columns, colours = new Map()) {
+  for (const c of state.columns) {
+    const what = columns[c.name];
+    if (!what || !what.colours || !what.colours.length) continue;
+    if (!colours.has(c.modality)) colours.set(c.modality, new Set());
+    what.colours.forEach((number) => colours.get(c.modality).add(number));
+  }
+  return colours;
 }
 
-function card(row, names) {
+function legend(colours) {
+  const of = new Map(state.columns.map((c) => [c.modality, c.legend]));
+  return element("div", {}, ...[...of].filter(([modality]) => colours.has(modality)).map(([modality, entries]) => element("div", { class: "legend" }, `${modality}:`,
+    ...entries.filter((_, number) => colours.get(modality).has(number)).map(([name, rgb]) => { const spot = element("i"); spot.style.background = `rgb(${rgb.join()})`; return element("span", {}, spot, name); }))));
+}
+
+function card(row, names, come) {
   const tiles = element("div", { class: "tiles" }, element("p", { class: "wait" }, "…"));
   const figure = row.figure === null || row.figure === undefined ? "" : Number(row.figure.toPrecision(4)).toString();
   const facts = [row.group, row.split, row.index === null ? "" : `sample ${row.index} of its group`].filter(Boolean).map((t) => element("span", {}, t));
   const made = element("section", { class: "card", "data-row": row.row },
     element("h2", {}, row.key, ...facts, ...(figure ? [element("span", { class: "figure" }, `${figure}`)] : [])),
     ...(row.errors || []).map((text) => element("div", { class: "error" }, text)), tiles);
-  sample(row.row, names, width()).then((columns) => tiles.replaceChildren(...tilesOf(row.row, columns, names)), (error) => tiles.replaceChildren(element("div", { class: "error" }, error.message)));
+  sample(row.row, names, width()).then((columns) => { come(columns); tiles.replaceChildren(...tilesOf(row.row, columns, names)); }, (error) => tiles.replaceChildren(element("div", { class: "error" }, error.message)));
   return made;
 }
 
@@ -193,7 +204,7 @@ async function large(row) {
     stack.append(element("span", { class: "dim" }, name), part);
     if (columns[name].sound) stack.append(element("audio", { controls: "", src: columns[name].sound }));
   }
-  stack.append(legend(over));
+  stack.append(legend(seen(columns)));
   $("largebody").replaceChildren(frame, stack);
 }
 

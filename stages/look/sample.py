@@ -69,6 +69,8 @@ def _layer(shelf: Shelf, column: str, value: Any, spans: dict[str, Any], widest:
         shown["src"] = uri(drawn.data, drawn.mime)
     if drawn.mime == JPEG:
         shown["height"], shown["width"] = int(np.shape(value)[0]), int(np.shape(value)[1])
+    if kind.legend:
+        shown["colours"] = [int(number) for number in kind.pictured(np.asarray(value))]
     if drawn.scale:
         shown["scale"] = [float(f"{v:.4g}") for v in drawn.scale]
     rate = getattr(kind, "rate", 0)

@@ -143,5 +143,5 @@ class Viewer:
             "kind": who,
             "shown": column in self._shown,
             "unit": getattr(kind, "unit", ""),
-            "legend": [[name, list(rgb)] for name, rgb in kind.legend[:60]],
+            "legend": [[name, list(rgb)] for name, rgb in kind.legend],
         }

@@ -312,7 +312,7 @@ class Dense(Moving):
             )
             colours = self._painted(ends)[0]
         else:
-            names, colours = self._called, self._painted(self._ends)[0]
+            names, colours = self.channel_names, self._painted(self._ends)[0]
         shown: list[tuple[str, tuple[int, ...]]]
         shown = [(name, tuple(map(int, colour))) for name, colour in zip(names, colours, strict=False)]
         left = 0 if self._wheel else self.channels - self._drawn
@@ -329,9 +329,9 @@ class Dense(Moving):
         return np.where(np.eye(self._drawn, self.channels) > 0, high, rest).astype(np.float32)[None]
 
     @property
-    def _called(self) -> tuple[str, ...]:
-        """Its channels' names; where they have none, their axes or numbers, from 1."""
+    def channel_names(self) -> tuple[str, ...]:
+        """Where they have none, their axes or numbers, from 1."""
         if self.names:
             return self.names
-        axes = self.channels == 3 and self.moves in ("direction", "vector")
-        return ("x", "y", "z") if axes else tuple(f"channel {i + 1}" for i in range(self.channels))
+        axes = self._wheel or (self.channels == 3 and self.moves in ("direction", "vector"))
+        return ("x", "y", "z")[: self.channels] if axes else tuple(f"channel {i + 1}" for i in range(self.channels))

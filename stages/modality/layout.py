@@ -70,6 +70,12 @@ class Layout:
         return 1
 
     @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What the numbers along the last axis of a value are called, of which statistics are kept one by one; nothing
+        where they have no names."""
+        return ()
+
+    @property
     def planes(self) -> int:
         """Channels of a value as planes of a picture, numbers of whole samples being one plane each."""
         return self.channels

@@ -142,6 +142,10 @@ class Image(Raster):
         return value
 
     @property
+    def channel_names(self) -> tuple[str, ...]:
+        return ("red", "green", "blue")
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return (*self.height_width, 3)
 

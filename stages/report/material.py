@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from hyperloom.pipeline import remarking
 from hyperloom.pipeline.units import left_out
+from hyperloom.stages.base import modality_of
 from hyperloom.stages.report.page import Bars, PageTable, Section, Words
 from hyperloom.stages.report.root import ReportedRoot
 from hyperloom.stages.results import Ingested, Labels, Shards
@@ -16,6 +18,9 @@ LOOKED_AT = 300
 """Units with samples in quarantine whose lists are read."""
 MOST_ERRORS, EXAMPLES = 20, 3
 MOST_BARS, MOST_CHARTS = 12, 24
+MOST_CHANNELS = 8
+"""Channels with names of which each has a line; of columns with more, or without names, one line has the first."""
+UNNAMED = 3
 
 
 def data(root: ReportedRoot) -> Section | None:
@@ -27,7 +32,7 @@ def data(root: ReportedRoot) -> Section | None:
             [name, s.rows, len(s.groups), s.shards] for name, s in shards.splits.items() if s.rows
         ]
         blocks.append(PageTable(["split", "samples", "groups", "shards"], sizes, f"{step.name}: splits"))
-        blocks.append(_columns(step.name, shards))
+        blocks.append(_columns(step.name, shards, root.modalities))
         remarks |= dict.fromkeys(shards.remarks)
     charts = {c: chart for _, shards in root.results(Shards) for c in shards.statistics if (chart := _chart(c, shards))}
     blocks += list(charts.values())[:MOST_CHARTS]
@@ -72,15 +77,32 @@ def quarantine(root: ReportedRoot) -> Section | None:
     return Section("quarantine", "Quarantine", [PageTable(["step", "error", "samples", "such as"], rows)], note)
 
 
-def _columns(name: str, shards: Shards) -> PageTable:
-    rows = []
+def _columns(name: str, shards: Shards, modalities: Mapping[str, Any]) -> PageTable:
+    rows: list[list[Any]] = []
     for column, figures in shards.statistics.items():
-        mean, deviation = (_numbers(figures.get(k)) for k in ("mean", "std"))
-        ends = " to ".join(filter(None, (_numbers(figures.get("min")), _numbers(figures.get("max")))))
-        kind = str(shards.schema.get(column, {}).get("type", ""))
-        rows.append([column, kind, figures.get("rows"), f"{figures.get('missing', 0):.1%}", mean, deviation, ends])
-    names = ["column", "type", "rows", "missing", "mean", "deviation", "range"]
-    return PageTable(names, rows, f"{name}: columns, in the training split")
+        kind = modalities.get(modality_of(column))
+        about = [column, str(shards.schema.get(column, {}).get("type", "")), figures.get("rows")]
+        about += [f"{figures.get('missing', 0):.1%}"]
+        channels = _channels(figures)
+        names = kind.channel_names if kind is not None else ()
+        if 1 < len(channels) == len(names) <= MOST_CHANNELS:
+            lines = zip(names, channels, strict=True)
+            rows += [[*([None] * 4 if i else about), called, *line] for i, (called, line) in enumerate(lines)]
+        else:
+            more = " …" if len(channels) > UNNAMED else ""
+            shown = zip(*channels[:UNNAMED], strict=True) if channels else ([""],) * 3
+            rows.append([*about, None, *(", ".join(texts) + more for texts in shown)])
+    columns = ["column", "type", "rows", "missing", "channel", "mean", "deviation", "range"]
+    kept = [i for i, column in enumerate(columns) if column != "channel" or any(row[i] for row in rows)]
+    rows = [[row[i] for i in kept] for row in rows]
+    return PageTable([columns[i] for i in kept], rows, f"{name}: columns, in the training split")
+
+
+def _channels(figures: Mapping[str, Any]) -> list[list[str]]:
+    """Of each channel its mean, deviation and range; none where a column has no numbers."""
+    mean, deviation, low, high = (_listed(figures.get(k)) for k in ("mean", "std", "min", "max"))
+    lines = zip_longest(mean, deviation, low, high)
+    return [[_number(m), _number(d), " to ".join(filter(None, (_number(a), _number(b))))] for m, d, a, b in lines]
 
 
 def _chart(column: str, shards: Shards) -> Bars | None:
@@ -125,6 +147,9 @@ def _raw(root: ReportedRoot) -> list[Any]:
     return blocks
 
 
-def _numbers(value: Any) -> str:
-    listed = value if isinstance(value, list) else [] if value is None else [value]
-    return " ".join(f"{x:.4g}" for x in listed[:3]) + (" …" if len(listed) > 3 else "")
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -123,7 +123,7 @@ def _mend(suffix: str) -> str:
         return "export them as CSV or Parquet"
     if suffix in (".m4a", ".aac", ".wma", ".opus"):
         return f"convert them to FLAC (for f in *{suffix}; do ffmpeg -i $f $f.flac; done)"
-    return "a source of your own reads them (docs/design.md), or leave them"
+    return "a source of your own reads them (docs/plugin.md), or leave them"
 
 
 def common(files: Iterable[DataFile]) -> str:

@@ -47,10 +47,11 @@ class Curve:
             self.note(f"the network runs as it is, not compiled: {why}")
 
     def ended(self, took: TrainingTime) -> None:
-        """Say how long it took. Figures of time are events alone: no record holds them."""
+        """Say how long it took. Figures of time are events alone: no record holds them. They are at 0, as what is said
+        once: MLflow draws a bar with its number then, else a curve of one point."""
         self.events.emit("trained", self.step, **vars(took))
         minutes = {"minutes": took.seconds / 60, "cpu_minutes": took.cpu_seconds / 60}
-        self.events.metric(self.step, {f"{name}{self.suffix}": value for name, value in minutes.items()}, self.updates)
+        self.events.metric(self.step, {f"{name}{self.suffix}": value for name, value in minutes.items()})
 
     def once(self, text: str) -> None:
         """A line for the user, unless a died worker has said it already."""

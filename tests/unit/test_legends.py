@@ -20,7 +20,8 @@ from hyperloom.stages.data.layer import layer
 from hyperloom.stages.evaluate import collage
 from hyperloom.stages.legend import legends
 from hyperloom.stages.look.viewer import Viewer
-from hyperloom.stages.report import gather, render, root
+from hyperloom.stages.report import gather, material, render, root
+from hyperloom.stages.results import Shards
 from tests.unit.inline import modalities
 
 KINDS = ("people", "bicycles", "vehicles")
@@ -69,6 +70,28 @@ def test_a_report_says_which_colour_is_which(streets: Path) -> None:
     assert [word for _, word in told["things"]] == ["car", "person"], "no sample has a tram"
 
 
+def test_statistics_of_data_name_their_channels() -> None:
+    known = modalities(
+        objects={"type": "dense", "size": [2, 3], "channels": 3, "names": KINDS},
+        flow={"type": "dense", "size": [2, 3], "channels": 2, "unit": "px"},
+        pose={"type": "vector", "length": 4},
+    )
+    lengths = {"objects@net": 3, "flow@net": 2, "pose@gps": 4}
+    kept = {"mean": [1, 2, 3, 4], "std": [0.5] * 4, "min": [0] * 4, "max": [9, 8, 7, 6]}
+    statistics = {c: {"rows": 2, **{k: v[:n] for k, v in kept.items()}} for c, n in lengths.items()}
+    schema = {c: {"type": known[c.partition("@")[0]].type} for c in lengths}
+    table = material._columns("shards", Shards(schema, (), {}, statistics=statistics), known)
+    assert table.columns == ["column", "type", "rows", "missing", "channel", "mean", "deviation", "range"]
+    assert table.rows == [
+        ["objects@net", "dense", 2, "0.0%", "people", "1", "0.5", "0 to 9"],
+        [None, None, None, None, "bicycles", "2", "0.5", "0 to 8"],
+        [None, None, None, None, "vehicles", "3", "0.5", "0 to 7"],
+        ["flow@net", "dense", 2, "0.0%", "x", "1", "0.5", "0 to 9"],
+        [None, None, None, None, "y", "2", "0.5", "0 to 8"],
+        ["pose@gps", "vector", 2, "0.0%", None, "1, 2, 3 …", "0.5, 0.5, 0.5 …", "0 to 9, 0 to 8, 0 to 7 …"],
+    ]
+
+
 def test_a_look_page_says_which_colour_is_which(streets: Path) -> None:
     loaded = recipe.load(streets)
     storage = Storage(loaded.recipe.root)
@@ -76,6 +99,22 @@ def test_a_look_page_says_which_colour_is_which(streets: Path) -> None:
     told = {c["name"]: dict(map(tuple, c["legend"])) for c in view.overview({})["columns"]}  # type: ignore[misc]
     assert told["objects@net"] == {"people": [255, 0, 0], "bicycles": [0, 255, 0], "vehicles": [0, 0, 255]}
     assert list(told["flow@net"]) == ["right", "down", "left", "up"] and list(told["things@net"])[1] == "tram"
+    said = view.sample({"row": "0", "columns": "objects@net,things@net"})["columns"]
+    assert said["objects@net"]["colours"] == [0, 1, 2]
+    assert 1 not in said["things@net"]["colours"], "the picture has no tram, so its page names none"
+
+
+def test_the_border_of_two_classes_is_no_third_class() -> None:
+    """Also of class probabilities, whose pictures have the colours of the likeliest classes."""
+    known = modalities(
+        semantic={"type": "segmentation", "classes": list("abc"), "size": [8, 4 * collage.WIDTH]},
+        soft={"type": "soft", "of": "semantic", "size": [8, 4 * collage.WIDTH]},
+    )
+    left = np.arange(4 * collage.WIDTH)[None].repeat(8, 0) < 2 * collage.WIDTH + 1
+    value = np.stack([left, ~left, np.zeros_like(left)], -1).astype(np.float32)
+    panel = collage._panel(value, "soft@net", known["soft"], {})
+    inside = panel[: -collage.GAP, : -collage.GAP].reshape(-1, 3)
+    assert {tuple(c) for c in inside.tolist()} == {colour for _, colour in known["soft"].legend[:2]}
 
 
 def dense(**fields: Any) -> Any:
