@@ -211,8 +211,8 @@ def takes(expert: E, inputs: int | tuple[int, int], outputs: int) -> E:
     """`expert`, once it has so many columns. Raises ValueError."""
     least, most = inputs if isinstance(inputs, tuple) else (inputs, inputs)
     if not least <= len(expert.in_) <= most:
-        count = str(least) if least == most else f"{least} to {most}"
-        raise ValueError(f"in: expected {counted(count, 'column')}, got {list(expert.in_)}")
+        expected = counted(least, "column") if least == most else f"{least} to {most} columns"
+        raise ValueError(f"in: expected {expected}, got {list(expert.in_)}")
     if len(expert.out) != outputs:
         raise ValueError(f"out: expected {counted(outputs, 'column')}, got {list(expert.out)}")
     return expert

@@ -24,6 +24,7 @@ from hyperloom.stages.starter.grouping import Grouping, grouped, held
 from hyperloom.stages.starter.labels import divided, truths_of
 from hyperloom.stages.starter.listed import FOLDER, class_folders
 from hyperloom.stages.starter.questions import Questions
+from hyperloom.stages.starter.readable import left_out, readable, shortened
 from hyperloom.stages.starter.survey import (
     DataFile,
     Survey,
@@ -126,7 +127,8 @@ def _pictures(
     classes = [c for c in for_file([c for c in given.classes if "=" not in c], "").split(",") if c]
     truths, remarks = truths_of(pictures, maps, notes, classes, task, seen.folder, bool(labels))
     root = common(pictures)
-    samples, torn = _samples(pictures)
+    tried = [*spread(pictures, SAMPLES), *spread(pictures, TRIED)]
+    samples, torn = readable(tried, _pixels, SAMPLES, "pictures")
     looks, problems = _looks(given, samples, questions)
     if not (truths or maps or given.expert or given.labels or given.task) and (kinds := class_folders(pictures, True)):
         return _by_folder(seen, kinds, given, questions, sentences)
@@ -154,13 +156,13 @@ def _pictures(
 def _videos(seen: Survey, given: Any, questions: Questions, sentences: list[str]) -> RecipeDraft:
     from hyperloom.stages.ingest.source import path_safe
 
-    files = seen.of("videos")
-    root = common(files)
-    several = len(files) > 1
+    films = seen.of("videos")
+    samples, _ = readable([*spread(films, SAMPLES), *films], _first_frame, SAMPLES, "videos")
+    files, lengths, torn = _films(films)
+    sentences += torn
+    root, several = common(films), len(files) > 1
     path = root if several else files[0].path
-    samples = [_first_frame(f) for f in spread(files, SAMPLES)]
     looks, problems = _looks(given, samples, questions)
-    lengths = [_length(f) for f in files]
     every = EVERY if sum(lengths) >= SHORT_FILMS or not all(lengths) else 1
     kept = [-(-length // every) for length in lengths]
     source = {"type": "video", "path": path, "every": every}
@@ -274,32 +276,36 @@ def _source(pictures: Sequence[DataFile], root: str, grouping: Grouping, seen: S
     return source
 
 
-def _samples(pictures: Sequence[DataFile]) -> tuple[list[np.ndarray], list[str]]:
-    """The pixels of three pictures, and what is to be said of those that cannot be read."""
-    samples: list[np.ndarray] = []
-    torn: list[str] = []
-    for file in [*spread(pictures, SAMPLES), *spread(pictures, TRIED)]:
-        if len(samples) == min(SAMPLES, len(pictures)):
-            break
-        try:
-            with open(file.path, "rb") as opened:
-                samples.append(imagefile.colours(opened.read(), file.path))
-        except (OSError, ValueError) as error:
-            torn.append(f"{file.name} cannot be read and will be left out: {error}")
-    if not samples:
-        raise NotUnderstood(f"none of the pictures that were tried can be read: {torn[0]}. Next: mend them")
-    return samples, list(dict.fromkeys(torn))
+def _pixels(path: str) -> np.ndarray:
+    with open(path, "rb") as file:
+        return imagefile.colours(file.read(), path)
 
 
-def _first_frame(file: DataFile) -> np.ndarray:
+def _first_frame(path: str) -> np.ndarray:
     import cv2
 
-    capture = cv2.VideoCapture(file.path)
+    capture = cv2.VideoCapture(path)
     good, frame = capture.read()
     capture.release()
     if not good:
-        raise NotUnderstood(f"{file.path} has no frame that can be read. Next: mend it, or move it away")
+        raise ValueError("it has no frame")
     return np.ascontiguousarray(frame[..., ::-1])
+
+
+def _films(files: Sequence[DataFile]) -> tuple[list[DataFile], list[int], list[str]]:
+    """Those that can be read, their frames as the files say, 0 where one does not, and what is to be said of others."""
+    lengths: dict[DataFile, int] = {}
+    torn: list[str] = []
+    for file in files:
+        length = _length(file)
+        try:
+            if not length:
+                _first_frame(file.path)
+        except ValueError as error:
+            torn.append(left_out(file.name, error))
+        else:
+            lengths[file] = length
+    return list(lengths), list(lengths.values()), shortened(torn, "videos")
 
 
 def _length(file: DataFile) -> int:

@@ -12,6 +12,7 @@ from hyperloom.stages.starter.draft import slug, small
 from hyperloom.stages.starter.fields import TableLook, look, target
 from hyperloom.stages.starter.listed import is_rule, listed
 from hyperloom.stages.starter.questions import Questions
+from hyperloom.stages.starter.readable import readable
 from hyperloom.stages.starter.survey import DataFile, Survey, is_table, spread
 from hyperloom.stages.starter.table_recipe import TableDraft
 from hyperloom.stages.starter.truth import NotUnderstood
@@ -66,9 +67,13 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
         )
     paths = _paths(table)
     if paths and draft.pictures:
-        draft.sides = small(_sides(paths))
+        sides, torn = readable(paths, _sides, 1, "pictures")
+        draft.sides = small(sides[0])
+        draft.remarks += torn
     elif paths:
-        draft.sound = _sound(paths)
+        headers, torn = readable(paths, _header, len(paths), "sounds")
+        draft.sound = _sound(headers)
+        draft.remarks += torn
     draft.hold_out()
     what = f"{len(table.content)} rows of {os.path.basename(table.path)}, {draft.labelled} with {learned.name}"
     return draft, f"{what}; learns {learned.name} ({learned.kind}) from {', '.join(f.name for f in draft.features)}"
@@ -86,30 +91,26 @@ def _group(table: TableLook, name: str) -> None:
         table.group = field.name
 
 
-def _paths(table: TableLook) -> list[str]:
+def _paths(table: TableLook) -> list[DataFile]:
     """The pictures or sounds that the table names, a few."""
     named = table.files()
     if named is None:
         return []
     cells = spread([DataFile(cell, cell) for cell in named.cells], HEADERS)
-    return [p for cell in cells if os.path.isfile(p := os.path.join(named.folder, cell.path))]
+    return [DataFile(p, c.name) for c in cells if os.path.isfile(p := os.path.join(named.folder, c.path))]
 
 
-def _sides(paths: Sequence[str]) -> tuple[int, int]:
+def _sides(path: str) -> tuple[int, int]:
     from hyperloom.stages.modality import imagefile
 
-    with open(paths[0], "rb") as file:
-        height, width = imagefile.colours(file.read(), paths[0]).shape[:2]
+    with open(path, "rb") as file:
+        height, width = imagefile.colours(file.read(), path).shape[:2]
     return height, width
 
 
-def _sound(paths: Sequence[str]) -> tuple[int, float]:
+def _sound(headers: Sequence[tuple[int, float]]) -> tuple[int, float]:
     """Rate and length of sounds: the most frequent rate, 16 kHz at most, and a length that none or few exceed."""
-    lengths, rates = [], []
-    for path in paths:
-        rate, seconds = _header(path)
-        rates.append(rate)
-        lengths.append(seconds)
+    rates, lengths = ([header[i] for header in headers] for i in (0, 1))
     rate = min(16000, max(set(rates), key=rates.count))
     usual, longest = sorted(lengths)[int(0.95 * (len(lengths) - 1))], max(lengths)
     seconds = longest if longest <= 2 * usual else usual  # a few that are far longer make all of them mostly silence
@@ -117,6 +118,7 @@ def _sound(paths: Sequence[str]) -> tuple[int, float]:
 
 
 def _header(path: str) -> tuple[int, float]:
+    """Rate and seconds of a sound. Raises ValueError for a torn one, SourceError where nothing here can read it."""
     try:
         import soundfile
 
@@ -126,8 +128,11 @@ def _header(path: str) -> tuple[int, float]:
         import wave
 
         if not path.lower().endswith(".wav"):
-            raise NotUnderstood(f"{path}: reading it needs pip install 'hyperloom[audio]'") from None
-        with wave.open(path) as file:
-            return file.getframerate(), file.getnframes() / file.getframerate()
+            raise SourceError(f"{path}: reading it needs pip install 'hyperloom[audio]'") from None
+        try:
+            with wave.open(path) as file:
+                return file.getframerate(), file.getnframes() / file.getframerate()
+        except (wave.Error, EOFError) as error:
+            raise ValueError(str(error)) from error
     except RuntimeError as error:
-        raise NotUnderstood(f"{path} cannot be read: {error}. Next: mend it, or move it away") from error
+        raise ValueError(str(error)) from error

@@ -296,8 +296,21 @@ def test_sounds_by_name_and_by_folder(tmp_path: Path, init: Callable[..., tuple[
     assert made.modalities["label"].classes == ("ja", "nein")
     assert (made.modalities["file"].rate, made.modalities["file"].seconds) == (8000, 0.5)
     assert set(made.steps["shards"].split.pin["test"]) < {"ann", "bob", "cy", "dee"}
+    for number in range(5):
+        (tmp_path / "ja" / f"Ann_torn{number}.wav").write_bytes(b"RIFF1234")
     code, text = init(str(tmp_path), "--task", "folder", "--force")
     assert code == 0 and written(tmp_path).steps["rows"].source.parts, text
+    assert text.count("cannot be read and will be left out: ") == 3 and "2 more of the sounds cannot be read" in text
+
+
+def test_a_torn_picture_that_a_table_names_first_is_left_out(
+    tmp_path: Path, init: Callable[..., tuple[int, str]]
+) -> None:
+    pictures(tmp_path, [f"{kind}/{i}.jpg" for kind in ("cat", "dog") for i in range(20)])
+    (tmp_path / "cat" / "0.jpg").write_bytes(b"")
+    code, text = init(str(tmp_path), "--task", "folder", "--force")
+    assert code == 0 and "cat/0.jpg cannot be read and will be left out: " in text, text
+    assert written(tmp_path).modalities["file"].type == "image"
 
 
 def test_pictures_by_folder(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
@@ -443,12 +456,21 @@ def test_videos_with_odd_names_are_groups_as_the_source_names_them(
     code, text = init(str(tmp_path / "clips & more"), "--expert", network(tmp_path / "net.onnx", 255), "--yes")
     assert code == 0 and "3 videos" in text, text
     assert len(written(tmp_path / "clips & more").steps["shards"].split.pin["test"]) == 1
+    torn = tmp_path / "clips & more" / "a torn one.avi"
+    torn.write_bytes(b"RIFF....AVI ")
+    code, text = init(str(tmp_path / "clips & more"), "--expert", str(tmp_path / "net.onnx"), "--yes", "--force")
+    assert code == 0 and "a torn one.avi cannot be read and will be left out: it has no frame" in text, text
+    assert "a torn one" not in str(written(tmp_path / "clips & more").steps["shards"].split.pin["test"])
     (tmp_path / "alone").mkdir()
+    torn.rename(tmp_path / "alone" / torn.name)
     (tmp_path / "clips & more" / "deep" / "er" / "trip #3.avi").rename(tmp_path / "alone" / "a b.avi")
     code, text = init(str(tmp_path / "alone"), "--expert", str(tmp_path / "net.onnx"), "--yes")
     assert code == 0 and "nothing is held out" in text and "ffmpeg" in text, text
     made = written(tmp_path / "alone")
     assert made.steps["report"].split == "train" and "release" in made.steps
+    (tmp_path / "alone" / "a b.avi").unlink()
+    code, text = init(str(tmp_path / "alone"), "--expert", str(tmp_path / "net.onnx"), "--yes", "--force")
+    assert code == Exit.WRONG and "none of the videos that were tried can be read: a torn one.avi" in text, text
 
 
 def test_cocos_one_file_may_be_named(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
