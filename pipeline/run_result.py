@@ -73,6 +73,12 @@ def sources(steps: list[PlannedStep]) -> dict[str, str]:
     return {s.name: s.fingerprint for s in steps if s.is_source}
 
 
+def origins(remark: str, steps: list[PlannedStep]) -> list[str]:
+    """Of which steps' own data a remark is: those that hold it without one that they read holding it too."""
+    holding = {s.name: s.reads for s in steps if s.manifest and remark in s.manifest.body.get("remarks", ())}
+    return [name for name, reads in holding.items() if not holding.keys() & set(reads)]
+
+
 def left_out(steps: list[PlannedStep]) -> int:
     """Samples in quarantine."""
     return sum(s.manifest.quarantined for s in steps if s.manifest)

@@ -27,7 +27,7 @@ from hyperloom.pipeline.plan import PlannedStep, plan
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.pipeline.retry import Budget
-from hyperloom.pipeline.run_result import NamedRun, RunResult, left_out, nothing_to_do, sources
+from hyperloom.pipeline.run_result import NamedRun, RunResult, left_out, nothing_to_do, origins, sources
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.spending import OverBudget, Spending
 from hyperloom.pipeline.storage import Storage
@@ -171,7 +171,7 @@ class _Run:
 
     def _conclude(self, outcome: RunResult, status: str, seconds: float) -> None:
         outcome.quarantined, outcome.outcomes = left_out(self.steps), self.outcomes
-        outcome.remarks = {text: remarking.listed(steps) for text, steps in self.remarks.items()}
+        outcome.remarks = {t: remarking.listed(origins(t, self.steps) or by) for t, by in self.remarks.items()}
         outcome.sources = sources(self.steps)
         self.spending.keep(self.storage, self.loaded.recipe.name, self.id)
         if self.outcomes:

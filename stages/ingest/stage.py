@@ -110,7 +110,8 @@ class Ingest(Stage):
         if self.partitions:
             units = [unit for unit in units if unit.id in self.partitions]
         others = {why: [n for n in names if n not in OURS] for why, names in digests.left_out.items()}
-        unused = [f"{len(names)} left out, {why}: {_few(names)}" for why, names in others.items() if names]
+        many = {why: counted(len(names), "file") for why, names in others.items() if names}
+        unused = [f"{files} left out, {why}: {_few(others[why])}" for why, files in many.items()]
         unused += [text if count == 1 else f"{counted(count, 'file')}: {text}" for text, count in texts.items()]
         return units, {"ingest": IngestWorker(source, modalities)}, unused
 

@@ -110,7 +110,7 @@ def _sides(path: str) -> tuple[int, int]:
 
 def _sound(headers: Sequence[tuple[int, float]]) -> tuple[int, float]:
     """Rate and length of sounds: the most frequent rate, 16 kHz at most, and a length that none or few exceed."""
-    rates, lengths = ([header[i] for header in headers] for i in (0, 1))
+    rates, lengths = [rate for rate, _ in headers], [seconds for _, seconds in headers]
     rate = min(16000, max(set(rates), key=rates.count))
     usual, longest = sorted(lengths)[int(0.95 * (len(lengths) - 1))], max(lengths)
     seconds = longest if longest <= 2 * usual else usual  # a few that are far longer make all of them mostly silence

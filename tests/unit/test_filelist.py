@@ -158,8 +158,8 @@ def test_what_of_a_folder_is_not_used_is_said(tmp_path: Path) -> None:
     touch(tmp_path / "raw", "._a.png", "notes.txt", "readme.md", "list.csv", "c.heic", "hyperloom.yaml")
     made, _ = ingest(tmp_path / "root", {"type": "files", "path": f"{tmp_path}/raw"})
     assert not any("hyperloom" in line for line in made.body["remarks"]), "what init wrote beside them is no news"
-    assert any("1 left out, hidden: ._a.png" in line for line in made.body["remarks"])
-    assert any("4 left out, not .jpg" in line and "c.heic" in line for line in made.body["remarks"])
+    assert any("1 file left out, hidden: ._a.png" in line for line in made.body["remarks"])
+    assert any("4 files left out, not .jpg" in line and "c.heic" in line for line in made.body["remarks"])
     (tmp_path / "raw" / "speeds").mkdir()
     (tmp_path / "raw" / "speeds" / "a.json").write_text("[1, 2]")
     columns = {"speed@gps": f"{tmp_path}/raw/speeds/{{key}}.json"}

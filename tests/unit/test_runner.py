@@ -6,6 +6,7 @@ import io
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import ClaimError, StepFailed, StorageError
 from hyperloom.pipeline.plan import PlannedStep, plan
 from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.run_result import origins
 from hyperloom.pipeline.storage import Storage
 
 TOY = """\
@@ -160,6 +162,19 @@ def test_what_looks_suspicious_is_said_again_at_the_end(tmp_path, monkeypatch, c
     (tmp_path / "toy.yaml").write_text(toy.text.replace("data: [a, b, c]}", 'data: [a, b, c], remark: "so large"}'))
     assert cli.main(["run", str(tmp_path / "toy.yaml"), "--no-mlflow"]) == 0
     assert "remark: e: so large" in capsys.readouterr().out.splitlines()[-4:]
+
+
+def test_a_remark_is_of_the_steps_whose_data_it_is_of() -> None:
+    """Not of the report that says it again, nor of shards that took it along."""
+    bodies = {"one": ["odd"], "two": ["odd", "other"], "shards": ["odd", "other", "own"], "report": ["odd", "own"]}
+    reads = {"shards": ["one", "two"], "report": ["shards"]}
+    steps: list[Any] = [
+        SimpleNamespace(name=name, reads=reads.get(name, []), manifest=SimpleNamespace(body={"remarks": remarks}))
+        for name, remarks in bodies.items()
+    ]
+    steps.append(SimpleNamespace(name="undone", reads=["one"], manifest=None))
+    assert origins("odd", steps) == ["one", "two"] and origins("own", steps) == ["shards"]
+    assert origins("of an event alone", steps) == []
 
 
 def test_the_last_line_says_what_mlflow_lacks(tmp_path, monkeypatch, capsys) -> None:
