@@ -67,8 +67,6 @@ class Report:
         sentences += self._lessons()
         sliced = self._sliced(sentences, grounds.rehearsals)
         self._tell(rows, classes, decided, sentences, compared)
-        if short := {name: how for name, how in grounds.rehearsals.items() if name in grounds.of}:  # not their means
-            self.step.events.emit("tag", self.step.name, values={"outcome": rehearsal(short)})
         return Judged(
             split=self.stage.split,
             samples=sum(r.rows for r in self.records["columns"]),
@@ -298,6 +296,8 @@ class Report:
             events.emit("table", name, name=SEEDS, rows=seeds)
         if classes:
             events.emit("table", name, name=CLASSES, rows=classes)
+        if short := {who: d["rehearsal"] for who, m in decided.items() for d in m.values() if d.get("rehearsal")}:
+            events.emit("tag", name, values={"outcome": rehearsal(short)})
         for i, sentence in enumerate(sentences):
             events.emit("tag", name, values={f"verdict.{i}": sentence})
             events.emit("note", name, text=sentence)

@@ -119,9 +119,8 @@ class ExpertGraph:
                 columns[column] = Producer(column, node.space, node.fingerprint, node.about)
                 quarantined[column] = count["quarantined"]
                 missing[column] = {"rows": count["rows"], "missing": count["missing"].get(column, 0)}
-        partitions = self.catalogue.partitions  # kept once, however many steps say them
         sentences = [f"{counted(count, 'sample')}: {text}" if count else text for text, count in remarks.items()]
-        return Labels(columns, partitions, quarantined, missing, [*sentences, *self._suspicions(looks)])
+        return Labels(columns, self.catalogue.partitions, quarantined, missing, [*sentences, *self._suspicions(looks)])
 
     def _suspicions(self, looks: list[dict[str, Any]]) -> list[str]:
         if not looks:

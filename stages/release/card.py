@@ -33,20 +33,19 @@ def card(
 ) -> str:
     """`fingerprints` are those of the steps that made `model` and `report`; `student` is student.json; `subject`: what
     the report calls the model."""
-    tasks = [_task(task, about) for task, about in student["tasks"].items()]
-    size = "{} x {}".format(*student["size"])
+    height, width = student["size"]
     learned = teachers.sentence(model.taught) if model.taught else ""
-    samples = counted(report.samples, "sample")
     return "\n".join(
         [
             f"# {name}",
             f"{'The champion' if champion else 'Not the champion, see its gate'}. "
-            f"{counted(model.parameters or 0, 'parameter')}, RGB images of {size} pixels (height x width), ONNX.",
+            f"{counted(model.parameters or 0, 'parameter')}, RGB images {height} pixels high and {width} wide, ONNX.",
             "",
             "## What it tells",
-            *tasks,
+            *[_task(task, about) for task, about in student["tasks"].items()],
             "",
-            f"## How good it is: {samples} of the split `{report.split}`, {seen(report, subject)}",
+            f"## How good it is: {counted(report.samples, 'sample')} of the split `{report.split}`, "
+            f"{seen(report, subject)}",
             *_figures(report, subject),
             *[f"- {sentence}" for sentence in report.said if not (learned and sentence.endswith(learned))],
             *_suspicious(report.remarks),
@@ -55,7 +54,7 @@ def card(
             "",
             "## What it was made of",
             f"- model `{fingerprints[0][:12]}`, report `{fingerprints[1][:12]}`, shards `{report.lineage.shards[:12]}`",
-            *([f"- {learned}"] if learned else []),
+            *[f"- {text}" for text in [learned] if text],
             f"- source snapshot `{snapshot()[:12]}`",
             *[f"- `{column}`: {_producer(about)}" for column, about in sorted(report.lineage.columns.items())],
             *_origins(model),
