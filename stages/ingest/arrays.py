@@ -49,7 +49,7 @@ class Arrays(Source):
     a soft modality, probabilities (through a softmax where they are logits). Raises SourceError.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     path: str = placement()
     columns: SideFiles = Field(min_length=1)
     group: str = FRAME
@@ -158,7 +158,7 @@ class Arrays(Source):
         classes = len(getattr(modality, "classes", ()))
         scores = classes > 1 and raw.ndim == 3 and raw.shape[-1] == classes and raw.dtype.kind == "f"
         if scores and len(modality.shape) == 2:
-            raw = raw.argmax(-1).astype(np.uint16)
+            raw = _likeliest(raw)
         elif scores:
             return modality.fit(_probabilities(raw.astype(np.float32)))
         elif raw.dtype == np.uint8 and modality.dtype == np.uint8 and len(modality.shape) == 3:
@@ -166,11 +166,24 @@ class Arrays(Source):
         return file.value(raw, path, modality, frame, column)
 
 
-def _probabilities(scores: np.ndarray) -> np.ndarray:
-    """(H, W, K) scores as probabilities: themselves where they are some, else their softmax."""
+def _likeliest(scores: np.ndarray) -> np.ndarray:
+    """(H, W) the class of the highest of (H, W, K) scores, NaN where they favour none: all alike, or no numbers."""
     import numpy as np
 
-    if scores.min() >= 0 and np.allclose(scores.sum(-1), 1, atol=2e-2):
-        return scores
+    known = np.isfinite(scores).all(-1) & (scores.min(-1) < scores.max(-1))
+    return np.where(known, scores.argmax(-1), np.nan)
+
+
+def _probabilities(scores: np.ndarray) -> np.ndarray:
+    """(H, W, K) scores as probabilities: themselves where they are some, else their softmax. Pixels without a number,
+    and among probabilities those of nothing, are unknown, which is zeros, and say nothing of what the others are."""
+    import numpy as np
+
+    finite = np.isfinite(scores).all(-1)
+    filled = finite & (scores != 0).any(-1)
+    known = scores[filled]
+    if known.size and known.min() >= 0 and np.allclose(known.sum(-1), 1, atol=2e-2):
+        return np.where(filled[..., None], scores, 0)
+    scores = np.where(finite[..., None], scores, 0)
     powers = np.exp(scores - scores.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
+    return np.where(finite[..., None], powers / powers.sum(-1, keepdims=True), 0)

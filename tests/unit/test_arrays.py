@@ -78,6 +78,29 @@ def test_scores_become_classes_and_probabilities(tmp_path: Path) -> None:
     assert inline.column(storage, KNOWN, made, "semantic@ids")[key][0].tolist() == [0, 1, 2, 255] * 2  # type: ignore[index]
 
 
+@pytest.mark.parametrize("nothing", [0.0, np.nan])
+def test_a_pixel_without_scores_is_unknown_and_changes_no_other(tmp_path: Path, nothing: float) -> None:
+    chances = np.tile(np.array([0.1, 0.7, 0.2], np.float32), (6, 8, 1))
+    chances[2, 3] = nothing
+    logits = RNG.normal(0, 3, (6, 8, 3)).astype(np.float32)
+    logits[2, 3] = nothing
+    save(tmp_path / "v/chances/npz/0.npz", chances)
+    save(tmp_path / "v/logits/npz/0.npz", logits)
+    columns = {f"{kind}@{name}": name for name in ("chances", "logits") for kind in ("semantic", "soft")}
+    made, storage = ingest(tmp_path / "root", tmp_path / "v", columns)
+    value = {c: inline.column(storage, KNOWN, made, c)["v/000000"] for c in columns}
+    given = np.ones((6, 8), bool)
+    given[2, 3] = False
+    assert np.allclose(value["soft@chances"][given], chances[given], atol=1 / 255)  # type: ignore[index]
+    assert not value["soft@chances"][2, 3].any()  # type: ignore[index]
+    for name, scores in (("chances", chances), ("logits", logits)):
+        assert np.array_equal(value[f"semantic@{name}"], np.where(given, scores.argmax(-1), 255))  # type: ignore[arg-type]
+    softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    assert np.allclose(value["soft@logits"][given], softmax[given], atol=1 / 128)  # type: ignore[index]
+    # zeros are logits like others; no numbers are none
+    assert bool(value["soft@logits"][2, 3].any()) is (nothing == 0)  # type: ignore[index]
+
+
 def test_a_torn_file_costs_its_frame_alone(tmp_path: Path) -> None:
     for t in range(3):
         save(tmp_path / f"v/rgb/npz/{t}.npz", np.zeros((6, 8, 3), np.uint8))
