@@ -15,7 +15,9 @@ import numpy as np
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import UNKNOWN, modality_of
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, ThingClass
+from hyperloom.stages.formats.values import BACKGROUND
 from hyperloom.stages.modality.runs import MaskRuns
+from hyperloom.stages.remarks import remark
 
 WRITTEN = ("boxes", "instances", "keypoints", "segmentation", "category", "ordinal", "multilabel", "tags", "text")
 
@@ -58,10 +60,9 @@ def annotated(
 ) -> AnnotatedPicture:
     """What the columns `values` (None where missing) mark in a picture of `size`, height and width. `scored` keeps
     scores also where they are 1, as of predictions."""
-    picture = AnnotatedPicture(name, size[1], size[0], annotated=any(v is not None for v in values.values()))
-    for column, value in values.items():
-        if value is None:
-            continue
+    known = {c: v for c, v in values.items() if v is not None and not _doubted(v, modalities[modality_of(c)])}
+    picture = AnnotatedPicture(name, size[1], size[0], annotated=bool(known))
+    for column, value in known.items():
         modality = modalities[modality_of(column)]
         if modality.type in ("category", "ordinal", "multilabel", "tags"):
             picture.labels += _labels(value, modality)
@@ -73,6 +74,14 @@ def annotated(
         for annotation in picture.annotations:
             annotation.score = None if annotation.score == 1 else annotation.score
     return picture
+
+
+def _doubted(value: Any, modality: Any) -> bool:
+    """Does some class of its labels stand open? A list of labels would say no to it."""
+    open_ = modality.type == "multilabel" and bool((np.asarray(value) == UNKNOWN).any())
+    if open_:
+        remark("samples of which some label is not known have no labels: a list of them would say no to it")
+    return open_
 
 
 def _labels(value: Any, modality: Any) -> list[str]:
@@ -103,6 +112,8 @@ def _things(value: np.ndarray, modality: Any, name: str, size: tuple[int, int]) 
         return [Annotation(name, points=points)]
     if modality.type == "segmentation":
         ids = [int(i) for i in np.unique(value) if i != UNKNOWN]
+        if BACKGROUND in modality.classes and (value == UNKNOWN).any():
+            _warn_of_unknown(ids, modality.classes.index(BACKGROUND))
         return [Annotation(modality.classes[i], mask=_mask(value == i, size)) for i in ids]
     one = modality.unpacked_value(value)
     things = []
@@ -112,6 +123,12 @@ def _things(value: np.ndarray, modality: Any, name: str, size: tuple[int, int]) 
         thing.crowd, thing.score = bool(one.crowd[i]), _digits(float(one.scores[i]))
         things.append(thing)
     return things
+
+
+def _warn_of_unknown(ids: Sequence[int], background: int) -> None:
+    """Where the background is marked, what nobody marks is unknown; else it is the background."""
+    if background not in ids:
+        remark("maps without a pixel of background: what is unknown in them comes back as background")
 
 
 def _box(corners: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:

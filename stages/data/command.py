@@ -213,8 +213,12 @@ def _stats(given: Any, loaded: Any, read: Any) -> int:
 def _export(given: Any, loaded: Any, read: Any) -> int:
     from hyperloom.pipeline.storage import Storage
     from hyperloom.stages.data.export import export
+    from hyperloom.stages.remarks import collected
 
-    count = export(read[1], loaded.recipe.modalities, Storage(given.to), given.layout)
-    given.answer = {"files": count, "to": given.to}
+    with collected() as counts:
+        count = export(read[1], loaded.recipe.modalities, Storage(given.to), given.layout)
+    given.answer = {"files": count, "to": given.to, "remarks": dict(counts)}
     print(f"wrote {counted(count, 'file')} below {given.to}")
+    for text, times in counts.items():
+        print(f"{counted(times, 'time')}: {text}")
     return 0

@@ -26,10 +26,14 @@ from hyperloom.stages.formats import coco_writer, cvat_writer, label_studio_writ
 from hyperloom.stages.formats.annotation import AnnotatedPicture, AnnotationSet
 from hyperloom.stages.ingest.source import path_safe
 from hyperloom.stages.modality import imagefile
+from hyperloom.stages.remarks import remark
 
 ToolLayout = Literal[
     "coco", "coco-panoptic", "cvat", "label-studio", "yolo", "voc", "labelme", "colour-masks", "folders"
 ]
+WITH_CROWDS = ("coco", "coco-panoptic")
+LISTS = ("coco", "cvat")
+UNLISTED = "those of which nothing is known are not in it"
 FOLDER = {"voc": "JPEGImages"}
 SUFFIX = {b"\xff\xd8\xff": ".jpg", b"\x89PN": ".png", b"RIF": ".webp"}
 
@@ -57,6 +61,9 @@ def export_to_tool(reader: SampleReader, modalities: dict[str, Any], target: Sto
             size = size or _size(kinds)
             picture = marks.annotated(relative_name(key) + suffix, size, {c: read[c][i] for c in columns}, modalities)
             picture.group = rows.groups[i]
+            if layout not in WITH_CROWDS and any(a.crowd for a in picture.annotations):
+                picture.annotations = [a for a in picture.annotations if not a.crowd]
+                remark(f"{layout} has no mark for a crowd, and would make it one thing: crowds are left out")
             writer.add(picture, data)
     return writer.finish()
 
@@ -112,6 +119,9 @@ class _Writer:
             self._write(f"images/{stem}.json", polygon_files.written(picture))
         elif self.layout == "colour-masks" and picture.annotated:
             self._write(f"masks/{stem}.png", _colours(picture, self.whole))
+        if not picture.annotated and self.layout in LISTS:
+            remark(f"{self.layout} takes a picture in its list for one in which there is nothing: {UNLISTED}")
+            return
         picture.number = len(self.whole.pictures) + 1
         self.whole.pictures.append(picture)
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from hyperloom.stages.modality.runs import MaskRuns
 
+BESIDE = 2.0
+"""Pixels, or a hundredth of a side where that is more, that a thing may reach out of its picture."""
 SeenPoint = tuple[float, float, int]
 """x, y, and how well it is seen: 2 visible, 1 hidden behind something, 0 not labelled (as COCO has it)."""
 
@@ -47,6 +49,8 @@ class Annotation:
     points: dict[str, SeenPoint] = field(default_factory=dict)
     crowd: bool = False
     """Many things drawn as one."""
+    layer: int = 0
+    """What lies in front has a higher one; of one layer the smaller things do."""
     score: float | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
 
@@ -124,3 +128,13 @@ def outside(coordinates: Sequence[float], width: float, height: float) -> float:
     """How far the furthest of x, y, x, y, .. lies outside a picture, in pixels; 0 for none."""
     xs, ys = coordinates[::2], coordinates[1::2]
     return max(0.0, -min(xs), max(xs) - width, -min(ys), max(ys) - height)
+
+
+def within(coordinates: Any, picture: AnnotatedPicture, what: str = "it") -> None:
+    """Raise ValueError for a thing that reaches far out of its picture, where its sides are known."""
+    if not picture.width or not picture.height:
+        return
+    beyond = outside(coordinates, picture.width, picture.height)
+    if beyond > max(BESIDE, 0.01 * max(picture.width, picture.height)):
+        size = f"{picture.width}x{picture.height}"
+        raise ValueError(f"{what} reaches {beyond:.4g} pixels out of the picture of {size}")

@@ -22,13 +22,11 @@ from hyperloom.stages.formats.annotation import (
     AnnotationSet,
     SeenPoint,
     ThingClass,
-    outside,
+    within,
 )
 from hyperloom.stages.formats.documents import of_form, parse_json
 from hyperloom.stages.modality.runs import MaskRuns
 
-BESIDE = 2.0
-"""Pixels, or a hundredth of a side where that is more, that a thing may reach out of its picture."""
 OVERLAP = 0.5
 """Of a box with the box around the polygons of the same thing; less is said."""
 KNOWN = ("id", "image_id", "category_id", "bbox", "segmentation", "keypoints", "iscrowd", "score", "attributes")
@@ -196,16 +194,6 @@ def _box(value: Any, picture: AnnotatedPicture) -> tuple[float, float, float, fl
         raise ValueError(f"the box {value} seems to be in shares of the picture; COCO's are pixels")
     within(corners, picture)
     return corners
-
-
-def within(coordinates: Any, picture: AnnotatedPicture, what: str = "it") -> None:
-    """Raise ValueError for a thing that reaches far out of its picture, where its sides are known."""
-    if not picture.width or not picture.height:
-        return
-    beyond = outside(coordinates, picture.width, picture.height)
-    if beyond > max(BESIDE, 0.01 * max(picture.width, picture.height)):
-        size = f"{picture.width}x{picture.height}"
-        raise ValueError(f"{what} reaches {beyond:.4g} pixels out of the picture of {size}")
 
 
 def _segment(annotation: Annotation, value: Any, picture: AnnotatedPicture) -> None:

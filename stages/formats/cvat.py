@@ -17,8 +17,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, SeenPoint, ThingClass
-from hyperloom.stages.formats.coco import within
+from hyperloom.stages.formats.annotation import (
+    AnnotatedPicture,
+    Annotation,
+    AnnotationSet,
+    SeenPoint,
+    ThingClass,
+    within,
+)
 from hyperloom.stages.formats.documents import of_form, parse_xml
 from hyperloom.stages.modality.runs import MaskRuns, painted
 
@@ -131,6 +137,7 @@ def _add(picture: AnnotatedPicture, shape: Element, label: str, number: Any) -> 
         number = int(number) if str(number).isdecimal() else number
         annotation = Annotation(label, number)
         _place(annotation, shape, picture)
+        annotation.layer = _whole(shape.get("z_order"))
         annotation.attributes = {k: v for k in KEPT if (v := shape.get(k)) not in (None, "0", "manual")}
         annotation.attributes |= {str(a.get("name")): a.text or "" for a in shape.findall("attribute")}
         picture.annotations.append(annotation)

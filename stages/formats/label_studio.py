@@ -19,8 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.formats import brush
-from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, categories_of
-from hyperloom.stages.formats.coco import within
+from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, categories_of, within
 from hyperloom.stages.formats.cvat import turned
 from hyperloom.stages.formats.documents import FORM, of_form, parse_json
 

@@ -12,8 +12,7 @@ import math
 from typing import Any
 
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation
-from hyperloom.stages.formats.coco import within
+from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, within
 from hyperloom.stages.formats.documents import FORM, parse_json
 
 GROUP = "group"
@@ -71,6 +70,7 @@ def _add(
         return
     else:
         annotation.polygons = (tuple(numbers),)
+    annotation.layer = number if street else 0
     if street and label.endswith(GROUP) and len(label) > len(GROUP):
         annotation.label, annotation.crowd = label[: -len(GROUP)], True
     if whole.get("group_id") is not None:

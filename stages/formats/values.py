@@ -1,17 +1,20 @@
 """From what is marked in a picture to a value of a column, by the type of its modality.
 
 boxes: the box of each thing, or the smallest one around it, crowds with a score of 0; instances: what has a mask or
-polygons; keypoints: the one thing that has points (of several the largest), or single points named like the modality's;
-segmentation: the class of each pixel, smaller things in front, `background` (where it is a class) elsewhere, unknown in
-crowds and in what is no class; category, ordinal: the picture's one label; multilabel, tags: its labels, or else the
-classes of its things; text: what people say of it. Things of classes that the modality lacks are left out and said.
+polygons; keypoints: the one thing that has points (of several the largest), or single points named like the modality's,
+of which each stands once; segmentation: the class of each pixel, what lies in front as the format has it (else smaller
+things), unknown in crowds, in what is no class and in boxes of which nobody drew the pixels; elsewhere `background`
+where it is a class, or unknown where the background is marked itself or a map names every pixel; category, ordinal: the
+picture's one label; multilabel, tags: its labels, or else the classes of its things; text: what people say of it.
+Things of classes that the modality lacks are left out and said.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation
+from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, within
 from hyperloom.stages.remarks import remark
 
 BACKGROUND = "background"
@@ -37,7 +40,7 @@ def value_of(picture: AnnotatedPicture, modality: Any, size: tuple[int, int]) ->
         return modality.model_copy(update={"pixels": None}).fit(_boxes(things, size))
     if modality.type == "instances":
         return modality.fit(_instances(things, size))
-    return modality.fit(_classes(picture.annotations, modality, size))
+    return modality.fit(_classes(picture.annotations, modality, size, bool(picture.map)))
 
 
 def _listed(label: str, modality: Any) -> bool:
@@ -73,8 +76,10 @@ def _boxes(things: list[Annotation], size: tuple[int, int]) -> list[dict[str, An
 def _instances(things: list[Annotation], size: tuple[int, int]) -> list[dict[str, Any]]:
     from hyperloom.stages.formats.shapes import mask_of
 
-    rows = []
-    for place, thing in enumerate(things, 1):
+    rows: list[dict[str, Any]] = []
+    ids = [thing.id if isinstance(thing.id, int) and thing.id > 0 else 0 for thing in things]
+    free = iter(n for n in range(1, 2 * len(ids) + 1) if n not in ids)
+    for own, thing in zip(ids, things, strict=True):
         mask = mask_of(thing, size)
         if mask is None:
             remark("things without a mask are no instances and are left out (a boxes column takes their boxes)")
@@ -84,7 +89,7 @@ def _instances(things: list[Annotation], size: tuple[int, int]) -> list[dict[str
                 f"annotation {thing.id}: its mask is {mask.shape[0]}x{mask.shape[1]}, not {size[0]}x{size[1]}"
             )
         row = {"mask": mask, "class": thing.label, "crowd": thing.crowd}
-        row["id"] = thing.id if isinstance(thing.id, int) and thing.id else place
+        row["id"] = own or next(free)
         row["score"] = 1.0 if thing.score is None else thing.score
         if thing.box is not None:
             corners = (v / size[1 - i % 2] for i, v in enumerate(thing.box))
@@ -93,28 +98,49 @@ def _instances(things: list[Annotation], size: tuple[int, int]) -> list[dict[str
     return rows
 
 
-def _classes(things: list[Annotation], modality: Any, size: tuple[int, int]) -> Any:
+def _classes(things: list[Annotation], modality: Any, size: tuple[int, int], whole: bool) -> Any:
+    """Of a `whole` picture every pixel that is known is marked."""
     import numpy as np
 
     from hyperloom.stages.base import UNKNOWN
     from hyperloom.stages.formats.shapes import mask_of
 
     classes = modality.classes
-    ids = np.full(size, classes.index(BACKGROUND) if BACKGROUND in classes else UNKNOWN, np.uint8)
-    masks = [(a, m) for a in things if (m := mask_of(a, size)) is not None]
-    for thing, mask in sorted(masks, key=lambda pair: -int(pair[1].sum())):
-        known = _listed(thing.label, modality) and not thing.crowd
-        ids[mask] = classes.index(thing.label) if known else UNKNOWN
+    masks = [(a, m, True) for a in things if (m := mask_of(a, size)) is not None]
     if things and not masks:
         raise ValueError("its things have boxes or points alone, from which no map of classes follows")
+    marked = whole or any(thing.label == BACKGROUND for thing, _, _ in masks)
+    elsewhere = UNKNOWN if marked or BACKGROUND not in classes else classes.index(BACKGROUND)
+    ids = np.full(size, elsewhere, np.uint8)
+    for thing in things:
+        if mask_of(thing, size) is None and (extent := thing.extent()) is not None:
+            remark("of things with a box alone the box is unknown in a map of classes")
+            masks.append((thing, _inside(extent, size), False))
+    for thing, mask, drawn in sorted(masks, key=lambda one: (one[0].layer, -int(one[1].sum()))):
+        known = _listed(thing.label, modality) and drawn and not thing.crowd
+        ids[mask] = classes.index(thing.label) if known else UNKNOWN
     return ids
+
+
+def _inside(extent: tuple[float, float, float, float], size: tuple[int, int]) -> Any:
+    """(H, W) bool, the pixels that a box touches."""
+    import numpy as np
+
+    x0, y0, x1, y1 = extent
+    mask = np.zeros(size, bool)
+    mask[max(0, math.floor(y0)) : max(0, math.ceil(y1)), max(0, math.floor(x0)) : max(0, math.ceil(x1))] = True
+    return mask
 
 
 def _points(picture: AnnotatedPicture, modality: Any, size: tuple[int, int]) -> Any:
     height, width = size
     things = [a for a in picture.annotations if not a.crowd and any(seen for _, _, seen in a.points.values())]
-    single = {name: p for a in things if len(a.points) == 1 for name, p in a.points.items() if name in modality.points}
+    alone = [(name, p) for a in things if len(a.points) == 1 for name, p in a.points.items() if name in modality.points]
+    single = dict(alone)
     whole = [a for a in things if len(a.points) > 1]
+    if len(alone) > len(single) and not whole:
+        name = next(name for i, (name, _) in enumerate(alone) if name in dict(alone[:i]))
+        raise ValueError(f"the point {name!r} stands twice, and nothing says which points are of one thing")
     if len(whole) > 1:
         remark("several things of a picture have points, and the largest counts")
     points = max(whole, key=_area).points if whole else single
@@ -125,8 +151,10 @@ def _points(picture: AnnotatedPicture, modality: Any, size: tuple[int, int]) -> 
         points = {modality.points[int(name)]: place for name, place in points.items()}
     if foreign := sorted(set(points) - names):
         remark(f"points called {foreign[0]!r}, which the modality does not have, are left out")
-    places = {n: [x / width, y / height] for n, (x, y, seen) in points.items() if seen and n in names}
-    inside = {n: [min(max(v, 0.0), 1.0) for v in place] for n, place in places.items()}
+    seen = {n: (x, y) for n, (x, y, shown) in points.items() if shown and n in names}
+    for name, place in seen.items():
+        within(place, AnnotatedPicture(picture.name, width, height), f"the point {name!r}")
+    inside = {n: [min(max(x / width, 0.0), 1.0), min(max(y / height, 0.0), 1.0)] for n, (x, y) in seen.items()}
     return modality.fit({name: inside.get(name) for name in modality.points})
 
 

@@ -12,8 +12,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation
-from hyperloom.stages.formats.coco import within
+from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, within
 from hyperloom.stages.formats.documents import parse_xml
 
 KEPT = ("pose", "truncated", "difficult", "occluded")

@@ -98,8 +98,13 @@ def _annotation(words: Sequence[str], number: int, known: YoloNames) -> Annotati
     if not all(map(math.isfinite, places)):
         raise ValueError("a place is no number")
     annotation = Annotation(known.names[kind] if known.names else str(kind), number)
-    if known.points and len(places) == 4 + known.points * known.dims:
-        annotation.points = _points(places[4:], known)
+    pose = known.points * known.dims
+    if pose and len(places) in (4 + pose, 5 + pose):
+        annotation.points = _points(places[4 : 4 + pose], known)
+    elif pose and len(places) not in (4, 5):
+        raise ValueError(
+            f"{len(words)} numbers are no box (5 or 6) and no pose ({5 + pose}, or {6 + pose} with a score)"
+        )
     elif len(places) >= 6 and len(places) % 2 == 0:
         annotation.polygons = (tuple(_inside(places)),)
         return annotation
@@ -109,7 +114,7 @@ def _annotation(words: Sequence[str], number: int, known: YoloNames) -> Annotati
     if width < 0 or height < 0:
         raise ValueError(f"no box is {width:g} wide and {height:g} high")
     annotation.box = tuple(_inside((x - width / 2, y - height / 2, x + width / 2, y + height / 2)))  # type: ignore[assignment]
-    annotation.score = places[4] if len(places) == 5 else None
+    annotation.score = places[-1] if len(places) in (5, 5 + pose) else None
     return annotation
 
 
@@ -124,8 +129,16 @@ def _inside(places: Sequence[float]) -> list[float]:
 
 def _points(places: Sequence[float], known: YoloNames) -> dict[str, SeenPoint]:
     rows = [places[i : i + known.dims] for i in range(0, len(places), known.dims)]
-    seen = [int(row[2]) if known.dims == 3 else 2 * (row[0] > 0 or row[1] > 0) for row in rows]
+    seen = [_seen(row[2]) if known.dims == 3 else 2 * (row[0] > 0 or row[1] > 0) for row in rows]
+    for row, shown in zip(rows, seen, strict=True):
+        if shown:
+            _inside(row[:2])
     return {str(i): (row[0], row[1], s) for i, (row, s) in enumerate(zip(rows, seen, strict=True))}
+
+
+def _seen(number: float) -> int:
+    """A person's 0, 1 or 2; of a prediction's confidence whether it is more likely than not."""
+    return int(number) if number == int(number) else 2 * (number >= 0.5)
 
 
 def written(picture: AnnotatedPicture, names: Sequence[str], points: Sequence[str] = ()) -> str:

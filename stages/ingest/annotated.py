@@ -54,7 +54,7 @@ class Annotated(Source):
     into so many groups instead. `names` is the file with YOLO's classes (data.yaml); by default that beside the labels.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     format: FormatName
     path: str = placement()
     images: str = placement()

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, ThingClass, categories_of
 from hyperloom.stages.formats.shapes import mask_of
 from hyperloom.stages.modality.runs import MaskRuns
@@ -95,7 +96,7 @@ def _draw_boxes(value: Any, kind: Any, picture: AnnotatedPicture) -> None:
     for i, row in enumerate(value[~np.isnan(value[:, 0])].astype(np.float64)):
         x0, y0, x1, y1 = (row[:4] * sides).tolist()
         label, score = kind.classes[int(row[4])], float(row[5])
-        picture.annotations.append(Annotation(label, i + 1, box=(x0, y0, x1, y1), score=score))
+        picture.annotations.append(Annotation(label, i + 1, box=(x0, y0, x1, y1), crowd=not score, score=score))
 
 
 def _draw_points(value: Any, kind: Any, picture: AnnotatedPicture) -> None:
@@ -141,7 +142,10 @@ def _read_choice(picture: AnnotatedPicture, kind: Any, before: Any) -> Any:
 
 
 def _read_marks(picture: AnnotatedPicture, kind: Any, before: Any) -> Any:
+    """What was not known stays so until somebody says yes: tools have no word for it."""
     marks = np.zeros(len(kind.classes), np.uint8)
+    if before is not None:
+        marks[np.asarray(before) == UNKNOWN] = UNKNOWN
     for label in picture.labels:
         marks[_class(label, kind.classes)] = 1
     return marks
@@ -157,8 +161,18 @@ def _read_boxes(picture: AnnotatedPicture, kind: Any, before: Any) -> Any:
         corners = np.array(extent) / sides
         near = np.clip(corners, 0, 1)
         corners = np.where(np.abs(corners - near) * sides <= 1, near, corners)  # a tool's rounding, or its frame
-        rows.append([*corners, _class(annotation.label, kind.classes), 1.0])
+        place = _class(annotation.label, kind.classes)
+        crowd = annotation.crowd or _is_crowd(corners, place, before, (picture.height, picture.width))
+        rows.append([*corners, place, 0.0 if crowd else 1.0])
     return kind.model_copy(update={"pixels": None}).fit(np.array(rows, np.float32).reshape(-1, 6))
+
+
+def _is_crowd(corners: Any, place: int, before: Any, size: tuple[int, int]) -> bool:
+    """Went the box out as a crowd? Most tools have no mark for one."""
+    if before is None:
+        return False
+    crowds = before[(before[:, 4] == place) & (before[:, 5] == 0)]
+    return any(_near(corners[None], row[None, :4], size) for row in crowds)
 
 
 def _read_points(picture: AnnotatedPicture, kind: Any, before: Any) -> Any:

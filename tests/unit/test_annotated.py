@@ -22,6 +22,7 @@ from hyperloom.stages.data.reader import SampleReader
 from hyperloom.stages.formats import coco_writer, label_studio_writer
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, ThingClass
 from hyperloom.stages.modality.runs import MaskRuns
+from hyperloom.stages.remarks import collected
 from hyperloom.stages.results import Ingested
 from hyperloom.stages.table import read_table
 from tests.unit import inline
@@ -152,6 +153,41 @@ def test_a_format_goes_out_and_comes_back_equal(tmp_path: Path, layout: str) -> 
             assert layout in ("label-studio", "labelme") or a.get("id") == b.get("id")
             ours, theirs = ([v[c] for c in ("x0", "y0", "x1", "y1")] for v in (a, b))
             assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["coco", "cvat", "yolo"])
+def test_crowds_and_pictures_that_nobody_saw_are_no_plain_answers(tmp_path: Path, layout: Any) -> None:
+    """Where a format has no word for them they stay out, and that is said."""
+    made, storage = of_coco(tmp_path, lambda value: value["annotations"][0].update(iscrowd=1))
+    columns = ["rgb@camera", "objects@truth"]
+    kept = [b["score"] for boxes in table(made, storage)["objects@truth"] for b in boxes]
+    assert kept.count(0) == 1
+    reader = SampleReader(storage, "data", made, [made], columns)
+    with collected() as counts:
+        export(reader, KNOWN, Storage(str(tmp_path / "out")), layout)
+    assert any("no mark for a crowd" in text for text in counts) is (layout != "coco")
+    files = {"coco": "annotations.json", "cvat": "annotations.xml", "yolo": "labels"}
+    source = {"format": layout, "path": str(tmp_path / "out" / files[layout]), "images": str(tmp_path / "out/images")}
+    back, again = ingest(tmp_path / "again", **source, columns=columns)
+    scores = [b["score"] for boxes in table(back, again)["objects@truth"] for b in boxes]
+    assert sorted(scores) == sorted(kept if layout == "coco" else [s for s in kept if s])
+
+
+@pytest.mark.parametrize("layout", ["coco", "cvat", "yolo"])
+def test_a_picture_that_nobody_saw_is_no_picture_of_nothing(tmp_path: Path, layout: Any) -> None:
+    images, labels = pictures(tmp_path / "images"), tmp_path / "labels"
+    labels.mkdir()
+    (tmp_path / "data.yaml").write_text("names: {0: car, 1: dog}\n")
+    (labels / "b.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (labels / "c.txt").write_text("")
+    columns = ["rgb@camera", "objects@truth"]
+    made, storage = ingest(tmp_path / "root", format="yolo", path=str(labels), images=str(images), columns=columns)
+    export(SampleReader(storage, "data", made, [made], columns), KNOWN, Storage(str(tmp_path / "out")), layout)
+    files = {"coco": "annotations.json", "cvat": "annotations.xml", "yolo": "labels"}
+    source = {"format": layout, "path": str(tmp_path / "out" / files[layout]), "images": str(tmp_path / "out/images")}
+    rows = table(*ingest(tmp_path / "again", **source, columns=columns))
+    seen = dict(zip(rows["key"], rows["objects@truth"], strict=True))
+    assert seen["c"] == [] and len(seen["b"]) == 1 and seen.get("day one/a") is None
 
 
 def test_what_is_wrong_is_named_and_the_rest_is_used(tmp_path: Path) -> None:

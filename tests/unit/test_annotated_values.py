@@ -1,0 +1,150 @@
+"""From what tools say to values: what lies in front, what is unknown, whose points they are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyperloom.stages import remarks
+from hyperloom.stages.data.annotations import annotated, categories
+from hyperloom.stages.formats import (
+    coco,
+    coco_writer,
+    cvat,
+    cvat_writer,
+    label_studio,
+    label_studio_writer,
+    panoptic,
+    polygon_files,
+    yolo,
+)
+from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet
+from hyperloom.stages.formats.values import value_of
+from hyperloom.stages.people import markup
+from tests.unit import inline
+
+
+def street(**objects: Any) -> Any:
+    def corners(x0: int, y0: int, x1: int, y1: int) -> list[list[int]]:
+        return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
+
+    shapes = [{"label": name, "polygon": corners(*place)} for name, place in objects.items()]
+    value = {"imgWidth": 8, "imgHeight": 4, "objects": shapes}
+    return polygon_files.parse(json.dumps(value).encode(), "a.json", "a")
+
+
+MAP = inline.modalities(semantic={"type": "segmentation", "classes": ["background", "car", "pole"], "size": [4, 8]})[
+    "semantic"
+]
+
+
+def test_what_lies_in_front_is_what_the_format_says() -> None:
+    """Of Cityscapes' objects the later one, of CVAT's shapes that of the higher z_order; else the smaller thing."""
+    picture = street(pole=(3, 0, 4, 4), car=(1, 1, 7, 3))
+    assert value_of(picture, MAP, (4, 8))[1].tolist() == [0, 1, 1, 1, 1, 1, 1, 0]
+    xml = """<annotations><image id="0" name="a.png" width="8" height="4">
+      <polygon label="pole" points="3,0;4,0;4,4;3,4" z_order="{}"/>
+      <polygon label="car" points="1,1;7,1;7,3;1,3" z_order="{}"/></image></annotations>"""
+    for orders, seen in (((1, 2), 1), ((2, 1), 2), ((0, 0), 2)):
+        (picture,) = cvat.parse(xml.format(*orders).encode(), "a.xml").pictures
+        assert value_of(picture, MAP, (4, 8))[1, 3] == seen
+
+
+def test_pixels_of_a_box_alone_are_unknown_in_a_map() -> None:
+    (picture,) = [street(car=(0, 0, 3, 4))]
+    picture.annotations.append(Annotation("pole", 9, box=(4.5, 1, 6, 3)))
+    with remarks.collected() as said:
+        row = value_of(picture, MAP, (4, 8))[1].tolist()
+    assert row == [1, 1, 1, 0, 255, 255, 0, 0] and "box alone" in "".join(said)
+
+
+@pytest.mark.parametrize("tool", ["coco", "cvat", "label-studio", "panoptic"])
+def test_unknown_pixels_come_back_unknown(tool: str) -> None:
+    value = np.array([[0, 0, 1, 1, 2, 0, 255, 255]] * 4, np.uint8)
+    known = {"semantic": MAP}
+    whole = AnnotationSet(
+        categories(["semantic@truth"], known), [annotated("a.png", (4, 8), {"semantic@truth": value}, known)]
+    )
+    if tool == "panoptic":
+        data, maps = panoptic.written(whole)
+        back = panoptic.filled(panoptic.parse(data, "a.json").pictures[0], maps["a.png"])
+    else:
+        parse, written = {
+            "coco": (coco.parse, coco_writer.written), "cvat": (cvat.parse, cvat_writer.written),
+            "label-studio": (label_studio.parse, label_studio_writer.written),
+        }[tool]  # fmt: skip
+        (back,) = parse(written(whole), "a").pictures
+    assert np.array_equal(value_of(back, MAP, (4, 8)), value)
+
+
+def test_points_of_two_things_are_not_mixed_and_stay_in_the_picture() -> None:
+    kind = inline.modalities(joints={"type": "keypoints", "points": ["nose", "tail"]})["joints"]
+
+    def picture(*points: tuple[str, float]) -> AnnotatedPicture:
+        things = [Annotation("dog", i, points={name: (x, 10.0, 2)}) for i, (name, x) in enumerate(points, 1)]
+        return AnnotatedPicture("a.png", 100, 100, annotations=things)
+
+    assert value_of(picture(("nose", 10), ("tail", 101)), kind, (100, 100))[:, 0].tolist() == pytest.approx([0.1, 1])
+    with pytest.raises(ValueError, match="'nose' stands twice"):
+        value_of(picture(("nose", 10), ("tail", 20), ("nose", 80)), kind, (100, 100))
+    with pytest.raises(ValueError, match="'tail' reaches 400 pixels out"):
+        value_of(picture(("nose", 10), ("tail", 500)), kind, (100, 100))
+
+
+def test_a_predicted_pose_of_yolo_has_its_score_and_points() -> None:
+    known = yolo.YoloNames(("dog",), 3, 3)
+    line = "0 0.5 0.5 0.2 0.4 0.1 0.2 0.98 0.3 0.4 0.2 0.5 0.6 1.0"
+    (pose,) = yolo.parse(f"{line} 0.88\n".encode(), "a.txt", "a", known).annotations
+    assert (pose.score, pose.polygons, pose.box) == (0.88, (), pytest.approx((0.4, 0.3, 0.6, 0.7)))
+    assert [seen for *_, seen in pose.points.values()] == [2, 0, 1]
+    (plain,) = yolo.parse(f"{line}\n".encode(), "a.txt", "a", known).annotations
+    assert (plain.score, plain.points) == (None, pose.points)
+    for wrong, reason in ((f"{line} 0.88 7", "no box"), (line.replace("0.1 0.2", "50 30"), "look like pixels")):
+        with pytest.raises(ValueError, match=reason):
+            yolo.parse(f"{wrong}\n".encode(), "a.txt", "a", known)
+
+
+def test_instances_without_a_number_get_one_that_nobody_has() -> None:
+    kind = inline.modalities(things={"type": "instances", "classes": ["car"], "size": [4, 8], "most": 4})["things"]
+    things = [
+        Annotation(
+            "car", i, polygons=((2.0 * place, 0.0, 2.0 * place + 2, 0.0, 2.0 * place + 2, 4.0, 2.0 * place, 4.0),)
+        )
+        for place, i in enumerate((0, 1, 0, 2))
+    ]
+    value = value_of(AnnotatedPicture("a", 8, 4, annotations=things), kind, (4, 8))
+    assert sorted(kind.unpacked_value(value).ids.tolist()) == [1, 2, 3, 4]
+
+
+def test_what_is_open_of_labels_and_crowds_outlives_people() -> None:
+    kinds = inline.modalities(
+        marks={"type": "multilabel", "classes": ["wet", "dark", "fast"]},
+        things={"type": "boxes", "classes": ["car"], "most": 4},
+    )
+    picture, before = AnnotatedPicture("a", 100, 100), np.array([1, 255, 255], np.uint8)
+    markup.draw(before, kinds["marks"], picture)
+    assert markup.read(picture, kinds["marks"], before).tolist() == [1, 255, 255]
+    picture.labels.append("fast")
+    assert markup.read(picture, kinds["marks"], before).tolist() == [1, 255, 1]
+    corners = {"x0": 0.1, "y0": 0.1, "x1": 0.4, "y1": 0.5, "class": "car"}
+    boxes = kinds["things"].fit([corners | {"crowd": True}, corners | {"x1": 0.3}])
+    for crowds in (True, False):  # a tool with a mark for crowds, and one without
+        picture = AnnotatedPicture("a", 100, 100)
+        markup.draw(boxes, kinds["things"], picture)
+        assert sorted(a.crowd for a in picture.annotations) == [False, True]
+        for annotation in picture.annotations:
+            annotation.crowd = annotation.crowd and crowds
+        back = markup.read(picture, kinds["things"], boxes)
+        assert sorted(back[~np.isnan(back[:, 0]), 5].tolist()) == [0, 1]
+
+
+def test_labels_of_which_one_is_not_known_do_not_say_no() -> None:
+    known = inline.modalities(marks={"type": "multilabel", "classes": ["wet", "dark", "fast"]})
+    with remarks.collected() as counts:
+        picture = annotated("a", (4, 8), {"marks@truth": np.array([1, 255, 0], np.uint8)}, known)
+    assert not picture.annotated and not picture.labels and "say no" in "".join(counts)
+    whole = annotated("a", (4, 8), {"marks@truth": np.array([1, 0, 0], np.uint8)}, known)
+    assert whole.annotated and whole.labels == ["wet"]
