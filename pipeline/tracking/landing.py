@@ -157,7 +157,7 @@ def in_short(columns: Sequence[str], rows: Sequence[Sequence[Any]], figures: Ite
     at = [columns.index(column) for column in shown]
     for number, column in enumerate(at):
         lines = markdown([columns[column]], [[row[column]] for row in rows]).splitlines()
-        left -= max(len(line.strip("| ")) for line in lines) + 1
+        left -= max(len(line.strip("| ")) for line in lines) + 2  # and the room between columns
         if left < 0:
             at = at[: max(number, 1)]
             break

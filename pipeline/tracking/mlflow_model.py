@@ -23,7 +23,7 @@ from hyperloom.pipeline import events
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.tracking.wording import allowed
+from hyperloom.pipeline.tracking.wording import allowed, spaced
 
 Event = dict[str, Any]
 LONGEST = 5000
@@ -168,7 +168,7 @@ def _described(event: Event) -> str:
     line alone. Of one that is too long for MLflow whole lines, and where the rest is."""
     card = str(event.get("description") or "")
     first, _, rest = card.partition("\n")
-    text = blot(rest.lstrip("\n") if rest.strip() and first.startswith("# ") else card)
+    text = spaced(blot(rest.lstrip("\n") if rest.strip() and first.startswith("# ") else card))
     if len(text) <= LONGEST:
         return text
     return text[: LONGEST - len(REST)].rpartition("\n")[0] + REST

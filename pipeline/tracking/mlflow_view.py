@@ -26,7 +26,7 @@ from hyperloom.pipeline.tracking.mlflow_model import Event, Registry
 from hyperloom.pipeline.tracking.mlflow_runs import Runs, first_times
 from hyperloom.pipeline.tracking.mlflow_server import Server
 from hyperloom.pipeline.tracking.tracker import Position
-from hyperloom.pipeline.tracking.wording import apart, markdown, state
+from hyperloom.pipeline.tracking.wording import apart, markdown, spaced, state
 
 LONGEST_NOTE, LESSON = 7900, "learned_from."
 """Characters of a run's description; how the tags begin that say what a model learned from."""
@@ -304,14 +304,14 @@ class MLflow:
         """Write the parent's description, which the run page shows first."""
         about, parent = self._position.about, self._position.parent
         text = landing.description(self.run, about, self._steps(), blot(str(self.storage)))
-        self.client.set_tag(parent, landing.NOTE, text[:LONGEST_NOTE])
+        self.client.set_tag(parent, landing.NOTE, spaced(text)[:LONGEST_NOTE])
 
     def _note_step(self, event: Event) -> None:
         """Write the description of the step's run."""
         if event["step"]:
             step = self._steps().setdefault(event["step"], {})
             text = blot(landing.step_description(event["step"], self._position.about, step))
-            self.client.set_tag(self.runs.step(event), landing.NOTE, text[:LONGEST_NOTE])
+            self.client.set_tag(self.runs.step(event), landing.NOTE, spaced(text)[:LONGEST_NOTE])
 
     def _named(self, value: Any) -> Any:
         """Parameters in which a step that was read has its name beside its fingerprint."""

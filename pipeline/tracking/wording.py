@@ -12,6 +12,7 @@ from typing import Any
 from hyperloom.pipeline import plain
 
 LONGEST_NAME = 250
+GAP = "&emsp;"
 _DIGEST = re.compile(r"-[0-9a-f]{8}$")
 _STATES = {"running": "RUNNING", "interrupted": "KILLED", "cancelled": "KILLED", "killed": "KILLED"}
 _STATES |= dict.fromkeys(("done", "finished", "reused"), "FINISHED")
@@ -76,3 +77,13 @@ def markdown(columns: list[str], rows: list[list[Any]]) -> str:
 
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
+
+
+def spaced(text: str) -> str:
+    """Markdown whose tables have room between their columns. MLflow's pages have none there, so that a word and the
+    figure beside it would read as one number."""
+    return "\n".join(line.replace(" | ", f"{GAP}| ") if _is_row(line) else line for line in text.split("\n"))
+
+
+def _is_row(line: str) -> bool:
+    return line.startswith("| ") and not line.startswith("| ---")

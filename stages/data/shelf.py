@@ -12,6 +12,7 @@ import bisect
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,10 @@ class Shelf:
         number = int(np.searchsorted(self._ends, row, side="right"))
         return number, row - (int(self._ends[number - 1]) if number else 0)
 
+    def numbers(self, rows: np.ndarray) -> np.ndarray:
+        """The numbers of the partitions that hold `rows`."""
+        return np.searchsorted(self._ends, rows, side="right")
+
     def first(self, number: int) -> int:
         """The first row of a partition."""
         return int(self._ends[number - 1]) if number else 0
@@ -73,6 +78,20 @@ class Shelf:
     def rows_of(self, group: str) -> int:
         """How many samples a group has."""
         return self._rows_of[group]
+
+    @cached_property
+    def absent(self) -> frozenset[int]:
+        """The numbers of the partitions whose samples were not committed when this was first asked."""
+        spaces: dict[str, list[tuple[int, str]]] = {}
+        for number, partition in enumerate(self.partitions if self.running else ()):
+            record = self._offered.ingested(partition.pid)
+            if record is not None and not record.files:
+                spaces.setdefault(record.space, []).append((number, record.id))
+        missing: set[int] = set()
+        for space, units in spaces.items():
+            listed = {name.removesuffix(".json") for name in self.storage.names(f"{space}/units")}
+            missing |= {number for number, unit in units if unit not in listed}
+        return frozenset(missing)
 
     def names(self, number: int) -> dict[str, list[Any]]:
         """`key`, `group` and `index` of a partition's rows; empty lists where its samples are not committed yet."""

@@ -30,7 +30,8 @@ async function overview(first) {
   const about = await ask("/api/overview", {});
   document.title = `${about.name} · look`;
   $("name").textContent = about.name;
-  $("state").textContent = `${about.samples.toLocaleString()} samples` + (about.running.length ? ` · not done yet: ${about.running.join(", ")}` : "");
+  const come = about.missing ? `${(about.samples - about.missing).toLocaleString()} of ` : "";
+  $("state").textContent = `${come}${about.samples.toLocaleString()} samples` + (about.running.length ? ` · not done yet: ${about.running.join(", ")}` : "");
   const names = about.columns.map((c) => c.name).join();
   if (first || names !== state.columns.map((c) => c.name).join()) {
     const known = new Set(state.columns.map((c) => c.name));

@@ -63,16 +63,18 @@ class Order:
         """Rows `start` to `start + count` of the chosen ones, in order, and how many there are."""
         rows = self._chosen(chosen)
         if figure not in self.figures:
+            if rows is None and self.shelf.absent:
+                rows = np.arange(len(self.shelf))
             total = len(self.shelf) if rows is None else len(rows)
             places: Any = range(total)[::-1] if descending else range(total)
-            part = places[start : start + count]
-            return [int(i) for i in part] if rows is None else [int(rows[i]) for i in part], total
+            part = (places if rows is None else self._come(rows[list(places)]))[start : start + count]
+            return [int(i) for i in part], total
         values = self._of(figure)
         rows = np.arange(len(values)) if rows is None else rows
         mine = values[rows]
         known = np.isfinite(mine)
         order = np.argsort(-mine[known] if descending else mine[known], kind="stable")
-        ordered = np.concatenate([rows[known][order], rows[~known]])
+        ordered = np.concatenate([rows[known][order], self._come(rows[~known])])
         return [int(i) for i in ordered[start : start + count]], len(ordered)
 
     def value(self, figure: str, row: int) -> float | None:
@@ -125,6 +127,11 @@ class Order:
         numbers = [n for n in range(len(self.shelf.partitions)) if self._passes(n, chosen)]
         parts = [np.arange(self.shelf.first(n), self.shelf.first(n) + self.shelf.partitions[n].rows) for n in numbers]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def _come(self, rows: np.ndarray) -> np.ndarray:
+        """The rows, those last that are not committed yet: of a pilot, or while a run goes on, few are."""
+        late = np.isin(self.shelf.numbers(rows), list(self.shelf.absent))
+        return np.concatenate([rows[~late], rows[late]])
 
     def _passes(self, number: int, chosen: Filter) -> bool:
         group = self.shelf.partitions[number].group

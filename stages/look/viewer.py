@@ -50,6 +50,7 @@ class Viewer:
         return {
             "name": self.name,
             "samples": len(shelf),
+            "missing": sum(shelf.partitions[number].rows for number in shelf.absent),
             "running": shelf.running,
             "columns": [self._column(c) for c in self._all()],
             "groups": groups[:MOST_GROUPS],

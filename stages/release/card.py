@@ -98,10 +98,12 @@ def _producer(about: Mapping[str, Any]) -> str:
 def _figures(report: Judged, subject: str) -> Iterator[str]:
     """A table for each modality of those who have figures of it, one of what the models cost; the released in bold."""
     columns = [c for c in dict.fromkeys(c for row in report.table for c in row) if c not in ("who", "kind")]
+    columns.sort(key=lambda c: c.endswith(COVERAGE))
+    own = {c.rpartition(".")[0] for row in report.table for c in row if row["who"] == subject and row[c] is not None}
     names = dict.fromkeys(c.rpartition(".")[0] for c in columns)
     if report.bounds and report.intervals and (level := report.intervals.get("level")):
         yield from (f"In brackets: {level:.0%} intervals, resampled over {report.intervals['over']}.", "")
-    for name in sorted(names, key=lambda n: not n):  # what they cost comes last
+    for name in sorted(names, key=lambda n: (not n, n not in own)):  # what it tells first, what they cost last
         mine = [c for c in columns if c.rpartition(".")[0] == name]
         rows = [row for row in report.table if any(row.get(c) is not None for c in mine)]
         if not rows:

@@ -14,6 +14,7 @@ from hyperloom.pipeline.events import Events, pending, tracked
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking import landing
 from hyperloom.pipeline.tracking.mlflow_model import LONGEST, REST, _described
+from hyperloom.pipeline.tracking.wording import spaced
 from tests.tracking.conftest import SIZE, Server, story, track
 
 
@@ -61,7 +62,7 @@ def test_a_run_is_all_there(server: Server, client: Any, storage: Storage) -> No
     assert _artifacts(client, report, "tables") == {"tables/results.json", "tables/results.md"}
     assert parent.data.metrics["student.semantic.miou"] == 0.62
     note = parent.data.tags["mlflow.note.content"]
-    assert "| student | 0.62 | 1.5 |" in note and "| frames | ingest |" in note
+    assert spaced("| student | 0.62 | 1.5 |") in note and spaced("| frames | ingest |") in note
     assert "missing.png" in said and "missing.png" in parent.data.tags["hyperloom.refused"]
     recipe = mlflow.artifacts.load_text(f"{parent.info.artifact_uri}/5-recipe.yaml")
     assert recipe == "name: aerial\nroot: s3://***@h/x\n"
@@ -111,7 +112,7 @@ def test_the_page_of_a_step_tells_its_story_once(server: Server, client: Any, st
     notes = {name: run.data.tags["mlflow.note.content"] for name, run in runs.items()}
     assert notes["student"] == f"**done** in 9.5 s: step `student` (distill, reads shards) of {parent}"
     assert notes["frames"] == f"**reused**: step `frames` (ingest) of {parent}"
-    assert "- student beats color" in notes["report"] and "| student | 0.62 | 1.5 |" in notes["report"]
+    assert "- student beats color" in notes["report"] and spaced("| student | 0.62 | 1.5 |") in notes["report"]
     assert "- student beats color" in notes["told r"] and "- learned from x@y: color" in notes["report"]
     assert (
         "- aerial: is the champion: it holds" in notes["gate"]
@@ -128,7 +129,7 @@ def test_the_page_of_a_step_tells_its_story_once(server: Server, client: Any, st
 
 def test_a_card_that_is_too_long_for_mlflow_ends_with_a_whole_line_and_where_the_rest_is() -> None:
     text = _described({"description": "# aerial\n" + "| a | row |\n" * 900})
-    assert len(text) <= LONGEST and text.endswith(f"| a | row |{REST}")
+    assert len(text) <= LONGEST and text.endswith(f"| a&emsp;| row |{REST}")
     assert _described({"description": "# aerial\n\nshort"}) == "short"
 
 
@@ -151,7 +152,7 @@ def test_a_run_that_reuses_its_report_shows_its_picture_and_results(
         "2-results.json", "3-picture.png", "5-recipe.yaml", "page",
     ]  # fmt: skip
     note = second.data.tags["mlflow.note.content"]
-    assert "| student | 0.62 | 1.5 |" in note and "get-artifact?path=page/preview.png" in note
+    assert spaced("| student | 0.62 | 1.5 |") in note and "get-artifact?path=page/preview.png" in note
     assert first.data.tags["mlflow.note.content"].count("collage.png") == note.count("collage.png")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from hyperloom.pipeline import cli, events
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.tracking import browser, landing
+from hyperloom.pipeline.tracking import browser, landing, wording
 
 ABOUT = {
     "name": "small",
@@ -31,6 +31,14 @@ STEPS = {
     "labels": {"stage": "label", "status": "done", "reads": ["frames"], "seconds": 2.0},
     "votes": {"stage": "consensus", "status": "done", "reads": ["frames", "labels"]},
 }
+
+
+def test_cells_of_a_description_are_kept_apart() -> None:
+    text = "a | b\n\n| who | kind |  |\n| --- | --- | --- |\n| net | 60 updates of 400 | 0.05 |"
+    assert wording.spaced(text).splitlines() == [
+        "a | b", "", "| who&emsp;| kind&emsp;|  |", "| --- | --- | --- |",
+        "| net&emsp;| 60 updates of 400&emsp;| 0.05 |",
+    ]  # fmt: skip
 
 
 def test_the_table_of_runs_has_verdict_kind_and_figures() -> None:
@@ -74,10 +82,10 @@ def test_what_a_description_shows_fits_beside_the_rest() -> None:
     shown = landing.in_short(columns, rows, ["teacher.semantic.miou", "teacher.depth.mae"]).splitlines()
     assert shown[0] == "| who | kind | semantic.miou | depth.mae |" and shown[-1] == "| teacher | model | 0.5 | 2 |"
     cut = landing.in_short(columns, rows).splitlines()
-    assert cut[0] == "| who | kind | semantic.accuracy | semantic.miou | depth.rmse | depth.mae |"
-    assert cut[-1] == "and 2 more columns"
+    assert cut[0] == "| who | kind | semantic.accuracy | semantic.miou | depth.rmse |"
+    assert cut[-1] == "and 3 more columns"
     classes = landing.in_short(["who", *"abcdefghij"], [["teacher", *[0.1234] * 10]]).splitlines()
-    assert classes[0] == "| who | a | b | c | d | e | f | g | h |" and classes[-1] == "and 2 more columns"
+    assert classes[0] == "| who | a | b | c | d | e | f | g |" and classes[-1] == "and 3 more columns"
     long = landing.in_short(["text", "more"], [["n" * 200, 1]]).splitlines()
     assert long[0] == "| text |" and long[-1] == "and 1 more column", "at least one"
 

@@ -242,6 +242,27 @@ def test_what_is_committed_of_a_running_step_is_shown(judged: Path, tmp_path: Pa
     assert view.overview({})["running"] == ["votes"] and sum("src" in s for s in seen) == 8
 
 
+def test_what_is_not_committed_yet_comes_last(judged: Path, tmp_path: Path) -> None:
+    """As after a pilot, whose samples may be those of any group: the page opens on what is there to be seen."""
+    loaded, root = recipe.load(judged), str(tmp_path)
+    storage = Storage(root)
+    assert runner.run(loaded, root=root, only=["frames"], progress=Progress(io.StringIO()), track=False).ok
+    whole = viewer(judged, root=root)
+    assert [r["row"] for r in whole.rows({})["rows"]] == list(range(12)) and whole.overview({})["missing"] == 0
+    manifest = next(p for p in storage.walk("ingest") if p.endswith("manifest.json"))
+    storage.delete(manifest)
+    first = whole.shelf.partitions[0]
+    assert (first.group, first.rows) == ("v0", 4)
+    storage.delete(next(p for p in storage.walk("ingest") if p.endswith(f"/units/{first.pid}.json")))
+    view = viewer(judged, root=root)
+    gone = [r["row"] for r in view.rows({})["rows"] if r["key"] == "not committed yet"]
+    assert gone == [0, 1, 2, 3] and view.overview({})["missing"] == 4
+    assert [r["row"] for r in view.rows({})["rows"]] == [*range(4, 12), *gone]
+    assert [r["row"] for r in view.rows({"desc": "1"})["rows"]] == [*range(11, 3, -1), *gone[::-1]]
+    assert [r["row"] for r in view.rows({"count": "3", "start": "7"})["rows"]] == [11, 0, 1]
+    assert [r["row"] for r in view.rows({"group": "v0"})["rows"]] == gone
+
+
 def test_nobody_else_is_let_in(judged: Path) -> None:
     client = _client(judged)
     assert client("/").status_code == 403 and client("/api/overview").status_code == 403
