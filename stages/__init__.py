@@ -113,7 +113,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "vote": "hyperloom.stages.consensus.vote:Vote",
         "dawid-skene": "hyperloom.stages.consensus.reliability:DawidSkene",
         "inverse-variance": "hyperloom.stages.consensus.reliability:InverseVariance",
-        "mean": "hyperloom.stages.consensus.methods:Mean",
+        "mean": "hyperloom.stages.consensus.mean:Mean",
         "median": "hyperloom.stages.consensus.median:Median",
         "copy": "hyperloom.stages.consensus.methods:Copy",
         "match": "hyperloom.stages.consensus.match:Match",

@@ -7,21 +7,35 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.consensus.methods import Mean, Method, MethodOutput, _nothing, _unit
+from hyperloom.stages.consensus.mean import Mean, nothing, of_length_one
+from hyperloom.stages.consensus.methods import Method, MethodOutput
 from hyperloom.stages.label.expert import Batch
 from hyperloom.stages.modality.knowledge import spread
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hyperloom.pipeline.storage import Storage
     from hyperloom.stages.modality import Modality
 
 
 class Median(Method):
     """Median of the sources that are there, value by value of the pixels at which they say something; of unit vectors,
-    made of length one again."""
+    made of length one again.
+
+    Medians of probabilities, class by class, are no distribution: they are divided by their sum. Where that is not more
+    than one half, what the sources agree on is less than what they do not, and the median is of no use (nobody's, of
+    three that are each sure of another class): there it is their mean. `divided` is filled in by `over`.
+    """
 
     revision: ClassVar[int] = 2
     takes: ClassVar[str] = Mean.takes
+    divided: bool = False
+
+    def over(self, sources: tuple[str, ...], out: str, modalities: dict[str, Any], truth: str = "") -> Method:
+        modality = modalities.get(modality_of(out))
+        soft = modality is not None and modality.soft
+        return super().over(sources, out, modalities, truth).model_copy(update={"divided": soft})
 
     def fits(self, modality: Modality) -> bool:
         return modality.averaged
@@ -35,14 +49,30 @@ class Median(Method):
             median = np.empty_like(batch[self.sources[0]])
             for i in range(len(median)):
                 values = np.stack([batch[c][i] for c in self.sources if batch[f"{c}?"][i]])
-                given = spread(modality.given(values), values)
-                if given.all():
-                    median[i] = _unit(np.median(values, axis=0), modality)
-                    continue
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of pixels at which nobody says anything
-                    known = np.nanmedian(np.where(given, values, np.nan), axis=0)
-                median[i] = np.where(given.any(0), _unit(known, modality), _nothing(modality))
+                median[i] = _median(values, spread(modality.given(values), values), modality)
             return {self.out[0]: median}, None
 
         return make
+
+
+def _median(values: np.ndarray, given: np.ndarray, modality: Modality) -> np.ndarray:
+    """(*shape) of (sources, *shape), of those that are given, (sources, ..., 1) bool."""
+    import numpy as np
+
+    if given.all():
+        return _whole(np.median(values, axis=0), values, modality)
+    values = np.where(given, values, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pixels at which nobody says anything
+        known = _whole(np.nanmedian(values, axis=0), values, modality)
+    return np.where(given.any(0), known, nothing(modality))
+
+
+def _whole(median: np.ndarray, values: np.ndarray, modality: Modality) -> np.ndarray:
+    """Medians of components as one value of the modality: probabilities sum to one, unit vectors have that length."""
+    import numpy as np
+
+    if not modality.soft:
+        return of_length_one(median, modality)
+    median = np.where(spread(modality.given(median), median), median, np.nanmean(values, axis=0))
+    return np.asarray(median / np.maximum(median.sum(-1, keepdims=True), 1e-12))

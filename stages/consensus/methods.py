@@ -17,8 +17,6 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import is_human, modality_of, source_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.meaning import MeaningsDiffer, translation
-from hyperloom.stages.modality.knowledge import spread
-from hyperloom.stages.quantity import factor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -193,7 +191,8 @@ class Weighted(Method):
     `weights: {espnet: 2, color: 0.5}`, by source or column, else 1. `confidence: {deeplab: soft@deeplab, espnet:
     score@espnet}` names, by source or column, what says how sure a source is at each place: probabilities of a `soft`
     modality, which then vote in the source's stead, or one dense channel of numbers >= 0, which multiplies its weight.
-    Where a source is there and its confidence is not, it counts fully.
+    Where a source is there and its confidence is not, in a whole sample or at one place (NaN, or probabilities that sum
+    to nothing), it counts fully.
     """
 
     by_source: dict[str, float] = Field(default_factory=dict, alias="weights")
@@ -225,6 +224,9 @@ class Weighted(Method):
             raise RecipeError(f"{out}: confidence: {own[0]} is of the modality itself; give it one of its own")
         return columns
 
+    def revised(self) -> int:
+        return super().revised() + bool(self.confidence)
+
     def weight(self, column: str) -> float:
         return self.by_source.get(column, self.by_source.get(source_of(column), 1.0))
 
@@ -232,61 +234,15 @@ class Weighted(Method):
         """The column that says how sure `column` is; empty for none."""
         return self.confidence.get(column, self.confidence.get(source_of(column), ""))
 
-
-class Mean(Weighted):
-    """Weighted mean of the sources that are there, pixel by pixel of those that say something; of unit vectors, made of
-    length one again.
-
-    `spread` names a dense one-channel column that gets the standard deviation over sources, averaged over channels.
-    """
-
-    revision: ClassVar[int] = 2
-    certain: ClassVar[float] = 0.0
-    takes: ClassVar[str] = "dense, soft, vector, scalar, embedding, series and audio"
-    spread: str = ""
-
-    def fits(self, modality: Modality) -> bool:
-        return modality.averaged
-
-    def extra(self) -> tuple[str, ...]:
-        return (self.spread,) if self.spread else ()
-
-    def over(self, sources: tuple[str, ...], out: str, modalities: dict[str, Any], truth: str = "") -> Method:
-        units = [m.meaning.unit for c in (out, self.spread) if c and (m := modalities.get(modality_of(c)))]
-        if len(units) == 2 and units[1] and factor(*units) != 1:
-            raise RecipeError(f"{out}: the spread is in {units[0] or 'no unit'}, and {self.spread} in {units[1]}")
-        return super().over(sources, out, modalities, truth)
-
-    def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
+    def sureness(self, batch: Batch, sure: str) -> tuple[np.ndarray, np.ndarray]:
+        """What the column `sure` says, (N, ..., C), nothing below 0; and where it says anything, (N, ..., 1) bool."""
         import numpy as np
 
-        modality = modalities[modality_of(self.out[0])]
-
-        def make(batch: Batch) -> MethodOutput:
-            total = np.zeros_like(batch[self.sources[0]])
-            square, weight = np.zeros_like(total), np.zeros((*total.shape[:-1], 1), np.float32)
-            for column in self.sources:
-                given = spread(modality.given(batch[column]), total)
-                mine, values = self._weights(batch, column) * given, np.where(given, batch[column], 0)
-                total, square = total + mine * values, square + mine * values**2
-                weight = weight + mine
-            mean = total / np.maximum(weight, 1e-12)
-            deviation = np.sqrt(np.maximum(square / np.maximum(weight, 1e-12) - mean**2, 0).mean(-1, keepdims=True))
-            mean = np.where(weight > 0, _unit(mean, modality), _nothing(modality))
-            return dict(zip(self.out, (mean, deviation), strict=False)), None
-
-        return make
-
-    def _weights(self, batch: Batch, column: str) -> np.ndarray:
-        """How much the source counts at each place, (N, ..., 1)."""
-        import numpy as np
-
-        present = batch[f"{column}?"].astype(np.float32).reshape(-1, *(1,) * (batch[column].ndim - 1))
-        weights, sure = np.float32(self.weight(column)) * present, self.sure(column)
-        if not sure:
-            return weights
-        known = batch[f"{sure}?"].reshape(-1, *(1,) * (batch[sure].ndim - 1))
-        return weights * np.where(known, np.maximum(batch[sure], 0), 1).max(-1, keepdims=True)
+        given = batch[sure]
+        known = np.isfinite(given).all(-1, keepdims=True) & batch[f"{sure}?"].reshape(-1, *(1,) * (given.ndim - 1))
+        if given.shape[-1] > 1:
+            known &= given.sum(-1, keepdims=True) > 0
+        return np.where(known, np.maximum(given, 0), 0), known
 
 
 class Copy(Method):
@@ -311,16 +267,3 @@ def _rows(values: np.ndarray, present: np.ndarray, kept: np.ndarray | None) -> A
     for place, row in enumerate(present.nonzero()[0]):
         rows[row] = values[place] if kept is None or kept[place] else None
     return rows
-
-
-def _nothing(modality: Any) -> float:
-    """What a number is where no source says anything."""
-    return 0.0 if modality.soft or (modality.unit_vectors and not modality.holes) else float("nan")
-
-
-def _unit(values: np.ndarray, modality: Any) -> np.ndarray:
-    import numpy as np
-
-    if not modality.unit_vectors:
-        return values
-    return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-6)

@@ -16,9 +16,11 @@ from pydantic import Field, field_validator
 
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.consensus.methods import Method, MethodOutput, _unit
+from hyperloom.stages.consensus.mean import no_spread, nothing, of_length_one
+from hyperloom.stages.consensus.methods import Method, MethodOutput
 from hyperloom.stages.consensus.vote import Vote, mean_share
 from hyperloom.stages.label.expert import Batch
+from hyperloom.stages.modality.knowledge import spread
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.storage import Storage
@@ -134,11 +136,12 @@ class InverseVariance(Learning):
     For errors that are independent, the variance of the difference of two sources is the sum of theirs; over all pairs
     that determines each (the three-cornered hat, Gray & Allan 1974; least squares when there are more than three).
     A constant offset of a source does not count as error. Needs three sources; a variance that comes out below a
-    thousandth of the largest is put there, since no source is perfect. `spread` names a dense column for the expected
-    standard deviation of the outcome.
+    thousandth of the largest is put there, since no source is perfect. What a source does not know, pixel by pixel, is
+    no error, and the others decide there. `spread` names a dense column for the expected standard deviation of the
+    outcome.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     takes: ClassVar[str] = "dense, vector, scalar, embedding, series and audio"
     spread: str = ""
 
@@ -155,11 +158,13 @@ class InverseVariance(Learning):
 
     def tally(self, sample: Batch, modalities: dict[str, Any]) -> dict[str, float]:
         sums: dict[str, float] = {}
+        modality = modalities[modality_of(self.out[0])]
+        given = {c: modality.given(sample[c]) for c in self.sources}
         for i, a in enumerate(self.sources):
             for j, b in enumerate(self.sources[:i]):
                 if sample[f"{a}?"][0] and sample[f"{b}?"][0]:
                     gap = (sample[a] - sample[b]).astype(np.float64)
-                    gap = gap[np.isfinite(gap)]
+                    gap = gap[np.broadcast_to(spread(given[a] & given[b], gap), gap.shape)]
                     sums |= {f"{i} {j} n": gap.size, f"{i} {j} s": float(gap.sum()), f"{i} {j} q": float(gap @ gap)}
         return sums
 
@@ -185,14 +190,19 @@ class InverseVariance(Learning):
         modality = modalities[modality_of(self.out[0])]
 
         def make(batch: Batch) -> MethodOutput:
-            total, weight = np.zeros_like(batch[self.sources[0]]), np.zeros(len(batch[self.sources[0]]), np.float32)
-            shape = (-1, *(1,) * (total.ndim - 1))
+            total = np.zeros_like(batch[self.sources[0]])
+            weight = np.zeros((*total.shape[:-1], 1), np.float32)
             for column, variance in zip(self.sources, self.estimates["variances"], strict=True):
-                mine = batch[f"{column}?"].astype(np.float32) / np.float32(variance)
-                total, weight = total + mine.reshape(shape) * batch[column], weight + mine
-            mean = _unit(total / weight.reshape(shape), modality)
-            sigma = np.broadcast_to(1 / np.sqrt(weight.reshape(shape)), (*total.shape[:-1], 1))
-            return dict(zip(self.out, (mean, sigma), strict=False)), None
+                given = spread(modality.given(batch[column]), total)
+                present = batch[f"{column}?"].astype(np.float32).reshape(-1, *(1,) * (total.ndim - 1))
+                mine = present * given / np.float32(variance)
+                total, weight = total + mine * np.where(given, batch[column], 0), weight + mine
+            known, weight = weight > 0, np.where(weight > 0, weight, 1)
+            mean = np.where(known, of_length_one(total / weight, modality), np.float32(nothing(modality)))
+            if not self.spread:
+                return {self.out[0]: mean}, None
+            sigma = np.where(known, 1 / np.sqrt(weight), no_spread(modalities[modality_of(self.spread)]))
+            return {self.out[0]: mean, self.spread: sigma}, None
 
         return make
 

@@ -59,9 +59,9 @@ class Vote(Weighted):
         labels, sure, weight = batch[column], self.sure(column), self.weight(column)
         if not sure:
             return labels, weight, None
-        known = batch[f"{sure}?"].reshape(-1, *(1,) * (labels.ndim - 1))
+        given, known = self.sureness(batch, sure)
         if not soft:
-            return labels, weight * np.where(known, np.maximum(batch[sure][..., 0], 0), 1), None
+            return labels, weight * np.where(known, given, 1)[..., 0], None
         hard = labels[..., None] == np.arange(modality.channels)
-        votes = np.where(known[..., None], batch[sure] * (labels != modality.missing)[..., None], hard)
+        votes = np.where(known, given * (labels != modality.missing)[..., None], hard)
         return labels, weight, votes

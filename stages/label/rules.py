@@ -10,7 +10,8 @@
       otherwise: unsafe
 
 The first rule whose conditions all hold gives a pixel its class. A pixel for which that cannot be said, since a class
-map does not know it, is unknown (255), as is one that no rule covers where `otherwise` is left out.
+map, a number or a direction that decides is unknown there, is unknown (255), as is one that no rule covers where
+`otherwise` is left out.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import Expert, Function
 from hyperloom.stages.label.procedural import each, takes
 from hyperloom.stages.label.segmenters import class_ids
+from hyperloom.stages.modality.dense import NO_LENGTH
+from hyperloom.stages.modality.knowledge import spread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,12 +81,24 @@ class Condition(Config):
             direction = np.asarray(self.towards, np.float32)
             direction /= np.linalg.norm(direction)
             least = np.float32(np.cos(np.radians(self.within)))
-            return lambda value: (value @ direction >= least, np.ones(value.shape[:2], bool))
+            return lambda value: (value @ direction >= least, _given(modality, value) & _long(value))
         low, high = (-np.inf if self.above is None else self.above), (np.inf if self.below is None else self.below)
         return lambda value: (
             (value[..., self.channel] > low) & (value[..., self.channel] < high),
-            np.ones(value.shape[:2], bool),
+            _given(modality, value),
         )
+
+
+def _given(modality: Any, value: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the pixels of which a value (H, W, C) says something."""
+    import numpy as np
+
+    return np.broadcast_to(spread(modality.given(value[None]), value[None])[0, ..., 0], value.shape[:2])
+
+
+def _long(value: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the pixels whose vector points somewhere."""
+    return (abs(value) > NO_LENGTH).any(-1)
 
 
 class Rule(Config):
@@ -98,6 +113,10 @@ class Rules(Expert):
 
     rules: tuple[Rule, ...] = Field(min_length=1)
     otherwise: str | None = None
+
+    def revised(self) -> int:
+        numbers = any(not c.classes for rule in self.rules for c in rule.when)
+        return super().revised() + numbers
 
     @model_validator(mode="after")
     def _columns(self) -> Rules:

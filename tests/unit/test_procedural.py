@@ -12,6 +12,7 @@ from pydantic import ValidationError
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.label.algorithms.pose import rays
 from hyperloom.stages.label.algorithms.surface import ground_level
@@ -209,6 +210,28 @@ def test_rules_derive_classes_and_do_not_guess() -> None:
     bad = [{"class": "wet", "when": [{"column": "semantic@x", "classes": ["ice"]}]}]
     with pytest.raises(RecipeError, match="no class 'ice'; it has grass, lake"):
         plugins.parse("expert", {**fields, "rules": bad}).build(known, NOWHERE)
+
+
+def test_rules_take_no_unknown_number_or_direction_for_a_no() -> None:
+    known = modalities(
+        depth={"type": "dense", "size": [1, 4], "unknown": 0},
+        normals={"type": "dense", "channels": 3, "size": [1, 4], "direction": True},
+        plain={"type": "dense", "channels": 3, "size": [1, 4]},
+        landing={"type": "segmentation", "classes": ["safe", "unsafe"], "size": [1, 4]},
+    )
+    side, away = (1, 0, 0), (0, 0, 1)
+    normals = np.array([[side, away, (0, 0, 0), side]], np.float32)
+    values = {"depth": np.array([[3, 10, np.nan, 4]], np.float32)[..., None], "normals": normals, "plain": normals}
+    for name, value in values.items():
+        condition = {"below": 5} if name == "depth" else {"towards": side, "within": 60}
+        rule = {"class": "unsafe", "when": [{"column": f"{name}@x", **condition}]}
+        fields = {"type": "rules", "in": f"{name}@x", "out": "landing@x", "rules": [rule], "otherwise": "safe"}
+        expert = plugins.parse("expert", fields)
+        assert expert.build(known, NOWHERE)({f"{name}@x": value[None]})["landing@x"][0][0].tolist() == [1, 0, 255, 1]
+        assert payload(expert)["revision"] == 2
+    ids = {"class": "safe", "when": [{"column": "landing@a", "classes": ["safe"]}]}
+    same = plugins.parse("expert", {"type": "rules", "in": "landing@a", "out": "landing@x", "rules": [ids]})
+    assert payload(same)["revision"] == 1  # rules of class maps alone mean what they meant
 
 
 def test_what_stands_is_above_the_ground() -> None:

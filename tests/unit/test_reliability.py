@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.events import read
+from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.consensus.stage import ConsensusStage
+from hyperloom.stages.label.algorithms.majority import vote
 from tests.unit.inline import column, finish, ingested, modalities, step
 
 SIZE = (16, 16)
@@ -22,6 +25,9 @@ KNOWN = modalities(
     soft={"type": "soft", "of": "semantic"},
     depth={"type": "dense", "storage": "float32"},
     score={"type": "dense", "storage": "float32"},
+    quality={"type": "dense", "storage": "float32", "unknown": -1},
+    hollow={"type": "dense", "storage": "float32", "unknown": 0},
+    normals={"type": "dense", "storage": "float32", "channels": 3, "direction": True},
 )
 
 
@@ -152,6 +158,106 @@ def test_confidence_weighs_a_mean_and_its_spread_is_told(storage: Storage) -> No
     value, spread = (column(storage, KNOWN, made, c)["g/000"] for c in ("depth@mean", "score@mean"))
     assert value is not None and spread is not None
     assert np.allclose(value, 2) and np.allclose(spread, np.sqrt(2), atol=1e-3)
+
+
+@pytest.mark.parametrize("smooth", [0.0, 1.0])
+def test_where_confidence_is_unknown_a_source_counts_fully(storage: Storage, smooth: float) -> None:
+    two, sure = np.full(SIZE, 2, np.uint8), np.full((*SIZE, 1), 0.9, np.float32)
+    sure[1, 2] = np.nan
+    soft = np.zeros((*SIZE, 3), np.float32)
+    soft[..., 2], soft[0, 1] = 1, 0  # probabilities that sum to nothing say nothing
+    samples = [{"semantic@x": two, "semantic@y": two, "quality@x": sure, "soft@y": soft}]
+    samples += [{**samples[0], "semantic@y": np.full(SIZE, 255, np.uint8)}]
+    method = {
+        "type": "vote", "confidence": {"x": "quality@x", "y": "soft@y"}, "smooth": smooth, "agreement": "score@vote",
+    }  # fmt: skip
+    made = finish(consensus(storage, samples, out="semantic@vote", method=method))
+    for value in column(storage, KNOWN, made, "semantic@vote").values():
+        assert value is not None and (value == 2).all()
+    for share in column(storage, KNOWN, made, "score@vote").values():
+        assert share is not None and np.allclose(share, 1)
+
+    full = np.ones((*SIZE, 1), np.float32)
+    means = [{"depth@x": full, "depth@y": 4 * full, "quality@x": sure}]
+    made = finish(consensus(storage, means, out="depth@m", method={"type": "mean", "confidence": {"x": "quality@x"}}))
+    value = column(storage, KNOWN, made, "depth@m")["g/000"]
+    assert value is not None and value[1, 2, 0] == 2.5 and value[0, 0, 0] == pytest.approx(4.9 / 1.9)
+
+
+def test_a_weight_that_is_no_number_is_no_vote() -> None:
+    one, two = np.full((1, 4, 4), 1, np.uint8), np.full((1, 4, 4), 2, np.uint8)
+    weight = np.ones((1, 4, 4), np.float32)
+    weight[0, 0, 0], weight[0, 3, 3] = np.nan, np.inf
+    winner, share = vote([one, two], [weight, 0.5], 3, smooth=0.5)
+    assert (winner[0, 1:3, 1:3] == 1).all() and winner[0, 0, 0] == winner[0, 3, 3] == 2 and np.isfinite(share).all()
+
+
+def test_only_a_vote_or_mean_that_reads_confidence_means_something_new() -> None:
+    def revision(**fields: Any) -> int:
+        return int(payload(plugins.parse("consensus", fields))["revision"])
+
+    assert revision(type="vote") == 1 and revision(type="vote", smooth=2.0, weights={"x": 2}) == 1
+    assert revision(type="vote", confidence={"x": "quality@x"}) == 2
+    assert revision(type="mean") == 2 and revision(type="median") == 2
+    assert revision(type="mean", confidence={"x": "quality@x"}) == revision(type="mean", spread="score@m") == 3
+    medians = [plugins.parse("consensus", "median").over((f"{n}@x",), f"{n}@m", KNOWN) for n in ("depth", "soft")]
+    assert ["divided" in payload(m) for m in medians] == [False, True]
+
+
+@pytest.mark.parametrize("level", [1.0, 1000.1, 123456.7])
+def test_a_spread_is_as_exact_far_from_zero(storage: Storage, level: float) -> None:
+    names, full = ("x", "y", "z"), np.ones((*SIZE, 1), np.float32)
+    for apart in (0.0, 0.01):
+        sample = {f"depth@{n}": full * np.float32(level + i * apart) for i, n in enumerate(names)}
+        right = np.std([float(sample[f"depth@{n}"][0, 0, 0]) for n in names])
+        made = finish(consensus(storage, [sample], out="depth@m", method={"type": "mean", "spread": "score@m"}))
+        spread = column(storage, KNOWN, made, "score@m")["g/000"]
+        assert spread is not None and np.allclose(spread, right, rtol=1e-5, atol=1e-9)
+
+
+def test_reliability_leaves_out_what_a_source_does_not_know(storage: Storage) -> None:
+    draw, samples, silent = np.random.default_rng(0), [], np.zeros(SIZE, bool)
+    silent[0, 1] = True
+    for _ in range(6):
+        truth = draw.uniform(5, 10, (*SIZE, 1)).astype(np.float32)
+        sample = {f"hollow@{n}": (truth + draw.normal(0, 0.1, truth.shape)).astype(np.float32) for n in "xyz"}
+        for hollow in sample.values():
+            hollow[silent] = np.nan
+        sample["hollow@z"][0, 0] = np.nan
+        normals = draw.normal(0, 0.05, (3, *SIZE, 3)) + np.array([0, 0, 1])
+        normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+        normals[2, : SIZE[0] // 2] = 0
+        samples.append(sample | {f"normals@{n}": v.astype(np.float32) for n, v in zip("xyz", normals, strict=True)})
+    method = {"type": "inverse-variance", "spread": "quality@iv"}
+    made = finish(consensus(storage, samples, out="hollow@iv", method=method))
+    weights = {c: v**2 for c, v in made.body["reliability"]["hollow@iv"].items()}
+    value, spread = (column(storage, KNOWN, made, c)["g/000"] for c in ("hollow@iv", "quality@iv"))
+    assert value is not None and spread is not None
+    two = sum(weights[f"hollow@{n}"] * samples[0][f"hollow@{n}"][0, 0, 0] for n in "xy")
+    alone = weights["hollow@x"] + weights["hollow@y"]
+    assert value[0, 0, 0] == pytest.approx(two / alone, rel=1e-4)
+    assert spread[0, 0, 0] == pytest.approx(alone**-0.5, rel=1e-4)
+    assert (np.isnan(value[..., 0]) == silent).all() and (np.isnan(spread[..., 0]) == silent).all()
+
+    made = finish(consensus(storage, samples, out="normals@iv", method="inverse-variance"))
+    trust = made.body["reliability"]["normals@iv"].values()
+    assert max(trust) < 1.5 * min(trust)  # silence at half of the pixels is no error
+    value = column(storage, KNOWN, made, "normals@iv")["g/000"]
+    assert value is not None and np.allclose(np.linalg.norm(value, axis=-1), 1, atol=1e-3)
+
+
+def test_a_median_of_probabilities_is_a_distribution(storage: Storage) -> None:
+    cases = [
+        ([(0.6, 0.4, 0), (0, 0.6, 0.4), (0.4, 0, 0.6)], (1 / 3, 1 / 3, 1 / 3)),
+        ([(1, 0, 0), (0, 1, 0), (0, 0, 1)], (1 / 3, 1 / 3, 1 / 3)),  # medians of nothing: the mean
+        ([(0.8, 0.2, 0), (0.7, 0.1, 0.2), (0, 0, 0)], (0.75, 0.15, 0.1)),  # who says nothing is not asked
+        ([(0, 0, 0), (0, 0, 0), (0, 0, 0)], (0, 0, 0)),
+    ]
+    for sources, expected in cases:
+        sample = {f"soft@{n}": np.full((*SIZE, 3), p, np.float32) for n, p in zip("xyz", sources, strict=True)}
+        made = finish(consensus(storage, [sample], out="soft@m", method="median"))
+        value = column(storage, KNOWN, made, "soft@m")["g/000"]
+        assert value is not None and np.allclose(value, expected, atol=1e-3)
 
 
 def test_samples_nobody_agrees_on_become_null_and_keep_their_score(storage: Storage) -> None:

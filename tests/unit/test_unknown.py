@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.consensus.mean import Mean
 from hyperloom.stages.consensus.median import Median
-from hyperloom.stages.consensus.methods import Mean
 from hyperloom.stages.evaluate import verdict
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.measure.scores import measures, score

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +24,14 @@ def vote(
     `maps` are (N, H, W) uint8, or (N,) ints, with `unknown` for an abstention; each has a weight, of everywhere or of
     each pixel. Where `shares` has (N, ..., classes) for a map, its vote is split so. Where several classes have the
     same weight, the map listed first that chose one of them decides; where nobody votes the class is unknown and the
-    share 0. With `smooth` the votes of the surroundings count too, by a Gaussian of so many pixels.
+    share 0. With `smooth` the votes of the surroundings count too, by a Gaussian of so many pixels. A weight or a share
+    that is no number (NaN, infinite) is no vote: a blur would carry it over all.
     """
     scores = np.zeros((classes, *maps[0].shape), np.float32)
     for i, (labels, weight) in enumerate(zip(maps, weights, strict=True)):
-        split = shares[i] if shares else None
+        weight, split = _numbers(weight), _numbers(shares[i]) if shares else None
         for class_ in range(classes):
-            scores[class_] += np.float32(weight) * ((labels == class_) if split is None else split[..., class_])
+            scores[class_] += weight * ((labels == class_) if split is None else split[..., class_])
     voted = scores.sum(0) > 0
     if smooth:
         scores = _blurred(scores, smooth)
@@ -50,6 +52,11 @@ def mean_share(share: np.ndarray) -> np.ndarray:
     """The mean of each sample's shares over the places where anybody voted, (N,); 0 where nobody did."""
     flat = share.reshape(len(share), -1).astype(np.float64)
     return flat.sum(1) / np.maximum((flat > 0).sum(1), 1)
+
+
+def _numbers(values: Any) -> Any:
+    """float32, 0 in the place of what is no number; None stays None."""
+    return None if values is None else np.nan_to_num(np.float32(values), posinf=0, neginf=0)
 
 
 def _blurred(scores: np.ndarray, sigma: float) -> np.ndarray:
