@@ -188,11 +188,22 @@ class KServe(Api):
                 raise ValueError(f"the model gave no tensor {name!r}; it gave {', '.join(answer)}")
             kind = NUMPY.get(answer[name]["datatype"])
             data = answer[name]["data"]
-            values[column] = data[0] if kind is None else np.array(data, kind).reshape(answer[name]["shape"])
+            values[column] = data[0] if kind is None else _array(name, data, kind).reshape(answer[name]["shape"])
         return values
 
     def _tensor(self, column: str) -> str:
         return self.expert.tensors.get(column, modality_of(column))
+
+
+def _array(name: str, data: list[Any], kind: str) -> np.ndarray:
+    """A tensor's numbers. Raises ValueError where they are none of its data type, which would cut them."""
+    try:
+        array = np.array(data, kind)
+        if array.dtype.kind == "f" or (array == np.array(data)).all():
+            return array
+    except (TypeError, OverflowError):
+        pass
+    raise ValueError(f"the tensor {name} is to be {kind} and holds other numbers: {str(data)[:80]}")
 
 
 class Json(Api):

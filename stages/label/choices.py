@@ -1,7 +1,7 @@
 """Answers about a whole picture: a network's row of scores as a category, of numbers as a vector or an embedding.
 
 The highest score chooses the class; with `threshold` a sample whose probability is lower has no answer. A multilabel
-has each class whose probability is at least one half.
+has each class of which a score has a probability of at least one half.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ class ChoiceDecoder(Decoder):
     map: tuple[str | None, ...] | None = None
     threshold: float = Field(0.0, ge=0, lt=1)
     activation: Activation = "auto"
+
+    def revised(self) -> int:
+        named = [name for name in self.map or () if name is not None]
+        return super().revised() + (len(set(named)) < len(named))
 
     def ready(self, modality: Any, column: str) -> None:
         known = modality.measure in (*CLASSES, *SEVERAL, *NUMBERS) and len(modality.shape) < 2
@@ -62,7 +66,11 @@ class ChoiceDecoder(Decoder):
         names = self.map or modality.counted
         if modality.measure in SEVERAL:
             given = whole if self.activation == "none" else sigmoid(whole)
-            return modality.fit({n: bool(p >= 0.5) for n, p in zip(names, given, strict=True) if n is not None})
+            marks: dict[str, bool] = {}
+            for name, p in zip(names, given, strict=True):
+                if name is not None:
+                    marks[name] = marks.get(name, False) or bool(p >= 0.5)
+            return modality.fit(marks)
         given = whole if self.activation == "none" else softmax(whole)
         best = int(given.argmax())
         if given[best] < self.threshold or names[best] is None:

@@ -47,7 +47,7 @@ class DetectionDecoder(Decoder):
     """False where the tensors have no axis for frames, as exports with suppression inside often do; the network then
     sees one frame at a time."""
     background: int | None = Field(None, ge=0)
-    """The channel of scores that means "nothing"; `map` counts the others."""
+    """The channel of scores, or the id, that means "nothing"; `map` counts the others."""
     map: ClassMap | None = None
     activation: Activation = "auto"
     threshold: float = Field(0.25, ge=0, le=1)
@@ -61,6 +61,14 @@ class DetectionDecoder(Decoder):
         if self.boxes is not None and (self.objectness or self.chosen):
             raise ValueError("objectness and chosen are for detectors of one tensor")
         return self
+
+    def revised(self) -> int:
+        return super().revised() + (self.background is not None and self.identified)
+
+    @property
+    def identified(self) -> bool:
+        """Does the network give a class id for each box?"""
+        return self.labels is not None or self.chosen
 
     @property
     def whole(self) -> bool:
@@ -94,17 +102,26 @@ class DetectionDecoder(Decoder):
     def finish(self, whole: Any, modality: Any) -> np.ndarray:
         raw, size = whole
         corners, scores, ids = self._parts(raw, len(self._names(modality)))
-        given = self._probabilities(scores)
-        if ids is None:
-            ids, given = given.argmax(-1), given.max(-1, initial=0)
-        classes = self._table(modality)[np.clip(np.rint(ids), 0, UNKNOWN).astype(np.int64)]
-        keep = (given >= self.threshold) & (classes < len(modality.classes)) & (ids >= 0)
-        if not isinstance(self.map, Mapping) and (ids[given >= self.threshold] >= len(self._names(modality))).any():
-            remark("the detector knows more classes than are listed, and boxes of those are left out (map in decode)")
+        classes, given = self._likeliest(scores, ids, modality)
+        keep = (given >= self.threshold) & (classes < len(modality.classes))
         boxes = self._placed(corners[keep], size)
         rows = np.concatenate([boxes, classes[keep, None], given[keep, None]], 1).astype(np.float32)
         rows = strongest(suppressed(rows, self.overlap), modality.most)
         return padded(rows, modality.most, "boxes", "most")
+
+    def _likeliest(self, scores: np.ndarray, ids: np.ndarray | None, modality: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Each row's class of the modality, 255 for none, and its probability. Ids below 0 are padding."""
+        given = self._probabilities(scores)
+        if ids is None:
+            ids, given = given.argmax(-1), given.max(-1, initial=0)
+        else:
+            ids = np.rint(ids)
+            if self.background is not None:
+                ids = np.where(ids == self.background, -1, ids - (ids > self.background))
+        if not isinstance(self.map, Mapping) and (ids[given >= self.threshold] >= len(self._names(modality))).any():
+            remark("the detector knows more classes than are listed, and boxes of those are left out (map in decode)")
+        classes = self._table(modality)[np.clip(ids, 0, UNKNOWN).astype(np.int64)]
+        return np.where(ids >= 0, classes, UNKNOWN), given
 
     def _names(self, modality: Any) -> ClassMap:
         """The classes of the network, as far as the recipe lists them."""

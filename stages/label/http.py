@@ -35,7 +35,7 @@ from hyperloom.stages.modality.values import fit
 OTHERS_SECONDS = 0.1
 """Between two looks for what another process asks."""
 READING = ("out", "fields", "decode")
-"""Fields that say how an answer is read, not what is asked."""
+"""Fields that say how an answer is read, not what is asked; so does a revision of some fields (`revised`)."""
 
 
 class Http(Expert):
@@ -99,6 +99,9 @@ class Http(Expert):
             raise ValueError(f"fields, tensors: {', '.join(unknown)} is no column of this expert")
         return self
 
+    def revised(self) -> int:
+        return super().revised() + (self.api == "kserve" and not self.decode)
+
     @property
     def usual_batch(self) -> int | None:
         return self.concurrency * (self.per_request if APIS[self.api].groups else 4)
@@ -110,7 +113,7 @@ class Http(Expert):
         api = APIS[self.api](self, modalities)
         url = self.url.rstrip("/") + (api.path if self.path is None else self.path)
         endpoint = Endpoint(url, self.key_env, self.key_header, self.timeout, self.patience)
-        request = {k: v for k, v in payload(self).items() if k not in READING}
+        request = {k: v for k, v in payload(self).items() if k not in READING} | {"revision": type(self).revision}
         replay = Replay(storage, request, self.timeout) if self.replay else None
         for decoder, column in zip(self.decode, self.out):
             try:
@@ -207,6 +210,6 @@ class _Caller:
                 size = self._api.modalities[self._expert.in_[0]].shape[:2]
                 tile = decoder.tile(np.asarray(value), decoder.layout or self._expert.layout, size)
                 return decoder.finish(tile, modality)
-            return fit(modality, value.astype(modality.dtype) if isinstance(value, np.ndarray) else value)
+            return fit(modality, value)
         except ValueError as error:
             return error

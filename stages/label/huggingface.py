@@ -46,6 +46,11 @@ PipelineTask = Literal[
 MAPS = ("image-segmentation", "depth-estimation", "open-vocabulary-segmentation")
 ASKED_IN_WORDS = ("zero-shot-classification", "zero-shot-image-classification", "zero-shot-object-detection")
 """Pipelines that are given classes as texts: `labels` (text -> class), or the modality's own names."""
+CHOOSING = (
+    "image-classification", "text-classification", "audio-classification", "zero-shot-classification",
+    "zero-shot-image-classification",
+)  # fmt: skip
+"""Pipelines that score each class for the whole sample, of which a multilabel may be made."""
 FEATURES = ("feature-extraction", "image-feature-extraction")
 WRITING = ("automatic-speech-recognition", "text-generation", "image-text-to-text")
 ALL_LABELS: dict[str, dict[str, Any]] = {
@@ -79,8 +84,8 @@ class HuggingFace(Expert):
     pool: Literal["mean", "cls", "model"] = "mean"
     unit: bool = False
     """Of features: bring vectors to length one."""
-    threshold: float = Field(0.0, ge=0, le=1)
-    """The least score of a class, a label or a box."""
+    threshold: float | None = Field(None, ge=0, le=1)
+    """The least score of a class, a label or a box; left out, it is one half for each class of a multilabel, else 0."""
     prompt: str = ""
     """image-text-to-text: what is asked about each picture."""
     options: dict[str, JsonValue] = {}
@@ -119,6 +124,9 @@ class HuggingFace(Expert):
         if self.prompt and self.task != "image-text-to-text":
             raise ValueError(f"prompt: {self.task} takes none")
         return self
+
+    def revised(self) -> int:
+        return super().revised() + (self.threshold is None and self.task in CHOOSING)
 
     @property
     def usual_batch(self) -> int | None:
@@ -224,7 +232,7 @@ class HuggingFace(Expert):
         if getattr(decoder, "activation", "") == "auto":  # transformers' heads give logits
             decoder = decoder.model_copy(update={"activation": "logit"})
         if self.task == "open-vocabulary-segmentation" and decoder.type == "classes":  # each text for itself
-            decoder = decoder.model_copy(update={"activation": "sigmoid", "threshold": self.threshold})
+            decoder = decoder.model_copy(update={"activation": "sigmoid", "threshold": self.threshold or 0.0})
         if self.task == "image-segmentation" and getattr(decoder, "map", "") is None:
             named = {int(i): name for i, name in home.config.id2label.items()}
             decoder = decoder.model_copy(update={"map": class_map(named, target.classes, self.labels)})
@@ -265,7 +273,7 @@ class HuggingFace(Expert):
         if self.prompt:
             options["text"] = self.prompt
         if self.task == "image-segmentation":
-            options = {"subtask": "instance", "threshold": self.threshold, **options}
+            options = {"subtask": "instance", "threshold": self.threshold or 0.0, **options}
         order = [home.config.id2label[i] for i in sorted(home.config.id2label)]
         if self.task in ASKED_IN_WORDS:
             options.setdefault("candidate_labels", self._words(targets))

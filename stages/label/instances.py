@@ -14,7 +14,6 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.label.activation import ScoreKind, sigmoid
 from hyperloom.stages.label.decoders import Decoder, Raw, need
 from hyperloom.stages.label.detections import DetectionDecoder, suppressed
@@ -51,6 +50,9 @@ class InstanceDecoder(DetectionDecoder):
             raise ValueError("queries without boxes have masks of the frame: cut: frame")
         return self
 
+    def revised(self) -> int:
+        return type(self).revision + self.identified
+
     @property
     def tensors(self) -> tuple[str | int, ...]:
         first: tuple[str | int, ...] = (self.tensor,)
@@ -80,10 +82,7 @@ class InstanceDecoder(DetectionDecoder):
         raw, size = whole
         detections, weights = self._detections(raw, modality)
         corners, scores, ids = self._parts(detections, len(self._names(modality)))
-        given = self._probabilities(scores)
-        if ids is None:
-            ids, given = given.argmax(-1), given.max(-1, initial=0)
-        classes = self._table(modality)[np.clip(np.rint(ids), 0, UNKNOWN).astype(np.int64)]
+        classes, given = self._likeliest(scores, ids, modality)
         keep = np.flatnonzero((given >= self.threshold) & (classes < len(modality.classes)))
         boxes = self._placed(corners[keep], size) if len(corners) else np.tile([0.0, 0, 1, 1], (len(keep), 1))
         columns = [boxes, classes[keep, None], given[keep, None], keep[:, None]]

@@ -41,6 +41,12 @@ class NamedDecoder(Decoder):
     settings: dict[str, JsonValue] = {}
     """More fields of the decoder that is chosen."""
 
+    def revised(self) -> int:
+        named = [self.labels.get(name, name) for name in self.names if name is not None]
+        alike = [name.casefold() for name in named if name is not None]
+        several = not self.boxes and len(set(alike)) < len(alike)  # as of `choice`, which it may stand for
+        return super().revised() + several
+
     def meant(self, modality: Any, column: str) -> Decoder:
         kind = decoder_of(modality)
         fields: dict[str, Any] = {"tensor": self.tensor, "layout": self.layout}

@@ -98,7 +98,9 @@ def _given(modality: Any, value: np.ndarray) -> np.ndarray:
 
 def _long(value: np.ndarray) -> np.ndarray:
     """(H, W) bool: the pixels whose vector points somewhere."""
-    return (abs(value) > NO_LENGTH).any(-1)
+    import numpy as np
+
+    return np.asarray((abs(value) > NO_LENGTH).any(-1))
 
 
 class Rule(Config):

@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper, save
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.storage import Storage
 from tests.unit.inline import modalities
 
@@ -90,17 +91,34 @@ WITH_NOTHING = np.concatenate([NOTHING, SCORES], 1)
         pytest.param({"b": CORNERS, "s": BEST, "l": OF.astype(np.float32)}, {**TWO, "labels": "l"}, id="three tensors"),
         pytest.param({"b": CORNERS, "s": BEST, "l": OF + 1}, {**TWO, "labels": "l", "map": {1: "person", 3: "car"}},
                      id="ids from 1"),
+        pytest.param({"b": CORNERS, "s": BEST, "l": OF + 1}, {**BACKGROUND, "labels": "l"}, id="ids and background 0"),
+        pytest.param({"b": CORNERS, "s": BEST, "l": np.array([3, 3, 0, 0, 2])},
+                     {**BACKGROUND, "labels": "l", "background": 1, "map": ["person", None, "car"]}, id="background 1"),
+        pytest.param({"b": np.concatenate([CORNERS, CORNERS[:2]]), "s": np.append(BEST, [0.99, 0.99]),
+                      "l": np.append(OF + 1, [0, -1])}, {**BACKGROUND, "labels": "l"}, id="nothing and padding"),
         pytest.param({"y": np.concatenate([CENTRES, SCORES], 1)}, {**ONE, "format": "cxcywh"}, id="one tensor"),
         pytest.param({"y": np.concatenate([CENTRES, SCORES], 1).T}, {**ONE, "format": "cxcywh"}, id="YOLOv8"),
         pytest.param({"y": np.concatenate([CENTRES, np.full((5, 1), 0.9), SCORES / 0.9], 1).astype(np.float32)},
                      {**ONE, "format": "cxcywh", "objectness": True}, id="YOLOv5"),
         pytest.param({"y": np.concatenate([CORNERS, BEST[:, None], OF[:, None]], 1).astype(np.float32)},
                      {**ONE, "chosen": True}, id="box, score, class"),
+        pytest.param({"y": np.concatenate([CORNERS, BEST[:, None], OF[:, None] + 1], 1).astype(np.float32)},
+                     {**ONE, "chosen": True, "background": 0}, id="class and background"),
     ],
 )  # fmt: skip
 def test_the_same_boxes_from_every_form(tmp_path: Path, outputs: Any, decode: Any) -> None:
     found = asked(detector(tmp_path / "d.onnx", **outputs), **decode)
     np.testing.assert_allclose(found, TRUTH, atol=2e-3)
+
+
+def test_only_who_gives_ids_and_names_a_background_means_something_new() -> None:
+    def revision(**decode: Any) -> int:
+        return int(payload(plugins.parse("decoder", {"boxes": "b", "scores": "s", **decode}))["revision"])
+
+    assert revision(type="detections", background=0) == revision(type="detections", labels="l") == 1
+    assert revision(type="detections", background=0, labels="l") == 2
+    assert revision(type="instances", masks="m", background=0) == 1 and revision(type="instances", masks="m") == 1
+    assert revision(type="instances", masks="m", labels="l") == 2  # padding was a class
 
 
 @pytest.mark.parametrize(

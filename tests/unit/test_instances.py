@@ -233,8 +233,18 @@ def test_masks_of_boxes_and_masks_of_the_frame() -> None:
         ((CORNERS, SCORES, parts), {"cut": "box"}),
         ((CORNERS, SCORES, frames), {}),
         ((CORNERS, SCORES.max(1), SCORES.argmax(1), frames), {"labels": "l"}),
+        ((CORNERS, SCORES.max(1), SCORES.argmax(1) + 1, frames), {"labels": "l", "background": 0}),
+        (
+            (
+                CORNERS[[0, 0, *range(3)]],
+                np.array([0.99, 0.99, *SCORES.max(1)]),
+                np.array([-1, 1, 3, 3, 0]),
+                frames[[0, 0, *range(3)]],
+            ),
+            {"labels": "l", "background": 1},
+        ),  # padding, nothing, and ids around it
     ):
-        seen = decoded(raw, boxes="b", scores="s", masks="m", **fields)
+        seen = decoded(raw, boxes="b", scores="s", masks="m", **fields)  # type: ignore[arg-type]
         assert seen.classes.tolist() == [2, 0] and seen.scores.tolist() == pytest.approx([0.9, 0.8])
         assert (seen.masks == TRUE).all()
 
@@ -271,3 +281,5 @@ def test_a_pipeline_of_transformers_gives_instances() -> None:
     ]
     value_ = THINGS.fit(from_pipeline(answer, THINGS, None, {"cat": "left hand"}, 0.5, []))
     assert THINGS.words(value_) == "1 left hand, 1 dog"
+    value_ = THINGS.fit(from_pipeline(answer, THINGS, None, {"cat": "left hand"}, None, []))
+    assert THINGS.words(value_) == "1 left hand, 2 dog"

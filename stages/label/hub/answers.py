@@ -35,13 +35,15 @@ def to_pipeline(modality: Any, value: Any, column: str) -> Any:
 
 
 def from_pipeline(
-    answer: Any, modality: Any, given: Any, labels: LabelNames, threshold: float, order: list[str]
+    answer: Any, modality: Any, given: Any, labels: LabelNames, least: float | None, order: list[str]
 ) -> Any:
-    """A plain value of `modality` from one sample's answer: `given` is what was asked, `order` the model's labels.
+    """A plain value of `modality` from one sample's answer: `given` is what was asked, `least` the score that counts
+    (None: one half for each class of a multilabel, else any), `order` the model's labels.
 
     Raises ValueError where the answer makes no such value.
     """
     answer = _scored(answer)
+    threshold = least if least is not None else 0.5 if modality.type == "multilabel" else 0.0
     if modality.type == "text":
         return _text(answer)
     if modality.type == "boxes":
