@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,10 @@ CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packa
 """Loggers that report each folder they send."""
 GUARD = 'trap "" TERM; read -r word || kill -s KILL -- "-$1"'
 """Waits until its driver says that the session $1 has ended, or is gone: then it ends the session."""
+
+PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
+AGENT = f"for port in {' '.join(PORTS)}; do printf %s -1 > $1/${{port}}_$2; done; exec cat"
+"""Says to the raylet of node $2, in the session's folder $1, that it has none of the ports, and ends with it."""
 
 
 def in_job() -> bool:
@@ -69,12 +73,59 @@ def shielded() -> Iterator[None]:
                 os.killpg(self.pid, signal.SIGKILL)
             self._guard.communicate(b"ended\n")
 
-    before = services.ConsolePopen
-    services.ConsolePopen = Shielded
+    with _instead(services, "ConsolePopen", Shielded):
+        yield
+
+
+@contextmanager
+def bare(logs: bool) -> Iterator[None]:
+    """A cluster of one machine that is started inside the block has no more processes than units need, which is half of
+    the work of starting it. Ray has no option against the others: the dashboard's server, which it starts for its
+    statistics of use where no dashboard is asked for, and waits for; an autoscaler; a reader of the workers' output,
+    also where nobody is shown that, hence `logs`; and the dashboard's agent, which a raylet cannot be without and waits
+    for, a quarter of a minute at most. So an agent takes its place that serves nothing. Nor does it start a process for
+    each CPU beforehand: those have an environment that no slot has, and would be ended unused."""
+    from ray._private import node, ray_constants, services, utils
+
+    def nothing(self: Any, **options: Any) -> None:
+        pass
+
+    def start(command: list[str], kind: str, *rest: Any, **options: Any) -> Any:
+        if kind == ray_constants.PROCESS_TYPE_RAYLET:
+            command = [_bare(part, command) for part in command]
+        return start_process(command, kind, *rest, **options)
+
+    start_process = services.start_ray_process
+    with ExitStack() as changed:
+        for name in ("start_api_server", "start_monitor", *(() if logs else ("start_log_monitor",))):
+            changed.enter_context(_instead(node.Node, name, nothing))
+        absent = ImportError("a private cluster has no dashboard")  # Ray would import it to see if it can be had
+        changed.enter_context(_instead(utils, "get_dashboard_dependency_error", lambda: absent))
+        changed.enter_context(_instead(services, "start_ray_process", start))
+        yield
+
+
+def _bare(part: str, raylet: list[str]) -> str:
+    """A part of a raylet's command, for a bare cluster."""
+    option = part.partition("=")[0]
+    if option == "--num_prestart_python_workers":
+        return f"{option}=0"
+    if option != "--dashboard_agent_command":
+        return part
+    options = dict(p.split("=", 1) for p in raylet if "=" in p)
+    agent = ["/bin/sh", "-c", AGENT, "hyperloom-agent", options["--session_dir"], options["--node_id"]]
+    return f"{option}={subprocess.list2cmdline(agent)}"
+
+
+@contextmanager
+def _instead(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Something of Ray's is `value` inside the block."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        services.ConsolePopen = before
+        setattr(owner, name, before)
 
 
 def job_config() -> Any:

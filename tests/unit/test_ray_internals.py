@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 import tomllib
@@ -105,3 +106,42 @@ def pending(pid: int) -> set[int]:
     (line,) = (x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("ShdPnd"))
     mask = int(line.split()[1], 16)
     return {n for n in range(1, 65) if mask >> (n - 1) & 1}
+
+
+def test_a_private_cluster_starts_nothing_of_a_dashboard() -> None:
+    """Ray is as it was afterwards; with `logs` it starts what reads them."""
+    from ray._private import node, services, utils
+
+    names = ("start_api_server", "start_monitor", "start_log_monitor")
+    before = [*(getattr(node.Node, n) for n in names), services.start_ray_process, utils.get_dashboard_dependency_error]
+    for logs in (False, True):
+        with ray_internals.bare(logs):
+            assert [getattr(node.Node, n) is b for n, b in zip(names, before)] == [False, False, logs]
+            assert utils.get_dashboard_dependency_error() is not None
+    after = [*(getattr(node.Node, n) for n in names), services.start_ray_process, utils.get_dashboard_dependency_error]
+    assert after == before
+
+
+def test_the_agent_of_a_private_cluster_has_no_ports_and_ends_with_its_raylet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray import _raylet
+    from ray._private import ray_constants, services
+
+    names = [_raylet.METRICS_AGENT_PORT_NAME, _raylet.METRICS_EXPORT_PORT_NAME]
+    assert [*names, _raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME] == list(ray_internals.PORTS)
+    session, identity = tmp_path / "one session", "5a" * 28
+    session.mkdir()
+    asked: list[list[str]] = []
+    monkeypatch.setattr(services, "start_ray_process", lambda command, kind, **options: asked.append(command))
+    raylet = [f"--session_dir={session}", f"--node_id={identity}", "--num_prestart_python_workers=64"]
+    raylet.append("--dashboard_agent_command=python agent.py --a=b")
+    with ray_internals.bare(logs=False):
+        services.start_ray_process(raylet, ray_constants.PROCESS_TYPE_RAYLET)
+        services.start_ray_process(raylet, ray_constants.PROCESS_TYPE_GCS_SERVER)
+    assert asked[0][:-1] == [*raylet[:2], "--num_prestart_python_workers=0"] and asked[1] == raylet
+    agent = subprocess.Popen(shlex.split(asked[0][-1].partition("=")[2]), stdin=subprocess.PIPE)
+    ports = [_raylet.wait_for_persisted_port(str(session), identity, name) for name in ray_internals.PORTS]
+    assert ports == [-1, -1, -1] and agent.poll() is None
+    agent.communicate(timeout=20)
+    assert agent.returncode == 0
