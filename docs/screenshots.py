@@ -120,7 +120,11 @@ def pages(report: Path, look: dict[str, Any], ui: dict[str, Any]) -> dict[str, W
         "report-ensembles": WantedPage(
             report.as_uri(), shown, "document.getElementById('ensembles')?.scrollIntoView()"
         ),
-        "look": WantedPage(look["url"], "document.images.length > 2 && [...document.images].every(i => i.complete)"),
+        "look": WantedPage(
+            look["url"],
+            "document.images.length > 2 && !document.querySelector('.wait')"
+            " && [...document.images].every(i => i.complete)",
+        ),
         "mlflow-runs": WantedPage(ui["pages"]["all runs"], "document.body.innerText.includes('verdict')", CLOSE),
         "mlflow-run": WantedPage(
             ui["pages"]["last run"],

@@ -108,10 +108,11 @@ def _figures(report: Judged, subject: str) -> Iterator[str]:
         rows = [row for row in report.table if any(row.get(c) is not None for c in mine)]
         if not rows:
             continue
-        heading = [f"**{name or 'cost'}**", "kind", *(_heading(c.rpartition(".")[2]) for c in mine)]
+        heading = ["who", *(_heading(c.rpartition(".")[2]) for c in mine), "kind"]  # what is narrow shows the figure
         lines = [heading, ["---"] * len(heading)]
-        lines += [[row["who"], str(row["kind"]), *(_cell(report, row, c) for c in mine)] for row in rows]
+        lines += [[row["who"], *(_cell(report, row, c) for c in mine), str(row["kind"])] for row in rows]
         bold = ([f"**{cell}**" if cell and line[0] == subject else cell for cell in line] for line in lines)
+        yield from (f"**{name or 'What they cost'}**", "")
         yield from ("\n".join("| " + " | ".join(line) + " |" for line in bold), "")
 
 

@@ -170,11 +170,12 @@ def test_the_tables_of_a_card_are_narrow_one_for_each_modality() -> None:
     text = card("n", model, report, ("", ""), {"size": [9, 9], "tasks": tasks}, [], False, "small")
     assert "- `depth`: a map, 1 number a pixel in m\n- `way`: a map, 2 numbers a pixel: x, y\n" in text
     assert "279,790 parameters" in text and "## How good it is: 1 sample of" in text
-    heading = "| **semantic** | kind | miou ↑ | coverage |\n| --- | --- | --- | --- |\n"
-    hue = "| hue | expert | 0.4537 | 87% |\n"
-    assert f"{heading}{hue}| **small** | **model** | **0.5415 (0.467 to 0.604)** | **100%** |\n\n| **depth** |" in text
-    assert "| **depth** | kind | mae ↓ |\n| --- | --- | --- |\n| **small** | **model** | **12.44** |\n" in text
-    assert "| **cost** | kind | parameters | MFLOPs a sample |\n" in text and "| **279,790** | **240.1** |" in text
+    heading = "**semantic**\n\n| who | miou ↑ | coverage | kind |\n| --- | --- | --- | --- |\n"
+    hue = "| hue | 0.4537 | 87% | expert |\n"
+    small = "| **small** | **0.5415 (0.467 to 0.604)** | **100%** | **model** |\n"
+    assert f"{heading}{hue}{small}\n**depth**\n\n| who |" in text
+    assert "| who | mae ↓ | kind |\n| --- | --- | --- |\n| **small** | **12.44** | **model** |\n" in text
+    assert "| who | parameters | MFLOPs a sample | kind |\n" in text and "| **279,790** | **240.1** |" in text
     assert (
         "In brackets: 95% intervals, resampled over frames." in text and text.count("learned from the model big") == 1
     )
