@@ -98,7 +98,7 @@ class Split(Config):
                         "`group`), or leave out the split"
                     )
                 raise RecipeError(
-                    f"split: of {len(splits)} groups ({', '.join(splits)}) none fell into {name!r}. "
+                    f"split: of {counted(len(splits), 'group')} ({', '.join(splits)}) none fell into {name!r}. "
                     f"Next: pin some by name, as in split: {{pin: {{{name}: [{example}]}}}}, or give another salt"
                 )
         return splits

@@ -24,7 +24,8 @@ class _Stratum:
 
 
 def chosen(units: Sequence[Unit], strata: Mapping[str, str], samples: int, consecutive: bool) -> list[Unit]:
-    """Partitions of about so many samples in all, at least one of each stratum; `strata`: group -> its splits."""
+    """Partitions of about so many samples in all, of each stratum at least one and half of its share, which a group of
+    a single sample is not; `strata`: group -> its splits."""
     parts: dict[str, _Stratum] = {}
     for unit in units:
         stratum = parts.setdefault(strata[unit.payload["group"]], _Stratum())
@@ -35,9 +36,10 @@ def chosen(units: Sequence[Unit], strata: Mapping[str, str], samples: int, conse
         if not consecutive:
             stratum.groups = {g: _spread(own) for g, own in stratum.groups.items()}
     picked: list[Unit] = []
+    half = 0.5 * samples / max(1, sum(map(_rows, units)))
     while any(s.groups for s in parts.values()):
         least = min((s for s in parts.values() if s.groups), key=lambda s: s.taken / s.total)
-        if least.taken and sum(map(_rows, picked)) >= samples:
+        if least.taken >= max(1.0, half * least.total) and sum(map(_rows, picked)) >= samples:
             break
         picked.append(_next(least, consecutive))
     order = {unit.id: place for place, unit in enumerate(units)}

@@ -15,7 +15,9 @@ from hyperloom.pipeline.plan import plan
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.retry import Budget
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Unit
 from hyperloom.stages.starter.pilot import UPDATES, Pilot, pilot
+from hyperloom.stages.starter.sample import chosen
 
 cv2 = pytest.importorskip("cv2")
 TEXT = """
@@ -200,3 +202,16 @@ def test_the_estimate_scales_what_was_measured(world: World) -> None:
     assert "1.1" in cost.sentence() or "63 min" in cost.sentence()
     assert "will NOT do: hours: 1.05 of 1" in cost.of(spending.CostBudget(hours=1))
     assert "the budget will do" in cost.of(spending.CostBudget(hours=2, gpu_hours=1))
+
+
+def test_a_group_of_one_sample_is_not_all_that_is_learned_from() -> None:
+    """As a torn file among sounds of four speakers, each one partition: nothing was left to train on."""
+    sizes = {"ann": 24, "bob": 24, "kaputt": 1, "cy": 24, "lucas": 24}
+    units = [
+        Unit("ingest/x", name, "ingest", {"group": name, "items": [{"sides": []}] * count})
+        for name, count in sizes.items()
+    ]
+    strata = {name: "test" if name == "lucas" else "train" for name in sizes}
+    taken = [unit.id for unit in chosen(units, strata, 16, False)]
+    assert "lucas" in taken and {"ann", "bob", "cy"} & set(taken) and len(taken) <= 3
+    assert {unit.id for unit in chosen(units, strata, 10_000, False)} == set(sizes)
