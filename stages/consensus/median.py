@@ -25,17 +25,11 @@ class Median(Method):
 
     Medians of probabilities, class by class, are no distribution: they are divided by their sum. Where that is not more
     than one half, what the sources agree on is less than what they do not, and the median is of no use (nobody's, of
-    three that are each sure of another class): there it is their mean. `divided` is filled in by `over`.
+    three that are each sure of another class): there it is their mean.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     takes: ClassVar[str] = Mean.takes
-    divided: bool = False
-
-    def over(self, sources: tuple[str, ...], out: str, modalities: dict[str, Any], truth: str = "") -> Method:
-        modality = modalities.get(modality_of(out))
-        soft = modality is not None and modality.soft
-        return super().over(sources, out, modalities, truth).model_copy(update={"divided": soft})
 
     def fits(self, modality: Modality) -> bool:
         return modality.averaged

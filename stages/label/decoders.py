@@ -89,6 +89,7 @@ class DenseDecoder(Decoder):
 
     `normalise: range` maps the frame's least to greatest value onto 0..1; `percentiles` does so with the 2nd and 98th
     percentile and clips. `invert: flip` is 1 - x, `reciprocal` is 1 / x (inverse depth to depth; not below 1e-6).
+    Pixels whose number comes to mean unknown (`unknown` of the modality) are no part of those beside them.
     """
 
     activation: Literal["none", "sigmoid"] = "none"
@@ -113,14 +114,27 @@ class DenseDecoder(Decoder):
         x: np.ndarray = np.atleast_3d(whole).astype(np.float32)
         if self.activation == "sigmoid":
             x = sigmoid(x)
-        x = resize(x * np.float32(self.scale) + np.float32(self.offset), modality.shape[:2])
+        x = x * np.float32(self.scale) + np.float32(self.offset)
+        if modality.holes and (silent := self._silent(x, modality)).any():
+            return modality.fit(self._read(modality.around(x, silent)))
+        x = resize(x, modality.shape[:2])
         x = modality.stretched(x, *(new / old for new, old in zip(modality.shape[:2], np.shape(whole), strict=False)))
-        if self.normalise != "none":
-            lo, hi = (x.min(), x.max()) if self.normalise == "range" else np.percentile(x, (2, 98))
+        return modality.fit(self._read(x).astype(np.float32))
+
+    def _silent(self, x: np.ndarray, modality: Any) -> np.ndarray:
+        """(h, w) bool: the pixels of a map (h, w, C) whose number means unknown. Of a frame that is normalised some
+        pixel is always 0, so that no number can."""
+        silent = modality.silent(self._read(x)) if self.normalise == "none" else ~np.isfinite(x).all(-1)
+        return np.asarray(silent)
+
+    def _read(self, x: np.ndarray) -> np.ndarray:
+        """Numbers of a frame after normalisation and inversion; NaN stays NaN and counts for nothing."""
+        if self.normalise != "none" and (known := x[~np.isnan(x)]).size:
+            lo, hi = (known.min(), known.max()) if self.normalise == "range" else np.percentile(known, (2, 98))
             x = np.clip((x - lo) / max(float(hi - lo), 1e-6), 0, 1)
         if self.invert != "none":
             x = 1 - x if self.invert == "flip" else 1 / np.maximum(x, 1e-6)
-        return modality.fit(x.astype(np.float32))
+        return x
 
     def on_device(self, maps: torch.Tensor, modality: Any) -> torch.Tensor | None:
         from hyperloom.stages.label import tensors

@@ -177,6 +177,7 @@ class HuggingFace(Expert):
         return self._pipeline(home, modalities)
 
     def _maps(self, home: Any, modalities: dict[str, Any]) -> Function:
+        from hyperloom.stages.label.hub.coverage import hold_whole
         from hyperloom.stages.label.hub.maps import AUTO, Maps, MapSteps
         from hyperloom.stages.label.hub.openvocabulary import TextMaps
 
@@ -189,6 +190,7 @@ class HuggingFace(Expert):
             except ValueError as error:
                 raise RecipeError(f"the expert huggingface ({self.path or self.model}): {error}") from error
         net: Maps | TextMaps = Maps(home, self.task) if self.task in AUTO else self._texts(home, targets)
+        hold_whole(net.prepared, modalities[modality_of(self.in_[0])].shape[:2], self.path or self.model)
         return MapSteps(net, home.device == "cuda", self.in_[0], self.out, decoders, targets)
 
     def _texts(self, home: Any, targets: Sequence[Any]) -> Any:

@@ -2,7 +2,8 @@
 
 A tensor is an output's number (0 is the first), its name, or the index of a tensor inside the graph (as visualisers
 show it), which is how a network that ends in argmax still gives soft labels. Quantised tensors come back as real
-numbers, `scale * (q - zero point)`; integer class maps stay integers.
+numbers, `scale * (q - zero point)`; integer class maps stay integers. An input of 8 bits gets pixels as they are; one
+of 16 bits (16x8) gets the numbers that `preprocess` makes of them, in the steps of its own scale and zero point.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from hyperloom.stages.label.decoders import tensors_of
 from hyperloom.stages.label.network import Network, library, read_weights
 from hyperloom.stages.modality import Size
 
+BEYOND = 2**16 / 100
+"""Steps of 16 bits by which a number may lie beyond the ends, which were measured on other frames."""
+
 
 class LiteRT(Network):
     """`{type: litert, path: deeplab.tflite, in: rgb@camera, out: semantic@deeplab, decode: classes}`."""
@@ -40,7 +44,8 @@ class LiteRT(Network):
         for tensor in tensors_of(self.decode):
             litertfile.check_tensor(header, tensor)
         if source is not None:
-            self.check_input(image.dtype, image.channels, source)
+            seen = litertfile.numbers(image.dtype, header.inputs[0].scale)
+            self.check_input(seen, image.channels, source)
             self.grid(image.size, source)
 
 
@@ -71,7 +76,8 @@ class LiteRTSession:
         image = litertfile.image_input(path, [i["shape"] for i in inputs], [i["dtype"] for i in inputs], layout)
         self._input = inputs[0]
         self._details = {d["index"]: d for d in [*self._net.get_tensor_details(), *self._outputs]}
-        self.dtype, self.layout, self.batch = image.dtype, image.layout, image.batch
+        self.dtype = litertfile.numbers(image.dtype, self._input["quantization"][0])
+        self.layout, self.batch = image.layout, image.batch
         self.size, self.channels = image.size, image.channels
         for tensor in tensors:
             self._found(tensor)
@@ -89,9 +95,24 @@ class LiteRTSession:
         return litertfile.choices(self._path, tensor) if isinstance(tensor, int) and tensor in self.outputs else None
 
     def __call__(self, images: np.ndarray, tensors: Sequence[str | int]) -> list[np.ndarray]:
-        self._net.set_tensor(self._input["index"], images)
+        steps = self._steps(images) if self.dtype != self._input["dtype"] else images
+        self._net.set_tensor(self._input["index"], steps)
         self._net.invoke()
         return [self._value(t) for t in tensors]
+
+    def _steps(self, numbers: np.ndarray) -> np.ndarray:
+        """Real numbers in the steps of the input. Raises RecipeError for numbers that it does not reach."""
+        (scale, zero), ends = self._input["quantization"], np.iinfo(self._input["dtype"])
+        steps = numbers / np.float32(scale) + np.float32(zero)
+        least, most = float(steps.min(initial=ends.max)), float(steps.max(initial=ends.min))
+        if least < ends.min - BEYOND or most > ends.max + BEYOND:
+            low, high = ((end - zero) * scale for end in (ends.min, ends.max))
+            raise RecipeError(
+                f"{self._path} takes numbers of {low:.4g} to {high:.4g}, and pixels come to "
+                f"{(least - zero) * scale:.4g} to {(most - zero) * scale:.4g}. Next: in preprocess, divide, or mean "
+                "and std, as the network was trained with"
+            )
+        return np.clip(np.rint(steps), ends.min, ends.max).astype(self._input["dtype"])
 
     def _value(self, tensor: str | int) -> np.ndarray:
         detail = self._found(tensor)

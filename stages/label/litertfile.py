@@ -31,6 +31,8 @@ class GraphTensor:
     name: str
     shape: tuple[int, ...]
     kind: Any
+    scale: float = 0.0
+    """What a step is worth where it is quantised."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ def image_input(path: str, shapes: Sequence[Sequence[int]], kinds: Sequence[Any]
     layout = layout or ("nchw" if shape[1] in CHANNELS and shape[3] not in CHANNELS else "nhwc")
     at = 2 if layout == "nchw" else 1
     return FrameInput(np.dtype(kinds[0]), layout, shape[0], (shape[at], shape[at + 1]), shape[1 if at == 2 else 3])
+
+
+def numbers(dtype: np.dtype[Any], scale: float) -> np.dtype[Any]:
+    """What pixels are brought to for an input: itself, but real numbers for steps of 16 bits, of which 255 is none."""
+    return np.dtype(np.float32) if dtype == np.int16 and scale else dtype
 
 
 def header(path: str) -> LiteRTHeader:
@@ -123,7 +130,9 @@ def check_tensor(header: LiteRTHeader, tensor: str | int) -> None:
 
 def _tensor(tensor: Any, index: int) -> GraphTensor:
     shape = tuple(int(tensor.Shape(i)) for i in range(tensor.ShapeLength()))
-    return GraphTensor(index, (tensor.Name() or b"").decode(), shape, DTYPES.get(tensor.Type()))
+    quantum = tensor.Quantization()
+    scale = float(quantum.Scale(0)) if quantum is not None and quantum.ScaleLength() == 1 else 0.0
+    return GraphTensor(index, (tensor.Name() or b"").decode(), shape, DTYPES.get(tensor.Type()), scale)
 
 
 def _end(buffer: Any) -> int:

@@ -68,7 +68,7 @@ class Preprocess(Config):
     """How a network wants its frames. What is left out follows from the network's own input where that is fixed.
 
     `mean` and `std` are in units of 0..255 and in the network's channel order; `divide: 255` is for networks that want
-    0..1. Quantised networks get their integers as they are.
+    0..1. Networks of 8 bits get their integers as they are.
     """
 
     size: Size | None = None

@@ -185,9 +185,7 @@ class Dense(Moving):
             array = array[..., None]
         if array.ndim != 3 or array.shape[-1] != self.channels_:
             raise ValueError(f"expected (H, W, {self.channels_}), got {np.shape(value)}")
-        height, width = self.height_width
-        holes = self._holes(array)
-        array = self._around(self.stretched(array, height / array.shape[0], width / array.shape[1]), holes)
+        array = self.around(array, self.silent(array))
         if self.direction:
             array = array / np.maximum(np.linalg.norm(array, axis=-1, keepdims=True), 1e-6)
         return np.clip(array, *self.range) if self.range else array
@@ -197,7 +195,7 @@ class Dense(Moving):
             return self.fit(decode_array(data, "", name))
         return self.fit(self.numbers(data, name))
 
-    def _holes(self, array: np.ndarray) -> np.ndarray:
+    def silent(self, array: np.ndarray) -> np.ndarray:
         """(h, w) bool: the pixels of (h, w, C) numbers, as a file has them, that are unknown."""
         holes = np.zeros(array.shape[:2], bool)
         if self.direction:
@@ -211,9 +209,10 @@ class Dense(Moving):
             holes |= (np.abs(array - self.unknown) <= SAME * abs(self.unknown)).all(-1)  # a scale leaves a last digit
         return holes
 
-    def _around(self, array: np.ndarray, holes: np.ndarray) -> np.ndarray:
-        """Resized linearly over the pixels that are no holes; unknown where these weigh less than half: NaN, or a
-        direction of length zero where there is to be no NaN."""
+    def around(self, array: np.ndarray, holes: np.ndarray) -> np.ndarray:
+        """(h, w, C) numbers in this modality's size, linearly over the pixels that are no holes, (h, w) bool; unknown
+        where these weigh less than half: NaN, or a direction of length zero where there is to be no NaN."""
+        array = self.stretched(array, *(new / old for new, old in zip(self.height_width, array.shape[:2], strict=True)))
         if not holes.any():
             return self._resized(array).reshape(self.shape)
         nothing = np.float32("nan" if self.unknown is not None else 0)

@@ -198,10 +198,8 @@ def test_only_a_vote_or_mean_that_reads_confidence_means_something_new() -> None
 
     assert revision(type="vote") == 1 and revision(type="vote", smooth=2.0, weights={"x": 2}) == 1
     assert revision(type="vote", confidence={"x": "quality@x"}) == 2
-    assert revision(type="mean") == 2 and revision(type="median") == 2
+    assert revision(type="mean") == 2
     assert revision(type="mean", confidence={"x": "quality@x"}) == revision(type="mean", spread="score@m") == 3
-    medians = [plugins.parse("consensus", "median").over((f"{n}@x",), f"{n}@m", KNOWN) for n in ("depth", "soft")]
-    assert ["divided" in payload(m) for m in medians] == [False, True]
 
 
 @pytest.mark.parametrize("level", [1.0, 1000.1, 123456.7])

@@ -2,8 +2,8 @@
 
 The model's own processor prepares the frames. Networks of masks (MaskFormer, Mask2Former) give, for each query, classes
 and a mask; the score of a class at a pixel is the sum over the queries of both (Cheng et al., Mask2Former, CVPR 2022),
-and goes on as its logarithm, so that a softmax of it is the score again, normalised. Processors that crop or pad are
-not understood: maps are taken to cover the whole frame.
+and goes on as its logarithm, so that a softmax of it is the score again, normalised. Maps are taken
+to cover the whole frame, so processors that crop or pad are refused (`coverage`).
 """
 
 from __future__ import annotations
