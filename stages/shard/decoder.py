@@ -3,9 +3,9 @@
 The loader hands it the files of a batch, in the thread that puts the batch together, some batches ahead of the update.
 It works on a stream of its own, and what it gives is finished, so the update waits for nothing.
 
-It takes only what nvJPEG decodes to the pixels of libjpeg but for rounding (on an H100 by 5 of 255 at most): whole files
-of YCbCr or grey, upsampled the same way. The chip's own decoding engine, which is quicker and as near to libjpeg, rounds
-otherwise and takes what it has room for, so that a file's pixels would depend on its neighbours: it is never asked.
+It takes only what nvJPEG decodes to the pixels of libjpeg but for rounding (on an H100 by 5 of 255 at most): whole
+files of YCbCr or grey, upsampled the same way. The chip's own decoding engine, quicker and as near to libjpeg, rounds
+otherwise and takes what it has room for, so a file's pixels would depend on its neighbours: it is never asked.
 All else (CMYK, RGB, PNG and WebP of a column of files, torn ones, those of another size) is left to the host's decoder,
 which gives the pixels or says what is wrong. Damage in the middle of a file, of which libjpeg would warn, it does not
 see: files were looked at when they came, and the pages that hold them have checksums.
