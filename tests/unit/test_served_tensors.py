@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,24 @@ def test_what_a_column_cannot_hold_is_no_label(
 ) -> None:
     value = answered(monkeypatch, name, datatype, values)
     assert isinstance(value, ValueError) and reason in str(value)
+
+
+def test_an_answer_that_is_read_otherwise_is_not_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    def post(*request: Any) -> Any:
+        asked.append(request)
+        return {"outputs": [{"name": "semantic", "datatype": "INT64", "shape": [1, 2, 2], "data": [0, 1, 1, 0]}]}
+
+    monkeypatch.setattr(Endpoint, "post", post)
+    expert = {**FIELDS, "out": "semantic@server", "replay": True}
+    for fields in ({"decode": {"type": "classes", "activation": "ids"}}, {}):  # of revision 1, and of revision 2
+        call = plugins.parse("expert", {**expert, **fields}).build(KNOWN, Storage(str(tmp_path)))
+        (value,) = call({"rgb@camera": np.zeros((1, 2, 2, 3), np.uint8)})["semantic@server"]
+        assert value.tolist() == [[0, 1], [1, 0]]
+    assert len(asked) == 1
 
 
 def test_only_tensors_without_a_decoder_mean_something_new() -> None:
