@@ -74,7 +74,7 @@ class Assembly:
             schedule=stage.schedule,
             learner=stage.learner,
             batches=stage.batches,
-            batch=stage.batch,
+            batch=self._batch,
             updates=updates,
             ema=stage.ema,
             seed=stage.seed,
@@ -107,10 +107,16 @@ class Assembly:
                 )
                 self.step.events.emit("note", self.step.name, text=text)
 
+    @property
+    def _batch(self) -> int:
+        """Of a rehearsal no more than there are samples: a pilot cannot know beforehand which end in quarantine."""
+        most = self.stage.batch if self.stage.rehearses is None else max(1, self.rows["train"])
+        return min(self.stage.batch, most)
+
     def _updates(self) -> int:
         """How many updates there are in all."""
         stage, rows = self.stage, self.rows["train"]
-        if rows < stage.batch:
+        if rows < self._batch:
             raise StepFailed(
                 f"step {self.step.name!r}: batch {stage.batch} is more than the {rows} training rows. Next: "
                 f"batch: {rows}"
@@ -118,9 +124,9 @@ class Assembly:
         if stage.minutes:
             return WITHOUT_END
         if stage.open_ended:
-            return passes(rows, stage.batch)
+            return passes(rows, self._batch)
         given = stage.updates or total(stage.phases)
-        return given or max(1, math.ceil(stage.epochs * (rows // stage.batch)))  # type: ignore[operator]
+        return given or max(1, math.ceil(stage.epochs * (rows // self._batch)))  # type: ignore[operator]
 
     def _guide(self) -> Teaching | None:
         """The network that hints ask, where there are any. Raises RecipeError when it has not what they look at."""

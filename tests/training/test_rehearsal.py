@@ -140,6 +140,21 @@ def test_a_training_that_is_no_pilots_is_judged(ended: tuple[World, Any]) -> Non
     assert "rehearses" not in {s.name: s for s in world.plan(short)}["student"].payload["config"]
 
 
+def test_a_pilot_trains_on_what_a_torn_picture_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is cut to the samples that a pilot takes, of which some may end in quarantine."""
+    monkeypatch.setattr(pilots, "UPDATES", 1)
+    world = World(tmp_path)
+    for group in "abc":
+        for number in (0, 4, 8):  # one of each partition
+            (tmp_path / "in" / group / f"{number:02}.png").write_bytes(b"torn")
+    only = CHAIN[: CHAIN.index("  report:")].replace("batch: 4", "batch: 36")
+    one = world.pilot(world.load(only), 12).loaded
+    assert one.recipe.steps["student"].batch == 4, "of which three can be read"
+    assert world.run(one).ok
+    done = {s.name: s for s in world.plan(one)}
+    assert Trained.from_manifest(done["student"].manifest).rehearsal.startswith("1 update")
+
+
 def test_the_first_picture_has_the_labels_over_the_samples(ended: tuple[World, Any]) -> None:
     world, one = ended
     shown = pictures.pictures(world.storage, world.plan(one), one.recipe.modalities)
