@@ -138,6 +138,8 @@ def _meanings(loaded: RecipeFile, names: Iterable[str], digests: Digests) -> Ite
                 modalities[modality] = payload(recipe.modalities[modality])
         if uses:
             identity["modalities"] = {modality: modalities[modality] for modality in uses}
+        if revised := stage.revised_for(recipe.modalities):
+            identity["revised"] = revised
         identity = _with_facts(identity, stage, digests)
         known[name] = fingerprint(identity)
         yield name, StepMeaning(identity, known[name])

@@ -8,7 +8,7 @@ body, written by the engine after `run` ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -45,6 +45,11 @@ class Stage(Config):
     def uses(self) -> set[str]:
         """Names of the modalities whose definitions belong to this step's identity (beyond those of its inputs)."""
         return set()
+
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        """What of this step's meaning has changed with the code in a recipe of these modalities alone, each by a name
+        and a number that enter its identity; nothing for who keeps what was made."""
+        return {}
 
     def check(self, step: StepCheck) -> Schema | None:
         """Note in `step` what the config and the schemas of the inputs show to be wrong; the schema of what this step

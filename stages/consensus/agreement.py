@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hyperloom.pipeline.units import Record
+from hyperloom.stages.angle import degrees
 from hyperloom.stages.modality.knowledge import spread
 
 SourceColumn: TypeAlias = "tuple[np.ndarray, np.ndarray | None]"
@@ -59,8 +60,9 @@ def _compared(left: np.ndarray, right: np.ndarray, modality: Any) -> dict[str, n
     if left.dtype.kind in "iu":
         return {"equal": _ratio(_sums(used & (left == right)), _sums(used))}
     if modality.unit_vectors:
-        cosine = np.clip((left * right).sum(-1, dtype=np.float64), -1, 1)
-        return {"angle": _ratio(_sums(np.where(both, np.degrees(np.arccos(cosine)), 0)), _sums(both))}
+        angles = np.zeros(both.shape)
+        angles[both] = degrees(left[both], right[both])
+        return {"angle": _ratio(_sums(angles), _sums(both))}
     used = used.reshape(len(left), -1)
     a, b = (np.where(used, v.reshape(used.shape).astype(np.float64), 0) for v in (left, right))
     count = _sums(used)

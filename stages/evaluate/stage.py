@@ -36,6 +36,8 @@ from hyperloom.stages.evaluate.motion import Temporal
 from hyperloom.stages.evaluate.slices import Slice
 from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
 from hyperloom.stages.measure.intervals import Intervals
+from hyperloom.stages.modality.boxes import Boxes
+from hyperloom.stages.network.ensemble import Single
 from hyperloom.stages.results import Judged, Shards, Trained
 from hyperloom.stages.schema import ReportSchema, made_by, recheck
 
@@ -125,6 +127,13 @@ class Evaluate(Stage):
             raise ValueError(str(error)) from error
         return self
 
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        """Rows of boxes of several networks were averaged row by row, other objects' with each other."""
+        judged = self.truth or modalities
+        boxes = any(isinstance(modalities.get(name), Boxes) for name in judged)
+        several = any(_several(one) for one in self.models.values())
+        return {"pooled boxes": 2} if boxes and several else {}
+
     def uses(self) -> set[str]:
         return {*self.truth, *(modality_of(c) for c in self.columns)}
 
@@ -149,7 +158,8 @@ class Evaluate(Stage):
         for name, one in models.items():
             manifest, ensemble = step.inputs[one.model.model], one.model.ensemble
             how = payload(one.model, lambda n: step.inputs[n].fingerprint)
-            spaces[name] = self._space(step, truth, {"model": how, "name": name})
+            revised = self.revised_for(step.modalities) if _several(one.model) else {}
+            spaces[name] = self._space(step, truth, {"model": how, "name": name, **revised})
             bound = ensemble.bind(step.inputs) if ensemble else None
             asking = self._asking(step, weight_bytes(manifest, one.member))
             asks = (manifest.stage, manifest.fingerprint), self._inputs(step, manifest), bound
@@ -264,6 +274,11 @@ class Evaluate(Stage):
         seen = {"temporal": payload(temporal)} if temporal else {}
         meaning = {"revision": self.revision, "truth": dict(truth), "modalities": definitions, **what, **seen}
         return f"score/{fingerprint(meaning)[:SHORT]}"
+
+
+def _several(model: Model) -> bool:
+    """Is more than one answer asked of it, to be pooled?"""
+    return model.ensemble is not None and not isinstance(model.ensemble, Single)
 
 
 def costs(units: list[Unit], records: Sequence[Record]) -> dict[str, dict[str, int]]:

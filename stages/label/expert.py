@@ -100,6 +100,11 @@ class Expert(Plugin):
         """
         return None
 
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        """What of its meaning has changed with the code where its columns are of these modalities alone, as
+        `Stage.revised_for` says it."""
+        return {}
+
     def calls(self, rows: int) -> int:
         """How many questions that may cost money it asks of so many samples, at most."""
         return 0

@@ -289,8 +289,8 @@ def _node(expert: Expert, known: Mapping[str, Producer], step: StepRun, digests:
         "modalities": {m: payload(d) for m, d in sorted(_own(expert, modalities).items())},
         "inputs": {c: known[c].fingerprint for c in sorted(expert.all_in)},
     }
-    if weights:
-        identity["weights"] = weights
+    further = {"weights": weights, "revised": expert.revised_for(modalities)}
+    identity |= {name: value for name, value in further.items() if value}
     lessons = [lesson for name in step_refs(expert) for lesson in lessons_of(inputs[name])]
     lessons += [Lesson(digest, "", "weights") for digest in weights] + licence.lessons(expert.terms(step.storage))
     compared = getattr(expert, "truth", "")  # what a consensus is only compared with decides nothing

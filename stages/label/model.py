@@ -30,6 +30,7 @@ from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.meaning import Meaning, MeaningsDiffer, Translation, translation
+from hyperloom.stages.modality.boxes import Boxes
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.network.ensemble import Single
 from hyperloom.stages.results import Trained
@@ -104,6 +105,12 @@ class Model(Expert):
         known = {"folders": trained.folders(manifest), "weight_bytes": weight_bytes(manifest)}
         bound = {"in_": self.in_ or trained.visible, "ensemble": self.ensemble.bind(inputs)}
         return self.model_copy(update=known | bound)
+
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        """Rows of boxes of several networks were averaged row by row, other objects' with each other."""
+        several = len(self.folders) != 1 or not isinstance(self.ensemble, Single)
+        boxes = any(isinstance(modalities.get(modality_of(c)), Boxes) for c in self.out)
+        return {"pooled boxes": 2} if several and boxes else {}
 
     def heft(self, storage: Storage) -> int:
         return self.weight_bytes

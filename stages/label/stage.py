@@ -13,6 +13,7 @@ columns. The stage makes no choice among sources (see consensus) and joins nothi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
@@ -56,6 +57,9 @@ class Label(Stage):
 
     def uses(self) -> set[str]:
         return graph.modalities_of(self.experts)
+
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        return {name: number for e in self.experts for name, number in e.revised_for(modalities).items()}
 
     def check(self, step: StepCheck) -> SamplesSchema:
         return checked(self, step)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from hyperloom.stages.angle import degrees
 from hyperloom.stages.measure.measure import Measure
 from hyperloom.stages.measure.sums import Sums
 from hyperloom.stages.modality import Modality
@@ -60,16 +61,16 @@ class AngleMeasure(Measure):
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         known, both = _judged(modality, truth, prediction, answered)
-        degrees = _degrees(truth[both].astype(np.float64), prediction[both].astype(np.float64))
+        angles = degrees(truth[both], prediction[both])
         counts = {"known": int(known.sum()), "answered": int(both.sum())}
-        return counts | {"angle": float(degrees.sum()), "angles": int(degrees.size)}
+        return counts | {"angle": float(angles.sum()), "angles": int(angles.size)}
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         return {"angle": sums["angle"] / sums["angles"]}
 
     def change(self, modality: Modality, now: np.ndarray, before: np.ndarray, valid: np.ndarray) -> Sums:
         valid = valid & _said(modality, now) & _said(modality, before)
-        change = _degrees(now[valid].astype(np.float64), before[valid].astype(np.float64))
+        change = degrees(now[valid], before[valid])
         return {"change": float(change.sum()), "changes": int(change.size)}
 
 
@@ -84,9 +85,3 @@ def _judged(
 def _said(modality: Modality, value: np.ndarray) -> np.ndarray:
     """Where one value says something."""
     return modality.given(value[None])[0]
-
-
-def _degrees(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The angle between vectors (..., C) of some length: exact near 0 and 180 too, where a cosine is blunt (Kahan)."""
-    one, other = (v / np.linalg.norm(v, axis=-1, keepdims=True) for v in (one, other))
-    return np.degrees(2 * np.arctan2(np.linalg.norm(one - other, axis=-1), np.linalg.norm(one + other, axis=-1)))

@@ -31,13 +31,30 @@ class BoxLayers(nn.Module):
     def finish(self, raw: torch.Tensor) -> torch.Tensor:
         """(N, most, 6): boxes by falling score; cells beyond the grid's number repeat nothing but NaN."""
         logits, sides = raw.split([self.classes, 4], 1)
-        score, kind = logits.sigmoid().amax(1).flatten(1), logits.argmax(1).flatten(1)
+        return self._rows(logits.sigmoid().amax(1), logits.argmax(1), sides)
+
+    def maps(self, raw: torch.Tensor) -> torch.Tensor:
+        """(N, h, w, K + 5), of which the mean over several networks is an answer too, as that of rows is not: each
+        class's score, the sides by the best score, and that score. Who sees no object in a cell says little of its
+        sides there."""
+        logits, sides = raw.split([self.classes, 4], 1)
+        best = logits.sigmoid().amax(1, keepdim=True)
+        return torch.cat([logits.sigmoid(), sides * best, best], 1).permute(0, 2, 3, 1)
+
+    def rows(self, maps: torch.Tensor) -> torch.Tensor:
+        """What `finish` gives, of such maps."""
+        scores, sides, best = maps.permute(0, 3, 1, 2).split([self.classes, 4, 1], 1)
+        return self._rows(scores.amax(1), scores.argmax(1), sides / best.clamp(min=1e-9))
+
+    def _rows(self, scores: torch.Tensor, kinds: torch.Tensor, sides: torch.Tensor) -> torch.Tensor:
+        """Of each cell the score and the class (N, h, w), and the sides (N, 4, h, w)."""
+        score, kind = scores.flatten(1), kinds.flatten(1)
         best, place = score.topk(min(self.most, score.shape[1]), 1)
-        middle = cell_middles(raw.shape[2], raw.shape[3]).to(raw)
+        middle = cell_middles(*sides.shape[2:]).to(sides)
         left, top, right, low = sides.flatten(2).unbind(1)
         x, y = middle[:, 0], middle[:, 1]
         corners = torch.stack([x - left, y - top, x + right, y + low], 2).clamp(0, 1)
-        cells = torch.cat([corners, kind.to(raw.dtype)[..., None]], 2)
+        cells = torch.cat([corners, kind.to(sides.dtype)[..., None]], 2)
         rows = torch.cat([cells.gather(1, place[..., None].expand(-1, -1, 5)), best[..., None]], 2)
         return nn.functional.pad(rows, (0, 0, 0, self.most - rows.shape[1]), value=float("nan"))
 

@@ -34,6 +34,9 @@ class Head(Plugin):
     """Does it read the trunk's planes? Then there must be a raster."""
     forced: ClassVar[bool] = False
     """Is it given its own target while it trains?"""
+    ranked: ClassVar[bool] = False
+    """Are answers rows of things by falling score, which are others' rows in another network? Of several networks then
+    what the module's `maps(raw)` gives is pooled, and `rows(maps)` makes the answer."""
 
     def check(self, task: Task) -> None:
         """Raises ValueError when this head cannot predict the task."""
@@ -142,6 +145,7 @@ class BoxesHead(Head):
     """Objects in a picture by their centres."""
 
     planes: ClassVar[bool] = True
+    ranked: ClassVar[bool] = True
 
     def build(self, task: Task, sizes: Sizes, architecture: Architecture) -> nn.Module:
         from hyperloom.stages.network import box_heads

@@ -16,15 +16,17 @@ Answers = Mapping[str, torch.Tensor]
 
 
 class Pooling:
-    """Gathers members' answers. `classed`: the tasks whose answers are probabilities of classes, along the last axis.
+    """Gathers members' answers. `classed`: the tasks whose answers are probabilities of classes, along the last axis;
+    `directed`: those of unit vectors along it.
 
     The spread is the standard deviation over members, its square averaged over channels, whatever the pooling.
     """
 
-    def __init__(self, how: How, classed: frozenset[str]):
-        self.how, self.classed, self.count = how, classed, 0
+    def __init__(self, how: How, classed: frozenset[str], directed: frozenset[str] = frozenset()):
+        self.how, self.classed, self.directed, self.count = how, classed, directed, 0
         self._total: dict[str, torch.Tensor] = {}
-        self._square: dict[str, torch.Tensor] = {}
+        self._middle: dict[str, torch.Tensor] = {}
+        self._apart: dict[str, torch.Tensor] = {}
         self._votes: dict[str, torch.Tensor] = {}
         self._kept: dict[str, list[torch.Tensor]] = {}
 
@@ -32,21 +34,28 @@ class Pooling:
         """Take in one member's answers."""
         self.count += 1
         for task, values in answers.items():
-            _add(self._total, task, values)
-            _add(self._square, task, values.square())
+            self._gather(task, values)
             if self.how == "median":
                 self._kept.setdefault(task, []).append(values)
             elif self.how == "vote" and task in self.classed:
                 _add(self._votes, task, torch.nn.functional.one_hot(values.argmax(-1), values.shape[-1]).float())
 
+    def _gather(self, task: str, values: torch.Tensor) -> None:
+        """The sum, and squared distances from the mean so far (Welford 1962): the difference of two large squares has
+        no digits left of how far depths in metres are apart."""
+        _add(self._total, task, values)
+        if task not in self._middle:
+            self._middle[task], self._apart[task] = values, torch.zeros_like(values)
+            return
+        before = values - self._middle[task]
+        self._middle[task] = self._middle[task] + before / self.count
+        self._apart[task] = self._apart[task] + before * (values - self._middle[task])
+
     def pooled(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Answers (N, ..., C) and spread (N, ..., 1), by task. Votes are shares of members, numbers then their mean;
-        medians of probabilities are made to sum to one again."""
-        mean = {t: v / self.count for t, v in self._total.items()}
-        variance = {
-            t: (self._square[t] / self.count - m.square()).clamp(min=0).mean(-1, keepdim=True) for t, m in mean.items()
-        }
-        pooled = dict(mean)
+        medians of probabilities are made to sum to one again, directions to have length one."""
+        spread = {t: (v / self.count).clamp(min=0).mean(-1, keepdim=True).sqrt() for t, v in self._apart.items()}
+        pooled = {t: v / self.count for t, v in self._total.items()}
         for task, votes in self._votes.items():
             pooled[task] = votes / self.count
         for task, kept in self._kept.items():
@@ -54,7 +63,9 @@ class Pooling:
             middle = (ordered[(self.count - 1) // 2] + ordered[self.count // 2]) / 2
             whole = middle.sum(-1, keepdim=True).clamp(min=1e-6)
             pooled[task] = middle / whole if task in self.classed else middle
-        return pooled, {t: v.sqrt() for t, v in variance.items()}
+        for task in self.directed & pooled.keys() if self.count > 1 else ():
+            pooled[task] = torch.nn.functional.normalize(pooled[task], dim=-1, eps=1e-6)
+        return pooled, spread
 
 
 def _add(totals: dict[str, torch.Tensor], task: str, values: torch.Tensor) -> None:

@@ -52,7 +52,7 @@ class HostArrays(Mapping[str, np.ndarray]):
 class Prediction:
     """By task: `mean` (N, *sites, C), class probabilities or values in units as `MultiTask.predict` has them, and
     `spread` (N, *sites, 1), the standard deviation over members, its square averaged over channels (zero for a single
-    pass)."""
+    pass); of boxes by the cells of their head."""
 
     mean: HostArrays
     spread: HostArrays
@@ -92,6 +92,24 @@ class Predictor:
         """Tasks whose answers are probabilities of classes."""
         return frozenset(t.name for t in self.model.architecture.tasks if t.modality.categorical)
 
+    @property
+    def directed(self) -> frozenset[str]:
+        """Tasks whose answers are unit vectors."""
+        return frozenset(t.name for t in self.model.architecture.tasks if t.modality.unit_vectors)
+
+    @property
+    def finding(self) -> dict[str, Any]:
+        """The heads, by task, whose answers are rows of things in an order of their own, so that their maps are pooled
+        and the things found afterwards. Raises PluginError for one that has no such maps."""
+        heads = {t.name: self.model.heads[t.name] for t in self.model.architecture.tasks if t.head.ranked}
+        if without := [name for name, head in heads.items() if not hasattr(head, "rows")]:
+            raise PluginError(
+                f"the answers of several networks to {without[0]!r} cannot be pooled: the rows of its head are in an "
+                "order of their own. Next: ask one network once, or give the head's module `maps` and `rows` "
+                "(hyperloom.stages.network.box_heads has them)"
+            )
+        return heads
+
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Prediction:
         """Predict for `batch`: column -> (N, *shape), optionally column? -> (N,) bool."""
         return self.growing(batch, ())[-1]
@@ -99,10 +117,12 @@ class Predictor:
     @torch.inference_mode()
     def growing(self, batch: Mapping[str, np.ndarray], sizes: Sequence[int]) -> list[Prediction]:
         """What the first members come to, for each number of them in `sizes`, which rise; the last is of all."""
-        return predicted(self.answers(batch), self.how, self.classed, sizes)
+        finding = self.finding if len(self.members) > 1 else {}
+        pool = Pooling(self.how, self.classed, self.directed)
+        return predicted(self.answers(batch, finding), pool, finding, sizes)
 
-    def answers(self, batch: Mapping[str, np.ndarray]) -> Iterator[Answers]:
-        """Each member's answers, in their order."""
+    def answers(self, batch: Mapping[str, np.ndarray], finding: Mapping[str, Any]) -> Iterator[Answers]:
+        """Each member's answers, in their order; of the tasks in `finding` the maps."""
         columns, valid = self._tensors(batch)
         columns = sent(columns, self.device)
         planes, at = self.model.encode(columns), 0
@@ -110,7 +130,8 @@ class Predictor:
             members = self.members[at : at + self._most]
             answers: Iterator[Answers] | None = None
             try:
-                answers = self._asked(planes, sent([shown(valid, m).inputs for m in members], self.device))
+                seen = sent([shown(valid, m).inputs for m in members], self.device)
+                answers = self._asked(planes, seen, finding)
             except torch.OutOfMemoryError:
                 if self._most == 1:
                     raise
@@ -121,12 +142,16 @@ class Predictor:
             at += len(members)
             yield from answers
 
-    def _asked(self, planes: Sequence[Encoded], seen: Sequence[torch.Tensor]) -> Iterator[Answers]:
+    def _asked(
+        self, planes: Sequence[Encoded], seen: Sequence[torch.Tensor], finding: Mapping[str, Any]
+    ) -> Iterator[Answers]:
         """Answers of members that see `seen`, (N, inputs) each, in one pass."""
         some = len(seen)
         every = seen[0] if some == 1 else torch.cat(list(seen))
         raw = self.model(planes if some == 1 else [_repeated(p, some) for p in planes], every)
-        answers, features = dict(self.model.finish(raw.predictions)), raw.features
+        plain = {task: values for task, values in raw.predictions.items() if task not in finding}
+        answers, features = dict(self.model.finish(plain)), raw.features
+        answers |= {task: self.model.heads[task].maps(raw.predictions[task]) for task in finding}
         if self.features:
             answers |= {POOLED: features.pooled}
             answers |= {} if features.planes is None else {PLANES: features.planes.permute(0, 2, 3, 1)}
@@ -176,24 +201,27 @@ class Together:
         """As of a `Predictor`: the first model's members come first."""
         for one in self.predictors:
             one.features = self.features
-        answers = (answer for one in self.predictors for answer in one.answers(batch))
-        return predicted(answers, self.how, self.predictors[0].classed, sizes)
+        first = self.predictors[0]
+        finding = first.finding if len(self.members) > 1 else {}
+        answers = (answer for one in self.predictors for answer in one.answers(batch, finding))
+        return predicted(answers, Pooling(self.how, first.classed, first.directed), finding, sizes)
 
 
 def predicted(
-    answers: Iterable[Answers], how: How, classed: frozenset[str], sizes: Sequence[int] = ()
+    answers: Iterable[Answers], pool: Pooling, finding: Mapping[str, Any], sizes: Sequence[int] = ()
 ) -> list[Prediction]:
     """What the first members' answers come to, for each of `sizes` that is fewer than all, and what all come to."""
-    pool, outcomes = Pooling(how, classed), []
+    outcomes = []
     for answer in answers:
         if pool.count in sizes:
-            outcomes.append(_pooled(pool))
+            outcomes.append(_pooled(pool, finding))
         pool.add(answer)
-    return [*outcomes, _pooled(pool)]
+    return [*outcomes, _pooled(pool, finding)]
 
 
-def _pooled(pool: Pooling) -> Prediction:
+def _pooled(pool: Pooling, finding: Mapping[str, Any]) -> Prediction:
     pooled, spread = pool.pooled()
+    pooled |= {task: head.rows(pooled[task]) for task, head in finding.items()}
     return Prediction(HostArrays(pooled), HostArrays(spread))
 
 

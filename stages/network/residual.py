@@ -1,8 +1,8 @@
 """Residuals: the answer of an expert among the inputs, passed unchanged to the head of its task.
 
 A task whose own modality is among the inputs starts from their answers: class maps as log-probabilities, probabilities
-as their logarithms, numbers as values, each mapped to the task's classes by name or to its unit. What the head adds
-begins as zero, so an untrained network answers what its input does, and learns what to change (`stages.network.passing`
+as their logarithms (of a task of probabilities too), numbers as values, each mapped to the task's classes by name or to
+its unit. What the head adds begins as zero, so an untrained network answers what its input does, and learns what to change (`stages.network.passing`
 says which inputs these are). Of several inputs that
 are visible at a site their answers are mixed with weights that are learned, one number an input, and each has a gain
 for each class. Where nothing of a task's is visible, or its input has no answer, nothing is passed on and the head
@@ -70,7 +70,8 @@ class PassedOn(nn.Module):
     def __init__(self, item: Input, task: Task):
         super().__init__()
         how = translation(item.modality.meaning, task.modality.meaning)
-        self.classes, channels = bool(task.modality.counted), task.modality.planes
+        self.classes = bool(task.modality.counted) or task.modality.soft
+        channels = task.modality.planes
         if self.classes:
             order = torch.tensor(how.places).argsort() if how.places else torch.arange(channels)
             self.least = (1 - SURE) / max(1, channels - 1)

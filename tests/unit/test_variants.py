@@ -57,6 +57,25 @@ steps:
     assert _identities(MATRIX) == _identities(HEAD + by_hand)
 
 
+def test_a_step_that_means_something_else_with_these_modalities_has_another_identity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And so have those that read it, and nobody else."""
+    text = (
+        HEAD.replace("{}", "{m: {type: scalar}}")
+        + """\
+steps:
+  a: {stage: "tests.toy:Numbers"}
+  b: {stage: "tests.toy:Squares", data: a}
+  c: {stage: "tests.toy:Numbers", salt: x}
+"""
+    )
+    before = _identities(text)
+    monkeypatch.setattr("tests.toy.Numbers.revised_for", lambda self, all_: {} if self.salt else dict.fromkeys(all_, 2))
+    after = _identities(text)
+    assert {name for name in before if before[name] != after[name]} == {"a", "b"}
+
+
 def test_a_variant_says_no_more_than_its_lines() -> None:
     """What a recipe leaves out stays open: the stage decides by that whether it takes a GPU."""
     steps = _steps(MATRIX)
