@@ -7,7 +7,9 @@ any other (px, lux, C) is equal to itself alone. Nothing is guessed: a column wi
 from __future__ import annotations
 
 import math
+import re
 
+PER = re.compile(r"/|\bper\b")
 KINDS: dict[str, dict[str, float]] = {
     "length": {"m": 1, "dm": 0.1, "cm": 0.01, "mm": 1e-3, "um": 1e-6, "nm": 1e-9, "km": 1e3,
                "in": 0.0254, "ft": 0.3048, "yd": 0.9144, "mi": 1609.344},
@@ -50,7 +52,7 @@ NAMES = {
     "tonne": "t",
     "hertz": "Hz",
     "hz": "Hz",
-    "pixel": "px",
+    **dict.fromkeys(("pixel", "pix", "px"), "px"),
 }
 """Other names of units, in the singular."""
 
@@ -62,6 +64,11 @@ def symbol(unit: str) -> str:
         if name in NAMES:
             return NAMES[name]
     return bare
+
+
+def counted(unit: str) -> str:
+    """What a unit counts by its symbol, whether by itself or per something: `px` of `pixels/frame`."""
+    return symbol(PER.split(symbol(unit))[0])
 
 
 def factor(source: str, target: str) -> float | None:

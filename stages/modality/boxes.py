@@ -86,9 +86,12 @@ class Boxes(Things):
         return self._shown(values, torch.cat([middle - reach, middle + reach], -1))
 
     def _shown(self, values: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
-        """Boxes at other corners: those whose middle is shown, cut at the edges; the others become unused rows."""
+        """Boxes at other corners: those whose middle is shown, and crowds of which anything is, cut at the edges; the
+        others become unused rows."""
         middle = (corners[..., :2] + corners[..., 2:]) / 2
+        overlap = (corners[..., 2:] > 0).all(-1) & (corners[..., :2] < 1).all(-1)
         shown = ((middle >= 0) & (middle <= 1)).all(-1)  # false for unused rows
+        shown = shown | (overlap & (values[..., 5] == 0))
         values[..., :4] = corners.clamp(0, 1)
         values = values.where(shown[..., None], float("nan"))
         order = (~shown).to(values.dtype).argsort(dim=1, stable=True)

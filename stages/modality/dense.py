@@ -33,10 +33,10 @@ class Dense(Moving):
     says so of pixels with a number outside the range, which `fit` clips otherwise. A pixel with NaN in one channel is
     unknown. `direction: true` marks unit vectors of two or three channels (surface normals): compared by angle, made of
     length one by `fit`; one of length zero is unknown. `kind` is what numbers are to a picture that is moved (see
-    `moves`): `fit` resizes linearly over what is known, and scales displacements and disparities as it does. The `y` of
-    directions and vectors grows downwards, as OpenCV's camera has it, or `up`. `storage` is what is kept of a number:
-    float32 all, float16 three digits, uint8 one of 255 and uint16 one of 65,535 even steps over the range. `names` says
-    what the channels are called.
+    `moves`): `fit` resizes linearly over what is known, angles to the nearest pixel, and scales
+    displacements and disparities as it does. The `y` of directions and vectors grows downwards, as OpenCV's camera has
+    it, or `up`. `storage` is what is kept of a number: float32 all, float16 three digits, uint8 one of 255 and uint16
+    one of 65,535 even steps over the range. `names` says what the channels are called.
     """
 
     revision: ClassVar[int] = 2
@@ -77,6 +77,12 @@ class Dense(Moving):
         if self.unknown == "outside" and self.range is None:
             raise ValueError("unknown: outside of which range? Give range: [lowest, highest]")
         return self
+
+    def revised(self) -> int:
+        """Pixels under other names than px were taken for numbers that no size changes, and angles were mixed."""
+        in_pixels = self._pixels and self.unit != "px" and self.kind is None
+        moved = in_pixels and self.moves in ("displacement", "disparity")
+        return 3 if moved or self.moves == "angle" else super().revised()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -213,6 +219,9 @@ class Dense(Moving):
         """(h, w, C) numbers in this modality's size, linearly over the pixels that are no holes, (h, w) bool; unknown
         where these weigh less than half: NaN, or a direction of length zero where there is to be no NaN."""
         array = self.stretched(array, *(new / old for new, old in zip(self.height_width, array.shape[:2], strict=True)))
+        if self.moves == "angle":  # between 359 and 1 degrees there is none of 180
+            array = self._resized(array, nearest=True).reshape(self.shape)
+            holes = self._resized(holes.astype(np.uint8), nearest=True) > 0
         if not holes.any():
             return self._resized(array).reshape(self.shape)
         nothing = np.float32("nan" if self.unknown is not None else 0)

@@ -45,6 +45,11 @@ class Geometry:
         belong to the sample as a whole. `known`: `windowed` takes them along. `unknown`: a crop is refused."""
         return "unknown"
 
+    @property
+    def placeless(self) -> str:
+        """Of an `unknown` place: why, and what to do."""
+        return "nobody knows what a window of the picture does to it"
+
     def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         """`values` (n, *shape) of pictures of which one window each is shown, brought to the full size; only of a
         `known` place. `windows` (n, 3): top, left, and the share of both sides."""

@@ -34,8 +34,9 @@ class Moving(Raster):
     def moves(self) -> Movement | Literal["direction", ""]:
         """What its numbers are to a picture that is moved; empty where nobody knows.
 
-        A scalar stays as it is (depth in m, edges). A displacement has pairs of x and y in pixels, which a mirror and a
-        resize change by their axes. A disparity, one channel in px, is scaled by the width alone and keeps its sign. A
+        A scalar stays as it is (depth in m, edges). A displacement has pairs of x and y in pixels, or in pixels
+        per something, which a mirror and a resize change by their axes. A disparity, one channel in px, is scaled by
+        the width alone and keeps its sign; one in px/s may be that or an amount, and nobody knows. A
         direction and a vector have x and y first, in the camera's axes; no resize changes them. An angle in the picture
         changes, and nobody knows from where it is measured. Several lengths that can be negative may be a place or a
         motion in the scene (a vector), or several depths (a scalar).
@@ -50,13 +51,18 @@ class Moving(Raster):
         positive = self.range is not None and self.range[0] >= 0
         if kind in POINTING and self.channels > 1 and not positive:
             return ""
-        if self.unit != "px":
+        if not self._pixels:
             return "scalar"
         if self.channels == 1:
-            return "disparity"
+            return "disparity" if quantity.symbol(self.unit) == "px" else ""
         if positive:
             return "scalar"
         return "displacement" if self.channels % 2 == 0 else ""
+
+    @property
+    def _pixels(self) -> bool:
+        """Are its numbers in pixels, or in pixels per something, however that is spelled?"""
+        return quantity.counted(self.unit) == "px"
 
     @property
     def _signed(self) -> bool:
@@ -77,10 +83,14 @@ class Moving(Raster):
 
     def _unclear(self, what: str) -> str:
         mend = MEND.format(what)
+        if self.moves == "angle" and what == "a crop":
+            return f"between two angles of 359 and 1 {self.unit} there is none of 180. {mend}"
         if self.moves == "angle":
             return f"its angles in {self.unit} change in {what}; from where are they measured? {mend}"
-        if not self.moves and self.unit == "px":
-            return f"which of its {self.channels} channels in px are displacements? {mend}"
+        if not self.moves and self._pixels and self.channels == 1:
+            return f"is its number in {self.unit} one along the rows (kind: disparity), or an amount? {mend}"
+        if not self.moves and self._pixels:
+            return f"which of its {self.channels} channels in {self.unit} are displacements? {mend}"
         if not self.moves:
             return (
                 f"do its {self.channels} channels in {self.unit} point somewhere? {mend}, kind: vector that x and y "
@@ -97,7 +107,11 @@ class Moving(Raster):
 
     @property
     def place(self) -> Symmetry:
-        return "known" if self.moves else "unknown"
+        return "known" if self.moves not in ("", "angle") else "unknown"
+
+    @property
+    def placeless(self) -> str:
+        return self._unclear("a crop")
 
     def windowed(self, values: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         """What is in pixels grows as the window does."""

@@ -1,7 +1,8 @@
 """Sides: names that differ in left and right alone, such as the classes `left arm` and `right arm`.
 
 In a mirror the one becomes the other. A name is taken apart at blanks, signs and capitals (`LeftArm`, `arm_l`); a
-single l or r is a side only where its counterpart is named too.
+single l or r is a side only where its counterpart is named too, and no other letter or digit in its place that stands
+for no place: in an alphabet, or among the sizes S, M, L, it is a letter.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[A-Z]")
 OTHER = {"left": "right", "right": "left"}
 SHORT = {"l": "r", "r": "l"}
+PLACES = frozenset("lrcmtbudf")
+"""Left, right, centre, middle, top, bottom, up, down, front."""
 
 
 def mirrored(text: str, words: dict[str, str] = OTHER) -> str:
@@ -24,7 +27,8 @@ def exchange(names: Sequence[str]) -> tuple[int, ...]:
     place = {name: i for i, name in enumerate(names)}
     order = []
     for i, name in enumerate(names):
-        others = (mirrored(name), mirrored(name, OTHER | SHORT), _within(name))
+        short = mirrored(name, OTHER | SHORT)
+        others = (mirrored(name), name if _letter(name, short, names) else short, _within(name))
         order.append(next((place[other] for other in others if other != name and other in place), i))
     return tuple(order)
 
@@ -46,6 +50,21 @@ def without(names: Sequence[str]) -> str:
     if not lonely:
         return ""
     return f"what is {lonely[0]!r} in a mirror? It names a side, and there is no {mirrored(lonely[0])!r}"
+
+
+def lettered(names: Sequence[str]) -> bool:
+    """Is an l or r among the names a letter, though its counterpart is named?"""
+    return any(other in names and _letter(n, other, names) for n in names for other in [mirrored(n, SHORT)])
+
+
+def _letter(name: str, other: str, names: Sequence[str]) -> bool:
+    """Are `name` and `other`, which differ in l and r, two of several that differ in a letter?"""
+    differ = [i for i, (one, two) in enumerate(zip(name, other, strict=False)) if one != two]
+    if len(differ) != 1 or len(name) != len(other):
+        return False
+    before, after = name[: differ[0]], name[differ[0] + 1 :]
+    alike = (n for n in names if len(n) == len(name) and n.startswith(before) and n.endswith(after))
+    return not {n[differ[0]].casefold() for n in alike} <= PLACES
 
 
 def _within(name: str) -> str:

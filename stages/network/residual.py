@@ -2,9 +2,9 @@
 
 A task whose own modality is among the inputs starts from their answers: class maps as log-probabilities, probabilities
 as their logarithms (of a task of probabilities too), numbers as values, each mapped to the task's classes by name or to
-its unit. What the head adds begins as zero, so an untrained network answers what its input does, and learns what to change (`stages.network.passing`
-says which inputs these are). Of several inputs that
-are visible at a site their answers are mixed with weights that are learned, one number an input, and each has a gain
+its unit. What the head adds begins as zero, so an untrained network answers what its input does, and learns what to
+change (`stages.network.passing` says which inputs these are). Of several inputs that are visible at a site their
+answers are mixed with weights that are learned, one number an input, and each has a gain
 for each class. Where nothing of a task's is visible, or its input has no answer, nothing is passed on and the head
 answers alone.
 

@@ -107,9 +107,9 @@ class Crop(Augment):
     smallest: float = Field(0.5, gt=0, le=1)
 
     def check(self, columns: Mapping[str, Modality]) -> None:
-        wrong = [column for column, m in columns.items() if m.place == "unknown"]
-        if wrong:
-            raise ValueError(f"crop does not know what a window of the picture does to {', '.join(wrong)}")
+        reasons = [f"{column}: {m.placeless}" for column, m in columns.items() if m.place == "unknown"]
+        if reasons:
+            raise ValueError(f"crop cannot show a window of {'; '.join(reasons)}")
 
     def draw(self, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator) -> Drawn:
         import torch

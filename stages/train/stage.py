@@ -21,7 +21,7 @@ Its import needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -36,7 +36,7 @@ from hyperloom.stages.network.masks import NoMask
 from hyperloom.stages.results import Trained
 from hyperloom.stages.schema import ModelSchema
 from hyperloom.stages.shard.mixture import Temperature
-from hyperloom.stages.train import coherence, length
+from hyperloom.stages.train import coherence, length, revision
 from hyperloom.stages.train.balancers import Static
 from hyperloom.stages.train.batches import Epochs
 from hyperloom.stages.train.check import checked
@@ -226,6 +226,9 @@ class Train(Stage):
     def facts_before(self, digests: Digests) -> tuple[dict[str, Any], Collection[str]] | None:
         known = self.model.start.facts_before(digests) if self.model.start else None
         return known and ({"start": known[0]} if known[0] else {}, known[1])
+
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        return revision.revised(self, modalities)
 
     def uses(self) -> set[str]:
         columns = [*self.inputs, *self.validate_on.values(), *(c for cs in self.targets.values() for c in cs)]

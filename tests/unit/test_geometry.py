@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperloom.pipeline import plugins
+from hyperloom.pipeline.fingerprint import payload
 from hyperloom.stages.label.algorithms.appearance import canny_edges, gradient_edges, sobel_edges
 from hyperloom.stages.label.algorithms.pose import rays
 from hyperloom.stages.label.algorithms.surface import normals_from_depth
@@ -96,6 +97,40 @@ def test_displacements_and_disparities_grow_with_their_axes(tall: int, wide: int
         assert np.allclose(modality(type="dense", **other).fit(disparity), abs(dx), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "unit", ["pixels", "pixel", "Pixels", "[px]", " px", "PX", "px/frame", "pixels/s", "pixels per frame"]
+)
+def test_pixels_are_pixels_however_they_are_spelled(unit: str) -> None:
+    plain, flow = modality(type="dense", channels=2, unit="px"), modality(type="dense", channels=2, unit=unit)
+    small = np.full((SIZE[0] // 2, SIZE[1] // 2, 2), (4, 2), np.float32)
+    assert (flow.fit(small) == plain.fit(small)).all() and (flow.fit(small) == (8, 4)).all()
+    assert (flipped(flow, flow.fit(small)) == (-8, 4)).all()
+    window = torch.tensor([[0.0, 0.0, 0.5]])
+    assert (flow.windowed(torch.from_numpy(flow.fit(small))[None], window) == torch.tensor([16.0, 8.0])).all()
+    one = modality(type="dense", unit=unit)
+    if "/" in unit or "per" in unit:  # a shift along the rows, or an amount: nobody knows
+        assert "kind: disparity" in refused(one)
+        with pytest.raises(ValueError, match="crop cannot show a window of one@a: .*kind: scalar"):
+            Crop(type="crop").check({"one@a": one})
+    else:
+        assert (one.fit(small[..., :1]) == 8).all() and "rows of the picture" in one.unturned
+    assert (payload(flow)["revision"], payload(plain)["revision"]) == (3, 2)  # maps that were made before are stale
+    assert payload(modality(type="dense", channels=2, unit=unit, kind="displacement"))["revision"] == 2
+
+
+@pytest.mark.parametrize("kind", [None, "angle"])
+def test_angles_are_never_mixed(kind: str | None) -> None:
+    heading = modality(type="dense", unit="deg", range=[0, 360], unknown="nan", **({"kind": kind} if kind else {}))
+    with pytest.raises(ValueError, match="crop cannot show a window of one@a: .* 359 and 1 deg .*kind: scalar"):
+        Crop(type="crop").check({"one@a": heading})
+    wide = np.full((48, 65), 359, np.float32)
+    wide[:, 32:], wide[:, 60:] = 1, np.nan
+    fitted = heading.fit(wide)
+    assert {float(v) for v in np.unique(fitted[np.isfinite(fitted)])} == {1.0, 359.0}
+    assert np.isnan(fitted[:, -2:]).all() and payload(heading)["revision"] == 3
+    Crop(type="crop").check({"one@a": modality(type="dense", unit="deg", kind="scalar")})
+
+
 def test_an_experts_displacements_are_in_pixels_of_its_own_map() -> None:
     decoder = plugins.parse("decoder", {"type": "dense"})
     small = np.full((SIZE[0] // 2, SIZE[1] // 4, 2), (1, 1), np.float32)
@@ -161,6 +196,43 @@ def test_names_of_sides() -> None:
     assert sides.exchange(names) == (1, 0, 3, 2, 5, 4, 7, 6, 8, 9)
     assert sides.alone(names) == [] and sides.alone(["turn left", "stop"]) == ["turn left"]
     assert sides.mirrored("Left of the rightmost, LEFT") == "Right of the rightmost, RIGHT"
+
+
+@pytest.mark.parametrize(
+    ("names", "sided"),
+    [
+        (["L", "R"], True),
+        (["l", "r", "none"], True),
+        (["L", "C", "R"], True),
+        (["arm_l", "arm_r", "arm_x"], False),
+        (list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), False),
+        (["S", "M", "L", "R"], False),
+        ([*"0123456789", "l", "r"], False),
+        (["letter L", "letter R", "letter Q"], False),
+    ],
+)
+def test_a_letter_is_no_side(names: list[str], sided: bool) -> None:
+    one, other = (next(i for i, n in enumerate(names) if n.casefold().endswith(e)) for e in ("l", "r"))
+    order = list(range(len(names)))
+    if sided:
+        order[one], order[other] = other, one
+    assert sides.exchange(names) == tuple(order)
+    sign = modality(type="category", classes=names)
+    assert int(flipped(sign, np.array(one))) == order[one]
+    assert sides.lettered(names) is (not sided) or "_" in names[0]
+
+
+def test_a_crowd_stays_as_far_as_it_is_shown() -> None:
+    """Its middle is not shown, and yet it is most of what is."""
+    kind = modality(type="boxes", classes=["man"], most=4)
+    crowd = {"x0": 0, "y0": 0, "x1": 0.9, "y1": 1, "class": "man", "crowd": True}
+    man = {"x0": 0, "y0": 0, "x1": 0.9, "y1": 1, "class": "man"}
+    gone = {"x0": 0, "y0": 0, "x1": 0.3, "y1": 1, "class": "man", "crowd": True}
+    values = torch.from_numpy(kind.fit([gone, man, crowd]))[None]
+    shown = kind.windowed(values.clone(), torch.tensor([[0.0, 0.5, 0.5]]))[0].numpy()
+    assert shown[0] == pytest.approx([0, 0, 0.8, 1, 0, 0]) and np.isnan(shown[1:]).all()
+    turned = kind.turned(values.clone(), torch.tensor([0.1]), 1.0)[0].numpy()
+    assert (~np.isnan(turned).any(1)).sum() == 3
 
 
 def test_points_change_places_and_hidden_ones_stay_hidden() -> None:
@@ -319,6 +391,6 @@ def test_a_crop_moves_all_columns_alike_on_any_number_of_workers_and_refuses_by_
     assert (whole["rgb@a"][..., 0] - whole["ids@a"].float()).abs().max() <= 1
     assert 1 < len(whole["ids@a"].flatten(1).unique(dim=0)) < 7
     for definition in ({"type": "vector", "length": 2}, {"type": "dense", "channels": 3, "unit": "px"}):
-        with pytest.raises(ValueError, match="crop does not know .* one@a"):
+        with pytest.raises(ValueError, match="crop cannot show a window of one@a: "):
             crop.check({"one@a": modality(**definition)})
     crop.check({"one@a": modality(type="category", classes=["turn left", "ahead"])})

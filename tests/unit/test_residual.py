@@ -21,6 +21,7 @@ KNOWN: dict[str, Any] = inline.modalities(
     semantic={"type": "segmentation", "classes": ["land", "forest", "road"], "size": [16, 24]},
     other={"type": "segmentation", "classes": ["road", "land", "forest"], "size": [16, 24]},
     soft={"type": "soft", "classes": ["forest", "road", "land"], "size": [16, 24]},
+    turned={"type": "soft", "classes": ["road", "forest", "land"], "size": [16, 24]},
     depth={"type": "dense", "unit": "m", "size": [16, 24], "unknown": "nan"},
     near={"type": "dense", "unit": "cm", "size": [16, 24]},
     normals={"type": "dense", "channels": 3, "direction": True, "size": [16, 24]},
@@ -68,6 +69,12 @@ def test_an_untrained_network_answers_what_its_input_does() -> None:
     assert np.array_equal(told.argmax(-1), np.array([2, 0, 1])[ids])  # road, land, forest in the task's order
     soft = network(["semantic"], ["rgb@camera", "soft@a"])
     assert answers(soft, columns(soft_a=share))["semantic"] == pytest.approx(share[..., [2, 0, 1]], abs=1e-3)
+    shares = network(["soft"], ["rgb@camera", "soft@a", "turned@b"], {"soft": ("turned@b",)})
+    told = answers(shares, columns(soft_a=share, turned_b=share))["soft"]  # road, forest, land: by name, not by place
+    assert told == pytest.approx(share[..., [1, 0, 2]], abs=1e-3)
+    named = network(["soft"], ["rgb@camera", "semantic@a"])
+    told = answers(named, columns(semantic_a=ids))["soft"]
+    assert told.max(-1) == pytest.approx(0.9) and np.array_equal(told.argmax(-1), np.array([2, 0, 1])[ids])
     numbers = network(["depth", "normals"], ["rgb@camera", "near@a", "normals@b"])
     both = answers(numbers, columns(near_a=far, normals_b=way))
     assert both["depth"] == pytest.approx(far / 100, rel=1e-4)

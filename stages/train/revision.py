@@ -1,0 +1,38 @@
+"""Revision: what of a training's meaning has changed with the code for some trainings alone, by their modalities.
+
+A number for each such change, from 2 on, enters the identity of those whom it concerns (`Stage.revised_for`); others
+keep what they made. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hyperloom.stages.modality import sides
+from hyperloom.stages.modality.boxes import Boxes
+from hyperloom.stages.train.augments import Crop, Flip, Rotate
+
+if TYPE_CHECKING:
+    from hyperloom.stages.train.stage import Train
+
+
+def revised(stage: Train, modalities: Mapping[str, Any]) -> dict[str, int]:
+    """What changed for this training, whose recipe has these modalities."""
+    used = [modalities[name] for name in stage.uses() if name in modalities]
+    passed = stage.targets if stage.model.residual is True else stage.model.residual or ()
+    moves = any(isinstance(one, Crop | Rotate) for one in stage.augment)
+    changed = {
+        # probabilities were added to logits as if they were such, in whatever order their classes had
+        "residual of probabilities": any(modalities[t].soft for t in passed if t in modalities),
+        # a crowd whose middle was not shown became ground on which nothing may be found
+        "crowds": moves and any(isinstance(one, Boxes) for one in used),
+        # the letters L and R became each other
+        "letters": any(isinstance(a, Flip) for a in stage.augment) and any(sides.lettered(_names(m)) for m in used),
+    }
+    return {name: 2 for name, concerned in changed.items() if concerned}
+
+
+def _names(modality: Any) -> tuple[str, ...]:
+    named = (getattr(modality, field, ()) for field in ("classes", "levels", "points", "labels"))
+    return next((tuple(names) for names in named if isinstance(names, tuple | list) and names), ())
