@@ -241,7 +241,9 @@ def _read(stage: Train) -> Iterable[str]:
 
 
 def _rows(stage: Train, step: StepCheck, schemas: Mapping[str, ShardsSchema | None], listed: Listed) -> None:
-    """A batch is no larger than all training samples that the sources promise."""
+    """A batch is no larger than all training samples that the sources promise; that of a rehearsal is cut to them."""
+    if stage.rehearses is not None:
+        return
     total = 0
     for schema in schemas.values():
         rows = schema.most(listed, "train", stage.batch - total) if schema else None

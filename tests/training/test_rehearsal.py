@@ -153,6 +153,8 @@ def test_a_pilot_trains_on_what_a_torn_picture_leaves(tmp_path: Path, monkeypatc
     assert world.run(one).ok
     done = {s.name: s for s in world.plan(one)}
     assert Trained.from_manifest(done["student"].manifest).rehearsal.startswith("1 update")
+    world.storage.delete(next(p for p in world.storage.walk("distill") if p.endswith("/manifest.json")))
+    assert world.run(one).ok, "the same command again, which knows by now how many there are"
 
 
 def test_the_first_picture_has_the_labels_over_the_samples(ended: tuple[World, Any]) -> None:
