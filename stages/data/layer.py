@@ -81,8 +81,8 @@ def _map(value: Any, modality: Any, span: tuple[float, float] | None, widest: in
         shown = np.clip(shown / np.maximum(presence, 1e-3)[..., None], 0, 255).astype(np.uint8)
     if shown.shape[1] > widest:
         size = widest, max(1, round(shown.shape[0] * widest / shown.shape[1]))
-        shown = cv2.resize(shown, size, interpolation=cv2.INTER_NEAREST)
-        clear = cv2.resize(clear, size, interpolation=cv2.INTER_NEAREST)[..., None]
+        shown = cv2.resize(shown, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        clear = cv2.resize(clear, size, interpolation=cv2.INTER_NEAREST_EXACT)[..., None]
     data = encoded(np.concatenate([shown, clear], -1), PNG)
     return Layer(PNG, data, over=True, scale=ends if modality.channels == 1 and not modality.categorical else None)
 

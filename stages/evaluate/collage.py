@@ -66,7 +66,7 @@ def _panel(
         shown = modality.picture_within(value, ranges[name]) if name in ranges else modality.picture(value)
     height = max(1, round(shown.shape[0] * WIDTH / shown.shape[1]))
     classes = modality.soft or (bool(modality.legend) and modality.dtype.kind != "f")
-    how = cv2.INTER_NEAREST if classes else cv2.INTER_AREA  # no mixture of classes is a class
+    how = cv2.INTER_NEAREST_EXACT if classes else cv2.INTER_AREA  # no mixture of classes is a class
     shown = cv2.resize(shown, (WIDTH, height), interpolation=how)
     framed = np.full((height + GAP, WIDTH + GAP, 3), PAPER, np.uint8)
     framed[:height, :WIDTH] = shown

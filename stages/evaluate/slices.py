@@ -57,6 +57,11 @@ class Slice(Config):
             raise ValueError(f"edges: expected rising numbers, got {list(value)}")
         return value
 
+    @property
+    def rounded(self) -> bool:
+        """Is an edge one that a stored number is not exactly, or that six digits do not write?"""
+        return any(float(np.float32(edge)) != edge or float(f"{edge:g}") != edge for edge in self.edges)
+
 
 def check(slices: Sequence[Slice], step: StepCheck, offered: Offer) -> dict[str, frozenset[str] | None]:
     """By column the values that its slices can have, None where only the data tell. Notes what no slice can be of."""
@@ -211,9 +216,15 @@ def _names(kind: Any) -> bool:
 def _labels(one: Slice) -> list[str]:
     if not one.edges:
         return [f"{i + 1} of {one.bins}" for i in range(one.bins)]
-    edges = [f"{edge:g}" for edge in one.edges]
+    edges = [_written(edge) for edge in one.edges]
     between = [f"{a} to {b}" for a, b in pairwise(edges)]
     return [f"below {edges[0]}", *between, f"from {edges[-1]}"]
+
+
+def _written(edge: float) -> str:
+    """In as few digits as tell it from every other: a million and one is not 1e+06."""
+    short = f"{edge:g}"
+    return short if float(short) == edge else repr(edge).removesuffix(".0")
 
 
 def _values(one: Slice, kind: Any, rows: np.ndarray, valid: np.ndarray) -> list[list[str]]:
@@ -228,7 +239,7 @@ def _values(one: Slice, kind: Any, rows: np.ndarray, valid: np.ndarray) -> list[
         ]
     numbers = np.where(valid & np.isfinite(rows[:, 0]), rows[:, 0], np.nan).astype(np.float64)
     known, labels = np.isfinite(numbers), _labels(one)
-    edges = np.array(one.edges)
+    edges = np.array(one.edges, rows.dtype).astype(np.float64)  # as the numbers are stored: .7 lies from .7 on
     if not one.edges and known.any():
         edges = np.quantile(numbers[known], np.arange(1, one.bins) / one.bins)
     places = np.searchsorted(edges, numbers, side="right")

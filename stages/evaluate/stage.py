@@ -128,11 +128,14 @@ class Evaluate(Stage):
         return self
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        edges = any(one.rounded for one in self.slices)  # they were compared in more digits than numbers are stored in
+        pooled = self.pooled_boxes(modalities) if any(_several(one) for one in self.models.values()) else {}
+        return {**pooled, **({"edges": 2} if edges else {})}
+
+    def pooled_boxes(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Rows of boxes of several networks were averaged row by row, other objects' with each other."""
-        judged = self.truth or modalities
-        boxes = any(isinstance(modalities.get(name), Boxes) for name in judged)
-        several = any(_several(one) for one in self.models.values())
-        return {"pooled boxes": 2} if boxes and several else {}
+        boxes = any(isinstance(modalities.get(name), Boxes) for name in self.truth or modalities)
+        return {"pooled boxes": 2} if boxes else {}
 
     def uses(self) -> set[str]:
         return {*self.truth, *(modality_of(c) for c in self.columns)}
@@ -158,8 +161,8 @@ class Evaluate(Stage):
         for name, one in models.items():
             manifest, ensemble = step.inputs[one.model.model], one.model.ensemble
             how = payload(one.model, lambda n: step.inputs[n].fingerprint)
-            revised = self.revised_for(step.modalities) if _several(one.model) else {}
-            spaces[name] = self._space(step, truth, {"model": how, "name": name, **revised})
+            pooled = self.pooled_boxes(step.modalities) if _several(one.model) else {}
+            spaces[name] = self._space(step, truth, {"model": how, "name": name, **pooled})
             bound = ensemble.bind(step.inputs) if ensemble else None
             asking = self._asking(step, weight_bytes(manifest, one.member))
             asks = (manifest.stage, manifest.fingerprint), self._inputs(step, manifest), bound

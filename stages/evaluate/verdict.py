@@ -105,16 +105,19 @@ def verdict(
                 teacher = best(above, figures, "model", name, modality)
                 decided[subject.name][name]["keeps"] = {
                     "teacher": teacher,
-                    "of_teacher": teacher and _share(value, figures[teacher][key], directions(modality)[measure]),
-                    "of_expert": against and _share(value, against, directions(modality)[measure]),
+                    "of_teacher": None
+                    if teacher is None
+                    else _share(value, figures[teacher][key], directions(modality)[measure]),
+                    "of_expert": None if against is None else _share(value, against, directions(modality)[measure]),
                 }
     return decided
 
 
 def _share(value: float, of: float, higher: bool) -> float | None:
-    """What `value` keeps of another figure: their ratio, or the reverse where lower figures are better."""
+    """What `value` keeps of another figure: their ratio, or the reverse where lower figures are better; None of a
+    figure that is nothing to keep, or of which there is none."""
     above, below = (value, of) if higher else (of, value)
-    return above / below if below > 0 else None
+    return above / below if below > 0 and above >= 0 else None
 
 
 def doubted(decided: Mapping[str, Any], grounds: Grounds) -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -45,6 +45,7 @@ class Flights(Source):
                       now; null in a flight's first frame
     """
 
+    fits: ClassVar[bool] = False
     flights: int = Field(8, ge=1)
     frames: int = Field(24, ge=1)
     seed: int = Field(0, ge=0)

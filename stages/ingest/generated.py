@@ -42,6 +42,7 @@ class Generated(Source):
     SourceError when it raises or gives none."""
 
     revision: ClassVar[int] = 1
+    fits: ClassVar[bool] = False
     call: str
     """`module:name` of a function that yields `(key, group, {column: value})`."""
     out: tuple[str, ...] = Field(min_length=1)

@@ -102,6 +102,9 @@ def one_by_one(values: Callable[[Item], Values]) -> Read:
 class Source(Plugin):
     """Base of every source."""
 
+    fits: ClassVar[bool] = True
+    """Does it bring values of other sizes to that of their modality?"""
+
     def offers(self) -> tuple[str, ...]:
         """The columns this source makes, in order."""
         raise TypeError(f"the source {self.type!r} has no offers()")

@@ -9,7 +9,7 @@ partitions of that group.)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -31,6 +31,7 @@ from hyperloom.stages.ingest.check import checked
 from hyperloom.stages.ingest.limit import limited
 from hyperloom.stages.ingest.look import suspicions
 from hyperloom.stages.ingest.source import Item, Piece
+from hyperloom.stages.modality.segmentation import Segmentation
 from hyperloom.stages.remarks import announce
 from hyperloom.stages.results import Ingested
 from hyperloom.stages.schema import SamplesSchema, recheck
@@ -60,6 +61,13 @@ class Ingest(Stage):
 
     def uses(self) -> set[str]:
         return {modality_of(column) for column in self.source.offers()}
+
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        return {n: v for m in self.uses() for n, v in self._resized(modalities.get(m)).items()}
+
+    def _resized(self, modality: Any) -> dict[str, int]:
+        """Class maps that a file has in another size were resized to up to half a pixel beside their picture."""
+        return {"nearest": 2} if self.source.fits and isinstance(modality, Segmentation) else {}
 
     def check(self, step: StepCheck) -> SamplesSchema:
         return checked(self, step)
@@ -152,8 +160,9 @@ class Ingest(Stage):
 
     def _column(self, column: str, modalities: dict[str, Any]) -> str:
         """The identity of one column: what it means, whatever files it comes from."""
-        definition = payload(modalities[modality_of(column)])
-        return fingerprint({"revision": self.revision, "source": self.source.meaning(column), "modality": definition})
+        modality = modalities[modality_of(column)]
+        meaning = {"source": self.source.meaning(column), "modality": payload(modality), **self._resized(modality)}
+        return fingerprint({"revision": self.revision, **meaning})
 
     def _space(self, modalities: dict[str, Any]) -> str:
         columns = {column: self._column(column, modalities) for column in self.source.offers()}

@@ -117,6 +117,8 @@ class DenseDecoder(Decoder):
         x = x * np.float32(self.scale) + np.float32(self.offset)
         if modality.holes and (silent := self._silent(x, modality)).any():
             return modality.fit(self._read(modality.around(x, silent)))
+        if modality.moves == "angle":  # never mixed, as it fits them
+            return modality.fit(self._read(x))
         x = resize(x, modality.shape[:2])
         x = modality.stretched(x, *(new / old for new, old in zip(modality.shape[:2], np.shape(whole), strict=False)))
         return modality.fit(self._read(x).astype(np.float32))

@@ -6,6 +6,7 @@ the second from the first, by the target modality's own rule (area for images, n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import model_validator
@@ -13,6 +14,7 @@ from pydantic import model_validator
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
+from hyperloom.stages.modality.segmentation import Segmentation
 
 
 class Resize(Expert):
@@ -23,6 +25,10 @@ class Resize(Expert):
         if len(self.in_) != 1 or len(self.out) != 1:
             raise ValueError(f"resize makes one column of one column, got {list(self.in_)} and {list(self.out)}")
         return self
+
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        """Class maps came to lie up to half a pixel beside their picture."""
+        return {"nearest": 2} if isinstance(modalities.get(modality_of(self.out[0])), Segmentation) else {}
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         import cv2  # noqa: F401  `fit` uses it; loaded now, so that the worker can limit its threads

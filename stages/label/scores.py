@@ -129,6 +129,10 @@ class ClassDecoder(Scores):
                 raise ValueError(f"{column}: give either background or map")
             _class_id(self.background, modality.classes)
 
+    def revised(self) -> int:
+        """Maps of ids of another size came to lie up to half a pixel beside their picture."""
+        return 3 if self.activation == "ids" else super().revised()
+
     def finish(self, whole: np.ndarray, modality: Any) -> np.ndarray:
         channels = 1 if whole.ndim == 2 else whole.shape[-1]
         if self.activation != "ids" and (whole.dtype.kind == "f" or channels > 1 or self.divide != 1):

@@ -94,7 +94,7 @@ class Raster(Modality):
         if value.shape[:2] == (height, width):
             return value
         shrinks = height < value.shape[0] and width < value.shape[1]
-        how = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if area and shrinks else cv2.INTER_LINEAR
+        how = cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_AREA if area and shrinks else cv2.INTER_LINEAR
         return cv2.resize(np.ascontiguousarray(value), (width, height), interpolation=how)
 
 

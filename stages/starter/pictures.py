@@ -92,7 +92,7 @@ def laid_over(photo: np.ndarray, value: Any, modality: Any) -> np.ndarray:
     if not (drawn.over and drawn.mime == "image/png"):
         return np.full_like(canvas, collage.GREY)
     over = cv2.imdecode(np.frombuffer(drawn.data, np.uint8), cv2.IMREAD_UNCHANGED)
-    over = cv2.resize(over, canvas.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    over = cv2.resize(over, canvas.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     share = over[..., 3:].astype(np.float32) / 255 * COVER
     return (canvas * (1 - share) + over[..., 2::-1] * share).round().astype(np.uint8)
 

@@ -16,6 +16,8 @@ from pydantic import Field
 
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages.modality import Modality
+from hyperloom.stages.modality.graph import Graph
+from hyperloom.stages.modality.things import Things
 
 if TYPE_CHECKING:
     import torch
@@ -97,6 +99,17 @@ def _moved(
     return changed
 
 
+def _renumbering(what: str, columns: Mapping[str, Modality]) -> None:
+    """Raises ValueError where a graph names things by their rows, of which those that are not shown leave."""
+    things = [column for column, m in columns.items() if isinstance(m, Things)]
+    graphs = [column for column, m in columns.items() if isinstance(m, Graph)]
+    if things and graphs:
+        raise ValueError(
+            f"{what} leaves out what is not shown of {things[0]}, so that the numbers in {graphs[0]} would be those of "
+            f"others. Next: leave {what} out, or one of the two columns"
+        )
+
+
 class Crop(Augment):
     """Show a window of the picture, at least `smallest` of each side, in the full size, and of all that lies on the
     frame the same: displacements and disparities grow with it, boxes are cut, points outside are hidden. What belongs
@@ -110,6 +123,7 @@ class Crop(Augment):
         reasons = [f"{column}: {m.placeless}" for column, m in columns.items() if m.place == "unknown"]
         if reasons:
             raise ValueError(f"crop cannot show a window of {'; '.join(reasons)}")
+        _renumbering("crop", columns)
 
     def draw(self, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator) -> Drawn:
         import torch
@@ -143,6 +157,7 @@ class Rotate(Augment):
         reasons = [f"{column}: {m.unturned}" for column, m in columns.items() if m.unturned]
         if reasons:
             raise ValueError(f"rotate cannot turn {'; '.join(reasons)}")
+        _renumbering("rotate", columns)
         sided = [column for column, m in columns.items() if m.sided]
         if sided and self.degrees > SIDES_HOLD and self.sides == "picture":
             raise ValueError(

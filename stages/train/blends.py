@@ -76,17 +76,17 @@ class Blend(Augment):
 class MixUp(Blend):
     """mixup (Zhang et al. 2018): the sum of two pictures, `share` of one and the rest of the other, `share` drawn from
     Beta(alpha, alpha). A sample is mixed only with one that has the same inputs. Inputs are pictures and numbers;
-    class ids and words have no sum and are refused as inputs, not as answers."""
+    class ids, words, points and boxes have no sum and are refused as inputs, not as answers."""
 
     revision: ClassVar[int] = 1
     alpha: float = Field(0.2, gt=0)
 
     def takes(self, inputs: Mapping[str, Modality], answers: Mapping[str, Modality]) -> None:
-        wrong = [c for c, m in inputs.items() if not (m.averaged or m.regression)]
+        wrong = [c for c, m in inputs.items() if not (m.averaged or m.rgb or m.times > 1)]
         if wrong:
-            raise ValueError(
-                f"mixup has no sum of two values of {', '.join(wrong)}. Next: cutmix, which cuts and pastes them"
-            )
+            maps = all(inputs[column].height_width is not None for column in wrong)
+            mend = "cutmix, which cuts and pastes them" if maps else "leave mixup out, or these out of `in:`"
+            raise ValueError(f"mixup has no sum of two values of {', '.join(wrong)}. Next: {mend}")
 
     def draw(self, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator) -> Drawn:
         import torch

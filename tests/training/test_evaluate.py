@@ -152,6 +152,11 @@ def test_a_student_says_what_it_keeps_of_its_teacher_and_of_the_best_expert() ->
     assert lines[0].endswith("; keeps 0.75 of its teacher (ensemble), 1.20 of the best expert")
     assert lines[1].endswith("; keeps 0.62 of its teacher (ensemble), 1.25 of the best expert")
     assert "keeps" not in decided["teacher"]["semantic"]
+    figures["a"]["semantic.miou"] = 0.0  # what is nothing is neither kept nor lost
+    decided = verdict(who, figures, {"semantic": SEMANTIC}, {"student": {"teacher", "ensemble"}})
+    (line,) = [line for line in sentences(decided) if line.startswith("student")]
+    assert line.endswith("beats every single expert (best: a 0); keeps 0.75 of its teacher (ensemble)")
+    assert decided["student"]["semantic"]["keeps"]["of_expert"] is None
 
 
 # -- the stage ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
@@ -16,7 +17,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plan import check
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.evaluate.slices import drawing, look
+from hyperloom.stages.evaluate.slices import Slice, drawing, look, members
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.measure.intervals import Intervals, Sheets
 from hyperloom.stages.measure.scores import score
@@ -25,6 +26,7 @@ from hyperloom.stages.release.gate import judge, parse
 from hyperloom.stages.release.standing import standing
 from hyperloom.stages.results import Judged
 from hyperloom.stages.shard.stage import Shard
+from hyperloom.stages.table import write_table
 from tests.unit import inline
 
 SIZE = (4, 6)
@@ -189,3 +191,32 @@ def test_plan_knows_the_parts(slices: str, gate: str, words: str) -> None:
 def test_edges_rise() -> None:
     with pytest.raises(ValidationError, match="edges: expected rising numbers"):
         Evaluate.model_validate({"stage": "evaluate", "data": "s", "slices": [{"column": "a@b", "edges": [2, 1]}]})
+
+
+@pytest.mark.parametrize(
+    ("edges", "values", "parts"),
+    [
+        ([0.7], [0.6, 0.7, 0.8], ["below 0.7", "from 0.7", "from 0.7"]),
+        ([0.1, 0.9], [0.0, 0.1, 0.9], ["below 0.1", "0.1 to 0.9", "from 0.9"]),
+        ([1e6, 1e6 + 1], [999_999, 1e6, 1e6 + 1], ["below 1e+06", "1e+06 to 1000001", "from 1000001"]),
+    ],
+)  # fmt: skip
+def test_a_number_on_an_edge_lies_from_there_on_and_edges_are_told_apart(
+    tmp_path: Path, edges: list[float], values: list[float], parts: list[str]
+) -> None:
+    """A stored .7 is a little below .7, and 1,000,001 is not 1e+06."""
+    storage, kind = Storage(str(tmp_path)), KNOWN["speed"]
+    rows = kind.encode([kind.fit(value) for value in values])
+    keys = pa.array([str(i) for i in range(len(values))])
+    table = write_table({"key": keys, "speed@x": rows}, [pa.field("key", pa.string()), kind.field("speed@x")])
+    storage.write("part.parquet", table)
+    one = Slice(column="speed@x", edges=tuple(edges))
+    cut = members([one], storage, ["part.parquet"], KNOWN)
+    assert {key: name.partition("=")[2] for name, keys in cut.items() for key in keys} == dict(
+        zip(map(str, range(len(values))), parts, strict=True)
+    )
+    judged = Evaluate.model_validate({"stage": "evaluate", "data": "shards", "slices": [one]})
+    plain = Evaluate.model_validate(
+        {"stage": "evaluate", "data": "shards", "slices": [{"column": "x@y", "edges": [10, 30]}]}
+    )
+    assert (judged.revised_for(KNOWN), plain.revised_for(KNOWN)) == ({"edges": 2}, {})

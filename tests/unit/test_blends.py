@@ -232,3 +232,14 @@ def test_light_by_hand() -> None:
     assert float(blurred[0].sum()) == pytest.approx(3 * 255, rel=0.01) and float(blurred[0].max()) < 255
     noisy = _lit(flat, noise=8.0)
     assert 0 < float(noisy.std()) < 8 and not torch.equal(noisy[0], noisy[1])
+
+
+@pytest.mark.parametrize(
+    "kind", [{"type": "keypoints", "points": ["left", "right"]}, {"type": "boxes", "classes": ["a"], "most": 2}]
+)
+def test_points_and_boxes_have_no_sum(kind: dict[str, Any]) -> None:
+    """Half of a point that is seen and of one that is hidden is a point that nobody saw."""
+    things, mixup = inline.modalities(things=kind)["things"], plugins.parse("augment", {"type": "mixup"})
+    with pytest.raises(ValueError, match="no sum of two values of things@a. Next: leave mixup out"):
+        mixup.takes({"things@a": things, "rgb@a": KNOWN["rgb"]}, {})
+    mixup.takes({"rgb@a": KNOWN["rgb"], "depth@a": KNOWN["depth"]}, {"things@a": things})

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.fingerprint import payload
+from hyperloom.stages.ingest.stage import Ingest
 from hyperloom.stages.label.algorithms.appearance import canny_edges, gradient_edges, sobel_edges
 from hyperloom.stages.label.algorithms.pose import rays
 from hyperloom.stages.label.algorithms.surface import normals_from_depth
@@ -128,6 +129,8 @@ def test_angles_are_never_mixed(kind: str | None) -> None:
     fitted = heading.fit(wide)
     assert {float(v) for v in np.unique(fitted[np.isfinite(fitted)])} == {1.0, 359.0}
     assert np.isnan(fitted[:, -2:]).all() and payload(heading)["revision"] == 3
+    of_a_network = plugins.parse("decoder", {"type": "dense"}).finish(np.nan_to_num(wide, nan=1), heading)
+    assert {float(v) for v in np.unique(of_a_network)} == {1.0, 359.0}
     Crop(type="crop").check({"one@a": modality(type="dense", unit="deg", kind="scalar")})
 
 
@@ -394,3 +397,57 @@ def test_a_crop_moves_all_columns_alike_on_any_number_of_workers_and_refuses_by_
         with pytest.raises(ValueError, match="crop cannot show a window of one@a: "):
             crop.check({"one@a": modality(**definition)})
     crop.check({"one@a": modality(type="category", classes=["turn left", "ahead"])})
+
+
+@pytest.mark.parametrize("augment", [{"type": "crop"}, {"type": "rotate"}])
+def test_a_graph_that_numbers_boxes_is_refused_where_boxes_leave(augment: dict[str, Any]) -> None:
+    columns = {
+        "rgb@a": modality(type="image"),
+        "things@a": modality(type="boxes", classes=["cup", "man"], most=4),
+        "holds@a": modality(type="graph", nodes=4, edges=2),
+    }
+    with pytest.raises(ValueError, match="not shown of things@a.* numbers in holds@a .*Next: "):
+        plugins.parse("augment", augment).check(columns)
+    for one in ("things@a", "holds@a"):
+        plugins.parse("augment", augment).check({k: m for k, m in columns.items() if k != one})
+    Flip(type="flip").check(columns)
+
+
+@pytest.mark.parametrize("side", [(256, 256), (128, 96), (48, 64), (17, 31), (12, 16), (24, 32)])
+def test_a_class_map_of_another_size_lies_where_its_picture_does(side: tuple[int, int]) -> None:
+    """The middle of a disc stays where it was, by classes as by numbers, larger or smaller."""
+    semantic, share = modality(type="segmentation", classes=["a", "b"]), modality(type="dense", range=[0, 1])
+    y, x = np.mgrid[: side[0], : side[1]] + 0.5
+    random, away = np.random.default_rng(0), []
+    for _ in range(40):
+        row, column = random.uniform(0.35, 0.65, 2)
+        disc = np.hypot(y / side[0] - row, x / side[1] - column) < 0.25
+        for fitted in (semantic.fit(disc.astype(np.uint8)) == 1, share.fit(disc.astype(np.float32))[..., 0]):
+            at = [(fitted * places).sum() / fitted.sum() for places in np.mgrid[: SIZE[0], : SIZE[1]] + 0.5]
+            away.append([at[0] - row * SIZE[0], at[1] - column * SIZE[1]])
+    half = max(0.5 * SIZE[i] / side[i] for i in (0, 1))  # of two pixels that are as near one is taken
+    assert np.abs(np.mean(away[::2], 0)).max() < 0.1 + min(half, 0.25) and np.abs(np.mean(away[1::2], 0)).max() < 0.1
+
+
+def test_a_network_of_ids_puts_them_where_files_do_on_either_processor() -> None:
+    ids = np.random.default_rng(0).integers(0, 5, (2, 17, 50)).astype(np.uint8)
+    semantic = modality(type="segmentation", classes=list("abcde"))
+    decoder = plugins.parse("decoder", {"type": "classes", "activation": "ids"})
+    host = np.stack([decoder.finish(one, semantic) for one in ids])
+    assert np.array_equal(host, np.stack([semantic.fit(one) for one in ids]))
+    assert np.array_equal(decoder.on_device(torch.from_numpy(ids), semantic).numpy(), host)
+    revisions = [plugins.parse("decoder", {"type": "classes", "activation": a}).revised() for a in ("ids", "softmax")]
+    assert revisions == [3, 2]
+
+
+def test_class_maps_of_files_are_made_anew_and_nothing_else() -> None:
+    known = inline.modalities(
+        rgb={"type": "image", "size": [8, 8]}, semantic={"type": "segmentation", "classes": ["a"]}
+    )
+    columns: dict[str, Any] = {"semantic@truth": "{stem}.png"}
+    files = Ingest.model_validate({"stage": "ingest", "source": {"type": "files", "path": "*.jpg", "columns": columns}})
+    plain = Ingest.model_validate({"stage": "ingest", "source": {"type": "files", "path": "*.jpg"}})
+    flights = Ingest.model_validate({"stage": "ingest", "source": {"type": "flights"}})
+    assert [one.revised_for(known) for one in (files, plain, flights)] == [{"nearest": 2}, {}, {}]
+    resized = plugins.parse("expert", {"type": "resize", "in": "big@a", "out": "semantic@a"})
+    assert resized.revised_for(known) == {"nearest": 2}
