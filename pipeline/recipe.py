@@ -156,7 +156,7 @@ def parse(text: str, path: str = "<recipe>") -> RecipeFile:
 
 def _checked(document: Document, path: str) -> RecipeFile:
     lines, written = document.lines, document.written
-    value = variants.expanded(document.value, lines, document.error)
+    value = variants.expanded(document.value, lines, document.error, document.written.numerals)
     try:
         recipe = Recipe.model_validate(value)
     except ValidationError as error:

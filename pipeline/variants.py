@@ -43,9 +43,11 @@ _MENTION = re.compile(r"\$\{([a-z][a-z0-9_]*)\}")
 _UNFIT = re.compile(r"[^a-zA-Z0-9_]+")
 
 
-def expanded(recipe: dict[str, Any], lines: SourceLines, error: Error) -> dict[str, Any]:
-    """The recipe with `like` and `matrix` resolved; `lines` learns where the lines of each new step stand. Raises
-    RecipeError."""
+def expanded(
+    recipe: dict[str, Any], lines: SourceLines, error: Error, numerals: Mapping[Where, str] | None = None
+) -> dict[str, Any]:
+    """The recipe with `like` and `matrix` resolved; `lines` learns where the lines of each new step stand, `numerals`
+    are the numbers as somebody wrote them. Raises RecipeError."""
     steps = recipe.get("steps")
     if not isinstance(steps, dict):
         return recipe
@@ -54,10 +56,26 @@ def expanded(recipe: dict[str, Any], lines: SourceLines, error: Error) -> dict[s
     if not matrix:
         return {**recipe, "steps": steps}
     checked = _matrix(matrix, error)
+    _same_in_texts(checked, steps, numerals or {}, error)
     for section, value in recipe.items():
         if section not in ("steps", "matrix") and (names := _mentions(value) & set(checked)):
             raise error((section,), f"${{{min(names)}}} is a name of the matrix, which only steps may mention")
     return {**recipe, "steps": _Matrix(checked, steps, lines, error).variants()}
+
+
+def _same_in_texts(
+    matrix: dict[str, list[Any]], steps: dict[str, Any], numerals: Mapping[Where, str], error: Error
+) -> None:
+    """Refuse numbers that would stand in a text (`data/v${v}`) otherwise than they are written: 1.10 as 1.1, true as
+    True. It may be the name of another folder."""
+    for name in sorted(_mentions(steps, within=True) & set(matrix)):
+        for place, value in enumerate(matrix[name]):
+            where = ("matrix", name, place)
+            written = str(value).lower() if isinstance(value, bool) else numerals.get(where, str(value))
+            if not isinstance(value, str) and written != str(value):
+                raise error(
+                    where, f'matrix: {name}: {written} would become {value} within a text. Next: quote it, "{written}"'
+                )
 
 
 def _matrix(matrix: Any, error: Error) -> dict[str, list[Any]]:
@@ -277,13 +295,16 @@ def _parsed(step: Any) -> Any:
         return None
 
 
-def _mentions(value: Any) -> set[str]:
-    """Names in `${...}` anywhere in a step."""
+def _mentions(value: Any, within: bool = False) -> set[str]:
+    """Names in `${...}` anywhere in a step; `within`: those alone that are a part of a text or of a key."""
     if isinstance(value, dict):
-        return set().union(*(_mentions(v) for pair in value.items() for v in pair))
+        keys = set().union(*(_MENTION.findall(key) for key in value if isinstance(key, str)))
+        return keys.union(*(_mentions(v, within) for v in value.values()))
     if isinstance(value, list):
-        return set().union(*(_mentions(v) for v in value))
-    return set(_MENTION.findall(value)) if isinstance(value, str) else set()
+        return set().union(*(_mentions(v, within) for v in value))
+    if not isinstance(value, str) or (within and _MENTION.fullmatch(value)):
+        return set()
+    return set(_MENTION.findall(value))
 
 
 def _filled(value: Any, values: Binding) -> Any:

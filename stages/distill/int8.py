@@ -15,6 +15,7 @@ torch.
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -109,7 +110,9 @@ def fed(architecture: Architecture, columns: Mapping[str, torch.Tensor]) -> dict
 
 def brought(job: Job, architecture: Architecture, network: bytes, config: Int8) -> tuple[bytes, dict[str, Any]]:
     """The network of `job` in 8 bits and what to say of it: {"bytes" of both, "split", "samples", "figures":
-    task.figure -> [of floats, of bytes], "worst": the largest share that is lost, None where nothing was measured}."""
+    task.figure -> [of floats, of bytes], "gone": figures that bytes do not have any more, which counts as all of them,
+    "unmeasured": those that floats have not either, "worst": the largest share that is lost, None where nothing was
+    measured}."""
     from hyperloom.stages.train.batches import loader
     from hyperloom.stages.train.validation import validate
     from hyperloom.stages.train.world import World
@@ -128,9 +131,11 @@ def brought(job: Job, architecture: Architecture, network: bytes, config: Int8) 
         answering: Any = OnnxNetwork(architecture, data)
         figures.append(validate(job, answering, batches, against, World()) if batches else {})
     names = {f"{t.name}.{t.modality.metric}": t.modality for t in architecture.tasks}
-    pairs = {n: [float(f"{f[n]:.6g}") for f in figures] for n in names if all(n in f for f in figures)}
-    lost = [_lost(names[n], *pair) for n, pair in pairs.items()]
+    whole, less = ({n: f[n] for n in names if math.isfinite(f.get(n, math.nan))} for f in figures)
+    pairs = {n: [float(f"{f[n]:.6g}") for f in (whole, less)] for n in whole if n in less}
+    lost = [_lost(names[n], *pair) for n, pair in pairs.items()] + [1.0 for n in whole if n not in less]
     about = {"bytes": [len(network), len(small)], "split": split, "samples": count, "figures": pairs}
+    about |= {"gone": [n for n in whole if n not in less], "unmeasured": [n for n in names if n not in whole]}
     return small, {**about, "worst": float(f"{max(lost):.6g}") if lost else None}
 
 
@@ -138,7 +143,10 @@ def sentence(about: Mapping[str, Any]) -> str:
     """What log, report and card say of a student in bytes."""
     pairs = ", ".join(f"{name} {small:.3g} against {whole:.3g}" for name, (whole, small) in about["figures"].items())
     before, after = (f"{n / 1000:,.0f} kB" for n in about["bytes"])
+    pairs = ", ".join([pairs] * bool(pairs) + [f"{name} is no number any more" for name in about["gone"]])
     measured = f"{pairs} on {about['samples']} samples of {about['split']}, {after} against {before}"
+    if about["unmeasured"]:
+        measured += f"; not measured: {', '.join(about['unmeasured'])}"
     if about["kept"]:
         return f"int8: {measured}"
     if about["worst"] is None:

@@ -32,13 +32,13 @@ MEASURES = ("equal", "correlation", "angle")
 @dataclass
 class Evidence:
     """`columns`: their statistics; `groups`: samples by group, by column samples that have it; `sizes`: samples and
-    groups by split, "" for all; `agreement`: consensus -> source -> figure; `moved`: column -> "measure step column" ->
-    distance; `figures`: of a model or report."""
+    groups by split, "" for all; `agreement`: consensus -> source -> figure (None: never compared); `moved`: column ->
+    "measure step column" -> distance; `figures`: of a model or report."""
 
     columns: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, dict[str, int]] = field(default_factory=dict)
     sizes: dict[str, dict[str, int]] = field(default_factory=dict)
-    agreement: dict[str, dict[str, float]] = field(default_factory=dict)
+    agreement: dict[str, dict[str, float | None]] = field(default_factory=dict)
     moved: dict[str, dict[str, float]] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
 
@@ -188,11 +188,11 @@ def _rows(partition: Partition, samples: Samples, own: Mapping[tuple[str, str], 
     return max(counts, default=0 if own else partition.rows)
 
 
-def _agreed(matrix: Mapping[str, Any]) -> dict[str, float]:
-    """Of each source the figure against the outcome, which is the last column."""
+def _agreed(matrix: Mapping[str, Any]) -> dict[str, float | None]:
+    """Of each source the figure against the outcome, which is the last column; None of those never compared."""
     rows = next((matrix[m] for m in MEASURES if m in matrix), None)
     pairs = zip(matrix["columns"][:-1], rows[-1] if rows else (), strict=False)
-    return {column: value for column, value in pairs if value is not None}
+    return dict(pairs)
 
 
 def _summed(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:

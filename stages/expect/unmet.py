@@ -94,8 +94,8 @@ def _of_column(column: str, one: Expectation, seen: Mapping[str, Any]) -> Iterat
     known = sum(counts.values())
     for name, bounds in one.share.items():
         share = counts.get(name, 0) / known if known else 0.0
-        if not within(share, bounds):
-            what = f"it is {share:.3g}"
+        if not known or not within(share, bounds):
+            what = f"it is {share:.3g}" if known else "nothing of it is known"
             yield Unmet(column, f"share: {name}: {written(bounds)}", what, one.warn, _by_share(name, bounds))
     if (one.mean or one.range) and "mean" not in seen and not counts:
         line = f"mean: {written(one.mean)}" if one.mean else f"range: {written(one.range)}" if one.range else ""
@@ -140,12 +140,16 @@ def _of_agreement(column: str, one: Expectation, seen: Evidence) -> Iterator[Unm
     if one.agreement is None:
         return
     limits = one.agreement if isinstance(one.agreement, dict) else dict.fromkeys(known, one.agreement)
+    if not limits:
+        yield Unmet(column, f"agreement: {written(one.agreement)}", "it was compared with nothing", one.warn)
     for source, bounds in limits.items():
-        line = f"agreement: {source}: {written(bounds)}"
+        line, value = f"agreement: {source}: {written(bounds)}", known.get(source)
         if source not in known:
             yield Unmet(column, line, f"it was compared with {', '.join(known) or 'nothing'}", one.warn)
-        elif not within(known[source], bounds):
-            yield Unmet(column, line, f"it is {known[source]:.3g}", one.warn, _any)
+        elif value is None:
+            yield Unmet(column, line, "no sample has both", one.warn)
+        elif not within(value, bounds):
+            yield Unmet(column, line, f"it is {value:.3g}", one.warn, _any)
 
 
 def _of_drift(column: str, one: Expectation, seen: Evidence) -> Iterator[Unmet]:

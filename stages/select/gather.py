@@ -69,7 +69,8 @@ def one_number(modality: Modality, array: Any, rows: int) -> tuple[np.ndarray, n
     inside = values.reshape(len(values), -1)[valid]
     if len(inside) and (inside.min() < -SLACK or inside.max() > 1 + SLACK):
         raise ValueError(f"expected probabilities in 0..1, got {inside.min():.4g} to {inside.max():.4g}")
-    return uncertainty(values.astype(np.float64)), valid
+    unsure = uncertainty(values.astype(np.float64))
+    return unsure, valid & np.isfinite(unsure)
 
 
 def fits(modality: Modality) -> bool:

@@ -2,7 +2,8 @@
 
 Coverage is greedy k-centre (Gonzalez 1985; for active learning Sener & Savarese 2018): each pick is the candidate
 farthest from all that is taken. Facility location takes the one that brings all samples nearest to something taken,
-greedily (Wei, Iyer & Bilmes 2015). Both look among the CANDIDATES first of the order; ties go to the earlier sample.
+greedily (Wei, Iyer & Bilmes 2015). They look among the first of the order, k-centre among CANDIDATES, facility location
+among SEEN; where more are to be taken than that, the next ones of the order follow. Ties go to the earlier sample.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ CoverageMethod = Literal["k-centre", "facility"]
 
 
 def uncertainty(values: np.ndarray) -> np.ndarray:
-    """(N,) of (N, ..., classes) probabilities: 1 less the mean distance of the two highest (margin)."""
+    """(N,) of (N, ..., classes) probabilities: 1 less the mean distance of the two highest (margin), over places of
+    which something is known (zeros say nothing); NaN where nothing is."""
     if values.shape[-1] < 2:
         return 1 - np.abs(2 * values.reshape(len(values), -1) - 1).mean(1)
-    highest = np.sort(values, axis=-1)[..., -2:]
-    return np.asarray(1 - (highest[..., 1] - highest[..., 0]).reshape(len(values), -1).mean(1))
+    highest = np.sort(values, axis=-1)[..., -2:].reshape(len(values), -1, 2)
+    known = highest[..., 1] > 0
+    with np.errstate(invalid="ignore"):
+        return np.asarray(1 - np.where(known, highest[..., 1] - highest[..., 0], 0).sum(1) / known.sum(1))
 
 
 def ranks(values: np.ndarray, highest: bool) -> np.ndarray:
@@ -36,9 +40,15 @@ def ranks(values: np.ndarray, highest: bool) -> np.ndarray:
 
 def covering(rows: np.ndarray, order: np.ndarray, taken: np.ndarray, count: int, method: CoverageMethod) -> list[int]:
     """`count` of the places `order`, by (N, D) features, besides the places `taken`."""
-    among = order[:CANDIDATES]
-    if method == "facility":
-        return _facility(rows, among, taken, count)
+    chosen = _facility if method == "facility" else _farthest
+    picks = chosen(rows, order[:CANDIDATES], taken, count)
+    if len(picks) < count:
+        rest = order[~np.isin(order, picks)]
+        picks += [int(i) for i in rest[: count - len(picks)]]
+    return picks
+
+
+def _farthest(rows: np.ndarray, among: np.ndarray, taken: np.ndarray, count: int) -> list[int]:
     gap = _gaps(rows, among, taken)
     picks: list[int] = []
     while len(picks) < min(count, len(among)):

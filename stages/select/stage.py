@@ -43,7 +43,7 @@ ID_DIGITS = 16
 class Select(Stage):
     """`data`: one shard step, or an ingest step with others over it, and a shard step that says the splits."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     data: tuple[StepName, ...] = Field(min_length=1)
     out: str
     worth: str = ""

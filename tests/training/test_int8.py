@@ -3,6 +3,7 @@ out in words."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hyperloom.stages.distill import int8
 from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.network.stored import weight_bytes
 from hyperloom.stages.results import Trained
+from hyperloom.stages.train import validation
 from tests.unit import inline, scenes
 
 STUDENT: dict[str, Any] = {
@@ -84,6 +86,34 @@ def test_one_that_costs_more_than_its_margin_is_left_out(data: Any, monkeypatch:
     manifest, about, notes = _finished(data, int8={"samples": 4})
     assert not about["kept"] and not _small(manifest)
     assert "4.0% is lost, more than the margin of 2.0%, so student.int8.onnx is left out. Next: int8:" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "whole, small, kept, words",
+    [
+        (
+            {"semantic.miou": 0.6, "depth.mae": 0.5},
+            {"semantic.miou": 0.6, "depth.mae": math.nan},
+            False,
+            "no number any",
+        ),
+        ({"semantic.miou": 0.6, "depth.mae": 0.5}, {"semantic.miou": 0.6}, False, "depth.mae is no number any more"),
+        ({"semantic.miou": 0.6}, {"semantic.miou": 0.6}, True, "not measured: depth.mae"),
+    ],
+)
+def test_a_task_that_bytes_answer_no_more_is_lost_and_one_that_was_not_measured_is_named(
+    data: Any, whole: Any, small: Any, kept: bool, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter((whole, small))
+    monkeypatch.setattr(validation, "validate", lambda *_: next(figures))
+    run = scenes.step(data[0], data[2], Distill, **STUDENT)
+    job = run.stage.job(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(int8, "quantised", lambda network, batches: network)
+        patch.setattr(int8, "OnnxNetwork", lambda architecture, network: None)
+        _, about = int8.brought(job, job.architecture, b"network", int8.Int8())
+    about |= {"margin": 0.02, "kept": about["worst"] is not None and about["worst"] <= 0.02}
+    assert about["kept"] is kept and words in int8.sentence(about)
 
 
 def test_without_a_split_val_other_training_samples_judge(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from hyperloom.pipeline.plan import check
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.evaluate.stage import Evaluate
-from hyperloom.stages.expect.evidence import look
+from hyperloom.stages.expect.evidence import Evidence, _agreed, look
+from hyperloom.stages.expect.expectation import parsed
+from hyperloom.stages.expect.unmet import unmet
 from hyperloom.stages.ingest.stage import Ingest
 from hyperloom.stages.shard.stage import Shard
 from tests.unit import inline
@@ -197,6 +199,23 @@ def test_figures_of_a_report_are_expected_too(tmp_path: Path) -> None:
     line = "figures: student/semantic.miou: [0.4, null]: it is 0.3; expect: figures: student/semantic.iou: "
     assert line in str(error.value)
     assert "there is no such figure; known: semantic.f1, semantic.miou" in str(error.value)
+
+
+def test_what_was_never_compared_and_what_nobody_knows_is_not_as_expected() -> None:
+    column, equal = "semantic@votes", [[1, None, 0.95], [None, 1, None], [0.95, None, 1]]
+    matrix = {"columns": ["semantic@a", "semantic@b", column], "equal": equal}
+    figures = {"rows": 9, "missing": 0.0, "classes": {"road": 0}, "unknown": 400}
+    seen = Evidence(columns={column: figures}, agreement={column: _agreed(matrix)})
+
+    def failing(expect: Any, evidence: Evidence) -> list[str]:
+        return [f"{u.line}: {u.seen}" for u in unmet(parsed({column: expect}), evidence)]
+
+    (one,) = failing({"agreement": [0.6, None]}, seen)
+    assert "semantic@b" in one and "no sample has both" in one
+    (none,) = failing({"agreement": [0.6, None]}, Evidence(columns={column: figures}, agreement={column: {}}))
+    assert "compared with nothing" in none
+    (share,) = failing({"share": {"road": [None, 0.5]}}, seen)
+    assert "nothing of it is known" in share
 
 
 def test_a_warning_is_said_and_stops_nothing(run: Any) -> None:

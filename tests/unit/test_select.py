@@ -13,6 +13,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.results import Samples, Shards
+from hyperloom.stages.select import picks
 from hyperloom.stages.select.picks import covering, evened, uncertainty
 from hyperloom.stages.select.stage import Select
 from hyperloom.stages.shard.stage import Shard
@@ -172,6 +173,25 @@ def test_numbers_that_are_no_probabilities_are_no_doubt(tmp_path: Any) -> None:
         Exception, match=r"note@raw is no order of samples: expected probabilities in 0..1, got -2 to 3"
     ):
         _select(Storage(str(tmp_path)), n=2, order={"note@raw": "highest"})
+
+
+def test_what_nobody_knows_is_no_doubt() -> None:
+    """Black borders, experts that say nothing: zeros."""
+    sure, even, nothing = np.eye(3)[0], np.array([0.65, 0.35, 0]), np.zeros(3)
+    maps = np.array([[sure, sure], [nothing, sure], [even, even], [nothing, nothing], [nothing, even]])
+    assert uncertainty(maps) == pytest.approx([0, 0, 0.7, np.nan, 0.7], nan_ok=True)
+
+
+@pytest.mark.parametrize("method", ["k-centre", "facility"])
+def test_coverage_takes_as_many_as_were_asked_for(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picks, "CANDIDATES", 12)
+    monkeypatch.setattr(picks, "SEEN", 8)
+    rows, order = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60)[::-1]
+    few = covering(rows, order, np.array([], int), 5, method)
+    many = covering(rows, order, np.array([], int), 30, method)
+    assert len(set(few)) == 5 and many[:5] == few
+    assert len(set(many)) == 30 and set(many[12:]) == set(order[:30]) - set(many[:12])
+    assert len(covering(rows, order, np.array([], int), 99, method)) == 60
 
 
 def test_what_is_no_choice_is_refused() -> None:

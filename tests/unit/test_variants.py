@@ -142,6 +142,27 @@ steps:
     assert steps["train-b"].targets == {"depth": {"depth@b": 2.0, "depth@c": 1.0}}
 
 
+@pytest.mark.parametrize("number", ["1.10", "01", "0.10", "1e3", "true", "+5"])
+def test_a_number_is_no_other_text_than_the_one_that_is_written(number: str) -> None:
+    """`data/v1.1` may be another folder than `data/v1.10`."""
+    text = """
+name: toy
+root: memory://v
+modalities: {{}}
+matrix: {{v: [{}]}}
+steps:
+  a: {{stage: "tests.toy:Numbers", salt: "data/v${{v}}"}}
+"""
+    with pytest.raises(RecipeError, match="quote it") as refused:
+        _steps(text.format(number))
+    assert number in str(refused.value) and "r.yaml:5" in str(refused.value)
+    (quoted,) = _steps(text.format(f'"{number}"')).values()
+    assert quoted.salt == f"data/v{number}"
+    for plain in ("3", "1.5"):
+        (step,) = _steps(text.format(plain)).values()
+        assert step.salt == f"data/v{plain}"
+
+
 def test_a_step_can_be_asked_for_by_pattern() -> None:
     storage = Storage("memory://variants")
     chosen = plan(recipe.parse(MATRIX), storage, Digests(storage), ["b-*"])
