@@ -140,7 +140,7 @@ def _of_agreement(column: str, one: Expectation, seen: Evidence) -> Iterator[Unm
     if one.agreement is None:
         return
     limits = one.agreement if isinstance(one.agreement, dict) else dict.fromkeys(known, one.agreement)
-    if not limits:
+    if not limits and not isinstance(one.agreement, dict):
         yield Unmet(column, f"agreement: {written(one.agreement)}", "it was compared with nothing", one.warn)
     for source, bounds in limits.items():
         line, value = f"agreement: {source}: {written(bounds)}", known.get(source)
