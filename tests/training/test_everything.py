@@ -14,6 +14,7 @@ from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.distill import export
 from hyperloom.stages.modality import Raster
+from hyperloom.stages.modality.boxes import Boxes
 from hyperloom.stages.network.model import build_model, load_model
 from hyperloom.stages.network.predictor import Predictor
 from hyperloom.stages.network.visible import Visible
@@ -65,7 +66,9 @@ def test_predictions_are_values_of_their_modalities(data: Any, learned: Any) -> 
     for name, modality in KNOWN.items():
         made = modality.answer(told.mean[name])
         assert made.shape == (len(batch["rgb@a"]), *modality.shape), name
-        assert told.spread[name].shape == (*told.mean[name].shape[:-1], 1), name
+        cells = getattr(model.heads[name], "grid", None) if isinstance(modality, Boxes) else None
+        sites = told.mean[name].shape[1:-1] if cells is None else cells  # boxes differ by the cells of their head
+        assert told.spread[name].shape == (len(made), *sites, 1) and np.isfinite(told.spread[name]).all(), name
         for value in made:
             modality.check(value)
         right[name] = made
