@@ -18,6 +18,7 @@ import numpy as np
 
 from hyperloom.stages.audit.finding import AuditFinding, percent
 from hyperloom.stages.shard import likeness
+from hyperloom.stages.shard.joining import joined
 from hyperloom.stages.shard.splits import SPLITS
 
 CLOSE = 0.15
@@ -40,8 +41,7 @@ def sets(
     (N, k): the nearest by features, `size` of which a sample has; `thumbs` (N, P): small grey pictures."""
     links = [_equal(content)]
     if signed is not None:
-        other = likeness.alike(signed, signed, itself=False)
-        links.append(np.stack([np.flatnonzero(other >= 0), other[other >= 0]], 1))
+        links.append(likeness.links(signed, np.arange(len(signed))))
     if thumbs is not None:
         links.append(_correlated(thumbs, place))
     if size >= MANY and len(apart) > 2:
@@ -49,17 +49,6 @@ def sets(
         usual = float(np.median(near[np.isfinite(near) & (near > 0)])) if (near > 0).any() else 0.0
         links.append(_unusual(np.isfinite(apart) & (apart < CLOSE * usual), place))
     return joined(len(content), np.concatenate(links))
-
-
-def joined(count: int, links: np.ndarray) -> np.ndarray:
-    """(count,) the lowest member of the set that each belongs to, where (n, 2) are linked."""
-    import scipy.sparse as sparse
-
-    graph = sparse.coo_matrix((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), (count, count))
-    _, label = sparse.csgraph.connected_components(graph, directed=False)
-    first = np.full(count, count)
-    np.minimum.at(first, label, np.arange(count))
-    return first[label]
 
 
 def findings(first: np.ndarray, splits: Sequence[str], keys: Sequence[str]) -> list[AuditFinding]:

@@ -38,7 +38,7 @@ PICTURE = "worst-{}.png"
 class Audit(Stage):
     """`data`: one shard step, or an ingest step with label and consensus steps over it."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     data: tuple[StepName, ...] = Field(min_length=1)
     labels: tuple[str, ...] = ()
     """Columns whose labels are doubted; by default all of classes, masks, marks and boxes that came as they are, else

@@ -101,7 +101,7 @@ def _read(source: Any, rules: dict[str, Any]) -> np.ndarray:
         with Image.open(io.BytesIO(source), formats=FORMATS) as image:
             if image.width * image.height > rules.get("megapixels", 150) * 1e6:
                 raise ValueError(f"it has more than {rules.get('megapixels', 150):g} million pixels")
-            turn = _orientation(image, rules.get("orientation", "apply"))
+            turn = _orientation(image, source, rules.get("orientation", "apply"))
             pixels = np.asarray(image.convert("RGB")) if _bits(image, source) <= 8 else _graded(image, source, rules)
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{name} cannot be read: {error}") from error
@@ -112,15 +112,26 @@ def _read(source: Any, rules: dict[str, Any]) -> np.ndarray:
     return np.ascontiguousarray(pixels[::-1] if turn in (3, 4, 7, 8) else pixels)
 
 
-def _orientation(image: Any, rule: str) -> int:
+def _orientation(image: Any, data: bytes, rule: str) -> int:
     """EXIF's number of the turn that is still to be made; Pillow turns a TIFF by itself."""
-    tiff = image.format == "TIFF"
-    number = image.getexif().get(ORIENTATION, 1)
-    image.load()  # a PNG's EXIF may follow its pixels
-    number = number if tiff else image.getexif().get(ORIENTATION, 1)
-    if tiff:
+    number = (_png_exif(data) if image.format == "PNG" else image.getexif()).get(ORIENTATION, 1)
+    if image.format == "TIFF":
         return 1 if rule == "apply" else {6: 8, 8: 6}.get(number, number)
     return number if rule == "apply" else 1
+
+
+def _png_exif(data: bytes) -> Any:
+    """What the chunk eXIf says, wherever it lies. Pillow would also believe EXIF that is written as text and XMP, by
+    which no picture was turned for the training."""
+    from PIL import Image
+
+    exif, place = Image.Exif(), 8
+    while place + 12 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        if data[place + 4 : place + 8] == b"eXIf":
+            exif.load(b"Exif\0\0" + data[place + 8 : place + 8 + length])
+        place += 12 + length
+    return exif
 
 
 def _bits(image: Any, data: bytes) -> int:

@@ -1,8 +1,9 @@
 """The reference: the shards that newer ones are compared with, and which shards are newer.
 
 Of a champion it is what it was judged on or trained on, as its release names them: of the two, the shards with more
-columns of those at hand. The rows that count are those of the training split. A shard is newer when the reference does
-not have it; shards are named by their content, so frames that were there before and labels that did not change are not.
+columns of those at hand. The rows that count are those of the training split. A shard is newer when the reference has
+none with its samples and the same values in the columns that are compared (stages.drift.held), so frames that were
+there before and labels that did not change are not, though they be stored otherwise or beside other columns.
 """
 
 from __future__ import annotations
@@ -80,11 +81,18 @@ def training(manifest: Manifest) -> Side:
     return Side(manifest, shards, _grouped(r for r in manifest.records if r.files and r.file.path in train))
 
 
-def newer(manifest: Manifest, reference: Manifest) -> Side:
-    """The shards that the reference does not have, whatever their split."""
-    known = {(r.space, r.id) for r in reference.records}
-    fresh = (r for r in manifest.records if r.rows and (r.space, r.id) not in known)
-    return Side(manifest, Shards.from_manifest(manifest), _grouped(fresh))
+def newer(manifest: Manifest, reference: Manifest, columns: Sequence[str], places: Mapping[str, Sequence[int]]) -> Side:
+    """The shards that hold other samples than the reference, or other values in `columns`, whatever their split.
+    `places` as in `Side.reordered`, of the reference."""
+    from hyperloom.stages.drift.held import strangers
+
+    theirs = {g: [_reordered(r, places) for r in old] for g, old in _grouped(_filled(reference)).items()}
+    mine = ((g, strangers(now, theirs.get(g, ()), columns)) for g, now in _grouped(_filled(manifest)).items())
+    return Side(manifest, Shards.from_manifest(manifest), {group: records for group, records in mine if records})
+
+
+def _filled(manifest: Manifest) -> Iterator[Record]:
+    return (record for record in manifest.records if record.rows)
 
 
 def _grouped(records: Iterator[Record]) -> dict[str, list[Record]]:

@@ -36,7 +36,7 @@ MEASURES = ("agreement", "js", "ks", "missing", "psi", "quarantine", "shift")
 class Drift(Stage):
     """`data`: a shard step. Either `champion`, the name of a registered model, or `against`, another shard step."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     data: StepName
     champion: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
     against: StepName | None = None
@@ -92,12 +92,18 @@ class Drift(Stage):
         reference = self._reference(step, manifest, release)
         if reference is None:
             return _passed(step, f"the shards behind the champion of {self.champion} are gone: nothing to compare with")
-        before, new = training(reference), newer(manifest, reference)
+        before = training(reference)
+        columns, other, places = self._columns(Shards.from_manifest(manifest), before.shards)
+        new = newer(manifest, reference, columns, places)
         known: dict[str, Any] = {"reference": reference.fingerprint, "champion": release, "rows": new.rows}
         if new.rows < self.least:
             what = f"{new.rows} samples are new" if new.rows else "no sample is new"
             return _passed(step, f"{what}: nothing is compared with fewer than {self.least}", **known)
-        return self._compared(step, before, new, known)
+        if self.columns and other:
+            what = "not the same in the shards that they would be compared with"
+            raise RecipeError(f"step {step.name!r}: {what}: {'; '.join(other)}")
+        before = before.reordered(places) if places else before
+        return self._compared(step, before, new, columns, other, known)
 
     def _release(self, step: StepRun) -> str | None:
         """The release of the champion that the plan saw."""
@@ -112,12 +118,13 @@ class Drift(Stage):
         columns = self.columns or tuple(Shards.from_manifest(manifest).schema)
         return of_champion(step.storage, str(release), columns)
 
-    def _columns(self, step: StepRun, before: Side, new: Side) -> tuple[list[str], list[str], Side]:
-        """Columns that both sides have alike; in words, those that they do not; and `before` in the order of classes
-        that columns have now."""
-        mine, theirs = new.shards.schema, before.shards.schema
+    def _columns(self, now: Shards, before: Shards) -> tuple[list[str], list[str], dict[str, Sequence[int]]]:
+        """Columns that both sides have alike; in words, those that they do not; and of those whose classes had another
+        order before where each of these is now."""
+        mine, theirs = now.schema, before.schema
         compared_columns = self.columns or tuple(sorted({*mine, *theirs}))
-        alike, other, places = [], [], {}
+        alike, other = [], []
+        places: dict[str, Sequence[int]] = {}
         for column in compared_columns:
             if column in mine and mine[column] == theirs.get(column):
                 alike.append(column)
@@ -126,15 +133,13 @@ class Drift(Stage):
             else:
                 alike.append(column)
                 places[column] = how
-        if self.columns and other:
-            what = "not the same in the shards that they would be compared with"
-            raise RecipeError(f"step {step.name!r}: {what}: {'; '.join(other)}")
-        return alike, other, before.reordered(places) if places else before
+        return alike, other, places
 
-    def _compared(self, step: StepRun, before: Side, new: Side, known: dict[str, Any]) -> Drifted:
+    def _compared(
+        self, step: StepRun, before: Side, new: Side, columns: list[str], other: list[str], known: dict[str, Any]
+    ) -> Drifted:
         from hyperloom.stages.drift.compare import compared
 
-        columns, other, before = self._columns(step, before, new)
         missing = [m for c in columns if (m := modality_of(c)) not in step.modalities]
         if missing:
             raise RecipeError(f"step {step.name!r}: the recipe defines no modality {missing[0]!r}")

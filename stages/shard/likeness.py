@@ -12,7 +12,8 @@ nothing.
 
 The search: the signs of the lowest KEYED frequencies are a key. A copy has another sign only where a number is small,
 so a picture is looked up by its own key and by those with its smallest FLIPPED numbers of the other sign. A hundred
-thousand beside a million take 12 s on one core.
+thousand beside a million take 12 s on one core. Where sets are to be told that share copies (groups, for a split),
+partners are sought in other sets alone: most frames of a film look like their own neighbours.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.units import Record
+from hyperloom.stages.shard.joining import joining
 
 SIDE = 32
 BYTES = 32
@@ -40,6 +42,8 @@ MOST = 2_000
 """Signatures of one key that a picture is compared with."""
 PAIRS = 1_000_000
 """Compared at once."""
+_SET = 32
+"""Bits of a set's number, below those of a key."""
 
 
 def signature(picture: np.ndarray) -> np.ndarray:
@@ -87,21 +91,26 @@ def together(records: Sequence[Record]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def alike(mine: np.ndarray, theirs: np.ndarray, itself: bool = True) -> np.ndarray:
-    """(n,) int64: for each of `mine` (n, BYTES) the place of one of `theirs` that looks like it; -1 for none. Without
-    `itself`, where both are the same pictures, none is like that in its own place."""
+def links(signed: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """(n, 2) places of pictures that look alike, as many as join all sets that share such: `sets` (N,) whole numbers
+    of `signed` (N, BYTES), each joined already."""
+    return joining(sets, lambda rows, now: alike(signed[rows], signed, (now[rows], now)))
+
+
+def alike(mine: np.ndarray, theirs: np.ndarray, sets: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
+    """(n,) int64: for each of `mine` (n, BYTES) the place of one of `theirs` that looks like it; -1 for none. With
+    `sets`, whole numbers from 0 of both, none is like one of its own set."""
     partner = np.full(len(mine), -1)
     known = np.flatnonzero(theirs.any(1))
-    keys = _keys(theirs[known])
+    own, other_sets = (s.astype(np.uint64) for s in sets or (np.ones(len(mine)), np.zeros(len(theirs))))
+    keys = _keys(theirs[known]).astype(np.uint64) << np.uint64(_SET) | other_sets[known]
     order = np.argsort(keys, kind="stable")
     known, keys = known[order], keys[order]
     smallest = np.argsort(np.abs(mine[:, :KEYED].astype(np.int16)), axis=1, kind="stable")[:, :FLIPPED]
     for flips in sorted(product((0, 1), repeat=FLIPPED), key=sum) if len(known) else ():
         rows = np.flatnonzero((partner < 0) & mine.any(1))
         other = (np.array(flips, np.uint32) << smallest[rows].astype(np.uint32)).sum(1, dtype=np.uint32)
-        own = None if itself else rows
-        place = _keyed(mine[rows], _keys(mine[rows]) ^ other, theirs, known, keys, own)
-        partner[rows] = place
+        partner[rows] = _keyed(mine[rows], _keys(mine[rows]) ^ other, own[rows], theirs, known, keys)
     return partner
 
 
@@ -113,25 +122,27 @@ def _keys(signed: np.ndarray) -> np.ndarray:
 def _keyed(
     mine: np.ndarray,
     keys: np.ndarray,
+    own: np.ndarray,
     theirs: np.ndarray,
     known: np.ndarray,
     sorted_keys: np.ndarray,
-    own: np.ndarray | None,
 ) -> np.ndarray:
-    """For each of `mine` the place of one of `theirs` that has this key, is near and not its `own`; -1 for none."""
-    first = np.searchsorted(sorted_keys, keys, "left")
-    counts = np.minimum(np.searchsorted(sorted_keys, keys, "right") - first, MOST)
+    """For each of `mine` the place of one of `theirs` that has this key, is near and not of its `own` set; -1 for
+    none. `known` are places in the order of `sorted_keys`, which are keys and within them sets."""
+    key = keys.astype(np.uint64) << np.uint64(_SET)
+    first, end = (np.searchsorted(sorted_keys, k) for k in (key, key + np.uint64(1 << _SET)))
+    before, after = (np.searchsorted(sorted_keys, key | own, side) for side in ("left", "right"))
+    counts = np.minimum(end - first - (after - before), MOST)
     partner, ends, start = np.full(len(mine), -1), np.cumsum(counts), 0
     while start < len(mine):
-        before = ends[start] - counts[start]
-        stop = max(start + 1, int(np.searchsorted(ends, before + PAIRS, "right")))
+        done = ends[start] - counts[start]
+        stop = max(start + 1, int(np.searchsorted(ends, done + PAIRS, "right")))
         some = counts[start:stop]
         row = np.repeat(np.arange(start, stop), some)
-        place = known[first[row] + np.arange(len(row)) - np.repeat(np.cumsum(some) - some, some)]
+        at = first[row] + np.arange(len(row)) - np.repeat(np.cumsum(some) - some, some)
+        place = known[np.where(at < before[row], at, at + (after - before)[row])]
         apart = np.square(mine[row].astype(np.int16) - theirs[place], dtype=np.int32).sum(1)
         near = apart <= (NEAR * STEPS) ** 2
-        if own is not None:
-            near &= place != own[row]
         partner[row[near]] = place[near]
         start = stop
     return partner

@@ -69,6 +69,10 @@ class Shard(Stage):
                 raise ValueError(str(error)) from error
         return value
 
+    def revised(self) -> int:
+        """What lies together by its copies is told otherwise than at first; other splits are as they were."""
+        return type(self).revision + bool(self.split.apart)
+
     def uses(self) -> set[str]:
         return {modality_of(column) for column in (*self.columns, self.keep) if column}
 

@@ -1,7 +1,8 @@
 """Groups that share copies, so that a split can keep them on one side.
 
 By `duplicates`: samples of equal bytes, and pictures that look alike (stages.shard.likeness). By an embedding: samples
-that nearly coincide, nearer than CLOSE times the median distance to a nearest sample.
+that nearly coincide, nearer than CLOSE times the median distance to a nearest sample. What a sample has beside it in
+its own group says nothing: partners are sought in other groups alone (stages.shard.joining).
 """
 
 from __future__ import annotations
@@ -16,33 +17,25 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.shard import content, likeness
+from hyperloom.stages.shard.joining import joined, joining
 from hyperloom.stages.table import read_table
 
 DUPLICATES, EMBEDDING = "duplicates", "embedding"
 CLOSE = 0.2
-NEAREST = 5
 
 
 def together(
     storage: Storage, records: Sequence[Record], by: str, columns: Sequence[str], modalities: Mapping[str, Any]
 ) -> dict[str, str]:
     """Group -> the first by name of all groups that it must lie with. Raises RecipeError, SourceError."""
-    rows = [str(record.meta["group"]) for record in records for _ in range(record.rows)]
+    names, place = np.unique([str(record.meta["group"]) for record in records], return_inverse=True)
+    group = np.repeat(place.reshape(-1), [record.rows for record in records])
     if by == DUPLICATES:
-        links = _duplicates(records)
+        links = _duplicates(records, group)
     else:
-        links = _embedded(storage, records, _column(by, columns, modalities), modalities)
-    first = {group: group for group in (str(record.meta["group"]) for record in records)}
-
-    def root(group: str) -> str:
-        while first[group] != group:
-            group = first[group]
-        return group
-
-    for a, b in links:
-        one, other = sorted((root(rows[int(a)]), root(rows[int(b)])))
-        first[other] = one
-    return {group: root(group) for group in sorted(first)}
+        links = _embedded(storage, records, group, _column(by, columns, modalities), modalities)
+    first = joined(len(names), group[links])
+    return {str(name): str(names[one]) for name, one in zip(names, first, strict=True)}
 
 
 def sentence(sets: Mapping[str, str]) -> str:
@@ -66,19 +59,18 @@ def _column(by: str, columns: Sequence[str], modalities: Mapping[str, Any]) -> s
     return fitting[0]
 
 
-def _duplicates(records: Sequence[Record]) -> np.ndarray:
+def _duplicates(records: Sequence[Record], group: np.ndarray) -> np.ndarray:
     digests = content.together(records)
     order = np.argsort(digests, kind="stable")
     same = (digests[order][1:] == digests[order][:-1]) & (digests[order][1:] != 0)
-    links = [np.stack([order[1:][same], order[:-1][same]], 1)]
-    signed = likeness.together(records)
-    partner = likeness.alike(signed, signed, itself=False)
-    links.append(np.stack([np.flatnonzero(partner >= 0), partner[partner >= 0]], 1))
-    return np.concatenate(links)
+    equal = np.stack([order[1:][same], order[:-1][same]], 1)
+    return np.concatenate([equal, likeness.links(likeness.together(records), group)])
 
 
-def _embedded(storage: Storage, records: Sequence[Record], column: str, modalities: Mapping[str, Any]) -> np.ndarray:
-    from hyperloom.stages.shard.nearest import nearest
+def _embedded(
+    storage: Storage, records: Sequence[Record], group: np.ndarray, column: str, modalities: Mapping[str, Any]
+) -> np.ndarray:
+    from hyperloom.stages.shard.nearest import Others, nearest
 
     parts = []
     for record in records:
@@ -86,12 +78,13 @@ def _embedded(storage: Storage, records: Sequence[Record], column: str, modaliti
         parts.append(np.where(valid[:, None], values.reshape(len(values), -1), np.nan))
     rows = np.concatenate(parts).astype(np.float32)
     known = np.flatnonzero(np.isfinite(rows).all(1))
-    apart, place = nearest(rows[known], NEAREST)
-    group = np.array([str(r.meta["group"]) for r in records for _ in range(r.rows)])[known]
-    near = apart[:, 0]
+    near = nearest(rows[known], 1)[0][:, 0]
     usual = float(np.median(near[np.isfinite(near) & (near > 0)])) if (np.isfinite(near) & (near > 0)).any() else 0.0
-    close = (apart <= CLOSE * usual) & (place >= 0)
-    row, rank = np.nonzero(close)
-    other = place[row, rank]
-    crossing = group[row] != group[other]
-    return np.stack([known[row[crossing]], known[other[crossing]]], 1)
+    single = near > CLOSE * usual
+    others = Others(rows[known], single)
+
+    def search(some: np.ndarray, sets: np.ndarray) -> np.ndarray:
+        apart, place = others.nearest(some, sets)
+        return np.where(apart <= CLOSE * usual, place, -1)
+
+    return known[joining(group[known], search, np.flatnonzero(~single))]

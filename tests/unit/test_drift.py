@@ -132,10 +132,17 @@ def flights(seed: int, names: range, frames: int = 5, change: Change = dict) -> 
     return made
 
 
-def sharded(storage: Storage, groups: dict[str, list[dict[str, Any]]], known: dict[str, Any] = KNOWN) -> Manifest:
-    frames = inline.ingested(storage, known, groups, rows=20)
+def sharded(
+    storage: Storage,
+    groups: dict[str, list[dict[str, Any]]],
+    known: dict[str, Any] = KNOWN,
+    rows: int = 20,
+    **fields: Any,
+) -> Manifest:
+    frames = inline.ingested(storage, known, groups, rows=rows)
     manifests.commit(storage, frames)
-    stage = Shard.model_validate({"stage": "shard", "data": "frames", "split": {"pin": {"test": [next(iter(groups))]}}})
+    split = {"pin": {"test": [next(iter(groups))]}}
+    stage = Shard.model_validate({"stage": "shard", "data": "frames", "split": split, **fields})
     return inline.finish(inline.step(stage, storage, known, "shards", frames=frames))
 
 
@@ -261,6 +268,32 @@ def test_classes_in_another_order_are_compared_by_name_and_other_meanings_are_na
     assert "depth@net (in m before, in cm now)" in why and "speed@log (the unit of before: not given; of now: m" in why
     with pytest.raises(RecipeError, match="in m before, in cm now"):
         compared(turned, known, columns=[DEPTH])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"codec": "zstd"}, {"row_group_mb": 0.001}, {"columns": [RGB, CLASSES, DEPTH]}, {"shard_mb": 0.0001, "rows": 2}],
+)
+def test_shards_that_are_stored_otherwise_hide_no_alarm(usual: Any, tmp_path: Path, fields: dict[str, Any]) -> None:
+    shutil.copytree(usual[0], tmp_path, dirs_exist_ok=True)
+    storage, new = Storage(str(tmp_path)), flights(9, range(100, 104), change=brighter)
+    now = sharded(storage, flights(3, range(24)) | new, **fields)
+    assert not {(r.space, r.id) for r in now.records} & {(r.space, r.id) for r in usual[1].records}
+    stage = Drift.model_validate({"stage": "drift", "data": "shards", "against": "old", "least": 10})
+    run = inline.step(stage, storage, KNOWN, "drift", shards=now, old=usual[1])
+    result = Drifted.from_manifest(inline.finish(run))
+    assert result.rows == 20 and result.groups == sorted(new)
+    assert {(RGB, "psi"), (RGB, "ks"), (RGB, "shift")} <= alarms(result)
+
+
+def test_a_shard_is_newer_by_the_columns_that_are_compared(usual: Any, tmp_path: Path) -> None:
+    groups = flights(3, range(24))
+    groups |= {"f003": [wetter(s) for s in groups["f003"]], "f005": groups["f005"] + groups["f006"]}
+    for columns, newer in (([RGB], ["f005"]), ([CLASSES], ["f003", "f005"]), ([], ["f003", "f005"])):
+        root = tmp_path / "-".join(columns)
+        shutil.copytree(usual[0], root, dirs_exist_ok=True)
+        result, _, _ = compared(Storage(str(root)), usual[1], groups, columns=columns, least=1)
+        assert result.groups == newer, columns
 
 
 def test_more_of_the_same_is_no_alarm(tmp_path: Path) -> None:

@@ -11,12 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.units import Record
 from hyperloom.stages.evaluate.grounds import ground
 from hyperloom.stages.evaluate.overlap import JudgedSamples
 from hyperloom.stages.lesson import Lesson
-from hyperloom.stages.shard.likeness import BYTES, NEAR, STEPS, alike, signature
+from hyperloom.stages.shard.joining import joined
+from hyperloom.stages.shard.likeness import BYTES, NEAR, STEPS, alike, links, packed, signature
+from hyperloom.stages.shard.nearest import Others
 from hyperloom.stages.shard.stage import Shard
+from hyperloom.stages.shard.together import together
 from tests.unit import inline
 
 SIZE = (48, 64)
@@ -77,6 +82,87 @@ def test_the_search_finds_what_comparing_all_finds(seed: int, mine: int, theirs:
     partner = alike(query, known)
     assert np.mean((partner >= 0) == near.any(1)) >= 0.9  # a number of seven may have changed its sign
     assert all(near[i, place] for i, place in enumerate(partner) if place >= 0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 8))
+def test_sets_that_share_likes_are_joined_as_comparing_all_joins_them(seed: int, count: int, sets: int) -> None:
+    random = np.random.default_rng(seed)
+    waves = random.normal(0, 1, (4, BYTES))[random.integers(0, 4, count)] + random.normal(0, 0.01, (count, BYTES))
+    signed = np.rint(STEPS * waves / np.linalg.norm(waves, axis=1, keepdims=True)).astype(np.int8)
+    group = random.integers(0, sets, count)
+    apart = np.linalg.norm(signed[:, None].astype(int) - signed[None], axis=2)
+    every = np.argwhere(apart <= NEAR * STEPS)
+    for mine in (group, np.arange(count)):
+        pairs = links(signed, mine)
+        assert (mine[pairs[:, 0]] != mine[pairs[:, 1]]).all() and (
+            apart[pairs[:, 0], pairs[:, 1]] <= NEAR * STEPS
+        ).all()
+        first, expected = (joined(max(count, sets), mine[some]) for some in (pairs, every))
+        assert (first == expected).all()
+
+
+def test_groups_with_likes_of_their_own_are_held_together_with_others() -> None:
+    random = np.random.default_rng(0)
+    base = random.normal(size=BYTES)
+    base[5] = 0  # a small frequency: its sign tells the keys of both groups apart
+
+    def near(sign: int) -> np.ndarray:
+        waves = base + random.normal(0, 0.002, BYTES)
+        waves[5] = 0.05 * sign
+        return np.rint(STEPS * waves / np.linalg.norm(waves)).astype(np.int8)
+
+    def record(group: str, signed: list[np.ndarray]) -> Record:
+        return Record("s", group, len(signed), (), 0, {"group": group, "likeness": packed(signed)})
+
+    flown, sent = [near(1), near(1)], [near(-1), near(-1)]
+    assert (alike(np.stack(flown), np.stack(sent)) >= 0).all()
+    records = [record("flown", flown), record("sent", sent), record("other", [signature(scene(9))])]
+    sets = together(None, records, "duplicates", (), {})  # type: ignore[arg-type]
+    assert sets == {"flown": "flown", "other": "other", "sent": "flown"}
+
+
+@pytest.mark.parametrize("most", [8192, 64])
+def test_the_nearest_of_other_groups_is_found_behind_any_number_of_the_own(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr("hyperloom.stages.shard.nearest.FEW", most)
+    random = np.random.default_rng(0)
+    centre, shift = random.normal(size=16), np.eye(16)[0] * 0.15
+    rows = np.concatenate([centre + at * shift + random.normal(size=(40, 16)) * 0.01 for at in range(2)])
+    rows = np.concatenate([rows, random.normal(size=(80, 16))]).astype(np.float32)
+    sets = np.repeat(np.arange(82), [40, 40, *[1] * 80])
+    apart, place = Others(rows, np.arange(160) >= 80).nearest(np.arange(80), sets)
+    every = np.linalg.norm(rows[:80, None] - rows[None], axis=2)
+    every[sets[:80, None] == sets[None]] = np.inf
+    assert apart == pytest.approx(every.min(1), rel=1e-4) and (place == every.argmin(1)).all()
+    assert Others(rows[:40], np.zeros(40, bool)).nearest(np.arange(40), sets[:40])[1].tolist() == [-1] * 40
+
+
+def test_an_embedding_holds_groups_together_though_each_has_near_ones_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    random = np.random.default_rng(0)
+    centre = random.normal(size=(2, 16))
+    groups = {f"g{i:02d}": random.normal(size=(1, 16)) for i in range(40)}
+    for i, name in enumerate("abcd"):  # four in a row, each nearest to one other
+        at = centre[0] + np.eye(16)[0] * (0, 0.1, 0.25, 0.35)[i]
+        groups[name] = at + random.normal(size=(8, 16)) * 0.005
+    known = inline.modalities(clip={"type": "embedding", "length": 16})
+    storage = Storage(str(tmp_path))
+    data = {group: [{"clip@net": row.astype(np.float32)} for row in rows] for group, rows in groups.items()}
+    frames = inline.ingested(storage, known, data)
+    made = inline.finish(inline.step(Shard(stage="shard", data=("frames",)), storage, known, "shards", frames=frames))
+    sets = together(storage, made.records, "embedding", ("clip@net",), known)
+    assert {group: first for group, first in sets.items() if group != first} == {"b": "a", "c": "a", "d": "a"}
+
+
+def test_only_splits_that_hold_copies_together_mean_something_else() -> None:
+    plain, apart = (
+        Shard.model_validate({"stage": "shard", "data": "f", "split": s}) for s in ({}, {"apart": "clip@net"})
+    )
+    assert payload(plain)["revision"] == 5 and payload(apart)["revision"] == 6
+    assert fingerprint(payload(plain)) != fingerprint(payload(apart))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from hyperloom.stages.distill.hyperloom_student import Student
 from tests.unit import inline
@@ -51,6 +51,33 @@ def test_orientations(tmp_path: Path, kind: str, rule: str) -> None:
     student, rgb = mirror(tmp_path, (16, 24), orientation=rule)
     for orientation in range(1, 9):
         assert apart(student, rgb, file(kind, SMOOTH, orientation)) <= 1, orientation
+
+
+@pytest.mark.parametrize("rule", ["apply", "ignore"])
+@pytest.mark.parametrize("where", ["text", "packed text", "XMP", "chunk", "chunk behind the pixels"])
+def test_a_png_is_turned_by_its_chunk_of_exif_alone(tmp_path: Path, where: str, rule: str) -> None:
+    student, rgb = mirror(tmp_path, (24, 16), orientation=rule)
+    exif, written, sink = Image.Exif(), PngImagePlugin.PngInfo(), io.BytesIO()
+    exif[0x0112] = 6
+    raw = b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+    if "text" in where:
+        lines = "\n".join(raw.hex()[i : i + 72] for i in range(0, len(raw.hex()), 72))
+        written.add_text("Raw profile type exif", f"\nexif\n{len(raw):8d}\n{lines}\n", zip=where == "packed text")
+    elif where == "XMP":
+        about = '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+        written.add_itxt("XML:com.adobe.xmp", f'<x:xmpmeta xmlns:x="adobe:ns:meta/">{about}</x:xmpmeta>')
+    Image.fromarray(SMOOTH).save(sink, "PNG", pnginfo=written, **({"exif": exif} if "chunk" in where else {}))
+    data = sink.getvalue()
+    if "behind" in where:
+        start = data.index(b"eXIf") - 4
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        data = data[:start] + data[end:-12] + data[start:end] + data[-12:]
+    turned = rule == "apply" and "chunk" in where
+    assert apart(student, rgb, data) <= 1
+    upright = np.rot90(SMOOTH, -1) if turned else SMOOTH
+    plain = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(upright)).save(plain, "PNG")
+    assert (student.predict(data)["rgb"] == student.predict(plain.getvalue())["rgb"]).all()
 
 
 def odd_files() -> dict[str, bytes]:
