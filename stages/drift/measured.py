@@ -69,11 +69,11 @@ def measures(
         counts = [np.sum([[*f["classes"], f["unknown"]] for f in group], 0) for group in groups]
         return [*measured, Measured(column, "js", np.array(counts, np.float64), distances.js, rows - missing)]
     numbers = [[f for f in group if "count" in f] for group in groups]
-    kinds = {"psi": (_histogram, TENTHS, distances.psi), "ks": (_samples, FINE, distances.ks)}
+    kinds = {"psi": (_histogram, TENTHS, distances.psi), "ks": (sampled, FINE, distances.ks)}
     for name, (counted, bins, distance) in kinds.items():
-        binned = _binned([[counted(f) for f in group] for group in numbers], new, bins)
-        if binned is not None:
-            measured.append(Measured(column, name, binned, distance, rows - missing))
+        counts_ = binned([[counted(f) for f in group] for group in numbers], new, bins)
+        if counts_ is not None:
+            measured.append(Measured(column, name, counts_, distance, rows - missing))
     return [*measured, *_shift(column, numbers, new, rows - missing)]
 
 
@@ -118,12 +118,13 @@ def _histogram(figures: ColumnFigures) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(len(counts)), counts
 
 
-def _samples(figures: ColumnFigures) -> tuple[np.ndarray, np.ndarray]:
+def sampled(figures: ColumnFigures) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and counts of the means of the samples (stages.shard.summaries)."""
     samples = figures.get("samples", {})
     return np.array(samples.get("codes", ()), np.int64), np.array(samples.get("counts", ()), np.int64)
 
 
-def _binned(groups: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], new: np.ndarray, bins: int) -> np.ndarray | None:
+def binned(groups: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], new: np.ndarray, bins: int) -> np.ndarray | None:
     """(groups, bins) counts of [(codes, counts)], in bins that the groups of the reference cut; None without any."""
     reference = [part for group, newer in zip(groups, new, strict=True) if not newer for part in group]
     codes = np.concatenate([c for c, _ in reference]) if reference else np.zeros(0, np.int64)

@@ -16,7 +16,7 @@ from hyperloom.pipeline.units import File, Output, Resources, Unit, Worker
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.table import read_table
 
-REVISION = 1
+REVISION = 2
 FIGURES = "figures"
 
 
@@ -39,7 +39,7 @@ class Counter:
         rows, present = kind.unpack(read_table(out.storage, unit.payload["path"], [column])[column])
         counter.add(rows, present)
         figures = counter.figures()
-        out.rows, out.meta = len(rows), {FIGURES: {k: v for k, v in figures.items() if k != "samples"}}
+        out.rows, out.meta = len(rows), {FIGURES: figures}
 
 
 def counted(step: StepRun, column: str, files: Sequence[File]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ Statistics of shards stand in their manifest; of other steps they are counted in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ from hyperloom.stages.modality.stored import stored
 from hyperloom.stages.results import Consensus, Judged, Samples, Shards, Trained
 from hyperloom.stages.table import read_table
 
+REVISION = 1
+"""What was measured otherwise is measured again."""
 MEASURES = ("equal", "correlation", "angle")
 """Of agreement, the first that a modality has."""
 
@@ -33,7 +35,7 @@ MEASURES = ("equal", "correlation", "angle")
 class Evidence:
     """`columns`: their statistics; `groups`: samples by group, by column samples that have it; `sizes`: samples and
     groups by split, "" for all; `agreement`: consensus -> source -> figure (None: never compared); `moved`: column ->
-    "measure step column" -> distance; `figures`: of a model or report."""
+    "measure step column" -> distance; `figures`: of a model or report; `revision`: how it was measured."""
 
     columns: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class Evidence:
     agreement: dict[str, dict[str, float | None]] = field(default_factory=dict)
     moved: dict[str, dict[str, float]] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
+    revision: int = 0
 
     def lacks(self, expected: Mapping[str, Any]) -> list[str]:
         """Columns of which nobody has looked yet whether they are as expected."""
@@ -56,14 +59,15 @@ class Evidence:
 def kept(storage: Storage, manifest: Manifest) -> Evidence:
     """What was seen of a finished step; of one that nobody has measured, what its manifest says."""
     try:
-        return Evidence(**storage.read_json(_path(manifest)))
+        seen = Evidence(**storage.read_json(_path(manifest)))
     except (FileNotFoundError, Torn, TypeError):
         return stated(manifest)
+    return seen if seen.revision == REVISION else stated(manifest)
 
 
 def stated(manifest: Manifest) -> Evidence:
     """What the manifest itself says."""
-    seen = Evidence()
+    seen = Evidence(revision=REVISION)
     if shards := Shards.of(manifest):
         seen.columns = dict(shards.statistics)
         seen.sizes = {
@@ -94,7 +98,7 @@ def look(step: StepRun, manifest: Manifest, expected: Mapping[str, Any]) -> Evid
         if one.each_group:
             seen.groups[column] = by_group(step, manifest, column)
         if one.drift:
-            seen.moved[column] = {named(one.drift, column): _moved(step, one, column, seen.columns[column])}
+            seen.moved[column] = {named(one.drift, column): _moved(step, manifest, one, column, seen.columns[column])}
     return seen
 
 
@@ -108,12 +112,20 @@ def statistics(step: StepRun, manifest: Manifest, column: str) -> dict[str, Any]
 
     if shards := Shards.of(manifest):
         return dict(shards.statistics.get(column, {"rows": 0, "missing": 1.0}))
+    return dict(merged(_kind(step, column), figures_of(step, manifest, column)))
+
+
+def figures_of(step: StepRun, manifest: Manifest, column: str) -> list[dict[str, Any]]:
+    """What the statistics are merged of: a shard's or a file's own."""
+    if shards := Shards.of(manifest):
+        train = {shard.path for shard in shards.shards if shard.split == "train"}
+        mine = (r.meta["statistics"] for r in manifest.records if r.files and r.file.path in train)
+        return [statistics[column] for statistics in mine if column in statistics]
     offered = catalogue([manifest])
     files = _files(offered, column)
     figures = counted(step, column, [file for _, file in files if file])
     nothing = {"classes": [0] * len(kind.counted), "unknown": 0} if (kind := _kind(step, column)).counted else {}
-    figures += [{"rows": p.rows, "missing": p.rows, **nothing} for p, file in files if not file]
-    return dict(merged(kind, figures))
+    return figures + [{"rows": p.rows, "missing": p.rows, **nothing} for p, file in files if not file]
 
 
 def by_group(step: StepRun, manifest: Manifest, column: str) -> dict[str, int]:
@@ -127,7 +139,7 @@ def by_group(step: StepRun, manifest: Manifest, column: str) -> dict[str, int]:
     return _summed(known)
 
 
-def _moved(step: StepRun, one: Expectation, column: str, mine: Mapping[str, Any]) -> float:
+def _moved(step: StepRun, here: Manifest, one: Expectation, column: str, mine: Mapping[str, Any]) -> float:
     """How far the column lies from that of the step it is compared with."""
     import numpy as np
 
@@ -145,8 +157,28 @@ def _moved(step: StepRun, one: Expectation, column: str, mine: Mapping[str, Any]
     counts = [list(s["classes"].values()) if "classes" in s else _bins(s) for s in (its, mine)]
     if not all(counts):
         return 0.0
-    distance = getattr(distances, one.drift.measure)(*(np.asarray(c, np.float64) for c in counts))
-    return round(float(distance), 9)
+    distance = float(getattr(distances, one.drift.measure)(*(np.asarray(c, np.float64) for c in counts)))
+    if not (kind := _kind(step, column)).counted and not kind.limits:
+        sides = [figures_of(step, m, c) for m, c in ((manifest, other), (here, column))]
+        distance = max(distance, _of_means(one.drift.measure, sides))
+    return round(distance, 9)
+
+
+def _of_means(measure: str, sides: Sequence[Sequence[Mapping[str, Any]]]) -> float:
+    """How far the means of samples lie from those of the first of two sides, in even shares of these; 0 where chance
+    alone may do that. The bins of numbers without a range are powers of four, and what moves within one is not seen."""
+    import numpy as np
+
+    from hyperloom.stages.drift import distances
+    from hyperloom.stages.drift.measured import FINE, TENTHS, binned, sampled
+
+    means = [[sampled(figures) for figures in side] for side in sides]
+    counts = binned(means, np.array([False, True]), FINE if measure == "ks" else TENTHS)
+    if counts is None or not counts[1].sum():
+        return 0.0
+    distance = float(getattr(distances, measure)(*counts))
+    chance = distances.noise(measure, counts.shape[1], *(int(side.sum()) for side in counts))
+    return distance if distance > chance else 0.0
 
 
 def _say_the_same(step: StepRun, manifest: Manifest, column: str, what: str) -> None:

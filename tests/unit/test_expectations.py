@@ -167,6 +167,27 @@ def test_nothing_has_no_distance(tmp_path: Path, measure: str) -> None:
         assert moved == {f"{measure} old depth@laser": 0.0}
 
 
+@pytest.mark.parametrize("measure", ["js", "psi", "ks"])
+@pytest.mark.parametrize("of", ["samples", "shards"])
+def test_numbers_without_a_range_are_seen_to_move_within_a_power_of_four(tmp_path: Path, measure: str, of: str) -> None:
+    random, storage = np.random.default_rng(0), Storage(str(tmp_path))
+    known = inline.modalities(heat={"type": "scalar"})
+
+    def step(mean: float, deviation: float) -> Manifest:
+        numbers = random.normal(mean, deviation, (4, 60, 1)).astype(np.float32)
+        frames = inline.ingested(storage, known, {f"g{i}": [{"heat@log": n} for n in numbers[i]] for i in range(4)})
+        shard = Shard.model_validate({"stage": "shard", "data": "frames"})
+        return frames if of == "samples" else inline.finish(inline.step(shard, storage, known, frames=frames))
+
+    drift = {"step": "old", "most": 0.1, "measure": measure}
+    config = {"stage": "ingest", "source": {"type": "files", "path": "*"}, "expect": {"heat@log": {"drift": drift}}}
+    run = inline.step(Ingest.model_validate(config), storage, known, "frames")
+    run.compared = {"old": step(280, 3)}
+    moved = [look(run, now, run.stage.expect).moved["heat@log"] for now in (step(400, 30), step(280, 3))]
+    assert [one[f"{measure} old heat@log"] > 0.9 for one in moved] == [True, False]
+    assert moved[1][f"{measure} old heat@log"] < 0.2
+
+
 def test_what_nobody_has_looked_at_is_looked_at_before_the_next_step(votes: Any) -> None:
     made = inline.finish(votes({}))
     step = votes({"semantic@votes": {"missing": 0}})
