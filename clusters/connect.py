@@ -93,7 +93,7 @@ def _start(**options: Any) -> None:
 
     machine.prepare()
     try:
-        with ray_internals.shielded(), ray_internals.bare(options["log_to_driver"]):
+        with ray_internals.shielded(), ray_internals.bare(bool(options.get("log_to_driver"))):
             ray.init("local", **options)
     except ray.exceptions.AuthenticationError as error:
         raise ClusterRefusal(

@@ -36,7 +36,6 @@ from hyperloom.stages.evaluate.motion import Temporal
 from hyperloom.stages.evaluate.slices import Slice
 from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
 from hyperloom.stages.measure.intervals import Intervals
-from hyperloom.stages.modality.boxes import Boxes
 from hyperloom.stages.network.ensemble import Single
 from hyperloom.stages.results import Judged, Shards, Trained
 from hyperloom.stages.schema import ReportSchema, made_by, recheck
@@ -134,7 +133,7 @@ class Evaluate(Stage):
 
     def pooled_boxes(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Rows of boxes of several networks were averaged row by row, other objects' with each other."""
-        boxes = any(isinstance(modalities.get(name), Boxes) for name in self.truth or modalities)
+        boxes = any(getattr(modalities.get(name), "markup", "") == "boxes" for name in self.truth or modalities)
         return {"pooled boxes": 2} if boxes else {}
 
     def uses(self) -> set[str]:

@@ -31,7 +31,6 @@ from hyperloom.stages.ingest.check import checked
 from hyperloom.stages.ingest.limit import limited
 from hyperloom.stages.ingest.look import suspicions
 from hyperloom.stages.ingest.source import Item, Piece
-from hyperloom.stages.modality.segmentation import Segmentation
 from hyperloom.stages.remarks import announce
 from hyperloom.stages.results import Ingested
 from hyperloom.stages.schema import SamplesSchema, recheck
@@ -67,7 +66,7 @@ class Ingest(Stage):
 
     def _resized(self, modality: Any) -> dict[str, int]:
         """Class maps that a file has in another size were resized to up to half a pixel beside their picture."""
-        return {"nearest": 2} if self.source.fits and isinstance(modality, Segmentation) else {}
+        return {"nearest": 2} if self.source.fits and getattr(modality, "markup", "") == "map" else {}
 
     def check(self, step: StepCheck) -> SamplesSchema:
         return checked(self, step)

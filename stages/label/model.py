@@ -30,7 +30,6 @@ from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.meaning import Meaning, MeaningsDiffer, Translation, translation
-from hyperloom.stages.modality.boxes import Boxes
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.network.ensemble import Single
 from hyperloom.stages.results import Trained
@@ -109,7 +108,7 @@ class Model(Expert):
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Rows of boxes of several networks were averaged row by row, other objects' with each other."""
         several = len(self.folders) != 1 or not isinstance(self.ensemble, Single)
-        boxes = any(isinstance(modalities.get(modality_of(c)), Boxes) for c in self.out)
+        boxes = any(getattr(modalities.get(modality_of(c)), "markup", "") == "boxes" for c in self.out)
         return {"pooled boxes": 2} if several and boxes else {}
 
     def heft(self, storage: Storage) -> int:

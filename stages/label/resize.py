@@ -14,7 +14,6 @@ from pydantic import model_validator
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
-from hyperloom.stages.modality.segmentation import Segmentation
 
 
 class Resize(Expert):
@@ -28,7 +27,7 @@ class Resize(Expert):
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Class maps came to lie up to half a pixel beside their picture."""
-        return {"nearest": 2} if isinstance(modalities.get(modality_of(self.out[0])), Segmentation) else {}
+        return {"nearest": 2} if getattr(modalities.get(modality_of(self.out[0])), "markup", "") == "map" else {}
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         import cv2  # noqa: F401  `fit` uses it; loaded now, so that the worker can limit its threads

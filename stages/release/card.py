@@ -110,7 +110,7 @@ def _figures(report: Judged, subject: str) -> Iterator[str]:
             continue
         heading = ["who", *(_heading(c.rpartition(".")[2]) for c in mine), "kind"]  # what is narrow shows the figure
         lines = [heading, ["---"] * len(heading)]
-        lines += [[row["who"], *(_cell(report, row, c) for c in mine), str(row["kind"])] for row in rows]
+        lines += [[row["who"], *(_cell(report, row, c) for c in mine), str(row.get("kind", ""))] for row in rows]
         bold = ([f"**{cell}**" if cell and line[0] == subject else cell for cell in line] for line in lines)
         yield from (f"**{name or 'What they cost'}**", "")
         yield from ("\n".join("| " + " | ".join(line) + " |" for line in bold), "")

@@ -16,7 +16,6 @@ from pydantic import Field
 
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages.modality import Modality
-from hyperloom.stages.modality.graph import Graph
 from hyperloom.stages.modality.things import Things
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def _moved(
 def _renumbering(what: str, columns: Mapping[str, Modality]) -> None:
     """Raises ValueError where a graph names things by their rows, of which those that are not shown leave."""
     things = [column for column, m in columns.items() if isinstance(m, Things)]
-    graphs = [column for column, m in columns.items() if isinstance(m, Graph)]
+    graphs = [column for column, m in columns.items() if hasattr(m, "nodes")]
     if things and graphs:
         raise ValueError(
             f"{what} leaves out what is not shown of {things[0]}, so that the numbers in {graphs[0]} would be those of "

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.stages.modality import sides
-from hyperloom.stages.modality.boxes import Boxes
 from hyperloom.stages.train.augments import Crop, Flip, Rotate
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def revised(stage: Train, modalities: Mapping[str, Any]) -> dict[str, int]:
         # probabilities were added to logits as if they were such, in whatever order their classes had
         "residual of probabilities": any(modalities[t].soft for t in passed if t in modalities),
         # a crowd whose middle was not shown became ground on which nothing may be found
-        "crowds": moves and any(isinstance(one, Boxes) for one in used),
+        "crowds": moves and any(getattr(one, "markup", "") == "boxes" for one in used),
         # the letters L and R became each other
         "letters": any(isinstance(a, Flip) for a in stage.augment) and any(sides.lettered(_names(m)) for m in used),
     }

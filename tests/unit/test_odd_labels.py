@@ -192,5 +192,5 @@ def test_a_name_that_yaml_takes_for_a_number_is_shown_as_it_is_written() -> None
 def test_one_group_cannot_fill_two_splits() -> None:
     from hyperloom.stages.shard.splits import Split
 
-    with pytest.raises(RecipeError, match=r"1 group\(s\) \(t\) cannot fill train and test"):
+    with pytest.raises(RecipeError, match=r"1 group \(t\) cannot fill train and test"):
         Split(by="group", test=0.2).assign(["t"])
