@@ -143,9 +143,9 @@ def sentence(about: Mapping[str, Any]) -> str:
     """What log, report and card say of a student in bytes."""
     pairs = ", ".join(f"{name} {small:.3g} against {whole:.3g}" for name, (whole, small) in about["figures"].items())
     before, after = (f"{n / 1000:,.0f} kB" for n in about["bytes"])
-    pairs = ", ".join([pairs] * bool(pairs) + [f"{name} is no number any more" for name in about["gone"]])
+    pairs = ", ".join([pairs] * bool(pairs) + [f"{name} is no number any more" for name in about.get("gone", ())])
     measured = f"{pairs} on {about['samples']} samples of {about['split']}, {after} against {before}"
-    if about["unmeasured"]:
+    if about.get("unmeasured"):
         measured += f"; not measured: {', '.join(about['unmeasured'])}"
     if about["kept"]:
         return f"int8: {measured}"

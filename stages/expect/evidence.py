@@ -119,7 +119,7 @@ def figures_of(step: StepRun, manifest: Manifest, column: str) -> list[dict[str,
     """What the statistics are merged of: a shard's or a file's own."""
     if shards := Shards.of(manifest):
         train = {shard.path for shard in shards.shards if shard.split == "train"}
-        mine = (r.meta["statistics"] for r in manifest.records if r.files and r.file.path in train)
+        mine = (r.meta.get("statistics", {}) for r in manifest.records if r.files and r.file.path in train)
         return [statistics[column] for statistics in mine if column in statistics]
     offered = catalogue([manifest])
     files = _files(offered, column)

@@ -167,10 +167,11 @@ class Arrays(Source):
 
 
 def _likeliest(scores: np.ndarray) -> np.ndarray:
-    """(H, W) the class of the highest of (H, W, K) scores, NaN where they favour none: all alike, or no numbers."""
+    """(H, W) the class of the highest of (H, W, K) scores, NaN where they favour none: all alike, or no numbers. Minus
+    infinity is one: the logarithm of no chance at all."""
     import numpy as np
 
-    known = np.isfinite(scores).all(-1) & (scores.min(-1) < scores.max(-1))
+    known = np.isfinite(scores.max(-1)) & (scores.min(-1) < scores.max(-1))
     return np.where(known, scores.argmax(-1), np.nan)
 
 
@@ -179,7 +180,7 @@ def _probabilities(scores: np.ndarray) -> np.ndarray:
     and among probabilities those of nothing, are unknown, which is zeros, and say nothing of what the others are."""
     import numpy as np
 
-    finite = np.isfinite(scores).all(-1)
+    finite = np.isfinite(scores.max(-1))
     filled = finite & (scores != 0).any(-1)
     known = scores[filled]
     if known.size and known.min() >= 0 and np.allclose(known.sum(-1), 1, atol=2e-2):

@@ -23,8 +23,9 @@ from hyperloom.stages.label.decoders import tensors_of
 from hyperloom.stages.label.network import Network, library, read_weights
 from hyperloom.stages.modality import Size
 
-BEYOND = 2**16 / 100
-"""Steps of 16 bits by which a number may lie beyond the ends, which were measured on other frames."""
+BEYOND = 0.25
+"""Share of its reach by which numbers may lie beyond an input: it was measured on pictures that were not the brightest.
+What lies there is the end of the reach, as LiteRT itself has it."""
 
 
 class LiteRT(Network):
@@ -105,7 +106,8 @@ class LiteRTSession:
         (scale, zero), ends = self._input["quantization"], np.iinfo(self._input["dtype"])
         steps = numbers / np.float32(scale) + np.float32(zero)
         least, most = float(steps.min(initial=ends.max)), float(steps.max(initial=ends.min))
-        if least < ends.min - BEYOND or most > ends.max + BEYOND:
+        beyond = BEYOND * (float(ends.max) - ends.min)
+        if least < ends.min - beyond or most > ends.max + beyond:
             low, high = ((end - zero) * scale for end in (ends.min, ends.max))
             raise RecipeError(
                 f"{self._path} takes numbers of {low:.4g} to {high:.4g}, and pixels come to "

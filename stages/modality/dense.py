@@ -202,7 +202,8 @@ class Dense(Moving):
         return self.fit(self.numbers(data, name))
 
     def silent(self, array: np.ndarray) -> np.ndarray:
-        """(h, w) bool: the pixels of (h, w, C) numbers, as a file has them, that are unknown."""
+        """(h, w) bool: the pixels of (h, w, C) numbers, as a file has them, that are unknown. What is outside of the
+        range is so in this modality's own size, in which lengths in pixels are others."""
         holes = np.zeros(array.shape[:2], bool)
         if self.direction:
             holes |= (abs(array) <= np.float32(1e-6)).all(-1)
@@ -210,6 +211,8 @@ class Dense(Moving):
             holes |= ~np.isfinite(array).all(-1)
         if self.unknown == "outside":
             low, high = self.allowed
+            sides = (new / old for new, old in zip(self.height_width, array.shape[:2], strict=True))
+            array = self.stretched(array, *sides)
             holes |= ~((array >= low) & (array <= high)).all(-1)
         elif self.unknown is not None:
             holes |= (np.abs(array - self.unknown) <= SAME * abs(self.unknown)).all(-1)  # a scale leaves a last digit

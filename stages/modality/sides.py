@@ -13,8 +13,10 @@ from collections.abc import Sequence
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[A-Z]")
 OTHER = {"left": "right", "right": "left"}
 SHORT = {"l": "r", "r": "l"}
-PLACES = frozenset("lrcmtbudf")
-"""Left, right, centre, middle, top, bottom, up, down, front."""
+PLACES = frozenset("lrcmtbudfsnoxa")
+"""Left, right, centre, middle, top, bottom, up, down, front; straight, none, other, unclear, ahead."""
+SIZES = frozenset("sm")
+"""Small and middle, beside which l is large."""
 
 
 def mirrored(text: str, words: dict[str, str] = OTHER) -> str:
@@ -64,7 +66,8 @@ def _letter(name: str, other: str, names: Sequence[str]) -> bool:
         return False
     before, after = name[: differ[0]], name[differ[0] + 1 :]
     alike = (n for n in names if len(n) == len(name) and n.startswith(before) and n.endswith(after))
-    return not {n[differ[0]].casefold() for n in alike} <= PLACES
+    letters = {n[differ[0]].casefold() for n in alike}
+    return not letters <= PLACES or letters >= SIZES
 
 
 def _within(name: str) -> str:

@@ -32,10 +32,13 @@ def joining(sets: np.ndarray, search: Search, rows: np.ndarray | None = None) ->
 
 def joined(count: int, links: np.ndarray) -> np.ndarray:
     """(count,) the lowest member of the set that each belongs to, where (n, 2) are linked."""
-    import scipy.sparse as sparse
-
-    graph = sparse.coo_matrix((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), (count, count))
-    _, label = sparse.csgraph.connected_components(graph, directed=False)
-    first = np.full(count, count)
-    np.minimum.at(first, label, np.arange(count))
-    return first[label]
+    lowest = np.arange(count)
+    one, other = links[:, 0], links[:, 1]
+    while (ends := np.minimum(lowest[one], lowest[other])).size and (
+        (lowest[one] != ends).any() or (lowest[other] != ends).any()
+    ):
+        for side in (one, other):
+            np.minimum.at(lowest, lowest[side], ends)
+        while (further := lowest[lowest] != lowest).any():  # each to the end of its chain
+            lowest[further] = lowest[lowest[further]]
+    return lowest

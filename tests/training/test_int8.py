@@ -116,6 +116,12 @@ def test_a_task_that_bytes_answer_no_more_is_lost_and_one_that_was_not_measured_
     assert about["kept"] is kept and words in int8.sentence(about)
 
 
+def test_what_was_said_before_figures_could_be_gone_is_still_a_sentence() -> None:
+    figures = {"semantic.miou": [0.6, 0.59]}
+    before = {"bytes": [4000, 1000], "split": "val", "samples": 4, "figures": figures, "worst": 0.0167}
+    assert "semantic.miou 0.59 against 0.6 on 4 samples" in int8.sentence(before | {"kept": True, "margin": 0.02})
+
+
 def test_without_a_split_val_other_training_samples_judge(tmp_path: Path) -> None:
     data = scenes.shards(tmp_path)
     _, about, notes = _finished(data, int8={"samples": 4, "judged": 4, "margin": 1}, updates=4)

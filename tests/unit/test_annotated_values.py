@@ -59,6 +59,9 @@ def test_pixels_of_a_box_alone_are_unknown_in_a_map() -> None:
     with remarks.collected() as said:
         row = value_of(picture, MAP, (4, 8))[1].tolist()
     assert row == [1, 1, 1, 0, 255, 255, 0, 0] and "box alone" in "".join(said)
+    picture = street(car=(0, 0, 8, 4))
+    picture.annotations.append(Annotation("sign", 9, box=(4.5, 1, 6, 3)))
+    assert (value_of(picture, MAP, (4, 8)) == 1).all(), "what somebody drew stays"
 
 
 @pytest.mark.parametrize("tool", ["coco", "cvat", "label-studio", "panoptic"])

@@ -131,3 +131,14 @@ def test_many_videos_are_one_pattern(tmp_path: Path) -> None:
         save(tmp_path / f"out/{video}/rgb/npz/0.npz", np.zeros((6, 8, 3), np.uint8))
     made, _ = ingest(tmp_path / "root", tmp_path / "out/*", {"rgb@camera": "rgb"})
     assert [p[1] for p in made.body["partitions"]] == ["a", "b"]
+
+
+def test_the_logarithm_of_no_chance_is_a_score(tmp_path: Path) -> None:
+    chances = np.tile(np.array([0.7, 0.3, 0], np.float32), (6, 8, 1))
+    chances[0] = [0, 1, 0]
+    with np.errstate(divide="ignore"):
+        save(tmp_path / "v/logs/npz/0.npz", np.log(chances).astype(np.float16))
+    made, storage = ingest(tmp_path / "root", tmp_path / "v", {"semantic@logs": "logs", "soft@logs": "logs"})
+    value = {c: inline.column(storage, KNOWN, made, c)["v/000000"] for c in ("semantic@logs", "soft@logs")}
+    assert np.array_equal(value["semantic@logs"], chances.argmax(-1))  # type: ignore[arg-type]
+    assert np.allclose(value["soft@logs"], chances, atol=1 / 128)  # type: ignore[arg-type]

@@ -39,6 +39,17 @@ def test_unknown_pixels_are_no_part_of_those_beside_them(size: tuple[int, int], 
     assert answered("depth", raw) == pytest.approx(right, nan_ok=True)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_what_is_outside_of_a_range_in_pixels_is_so_in_the_modalitys_own_size(channels: int) -> None:
+    """80 pixels of a map of twice the size are 40 here, and 120 are 60, which is out of 0 to 50."""
+    fields = {"type": "dense", "size": [4, 8], "unit": "px", "unknown": "outside", "storage": "float32"}
+    kind = modalities(flow={**fields, "channels": channels, "range": [-50, 50] if channels == 2 else [0, 50]})["flow"]
+    raw = np.full((8, 16, channels), 80.0, np.float32)
+    raw[:, 8:] = 120
+    for value in (plugins.parse("decoder", {"type": "dense"}).finish(raw, kind), kind.fit(raw)):
+        assert (value[:, :4] == 40).all() and np.isnan(value[:, 4:]).all()
+
+
 def test_where_all_is_known_nothing_is_left_out() -> None:
     raw = np.tile(np.linspace(1, 4, 4), (2, 1))
     for decode in ({}, {"normalise": "range"}, {"normalise": "percentiles", "invert": "flip"}):

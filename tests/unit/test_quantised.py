@@ -68,5 +68,7 @@ def test_sixteen_bits_are_steps_of_what_preprocess_makes(tmp_path: Path) -> None
     assert seen(path, preprocess={"divide": 255}) == pytest.approx([1, 128 / 255, 0], abs=1e-4)
     with pytest.raises(RecipeError, match=r"takes numbers of -1 to 1, and pixels come to .* to 255\. Next: in preproc"):
         seen(path)
+    dim = graph(tmp_path / "d.tflite", TYPE.INT16, 0.9 / 32767, 0)  # measured on pictures without white
+    assert seen(dim, preprocess={"divide": 255}) == pytest.approx([0.9, 128 / 255, 0], abs=1e-4)
     whole = graph(tmp_path / "w.tflite", TYPE.INT16, 255 / 32767, 0)
     assert seen(whole) == pytest.approx([255, 128, 0], abs=0.01)
