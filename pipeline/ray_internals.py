@@ -25,8 +25,9 @@ GUARD = 'trap "" TERM; read -r word || kill -s KILL -- "-$1"'
 """Waits until its driver says that the session $1 has ended, or is gone: then it ends the session."""
 
 PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
-AGENT = f"for port in {' '.join(PORTS)}; do printf %s -1 > $1/${{port}}_$2; done; exec cat"
-"""Says to the raylet of node $2, in the session's folder $1, that it has none of the ports, and ends with it."""
+AGENT = f'cd "$1" && for port in {" ".join(PORTS)}; do printf %s -1 > .$port && mv .$port ${{port}}_$2; done; exec cat'
+"""Says to the raylet of node $2, in the session's folder $1, that it has none of the ports, and ends with it. A raylet
+that found a file without a number yet would end at once, so each comes whole."""
 
 
 def in_job() -> bool:
