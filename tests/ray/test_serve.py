@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +51,15 @@ time.sleep(600)
 """
 
 
+def routes(port: int) -> dict[str, str]:
+    """What the proxy of Ray Serve leads where."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/routes", timeout=10) as response:
+            return dict(json.load(response))
+    except urllib.error.URLError:  # 503 until it knows any
+        return {}
+
+
 @pytest.fixture(scope="module")
 def served(ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
@@ -60,6 +72,9 @@ def served(ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) ->
         deadline = time.monotonic() + 150
         while b"ready" not in log.read_bytes():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.2)
+        while "/" not in routes(port):  # the proxy hears of it after the deployment is ready
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
