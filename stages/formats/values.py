@@ -106,15 +106,15 @@ def _classes(things: list[Annotation], modality: Any, size: tuple[int, int], who
     from hyperloom.stages.formats.shapes import mask_of
 
     classes = modality.classes
-    masks = [(a, m) for a in things if (m := mask_of(a, size)) is not None]
+    placed = [(thing, mask_of(thing, size)) for thing in things]
+    masks = [(thing, mask) for thing, mask in placed if mask is not None]
     if things and not masks:
         raise ValueError("its things have boxes or points alone, from which no map of classes follows")
     marked = whole or any(thing.label == BACKGROUND for thing, _ in masks)
     elsewhere = UNKNOWN if marked or BACKGROUND not in classes else classes.index(BACKGROUND)
     ids = np.full(size, elsewhere, np.uint8)
-    drawn = [thing for thing, _ in masks]
-    for thing in things:
-        if all(thing is not one for one in drawn) and (extent := thing.extent()) is not None:
+    for thing, mask in placed:
+        if mask is None and (extent := thing.extent()) is not None:
             remark("of things with a box alone the box is unknown in a map of classes, but for what is drawn there")
             ids[_inside(extent, size)] = UNKNOWN
     for thing, mask in sorted(masks, key=lambda one: (one[0].layer, -int(one[1].sum()))):
