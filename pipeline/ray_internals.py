@@ -25,9 +25,14 @@ GUARD = 'trap "" TERM; read -r word || kill -s KILL -- "-$1"'
 """Waits until its driver says that the session $1 has ended, or is gone: then it ends the session."""
 
 PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
-AGENT = f'cd "$1" && for port in {" ".join(PORTS)}; do printf %s -1 > .$port && mv .$port ${{port}}_$2; done; exec cat'
+AGENT = (
+    "trap '' TERM"
+    f'; cd "$1" && for port in {" ".join(PORTS)}; do printf %s -1 > .$port && mv .$port ${{port}}_$2; done'
+    "; exec cat"
+)
 """Says to the raylet of node $2, in the session's folder $1, that it has none of the ports, and ends with it. A raylet
-that found a file without a number yet would end at once, so each comes whole."""
+that found a file without a number yet would end at once, so each comes whole; and one whose agent is gone ends too, so
+what is sent to the driver's neighbours must not reach the agent, for which a raylet unblocks all signals."""
 
 
 def in_job() -> bool:
