@@ -50,7 +50,8 @@ def cut(path: Path, root: str) -> RecipeFile:
         if step.get("stage") in ("train", "distill") or any(k in step for k in ("epochs", "minutes")):
             step.pop("epochs", None)
             step.pop("minutes", None)
-            step["updates"] = SMALL["updates"]
+            if not isinstance(step.get("updates"), str):  # else the matrix gives it
+                step["updates"] = SMALL["updates"]
         if step.get("stage") == "evaluate":
             step["intervals"] = {**(step.get("intervals") or {}), "draws": DRAWS}
     loaded = recipe.load(path)  # enters its project
