@@ -13,6 +13,8 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 RUN     = $(VENV)/bin/python -m
 PIP     = $(RUN) pip --disable-pip-version-check install --quiet --progress-bar off
+# Images for builds set it, and each of a test run's thousand processes would then compile all of Hyperloom anew.
+unexport PYTHONDONTWRITEBYTECODE
 SAY     = @printf '\n== %s\n'
 
 .PHONY: help demo test setup setup-test check lint types unit constraints clean
