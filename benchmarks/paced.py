@@ -11,8 +11,8 @@ from typing import Any
 
 from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.augment.views import Augment
 from hyperloom.stages.label.expert import Batch, Expert, Function
-from hyperloom.stages.train.augments import Augment
 
 PATIENCE_SECONDS = 120.0
 """How long the first units wait for the other hosts."""

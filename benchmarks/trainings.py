@@ -27,7 +27,7 @@ from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.runner import run
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.train.augments import Augment
+from hyperloom.stages.augment.views import Augment
 
 RECIPE = """\
 name: trainings

@@ -34,10 +34,10 @@ from hyperloom.stages.distill.teachers import check, hinted_by, sentence, taught
 from hyperloom.stages.distill.width import measured
 from hyperloom.stages.distill.worker import exports
 from hyperloom.stages.network.processors import processor_of
+from hyperloom.stages.objective.hints import hints
 from hyperloom.stages.results import Shards, Trained
 from hyperloom.stages.schema import ModelSchema, ShardsSchema, offer
 from hyperloom.stages.train.fitted import Fitted
-from hyperloom.stages.train.hints import hints
 from hyperloom.stages.train.job import Job, Member
 from hyperloom.stages.train.stage import Train
 

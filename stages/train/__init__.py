@@ -1,1 +1,1 @@
-"""How a network is taught: losses, balancers, optimizer, loop, checkpoints, workers."""
+"""How a network is taught: optimizer, loop, checkpoints, workers."""

@@ -21,13 +21,13 @@ from hyperloom.stages.meaning import translation
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.network.architecture import Architecture, Input, Task
 from hyperloom.stages.network.processors import Scale, processor_of
+from hyperloom.stages.objective.hints import hints
 from hyperloom.stages.results import Shards, Trained
 from hyperloom.stages.schema import recheck
 from hyperloom.stages.shard import wild
 from hyperloom.stages.shard.holdout import held_out
 from hyperloom.stages.shard.mixture import Mixture
 from hyperloom.stages.train.check import fitted, judged, looked_at, objectives
-from hyperloom.stages.train.hints import hints
 from hyperloom.stages.train.job import Job, Rhythm, Span, Target, Teaching
 from hyperloom.stages.train.length import WITHOUT_END, passes
 from hyperloom.stages.train.network import origin_of

@@ -10,13 +10,13 @@ from hyperloom.pipeline import plugins
 from hyperloom.pipeline.check import Listed, StepCheck
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.recipe import Where
+from hyperloom.stages.augment.blends import Blend
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.meaning import MeaningsDiffer, translation
 from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task, check_sizes
+from hyperloom.stages.objective.base import Objective
+from hyperloom.stages.objective.hints import hints
 from hyperloom.stages.schema import ModelSchema, Offer, ShardsSchema, choosing, defined, offer
-from hyperloom.stages.train.blends import Blend
-from hyperloom.stages.train.hints import hints
-from hyperloom.stages.train.objectives import Objective
 
 if TYPE_CHECKING:
     from hyperloom.stages.train.phases import Phase

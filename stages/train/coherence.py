@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from hyperloom.pipeline.spelling import near
+from hyperloom.stages.augment.blends import Blend
 from hyperloom.stages.train import length, phases
-from hyperloom.stages.train.blends import Blend
 
 if TYPE_CHECKING:
     from hyperloom.stages.train.stage import Train

@@ -12,9 +12,9 @@ from hyperloom.stages.base import VALID
 from hyperloom.stages.network.architecture import Task
 from hyperloom.stages.network.features import Forward
 from hyperloom.stages.network.visible import present, shown
+from hyperloom.stages.objective.hints import answered
 from hyperloom.stages.train.criterion import Losses
 from hyperloom.stages.train.descent import Descent
-from hyperloom.stages.train.hints import answered
 from hyperloom.stages.train.learners import PLAIN, MeanTeacher, Setup, Update, UpdateBatch
 
 

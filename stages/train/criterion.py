@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hyperloom.stages.augment.blends import answers
 from hyperloom.stages.base import VALID, modality_of
 from hyperloom.stages.meaning import Translation, translation
 from hyperloom.stages.modality.knowledge import spread
@@ -22,10 +23,9 @@ from hyperloom.stages.network.features import Forward
 from hyperloom.stages.network.model import Columns, MultiTask
 from hyperloom.stages.network.processors import Scale, processor_of
 from hyperloom.stages.network.visible import Visible, present, shown
-from hyperloom.stages.train.blends import answers
-from hyperloom.stages.train.extras import DRAWN, Extra, ObjectiveInputs
+from hyperloom.stages.objective.extras import DRAWN, Extra, ObjectiveInputs
+from hyperloom.stages.objective.hints import Hint, hints
 from hyperloom.stages.train.hinted import Hinted
-from hyperloom.stages.train.hints import Hint, hints
 from hyperloom.stages.train.job import Confidence, Job
 from hyperloom.stages.train.world import World
 

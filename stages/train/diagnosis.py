@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from hyperloom.stages.measure.measure import directions
 
 if TYPE_CHECKING:
+    from hyperloom.stages.balance.balancers import Balancer
     from hyperloom.stages.network.architecture import Task
-    from hyperloom.stages.train.balancers import Balancer
 
 SAMPLES = 64
 """So many training samples are looked at, or a batch, if that is more."""

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
+from hyperloom.stages.augment.blends import Blend
+from hyperloom.stages.augment.views import Augment, Drawn
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.network.visible import Visible, shown
-from hyperloom.stages.train.augments import Augment, Drawn
-from hyperloom.stages.train.blends import Blend
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.job import Job, seed_of
 from hyperloom.stages.transfer import pinned

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from hyperloom.pipeline.plugins import Plugin
+from hyperloom.stages.balance import weighting
 from hyperloom.stages.network.visible import Visible
-from hyperloom.stages.train import weighting
 from hyperloom.stages.train.criterion import Losses
 from hyperloom.stages.train.learners import Setup, UpdateBatch
 

@@ -16,17 +16,17 @@ from pydantic import Field, model_validator
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.augment.views import Augment
+from hyperloom.stages.balance.balancers import Balancer
 from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.network.architecture import Architecture
 from hyperloom.stages.network.masks import Mask
+from hyperloom.stages.objective.base import Objective
+from hyperloom.stages.objective.extras import Extra
 from hyperloom.stages.shard.mixture import Mixture, Sampler
-from hyperloom.stages.train.augments import Augment
-from hyperloom.stages.train.balancers import Balancer
 from hyperloom.stages.train.batches import Batches
-from hyperloom.stages.train.extras import Extra
 from hyperloom.stages.train.learners import Learner
 from hyperloom.stages.train.network import Origin
-from hyperloom.stages.train.objectives import Objective
 from hyperloom.stages.train.optimizers import Optimizer
 from hyperloom.stages.train.schedules import Schedule
 from hyperloom.stages.train.stopping import EarlyStop

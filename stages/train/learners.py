@@ -67,7 +67,7 @@ class Setup:
     criterion: Criterion
     """From columns and what is visible of them to a loss a task."""
     balancer: Any
-    """From losses to gradients (`stages.train.weighting.Weighting`)."""
+    """From losses to gradients (`stages.balance.weighting.Weighting`)."""
     optimizer: torch.optim.Optimizer
     parameters: list[nn.Parameter] = field(default_factory=list)
     """What moves at present: of the model, the objectives without a target, the balancers."""
@@ -138,7 +138,7 @@ class MeanTeacher(Learner):
     _tuple = field_validator("of", mode="before")(as_tuple)
 
     def check(self, tasks: Mapping[str, Modality]) -> None:
-        from hyperloom.stages.train.hints import answered
+        from hyperloom.stages.objective.hints import answered
 
         if unknown := [t for t in self.of if t not in tasks]:
             raise ValueError(f"{self.type}: of: {unknown[0]} is no task; they are {', '.join(tasks)}")

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.plugins import of
-from hyperloom.stages.train.objectives import Chosen
+from hyperloom.stages.objective.base import Chosen
 
 if TYPE_CHECKING:
     from hyperloom.stages.train.stage import Train

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
+from hyperloom.stages.augment.blends import Pairs
 from hyperloom.stages.base import VALID, modality_of
 from hyperloom.stages.network.visible import Visible, present
-from hyperloom.stages.train.blends import Pairs
 from hyperloom.stages.train.clipping import Clipping
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.draws import BatchDraws, Drawer

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hyperloom.stages.augment.views import Crop, Flip, Rotate
 from hyperloom.stages.modality import sides
-from hyperloom.stages.train.augments import Crop, Flip, Rotate
 
 if TYPE_CHECKING:
     from hyperloom.stages.train.stage import Train

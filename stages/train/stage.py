@@ -31,20 +31,20 @@ from hyperloom.pipeline.config import StepName, as_tuple, placement
 from hyperloom.pipeline.manifest import folder
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.stage import Stage, StepRun
+from hyperloom.stages.balance.balancers import Static
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.network.masks import NoMask
+from hyperloom.stages.objective.base import Chosen
 from hyperloom.stages.results import Trained
 from hyperloom.stages.schema import ModelSchema
 from hyperloom.stages.shard.mixture import Temperature
 from hyperloom.stages.train import coherence, length, revision
-from hyperloom.stages.train.balancers import Static
 from hyperloom.stages.train.batches import Epochs
 from hyperloom.stages.train.check import checked
 from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Confidence, Job, Member
 from hyperloom.stages.train.learners import Gradient
 from hyperloom.stages.train.network import TaughtNetwork
-from hyperloom.stages.train.objectives import Chosen
 from hyperloom.stages.train.optimizers import AdamW
 from hyperloom.stages.train.outcome import outcome
 from hyperloom.stages.train.phases import Phase

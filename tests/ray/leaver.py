@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperloom.pipeline.config import placement
-from hyperloom.stages.train.augments import Augment
+from hyperloom.stages.augment.views import Augment
 
 
 class Leaver(Augment):

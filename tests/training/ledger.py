@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hyperloom.stages.train.augments import Augment
+from hyperloom.stages.augment.views import Augment
 
 
 class Ledger(Augment):

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from hyperloom.stages.objective.base import Objective, Sum
 from hyperloom.stages.train import descent, graphed, loop
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.graphed import Recorded, recordable
 from hyperloom.stages.train.loop import Training
 from hyperloom.stages.train.notice import Ask, Preempted
-from hyperloom.stages.train.objectives import Objective, Sum
 from hyperloom.stages.train.world import World
 from tests.unit import scenes
 

@@ -15,8 +15,8 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.network.model import build_model
 from hyperloom.stages.network.pooled_heads import level_probabilities
 from hyperloom.stages.network.visible import Visible
+from hyperloom.stages.objective.centres import painted
 from hyperloom.stages.train import loop
-from hyperloom.stages.train.centres import painted
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.job import Confidence
 from hyperloom.stages.train.stage import Train

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.network.architecture import Architecture, Input, Scale
+from hyperloom.stages.objective.pretext import Jigsaw, Rotation, orders
 from hyperloom.stages.train import loop
-from hyperloom.stages.train.pretext import Jigsaw, Rotation, orders
 from tests.unit import scenes
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from tests.unit.trees import BLOCKS, tree
 
 ROOMS = (
-    "modality", "formats", "network", "ingest", "label", "consensus", "shard", "measure", "train", "distill",
-    "evaluate", "verdict", "audit", "select", "papers", "release", "drift", "expect", "data", "people", "report",
-    "look", "starter",
+    "modality", "formats", "network", "ingest", "label", "consensus", "shard", "measure", "objective", "augment",
+    "balance", "train", "distill", "evaluate", "verdict", "audit", "select", "papers", "release", "drift", "expect",
+    "data", "people", "report", "look", "starter",
 )  # fmt: skip
 """Lower ones first; docs/design.md says what each is for."""
 GROUND = "stages"

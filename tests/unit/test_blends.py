@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.augment.blends import OTHER, OWN, SHARE, Pairs, answers
+from hyperloom.stages.augment.views import Colour
 from hyperloom.stages.base import VALID
 from hyperloom.stages.network.model import build_model
-from hyperloom.stages.train.augments import Colour
-from hyperloom.stages.train.blends import OTHER, OWN, SHARE, Pairs, answers
 from hyperloom.stages.train.clipping import Clipping
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.preparation import Preparation

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.fingerprint import payload
+from hyperloom.stages.augment.views import Colour, Crop, Flip
 from hyperloom.stages.ingest.stage import Ingest
 from hyperloom.stages.label.algorithms.appearance import canny_edges, gradient_edges, sobel_edges
 from hyperloom.stages.label.algorithms.pose import rays
 from hyperloom.stages.label.algorithms.surface import normals_from_depth
 from hyperloom.stages.modality import sides
-from hyperloom.stages.train.augments import Colour, Crop, Flip
 from tests.unit import inline
 
 SIZE = (24, 32)

@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyperloom.stages.augment.views import Crop, Rotate
 from hyperloom.stages.label.algorithms.appearance import gradient_edges
 from hyperloom.stages.label.algorithms.pose import rays
 from hyperloom.stages.label.algorithms.surface import normals_from_depth
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.network.processors import Scale, processor_of
-from hyperloom.stages.train.augments import Crop, Rotate
 from tests.unit import inline
 
 QUICK = settings(max_examples=15, deadline=None)

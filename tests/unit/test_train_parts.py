@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hyperloom.pipeline import plugins
+from hyperloom.stages.augment.views import Colour, Flip
+from hyperloom.stages.balance.balancers import Static, Uncertainty
 from hyperloom.stages.modality import Boxes, Category, Clip, Dense, Image, Keypoints, Segmentation, Soft, Vector
 from hyperloom.stages.network.architecture import Architecture, Input, Scale, Task
 from hyperloom.stages.network.masks import ModalityMask
 from hyperloom.stages.network.model import build_model, nearest_width
 from hyperloom.stages.network.unet import UNet
-from hyperloom.stages.train.augments import Colour, Flip
-from hyperloom.stages.train.balancers import Static, Uncertainty
-from hyperloom.stages.train.objectives import Cosine, CrossEntropy, Huber, SoftCrossEntropy
+from hyperloom.stages.objective.sites import Cosine, CrossEntropy, Huber, SoftCrossEntropy
 from hyperloom.stages.train.world import World
 from tests.unit import inline
 

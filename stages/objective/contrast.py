@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, field_validator
 
 from hyperloom.pipeline.config import as_tuple
-from hyperloom.stages.train.extras import Extra, ObjectiveInputs, alone
+from hyperloom.stages.objective.extras import Extra, ObjectiveInputs, alone
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,7 @@
 
     losses: {soft@teacher: {type: boundary, of: kl, width: 2, weight: 4}}
 
-See also `balance` of the two cross-entropies, and `stages.train.regions`.
+See also `balance` of the two cross-entropies, and `stages.objective.regions`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, field_validator
 
 from hyperloom.stages.base import UNKNOWN
-from hyperloom.stages.train.objectives import Objective, One, class_shares, class_weights, mean_weight
+from hyperloom.stages.objective.base import Objective, One, class_shares, class_weights, mean_weight
 from hyperloom.stages.transfer import Held
 
 if TYPE_CHECKING:
     import torch
 
-    from hyperloom.stages.train.objectives import PixelLoss
+    from hyperloom.stages.objective.base import PixelLoss
 
 CLASSES = ("segmentation", "category", "soft")
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from hyperloom.stages.train.objectives import Objective
+from hyperloom.stages.objective.base import Objective
 
 if TYPE_CHECKING:
     import torch
 
-    from hyperloom.stages.train.objectives import PixelLoss
+    from hyperloom.stages.objective.base import PixelLoss
 
 
 class Centres(Objective):

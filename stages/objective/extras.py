@@ -47,7 +47,7 @@ class ObjectiveInputs:
     drawn: torch.Tensor
     world: World
     student: Observed | None = None
-    """What the network made of the batch for its tasks; this and the next for hints alone (`stages.train.hints`)."""
+    """What the network made of the batch for its tasks; this and the next for hints (`stages.objective.hints`)."""
     teacher: Observed | None = None
 
 

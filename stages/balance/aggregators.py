@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 
 from hyperloom.pipeline.errors import PluginError
-from hyperloom.stages.train.balancers import Balancer
+from hyperloom.stages.balance.balancers import Balancer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,7 +83,7 @@ class Aggregated(Balancer):
             raise ValueError(f"the balancer prefers {', '.join(unknown)}, but the tasks are {', '.join(tasks)}")
 
     def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
-        from hyperloom.stages.train import jacobian
+        from hyperloom.stages.balance import jacobian
 
         weights = [self.preference.get(t, 1.0) for t in tasks] if self.preference else None
         return jacobian.Jacobian(self._made, weights)

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import torch
 
-from hyperloom.stages.train.world import World
-
 if TYPE_CHECKING:
-    from hyperloom.stages.train.objectives import PixelLoss
+    from hyperloom.stages.objective.base import PixelLoss
+    from hyperloom.stages.train.world import World
 
 Total: TypeAlias = Callable[[torch.Tensor, "torch.Tensor | None"], torch.Tensor]
 """From the sites that count, (N, *sites) bool, and their weights, floats of the same shape or None for 1 each, to the

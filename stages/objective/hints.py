@@ -23,7 +23,7 @@ from pydantic import Field, field_validator
 from hyperloom.pipeline.config import as_tuple
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.network.processors import Scale
-from hyperloom.stages.train.extras import Extra, ObjectiveInputs
+from hyperloom.stages.objective.extras import Extra, ObjectiveInputs
 from hyperloom.stages.transfer import constant
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from pydantic import Field, field_validator
 
 from hyperloom.pipeline.config import as_tuple
 from hyperloom.pipeline.plugins import of
+from hyperloom.stages.augment.views import Augment, Drawn
 from hyperloom.stages.base import VALID
 from hyperloom.stages.modality import Modality
-from hyperloom.stages.train.augments import Augment, Drawn
 
 if TYPE_CHECKING:
     import torch

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from hyperloom.stages.train.imbalance import shares
-from hyperloom.stages.train.objectives import Objective
+from hyperloom.stages.objective.base import Objective
+from hyperloom.stages.objective.imbalance import shares
 
 if TYPE_CHECKING:
     import torch
 
-    from hyperloom.stages.train.reduction import Loss
+    from hyperloom.stages.objective.reduction import Loss
 
 
 class Tversky(Objective):
@@ -40,7 +40,7 @@ class Tversky(Objective):
         return self.over == "batch"
 
     def loss(self, class_counts: Sequence[float] | None) -> Loss:
-        from hyperloom.stages.train.reduction import SetLoss
+        from hyperloom.stages.objective.reduction import SetLoss
 
         return SetLoss(regions, _areas, self.value, self.over == "sample")
 
@@ -79,7 +79,7 @@ class Lovasz(Objective):
     fits: ClassVar[tuple[str, ...]] = ("segmentation",)
 
     def loss(self, class_counts: Sequence[float] | None) -> Loss:
-        from hyperloom.stages.train.reduction import SetLoss
+        from hyperloom.stages.objective.reduction import SetLoss
 
         return SetLoss(regions, _lovasz, lambda values: values, each=True)
 

@@ -9,12 +9,15 @@ large numbers cannot drown the first, whatever its scale.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from hyperloom.stages.train.weighting import Weighting
-from hyperloom.stages.train.world import World
+from hyperloom.stages.balance.weighting import Weighting
+
+if TYPE_CHECKING:
+    from hyperloom.stages.train.world import World
 
 REMEMBERED = 0.7
 """Share of the norms that a new measurement leaves."""

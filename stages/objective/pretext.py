@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from hyperloom.stages.train.extras import Extra, ObjectiveInputs, alone
+from hyperloom.stages.objective.extras import Extra, ObjectiveInputs, alone
 from hyperloom.stages.transfer import constant
 
 if TYPE_CHECKING:

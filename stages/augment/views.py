@@ -237,7 +237,7 @@ class Colour(Augment):
         return light
 
     def apply(self, batch: Tensors, columns: Mapping[str, Modality], drawn: Drawn) -> Tensors:
-        from hyperloom.stages.train.light import lit
+        from hyperloom.stages.augment.light import lit
 
         changed, further = dict(batch), drawn["further"]
         for column, modality in columns.items():
@@ -259,7 +259,7 @@ class Colour(Augment):
             return {}
         import torch
 
-        from hyperloom.stages.train.light import drawn_light
+        from hyperloom.stages.augment.light import drawn_light
 
         drawn, seeds = torch.rand(count, 6, generator=generator), torch.randint(2**62, (count,), generator=generator)
         saturation, gamma, hue, grey, blur, noise = drawn[part].unbind(1)

@@ -1,6 +1,6 @@
 """Light: what of colours, sharpness and noise changes from one picture to the next, on tensors.
 
-Torch side of `stages.train.augments.Colour`. Pictures are (n, ..., H, W, 3) in 0..255; every number is one a sample, so
+Torch side of `stages.augment.views.Colour`. Pictures are (n, ..., H, W, 3) in 0..255; every number is one a sample, so
 the frames of a clip change alike (but for noise, which is another in each). What is drawn says on the host what of it
 there is to do, so that no device is asked.
 """

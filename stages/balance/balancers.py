@@ -26,7 +26,7 @@ class Balancer(Plugin):
     """Does it take the gradient of each task on its own? Then it needs the whole parameters in each process."""
 
     def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
-        """A module as `stages.train.weighting.Weighting` describes; its own parameters are trained with the model's.
+        """A module as `stages.balance.weighting.Weighting` describes; its own parameters are trained with the model's.
         `regression[i]` says whether task i is a regression or a classification. Raises PluginError."""
         raise TypeError(f"the balancer {self.type!r} has no build()")
 
@@ -61,7 +61,7 @@ class Static(Balancer):
         return f"{weight}, and {super().remedy(task, True)}" if first else weight
 
     def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
-        from hyperloom.stages.train import weighting
+        from hyperloom.stages.balance import weighting
 
         return weighting.Fixed([self.weights.get(t, 1.0) for t in tasks])
 
@@ -72,14 +72,14 @@ class Uncertainty(Balancer):
     revision: ClassVar[int] = 1
 
     def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
-        from hyperloom.stages.train import weighting
+        from hyperloom.stages.balance import weighting
 
         return weighting.LogVariance([0.5 if r else 1.0 for r in regression])
 
 
 class Leading(Balancer):
     """The first task leads: the gradients of all others together have at most `share` of the norm of its own on the
-    weights that tasks share, measured every `every` updates (see `stages.train.leading`)."""
+    weights that tasks share, measured every `every` updates (see `stages.balance.leading`)."""
 
     revision: ClassVar[int] = 1
     per_task: ClassVar[bool] = True
@@ -91,6 +91,6 @@ class Leading(Balancer):
         return f"a {size} `share` of `balancer: leading` (now {self.share:g}) {result}"
 
     def build(self, tasks: Sequence[str], regression: Sequence[bool]) -> nn.Module:
-        from hyperloom.stages.train import leading
+        from hyperloom.stages.balance import leading
 
         return leading.LeadingWeights(len(tasks), self.share, self.every)

@@ -1,4 +1,4 @@
-"""The Jacobian of a training: one gradient a task, aggregated into one step (see `stages.train.aggregators`).
+"""The Jacobian of a training: one gradient a task, aggregated into one step (see `stages.balance.aggregators`).
 
 Holds (tasks, parameters) numbers between `backward` and `settle`. Tasks without labels in the global batch are left
 out of the aggregate; a single task left is its own aggregate, whatever the method.
@@ -7,12 +7,13 @@ out of the aggregate; a single task left is its own aggregate, whatever the meth
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from hyperloom.stages.train.world import World
+if TYPE_CHECKING:
+    from hyperloom.stages.train.world import World
 
 
 class Jacobian(nn.Module):

@@ -7,11 +7,13 @@ calls `backward` once or, where a batch goes through in parts, once a part, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from hyperloom.stages.train.world import World
+if TYPE_CHECKING:
+    from hyperloom.stages.train.world import World
 
 
 class Weighting(nn.Module):

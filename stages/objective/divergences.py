@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from hyperloom.stages.train.imbalance import shares
-from hyperloom.stages.train.objectives import Objective
+from hyperloom.stages.objective.base import Objective
+from hyperloom.stages.objective.imbalance import shares
 
 if TYPE_CHECKING:
     import torch
 
-    from hyperloom.stages.train.objectives import PixelLoss
-    from hyperloom.stages.train.reduction import Loss
+    from hyperloom.stages.objective.base import PixelLoss
+    from hyperloom.stages.objective.reduction import Loss
 
 FLOOR = 1e-6
 """Probabilities of a teacher are at least this, so that their logarithms exist."""
@@ -77,7 +77,7 @@ class Dist(Objective):
         return self.sites > 0
 
     def loss(self, class_counts: Sequence[float] | None) -> Loss:
-        from hyperloom.stages.train.reduction import SetLoss, SiteLoss, SumLoss
+        from hyperloom.stages.objective.reduction import SetLoss, SiteLoss, SumLoss
 
         relations = SetLoss(self._both, _moments, _uncorrelated, each=False)
         return SumLoss([SiteLoss(self._at_sites), relations], [self.classes, self.sites])
@@ -104,7 +104,7 @@ class ChannelWise(Objective):
     temperature: float = Field(4.0, gt=0)
 
     def loss(self, class_counts: Sequence[float] | None) -> Loss:
-        from hyperloom.stages.train.reduction import SetLoss
+        from hyperloom.stages.objective.reduction import SetLoss
 
         return SetLoss(self._maps, self._divergence, lambda values: values, each=True)
 

@@ -1,0 +1,1 @@
+"""Changed views of a batch that keep its labels true: geometry, light, mixtures."""

@@ -1,0 +1,1 @@
+"""From the losses of several tasks to one step: weights, learned weights, gradients of each task."""
