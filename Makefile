@@ -34,7 +34,7 @@ demo: setup
 test: setup-test check
 	$(SAY) "pytest: all tests (those that lack a program or data say why they skip)"
 	@$(RUN) pytest -q -n $(PROCESSES) tests/unit
-	@$(RUN) pytest -q -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder --ignore=tests/unit
+	@$(RUN) pytest -q -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder --durations=30 --ignore=tests/unit
 
 check: setup-test lint types
 
