@@ -62,14 +62,18 @@ def _run(given: Any) -> int:
     return 1 if failed else 0
 
 
+KILLED = (
+    "a process of the papers was killed, which ends all that run beside it. Next: the same command goes on; with less "
+    "memory than they need, a smaller -j"
+)
 PaperWords: TypeAlias = tuple[dict[str, str], dict[str, str]]
 """By paper: words of those that ended, errors of the others."""
 
 
 def _here(due: Any, given: Any) -> PaperWords:
-    """Each paper in a process of its own; what fails does not stop the others."""
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
+    """Each paper in a process of its own; what fails does not stop the others. They end with this one."""
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+    from multiprocessing import active_children, get_context
 
     from hyperloom.pipeline.errors import HyperloomError
     from hyperloom.stages.papers.trial import alone
@@ -79,13 +83,21 @@ def _here(due: Any, given: Any) -> PaperWords:
         running = {pool.submit(alone, given.folder, one.name, given.root): one for one in due}
         for one in due:
             print(f"{one.title}: log in {one.root}/papers.log")
-        for future in as_completed(running):
-            one = running[future]
-            try:
-                words[one.title] = future.result()
-                print(f"{one.title}: {words[one.title]}")
-            except (HyperloomError, OSError) as error:
-                failed[one.title] = str(error)
+        try:
+            for future in as_completed(running):
+                one = running[future]
+                try:
+                    words[one.title] = future.result()
+                    print(f"{one.title}: {words[one.title]}")
+                except (HyperloomError, OSError) as error:
+                    failed[one.title] = str(error)
+                except BrokenExecutor:
+                    failed[one.title] = KILLED
+        except BaseException:  # it is to end, of which a terminal tells all its processes, `kill` this one alone
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.terminate()
+            raise
     return words, failed
 
 

@@ -6,11 +6,14 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import hyperloom.stages
@@ -326,6 +329,27 @@ def test_a_record_is_of_one_look_at_its_data(folder: Path) -> None:
     trial.tried(one)
     (now,) = shelf.papers(str(folder))
     assert now.standing == "fresh" and now.record.steps == now.outline() != before
+
+
+@pytest.mark.parametrize("whom", ["command", "paper"])
+def test_a_signal_to_one_process_ends_all(whom: str, folder: Path) -> None:
+    """The command's papers end with it; where one of them is killed the command says so, and goes on the next time."""
+    (folder / "tiny_guess.py").write_text(f"import time\n{GUESS.replace('return', 'time.sleep(0.5); return')}")
+    command = [str(Path(sys.executable).with_name("hyperloom")), "papers", "run", "--folder", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
+        try:
+            while not [log for log in Path().glob("runs/papers/*/papers.log") if "labels" in log.read_text()]:
+                assert driver.poll() is None, driver.stdout.read()
+                time.sleep(0.1)
+            tree = psutil.Process(driver.pid).children(recursive=True)
+            (paper,) = [p for p in tree if "spawn_main" in " ".join(p.cmdline())]
+            driver.terminate() if whom == "command" else paper.kill()
+            output, _ = driver.communicate(timeout=60)
+        finally:
+            driver.kill()
+    assert driver.returncode == (143 if whom == "command" else 1), output
+    assert "Traceback" not in output and ("was killed" in output) == (whom == "paper"), output
+    assert not psutil.wait_procs(tree, timeout=20)[1]
 
 
 def test_papers_have_modules_of_one_name_beside_them(folder: Path) -> None:
