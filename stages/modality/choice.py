@@ -5,7 +5,7 @@ In memory an id, in the column the name, so that any reader of Parquet sees word
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 NAMELESS = -1
 """The id that says unknown."""
+INTEGER = re.compile(r"[+-]?\d{1,30}", re.ASCII)
+EXACT = 2**53
+"""Whole numbers below it are exact as floats."""
 
 
 def numbered(value: Any) -> Any:
@@ -46,6 +49,11 @@ class Choice(Ids):
     markup: ClassVar[str] = "choice"
     categorical: ClassVar[bool] = True
     voted: ClassVar[bool] = True
+
+    def revised(self) -> int:
+        """A class `-1` written as `-1.0` was unknown, and of names with more than 15 digits the last were lost."""
+        numbers = [number for name in self.names if (number := whole(name)) is not None]
+        return super().revised() + any(n == NAMELESS or abs(n) >= EXACT for n in numbers)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,10 +115,10 @@ class Choice(Ids):
         if text in self.names:
             return self.names.index(text)
         number, numbers = whole(text), [whole(name) for name in self.names]
-        if number == NAMELESS or (number is not None and not numerals(self.names)):
-            return number
         if number is not None and number in numbers:
             return numbers.index(number)
+        if number == NAMELESS or (number is not None and not numerals(self.names)):
+            return number
         folded = {name.casefold(): name for name in self.names}
         raise ValueError(f"expected one of {', '.join(self.names)}, got {text!r}{_near(text, folded)}")
 
@@ -197,14 +205,15 @@ def ids_of(array: Any, names: tuple[str, ...]) -> np.ndarray:
 
 
 def whole(value: Any) -> int | None:
-    """A whole number, or its letters (`3`, ` 3`, `3.0`), as an int; None for anything else."""
+    """A whole number of at most 64 bits, or its letters (`3`, ` 3`, `3.0`), as an int; None for anything else."""
     if isinstance(value, str) and "_" in value:
         return None  # to Python `1_000` is a number; to others it is a name
     try:
-        number = float(value)
+        exact = isinstance(value, int | np.integer) or (isinstance(value, str) and INTEGER.fullmatch(value.strip()))
+        number = int(value) if exact else float(value)  # a float has no digits left for the last of an id of 64 bits
     except (TypeError, ValueError, OverflowError):
         return None
-    if isinstance(value, bool | np.bool_) or not math.isfinite(number) or number != int(number):
+    if isinstance(value, bool | np.bool_) or not abs(number) < 2**63 or number != int(number):
         return None
     return int(number)
 

@@ -26,6 +26,8 @@ KNOWN = inline.modalities(
     kind={"type": "category", "classes": ["cat", "dog"]},
     numeral={"type": "category", "classes": ["1", "2", "3"]},
     flag={"type": "category", "classes": ["False", "True"]},
+    sign={"type": "category", "classes": ["-1", "0", "1"]},
+    account={"type": "category", "classes": ["9007199254740992", "9007199254740993"]},
     speed={"type": "scalar"},
     quad={"type": "vector", "length": 4},
     text={"type": "text", "length": 200},
@@ -83,6 +85,15 @@ CELLS = [
     ("numeral@a", 2, 1),
     ("numeral@a", "1_0", "got '1_0'"),
     ("flag@a", True, 1),
+    ("sign@a", -1, 0),
+    ("sign@a", "-1.0", 0),
+    ("sign@a", -1.0, 0),
+    ("kind@a", "-1.0", None),
+    ("kind@a", 10**30, "expected a name or an id"),
+    ("kind@a", "1e300", "expected one of cat, dog"),
+    ("account@a", 2**53, 0),
+    ("account@a", 2**53 + 1, 1),
+    ("account@a", f"{2**53 + 1}", 1),
     ("speed@a", "1_000", "got '1_000'"),
     ("speed@a", "NaN", r"missing: \[NaN\]"),
 ]
@@ -90,7 +101,8 @@ CELLS = [
 
 @pytest.mark.parametrize(("column", "cell", "expected"), CELLS, ids=str)
 def test_a_cell_is_what_was_meant_or_a_reason(tmp_path: Path, column: str, cell: Any, expected: Any) -> None:
-    fine = {"topics": ["art"], "parts": ["1"], "things": [], "text": "a", "numeral": "1", "flag": "True", "speed": 1}
+    fine = {"topics": ["art"], "parts": ["1"], "things": [], "text": "a", "numeral": "1", "flag": "True", "speed": 1,
+            "sign": 0, "kind": "cat", "account": f"{2**53}"}  # fmt: skip
     taken, reasons, _ = read(tmp_path, "t.jsonl", lines(cell, fine[column.partition("@")[0]]), column)
     if isinstance(expected, str):
         with pytest.raises(ValueError, match=expected):
@@ -99,6 +111,17 @@ def test_a_cell_is_what_was_meant_or_a_reason(tmp_path: Path, column: str, cell:
         return
     value = taken["r0"][0][4] if column == "things@a" else taken["r0"]
     assert value == expected
+
+
+def test_a_number_of_64_bits_names_its_own_file(tmp_path: Path) -> None:
+    """As a float it has no last digits, and 9007199254740992.npy is another sample's."""
+    for number in (2**53, 2**53 + 1):
+        (tmp_path / f"{number}.npy").write_bytes(npy(np.full(20, (number % 2) / 2, np.float32)))
+    pq.write_table(pa.table({"id": ["r0", "r1"], "y": [2**53 + 1, 2**53]}), tmp_path / "t.parquet")
+    data = (tmp_path / "t.parquet").read_bytes()
+    columns = {"sound@a": {"file": "{y:d}.npy"}}
+    taken, reasons, _ = read(tmp_path, "t.parquet", data, "sound@a", columns=columns)
+    assert not reasons and [taken[row][0] for row in ("r0", "r1")] == [0.5, 0.0]
 
 
 def test_numbers_of_other_kinds_mean_the_same_in_parquet(tmp_path: Path) -> None:
