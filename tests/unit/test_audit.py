@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import cv2
@@ -23,8 +24,9 @@ from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.table import read_table
 from tests.unit import inline
 
-pytest.importorskip("cleanlab")
-pytest.importorskip("faiss")
+ABSENT = [name for name in ("cleanlab", "faiss") if find_spec(name) is None]
+"""Not imported here: that takes seconds in each process of the suite, also where none of these tests run."""
+pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)}")
 
 CLASSES = 4
 KNOWN: dict[str, Any] = inline.modalities(
