@@ -40,7 +40,7 @@ class CostEstimate:
 
     def sentence(self) -> str:
         calls = f", at most {self.calls:,} paid calls" if self.calls else ""
-        gpus = f", {self.gpu_hours:.2g} GPU hours" if self.gpu_hours else ""
+        gpus = f", {_amount(self.gpu_hours)} GPU hours" if self.gpu_hours else ""
         missing = (
             f"; not counted, since never timed here or open-ended: {', '.join(self.unknown)}" if self.unknown else ""
         )
@@ -54,7 +54,7 @@ class CostEstimate:
         """Whether a budget will do, in a sentence."""
         asks = (("hours", self.hours), ("gpu_hours", self.gpu_hours), ("calls", self.calls))
         bounds = [(name, value, getattr(budget, name)) for name, value in asks]
-        over = [f"{name}: {value:.3g} of {most:g}" for name, value, most in bounds if most is not None and value > most]
+        over = [f"{name}: {_above(value, most)}" for name, value, most in bounds if most is not None and value > most]
         if over:
             what = f"the budget will NOT do: {', '.join(over)}"
             return f"{what}. The run would end in order with code 8, and go on when it is run again"
@@ -99,22 +99,24 @@ def _of_units(shares: Sequence[Share], costs: Costs, total: CostEstimate) -> flo
 def _of_step(step: PlannedStep, costs: Costs, samples: int, total: CostEstimate) -> bool:
     rate, lasts = costs.steps.get(step.name), step.stage.lasts
     if lasts is not None:
-        total.hours += 0.0 if math.isnan(lasts) else lasts / HOUR
-        return not math.isnan(lasts)
+        if math.isnan(lasts):
+            return False
+        total.hours += lasts / HOUR
+        total.gpu_hours += lasts * (rate.gpu_seconds / rate.seconds if rate and rate.seconds else 0.0) / HOUR
+        return True
     if rate is None:
         return False
     grown = samples / rate.samples if rate.samples and samples else 1.0
     if rate.effort:
         paced = rate.paced or max(0.0, rate.seconds - min(START, rate.seconds / 2))
-        ratio = step.stage.effort(samples) / rate.effort
+        ratio = step.stage.effort(samples) * step.stage.portion / (rate.effort * rate.portion)
         seconds = rate.seconds - paced + paced * ratio
-        trained = sum(r.seconds for r in costs.steps.values() if r.effort) or 1.0
-        total.gpu_hours += costs.reserved_gpu_seconds * rate.seconds / trained * ratio / HOUR
         total.bytes += rate.bytes
     else:
         seconds = rate.seconds * grown
         total.bytes += round(rate.bytes * grown)
     total.hours += seconds / HOUR
+    total.gpu_hours += rate.gpu_seconds * (seconds / rate.seconds if rate.seconds else 1.0) / HOUR
     return True
 
 
@@ -140,8 +142,24 @@ def _time(hours: float) -> str:
 
 
 def _size(count: int) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count} bytes"
-        count = count / 1000  # type: ignore[assignment]
-    return ""
+    if count < 1000:
+        return f"{count} bytes"
+    size = count / 1000
+    for unit in ("kB", "MB", "GB", "TB"):
+        if size < 999.5 or unit == "TB":
+            break
+        size /= 1000
+    return f"{_amount(size)} {unit}"
+
+
+def _amount(value: float) -> str:
+    """Three digits, of larger numbers all before the point."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}"
+
+
+def _above(value: float, most: float) -> str:
+    """`value of most`, with as many digits as it takes to see that it is more."""
+    if isinstance(value, int):
+        return f"{value:,} of {most:,}"
+    digits = next((d for d in range(3, 15) if float(f"{value:.{d}g}") > most), 15)
+    return f"{float(f'{value:.{digits}g}'):,.15g} of {most:,.15g}"

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from hyperloom.pipeline import expecting, faults, process, terminal
 from hyperloom.pipeline import manifest as manifests
@@ -226,7 +227,7 @@ class Execution(threading.Thread):
             cluster=cluster,
             scratch=scratch,
             ending=shared.ending,
-            reserve=pool.reserve,
+            reserve=partial(pool.reserve, step=step.name),
             gpus=pool.gpus,
             meaning=step.meaning,
         )

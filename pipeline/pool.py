@@ -111,10 +111,10 @@ class Pool:
         return self.ledger.finish(work)
 
     @contextmanager
-    def reserve(self, resources: Resources, count: int) -> Iterator[int]:
+    def reserve(self, resources: Resources, count: int, step: str = "") -> Iterator[int]:
         """Inside the block there is room on the cluster for `count` processes of this size which no slot takes, or for
-        as many as the cluster can hold; it gives their number. Ray is up, also for a count of 0."""
-        reservation = Reservation(resources, count)
+        as many as it can hold; it gives their number. Ray is up, also for a count of 0. The `step` pays for it."""
+        reservation = Reservation(resources, count, step=step)
         with self._news:
             self._reservations.all.append(reservation)
             self._bell.set()
@@ -334,7 +334,8 @@ class Pool:
         for outcome in outcomes:
             self._flying.pop(outcome.unit.key, None)
             if outcome.record is not None:
-                self.spending.unit(outcome.record, outcome.seconds, work.workers[outcome.unit.worker].resources)
+                resources = work.workers[outcome.unit.worker].resources
+                self.spending.unit(work.step, outcome.record, outcome.seconds, resources)
                 work.done(outcome.record)
                 self._unit_claims.done(outcome.unit.key)
                 work.attempts.forget(outcome.unit.key)

@@ -24,6 +24,8 @@ class Reservation:
     places: list[Any] = field(default_factory=list)
     granted: bool = False
     error: Exception | None = None
+    step: str = ""
+    """Whose it is."""
 
 
 class Reservations:

@@ -13,7 +13,7 @@ What units and steps took is kept in `costs/{recipe}.json`. It is a matter of ma
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -71,13 +71,34 @@ class UnitRate:
 @dataclass
 class StepRate:
     """A step that was done: seconds, bytes, its effort (`Stage.effort`) and the samples of the run's sources. `paced`:
-    the seconds that grow with the effort; the rest is start, export and the like."""
+    the seconds that grow with the effort; the rest is start, export and the like. `gpu_seconds` are those of its units
+    and of its own processes; `portion`: samples of one of its updates (`Stage.portion`)."""
 
     seconds: float
     bytes: int
     effort: float
     samples: int
     paced: float = 0.0
+    gpu_seconds: float = 0.0
+    portion: int = 1
+
+    def train(self, pace: UpdatePace) -> None:
+        """Take over how long an update took. What was trained in an earlier run counts at this run's pace."""
+        made = self.effort - pace.before
+        if made <= 0:
+            return
+        now = min(self.seconds, pace.seconds * made)
+        self.paced = now * self.effort / made
+        self.gpu_seconds *= (self.seconds - now + self.paced) / self.seconds if self.seconds else 1.0
+        self.seconds += self.paced - now
+
+
+@dataclass
+class UpdatePace:
+    """`seconds` of an update of a training, and how many of the updates of its step an earlier run had made."""
+
+    seconds: float
+    before: float = 0.0
 
 
 @dataclass
@@ -87,15 +108,12 @@ class Costs:
     spaces: dict[str, UnitRate] = field(default_factory=dict)
     steps: dict[str, StepRate] = field(default_factory=dict)
     slots: int = 1
-    reserved_gpu_seconds: float = 0.0
 
     def update(self, other: Costs) -> None:
         """Take over what a later run has measured."""
         self.spaces |= other.spaces
         self.steps |= other.steps
         self.slots = other.slots if other.spaces else self.slots
-        if other.steps:
-            self.reserved_gpu_seconds = other.reserved_gpu_seconds
 
 
 def load(storage: Storage, recipe: str) -> Costs:
@@ -104,28 +122,39 @@ def load(storage: Storage, recipe: str) -> Costs:
         kept = storage.read_json(_path(recipe))
         spaces = {k: UnitRate(**v) for k, v in kept["spaces"].items()}
         steps = {k: StepRate(**v) for k, v in kept["steps"].items()}
-        return Costs(spaces, steps, kept["slots"], kept["reserved_gpu_seconds"])
+        return Costs(spaces, steps, kept["slots"])
     except (FileNotFoundError, Torn, KeyError, TypeError):
         return Costs()
 
 
-def _paces(storage: Storage, run: str) -> dict[str, float]:
-    """Seconds of an update by step, from when its figures were noted: the median, since a start may lie between."""
+def _paces(storage: Storage, run: str, efforts: Mapping[str, float]) -> dict[str, UpdatePace]:
+    """The pace of each training, whose effort is known, from when its figures were noted: the median, since a start
+    may lie between. Of several seeds each counts by itself: they may have trained one after the other."""
     from itertools import pairwise
     from statistics import median
 
     from hyperloom.pipeline import events
 
-    noted: dict[str, list[tuple[int, float]]] = {}
+    noted: dict[str, dict[str, dict[int, float]]] = {}
+    planned: dict[tuple[str, str], float] = {}
     for event in events.read(storage, run):
-        if event["kind"] == "metric" and event.get("at"):
-            noted.setdefault(event["step"], []).append((event["at"], event["t"] / 1000))
+        if event["kind"] == "metric" and event.get("at") and event["step"] in efforts:
+            mine = noted.setdefault(event["step"], {}).setdefault(event["writer"], {})
+            mine.setdefault(event["at"], event["t"] / 1000)
+            planned[event["step"], event["writer"]] = event.get("of", 0)
     paces = {}
-    for name, points in noted.items():
-        pairs = pairwise(sorted(points))
-        steps = [(t1 - t0) / (a1 - a0) for (a0, t0), (a1, t1) in pairs if a1 > a0 and t1 >= t0]
+    for name, writers in noted.items():
+        steps: list[float] = []
+        before = 0.0
+        for points in map(sorted, map(dict.items, writers.values())):
+            steps += [(t1 - t0) / (a1 - a0) for (a0, t0), (a1, t1) in pairwise(points) if t1 >= t0]
+            gaps = [a1 - a0 for (a0, _), (a1, _) in pairwise(points)] or [points[0][0]]
+            before += max(0.0, points[0][0] - max(gaps))
+        wanted = [planned[name, writer] for writer in writers]
+        if all(wanted):  # seeds that were done before say nothing in this run
+            before += max(0.0, efforts[name] - sum(wanted))
         if steps:
-            paces[name] = median(steps)
+            paces[name] = UpdatePace(median(steps), before)
     return paces
 
 
@@ -144,6 +173,8 @@ class Spending:
     costs: Costs = field(default_factory=Costs)
     busy: int = 0
     """Slots that were at work when time passed last."""
+    _gpus: dict[str, float] = field(default_factory=dict)
+    """GPU seconds by step, of its units and of its own processes."""
     _refused: str = ""
 
     def __post_init__(self) -> None:
@@ -153,9 +184,11 @@ class Spending:
         """Time has passed with these slots at work, and this room kept for stages' own processes."""
         now, self.busy = self.clock(), len(busy)
         gpus = sum(seat.kind.resources.gpus for seat in busy)
-        reserved = sum(r.resources.gpus * len(r.places) for r in reservations)
-        self.gpu_seconds += (gpus + reserved) * (now - self._last)
-        self.costs.reserved_gpu_seconds += reserved * (now - self._last)
+        for one in reservations:
+            mine = one.resources.gpus * len(one.places)
+            gpus += mine
+            self._gpus[one.step] = self._gpus.get(one.step, 0.0) + mine * (now - self._last)
+        self.gpu_seconds += gpus * (now - self._last)
         self.costs.slots = max(self.costs.slots, self.busy)
         self._last = now
 
@@ -171,9 +204,10 @@ class Spending:
             self.calls += calls
         return units
 
-    def unit(self, record: Record, seconds: float, resources: Resources) -> None:
-        """A unit was done."""
+    def unit(self, step: str, record: Record, seconds: float, resources: Resources) -> None:
+        """A unit of the step was done."""
         gpus = resources.gpus
+        self._gpus[step] = self._gpus.get(step, 0.0) + seconds * gpus
         rate = self.costs.spaces.setdefault(record.space, UnitRate())
         rate.units, rate.rows = rate.units + 1, rate.rows + record.rows
         rate.seconds, rate.gpu_seconds = rate.seconds + seconds, rate.gpu_seconds + seconds * gpus
@@ -184,8 +218,14 @@ class Spending:
         manifest = step.manifest
         samples = sum(s.manifest.rows for s in steps if s.is_source and s.manifest)
         size = manifest.total_bytes if manifest else 0
-        rate = StepRate(seconds, size, step.stage.effort(samples), samples)
-        self.costs.steps[step.name] = rate
+        self.costs.steps[step.name] = StepRate(
+            seconds,
+            size,
+            step.stage.effort(samples),
+            samples,
+            gpu_seconds=self._gpus.get(step.name, 0.0),
+            portion=step.stage.portion,
+        )
 
     @property
     def over(self) -> str:
@@ -201,10 +241,9 @@ class Spending:
         """Keep the rates, beside those of earlier runs; trainings have noted their pace in the events of `run`."""
         if not self.costs.spaces and not self.costs.steps:
             return
-        trained = {name: rate for name, rate in self.costs.steps.items() if rate.effort}
-        for name, pace in (_paces(storage, run) if trained and run else {}).items():
-            if name in trained:
-                trained[name].paced = min(trained[name].seconds, pace * trained[name].effort)
+        trained = {name: rate.effort for name, rate in self.costs.steps.items() if rate.effort}
+        for name, pace in (_paces(storage, run, trained) if trained and run else {}).items():
+            self.costs.steps[name].train(pace)
         known = load(storage, recipe)
         known.update(self.costs)
         value: dict[str, Any] = asdict(known)

@@ -83,6 +83,11 @@ class Stage(Config):
         a forecast may scale its seconds by (updates). 0 where that is their number."""
         return 0.0
 
+    @property
+    def portion(self) -> int:
+        """Samples that one unit of the effort is about (those of an update): its seconds grow with them."""
+        return 1
+
     def growth(self, step: StepRun, before: Manifest) -> int | None:
         """How many samples the step would have that `before`, an earlier manifest of it, has not; found out like a
         forecast. A partition that changed counts by what it grew, and at least 1. None when only a run can tell."""

@@ -142,3 +142,8 @@ def lasts(stage: Train) -> float | None:
 def effort(stage: Train, samples: int) -> float:
     """Updates of all seeds, where there are so many samples; 0 where only the run tells."""
     return float(stage.updates or total(stage.phases) or (stage.epochs or 0.0) * samples / stage.batch) * stage.seeds
+
+
+def portion(stage: Train) -> int:
+    """Samples of an update: a pilot of few samples has a smaller batch than the whole, and shorter updates."""
+    return stage.batch

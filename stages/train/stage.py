@@ -218,6 +218,7 @@ class Train(Stage):
 
     lasts: ClassVar[Any] = property(length.lasts)
     effort: ClassVar[Any] = length.effort
+    portion: ClassVar[Any] = property(length.portion)
 
     def facts(self, digests: Digests) -> dict[str, Any]:
         facts = self.model.start.facts(digests) if self.model.start else {}

@@ -204,6 +204,34 @@ def test_the_estimate_scales_what_was_measured(world: World) -> None:
     assert "the budget will do" in cost.of(spending.CostBudget(hours=2, gpu_hours=1))
 
 
+def test_a_training_is_forecast_by_its_batch_and_its_own_gpus(world: World) -> None:
+    """A pilot of 20 samples has a batch of 8 where the whole has 32: its updates are that much shorter. Of a training
+    by time the GPUs count as of any other."""
+    rest = "  teacher: {stage: train, data: shards, in: rgb@camera, targets: {edges: edges@gradient}, batch: 32, %s}"
+
+    def cost(length: str) -> estimate.CostEstimate:
+        loaded = world.load(rest % length)
+        steps = [s for s in world.plan(loaded) if s.name == "teacher"]
+        rate = spending.StepRate(130.0, 10, 60.0, 20, paced=120.0, gpu_seconds=65.0, portion=8)
+        spending.Spending(costs=spending.Costs(steps={"teacher": rate})).keep(world.storage, "mine-pilot")
+        return estimate.estimate(world.storage, loaded.recipe, steps, {"teacher": None})
+
+    whole = cost("updates: 600")
+    assert whole.hours * 3600 == pytest.approx(10 + 120 * 10 * 4)
+    assert whole.gpu_hours == pytest.approx(whole.hours / 2)
+    assert cost("minutes: 90").gpu_hours == pytest.approx(0.75)
+
+
+def test_a_forecast_is_written_as_it_is() -> None:
+    """`2.5e+02 GPU hours`, `1e+03 kB`, `1e+04 of 10000` and `8 of 8` said less than was known, or the contrary."""
+    cost = estimate.CostEstimate(hours=8.004, gpu_hours=253.0, bytes=999_600, calls=10_001)
+    assert cost.sentence() == "about 8.0 hours, 253 GPU hours, 1 MB, at most 10,001 paid calls"
+    assert "hours: 8.004 of 8, gpu_hours: 253 of 100, calls: 10,001 of 10,000" in cost.fits(
+        spending.CostBudget(hours=8, gpu_hours=100, calls=10_000)
+    )
+    assert "12,300 TB" in estimate.CostEstimate(hours=1, bytes=12_300 * 10**12).sentence()
+
+
 def test_a_group_of_one_sample_is_not_all_that_is_learned_from() -> None:
     """As a torn file among sounds of four speakers, each one partition: nothing was left to train on."""
     sizes = {"ann": 24, "bob": 24, "kaputt": 1, "cy": 24, "lucas": 24}

@@ -87,7 +87,7 @@ def test_hours_and_gpu_hours_by_the_clock() -> None:
             resources = Resources(gpus=0.5)
 
     class reservation:
-        resources, places = Resources(gpus=1), [1, 2]
+        resources, places, step = Resources(gpus=1), [1, 2], "teacher"
 
     now[0] = 600
     spent.passes([seat], [])  # type: ignore[list-item]
@@ -112,10 +112,10 @@ def test_a_retry_is_not_counted_again(tmp_path: Path) -> None:
 def test_rates_are_kept_and_a_torn_file_is_none(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     first = Spending()
-    first.unit(Record("expert/a", "u", 8, ()), 2.0, Resources(gpus=0.5))
+    first.unit("labels", Record("expert/a", "u", 8, ()), 2.0, Resources(gpus=0.5))
     first.keep(storage, "mine")
     second = Spending()
-    second.unit(Record("expert/b", "u", 8, ()), 1.0, Resources())
+    second.unit("labels", Record("expert/b", "u", 8, ()), 1.0, Resources())
     second.keep(storage, "mine")
     costs = spending.load(storage, "mine")
     assert costs.spaces["expert/a"].gpu_seconds == 1.0 and costs.spaces["expert/b"].units == 1
@@ -135,6 +135,68 @@ def test_the_pace_of_a_training_is_that_of_its_updates(tmp_path: Path, monkeypat
     spent.costs.steps["teacher"] = StepRate(300.0, 10, 60.0, 40)
     spent.keep(storage, "mine", "20260101-000000-abc")
     assert spending.load(storage, "mine").steps["teacher"].paced == pytest.approx(120)
+
+
+def test_what_is_resumed_counts_whole(tmp_path: Path, monkeypatch) -> None:
+    """Killed after 800 of 1,000 updates, and gone on with: the 200 took 400 s, all of them take 2,000; the 100 s of
+    start are once. Seeds that trained one after the other have the pace of each."""
+    storage, now = Storage(str(tmp_path)), [1000.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    with Events(storage, "20260101-000000-abc", "train-teacher") as events:
+        for update in range(810, 1001, 10):
+            now[0] = 1000.0 + 2 * (update - 800)
+            events.metric("teacher", {"loss": 1.0}, at=update, of=1000)
+    for seed in (0, 1):  # two of three: one was done before
+        with Events(storage, "20260101-000000-abc", f"train-family-seed{seed}") as events:
+            for update in range(10, 101, 10):
+                now[0] = 1000.0 + 300 * seed + 2 * update
+                events.metric("family", {f"loss/seed{seed}": 1.0}, at=update, of=100)
+    spent = Spending()
+    spent.costs.steps["teacher"] = StepRate(500.0, 10, 1000.0, 40, gpu_seconds=500.0)
+    spent.costs.steps["family"] = StepRate(500.0, 10, 300.0, 40)
+    spent.keep(storage, "mine", "20260101-000000-abc")
+    teacher, family = (spending.load(storage, "mine").steps[name] for name in ("teacher", "family"))
+    assert (teacher.seconds, teacher.paced) == (pytest.approx(2100), pytest.approx(2000))
+    assert teacher.gpu_seconds == pytest.approx(2100)
+    assert (family.seconds, family.paced) == (pytest.approx(700), pytest.approx(600))
+
+
+def test_gpu_seconds_are_those_of_the_step_and_outlive_other_runs(tmp_path: Path) -> None:
+    """A training on one GPU is a unit on a slot: its GPU hours were forecast as none, and those of processes of its own
+    as none once another step had run."""
+    storage, now = Storage(str(tmp_path)), [0.0]
+
+    class step:
+        class stage:
+            portion = 16
+
+            @staticmethod
+            def effort(samples: int) -> float:
+                return 100.0
+
+        name, is_source, manifest = "teacher", False, None
+
+    class reservation:
+        resources, places, step = Resources(gpus=1), [1, 2], "student"
+
+    spent = Spending(clock=lambda: now[0])
+    now[0] = 50.0
+    spent.passes([], [reservation])  # type: ignore[list-item]
+    spent.unit("teacher", Record("train/a", "u", 0, ()), 90.0, Resources(gpus=1))
+    for name in ("teacher", "student"):
+        step.name = name
+        spent.step(step, 100.0, [])  # type: ignore[arg-type]
+    spent.keep(storage, "mine")
+    later = Spending()
+    step.name = "report"
+    later.step(step, 5.0, [])  # type: ignore[arg-type]
+    later.keep(storage, "mine")
+    kept = spending.load(storage, "mine").steps
+    assert {n: (r.gpu_seconds, r.portion) for n, r in kept.items()} == {
+        "teacher": (90.0, 16),
+        "student": (100.0, 16),
+        "report": (0.0, 16),
+    }
 
 
 @pytest.mark.parametrize("budget", ["{hours: 0}", "{calls: -1}", "{euros: 5}"])
