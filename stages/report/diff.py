@@ -1,14 +1,15 @@
 """What changed between two sides, and what it did: fields of recipes, revisions of code, samples, labels, figures.
 
-Labels are compared where both sides have the same samples, over at most `MOST_ROWS` rows of each column, spread evenly;
-columns that share their space of units are the same and are not read. The interval of a difference of figures is
+Labels are compared where both sides have the same samples, over about `MOST_ROWS` rows of each column, whole partitions
+spread evenly; columns that share their space of units are the same and are not read. How far labels lie apart is a mean
+over the samples of which both sides say something. The interval of a difference of figures is
 paired, since a resampled unit counts as often on both sides (`stages.measure.intervals`): so it is given where both
 judged the same samples, and not otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,14 @@ from hyperloom.stages.report.figures import owners
 from hyperloom.stages.report.page import Estimate, Page, PageTable, Section, Words
 from hyperloom.stages.report.side import ComparedSide
 from hyperloom.stages.results import Ingested, Judged, Samples
+from hyperloom.stages.shard.content import digests
 from hyperloom.stages.table import read_table
 
 MOST_ROWS = 2000
-MOST_KEYS = 200_000
+MOST_KEYS = 1_000_000
+"""Samples of a side, in partitions that changed, whose keys are compared."""
+MOST_VALUES = 20_000
+"""Samples that both sides have whose raw values are compared."""
 EXAMPLES = 5
 
 
@@ -96,24 +101,49 @@ def _data(one: ComparedSide, other: ComparedSide, missing: list[str]) -> Section
         pids = [{p.pid for p in r.partitions} for _, r in (before[name], after[name])]
         if pids[0] == pids[1]:
             continue
+        changed = pids[0] - pids[1], pids[1] - pids[0]
+        sides = (one, *before[name]), (other, *after[name])
+        counts = [sum(p.rows for p in r.partitions if p.pid in ids) for (_, _, r), ids in zip(sides, changed)]
+        if max(counts) > MOST_KEYS:
+            missing.append(f"{name}: {counts[0]:,} samples became {counts[1]:,}, too many to compare one by one")
+            continue
         try:
-            was = _keys(one, before[name][0], pids[0] - pids[1])
-            now = _keys(other, after[name][0], pids[1] - pids[0])
+            was, now = (_keys(side, manifest, ids) for (side, manifest, _), ids in zip(sides, changed))
+            columns = sorted(set(before[name][1].columns) & set(after[name][1].columns))
+            shared = sorted(was.keys() & now.keys())[:MOST_VALUES]
+            values = [_values(s, {k: m[k] for k in shared}, columns) for s, m in ((one, was), (other, now))]
         except HyperloomError as error:
             missing.append(f"the samples of {name} cannot be compared: {error}")
             continue
-        came, went, other_values = now - was, was - now, now & was
-        rows.append([name, len(came), len(went), len(other_values), _some(came), _some(went)])
+        if len(was.keys() & now.keys()) > len(shared):
+            missing.append(f"{name}: the content of the first {MOST_VALUES:,} samples is compared, not of the others")
+        came, went = now.keys() - was.keys(), was.keys() - now.keys()
+        others = sum(values[0][key] != values[1][key] for key in shared)
+        if came or went or others:
+            rows.append([name, len(came), len(went), others, _some(came), _some(went)])
     names = ["step", "came", "went", "of another content", "such as", "such as"]
     return Section("data", "Samples", [PageTable(names, rows)]) if rows else None
 
 
-def _keys(side: ComparedSide, manifest: Any, pids: set[str]) -> set[str]:
-    keys: set[str] = set()
+def _keys(side: ComparedSide, manifest: Any, pids: set[str]) -> dict[str, str]:
+    """The keys of the samples of these partitions, and in which file each lies."""
+    keys: dict[str, str] = {}
     for record in manifest.records:
-        if record.id in pids and record.files and len(keys) < MOST_KEYS:
-            keys.update(read_table(side.storage, record.file.path, [KEY])[KEY].to_pylist())
+        if record.id in pids and record.files:
+            path = record.file.path
+            keys |= dict.fromkeys(read_table(side.storage, path, [KEY])[KEY].to_pylist(), path)
     return keys
+
+
+def _values(side: ComparedSide, keys: Mapping[str, str], columns: Sequence[str]) -> dict[str, int]:
+    """A digest of what `columns` say of each of these samples. A partition is another one as soon as one sample of it
+    is, so its identity says nothing of the others."""
+    values: dict[str, int] = {}
+    for path in dict.fromkeys(keys.values()):
+        table = read_table(side.storage, path, [KEY, *columns])
+        told = digests([table[column].combine_chunks() for column in columns]).tolist() if columns else []
+        values |= dict(zip(table[KEY].to_pylist(), told or [0] * len(table)))
+    return values
 
 
 def _labels(one: ComparedSide, other: ComparedSide, missing: list[str]) -> Section | None:
@@ -139,15 +169,17 @@ def _labels(one: ComparedSide, other: ComparedSide, missing: list[str]) -> Secti
     blocks: list[Any] = [Words(lines)] if lines else []
     if rows:
         names = ["column", "samples compared", "samples that differ", "how far", ""]
-        blocks.append(PageTable(names, rows, note=f"Over at most {MOST_ROWS:,} samples of each column."))
+        note = f"Over about {MOST_ROWS:,} samples of each column; how far: of those that have a label on both sides."
+        blocks.append(PageTable(names, rows, note=note))
     return Section("labels", "Labels", blocks) if blocks else None
 
 
 def _moved(column: str, before: Any, after: Any, modality: Any) -> list[Any] | None:
-    """Samples compared, the share that differs, the mean of what `agreement` measures; None without any in common."""
+    """Samples compared, the share that differs, the mean of what `agreement` measures over those of which both sides
+    say something; None without any in common."""
     (one, left), (other, right) = before, after
     common = [p for p in left.partitions if right.record(column, p.pid) is not None and left.record(column, p.pid)]
-    step = max(1, sum(p.rows for p in common) // MOST_ROWS)
+    step = max(1, -(-sum(p.rows for p in common) // MOST_ROWS))
     rows = differing = 0
     figures: dict[str, list[np.ndarray]] = {}
     for partition in common[::step]:
@@ -155,23 +187,29 @@ def _moved(column: str, before: Any, after: Any, modality: Any) -> list[Any] | N
         if not all(r.files for r in records):
             continue
         rows += partition.rows
-        if records[0].file.sha256 == records[1].file.sha256:
-            continue
         tables = [read_table(s.storage, r.file.path, [column])[column] for s, r in zip((one, other), records)]
         (a, in_a), (b, in_b) = (modality.decode(t) for t in tables)
-        differing += sum(x != y for x, y in zip(tables[0].to_pylist(), tables[1].to_pylist(), strict=True))
+        if records[0].file.sha256 != records[1].file.sha256:
+            differing += sum(map(_differs, tables[0].to_pylist(), tables[1].to_pylist()))
         for name, values in agreement({"a": (a, in_a), "b": (b, in_b)}, modality).items():
             figures.setdefault(name.partition(":")[0], []).append(values)
     if not rows:
         return None
-    mean = {n: float(np.nansum(np.concatenate(v))) / max(1, rows) for n, v in figures.items()}
-    same = rows - sum(len(v) for v in next(iter(figures.values()), []))
+    every = {name: np.concatenate(values) for name, values in figures.items()}
+    mean = {name: float(np.nanmean(v)) for name, v in every.items() if np.isfinite(v).any()}
     if "equal" in mean:
-        return [rows, f"{differing / rows:.1%}", 1 - mean["equal"] - same / rows, "share of labels flipped"]
+        return [rows, f"{differing / rows:.1%}", 1 - mean["equal"], "share of labels flipped"]
     unit = getattr(modality, "unit", "")
     how = {"mae": f"mean difference{f', {unit}' if unit else ''}", "angle": "mean angle, degrees"}
     name = next((n for n in how if n in mean), "")
     return [rows, f"{differing / rows:.1%}", mean.get(name), how.get(name, "")]
+
+
+def _differs(one: Any, other: Any) -> bool:
+    """Are two values of a column not the same? What is unknown on both sides is."""
+    if isinstance(one, bytes) or isinstance(other, bytes):
+        return bool(one != other)
+    return one != other and repr(one) != repr(other)
 
 
 def _figures(one: ComparedSide, other: ComparedSide, missing: list[str]) -> Section | None:
@@ -212,7 +250,7 @@ def _paired(before: JudgedSide, after: JudgedSide, missing: list[str]) -> dict[t
     if _judged_keys(before) != _judged_keys(after) or not _judged_keys(after):
         missing.append("both judged other samples: differences of figures have no interval")
         return {}
-    config = Intervals(**{k: v for k, v in (after[2].intervals or {}).items() if k in ("draws", "level", "over")})
+    config = Intervals(**(after[1].payload.get("config", {}).get("intervals") or {}))
     intervals: dict[tuple[str, str], Sequence[float] | None] = {}
     for who in [w for w in after[2].figures if w in before[2].figures]:
         one, two = (_draws(config, s, who) for s in (before, after))
@@ -248,5 +286,5 @@ def _names(record: Any) -> list[str]:
     return list(record.meta.get("sums", {}))
 
 
-def _some(keys: set[str]) -> str:
+def _some(keys: Collection[str]) -> str:
     return ", ".join(sorted(keys)[:EXAMPLES]) + (" …" if len(keys) > EXAMPLES else "")

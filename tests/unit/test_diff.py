@@ -14,6 +14,7 @@ import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import cli, recipe, runner
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.progress import Progress
+from hyperloom.stages.measure.intervals import Intervals, resampled
 from hyperloom.stages.report import diff, side
 from hyperloom.stages.report.page import Page, PageTable
 from tests.unit.test_report import FOLDERS, RECIPE, write
@@ -127,3 +128,85 @@ def test_the_command_prints_it_and_names_runs(
     assert "there is no run '19990101'" in printed and "Next:" in printed and "Traceback" not in printed
     assert cli.main(["diff", str(tmp_path), str(changed)]) == 2
     assert "no run is known" in capsys.readouterr().err
+
+
+VOTED = """\
+name: voted
+root: {root}
+modalities:
+  rgb: {{type: image, size: [12, 16]}}
+  semantic: {{type: segmentation, classes: [land, road]}}
+steps:
+  frames: {{stage: ingest, source: {{type: arrays, path: "{data}/*", columns: {columns}}}, group: video}}
+  votes: {{stage: consensus, data: frames, out: semantic@vote, of: [semantic@a, semantic@b, semantic@c], method: vote}}
+  shards: {{stage: shard, data: [frames, votes], split: {{by: video, pin: {{test: [v1, v2]}}}}}}
+  report: {{stage: evaluate, data: shards, truth: {{semantic: semantic@truth}}, intervals: {{draws: 100, block: 1}}}}
+"""
+
+
+def saved(folder: Path, name: str, t: int, value: np.ndarray) -> None:
+    np.savez(folder / name / "npz" / f"{t}.npz", value)
+
+
+def voted(tmp_path: Path) -> tuple[Path, str]:
+    """A recipe that ran, over twelve frames of which half have no label of anybody."""
+    write(tmp_path / "data")
+    for video in ("v0", "v1", "v2"):
+        for who, t in ((who, t) for who in "abc" for t in (0, 1)):
+            saved(tmp_path / "data" / video, f"semantic_{who}", t, np.full((12, 16), 255, np.uint8))
+    path = tmp_path / "voted.yaml"
+    text = VOTED.format(root=tmp_path / "root", data=tmp_path / "data", columns=json.dumps(FOLDERS))
+    path.write_text(text)
+    assert runner.run(recipe.load(path), progress=Progress(io.StringIO()), track=False).ok
+    return path, text
+
+
+def test_what_nobody_labelled_has_not_flipped(tmp_path: Path) -> None:
+    """Frames without a label on both sides counted as flipped where their file had changed, and as kept elsewhere."""
+    path, text = voted(tmp_path)
+    path.write_text(text.replace("method: vote", "method: {type: vote, weights: {c: 3}}"))
+    assert runner.run(recipe.load(path), progress=Progress(io.StringIO()), track=False).ok
+
+    def read(who: str) -> np.ndarray:
+        files = [
+            tmp_path / "data" / v / f"semantic_{who}" / "npz" / f"{t}.npz" for v in ("v0", "v1", "v2") for t in (2, 3)
+        ]
+        return np.stack([np.load(file)["arr_0"] for file in files])
+
+    votes = (read("a").astype(int) + read("b") + read("c") >= 2).astype(np.uint8)
+    page = compared(path)
+    ((column, rows, differ, flipped, _),) = tables(page, "labels")[0].rows
+    assert (column, rows, differ) == ("semantic@vote", 12, "50.0%")
+    assert flipped == pytest.approx(float((votes != read("c")).mean()))
+    ((row, *_),) = [[r for r in t.rows if r[1] == "semantic.miou"] for t in tables(page, "figures")]
+    draws = [drawn(compared_side(path, at)) for at in ("@-2", "@-1")]
+    interval = Intervals(draws=100, block=1).bounds(draws[1] - draws[0])
+    assert [row[4].low, row[4].high] == interval, "by the blocks of the report"  # type: ignore[union-attr]
+
+
+def drawn(one: side.ComparedSide) -> np.ndarray:
+    """The vote's figure in each draw, frame by frame."""
+    manifest = one.manifests["report"]
+    assert manifest is not None
+    records = [r for r in manifest.records if "semantic@vote" in r.meta.get("sums", {})]
+    names = {"semantic@vote": ("semantic", one.modalities()["semantic"])}
+    return resampled(Intervals(draws=100, block=1), one.storage, records, names)[0]["semantic.miou"]
+
+
+def test_a_sample_is_of_another_content_only_where_its_values_are(tmp_path: Path) -> None:
+    """A partition is another as soon as one sample comes or changes; the others of it are what they were."""
+    path, _ = voted(tmp_path)
+    one = tmp_path / "data" / "v0"
+    for name in ("rgb", *(f for f in FOLDERS.values() if f != "rgb")):
+        saved(one, name, 4, np.load(one / name / "npz" / "3.npz")["arr_0"])
+    saved(tmp_path / "data" / "v1", "rgb", 2, np.zeros((12, 16, 3), np.uint8))
+    assert runner.run(recipe.load(path), progress=Progress(io.StringIO()), track=False).ok
+    (samples,) = tables(compared(path), "data")
+    assert [row[:5] for row in samples.rows] == [["frames", 1, 0, 1, "v0/000004"]]
+
+
+def test_too_many_samples_are_not_counted_in_part(changed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diff, "MOST_KEYS", 0)
+    page = compared(changed)
+    assert tables(page, "data") == []
+    assert "frames: 0 samples became 1, too many to compare one by one" in page.missing
