@@ -13,3 +13,13 @@ def plural(noun: str) -> str:
     if noun.endswith(("s", "x", "ch", "sh")):
         return f"{noun}es"
     return f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else f"{noun}s"
+
+
+def share(part: float, places: int = 1) -> str:
+    """`12.5%` of a share between 0 and 1. Some are never none, and not all never all: `<0.1%`, `>99.9%`."""
+    least = 10.0**-places
+    if 0 < 100 * part < least / 2:
+        return f"<{least:.{places}f}%"
+    if 100 - least / 2 <= 100 * part < 100:
+        return f">{100 - least:.{places}f}%"
+    return f"{part:.{places}%}"

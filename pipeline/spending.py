@@ -84,11 +84,11 @@ class StepRate:
 
     def train(self, pace: UpdatePace) -> None:
         """Take over how long an update took. What was trained in an earlier run counts at this run's pace."""
-        made = self.effort - pace.before
-        if made <= 0:
+        own = self.effort - pace.before
+        if own <= 0:
             return
-        now = min(self.seconds, pace.seconds * made)
-        self.paced = now * self.effort / made
+        now = min(self.seconds, pace.seconds * own)
+        self.paced = now * self.effort / own
         self.gpu_seconds *= (self.seconds - now + self.paced) / self.seconds if self.seconds else 1.0
         self.seconds += self.paced - now
 
@@ -150,9 +150,9 @@ def _paces(storage: Storage, run: str, efforts: Mapping[str, float]) -> dict[str
             steps += [(t1 - t0) / (a1 - a0) for (a0, t0), (a1, t1) in pairwise(points) if t1 >= t0]
             gaps = [a1 - a0 for (a0, _), (a1, _) in pairwise(points)] or [points[0][0]]
             before += max(0.0, points[0][0] - max(gaps))
-        wanted = [planned[name, writer] for writer in writers]
-        if all(wanted):  # seeds that were done before say nothing in this run
-            before += max(0.0, efforts[name] - sum(wanted))
+        lengths = [planned[name, writer] for writer in writers]
+        if all(lengths):  # seeds that were done before say nothing in this run
+            before += max(0.0, efforts[name] - sum(lengths))
         if steps:
             paces[name] = UpdatePace(median(steps), before)
     return paces

@@ -29,7 +29,7 @@ def rows(storage: Storage, steps: list[PlannedStep]) -> list[dict[str, Any]]:
                 "units": len(done.records) if done else None,
                 "rows": done.rows if done else None,
                 "quarantined": done.quarantined if done else None,
-                "MB": round(done.total_bytes / 2**20, 1) if done else None,
+                "MB": round(done.total_bytes / 1e6, 1) if done else None,
                 "folder": step.folder,
             }
         )
@@ -73,7 +73,7 @@ def words(about: dict[str, Any]) -> str:
         return f"{about['update']:,}{of} updates: {name} {value:.4g}"
     if about.get("total"):
         failed = f", {about['failed']} failed" if about["failed"] else ""
-        slots = f", {about['workers']} workers" if about.get("workers") else ""
+        slots = f", {counted(about['workers'], 'worker')}" if about.get("workers") else ""
         return f"{about['done']:,}/{about['total']:,} units{failed}{slots}"
     return "began" if about else ""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hyperloom.pipeline.counting import share
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.stages.base import KEY, TRUTH, modality_of, source_of
 from hyperloom.stages.data.reader import SampleReader, SampleRows, modality, values
@@ -41,7 +42,7 @@ def statistics(manifest: Manifest, reader: SampleReader, modalities: dict[str, A
     for column in reader.columns:
         figures = counted.get(column, {})
         row = {"column": column, "type": modality(column, modalities).type, "rows": figures.get("rows", 0)}
-        row["missing"] = f"{figures.get('missing', 0.0):.1%}"
+        row["missing"] = share(figures.get("missing", 0.0))
         for name in ("mean", "std", "min", "max"):
             row[name] = _numbers(figures.get(name))
         row["classes"] = _shares(figures.get("classes"))

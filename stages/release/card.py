@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hyperloom.pipeline.counting import counted
+from hyperloom.pipeline.counting import counted, share
 from hyperloom.stages import licence
 from hyperloom.stages.distill import teachers
 from hyperloom.stages.measure.measure import figures_known
@@ -102,7 +102,7 @@ def _figures(report: Judged, subject: str) -> Iterator[str]:
     own = {c.rpartition(".")[0] for row in report.table for c in row if row["who"] == subject and row[c] is not None}
     names = dict.fromkeys(c.rpartition(".")[0] for c in columns)
     if report.bounds and report.intervals and (level := report.intervals.get("level")):
-        yield from (f"In brackets: {level:.0%} intervals, resampled over {report.intervals['over']}.", "")
+        yield from (f"In brackets: {100 * level:g}% intervals, resampled over {report.intervals['over']}.", "")
     for name in sorted(names, key=lambda n: (not n, n not in own)):  # what it tells first, what they cost last
         mine = [c for c in columns if c.rpartition(".")[0] == name]
         rows = [row for row in report.table if any(row.get(c) is not None for c in mine)]
@@ -129,7 +129,7 @@ def _cell(report: Judged, row: Mapping[str, Any], column: str) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     if column.endswith(f".{COVERAGE}"):
-        return f"{value:.0%}"
+        return share(value, 0)
     low, high = ((report.bounds or {}).get(row["who"]) or {}).get(column) or (None, None)
     text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
     return text if low is None or high is None else f"{text} ({low:.3g} to {high:.3g})"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.counting import share
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.plan import changes
 from hyperloom.stages.base import KEY, modality_of, source_of
@@ -141,8 +142,8 @@ def _values(side: ComparedSide, keys: Mapping[str, str], columns: Sequence[str])
     values: dict[str, int] = {}
     for path in dict.fromkeys(keys.values()):
         table = read_table(side.storage, path, [KEY, *columns])
-        told = digests([table[column].combine_chunks() for column in columns]).tolist() if columns else []
-        values |= dict(zip(table[KEY].to_pylist(), told or [0] * len(table)))
+        each = digests([table[column].combine_chunks() for column in columns]).tolist() if columns else []
+        values |= dict(zip(table[KEY].to_pylist(), each or [0] * len(table)))
     return values
 
 
@@ -198,11 +199,11 @@ def _moved(column: str, before: Any, after: Any, modality: Any) -> list[Any] | N
     every = {name: np.concatenate(values) for name, values in figures.items()}
     mean = {name: float(np.nanmean(v)) for name, v in every.items() if np.isfinite(v).any()}
     if "equal" in mean:
-        return [rows, f"{differing / rows:.1%}", 1 - mean["equal"], "share of labels flipped"]
+        return [rows, share(differing / rows), 1 - mean["equal"], "share of labels flipped"]
     unit = getattr(modality, "unit", "")
     how = {"mae": f"mean difference{f', {unit}' if unit else ''}", "angle": "mean angle, degrees"}
     name = next((n for n in how if n in mean), "")
-    return [rows, f"{differing / rows:.1%}", mean.get(name), how.get(name, "")]
+    return [rows, share(differing / rows), mean.get(name), how.get(name, "")]
 
 
 def _differs(one: Any, other: Any) -> bool:

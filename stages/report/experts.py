@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hyperloom.pipeline.counting import share
 from hyperloom.stages.base import source_of
 from hyperloom.stages.report.page import Bars, Matrix, PageTable, Section
 from hyperloom.stages.report.root import ReportedRoot
@@ -39,6 +40,6 @@ def experts(root: ReportedRoot) -> Section | None:
 
 def _coverage(labels: Labels) -> list[list[Any]]:
     return [
-        [column, c["rows"], f"{c['missing'] / c['rows']:.1%}" if c["rows"] else "", labels.quarantined.get(column, 0)]
+        [column, c["rows"], share(c["missing"] / c["rows"]) if c["rows"] else "", labels.quarantined.get(column, 0)]
         for column, c in labels.coverage.items()
     ]

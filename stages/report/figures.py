@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +24,7 @@ from hyperloom.stages.results import Judged, Labels, Shards
 
 MOST_GROUPS = 24
 MOST_ROWS = 50_000
-"""Samples whose statistics are read, for the figures of groups."""
+"""Samples of each subject whose statistics are read, for the figures of groups."""
 
 
 def slices(root: ReportedRoot) -> Section | None:
@@ -141,7 +141,8 @@ def _measures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _groups(root: ReportedRoot, step: PlannedStep, report: Judged) -> list[PageTable]:
     """A table for each modality: groups down, subjects across, the group that is worst for the last subject first."""
-    sums = _sums_by_group(root, step, report)
+    sums, cut = _sums_by_group(root, step, report)
+    some = f", of the first {MOST_ROWS:,} samples" if cut else ""
     tables = []
     for modality, (figure, up) in metrics(root, report).items():
         kind, rows = root.modalities[modality], {}
@@ -156,25 +157,30 @@ def _groups(root: ReportedRoot, step: PlannedStep, report: Judged) -> list[PageT
         lines = [[g, *rows[g]] for g in worst[:MOST_GROUPS]]
         more = f"; the {MOST_GROUPS} worst of {len(rows)}" if len(rows) > MOST_GROUPS else ""
         tables.append(
-            PageTable(["group", *subjects], lines, f"{figure} by group, the worst of {subjects[-1]} first{more}")
+            PageTable(["group", *subjects], lines, f"{figure} by group, the worst of {subjects[-1]} first{more}{some}")
         )
     return tables
 
 
 def _sums_by_group(
     root: ReportedRoot, step: PlannedStep, report: Judged
-) -> dict[str, dict[tuple[str, str], list[Sums]]]:
-    """Group -> (subject, modality) -> statistics of its samples, from the sheets of the evaluation."""
+) -> tuple[dict[str, dict[tuple[str, str], list[Sums]]], bool]:
+    """Group -> (subject, modality) -> statistics of its samples, from the sheets of the evaluation; and whether there
+    were more samples than are read. Of all subjects the same ones are: units are in the order of their shards."""
     sums: dict[str, dict[tuple[str, str], list[Sums]]] = defaultdict(lambda: defaultdict(list))
-    read, names_of = 0, {space: o["who"] for space, o in owners(step.manifest, report, root.modalities).items()}
+    read, cut = Counter[str](), False
+    names_of = {space: o["who"] for space, o in owners(step.manifest, report, root.modalities).items()}
     for record in step.manifest.records if step.manifest else ():
-        if record.id == "cost" or len(record.files) < 2 or read > MOST_ROWS:
+        if record.id == "cost" or len(record.files) < 2:
+            continue
+        if read[record.space] >= MOST_ROWS:
+            cut = True
             continue
         try:
             _, groups, sheet = read_sheet(root.storage, record.files[1].path)
         except (HyperloomError, OSError, ValueError):
             continue
-        read += len(groups)
+        read[record.space] += len(groups)
         names = np.asarray(groups)
         for name, statistics in sheet.items():
             if (who := _subject(name, record.space, report, names_of)) is None:
@@ -182,7 +188,7 @@ def _sums_by_group(
             for group in dict.fromkeys(groups):
                 of_group = {stat: total(v[names == group]) for stat, v in statistics.items()}
                 sums[group][who].append(of_group)
-    return sums
+    return sums, cut
 
 
 def _subject(name: str, space: str, report: Judged, models: Mapping[str, str]) -> tuple[str, str] | None:

@@ -1,8 +1,10 @@
 """The history of a root: what the events of its runs say of steps, by fingerprint.
 
-A step that a run reused was made by an earlier one: its time and its curves stand there. Runs are read from the newest
-back until every step that is asked about was met at its making, and no more than `RUNS` of them, so a root with years
-of nights costs as much as one with a few. What cannot be read is left out.
+A step that a run reused was made by an earlier one: its time and its curves stand there. One that was killed and gone
+on with was made by several: it took what all of them took, and its curves are of all. Runs are read from the newest
+back until every step that is asked about was met at its making and one more run of the recipe had no part in it, and no
+more than `RUNS` of them, so a root with years of nights costs as much as one with a few. What cannot be read is left
+out.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from hyperloom.pipeline import events as event_log
 from hyperloom.pipeline.storage import Storage
 
 RUNS = 40
+OTHERS = 5
+"""Runs of other recipes that are passed over in the search for earlier attempts at what is done."""
 POINTS = 400
 """The most points of a curve; of more, evenly spread ones stay."""
 
@@ -35,8 +39,25 @@ class StepHistory:
     figures: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
-    """Key and error of samples in quarantine, the first `POINTS` of them."""
+    left_out: dict[str, tuple[int, list[dict[str, Any]]]] = field(default_factory=dict)
+    """By unit: how many samples are in quarantine, and the first of them, each with `key` and `error`."""
+    heard: float = 0.0
+    """When something was last heard of it, in seconds since 1970."""
+
+    @property
+    def worked(self) -> float | None:
+        """Seconds; of an attempt that ended without a word, until the last that was heard of it."""
+        return self.heard - self.began if self.seconds is None and self.began and self.heard else self.seconds
+
+    def after(self, earlier: StepHistory) -> None:
+        """Take over what an earlier attempt did that this one went on with."""
+        worked = [s for s in (self.worked, earlier.worked) if s is not None]
+        self.seconds = sum(worked) if worked else None
+        self.began = earlier.began or self.began
+        for name, points in earlier.curves.items():
+            mine = self.curves.get(name, [])
+            first = mine[0][0] if mine else float("inf")
+            self.curves[name] = thinned([*(point for point in points if point[0] < first), *mine])
 
 
 @dataclass
@@ -71,6 +92,8 @@ def run_history(storage: Storage, run: str) -> RunHistory:
         handle = _HANDLERS.get(event["kind"])
         if handle is not None:
             handle(history, event)
+        if step := history.work.get(event.get("step", "")):
+            step.heard = event["t"] / 1000
     for step in history.work.values():
         step.curves = {name: thinned(sorted(points)) for name, points in step.curves.items()}
     return history
@@ -82,18 +105,34 @@ def histories(
     """How each of the steps with the `fingerprints` was made, as far as it is known; and the newest run of the
     recipe `name` that has one of them (an empty one where there is none)."""
     best: dict[str, StepHistory] = {}
+    whole: set[str] = set()
     newest: RunHistory | None = None
+    others = 0
     for run in runs(storage)[:RUNS]:
+        settled = newest and all(f in best and best[f].status == "done" for f in fingerprints)
         history = run_history(storage, run)
         known = {f: history.work[s] for s, f in history.steps.items() if f in fingerprints and s in history.work}
         if newest is None and history.name == name and not set(history.steps.values()).isdisjoint(fingerprints):
             newest = history
         for fingerprint, step in known.items():
-            if fingerprint not in best or (best[fingerprint].status != "done" and step.status == "done"):
-                best[fingerprint] = step
-        if newest and all(f in best and best[f].status == "done" for f in fingerprints):
-            break
+            _join(best, whole, fingerprint, step)
+        if settled and not known.keys() - whole:
+            others += 1
+            if history.name == name or others > OTHERS:
+                break
     return best, newest or RunHistory("", name)
+
+
+def _join(best: dict[str, StepHistory], whole: set[str], fingerprint: str, step: StepHistory) -> None:
+    """Enter an attempt at a step beside the later ones in `best`; `whole` are those before whose attempts none counts:
+    an earlier one had done it already."""
+    later = best.get(fingerprint)
+    if later is None or (later.status != "done" and step.status == "done"):
+        best[fingerprint] = step
+    elif step.status == "done":
+        whole.add(fingerprint)
+    elif fingerprint not in whole:
+        later.after(step)
 
 
 def thinned(points: list[tuple[float, float]], most: int = POINTS) -> list[tuple[float, float]]:
@@ -157,8 +196,9 @@ def _failure(history: RunHistory, event: dict[str, Any]) -> None:
 
 
 def _quarantine(history: RunHistory, event: dict[str, Any]) -> None:
-    if (step := history.work.get(event["step"])) and len(step.left_out) < POINTS:
-        step.left_out += [(str(s.get("key", "?")), str(s.get("error", ""))) for s in event.get("samples", ())]
+    if step := history.work.get(event["step"]):
+        samples = list(event.get("samples", ()))
+        step.left_out[str(event.get("unit", ""))] = (int(event.get("count", len(samples))), samples)
 
 
 _HANDLERS = {

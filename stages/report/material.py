@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
 from hyperloom.pipeline import remarking
+from hyperloom.pipeline.counting import counted as times
+from hyperloom.pipeline.counting import share
 from hyperloom.pipeline.units import left_out
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.report.page import Bars, PageTable, Section, Words
@@ -52,29 +54,40 @@ def quarantine(root: ReportedRoot) -> Section | None:
     """Samples left out, by step and error, with examples."""
     errors: dict[tuple[str, str], list[str]] = {}
     counted: Counter[tuple[str, str]] = Counter()
-    looked = 0
-    for step in root.steps:
-        for record in step.manifest.with_quarantine if step.manifest else ():
-            looked += 1
-            if looked > LOOKED_AT:
-                break
-            for sample in left_out(root.storage, record.space, record.id):
-                where = step.name, str(sample.get("error", ""))[:300]
-                counted[where] += 1
-                errors.setdefault(where, []).append(str(sample.get("key", "?")))
-        for key, error in root.history(step).left_out if step.manifest is None else ():
-            counted[step.name, error[:300]] += 1
-            errors.setdefault((step.name, error[:300]), []).append(key)
+    total = 0
+    for number, (step, unit, count, known) in enumerate(_left_out(root)):
+        total += count
+        if number >= LOOKED_AT:
+            continue
+        space, _, id_ = unit.rpartition("/")
+        gone = known and not root.storage.exists(f"{space}/quarantine/{id_}.json")  # it was taken back
+        for sample in known if gone else left_out(root.storage, space, id_):
+            where = step, str(sample.get("error", ""))[:300]
+            counted[where] += 1
+            errors.setdefault(where, []).append(str(sample.get("key", "?")))
     if not counted:
         return None
-    total = max(counted.total(), sum(s.manifest.quarantined for s in root.steps if s.manifest))
     rows: list[list[Any]] = [
         [step, error, count, ", ".join(errors[step, error][:EXAMPLES])]
         for (step, error), count in counted.most_common(MOST_ERRORS)
     ]
     more = "" if len(counted) <= MOST_ERRORS else f", the {MOST_ERRORS} most frequent of {len(counted)} errors"
-    note = f"{total:,} samples were left out{more}. hyperloom failed --replay tries them again."
+    some = f"; these are the errors of {counted.total():,} of them" if counted.total() < total else ""
+    note = f"{times(total, 'sample')} {'was' if total == 1 else 'were'} left out{more}{some}. "
+    note += "hyperloom failed --replay tries them again."
     return Section("quarantine", "Quarantine", [PageTable(["step", "error", "samples", "such as"], rows)], note)
+
+
+def _left_out(root: ReportedRoot) -> Iterator[tuple[str, str, int, list[dict[str, Any]]]]:
+    """Step, unit and number of samples of each unit with quarantine, and those of the samples that events name; of a
+    step that is not done, and may have failed for them, by its events."""
+    for step in root.steps:
+        if step.manifest is not None:
+            for record in step.manifest.with_quarantine:
+                yield step.name, f"{record.space}/{record.id}", record.quarantined, []
+        else:
+            for unit, (count, samples) in root.history(step).left_out.items():
+                yield step.name, unit, count, samples
 
 
 def _columns(name: str, shards: Shards, modalities: Mapping[str, Any]) -> PageTable:
@@ -82,7 +95,7 @@ def _columns(name: str, shards: Shards, modalities: Mapping[str, Any]) -> PageTa
     for column, figures in shards.statistics.items():
         kind = modalities.get(modality_of(column))
         about = [column, str(shards.schema.get(column, {}).get("type", "")), figures.get("rows")]
-        about += [f"{figures.get('missing', 0):.1%}"]
+        about += [share(figures.get("missing", 0))]
         channels = _channels(figures)
         names = kind.channel_names if kind is not None else ()
         if 1 < len(channels) == len(names) <= MOST_CHANNELS:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from hyperloom.pipeline.fingerprint import SHORT
+from hyperloom.stages import champion as champions
 from hyperloom.stages.base import modality_of, source_of
 from hyperloom.stages.evaluate.slices import judged_modality
 from hyperloom.stages.evaluate.verdict import kind_of
@@ -13,6 +15,7 @@ from hyperloom.stages.lesson import rehearsal
 from hyperloom.stages.measure.measure import better, directions
 from hyperloom.stages.report.history import latencies
 from hyperloom.stages.report.page import Estimate, PageTable, Section, Tone, Words
+from hyperloom.stages.report.render import written
 from hyperloom.stages.report.root import ReportedRoot
 from hyperloom.stages.results import Drifted, Ingested, Judged, Labels, Released, Shards, Trained
 
@@ -55,7 +58,7 @@ def sentence(root: ReportedRoot) -> tuple[str, Tone]:
     if judged is not None and (figures := _pilot(judged[1]) or _headline(root, judged[1])):
         parts.append(figures)
     release = [r for _, r in root.results(Released)]
-    parts += [f"{r.name} {'is the champion' if r.passed else 'is registered and NOT the champion'}" for r in release]
+    parts += [f"{r.name} {_standing(root, step.fingerprint, r)}" for step, r in root.results(Released)]
     parts += [f"drift: {'alarm' if d.alarm else 'no alarm'}" for _, d in root.results(Drifted)]
     if not parts:
         parts.append(_holds(root))
@@ -65,6 +68,17 @@ def sentence(root: ReportedRoot) -> tuple[str, Tone]:
         parts.append(what)
     bad = any(not r.passed for r in release) or bool(undone) or any(d.alarm for _, d in root.results(Drifted))
     return "; ".join(filter(None, parts)) + ".", "bad" if bad else "good" if release else "plain"
+
+
+def _standing(root: ReportedRoot, fingerprint: str, release: Released) -> str:
+    """What a release is by now: it may have been champion, and rolled back or followed by another since."""
+    if not release.passed:
+        return "is registered and NOT the champion"
+    champion = champions.current(root.storage, release.name)
+    if champion is not None and champion.release == fingerprint:
+        return "is the champion"
+    now = f": now {champion.release[:SHORT]} is" if champion is not None else ""
+    return f"passed its gate and is the champion no longer{now}"
 
 
 def doubts(root: ReportedRoot) -> list[str]:
@@ -140,9 +154,10 @@ def _table(root: ReportedRoot, step: Any, report: Judged, title: str) -> PageTab
         rows.append(cells)
     columns = ["who", "kind", *(_arrow(f, up) for f, up in decisive.values()), "parameters", "MFLOPs", "ms a frame"]
     kept = [i for i in range(len(columns)) if i < 2 or any(_filled(row[i]) for row in rows)]
-    level = (report.intervals or {}).get("level")
+    drawn = report.intervals or {}
     note = f"{report.samples:,} samples of the split {report.split!r}"
-    note += f"; small figures are {level:.0%} intervals, resampled over {report.intervals['over']}" if level else ""  # type: ignore[index]
+    if level := drawn.get("level"):
+        note += f"; small figures are {100 * level:g}% intervals, resampled over {drawn['over']}"
     return PageTable([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], title, note)
 
 
@@ -191,9 +206,8 @@ def _verdict(report: Judged, name: str, expert: str, figure: str) -> str:
 
 
 def _value(report: Judged, name: str, figure: str) -> str:
-    low, high = bounds_of(report, name, figure)
-    value = f"{report.figures[name][figure]:.3g}"
-    return value if low is None or high is None else f"{value} ({low:.3g} to {high:.3g})"
+    text, low, high = written(Estimate(report.figures[name][figure], *bounds_of(report, name, figure)))
+    return f"{text} ({low} to {high})" if low else text
 
 
 def _best(report: Judged, names: Iterable[str], figure: str, up: bool) -> str | None:

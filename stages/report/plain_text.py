@@ -8,7 +8,7 @@ from typing import Any
 from hyperloom.pipeline.replies import SectionReply, TableReply
 from hyperloom.pipeline.tables import table
 from hyperloom.stages.report.page import Estimate, Page, PageBlock, PageTable, Section, Words
-from hyperloom.stages.report.render import brief, number
+from hyperloom.stages.report.render import number, written
 
 WIDEST = 100
 """Characters of a cell."""
@@ -64,8 +64,7 @@ def _distinct(columns: Sequence[str]) -> list[str]:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, Estimate):
-        if value.low is None or value.high is None:
-            return number(value.value)
-        return f"{number(value.value)} ({brief(value.low)} to {brief(value.high)})"
+        text, low, high = written(value)
+        return f"{text} ({low} to {high})" if low else text
     shown = value if isinstance(value, str) else number(value)
     return shown if len(shown) <= WIDEST else shown[: WIDEST - 1] + "…"

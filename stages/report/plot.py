@@ -70,10 +70,11 @@ def plot(chart: Chart) -> Plot | None:
 
     drawn = []
     for name, points in lines:
-        marks = [(px(x), py(y), f"{_short(x)}, {_short(y)}") for x, y in points]
+        marks = [(px(x), py(y), f"{_said(x)}, {_said(y)}") for x, y in points]
         drawn.append((name, "M" + " L".join(f"{x} {y}" for x, y, _ in marks), marks))
-    across = [_below(px(x), _short(x)) for x in (_decades(span_x) if chart.log else _ticks(span_x, 5))]
-    up = [AxisTick(py(y), _short(y)) for y in _ticks(span_y, 4)]
+    xticks = _labelled(_decades(span_x) if chart.log else _ticks(span_x, 5))
+    across = [_below(px(x), text) for x, text in xticks]
+    up = [AxisTick(py(y), text) for y, text in _labelled(_ticks(span_y, 4))]
     line = (px(0), py(0), px(1), py(1)) if chart.diagonal else None
     return Plot(WIDTH, HEIGHT, (left, top, right, bottom), across, up, drawn, line)
 
@@ -155,7 +156,25 @@ def _decades(span: tuple[float, float]) -> list[float]:
     return [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
 
 
-def _short(value: float) -> str:
-    if value and (abs(value) >= 1e5 or abs(value) < 1e-3):
-        return f"{value:.2g}"
-    return f"{value:.4g}"
+def _labelled(ticks: Sequence[float]) -> list[tuple[float, str]]:
+    """Each tick with its number, in as many digits as it takes to tell all apart."""
+    for digits in range(2, 13):
+        texts = [_short(tick, digits) for tick in ticks]
+        if len(set(texts)) == len(texts) and all(_near(tick, text, ticks) for tick, text in zip(ticks, texts)):
+            break
+    return list(zip(ticks, texts)) if ticks else []
+
+
+def _near(tick: float, text: str, ticks: Sequence[float]) -> bool:
+    """Is the number that is written the tick's, as far as anybody sees?"""
+    return abs(float(text) - tick) <= 0.01 * (max(ticks) - min(ticks)) / len(ticks) if len(ticks) > 1 else True
+
+
+def _short(value: float, digits: int) -> str:
+    plain = not value or 1e-3 <= abs(value) < 1e6
+    return f"{value:.{max(digits, 6)}g}" if plain else f"{value:.{digits}g}"
+
+
+def _said(value: float) -> str:
+    """A coordinate of a point: whole numbers as they are (updates), four digits of others."""
+    return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"

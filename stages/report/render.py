@@ -8,6 +8,7 @@ samples are left out from the last on, then tables are cut, and the page says so
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -77,7 +78,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, brief=brief, uri=uri, cell=cell, colour=colour)
+    environment.filters.update(number=number, written=written, uri=uri, cell=cell, colour=colour)
     environment.globals.update(plot=plot, drawing=drawing, scales=scales, is_estimate=_is_estimate)
     return environment.get_template("page.html")
 
@@ -104,6 +105,21 @@ def number(value: Any) -> str:
 def brief(value: float) -> str:
     """An end of an interval: three digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def written(estimate: Estimate) -> tuple[str, str, str]:
+    """A figure and the ends of its interval (empty without one): four digits and three, and more where the interval is
+    so narrow that they would be the same, or the figure outside."""
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if value is None or low is None or high is None:
+        return number(value), "", ""
+    texts = number(value), brief(low), brief(high)
+    shown = [float(text.replace(",", "")) for text in texts]
+    width, between = high - low, shown[1] <= shown[0] <= shown[2] or not low <= value <= high
+    if not width > 0 or (between and 0.9 * width <= shown[2] - shown[1] <= 1.1 * width):
+        return texts
+    places = max(0, min(12, 1 - math.floor(math.log10(width))))
+    return f"{value:,.{places}f}", f"{low:,.{places}f}", f"{high:,.{places}f}"
 
 
 def cell(value: Any) -> str:

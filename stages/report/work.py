@@ -19,7 +19,7 @@ CALLS_LOOKED_AT = 256
 
 def steps(root: ReportedRoot) -> Section | None:
     """Each step with its state and its price."""
-    total = sum(root.history(s).seconds or 0 for s in root.steps)
+    total = sum(root.history(s).worked or 0 for s in root.steps)
     boxes = [_box(root, step, total) for step in root.steps]
     blocks: list[Any] = [StepGraph(boxes), _table(root, total)]
     undone = [f"{s.name}: {line}" for s in root.steps if s.manifest is None for line in _reasons(root, s)]
@@ -48,8 +48,8 @@ def duration(seconds: float | None) -> str:
 def _box(root: ReportedRoot, step: PlannedStep, total: float) -> Box:
     history = root.history(step)
     rows = f"{step.manifest.rows:,} rows" if step.manifest and step.manifest.rows else ""
-    lines = [" · ".join(filter(None, (duration(history.seconds), rows)))]
-    return Box(step.name, step.stage.stage, state(root, step), lines, step.reads, (history.seconds or 0) / (total or 1))
+    lines = [" · ".join(filter(None, (duration(history.worked), rows)))]
+    return Box(step.name, step.stage.stage, state(root, step), lines, step.reads, (history.worked or 0) / (total or 1))
 
 
 def state(root: ReportedRoot, step: PlannedStep) -> str:
@@ -75,7 +75,7 @@ def _table(root: ReportedRoot, total: float) -> PageTable:
 def _row(root: ReportedRoot, step: PlannedStep, total: float, calls: int | None) -> list[Any]:
     history, manifest = root.history(step), step.manifest
     units, reused, failed = history.units
-    seconds = history.seconds
+    seconds = history.worked
     return [
         step.name,
         step.stage.stage,
@@ -87,7 +87,7 @@ def _row(root: ReportedRoot, step: PlannedStep, total: float, calls: int | None)
         failed or None,
         manifest.rows or None if manifest else None,
         manifest.quarantined or None if manifest else None,
-        manifest.total_bytes / 2**20 if manifest else None,
+        manifest.total_bytes / 1e6 if manifest else None,
         calls,
     ]
 

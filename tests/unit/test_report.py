@@ -15,13 +15,15 @@ import pytest
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import cli, recipe
 from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.counting import share
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.modality import Dense
-from hyperloom.stages.report import figures, gather, outcome, render, root, training
+from hyperloom.stages.report import figures, gather, material, outcome, render, root, training
 from hyperloom.stages.report.history import StepHistory, histories, thinned
 from hyperloom.stages.report.page import (
     Chart,
+    Estimate,
     Gallery,
     Page,
     PageTable,
@@ -294,12 +296,135 @@ def test_plots_stay_inside_their_frame() -> None:
 def test_the_last_number_of_an_axis_is_within_the_picture() -> None:
     """A number is written around its place; the one at the right edge ends there."""
     drawn = plot(Chart("wide", "update", [PlotLine("a", [(0.0, 1.0), (20_000.0, 2.0)])]))
-    assert drawn is not None and [tick.text for tick in drawn.across][-1] == "2e+04"
+    assert drawn is not None and [tick.text for tick in drawn.across][-1] == "20000"
     sides = {tick.text: tick.side for tick in drawn.across}
     assert sides[drawn.across[-1].text] == "end" and set(list(sides.values())[:-1]) == {"middle"}
     for tick in drawn.across:
         right = tick.at + (7 * len(tick.text) / 2 if tick.side == "middle" else 0)
         assert right <= drawn.width
+
+
+def test_numbers_of_an_axis_are_those_of_its_ticks() -> None:
+    """Of a training that goes on at 100,000 updates, and of temperatures a tenth apart, all read the same."""
+    points = [(100_000.0, 273.15), (110_000.0, 273.25)]
+    drawn = plot(Chart("late", "update", [PlotLine("a", points)]))
+    assert drawn is not None
+    assert [t.text for t in drawn.across] == [str(n) for n in range(100_000, 111_000, 2000)]
+    assert [t.text for t in drawn.up] == ["273.15", "273.2", "273.25"]
+    assert drawn.lines[0][2][0][2] == "100000, 273.1"
+    far = plot(Chart("far", "x", [PlotLine("a", [(1_234_000.0, 1e-5), (1_235_000.0, 1.2e-5)])]))
+    assert far is not None and [float(t.text) for t in far.up] == pytest.approx([1e-5, 1.1e-5, 1.2e-5])
+    assert len({t.text for t in far.across}) == len(far.across) > 2
+
+
+def test_a_narrow_interval_is_seen_and_holds_its_figure() -> None:
+    assert render.written(Estimate(0.512345, 0.49, 0.53)) == ("0.5123", "0.49", "0.53")
+    assert render.written(Estimate(273.15, 273.13, 273.17)) == ("273.150", "273.130", "273.170")  # not 273 to 273
+    assert render.written(Estimate(0.99965, 0.9995, 0.9998)) == ("0.99965", "0.99950", "0.99980")  # not 1 (1 to 1)
+    assert render.written(Estimate(0.98765, 0.98761, 0.999)) == ("0.988", "0.988", "0.999")
+    assert render.written(Estimate(101_325.3, 101_325.1, 101_325.5)) == ("101,325.30", "101,325.10", "101,325.50")
+    assert render.written(Estimate(1.0, 1.0, 1.0)) == ("1", "1", "1")
+    assert render.written(Estimate(0.5)) == ("0.5", "", "")
+
+
+@pytest.mark.parametrize(
+    ("part", "text"), [(0, "0.0%"), (0.0003, "<0.1%"), (0.125, "12.5%"), (0.9996, ">99.9%"), (1, "100.0%")]
+)
+def test_some_is_neither_none_nor_all(part: float, text: str) -> None:
+    assert share(part) == text and share(0.996, 0) == ">99%"
+
+
+def test_what_was_killed_and_gone_on_with_took_all_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training whose driver was killed at update 540 goes on from 500. The report showed the last run alone."""
+    storage, now = Storage(str(tmp_path)), [0.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+
+    def attempt(run_: str, first: int, last: int, seconds: float | None, recipe_: str = "r") -> None:
+        with Events(storage, run_, "driver") as events:
+            events.emit("run_started", name=recipe_, recipe="", path="r.yaml", params={}, total=1)
+            about = {"stage": "train", "fingerprint": "f" * 64 if recipe_ == "r" else "o" * 64}
+            events.emit("step_started", "teacher", **about)
+            for at in range(first, last + 1, 10):
+                now[0] += 10
+                events.metric("teacher", {"loss": float(last)}, at)
+            if seconds:
+                events.emit("step_finished", "teacher", **about, rows=0, quarantined=0, seconds=seconds, status="done")
+
+    attempt("20260101-000000-aaaaaa", 10, 800, 800.0)  # long ago: what it made is gone
+    attempt("20260102-000000-aaaaaa", 10, 540, None)
+    attempt("20260103-000000-aaaaaa", 10, 50, 50.0, recipe_="another")
+    attempt("20260104-000000-aaaaaa", 510, 800, 300.0)
+    step = histories(storage, {"f" * 64}, "r")[0]["f" * 64]
+    assert step.worked == pytest.approx(540 + 300) and step.status == "done"
+    assert [at for at, _ in step.curves["loss"]] == list(range(10, 801, 10))
+    assert dict(step.curves["loss"])[500] == 540 and dict(step.curves["loss"])[510] == 800
+
+
+def test_samples_that_failed_a_step_are_all_counted(tmp_path: Path, judged: Path) -> None:
+    """Events name twenty samples of a unit; of a step that is not done these were all that were counted."""
+    storage = Storage(str(tmp_path))
+    with Events(storage, "20260101-000000-aaaaaa", "driver") as events:
+        events.emit("run_started", name="judged", recipe="", path="r.yaml", params={}, total=1)
+        events.emit("step_started", "frames", stage="ingest", fingerprint="f")
+        for unit, count in (("a", 500), ("b", 3)):
+            samples = [{"key": f"{unit}{i}", "error": "torn"} for i in range(min(count, 20))]
+            events.emit("quarantine", "frames", unit=f"samples/x/{unit}", samples=samples, count=count)
+    step: Any = SimpleNamespace(name="frames", fingerprint="f", manifest=None)
+    section = material.quarantine(root.opened(recipe.load(judged), storage, [step]))
+    assert section is not None
+    assert section.note.startswith("503 samples were left out; these are the errors of 23 of them.")
+    storage.write_json("samples/x/quarantine/a.json", [{"key": str(i), "error": "torn"} for i in range(500)])
+    section = material.quarantine(root.opened(recipe.load(judged), storage, [step]))
+    assert section is not None and section.note.startswith("503 samples were left out. ")
+
+
+def test_who_was_rolled_back_is_not_called_the_champion(judged: Path) -> None:
+    from hyperloom.stages import champion
+    from hyperloom.stages.results import Released
+
+    first = Released("net", "student", True, (), {}, {}, "", "", "", {})
+
+    class Reported(root.ReportedRoot):
+        def results(self, kind: type) -> Any:
+            step = SimpleNamespace(name="release", fingerprint="a" * 64, stage=None)
+            yield from [(step, first)] if kind is Released else ()
+
+    storage = Storage("memory://standing")
+    known = Reported(recipe.load(judged), storage, [])
+    one, two = (champion.Champion(print_ * 64, {}, "d") for print_ in "ab")
+    champion.crown(storage, "net", one, None)
+    assert outcome.sentence(known)[0] == "net is the champion."
+    champion.crown(storage, "net", two, one)
+    assert outcome.sentence(known)[0] == "net passed its gate and is the champion no longer: now bbbbbbbbbbbb is."
+
+
+def test_groups_are_of_the_same_samples_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many samples the later models had figures of fewer groups, or of parts of them, and nobody said so."""
+    read: list[str] = []
+
+    def sheet(storage: Any, path: str) -> Any:
+        read.append(path)
+        return ["k1", "k2"], ["g1", "g2"], {"depth": {}}
+
+    monkeypatch.setattr(figures, "read_sheet", sheet)
+    monkeypatch.setattr(figures, "MOST_ROWS", 2)
+    files = [[SimpleNamespace(path=""), SimpleNamespace(path=f"{who}{i}")] for who in "ab" for i in (0, 1)]
+    records = [SimpleNamespace(id="u", space=str(f[1].path)[0], files=f, meta={}) for f in files]
+    step = SimpleNamespace(name="report", manifest=SimpleNamespace(records=records))
+    report = Judged("test", Lineage("f"), {}, truth={"depth": "depth@truth"}, sheets={"a": "a", "b": "b"})
+    report.figures.update({who: {"depth.mae": 1.0} for who in "ab"})  # type: ignore[attr-defined]
+    monkeypatch.setattr(figures, "measures", lambda kind, sums: {"mae": 1.0})
+    known: Any = SimpleNamespace(
+        modalities={"depth": Dense(type="dense", size=(4, 4))},
+        steps=[],
+        storage=None,
+        results=lambda kind: [(step, report)],
+    )
+    section = figures.slices(known)
+    assert section is not None
+    (table,) = section.blocks
+    assert isinstance(table, PageTable) and table.title.endswith("first, of the first 2 samples")
+    assert read == ["a0", "b0"] and all(None not in row for row in table.rows)
 
 
 def test_a_graph_puts_each_step_below_what_it_reads() -> None:
