@@ -11,15 +11,18 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
-from xml.etree import ElementTree
 
 from hyperloom.stages.modality import box_files
+from hyperloom.stages.starter.coco_names import CocoNames
 from hyperloom.stages.starter.pairing import Pairing, escaped, paired
-from hyperloom.stages.starter.survey import DataFile, key
-from hyperloom.stages.starter.truth import NAMES, UNNAMED, NotUnderstood, Truth, names_of
+from hyperloom.stages.starter.readable import left_out, shortened
+from hyperloom.stages.starter.survey import DataFile
+from hyperloom.stages.starter.truth import NAMES, UNNAMED, NotUnderstood, Truth, from_one, names_of
 
 MOST = 50
 """Boxes of a sample, unless one has more."""
+ANY = [str(number) for number in range(1000)]
+"""Classes of which a file may name any by its number."""
 
 
 def box_truth(
@@ -30,11 +33,12 @@ def box_truth(
     for suffix in (".xml", ".txt", ".json"):
         files = [f for f in notes if f.suffix.lower() == suffix and f.stem.lower() not in NAMES]
         match = paired(pictures, root, files)
-        if match is not None and (truth := _of_each(match, suffix, given)) is not None:
-            return truth, [f"{f.path} belongs to no picture" for f in match.lost[:3]]
-    for file in (f for f in notes if f.suffix.lower() == ".json"):
-        if (coco := _coco(file)) is not None:
-            return _of_coco(coco, file, pictures, root, out)
+        if match is not None and (each := _of_each(match, given)) is not None:
+            truth, torn = each
+            return truth, [*torn, *(f"{f.path} belongs to no picture" for f in match.lost[:3])]
+    wholes = [(coco, f) for f in notes if f.suffix.lower() == ".json" and (coco := _coco(f)) is not None]
+    if wholes:
+        return _of_coco(wholes, pictures, root, out)
     return None, _refused(pictures, root, notes)
 
 
@@ -44,39 +48,49 @@ def _refused(pictures: Sequence[DataFile], root: str, notes: Sequence[DataFile])
     for suffix in (".xml", ".txt", ".json"):
         files = [f for f in notes if f.suffix.lower() == suffix and f.stem.lower() not in NAMES]
         match = paired(pictures, root, files)
-        for file in [*(match.pairs.values() if match else ()), *(files if suffix != ".txt" else ())][:3]:
+        for file in [*(match.pairs.values() if match else ()), *(files[:3] if suffix != ".txt" else ())]:
             try:
-                with open(file.path, "rb") as opened:
-                    box_files.parse(opened.read(), file.path, [str(i) for i in range(1000)])
+                _boxes(file)
             except (OSError, ValueError) as error:
                 sentences.append(f"{file.path} is not used: {error}")
                 break
     return sentences
 
 
-def _of_each(match: Pairing, suffix: str, given: Sequence[str]) -> Truth | None:
-    counts, names, highest = Counter[str](), Counter[str](), -1
+def _of_each(match: Pairing, given: Sequence[str]) -> tuple[Truth, list[str]] | None:
+    """Of a file a picture, and what is to be said of those that cannot be read, as the run will leave them out; None
+    where these are most, or no file holds a box."""
+    counts, names, torn = Counter[str](), Counter[str](), list[str]()
+    numbers = set[int]()
     for picture, file in match.pairs.items():
         try:
-            with open(file.path, encoding="utf-8") as opened:
-                boxes = _boxes(opened.read(), suffix)
-        except (OSError, ValueError, ElementTree.ParseError):
-            boxes = None
-        if boxes is None:
-            return None
+            boxes = _boxes(file)
+        except (OSError, ValueError) as error:
+            torn.append(left_out(file.name, error))
+            continue
         counts[picture] = len(boxes)
         names.update(b for b in boxes if isinstance(b, str))
-        highest = max([highest, *(b for b in boxes if isinstance(b, int))])
-    if not sum(counts.values()):
+        numbers |= {b for b in boxes if isinstance(b, int)}
+    if not sum(counts.values()) or len(torn) > len(counts):
         return None
     remarks = []
     classes = list(given) or sorted(names)
     if not classes:
-        folder = next(iter(match.pairs.values())).folder
-        near = names_of([folder, os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))])
-        classes = near[0] if near and len(near[0]) > highest else [f"class{i}" for i in range(highest + 1)]
-        remarks = [f"names of {near[1]}" if near and classes is near[0] else UNNAMED]
-    return _truth(classes, max(counts.values()), match.template, list(match.pairs), remarks)
+        classes, remark = _by_number(numbers, next(iter(match.pairs.values())).folder)
+        remarks = [remark]
+    truth = _truth(classes, max(counts.values()), match.template, list(counts), remarks)
+    return truth, shortened(torn, "label files")
+
+
+def _by_number(numbers: set[int], folder: str) -> tuple[list[str], str]:
+    """Names of the classes of these numbers, by a file beside the labels, and what is to be said of them."""
+    near = names_of([folder, os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))])
+    names = near.names if near else []
+    if near and near.first == 1 and min(numbers) >= 1 and max(numbers) == len(names):
+        names = from_one(names)
+    if near and len(names) > max(numbers):
+        return names, f"names of {near.path}"
+    return [f"class{i}" for i in range(max(numbers) + 1)], UNNAMED
 
 
 def _truth(classes: list[str], most: int, template: str, keys: list[str], remarks: list[str]) -> Truth:
@@ -84,22 +98,18 @@ def _truth(classes: list[str], most: int, template: str, keys: list[str], remark
     return Truth("objects", definition, {"path": template}, keys, remarks)
 
 
-def _boxes(text: str, suffix: str) -> list[str | int] | None:
-    """The class of each box of a file, by name or number; None for what holds no boxes."""
-    if suffix == ".txt":
-        rows = [line.split() for line in text.splitlines() if line.strip()]
-        if any(len(row) not in (5, 6) or not row[0].isdecimal() for row in rows):
-            return None
-        return [int(row[0]) for row in rows]
-    if suffix == ".xml":
-        root = ElementTree.fromstring(text)
-        return [(o.findtext("name") or "").strip() for o in root.iter("object")] if root.tag == "annotation" else None
-    value = json.loads(text)
-    if isinstance(value, dict) and "shapes" in value:
-        return [str(shape.get("label", "")).strip() for shape in value["shapes"]]
-    if isinstance(value, list) and all(isinstance(b, dict) and "x0" in b for b in value):
-        return [b.get("class", 0) for b in value]
-    return None
+def _boxes(file: DataFile) -> list[str | int]:
+    """The class of each box of a file, by name or number, as the run will read it. Raises ValueError for what holds no
+    boxes, OSError."""
+    with open(file.path, "rb") as opened:
+        data = opened.read()
+    boxes = box_files.parse(data, file.path, ANY)
+    if boxes is None:
+        value = json.loads(data)
+        if not (isinstance(value, list) and all(isinstance(b, dict) and "x0" in b for b in value)):
+            raise ValueError(f"{file.base} holds no boxes")
+        boxes = value
+    return [box.get("class", 0) for box in boxes]
 
 
 def _coco(file: DataFile) -> dict[str, Any] | None:
@@ -112,37 +122,46 @@ def _coco(file: DataFile) -> dict[str, Any] | None:
 
 
 def _of_coco(
-    coco: dict[str, Any], file: DataFile, pictures: Sequence[DataFile], root: str, out: str
+    wholes: Sequence[tuple[dict[str, Any], DataFile]], pictures: Sequence[DataFile], root: str, out: str
 ) -> tuple[Truth, list[str]]:
-    by_name = {os.path.relpath(p.path, root): key(p, root) for p in pictures} | {p.base: key(p, root) for p in pictures}
+    """Of the file that names most of the pictures."""
     try:
-        names = {c["id"]: str(c["name"]) for c in coco["categories"]}
-        boxes: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in coco["images"]}
-        sizes = {image["id"]: (float(image["width"]), float(image["height"])) for image in coco["images"]}
-        for one in coco["annotations"]:
-            if one["image_id"] in boxes:
-                crowd = {"crowd": True} if one.get("iscrowd") else {}
-                boxes[one["image_id"]].append({**_share(one, sizes[one["image_id"]], names), **crowd})
-        present = {i["id"]: k for i in coco["images"] if (k := _of(str(i["file_name"]), by_name))}
+        every = [(CocoNames(coco, pictures, root), coco, file) for coco, file in wholes]
+        named, coco, file = max(every, key=lambda one: len(one[0].keys))
+        names = {str(c["id"]): str(c["name"]) for c in coco["categories"]}
+        boxes = _shares(coco, names)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise NotUnderstood(f"{file.path} is COCO's file, and it lacks {error}. Next: export it again") from error
-    if not present:
+        raise NotUnderstood(
+            f"{wholes[0][1].path} is COCO's file, and it lacks {error}. Next: export it again"
+        ) from error
+    if not named.keys:
         example = coco["images"][0]["file_name"] if coco["images"] else "no picture"
         raise NotUnderstood(
             f"{file.path} names {example}, and no such picture lies below {root}. Next: give that folder"
         )
     _empty(out)
-    for image, name in present.items():
+    for image, name in named.keys.items():
         path = os.path.join(out, f"{name}.json")
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as opened:
             json.dump(boxes[image], opened)
-    most = max(len(b) for b in boxes.values())
     sentences = [f"{file.path} (COCO) was copied to {out}, a file a picture: write it there anew with init --force"]
-    if len(present) < len(coco["images"]):
-        sentences.append(f"{len(coco['images']) - len(present)} pictures of {file.path} do not lie below {root}")
-    template = f"{escaped(out)}/{{key}}.json"
-    return _truth([names[i] for i in sorted(names)], most, template, sorted(present.values()), []), sentences
+    sentences += named.remarks(file.path)
+    sentences += [f"{f.path} (COCO) is not used: one file is. Next: put both into one" for _, f in wholes if f != file]
+    order = sorted(names, key=lambda i: (not i.isdecimal(), int(i) if i.isdecimal() else 0, i))
+    most, template = max(len(b) for b in boxes.values()), f"{escaped(out)}/{{key}}.json"
+    return _truth([names[i] for i in order], most, template, sorted(named.keys.values()), []), sentences
+
+
+def _shares(coco: dict[str, Any], names: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """The boxes of each image by its id, in shares of it. Ids may be numbers or letters, also of one file."""
+    boxes: dict[str, list[dict[str, Any]]] = {str(image["id"]): [] for image in coco["images"]}
+    sizes = {str(image["id"]): (float(image["width"]), float(image["height"])) for image in coco["images"]}
+    for one in coco["annotations"]:
+        if (image := str(one["image_id"])) in boxes:
+            crowd = {"crowd": True} if one.get("iscrowd") else {}
+            boxes[image].append({**_share(one, sizes[image], names), **crowd})
+    return boxes
 
 
 def _empty(out: str) -> None:
@@ -153,11 +172,7 @@ def _empty(out: str) -> None:
                 os.remove(os.path.join(folder, name))
 
 
-def _of(name: str, by_name: dict[str, str]) -> str:
-    return by_name.get(name) or by_name.get(os.path.basename(name), "")
-
-
-def _share(one: dict[str, Any], size: tuple[float, float], names: dict[Any, str]) -> dict[str, Any]:
+def _share(one: dict[str, Any], size: tuple[float, float], names: dict[str, str]) -> dict[str, Any]:
     x, y, wide, high = map(float, one["bbox"])
     corners = {"x0": x / size[0], "y0": y / size[1], "x1": (x + wide) / size[0], "y1": (y + high) / size[1]}
-    return {**corners, "class": names[one["category_id"]]}
+    return {**corners, "class": names[str(one["category_id"])]}

@@ -28,7 +28,7 @@ def held_rows(table: TableLook, target: TableField, parts: int) -> tuple[list[st
     values: dict[str, str] = {}
     for number, row in table.content.items():
         name, groups[name] = identity(row, called, number, table.key, table.group, parts)
-        if row.get(target.name) not in (None, ""):
+        if target.among(row):
             values[name] = str(row[target.name])
     if len(set(groups.values())) > MOST:
         return [], 0

@@ -7,9 +7,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.starter.draft import slug, small
-from hyperloom.stages.starter.fields import TableLook, look, target
+from hyperloom.stages.starter.fields import TableField, TableLook, look, target
 from hyperloom.stages.starter.listed import is_rule, listed
 from hyperloom.stages.starter.questions import Questions
 from hyperloom.stages.starter.readable import readable
@@ -61,6 +62,7 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
         draft.remarks.append(f"not used, as nothing is learned from dates: {', '.join(dates)}")
     if (key := table.named(table.key)) is not None and key.kind == "scalar":
         draft.remarks.append(f"{key.name} numbers the rows: it names them, and nothing is learned from it")
+    draft.remarks += _taken(table, learned, given)
     if not draft.features:
         raise NotUnderstood(
             f"{table.path}: nothing is left to tell {learned.name} from. Next: a table with more fields"
@@ -77,6 +79,22 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
     draft.hold_out()
     what = f"{len(table.content)} rows of {os.path.basename(table.path)}, {draft.labelled} with {learned.name}"
     return draft, f"{what}; learns {learned.name} ({learned.kind}) from {', '.join(f.name for f in draft.features)}"
+
+
+def _taken(table: TableLook, learned: TableField, given: Any) -> list[str]:
+    """What cells and a field are taken for, where that is a guess."""
+    remarks = []
+    if nothing := table.dialect.get("missing"):
+        words = ", ".join(word or "blanks" for word in nothing)
+        remarks.append(f"{words} in its cells: no value (`missing` of the source; take out what is a class)")
+    if learned.unknown:
+        remarks.append(f"{counted(learned.unknown, 'row')} with {learned.name} -1 are taken for rows without one")
+    if table.group and not given.group:
+        remarks.append(
+            f"{table.group} says what belongs together: all of one is held out or none, and nothing is learned from "
+            "it; --group with another field changes that"
+        )
+    return remarks
 
 
 def _group(table: TableLook, name: str) -> None:

@@ -10,20 +10,25 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.ingest.rows import Dialect, TableRow, rows
 from hyperloom.stages.ingest.source import IMAGES, SOUNDS
+from hyperloom.stages.modality.choice import NAMELESS, whole
+from hyperloom.stages.starter.blanks import blanks
 from hyperloom.stages.starter.times import times
 from hyperloom.stages.starter.truth import NotUnderstood
 
 TARGETS = ("label", "labels", "class", "target", "y", "category", "truth", "gt", "sentiment", "kind", "species")
-GROUPS = re.compile(
-    r"group|subject|patient|speaker|user|session|document|drive|site|batch|flight|recording", re.IGNORECASE
-)
+OWNERS = r"(group|subject|patient|speaker|user|session|document|drive|site|batch|flight|recording)"
+GROUPS = re.compile(OWNERS, re.IGNORECASE)
+"""Of words: `speaker name`. Of numbers it may also be a measure, such as `user age`, so that these must be called as
+OWN says."""
+OWN = re.compile(rf"(.*[^a-z])?(sub)?{OWNERS}s?[ _.-]?(id|no|nr|num|number|name|key|code|index)?\.?", re.IGNORECASE)
 KEYS = re.compile(
     r"((row|line|record|sample|image)[ _-]?)?(id|key|name|uuid|index|idx|no|nr|num|number|nummer)\.?|file(name)?",
     re.IGNORECASE,
@@ -51,13 +56,34 @@ class TableField:
     classes: list[str] = field(default_factory=list)
     folder: str = ""
     """What the files are named relative to."""
+    number: int = 1
+    """Which of those it is whose names have the same letters."""
+    unknown: int = 0
+    """Cells with a -1 that names no class."""
 
     @property
     def modality(self) -> str:
         """Its name in a recipe."""
         letters = unicodedata.normalize("NFKD", self.name.casefold()).encode("ascii", "ignore").decode()
         plain = re.sub(r"[^a-z0-9_]+", "_", letters).strip("_") or "field"
-        return plain if plain[0].isalpha() else f"f_{plain}"
+        plain = plain if plain[0].isalpha() else f"f_{plain}"
+        return plain if self.number == 1 else f"{plain}_{self.number}"
+
+    @property
+    def owns(self) -> bool:
+        """Does it seem to say what rows belong to?"""
+        if self.kind in ("text", *FILED):
+            return False
+        worded = self.kind in ("", "category") and GROUPS.search(self.name)
+        return bool(worded or OWN.fullmatch(self.name))
+
+    def among(self, row: TableRow) -> bool:
+        """Has a row a value of it?"""
+        return str(row.get(self.name)) in self._valued
+
+    @cached_property
+    def _valued(self) -> frozenset[str]:
+        return frozenset(self.cells)
 
     def definition(self, sides: tuple[int, int], sound: tuple[int, float]) -> dict[str, Any]:
         """Its modality; `sides` of pictures, rate and seconds of sounds."""
@@ -109,12 +135,18 @@ def look(path: str, folders: Sequence[str]) -> TableLook:
         raise NotUnderstood(f"{path} holds no row. Next: give a table whose first line names the fields")
     decimal = {"decimal": ","} if dialect.get("separator") == ";" and _commas(plain) else {}
     names = list(dict.fromkeys(name for row in plain for name in row if name))
-    fields = [_field(name, plain, bool(decimal), (os.path.dirname(path), *folders)) for name in names]
-    seen = TableLook(path, {**dialect, **decimal}, readable, fields)
+    cells = {name: _cells(row.get(name) for row in plain) for name in names}
+    nothing = blanks(list(cells.values()), lambda some: _numbers(some, bool(decimal)) or times(some) is not None)
+    cells = {name: [c for c in some if c.strip() not in nothing] for name, some in cells.items()}
+    folders = (os.path.dirname(path), *folders)
+    fields = [_field(name, cells[name], [row.get(name) for row in plain], bool(decimal), folders) for name in names]
+    _distinguish(fields)
+    missing = {"missing": list(nothing)} if nothing else {}
+    seen = TableLook(path, {**dialect, **decimal, **missing}, readable, fields)
     unique = [f for f in fields if len(set(f.cells)) == len(plain)]
     named = [f.name for f in unique if KEYS.fullmatch(f.name) or f.kind in FILED]
     seen.key = next(iter(named or [f.name for f in unique if _counts(f.cells)]), "")
-    seen.group = next((f.name for f in fields if GROUPS.search(f.name) and 3 <= len(set(f.cells)) < len(plain)), "")
+    seen.group = next((f.name for f in fields if f.owns and 3 <= len(set(f.cells)) < len(plain)), "")
     seen.time = next((f.name for f in fields if f.kind == "time" and len(set(f.cells)) > 1), "")
     return seen
 
@@ -130,7 +162,10 @@ def target(seen: TableLook, task: str) -> TableField:
     if chosen.kind not in ("category", "scalar", "text"):
         raise NotUnderstood(f"{seen.path}: nothing can be learned of {chosen.name}. Next: --task with one of {listed}")
     if chosen.kind == "scalar" and (classes := _classes(chosen.cells)):
-        chosen.kind, chosen.classes = "category", classes
+        known = [c for c in chosen.cells if str(whole(c)) in classes]
+        unknown = len(chosen.cells) - len(known)
+        chosen = replace(chosen, kind="category", classes=classes, cells=known, unknown=unknown)
+        seen.fields = [chosen if f.name == chosen.name else f for f in seen.fields]
     return chosen
 
 
@@ -151,9 +186,22 @@ def _read(path: str) -> tuple[dict[str, Any], list[Any]]:
     raise NotUnderstood(str(problem))
 
 
-def _field(name: str, content: Sequence[TableRow], decimal: bool, folders: Sequence[str]) -> TableField:
-    values = [row.get(name) for row in content]
-    cells = [str(v) for v in values if v not in (None, "") and not (isinstance(v, float) and math.isnan(v))]
+def _cells(values: Iterable[Any]) -> list[str]:
+    return [str(v) for v in values if v not in (None, "") and not (isinstance(v, float) and math.isnan(v))]
+
+
+def _distinguish(fields: Sequence[TableField]) -> None:
+    """Give fields that would have one name in a recipe (`Länge`, `Lange`, all in Cyrillic letters) a number each."""
+    taken = set[str]()
+    for one in fields:
+        while one.modality in taken:
+            one.number += 1
+        taken.add(one.modality)
+
+
+def _field(
+    name: str, cells: list[str], values: Sequence[Any], decimal: bool, folders: Sequence[str]
+) -> TableField:
     if not cells or any(isinstance(v, list | dict | bytes) for v in values):
         return TableField(name, "", cells)
     for kind, suffixes in (("image", IMAGES), ("audio", SOUNDS), ("document", (".txt",))):
@@ -161,7 +209,7 @@ def _field(name: str, content: Sequence[TableRow], decimal: bool, folders: Seque
         near = [f for f in folders if named and os.path.isfile(os.path.join(f, named[0]))]
         if len(named) >= FILES * len(cells) and near:
             return TableField(name, kind, cells, folder=near[0])
-    if all(_number(c, decimal) for c in cells):
+    if _numbers(cells, decimal):
         return TableField(name, "scalar", cells)
     if times(cells) is not None:
         return TableField(name, "time", cells)
@@ -174,11 +222,14 @@ def _field(name: str, content: Sequence[TableRow], decimal: bool, folders: Seque
 
 
 def _classes(cells: Sequence[str]) -> list[str]:
-    """Few whole numbers, most often, are classes."""
-    whole = [c for c in cells if re.fullmatch(r"\d+", c)]
-    counts = Counter(whole)
-    few = len(whole) == len(cells) and 2 <= len(counts) <= 20 and len(counts) <= len(cells) / 5
-    return sorted(counts, key=int) if few else []
+    """Few whole numbers, most often, are classes, also as `1.0`, which they become where some are missing. -1 is one in
+    -1 and 1, or -1, 0 and 1; beside more it says that nobody knows."""
+    numbers = Counter(map(whole, cells))
+    if None in numbers or not (2 <= len(numbers) <= 20 and len(numbers) <= len(cells) / 5):
+        return []
+    known = sorted(n for n in numbers if n is not None)
+    nameless = known[0] == NAMELESS and not set(known) <= {-1, 0, 1}
+    return [str(n) for n in known[nameless:]]
 
 
 def _counts(cells: Sequence[str]) -> bool:
@@ -191,8 +242,8 @@ def _commas(content: Sequence[TableRow]) -> bool:
     return sum(bool(re.fullmatch(r"[+-]?\d+,\d+", c)) for c in cells) > 0
 
 
-def _number(cell: str, decimal: bool) -> bool:
+def _numbers(cells: Sequence[str], decimal: bool) -> bool:
     try:
-        return math.isfinite(float(cell.replace(",", ".") if decimal else cell))
+        return all(math.isfinite(float(c.replace(",", ".") if decimal else c)) for c in cells)
     except ValueError:
         return False

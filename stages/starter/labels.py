@@ -57,7 +57,7 @@ def truths_of(
         if match is not None:
             places = [f.folder for f in match.pairs.values()]
             near = names_of([places[0], os.path.dirname(places[0]), folder])
-            truths.append(map_truth(match.template, match.pairs, near[0] if near else None, task, classes))
+            truths.append(map_truth(match.template, match.pairs, near, task, classes))
             if match.lost:
                 lost = counted(len(match.lost), "label file")
                 remarks.append(f"{lost} without a picture, such as {match.lost[0].path}")

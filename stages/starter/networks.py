@@ -202,6 +202,9 @@ def _names(path: str, session: Any) -> list[str]:
     except (ValueError, SyntaxError):
         value = None
     if isinstance(value, dict):
-        return [str(value[k]) for k in sorted(value)]
+        numbers = all(str(k).isdecimal() for k in value)  # as letters "10" comes before "2"
+        return [str(value[k]) for k in sorted(value, key=(lambda k: int(k)) if numbers else str)]
+    if isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
+        return list(value)
     reading = names_of([os.path.dirname(path)])
-    return reading[0] if reading and value is None and len(os.listdir(os.path.dirname(path))) <= 6 else []
+    return reading.names if reading and value is None and len(os.listdir(os.path.dirname(path))) <= 6 else []

@@ -51,7 +51,8 @@ class TableDraft:
         many rows with a value to learn are among them, where these are few. Where rows are to be grouped by time and no
         period will do, each date is a group."""
         table = self.table
-        newest = period(list(table.content.values()), table.time, self.target.name) if table.time else ""
+        when = table.named(table.time) if table.time else None
+        newest = period(list(table.content.values()), when, self.target) if when else ""
         if table.by_time and isinstance(newest, str):
             table.group = table.time
         if not table.group and not isinstance(newest, str):

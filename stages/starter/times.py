@@ -12,9 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from hyperloom.stages.ingest.parts import owner
 from hyperloom.stages.ingest.rowstore import TableRow
+
+if TYPE_CHECKING:
+    from hyperloom.stages.starter.fields import TableField
 
 FORMATS = tuple(f"{day}{clock}" for day in ("%d.%m.%Y", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y")
                 for clock in ("", " %H:%M", " %H:%M:%S"))  # fmt: skip
@@ -35,16 +39,16 @@ def times(cells: Sequence[str]) -> list[datetime] | None:
     return readings[0] if len(readings) == 1 else None
 
 
-def period(content: Sequence[TableRow], field: str, target: str) -> tuple[str, list[str], int] | str:
+def period(content: Sequence[TableRow], when: TableField, target: TableField) -> tuple[str, list[str], int] | str:
     """How rows are grouped by a field of dates (`when[:7]`, or `when` by all of its text), the newest periods that
     together have enough rows with a value to learn, and how many these are; or why no period will do."""
-    rows = [row for row in content if row.get(field) not in (None, "") and row.get(target) not in (None, "")]
-    cells = [str(row[field]) for row in rows]
+    rows = [row for row in content if when.among(row) and target.among(row)]
+    cells = [str(row[when.name]) for row in rows]
     instants = times(cells) if rows else None
     if instants is None:
-        return f"no row with {target} has one"
+        return f"no row with {target.name} has one"
     counts: dict[str, int] = {}
-    groups = _groups(field, cells)
+    groups = _groups(when.name, cells)
     for group in groups:
         names = [owner(row, group) for row in rows]
         order = [name for name, _ in groupby(name for _, name in sorted(zip(instants, names, strict=True)))]

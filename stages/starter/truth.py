@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,9 +72,9 @@ class NotUnderstood(HyperloomError):
 
 
 def map_truth(
-    template: str, pairs: dict[str, DataFile], names: Sequence[str] | None, task: str = "", given: Sequence[str] = ()
+    template: str, pairs: dict[str, DataFile], near: NamesFile | None, task: str = "", given: Sequence[str] = ()
 ) -> Truth:
-    """Of label maps: classes or a measurement. `names` are of a file beside them, `given` are the user's. Raises
+    """Of label maps: classes or a measurement. `near` is the file of names beside them, `given` are the user's. Raises
     NotUnderstood, naming a file."""
     files = spread(list(pairs.values()), OPENED)
     maps = [(f, _numbers(f)) for f in files]
@@ -87,35 +87,47 @@ def map_truth(
     whole = all((a == np.rint(a)).all() for _, a in maps if a.dtype.kind == "f") and task != "depth"
     high = max(float(np.nanmax(a)) for _, a in maps)
     if whole and high < MILLIMETRES and task in ("", "segmentation"):
-        return _classes(template, list(pairs), maps, given or names, bool(given))
+        return _classes(template, list(pairs), maps, near, given)
     return _measured(template, list(pairs), [a for _, a in maps], high, whole)
 
 
-def _classes(template: str, keys: list[str], maps: Any, names: Sequence[str] | None, given: bool) -> Truth:
+def _classes(
+    template: str, keys: list[str], maps: Any, near: NamesFile | None, given: Sequence[str]
+) -> Truth:
     ids = sorted({int(i) for _, a in maps for i in np.unique(a)})
     known = [i for i in ids if i != UNKNOWN]
     side: dict[str, Any] = {"path": template}
     remarks = []
+    names = list(given) or (near.names if near else [])
+    counted_from_one = not given and near is not None and near.first == 1
     if (known == [0] and UNKNOWN in ids) or (len(ids) == 2 and ids[1] > 2 * len(ids)):
         side["remap"] = {ids[1]: 1}
-        names = names if names and len(names) == 2 else None
+        names = from_one(names) if counted_from_one and len(names) == 1 else names
+        names = names if len(names) == 2 else ["background", "object"]
         known = [0, 1]
         remarks.append(f"{ids[1]} in the files is taken as class 1")
-        names = names or ["background", "object"]
     elif known and known[-1] > 2 * len(known) + 2 and not names:
         side["remap"] = {i: at for at, i in enumerate(known) if i != at}
         remarks.append(f"the files hold the numbers {known}, which are counted from 0 here")
         known = list(range(len(known)))
+    elif counted_from_one:
+        names = from_one(names)
+        remarks.append(f"names are numbered from 1 in {near.path if near else ''}, so 0 is called {names[0]}")
     count = known[-1] + 1 if known else 0
     if names and (extra := [i for i in known if i >= len(names)]):
         side["void"] = extra
         remarks.append(f"{extra} in the files has no name and is taken as unknown")
-    classes = list(names) if names else [f"class{i}" for i in range(max(2, count))]
+    classes = names or [f"class{i}" for i in range(max(2, count))]
     if not names:
         remarks.append(UNNAMED)
     elif not given:
         remarks.append("names as in the file beside the labels" if "remap" not in side else UNNAMED)
     return Truth("semantic", {"type": "segmentation", "classes": classes}, side, keys, remarks)
+
+
+def from_one(names: Sequence[str]) -> list[str]:
+    """Names that are numbered from 1, by their numbers: with one before them."""
+    return ["nothing" if "background" in names else "background", *names]
 
 
 def _measured(template: str, keys: list[str], arrays: list[np.ndarray], high: float, whole: bool) -> Truth:
@@ -161,47 +173,78 @@ def _numbers(file: DataFile) -> np.ndarray:
         raise NotUnderstood(f"{file.path} cannot be read as a label: {error}. Next: mend or remove it") from error
 
 
-def names_of(folders: Sequence[str], count: int | None = None) -> tuple[list[str], str] | None:
-    """Names of classes in a file beside labels or a network, and that file. Only one with `count` names, if given."""
+class NamesFile(NamedTuple):
+    """Names of classes in their order, the file that has them, and the number of the first, 0 where they have none."""
+
+    names: list[str]
+    path: str
+    first: int
+
+
+def names_of(folders: Sequence[str]) -> NamesFile | None:
+    """Names of classes in a file beside labels or a network."""
     for folder in dict.fromkeys(folders):
         for entry in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
             base, suffix = os.path.splitext(entry.lower())
             if base not in NAMES or suffix not in (".txt", ".names", ".json", ".yaml", ".yml"):
                 continue
-            names = read_names(os.path.join(folder, entry))
-            if names and (count is None or len(names) == count):
-                return names, os.path.join(folder, entry)
+            first, names = _named(os.path.join(folder, entry))
+            if names:
+                return NamesFile(names, os.path.join(folder, entry), first)
     return None
 
 
 def read_names(path: str) -> list[str]:
-    """Names of a file: one a line; a list; or names under `names`, `classes` or `labels`, perhaps by number. Empty
-    where it holds none."""
+    """Names of a file: one a line; a list; or names under `names`, `classes` or `labels`; perhaps by number, and then
+    in that order. Empty where it holds none, or their numbers have a hole."""
+    return _named(path)[1]
+
+
+def _named(path: str) -> tuple[int, list[str]]:
+    """The number of the first, and the names."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             text = file.read()
         if path.lower().endswith((".txt", ".names")):
-            listed = text.strip().splitlines()
-            if not all(line.strip() for line in listed):
-                return []  # which line is which class is not known
-            lines = [re.sub(r"^\d+[\s:,]+(?=\S)", "", line.strip()) for line in listed]
-            return lines if len(set(lines)) == len(lines) and all(len(line) < 60 for line in lines) else []
+            return _lines(text.strip().splitlines())
         value = _loaded(path, text)
     except (OSError, ValueError):
-        return []
+        return 0, []
     while isinstance(value, dict):
         inner = next((value[k] for k in ("names", "classes", "labels", "id2label", "categories") if k in value), None)
         if inner is None:
             break
         value = inner
     if isinstance(value, dict) and value and all(str(k).isdecimal() for k in value):
-        numbers = sorted(value, key=int)
-        if int(numbers[-1]) - int(numbers[0]) != len(numbers) - 1 or int(numbers[0]) > 1:
-            return []  # a hole would move the names behind it
-        value = [value[k] for k in numbers]
+        return _in_order({int(k): v for k, v in value.items()})
     if isinstance(value, list) and value and all(isinstance(v, dict) and "name" in v for v in value):
+        ids = [v.get("id") for v in value]
+        if all(isinstance(i, int) for i in ids) and len(set(ids)) == len(ids):
+            value = sorted(value, key=lambda v: v["id"])
+            first = int(value[0]["id"]) if value[-1]["id"] - value[0]["id"] == len(value) - 1 else 0
+            return min(first, 1), [str(v["name"]) for v in value]
         value = [v["name"] for v in value]
-    return [str(v) for v in value] if isinstance(value, list) and all(isinstance(v, str) for v in value) else []
+    strings = isinstance(value, list) and all(isinstance(v, str) for v in value)
+    return 0, [str(v) for v in value] if strings else []
+
+
+def _lines(lines: Sequence[str]) -> tuple[int, list[str]]:
+    """Names a line. Where each line begins with a number of its own, that says which class it is."""
+    if not all(line.strip() for line in lines):
+        return 0, []  # which line is which class is not known
+    numbered = [re.fullmatch(r"(\d+)[\s:,]+(\S.*)", line.strip()) for line in lines]
+    table = {int(match[1]): match[2] for match in numbered if match}
+    first, names = _in_order(table) if len(table) == len(lines) else (0, [line.strip() for line in lines])
+    return first, names if len(set(names)) == len(names) and all(len(name) < 60 for name in names) else []
+
+
+def _in_order(table: dict[int, Any]) -> tuple[int, list[str]]:
+    """Names by number; none where there is a hole, which would move the names behind it."""
+    numbers = sorted(table)
+    if not numbers or numbers[-1] - numbers[0] != len(numbers) - 1 or numbers[0] > 1:
+        return 0, []
+    names = [table[number] for number in numbers]
+    return numbers[0], names if all(isinstance(name, str) for name in names) else []
 
 
 def _loaded(path: str, text: str) -> Any:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -232,3 +233,97 @@ steps:
 """)
     assert cli.main(["plan", str(tmp_path / "r.yaml")]) != 0
     assert "has no field 'wen'" in capsys.readouterr().err
+
+
+def rows_of(path: Path, *columns: tuple[str, Callable[[int], Any]], count: int = 200) -> None:
+    lines = [",".join(name for name, _ in columns)]
+    lines += [",".join(str(cell(i)) for _, cell in columns) for i in range(count)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_what_programs_write_for_no_value_is_none(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """R's NA was a class to be learned, and made classes of numbers; a blank is no class either."""
+    kinds = ("setosa", "NA", "virginica", "none")
+    rows_of(
+        tmp_path / "t.csv", ("age", lambda i: "NA" if i % 9 == 0 else 20 + i % 30),
+        ("size", lambda i: "" if i % 7 == 0 else "." if i % 5 == 0 else f"{i % 13}.25"),
+        ("species", lambda i: " " if i == 3 else kinds[i % 4]),
+    )  # fmt: skip
+    code, text = init(str(tmp_path), "--task", "species")
+    assert code == 0 and "149 with species" in text and "blanks, ., NA in its cells: no value" in text, text
+    made = written(tmp_path)
+    assert made.modalities["species"].classes == ("none", "setosa", "virginica")
+    assert made.modalities["age"].type == "scalar" and made.modalities["size"].type == "scalar"
+    assert set(made.steps["rows"].source.missing) == {"", ".", "NA"}
+
+
+def test_two_letters_among_others_are_a_continent(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    rows_of(tmp_path / "t.csv", ("size", lambda i: i % 13 + 0.5), ("place", lambda i: ("NA", "EU", "AS")[i % 3]))
+    assert init(str(tmp_path))[0] == 0
+    made = written(tmp_path)
+    assert made.modalities["place"].classes == ("AS", "EU", "NA") and made.steps["rows"].source.missing == ()
+
+
+@pytest.mark.parametrize("cells, classes", [
+    (("0.0", "1.0", ""), ("0", "1")), (("-1", "1"), ("-1", "1")), (("1.0", "-1.0", "0.0"), ("-1", "0", "1")),
+    (("0", "1", "2", "-1"), ("0", "1", "2")), (("-2", "0", "2"), ("-2", "0", "2")),
+])  # fmt: skip
+def test_numbers_of_classes_are_classes_however_they_are_written(
+    tmp_path: Path, init: Init, cells: tuple[str, ...], classes: tuple[str, ...]  # noqa: F811
+) -> None:  # fmt: skip
+    """Where some are missing 1 is written 1.0, and was a number to come near to; -1 beside many says nobody knows."""
+    rows_of(tmp_path / "t.csv", ("size", lambda i: i % 13 + 0.5), ("label", lambda i: cells[i % len(cells)]))
+    code, text = init(str(tmp_path))
+    made = written(tmp_path)
+    assert code == 0 and made.modalities["label"].classes == classes
+    known = sum(cells[i % len(cells)] not in ("", "-1") or len(cells) == 2 for i in range(200))
+    assert f"{known} with label" in text, text
+
+
+@pytest.mark.parametrize("field, cell, owns", [
+    ("user_age", lambda i: 20 + i % 30, False), ("Session Length", lambda i: i % 40, False),
+    ("document_text", lambda i: f"a long text of {i % 90} words and more", False), ("userId", lambda i: i % 30, True),
+    ("patients no.", lambda i: i % 30, True), ("speaker name", lambda i: f"s{i % 30}", True),
+    ("subgroup", lambda i: i % 9, True),
+])  # fmt: skip
+def test_a_measure_is_not_what_rows_belong_to(
+    tmp_path: Path, init: Init, field: str, cell: Callable[[int], Any], owns: bool  # noqa: F811
+) -> None:  # fmt: skip
+    """As a group nothing was learned from it, and it was held out by its values."""
+    rows_of(tmp_path / "t.csv", (field, cell), ("size", lambda i: i % 13 + 0.5), ("label", lambda i: "ab"[i % 2]))
+    code, text = init(str(tmp_path))
+    made = written(tmp_path)
+    assert code == 0 and made.steps["rows"].source.group == (field if owns else ""), text
+    assert len(made.steps["teacher"].inputs) == (1 if owns else 2)
+    assert ("says what belongs together" in text) == owns
+
+
+def test_fields_whose_names_have_no_letters_in_common_with_a_recipe_are_numbered(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    rows_of(
+        tmp_path / "t.csv", ("возраст", lambda i: i % 13), ("рост", lambda i: i % 17 + 0.5),
+        ("len (cm)", lambda i: i % 7), ("len [cm]", lambda i: i % 5 + 0.25),
+        ("ответ", lambda i: "да" if i % 2 else "нет"),
+    )  # fmt: skip
+    code, text = init(str(tmp_path))
+    assert code == 0, text
+    made = written(tmp_path)
+    assert {c: cell.field for c, cell in made.steps["rows"].source.columns.items()} == {
+        "field@table": "возраст", "field_2@table": "рост", "len_cm@table": "len (cm)", "len_cm_2@table": "len [cm]",
+        "field_3@truth": "ответ",
+    }  # fmt: skip
+    assert made.modalities["field_3"].classes == ("да", "нет")
+
+
+def test_nan_in_parquet_is_no_value_to_hold_out(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """NumPy's NaN was a row with a value, so that what is held out could have none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    labels = [float(i // 20 % 2) if i % 20 == 0 else float("nan") for i in range(800)]
+    pq.write_table(pa.table({"size": [i % 13 + 0.5 for i in range(800)], "label": labels}), tmp_path / "t.parquet")
+    code, text = init(str(tmp_path))
+    made = written(tmp_path)
+    assert code == 0 and "40 with label" in text and made.modalities["label"].classes == ("0", "1"), text
+    held = set(made.steps["shards"].split.pin["test"])
+    count = sum(part_of(f"t/{i:06d}", 20) in held for i in range(0, 800, 20))
+    assert f"only {count} of the 40 rows with label are held out" in " ".join(text.split()), text

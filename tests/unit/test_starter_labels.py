@@ -1,0 +1,140 @@
+"""`hyperloom init`: labels as tools and people really write them belong to their own pictures and classes, or that is
+said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyperloom.stages.starter.truth import read_names
+from tests.unit.test_starter import init, network, pictures, written  # noqa: F401  (a fixture)
+
+cv2 = pytest.importorskip("cv2")
+Init = Callable[..., tuple[int, str]]
+NAMES = [f"{folder}/{i}.jpg" for folder in "abc" for i in range(4)]
+KINDS = [{"id": 1, "name": "cat"}]
+
+
+def coco(images: list[tuple[Any, str]], ids: Callable[[Any], Any] = lambda i: i) -> str:
+    """A file in which each image has one box, as wide as its number says."""
+    listed = [{"id": i, "file_name": name, "width": 64, "height": 48} for i, name in images]
+    boxes = [{"image_id": ids(i), "category_id": ids(1), "bbox": [0, 0, n + 1, 9]} for n, (i, _) in enumerate(images)]
+    return json.dumps({"images": listed, "annotations": boxes, "categories": KINDS})
+
+
+def widths(folder: Path) -> dict[str, list[float]]:
+    """By key of a picture its boxes as `init` copied them, in pixels."""
+    out = folder / "hyperloom-labels"
+    read = {p.relative_to(out).with_suffix("").as_posix(): json.loads(p.read_text()) for p in out.rglob("*.json")}
+    return {name: [round(box["x1"] * 64, 3) for box in boxes] for name, boxes in read.items()}
+
+
+def test_a_name_of_coco_s_that_fits_several_pictures_is_nobody_s(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """It was that of the last folder, whose pictures then had the labels of others."""
+    pictures(tmp_path / "images", [*NAMES, "c/9.jpg"])
+    (tmp_path / "all.json").write_text(coco([(0, "a/0.jpg"), (1, "1.jpg"), (2, "9.jpg"), (3, "x/images/b/2.jpg")]))
+    code, text = init(str(tmp_path))
+    assert code == 0 and "1 name in" in text and "such as 1.jpg" in " ".join(text.split()), text
+    assert widths(tmp_path) == {"a/0": [1.0], "c/9": [3.0], "b/2": [4.0]}
+    images = ["a/0.jpg", "val/0.jpg", "v1/9.jpg", "v2/9.jpg", "b/2.jpg", "images/c/2.jpg"]
+    (tmp_path / "all.json").write_text(coco(list(enumerate(images))))
+    code, text = init(str(tmp_path), "--force")
+    assert code == 0 and "3 names in" in text, text
+    assert widths(tmp_path) == {"a/0": [1.0], "b/2": [5.0], "c/2": [6.0]}, "two images of one name are no picture's"
+
+
+def test_ids_of_coco_s_may_be_letters_in_one_place(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """Their boxes were dropped, and pictures without any taught that there is nothing."""
+    pictures(tmp_path / "images", NAMES)
+    (tmp_path / "all.json").write_text(coco(list(enumerate(NAMES)), ids=str))
+    assert init(str(tmp_path))[0] == 0
+    assert widths(tmp_path) == {name[:-4]: [number + 1.0] for number, name in enumerate(NAMES)}
+
+
+def test_of_several_files_of_coco_s_the_one_that_names_most_is_used_and_that_is_said(
+    tmp_path: Path, init: Init  # noqa: F811
+) -> None:  # fmt: skip
+    pictures(tmp_path / "images", NAMES)
+    (tmp_path / "a.json").write_text(coco([(0, NAMES[0]), (1, "elsewhere.jpg")]))
+    (tmp_path / "b.json").write_text(coco(list(enumerate(NAMES[1:]))))
+    code, text = init(str(tmp_path))
+    assert code == 0 and "11 with labels" in text and "a.json (COCO) is not used" in text, text
+
+
+def test_a_mark_at_the_beginning_and_one_torn_file_leave_the_other_labels(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """All of them were left out without a word, and the recipe learned something else."""
+    pictures(tmp_path / "images", NAMES)
+    for number, name in enumerate(NAMES):
+        path = tmp_path / "labels" / Path(name).with_suffix(".txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("0 .5 .5 .2 .2\n", encoding="utf-8-sig" if number == 2 else "utf-8")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n", encoding="utf-8-sig")
+    code, text = init(str(tmp_path))
+    assert code == 0 and "12 with labels; learns objects" in text, text
+    assert written(tmp_path).modalities["objects"].classes == ("cat", "dog")
+    (tmp_path / "labels/b/3.txt").write_text("0 .1 .1 .9 .1 .5 .9\n")
+    code, text = init(str(tmp_path), "--force")
+    assert code == 0 and "11 with labels" in text and "3.txt cannot be read and will be left out" in text, text
+
+
+def test_names_of_a_voc_file_in_another_encoding(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    pictures(tmp_path / "images", NAMES)
+    corners = "<bndbox><xmin>4</xmin><ymin>4</ymin><xmax>20</xmax><ymax>20</ymax></bndbox>"
+    size = "<size><width>64</width><height>48</height></size>"
+    head, thing = '<?xml version="1.0" encoding="ISO-8859-1"?>', f"<object><name>Bär</name>{corners}</object>"
+    for name in NAMES:
+        path = tmp_path / "labels" / Path(name).with_suffix(".xml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{head}<annotation>{size}{thing}</annotation>", encoding="latin-1")
+    code, text = init(str(tmp_path))
+    assert code == 0 and written(tmp_path).modalities["objects"].classes == ("Bär",), text
+
+
+@pytest.mark.parametrize("text, names", [
+    ("\ufeffsky\nroad\n", ["sky", "road"]), ("1 road\n0 sky\n", ["sky", "road"]), ("0: sky\n2: road\n", []),
+    ("2 wheeler\nperson\n", ["2 wheeler", "person"]), ("2 seater\n2 wheeler\n", ["2 seater", "2 wheeler"]),
+])  # fmt: skip
+def test_a_name_is_that_of_its_number(tmp_path: Path, text: str, names: list[str]) -> None:
+    (tmp_path / "classes.txt").write_text(text, encoding="utf-8")
+    assert read_names(str(tmp_path / "classes.txt")) == names
+
+
+def masks(folder: Path, *ids: int) -> None:
+    for name in NAMES:
+        path = folder / "masks" / Path(name).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), np.resize(np.repeat(np.asarray(ids, np.uint8), 16), (48, 64)))
+
+
+@pytest.mark.parametrize("file, text", [
+    ("labels.txt", "1 person\n2 car\n"), ("label_map.yaml", "names: {1: person, 2: car}"),
+    ("categories.json", '[{"id": 2, "name": "car"}, {"id": 1, "name": "person"}]'),
+])  # fmt: skip
+@pytest.mark.parametrize("ids", [(0, 1, 2), (1, 2), (0, 1)])
+def test_names_that_are_numbered_from_one_are_those_of_their_numbers(
+    tmp_path: Path, init: Init, file: str, text: str, ids: tuple[int, ...]  # noqa: F811
+) -> None:  # fmt: skip
+    """Pixels of 1 were called car, and those of 2 unknown."""
+    pictures(tmp_path / "images", NAMES)
+    masks(tmp_path, *ids)
+    (tmp_path / file).write_text(text)
+    code, said = init(str(tmp_path))
+    made = written(tmp_path)
+    assert code == 0 and made.modalities["semantic"].classes == ("background", "person", "car"), said
+    assert not made.steps["frames"].source.columns["semantic@truth"].void
+    assert "numbered from 1" in " ".join(said.split())
+
+
+def test_names_in_a_network_s_file_are_in_the_order_of_their_numbers(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """As letters 10 comes before 2."""
+    pictures(tmp_path / "images", NAMES)
+    names = [f"kind{i}" for i in range(12)]
+    for written_as in (json.dumps(dict(enumerate(names))), str(names)):
+        path = network(tmp_path / "net.onnx", 255, 12, names=written_as)
+        code, text = init(str(tmp_path), "--expert", path, "--force", "--task", "segmentation")
+        assert code == 0 and written(tmp_path).modalities["semantic"].classes == tuple(names), text
