@@ -139,8 +139,12 @@ class MLflow:
         query = f"tags.fingerprint = '{event.get('fingerprint')}' and tags.reused = 'false'"
         earlier = self.client.search_runs([self.runs.experiment], query, max_results=1)
         made_by = earlier[0].info.run_id if earlier else None
-        tags = {"fingerprint": event.get("fingerprint"), "reused": "true", "made_by": made_by}
+        verdict = earlier[0].data.tags.get("verdict", "") if earlier else ""
+        tags = {"fingerprint": event.get("fingerprint"), "reused": "true", "made_by": made_by, "verdict": verdict}
         self.runs.tags(run, {**tags, "kind": event.get("stage")})
+        if verdict:  # it holds of this run too, which did not come to it by itself
+            for texts in self._verdicts(), self._steps()[event["step"]].setdefault("sentences", []):
+                texts += [verdict] if verdict not in texts else []
         self._note_step(event)
         if made_by:
             self.runs.attempt(f"what {event['step']} shows", partial(self._show_again, event, made_by))
@@ -255,7 +259,7 @@ class MLflow:
             return self.runs.tags(self.runs.step(event), values)
         sentences = [str(t) for k, t in values.items() if k.startswith("verdict.")]
         lessons = [f"learned from {k.removeprefix(LESSON)}: {t}" for k, t in values.items() if k.startswith(LESSON)]
-        verdicts = about.setdefault("verdicts", [])
+        verdicts = self._verdicts()
         verdicts += [text for text in sentences if text not in verdicts]
         words = {k: t for k, t in values.items() if not k.startswith("verdict.")}
         self.runs.tags(self.runs.step(event), words | ({"verdict": outcome} if outcome else {}))
@@ -281,6 +285,10 @@ class MLflow:
         return Registry(self.client, self.storage, self.runs.experiment, self._position.note)
 
     # -- what is shown ---------------------------------------------------------------------------------------------
+    def _verdicts(self) -> list[str]:
+        verdicts: list[str] = self._position.about.setdefault("verdicts", [])
+        return verdicts
+
     def _steps(self) -> dict[str, dict[str, Any]]:
         return self._position.about.setdefault("steps", {})
 

@@ -137,6 +137,9 @@ def test_a_card_that_is_too_long_for_mlflow_ends_with_a_whole_line_and_where_the
 def test_a_run_that_reuses_its_report_shows_its_picture_and_results(
     server: Server, client: Any, storage: Storage
 ) -> None:
+    rehearsed = "a pilot: student is a rehearsal, NOT JUDGED"
+    with Events(storage, "r1", "a-report") as report:
+        report.emit("tag", "report", values={"outcome": rehearsed})
     story(storage, "r1", "again")
     with Events(storage, "r2", "driver") as driver:
         driver.emit("run_started", name="again", recipe="", params={}, total=2)
@@ -152,6 +155,7 @@ def test_a_run_that_reuses_its_report_shows_its_picture_and_results(
         "2-results.json", "3-picture.png", "5-recipe.yaml", "page",
     ]  # fmt: skip
     note = second.data.tags["mlflow.note.content"]
+    assert second.data.tags["verdict"] == rehearsed and rehearsed in note, "what came of it holds as before"
     assert spaced("| student | 0.62 | 1.5 |") in note and "get-artifact?path=page/preview.png" in note
     assert first.data.tags["mlflow.note.content"].count("collage.png") == note.count("collage.png")
 
