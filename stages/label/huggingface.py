@@ -128,6 +128,13 @@ class HuggingFace(Expert):
     def revised(self) -> int:
         return super().revised() + (self.threshold is None and self.task in CHOOSING)
 
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        """Probabilities stood in the model's order whatever they were called, and it said no to what it does not
+        know."""
+        kinds = [modalities.get(modality_of(c)) for c in self.out] if self.task in CHOOSING else []
+        named = any(k is not None and (k.markup == "marks" or (k.plain_numbers and k.output_names)) for k in kinds)
+        return {"labels by name": 2} if named else {}
+
     @property
     def usual_batch(self) -> int | None:
         return None if self.gpus else CPU_BATCH

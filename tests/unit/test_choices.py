@@ -40,6 +40,34 @@ def test_a_pipeline_says_yes_to_what_it_gives_one_half() -> None:
     assert from_pipeline(answer[:1], KNOWN["kind"], None, {}, None, ["cat", "dog"]) == "cat"  # the best, however faint
 
 
+def test_a_pipeline_says_nothing_of_a_class_that_its_model_does_not_know() -> None:
+    """It said no to it, and so a student learned that there never is one."""
+    kind = modalities(several={"type": "multilabel", "classes": ["cat", "dog", "cow"]})["several"]
+    answer = [{"label": "Tabby", "score": 0.2}, {"label": "lynx", "score": 0.9}, {"label": "DOG", "score": 0.1}]
+    labels, order = {"Tabby": "cat", "lynx": "cat"}, ["Tabby", "lynx", "DOG", "hen"]
+    assert kind.fit(from_pipeline(answer, kind, None, labels, None, order)).tolist() == [1, 0, 255]
+    assert kind.fit(from_pipeline(answer[:2], kind, None, labels, None, order)).tolist() == [1, 0, 255], "top_k: 2"
+    with pytest.raises(ValueError, match="got 'hen'"):
+        kind.fit(from_pipeline([{"label": "hen", "score": 0.9}], kind, None, labels, None, order))
+
+
+def test_probabilities_of_a_pipeline_are_those_of_the_classes_that_they_are_called_by() -> None:
+    """In the model's order those of two sentiments were exchanged."""
+    kind = modalities(mood={"type": "vector", "length": 2, "classes": ["positive", "negative"]})["mood"]
+    plain = modalities(mood={"type": "vector", "length": 2})["mood"]
+    answer = [{"label": "POSITIVE", "score": 0.75}, {"label": "NEGATIVE", "score": 0.25}]
+    order = ["NEGATIVE", "POSITIVE"]
+    assert from_pipeline(answer, kind, None, {}, None, order) == [0.75, 0.25]
+    assert from_pipeline(answer, plain, None, {}, None, order) == [0.25, 0.75]
+    stars = [{"label": f"{n} stars", "score": n / 15} for n in range(1, 6)]
+    labels = {f"{n} stars": "negative" if n < 3 else "positive" for n in range(1, 6)}
+    assert np.allclose(from_pipeline(stars, kind, None, labels, None, list(labels)), [12 / 15, 3 / 15])
+    with pytest.raises(ValueError, match="no label is called negative"):
+        from_pipeline(answer, kind, None, {"NEGATIVE": None}, None, order)
+    unnamed = [{"label": f"LABEL_{i}", "score": s} for i, s in enumerate((0.75, 0.25))]
+    assert from_pipeline(unnamed, kind, None, {}, None, ["LABEL_0", "LABEL_1"]) == [0.75, 0.25], "names say nothing"
+
+
 def test_only_those_that_it_concerns_mean_something_new() -> None:
     def revision(kind: str, **fields: Any) -> int:
         return int(payload(plugins.parse(kind, fields))["revision"])
@@ -51,3 +79,14 @@ def test_only_those_that_it_concerns_mean_something_new() -> None:
     assert revision("expert", **hub, task="image-classification") == 2
     assert revision("expert", **hub, task="image-classification", threshold=0.5) == 1
     assert revision("expert", **hub, task="image-segmentation") == 1
+    named = modalities(
+        several={"type": "multilabel", "classes": 2}, mood={"type": "vector", "length": 2, "classes": ["a", "b"]},
+        plain={"type": "vector", "length": 2},
+    )  # fmt: skip
+    for name, task, moved in (
+        ("several", "image-classification", True), ("mood", "text-classification", True),
+        ("plain", "text-classification", False), ("kind", "text-classification", False),
+        ("mood", "feature-extraction", False),
+    ):  # fmt: skip
+        expert = plugins.parse("expert", {**hub, "out": f"{name}@hub", "task": task})
+        assert bool(expert.revised_for({**KNOWN, **named})) is moved

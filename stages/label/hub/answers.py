@@ -54,8 +54,7 @@ def from_pipeline(
         return _tags(answer, given, labels)
     scores = {str(entry["label"]): float(entry["score"]) for entry in _entries(answer)}
     if modality.type == "multilabel":
-        named = [_name(label, labels) for label, score in scores.items() if score >= threshold]
-        return [name for name in named if name is not None]
+        return _marks(scores, modality, labels, threshold, order)
     if hasattr(modality, "names"):
         best = max(scores, key=lambda label: scores[label])
         return _class(best, labels, modality) if scores[best] >= threshold else None
@@ -64,7 +63,38 @@ def from_pipeline(
     lacking = [label for label in order if label not in scores]
     if lacking:
         raise ValueError(f"expected a score of each label, there is none of {', '.join(lacking[:5])}")
-    return [scores[label] for label in order]
+    return _by_name(scores, modality.output_names, labels) or [scores[label] for label in order]
+
+
+def _marks(
+    scores: Mapping[str, float], modality: Any, labels: LabelNames, threshold: float, order: list[str]
+) -> dict[str, bool]:
+    """Yes or no for each class that the model knows; it says nothing of others. A label that is said and is no class
+    is kept, so that the modality names it."""
+    marks: dict[str, bool] = {}
+    for label in dict.fromkeys((*order, *scores)):
+        name, yes = _name(label, labels), scores.get(label, 0.0) >= threshold
+        own = _own(name, modality.classes)
+        if name is not None and (own is not None or yes):
+            marks[own or name] = marks.get(own or name, False) or yes
+    return marks
+
+
+def _by_name(scores: Mapping[str, float], names: tuple[str, ...], labels: LabelNames) -> list[float]:
+    """The scores in the order of the classes that numbers are called by; none where no label is one of these. Raises
+    ValueError where some are."""
+    table: dict[str, float] = {}
+    for label, score in scores.items():
+        if (own := _own(_name(label, labels), names)) is not None:
+            table[own] = table.get(own, 0.0) + score
+    if table and (lacking := [name for name in names if name not in table]):
+        raise ValueError(f"no label is called {', '.join(lacking[:5])} (labels: names them, as {{LABEL: CLASS}})")
+    return [table[name] for name in names] if table else []
+
+
+def _own(name: str | None, names: tuple[str, ...]) -> str | None:
+    """Which of `names` it is, whatever its case; None for none."""
+    return None if name is None else {own.casefold(): own for own in names}.get(name.casefold())
 
 
 def _scored(answer: Any) -> Any:
@@ -136,10 +166,10 @@ def _tags(answer: Any, text: str, labels: LabelNames) -> list[str | None]:
 def _class(label: str, labels: LabelNames, modality: Any) -> str | None:
     """The modality's class of a label, by its name whatever its case; None, and a remark, where there is none."""
     name = _name(label, labels)
-    known = {str(own).casefold(): own for own in modality.counted}
-    if name is not None and name.casefold() not in known:
+    own = _own(name, modality.counted)
+    if name is not None and own is None:
         remark("answers whose label is no class of the modality are left out (labels: names them)")
-    return None if name is None else known.get(name.casefold())
+    return own
 
 
 def _name(label: str, labels: LabelNames) -> str | None:
