@@ -15,6 +15,11 @@ def plural(noun: str) -> str:
     return f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else f"{noun}s"
 
 
+def figure(value: float) -> str:
+    """Four digits of a number, of a larger one all before the point: `0.1235`, `12346`."""
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
 def share(part: float, places: int = 1) -> str:
     """`12.5%` of a share between 0 and 1. Some are never none, and not all never all: `<0.1%`, `>99.9%`."""
     least = 10.0**-places

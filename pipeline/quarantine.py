@@ -6,7 +6,7 @@ A worker leaves `{space}/quarantine/{unit}.json` beside its record, the ledger l
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,12 +59,20 @@ def grouped(kept: Iterable[Trouble], by: str) -> list[dict[str, Any]]:
         {
             "count": len(group),
             "steps": ", ".join(sorted({t.step or "-" for t in group})),
-            "what": "failed" if not any(t.key for t in group) else "quarantined",
+            "what": _what(group),
             "example": group[0].key or group[0].unit,
             "error": group[0].error,
         }
         for group in ordered
     ]
+
+
+def _what(group: Sequence[Trouble]) -> str:
+    """What became of them; how many of each where some are units and some samples."""
+    failed = sum(not trouble.key for trouble in group)
+    if failed in (0, len(group)):
+        return "failed" if failed else "quarantined"
+    return f"{failed} failed, {len(group) - failed} quarantined"
 
 
 def troubles(storage: Storage, steps: list[PlannedStep]) -> Iterator[Trouble]:

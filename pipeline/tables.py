@@ -8,6 +8,8 @@ import shutil
 import sys
 from typing import Any
 
+from hyperloom.pipeline.counting import figure
+
 LEAST = 12
 """Characters that are left of a text, at least."""
 GAP = 2
@@ -40,7 +42,7 @@ def cell(value: Any) -> str:
     """A value in a cell of a table."""
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return figure(value) if isinstance(value, float) else str(value)
 
 
 def _width() -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from hyperloom.pipeline import events
+from hyperloom.pipeline.counting import figure
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.wording import markdown
@@ -172,9 +173,11 @@ def step_description(name: str, about: Mapping[str, Any], step: Mapping[str, Any
     whole = f"[{about.get('name', 'the run')}](#/experiments/{about.get('experiment')}/runs/{about.get('parent')})"
     reads = f", reads {_reads(step)}" if step.get("reads") else ""
     seconds = step.get("seconds")
-    took = f" in {seconds:.4g} s" if isinstance(seconds, int | float) else ""
+    took = f" in {figure(seconds)} s" if isinstance(seconds, int | float) else ""
     parts = [f"**{step.get('status', '')}**{took}: step `{name}` ({step.get('stage')}{reads}) of {whole}"]
     parts.append("\n".join(f"- {sentence}" for sentence in step.get("sentences", ())))
+    if others := step.get("others"):
+        parts.append(f"It began with other parameters, which MLflow keeps. By now: {'; '.join(others)}")
     shown = ((table, about.get("tables", {}).get(table)) for table in step.get("tables", ()))
     parts += [f"**{table}**\n\n{text}" for table, text in shown if text]
     return "\n\n".join(filter(None, parts))

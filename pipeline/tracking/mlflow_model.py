@@ -23,7 +23,7 @@ from hyperloom.pipeline import events
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.tracking.wording import allowed, spaced
+from hyperloom.pipeline.tracking.wording import allowed, cut_lines, spaced
 
 Event = dict[str, Any]
 LONGEST = 5000
@@ -169,9 +169,7 @@ def _described(event: Event) -> str:
     card = str(event.get("description") or "")
     first, _, rest = card.partition("\n")
     text = spaced(blot(rest.lstrip("\n") if rest.strip() and first.startswith("# ") else card))
-    if len(text) <= LONGEST:
-        return text
-    return text[: LONGEST - len(REST)].rpartition("\n")[0] + REST
+    return cut_lines(text, LONGEST, REST)
 
 
 def _log(client: Any, storage: Storage, experiment: str, run: str, event: Event, tags: dict[str, str]) -> Any:

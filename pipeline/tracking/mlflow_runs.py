@@ -17,7 +17,7 @@ from hyperloom.pipeline.tracking.mlflow_model import Event
 from hyperloom.pipeline.tracking.mlflow_server import REFUSALS, Server, line
 from hyperloom.pipeline.tracking.store import artifacts
 from hyperloom.pipeline.tracking.tracker import Forgotten, Position, Unavailable
-from hyperloom.pipeline.tracking.wording import apart, flat
+from hyperloom.pipeline.tracking.wording import apart, cut, flat
 
 LONGEST = 500
 """Characters of a parameter's or tag's value that are shown."""
@@ -168,17 +168,19 @@ class Runs:
         from mlflow.entities import RunTag
 
         names = apart(values)
-        tags = [RunTag(names[k], blot(str(v))[:LONGEST]) for k, v in values.items() if v is not None]
+        tags = [RunTag(names[k], cut(blot(str(v)), LONGEST)) for k, v in values.items() if v is not None]
         self.batch("tags", run, tags)
 
-    def params(self, run: str, values: dict[str, Any]) -> None:
-        """Log what the run has not yet: parameters are immutable in MLflow, so a repetition must not touch them."""
+    def params(self, run: str, values: dict[str, Any]) -> list[str]:
+        """Log what the run has not yet: parameters are immutable in MLflow, so a repetition must not touch them. Those
+        that it has with other values, in words."""
         from mlflow.entities import Param
 
         known, flat_ = self.client.get_run(run).data.params, flat(values)
         names = apart(flat_)
-        params = [Param(names[k], blot(v)[:LONGEST]) for k, v in flat_.items() if names[k] not in known]
-        self.batch("params", run, params)
+        params = [Param(names[k], cut(blot(v), LONGEST)) for k, v in flat_.items()]
+        self.batch("params", run, [param for param in params if param.key not in known])
+        return [f"{p.key}: {p.value} (not {known[p.key]})" for p in params if known.get(p.key, p.value) != p.value]
 
     def _again_if_restored(self, call: Callable[[], Any]) -> None:
         from mlflow.exceptions import MlflowException

@@ -26,10 +26,11 @@ from hyperloom.pipeline.tracking.mlflow_model import Event, Registry
 from hyperloom.pipeline.tracking.mlflow_runs import Runs, first_times
 from hyperloom.pipeline.tracking.mlflow_server import Server
 from hyperloom.pipeline.tracking.tracker import Position
-from hyperloom.pipeline.tracking.wording import apart, markdown, spaced, state
+from hyperloom.pipeline.tracking.wording import apart, cut_lines, markdown, spaced, state
 
 LONGEST_NOTE, LESSON = 7900, "learned_from."
 """Characters of a run's description; how the tags begin that say what a model learned from."""
+REST = "\n\nMLflow takes no more of it here; `hyperloom report` shows all."
 
 
 class MLflow:
@@ -103,7 +104,7 @@ class MLflow:
         self.client.update_run(run, status="RUNNING")
         self.runs.tags(run, {"fingerprint": event.get("fingerprint"), "reused": "false", "kind": event.get("stage")})
         params = {k: v for k, v in event.get("params", {}).items() if k != "stage"}  # it is the tag `kind`
-        self.runs.params(run, self._named(params))
+        self._steps()[event["step"]]["others"] = self.runs.params(run, self._named(params))
         self._inputs(run, event.get("inputs", []))
         self._note_step(event)
 
@@ -114,9 +115,13 @@ class MLflow:
         anew = before.get("fingerprint") not in (None, event.get("fingerprint"))
         what = {"stage": event.get("stage"), "fingerprint": event.get("fingerprint"), "status": status, "reads": reads}
         steps[name] = what if anew else before | what
+        high = self._position.high
         if anew:
-            self._position.high.pop(name, None)  # another training: its points are new
+            high.pop(name, None)  # another training: its points are new
+            high[""] = dict.fromkeys(high.get("", {}), -1)  # and so are the figures of the whole run
             self._forget(run, before)
+        else:
+            high[name] = {key: at or -1 for key, at in high.get(name, {}).items()}  # what is said once is said anew
         return run
 
     def _forget(self, run: str, before: dict[str, Any]) -> None:
@@ -137,6 +142,7 @@ class MLflow:
     def _on_step_reused(self, event: Event) -> None:
         run = self._begin(event, "reused", event.get("reads", []))
         query = f"tags.fingerprint = '{event.get('fingerprint')}' and tags.reused = 'false'"
+        query += " and attributes.status = 'FINISHED'"
         earlier = self.client.search_runs([self.runs.experiment], query, max_results=1)
         made_by = earlier[0].info.run_id if earlier else None
         verdict = earlier[0].data.tags.get("verdict", "") if earlier else ""
@@ -312,14 +318,14 @@ class MLflow:
         """Write the parent's description, which the run page shows first."""
         about, parent = self._position.about, self._position.parent
         text = landing.description(self.run, about, self._steps(), blot(str(self.storage)))
-        self.client.set_tag(parent, landing.NOTE, spaced(text)[:LONGEST_NOTE])
+        self.client.set_tag(parent, landing.NOTE, cut_lines(spaced(text), LONGEST_NOTE, REST))
 
     def _note_step(self, event: Event) -> None:
         """Write the description of the step's run."""
         if event["step"]:
             step = self._steps().setdefault(event["step"], {})
             text = blot(landing.step_description(event["step"], self._position.about, step))
-            self.client.set_tag(self.runs.step(event), landing.NOTE, spaced(text)[:LONGEST_NOTE])
+            self.client.set_tag(self.runs.step(event), landing.NOTE, cut_lines(spaced(text), LONGEST_NOTE, REST))
 
     def _named(self, value: Any) -> Any:
         """Parameters in which a step that was read has its name beside its fingerprint."""

@@ -69,7 +69,8 @@ class Position:
     steps: dict[str, str] = field(default_factory=dict)
     """The view's run id of each step."""
     high: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Largest `at` of each metric of each step: a resumed training logs nothing twice."""
+    """Largest `at` of each metric of each step: a resumed training logs nothing twice. In the order in which they came,
+    from which their names in MLflow follow."""
     about: dict[str, Any] = field(default_factory=dict)
     """What the run's description is written from."""
     finished: bool = False
@@ -91,7 +92,7 @@ class Position:
     def text(self) -> bytes:
         """As JSON, with the time of now."""
         self.touched = time.time()
-        return json.dumps(asdict(self), sort_keys=True).encode()
+        return json.dumps(asdict(self)).encode()
 
     def note(self, text: str) -> None:
         if text not in self.notes:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from hyperloom.pipeline import plain
+from hyperloom.pipeline.counting import figure
 
 LONGEST_NAME = 250
 GAP = "&emsp;"
@@ -73,10 +74,23 @@ def markdown(columns: list[str], rows: list[list[Any]]) -> str:
     """A Markdown table; floats with four digits, missing values empty."""
 
     def cell(value: Any) -> str:
-        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "/")
+        return "" if value is None else figure(value) if isinstance(value, float) else str(value).replace("|", "/")
 
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
+
+
+def cut(text: str, most: int) -> str:
+    """At most `most` characters of a text; of a longer one whole words or numbers, and a sign that it goes on."""
+    if len(text) <= most:
+        return text
+    head = text[: most - 1]
+    return f"{head.rpartition(' ')[0].rstrip() or head}…"
+
+
+def cut_lines(text: str, most: int, rest: str) -> str:
+    """At most `most` characters of a Markdown text; of a longer one whole lines, and then `rest`."""
+    return text if len(text) <= most else text[: most - len(rest)].rpartition("\n")[0] + rest
 
 
 def spaced(text: str) -> str:

@@ -91,6 +91,26 @@ def test_of_another_work_on_a_step_nothing_is_told_of_the_one_before(
     assert ": both\n" in whole.data.tags[note] and "**shared**" in whole.data.tags[note], "another step says so too"
 
 
+def test_figures_and_parameters_are_those_of_the_later_work(server: Server, client: Any, storage: Storage) -> None:
+    """MLflow showed the first figure of the run for ever, and the parameters of what ran before as if they were those
+    of what runs."""
+    name, figure = "later", "student.semantic.miou"
+    for print_, lr, miou, seconds in (("aa", 0.1, 0.5, 9.0), ("aa", 0.1, 0.5, 4.0), ("bb", 0.2, 0.7, 3.0)):
+        with Events(storage, "r", "driver") as driver:
+            driver.emit("run_started", name=name, recipe="", params={})
+            params = {"optimizer": {"lr": lr}}
+            about = {"stage": "train", "fingerprint": print_ * 32}
+            driver.emit("step_started", "student", **about, params=params, inputs=[])
+            driver.metric("", {figure: miou})
+            driver.emit("step_finished", "student", **about, status="done", seconds=seconds, rows=0)
+        assert carry(storage, "r", server.url, name)[0]
+        runs = shown(client, name)
+        assert runs[f"{name} r"].data.metrics[figure] == miou
+        assert runs["student"].data.metrics["seconds"] == seconds
+    note = runs["student"].data.tags[landing.NOTE]
+    assert "By now: optimizer.lr: 0.2 (not 0.1)" in note
+
+
 def shown(client: Any, experiment: str) -> dict[str, Any]:
     known = client.get_experiment_by_name(experiment)
     runs = client.search_runs([known.experiment_id])

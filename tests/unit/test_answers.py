@@ -18,6 +18,7 @@ import hyperloom
 from hyperloom.pipeline import cli, replies
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.events import Events, new_run
+from hyperloom.pipeline.quarantine import Trouble, grouped
 from hyperloom.pipeline.storage import Storage
 from tests.unit.test_python import recipe
 
@@ -302,3 +303,7 @@ def test_failed_is_of_the_present_recipe_and_by_error(
     assert call("failed --by error --json", str(one)) == 1
     (group,) = json.loads(capsys.readouterr().out)["groups"]
     assert group["count"] == ours["count"] and group["steps"] == "labels", "numbers in an error make no other error"
+    kept = [Trouble("s/u", key, "e", step="labels") for key in ("", "a", "b")]
+    assert [row["what"] for row in grouped(kept, "step")] == ["1 failed, 2 quarantined"]
+    assert [row["what"] for row in grouped(kept[:1], "step")] == ["failed"]
+    assert [row["what"] for row in grouped(kept[1:], "error")] == ["quarantined"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import posixpath
 import re
@@ -27,7 +28,7 @@ from hyperloom.pipeline.tracking import replay
 from hyperloom.pipeline.tracking import tracker as tracking
 from hyperloom.pipeline.tracking.store import artifacts, serve, store_uri
 from hyperloom.pipeline.tracking.tracker import Forgotten, Position, Tracker, Unavailable
-from hyperloom.pipeline.tracking.wording import allowed, apart, flat, markdown, state
+from hyperloom.pipeline.tracking.wording import allowed, apart, cut, cut_lines, flat, markdown, state
 
 
 class Notebook:
@@ -339,6 +340,28 @@ def test_names_and_parameters_fit_mlflow() -> None:
     assert flat({"a": {"b": 1, "c": {}}, "d": [1, 2], "e": "x"}) == {"a.b": "1", "a.c": "{}", "d": "[1, 2]", "e": "x"}
     assert markdown(["who", "x"], [["a|b", None], ["c", 0.123456]]).splitlines()[2:] == ["| a/b |  |", "| c | 0.1235 |"]
     assert [state({"status": s}) for s in ("done", "failed", "cancelled")] == ["FINISHED", "FAILED", "KILLED"]
+
+
+def test_a_metric_keeps_its_name_from_batch_to_batch(storage: Storage) -> None:
+    """Of two keys that would meet the first has the plain name; sorted, they would have changed places."""
+    position = Position("uri", high={"train": {"loss@b": 1, "loss.b": 1}})
+    names = apart(position.high["train"])
+    assert names["loss@b"] == "loss.b" and apart(position.copy().high["train"]) == names
+    kept = Position(**json.loads(position.text()))
+    assert apart(kept.high["train"]) == names
+
+
+def test_what_is_too_long_for_mlflow_ends_with_a_whole_number() -> None:
+    assert cut("miou 0.62", 9) == "miou 0.62" and cut("a miou 0.62", 10) == "a miou…" and cut("x" * 20, 5) == "xxxx…"
+    lines = "| a | 0.123 |\n| b | 0.456 |\n" * 9
+    short = cut_lines(lines, 60, "\nrest")
+    assert short == "| a | 0.123 |\n| b | 0.456 |\n| a | 0.123 |\nrest" and cut_lines("a", 60, "rest") == "a"
+    assert markdown(["s"], [[10_812.4], [123_456_789.0], [0.00001234], [9999.4]]).splitlines()[2:] == [
+        "| 10812 |",
+        "| 123456789 |",
+        "| 1.234e-05 |",
+        "| 9999 |",
+    ]
 
 
 def test_names_that_mlflow_refuses_stay_apart() -> None:
