@@ -10,7 +10,7 @@ from typing import Any
 from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.starter.draft import slug, small
-from hyperloom.stages.starter.fields import TableField, TableLook, look, target
+from hyperloom.stages.starter.fields import FILED, TableField, TableLook, look, target
 from hyperloom.stages.starter.listed import is_rule, listed
 from hyperloom.stages.starter.questions import Questions
 from hyperloom.stages.starter.readable import readable
@@ -18,6 +18,8 @@ from hyperloom.stages.starter.survey import DataFile, Survey, is_table, spread
 from hyperloom.stages.starter.table_recipe import TableDraft
 from hyperloom.stages.starter.truth import NotUnderstood
 
+NAMED = 3
+"""Tables that are named."""
 HEADERS = 1000
 """Sounds whose length is looked at."""
 
@@ -54,15 +56,8 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
     if given.group:
         _group(table, given.group)
     draft = TableDraft(seen.folder, given.name or slug(os.path.basename(seen.folder)), table, learned)
-    unused = [f.name for f in table.fields if not f.kind and f.name not in (table.key, table.group)]
-    if unused:
-        draft.remarks.append(f"not used, as they are neither numbers, classes, texts nor files: {', '.join(unused)}")
-    dates = [f.name for f in table.fields if f.kind == "time" and f.name not in (table.key, table.group, table.time)]
-    if dates:
-        draft.remarks.append(f"not used, as nothing is learned from dates: {', '.join(dates)}")
-    if (key := table.named(table.key)) is not None and key.kind == "scalar":
-        draft.remarks.append(f"{key.name} numbers the rows: it names them, and nothing is learned from it")
-    draft.remarks += _taken(table, learned, given)
+    draft.twins = _twins(draft)
+    draft.remarks += [*_unused(draft), *_taken(table, learned, given), *_further(seen, table)]
     if not draft.features:
         raise NotUnderstood(
             f"{table.path}: nothing is left to tell {learned.name} from. Next: a table with more fields"
@@ -79,6 +74,46 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
     draft.hold_out()
     what = f"{len(table.content)} rows of {os.path.basename(table.path)}, {draft.labelled} with {learned.name}"
     return draft, f"{what}; learns {learned.name} ({learned.kind}) from {', '.join(f.name for f in draft.features)}"
+
+
+def _unused(draft: TableDraft) -> list[str]:
+    """Fields from which nothing is learned, and why."""
+    table, remarks = draft.table, list[str]()
+    unused = [f.name for f in table.fields if not f.kind and f.name not in (table.key, table.group)]
+    if unused:
+        remarks.append(f"not used, as they are neither numbers, classes, texts nor files: {', '.join(unused)}")
+    dates = [f.name for f in table.fields if f.kind == "time" and f.name not in (table.key, table.group, table.time)]
+    if dates:
+        remarks.append(f"not used, as nothing is learned from dates: {', '.join(dates)}")
+    if (key := table.named(table.key)) is not None and key.kind == "scalar":
+        remarks.append(f"{key.name} numbers the rows: it names them, and nothing is learned from it")
+    if draft.twins:
+        names = ", ".join(draft.twins)
+        remarks.append(f"nothing is learned from {names}, which is {draft.target.name} by other names")
+    return remarks
+
+
+def _twins(draft: TableDraft) -> list[str]:
+    """Fields with as many values as the classes to learn, each of them beside one class and it beside no other: what is
+    learned from them is their spelling."""
+    rows = [row for row in draft.table.content.values() if draft.target.among(row)]
+    twins = []
+    for one in draft.features if draft.target.kind == "category" else ():
+        pairs = {(str(row[one.name]), str(row[draft.target.name])) for row in rows if one.among(row)}
+        values, classes = ({pair[side] for pair in pairs} for side in (0, 1))
+        if len(values) == len(classes) == len(pairs) > 1 and one.kind not in FILED:
+            twins.append(one.name)
+    return twins
+
+
+def _further(seen: Survey, table: TableLook) -> list[str]:
+    """What is to be said of tables that are not used, and of letters."""
+    others = [f.name for f in seen.of("tables") if f.path != table.path]
+    named = ", ".join(others[:NAMED]) + (", .." if len(others) > NAMED else "")
+    remarks = [f"not used: {named} (--labels TABLE takes another one)"] if others else []
+    if encoding := table.dialect.get("encoding"):
+        remarks.append(f"its text is no UTF-8 and read as {encoding}: where letters are wrong, correct `encoding`")
+    return remarks
 
 
 def _taken(table: TableLook, learned: TableField, given: Any) -> list[str]:

@@ -43,6 +43,8 @@ class TableDraft:
     remarks: list[str] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     """Groups that are held out by name; without any a share of all groups is."""
+    twins: list[str] = field(default_factory=list)
+    """Fields that are the one to learn by other names."""
     period: str = ""
     """Of rows with dates and no other group: how these group them, `when[:7]` by the month."""
 
@@ -75,7 +77,7 @@ class TableDraft:
     def features(self) -> list[TableField]:
         kinds = ("", "time")
         others = [f for f in self.table.fields if f.kind not in kinds and f is not self.target]
-        others = [f for f in others if f.name != self.table.group]
+        others = [f for f in others if f.name not in (self.table.group, *self.twins)]
         return [f for f in others if f.name != self.table.key or f.kind in FILED]
 
     @property

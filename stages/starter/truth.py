@@ -84,23 +84,30 @@ def map_truth(
             f"{coloured.path} holds colours, not class numbers. Next: write each class as its number (0, 1, ...) into "
             "a grey PNG, 255 where nobody knows; with NumPy: ids[(rgb == (128, 64, 128)).all(-1)] = 3"
         )
-    whole = all((a == np.rint(a)).all() for _, a in maps if a.dtype.kind == "f") and task != "depth"
-    high = max(float(np.nanmax(a)) for _, a in maps)
-    if whole and high < MILLIMETRES and task in ("", "segmentation"):
-        return _classes(template, list(pairs), maps, near, given)
-    return _measured(template, list(pairs), [a for _, a in maps], high, whole)
+    known = [a[np.isfinite(a)] for _, a in maps]
+    known = [a for a in known if a.size]
+    if not known:
+        raise NotUnderstood(f"{files[0].path} and {len(files) - 1} more hold no number. Next: mend or remove them")
+    whole = all((a == np.rint(a)).all() for a in known if a.dtype.kind == "f") and task != "depth"
+    low, high = min(float(a.min()) for a in known), max(float(a.max()) for a in known)
+    if whole and low >= -1 and high < MILLIMETRES and task in ("", "segmentation"):
+        return _classes(template, list(pairs), known, near, given)
+    return _measured(template, list(pairs), [a for _, a in maps], (low, high), whole)
 
 
 def _classes(
     template: str, keys: list[str], maps: Any, near: NamesFile | None, given: Sequence[str]
 ) -> Truth:
-    ids = sorted({int(i) for _, a in maps for i in np.unique(a)})
-    known = [i for i in ids if i != UNKNOWN]
+    numbers = sorted({int(i) for a in maps for i in np.unique(a)})
+    ids = [i for i in numbers if i >= 0]
+    known, nothing = [i for i in ids if i != UNKNOWN], [i for i in numbers if i < 0]
     side: dict[str, Any] = {"path": template}
     remarks = []
     names = list(given) or (near.names if near else [])
     counted_from_one = not given and near is not None and near.first == 1
-    if (known == [0] and UNKNOWN in ids) or (len(ids) == 2 and ids[1] > 2 * len(ids)):
+    named = bool(known) and known[-1] < len(names) + counted_from_one  # of many classes two may be all that is seen
+    binary = (known == [0] and UNKNOWN in ids) or (len(ids) == 2 and ids[1] > 2 * len(ids) and not named)
+    if binary:
         side["remap"] = {ids[1]: 1}
         names = from_one(names) if counted_from_one and len(names) == 1 else names
         names = names if len(names) == 2 else ["background", "object"]
@@ -114,9 +121,12 @@ def _classes(
         names = from_one(names)
         remarks.append(f"names are numbered from 1 in {near.path if near else ''}, so 0 is called {names[0]}")
     count = known[-1] + 1 if known else 0
-    if names and (extra := [i for i in known if i >= len(names)]):
-        side["void"] = extra
+    extra = [i for i in known if i >= len(names)] if names else []
+    if extra:
         remarks.append(f"{extra} in the files has no name and is taken as unknown")
+    if nothing:
+        remarks.append(f"{nothing} in the files is no class and is taken as unknown")
+    side |= {"void": [*nothing, *extra]} if nothing or extra else {}
     classes = names or [f"class{i}" for i in range(max(2, count))]
     if not names:
         remarks.append(UNNAMED)
@@ -130,24 +140,28 @@ def from_one(names: Sequence[str]) -> list[str]:
     return ["nothing" if "background" in names else "background", *names]
 
 
-def _measured(template: str, keys: list[str], arrays: list[np.ndarray], high: float, whole: bool) -> Truth:
+def _measured(
+    template: str, keys: list[str], arrays: list[np.ndarray], span: tuple[float, float], whole: bool
+) -> Truth:
+    low, high = span
     side: dict[str, Any] = {"path": template}
     channels = arrays[0].shape[-1] if arrays[0].ndim == 3 else 1
     definition: dict[str, Any] = {"type": "dense"}
     if channels > 1:
         definition["channels"] = channels
-    if channels > 1:
-        return Truth("map", definition, side, keys, ["is it a direction, flow, ...? See docs/modalities.md"])
+    holes = any(not np.isfinite(a).all() for a in arrays)
+    nothing = f"NaN and infinity mean unknown, as {-_rounded(2 * max(-low, high)):g} would"
+    if channels > 1 or low < 0:
+        definition |= {"unknown": -_rounded(2 * max(-low, high))} if holes else {}
+        what = ["is it a direction, flow, ...? See docs/modalities.md"] if channels > 1 else []
+        return Truth("map", definition, side, keys, [*what, *([nothing] if holes else [])])
     remarks = []
     if whole and high >= MILLIMETRES:
         side["scale"], definition["unit"], high = 0.001, "m", high / 1000
         remarks.append("whole numbers, taken as millimetres: another unit has another scale")
-    low = min(float(np.nanmin(a)) for a in arrays)
-    if low < 0:
-        return Truth("map", definition, side, keys, remarks)
-    if any((a == 0).any() for a in arrays):
+    if holes or any((a == 0).any() for a in arrays):
         definition["unknown"] = 0
-        remarks.append("0 means unknown")
+        remarks.append("0 means unknown" + (", and so do NaN and infinity" if holes else ""))
     definition["range"] = [0, _rounded(high)]
     return Truth("depth", definition, side, keys, remarks)
 

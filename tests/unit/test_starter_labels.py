@@ -138,3 +138,73 @@ def test_names_in_a_network_s_file_are_in_the_order_of_their_numbers(tmp_path: P
         path = network(tmp_path / "net.onnx", 255, 12, names=written_as)
         code, text = init(str(tmp_path), "--expert", path, "--force", "--task", "segmentation")
         assert code == 0 and written(tmp_path).modalities["semantic"].classes == tuple(names), text
+
+
+def arrays(folder: Path, *values: Any) -> None:
+    """Maps of numbers, of which the last three rows hold one of `values` each, all that lies above runs from 0 up."""
+    for number, name in enumerate(NAMES):
+        path = folder / "masks" / Path(name).with_suffix(".npy")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        numbers = np.full((48, 64), values[number % len(values)], np.result_type(*map(np.asarray, values)))
+        numbers[:40] = np.arange(40 * 64).reshape(40, 64) % 9
+        np.save(path, numbers)
+
+
+@pytest.mark.parametrize("values", [(0.5, np.inf), (np.nan, 0.25), (-np.inf, 8.5, np.nan)])
+def test_numbers_that_are_none_leave_the_range_of_the_others(
+    tmp_path: Path, init: Init, values: tuple[float, ...]  # noqa: F811
+) -> None:  # fmt: skip
+    """A far sky of infinity made a range that ended in no number, and of NaN alone every sample was refused."""
+    pictures(tmp_path / "images", NAMES)
+    arrays(tmp_path, *values)
+    np.save(tmp_path / "masks/a/0.npy", np.full((48, 64), np.nan, np.float32))
+    code, text = init(str(tmp_path))
+    assert code == 0 and "0 means unknown, and so do NaN and infinity" in " ".join(text.split()), text
+    depth = written(tmp_path).modalities["depth"]
+    assert depth.range in ((0, 9), (0, 10))
+    kind = depth.model_copy(update={"size": (1, 4)})
+    assert np.isnan(kind.fit(np.array([[[np.nan], [np.inf], [-np.inf], [1.0]]], np.float32))).ravel().tolist() == [
+        True, True, True, False,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("values, void", [((np.nan, 8.0), ()), ((-1, 8), (-1,)), ((255, 8), ())])
+def test_class_numbers_of_which_some_say_nothing_are_classes(
+    tmp_path: Path, init: Init, values: tuple[float, ...], void: tuple[int, ...]  # noqa: F811
+) -> None:  # fmt: skip
+    """With NaN they were depths, and -1 was refused in every sample."""
+    pictures(tmp_path / "images", NAMES)
+    arrays(tmp_path, *values)
+    code, text = init(str(tmp_path))
+    made = written(tmp_path)
+    assert code == 0 and len(made.modalities["semantic"].classes) == 9, text
+    assert made.steps["frames"].source.columns["semantic@truth"].void == void
+
+
+def test_two_of_many_named_classes_keep_their_names(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """The seventh was called `object`, and a class of which no file was opened was none."""
+    pictures(tmp_path / "images", NAMES)
+    masks(tmp_path, 0, 7)
+    (tmp_path / "classes.txt").write_text("".join(f"kind{i}\n" for i in range(9)))
+    code, text = init(str(tmp_path))
+    made = written(tmp_path)
+    assert code == 0 and made.modalities["semantic"].classes == tuple(f"kind{i}" for i in range(9)), text
+    assert not made.steps["frames"].source.columns["semantic@truth"].remap
+    (tmp_path / "classes.txt").write_text("sky\nroad\n")
+    assert init(str(tmp_path), "--force")[0] == 0
+    assert written(tmp_path).steps["frames"].source.columns["semantic@truth"].remap == {7: 1}
+
+
+def test_what_is_to_be_learned_by_other_names_is_no_feature(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """It was, and every figure was perfect. One value more or less makes a field one of its own."""
+    kinds, rows = ("ant", "bee", "cat"), []
+    for i in range(90):
+        code, near = i % 3 + 7, i % 3 if i > 1 else 3
+        rows.append(f"{i % 13}.5,{code},{near},{'xyz'[i % 3]},{'' if i % 5 == 0 else kinds[i % 3]}")
+    (tmp_path / "train.csv").write_text("size,kind id,near,short,kind\n" + "\n".join(rows) + "\n")
+    (tmp_path / "a.csv").write_text("size\n1\n")
+    code_, text = init(str(tmp_path), "--task", "kind")
+    made = written(tmp_path)
+    assert code_ == 0 and made.steps["teacher"].inputs == ("size@table", "near@table"), text
+    assert "nothing is learned from kind id, short, which is kind by other names" in text
+    assert "not used: a.csv" in text
