@@ -35,6 +35,8 @@ NUMBERS = ("dense", "segmentation", "soft", "vector", "scalar", "embedding")
 """Types whose side files are raw numbers; the others read their files themselves."""
 MEDIA = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".wav", ".flac", ".ogg", ".mp3", ".aiff", ".npy")
 """Endings of files that a row may be called by."""
+SHIFT = 256.0
+"""An offset beyond it, as from seconds since 1970 or metres of a grid, is added before numbers are made float32."""
 WORDS = ("category", "ordinal", "text")
 """Types whose cell of a .csv is a name, an id or a text."""
 
@@ -132,10 +134,22 @@ class SideFile(Config):
                 f"offset: -1 (0 and {most} are -1 and 1), as the file has them"
             )
         if value.dtype != np.uint8 or len(modality.shape) != 2:
-            value = value.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
+            value = self._scaled(value)
         if not value.size:
             raise ValueError(f"{os.path.basename(path)} holds an array of no number, {value.shape}")
         return understood(modality.fit, np.ascontiguousarray(value))
+
+    @property
+    def shifted(self) -> bool:
+        """Does an offset take away most of a number, so that float32 would keep none of what is left?"""
+        return abs(self.offset) > SHIFT
+
+    def _scaled(self, value: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        if self.shifted:
+            return (value.astype(np.float64) * self.scale + self.offset).astype(np.float32)
+        return value.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
 
     def _raw(self, path: str, names: tuple[str, ...], modality: Any) -> np.ndarray | None:
         import numpy as np

@@ -62,11 +62,16 @@ class Ingest(Stage):
         return {modality_of(column) for column in self.source.offers()}
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
-        return {n: v for m in self.uses() for n, v in self._resized(modalities.get(m)).items()}
+        columns = self.source.offers()
+        return {n: v for c in columns for n, v in self._moved(c, modalities.get(modality_of(c))).items()}
 
-    def _resized(self, modality: Any) -> dict[str, int]:
-        """Class maps that a file has in another size were resized to up to half a pixel beside their picture."""
-        return {"nearest": 2} if self.source.fits and getattr(modality, "markup", "") == "map" else {}
+    def _moved(self, column: str, modality: Any) -> dict[str, int]:
+        """Class maps that a file has in another size were resized to up to half a pixel beside their picture; of
+        numbers with a large offset the last digits were lost before it was added."""
+        sides = getattr(self.source, "columns", ())
+        side = sides.get(column) if isinstance(sides, Mapping) else None
+        moved = {"nearest": 2} if self.source.fits and getattr(modality, "markup", "") == "map" else {}
+        return moved | ({"offset": 2} if getattr(side, "shifted", False) else {})
 
     def check(self, step: StepCheck) -> SamplesSchema:
         return checked(self, step)
@@ -160,8 +165,8 @@ class Ingest(Stage):
     def _column(self, column: str, modalities: dict[str, Any]) -> str:
         """The identity of one column: what it means, whatever files it comes from."""
         modality = modalities[modality_of(column)]
-        meaning = {"source": self.source.meaning(column), "modality": payload(modality), **self._resized(modality)}
-        return fingerprint({"revision": self.revision, **meaning})
+        meaning = {"source": self.source.meaning(column), "modality": payload(modality)}
+        return fingerprint({"revision": self.revision, **meaning, **self._moved(column, modality)})
 
     def _space(self, modalities: dict[str, Any]) -> str:
         columns = {column: self._column(column, modalities) for column in self.source.offers()}

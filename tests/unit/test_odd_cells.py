@@ -328,6 +328,21 @@ def test_directions_in_bytes_are_directions_with_their_scale(tmp_path: Path) -> 
     assert np.allclose(np.array(taken["a"])[0, 0], [0, 0, 1], atol=0.01)
 
 
+@pytest.mark.parametrize(("number", "offset", "expected"), [
+    (1_700_000_123.5, -1_700_000_000, 123.5), (5_800_123.45, -5_800_000, 123.45), (0.5, 0, 0.5), (0.5, 100, 100.5),
+])  # fmt: skip
+def test_a_large_offset_leaves_the_digits_of_what_is_left(
+    tmp_path: Path, number: float, offset: float, expected: float
+) -> None:
+    """Seconds since 1970 came in steps of 128. Who has no such offset keeps what was made."""
+    table = f"id,v\na,{number!r}\n".encode()
+    taken, _ = beside(tmp_path, "speed@a", "t.csv", table, offset=offset)
+    assert taken["a"][0] == pytest.approx(expected, rel=1e-6)
+    side = {"path": str(tmp_path / "t.csv"), "offset": offset}
+    source = {"type": "files", "path": str(tmp_path), "column": "rgb@a", "columns": {"speed@a": side}}
+    assert stage(source).revised_for(KNOWN) == ({"offset": 2} if abs(offset) > 256 else {})
+
+
 def test_probabilities_of_each_class_by_itself_are_asked_about() -> None:
     with remarks.collected() as said:
         KNOWN["soft"].check(np.full((4, 6, 3), 0.33, np.float32))
