@@ -152,8 +152,12 @@ def _target(stage: Train, step: StepCheck, task: str, column: str) -> None:
         named |= bool(losses)
         if losses and not any(objective.takes(modality) for objective in losses.values()):
             key, objective = next(iter(losses.items()))
-            place = ("losses", key) if phase is None or key not in phase.losses else ("phases", i - 1, "losses", key)
-            step.mistake(place, f"the objective {objective.type!r} does not fit {column}")
+            step.mistake(_written(phase, i, key), f"the objective {objective.type!r} does not fit {column}")
+        for key, objective in losses.items():
+            if (chances := _of_chances(objective)) and not (predicted.categorical or predicted.soft):
+                why = f"{chances} compares probabilities of classes, and {task!r} predicts numbers"
+                mend = f"Next: a category as the task, or the objective {modality.loss}"
+                step.mistake(_written(phase, i, key), f"{why}. {mend}")
         if stage.micro and any(objective.of_sets for objective in losses.values()):
             why = "an objective over the whole batch cannot be worked out in parts of it"
             step.mistake(("micro",), f"micro: {why}. Next: leave micro out, or take the objective over: sample")
@@ -162,6 +166,18 @@ def _target(stage: Train, step: StepCheck, task: str, column: str) -> None:
     by = stage.confidence.get(column)
     if by and modality_of(by.column) in step.modalities and step.modalities[modality_of(by.column)].channels != 1:
         step.mistake(("confidence", column), f"{by.column} has several channels, confidence is one number")
+
+
+def _written(phase: Phase | None, i: int, key: str) -> Where:
+    """Where the recipe names a loss: in phase `i`, counted from 1, or for all."""
+    return ("losses", key) if phase is None or key not in phase.losses else ("phases", i - 1, "losses", key)
+
+
+def _of_chances(objective: Any) -> str:
+    """The objective, or the one among those it is made of, that compares probabilities alone; empty for none."""
+    parts = getattr(objective, "of", ())
+    inner = map(_of_chances, parts if isinstance(parts, tuple) else (parts,))
+    return objective.type if set(objective.fits) <= {"soft", "vector"} else next(filter(None, inner), "")
 
 
 def _same(step: StepCheck, where: Where, column: str, task: str, verb: str) -> None:

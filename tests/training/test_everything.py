@@ -121,6 +121,9 @@ def test_the_unet_serves_every_head_over_rasters_and_numbers(data: Any) -> None:
         ({"in": ["weather@a"], "targets": {"depth": "depth@a"}, "model": {"trunk": "unet"}}, "needs a raster"),
         ({"targets": {"weather": "level@a"}}, "cannot teach 'weather'"),
         ({"targets": {"weather": "weather@a"}, "losses": {"weather": "huber"}}, "does not fit weather@a"),
+        ({"targets": {"pose": "pose@a"}, "losses": {"pose": "kl"}}, "kl compares probabilities of classes"),
+        ({"targets": {"pose": "pose@a"}, "losses": {"pose": ["l1", "dist"]}}, "dist compares probabilities of classes"),
+        ({"targets": {"clue": "clue@a"}, "losses": {"clue": "kl"}}, "kl compares probabilities of classes"),
         ({"in": ["weather@a"], "targets": {"boxes": "boxes@a"}}, "lies in a picture"),
     ],
 )
