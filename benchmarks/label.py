@@ -5,9 +5,17 @@ Parts, all by default, each of a few minutes on two cores:
               an expert of about 80 ms and one of about 9 ms a frame (see benchmarks.label_speed)
 `engine`      milliseconds a frame of the whole stage for an expert that costs next to nothing, at 1,000, 4,000 and
               16,000 frames; `engine_flat` is the largest of them over the smallest
-`vre`         frames a second at 4,000 frames of that expert over VRE's. VRE needs a Python of its own, named by --vre:
-                  python3 -m venv .venv-vre && .venv-vre/bin/pip install video-representations-extractor
+`around`      what `hyperloom run` costs around the frames: one frame, 1,000 that are done, kills (see
+              benchmarks.label_restart; `repeated` are frames computed twice)
+`vre`         frames a second over VRE's, of that expert and of the one of 9 ms, and the same as `around` of VRE (see
+              benchmarks.label_vre). It needs a Python of its own, named by --vre:
+                  python3 -m venv .venv-vre && .venv-vre/bin/pip install video-representations-extractor onnxruntime
                   python -m benchmarks.label vre --vre .venv-vre/bin/python
+`autodistill` the expert of 9 ms: the stage over autodistill's `label()` of one process, torn pictures, and kills (see
+              benchmarks.label_autodistill). It lies in a folder beside, without touching this environment:
+                  pip install --no-deps --target FOLDER autodistill supervision roboflow filetype requests_toolbelt \\
+                      pydeprecate python-dotenv defusedxml
+                  python -m benchmarks.label autodistill --autodistill FOLDER
 `ray-data`    the expert of 9 ms: the stage over Ray Data's map_batches + write_parquet, both as a whole (needs the
               extra `peers`)
 `resume`      seconds in which a fresh `hyperloom run` finds that 16,000 frames x 5 experts are done; `resume_units_s`
@@ -34,19 +42,23 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import label_autodistill, label_restart, label_vre
 from benchmarks.label_memory import memory
-from benchmarks.label_peers import ray_data, vre
-from benchmarks.label_speed import Bench, compare, silent, timed
+from benchmarks.label_peers import ray_data
+from benchmarks.label_speed import Bench, compare, recipe_text, silent, timed
 from hyperloom.clusters.connect import disconnect
 from hyperloom.clusters.machine import usable_cpus
 from hyperloom.pipeline import project
 from hyperloom.pipeline.runner import run
 
-PARTS = ("efficiency", "engine", "vre", "ray-data", "resume", "memory")
+PARTS = ("efficiency", "engine", "around", "vre", "autodistill", "ray-data", "resume", "memory")
 SHARED = Path(os.environ.get("HYPERLOOM_SHARED", Path(__file__).parents[2] / "shared"))
 DEEPLAB = SHARED / "experts/deeplab_mnedgetpu_slim_cityscapes19_uint8.tflite"
 TCMONO = SHARED / "experts/tcmonodepth_small_192x320.onnx"
 FREE = '{{type: "benchmarks.noop:Free", number: {n}, in: photo@camera, out: value@x{n}, batch: 32}}'
+NOTED = '{{type: "benchmarks.noop:Noted", in: photo@camera, out: value@x, batch: 32, log: "{log}", ms: {ms}}}'
+PICTURES = 240
+"""Of a folder, for the parts vre and autodistill."""
 PHOTO, TINY = (360, 480), (32, 32)
 
 
@@ -56,6 +68,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=usable_cpus())
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--vre", default=".venv-vre/bin/python", help="a Python that has VRE")
+    parser.add_argument("--autodistill", default=".autodistill", help="a folder that has autodistill")
+    parser.add_argument("--kills", type=int, default=5, help="of the parts around, vre and autodistill")
     parser.add_argument("--units", type=int, default=100_000, help="units of the memory part")
     parser.add_argument("--experts", type=int, default=5, help="experts of the memory part")
     parser.add_argument("--frames", type=int, nargs="*", default=[1000, 4000, 16000], help="frames of the engine part")
@@ -97,18 +111,49 @@ def part_engine(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     return {"engine_ms_per_frame": costs, "engine_flat": round(max(costs.values()) / min(costs.values()), 3)}
 
 
+def part_around(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    images = noise(folder / "images", 1000, TINY)
+    one = subset(images, folder / "one", 1)
+
+    def text(name: str, log: str, count: int) -> str:
+        noted = NOTED.format(log=log, ms=5 if log else 0)
+        return recipe_text(folder / name, images if count > 1 else one, f"[{noted}]", TINY, 32, "raw")
+
+    return label_restart.around(folder, text, 1000, asked.kills)
+
+
 def part_vre(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     if not Path(asked.vre).exists():
         return {"vs_vre_4000": None, "vre_missing": f"no {asked.vre}; see python -m benchmarks.label --help"}
     bench = free_bench(folder / "frames", noise(folder / "images", 4000, TINY), asked)
-    bench.stage()
-    seconds = statistics.median(bench.stage()[1] for _ in range(asked.repeats))
-    theirs = vre(asked.vre, 4000, 60)
-    return {
-        "vre_fps_4000": round(theirs, 1),
-        "fps_4000": round(4000 / seconds, 1),
-        "vs_vre_4000": round(4000 / seconds / theirs, 1),
-    }
+    found = label_vre.cost(folder, asked.vre, bench, asked.repeats)
+    pictures, path = photos(folder / "pictures", PICTURES), network_file(folder)
+    bench = Bench(folder / "network", pictures, f"[{fast(folder)}]", PHOTO, 16, "jpeg", asked.processes)
+
+    def whole(number: int) -> list[str]:
+        recipe = folder / f"whole{number}.yaml"
+        experts = f"[{fast(folder)}]"
+        recipe.write_text(recipe_text(folder / f"whole{number}", pictures, experts, PHOTO, 16, "jpeg"))
+        return label_restart.command(recipe)
+
+    found |= label_vre.network(folder, asked.vre, bench, str(path), pictures, whole, asked.repeats)
+    return found | label_vre.around(folder, asked.vre, asked.kills)
+
+
+def part_autodistill(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    if not Path(asked.autodistill).exists():
+        why = f"no {asked.autodistill}; see python -m benchmarks.label --help"
+        return {"vs_autodistill": None, "autodistill_missing": why}
+
+    def bench(name: str, images: Path) -> Bench:
+        return Bench(folder / name, images, f"[{fast(folder)}]", PHOTO, 16, "jpeg", asked.processes)
+
+    pictures = photos(folder / "pictures", PICTURES)
+    library = label_autodistill.Library(Path(asked.autodistill), folder)
+    found = label_autodistill.speed(library, bench("frames", pictures), asked.repeats)
+    found |= label_autodistill.torn(library, bench, subset(pictures, folder / "some", 40))
+    disconnect()
+    return found | label_autodistill.killed(library, pictures, asked.kills)
 
 
 def part_ray_data(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
@@ -209,7 +254,12 @@ def fast(folder: Path) -> str:
     if TCMONO.exists():
         decode = "{type: dense, normalise: percentiles}"
         return f"{{type: onnx, path: {TCMONO}, in: photo@camera, out: disparity@net, decode: {decode}, batch: 8}}"
-    return _onnx(folder / "fast.onnx", 16, 2)
+    return _onnx(network_file(folder), 16, 2)
+
+
+def network_file(folder: Path) -> Path:
+    """The file of `fast`."""
+    return TCMONO if TCMONO.exists() else folder / "fast.onnx"
 
 
 def _onnx(path: Path, width: int, layers: int) -> str:

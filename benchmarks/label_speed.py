@@ -60,11 +60,7 @@ class Bench:
         self.storage = Storage(first.recipe.root)
 
     def loaded(self, root: Path) -> RecipeFile:
-        text = RECIPE.format(
-            root=root, images=self.images, experts=self.experts, size=list(self.size), rows=self.rows, codec=self.codec,
-            classes=CLASSES,
-        )  # fmt: skip
-        return recipe.parse(text)
+        return recipe.parse(recipe_text(root, self.images, self.experts, self.size, self.rows, self.codec))
 
     def stage(self) -> tuple[float, float]:
         """Frames a second of the label stage at steady state, and seconds of the whole step."""
@@ -100,6 +96,12 @@ class Bench:
         inner = times[self.processes : len(times) - self.processes]
         done = np.arange(len(inner)) * self.rows
         return float(np.polyfit(np.array(inner) - inner[0], done, 1)[0])
+
+
+def recipe_text(root: Path, images: Path, experts: str, size: tuple[int, int], rows: int, codec: str) -> str:
+    return RECIPE.format(
+        root=root, images=images, experts=experts, size=list(size), rows=rows, codec=codec, classes=CLASSES
+    )
 
 
 def compare(bench: Bench, repeats: int) -> dict[str, float]:

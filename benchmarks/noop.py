@@ -161,3 +161,23 @@ class Free(Expert):
             return {self.out[0]: batch[self.in_[0]][:, ::4, ::4, :1].astype("float32")}
 
         return call
+
+
+class Noted(Free):
+    """`Free` that takes `ms` milliseconds a frame, and first appends to the file `log` how many frames a call got."""
+
+    log: str = placement("")
+    ms: float = placement(0.0)
+
+    def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
+        inner = super().build(modalities, storage)
+
+        def call(batch: Batch) -> Batch:
+            count = len(batch[self.in_[0]])
+            if self.log:
+                with open(self.log, "a") as log:
+                    log.write(f"{count}\n")
+            time.sleep(count * self.ms / 1000)
+            return inner(batch)
+
+        return call
