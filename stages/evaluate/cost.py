@@ -18,6 +18,8 @@ from hyperloom.stages.evaluate.worker import AskedModel
 from hyperloom.stages.measure.cost import milliseconds, onnx_milliseconds, operations
 from hyperloom.stages.results import Trained
 
+COST = "-cost"
+"""How the space of these units ends; before it that of the model's others."""
 LATENCY = "latency ms/"
 """How the figure of a model's time for one sample begins; its name and the runtime follow."""
 
@@ -54,7 +56,7 @@ class CostWorker(AskedModel):
             times["onnx"] = onnx_milliseconds(self.task.storage.read(network), batch)
         with Events(self.task.storage, self.run_id, f"cost-{self.name}") as events:
             values = {f"{LATENCY}{self.name}/{runtime}": value for runtime, value in times.items()}
-            events.metric(unit.payload["step"], values)
+            events.metric(unit.payload["step"], values, space=unit.space)
 
     def _sample(self) -> dict[str, np.ndarray]:
         """One sample of every input, of values that mean nothing: time and operations do not depend on them."""

@@ -144,7 +144,7 @@ class Evaluate(Stage):
 
     def units(self, step: StepRun, rival: Rival | None = None) -> tuple[list[Unit], dict[str, Worker]]:
         """`rival`: the champion, read once a run, since it may change meanwhile."""
-        from hyperloom.stages.evaluate.cost import CostWorker
+        from hyperloom.stages.evaluate.cost import COST, CostWorker
         from hyperloom.stages.evaluate.rival import CHAMPION, RivalJudge
         from hyperloom.stages.evaluate.worker import Evaluation, Judge, ModelJudge
         from hyperloom.stages.network.stored import weight_bytes
@@ -167,7 +167,7 @@ class Evaluate(Stage):
             asks = (manifest.stage, manifest.fingerprint), self._inputs(step, manifest), bound
             given = (task, name, *asks, step.events.run, asking, one.member, self._unasked)
             workers |= {f"model {name}": ModelJudge(*given), f"cost {name}": CostWorker(*given)}
-        units = [Unit(f"{spaces[name]}-cost", "cost", f"cost {name}", {"step": step.name}) for name in models]
+        units = [Unit(f"{spaces[name]}{COST}", "cost", f"cost {name}", {"step": step.name}) for name in models]
         if rival is not None and rival.meanings:
             brought = {m: [list(how.places), how.factor] for m, how in rival.meanings.items() if how}
             who = {"release": rival.release, **({"brought": brought} if brought else {})}

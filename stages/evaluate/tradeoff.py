@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from hyperloom.pipeline import events, variants
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.recipe import RecipeFile
-from hyperloom.stages.evaluate.cost import LATENCY
+from hyperloom.stages.evaluate.cost import COST, LATENCY
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.evaluate.subject import Model
 from hyperloom.stages.measure.measure import directions
@@ -215,14 +215,14 @@ def tradeoff(
         known = ", ".join(sorted(judged.figures[missing[0]]))
         raise RecipeError(f"the report {report!r} has no figure {figure!r} of {missing[0]}; it has {known}")
     modality, _, measure = figure.partition(".")
-    noted = _Noted(storage)
+    noted, spaces = _Noted(storage), {who: f"{space}{COST}" for who, space in judged.sheets.items()}
     points = [
         Point(
             name,
             mean(judged.figures[member][figure] for member in members),
             _bounds(judged, name, figure),
             judged.costs[members[0]]["parameters"],
-            noted.milliseconds(members),
+            noted.milliseconds([(member, spaces[member]) for member in members]),
             noted.minutes(_manifest(done[name])),
             len(members),
         )
@@ -277,28 +277,29 @@ def _bounds(judged: Judged, name: str, figure: str) -> tuple[float, float] | Non
 
 
 class _Noted:
-    """Times that the runs of a root noted, the latest first: milliseconds of one sample, by the name of a model and the
-    runtime, and seconds that a training took, by its folder."""
+    """Times that the runs of a root noted, the latest first: milliseconds of one sample, by the space of the unit that
+    took them and by the name of a model and the runtime (another recipe may have a model of that name), and seconds
+    that a training took, by its folder."""
 
     def __init__(self, storage: Storage):
-        self.latency: dict[str, float] = {}
+        self.latency: dict[tuple[str, str], float] = {}
         self.seconds: dict[str, float] = {}
         for run in reversed(storage.names("events")):
             for event in events.read(storage, run):
                 if event["kind"] == "metric":
                     for name, value in event["values"].items():
                         if name.startswith(LATENCY):
-                            self.latency.setdefault(name, value)
+                            self.latency.setdefault((event.get("space", ""), name), value)
                 elif event["kind"] == "trained":
                     on_cpus = event["device"] == "cpu"
                     self.seconds.setdefault(event["folder"], event["cpu_seconds" if on_cpus else "seconds"])
 
-    def milliseconds(self, members: Sequence[str]) -> float | None:
-        """In ONNX Runtime where the model was exported, else in torch; of a family, whose members cost the same, the
-        least, since what else the machine did only adds."""
+    def milliseconds(self, members: Sequence[tuple[str, str]]) -> float | None:
+        """Of members, each with its space: in ONNX Runtime where the model was exported, else in torch; of a family,
+        whose members cost the same, the least, since what else the machine did only adds."""
         for runtime in ("onnx", "torch"):
-            names = (f"{LATENCY}{member}/{runtime}" for member in members)
-            if times := [self.latency[name] for name in names if name in self.latency]:
+            places = ((space, f"{LATENCY}{member}/{runtime}") for member, space in members)
+            if times := [self.latency[place] for place in places if place in self.latency]:
                 return min(times)
         return None
 

@@ -12,7 +12,7 @@ from hyperloom.pipeline import cli, recipe
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.events import read
+from hyperloom.pipeline.events import Events, read
 from hyperloom.pipeline.plan import plan
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.evaluate.tradeoff import Point, Tradeoff, resized, rivals_of
@@ -69,7 +69,14 @@ def test_a_curve_is_trained_drawn_and_goes_on(tmp_path: Path, monkeypatch: pytes
     assert cli.main([*command, "--figure", "semantic.nothing"]) == 2
     assert "the report 'student-curve' has no figure 'semantic.nothing' of student-" in capsys.readouterr().err
 
-    storage = Storage(str(tmp_path / "runs"))  # the size that the recipe has is the recipe's own step
+    storage = Storage(str(tmp_path / "runs"))
+    with Events(storage, "99999999-000000-ffffff", "cost-student-4k") as elsewhere:  # a model of that name elsewhere
+        names = [f"latency ms/student-4k {member}/onnx" for member in ("seed0", "seed1")]
+        elsewhere.metric("report", dict.fromkeys(names, 1e-6), space="evaluate/other-cost")
+    assert cli.main(command) == 0
+    again = {r["who"]: r for r in json.loads(picture.with_suffix(".json").read_bytes())["rows"]}
+    assert again["student-4k"]["milliseconds"] == rows["student-4k"]["milliseconds"] > 0
+    # the size that the recipe has is the recipe's own step
     planned = {s.name: s.state for s in plan(recipe.load(path), storage, Digests(storage))}
     assert (planned["student"], planned["report"]) == ("fresh", "missing")
 
