@@ -1,8 +1,9 @@
 """The estimate: what the steps that would run are going to cost, by what earlier runs of them took on this root.
 
-Units count by what units of their space took; steps whose units only a run can tell (trainings, shards, reports) by
-what the step took, scaled by its effort (updates) or by the number of samples. A pilot has the recipe's units, so it
-measures them. The figures are of the machines that were there; a step that was never timed is named, not guessed.
+Units count by what those of their space took, sample for sample where these are known beforehand, since a pilot's may
+be smaller; steps whose units only a run can tell (trainings, shards, reports) by what the step took, scaled by its
+effort (updates) or by the number of samples. A pilot has the recipe's units, so it measures them. The figures are of
+the machines that were there; a step that was never timed is named, not guessed.
 """
 
 from __future__ import annotations
@@ -90,9 +91,10 @@ def _of_units(shares: Sequence[Share], costs: Costs, total: CostEstimate) -> flo
         rate = costs.spaces.get(share.space)
         if rate is None or not rate.units:
             return None
-        seconds += share.run * rate.seconds / rate.units
-        total.gpu_hours += share.run * rate.gpu_seconds / rate.units / HOUR
-        total.bytes += round(share.run * rate.bytes / rate.units)
+        times = share.rows / rate.rows if share.rows and rate.rows else share.run / rate.units
+        seconds += times * rate.seconds
+        total.gpu_hours += times * rate.gpu_seconds / HOUR
+        total.bytes += round(times * rate.bytes)
     return seconds
 
 

@@ -33,6 +33,8 @@ class Share:
     reuse: int
     calls: int = 0
     """Questions that may cost money, of the units that are to do."""
+    rows: int = 0
+    """Samples of the units that are to do; 0 where nobody knows."""
 
 
 def forecast(
@@ -46,7 +48,7 @@ def forecast(
         if step.state == "fresh" and step.manifest is not None:
             known[step.name] = step.manifest
             counts = Counter({space: c.records for space, c in step.manifest.counts.items()})
-            shares[step.name] = _shares(step, step.manifest, Counter(), counts, Counter())
+            shares[step.name] = _shares(step, step.manifest, Counter(), counts, Counter(), Counter())
             continue
         shares[step.name] = None
         expected = _forecast(storage, step, known, modalities)
@@ -90,23 +92,24 @@ def _forecast(
 def rows(forecasts: dict[str, list[Share] | None]) -> list[dict[str, Any]]:
     """The shares as rows of a table."""
     table = [{"step": name, **asdict(share)} for name, shares in forecasts.items() for share in shares or ()]
-    if not any(row["calls"] for row in table):
+    for column in [c for c in ("calls", "rows") if not any(row[c] for row in table) or c == "rows"]:
         for row in table:
-            del row["calls"]
+            del row[column]
     return table
 
 
 def _shares(
-    step: PlannedStep, manifest: Manifest, run: Counter[str], reuse: Counter[str], calls: Counter[str]
+    step: PlannedStep, manifest: Manifest, run: Counter[str], reuse: Counter[str], *counts: Counter[str]
 ) -> list[Share]:
     names = step.stage.producers(manifest)
-    return [Share(names.get(s, s), s, run[s], reuse[s], calls[s]) for s in dict.fromkeys((*names, *run, *reuse))]
+    spaces = dict.fromkeys((*names, *run, *reuse))
+    return [Share(names.get(s, s), s, run[s], reuse[s], *(count[s] for count in counts)) for s in spaces]
 
 
-def _counted(committed: Committed, units: Iterable[Unit]) -> tuple[Counter[str], Counter[str], Counter[str]]:
-    """Units to run and to reuse, by space, and paid calls of the former. On an object store, where reading thousands
-    of records takes minutes, a unit counts as committed when its record is listed."""
-    run, reuse, calls = Counter[str](), Counter[str](), Counter[str]()
+def _counted(committed: Committed, units: Iterable[Unit]) -> tuple[Counter[str], ...]:
+    """Units to run and to reuse, by space, and paid calls and samples of the former. On an object store, where reading
+    thousands of records takes minutes, a unit counts as committed when its record is listed."""
+    run, reuse, calls, rows = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     walk = iter(units)
     while part := list(islice(walk, 4096)):
         local = committed.storage.is_local
@@ -114,7 +117,8 @@ def _counted(committed: Committed, units: Iterable[Unit]) -> tuple[Counter[str],
         for unit, record in zip(part, records):
             (run if record is None else reuse)[unit.space] += 1
             calls[unit.space] += unit.calls if record is None else 0
-    return run, reuse, calls
+            rows[unit.space] += unit.rows if record is None else 0
+    return run, reuse, calls, rows
 
 
 def idle(storage: Storage, step: PlannedStep, inputs: dict[str, Manifest], modalities: dict[str, Any]) -> StepRun:

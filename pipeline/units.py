@@ -36,6 +36,8 @@ class Unit:
     after: tuple[tuple[str, str], ...] = ()
     calls: int = 0
     """Questions to a service that may cost money, at most."""
+    rows: int = 0
+    """Samples that it is about; 0 where that is not known beforehand."""
 
     @property
     def key(self) -> tuple[str, str]:

@@ -177,7 +177,8 @@ class Ingest(Stage):
         moved = [asdict(item) | {"index": item.index + before} for item in items]
         samples = [[item["key"], item["index"], item["digest"]] for item in moved]
         pid = fingerprint({"columns": space, "group": piece.group, "samples": samples})[:PID_DIGITS]
-        return Unit(space, pid, "ingest", {"group": piece.group, "first": moved[0]["index"], "items": moved})
+        payload = {"group": piece.group, "first": moved[0]["index"], "items": moved}
+        return Unit(space, pid, "ingest", payload, rows=len(moved))
 
     def _nothing(self, step: StepRun, records: Sequence[Record]) -> str:
         count = sum(record.quarantined for record in records)

@@ -86,7 +86,8 @@ class ExpertGraph:
             return None
         used = _unit_keys(reads)
         after = tuple(key for key in used if key[0] in self._spaces)
-        return Unit(node.space, _id(group[at].pid, used), node.worker, reads, after, node.expert.calls(group[at].rows))
+        rows = group[at].rows
+        return Unit(node.space, _id(group[at].pid, used), node.worker, reads, after, node.expert.calls(rows), rows)
 
     def forecast(self, step: StepRun) -> Forecast:
         """What the step would do, and what its manifest would say of it."""

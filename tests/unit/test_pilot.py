@@ -222,6 +222,20 @@ def test_a_training_is_forecast_by_its_batch_and_its_own_gpus(world: World) -> N
     assert cost("minutes: 90").gpu_hours == pytest.approx(0.75)
 
 
+def test_units_are_forecast_sample_for_sample(world: World) -> None:
+    """A pilot's units are often the short ends of groups: two units of ten samples said nothing of units of fifty."""
+    loaded = world.load()
+    steps = world.plan(loaded)
+    shares = forecast.forecast(world.storage, steps, loaded.recipe.modalities)
+    assert {share.rows for name in ("frames", "labels") for share in shares[name] or ()} == {60}, "all that is to do"
+    labels = [s for s in steps if s.name == "labels"]
+    rate = spending.UnitRate(units=2, rows=20, seconds=40.0, bytes=2000, gpu_seconds=10.0)
+    spending.Spending(costs=spending.Costs(spaces={"expert/a": rate})).keep(world.storage, "mine-pilot")
+    share = forecast.Share("edges", "expert/a", run=10, reuse=2, rows=500)
+    cost = estimate.estimate(world.storage, loaded.recipe, labels, {"labels": [share]})
+    assert (cost.hours * 3600, cost.gpu_hours * 3600, cost.bytes) == (pytest.approx(1000), pytest.approx(250), 50_000)
+
+
 def test_a_forecast_is_written_as_it_is() -> None:
     """`2.5e+02 GPU hours`, `1e+03 kB`, `1e+04 of 10000` and `8 of 8` said less than was known, or the contrary."""
     cost = estimate.CostEstimate(hours=8.004, gpu_hours=253.0, bytes=999_600, calls=10_001)
