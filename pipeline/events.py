@@ -7,11 +7,12 @@ digest of the others and of the file's path: what is torn is passed over whole, 
 is that of its files, whatever its clock said meanwhile.
 
 Kinds and their fields:
-    run_started     name, recipe (text), path, params {}, total, driver (pipeline.process.this)
+    run_started     name, recipe (text), path, params {}, total, steps [names], driver (pipeline.process.this)
     step_started    stage, fingerprint, params {}, why [..], inputs [{name, stage, digest, uri}]
     step_reused     stage, fingerprint, rows, reads [names of steps]
     progress        done, total, reused, failed, workers    of a step's units; workers: slots that work on them
-    metric          values {key: float}, at, of, space      at: the training update, or 0; space: of the unit it is of
+    metric          values {key: float}, at, of             at: the training update, or 0; of: how many there will be
+                    space, by                               of the unit that took it; of the run's, the step it is of
     trained         folder, seconds, cpu_seconds, device    how long a training took, over all its processes
     artifact        path (in root), to (artifact folder)
     table           name, rows [{column: value}]
@@ -78,10 +79,10 @@ class Events:
         if time.monotonic() - self._last > FLUSH_SECONDS or kind.endswith(("_started", "_finished")):
             self.flush()
 
-    def metric(self, step: str, values: dict[str, float], at: int = 0, of: int = 0, space: str = "") -> None:
-        """Figures of `step` after `at` updates of `of` (0: nobody knows how many); one that is no number is none. Of
-        those that a unit took its `space` says of what they are, whatever the step is called."""
-        known: dict[str, Any] = ({"of": of} if of else {}) | ({"space": space} if space else {})
+    def metric(self, step: str, values: dict[str, float], at: int = 0, of: int = 0, **about: str) -> None:
+        """Figures of `step` after `at` updates of `of` (0: nobody knows how many); one that is no number is none.
+        `about`: the `space` of the unit that took them, and `by` which step those of the whole run are."""
+        known: dict[str, Any] = {"of": of, **about} if of else dict(about)
         self.emit("metric", step, values={k: float(v) for k, v in values.items() if math.isfinite(v)}, at=at, **known)
 
     def flush(self) -> None:

@@ -131,6 +131,7 @@ class _Run:
                 path=self.loaded.path,
                 params={"root": blot(str(self.storage))},
                 total=len(self.steps),
+                steps=[step.name for step in self.steps],
                 driver=process.this(),
             )
             if self.named.tags:

@@ -111,6 +111,21 @@ def test_figures_and_parameters_are_those_of_the_later_work(server: Server, clie
     assert "By now: optimizer.lr: 0.2 (not 0.1)" in note
 
 
+@pytest.mark.parametrize("first", ["val", "test"])
+def test_of_two_reports_the_last_of_the_recipe_is_the_runs(
+    first: str, server: Server, client: Any, storage: Storage
+) -> None:
+    """It was the one that ended first, which is another one in every other run."""
+    name, figure, values = f"reports-{first}", "student.semantic.miou", {"val": 0.9, "test": 0.6}
+    with Events(storage, "r", "driver") as driver:
+        driver.emit("run_started", name=name, recipe="", params={}, steps=["student", "val", "test"])
+    for report in (first, *(values.keys() - {first})):
+        with Events(storage, "r", "driver") as driver:
+            driver.metric("", {figure: values[report]}, by=report)
+        assert carry(storage, "r", server.url, name)[0]
+    assert shown(client, name)[f"{name} r"].data.metrics[figure] == 0.6
+
+
 def shown(client: Any, experiment: str) -> dict[str, Any]:
     known = client.get_experiment_by_name(experiment)
     runs = client.search_runs([known.experiment_id])
