@@ -68,19 +68,24 @@ def estimate(
     """Of a plan and its forecast of units."""
     costs = load(storage, f"{recipe.name[:54]}{PILOT}")
     costs.update(load(storage, recipe.name))
-    total, unit_seconds = CostEstimate(), 0.0
+    total, unit_seconds, unit_gpu_hours = CostEstimate(), 0.0, 0.0
     samples = _samples(storage, steps, recipe.modalities) if costs.steps else 0
     for step in (s for s in steps if s.state != "fresh"):
         shares = forecasts.get(step.name)
         total.calls += sum(share.calls for share in shares or ())
         if shares is not None and (shares or step.name not in costs.steps):
+            before = total.gpu_hours
             seconds = _of_units(shares, costs, total)
             unit_seconds += seconds or 0.0
+            unit_gpu_hours += total.gpu_hours - before
             if seconds is None:
                 total.unknown.append(step.name)
         elif not _of_step(step, costs, samples, total):
             total.unknown.append(step.name)
-    total.hours += unit_seconds / max(1, costs.slots) / HOUR
+    wait = (
+        unit_gpu_hours / costs.gpus if costs.gpus else 0.0
+    )  # slots without a GPU are of no use to those that need one
+    total.hours += max(unit_seconds / max(1, costs.slots) / HOUR, wait)
     return total
 
 

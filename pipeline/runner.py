@@ -119,8 +119,7 @@ class _Run:
         from hyperloom.pipeline.rayslots import RayExecutor
 
         recipe, started = self.loaded.recipe, time.monotonic()
-        outcome = RunResult(self.id)
-        status = "failed"
+        outcome, status = RunResult(self.id), "failed"
         self.ending = Ending()
         self._recall()
         with Events(self.storage, self.id, self.named.writer, (self.progress.event, self._hear)) as self.events:

@@ -103,17 +103,20 @@ class UpdatePace:
 
 @dataclass
 class Costs:
-    """What is kept of runs of a recipe. `slots` is how many worked at once."""
+    """What is kept of runs of a recipe. `slots` is how many worked at once, `gpus` how many GPUs their units had."""
 
     spaces: dict[str, UnitRate] = field(default_factory=dict)
     steps: dict[str, StepRate] = field(default_factory=dict)
     slots: int = 1
+    gpus: float = 0.0
 
     def update(self, other: Costs) -> None:
-        """Take over what a later run has measured."""
+        """Take over what a later run has measured. One of fewer units than there are slots says nothing of these."""
+        busy = sum(rate.units for rate in other.spaces.values()) >= 2 * self.slots
+        self.slots = other.slots if other.spaces and (other.slots > self.slots or busy) else self.slots
+        self.gpus = other.gpus or self.gpus
         self.spaces |= other.spaces
         self.steps |= other.steps
-        self.slots = other.slots if other.spaces else self.slots
 
 
 def load(storage: Storage, recipe: str) -> Costs:
@@ -122,7 +125,7 @@ def load(storage: Storage, recipe: str) -> Costs:
         kept = storage.read_json(_path(recipe))
         spaces = {k: UnitRate(**v) for k, v in kept["spaces"].items()}
         steps = {k: StepRate(**v) for k, v in kept["steps"].items()}
-        return Costs(spaces, steps, kept["slots"])
+        return Costs(spaces, steps, kept["slots"], kept.get("gpus", 0.0))
     except (FileNotFoundError, Torn, KeyError, TypeError):
         return Costs()
 
@@ -184,6 +187,7 @@ class Spending:
         """Time has passed with these slots at work, and this room kept for stages' own processes."""
         now, self.busy = self.clock(), len(busy)
         gpus = sum(seat.kind.resources.gpus for seat in busy)
+        self.costs.gpus = max(self.costs.gpus, gpus)
         for one in reservations:
             mine = one.resources.gpus * len(one.places)
             gpus += mine

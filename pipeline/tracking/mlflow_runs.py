@@ -37,6 +37,16 @@ def first_times(batch: Iterable[Event]) -> dict[str, int]:
     return first
 
 
+def last_by(about: dict[str, Any], event: Event) -> set[str]:
+    """The figures of the whole run that this event says in the place of a report that came before: of several that
+    judge the same model the last one of the recipe counts, whichever ends first. `about`: of the run's position."""
+    order, said_by = about.get("order", []), about.setdefault("by", {})
+    place = order.index(event["by"]) if event.get("by") in order else -1
+    last = {key for key in event["values"] if place > said_by.get(key, -1)} if not event["step"] else set()
+    said_by |= dict.fromkeys(last, place)
+    return last
+
+
 class Runs:
     """The runs of pipeline run `run` in the experiment `name`, which is made when it is missing. Raises Unavailable."""
 

@@ -23,7 +23,7 @@ from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking import landing
 from hyperloom.pipeline.tracking.mlflow_model import Event, Registry
-from hyperloom.pipeline.tracking.mlflow_runs import Runs, first_times
+from hyperloom.pipeline.tracking.mlflow_runs import Runs, first_times, last_by
 from hyperloom.pipeline.tracking.mlflow_server import Server
 from hyperloom.pipeline.tracking.tracker import Position
 from hyperloom.pipeline.tracking.wording import apart, cut_lines, markdown, spaced, state
@@ -184,7 +184,7 @@ class MLflow:
     def _on_metric(self, event: Event) -> None:
         run, at = self.runs.step(event), int(event.get("at", 0))
         high = self._position.high.setdefault(event["step"], {})
-        last = self._last_by(event)
+        last = last_by(self._position.about, event)
         fresh = {key: value for key, value in event["values"].items() if at > high.get(key, -1) or key in last}
         high |= dict.fromkeys(fresh, at)
         names = apart(high)
@@ -194,15 +194,6 @@ class MLflow:
             self._arrange()
         for key, value in fresh.items():
             self.runs.attempt(f"the metric {key}", partial(self._point, run, names[key], value, event["t"], at))
-
-    def _last_by(self, event: Event) -> set[str]:
-        """The figures of the whole run that this event says instead of a report that came before: of several that
-        judge the same model the last one of the recipe counts, whichever ends first."""
-        order, said_by = self._position.about.get("order", []), self._position.about.setdefault("by", {})
-        place = order.index(event["by"]) if event.get("by") in order else -1
-        last = {key for key in event["values"] if place > said_by.get(key, -1)} if not event["step"] else set()
-        said_by |= dict.fromkeys(last, place)
-        return last
 
     def _point(self, run: str, name: str, value: Any, t: int, at: int) -> None:
         from mlflow.entities import Metric

@@ -84,9 +84,8 @@ class ExpertGraph:
         reads = self._known(node, group, at)
         if reads is None:
             return None
-        used = _unit_keys(reads)
+        used, rows = _unit_keys(reads), group[at].rows
         after = tuple(key for key in used if key[0] in self._spaces)
-        rows = group[at].rows
         return Unit(node.space, _id(group[at].pid, used), node.worker, reads, after, node.expert.calls(rows), rows)
 
     def forecast(self, step: StepRun) -> Forecast:

@@ -236,6 +236,19 @@ def test_units_are_forecast_sample_for_sample(world: World) -> None:
     assert (cost.hours * 3600, cost.gpu_hours * 3600, cost.bytes) == (pytest.approx(1000), pytest.approx(250), 50_000)
 
 
+def test_units_wait_for_the_gpus_that_there_are(world: World) -> None:
+    """Of sixteen slots two have half of the only GPU each: what needs it takes as long as that."""
+    loaded = world.load()
+    labels = [s for s in world.plan(loaded) if s.name == "labels"]
+    rate = spending.UnitRate(units=10, seconds=3600.0, gpu_seconds=1800.0)
+    kept = spending.Costs({"expert/a": rate}, slots=16, gpus=1.0)
+    spending.Spending(costs=kept).keep(world.storage, "mine-pilot")
+    cost = estimate.estimate(
+        world.storage, loaded.recipe, labels, {"labels": [forecast.Share("edges", "expert/a", run=100, reuse=0)]}
+    )
+    assert cost.hours == pytest.approx(5) and cost.gpu_hours == pytest.approx(5)
+
+
 def test_a_forecast_is_written_as_it_is() -> None:
     """`2.5e+02 GPU hours`, `1e+03 kB`, `1e+04 of 10000` and `8 of 8` said less than was known, or the contrary."""
     cost = estimate.CostEstimate(hours=8.004, gpu_hours=253.0, bytes=999_600, calls=10_001)

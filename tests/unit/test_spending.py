@@ -161,6 +161,14 @@ def test_what_is_resumed_counts_whole(tmp_path: Path, monkeypatch) -> None:
     assert (family.seconds, family.paced) == (pytest.approx(700), pytest.approx(600))
 
 
+def test_a_run_of_one_unit_says_nothing_of_the_slots() -> None:
+    costs = spending.Costs(slots=16, gpus=2.0)
+    costs.update(spending.Costs({"expert/a": spending.UnitRate(units=1, seconds=3.0)}, slots=1))
+    assert (costs.slots, costs.gpus) == (16, 2.0)
+    costs.update(spending.Costs({"expert/a": spending.UnitRate(units=32, seconds=96.0)}, slots=4, gpus=1.0))
+    assert (costs.slots, costs.gpus) == (4, 1.0), "of a smaller cluster it does"
+
+
 def test_gpu_seconds_are_those_of_the_step_and_outlive_other_runs(tmp_path: Path) -> None:
     """A training on one GPU is a unit on a slot: its GPU hours were forecast as none, and those of processes of its own
     as none once another step had run."""
