@@ -61,7 +61,9 @@ def _word(row: Mapping[str, Any]) -> str:
     """Of a difference."""
     if row.get("unproven"):
         return "not judged: rehearsal"
-    return {True: "better", False: "worse", None: "open"}[row["better"]]
+    return {True: "better", False: "worse", None: "open" if row["low"] is not None else "too few samples"}[
+        row["better"]
+    ]
 
 
 def calibration(root: ReportedRoot) -> Section | None:

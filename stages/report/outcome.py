@@ -200,8 +200,11 @@ def _headline(root: ReportedRoot, report: Judged) -> str:
 
 def _verdict(report: Judged, name: str, expert: str, figure: str) -> str:
     for row in report.differences or ():
-        if (row["who"], row["against"], row["figure"]) == (name, expert, figure) and row.get("better") is None:
-            return ": too close to call on so few samples"
+        if (row["who"], row["against"], row["figure"]) != (name, expert, figure) or row.get("better") is not None:
+            continue
+        if row.get("low") is None:
+            return "; these are too few samples to say how sure that is"
+        return ": too close to call on so few samples"
     return ""
 
 

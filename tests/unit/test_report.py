@@ -427,6 +427,34 @@ def test_groups_are_of_the_same_samples_for_everybody(monkeypatch: pytest.Monkey
     assert read == ["a0", "b0"] and all(None not in row for row in table.rows)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        ((None, None), "(a) 0.1; these are too few samples to say how sure that is."),
+        ((-0.1, 0.9), "(a) 0.1: too close to call on so few samples."),
+    ],
+)
+def test_without_an_interval_nothing_is_called_close(judged: Path, bounds: Any, words: str) -> None:
+    """A test split of one group has no interval: 0.9 against 0.1 was `too close to call`."""
+    row = {"who": "student", "against": "a", "figure": "semantic.miou", "difference": 0.8, "better": None}
+    report = Judged(
+        "test",
+        Lineage("f"),
+        {"student": {"semantic.miou": 0.9}, "a": {"semantic.miou": 0.1}},
+        truth={"semantic": "semantic@truth"},
+        kinds={"student": "model", "a": "expert"},
+        best_expert={"semantic": "a"},
+        differences=[row | {"low": bounds[0], "high": bounds[1]}],
+    )
+
+    class Reported(root.ReportedRoot):
+        def results(self, kind: type) -> Any:
+            yield from [(SimpleNamespace(name="report"), report)] if kind is Judged else ()
+
+    sentence, _ = outcome.sentence(Reported(recipe.load(judged), Storage("memory://close"), []))
+    assert sentence.endswith(words)
+
+
 def test_a_graph_puts_each_step_below_what_it_reads() -> None:
     from hyperloom.stages.report.page import Box
 
