@@ -31,7 +31,7 @@ def blanks(columns: Sequence[Sequence[str]], numeric: Callable[[Sequence[str]], 
             sure = {w for w in words if w.strip().casefold() in SURE and not _code(w, rest)}
             empty |= sure
             named |= words - sure
-    return tuple(sorted(word.strip() for word in empty - named))
+    return tuple(sorted({word.strip() for word in empty} - {word.strip() for word in named}))
 
 
 def _code(word: str, others: Sequence[str]) -> bool:

@@ -243,7 +243,7 @@ def rows_of(path: Path, *columns: tuple[str, Callable[[int], Any]], count: int =
 
 def test_what_programs_write_for_no_value_is_none(tmp_path: Path, init: Init) -> None:  # noqa: F811
     """R's NA was a class to be learned, and made classes of numbers; a blank is no class either."""
-    kinds = ("setosa", "NA", "virginica", "none")
+    kinds = ("setosa", " NA", "virginica", "none")
     rows_of(
         tmp_path / "t.csv", ("age", lambda i: "NA" if i % 9 == 0 else 20 + i % 30),
         ("size", lambda i: "" if i % 7 == 0 else "." if i % 5 == 0 else f"{i % 13}.25"),
@@ -254,7 +254,7 @@ def test_what_programs_write_for_no_value_is_none(tmp_path: Path, init: Init) ->
     made = written(tmp_path)
     assert made.modalities["species"].classes == ("none", "setosa", "virginica")
     assert made.modalities["age"].type == "scalar" and made.modalities["size"].type == "scalar"
-    assert set(made.steps["rows"].source.missing) == {"", ".", "NA"}
+    assert made.steps["rows"].source.missing == ("", ".", "NA")
 
 
 def test_two_letters_among_others_are_a_continent(tmp_path: Path, init: Init) -> None:  # noqa: F811
