@@ -15,6 +15,7 @@ from hyperloom.stages.modality.boxes import padded, used_rows
 from hyperloom.stages.modality.geometry import SignedNumbers, mirrored_places
 from hyperloom.stages.modality.layout import steps_a_token
 from hyperloom.stages.modality.padding import some
+from hyperloom.stages.modality.vector import say_what_is_lost
 
 if TYPE_CHECKING:
     pass
@@ -72,6 +73,7 @@ class Series(SignedNumbers, Modality):
     def fit(self, value: Any) -> np.ndarray:
         """From up to `steps` rows of `channels` numbers, or as many numbers if there is one channel."""
         array = np.asarray(value, np.float32)
+        say_what_is_lost(value, array)
         if array.ndim == 1 and self.channels_ == 1:
             array = array[:, None]
         array = array.reshape(0, self.channels_) if not array.size else array

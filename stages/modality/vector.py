@@ -20,6 +20,14 @@ EXACT = 2**24
 """Whole numbers below it are exact in float32."""
 
 
+def say_what_is_lost(value: Any, array: np.ndarray) -> None:
+    """Remark on whole numbers of `value` that the float32 `array` made of it does not hold."""
+    if array.size and np.nan_to_num(np.abs(array)).max() >= EXACT:
+        given, kept = np.asarray(value, np.float64).reshape(-1), array.astype(np.float64).reshape(-1)
+        if ((given != kept) & (given == given)).any():
+            remark(f"numbers beyond {EXACT} lose their last digits (they are kept as float32)")
+
+
 class Vector(SignedNumbers, Modality):
     """(length,) float32 numbers, such as a pose. `range` is what `check` accepts."""
 
@@ -88,11 +96,7 @@ class Vector(SignedNumbers, Modality):
             raise ValueError(f"expected {self.length} numbers, got {value!r}") from error
         if array.shape != self.shape:
             raise ValueError(f"expected {self.length} numbers, got {array.size}")
-        if (
-            np.abs(array).max() >= EXACT
-            and (np.asarray(value, np.float64).reshape(-1) != array.astype(np.float64)).any()
-        ):
-            remark(f"numbers beyond {EXACT} lose their last digits (they are kept as float32)")
+        say_what_is_lost(value, array)
         return array
 
     def teaches(self, predicted: Modality) -> bool:

@@ -29,6 +29,7 @@ KNOWN = inline.modalities(
     sign={"type": "category", "classes": ["-1", "0", "1"]},
     account={"type": "category", "classes": ["9007199254740992", "9007199254740993"]},
     speed={"type": "scalar"},
+    track={"type": "series", "steps": 3},
     quad={"type": "vector", "length": 4},
     text={"type": "text", "length": 200},
     topics={"type": "multilabel", "classes": ["art", "sport"]},
@@ -137,6 +138,9 @@ def test_digits_that_float32_does_not_hold_are_said(tmp_path: Path) -> None:
     taken, _, said = read(tmp_path, "t.csv", b"id,y\nr0,1700000001\nr1,16777218\n", "speed@a")
     assert taken["r1"] == [16777218.0] and [text.partition(" ")[0] for text in said] == ["1"]
     assert "beyond 16777216 lose their last digits" in said[0]
+    taken, _, said = read(tmp_path, "t.jsonl", lines([1, 2**24 + 1, None], [2**24 + 2]), "track@a")
+    assert taken["r1"][0] == [16777218.0] and "beyond 16777216 lose their last digits" in said[0]
+    assert [text.partition(" ")[0] for text in said] == ["1"]
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
