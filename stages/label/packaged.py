@@ -11,7 +11,7 @@ package's weights is the identity, so another version of the same weights is the
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -113,6 +113,11 @@ class Packaged(Expert):
     @property
     def package(self) -> Package:
         return PACKAGES[self.tool]
+
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        """The silence by which a recording is filled up counted as time without speech."""
+        kinds = [modalities.get(modality_of(c)) for c in self.out] if self.tool == "silero-vad" else []
+        return {"speech of its own time": 2} if any(k is not None and k.type == "scalar" for k in kinds) else {}
 
     @property
     def usual_batch(self) -> int | None:

