@@ -153,7 +153,7 @@ AT = {
         ("balancer: uncertainty", "confidence: {depth@consensus: flow@dis}", "several channels, confidence is one"),
         ("balancer: uncertainty", "confidence: {depth@consensus: edges@gradint}", "did you mean 'edges@gradient'?"),
         (
-            "    batch: 8\n    ema: 0.98\n    workers: 2\n\n  # The",
+            "    batch: 8\n    ema: 0.98\n    workers: [1, 2]\n\n  # The",
             "    batch: 800\n\n  # The",
             "than the 224 training",
         ),
