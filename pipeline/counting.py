@@ -17,7 +17,7 @@ def plural(noun: str) -> str:
 
 def figure(value: float) -> str:
     """Four digits of a number, of a larger one all before the point: `0.1235`, `12346`."""
-    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+    return f"{value:.0f}" if 9999.5 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def share(part: float, places: int = 1) -> str:

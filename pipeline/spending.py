@@ -78,27 +78,29 @@ class StepRate:
     bytes: int
     effort: float
     samples: int
+    portion: int
     paced: float = 0.0
     gpu_seconds: float = 0.0
-    portion: int = 1
 
     def train(self, pace: UpdatePace) -> None:
         """Take over how long an update took. What was trained in an earlier run counts at this run's pace."""
-        own = self.effort - pace.before
+        own = pace.planned - pace.before
         if own <= 0:
             return
         now = min(self.seconds, pace.seconds * own)
-        self.paced = now * self.effort / own
+        self.paced = now * pace.planned / own
         self.gpu_seconds *= (self.seconds - now + self.paced) / self.seconds if self.seconds else 1.0
         self.seconds += self.paced - now
 
 
 @dataclass
 class UpdatePace:
-    """`seconds` of an update of a training, and how many of the updates of its step an earlier run had made."""
+    """`seconds` of an update of a training, how many updates its step makes in all, and how many of these an earlier
+    run had made."""
 
     seconds: float
-    before: float = 0.0
+    planned: float
+    before: float
 
 
 @dataclass
@@ -114,7 +116,8 @@ class Costs:
         """Take over what a later run has measured. One of fewer units than there are slots says nothing of these."""
         busy = sum(rate.units for rate in other.spaces.values()) >= 2 * self.slots
         self.slots = other.slots if other.spaces and (other.slots > self.slots or busy) else self.slots
-        self.gpus = other.gpus or self.gpus
+        held = sum(rate.units for rate in other.spaces.values() if rate.gpu_seconds) >= 2 * self.gpus
+        self.gpus = other.gpus if other.gpus > self.gpus or (other.gpus and held) else self.gpus
         self.spaces |= other.spaces
         self.steps |= other.steps
 
@@ -125,14 +128,14 @@ def load(storage: Storage, recipe: str) -> Costs:
         kept = storage.read_json(_path(recipe))
         spaces = {k: UnitRate(**v) for k, v in kept["spaces"].items()}
         steps = {k: StepRate(**v) for k, v in kept["steps"].items()}
-        return Costs(spaces, steps, kept["slots"], kept.get("gpus", 0.0))
+        return Costs(spaces, steps, kept["slots"], kept["gpus"])
     except (FileNotFoundError, Torn, KeyError, TypeError):
         return Costs()
 
 
-def _paces(storage: Storage, run: str, efforts: Mapping[str, float]) -> dict[str, UpdatePace]:
-    """The pace of each training, whose effort is known, from when its figures were noted: the median, since a start
-    may lie between. Of several seeds each counts by itself: they may have trained one after the other."""
+def _paces(storage: Storage, run: str, repeats: Mapping[str, int]) -> dict[str, UpdatePace]:
+    """The pace of each training, of so many `repeats` a step, from when its figures were noted: the median, since a
+    start may lie between. Of several seeds each counts by itself: they may have trained one after the other."""
     from itertools import pairwise
     from statistics import median
 
@@ -141,7 +144,7 @@ def _paces(storage: Storage, run: str, efforts: Mapping[str, float]) -> dict[str
     noted: dict[str, dict[str, dict[int, float]]] = {}
     planned: dict[tuple[str, str], float] = {}
     for event in events.read(storage, run):
-        if event["kind"] == "metric" and event.get("at") and event["step"] in efforts:
+        if event["kind"] == "metric" and event.get("at") and event["step"] in repeats:
             mine = noted.setdefault(event["step"], {}).setdefault(event["writer"], {})
             mine.setdefault(event["at"], event["t"] / 1000)
             planned[event["step"], event["writer"]] = event.get("of", 0)
@@ -154,10 +157,10 @@ def _paces(storage: Storage, run: str, efforts: Mapping[str, float]) -> dict[str
             gaps = [a1 - a0 for (a0, _), (a1, _) in pairwise(points)] or [points[0][0]]
             before += max(0.0, points[0][0] - max(gaps))
         lengths = [planned[name, writer] for writer in writers]
-        if all(lengths):  # seeds that were done before say nothing in this run
-            before += max(0.0, efforts[name] - sum(lengths))
-        if steps:
-            paces[name] = UpdatePace(median(steps), before)
+        if steps and all(lengths):
+            length = sum(lengths) / len(lengths)
+            before += max(0, repeats[name] - len(lengths)) * length  # seeds that were done say nothing in this run
+            paces[name] = UpdatePace(median(steps), max(repeats[name], len(lengths)) * length, before)
     return paces
 
 
@@ -178,6 +181,7 @@ class Spending:
     """Slots that were at work when time passed last."""
     _gpus: dict[str, float] = field(default_factory=dict)
     """GPU seconds by step, of its units and of its own processes."""
+    _repeats: dict[str, int] = field(default_factory=dict)
     _refused: str = ""
 
     def __post_init__(self) -> None:
@@ -213,7 +217,7 @@ class Spending:
         gpus = resources.gpus
         self._gpus[step] = self._gpus.get(step, 0.0) + seconds * gpus
         rate = self.costs.spaces.setdefault(record.space, UnitRate())
-        rate.units, rate.rows = rate.units + 1, rate.rows + record.rows
+        rate.units, rate.rows = rate.units + 1, rate.rows + record.rows + record.quarantined
         rate.seconds, rate.gpu_seconds = rate.seconds + seconds, rate.gpu_seconds + seconds * gpus
         rate.bytes += sum(f.bytes for f in record.files)
 
@@ -222,13 +226,14 @@ class Spending:
         manifest = step.manifest
         samples = sum(s.manifest.rows for s in steps if s.is_source and s.manifest)
         size = manifest.total_bytes if manifest else 0
+        self._repeats[step.name] = step.stage.repeats
         self.costs.steps[step.name] = StepRate(
             seconds,
             size,
             step.stage.effort(samples),
             samples,
+            step.stage.portion,
             gpu_seconds=self._gpus.get(step.name, 0.0),
-            portion=step.stage.portion,
         )
 
     @property
@@ -245,7 +250,7 @@ class Spending:
         """Keep the rates, beside those of earlier runs; trainings have noted their pace in the events of `run`."""
         if not self.costs.spaces and not self.costs.steps:
             return
-        trained = {name: rate.effort for name, rate in self.costs.steps.items() if rate.effort}
+        trained = {name: self._repeats.get(name, 1) for name, rate in self.costs.steps.items() if rate.effort}
         for name, pace in (_paces(storage, run, trained) if trained and run else {}).items():
             self.costs.steps[name].train(pace)
         known = load(storage, recipe)

@@ -88,6 +88,11 @@ class Stage(Config):
         """Samples that one unit of the effort is about (those of an update): its seconds grow with them."""
         return 1
 
+    @property
+    def repeats(self) -> int:
+        """How many times the effort is made, as by the seeds of a training; part of what `effort` says."""
+        return 1
+
     def growth(self, step: StepRun, before: Manifest) -> int | None:
         """How many samples the step would have that `before`, an earlier manifest of it, has not; found out like a
         forecast. A partition that changed counts by what it grew, and at least 1. None when only a run can tell."""

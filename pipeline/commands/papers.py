@@ -93,6 +93,8 @@ def _here(due: Any, given: Any) -> PaperWords:
                     failed[one.title] = str(error)
                 except BrokenExecutor:
                     failed[one.title] = KILLED
+                except Exception as error:  # of code beside the recipe, for instance; the others go on
+                    failed[one.title] = f"{type(error).__name__}: {error}"
         except BaseException:  # it is to end, of which a terminal tells all its processes, `kill` this one alone
             pool.shutdown(wait=False, cancel_futures=True)
             for process in active_children():

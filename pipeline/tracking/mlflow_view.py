@@ -120,6 +120,7 @@ class MLflow:
         if anew:
             high.pop(name, None)  # another training: its points are new
             high[""] = dict.fromkeys(high.get("", {}), -1)  # and so are the figures of the whole run
+            self._position.about.pop("by", None)
             self._forget(run, before)
         else:
             high[name] = {key: at or -1 for key, at in high.get(name, {}).items()}  # what is said once is said anew

@@ -117,7 +117,7 @@ class Packaged(Expert):
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """The silence by which a recording is filled up counted as time without speech."""
         kinds = [modalities.get(modality_of(c)) for c in self.out] if self.tool == "silero-vad" else []
-        return {"speech of its own time": 2} if any(k is not None and k.type == "scalar" for k in kinds) else {}
+        return {"speech of its own time": 2} if any(k is not None and k.plain_numbers for k in kinds) else {}
 
     @property
     def usual_batch(self) -> int | None:

@@ -71,7 +71,9 @@ def spent(root: str) -> Iterator[Cost]:
         cost.seconds = round(before.seconds + time.monotonic() - wall, 1)
         cost.cpu = round(before.cpu + time.process_time() - cpu, 1)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(vars(cost)), encoding="utf-8")
+        written = path.with_suffix(".new")
+        written.write_text(json.dumps(vars(cost)), encoding="utf-8")
+        written.replace(path)
 
 
 def alone(folder: str, name: str, root: str) -> str:

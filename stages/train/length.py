@@ -147,3 +147,8 @@ def effort(stage: Train, samples: int) -> float:
 def portion(stage: Train) -> int:
     """Samples of an update: a pilot of few samples has a smaller batch than the whole, and shorter updates."""
     return stage.batch
+
+
+def repeats(stage: Train) -> int:
+    """Trainings of the step, one for each seed."""
+    return stage.seeds

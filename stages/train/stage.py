@@ -219,6 +219,7 @@ class Train(Stage):
     lasts: ClassVar[Any] = property(length.lasts)
     effort: ClassVar[Any] = length.effort
     portion: ClassVar[Any] = property(length.portion)
+    repeats: ClassVar[Any] = property(length.repeats)
 
     def facts(self, digests: Digests) -> dict[str, Any]:
         facts = self.model.start.facts(digests) if self.model.start else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +131,9 @@ def test_the_pace_of_a_training_is_that_of_its_updates(tmp_path: Path, monkeypat
     with Events(storage, "20260101-000000-abc", "rank0") as events:
         for update in (10, 20, 30, 60):
             now[0] = 1000.0 + 2 * update + (50 if update > 30 else 0)
-            events.metric("teacher", {"loss": 1.0}, at=update)
+            events.metric("teacher", {"loss": 1.0}, at=update, of=60)
     spent = Spending()
-    spent.costs.steps["teacher"] = StepRate(300.0, 10, 60.0, 40)
+    spent.costs.steps["teacher"] = StepRate(300.0, 10, 60.0, 40, 8)
     spent.keep(storage, "mine", "20260101-000000-abc")
     assert spending.load(storage, "mine").steps["teacher"].paced == pytest.approx(120)
 
@@ -152,8 +153,9 @@ def test_what_is_resumed_counts_whole(tmp_path: Path, monkeypatch) -> None:
                 now[0] = 1000.0 + 300 * seed + 2 * update
                 events.metric("family", {f"loss/seed{seed}": 1.0}, at=update, of=100)
     spent = Spending()
-    spent.costs.steps["teacher"] = StepRate(500.0, 10, 1000.0, 40, gpu_seconds=500.0)
-    spent.costs.steps["family"] = StepRate(500.0, 10, 300.0, 40)
+    spent.costs.steps["teacher"] = StepRate(500.0, 10, 1000.0, 40, 8, gpu_seconds=500.0)
+    spent.costs.steps["family"] = StepRate(500.0, 10, 300.0, 40, 8)
+    spent._repeats = {"family": 3}
     spent.keep(storage, "mine", "20260101-000000-abc")
     teacher, family = (spending.load(storage, "mine").steps[name] for name in ("teacher", "family"))
     assert (teacher.seconds, teacher.paced) == (pytest.approx(2100), pytest.approx(2000))
@@ -166,7 +168,33 @@ def test_a_run_of_one_unit_says_nothing_of_the_slots() -> None:
     costs.update(spending.Costs({"expert/a": spending.UnitRate(units=1, seconds=3.0)}, slots=1))
     assert (costs.slots, costs.gpus) == (16, 2.0)
     costs.update(spending.Costs({"expert/a": spending.UnitRate(units=32, seconds=96.0)}, slots=4, gpus=1.0))
-    assert (costs.slots, costs.gpus) == (4, 1.0), "of a smaller cluster it does"
+    assert (costs.slots, costs.gpus) == (4, 2.0), "of a smaller cluster it does, but none of these had a GPU"
+    units = {"expert/a": spending.UnitRate(units=1, seconds=3.0, gpu_seconds=3.0)}
+    costs.update(spending.Costs(units, slots=1, gpus=1.0))
+    assert costs.gpus == 2.0, "one unit had no second one beside it"
+    costs.update(spending.Costs({"expert/a": replace(units["expert/a"], units=32)}, slots=1, gpus=1.0))
+    assert costs.gpus == 1.0
+
+
+def test_epochs_of_a_part_of_the_samples_are_no_resumed_training(tmp_path: Path, monkeypatch) -> None:
+    """1,000 rows of which 600 teach: what the plan calls the effort is more than the updates that were made."""
+    storage, now = Storage(str(tmp_path)), [1000.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    with Events(storage, "20260101-000000-abc", "train-teacher") as events:
+        for update in range(10, 121, 10):
+            now[0] = 1000.0 + update
+            events.metric("teacher", {"loss": 1.0}, at=update, of=120)
+    spent = Spending()
+    spent.costs.steps["teacher"] = StepRate(130.0, 10, 200.0, 1000, 10)
+    spent.keep(storage, "mine", "20260101-000000-abc")
+    kept = spending.load(storage, "mine").steps["teacher"]
+    assert (kept.seconds, kept.paced) == (pytest.approx(130), pytest.approx(120))
+
+
+def test_samples_that_were_left_out_took_their_time_too(tmp_path: Path) -> None:
+    spent = Spending()
+    spent.unit("labels", Record("expert/a", "u", 4, (), 4), 2.0, Resources())
+    assert spent.costs.spaces["expert/a"].rows == 8
 
 
 def test_gpu_seconds_are_those_of_the_step_and_outlive_other_runs(tmp_path: Path) -> None:
@@ -176,7 +204,7 @@ def test_gpu_seconds_are_those_of_the_step_and_outlive_other_runs(tmp_path: Path
 
     class step:
         class stage:
-            portion = 16
+            portion, repeats = 16, 1
 
             @staticmethod
             def effort(samples: int) -> float:
