@@ -35,8 +35,9 @@ NUMBERS = ("dense", "segmentation", "soft", "vector", "scalar", "embedding")
 """Types whose side files are raw numbers; the others read their files themselves."""
 MEDIA = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".wav", ".flac", ".ogg", ".mp3", ".aiff", ".npy")
 """Endings of files that a row may be called by."""
-SHIFT = 256.0
-"""An offset beyond it, as from seconds since 1970 or metres of a grid, is added before numbers are made float32."""
+SHIFT = 4096.0
+"""An offset beyond it, as from seconds since 1970 or metres of a grid, is added before numbers are made float32; that
+of degrees (273.15) costs no digit that counts."""
 WORDS = ("category", "ordinal", "text")
 """Types whose cell of a .csv is a name, an id or a text."""
 
@@ -164,7 +165,7 @@ class SideFile(Config):
         data = fetch(path)
         if path.endswith((".npy", ".npz")):
             return decode_array(data, self.array, path)
-        if path.endswith((".json", ".txt")) and modality.plain_numbers:
+        if path.endswith((".json", ".txt")) and modality.plain_numbers and not self.shifted:
             return np.asarray(modality.read(data, path))
         return modality.numbers(data, path)
 

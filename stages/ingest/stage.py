@@ -71,7 +71,9 @@ class Ingest(Stage):
         sides = getattr(self.source, "columns", ())
         side = sides.get(column) if isinstance(sides, Mapping) else None
         moved = {"nearest": 2} if self.source.fits and getattr(modality, "markup", "") == "map" else {}
-        return moved | ({"offset": 2} if getattr(side, "shifted", False) else {})
+        if side is None or not getattr(side, "shifted", False):
+            return moved
+        return moved | {"offset": 3 if side.path.endswith((".json", ".txt")) else 2}
 
     def check(self, step: StepCheck) -> SamplesSchema:
         return checked(self, step)

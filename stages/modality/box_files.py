@@ -115,7 +115,7 @@ def _labelme(value: dict[str, Any], base: str) -> list[dict[str, Any]]:
             xs, ys = zip(*shape["points"], strict=True)
             corners = {"x0": min(xs) / width, "y0": min(ys) / height, "x1": max(xs) / width, "y1": max(ys) / height}
             boxes.append({**corners, "class": str(shape["label"]).strip()})
-    except (KeyError, TypeError, ZeroDivisionError) as error:
+    except (AttributeError, KeyError, TypeError, ZeroDivisionError) as error:
         raise ValueError(f"{base} is read as LabelMe's JSON, and it lacks a size, points or a label") from error
     except ValueError as error:
         raise ValueError(f"{base} is read as LabelMe's JSON, and {error}. {CONVERT}") from error

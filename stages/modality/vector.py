@@ -12,6 +12,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import Category, distinct
+from hyperloom.stages.modality.formats import parse
 from hyperloom.stages.modality.geometry import SignedNumbers, mirrored_places
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.remarks import remark
@@ -87,13 +88,22 @@ class Vector(SignedNumbers, Modality):
         if self.range and (array.min() < self.range[0] or array.max() > self.range[1]):
             raise ValueError(f"expected values within {self.range}, got {array.min():.6g} to {array.max():.6g}")
 
-    def fit(self, value: Any) -> np.ndarray:
-        """From numbers, or from a string of them with spaces, commas or semicolons between."""
+    def numbers(self, data: bytes, name: str) -> np.ndarray:
+        """(n,) float64 of a .json or .txt, with the digits that float32 would not hold. Raises ValueError."""
+        if not name.endswith((".json", ".txt")):
+            return super().numbers(data, name)
+        return self._array(parse(data, name), "float64")
+
+    def _array(self, value: Any, kind: str) -> np.ndarray:
         try:
             value = list(map(_number, re.split(r"[\s,;]+", value.strip()))) if isinstance(value, str) else value
-            array = np.asarray(value, np.float32).reshape(-1)
+            return np.asarray(value, kind).reshape(-1)
         except (TypeError, ValueError) as error:
             raise ValueError(f"expected {self.length} numbers, got {value!r}") from error
+
+    def fit(self, value: Any) -> np.ndarray:
+        """From numbers, or from a string of them with spaces, commas or semicolons between."""
+        array = self._array(value, "float32")
         if array.shape != self.shape:
             raise ValueError(f"expected {self.length} numbers, got {array.size}")
         say_what_is_lost(value, array)

@@ -10,9 +10,10 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from hyperloom.stages.modality import box_files
+from hyperloom.stages.modality.choice import whole
 from hyperloom.stages.starter.coco_names import CocoNames
 from hyperloom.stages.starter.pairing import Pairing, escaped, paired
 from hyperloom.stages.starter.readable import left_out, shortened
@@ -21,8 +22,8 @@ from hyperloom.stages.starter.truth import NAMES, UNNAMED, NotUnderstood, Truth,
 
 MOST = 50
 """Boxes of a sample, unless one has more."""
-ANY = [str(number) for number in range(1000)]
-"""Classes of which a file may name any by its number."""
+ANY = [str(number) for number in range(30_000)]
+"""Classes of which a file may name any by its number: the largest sets have some 22,000."""
 
 
 def box_truth(
@@ -36,13 +37,13 @@ def box_truth(
         if match is not None and (each := _of_each(match, given)) is not None:
             truth, torn = each
             return truth, [*torn, *(f"{f.path} belongs to no picture" for f in match.lost[:3])]
-    wholes = [(coco, f) for f in notes if f.suffix.lower() == ".json" and (coco := _coco(f)) is not None]
+    wholes = [(f, coco) for f in notes if f.suffix.lower() == ".json" and (coco := _coco(f)) is not None]
     if wholes:
         return _of_coco(wholes, pictures, root, out)
-    return None, _refused(pictures, root, notes)
+    return None, _refused(pictures, root, notes, given)
 
 
-def _refused(pictures: Sequence[DataFile], root: str, notes: Sequence[DataFile]) -> list[str]:
+def _refused(pictures: Sequence[DataFile], root: str, notes: Sequence[DataFile], given: Sequence[str]) -> list[str]:
     """What the reader of boxes says of files that look like annotations and are none that it reads."""
     sentences = []
     for suffix in (".xml", ".txt", ".json"):
@@ -50,7 +51,7 @@ def _refused(pictures: Sequence[DataFile], root: str, notes: Sequence[DataFile])
         match = paired(pictures, root, files)
         for file in [*(match.pairs.values() if match else ()), *(files[:3] if suffix != ".txt" else ())]:
             try:
-                _boxes(file)
+                _boxes(file, given)
             except (OSError, ValueError) as error:
                 sentences.append(f"{file.path} is not used: {error}")
                 break
@@ -64,7 +65,7 @@ def _of_each(match: Pairing, given: Sequence[str]) -> tuple[Truth, list[str]] | 
     numbers = set[int]()
     for picture, file in match.pairs.items():
         try:
-            boxes = _boxes(file)
+            boxes = _boxes(file, given)
         except (OSError, ValueError) as error:
             torn.append(left_out(file.name, error))
             continue
@@ -98,59 +99,89 @@ def _truth(classes: list[str], most: int, template: str, keys: list[str], remark
     return Truth("objects", definition, {"path": template}, keys, remarks)
 
 
-def _boxes(file: DataFile) -> list[str | int]:
-    """The class of each box of a file, by name or number, as the run will read it. Raises ValueError for what holds no
-    boxes, OSError."""
+def _boxes(file: DataFile, given: Sequence[str]) -> list[str | int]:
+    """The class of each box of a file, by name or number, as the run will read it with the user's classes. Raises
+    ValueError for what holds no boxes, OSError."""
     with open(file.path, "rb") as opened:
         data = opened.read()
-    boxes = box_files.parse(data, file.path, ANY)
+    classes = given or ANY
+    boxes = box_files.parse(data, file.path, classes)
     if boxes is None:
         value = json.loads(data)
         if not (isinstance(value, list) and all(isinstance(b, dict) and "x0" in b for b in value)):
             raise ValueError(f"{file.base} holds no boxes")
         boxes = value
-    return [box.get("class", 0) for box in boxes]
+    return [_class(box, file.base, len(classes)) for box in boxes]
+
+
+def _class(box: dict[str, Any], base: str, classes: int) -> str | int:
+    value = box.get("class")
+    if isinstance(value, str):
+        return value
+    if (number := whole(value)) is not None and 0 <= number < classes:
+        return number
+    raise ValueError(f"{base} has a box of the class {value!r}, which is no name and no number below {classes}")
 
 
 def _coco(file: DataFile) -> dict[str, Any] | None:
     try:
-        with open(file.path, encoding="utf-8") as opened:
+        with open(file.path, encoding="utf-8-sig") as opened:
             value = json.load(opened)
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) and {"images", "annotations", "categories"} <= value.keys() else None
 
 
+class CocoFile(NamedTuple):
+    """A file of COCO's that can be used: its pictures, names of classes by id, boxes by image."""
+
+    file: DataFile
+    named: CocoNames
+    classes: dict[str, str]
+    boxes: dict[str, list[dict[str, Any]]]
+    example: str
+
+
 def _of_coco(
-    wholes: Sequence[tuple[dict[str, Any], DataFile]], pictures: Sequence[DataFile], root: str, out: str
+    wholes: Sequence[tuple[DataFile, dict[str, Any]]], pictures: Sequence[DataFile], root: str, out: str
 ) -> tuple[Truth, list[str]]:
-    """Of the file that names most of the pictures."""
-    try:
-        every = [(CocoNames(coco, pictures, root), coco, file) for coco, file in wholes]
-        named, coco, file = max(every, key=lambda one: len(one[0].keys))
-        names = {str(c["id"]): str(c["name"]) for c in coco["categories"]}
-        boxes = _shares(coco, names)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    """Of the file that names most of the pictures; one that lacks something ends nothing where another is whole."""
+    every, broken = list[CocoFile](), list[str]()
+    for file, coco in wholes:
+        try:
+            every.append(_read(file, coco, CocoNames(coco, pictures, root)))
+        except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            broken.append(f"{file.path} is COCO's file, and it lacks {error}")
+    if not every:
+        raise NotUnderstood(f"{broken[0]}. Next: export it again")
+    one = max(every, key=lambda each: len(each.named.keys))
+    if not one.named.keys:
         raise NotUnderstood(
-            f"{wholes[0][1].path} is COCO's file, and it lacks {error}. Next: export it again"
-        ) from error
-    if not named.keys:
-        example = coco["images"][0]["file_name"] if coco["images"] else "no picture"
-        raise NotUnderstood(
-            f"{file.path} names {example}, and no such picture lies below {root}. Next: give that folder"
+            f"{one.file.path} names {one.example}, and no such picture lies below {root}. Next: give that folder"
         )
     _empty(out)
-    for image, name in named.keys.items():
+    for image, name in one.named.keys.items():
         path = os.path.join(out, f"{name}.json")
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as opened:
-            json.dump(boxes[image], opened)
-    sentences = [f"{file.path} (COCO) was copied to {out}, a file a picture: write it there anew with init --force"]
-    sentences += named.remarks(file.path)
-    sentences += [f"{f.path} (COCO) is not used: one file is. Next: put both into one" for _, f in wholes if f != file]
-    order = sorted(names, key=lambda i: (not i.isdecimal(), int(i) if i.isdecimal() else 0, i))
-    most, template = max(len(b) for b in boxes.values()), f"{escaped(out)}/{{key}}.json"
-    return _truth([names[i] for i in order], most, template, sorted(named.keys.values()), []), sentences
+            json.dump(one.boxes[image], opened)
+    path = one.file.path
+    sentences = [f"{path} (COCO) was copied to {out}, a file a picture: write it there anew with init --force"]
+    sentences += one.named.remarks(path)
+    others = [each.file for each in every if each is not one]
+    sentences += [f"{f.path} (COCO) is not used: one file is. Next: put both into one" for f in others]
+    sentences += [f"{sentence}: it is not used. Next: export it again" for sentence in broken]
+    order = sorted(one.classes, key=lambda i: (not i.isdecimal(), int(i) if i.isdecimal() else 0, i))
+    most, template = max(len(b) for b in one.boxes.values()), f"{escaped(out)}/{{key}}.json"
+    keys = sorted(one.named.keys.values())
+    return _truth([one.classes[i] for i in order], most, template, keys, []), sentences
+
+
+def _read(file: DataFile, coco: dict[str, Any], named: CocoNames) -> CocoFile:
+    """Raises KeyError, TypeError, ValueError and others for what it lacks."""
+    classes = {str(c["id"]): str(c["name"]) for c in coco["categories"]}
+    example = coco["images"][0]["file_name"] if coco["images"] else "no picture"
+    return CocoFile(file, named, classes, _shares(coco, classes), example)
 
 
 def _shares(coco: dict[str, Any], names: dict[str, str]) -> dict[str, list[dict[str, Any]]]:

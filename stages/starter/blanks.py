@@ -22,16 +22,21 @@ def blanks(columns: Sequence[Sequence[str]], numeric: Callable[[Sequence[str]], 
     empty, named = set[str](), set[str]()
     for cells in columns:
         words = {c for c in cells if c.strip().casefold() in WORDS}
-        if not words:
-            continue
         rest = [c for c in cells if c not in words]
-        if rest and numeric(rest):
-            empty |= words
+        if not rest or among_numbers(cells, numeric):
+            empty |= words  # where there is nothing else it is no class, and takes no meaning from other fields
         else:
             sure = {w for w in words if w.strip().casefold() in SURE and not _code(w, rest)}
             empty |= sure
             named |= words - sure
     return tuple(sorted({word.strip() for word in empty} - {word.strip() for word in named}))
+
+
+def among_numbers(cells: Sequence[str], numeric: Callable[[Sequence[str]], bool]) -> list[str]:
+    """The words for no value of these cells, as they are written, where all others are numbers or dates."""
+    words = {c for c in cells if c.strip().casefold() in WORDS}
+    rest = [c for c in cells if c not in words]
+    return sorted(word.strip() for word in words) if words and rest and numeric(rest) else []
 
 
 def _code(word: str, others: Sequence[str]) -> bool:

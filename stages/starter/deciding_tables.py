@@ -53,8 +53,9 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
             f"Which field of {os.path.basename(table.path)} is to be learned?", [learned.name, *others]
         )
         learned = target(table, answer)
+    _apart(table, learned)
     if given.group:
-        _group(table, given.group)
+        _group(table, given.group, learned)
     draft = TableDraft(seen.folder, given.name or slug(os.path.basename(seen.folder)), table, learned)
     draft.twins = _twins(draft)
     draft.remarks += [*_unused(draft), *_taken(table, learned, given), *_further(seen, table)]
@@ -79,7 +80,13 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
 def _unused(draft: TableDraft) -> list[str]:
     """Fields from which nothing is learned, and why."""
     table, remarks = draft.table, list[str]()
-    unused = [f.name for f in table.fields if not f.kind and f.name not in (table.key, table.group)]
+    for one in (f for f in table.fields if f.name in table.worded):
+        remarks.append(
+            f"{one.name} holds numbers or dates beside {', '.join(table.worded[one.name])}, which seems to be a class "
+            f"of another field: it is {f'read as {one.kind}' if one.kind else 'not used'}. Next: leave such cells empty"
+        )
+    apart = (table.key, table.group, *table.worded)
+    unused = [f.name for f in table.fields if not f.kind and f.name not in apart]
     if unused:
         remarks.append(f"not used, as they are neither numbers, classes, texts nor files: {', '.join(unused)}")
     dates = [f.name for f in table.fields if f.kind == "time" and f.name not in (table.key, table.group, table.time)]
@@ -96,14 +103,24 @@ def _unused(draft: TableDraft) -> list[str]:
 def _twins(draft: TableDraft) -> list[str]:
     """Fields with as many values as the classes to learn, each of them beside one class and it beside no other: what is
     learned from them is their spelling."""
-    rows = [row for row in draft.table.content.values() if draft.target.among(row)]
-    twins = []
-    for one in draft.features if draft.target.kind == "category" else ():
-        pairs = {(str(row[one.name]), str(row[draft.target.name])) for row in rows if one.among(row)}
-        values, classes = ({pair[side] for pair in pairs} for side in (0, 1))
-        if len(values) == len(classes) == len(pairs) > 1 and one.kind not in FILED:
-            twins.append(one.name)
-    return twins
+    return [one.name for one in draft.features if _same(draft.table, one, draft.target)]
+
+
+def _same(table: TableLook, one: TableField, learned: TableField) -> bool:
+    if one.kind in FILED or learned.kind != "category":
+        return False
+    rows = [row for row in table.content.values() if learned.among(row) and one.among(row)]
+    pairs = {(str(row[one.name]), str(row[learned.name])) for row in rows}
+    values, classes = ({pair[side] for pair in pairs} for side in (0, 1))
+    return len(values) == len(classes) == len(pairs) > 1
+
+
+def _apart(table: TableLook, learned: TableField) -> None:
+    """Let neither what rows belong to nor their names be the field to learn, also by another name: a class that is
+    held out whole is never learned."""
+    others = [f for f in table.owners() if f.name != learned.name]
+    table.group = next((f.name for f in others if not _same(table, f, learned)), "")
+    table.key = "" if table.key == learned.name else table.key
 
 
 def _further(seen: Survey, table: TableLook) -> list[str]:
@@ -132,11 +149,16 @@ def _taken(table: TableLook, learned: TableField, given: Any) -> list[str]:
     return remarks
 
 
-def _group(table: TableLook, name: str) -> None:
+def _group(table: TableLook, name: str, learned: TableField) -> None:
     """Group rows by the field `name`, or by its times, into which periods TableDraft.hold_out chooses."""
     field = table.named(name)
     if field is None:
         raise NotUnderstood(f"{table.path} has no field {name!r}. Next: --group with one of its fields")
+    if field.name == learned.name:
+        raise NotUnderstood(
+            f"--group {name}: {learned.name} is the field to learn, and what is held out whole is never learned. "
+            "Next: --group with another field, or --task with another one"
+        )
     table.by_time = field.kind == "time"
     if table.by_time:
         table.group, table.time = "", field.name

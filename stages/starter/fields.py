@@ -19,7 +19,7 @@ from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.ingest.rows import Dialect, TableRow, rows
 from hyperloom.stages.ingest.source import IMAGES, SOUNDS
 from hyperloom.stages.modality.choice import NAMELESS, whole
-from hyperloom.stages.starter.blanks import blanks
+from hyperloom.stages.starter.blanks import among_numbers, blanks
 from hyperloom.stages.starter.times import times
 from hyperloom.stages.starter.truth import NotUnderstood
 
@@ -79,7 +79,7 @@ class TableField:
 
     def among(self, row: TableRow) -> bool:
         """Has a row a value of it?"""
-        return str(row.get(self.name)) in self._valued
+        return not self._valued.isdisjoint(_cells([row.get(self.name)]))
 
     @cached_property
     def _valued(self) -> frozenset[str]:
@@ -117,9 +117,15 @@ class TableLook:
     group: str = ""
     time: str = ""
     by_time: bool = False
+    worded: dict[str, list[str]] = field(default_factory=dict)
+    """By field of numbers or dates the words among them that mean no value, and are a class of another field."""
 
     def named(self, name: str) -> TableField | None:
         return next((f for f in self.fields if f.name.casefold() == name.casefold()), None)
+
+    def owners(self) -> list[TableField]:
+        """The fields that seem to say what rows belong to, in groups of several."""
+        return [f for f in self.fields if f.owns and 3 <= len(set(f.cells)) < len(self.content)]
 
     def files(self) -> TableField | None:
         """The field that names pictures or sounds."""
@@ -136,17 +142,22 @@ def look(path: str, folders: Sequence[str]) -> TableLook:
     decimal = {"decimal": ","} if dialect.get("separator") == ";" and _commas(plain) else {}
     names = list(dict.fromkeys(name for row in plain for name in row if name))
     cells = {name: _cells(row.get(name) for row in plain) for name in names}
-    nothing = blanks(list(cells.values()), lambda some: _numbers(some, bool(decimal)) or times(some) is not None)
+
+    def numeric(some: Sequence[str]) -> bool:
+        return _numbers(some, bool(decimal)) or times(some) is not None
+
+    nothing = blanks(list(cells.values()), numeric)
     cells = {name: [c for c in some if c.strip() not in nothing] for name, some in cells.items()}
     folders = (os.path.dirname(path), *folders)
     fields = [_field(name, cells[name], [row.get(name) for row in plain], bool(decimal), folders) for name in names]
     _distinguish(fields)
     missing = {"missing": list(nothing)} if nothing else {}
     seen = TableLook(path, {**dialect, **decimal, **missing}, readable, fields)
+    seen.worded = {name: words for name, some in cells.items() if (words := among_numbers(some, numeric))}
     unique = [f for f in fields if len(set(f.cells)) == len(plain)]
     named = [f.name for f in unique if KEYS.fullmatch(f.name) or f.kind in FILED]
     seen.key = next(iter(named or [f.name for f in unique if _counts(f.cells)]), "")
-    seen.group = next((f.name for f in fields if f.owns and 3 <= len(set(f.cells)) < len(plain)), "")
+    seen.group = next((f.name for f in seen.owners()), "")
     seen.time = next((f.name for f in fields if f.kind == "time" and len(set(f.cells)) > 1), "")
     return seen
 
@@ -223,12 +234,12 @@ def _field(
 
 def _classes(cells: Sequence[str]) -> list[str]:
     """Few whole numbers, most often, are classes, also as `1.0`, which they become where some are missing. -1 is one in
-    -1 and 1, or -1, 0 and 1; beside more it says that nobody knows."""
+    two numbers, or in -1, 0 and 1; beside more it says that nobody knows."""
     numbers = Counter(map(whole, cells))
     if None in numbers or not (2 <= len(numbers) <= 20 and len(numbers) <= len(cells) / 5):
         return []
     known = sorted(n for n in numbers if n is not None)
-    nameless = known[0] == NAMELESS and not set(known) <= {-1, 0, 1}
+    nameless = known[0] == NAMELESS and len(known) > 2 and not set(known) <= {-1, 0, 1}
     return [str(n) for n in known[nameless:]]
 
 

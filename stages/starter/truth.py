@@ -210,7 +210,7 @@ def names_of(folders: Sequence[str]) -> NamesFile | None:
 
 def read_names(path: str) -> list[str]:
     """Names of a file: one a line; a list; or names under `names`, `classes` or `labels`; perhaps by number, and then
-    in that order. Empty where it holds none, or their numbers have a hole."""
+    in that order, `class{i}` where a number has none. Empty where it holds none, or numbers of lines have a hole."""
     return _named(path)[1]
 
 
@@ -230,13 +230,11 @@ def _named(path: str) -> tuple[int, list[str]]:
             break
         value = inner
     if isinstance(value, dict) and value and all(str(k).isdecimal() for k in value):
-        return _in_order({int(k): v for k, v in value.items()})
+        return _in_order(_filled({int(k): v for k, v in value.items()}))
     if isinstance(value, list) and value and all(isinstance(v, dict) and "name" in v for v in value):
         ids = [v.get("id") for v in value]
-        if all(isinstance(i, int) for i in ids) and len(set(ids)) == len(ids):
-            value = sorted(value, key=lambda v: v["id"])
-            first = int(value[0]["id"]) if value[-1]["id"] - value[0]["id"] == len(value) - 1 else 0
-            return min(first, 1), [str(v["name"]) for v in value]
+        if all(isinstance(i, int) and i >= 0 for i in ids) and len(set(ids)) == len(ids):
+            return _in_order(_filled({v["id"]: str(v["name"]) for v in value}))
         value = [v["name"] for v in value]
     strings = isinstance(value, list) and all(isinstance(v, str) for v in value)
     return 0, [str(v) for v in value] if strings else []
@@ -250,6 +248,13 @@ def _lines(lines: Sequence[str]) -> tuple[int, list[str]]:
     table = {int(match[1]): match[2] for match in numbered if match}
     first, names = _in_order(table) if len(table) == len(lines) else (0, [line.strip() for line in lines])
     return first, names if len(set(names)) == len(names) and all(len(name) < 60 for name in names) else []
+
+
+def _filled(table: dict[int, Any]) -> dict[int, Any]:
+    """With `class{i}` for each number that has no name, so that every name stays that of its number."""
+    if not table or max(table) >= MILLIMETRES:
+        return table
+    return {i: table.get(i, f"class{i}") for i in range(min(table) if min(table) <= 1 else 0, max(table) + 1)}
 
 
 def _in_order(table: dict[int, Any]) -> tuple[int, list[str]]:

@@ -185,7 +185,7 @@ def test_a_key_that_comes_twice_and_an_array_are_no_rows(tmp_path: Path) -> None
 def beside(folder: Path, column: str, name: str, data: bytes, **side: Any) -> tuple[dict[str, Any], dict[str, str]]:
     for stem in ("a", "b"):
         (folder / f"{stem}.png").write_bytes(file("PNG", np.zeros((4, 6, 3), np.uint8)))
-    (folder / name.format(stem="a")).write_bytes(data)
+    (folder / name.format(stem="a", key="a")).write_bytes(data)
     path = str(folder / name)
     source = {"type": "files", "path": f"{folder}/*.png", "columns": {column: {"path": path, **side}}}
     storage = Storage(str(folder / "root"))
@@ -334,17 +334,31 @@ def test_directions_in_bytes_are_directions_with_their_scale(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("number", "offset", "expected"), [
     (1_700_000_123.5, -1_700_000_000, 123.5), (5_800_123.45, -5_800_000, 123.45), (0.5, 0, 0.5), (0.5, 100, 100.5),
+    (300.5, -273.15, 27.35),
 ])  # fmt: skip
+@pytest.mark.parametrize("path", ["t.csv", "{stem}.json", "{key}.txt", "{stem}.npy"])
 def test_a_large_offset_leaves_the_digits_of_what_is_left(
-    tmp_path: Path, number: float, offset: float, expected: float
+    tmp_path: Path, number: float, offset: float, expected: float, path: str
 ) -> None:
     """Seconds since 1970 came in steps of 128. Who has no such offset keeps what was made."""
-    table = f"id,v\na,{number!r}\n".encode()
-    taken, _ = beside(tmp_path, "speed@a", "t.csv", table, offset=offset)
+    written = {"t.csv": f"id,v\na,{number!r}\n".encode(), "{stem}.npy": npy(np.array([number]))}
+    data = written.get(path, repr(number).encode())
+    taken, _ = beside(tmp_path, "speed@a", path, data, offset=offset)
     assert taken["a"][0] == pytest.approx(expected, rel=1e-6)
-    side = {"path": str(tmp_path / "t.csv"), "offset": offset}
+    side = {"path": str(tmp_path / path), "offset": offset}
     source = {"type": "files", "path": str(tmp_path), "column": "rgb@a", "columns": {"speed@a": side}}
-    assert stage(source).revised_for(KNOWN) == ({"offset": 2} if abs(offset) > 256 else {})
+    number_ = 3 if path.endswith((".json", ".txt")) else 2
+    assert stage(source).revised_for(KNOWN) == ({"offset": number_} if abs(offset) > 1000 else {})
+
+
+@pytest.mark.parametrize(("path", "text"), [("{key}.json", "[1700000123.5, 1700000001.5, 0, 1700000002]"),
+                                            ("{key}.txt", "1700000123.5 1700000001.5;0,1700000002")])  # fmt: skip
+def test_a_large_offset_of_several_numbers(tmp_path: Path, path: str, text: str) -> None:
+    taken, reasons = beside(tmp_path, "quad@a", path, text.encode(), offset=-1_700_000_000)
+    assert taken["a"] == [123.5, 1.5, -1_700_000_000, 2], reasons
+    (again := tmp_path / "again").mkdir()
+    _, reasons = beside(again, "quad@a", path, b"[1, 2]" if "json" in path else b"1 2", offset=-1_700_000_000)
+    assert "expected 4 numbers, got 2" in reasons["a"]
 
 
 def test_probabilities_of_each_class_by_itself_are_asked_about() -> None:

@@ -208,3 +208,75 @@ def test_what_is_to_be_learned_by_other_names_is_no_feature(tmp_path: Path, init
     assert code_ == 0 and made.steps["teacher"].inputs == ("size@table", "near@table"), text
     assert "nothing is learned from kind id, short, which is kind by other names" in text
     assert "not used: a.csv" in text
+
+
+@pytest.mark.parametrize("names, ids, classes", [
+    ({1: "road", 2: "car", 4: "tree", 5: "sky"}, (0, 1, 2, 4, 5),
+     ("background", "road", "car", "class3", "tree", "sky")),
+    ({4: "tree", 5: "sky"}, (4, 5), ("class0", "class1", "class2", "class3", "tree", "sky")),
+])  # fmt: skip
+def test_names_by_ids_with_a_hole_are_those_of_their_ids(
+    tmp_path: Path, init: Init, names: dict[int, str], ids: tuple[int, ...], classes: tuple[str, ...]  # noqa: F811
+) -> None:  # fmt: skip
+    """Pixels of 1 were called car, and all others were unknown."""
+    pictures(tmp_path / "images", NAMES)
+    masks(tmp_path, *ids)
+    (tmp_path / "categories.json").write_text(json.dumps([{"id": i, "name": name} for i, name in names.items()]))
+    code, text = init(str(tmp_path))
+    made = written(tmp_path)
+    assert code == 0 and made.modalities["semantic"].classes == classes, text
+    side = made.steps["frames"].source.columns["semantic@truth"]
+    assert not side.void and not side.remap
+
+
+def each(folder: Path, suffix: str, text: Callable[[int], str]) -> None:
+    """A file of labels a picture."""
+    for number, name in enumerate(NAMES):
+        path = folder / "labels" / Path(name).with_suffix(suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text(number))
+
+
+def test_yolo_s_classes_beyond_a_thousand(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """Their files were called torn; with the names given, a number beyond these is."""
+    pictures(tmp_path / "images", NAMES)
+    each(tmp_path, ".txt", lambda number: f"{1202 - number} .5 .5 .2 .2\n")
+    names = [f"kind {i}" for i in range(1203)]
+    code, text = init(str(tmp_path), "--classes", ",".join(names))
+    assert code == 0 and "12 with labels" in text, text
+    assert len(written(tmp_path).modalities["objects"].classes) == 1203
+    code, text = init(str(tmp_path), "--classes", ",".join(names[:1200]), "--force")
+    assert code == 0 and "9 with labels" in text and "expected class ids below 1200, got 1202" in text, text
+
+
+CORNERS = {"x0": 0.1, "y0": 0.1, "x1": 0.5, "y1": 0.5}
+
+
+@pytest.mark.parametrize("odd, why", [
+    ([{**CORNERS, "class": None}], "a box of the class None"), ([{**CORNERS, "class": 10**9}], "a box of the class"),
+    ({"shapes": ["x"], "imageWidth": 64, "imageHeight": 48}, "LabelMe's JSON"), ([CORNERS], "a box of the class None"),
+])  # fmt: skip
+def test_an_odd_file_of_boxes_ends_nothing(tmp_path: Path, init: Init, odd: Any, why: str) -> None:  # noqa: F811
+    pictures(tmp_path / "images", NAMES)
+    each(tmp_path, ".json", lambda number: json.dumps(odd if number == 3 else [{**CORNERS, "class": 1}]))
+    code, text = init(str(tmp_path))
+    assert code == 0 and "11 with labels" in text and why in " ".join(text.split()), text
+    assert written(tmp_path).modalities["objects"].classes == ("class0", "class1")
+    each(tmp_path, ".json", lambda number: json.dumps(odd))
+    code, text = init(str(tmp_path), "--labels", str(tmp_path / "labels"), "--force")
+    assert code != 0 and "Traceback" not in text, text
+
+
+def test_a_file_of_coco_s_that_lacks_something_leaves_the_good_one(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """The good one was blamed, and init failed. One that begins with a mark was none of COCO's."""
+    pictures(tmp_path / "images", NAMES)
+    whole = coco(list(enumerate(NAMES)))
+    (tmp_path / "b.json").write_text(whole, encoding="utf-8-sig")
+    (tmp_path / "a.json").write_text(whole.replace('"file_name"', '"coco_url"'))
+    code, text = init(str(tmp_path))
+    why = "a.json is COCO's file, and it lacks 'file_name': it is not used"
+    assert code == 0 and why in " ".join(text.split()), text
+    assert widths(tmp_path) == {name[:-4]: [number + 1.0] for number, name in enumerate(NAMES)}
+    (tmp_path / "b.json").unlink()
+    code, text = init(str(tmp_path), "--force")
+    assert code != 0 and "a.json is COCO's file, and it lacks 'file_name'. Next: export it again" in text, text

@@ -13,6 +13,7 @@ import pytest
 
 from hyperloom.pipeline import cli
 from hyperloom.stages.ingest.parts import field_of, owner, part_of
+from hyperloom.stages.starter.fields import TableField, look
 from hyperloom.stages.starter.outputs import NetworkOutputs, guess
 from hyperloom.stages.starter.times import times
 from hyperloom.stages.starter.truth import read_names
@@ -135,9 +136,10 @@ def test_rows_are_grouped_by_the_beginning_of_a_field() -> None:
 
 
 @pytest.mark.parametrize("numbers, known", [
-    ([0, 1, 2], ["a", "b", "c"]), ([1, 2, 3], ["a", "b", "c"]), ([0, 2, 3], []), ([2, 3, 4], []), ([], []),
+    ([0, 1, 2], ["a", "b", "c"]), ([1, 2, 3], ["a", "b", "c"]), ([], []),
+    ([0, 2, 3], ["a", "class1", "b", "c"]), ([2, 3, 4], ["class0", "class1", "a", "b", "c"]), ([0, 300, 301], []),
 ])  # fmt: skip
-def test_names_with_a_hole_are_no_names(tmp_path: Path, numbers: list[int], known: list[str]) -> None:
+def test_names_with_a_hole_stay_those_of_their_numbers(tmp_path: Path, numbers: list[int], known: list[str]) -> None:
     """A name behind a hole would be that of another class."""
     table = {str(n): name for n, name in zip(numbers, "abc")}
     for file, text in {
@@ -266,7 +268,7 @@ def test_two_letters_among_others_are_a_continent(tmp_path: Path, init: Init) ->
 
 @pytest.mark.parametrize("cells, classes", [
     (("0.0", "1.0", ""), ("0", "1")), (("-1", "1"), ("-1", "1")), (("1.0", "-1.0", "0.0"), ("-1", "0", "1")),
-    (("0", "1", "2", "-1"), ("0", "1", "2")), (("-2", "0", "2"), ("-2", "0", "2")),
+    (("-1", "2"), ("-1", "2")), (("0", "1", "2", "-1"), ("0", "1", "2")), (("-2", "0", "2"), ("-2", "0", "2")),
 ])  # fmt: skip
 def test_numbers_of_classes_are_classes_however_they_are_written(
     tmp_path: Path, init: Init, cells: tuple[str, ...], classes: tuple[str, ...]  # noqa: F811
@@ -327,3 +329,53 @@ def test_nan_in_parquet_is_no_value_to_hold_out(tmp_path: Path, init: Init) -> N
     held = set(made.steps["shards"].split.pin["test"])
     count = sum(part_of(f"t/{i:06d}", 20) in held for i in range(0, 800, 20))
     assert f"only {count} of the 40 rows with label are held out" in " ".join(text.split()), text
+
+
+@pytest.mark.parametrize("field, others, group", [
+    ("group", (), ""), ("speaker", ("site",), "site"), ("document type", (), ""), ("batch", ("batch no",), ""),
+])  # fmt: skip
+def test_what_is_to_be_learned_groups_no_rows(
+    tmp_path: Path, init: Init, field: str, others: tuple[str, ...], group: str  # noqa: F811
+) -> None:  # fmt: skip
+    """A class that is held out whole is never learned, nor one that is held out by its number."""
+    cells: dict[str, Callable[[int], Any]] = {"site": lambda i: f"s{i // 40}", "batch no": lambda i: i % 4 + 10}
+    rows_of(
+        tmp_path / "t.csv", ("x", lambda i: i % 13 + 0.5), ("y", lambda i: i % 7 + 0.25),
+        (field, lambda i: "abcd"[i % 4]), *((name, cells[name]) for name in others),
+    )  # fmt: skip
+    code, text = init(str(tmp_path), "--task", field)
+    made = written(tmp_path)
+    assert code == 0 and made.steps["rows"].source.group == group, text
+    assert not set(made.steps["shards"].split.pin.get("test", ())) & set("abcd")
+    assert f"{field} says what belongs together" not in text
+    assert made.steps["teacher"].inputs == ("x@table", "y@table")
+    code, text = init(str(tmp_path), "--task", field, "--group", field.upper(), "--force")
+    assert code != 0 and "is the field to learn" in text
+
+
+def test_a_null_is_no_class_called_none(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    labels = ("None", None, "low", "high")
+    rows = [{"size": i % 13 + 0.5, "label": labels[i % 4]} for i in range(400)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    look_ = look(str(tmp_path / "t.jsonl"), [])
+    field = look_.named("label")
+    assert field is not None and field.classes == ["None", "high", "low"]
+    assert [field.among(row) for row in look_.content.values()] == [i % 4 != 1 for i in range(400)]
+    nan = TableField("label", "category", ["nan", "low"], ["low", "nan"])
+    assert nan.among({"label": "nan"}) and not nan.among({"label": float("nan")})
+
+
+def test_a_field_of_nothing_leaves_its_word_to_others(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """`-` in every cell of one field was a class of it, and made words of another field's numbers."""
+    weight = ("weight", lambda i: "-" if i % 10 == 0 else f"{i}.25")
+    label = ("label", lambda i: "ab"[i % 2])
+    rows_of(tmp_path / "t.csv", ("id", str), weight, ("remark", lambda i: "-"), ("size", lambda i: i % 7 + 0.5), label)
+    code, text = init(str(tmp_path))
+    made = written(tmp_path)
+    assert code == 0 and made.steps["teacher"].inputs == ("weight@table", "size@table"), text
+    assert made.steps["rows"].source.missing == ("-",)
+    rows_of(tmp_path / "t.csv", weight, ("sign", lambda i: "++-"[i % 3]), ("size", lambda i: i % 7 + 0.5), label)
+    code, text = init(str(tmp_path), "--force")
+    assert code == 0 and written(tmp_path).steps["teacher"].inputs == ("sign@table", "size@table"), text
+    why = "weight holds numbers or dates beside -, which seems to be a class of another field"
+    assert why in " ".join(text.split())
