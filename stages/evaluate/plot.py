@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.stages.plot import blank, png
@@ -17,6 +19,8 @@ AXES = {
 """What quality is drawn against, and how that is called."""
 WIDTH, HEIGHT, SPACE = 5.6, 2.9, 0.9
 """Inches of the picture, of each axis, and of title and legend: one axis below the other, so that a phone shows it."""
+NEAR = 0.05
+"""Of the length of an axis: numbers below it that are as close hide each other."""
 LINES = 9
 """So many rivals have a line, the best ones; the table has all."""
 
@@ -52,11 +56,22 @@ def _panel(drawn: Any, tradeoff: Tradeoff, axis: str) -> None:
     for number, (name, value) in enumerate(best_first[:LINES]):
         dash = ("--", "-.", ":")[number % 3]
         drawn.axhline(value, linestyle=dash, linewidth=1, color=f"C{number % 9 + 1}", label=f"{name} {value:.3f}")
-    drawn.set_xticks(x, [_short(value) for value in x], minor=False, rotation=30)
+    shown = ticks(x)
+    drawn.set_xticks(shown, [_short(value) for value in shown], minor=False, rotation=30)
     drawn.set_xticks([], minor=True)
     drawn.margins(x=0.12)
     drawn.set_xlabel(AXES[axis])
     drawn.grid(alpha=0.25)
+
+
+def ticks(values: Sequence[float]) -> list[float]:
+    """Those of rising values that have a number below the axis: where two would lie over each other, the first."""
+    reach = NEAR * math.log(values[-1] / values[0])
+    shown = list(values[:1])
+    for value in values[1:]:
+        if math.log(value / shown[-1]) > reach:
+            shown.append(value)
+    return shown
 
 
 def _short(value: float) -> str:

@@ -18,6 +18,7 @@ from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.counting import share
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.evaluate.plot import ticks
 from hyperloom.stages.modality import Dense
 from hyperloom.stages.report import figures, gather, material, outcome, render, root, training
 from hyperloom.stages.report.history import StepHistory, histories, thinned
@@ -462,3 +463,8 @@ def test_a_graph_puts_each_step_below_what_it_reads() -> None:
     drawn = drawing(StepGraph([Box(n, "s", "done", (), r) for n, r in reads.items()]))
     y = {list(reads)[place]: y for place, _, y in drawn.boxes}
     assert y["a"] < y["b"] == y["c"] < y["d"] and y["lost"] == y["a"] and len(drawn.edges) == 5
+
+
+def test_numbers_below_an_axis_do_not_lie_over_each_other() -> None:
+    assert ticks([1.22, 1.3, 3.05, 4.0, 5.31, 19.4]) == [1.22, 3.05, 4.0, 5.31, 19.4]
+    assert ticks([1.5, 1.8, 1.81, 3.1]) == [1.5, 1.8, 3.1] and ticks([2.0, 2.0]) == [2.0] and ticks([7.0]) == [7.0]
