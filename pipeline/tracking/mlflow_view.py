@@ -146,11 +146,11 @@ class MLflow:
         query = f"tags.fingerprint = '{event.get('fingerprint')}' and tags.reused = 'false'"
         query += " and attributes.status = 'FINISHED'"
         earlier = self.client.search_runs([self.runs.experiment], query, max_results=1)
-        made_by = earlier[0].info.run_id if earlier else None
-        verdict = earlier[0].data.tags.get("verdict", "") if earlier else ""
+        made_by, its = (earlier[0].info.run_id, earlier[0].data.tags) if earlier else (None, {})
+        verdict = "" if "gate" in its else its.get("verdict", "")  # who is the champion may have changed since
         tags = {"fingerprint": event.get("fingerprint"), "reused": "true", "made_by": made_by, "verdict": verdict}
         self.runs.tags(run, {**tags, "kind": event.get("stage")})
-        if verdict:  # it holds of this run too, which did not come to it by itself
+        if verdict:  # it holds of this run too
             for texts in self._verdicts(), self._steps()[event["step"]].setdefault("sentences", []):
                 texts += [verdict] if verdict not in texts else []
         self._note_step(event)

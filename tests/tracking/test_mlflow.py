@@ -140,11 +140,15 @@ def test_a_run_that_reuses_its_report_shows_its_picture_and_results(
     rehearsed = "a pilot: student is a rehearsal, NOT JUDGED"
     with Events(storage, "r1", "a-report") as report:
         report.emit("tag", "report", values={"outcome": rehearsed})
+        report.emit("step_started", "gate", stage="release", fingerprint="ee" * 32, params={})
+        report.emit("tag", "gate", values={"gate": "passed", "outcome": "again: is the champion"})
+        report.emit("step_finished", "gate", stage="release", fingerprint="ee" * 32, status="done", seconds=1.0, rows=0)
     story(storage, "r1", "again")
     with Events(storage, "r2", "driver") as driver:
         driver.emit("run_started", name="again", recipe="", params={}, total=2)
         driver.emit("step_reused", "report", stage="evaluate", fingerprint="cc" * 32, rows=3)
         driver.emit("step_reused", "other", stage="evaluate", fingerprint="ff" * 32, rows=3)
+        driver.emit("step_reused", "gate", stage="release", fingerprint="ee" * 32, rows=0)
         driver.emit("run_finished", status="finished", seconds=1.0)
     for run in ("r1", "r2"):
         _finish(track(storage, run, server.url, "again"))
@@ -155,7 +159,7 @@ def test_a_run_that_reuses_its_report_shows_its_picture_and_results(
         "2-results.json", "3-picture.png", "5-recipe.yaml", "page",
     ]  # fmt: skip
     note = second.data.tags["mlflow.note.content"]
-    assert second.data.tags["verdict"] == rehearsed and rehearsed in note, "what came of it holds as before"
+    assert second.data.tags["verdict"] == rehearsed and rehearsed in note, "but not who was the champion then"
     assert spaced("| student | 0.62 | 1.5 |") in note and "get-artifact?path=page/preview.png" in note
     assert first.data.tags["mlflow.note.content"].count("collage.png") == note.count("collage.png")
 
