@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from typing import Any
 
@@ -27,6 +28,8 @@ sys.dont_write_bytecode = False
 
 gc.set_threshold(*COLLECTED)
 """As in the command."""
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script's `&` leaves it; some tests send Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
