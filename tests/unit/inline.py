@@ -54,6 +54,7 @@ def finish(step_: StepRun) -> Manifest:
     made = step_.manifest(step_.stage.run(step_), {})
     expecting.accept(step_, made)
     manifests.commit(step_.storage, made)
+    step_.events.flush()
     return made
 
 

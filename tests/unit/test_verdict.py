@@ -58,7 +58,7 @@ def _concluded(reports: Any, **claims: Any) -> Concluded:
 def test_a_verdict_is_the_runs_and_its_sentences_name_their_claims(reports: Any) -> None:
     gains = {"figure": "digit.accuracy", "ours": "good", "theirs": "fair"}
     _concluded(reports, gains=gains, loses=gains | {"ours": "poor"})
-    (tags,) = [e["values"] for e in events.read(reports[0], "test") if "outcome" in e.get("values", ())]
+    *_, tags = (e["values"] for e in events.read(reports[0], "test") if "outcome" in e.get("values", ()))
     assert tags == {"outcome": "claims: not shown", "verdict.gains": "gains: holds", "verdict.loses": "loses: reversed"}
 
 
