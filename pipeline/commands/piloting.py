@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ Perform = Callable[[Any, Any], int]
 
 
 def run(given: Any, loaded: Any, storage: Any, perform: Perform) -> int:
-    """Run the recipe's pilot, write its pictures into the working folder, and say what the whole would cost."""
+    """Run the recipe's pilot, write its pictures under the root, and say what the whole would cost."""
     from hyperloom.stages.starter import pilot as pilots
 
     one = pilots.pilot(loaded, opening.steps(loaded, storage), storage, given.pilot)
@@ -39,10 +38,9 @@ def _show(loaded: Any, storage: Any) -> None:
     done = opening.steps(loaded, storage)
     labels = {s.name for s in done if isinstance(s.stage, Label)}
     for name, data in pictures.pictures(storage, done, loaded.recipe.modalities).items():
-        path = os.path.abspath(f"{loaded.recipe.name}-{name}.png")
-        with open(path, "wb") as file:
-            file.write(data)
-        print(f"{'the labels of the experts, over your samples' if name in labels else 'also'}: {path}")
+        path = f"pilots/{loaded.recipe.name}/{name}.png"  # not in the working folder: the source may read all of it
+        storage.write(path, data)
+        print(f"{'the labels of the experts, over your samples' if name in labels else 'also'}: {storage.full(path)}")
     trained = {s.name: Trained.of(s.manifest) for s in done if s.manifest is not None}
     if short := {name: model.rehearsal for name, model in trained.items() if model and model.rehearsal}:
         print(rehearsal(short))

@@ -193,6 +193,8 @@ def test_the_command_ends_with_the_labels_first(
     assert cli.main(["run", str(recipe), "--pilot", "12", "--no-mlflow"]) == 0
     lines = capsys.readouterr().out.splitlines()
     first = next(line for line in lines if ".png" in line)
-    assert first == f"the labels of the experts, over your samples: {tmp_path / 'mine-pilot-labels.png'}"
-    assert (tmp_path / "mine-pilot-labels.png").stat().st_size > 10_000
+    words, _, path = first.partition(": ")
+    assert words == "the labels of the experts, over your samples" and path.endswith("/pilots/mine-pilot/labels.png")
+    assert Path(path).is_relative_to(world.storage.full("")) and Path(path).stat().st_size > 10_000
+    assert not list(tmp_path.glob("*.png")), "which the next run would take for samples"
     assert lines[-1].startswith("Next: hyperloom run") and lines[-2].startswith("all 60 samples: ")
