@@ -78,7 +78,7 @@ def add(
     sub = command(kinds, "show", show, "a picture: samples down; pictures, truth, labels and predictions across")
     sub.add_argument("step", help="an ingest, label, consensus or shard step of the recipe")
     sub.add_argument("--columns", nargs="+", metavar="COLUMN", default=(), help="only these, of whatever steps")
-    sub.add_argument("--to", metavar="FILE", help="the PNG to write (STEP.png)")
+    sub.add_argument("--to", metavar="FILE", help="the PNG to write (one under the root)")
     _add_rows(sub)
     _add_rows(of_step("head", _head, "a table of the first samples", kinds))
     of_step("stats", _stats, "figures of each column: share missing, mean, deviation, range, classes", kinds)
@@ -175,7 +175,6 @@ def _show(given: Any, loaded: Any, storage: Any, planned: Sequence[Any]) -> int:
     from hyperloom.stages.data.shelf import Shelf
     from hyperloom.stages.data.students import StudentAnswers
 
-    path = os.path.abspath(given.to or f"{given.step}.png")
     own = reader(storage, planned, given.step, given.recipe, ()).columns
     shelf = Shelf(storage, planned, loaded.recipe.modalities)
     students = StudentAnswers(shelf, planned)
@@ -185,7 +184,12 @@ def _show(given: Any, loaded: Any, storage: Any, planned: Sequence[Any]) -> int:
     else:  # columns that only these shards know
         rows = reader(storage, planned, given.step, given.recipe, given.columns).head(given.rows, given.start)
         data = picture(rows, loaded.recipe.modalities)
-    Storage(os.path.dirname(path)).write(os.path.basename(path), data)
+    inside = f"shown/{loaded.recipe.name}/{given.step}.png"  # a source may read all of the working folder
+    path = os.path.abspath(given.to) if given.to else storage.full(inside)
+    if given.to:
+        Storage(os.path.dirname(path)).write(os.path.basename(path), data)
+    else:
+        storage.write(inside, data)
     given.answer = {"path": path}
     print(f"wrote {path}")
     return 0

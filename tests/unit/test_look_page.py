@@ -361,6 +361,9 @@ def test_show_puts_the_picture_and_other_sources_beside_the_labels(
     to = ["--rows", "3", "--start", "4", "--to", str(tmp_path / "p.png")]
     assert cli.main(["data", "show", str(judged), "votes", *to]) == 0
     every = [f"semantic@{who}" for who in ("truth", "a", "b", "c", "vote")]
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["data", "show", str(judged), "votes", "--rows", "3", "--start", "4"]) == 0
+    assert drawn[0] == drawn[-1] and [p.name for p in tmp_path.rglob("*.png")] == ["p.png"]
     keys, columns = drawn[-1]
     assert keys == [f"v1/{i:06d}" for i in range(3)] and columns[:2] == ["rgb@camera", "semantic@truth"]
     assert sorted(columns[1:]) == sorted(every)
