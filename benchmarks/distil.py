@@ -40,7 +40,7 @@ from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.model import MultiTask, build_model, load_model, weights
 from hyperloom.stages.train.loop import Training
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 LR, TEMPERATURE, COMPARED = 1e-3, 2.0, 5
 RECIPE: dict[str, Any] = {

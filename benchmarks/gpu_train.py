@@ -27,7 +27,7 @@ from hyperloom.stages.network.model import build_model
 from hyperloom.stages.network.predictor import Predictor
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.loop import Training
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 PEAK = {"bf16": 989e12, "fp32": 494e12}
 """Operations a second of an H100 or H200, dense: bfloat16, TF32."""

@@ -41,7 +41,7 @@ from hyperloom.stages.network.model import build_model
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.loop import Training
 from hyperloom.stages.train.stage import Train
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 RECIPE: dict[str, Any] = {
     "stage": "train",

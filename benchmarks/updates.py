@@ -34,7 +34,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.table import rows_a_group, write_table
 from hyperloom.stages.train.loop import Training
 from hyperloom.stages.train.stage import Train
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 CLASSES = [f"c{i}" for i in range(11)]
 COLUMNS = ("rgb@camera", "semantic@votes", "soft@teacher")

@@ -17,7 +17,7 @@ from torch import nn
 from hyperloom.stages.balance.weighting import Weighting
 
 if TYPE_CHECKING:
-    from hyperloom.stages.train.world import World
+    from hyperloom.stages.world import World
 
 REMEMBERED = 0.7
 """Share of the norms that a new measurement leaves."""

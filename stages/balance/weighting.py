@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from hyperloom.stages.train.world import World
+    from hyperloom.stages.world import World
 
 
 class Weighting(nn.Module):

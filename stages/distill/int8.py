@@ -115,7 +115,7 @@ def brought(job: Job, architecture: Architecture, network: bytes, config: Int8) 
     measured}."""
     from hyperloom.stages.train.batches import loader
     from hyperloom.stages.train.validation import validate
-    from hyperloom.stages.train.world import World
+    from hyperloom.stages.world import World
 
     inputs = [p.column for p in architecture.parts]
     few, many = (-(-n // job.batch) for n in (config.samples, config.judged))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import torch
 
@@ -40,3 +41,7 @@ class Forward(NamedTuple):
     predictions: dict[str, torch.Tensor]
     features: Features
     losses: dict[str, torch.Tensor]
+
+
+Run: TypeAlias = Callable[..., Forward]
+"""Runs a network on encoded inputs, as `MultiTask.forward` is called."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hyperloom.stages.network.architecture import Architecture
     from hyperloom.stages.network.model import MultiTask
-    from hyperloom.stages.train.world import World
+    from hyperloom.stages.world import World
 
 
 class Contrastive(Extra):

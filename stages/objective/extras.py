@@ -13,7 +13,7 @@ drawn for the whole global batch, so it does not depend on how many workers shar
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,16 +23,24 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from hyperloom.stages.network.architecture import Architecture
-    from hyperloom.stages.network.features import Features
+    from hyperloom.stages.network.architecture import Architecture, Task
+    from hyperloom.stages.network.features import Features, Run
     from hyperloom.stages.network.model import Encoded, MultiTask
     from hyperloom.stages.network.visible import Grid
-    from hyperloom.stages.train.compute import Run
-    from hyperloom.stages.train.guide import Observed
-    from hyperloom.stages.train.world import World
+    from hyperloom.stages.world import World
 
 DRAWN = "!"
 """In a batch, the column `name + DRAWN` holds what the extra of that name drew."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a network with these tasks made of a batch: raw predictions by task, and maps (N, C, H, W) by the stride at
+    which they lie."""
+
+    tasks: Mapping[str, Task]
+    predictions: Mapping[str, torch.Tensor]
+    maps: Mapping[int, torch.Tensor]
 
 
 @dataclass(frozen=True)

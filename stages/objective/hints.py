@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from hyperloom.stages.network.architecture import Architecture
     from hyperloom.stages.network.model import MultiTask
-    from hyperloom.stages.train.guide import Observed
+    from hyperloom.stages.objective.extras import Observed
 
 
 class Hint(Extra):

@@ -19,7 +19,7 @@ import torch
 
 if TYPE_CHECKING:
     from hyperloom.stages.objective.base import PixelLoss
-    from hyperloom.stages.train.world import World
+    from hyperloom.stages.world import World
 
 Total: TypeAlias = Callable[[torch.Tensor, "torch.Tensor | None"], torch.Tensor]
 """From the sites that count, (N, *sites) bool, and their weights, floats of the same shape or None for 1 each, to the

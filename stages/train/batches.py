@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hyperloom.stages.shard.decoder import JpegDecoder
     from hyperloom.stages.shard.loader import Loader
     from hyperloom.stages.train.job import Job
-    from hyperloom.stages.train.world import World
+    from hyperloom.stages.world import World
 
 
 class BatchSource(Protocol):

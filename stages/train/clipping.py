@@ -13,7 +13,7 @@ import torch
 
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.train.diagnosis import CLIPPED, CLIPS
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 LOOKED = 16
 """So many batches are looked at."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hyperloom.stages.train.world import World
+    from hyperloom.stages.world import World
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,12 @@ float32 either way, and so does what is validated and stored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
 from torch import nn
 
-from hyperloom.stages.network.features import Forward
-
-Run = Callable[..., Forward]
+from hyperloom.stages.network.features import Forward, Run
 
 
 def device() -> torch.device:

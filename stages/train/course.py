@@ -23,7 +23,7 @@ from hyperloom.stages.train.learners import Setup
 from hyperloom.stages.train.length import Length
 from hyperloom.stages.train.preparation import Preparation
 from hyperloom.stages.train.schedules import Rates
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 
 class Course:

@@ -27,7 +27,7 @@ from hyperloom.stages.objective.extras import DRAWN, Extra, ObjectiveInputs
 from hyperloom.stages.objective.hints import Hint, hints
 from hyperloom.stages.train.hinted import Hinted
 from hyperloom.stages.train.job import Confidence, Job
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 
 @dataclass(frozen=True)

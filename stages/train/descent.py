@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from hyperloom.stages.train import sharding
+from hyperloom.stages import sharding
 from hyperloom.stages.train.criterion import Losses
 from hyperloom.stages.train.graphed import GraphedGradients, recordable
 from hyperloom.stages.train.job import seed_of

@@ -9,8 +9,7 @@ teacher's inputs from the shards, never changes, and is in no checkpoint.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,22 +17,13 @@ from torch import nn
 
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import VALID
-from hyperloom.stages.network.architecture import Architecture, Task
+from hyperloom.stages.network.architecture import Architecture
 from hyperloom.stages.network.model import Columns, MultiTask
 from hyperloom.stages.network.visible import present, shown
+from hyperloom.stages.objective.extras import Observed
 from hyperloom.stages.train import compute
 from hyperloom.stages.train.job import Teaching
 from hyperloom.stages.train.network import Origin
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What a network with these tasks made of a batch: raw predictions by task, and maps (N, C, H, W) by the stride at
-    which they lie."""
-
-    tasks: Mapping[str, Task]
-    predictions: Mapping[str, torch.Tensor]
-    maps: Mapping[int, torch.Tensor]
 
 
 class MapTap:

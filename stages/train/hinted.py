@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 
 from hyperloom.stages.network.model import Columns, MultiTask
+from hyperloom.stages.objective.extras import Observed
 from hyperloom.stages.objective.hints import hints
 from hyperloom.stages.train.failures import Final
-from hyperloom.stages.train.guide import Guide, MapTap, Observed
+from hyperloom.stages.train.guide import Guide, MapTap
 from hyperloom.stages.train.job import Job
 
 

@@ -179,7 +179,7 @@ def _worker(config: dict[str, Any]) -> None:
 
     import hyperloom.stages  # noqa: F401  registers the plug-ins
     from hyperloom.stages.train import loop
-    from hyperloom.stages.train.world import World
+    from hyperloom.stages.world import World
 
     world, job, device = World.current(), config["job"].open(), get_device()
     attempt = world.gather(failures.attempt(job.storage, job.folder))[0]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hyperloom.stages.network.visible import Visible
     from hyperloom.stages.train.criterion import Criterion, Losses
     from hyperloom.stages.train.job import Job
-    from hyperloom.stages.train.world import World
+    from hyperloom.stages.world import World
 
 
 PLAIN = "&plain"

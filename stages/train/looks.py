@@ -19,7 +19,7 @@ from hyperloom.stages.train.batches import loader
 from hyperloom.stages.train.diagnosis import SAMPLES
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.validation import validate
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 
 @dataclass(frozen=True)

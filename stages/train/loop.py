@@ -6,8 +6,7 @@ a training that died anywhere and was started again ends in the same weights, by
 workers; on another number, sharded, compiled or in smaller parts it differs by the rounding of sums. What is logged
 twice by a resumed run is left to `log` to ignore: entries carry their update.
 
-Rank 0 writes; the last thing written is `trained.json`, which says that the rest is complete. Not here: which columns
-and files (`assembly.py`), which machines (`launch.py`).
+Rank 0 writes; the last thing written is `trained.json`, which says that the rest is complete.
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ from typing import Any
 import torch
 
 from hyperloom.pipeline import faults
+from hyperloom.stages import sharding
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.compiling import how
 from hyperloom.stages.network.model import MultiTask, build_model, weights
-from hyperloom.stages.train import compute, fitted, memory, range_test, sharding
+from hyperloom.stages.train import compute, fitted, memory, range_test
 from hyperloom.stages.train.averages import Average
 from hyperloom.stages.train.clock import Clock, TrainingTime
 from hyperloom.stages.train.course import Course
@@ -40,8 +40,8 @@ from hyperloom.stages.train.notice import Ask, Preempted
 from hyperloom.stages.train.starting import take
 from hyperloom.stages.train.state import State
 from hyperloom.stages.train.stopping import Best
-from hyperloom.stages.train.world import World
 from hyperloom.stages.transfer import sent
+from hyperloom.stages.world import World
 
 CurveValues = dict[str, float]
 Tensors = dict[str, torch.Tensor]

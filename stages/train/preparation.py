@@ -24,8 +24,8 @@ from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.draws import BatchDraws, Drawer
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.learners import PLAIN, UpdateBatch
-from hyperloom.stages.train.world import World
 from hyperloom.stages.transfer import sent
+from hyperloom.stages.world import World
 
 
 class Preparation:

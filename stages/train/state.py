@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from hyperloom.pipeline import faults
-from hyperloom.stages.train import checkpoint, sharding
+from hyperloom.stages import sharding
+from hyperloom.stages.train import checkpoint
 from hyperloom.stages.train.job import Job
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 
 class State:

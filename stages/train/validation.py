@@ -25,7 +25,7 @@ from hyperloom.stages.network.predictor import answered
 from hyperloom.stages.network.visible import present
 from hyperloom.stages.train.diagnosis import CLASSES
 from hyperloom.stages.train.job import Job
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ class Trainer:
 
     def _train(self, job: Job, out: Output) -> Fitted:
         from hyperloom.stages.train import loop
-        from hyperloom.stages.train.world import World
+        from hyperloom.stages.world import World
 
         curve, device = Curve(job.storage, self.run_id, self.step, job.member), self._device()
         curve.began(job, 1, device)

@@ -17,7 +17,7 @@ from hyperloom.stages.train.job import Job, seed_of
 from hyperloom.stages.train.learners import Learner, Setup, Update, UpdateBatch, UpdateMethod
 from hyperloom.stages.train.optimizers import Optimizer, ParameterGroups
 from hyperloom.stages.train.schedules import Rates, Schedule
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 
 class Sharpness(Learner):

@@ -45,7 +45,7 @@ def _rank(task: str, backend: str) -> None:
 
     import hyperloom.stages  # noqa: F401  registers the plug-ins
     from hyperloom.stages.train import loop
-    from hyperloom.stages.train.world import World
+    from hyperloom.stages.world import World
 
     if backend == "nccl":
         torch.cuda.set_device(int(os.environ["RANK"]))

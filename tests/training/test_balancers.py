@@ -16,7 +16,7 @@ from torch import multiprocessing, nn
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import plugins
 from hyperloom.stages.balance.aggregators import OPTIONS, PREFERRING
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 TASKS = ("a", "b", "c")
 

@@ -26,7 +26,7 @@ from hyperloom.stages.shard.loader import Loader
 from hyperloom.stages.table import write_table
 from hyperloom.stages.train import loop
 from hyperloom.stages.train.notice import Preempted
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 from tests.training.ranks import At
 from tests.unit import scenes
 from tests.unit.inline import modalities

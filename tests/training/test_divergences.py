@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hyperloom.pipeline import plugins
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 
 def _value(objective: Any, logits: torch.Tensor, teacher: torch.Tensor, weight: Any = None) -> float:

@@ -14,7 +14,7 @@ from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.graphed import Recorded, recordable
 from hyperloom.stages.train.loop import Training
 from hyperloom.stages.train.notice import Ask, Preempted
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 from tests.unit import scenes
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="updates are recorded on a GPU, and torch sees none")

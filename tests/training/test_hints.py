@@ -22,7 +22,7 @@ from hyperloom.stages.train.guide import Guide
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.notice import Preempted
 from hyperloom.stages.train.preparation import Preparation
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 from tests.training import ranks
 from tests.unit import inline, scenes
 

@@ -18,7 +18,7 @@ from hyperloom.stages.train.batches import loader
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.notice import Preempted
 from hyperloom.stages.train.stage import Train
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 from tests.training import ranks
 from tests.unit import inline, scenes
 

@@ -14,7 +14,7 @@ from hyperloom.stages.train import loop
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.learners import PLAIN
 from hyperloom.stages.train.notice import Preempted
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 from tests.training import ranks
 from tests.unit import scenes
 

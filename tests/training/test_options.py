@@ -19,7 +19,7 @@ from hyperloom.stages.network.features import Features, Forward
 from hyperloom.stages.train import checkpoint, compute, failures, loop, notice
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.notice import Ask, Notice, Preempted
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 from tests.training.ranks import At
 from tests.unit import scenes
 
@@ -184,7 +184,7 @@ def test_a_large_model_is_sharded_by_its_layers(data: Any, tmp_path: Path) -> No
     from torch import nn
     from torch.distributed.fsdp import FSDPModule
 
-    from hyperloom.stages.train import sharding
+    from hyperloom.stages import sharding
 
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:

@@ -19,7 +19,7 @@ from hyperloom.stages.train.curve import Curve
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.notice import Preempted
 from hyperloom.stages.train.stage import Train
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 from tests.training import ranks
 from tests.training.ledger import Ledger, seen
 from tests.unit import inline, scenes

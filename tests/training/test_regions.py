@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.stages.train import loop
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 from tests.training import ranks
 from tests.unit import scenes
 

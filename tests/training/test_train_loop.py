@@ -21,7 +21,7 @@ from hyperloom.stages.train import checkpoint, failures, fitted, loop
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.stage import Train
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 from tests.unit import scenes
 
 

@@ -20,7 +20,7 @@ from hyperloom.stages.network.model import build_model
 from hyperloom.stages.train.clipping import Clipping
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.preparation import Preparation
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 from tests.unit import inline, scenes
 
 SIZE = (12, 16)

@@ -12,7 +12,7 @@ from hyperloom.pipeline import plugins
 from hyperloom.stages.train import clock
 from hyperloom.stages.train.clipping import Clipping
 from hyperloom.stages.train.clock import Clock
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 
 META = torch.device("meta")
 COLUMNS = {"rgb@camera": plugins.parse("modality", {"type": "image", "size": [2, 2]})}

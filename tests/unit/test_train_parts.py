@@ -20,7 +20,7 @@ from hyperloom.stages.network.masks import ModalityMask
 from hyperloom.stages.network.model import build_model, nearest_width
 from hyperloom.stages.network.unet import UNet
 from hyperloom.stages.objective.sites import Cosine, CrossEntropy, Huber, SoftCrossEntropy
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 from tests.unit import inline
 
 COLUMNS = ("rgb@camera", "depth@a", "depth@b", "semantic@c")

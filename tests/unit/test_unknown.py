@@ -24,7 +24,7 @@ from hyperloom.stages.shard.statistics import ColumnCounter, merged
 from hyperloom.stages.train import loop
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.stopping import Best, EarlyStop
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 from tests.unit import inline, scenes
 
 NAN = math.nan

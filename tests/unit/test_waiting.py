@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hyperloom.stages.train.loop import Training
-from hyperloom.stages.train.world import World
+from hyperloom.stages.world import World
 from tests.unit import scenes
 
 META = torch.device("meta")

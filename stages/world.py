@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import distributed, nn
 
-from hyperloom.stages.train import sharding
+from hyperloom.stages import sharding
 from hyperloom.stages.transfer import sent
 
 
