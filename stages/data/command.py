@@ -100,7 +100,7 @@ def _add_export(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--layout", choices=LAYOUTS, default="vre")
     people = sub.add_argument_group("to people (label-studio, cvat, coco), with what a column says as pre-annotations")
-    people.add_argument("--out", metavar="DIR", default="", help="folder or URL (STEP-TOOL)")
+    people.add_argument("--out", metavar="DIR", default="", help="folder or URL (one under the root)")
     people.add_argument("--picture", metavar="COLUMN", default="", help="what they see (the first pictures of ingest)")
     people.add_argument("--order", metavar="COLUMN", default="", help="a number: samples with the highest go first")
     people.add_argument("--only", metavar="COLUMN", default="", help="a number: only samples where it is above 0")

@@ -25,7 +25,8 @@ def send(given: Any, loaded: Any, storage: Any, planned: Any) -> int:
         columns[0], given.picture or _picture(planned, modalities), given.to, given.order, given.most, given.again,
         given.folder, given.only,
     )  # fmt: skip
-    out = given.out or f"{given.step}-{given.to}"
+    inside = f"sent/{loaded.recipe.name}/{given.step}-{given.to}"  # a source may read all of the working folder
+    out = given.out or storage.full(inside)
     export = Export(storage, planned, modalities, sending)
     counts = export.write(Storage(out))
     given.answer = {**counts, "column": export.ledger.column, "to": out}
