@@ -68,14 +68,16 @@ class Digests:
 
     def files(self, pattern: str) -> list[FileDigest]:
         """Digests of all files that a glob pattern, a folder (with all below it) or a single path names, by name (see
-        `pipeline.filelist`). What is left out goes to `left_out`. Raises SourceError when nothing matches.
+        `pipeline.filelist`), but not of the root. What is left out goes to `left_out`. Raises SourceError when nothing
+        matches.
         """
         try:
-            listed = filelist.find(pattern)
+            listed = filelist.find(pattern, str(self.storage))
         except OSError as error:
             raise SourceError(f"cannot list {pattern}: {error}. Next: check the path in the recipe") from error
         if not listed.files:
-            none = f"no file matches {pattern!r}" + self._of_those(listed.left_out)
+            outside = f" outside of the root {self.storage}" if listed.passed_by else ""
+            none = f"no file matches {pattern!r}{outside}" + self._of_those(listed.left_out)
             raise SourceError(f"{none}. Next: check the path in the recipe (it is relative to {os.getcwd()})")
         self._folders[pattern] = listed.folder
         for name, why in listed.left_out.items():

@@ -4,6 +4,7 @@
 - `*` and `?` stay within a folder, `**` does not. A folder means all files below it.
 - Left out, with the reason: hidden files (`._IMG.jpg`, `.cache/`), names that are no UTF-8, broken links, links to what
   is listed anyway (so links in circles end). The markers that object stores keep for folders are no files.
+- Nor are files below the root of a run, whose pictures are no samples: unless the path itself leads into it.
 - A file's `name` is relative to the fixed part of the path, in Unicode's normal form C, and belongs to its identity;
   `path` opens it.
 """
@@ -23,6 +24,7 @@ from urllib.parse import unquote
 from hyperloom.pipeline.errors import SourceError
 
 EVERYTHING = "**"
+ROOT = "the root"
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 
 
@@ -51,6 +53,8 @@ class FileList:
     folder: bool
     files: list[ListedFile] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    passed_by: bool = False
+    """Does the root lie below what was looked through?"""
 
 
 def local(path: str) -> str:
@@ -73,13 +77,17 @@ def normal(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def find(path: str) -> FileList:
-    """The files that `path` names. Raises SourceError for two with one name, OSError, and a store's own errors."""
+def find(path: str, root: str = "") -> FileList:
+    """The files that `path` names; of those below `root` (a folder or URL) only where `path` leads into it. Raises
+    SourceError for two with one name, OSError, and a store's own errors."""
     path = local(path)
-    pattern, hits = (_remote if "://" in path else _local)(path)
+    pattern, hits = (_remote if "://" in path else _local)(path, root)
     matches = re.compile(_expression(pattern), re.DOTALL).fullmatch
     listed, names, seen = FileList(pattern == EVERYTHING), dict[str, str](), set[tuple[int, int]]()
     for file, identity, fault in hits:
+        if fault == ROOT:
+            listed.passed_by = True
+            continue
         if not matches(file.name):
             continue
         fault = fault or ("" if _is_text(file.name) else "the name is no UTF-8: rename it")
@@ -139,20 +147,28 @@ def _hidden(pattern: str, name: str) -> bool:
 
 
 # -- local -------------------------------------------------------------------------------------------------------------
-def _local(path: str) -> tuple[str, Iterator[Hit]]:
+def _local(path: str, root: str) -> tuple[str, Iterator[Hit]]:
     base, pattern = _split(path, os.path.lexists, os.path.isdir)
-    return pattern, _walked(base or "/", pattern)
+    own = bool(root) and "://" not in root and os.path.isdir(root) and not _inside(os.path.realpath(base), root)
+    return pattern, _walked(base or "/", pattern, _identity(root) if own else None)
 
 
-def _walked(base: str, pattern: str) -> Iterator[Hit]:
-    """What lies below a folder: first what is there itself, then what links lead to."""
+def _inside(path: str, root: str) -> bool:
+    root = os.path.realpath(root)
+    return path == root or path.startswith(f"{root.rstrip('/')}/")
+
+
+def _walked(base: str, pattern: str, root: tuple[int, int] | None) -> Iterator[Hit]:
+    """What lies below a folder, but for the folder `root`: first what is there itself, then what links lead to."""
     depth, seen = _depth(pattern), {_identity(base)} if os.path.isdir(base) else set()
     folders, links = [(base, "")] if seen else [], deque[tuple[str, str]]()
     while folders or links:
         if folders:
             for entry in _entries(*folders.pop()):
                 path, name = entry.path, entry.name
-                if _hidden(pattern, name):
+                if entry.identity == root:
+                    yield Hit(ListedFile(path, name), fault=ROOT)
+                elif _hidden(pattern, name):
                     yield Hit(ListedFile(path, name), fault="hidden")
                 elif entry.link:
                     links.append((path, name))
@@ -167,6 +183,8 @@ def _walked(base: str, pattern: str) -> Iterator[Hit]:
             yield Hit(ListedFile(path, name), fault="a link that leads nowhere")
         elif not os.path.isdir(path):
             yield Hit(ListedFile(path, name), _identity(path))
+        elif _identity(path) == root:
+            yield Hit(ListedFile(path, name), fault=ROOT)
         elif _identity(path) in seen:
             yield Hit(ListedFile(path, name), fault="a link to a folder that is listed anyway")
         elif depth is None or name.count("/") + 1 < depth:
@@ -199,16 +217,19 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 # -- remote ------------------------------------------------------------------------------------------------------------
-def _remote(path: str) -> tuple[str, Iterator[Hit]]:
+def _remote(path: str, root: str) -> tuple[str, Iterator[Hit]]:
     import fsspec
 
     fs, inner = fsspec.core.url_to_fs(path)
     fs.invalidate_cache()  # of what was listed earlier
     base, pattern = _split(inner.rstrip("/"), fs.exists, fs.isdir)
-    return pattern, _objects(fs, path.split("://", 1)[0], base, pattern)
+    protocol = path.split("://", 1)[0]
+    own = f"{root.rstrip('/')}/"
+    inside = f"{protocol}://{base.strip('/')}/".startswith(own)
+    return pattern, _objects(fs, protocol, base, pattern, "" if inside or not root else own)
 
 
-def _objects(fs: Any, protocol: str, base: str, pattern: str) -> Iterator[Hit]:
+def _objects(fs: Any, protocol: str, base: str, pattern: str, root: str) -> Iterator[Hit]:
     infos: dict[str, dict[str, Any]] = fs.find(base, maxdepth=_depth(pattern), detail=True)
     folders = {key.rpartition("/")[0] for key in infos}
     for key, info in infos.items():
@@ -216,7 +237,8 @@ def _objects(fs: Any, protocol: str, base: str, pattern: str) -> Iterator[Hit]:
         marker = key.endswith("/") or not name or (not info.get("size") and key in folders)
         if not marker and info.get("type") != "directory":
             file = ListedFile(f"{protocol}://{key.lstrip('/')}", name, mark(info))
-            yield Hit(file, fault="hidden" if _hidden(pattern, name) else "")
+            own = bool(root) and file.path.startswith(root)
+            yield Hit(file, fault=ROOT if own else "hidden" if _hidden(pattern, name) else "")
 
 
 def mark(info: dict[str, Any]) -> tuple[int, str]:

@@ -50,6 +50,28 @@ def test_what_is_hidden_is_left_out_and_said(tmp_path: Path) -> None:
     assert names(tmp_path / "._*.jpg") == ["._IMG.jpg"], "it may be named"
 
 
+@pytest.mark.parametrize("remote", [False, True])
+def test_the_root_of_a_run_holds_no_samples(tmp_path: Path, remote: bool) -> None:
+    """Its pictures (a pilot's, those that went out to people) lie below the working folder as often as not."""
+    place = f"memory://{uuid.uuid4().hex}" if remote else str(tmp_path)
+    root = Storage(f"{place}/runs")
+    root.write("pilots/a/labels.png", b"1")
+    for name in ("a.png", "runs2/b.png"):
+        Storage(place).write(name, name.encode())
+    digests = Digests(root)
+    assert [f.name for f in digests.files(place)] == ["a.png", "runs2/b.png"]
+    assert [f.name for f in digests.files(f"{place}/**/*.png")] == ["a.png", "runs2/b.png"]
+    assert digests.left_out == {}
+    assert [f.name for f in digests.files(f"{place}/runs/pilots/**")] == ["a/labels.png"], "unless it is named"
+    assert [f.name for f in digests.files(f"{place}/runs")][-1] == "pilots/a/labels.png"
+    with pytest.raises(SourceError, match=r"\*\*/labels.png' outside of the root .*/runs. Next"):
+        digests.files(f"{place}/**/labels.png")
+    if not remote:
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more/link").symlink_to(tmp_path / "runs")
+        assert "more/link/pilots/a/labels.png" not in [f.name for f in digests.files(place)]
+
+
 def test_a_name_that_is_no_text_is_left_out_by_itself(tmp_path: Path) -> None:
     touch(tmp_path, "ok.jpg")
     try:
