@@ -26,12 +26,14 @@ class Mark(NamedTuple):
 
 
 def palette(classes: int) -> np.ndarray:
-    """(classes, 3) uint8 colours that differ well: hues by the golden ratio, brightness in turns."""
+    """(classes, 3) uint8 colours that differ well: hues by the golden ratio, brightness in turns. There are 180 hues;
+    from 144 classes on paler ones follow, and then darker; up to 1728 no two are the same."""
     import cv2
 
     index = np.arange(classes)
     hue = (index * 0.61803398875 % 1.0) * 179
-    hsv = np.stack([hue, np.full(classes, 190), np.where(index % 2, 170, 240)], -1).astype(np.uint8)
+    pale, dark = index // 144 % 3, index // 432 % 4
+    hsv = np.stack([hue, 190 - 60 * pale, np.where(index % 2, 170, 240) - 17 * dark], -1).astype(np.uint8)
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
 
 

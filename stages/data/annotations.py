@@ -19,6 +19,10 @@ from hyperloom.stages.formats.values import BACKGROUND
 from hyperloom.stages.modality.runs import MaskRuns
 from hyperloom.stages.remarks import remark
 
+PLACED = ("boxes", "instances", "segmentation")
+"""Types whose values say of each class that nothing more of it is in the picture."""
+BEHIND = -1
+"""The layer of maps, before which things lie."""
 WRITTEN = ("boxes", "instances", "keypoints", "segmentation", "category", "ordinal", "multilabel", "tags", "text")
 
 
@@ -49,9 +53,11 @@ def categories(columns: Sequence[str], modalities: Mapping[str, Any]) -> list[Th
         if modality.type == "keypoints":
             name = modality_of(column)
             names.setdefault(name, ThingClass(len(names) + 1, name, points=modality.points))
-        elif modality.type in ("boxes", "instances", "segmentation"):
-            for name in modality.classes:
-                names.setdefault(name, ThingClass(len(names) + 1, name, stuff=modality.type == "segmentation"))
+        elif modality.type in PLACED:
+            colours = getattr(modality, "palette", None) or (None,) * len(modality.classes)
+            for name, colour in zip(modality.classes, colours, strict=True):
+                known = names.setdefault(name, ThingClass(len(names) + 1, name, colour=colour, stuff=True))
+                known.stuff = known.stuff and modality.type == "segmentation"
     return list(names.values())
 
 
@@ -61,6 +67,9 @@ def annotated(
     """What the columns `values` (None where missing) mark in a picture of `size`, height and width. `scored` keeps
     scores also where they are 1, as of predictions."""
     known = {c: v for c, v in values.items() if v is not None and not _doubted(v, modalities[modality_of(c)])}
+    if known and (open_ := [c for c, v in values.items() if v is None and modalities[modality_of(c)].type in PLACED]):
+        remark(f"samples without {open_[0]} go out unmarked: with the rest alone they would say that there is nothing")
+        known = {}
     picture = AnnotatedPicture(name, size[1], size[0], annotated=bool(known))
     for column, value in known.items():
         modality = modalities[modality_of(column)]
@@ -114,7 +123,7 @@ def _things(value: np.ndarray, modality: Any, name: str, size: tuple[int, int]) 
         ids = [int(i) for i in np.unique(value) if i != UNKNOWN]
         if BACKGROUND in modality.classes and (value == UNKNOWN).any():
             _warn_of_unknown(ids, modality.classes.index(BACKGROUND))
-        return [Annotation(modality.classes[i], mask=_mask(value == i, size)) for i in ids]
+        return [Annotation(modality.classes[i], mask=_mask(value == i, size), layer=BEHIND) for i in ids]
     one = modality.unpacked_value(value)
     things = []
     for i in range(len(one)):

@@ -41,7 +41,7 @@ def export_dataset(reader: SampleReader, modalities: Mapping[str, Any], target: 
     kinds = {c: modality(c, dict(modalities)) for c in reader.columns}
     if without := [c for c, kind in kinds.items() if dataset_form(kind) is None]:
         raise RecipeError(f"a dataset has no form for {', '.join(without)}. Next: --columns with the others")
-    names = field_names(reader.columns)
+    names = apart(field_names(reader.columns), (KEY, GROUP))
     count = 0
     for rows in reader:
         cells: dict[str, list[Any]] = {KEY: rows.keys, GROUP: rows.groups}
@@ -60,9 +60,18 @@ def export_dataset(reader: SampleReader, modalities: Mapping[str, Any], target: 
 
 
 def field_names(columns: Sequence[str]) -> dict[str, str]:
-    """What the field of each column is called."""
+    """What the field of each column is called. Raises RecipeError where two would be called the same."""
     shared = Counter(modality_of(c) for c in columns)
-    return {c: modality_of(c) if shared[modality_of(c)] == 1 else c.replace("@", "_") for c in columns}
+    return apart({c: modality_of(c) if shared[modality_of(c)] == 1 else c.replace("@", "_") for c in columns})
+
+
+def apart(names: dict[str, str], taken: Sequence[str] = ()) -> dict[str, str]:
+    """The names of columns. Raises RecipeError where two are the same, or one is `taken`."""
+    by_name: dict[str, str] = dict.fromkeys(taken, "the samples' own")
+    for column, name in names.items():
+        if (other := by_name.setdefault(name, column)) != column:
+            raise RecipeError(f"{other} and {column} would both be called {name!r}. Next: --columns with one of them")
+    return names
 
 
 def dataset_form(kind: Any) -> DatasetForm | None:

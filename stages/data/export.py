@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of, source_of
 from hyperloom.stages.data.collection_export import CollectionLayout, export_collection
-from hyperloom.stages.data.dataset_export import export_dataset
+from hyperloom.stages.data.dataset_export import apart, export_dataset
 from hyperloom.stages.data.layer import PNG, encoded
 from hyperloom.stages.data.reader import SampleReader, SampleRows, modality, values
 from hyperloom.stages.data.tool_export import ToolLayout, export_to_tool
@@ -41,6 +41,7 @@ def export(reader: SampleReader, modalities: dict[str, Any], target: Storage, la
     if layout == "parquet":
         return sum(_parquet(rows, modalities, target, number) for number, rows in enumerate(reader))
     write = _picture if layout == "png" else _npz
+    apart({c: _folder(c) for c in reader.columns})
     count = 0
     for rows in reader:
         for column, array in rows.columns.items():
@@ -54,12 +55,16 @@ def export(reader: SampleReader, modalities: dict[str, Any], target: Storage, la
 
 
 def _name(column: str, key: str, group: str, index: int, layout: ExportLayout) -> str:
-    folder = path_safe(f"{modality_of(column)}_{source_of(column)}")
+    folder = _folder(column)
     if layout == "vre":
         return f"{path_safe(group)}/{folder}/npz/{index}.npz"
     if layout == "png":
         return f"{folder}/{'/'.join(map(path_safe, key.split('/')))}.png"
     return f"{folder}/{path_safe(group)}_{index:06d}.npz"
+
+
+def _folder(column: str) -> str:
+    return path_safe(f"{modality_of(column)}_{source_of(column)}")
 
 
 def _npz(value: Any, kind: Any) -> bytes:

@@ -22,7 +22,7 @@ def written(annotations: AnnotationSet) -> bytes:
     categories = {c.name: c for c in annotations.categories}
     pictures = numbered([p.number for p in annotations.pictures])
     flat = [(n, p, a) for n, p in zip(pictures, annotations.pictures, strict=True) for a in p.annotations]
-    numbers = numbered([a.id for _, _, a in flat])
+    numbers = numbered([a.id or "" for _, _, a in flat])  # 0 says that it has none, and is no match to COCO's judges
     boxes = [
         _annotation(number, of, picture, a, categories[a.label])
         for number, (of, picture, a) in zip(numbers, flat, strict=True)
@@ -30,9 +30,10 @@ def written(annotations: AnnotationSet) -> bytes:
     texts = [(n, t) for n, p in zip(pictures, annotations.pictures, strict=True) for t in p.texts]
     first = max(numbers, default=0) + 1
     captions = [{"id": first + i, "image_id": n, "caption": t} for i, (n, t) in enumerate(texts)]
+    named = annotations.categories or not captions  # a list of classes, and pycocotools asks captions for theirs
     value = {
         "images": [picture_of(n, p) for n, p in zip(pictures, annotations.pictures, strict=True)],
-        "categories": [category_of(c) for c in annotations.categories],
+        **({"categories": [category_of(c) for c in annotations.categories]} if named else {}),
         "annotations": boxes + captions,
     }
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

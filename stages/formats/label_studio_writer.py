@@ -7,8 +7,9 @@ Of an annotation the most exact shape is written: mask as brush, else polygons, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -32,7 +33,8 @@ def task(picture: AnnotatedPicture, place: int, kind: AnswerKind, folder: str = 
     """One task."""
     data = dict(picture.attributes.get("data") or {})
     if folder:
-        data["image"] = f"/data/local-files/?d={folder.strip('/')}/{picture.name}"
+        place_ = quote(f"{folder.strip('/')}/{picture.name}")
+        data["image"] = f"/data/local-files/?d={place_}"
     data = data or {"image": picture.name}
     plain: dict[str, Any] = {"id": picture.number or place, "data": data}
     if not picture.annotated:
@@ -55,22 +57,32 @@ def task(picture: AnnotatedPicture, place: int, kind: AnswerKind, folder: str = 
     return {**plain, kind: [answer]}
 
 
-def interface(annotations: AnnotationSet) -> str:
-    """The labelling interface, as XML, with the controls that `written` names."""
+def interface(annotations: AnnotationSet, labels: Sequence[str] = ()) -> str:
+    """The labelling interface, as XML, with the controls that `written` names. `labels` are classes of whole pictures
+    that may be chosen, beside those that were."""
     view = Element("View")
     SubElement(view, "Image", {"name": "image", "value": "$image"})
     kinds = {kind for p in annotations.pictures for a in p.annotations for kind, _ in _shapes(a, p)}
-    for kind in (k for k in FROM if k in kinds or (not kinds and k == "rectanglelabels")):
-        control = SubElement(view, TAGS[FROM[kind]], {"name": FROM[kind], "toName": "image"})
-        for name in annotations.names:
-            SubElement(control, "Label", {"value": name})
-    labels = list(dict.fromkeys(label for p in annotations.pictures for label in p.labels))
-    if labels:
-        control = SubElement(view, "Choices", {"name": "choice", "toName": "image"})
-        for label in labels:
-            SubElement(control, "Choice", {"value": label})
+    points = list(dict.fromkeys(point for category in annotations.categories for point in category.points))
+    for kind in (k for k in FROM if k in kinds or (not kinds and annotations.names and k == "rectanglelabels")):
+        names = points if kind == "keypointlabels" and points else annotations.names
+        _listed(view, TAGS[FROM[kind]], FROM[kind], "Label", names)
+    chosen = list(dict.fromkeys([*labels, *(label for p in annotations.pictures for label in p.labels)]))
+    if chosen:
+        control = _listed(view, "Choices", "choice", "Choice", chosen)
+        if any(len(p.labels) > 1 for p in annotations.pictures):
+            control.set("choice", "multiple")
+    if any(p.texts for p in annotations.pictures):
+        SubElement(view, "TextArea", {"name": "text", "toName": "image", "maxSubmissions": "1", "editable": "true"})
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding="unicode")
+
+
+def _listed(view: Element, tag: str, name: str, item: str, values: Sequence[str]) -> Element:
+    control = SubElement(view, tag, {"name": name, "toName": "image"})
+    for value in values:
+        SubElement(control, item, {"value": value})
+    return control
 
 
 def _results(annotation: Annotation, picture: AnnotatedPicture, place: int) -> Iterator[dict[str, Any]]:

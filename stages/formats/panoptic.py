@@ -1,7 +1,8 @@
 """COCO's panoptic form: a JSON file of segments, and a picture of their ids for each picture.
 
 A pixel's id is red + 256 green + 65536 blue; ids that the file does not list belong to nothing (0, what is void). Stuff
-and things become annotations with masks; `filled` puts these in once the picture of ids is read.
+and things become annotations with masks; `filled` puts these in once the picture of ids is read. Ids stay what they are
+where a pixel can hold them.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ from hyperloom.stages.formats.annotation import AnnotatedPicture, AnnotationSet
 from hyperloom.stages.formats.coco import CocoReader
 from hyperloom.stages.formats.documents import of_form, parse_json
 from hyperloom.stages.modality.runs import MaskRuns
+from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
+
+HIGHEST = 256**3 - 1
+"""The largest id that three bytes hold."""
 
 
 @of_form("COCO panoptic")
@@ -63,9 +70,18 @@ def filled(picture: AnnotatedPicture, rgb: np.ndarray) -> AnnotatedPicture:
     return replace(picture, annotations=things)
 
 
+def segment_ids(ids: Iterable[Any]) -> list[int]:
+    """Distinct numbers for ids: they themselves where a pixel can hold them; none is 0, which is nothing."""
+    from hyperloom.stages.formats.coco_writer import numbered
+
+    given = [i if isinstance(i, int) and 0 < i <= HIGHEST else "" for i in ids]
+    numbers = numbered(given)
+    return numbers if max(numbers, default=0) <= HIGHEST else numbered("" for _ in given)
+
+
 def written(annotations: AnnotationSet) -> tuple[bytes, dict[str, np.ndarray]]:
-    """The JSON file, and (H, W, 3) uint8 pictures of ids by name. Of overlapping masks the later one lies in front;
-    what is covered wholly is left out."""
+    """The JSON file, and (H, W, 3) uint8 pictures of ids by name. Of overlapping masks that of the higher layer lies in
+    front, of one layer the later; what is covered wholly is left out, and said."""
     import numpy as np
 
     from hyperloom.stages.formats.coco_writer import category_of, numbered, picture_of
@@ -76,16 +92,19 @@ def written(annotations: AnnotationSet) -> tuple[bytes, dict[str, np.ndarray]]:
     for number, picture in zip(numbers, annotations.pictures, strict=True):
         size = (picture.height, picture.width)
         ids, segments = np.zeros(size, np.int64), []
-        own = numbered([a.id for a in picture.annotations])
-        for id_, a in zip(own, picture.annotations, strict=True):
+        things = sorted(picture.annotations, key=lambda a: a.layer)
+        own = segment_ids(a.id for a in things)
+        for id_, a in zip(own, things, strict=True):
             if (mask := mask_of(a, size)) is not None:
                 ids[mask] = id_
-        for id_, a in zip(own, picture.annotations, strict=True):
+        for id_, a in zip(own, things, strict=True):
             runs = MaskRuns.of(ids == id_)
             if (extent := runs.extent()) is not None:
                 x0, y0, x1, y1 = extent
                 plain: dict[str, Any] = {"id": id_, "category_id": categories[a.label].id, "iscrowd": int(a.crowd)}
                 segments.append({**plain, "area": runs.area, "bbox": [x0, y0, x1 - x0, y1 - y0]})
+            else:
+                remark("segments of which no pixel is seen, as others lie in front, are left out")
         name = picture.name.rsplit(".", 1)[0] + ".png"
         maps[name] = np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)
         rows.append({"image_id": number, "file_name": name, "segments_info": segments})

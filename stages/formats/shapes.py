@@ -14,6 +14,7 @@ import numpy as np
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.stages.formats.annotation import Annotation
 from hyperloom.stages.modality.runs import MaskRuns
+from hyperloom.stages.remarks import remark
 
 
 def mask_of(annotation: Annotation, size: tuple[int, int]) -> np.ndarray | None:
@@ -47,6 +48,8 @@ def polygons_of(mask: np.ndarray) -> tuple[tuple[float, ...], ...]:
 
     doubled = np.kron(np.pad(mask.astype(np.uint8), 1), np.ones((4, 4), np.uint8))
     borders, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if (cv2.drawContours(doubled.copy(), borders, -1, 1, cv2.FILLED) != doubled).any():
+        remark("polygons have no holes: those of masks are filled")
     polygons = []
     for border in borders:
         points = _edges(border[:, 0].astype(np.float64))

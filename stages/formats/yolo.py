@@ -174,11 +174,18 @@ def _line(kind: int, numbers: Sequence[float]) -> str:
     return " ".join([str(kind), *(f"{v:.10g}" for v in numbers)]) + "\n"
 
 
-def data_yaml(annotations: AnnotationSet) -> bytes:
-    """The yaml file that names the classes, and the points where a class has some."""
+def place_of_labels(picture: str) -> str:
+    """Where trainings look for the labels of a picture, given without its suffix: in the folder `labels` instead of the
+    last that is called `images`, which may be one below."""
+    head, _, tail = f"/{picture}".rpartition("/images/")
+    return f"{head}/labels/{tail}.txt".lstrip("/")
+
+
+def data_yaml(annotations: AnnotationSet, pictures: str = "images") -> bytes:
+    """The yaml file that names the classes, the points where a class has some, and the folder or list of `pictures`."""
     import yaml
 
-    value: dict[str, Any] = {"path": ".", "train": "images", "val": "images"}
+    value: dict[str, Any] = {"path": ".", "train": pictures, "val": pictures}
     value["names"] = dict(enumerate(annotations.names))
     points = next((c.points for c in annotations.categories if c.points), ())
     value |= {"kpt_shape": [len(points), 3]} if points else {}

@@ -210,9 +210,7 @@ def _distinguish(fields: Sequence[TableField]) -> None:
         taken.add(one.modality)
 
 
-def _field(
-    name: str, cells: list[str], values: Sequence[Any], decimal: bool, folders: Sequence[str]
-) -> TableField:
+def _field(name: str, cells: list[str], values: Sequence[Any], decimal: bool, folders: Sequence[str]) -> TableField:
     if not cells or any(isinstance(v, list | dict | bytes) for v in values):
         return TableField(name, "", cells)
     for kind, suffixes in (("image", IMAGES), ("audio", SOUNDS), ("document", (".txt",))):

@@ -95,9 +95,7 @@ def map_truth(
     return _measured(template, list(pairs), [a for _, a in maps], (low, high), whole)
 
 
-def _classes(
-    template: str, keys: list[str], maps: Any, near: NamesFile | None, given: Sequence[str]
-) -> Truth:
+def _classes(template: str, keys: list[str], maps: Any, near: NamesFile | None, given: Sequence[str]) -> Truth:
     numbers = sorted({int(i) for a in maps for i in np.unique(a)})
     ids = [i for i in numbers if i >= 0]
     known, nothing = [i for i in ids if i != UNKNOWN], [i for i in numbers if i < 0]
