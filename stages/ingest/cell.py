@@ -2,6 +2,7 @@
 
     digit@truth: digit                                            the cells of a field are the values
     digit@truth: {field: digit, names: [zero, one, two]}          they count classes in this order, from 0
+    age@table:   {field: age, missing: ["-1", NA]}                in this column these mean that there is no value
     sound@mic:   {file: audio_filepath, start: offset, duration: duration}      they name files, of which a part counts
     clip@camera: {file: "{youtube_id}_{time_start:06d}_{time_end:06d}.mp4"}     a file's name is made of several
 
@@ -18,6 +19,7 @@ from pydantic import field_validator, model_validator
 
 from hyperloom.pipeline.config import Config, as_tuple, placement
 from hyperloom.stages.ingest.excerpt import Excerpt
+from hyperloom.stages.ingest.numerals import PLAIN, Numerals, hint
 from hyperloom.stages.modality.choice import whole
 
 CLASS_LABEL = "ClassLabel"
@@ -39,7 +41,10 @@ class Cell(Config):
     """The classes that numbers of `field` stand for, from 0; by default what the table says itself (`ClassLabel` of
     Hugging Face's data sets), else the order of the modality's."""
 
-    _list = field_validator("names", mode="before")(as_tuple)
+    missing: tuple[str, ...] | None = None
+    """Which cells of this column mean that there is no value, in place of those that the source says."""
+
+    _list = field_validator("names", "missing", mode="before")(as_tuple)
 
     @model_validator(mode="after")
     def _one(self) -> Cell:
@@ -91,13 +96,13 @@ class Cell(Config):
                 raise ValueError(f"{field}: {value!r} does not go into {self.file!r}: {error}") from error
         return "".join(parts)
 
-    def part(self, row: Mapping[str, Any]) -> Excerpt | None:
+    def part(self, row: Mapping[str, Any], numerals: Numerals = PLAIN) -> Excerpt | None:
         """The part of its file that a row means; None for all of it. Raises ValueError for what is no such part."""
         if not (self.start or self.end or self.duration):
             return None
-        begin = self._seconds(row, self.start)
-        end = self._seconds(row, self.end)
-        length = self._seconds(row, self.duration)
+        begin = self._seconds(row, self.start, numerals)
+        end = self._seconds(row, self.end, numerals)
+        length = self._seconds(row, self.duration, numerals)
         if length is not None:
             end = (begin or 0.0) + length
         if begin is None and end is None:
@@ -107,16 +112,13 @@ class Cell(Config):
             raise ValueError(f"{part} is no part of a file")
         return part
 
-    def _seconds(self, row: Mapping[str, Any], field: str) -> float | None:
+    def _seconds(self, row: Mapping[str, Any], field: str, numerals: Numerals) -> float | None:
         value = row.get(field) if field else None
         if value is None or value == "":
             return None
-        try:
-            seconds = float(value)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{field}: {value!r} is no number of seconds") from error
-        if not abs(seconds) < float("inf"):
-            raise ValueError(f"{field}: {value!r} is no number of seconds")
+        seconds = numerals.number(value)
+        if seconds is None or not abs(seconds) < float("inf"):
+            raise ValueError(f"{field}: {value!r} is no number of seconds{hint(value)}")
         return seconds
 
 

@@ -11,28 +11,28 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from hyperloom.pipeline.config import as_tuple, placement
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.spelling import near
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.ingest.cell import CLASS_LABEL, Cell, classes_of, named
+from hyperloom.stages.ingest.cell import Cell, named
+from hyperloom.stages.ingest.declared import Declared
 from hyperloom.stages.ingest.excerpt import ExcerptReader, is_video
 from hyperloom.stages.ingest.film import installed
-from hyperloom.stages.ingest.numerals import COMMA, hint, pointed
+from hyperloom.stages.ingest.numerals import Numerals, hint
 from hyperloom.stages.ingest.parts import field_of, identity
-from hyperloom.stages.ingest.rows import NAMED, TABLES, Dialect, described, features, stored
+from hyperloom.stages.ingest.rows import NAMED, TABLES, Dialect, stored
 from hyperloom.stages.ingest.rowstore import TableRow, TableRows
 from hyperloom.stages.ingest.sidefile import fetch, understood
 from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, stem
-from hyperloom.stages.meaning import Meaning, MeaningsDiffer, translation
+from hyperloom.stages.ingest.thousands import MarkedNumbers
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.digests import Digests, FileDigest
@@ -49,8 +49,9 @@ class Table(Source):
     (see `stages.ingest.cell`). `key` names the field with the samples' names (by default the file's name and the row's
     number), `group` the one with what they belong to (by default all rows of a file are one group); `when[:7]` takes
     its first letters, of dates such as 2026-11-27 the month. `fields` names those of a text whose first line does not.
-    `separator` (by default `,`, a tab in .tsv, a blank in .txt and .lst), `encoding` and `decimal` say how tables of
-    text are written, `missing` which cells mean that there is no value, beside empty ones.
+    `separator` (by default `,`, a tab in .tsv, a blank in .txt and .lst), `encoding`, `decimal` and `thousands` say how
+    tables of text are written, `missing` which cells mean that there is no value, beside empty ones; a column's own
+    `missing` stands in its place.
     """
 
     revision: ClassVar[int] = 1
@@ -63,6 +64,8 @@ class Table(Source):
     separator: str = Field("", max_length=1)
     encoding: str = "utf-8"
     decimal: Literal[".", ","] = "."
+    thousands: Literal["", ",", ".", " ", "'"] = ""
+    """What stands between thousands; without it `1,234` is no number."""
     missing: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     decoder: Literal["auto", "av", "opencv"] = placement("auto", validate_default=True)
@@ -77,6 +80,20 @@ class Table(Source):
         if not isinstance(value, dict):
             return value
         return {k: {"field": v} if isinstance(v, str) else v for k, v in value.items()}
+
+    @model_validator(mode="after")
+    def _two_marks(self) -> Table:
+        if self.thousands == self.decimal:
+            raise ValueError(f"thousands and decimal are both {self.decimal!r}: give decimal, too")
+        return self
+
+    def revised(self) -> int:
+        """With a decimal comma, `missing: [-999]` means -999,0 too by now."""
+        return super().revised() + (self.decimal == "," and any(map(self._missing, self.columns.values())))
+
+    @property
+    def numerals(self) -> Numerals:
+        return Numerals(self.decimal, self.thousands)
 
     def offers(self) -> tuple[str, ...]:
         for column in self.columns:
@@ -100,13 +117,19 @@ class Table(Source):
             groups: dict[str, list[FileDigest]] = {}
             content = self._read(table.path, table.sha256)
             self._check_fields(table, content)
+            marked = MarkedNumbers(
+                {c.field: c for c in self.columns.values() if c.field and not self.thousands}, self.decimal
+            )
             for number, row in enumerate(content.each(self._planned(table))):
+                if not isinstance(row, ValueError):
+                    marked.look(row, self._absent)
                 key, group = self._names(table, number, row)
                 other = seen.setdefault(key, f"row {number + 1} of {table.name}")
                 if other != f"row {number + 1} of {table.name}":
                     both = f"{other} and row {number + 1} of {table.name} have the same key {key!r}"
                     raise SourceError(f"{both}. Next: name a field whose values differ as `key`")
                 groups.setdefault(group, []).append(self._digest(table, number, key, row, digests))
+            marked.say()
             pieces += [Piece(f"{stem(table.name)}/{g}", g, tuple(files)) for g, files in sorted(groups.items())]
         if not pieces:
             raise SourceError(f"{self.path} holds no row. Next: check the path in the recipe")
@@ -127,7 +150,7 @@ class Table(Source):
         def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
             for item, row in self._rows_of(items):
                 if (table := (item.path, item.sides[""])) not in compared:
-                    self._compare(item, modalities)
+                    Declared(*table).compare(self.columns, modalities)
                     compared.add(table)
                 try:
                     if isinstance(row, ValueError):
@@ -158,10 +181,11 @@ class Table(Source):
     def meaning(self, column: str) -> dict[str, Any]:
         """How rows are named and grouped shows in the samples; here counts where one column's values are."""
         cell = self.columns[column]
-        plain = {"type": self.type, "revision": self.revision, "column": column, "field": cell.field or cell.file}
+        plain = {"type": self.type, "revision": self.revised(), "column": column, "field": cell.field or cell.file}
         plain |= cell.meaning()
         plain |= {"decimal": self.decimal} if self.decimal != "." else {}
-        return plain | ({"missing": self.missing} if self.missing else {})
+        plain |= {"thousands": self.thousands} if self.thousands else {}
+        return plain | ({"missing": missing} if (missing := self._missing(cell)) else {})
 
     def _read(self, path: str, sha256: str) -> TableRows:
         return _rows(path, sha256, Dialect(self.encoding, self.separator, self.fields))
@@ -181,33 +205,6 @@ class Table(Source):
                 raise SourceError(
                     f"{table.path} has no field {name!r}; it has {fields}{hint or '.'} Next: correct the recipe"
                 )
-
-    def _compare(self, item: Item, modalities: dict[str, Any]) -> None:
-        """Raise RecipeError where a table that Hyperloom wrote holds numbers in another unit or range than the recipe's
-        (its classes are names), and where a data set's classes are other ones than a column's."""
-        for column, cell in self.columns.items():
-            names, ours = classes_of(self._feature(cell, item)), modalities[modality_of(column)].counted
-            if names and ours and not set(names) & set(ours):
-                what = f"the field {cell.field!r} counts {', '.join(names)}, and {column} knows {', '.join(ours)}"
-                raise RecipeError(
-                    f"{item.path}: {what}. Next: take these classes, or {{field: {cell.field}, names: [..]}}"
-                )
-        if not item.path.lower().endswith(".parquet"):
-            return
-        noted = _described(item.path, item.sides[""])
-        for column, cell in self.columns.items():
-            about, meaning = noted.get(cell.field, {}), modalities[modality_of(column)].meaning
-            if not {"unit", "range"} & set(about):
-                continue
-            limits = tuple(about["range"]) if about.get("range") else None
-            stored, ours = Meaning(unit=about.get("unit", ""), range=limits), replace(meaning, names=(), further=())
-            try:
-                how, why = translation(stored, ours, (f"the field {cell.field!r}", column)), ""
-                why = f"the unit of the field {cell.field!r}: {stored.unit}; of {column}: {ours.unit}" if how else ""
-            except MeaningsDiffer as error:
-                why = str(error)
-            if why:
-                raise RecipeError(f"{item.path}: {why}. Next: give the modality the unit and range of the table")
 
     def _holds_bytes(self) -> bool:
         """Only Parquet has cells that are a file's bytes."""
@@ -248,46 +245,44 @@ class Table(Source):
 
     def _file(self, cell: Cell, row: TableRow, table: str) -> str:
         """The file that a row names; empty where it names none. Raises ValueError where a name cannot be made."""
-        name = cell.name(row, self.missing)
+        name = cell.name(row, self._missing(cell))
         if not name:
             return ""
         folder = cell.folder or table.rpartition("/")[0]
         folder = folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
         return name if "://" in name or os.path.isabs(name) else f"{folder}/{name}"
 
-    def _feature(self, cell: Cell, item: Item) -> Any:
-        """The type of a field as a data set writes it, where it has names for numbers; else None."""
-        if cell.names:
-            return {"_type": CLASS_LABEL, "names": list(cell.names)}
-        parquet = cell.field and item.path.lower().endswith(".parquet")
-        return _features(item.path, item.sides[""]).get(cell.field) if parquet else None
-
     def _value(self, column: str, row: TableRow, item: Item, modality: Any, files: ExcerptReader) -> Any:
         cell = self.columns[column]
         try:
             if cell.file:
                 path = self._file(cell, row, item.path)
-                return files.read(path, cell.part(row), modality) if path else None
+                return files.read(path, cell.part(row, self.numerals), modality) if path else None
             value = row.get(cell.field)
             if cell.field not in row and (other := _same_but_case(cell.field, row)):
                 raise ValueError(f"the row has no {cell.field!r}, but {other!r}")
-            if self._absent(value):
+            if self._absent(cell, value):
                 return None
             if (modality.counted or modality.textual) and value != "":
-                value = named(self._feature(cell, item), value)
+                value = named(Declared(item.path, item.sides[""]).feature(cell), value)
             return self._cell(value, item.key, modality)
         except FileNotFoundError as error:
             raise ValueError(f"{column}: {error.filename or error} is not there") from error
         except ValueError as error:
             raise ValueError(f"{column}: {error}") from error
 
-    def _absent(self, value: Any) -> bool:
+    def _missing(self, cell: Cell) -> tuple[str, ...]:
+        """What means that there is no value in the cells of a column."""
+        return self.missing if cell.missing is None else cell.missing
+
+    def _absent(self, cell: Cell, value: Any) -> bool:
         """Does `missing` name it? A number in whatever form it is written: -999 is -999.0 too."""
-        if not self.missing or isinstance(value, bool | bytes | dict | list):
+        words = self._missing(cell)
+        if not words or isinstance(value, bool | bytes | dict | list):
             return False
-        number = _number(value)
-        same = (m.strip() == str(value).strip() or (number is not None and _number(m) == number) for m in self.missing)
-        return any(same)
+        as_number = self.numerals.number
+        number = as_number(value)
+        return any(m.strip() == str(value).strip() or (number is not None and as_number(m) == number) for m in words)
 
     def _cell(self, value: Any, name: str, modality: Any) -> Any:
         """What a cell holds as a value; None for an empty one. Lists and objects may be written as JSON."""
@@ -302,36 +297,17 @@ class Table(Source):
         if isinstance(value, str) and value[0] in "[{" and not modality.textual:
             value = json.loads(value)
         if isinstance(value, str) and modality.plain_numbers:
-            value = pointed(value, self.decimal)
-        elif isinstance(value, str) and self.decimal == "," and COMMA.fullmatch(value.strip()) and not modality.textual:
-            value = value.replace(",", ".")
+            value = self.numerals.plain(value)
+        elif isinstance(value, str) and not modality.textual and value not in modality.counted:
+            value = self.numerals.one(value)
         try:
             return understood(modality.fit, modality.cell(value))
         except ValueError as error:
             raise ValueError(f"{error}{hint(value)}") from error
 
 
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
 def _same_but_case(name: str, row: TableRow) -> str:
     return next((other for other in row if other.casefold() == name.casefold()), "")
-
-
-@lru_cache(8)
-def _described(path: str, sha256: str) -> dict[str, dict[str, Any]]:
-    """What a Parquet file of this digest says of its fields."""
-    return described(fetch(path))
-
-
-@lru_cache(8)
-def _features(path: str, sha256: str) -> dict[str, Any]:
-    """What a Parquet file of this digest says of its fields, if a data set wrote it."""
-    return features(fetch(path))
 
 
 @lru_cache(maxsize=4)

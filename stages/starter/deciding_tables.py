@@ -80,13 +80,7 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
 def _unused(draft: TableDraft) -> list[str]:
     """Fields from which nothing is learned, and why."""
     table, remarks = draft.table, list[str]()
-    for one in (f for f in table.fields if f.name in table.worded):
-        remarks.append(
-            f"{one.name} holds numbers or dates beside {', '.join(table.worded[one.name])}, which seems to be a class "
-            f"of another field: it is {f'read as {one.kind}' if one.kind else 'not used'}. Next: leave such cells empty"
-        )
-    apart = (table.key, table.group, *table.worded)
-    unused = [f.name for f in table.fields if not f.kind and f.name not in apart]
+    unused = [f.name for f in table.fields if not f.kind and f.name not in (table.key, table.group)]
     if unused:
         remarks.append(f"not used, as they are neither numbers, classes, texts nor files: {', '.join(unused)}")
     dates = [f.name for f in table.fields if f.kind == "time" and f.name not in (table.key, table.group, table.time)]
@@ -137,8 +131,18 @@ def _taken(table: TableLook, learned: TableField, given: Any) -> list[str]:
     """What cells and a field are taken for, where that is a guess."""
     remarks = []
     if nothing := table.dialect.get("missing"):
-        words = ", ".join(word or "blanks" for word in nothing)
-        remarks.append(f"{words} in its cells: no value (`missing` of the source; take out what is a class)")
+        blank = ", ".join(word or "blanks" for word in nothing)
+        remarks.append(f"{blank} in its cells: no value (`missing` of the source; take out what is a class)")
+    for name, words in table.worded.items():
+        listed = ", ".join(words)
+        remarks.append(
+            f"{listed} in {name}: no value (`missing` of that column); of another field it seems to be a class"
+        )
+    if thousands := table.dialect.get("thousands"):
+        decimal = table.dialect.get("decimal", ".")
+        remarks.append(
+            f"{thousands!r} in its numbers marks thousands, and {decimal!r} fractions (fields of the source)"
+        )
     if learned.unknown:
         remarks.append(f"{counted(learned.unknown, 'row')} with {learned.name} -1 are taken for rows without one")
     if table.group and not given.group:

@@ -16,12 +16,14 @@ from functools import cached_property
 from typing import Any
 
 from hyperloom.pipeline.errors import SourceError
+from hyperloom.stages.ingest.numerals import PLAIN, Numerals
 from hyperloom.stages.ingest.rows import Dialect, TableRow, rows
 from hyperloom.stages.ingest.source import IMAGES, SOUNDS
 from hyperloom.stages.modality.choice import NAMELESS, whole
 from hyperloom.stages.starter.blanks import among_numbers, blanks
 from hyperloom.stages.starter.times import times
 from hyperloom.stages.starter.truth import NotUnderstood
+from hyperloom.stages.starter.written_numbers import numbers, numerals_of
 
 TARGETS = ("label", "labels", "class", "target", "y", "category", "truth", "gt", "sentiment", "kind", "species")
 OWNERS = r"(group|subject|patient|speaker|user|session|document|drive|site|batch|flight|recording)"
@@ -118,10 +120,15 @@ class TableLook:
     time: str = ""
     by_time: bool = False
     worded: dict[str, list[str]] = field(default_factory=dict)
-    """By field of numbers or dates the words among them that mean no value, and are a class of another field."""
+    """By field of numbers or dates the words among them that mean no value there, and are a class of another field."""
 
     def named(self, name: str) -> TableField | None:
         return next((f for f in self.fields if f.name.casefold() == name.casefold()), None)
+
+    def cell(self, one: TableField) -> Any:
+        """What a recipe says of a field whose cells are values."""
+        words = self.worded.get(one.name)
+        return {"field": one.name, "missing": [*self.dialect.get("missing", ()), *words]} if words else one.name
 
     def owners(self) -> list[TableField]:
         """The fields that seem to say what rows belong to, in groups of several."""
@@ -139,21 +146,25 @@ def look(path: str, folders: Sequence[str]) -> TableLook:
     plain = list(readable.values())
     if not plain:
         raise NotUnderstood(f"{path} holds no row. Next: give a table whose first line names the fields")
-    decimal = {"decimal": ","} if dialect.get("separator") == ";" and _commas(plain) else {}
     names = list(dict.fromkeys(name for row in plain for name in row if name))
     cells = {name: _cells(row.get(name) for row in plain) for name in names}
+    texts = {name: _cells(v for row in plain if isinstance(v := row.get(name), str)) for name in names}
+    numerals = numerals_of(texts, dialect.get("separator", ""))
 
     def numeric(some: Sequence[str]) -> bool:
-        return _numbers(some, bool(decimal)) or times(some) is not None
+        return numbers(some, numerals) or times(some) is not None
 
     nothing = blanks(list(cells.values()), numeric)
     cells = {name: [c for c in some if c.strip() not in nothing] for name, some in cells.items()}
+    worded = {name: words for name, some in cells.items() if (words := among_numbers(some, numeric))}
+    cells |= {name: [c for c in cells[name] if c.strip() not in words] for name, words in worded.items()}
     folders = (os.path.dirname(path), *folders)
-    fields = [_field(name, cells[name], [row.get(name) for row in plain], bool(decimal), folders) for name in names]
+    fields = [_field(name, cells[name], [row.get(name) for row in plain], numerals, folders) for name in names]
     _distinguish(fields)
+    marks = {"decimal": numerals.decimal, "thousands": numerals.thousands}
+    marks = {name: mark for name, mark in marks.items() if mark != getattr(PLAIN, name)}
     missing = {"missing": list(nothing)} if nothing else {}
-    seen = TableLook(path, {**dialect, **decimal, **missing}, readable, fields)
-    seen.worded = {name: words for name, some in cells.items() if (words := among_numbers(some, numeric))}
+    seen = TableLook(path, {**dialect, **marks, **missing}, readable, fields, worded=worded)
     unique = [f for f in fields if len(set(f.cells)) == len(plain)]
     named = [f.name for f in unique if KEYS.fullmatch(f.name) or f.kind in FILED]
     seen.key = next(iter(named or [f.name for f in unique if _counts(f.cells)]), "")
@@ -210,7 +221,9 @@ def _distinguish(fields: Sequence[TableField]) -> None:
         taken.add(one.modality)
 
 
-def _field(name: str, cells: list[str], values: Sequence[Any], decimal: bool, folders: Sequence[str]) -> TableField:
+def _field(
+    name: str, cells: list[str], values: Sequence[Any], numerals: Numerals, folders: Sequence[str]
+) -> TableField:
     if not cells or any(isinstance(v, list | dict | bytes) for v in values):
         return TableField(name, "", cells)
     for kind, suffixes in (("image", IMAGES), ("audio", SOUNDS), ("document", (".txt",))):
@@ -218,7 +231,7 @@ def _field(name: str, cells: list[str], values: Sequence[Any], decimal: bool, fo
         near = [f for f in folders if named and os.path.isfile(os.path.join(f, named[0]))]
         if len(named) >= FILES * len(cells) and near:
             return TableField(name, kind, cells, folder=near[0])
-    if _numbers(cells, decimal):
+    if numbers(cells, numerals):
         return TableField(name, "scalar", cells)
     if times(cells) is not None:
         return TableField(name, "time", cells)
@@ -244,15 +257,3 @@ def _classes(cells: Sequence[str]) -> list[str]:
 def _counts(cells: Sequence[str]) -> bool:
     """Are they 0, 1, 2, .. or 1, 2, 3, .. in their order?"""
     return cells[0] in ("0", "1") and all(cell == str(i) for i, cell in enumerate(cells, int(cells[0])))
-
-
-def _commas(content: Sequence[TableRow]) -> bool:
-    cells = [str(v) for row in content[:50] for v in row.values() if v]
-    return sum(bool(re.fullmatch(r"[+-]?\d+,\d+", c)) for c in cells) > 0
-
-
-def _numbers(cells: Sequence[str], decimal: bool) -> bool:
-    try:
-        return all(math.isfinite(float(c.replace(",", ".") if decimal else c)) for c in cells)
-    except ValueError:
-        return False

@@ -127,8 +127,8 @@ def _rows(draft: TableDraft) -> list[str]:
     table = draft.table
     cells: dict[str, Any] = {}
     for one, column in zip(draft.features, draft.inputs, strict=True):
-        cells[column] = {"file": one.name, "folder": one.folder} if one.kind in FILED else one.name
-    cells[draft.truth] = draft.target.name
+        cells[column] = {"file": one.name, "folder": one.folder} if one.kind in FILED else table.cell(one)
+    cells[draft.truth] = table.cell(draft.target)
     source: dict[str, Any] = {"type": "table", "path": table.path, **table.dialect}
     source |= {"key": table.key} if table.key else {}
     group = draft.period or table.group

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,116 @@ def test_with_a_decimal_comma_a_point_is_no_decimal_one(tmp_path: Path) -> None:
     table = b"id;y\nr0;1,5 2,5\nr1;1,5 2,5 -3 4e1\n"
     taken, reasons, _ = read(tmp_path, "u.csv", table, "quad@a", separator=";", decimal=",")
     assert taken == {"r1": [1.5, 2.5, -3.0, 40.0]} and "expected 4 numbers, got 2" in reasons["r0"]
+
+
+MARKS = [
+    (
+        ",",
+        ".",
+        ["1,234", "-1,234,567.5", "12", "1,5", "0,123", "1,234 2"],
+        [1234.0, -1234567.5, 12.0, "three", "three", ""],
+    ),
+    (".", ",", ["1.234", "1.234.567,25", "12,5", "1.5", "1.2345"], [1234.0, 1234567.25, 12.5, "three", "three"]),
+    (" ", ",", ["1 234", "1\u202f234\u00a0567,5", "12", "1 23", "1 234;2"], [1234.0, 1234567.5, 12.0, "three", ""]),
+    ("'", ".", ["1'234.5", "1\u2019234", "12", "1'23"], [1234.5, 1234.0, 12.0, "three"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("thousands", "point", "cells", "expected"), MARKS, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_marks_of_thousands_are_taken_as_the_source_says(
+    tmp_path: Path, thousands: str, point: str, cells: list[str], expected: list[Any]
+) -> None:
+    taken, reasons, _ = read(
+        tmp_path, "t.jsonl", lines(*cells), "speed@a", thousands=thousands, decimal=point, missing=["12"]
+    )
+    for number, (cell, value) in enumerate(zip(cells, expected, strict=True)):
+        if isinstance(value, str):
+            assert value in reasons[f"r{number}"], "two numbers are not one"
+        else:
+            assert taken[f"r{number}"] == (None if cell == "12" else [value])
+
+
+@pytest.mark.parametrize(
+    ("cell", "advice"),
+    [
+        ("1,234", 'A decimal comma? decimal: "," on the source, and if it marks thousands: thousands: ","'),
+        ("1,5", 'A decimal comma? decimal: "," on the source'),
+        ("1,234,567", 'thousands: "," on the source'),
+        ("1,234.5", 'thousands: "," on the source'),
+        ("1.234.567", 'thousands: "." with decimal: "," on the source'),
+        ("1.234,5", 'thousands: "." with decimal: "," on the source'),
+        ("1 234", 'thousands: " " on the source'),
+        ("1\u202f234,5", 'thousands: " " with decimal: "," on the source'),
+        ("1'234", 'thousands: "\'" on the source'),
+    ],
+)
+def test_a_number_with_marks_of_thousands_says_what_to_set(tmp_path: Path, cell: str, advice: str) -> None:
+    taken, reasons, _ = read(tmp_path, "t.jsonl", lines(cell, 3), "speed@a")
+    assert taken == {"r1": [3.0]} and reasons["r0"].endswith(advice)
+    settings = dict(re.findall(r'(thousands|decimal): "(.)"', advice.partition(", and if it marks ")[2] or advice))
+    taken, reasons, _ = read(tmp_path, "t.jsonl", lines(cell, 3), "speed@a", **settings)
+    value = float(cell.replace(settings.get("thousands", "_"), "").replace("\u202f", "").replace(",", "."))
+    assert taken == {"r0": [value], "r1": [3.0]} and not reasons, "what it says helps"
+
+
+def test_a_class_and_a_file_by_a_number_with_marks(tmp_path: Path) -> None:
+    account = f"{2**53:,}"
+    how: dict[str, Any] = {"thousands": ","}
+    assert read(tmp_path, "t.jsonl", lines(account, "9,007,199,254,740,993"), "account@a", **how)[0] == {
+        "r0": 0,
+        "r1": 1,
+    }
+    taken, reasons, _ = read(tmp_path, "u.jsonl", lines("1,0", "3"), "numeral@a", **how)
+    assert taken == {"r1": 2} and "got '1,0'" in reasons["r0"]
+    (tmp_path / "a.npy").write_bytes(npy(np.arange(2000 * 20, dtype=np.float32) / 1e6))
+    table = b'id;y;from;to\nr0;a.npy;"1.000,5";"1.001,5"\n'
+    columns = {"sound@a": {"file": "y", "start": "from", "end": "to"}}
+    how = {"thousands": ".", "decimal": ",", "separator": ";", "columns": columns}
+    taken, reasons, _ = read(tmp_path, "v.csv", table, "sound@a", **how)
+    assert not reasons and taken["r0"][0] == pytest.approx(1000.5 * 20 / 1e6, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("cells", "doubtful"),
+    [
+        (["950", "1.234", "2.500", "12.000", "", "7"], True),
+        (["950", "1.234", "2.5", "12.000"], False),
+        (["950.000", "1.234", "2.500", "12.000"], False),
+        (["0.950", "1.234", "2.500", "12"], False),
+        (["1950", "1.234", "2.500", "12.000"], False),
+        (["1.234", "2.500", "12.000"], False),
+    ],
+)
+def test_points_that_look_like_marks_of_thousands_are_said(tmp_path: Path, cells: list[str], doubtful: bool) -> None:
+    data = "\n".join(["id,y", *(f"r{i},{cell}" for i, cell in enumerate(cells)), ""]).encode()
+    said = read(tmp_path, "t.csv", data, "speed@a")[2]
+    shown = (
+        "y: 1.234 and 2 more cells have three digits behind the '.', and 2 are small whole numbers. They are taken for"
+    )
+    assert [text.startswith(shown) for text in said] == [True] * doubtful
+    assert all(text.endswith('thousands: "." with decimal: "," on the source') for text in said)
+
+
+def test_a_column_may_have_words_of_its_own_for_no_value(tmp_path: Path) -> None:
+    """-1 is nobody's age, and a temperature; what the source says holds for those that say nothing."""
+    data = b"id,y,t\nr0,-1,-1\nr1,NA,5\nr2,7,NA\n"
+    columns = {"speed@a": {"field": "y", "missing": ["-1", "NA"]}, "speed@b": "t"}
+    taken, reasons, _ = read(tmp_path, "t.csv", data, "speed@a", columns=columns, missing="NA")
+    assert not reasons and taken == {"r0": None, "r1": None, "r2": [7.0]}
+    assert read(tmp_path, "t.csv", data, "speed@b", columns=columns, missing="NA")[0] == {
+        "r0": [-1.0], "r1": [5.0], "r2": None,
+    }  # fmt: skip
+    columns["speed@b"] = {"field": "t", "missing": []}
+    _, reasons, _ = read(tmp_path, "t.csv", data, "speed@b", columns=columns, missing="NA")
+    assert list(reasons) == ["r2"] and "missing: [NA]" in reasons["r2"]
+
+
+def test_a_missing_number_is_known_however_it_is_written(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"separator": ";", "decimal": ",", "thousands": ".", "missing": ["-999", "9999"]}
+    taken, reasons, _ = read(tmp_path, "t.csv", b"id;y\nr0;-999,0\nr1;9.999\nr2;-99,9\n", "speed@a", **how)
+    assert not reasons and taken["r0"] is None and taken["r1"] is None and taken["r2"][0] == pytest.approx(-99.9)
 
 
 def test_a_quote_that_is_never_closed_swallows_no_rows(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from hyperloom.pipeline import cli
+from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.ingest.parts import field_of, owner, part_of
 from hyperloom.stages.starter.fields import TableField, look
 from hyperloom.stages.starter.outputs import NetworkOutputs, guess
 from hyperloom.stages.starter.times import times
 from hyperloom.stages.starter.truth import read_names
+from tests.unit import inline
 from tests.unit.test_starter import init, network, pictures, written  # noqa: F401  (a fixture)
 
 Init = Callable[..., tuple[int, str]]
@@ -376,6 +378,82 @@ def test_a_field_of_nothing_leaves_its_word_to_others(tmp_path: Path, init: Init
     assert made.steps["rows"].source.missing == ("-",)
     rows_of(tmp_path / "t.csv", weight, ("sign", lambda i: "++-"[i % 3]), ("size", lambda i: i % 7 + 0.5), label)
     code, text = init(str(tmp_path), "--force")
-    assert code == 0 and written(tmp_path).steps["teacher"].inputs == ("sign@table", "size@table"), text
-    why = "weight holds numbers or dates beside -, which seems to be a class of another field"
-    assert why in " ".join(text.split())
+    made = written(tmp_path)
+    assert code == 0 and made.steps["teacher"].inputs == ("weight@table", "sign@table", "size@table"), text
+    assert "- in weight: no value (`missing` of that column)" in " ".join(text.split())
+    weights, signs = (taken(made, tmp_path, f"{name}@table") for name in ("weight", "sign"))
+    assert (weights[10], weights[11], signs[2]) == (None, [11.25], made.modalities["sign"].classes.index("-"))
+
+
+NUMBERS = [
+    (",", lambda i: f'"{i * 37 + 1:,}"', lambda i: f"{i % 7}.5", {"thousands": ","}),
+    (";", lambda i: f"{i * 37 + 1:,}".replace(",", "."), lambda i: f"{i % 7},5", {"decimal": ",", "thousands": "."}),
+    ("\t", lambda i: f"{i * 37 + 1:,}".replace(",", " "), lambda i: f"{i % 7}.5", {"thousands": " "}),
+    ("\t", lambda i: f"{i * 37 + 1:,}.00".translate(str.maketrans(",.", ".,")), lambda i: f"{i % 7},5",
+     {"decimal": ",", "thousands": "."}),
+    (",", lambda i: f"{i * 37 + 1:,}".replace(",", "."), lambda i: i % 7, {"decimal": ",", "thousands": "."}),
+    (";", lambda i: f"{i * 37 + 1:,}", lambda i: i % 7, {"thousands": ","}),
+    (",", lambda i: f"{(i * 37 + 1) / 1000:.3f}", lambda i: i % 7, {}),
+    (",", lambda i: f"{i * 37 + 1:,}".replace(",", "."), lambda i: f"{i % 7}.5", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("separator", "price", "size", "marks"), NUMBERS)
+def test_marks_of_thousands_are_seen_in_all_cells(
+    tmp_path: Path, init: Init, separator: str, price: Callable[[int], Any], size: Callable[[int], Any],  # noqa: F811
+    marks: dict[str, str],
+) -> None:  # fmt: skip
+    """They made a field one of many words, which was not used, or thousandths; points of a table that has others which
+    are none of thousands stay what they are."""
+    rows = [separator.join(map(str, (f"r{i}", price(i), size(i), "ab"[i % 2]))) for i in range(200)]
+    (tmp_path / "t.csv").write_text("\n".join([separator.join(("id", "price", "size", "label")), *rows]) + "\n")
+    code, text = init(str(tmp_path))
+    assert code == 0, text
+    made = written(tmp_path)
+    source = made.steps["rows"].source
+    assert made.modalities["price"].type == "scalar"
+    assert (source.decimal, source.thousands) == (marks.get("decimal", "."), marks.get("thousands", ""))
+    assert ("marks thousands" in text) == bool(marks)
+    prices = taken(made, tmp_path, "price@table")
+    expected = [1.0 + 37 * i for i in (0, 100, 199)]
+    if not marks:
+        expected = [float(str(price(i))) for i in (0, 100, 199)]
+    assert [prices[i][0] for i in (0, 100, 199)] == pytest.approx(expected)
+
+
+def test_codes_and_numbers_of_json_have_no_marks(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """Lists of numbers of three digits, telephones, and numbers that a program wrote as numbers."""
+    kinds = ("101,204", "330,101,512", "204")
+    lines = [
+        json.dumps(
+            {
+                "list": kinds[i % 3],
+                "call": f"{10 + i % 90} 456 {100 + i}",
+                "mass": i if i % 9 else 1.0 + i / 1000,
+                "label": "ab"[i % 2],
+            }
+        )
+        for i in range(200)
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines) + "\n")
+    code, text = init(str(tmp_path))
+    made = written(tmp_path)
+    source = made.steps["rows"].source
+    assert code == 0 and (source.decimal, source.thousands) == (".", ""), text
+    assert made.modalities["list"].classes == tuple(sorted(kinds)) and "call" not in made.modalities
+
+
+def taken(made: Any, folder: Path, column: str) -> list[Any]:
+    """The values of a column as the recipe's source reads them, in the order of rows."""
+    storage = Storage(str(folder / "root"))
+    manifest = inline.finish(inline.step(made.steps["rows"], storage, made.modalities))
+    values = inline.column(storage, made.modalities, manifest, column)
+    source = made.steps["rows"].source
+    rows = {
+        str(row[source.key]) if source.key else f"t/{i:06d}": i
+        for i, row in enumerate(look(source.path, ()).content.values())
+    }
+    listed: list[Any] = [None] * len(rows)
+    for key, value in values.items():
+        listed[rows[key]] = None if value is None else value.tolist()
+    return listed
