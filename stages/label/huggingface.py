@@ -130,10 +130,12 @@ class HuggingFace(Expert):
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Probabilities stood in the model's order whatever they were called, and it said no to what it does not
-        know."""
+        know. The silence that fills up a recording was heard, too."""
+        source = modalities.get(modality_of(self.in_[0]))
+        further = {"sounds of their own length": 2} if source is not None and source.type == "audio" else {}
         kinds = [modalities.get(modality_of(c)) for c in self.out] if self.task in CHOOSING else []
         named = any(k is not None and (k.markup == "marks" or (k.plain_numbers and k.output_names)) for k in kinds)
-        return {"labels by name": 2} if named else {}
+        return {"labels by name": 2, **further} if named else further
 
     @property
     def usual_batch(self) -> int | None:

@@ -197,6 +197,13 @@ class Audio(OffFrame, Modality):
         return full
 
 
+def heard(sound: np.ndarray) -> int:
+    """How many samples of (n,) were recorded: without the exact zeros at the end, which fill up shorter recordings; all
+    of a sound that is nothing else."""
+    sounding = np.flatnonzero(sound)
+    return int(sounding[-1]) + 1 if len(sounding) else len(sound)
+
+
 def _between(sound: np.ndarray, rate: int, begin: float, end: float | None) -> np.ndarray:
     """What sounds between two seconds. Raises ValueError where nothing does."""
     seconds = len(sound) / rate

@@ -268,6 +268,14 @@ def test_boxes_and_sounds_and_texts(home: Path) -> None:
     sound = np.sin(np.arange(3200) / 9).astype(np.float32)[None]
     made = asked(path, "audio-classification", sound, "sound@mic", out=["mood@hf", "scores@hf"])
     assert int(made["mood@hf"][0]) == int(np.argmax(made["scores@hf"][0]))
+    for samples, asked_for in ((2222, 2222), (3200, 3200), (400, 1600), (0, 3200)):
+        short = np.where(np.arange(3200) < samples, sound, 0).astype(np.float32)
+        own = ears(short[0, :asked_for], sampling_rate=16000, return_tensors="pt")
+        with torch.inference_mode():
+            net = transformers.AutoModelForAudioClassification.from_pretrained(path).eval()
+            expected = net(**own).logits[0].softmax(-1).numpy()
+        made = asked(path, "audio-classification", short, "sound@mic", out="scores@hf")["scores@hf"][0]
+        assert np.allclose(made, expected, atol=1e-5), "what fills up a recording is not heard"
     folder = home / "writer"
     config = transformers.GPT2Config(
         vocab_size=len(WORDS),

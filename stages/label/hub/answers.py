@@ -14,15 +14,19 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.modality.audio import heard
 from hyperloom.stages.modality.boxes import strongest
 from hyperloom.stages.remarks import remark
 
+SHORTEST = 0.1
+"""Seconds of sound that are given at least: networks have windows that must be filled."""
 LabelNames = Mapping[str, "str | None"]
 """The model's label -> the modality's class, null for none; what is not named keeps its name."""
 
 
 def to_pipeline(modality: Any, value: Any, column: str) -> Any:
-    """An input's value as a pipeline takes it: a picture, a text, a sound. Raises RecipeError for any other."""
+    """An input's value as a pipeline takes it: a picture, a text, a sound without the silence that fills it up, which
+    models would average over. Raises RecipeError for any other."""
     if modality.type == "image":
         from PIL import Image
 
@@ -30,7 +34,9 @@ def to_pipeline(modality: Any, value: Any, column: str) -> Any:
     if modality.type == "text":
         return modality.words(value)
     if modality.type == "audio":
-        return {"raw": np.asarray(value, np.float32), "sampling_rate": modality.rate}
+        sound = np.asarray(value, np.float32)
+        own = max(heard(sound), round(SHORTEST * modality.rate))
+        return {"raw": sound[:own], "sampling_rate": modality.rate}
     raise RecipeError(f"{column}: pipelines read image, text and audio columns, not {modality.type}")
 
 

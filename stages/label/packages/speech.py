@@ -1,9 +1,8 @@
 """Speech in sounds by Silero's voice activity detector: the probability of speech in each 32 ms, at 16 kHz.
 
-As a series these are its steps; as a scalar the share of time with speech, without the silence of exact zeros at the
-end, by which a shorter recording is filled up; as a category its first class where any is
-spoken, its second where none is (a class called `speech` is the first, wherever it stands). Sounds of another rate are
-resampled linearly, which a detector of voices does not mind.
+As a series these are its steps; as a scalar the share of time with speech, without what fills up a shorter recording;
+as a category its first class where any is spoken, its second where none is (a class called `speech` is the first,
+wherever it stands). Sounds of another rate are resampled linearly, which a detector of voices does not mind.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.stages.label.choices import CLASSES
+from hyperloom.stages.modality.audio import heard
 
 RATE, WINDOW = 16000, 512
 
@@ -54,6 +54,4 @@ class Speech:
         self._detector.reset()
         windows = sound[: len(sound) // WINDOW * WINDOW].reshape(-1, WINDOW)
         shares = [self._detector.process_samples(window.tolist()) for window in windows]
-        sounding = np.flatnonzero(windows.any(1))
-        heard = int(sounding[-1]) + 1 if len(sounding) else len(windows)
-        return Activity(np.asarray(shares, np.float32), self._threshold, heard)
+        return Activity(np.asarray(shares, np.float32), self._threshold, -(-heard(windows.reshape(-1)) // WINDOW))
