@@ -5,14 +5,17 @@
 
 A table is written once and named by its content; the pointer is written after the version that its writer has read, so
 of two imports at a time none is lost. An answer holds for a sample with its very picture: where another picture bears
-the same key by now, it is left out and counted. Of several answers to a sample the last import counts.
+the same key by now, it is left out and counted. Of several answers to a sample, also to pictures of it in several
+columns, the last import counts.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from hyperloom.pipeline import plugins
@@ -72,8 +75,8 @@ class PeopleLedger:
                 yield PeopleEntry(key, group, index, picture, name, who, when, digest, path, i, column)
 
     def answers(self) -> dict[tuple[str, str], PeopleEntry]:
-        """The answer that counts, by key and picture."""
-        return {(entry.key, entry.picture): entry for entry in self.entries(IMPORTS)}
+        """The answer that counts, by key and picture, in the order in which they were given."""
+        return last_words(((entry.key, entry.picture), entry) for entry in self.entries(IMPORTS))
 
     def add(self, kind: str, entries: Sequence[PeopleEntry], values: Sequence[Any], modality: Any) -> None:
         """Add a table of `entries` with their values; their path and row are not looked at. Raises StorageError,
@@ -84,10 +87,8 @@ class PeopleLedger:
             state = dict(version.value or {})
             state[kind] = [p for p in state.get(kind, []) if p != path] + [path]
             if kind == IMPORTS:
-                digests = [*((e.key, e.picture, e.digest) for e in self.entries(IMPORTS)),
-                           *((e.key, e.picture, e.digest) for e in entries)]  # fmt: skip
-                answers = {(key, picture): digest for key, picture, digest in digests}
-                state[DIGEST] = fingerprint(sorted([*key, digest] for key, digest in answers.items()))
+                given = chain(self.entries(IMPORTS), entries)
+                state[DIGEST] = _digest(last_words(((e.key, e.picture), e.digest) for e in given))
             try:
                 self._pointer.write(state, version)
                 return
@@ -123,6 +124,22 @@ class PeopleLedger:
         path = f"{self.folder}/tables/{sha256(data)[:16]}.parquet"
         self.storage.write(path, data)
         return path
+
+
+def last_words(answers: Iterable[tuple[tuple[str, str], Any]]) -> dict[tuple[str, str], Any]:
+    """The last answer by key and picture, in the order in which they were given."""
+    last: dict[tuple[str, str], Any] = {}
+    for place, answer in answers:
+        last.pop(place, None)
+        last[place] = answer
+    return last
+
+
+def _digest(answers: Mapping[tuple[str, str], str]) -> str:
+    """Of all answers; of a sample's pictures, where it has answers to several, their order too."""
+    several = Counter(key for key, _ in answers)
+    order = [[key, picture] for key, picture in answers if several[key] > 1]
+    return fingerprint([*sorted([*place, digest] for place, digest in answers.items()), *([order] if order else [])])
 
 
 def digest_of(value: Any) -> str:

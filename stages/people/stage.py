@@ -163,7 +163,7 @@ def _placed(ledger: PeopleLedger, offered: Catalogue) -> Iterator[tuple[Partitio
             placed.setdefault(mine[place].pid, []).append(entry)
     for partition in offered.partitions:
         if entries := placed.get(partition.pid):
-            yield partition, sorted(entries, key=lambda e: (e.index, e.key, e.picture))
+            yield partition, sorted(entries, key=lambda e: (e.index, e.key))  # of one sample the last word last
 
 
 def _units(column: str, offered: Catalogue, answered: Answered, modalities: Any) -> list[Unit]:

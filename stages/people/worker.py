@@ -15,7 +15,7 @@ from hyperloom.stages.table import read_table, write_table
 
 @dataclass
 class PeopleWorker:
-    """Writes `column`; a sample without an answer to its very picture is null."""
+    """Writes `column`; a sample without an answer to its very picture is null, of several the last counts."""
 
     column: str
     modalities: dict[str, Any]
@@ -47,7 +47,8 @@ class PeopleWorker:
         columns[self.column] = kind.encode(values)
         fields.append(produced(kind.field(self.column), {"kind": "people"}))
         out.rows = len(keys)
-        out.meta = {"pid": unit.payload["pid"], "answered": len(held), "stale": len(answers) - len(held), "who": counts}
+        given = len({entry.key for entry in held})
+        out.meta = {"pid": unit.payload["pid"], "answered": given, "stale": len(answers) - len(held), "who": counts}
         out.meta["missing"] = {self.column: columns[self.column].null_count}
         if keys:
             out.write("parquet", write_table(columns, fields))

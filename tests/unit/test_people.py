@@ -22,9 +22,10 @@ from hyperloom.stages.evaluate.grounds import untrue
 from hyperloom.stages.formats import brush
 from hyperloom.stages.lesson import truths
 from hyperloom.stages.modality.runs import MaskRuns
+from hyperloom.stages.people import markup
 from hyperloom.stages.people.export import Export, Sending, file_name
 from hyperloom.stages.people.importing import read_file, take
-from hyperloom.stages.people.ledger import PeopleLedger
+from hyperloom.stages.people.ledger import PeopleLedger, digest_of
 from hyperloom.stages.people.stage import People
 from hyperloom.stages.select.stage import Select
 from hyperloom.stages.train.stage import Train
@@ -478,3 +479,36 @@ def test_label_studios_own_export_of_uploaded_pictures(root: Any) -> None:
     assert report.who == {"4": 1} and report.classes == {("sun", "rain"): 1}
     assert take(export.ledger, KNOWN["weather"], back, confirmed=True, looked=True, allowed=0.5).changed == 1
     assert sorted(e.key for e in export.ledger.answers().values()) == ["g1/000", "g1/001"]
+
+
+@pytest.mark.parametrize("first", ["rgb@camera", "rgb@night"])
+def test_of_answers_to_two_pictures_of_a_sample_the_last_counts(tmp_path: Path, first: str) -> None:
+    """Which one did was chance (that of the pictures' digests), and both were counted: of one sample -1 was missing."""
+    storage, pictures = Storage(str(tmp_path)), ["rgb@camera", "rgb@night"]
+    one = {c: np.full((*SIZE, 3), i, np.uint8) for i, c in enumerate(pictures)}
+    frames = inline.ingested(storage, KNOWN, {"g": [{**one, "weather@city": np.array(0)}]})
+    steps = [SimpleNamespace(name="frames", manifest=frames, stage=None)]
+    for picture, said in zip(sorted(pictures, key=lambda c: c != first), (0, 1), strict=True):
+        export = Export(storage, steps, KNOWN, Sending("weather@city", picture, "label-studio", again=True))
+        export.write(Storage(str(tmp_path / "out")))
+        entry = list(export.ledger.entries("exports"))[-1]
+        value = np.int64(said)
+        export.ledger.add("imports", [replace(entry, who=picture, digest=digest_of(value))], [value], KNOWN["weather"])
+    stage = People(stage="people", data=("frames",), columns=("weather@human",))
+    made = inline.finish(inline.step(stage, storage, KNOWN, frames=frames))
+    assert inline.column(storage, KNOWN, made, "weather@human") == {"g/000": 1}
+    assert made.body["coverage"] == {"weather@human": {"rows": 1, "missing": 0}}
+
+
+def test_boxes_that_a_tool_rounds_and_reorders_are_as_they_were() -> None:
+    """CVAT rounds to hundredths of a pixel, by which of a hundred boxes some changed their order, and were `changed`."""
+    random = np.random.default_rng(0)
+    kind, size = SimpleNamespace(markup="boxes"), (1000, 1000)
+    for _ in range(60):
+        corners = np.sort(random.random((100, 2, 2)), 1).reshape(100, 4)
+        sent = np.concatenate([corners, random.integers(0, 3, (100, 1)), np.ones((100, 1))], 1).astype(np.float32)
+        back = sent[random.permutation(100)]
+        back[:, :4] = np.round(back[:, :4].astype(np.float64) * 1000, 2) / 1000
+        assert markup.alike(sent, back, kind, size)
+        back[0, 4] = (back[0, 4] + 1) % 3
+        assert not markup.alike(sent, back, kind, size) and not markup.alike(sent, back[1:], kind, size)
