@@ -1,8 +1,8 @@
 "use strict";
 // Text of the data goes into the page as text alone (textContent), pictures as data URIs.
 const $ = (id) => document.getElementById(id);
-const state = { start: 0, count: 12, sort: "", desc: false, total: 0, rows: [], columns: [], shown: new Set(), turn: 0, open: -1 };
-const kept = new Map(); // row|columns -> what a sample said, of the last few hundred
+const state = { start: 0, count: 12, sort: "", desc: false, total: 0, look: 0, rows: [], columns: [], shown: new Set(), turn: 0, open: -1 };
+const kept = new Map(); // row|columns -> what a sample said, of the last few hundred, as long as the root is not looked at again
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -71,6 +71,8 @@ async function page(quiet) {
   let answer;
   try { answer = await ask("/api/rows", question); } catch (error) { say(error.message); return; }
   if (turn !== state.turn) return;
+  if (answer.look !== state.look) kept.clear();
+  state.look = answer.look;
   state.total = answer.total;
   state.rows = answer.rows;
   const last = Math.min(state.start + state.count, state.total);
@@ -124,7 +126,12 @@ async function sample(row, names, wide) {
   const size = wide > 400 ? 1280 : 400;
   const key = `${row}|${size}|${names.join()}`;
   if (!kept.has(key)) {
-    kept.set(key, ask("/api/sample", { row, columns: names.join(), width: size }).then((a) => a.columns));
+    const look = state.look;
+    kept.set(key, ask("/api/sample", { row, look, columns: names.join(), width: size }).then((a) => {
+      if (a.look === look) return a.columns;
+      page(true); // row has another sample by now, or says more
+      throw new Error("the root was looked at again");
+    }));
     kept.get(key).catch(() => kept.delete(key));
     if (kept.size > 300) kept.delete(kept.keys().next().value);
   }

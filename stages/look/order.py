@@ -165,7 +165,7 @@ def sort_figures(shelf: Shelf) -> list[SortFigure]:
             figures.append(_disagreement(name, tuple(experts), kind))
         if len(sources) < len(columns):
             figures += [_error(c, f"{name}@{TRUTH}", kind) for c in sources]
-        figures += [_confidence(c, kind) for c in sources if kind.soft or kind.shape[-1:] == (6,)]
+        figures += [_confidence(c, kind) for c in sources if kind.soft or kind.markup == "boxes"]
     return figures
 
 

@@ -40,6 +40,8 @@ class Viewer:
         self.name, self.storage, self.modalities, self._plan = name, storage, modalities, plan
         self._only = tuple(only)
         self._lock = threading.Lock()
+        self.look = 0
+        """How often the root was looked at: rows and what they hold may be others by the next time."""
         self._look()
 
     def overview(self, _: PageQuestion) -> dict[str, Any]:
@@ -64,21 +66,25 @@ class Viewer:
         figure, start = question.get("sort", ""), max(0, int(question.get("start", 0)))
         count = min(MOST_ON_A_PAGE, max(1, int(question.get("count", 12))))
         chosen = Filter(question.get("group", ""), question.get("split", ""), question.get("quarantine") == "1")
-        rows, total = self.order.rows(figure, question.get("desc") == "1", chosen, start, count)
-        errors = self.order.errors() if chosen.quarantine else {}
-        cards = [sample.described(self.shelf, self.order, row, figure) for row in rows]
+        look, order = self.look, self.order
+        rows, total = order.rows(figure, question.get("desc") == "1", chosen, start, count)
+        errors = order.errors() if chosen.quarantine else {}
+        cards = [sample.described(order.shelf, order, row, figure) for row in rows]
         for card in cards:
             card["errors"] = errors.get(card["row"], [])
-        return {"rows": cards, "total": total, "progress": self.order.progress(figure) if figure else None}
+        return {"rows": cards, "total": total, "look": look, "progress": order.progress(figure) if figure else None}
 
     def sample(self, question: PageQuestion) -> dict[str, Any]:
-        """What columns say of one sample."""
+        """What columns say of one sample; nothing where its number is of another `look` than the present one."""
         row = int(question["row"])
+        if question.get("look", str(self.look)) != str(self.look):
+            return {"row": row, "look": self.look, "columns": {}}
         if not 0 <= row < len(self.shelf):
             raise IndexError(f"there is no sample {row}; there are {len(self.shelf)}")
         names = [c for c in question.get("columns", "").split(",") if c in self._all()]
         widest = min(WIDEST, max(32, int(question.get("width", 320))))
-        return {"row": row, "columns": sample.columns(self.shelf, self.students, row, names, widest)}
+        columns = sample.columns(self.shelf, self.students, row, names, widest)
+        return {"row": row, "look": self.look, "columns": columns}
 
     # -- inside --------------------------------------------------------------------------------------------------------
     def _look(self) -> None:
@@ -87,6 +93,7 @@ class Viewer:
         if not len(self.shelf):
             raise RecipeError(f"there is no sample to look at under {self.storage}. Next: hyperloom run {self.name}")
         self.order = Order(self.shelf)
+        self.look += 1
         self.students = StudentAnswers(self.shelf, steps)
         self._looked = time.monotonic()
         self._shown = self._first(steps)

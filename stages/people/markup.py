@@ -201,10 +201,10 @@ def _same_boxes(mine: Any, its: Any, size: tuple[int, int]) -> bool:
     """Has each box one of its class in its place, whatever their order? (Rounding may change any order by places.)"""
     free = list(range(len(its)))
     for box in mine if len(mine) == len(its) else ():
-        found = next((i for i in free if its[i, 4] == box[4] and _near(its[None, i, :4], box[None, :4], size)), None)
-        if found is None:
+        place = next((i for i in free if its[i, 4] == box[4] and _near(its[None, i, :4], box[None, :4], size)), None)
+        if place is None:
             return False
-        free.remove(found)
+        free.remove(place)
     return len(mine) == len(its)
 
 

@@ -38,14 +38,19 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Storage, list
 
 
 @pytest.fixture
-def page(judged: tuple[Any, Storage, list[Any]]) -> Iterator[str]:
-    uvicorn = pytest.importorskip("uvicorn")
-    from hyperloom.stages.look.server import application
+def viewer(judged: tuple[Any, Storage, list[Any]]) -> Any:
     from hyperloom.stages.look.viewer import Viewer
 
     loaded, storage, steps = judged
+    return Viewer("judged", storage, loaded.recipe.modalities, lambda: steps)
+
+
+@pytest.fixture
+def page(viewer: Any) -> Iterator[str]:
+    uvicorn = pytest.importorskip("uvicorn")
+    from hyperloom.stages.look.server import application
+
     port = free_port("127.0.0.1", None)
-    viewer = Viewer("judged", storage, loaded.recipe.modalities, lambda: steps)
     server = uvicorn.Server(uvicorn.Config(application(viewer, TOKEN, port), "127.0.0.1", port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -91,6 +96,22 @@ def test_layers_lie_over_the_picture_and_samples_are_sorted(page: str, browser: 
     assert [
         e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE" and "403" not in e["message"]
     ] == []
+
+
+@pytest.mark.timeout(120)
+def test_what_a_sample_said_is_asked_again_once_the_root_is_looked_at_again(
+    page: str, viewer: Any, browser: Any
+) -> None:
+    """While a run goes on; the page showed what it knew, `missing` for ever, and below other keys where rows moved."""
+    browser.get(f"{page}/in/{TOKEN}")
+    assert wait(browser, "document.querySelectorAll('.tile img.layer').length >= 12 && location.pathname") == "/"
+    gone = (
+        "document.querySelectorAll('.tile img').length == 0 && document.querySelectorAll('.tile .frame').length >= 12"
+    )
+    viewer._look()
+    viewer.shelf.value = lambda column, row: None
+    browser.execute_script("page(true)")
+    assert wait(browser, gone)
 
 
 @pytest.mark.timeout(120)

@@ -7,6 +7,7 @@ import io
 import json
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from hyperloom.pipeline.units import File
 from hyperloom.stages.base import GROUP, INDEX, KEY
 from hyperloom.stages.data import layer as layers
 from hyperloom.stages.look import sample as samples
-from hyperloom.stages.look.order import spread
+from hyperloom.stages.look.order import sort_figures, spread
 from hyperloom.stages.look.viewer import Viewer
 from hyperloom.stages.measure import apart
 from tests.unit import inline
@@ -240,6 +241,22 @@ def test_what_is_committed_of_a_running_step_is_shown(judged: Path, tmp_path: Pa
     view = viewer(judged, root=root)
     seen = [view.sample({"row": str(r), "columns": "semantic@vote"})["columns"]["semantic@vote"] for r in range(12)]
     assert view.overview({})["running"] == ["votes"] and sum("src" in s for s in seen) == 8
+
+
+def test_a_row_of_an_earlier_look_has_no_values(judged: Path) -> None:
+    """New samples come between the others, and their numbers move: no page shows one's values below another's key."""
+    view = viewer(judged)
+    question = {"row": "0", "columns": "semantic@vote", "look": str(view.rows({})["look"])}
+    assert list(view.sample(question)["columns"]) == ["semantic@vote"]
+    view._look()
+    assert view.sample(question) == {"row": 0, "look": 2, "columns": {}} and view.rows({})["look"] == 2
+
+
+def test_six_numbers_are_no_boxes_with_a_confidence() -> None:
+    kinds = inline.modalities(pose={"type": "vector", "length": 6}, objects={"type": "boxes", "classes": 2, "most": 1})
+    columns = ["pose@net", "objects@net"]
+    shelf: Any = SimpleNamespace(columns=columns, modalities=kinds, makers={c: {} for c in columns})
+    assert [figure.name for figure in sort_figures(shelf)] == ["sure:objects@net"]
 
 
 def test_what_is_not_committed_yet_comes_last(judged: Path, tmp_path: Path) -> None:

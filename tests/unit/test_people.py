@@ -501,7 +501,7 @@ def test_of_answers_to_two_pictures_of_a_sample_the_last_counts(tmp_path: Path, 
 
 
 def test_boxes_that_a_tool_rounds_and_reorders_are_as_they_were() -> None:
-    """CVAT rounds to hundredths of a pixel, by which of a hundred boxes some changed their order, and were `changed`."""
+    """CVAT rounds to hundredths of a pixel: of a hundred boxes some changed their order, and were `changed`."""
     random = np.random.default_rng(0)
     kind, size = SimpleNamespace(markup="boxes"), (1000, 1000)
     for _ in range(60):
