@@ -76,7 +76,9 @@ class Blend(Augment):
 class MixUp(Blend):
     """mixup (Zhang et al. 2018): the sum of two pictures, `share` of one and the rest of the other, `share` drawn from
     Beta(alpha, alpha). A sample is mixed only with one that has the same inputs. Inputs are pictures and numbers;
-    class ids, words, points and boxes have no sum and are refused as inputs, not as answers."""
+    class ids, words, points and boxes have no sum and are refused as inputs, not as answers. Where one of both has no
+    number (a shorter series, a hole in a map) there is what the one with the larger share has, so that a mixture is as
+    long as the sample whose answer counts most."""
 
     revision: ClassVar[int] = 1
     alpha: float = Field(0.2, gt=0)
@@ -108,7 +110,8 @@ class MixUp(Blend):
                 changed[column + OWN] = batch[column]
                 changed[column + OWN + VALID] = batch[column + VALID]
                 weight = share.view(-1, *[1] * (own.ndim - 1))
-                changed[column] = own.where(weight == 1, weight * own + (1 - weight) * other)
+                larger, mixed = own.where(weight >= 0.5, other), weight * own + (1 - weight) * other
+                changed[column] = own.where(weight == 1, mixed.where(mixed == mixed, larger))
         return changed
 
 

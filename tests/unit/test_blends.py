@@ -20,6 +20,7 @@ from hyperloom.stages.network.model import build_model
 from hyperloom.stages.train.clipping import Clipping
 from hyperloom.stages.train.criterion import Criterion
 from hyperloom.stages.train.preparation import Preparation
+from hyperloom.stages.train.stage import Train
 from hyperloom.stages.world import World
 from tests.unit import inline, scenes
 
@@ -120,6 +121,39 @@ def test_a_mixture_by_hand() -> None:
     assert torch.equal(made["depth@a" + OWN], _batch()["depth@a"])  # as an answer it is what it was
     assert [names for names, _ in answers(made, "depth@a")] == [["depth@a" + OWN], ["depth@a" + OTHER]]
     assert made["semantic@a" + OTHER][:, 0, 0].tolist() == [1, 2, 0, 0]
+
+
+def test_a_mixture_is_as_long_as_the_series_that_counts_most() -> None:
+    """It ended where the shorter one does, whichever that is; a hole in a map made a hole in the other's, too."""
+    kind = inline.modalities(track={"type": "series", "steps": 6, "channels": 2})["track"]
+    lengths, order = [2, 6, 5, 3], [1, 0, 3, 2]
+    track = torch.stack([torch.from_numpy(kind.fit(np.full((n, 2), 10.0 * n, np.float32))) for n in lengths])
+    batch = {"track@a": track, "track@a" + VALID: torch.ones(4, dtype=torch.bool)}
+    others = {k: v[order] for k, v in batch.items()}
+    plugin, seen = plugins.parse("augment", {"type": "mixup", "alpha": 1.0}), set()
+    for seed in range(4):
+        drawn = plugin.draw({"track@a": kind}, 4, slice(0, 4), torch.Generator().manual_seed(seed))
+        made = plugin.blend(Pairs(batch, others, {"track@a": kind}, {"track@a"}), drawn)
+        for i, j in enumerate(order):
+            share = float(made[SHARE][i])
+            larger = lengths[i if share >= 0.5 else j]
+            both, rows = min(lengths[i], lengths[j]), made["track@a"][i, :, 0]
+            expected = [share * 10 * lengths[i] + (1 - share) * 10 * lengths[j]] * both
+            assert rows[:larger].tolist() == pytest.approx(expected + [10.0 * larger] * (larger - both), rel=1e-5)
+            assert bool(rows[larger:].isnan().all())
+            seen.add((larger == lengths[i], larger > both))
+    assert len(seen) == 4, "the own and the other one, the longer and the shorter one"
+
+
+def test_only_mixtures_of_what_may_end_mean_something_else() -> None:
+    known = {**KNOWN, **inline.modalities(track={"type": "series", "steps": 6})}
+    for augment, column, changed in (
+        (["mixup"], "track@a", True), ([{"type": "one-of", "of": ["cutmix", "mixup"]}], "depth@a", True),
+        (["mixup"], "rgb@a", False), (["cutmix"], "depth@a", False), ([], "track@a", False),
+    ):  # fmt: skip
+        fields = {"data": "shards", "in": column, "targets": {"weather": "weather@a"}, "augment": augment}
+        stage = Train.model_validate({"stage": "train", "updates": 1, **fields})
+        assert ("mixtures" in stage.revised_for(known)) == changed
 
 
 def test_what_has_other_columns_is_not_blended() -> None:
