@@ -11,7 +11,7 @@ no model of the recipe is asked: what a student says of the labels may be named 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -66,6 +66,10 @@ class Audit(Stage):
             return {**value, "out": {value["out"]: "quality"}}
         return value
 
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        """Of texts of several experts only what stands in all was compared: a text that begins as another was equal."""
+        return {"texts": 2} if any(getattr(kind, "textual", False) for kind in modalities.values()) else {}
+
     def uses(self) -> set[str]:
         return {modality_of(c) for c in (*self.labels, *self.features, *self.student.values(), *self.out)}
 
@@ -92,6 +96,8 @@ class Audit(Stage):
         questions = questions_of(self, {c: p.about for c, p in data.producers.items()}, step.modalities)
         known = {name: step.modalities[name] for name in sorted({modality_of(c) for c in questions.columns})}
         meaning = {"revision": self.revision, "asked": repr(questions), "of": {n: payload(m) for n, m in known.items()}}
+        if revised := self.revised_for({name: known[name] for name in questions.beside}):
+            meaning["revised"] = revised
         space = f"audit/{fingerprint(meaning)[:SHORT]}"
         units = [self._unit(space, part, questions.columns) for part in data.parts]
         return list(step.run_units(units, {"survey": Surveyor(questions, known)}))

@@ -246,3 +246,11 @@ def test_the_command_audits_a_step_of_any_recipe(tmp_path: Any) -> None:
     _, _, manifest = _audit(storage, _embedded(3, 0.05)[0])
     text = listed(storage, manifest.fingerprint, 5)
     assert "labels" in text and "likely" in text and "all scores" in text
+
+
+def test_audits_beside_texts_are_made_anew_and_others_are_not() -> None:
+    """How far texts of experts differ is another figure by now."""
+    stage = Audit(stage="audit", data=("frames",))
+    kind = inline.modalities(kind={"type": "category", "classes": 2})
+    assert stage.revised_for(kind) == {}
+    assert stage.revised_for(kind | inline.modalities(caption={"type": "text", "length": 8})) == {"texts": 2}

@@ -352,6 +352,15 @@ def test_boxes_and_points_are_apart_by_what_has_no_counterpart() -> None:
     assert apart.apart((left, valid), (right, valid), known["pose"]) == pytest.approx([0.5])
 
 
+def test_a_text_that_goes_on_is_no_equal_one() -> None:
+    """Only bytes that both have were compared: `car` and `car on a road` were the same, and none was unlike nothing."""
+    kind = inline.modalities(caption={"type": "text", "length": 20})["caption"]
+    one, other = (np.stack([kind.fit(t) for t in texts]) for texts in (["car", "", "", "a"], ["cab on", "x", "", "a"]))
+    there = np.ones(4, bool)
+    figures = apart.disagreement({"caption@a": (one, there), "caption@b": (other, there)}, kind)
+    assert figures is not None and figures.tolist() == pytest.approx([4 / 6, 1, 0, 0])
+
+
 def test_a_sound_is_heard_and_seen() -> None:
     rate = 8000
     tone = np.sin(2 * np.pi * 1000 * np.arange(rate) / rate).astype(np.float32)
