@@ -55,12 +55,12 @@ def due(schedule: CronSchedule, name: str, slot: datetime) -> datetime:
 
 
 def pending(schedule: CronSchedule, name: str, after: datetime, now: datetime) -> Iterator[datetime]:
-    """Slots after `after` that are due at `now`, in order."""
+    """Slots after `after` that are due at `now`, in order: none before an earlier one with more jitter, which would
+    never be decided."""
     for slot in slots(schedule, after):
-        if slot > now:
+        if due(schedule, name, slot) > now:
             return
-        if due(schedule, name, slot) <= now:
-            yield slot
+        yield slot
 
 
 def first(cron: str) -> datetime | None:

@@ -12,6 +12,7 @@ A sampler (plug-in kind `sampler`) turns the sets' sizes into shares. Not here: 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,8 @@ from hyperloom.stages.modality import Modality
 from hyperloom.stages.results import Shards, SplitSize
 from hyperloom.stages.shard.order import Epoch, epoch
 
+LEAST = 1e-6
+"""Samples of an epoch that a data set gives, at least: one in a million epochs."""
 SMALLEST_POOL = 4
 """Row groups of a set with a small share that are shuffled together, at least."""
 
@@ -49,7 +52,7 @@ class Temperature(Sampler):
     @field_validator("weights")
     @classmethod
     def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if any(weight <= 0 for weight in value):
+        if not all(0 < weight < math.inf for weight in value):
             raise ValueError("a weight is a number above 0; leave a data set out instead")
         return value
 
@@ -58,7 +61,12 @@ class Temperature(Sampler):
         if len(weights) != len(rows):
             raise RecipeError(f"the sampler has {len(weights)} weights for {len(rows)} data sets: give one for each")
         top = max(rows)
-        return _shares([w * (n / top) ** (1 / self.temperature) for w, n in zip(weights, rows, strict=True)])
+        shares = _shares([w * (n / top) ** (1 / self.temperature) for w, n in zip(weights, rows, strict=True)])
+        if not min(shares) * sum(rows) > LEAST:
+            what = f"the sampler (temperature {self.temperature:g}) leaves nothing of a data set of"
+            few = rows[shares.index(min(shares))]
+            raise RecipeError(f"{what} {few} samples beside {top}. Next: a higher temperature, or leave it out")
+        return shares
 
 
 class FixedShares(Sampler):
@@ -69,7 +77,7 @@ class FixedShares(Sampler):
     @field_validator("requested")
     @classmethod
     def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if any(share <= 0 for share in value):
+        if not all(0 < share < math.inf for share in value):
             raise ValueError("a share is a number above 0; leave a data set out instead")
         return value
 

@@ -97,6 +97,8 @@ def test_temperature_and_weights() -> None:
     assert plugins.parse("sampler", {"type": "shares", "shares": [3, 1]}).shares([1, 10]) == (0.75, 0.25)
     with pytest.raises(RecipeError, match="2 weights for 3 data sets"):
         Temperature(weights=[1, 3]).shares([1, 1, 1])
+    with pytest.raises(RecipeError, match="leaves nothing of a data set of 10 samples beside 1000000"):
+        Temperature(temperature=0.01).shares([10, 10**6])  # it was no number above 0, by which all were divided
     with pytest.raises(ValueError, match="above 0"):
         Temperature(weights=[1, 0])
 

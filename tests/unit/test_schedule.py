@@ -117,6 +117,17 @@ def test_jitter_is_the_same_for_everybody_and_within_its_bound() -> None:
     assert timetable.due(schedule, "y", several[0]) != timetable.due(schedule, "x", several[0])
 
 
+def test_a_slot_is_not_over_because_a_later_one_has_less_jitter() -> None:
+    """The shortest time between two slots may come once a year; the earlier one was gone from the journal."""
+    schedule = CronSchedule(cron=["0 * * * *", "30 12 25 12 *"], jitter="59m")
+    noon, half = (datetime(2026, 12, 25, 12, minute, tzinfo=UTC) for minute in (0, 30))
+    before = noon - timedelta(minutes=1)
+    later, sooner = (timetable.due(schedule, "r0", slot) for slot in (noon, half))
+    assert sooner < later < noon + timedelta(minutes=59)
+    assert list(timetable.pending(schedule, "r0", before, sooner)) == []
+    assert list(timetable.pending(schedule, "r0", before, later)) == [noon, half]
+
+
 @pytest.mark.parametrize(
     ("schedule", "line", "says"),
     [
