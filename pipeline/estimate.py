@@ -2,21 +2,23 @@
 
 Units count by what those of their space took, sample for sample where these are known beforehand, since a pilot's may
 be smaller; steps whose units only a run can tell (trainings, shards, reports) by what the step took, scaled by its
-effort (updates) or by the number of samples. A pilot has the recipe's units, so it measures them. The figures are of
-the machines that were there; a step that was never timed is named, not guessed.
+effort (updates; epochs are passes over the samples that teach) or by the number of samples. A pilot has the recipe's
+units, so it measures them. The figures are of the machines that were there; a step that was never timed is named, not
+guessed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.forecast import Share, idle
+from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plan import PlannedStep
-from hyperloom.pipeline.spending import HOUR, CostBudget, Costs, load
+from hyperloom.pipeline.spending import HOUR, CostBudget, Costs, StepRate, load
 from hyperloom.pipeline.storage import Storage
 
 PILOT = "-pilot"
@@ -70,6 +72,7 @@ def estimate(
     costs.update(load(storage, recipe.name))
     total, unit_seconds, unit_gpu_hours = CostEstimate(), 0.0, 0.0
     samples = _samples(storage, steps, recipe.modalities) if costs.steps else 0
+    known = {s.name: s.manifest for s in steps if s.state == "fresh" and s.manifest}
     for step in (s for s in steps if s.state != "fresh"):
         shares = forecasts.get(step.name)
         total.calls += sum(share.calls for share in shares or ())
@@ -80,7 +83,7 @@ def estimate(
             unit_gpu_hours += total.gpu_hours - before
             if seconds is None:
                 total.unknown.append(step.name)
-        elif not _of_step(step, costs, samples, total):
+        elif not _of_step(step, costs, samples, known, total):
             total.unknown.append(step.name)
     wait = (
         unit_gpu_hours / costs.gpus if costs.gpus else 0.0
@@ -103,7 +106,7 @@ def _of_units(shares: Sequence[Share], costs: Costs, total: CostEstimate) -> flo
     return seconds
 
 
-def _of_step(step: PlannedStep, costs: Costs, samples: int, total: CostEstimate) -> bool:
+def _of_step(step: PlannedStep, costs: Costs, samples: int, known: Mapping[str, Manifest], total: CostEstimate) -> bool:
     rate, lasts = costs.steps.get(step.name), step.stage.lasts
     if lasts is not None:
         if math.isnan(lasts):
@@ -116,7 +119,8 @@ def _of_step(step: PlannedStep, costs: Costs, samples: int, total: CostEstimate)
     grown = samples / rate.samples if rate.samples and samples else 1.0
     if rate.effort:
         paced = rate.paced or max(0.0, rate.seconds - min(START, rate.seconds / 2))
-        ratio = step.stage.effort(samples) * step.stage.portion / (rate.effort * rate.portion)
+        ratio = step.stage.effort(_learned(step, rate, samples, known)) * step.stage.portion
+        ratio /= rate.effort * rate.portion
         seconds = rate.seconds - paced + paced * ratio
         total.bytes += rate.bytes
     else:
@@ -125,6 +129,14 @@ def _of_step(step: PlannedStep, costs: Costs, samples: int, total: CostEstimate)
     total.hours += seconds / HOUR
     total.gpu_hours += rate.gpu_seconds * (seconds / rate.seconds if rate.seconds else 1.0) / HOUR
     return True
+
+
+def _learned(step: PlannedStep, rate: StepRate, samples: int, known: Mapping[str, Manifest]) -> int:
+    """The samples that a step's effort counts: as its inputs say, or as large a share of all as in the run that was
+    timed."""
+    inputs = {name: known[name] for name in step.reads if name in known}
+    own = step.stage.learned(inputs) if rate.learned and len(inputs) == len(step.reads) else 0
+    return own or (round(rate.learned * samples / rate.samples) if rate.learned and rate.samples else samples)
 
 
 def _samples(storage: Storage, steps: Sequence[PlannedStep], modalities: dict[str, Any]) -> int:

@@ -72,7 +72,8 @@ class UnitRate:
 class StepRate:
     """A step that was done: seconds, bytes, its effort (`Stage.effort`) and the samples of the run's sources. `paced`:
     the seconds that grow with the effort; the rest is start, export and the like. `gpu_seconds` are those of its units
-    and of its own processes; `portion`: samples of one of its updates (`Stage.portion`)."""
+    and of its own processes; `portion`: samples of one of its updates (`Stage.portion`); `learned`: those samples that
+    the effort counts (`Stage.learned`), 0 for all."""
 
     seconds: float
     bytes: int
@@ -81,6 +82,7 @@ class StepRate:
     portion: int
     paced: float = 0.0
     gpu_seconds: float = 0.0
+    learned: int = 0
 
     def train(self, pace: UpdatePace) -> None:
         """Take over how long an update took. What was trained in an earlier run counts at this run's pace."""
@@ -226,14 +228,16 @@ class Spending:
         manifest = step.manifest
         samples = sum(s.manifest.rows for s in steps if s.is_source and s.manifest)
         size = manifest.total_bytes if manifest else 0
+        learned = step.stage.learned({s.name: s.manifest for s in steps if s.name in step.reads and s.manifest})
         self._repeats[step.name] = step.stage.repeats
         self.costs.steps[step.name] = StepRate(
             seconds,
             size,
-            step.stage.effort(samples),
+            step.stage.effort(learned or samples),
             samples,
             step.stage.portion,
             gpu_seconds=self._gpus.get(step.name, 0.0),
+            learned=learned,
         )
 
     @property

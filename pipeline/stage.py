@@ -79,9 +79,13 @@ class Stage(Config):
         return None
 
     def effort(self, samples: int) -> float:
-        """How much work the step is beside its units, where the run's sources have so many samples; in any measure that
-        a forecast may scale its seconds by (updates). 0 where that is their number."""
+        """How much work the step is beside its units, with so many samples; in any measure that a forecast may scale
+        its seconds by (updates). 0 where that is the number of samples."""
         return 0.0
+
+    def learned(self, inputs: Mapping[str, Manifest]) -> int:
+        """Of what these inputs hold the samples that the effort counts; 0 where it counts all of the run's sources."""
+        return 0
 
     @property
     def portion(self) -> int:

@@ -7,7 +7,6 @@ schemas tell is `stages.train.check`'s. Imports no torch and starts nothing.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ from hyperloom.stages.shard.holdout import held_out
 from hyperloom.stages.shard.mixture import Mixture
 from hyperloom.stages.train.check import fitted, judged, looked_at, objectives
 from hyperloom.stages.train.job import Job, Rhythm, Span, Target, Teaching
-from hyperloom.stages.train.length import WITHOUT_END, passes
+from hyperloom.stages.train.length import WITHOUT_END, passes, updates_of
 from hyperloom.stages.train.network import origin_of
 from hyperloom.stages.train.phases import Phase, borders, total
 
@@ -126,7 +125,7 @@ class Assembly:
         if stage.open_ended:
             return passes(rows, self._batch)
         given = stage.updates or total(stage.phases)
-        return given or max(1, math.ceil(stage.epochs * (rows // self._batch)))  # type: ignore[operator]
+        return given or updates_of(stage.epochs or 0.0, rows, self._batch)
 
     def _guide(self) -> Teaching | None:
         """The network that hints ask, where there are any. Raises RecipeError when it has not what they look at."""

@@ -140,8 +140,14 @@ def lasts(stage: Train) -> float | None:
 
 
 def effort(stage: Train, samples: int) -> float:
-    """Updates of all seeds, where there are so many samples; 0 where only the run tells."""
-    return float(stage.updates or total(stage.phases) or (stage.epochs or 0.0) * samples / stage.batch) * stage.seeds
+    """Updates of all seeds, where so many samples teach; 0 where only the run tells."""
+    updates = stage.updates or total(stage.phases) or updates_of(stage.epochs or 0.0, samples, stage.batch)
+    return float(updates * stage.seeds)
+
+
+def updates_of(epochs: float, rows: int, batch: int) -> int:
+    """Updates of so many passes over so many rows, in whole batches; fewer rows than a batch are one."""
+    return max(1, math.ceil(epochs * (rows // min(batch, rows)))) if epochs and rows else 0
 
 
 def portion(stage: Train) -> int:

@@ -28,14 +28,14 @@ from pydantic import Field, field_validator, model_validator
 
 from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName, as_tuple, placement
-from hyperloom.pipeline.manifest import folder
+from hyperloom.pipeline.manifest import Manifest, folder
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.balance.balancers import Static
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.network.masks import NoMask
 from hyperloom.stages.objective.base import Chosen
-from hyperloom.stages.results import Trained
+from hyperloom.stages.results import Shards, Trained
 from hyperloom.stages.schema import ModelSchema
 from hyperloom.stages.shard.mixture import Temperature
 from hyperloom.stages.train import coherence, length, revision
@@ -220,6 +220,10 @@ class Train(Stage):
     effort: ClassVar[Any] = length.effort
     portion: ClassVar[Any] = property(length.portion)
     repeats: ClassVar[Any] = property(length.repeats)
+
+    def learned(self, inputs: Mapping[str, Manifest]) -> int:
+        """The rows of the training split, of which an epoch is one pass."""
+        return sum(shards.rows("train") for m in inputs.values() if (shards := Shards.of(m)) is not None)
 
     def facts(self, digests: Digests) -> dict[str, Any]:
         facts = self.model.start.facts(digests) if self.model.start else {}

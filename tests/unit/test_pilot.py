@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,42 @@ def test_a_training_is_forecast_by_its_batch_and_its_own_gpus(world: World) -> N
     assert whole.hours * 3600 == pytest.approx(10 + 120 * 10 * 4)
     assert whole.gpu_hours == pytest.approx(whole.hours / 2)
     assert cost("minutes: 90").gpu_hours == pytest.approx(0.75)
+
+
+def test_epochs_are_forecast_over_the_samples_that_teach(world: World) -> None:
+    """Of 60 samples 36 are in the training split: an epoch was forecast as one of all 60. Once the shards of the whole
+    are there, it is as many samples as they hold."""
+    train = "stage: train, data: shards, in: rgb@camera, targets: {edges: edges@gradient}"
+    rest = f"  teacher: {{{train}, batch: 8, epochs: 80}}"
+    loaded = world.load(rest)
+    one = world.pilot(loaded, 20).loaded
+    assert world.run(_without(one, "teacher")).ok
+    steps = world.plan(one)
+    shards = next(s.manifest for s in steps if s.name == "shards")
+    rows, taken = shards.body["splits"]["train"]["rows"], next(s.manifest.rows for s in steps if s.name == "frames")
+    assert 0 < rows < taken
+    spent = spending.Spending()
+    spent.step(next(s for s in steps if s.name == "teacher"), 130.0, steps)
+    rate = spent.costs.steps["teacher"]
+    assert (rate.learned, rate.samples, rate.effort) == (rows, taken, UPDATES)
+    free = {n: replace(r, seconds=0.0) for n, r in spending.load(world.storage, "mine-pilot").steps.items()}
+    spent.costs.steps |= {**free, "teacher": replace(rate, paced=120.0)}
+    spent.keep(world.storage, "mine-pilot")
+
+    def seconds() -> float:
+        planned = [s for s in world.plan(loaded) if s.state != "fresh" or s.name != "teacher"]
+        costs = estimate.estimate(world.storage, loaded.recipe, planned, {s.name: [] for s in planned[:-1]})
+        return costs.hours * 3600
+
+    share = round(rows * 60 / taken)
+    assert seconds() == pytest.approx(10 + 120 * 80 * (share // 8) / UPDATES * 8 / rate.portion)
+    assert world.run(_without(loaded, "teacher")).ok
+    assert seconds() == pytest.approx(10 + 120 * 80 * (36 // 8) / UPDATES * 8 / rate.portion)
+
+
+def _without(loaded: recipe.RecipeFile, name: str) -> recipe.RecipeFile:
+    steps = {n: s for n, s in loaded.recipe.steps.items() if n != name}
+    return replace(loaded, recipe=loaded.recipe.model_copy(update={"steps": steps}))
 
 
 def test_units_are_forecast_sample_for_sample(world: World) -> None:

@@ -210,6 +210,10 @@ def test_gpu_seconds_are_those_of_the_step_and_outlive_other_runs(tmp_path: Path
             def effort(samples: int) -> float:
                 return 100.0
 
+            @staticmethod
+            def learned(inputs: Any) -> int:
+                return 0
+
         name, is_source, manifest = "teacher", False, None
 
     class reservation:
