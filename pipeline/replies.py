@@ -35,6 +35,7 @@ class CurvePoint(TypedDict):
     milliseconds: float | None
     minutes: float | None
     seeds: int
+    runtime: str
 
 
 class CurveReply(TypedDict):

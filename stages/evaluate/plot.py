@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 AXES = {
     "parameters": "parameters",
-    "milliseconds": "milliseconds a sample, on one thread",
+    "milliseconds": "milliseconds a sample",
     "minutes": "minutes of one training",
 }
 """What quality is drawn against, and how that is called."""
@@ -60,7 +60,8 @@ def _panel(drawn: Any, tradeoff: Tradeoff, axis: str) -> None:
     drawn.set_xticks(shown, [_short(value) for value in shown], minor=False, rotation=30)
     drawn.set_xticks([], minor=True)
     drawn.margins(x=0.12)
-    drawn.set_xlabel(AXES[axis])
+    runtimes = dict.fromkeys(p.runtime for p in points if p.runtime) if axis == "milliseconds" else ()
+    drawn.set_xlabel(AXES[axis] + (f" ({' or '.join(runtimes)})" if runtimes else ""))
     drawn.grid(alpha=0.25)
 
 

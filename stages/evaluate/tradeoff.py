@@ -24,6 +24,7 @@ from hyperloom.pipeline.recipe import RecipeFile
 from hyperloom.stages.evaluate.cost import COST, LATENCY
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.evaluate.subject import Model
+from hyperloom.stages.measure.cost import RUNTIMES
 from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.results import Judged, Trained
 from hyperloom.stages.train.stage import Train
@@ -50,6 +51,8 @@ class Point:
     milliseconds: float | None = None
     minutes: float | None = None
     seeds: int = 1
+    runtime: str = ""
+    """What the milliseconds are those of."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Tradeoff:
             | {"high": p.bounds and round(p.bounds[1], 4), "parameters": p.parameters}
             | {
                 "milliseconds": p.milliseconds and round(p.milliseconds, 2),
+                "timed in": p.runtime or None,
                 "minutes": p.minutes and round(p.minutes, 1),
                 "seeds": p.seeds,
             }
@@ -92,6 +96,7 @@ class Tradeoff:
                 "milliseconds": p.milliseconds,
                 "minutes": p.minutes,
                 "seeds": p.seeds,
+                "runtime": p.runtime,
             }
             for p in self.points
         ]
@@ -222,11 +227,13 @@ def tradeoff(
             mean(judged.figures[member][figure] for member in members),
             _bounds(judged, name, figure),
             judged.costs[members[0]]["parameters"],
-            noted.milliseconds([(member, spaces[member]) for member in members]),
+            took,
             noted.minutes(_manifest(done[name])),
             len(members),
+            runtime,
         )
         for name, members in sized.items()
+        for took, runtime in [noted.milliseconds([(member, spaces[member]) for member in members])]
     ]
     teacher = getattr(done[first].stage, "teacher", "")
     taught = {m for members in sized.values() for m in members}
@@ -294,14 +301,14 @@ class _Noted:
                     on_cpus = event["device"] == "cpu"
                     self.seconds.setdefault(event["folder"], event["cpu_seconds" if on_cpus else "seconds"])
 
-    def milliseconds(self, members: Sequence[tuple[str, str]]) -> float | None:
-        """Of members, each with its space: in ONNX Runtime where the model was exported, else in torch; of a family,
-        whose members cost the same, the least, since what else the machine did only adds."""
+    def milliseconds(self, members: Sequence[tuple[str, str]]) -> tuple[float | None, str]:
+        """Of members, each with its space, and the runtime: ONNX Runtime where the model was exported, else torch; of a
+        family, whose members cost the same, the least, since what else the machine did only adds."""
         for runtime in ("onnx", "torch"):
             places = ((space, f"{LATENCY}{member}/{runtime}") for member, space in members)
             if times := [self.latency[place] for place in places if place in self.latency]:
-                return min(times)
-        return None
+                return min(times), RUNTIMES[runtime]
+        return None, ""
 
     def minutes(self, manifest: Manifest) -> float | None:
         """Of one training: the mean over the members of a family."""

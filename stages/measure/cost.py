@@ -14,6 +14,13 @@ from typing import Any
 import numpy as np
 
 REPEATS = 9
+RUNTIMES = {
+    "onnx": "ONNX Runtime, one CPU thread",
+    "torch": "torch, one CPU thread",
+    "cuda": "torch, a GPU",
+    "": "torch, in batches, as it was judged",
+}
+"""What the runtimes are called in which a sample was timed."""
 
 
 def operations(call: Callable[[], Any]) -> int:

@@ -88,16 +88,18 @@ def speed(root: ReportedRoot) -> Section | None:
     charts: list[Any] = []
     for step, report in root.results(Judged):
         took = speeds(root, step)
+        runtimes = {speed.runtime for speed in took.values()}
         for figure, up in metrics(root, report).values():
             lines = [
-                PlotLine(who, [(ms, report.figures[who][figure])])
-                for who, ms in took.items()
+                PlotLine(f"{who} ({runtime})" if len(runtimes) > 1 else who, [(ms, report.figures[who][figure])])
+                for who, (ms, runtime) in took.items()
                 if figure in report.figures.get(who, {})
             ]
             if len(lines) > 1:  # one point says nothing that the table of results does not
                 title = f"{figure} ({'higher' if up else 'lower'} is better)"
-                charts.append(Chart(title, "ms a frame", lines, marks=True, log=True))
-    note = "Time on the machine that judged, where it is known in the fastest runtime."
+                axis = f"ms a frame ({next(iter(runtimes))})" if len(runtimes) == 1 else "ms a frame"
+                charts.append(Chart(title, axis, lines, marks=True, log=True))
+    note = "Time on the machine that judged, of each in the fastest runtime that is known, which is named."
     return Section("speed", "Latency against quality", charts, note) if charts else None
 
 

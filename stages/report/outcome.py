@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from hyperloom.pipeline.fingerprint import SHORT
 from hyperloom.stages import champion as champions
@@ -12,6 +11,7 @@ from hyperloom.stages.base import modality_of, source_of
 from hyperloom.stages.evaluate.slices import judged_modality
 from hyperloom.stages.evaluate.verdict import kind_of
 from hyperloom.stages.lesson import rehearsal
+from hyperloom.stages.measure.cost import RUNTIMES
 from hyperloom.stages.measure.measure import better, directions
 from hyperloom.stages.report.history import latencies
 from hyperloom.stages.report.page import Estimate, PageTable, Section, Tone, Words
@@ -117,15 +117,23 @@ def metrics(root: ReportedRoot, report: Judged) -> dict[str, tuple[str, bool]]:
     return {m: (f"{m}.{kind.metric}", directions(kind).get(kind.metric, True)) for m, kind in known.items()}
 
 
-def speeds(root: ReportedRoot, step: Any) -> dict[str, float]:
-    """Who -> milliseconds a frame: in the runtime that is fastest, else as it was judged."""
-    fastest: dict[str, float] = {}
-    judged: dict[str, float] = {}
+class Speed(NamedTuple):
+    """Milliseconds a frame, and in which runtime these are."""
+
+    milliseconds: float
+    runtime: str
+
+
+def speeds(root: ReportedRoot, step: Any) -> dict[str, Speed]:
+    """Who -> how fast: in the runtime that is fastest, else as it was judged."""
+    fastest: dict[str, Speed] = {}
+    judged: dict[str, Speed] = {}
     for who, runtime, value in latencies(root.history(step).figures):
+        speed = Speed(value, RUNTIMES.get(runtime, runtime))
         if runtime:
-            fastest[who] = min(value, fastest.get(who, math.inf))
+            fastest[who] = min(speed, fastest.get(who, speed))
         else:
-            judged[who] = value
+            judged[who] = speed
     return {**judged, **fastest}
 
 
@@ -150,9 +158,10 @@ def _table(root: ReportedRoot, step: Any, report: Judged, title: str) -> PageTab
             cells.append(Estimate(value, *bounds_of(report, name, figure), best=name == best[figure]))
         cost = report.costs.get(name, {})
         flops = cost.get("flops")
-        cells += [cost.get("parameters"), None if flops is None else flops / 1e6, speed.get(name)]
+        cells += [cost.get("parameters"), None if flops is None else flops / 1e6, *speed.get(name, (None, None))]
         rows.append(cells)
-    columns = ["who", "kind", *(_arrow(f, up) for f, up in decisive.values()), "parameters", "MFLOPs", "ms a frame"]
+    columns = ["who", "kind", *(_arrow(f, up) for f, up in decisive.values())]
+    columns += ["parameters", "MFLOPs", "ms a frame", "timed in"]
     kept = [i for i in range(len(columns)) if i < 2 or any(_filled(row[i]) for row in rows)]
     drawn = report.intervals or {}
     note = f"{report.samples:,} samples of the split {report.split!r}"

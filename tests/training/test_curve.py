@@ -66,6 +66,7 @@ def test_a_curve_is_trained_drawn_and_goes_on(tmp_path: Path, monkeypatch: pytes
     assert len(took) == 2 and rows["student-4k"]["minutes"] == round(sum(took) / 120, 1), "of one training"
     assert rows["student-4k"]["parameters"] < rows["student-20k"]["parameters"]
     assert all(r["milliseconds"] > 0 and r["minutes"] >= 0 for r in list(rows.values())[:2])
+    assert {r["timed in"] for r in list(rows.values())[:2]} == {"ONNX Runtime, one CPU thread"}
     assert cli.main([*command, "--figure", "semantic.nothing"]) == 2
     assert "the report 'student-curve' has no figure 'semantic.nothing' of student-" in capsys.readouterr().err
 

@@ -20,7 +20,7 @@ from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.evaluate.plot import ticks
 from hyperloom.stages.modality import Dense
-from hyperloom.stages.report import figures, gather, material, outcome, render, root, training
+from hyperloom.stages.report import figures, gather, material, outcome, render, root, training, writing
 from hyperloom.stages.report.history import StepHistory, histories, thinned
 from hyperloom.stages.report.page import (
     Chart,
@@ -333,6 +333,28 @@ def test_a_narrow_interval_is_seen_and_holds_its_figure() -> None:
 )
 def test_some_is_neither_none_nor_all(part: float, text: str) -> None:
     assert share(part) == text and share(0.996, 0) == ">99%"
+
+
+def test_a_time_is_named_with_what_it_was_measured_in(judged: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """A teacher on a GPU beside a student on one thread are no comparison of the two, if nobody says so."""
+    assert run(judged, monkeypatch, "--root", str(tmp_path)) == 0
+    (run_,) = Storage(str(tmp_path)).names("events")
+    with Events(Storage(str(tmp_path)), run_, "cost-by-hand") as events:
+        events.metric("report", {"latency ms/a/onnx": 3.0, "latency ms/a/torch": 7.0})
+        events.metric("report", {"latency ms/b/torch": 9.0, "latency ms/b/cuda": 1.5})
+        events.metric("report", {"milliseconds a frame/c": 20.0})
+    loaded, storage = recipe.load(judged), Storage(str(tmp_path))
+    page = writing.gathered(loaded, storage, opening.steps(loaded, storage))
+    (results,) = [s for s in page.sections if s.name == "results"]
+    (table,) = [block for block in results.blocks if isinstance(block, PageTable)]
+    assert list(table.columns)[-2:] == ["ms a frame", "timed in"]
+    assert {row[0]: tuple(row[-2:]) for row in table.rows if row[-1]} == {
+        "a": (3.0, "ONNX Runtime, one CPU thread"),
+        "b": (1.5, "torch, a GPU"),
+        "c": (20.0, "torch, in batches, as it was judged"),
+    }
+    (chart,) = [block for block in blocks(page, Chart) if block.x.startswith("ms a frame")]
+    assert {"a (ONNX Runtime, one CPU thread)", "b (torch, a GPU)"} < {line.name for line in chart.lines}
 
 
 def test_what_was_killed_and_gone_on_with_took_all_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
