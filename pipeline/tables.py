@@ -39,10 +39,10 @@ def table(rows: list[dict[str, Any]], width: int | None = None, rest: str = "--j
 
 
 def cell(value: Any) -> str:
-    """A value in a cell of a table."""
+    """A value in a cell of a table, in one line."""
     if value is None:
         return ""
-    return figure(value) if isinstance(value, float) else str(value)
+    return figure(value) if isinstance(value, float) else " ".join(str(value).splitlines())
 
 
 def _width() -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hyperloom.pipeline.counting import share
+from hyperloom.pipeline.counting import figure, share
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.stages.base import KEY, TRUTH, modality_of, source_of
 from hyperloom.stages.data.reader import SampleReader, SampleRows, modality, values
@@ -115,18 +115,21 @@ def _cell(value: Any) -> Any:
 
     if value is None:
         return "-"
+    if isinstance(value, float):
+        return value
     if not isinstance(value, np.ndarray):
         text = str(value)
         return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
     if value.size <= 4:
-        return " ".join(f"{x:.4g}" for x in value.reshape(-1))
+        return " ".join(map(figure, value.reshape(-1).tolist()))
     shape = "x".join(map(str, value.shape))
-    return f"{shape} {value.dtype} {np.nanmin(value):.4g}..{np.nanmax(value):.4g}"
+    known = value[np.isfinite(value)]
+    return f"{shape} {value.dtype} {figure(known.min())}..{figure(known.max())}" if known.size else f"{shape} unknown"
 
 
 def _numbers(counts: Any) -> str:
     listed = counts if isinstance(counts, list) else [] if counts is None else [counts]
-    shown = " ".join(f"{x:.4g}" for x in listed[:4])
+    shown = " ".join(map(figure, listed[:4]))
     return shown + (" …" if len(listed) > 4 else "")
 
 
@@ -136,4 +139,6 @@ def _shares(classes: dict[str, int] | None) -> str:
     if not classes or not total:
         return ""
     ordered = sorted(classes.items(), key=lambda item: -item[1])
-    return " ".join(f"{name} {count / total:.0%}" for name, count in ordered[:4]) + (" …" if len(ordered) > 4 else "")
+    return " ".join(f"{name} {share(count / total)}" for name, count in ordered[:4]) + (
+        " …" if len(ordered) > 4 else ""
+    )

@@ -22,9 +22,12 @@ from hyperloom.pipeline.errors import IntegrityError, RecipeError, Torn
 from hyperloom.pipeline.exits import Exit
 from hyperloom.pipeline.progress import Progress
 from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.pipeline.tables import table
 from hyperloom.pipeline.units import File
 from hyperloom.stages.base import GROUP, INDEX, KEY
 from hyperloom.stages.data import layer as layers
+from hyperloom.stages.data.look import head, statistics
+from hyperloom.stages.data.reader import SampleReader
 from hyperloom.stages.look import sample as samples
 from hyperloom.stages.look.order import sort_figures, spread
 from hyperloom.stages.look.viewer import Viewer
@@ -500,3 +503,23 @@ def test_a_released_student_answers_on_the_spot(judged: Path, monkeypatch: pytes
     storage.write(files["student.json"], b"[]")
     with pytest.raises(Torn, match="student.json was cut or changed"):
         Viewer("judged", storage, loaded.recipe.modalities, lambda: steps).students.value("semantic@small", 3)
+
+
+def test_a_table_of_samples_has_a_line_each_and_the_digits_of_large_numbers() -> None:
+    """A text of two lines broke the table, times since 1970 were all `1.7e+09`, and a rare class was `0%`."""
+    kinds = inline.modalities(
+        note={"type": "text", "length": 20}, time={"type": "vector", "length": 2},
+        depth={"type": "dense", "size": [2, 3]}, kind={"type": "category", "classes": ["a", "b"]},
+    )  # fmt: skip
+    base = {"note@a": kinds["note"].fit("two\nlines"), "depth@a": np.full((2, 3, 1), np.nan, np.float32)}
+    rows = [
+        {**base, "time@a": np.array([1700000 + i, 0.5], np.float32), "kind@a": np.int64(i == 0)} for i in range(500)
+    ]
+    storage = Storage("memory://heads")
+    frames = inline.ingested(storage, kinds, {"g": rows}, rows=500)
+    reader = SampleReader(storage, "frames", frames, [frames])
+    first, second, *_ = table(head(reader.head(2), kinds)).splitlines()[2:]
+    assert "two lines" in first and "1700000 0.5" in first and "1700001 0.5" in second
+    assert "2x3x1 unknown" in first
+    figures = {row["column"]: row for row in statistics(frames, reader, kinds)}
+    assert figures["kind@a"]["classes"] == "a 99.8% b 0.2%" and figures["time@a"]["max"] == "1700499 0.5"
