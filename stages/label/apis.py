@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.plain import finite
 from hyperloom.stages.base import modality_of
 
@@ -68,9 +70,27 @@ class Api:
 
 
 class Chat(Api):
-    """OpenAI's chat completions: a prompt, texts and images in; text, or JSON with `fields`, out."""
+    """OpenAI's chat completions: a prompt, images, texts, names of classes, boxes and numbers in (the latter two as
+    JSON); text, or JSON with `fields`, out."""
 
     path = "/chat/completions"
+
+    def __init__(self, expert: Http, modalities: Mapping[str, Any]):
+        super().__init__(expert, modalities)
+        for column in expert.in_:
+            kind = self.modalities[column]
+            if not kind.rgb and (kind.height_width or hasattr(kind, "frames") or hasattr(kind, "rate")):
+                raise RecipeError(f"{column}: a chat has no words for {kind.type}. Next: in: with another column")
+
+    def phrase(self, column: str, value: np.ndarray) -> str:
+        """An input's value in words, with all that it says."""
+        kind = self.modalities[column]
+        if in_words(kind):
+            return str(kind.words(value))
+        if kind.markup == "boxes":
+            return json.dumps(_shortest(kind.encode([value]).to_pylist()[0]))
+        numbers = _shortest(np.asarray(value).tolist())
+        return json.dumps(numbers[0] if kind.shape == (1,) else numbers)
 
     def question(self, values: Mapping[str, np.ndarray]) -> Question:
         prompt, parts = self.expert.prompt, []
@@ -80,9 +100,9 @@ class Chat(Api):
                 url = f"data:image/{self.expert.image};base64,{self.plain(column, value)}"
                 parts.append({"type": "image_url", "image_url": {"url": url}})
             elif f"{{{column}}}" in prompt:
-                prompt = prompt.replace(f"{{{column}}}", modality.words(value))
+                prompt = prompt.replace(f"{{{column}}}", self.phrase(column, value))
             else:
-                parts.append({"type": "text", "text": modality.words(value)})
+                parts.append({"type": "text", "text": self.phrase(column, value)})
         if prompt:
             parts.insert(0, {"type": "text", "text": prompt})
         only_text = len(parts) == 1 and parts[0]["type"] == "text"
@@ -104,6 +124,20 @@ class Chat(Api):
             return super().values(json.loads(bare))
         except json.JSONDecodeError as error:
             raise ValueError(f"expected JSON from the model, got {answer[:200]!r}") from error
+
+
+def in_words(kind: Any) -> bool:
+    """Do the words of a value, which are made for people, say all of it?"""
+    return bool(kind.textual or kind.markup in ("choice", "marks") or hasattr(kind, "tags"))
+
+
+def _shortest(value: Any) -> Any:
+    """JSON with each number in the fewest digits that its float32 reads back from; null for NaN."""
+    if isinstance(value, list):
+        return [_shortest(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _shortest(one) for name, one in value.items()}
+    return (float(str(np.float32(value))) if math.isfinite(value) else None) if isinstance(value, float) else value
 
 
 class Embeddings(Api):

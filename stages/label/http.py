@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
@@ -26,7 +26,7 @@ from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.label.apis import APIS, Api, Question
+from hyperloom.stages.label.apis import APIS, Api, Question, in_words
 from hyperloom.stages.label.endpoint import Endpoint, Refused
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.replay import Replay
@@ -101,6 +101,11 @@ class Http(Expert):
 
     def revised(self) -> int:
         return super().revised() + (self.api == "kserve" and not self.decode)
+
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        """A chat was told of numbers four with four digits each, and of boxes how many there are."""
+        kinds = [kind for c in self.in_ if self.api == "chat" and (kind := modalities.get(modality_of(c)))]
+        return {"numbers in words": 2} if any(not kind.rgb and not in_words(kind) for kind in kinds) else {}
 
     @property
     def usual_batch(self) -> int | None:

@@ -23,6 +23,9 @@ async function ask(path, values) {
   return value;
 }
 
+// Four digits of a number, of a larger one all before the point.
+const digits = (value) => Math.abs(value) >= 9999.5 ? value.toFixed(0) : Number(value.toPrecision(4)).toString();
+
 function say(text) { $("cards").replaceChildren(element("p", { class: "wait" }, text)); }
 
 // ---- what there is -------------------------------------------------------------------------------------------
@@ -111,7 +114,7 @@ function legend(colours) {
 
 function card(row, names, come) {
   const tiles = element("div", { class: "tiles" }, element("p", { class: "wait" }, "…"));
-  const figure = row.figure === null || row.figure === undefined ? "" : Number(row.figure.toPrecision(4)).toString();
+  const figure = row.figure === null || row.figure === undefined ? "" : digits(row.figure);
   const facts = [row.group, row.split, row.index === null ? "" : `sample ${row.index} of its group`].filter(Boolean).map((t) => element("span", {}, t));
   const made = element("section", { class: "card", "data-row": row.row },
     element("h2", {}, row.key, ...facts, ...(figure ? [element("span", { class: "figure" }, `${figure}`)] : [])),
@@ -173,7 +176,7 @@ function fill(frame, what, base) {
 }
 
 function colourbar(scale, unit) {
-  return element("div", { class: "colourbar" }, String(scale[0]), element("i"), `${scale[1]}${unit ? ` ${unit}` : ""}`);
+  return element("div", { class: "colourbar" }, scale[0], element("i"), `${scale[1]}${unit ? ` ${unit}` : ""}`);
 }
 
 // ---- one sample, large ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.counting import figure
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.secrets import blot
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
@@ -72,13 +73,20 @@ def _layer(shelf: Shelf, column: str, value: Any, spans: dict[str, Any], widest:
     if kind.legend:
         shown["colours"] = [int(number) for number in kind.pictured(np.asarray(value))]
     if drawn.scale:
-        shown["scale"] = [float(f"{v:.4g}") for v in drawn.scale]
+        shown["scale"] = ends(*drawn.scale)
     rate = getattr(kind, "rate", 0)
     if rate and np.ndim(value) == 1:
         heard = np.asarray(value)[: rate * LONGEST_SOUND]
         shown["sound"] = uri(sound(heard, rate), "audio/wav")
         shown["spectrogram"] = uri(encoded(spectrogram(heard), PNG), PNG)
     return shown
+
+
+def ends(low: float, high: float) -> list[str]:
+    """The numbers at the ends of a scale of colours, in as many digits, up to six, as tell them apart."""
+    written = [figure(low), figure(high)]
+    finer = ([f"{v:.{digits}g}" for v in (low, high)] for digits in (5, 6))
+    return written if written[0] != written[1] else next((w for w in finer if w[0] != w[1]), written)
 
 
 def sound(samples: np.ndarray, rate: int) -> bytes:

@@ -265,7 +265,7 @@ class Dense(Moving):
     def span(self, value: np.ndarray) -> tuple[float, float] | None:
         if self.channels != 1 or not np.isfinite(value).any():
             return None
-        low, high = (float(q) for q in np.nanpercentile(value, (1, 99)))
+        low, high = (float(q) for q in np.percentile(value[np.isfinite(value)], (1, 99)))
         return low, max(high, low + 1e-6)
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from hyperloom.pipeline.counting import figure
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
@@ -128,7 +129,7 @@ class Vector(SignedNumbers, Modality):
         return picture.bars_to_rgb(value)
 
     def words(self, value: np.ndarray) -> str:
-        shown = " ".join(f"{v:.4g}" for v in value[:4])
+        shown = " ".join(map(figure, value[:4].tolist()))
         return f"{shown} ... ({self.length})" if self.length > 4 else shown
 
 

@@ -523,3 +523,19 @@ def test_a_table_of_samples_has_a_line_each_and_the_digits_of_large_numbers() ->
     assert "2x3x1 unknown" in first
     figures = {row["column"]: row for row in statistics(frames, reader, kinds)}
     assert figures["kind@a"]["classes"] == "a 99.8% b 0.2%" and figures["time@a"]["max"] == "1700499 0.5"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "written"),
+    [(0.5, 3.25, ["0.5", "3.25"]), (12345.6, 20000.2, ["12346", "20000"]), (1013.21, 1013.24, ["1013.21", "1013.24"]),
+     (5.0, 5.000001, ["5", "5"]), (101325.0, 101330.0, ["101325", "101330"])],
+)  # fmt: skip
+def test_the_ends_of_a_scale_are_told_apart(low: float, high: float, written: list[str]) -> None:
+    """12345.6 stood there as 12350, and both ends of a narrow scale as one number."""
+    assert samples.ends(low, high) == written
+
+
+def test_a_map_with_infinity_has_a_scale_of_its_finite_numbers() -> None:
+    """The scale was `inf` to `nan`, which is no JSON: the page showed none of the sample's columns."""
+    depth = inline.modalities(depth={"type": "dense", "size": [2, 2]})["depth"]
+    assert depth.span(np.array([[[1], [2]], [[np.inf], [np.nan]]], np.float32)) == pytest.approx((1.01, 1.99))

@@ -1,0 +1,62 @@
+"""What a chat is asked: all that the columns say, in words or as JSON, never what is cut for people's eyes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import RecipeError
+from hyperloom.stages.label.apis import Chat
+from tests.unit import inline
+
+KNOWN: dict[str, Any] = inline.modalities(
+    pose={"type": "vector", "length": 6},
+    time={"type": "scalar"},
+    objects={"type": "boxes", "classes": ["car", "dog"], "most": 3},
+    kind={"type": "category", "classes": ["sun", "rain"]},
+    marks={"type": "multilabel", "classes": ["wet", "dark"]},
+    text={"type": "text", "length": 20},
+    depth={"type": "dense", "size": [2, 2]},
+)
+
+
+def chat(*columns: str) -> Any:
+    value = {"type": "http", "api": "chat", "url": "http://127.0.0.1", "model": "m", "out": "text@m"}
+    return plugins.parse("expert", {**value, "in": list(columns), "prompt": "\n".join(f"{{{c}}}" for c in columns)})
+
+
+def asked(**values: Any) -> list[str]:
+    """The lines of the prompt, one a column."""
+    expert = chat(*(f"{name}@a" for name in values))
+    question: Any = Chat(expert, KNOWN).question({f"{n}@a": KNOWN[n].fit(v) for n, v in values.items()})
+    lines: list[str] = question["messages"][0]["content"].splitlines()
+    return lines
+
+
+def test_numbers_and_boxes_are_said_with_all_that_they_say() -> None:
+    """It was told `1.7e+09` of a time, `0 0.1 0.2 0.3 ... (6)` of a pose, and `2 dog` of two boxes."""
+    boxes = [{"x0": 0.1, "y0": 0.25, "x1": 0.5, "y1": 0.75, "class": "dog", "score": 0.5}]
+    time, pose, objects = asked(time=[1700001.5], pose=[0, 0.1, 0.2, 0.3, 0.4, -1e-7], objects=boxes)
+    assert float(time) == 1700001.5 and time == "1700001.5"
+    assert json.loads(pose) == [0, 0.1, 0.2, 0.3, 0.4, -1e-7]
+    assert json.loads(objects) == boxes
+
+
+def test_texts_and_classes_are_said_as_they_are_called() -> None:
+    assert asked(text="a day", kind="rain", marks=["wet", "dark"]) == ["a day", "rain", "wet, dark"]
+
+
+def test_a_chat_has_no_words_for_maps() -> None:
+    with pytest.raises(RecipeError, match="depth@a: a chat has no words for dense"):
+        asked(depth=np.zeros((2, 2, 1), np.float32))
+
+
+def test_only_labels_of_numbers_and_boxes_are_made_anew() -> None:
+    assert (
+        chat("time@a").revised_for(KNOWN) == chat("objects@a", "text@a").revised_for(KNOWN) == {"numbers in words": 2}
+    )
+    assert chat("kind@a", "text@a", "marks@a").revised_for(KNOWN) == {}
