@@ -12,6 +12,8 @@ from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.plan import PlannedStep
 from hyperloom.pipeline.storage import Storage
 
+SEEDS = 4
+"""Of a training of so many seeds each has its figure in the table."""
 LOOKED_AT = 10
 """Runs of a root that are looked at for the last of a recipe: others may work there too."""
 
@@ -38,22 +40,38 @@ def rows(storage: Storage, steps: list[PlannedStep]) -> list[dict[str, Any]]:
 
 def work(storage: Storage, recipe: str, steps: list[PlannedStep]) -> dict[str, dict[str, Any]]:
     """How far the steps are that the recipe's last run began, where it has not ended: units done, in all, reused and
-    failed, slots at work; of a training the last update, how many there will be, and its figures. What a driver that
-    died has left is in it too."""
+    failed, slots at work; of a training the last update, how many there will be, and its figures; of several seeds the
+    sums of these, and of each by itself as `trainings`. What a driver that died has left is in it too."""
     begun: dict[str, dict[str, Any]] = {}
+    trained: dict[str, dict[str, dict[str, Any]]] = {}
     for event in _last_events(storage, recipe):
         name, kind = event.get("step", ""), event["kind"]
         if kind == "step_started":
             begun[name] = {"since": event["t"]}
+            trained.pop(name, None)
         elif kind == "step_finished":
             begun.pop(name, None)
         elif kind == "progress" and name in begun:
             begun[name] |= {k: event[k] for k in ("done", "total", "reused", "failed", "workers") if k in event}
         elif kind == "metric" and event["at"] and event["values"] and name in begun:
-            begun[name] |= {"update": event["at"], "figures": event["values"]}
-            begun[name] |= {"updates": event["of"]} if event.get("of") else {}
+            one = trained.setdefault(name, {}).setdefault(event.get("writer", ""), {})
+            one |= {"update": event["at"], "figures": event["values"]}
+            one |= {"updates": event["of"]} if event.get("of") else {}
+    for step in (s for s in steps if s.name in begun and s.name in trained):
+        begun[step.name] |= _together(list(trained[step.name].values()), step.stage.repeats)
     unfinished = {step.name for step in steps if step.manifest is None}
     return {name: about for name, about in begun.items() if name in unfinished}
+
+
+def _together(trainings: list[dict[str, Any]], count: int) -> dict[str, Any]:
+    """The trainings of a step that have begun, of so many in all, which are as long as each other."""
+    if max(count, len(trainings)) == 1:
+        return trainings[0]
+    planned = [one["updates"] for one in trainings if "updates" in one]
+    whole = round(sum(planned) / len(planned) * max(count, len(trainings))) if len(planned) == len(trainings) else 0
+    figures = {name: value for one in trainings for name, value in one["figures"].items()}
+    sums = {"update": sum(one["update"] for one in trainings), "figures": figures, "seeds": count}
+    return sums | {"trainings": trainings} | ({"updates": whole} if whole else {})
 
 
 def _last_events(storage: Storage, recipe: str) -> list[dict[str, Any]]:
@@ -68,9 +86,12 @@ def _last_events(storage: Storage, recipe: str) -> list[dict[str, Any]]:
 def words(about: dict[str, Any]) -> str:
     """The work on one step, for a table."""
     if "update" in about:
-        name, value = next(iter(about["figures"].items()))
         of = f"/{about['updates']:,}" if "updates" in about else ""
-        return f"{about['update']:,}{of} updates: {name} {value:.4g}"
+        each = about.get("trainings", [about])
+        first = [next(iter(one["figures"].items())) for one in each]
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in first[:SEEDS]) + ", .." * (len(first) > SEEDS)
+        seeds = f" of {about['seeds']} seeds, {len(each)} at work or done" if "trainings" in about else ""
+        return f"{about['update']:,}{of} updates{seeds}: {shown}"
     if about.get("total"):
         failed = f", {about['failed']} failed" if about["failed"] else ""
         slots = f", {counted(about['workers'], 'worker')}" if about.get("workers") else ""

@@ -258,6 +258,31 @@ def test_status_counts_units_while_a_run_goes_on(tmp_path: Path, capsys: pytest.
     assert {step["work"] for step in json.loads(capsys.readouterr().out)["steps"]} == {None}, "another recipe's run"
 
 
+def test_status_of_several_seeds_is_that_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They write side by side; whichever had written last stood for all of them."""
+    train = {"stage": "train", "data": "shards", "in": "rgb@camera", "targets": {"edges": "edges@gradient"}}
+    whole = recipe(tmp_path / "root")
+    whole["steps"] |= {"shards": {"stage": "shard", "data": ["frames", "labels"]}}
+    whole["steps"] |= {"net": {**train, "updates": 400, "batch": 2, "seeds": 3}}
+    text = json.dumps(whole, default=lambda v: int(v) if hasattr(v, "item") else str(v))
+    (tmp_path / "busy.yaml").write_text(text)
+    storage = Storage(str(tmp_path / "root"))
+    run = new_run(storage)
+    with Events(storage, run, "driver") as events:
+        events.emit("run_started", name="small", recipe="", path="", params={}, total=4, driver={})
+        events.emit("step_started", "net", stage="train", fingerprint="f", params={}, why=[], inputs=[])
+        events.emit("progress", "net", done=0, total=3, reused=0, failed=0, workers=2)
+    for seed, update in ((0, 140), (1, 60)):
+        with Events(storage, run, f"train-net-seed{seed}") as events:
+            events.metric("net", {f"loss/seed{seed}": 0.5 + seed}, update, 400)
+    assert call("status", str(tmp_path / "busy.yaml")) == 0
+    assert "200/1,200 updates of 3 seeds, 2 at work or done: loss/seed0 0.5, loss/seed1 1.5" in capsys.readouterr().out
+    assert call("status --json", str(tmp_path / "busy.yaml")) == 0
+    work = next(s for s in json.loads(capsys.readouterr().out)["steps"] if s["step"] == "net")["work"]
+    assert (work["update"], work["updates"]) == (200, 1200)
+    assert [one["update"] for one in work["trainings"]] == [140, 60]
+
+
 def broken(folder: Path, name: str, frames: int, ends: bool) -> Path:
     """A recipe on the root that all share, whose expert breaks on every frame; the step ends all the same,
     or fails."""
