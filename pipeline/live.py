@@ -32,8 +32,9 @@ class LiveStep:
     began: float = field(default_factory=time.monotonic)
     printed: float = field(default_factory=time.monotonic)
     shown: str = ""
-    """What the last line in a log said of it, and how many seconds later it may say the same."""
-    pause: float = 0.0
+    """What a log has said of it."""
+    since: float = field(default_factory=time.monotonic)
+    """When it said so first."""
     done: int = 0
     total: int = 0
     reused: int = 0

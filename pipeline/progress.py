@@ -2,7 +2,7 @@
 
 It is a view of events, like MLflow: the driver's own reach it directly, those of training workers are read from
 storage once a second. On a terminal a line for each step that runs is redrawn (`pipeline.live`); in a log each step has
-a line every ten seconds, and more and more rarely where it would be the same line.
+a line every ten seconds, if there is something new to say, else one every five minutes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from hyperloom.pipeline.tables import table
 
 FOLLOW_SECONDS, FOLLOW_REMOTE_SECONDS = 1.0, 5.0
 """How often what others write of a run is looked for, on the local disk and on a store that counts requests."""
-LOG_SECONDS, LOG_REPEATED = 10.0, 300.0
-"""Between two lines of a step in a log; at most so many between two that are the same."""
+LOG_SECONDS, STILL_SECONDS = 10.0, 300.0
+"""Between two lines of a step in a log; and after how many it says that nothing is new, which tells it from one that
+hangs to whoever waits for lines."""
 LONG = 60
 """Letters of a note from which it is a sentence that is not said twice."""
 
@@ -181,10 +182,11 @@ class Progress:
             self._draw()
             return
         same, now = text == live.shown, time.monotonic()
-        if force or now - live.printed > (live.pause if same else LOG_SECONDS):
+        if force or now - live.printed > (STILL_SECONDS if same else LOG_SECONDS):
             live.printed, live.shown = now, text
-            live.pause = min(2 * live.pause, LOG_REPEATED) if same else 2 * LOG_SECONDS
-            print(f"{live.place + ' ' + live.name:<20} {text}", file=self.out, flush=True)
+            live.since = live.since if same else now
+            still = f", still after {(now - live.since) / 60:.0f} min" if same else ""
+            print(f"{live.place + ' ' + live.name:<20} {text}{still}", file=self.out, flush=True)
 
     def _draw(self) -> None:
         """Show the steps that run; without any nothing is redrawn."""

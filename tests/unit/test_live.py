@@ -86,8 +86,9 @@ def test_elsewhere_there_are_plain_lines(terminal: Terminal, how: str, monkeypat
     assert "[1/3] depth          label: it has not run yet" in out.getvalue()
 
 
-def test_a_log_says_the_same_more_and_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A unit that takes an hour leaves a dozen lines, not 360; what is new is there after ten seconds as ever."""
+def test_a_log_says_a_thing_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit that takes an hour is said once, and every five minutes that it goes on; what is new is there after ten
+    seconds as ever."""
     now, out = [100.0], io.StringIO()
     monkeypatch.setattr("hyperloom.pipeline.live.time.monotonic", lambda: now[0])
     progress = Progress(out)
@@ -100,7 +101,11 @@ def test_a_log_says_the_same_more_and_more_rarely(monkeypatch: pytest.MonkeyPatc
             progress.event({**event, "done": done})
     lines = [line for line in out.getvalue().splitlines() if "units" in line]
     first = [line for line in lines if "0/2 units" in line]
-    assert 10 <= len(first) <= 20 and len(lines) > len(first), lines
+    assert [line.rpartition("units")[2] for line in first] == [
+        "",
+        *(f", still after {5 * n} min" for n in range(1, 12)),
+    ]
+    assert [line.partition("units")[2] for line in lines[len(first) :]] == [", 0.0/s, 0:00:30 left"], lines
 
 
 def test_rate_and_time_left_are_of_the_last_while(monkeypatch: pytest.MonkeyPatch) -> None:
