@@ -215,14 +215,21 @@ def _stats(given: Any, loaded: Any, read: Any) -> int:
 
 
 def _export(given: Any, loaded: Any, read: Any) -> int:
-    from hyperloom.pipeline.storage import Storage
     from hyperloom.stages.data.export import export
+    from hyperloom.stages.data.target import ExportTarget
     from hyperloom.stages.remarks import collected
 
+    target = ExportTarget(given.to)
     with collected() as counts:
-        count = export(read[1], loaded.recipe.modalities, Storage(given.to), given.layout)
-    given.answer = {"files": count, "to": given.to, "remarks": dict(counts)}
+        count = export(read[1], loaded.recipe.modalities, target, given.layout)
+    others = target.others()
+    given.answer = {"files": count, "to": given.to, "remarks": dict(counts), "others": len(others)}
     print(f"wrote {counted(count, 'file')} below {given.to}")
     for text, times in counts.items():
         print(f"{counted(times, 'time')}: {text}")
+    if others:
+        print(
+            f"{counted(len(others), 'file')} beside them did not come from this export, such as {others[0]}: whoever reads "
+            "the folder takes them for part of it. Next: remove them, or export into a folder of its own"
+        )
     return 0

@@ -414,6 +414,18 @@ def bad_on_second(batch: dict[str, Any]) -> Any:
     return {"mean@light": batch["rgb@camera"].mean((1, 2, 3))[:, None].astype(np.float32)}
 
 
+def test_what_an_earlier_export_left_is_said(judged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files are numbered: after new groups the old ones lay between the new, and their samples were there twice."""
+    export = ["export", str(judged), "frames", "--layout", "parquet", "--to", str(tmp_path / "out")]
+    assert cli.main(export) == 0 and "beside them" not in capsys.readouterr().out
+    assert cli.main(export) == 0 and "beside them" not in capsys.readouterr().out
+    first = min((tmp_path / "out").iterdir())
+    first.rename(old := first.with_name("v2-0099.parquet"))
+    assert cli.main(export) == 0
+    assert "1 file beside them did not come from this export, such as v2-0099.parquet" in capsys.readouterr().out
+    assert old.exists(), "it may be somebody's own"
+
+
 def test_samples_in_quarantine_are_shown_with_why(tmp_path: Path) -> None:
     for i in range(4):
         path = tmp_path / f"data/v/rgb/npz/{i}.npz"
