@@ -229,7 +229,7 @@ def _export(given: Any, loaded: Any, read: Any) -> int:
         print(f"{counted(times, 'time')}: {text}")
     if others:
         print(
-            f"{counted(len(others), 'file')} beside them did not come from this export, such as {others[0]}: whoever reads "
-            "the folder takes them for part of it. Next: remove them, or export into a folder of its own"
+            f"{counted(len(others), 'file')} beside them did not come from this export, such as {others[0]}: whoever "
+            "reads the folder takes them for part of it. Next: remove them, or export into a folder of its own"
         )
     return 0
