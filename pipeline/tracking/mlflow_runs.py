@@ -39,11 +39,12 @@ def first_times(batch: Iterable[Event]) -> dict[str, int]:
 
 def last_by(about: dict[str, Any], event: Event) -> set[str]:
     """The figures of the whole run that this event says in the place of a report that came before: of several that
-    judge the same model the last one of the recipe counts, whichever ends first. `about`: of the run's position."""
-    order, said_by = about.get("order", []), about.setdefault("by", {})
-    place = order.index(event["by"]) if event.get("by") in order else -1
-    last = {key for key in event["values"] if place > said_by.get(key, -1)} if not event["step"] else set()
-    said_by |= dict.fromkeys(last, place)
+    judge the same model the last one of the recipe counts, whichever ends first. `about`: of the run's position, which
+    keeps who said each: a run may go on with a recipe of another order, and one that it has no longer comes first."""
+    places = {name: place for place, name in enumerate(about.get("order", []))}
+    said_by, own = about.setdefault("by", {}), places.get(event.get("by", ""), -1)
+    last = {k for k in event["values"] if own > places.get(said_by.get(k, ""), -1)} if not event["step"] else set()
+    said_by |= dict.fromkeys(last, event.get("by", ""))
     return last
 
 

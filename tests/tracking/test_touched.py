@@ -126,6 +126,20 @@ def test_of_two_reports_the_last_of_the_recipe_is_the_runs(
     assert shown(client, name)[f"{name} r"].data.metrics[figure] == 0.6
 
 
+def test_a_run_that_goes_on_with_another_order_follows_that(server: Server, client: Any, storage: Storage) -> None:
+    """Who came last was remembered by a place in the recipe as it was: a report that is last now counted nothing."""
+    name, figure = "reordered", "student.semantic.miou"
+    for order, report, value in (
+        (["student", "more", "val", "test"], "test", 0.6),
+        (["test", "student", "val"], "val", 0.9),
+    ):
+        with Events(storage, "r", "driver") as driver:
+            driver.emit("run_started", name=name, recipe="", params={}, steps=order)
+            driver.metric("", {figure: value}, by=report)
+        assert carry(storage, "r", server.url, name)[0]
+    assert shown(client, name)[f"{name} r"].data.metrics[figure] == 0.9
+
+
 def shown(client: Any, experiment: str) -> dict[str, Any]:
     known = client.get_experiment_by_name(experiment)
     runs = client.search_runs([known.experiment_id])
