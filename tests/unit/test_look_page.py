@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 import wave
+from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +30,7 @@ from hyperloom.stages.base import GROUP, INDEX, KEY
 from hyperloom.stages.data import layer as layers
 from hyperloom.stages.data.look import head, statistics
 from hyperloom.stages.data.reader import SampleReader
+from hyperloom.stages.data.students import StudentAnswers
 from hyperloom.stages.look import sample as samples
 from hyperloom.stages.look.order import sort_figures, spread
 from hyperloom.stages.look.viewer import Viewer
@@ -515,6 +518,27 @@ def test_a_released_student_answers_on_the_spot(judged: Path, monkeypatch: pytes
     storage.write(files["student.json"], b"[]")
     with pytest.raises(Torn, match="student.json was cut or changed"):
         Viewer("judged", storage, loaded.recipe.modalities, lambda: steps).students.value("semantic@small", 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "expected"),
+    [
+        ({"type": "multilabel", "classes": ["wet", "dark"]}, [0.9, 0.2], [1, 0]),
+        ({"type": "keypoints", "points": ["a", "b"], "swap": []}, [[0.1, 0.2, 0.9], [0.3, 0.4, 0.1]],
+         [[0.1, 0.2, 1], [0, 0, 0]]),
+        ({"type": "boxes", "classes": ["car"], "most": 2}, [[0, 0, 1, 1, 0, 0.9], [0, 0, 1, 1, 0, 0.01]],
+         [[0, 0, 1, 1, 0, 0.9], [np.nan] * 6]),
+        ({"type": "category", "classes": ["x", "y"]}, [0.2, 0.8], 1),
+        ({"type": "vector", "length": 2}, [0.2, 0.8], [0.2, 0.8]),
+    ],
+)  # fmt: skip
+def test_a_students_probabilities_are_shown_as_its_answer(kind: Any, given: Any, expected: Any) -> None:
+    """Of labels that may all apply it seemed to say none, each point was seen, and each faint box was there."""
+    students = StudentAnswers.__new__(StudentAnswers)
+    students.columns, students._lock = {"it@small": ("folder", "rgb@a")}, threading.Lock()
+    students._answers = OrderedDict({("folder", 0): {"it": np.array(given, np.float32)}})
+    students.shelf = SimpleNamespace(modalities=inline.modalities(it=kind))  # type: ignore[assignment]
+    assert students.value("it@small", 0) == pytest.approx(np.array(expected, np.float32), nan_ok=True)
 
 
 def test_a_table_of_samples_has_a_line_each_and_the_digits_of_large_numbers() -> None:
