@@ -26,7 +26,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.executor import Host
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Output, Resources, Unit, execute, load_record
-from hyperloom.stages.label.preprocess import IMAGENET
+from hyperloom.stages.label.runtimes.preprocess import IMAGENET
 from hyperloom.stages.label.worker import LabelWorker
 from hyperloom.stages.shard import decoder
 from hyperloom.stages.shard.loader import Loader

@@ -19,7 +19,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import INDEX, modality_of
 from hyperloom.stages.label.catalogue import Entry
 from hyperloom.stages.label.expert import Batch
-from hyperloom.stages.label.trial import frame
+from hyperloom.stages.label.runtimes.trial import frame
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from hyperloom.pipeline.errors import PluginError
 from hyperloom.stages.label.catalogue import Entry, entries
-from hyperloom.stages.label.packaged import PACKAGES
+from hyperloom.stages.label.packages.packaged import PACKAGES
 from hyperloom.stages.starter.networks import NetworkLook, source_of
 from hyperloom.stages.starter.outputs import Guess
 from hyperloom.stages.starter.truth import NotUnderstood

@@ -19,7 +19,7 @@ import numpy as np
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import HyperloomError
-from hyperloom.stages.label.preprocess import Preprocess
+from hyperloom.stages.label.runtimes.preprocess import Preprocess
 from hyperloom.stages.starter.outputs import Guess, NetworkOutputs, guess
 from hyperloom.stages.starter.truth import NotUnderstood, names_of, read_names
 

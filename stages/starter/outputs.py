@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.stages.label.activation import SLACK, ScoreKind
 from hyperloom.stages.label.catalogue import usual_classes
+from hyperloom.stages.label.decode.activation import SLACK, ScoreKind
 from hyperloom.stages.modality import Size
 
 COCO = 80

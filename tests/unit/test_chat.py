@@ -10,7 +10,7 @@ import pytest
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.stages.label.apis import Chat
+from hyperloom.stages.label.services.apis import Chat
 from tests.unit import inline
 
 KNOWN: dict[str, Any] = inline.modalities(

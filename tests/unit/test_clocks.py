@@ -12,7 +12,7 @@ from hyperloom.pipeline import events, logs
 from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.tracker import Position
-from hyperloom.stages.label.replay import Replay
+from hyperloom.stages.label.services.replay import Replay
 
 HOURS = 3600.0
 NOW = time.time

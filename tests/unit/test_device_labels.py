@@ -19,16 +19,16 @@ from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages import remarks
 from hyperloom.stages.label import batching, reading
-from hyperloom.stages.label.activation import softmax
 from hyperloom.stages.label.batching import BatchSize
-from hyperloom.stages.label.decoders import as_map
-from hyperloom.stages.label.device import Landing, OnDevice, decoded, landed
-from hyperloom.stages.label.onnxdevice import BoundSession
+from hyperloom.stages.label.decode.activation import softmax
+from hyperloom.stages.label.decode.decoders import as_map
+from hyperloom.stages.label.decode.scores import BLOCK, vote
+from hyperloom.stages.label.decode.tensors import resized
+from hyperloom.stages.label.runtimes.device import Landing, OnDevice, decoded, landed
+from hyperloom.stages.label.runtimes.onnxdevice import BoundSession
 from hyperloom.stages.label.samples import ExpertInputs
-from hyperloom.stages.label.scores import BLOCK, vote
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.label.steps import Steps
-from hyperloom.stages.label.tensors import resized
 from tests.unit.inline import ingested, modalities, step
 
 CLASSES = ["a", "b", "c", "d", "e"]

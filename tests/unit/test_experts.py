@@ -14,8 +14,9 @@ from hyperloom.pipeline import cli, plugins
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.stages import licence
-from hyperloom.stages.label import catalogue, packaged
+from hyperloom.stages.label import catalogue
 from hyperloom.stages.label.catalogue import TASKS, entries, entry
+from hyperloom.stages.label.packages import packaged
 from tests.unit.inline import modalities
 
 ALL = list(entries().values())

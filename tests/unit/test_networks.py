@@ -16,9 +16,9 @@ from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.label.activation import softmax
+from hyperloom.stages.label.decode.activation import softmax
 from hyperloom.stages.label.nets.pidinet import PiDiNet, fold
-from hyperloom.stages.label.preprocess import Preprocess
+from hyperloom.stages.label.runtimes.preprocess import Preprocess
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.network.espnet import ESPNet
 from tests.unit.inline import column, finish, ingested, modalities, step

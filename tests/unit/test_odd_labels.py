@@ -164,7 +164,7 @@ def test_every_file_that_a_graph_names_belongs_to_its_expert(tmp_path: Path, bes
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from hyperloom.stages.label.onnx import Onnx
+    from hyperloom.stages.label.runtimes.onnx import Onnx
 
     weights = numpy_helper.from_array(np.ones((1, 3, 20, 20), np.float32), "w")
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("n", 3, 8, 12))]

@@ -12,7 +12,7 @@ import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.label.endpoint import Endpoint
+from hyperloom.stages.label.services.endpoint import Endpoint
 from tests.unit.inline import modalities
 
 KNOWN = modalities(

@@ -350,7 +350,7 @@ def test_a_network_of_class_ids_has_the_classes_that_its_file_shows(
     bias.CopyFrom(onnx.numpy_helper.from_array(np.where(np.arange(21) == 7, 9, -4).astype(np.float32), "b"))
     onnx.save(model, str(tmp_path / "map.onnx"))
     if not shown:
-        monkeypatch.setattr("hyperloom.stages.label.onnxfile.choices", lambda path, output: None)
+        monkeypatch.setattr("hyperloom.stages.label.runtimes.onnxfile.choices", lambda path, output: None)
     pictures(tmp_path / "in", ODD)
     code, text = init(str(tmp_path / "in"), "--expert", str(tmp_path / "map.onnx"))
     assert code == 0, text

@@ -39,8 +39,8 @@ def test_an_expert_by_name_needs_no_file(pictures: Path) -> None:
 def test_classes_of_ones_own_and_experts_of_other_data(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["init", str(pictures), "--expert", "owlv2-base", "--expert", "silero-vad", "--yes"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hyperloom.stages.label.huggingface.HuggingFace.content", lambda *_: ["x"])
-        patch.setattr("hyperloom.stages.label.huggingface.HuggingFace.terms", lambda *_: {})
+        patch.setattr("hyperloom.stages.label.hub.huggingface.HuggingFace.content", lambda *_: ["x"])
+        patch.setattr("hyperloom.stages.label.hub.huggingface.HuggingFace.terms", lambda *_: {})
         assert cli.main([*given, "--classes", "owlv2-base=door,window"]) == 0
     assert written(pictures)["modalities"]["boxes"]["classes"] == ["door", "window"]  # type: ignore[index]
     assert "silero-vad reads sound@mic, not pictures alone" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hyperloom.pipeline.errors import PluginError, SourceError
-from hyperloom.stages.label.network import library
+from hyperloom.stages.label.runtimes.network import library
 
 READ = (".json", ".txt", ".model", ".safetensors", ".jinja", ".vocab", ".merges")
 """Files that decide what a model answers."""

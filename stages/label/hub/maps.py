@@ -81,7 +81,7 @@ class MapSteps(Steps):
         maps = self._net.tensors(inputs, [d.tensor for d in self._decoders])
         if not self.device:
             return [m.numpy() for m in maps], size
-        from hyperloom.stages.label.device import Landing, decoded
+        from hyperloom.stages.label.runtimes.device import Landing, decoded
 
         each = zip(self._decoders, maps, self._targets, strict=True)
         return Landing([decoded(decoder, m, "nchw", target) for decoder, m, target in each]), size
@@ -90,7 +90,7 @@ class MapSteps(Steps):
         maps, size = computed
         outputs: Batch = {}
         if self.device:
-            from hyperloom.stages.label.device import landed
+            from hyperloom.stages.label.runtimes.device import landed
 
             for column, given, decoder, target in zip(
                 self._outputs, maps.arrays(), self._decoders, self._targets, strict=True

@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from hyperloom.stages.label.activation import Activation
-from hyperloom.stages.label.boxes import BoxDecoder
-from hyperloom.stages.label.decoders import Raw
-from hyperloom.stages.label.detections import DetectionDecoder
+from hyperloom.stages.label.decode.activation import Activation
+from hyperloom.stages.label.decode.boxes import BoxDecoder
+from hyperloom.stages.label.decode.decoders import Raw
+from hyperloom.stages.label.decode.detections import DetectionDecoder
 from hyperloom.stages.modality import Size
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.stages.label.activation import sigmoid
-from hyperloom.stages.label.detections import suppressed
-from hyperloom.stages.label.litert import LiteRTSession
-from hyperloom.stages.label.packaged import PACKAGES, class_of
+from hyperloom.stages.label.decode.activation import sigmoid
+from hyperloom.stages.label.decode.detections import suppressed
+from hyperloom.stages.label.packages.packaged import PACKAGES, class_of
+from hyperloom.stages.label.runtimes.litert import LiteRTSession
 
 SIDE = 256
 GRIDS = ((16, 2), (8, 6))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.stages.label.choices import CLASSES
+from hyperloom.stages.label.decode.choices import CLASSES
 from hyperloom.stages.modality.audio import heard
 
 RATE, WINDOW = 16000, 512

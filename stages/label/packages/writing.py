@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.stages.label.packaged import class_of
+from hyperloom.stages.label.packages.packaged import class_of
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Labelling where the frames go to a device as bytes and come back as decoded maps.
 
 A batch is copied from pinned memory, scaled and put through the network, and its maps are decoded
-(`stages.label.tensors`), all asked of the device at once; what comes back lies in pinned memory and is waited for in
-another thread. So the device always has the next batch before the last one is looked at. A decoder without torch
+(`stages.label.decode.tensors`), all asked of the device at once; what comes back lies in pinned memory and is waited
+for in another thread. So the device always has the next batch before the last one is looked at. A decoder without torch
 operations gets the network's scores on the host.
 """
 
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from hyperloom.stages.label.decoders import Decoder, of_tile, shared_out, tensors_of
+from hyperloom.stages.label.decode.decoders import Decoder, of_tile, shared_out, tensors_of
 from hyperloom.stages.label.expert import Batch
+from hyperloom.stages.label.runtimes.trial import check_counts
 from hyperloom.stages.label.steps import Steps
-from hyperloom.stages.label.trial import check_counts
 
 if TYPE_CHECKING:
-    from hyperloom.stages.label.network import Network
-    from hyperloom.stages.label.preprocess import TileGrid
+    from hyperloom.stages.label.runtimes.network import Network
+    from hyperloom.stages.label.runtimes.preprocess import TileGrid
 
 
 class DeviceSession(Protocol):

@@ -15,14 +15,14 @@ import numpy as np
 from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
 from hyperloom.stages.label import memory
-from hyperloom.stages.label.activation import SLACK
-from hyperloom.stages.label.decoders import of_tile, shared_out, tensors_of
+from hyperloom.stages.label.decode.activation import SLACK
+from hyperloom.stages.label.decode.decoders import of_tile, shared_out, tensors_of
 from hyperloom.stages.modality import Size
 
 if TYPE_CHECKING:
-    from hyperloom.stages.label.decoders import Decoder
-    from hyperloom.stages.label.network import Network, Session
-    from hyperloom.stages.label.preprocess import TileGrid
+    from hyperloom.stages.label.decode.decoders import Decoder
+    from hyperloom.stages.label.runtimes.network import Network, Session
+    from hyperloom.stages.label.runtimes.preprocess import TileGrid
 
 PAIR = 2
 """Frames of a trial where the network takes any number: enough to see whether an output has one map for each."""

@@ -20,7 +20,7 @@ from hyperloom.pipeline.plain import finite
 from hyperloom.stages.base import modality_of
 
 if TYPE_CHECKING:
-    from hyperloom.stages.label.http import Http
+    from hyperloom.stages.label.services.http import Http
 
 Question = Any
 JsonAnswer = Any

@@ -15,7 +15,7 @@ from pydantic import Field
 from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import UNKNOWN
-from hyperloom.stages.label.activation import (
+from hyperloom.stages.label.decode.activation import (
     FIELD,
     Activation,
     ScoreKind,
@@ -30,8 +30,8 @@ from hyperloom.stages.label.activation import (
     softmax,
     two_sided,
 )  # fmt: skip
-from hyperloom.stages.label.decoders import Decoder, need
-from hyperloom.stages.label.preprocess import resize
+from hyperloom.stages.label.decode.decoders import Decoder, need
+from hyperloom.stages.label.runtimes.preprocess import resize
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ ClassMap = tuple[str | int | None, ...] | dict[int, str | int | None]
 
 
 class Scores(Decoder):
-    """Base of the decoders of scores of classes. `activation` says what the scores are (`stages.label.activation`);
-    `divide: 255` is for probabilities and scores that come as 0..255."""
+    """Base of the decoders of scores of classes. `activation` says what the scores are
+    (`stages.label.decode.activation`); `divide: 255` is for probabilities and scores that come as 0..255."""
 
     revision: ClassVar[int] = 2
     spanned: ClassVar[bool] = True
@@ -196,7 +196,7 @@ class ClassDecoder(Scores):
             raise RecipeError(f"the network gives {what}, and the modality has {len(modality.classes)} classes")
 
     def on_device(self, maps: torch.Tensor, modality: Any) -> torch.Tensor | None:
-        from hyperloom.stages.label import tensors
+        from hyperloom.stages.label.decode import tensors
 
         channels = 1 if maps.ndim == 3 else maps.shape[1]
         unsettled = self.activation == "auto" and self._matters(channels)
@@ -235,7 +235,7 @@ class ProbabilityDecoder(Scores):
         return sized / sized.sum(-1, keepdims=True)
 
     def on_device(self, maps: torch.Tensor, modality: Any) -> torch.Tensor | None:
-        from hyperloom.stages.label import tensors
+        from hyperloom.stages.label.decode import tensors
 
         if self.activation in ("auto", "ids"):
             return None

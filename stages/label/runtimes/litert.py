@@ -17,10 +17,10 @@ import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.label import litertfile
-from hyperloom.stages.label.activation import ScoreKind
-from hyperloom.stages.label.decoders import tensors_of
-from hyperloom.stages.label.network import Network, library, read_weights
+from hyperloom.stages.label.decode.activation import ScoreKind
+from hyperloom.stages.label.decode.decoders import tensors_of
+from hyperloom.stages.label.runtimes import litertfile
+from hyperloom.stages.label.runtimes.network import Network, library, read_weights
 from hyperloom.stages.modality import Size
 
 BEYOND = 0.25

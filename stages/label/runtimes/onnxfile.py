@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
-from hyperloom.stages.label.activation import ScoreKind
-from hyperloom.stages.label.network import library
+from hyperloom.stages.label.decode.activation import ScoreKind
+from hyperloom.stages.label.runtimes.network import library
 from hyperloom.stages.modality import Size
 
 DTYPES: dict[str, Any] = {

@@ -1,8 +1,9 @@
 """An ONNX network whose frames and answers stay on a device, as torch tensors (ONNX Runtime's I/O binding).
 
 Frames are bound where torch has them, answers are taken over where ONNX Runtime leaves them, so that maps are decoded
-there as those of a torch network are (`stages.label.device`) and small integers come back. ONNX Runtime computes on a
-stream of its own: what torch was asked for is waited for before each run, and a run returns when it is done.
+there as those of a torch network are (`stages.label.runtimes.device`) and small integers come back. ONNX Runtime
+computes on a stream of its own: what torch was asked for is waited for before each run, and a run returns when it is
+done.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from hyperloom.stages.label.onnx import OnnxSession
+    from hyperloom.stages.label.runtimes.onnx import OnnxSession
 
 
 class BoundSession:
-    """The session as `stages.label.device` asks it; `device` is torch's name of where ONNX Runtime computes."""
+    """The session as `stages.label.runtimes.device` asks it; `device`: torch's name of where ONNX Runtime computes."""
 
     def __init__(self, session: OnnxSession, device: str):
         self._session, self.device = session, device

@@ -3,7 +3,7 @@
 Three forms. Boxes and a tensor of masks, one a box: `cut: box` where a mask shows its box alone (Mask R-CNN), `frame`
 where it shows the frame. One tensor of boxes whose rows end in coefficients, and `prototypes` that these weigh
 (YOLACT, YOLO's segment heads). Scores and masks of queries without boxes (`boxes` left out: MaskFormer, Mask2Former).
-What `stages.label.detections` says of boxes, scores, classes and suppression holds here too.
+What `stages.label.decode.detections` says of boxes, scores, classes and suppression holds here too.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.stages.label.activation import ScoreKind, sigmoid
-from hyperloom.stages.label.decoders import Decoder, Raw, need
-from hyperloom.stages.label.detections import DetectionDecoder, suppressed
-from hyperloom.stages.label.scores import class_table
+from hyperloom.stages.label.decode.activation import ScoreKind, sigmoid
+from hyperloom.stages.label.decode.decoders import Decoder, Raw, need
+from hyperloom.stages.label.decode.detections import DetectionDecoder, suppressed
+from hyperloom.stages.label.decode.scores import class_table
 from hyperloom.stages.modality.boxes import strongest
 
 BOX = 4
@@ -96,7 +96,7 @@ class InstanceDecoder(DetectionDecoder):
         return np.asarray(modality.fit(value))
 
     def _detections(self, raw: Any, modality: Any) -> tuple[Any, np.ndarray | None]:
-        """What `stages.label.detections` takes, and the rows' coefficients. Raises RecipeError."""
+        """What `stages.label.decode.detections` takes, and the rows' coefficients. Raises RecipeError."""
         first = raw[:-1]
         if self.prototypes is not None:
             count = raw[-1].shape[0]

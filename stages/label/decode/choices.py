@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.stages.label.activation import SLACK, Activation, ScoreKind, hold, sigmoid, softmax
-from hyperloom.stages.label.decoders import Decoder, need
+from hyperloom.stages.label.decode.activation import SLACK, Activation, ScoreKind, hold, sigmoid, softmax
+from hyperloom.stages.label.decode.decoders import Decoder, need
 
 if TYPE_CHECKING:
     from hyperloom.stages.modality import Size

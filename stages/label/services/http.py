@@ -5,8 +5,8 @@
     - {type: http, api: json, url: "http://127.0.0.1:8000", path: /depth, in: rgb@camera, out: depth@serve}
 
 The address, the key and how patiently it is asked are placement; model, prompt and parameters are meaning (`version`
-tells apart what a service calls by one name). Each answer is kept under the root (see stages.label.replay), so that a
-rerun, a replay of failed samples, and a changed reading of the answers (`fields`, `decode`) cost nothing.
+tells apart what a service calls by one name). Each answer is kept under the root (see stages.label.services.replay), so
+that a rerun, a replay of failed samples, and a changed reading of the answers (`fields`, `decode`) cost nothing.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.label.apis import APIS, Api, Question, in_words
-from hyperloom.stages.label.endpoint import Endpoint, Refused
 from hyperloom.stages.label.expert import Batch, Expert, Function
-from hyperloom.stages.label.replay import Replay
+from hyperloom.stages.label.services.apis import APIS, Api, Question, in_words
+from hyperloom.stages.label.services.endpoint import Endpoint, Refused
+from hyperloom.stages.label.services.replay import Replay
 from hyperloom.stages.modality.values import fit
 
 OTHERS_SECONDS = 0.1

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from hyperloom.stages.label.decoders import Decoder
+from hyperloom.stages.label.decode.decoders import Decoder
 from hyperloom.stages.modality import Size
 
 

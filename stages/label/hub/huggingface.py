@@ -29,7 +29,7 @@ from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from hyperloom.stages.label.hub.download import DIGEST, remote, unpacked
 from hyperloom.stages.label.hub.pins import NAME
-from hyperloom.stages.label.network import library
+from hyperloom.stages.label.runtimes.network import library
 from hyperloom.stages.modality.values import fit
 
 if TYPE_CHECKING:
@@ -211,8 +211,8 @@ class HuggingFace(Expert):
         return TextMaps(home, prompts(self.labels, classes), classes)
 
     def _regions(self, home: Any, modalities: dict[str, Any]) -> Function:
+        from hyperloom.stages.label.decode.scores import class_table
         from hyperloom.stages.label.hub.openvocabulary import BoxRegions, prompts
-        from hyperloom.stages.label.scores import class_table
 
         (out,), (picture, boxes) = self.out, self.in_
         known, target = modalities[modality_of(boxes)], modalities[modality_of(out)]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 import numpy as np
 
 from hyperloom.pipeline.plugins import Plugin
-from hyperloom.stages.label.activation import ScoreKind, sigmoid
-from hyperloom.stages.label.preprocess import resize
+from hyperloom.stages.label.decode.activation import ScoreKind, sigmoid
+from hyperloom.stages.label.runtimes.preprocess import resize
 from hyperloom.stages.modality import Size
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class DenseDecoder(Decoder):
         return x
 
     def on_device(self, maps: torch.Tensor, modality: Any) -> torch.Tensor | None:
-        from hyperloom.stages.label import tensors
+        from hyperloom.stages.label.decode import tensors
 
         if modality.dtype.kind != "f" or modality.holes or modality.unit_vectors or modality.moves != "scalar":
             return None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError, SourceError
-from hyperloom.stages.label.network import library
+from hyperloom.stages.label.runtimes.network import library
 from hyperloom.stages.modality import Size
 
 CHANNELS = (1, 3, 4)

@@ -1,4 +1,4 @@
-"""Decoding where the network runs: what `stages.label.decoders` makes of maps, as torch operations on whole batches.
+"""Decoding where the network runs: what `stages.label.decode.decoders` makes of maps, as torch operations on batches.
 
 Maps are (N, C, h, w) or (N, h, w), whatever their dtype; arithmetic is float32. Sizes change as OpenCV changes them:
 by area where both sides shrink, else linearly, without smoothing. What goes back to the host is small: class ids and
@@ -18,8 +18,8 @@ from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.modality import Size
 
 if TYPE_CHECKING:
-    from hyperloom.stages.label.activation import Activation
-    from hyperloom.stages.label.decoders import DenseDecoder
+    from hyperloom.stages.label.decode.activation import Activation
+    from hyperloom.stages.label.decode.decoders import DenseDecoder
 
 
 def classes(maps: torch.Tensor, size: Size, threshold: float, activation: Activation = "logit") -> torch.Tensor:

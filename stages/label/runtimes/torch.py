@@ -1,8 +1,8 @@
 """Experts from PyTorch files: a state dict with the network's class, a TorchScript archive, or a torch.export archive.
 
-On a GPU (`gpus`) frames travel as bytes and are scaled there, maps are decoded there (`stages.label.device`), kernels
-are chosen by trial, and a compiled network (`compile`) is one of fewer and larger kernels. `precision` is that of its
-matrix products and convolutions (torch's autocast); scores are float32 when they are decoded.
+On a GPU (`gpus`) frames travel as bytes and are scaled there, maps are decoded there (`stages.label.runtimes.device`),
+kernels are chosen by trial, and a compiled network (`compile`) is one of fewer and larger kernels. `precision` is that
+of its matrix products and convolutions (torch's autocast); scores are float32 when they are decoded.
 
 State dicts load as data only (`weights_only`, or safetensors); the network's class is found by `net:`, a known name or
 `module:Class`, and built with `arguments`. A decoder reads the network's output, or one entry of it by name or number
@@ -23,11 +23,11 @@ from pydantic import field_validator, model_validator
 from hyperloom.pipeline import plugins, registry
 from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
-from hyperloom.stages.label import torchfile
-from hyperloom.stages.label.activation import ScoreKind
+from hyperloom.stages.label.decode.activation import ScoreKind
 from hyperloom.stages.label.expert import CPU_BATCH
-from hyperloom.stages.label.network import Network, library, read_weights
-from hyperloom.stages.label.preprocess import TileGrid
+from hyperloom.stages.label.runtimes import torchfile
+from hyperloom.stages.label.runtimes.network import Network, library, read_weights
+from hyperloom.stages.label.runtimes.preprocess import TileGrid
 from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality import Size
 
@@ -95,7 +95,7 @@ class Torch(Network):
             module = _compiled(torch, module, device)
         graphs = self.compile == "graphs" and device == "cuda"
         if graphs:
-            from hyperloom.stages.label.graphed import Graphed
+            from hyperloom.stages.label.runtimes.graphed import Graphed
 
             module = Graphed(module)
         return TorchSession(torch, module, device, self.precision, graphs)
@@ -118,7 +118,7 @@ class Torch(Network):
     def steps(self, session: TorchSession, grid: TileGrid, targets: Sequence[Any]) -> Steps:
         if not isinstance(session, TorchSession) or session.device == "cpu":
             return super().steps(session, grid, targets)
-        from hyperloom.stages.label.device import OnDevice
+        from hyperloom.stages.label.runtimes.device import OnDevice
 
         return OnDevice(self, session, grid, targets)
 

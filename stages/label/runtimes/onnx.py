@@ -5,8 +5,8 @@ that are no frames. A tensor is an output's name or number. A file that keeps it
 needs a local path; they count like the file. A local file is looked at when the recipe is planned: its versions, its
 inputs and its outputs' names.
 
-On a GPU (`gpus`) frames and maps stay there where torch sees it too (`stages.label.onnxdevice`), and maps are decoded
-there; a network that takes integers gets them from the host.
+On a GPU (`gpus`) frames and maps stay there where torch sees it too (`stages.label.runtimes.onnxdevice`), and maps are
+decoded there; a network that takes integers gets them from the host.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
-from hyperloom.stages.label import onnxfile
-from hyperloom.stages.label.activation import ScoreKind
-from hyperloom.stages.label.decoders import tensors_of
-from hyperloom.stages.label.network import Network, library, read_weights
-from hyperloom.stages.label.preprocess import TileGrid
+from hyperloom.stages.label.decode.activation import ScoreKind
+from hyperloom.stages.label.decode.decoders import tensors_of
+from hyperloom.stages.label.runtimes import onnxfile
+from hyperloom.stages.label.runtimes.network import Network, library, read_weights
+from hyperloom.stages.label.runtimes.preprocess import TileGrid
 from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality import Size
 
@@ -45,8 +45,8 @@ class Onnx(Network):
 
     def steps(self, session: Any, grid: TileGrid, targets: Sequence[Any]) -> Steps:
         if self.gpus and isinstance(session, OnnxSession) and session.dtype.kind == "f" and _torch_sees_a_gpu():
-            from hyperloom.stages.label.device import OnDevice
-            from hyperloom.stages.label.onnxdevice import BoundSession
+            from hyperloom.stages.label.runtimes.device import OnDevice
+            from hyperloom.stages.label.runtimes.onnxdevice import BoundSession
 
             return OnDevice(self, BoundSession(session, "cuda"), grid, targets)
         return super().steps(session, grid, targets)

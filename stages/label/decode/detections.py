@@ -16,9 +16,9 @@ from pydantic import Field, model_validator
 
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import UNKNOWN
-from hyperloom.stages.label.activation import SLACK, Activation, ScoreKind, hold, sigmoid, softmax
-from hyperloom.stages.label.decoders import Decoder, Raw, need
-from hyperloom.stages.label.scores import ClassMap, class_table
+from hyperloom.stages.label.decode.activation import SLACK, Activation, ScoreKind, hold, sigmoid, softmax
+from hyperloom.stages.label.decode.decoders import Decoder, Raw, need
+from hyperloom.stages.label.decode.scores import ClassMap, class_table
 from hyperloom.stages.modality import Size
 from hyperloom.stages.modality.boxes import PIXELS, padded, strongest
 from hyperloom.stages.remarks import remark

@@ -21,12 +21,12 @@ from hyperloom.pipeline.errors import HyperloomError, PluginError, RecipeError, 
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.label import trial
-from hyperloom.stages.label.activation import ScoreKind
-from hyperloom.stages.label.decoders import Decoder, of_tile, shared_out, tensors_of
+from hyperloom.stages.label.decode.activation import ScoreKind
+from hyperloom.stages.label.decode.decoders import Decoder, of_tile, shared_out, tensors_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.hub.download import DIGEST, cached, downloaded, remote
-from hyperloom.stages.label.preprocess import Preprocess, TileGrid
+from hyperloom.stages.label.runtimes import trial
+from hyperloom.stages.label.runtimes.preprocess import Preprocess, TileGrid
 from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality import Size
 

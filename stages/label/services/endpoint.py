@@ -20,7 +20,7 @@ from typing import Any
 
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.secrets import BLOT, blot
-from hyperloom.stages.label.network import library
+from hyperloom.stages.label.runtimes.network import library
 
 PASSING = frozenset({408, 409, 423, 425, 429, 500, 502, 503, 504, 529})
 """Answers that another try may change."""

@@ -13,8 +13,8 @@ from pydantic import JsonValue
 
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.plugins import parse
-from hyperloom.stages.label.choices import CLASSES, SEVERAL
-from hyperloom.stages.label.decoders import Decoder
+from hyperloom.stages.label.decode.choices import CLASSES, SEVERAL
+from hyperloom.stages.label.decode.decoders import Decoder
 from hyperloom.stages.label.hub.maps import class_map
 
 
