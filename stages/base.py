@@ -11,6 +11,7 @@ and consensus files hold `key` and their columns.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -44,6 +45,11 @@ def modality_of(column: str) -> str:
     if not (at and modality and source):
         raise RecipeError(f"{column!r} is no column: write modality@source, as in rgb@camera")
     return modality
+
+
+def defined(modalities: Mapping[str, Any], columns: Iterable[str]) -> list[Any]:
+    """The modalities of these columns, of those that the recipe defines: what it does not, its check says."""
+    return [kind for column in columns if (kind := modalities.get(modality_of(column))) is not None]
 
 
 def source_of(column: str) -> str:

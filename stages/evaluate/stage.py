@@ -133,7 +133,8 @@ class Evaluate(Stage):
 
     def pooled_boxes(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Rows of boxes of several networks were averaged row by row, other objects' with each other."""
-        boxes = any(getattr(modalities.get(name), "markup", "") == "boxes" for name in self.truth or modalities)
+        judged = [kind for name, kind in modalities.items() if name in self.truth or not self.truth]
+        boxes = any(kind.markup == "boxes" for kind in judged)
         return {"pooled boxes": 2} if boxes else {}
 
     def uses(self) -> set[str]:

@@ -62,15 +62,15 @@ class Ingest(Stage):
         return {modality_of(column) for column in self.source.offers()}
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
-        columns = self.source.offers()
-        return {n: v for c in columns for n, v in self._moved(c, modalities.get(modality_of(c))).items()}
+        columns = [c for c in self.source.offers() if modality_of(c) in modalities]
+        return {n: v for c in columns for n, v in self._moved(c, modalities[modality_of(c)]).items()}
 
     def _moved(self, column: str, modality: Any) -> dict[str, int]:
         """Class maps that a file has in another size were resized to up to half a pixel beside their picture; of
         numbers with a large offset the last digits were lost before it was added."""
         sides = getattr(self.source, "columns", ())
         side = sides.get(column) if isinstance(sides, Mapping) else None
-        moved = {"nearest": 2} if self.source.fits and getattr(modality, "markup", "") == "map" else {}
+        moved = {"nearest": 2} if self.source.fits and modality.markup == "map" else {}
         if side is None or not getattr(side, "shifted", False):
             return moved
         return moved | {"offset": 3 if side.path.endswith((".json", ".txt")) else 2}

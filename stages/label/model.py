@@ -26,7 +26,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.base import modality_of
+from hyperloom.stages.base import defined, modality_of
 from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.meaning import Meaning, MeaningsDiffer, Translation, translation
@@ -108,7 +108,7 @@ class Model(Expert):
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Rows of boxes of several networks were averaged row by row, other objects' with each other."""
         several = len(self.folders) != 1 or not isinstance(self.ensemble, Single)
-        boxes = any(getattr(modalities.get(modality_of(c)), "markup", "") == "boxes" for c in self.out)
+        boxes = any(kind.markup == "boxes" for kind in defined(modalities, self.out))
         return {"pooled boxes": 2} if several and boxes else {}
 
     def heft(self, storage: Storage) -> int:

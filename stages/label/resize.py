@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import model_validator
 
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.base import modality_of
+from hyperloom.stages.base import defined, modality_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 
 
@@ -27,7 +27,7 @@ class Resize(Expert):
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Class maps came to lie up to half a pixel beside their picture."""
-        return {"nearest": 2} if getattr(modalities.get(modality_of(self.out[0])), "markup", "") == "map" else {}
+        return {"nearest": 2} if any(kind.markup == "map" for kind in defined(modalities, self.out)) else {}
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         import cv2  # noqa: F401  `fit` uses it; loaded now, so that the worker can limit its threads

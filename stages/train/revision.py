@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyperloom.stages.augment.blends import MixUp, OneOf
 from hyperloom.stages.augment.views import Crop, Flip, Rotate
-from hyperloom.stages.base import modality_of
+from hyperloom.stages.base import defined
 from hyperloom.stages.modality import sides
 
 if TYPE_CHECKING:
@@ -23,16 +23,15 @@ def revised(stage: Train, modalities: Mapping[str, Any]) -> dict[str, int]:
     used = [modalities[name] for name in stage.uses() if name in modalities]
     passed = stage.targets if stage.model.residual is True else stage.model.residual or ()
     moves = any(isinstance(one, Crop | Rotate) for one in stage.augment)
-    read = [m for c in stage.inputs if (m := modalities.get(modality_of(c))) is not None]
     changed = {
         # probabilities were added to logits as if they were such, in whatever order their classes had
         "residual of probabilities": any(modalities[t].soft for t in passed if t in modalities),
         # a crowd whose middle was not shown became ground on which nothing may be found
-        "crowds": moves and any(getattr(one, "markup", "") == "boxes" for one in used),
+        "crowds": moves and any(one.markup == "boxes" for one in used),
         # the letters L and R became each other
         "letters": any(isinstance(a, Flip) for a in stage.augment) and any(sides.lettered(_names(m)) for m in used),
         # a mixture of two series ended where the shorter one does
-        "mixtures": any(map(_mixes, stage.augment)) and any(not m.rgb for m in read),
+        "mixtures": any(map(_mixes, stage.augment)) and any(not one.rgb for one in defined(modalities, stage.inputs)),
     }
     return {name: 2 for name, concerned in changed.items() if concerned}
 

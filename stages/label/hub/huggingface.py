@@ -25,7 +25,7 @@ from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.plugins import of, parse
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.base import modality_of
+from hyperloom.stages.base import defined, modality_of
 from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from hyperloom.stages.label.hub.download import DIGEST, remote, unpacked
 from hyperloom.stages.label.hub.pins import NAME
@@ -131,10 +131,10 @@ class HuggingFace(Expert):
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Probabilities stood in the model's order whatever they were called, and it said no to what it does not
         know. The silence that fills up a recording was heard, too."""
-        source = modalities.get(modality_of(self.in_[0]))
-        further = {"sounds of their own length": 2} if source is not None and source.type == "audio" else {}
-        kinds = [modalities.get(modality_of(c)) for c in self.out] if self.task in CHOOSING else []
-        named = any(k is not None and (k.markup == "marks" or (k.plain_numbers and k.output_names)) for k in kinds)
+        sounds = any(kind.type == "audio" for kind in defined(modalities, self.in_))
+        further = {"sounds of their own length": 2} if sounds else {}
+        kinds = defined(modalities, self.out) if self.task in CHOOSING else []
+        named = any(k.markup == "marks" or (k.plain_numbers and k.output_names) for k in kinds)
         return {"labels by name": 2, **further} if named else further
 
     @property

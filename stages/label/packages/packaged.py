@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 
 from hyperloom.pipeline.errors import PluginError, RecipeError
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.base import modality_of
+from hyperloom.stages.base import defined, modality_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.modality.values import fit
 
@@ -116,8 +116,8 @@ class Packaged(Expert):
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """The silence by which a recording is filled up counted as time without speech."""
-        kinds = [modalities.get(modality_of(c)) for c in self.out] if self.tool == "silero-vad" else []
-        return {"speech of its own time": 2} if any(k is not None and k.plain_numbers for k in kinds) else {}
+        kinds = defined(modalities, self.out) if self.tool == "silero-vad" else []
+        return {"speech of its own time": 2} if any(kind.plain_numbers for kind in kinds) else {}
 
     @property
     def usual_batch(self) -> int | None:

@@ -25,7 +25,7 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.storage import Storage
-from hyperloom.stages.base import modality_of
+from hyperloom.stages.base import defined, modality_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.services.apis import APIS, Api, Question, in_words
 from hyperloom.stages.label.services.endpoint import Endpoint, Refused
@@ -104,7 +104,7 @@ class Http(Expert):
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """A chat was told of numbers four with four digits each, and of boxes how many there are."""
-        kinds = [kind for c in self.in_ if self.api == "chat" and (kind := modalities.get(modality_of(c)))]
+        kinds = defined(modalities, self.in_) if self.api == "chat" else []
         return {"numbers in words": 2} if any(not kind.rgb and not in_words(kind) for kind in kinds) else {}
 
     @property
