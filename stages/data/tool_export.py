@@ -100,8 +100,9 @@ def _held(columns: Sequence[str], modalities: Mapping[str, Any], layout: ToolLay
 
 def _labels(columns: Sequence[str], modalities: Mapping[str, Any]) -> list[str]:
     """The classes of whole pictures that `columns` can name."""
-    kinds = [modalities[modality_of(c)] for c in columns if modalities[modality_of(c)].type in LABELS]
-    return [name for kind in kinds for name in (kind.tags if kind.type == "tags" else kind.classes)]
+    kinds = [modalities[modality_of(c)] for c in columns]
+    named = [getattr(k, "tags", k.classes if k.markup in ("choice", "marks") else ()) for k in kinds]
+    return [name for names in named for name in names]
 
 
 def _say_what_is_lost(picture: AnnotatedPicture, layout: ToolLayout) -> None:

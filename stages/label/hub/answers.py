@@ -24,6 +24,11 @@ LabelNames = Mapping[str, "str | None"]
 """The model's label -> the modality's class, null for none; what is not named keeps its name."""
 
 
+def is_sound(modality: Any) -> bool:
+    """Does a pipeline hear it?"""
+    return bool(modality.type == "audio")
+
+
 def to_pipeline(modality: Any, value: Any, column: str) -> Any:
     """An input's value as a pipeline takes it: a picture, a text, a sound without the silence that fills it up, which
     models would average over. Raises RecipeError for any other."""
@@ -33,7 +38,7 @@ def to_pipeline(modality: Any, value: Any, column: str) -> Any:
         return Image.fromarray(value)
     if modality.type == "text":
         return modality.words(value)
-    if modality.type == "audio":
+    if is_sound(modality):
         sound = np.asarray(value, np.float32)
         own = max(heard(sound), round(SHORTEST * modality.rate))
         return {"raw": sound[:own], "sampling_rate": modality.rate}

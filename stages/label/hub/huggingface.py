@@ -131,7 +131,9 @@ class HuggingFace(Expert):
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Probabilities stood in the model's order whatever they were called, and it said no to what it does not
         know. The silence that fills up a recording was heard, too."""
-        sounds = any(kind.type == "audio" for kind in defined(modalities, self.in_))
+        from hyperloom.stages.label.hub.answers import is_sound
+
+        sounds = any(is_sound(kind) for kind in defined(modalities, self.in_))
         further = {"sounds of their own length": 2} if sounds else {}
         kinds = defined(modalities, self.out) if self.task in CHOOSING else []
         named = any(k.markup == "marks" or (k.plain_numbers and k.output_names) for k in kinds)
