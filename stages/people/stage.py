@@ -11,8 +11,7 @@ digest of all answers among its facts. Who answered, and when, stand in the unit
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -30,6 +29,7 @@ from hyperloom.stages.base import Partition, Producer, is_human, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.lesson import inherited
 from hyperloom.stages.people.ledger import DIGEST, PeopleEntry, PeopleLedger
+from hyperloom.stages.people.placing import PlacedAnswers, placed
 from hyperloom.stages.remarks import announce
 from hyperloom.stages.results import Labels
 from hyperloom.stages.schema import Column, SamplesSchema, inputs_of, recheck
@@ -81,7 +81,7 @@ class People(Stage):
 
     def forecast(self, step: StepRun) -> Forecast:
         offered, answered = self._offered(step)
-        units = [u for c in self.columns for u in _units(c, offered, answered[c], step.modalities)]
+        units = [u for c in self.columns for u in _units(c, offered, answered[c].partitions, step.modalities)]
         step.records = [Record(u.space, u.id, 0, (), 0, {"pid": u.payload["pid"]}) for u in units]
         return Forecast(units, step.manifest(self._labels(step, offered, answered), {}))
 
@@ -90,7 +90,7 @@ class People(Stage):
 
         recheck(step)
         offered, answered = self._offered(step)
-        units = [u for c in self.columns for u in _units(c, offered, answered[c], step.modalities)]
+        units = [u for c in self.columns for u in _units(c, offered, answered[c].partitions, step.modalities)]
         workers: dict[str, Worker] = {
             c: PeopleWorker(c, {modality_of(c): step.modalities[modality_of(c)]}) for c in self.columns
         }
@@ -100,12 +100,13 @@ class People(Stage):
         provenance.emit_tags(step, labels.columns)
         return labels
 
-    def _offered(self, step: StepRun) -> tuple[Catalogue, dict[str, Answered]]:
+    def _offered(self, step: StepRun) -> tuple[Catalogue, dict[str, PlacedAnswers]]:
         """What the inputs offer, and by column the partitions that have answers, with these."""
         offered = catalogue([step.inputs[name] for name in self.data])
-        return offered, {c: list(_placed(PeopleLedger(step.storage, c), offered)) for c in self.columns}
+        answers = {c: PeopleLedger(step.storage, c).answers().values() for c in self.columns}
+        return offered, {c: placed(step.storage, mine, offered) for c, mine in answers.items()}
 
-    def _labels(self, step: StepRun, offered: Catalogue, answered: dict[str, Answered]) -> Labels:
+    def _labels(self, step: StepRun, offered: Catalogue, answered: dict[str, PlacedAnswers]) -> Labels:
         columns, coverage, remarks = {}, {}, []
         total = sum(p.rows for p in offered.partitions)
         for column in self.columns:
@@ -121,9 +122,11 @@ class People(Stage):
                     f"{column}: {counted(stale, 'answer')} left out: another picture has the sample's name by now, or "
                     "the picture's size has changed. Next: export these samples again"
                 )
+            if gone := answered[column].gone:
+                remarks.append(f"{column}: {counted(gone, 'answer')} left out, of samples that are gone")
             if records:
                 _say(step, column, records, given)
-            elif step.records is not None and not answered[column]:
+            elif step.records is not None and not answered[column].partitions and not gone:
                 remarks.append(f"{column}: nobody has answered yet. Next: hyperloom export, then hyperloom import")
         return Labels(columns, offered.partitions, dict.fromkeys(self.columns, 0), coverage, remarks)
 
@@ -148,22 +151,6 @@ def _identity(column: str, modalities: Any) -> str:
 
 def _space(column: str, modalities: Any) -> str:
     return f"human/{_identity(column, modalities)[:SHORT]}"
-
-
-def _placed(ledger: PeopleLedger, offered: Catalogue) -> Iterator[tuple[Partition, list[PeopleEntry]]]:
-    """The answers by the partition that holds their samples, in order; groups that are gone have none."""
-    groups: dict[str, list[Partition]] = {}
-    for partition in offered.partitions:
-        groups.setdefault(partition.group, []).append(partition)
-    placed: dict[str, list[PeopleEntry]] = {}
-    for entry in ledger.answers().values():
-        mine = groups.get(entry.group, [])
-        place = bisect_right([p.first for p in mine], entry.index) - 1
-        if place >= 0:
-            placed.setdefault(mine[place].pid, []).append(entry)
-    for partition in offered.partitions:
-        if entries := placed.get(partition.pid):
-            yield partition, sorted(entries, key=lambda e: (e.index, e.key))  # of one sample the last word last
 
 
 def _units(column: str, offered: Catalogue, answered: Answered, modalities: Any) -> list[Unit]:

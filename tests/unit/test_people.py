@@ -10,12 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
+from hyperloom.pipeline.plugins import load
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.evaluate.grounds import untrue
@@ -25,9 +27,10 @@ from hyperloom.stages.modality.runs import MaskRuns
 from hyperloom.stages.people import markup
 from hyperloom.stages.people.export import Export, Sending, file_name
 from hyperloom.stages.people.importing import read_file, take
-from hyperloom.stages.people.ledger import PeopleLedger, digest_of
+from hyperloom.stages.people.ledger import PeopleEntry, PeopleLedger, digest_of, picture_digest
 from hyperloom.stages.people.stage import People
 from hyperloom.stages.select.stage import Select
+from hyperloom.stages.table import read_table
 from hyperloom.stages.train.stage import Train
 from tests.unit import inline
 
@@ -512,3 +515,38 @@ def test_boxes_that_a_tool_rounds_and_reorders_are_as_they_were() -> None:
         assert markup.alike(sent, back, kind, size)
         back[0, 4] = (back[0, 4] + 1) % 3
         assert not markup.alike(sent, back, kind, size) and not markup.alike(sent, back[1:], kind, size)
+
+
+def _pictures_of(folder: Path, names: str, **source: Any) -> Any:
+    """An ingest step over one picture for each letter, its grey that of the letter."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        cv2.imwrite(str(folder / f"{name}.png"), np.full((*SIZE, 3), ord(name), np.uint8))
+    value = {"type": "files", "path": f"{folder}/*.png", "column": "rgb@camera", **source}
+    stage = load("stage", "ingest").model_validate({"stage": "ingest", "source": value, "rows": 2})
+    step = inline.step(stage, Storage(str(folder.parent / "root")), KNOWN)
+    step.fingerprint = fingerprint([step.fingerprint, stage.facts(Digests(step.storage))])
+    return inline.finish(step)
+
+
+@pytest.mark.parametrize("source", [{}, {"group": "(?P<group>[a-z])[.]png"}])
+def test_answers_stay_with_samples_that_move(tmp_path: Path, source: dict[str, str]) -> None:
+    """New pictures that come before them, or other groups, took most answers away, and said that the pictures were
+    others."""
+    folder, storage = tmp_path / "pictures", Storage(str(tmp_path / "root"))
+    frames = _pictures_of(folder, "hijklm")
+    ledger, given, values = PeopleLedger(storage, "weather@human"), [], []
+    for record in frames.records:
+        table = read_table(storage, record.file.path)
+        for i, (key, group, index) in enumerate(zip(*(table[n].to_pylist() for n in ("key", "group", "index")))):
+            seen, value = picture_digest(table["rgb@camera"].combine_chunks(), i), np.int64(ord(key[-1]) % 2)
+            mine = PeopleEntry(key, group, index, seen, "", "anna", "", digest_of(value), "", 0, "rgb@camera")
+            given, values = [*given, mine], [*values, value]
+    ledger.add("imports", given, values, KNOWN["weather"])
+    (folder / "m.png").unlink()
+    frames = _pictures_of(folder, "abc", **source)
+    stage = People(stage="people", data=("frames",), columns=("weather@human",))
+    made = inline.finish(inline.step(stage, storage, KNOWN, frames=frames))
+    said = {k[-1]: v for k, v in inline.column(storage, KNOWN, made, "weather@human").items() if v is not None}
+    assert said == {name: ord(name) % 2 for name in "hijkl"}
+    assert made.body["remarks"] == ["weather@human: 1 answer left out, of samples that are gone"]

@@ -1,0 +1,86 @@
+"""Placing: in which partition the sample of each answer lies by now.
+
+Its index says where it was when it went out. New samples that come before it move it, and other groups take it along:
+then it is found by its key, which stays. Where that is nowhere, the sample is gone.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.base import KEY, Partition
+from hyperloom.stages.catalogue import Catalogue
+from hyperloom.stages.people.ledger import PeopleEntry
+from hyperloom.stages.table import read_table
+
+
+class PlacedAnswers(NamedTuple):
+    """The answers of each partition that has some, by index and key, of one sample the last word last; and how many are
+    of samples that are gone."""
+
+    partitions: list[tuple[Partition, list[PeopleEntry]]]
+    gone: int
+
+
+def placed(storage: Storage, answers: Iterable[PeopleEntry], offered: Catalogue) -> PlacedAnswers:
+    """Where `answers`, in the order in which they were given, lie in what is offered. Keys are read of partitions with
+    answers, and of others only for answers that have moved. Raises StorageError."""
+    keys = _Keys(storage, offered)
+    groups: dict[str, list[int]] = {}
+    for number, partition in enumerate(offered.partitions):
+        groups.setdefault(partition.group, []).append(number)
+    entries = list(answers)
+    places = [_by_index(offered.partitions, groups.get(e.group, ()), e.index) for e in entries]
+    moved = {e.key: e.group for e, place in zip(entries, places, strict=True) if not keys.holds(place, e.key)}
+    now_at = keys.places(moved, [n for group in dict.fromkeys(moved.values()) for n in groups.get(group, ())])
+    by_partition: dict[int, list[PeopleEntry]] = {}
+    gone = 0
+    for entry, place in zip(entries, places, strict=True):
+        now = now_at.get(entry.key) if entry.key in moved else place
+        if now is None:
+            gone += 1
+        else:
+            by_partition.setdefault(now, []).append(entry)
+    ordered = [(n, sorted(by_partition[n], key=lambda e: (e.index, e.key))) for n in sorted(by_partition)]
+    return PlacedAnswers([(offered.partitions[n], rows) for n, rows in ordered], gone)
+
+
+def _by_index(partitions: Sequence[Partition], numbers: Sequence[int], index: int) -> int | None:
+    """The one of a group's partitions, by number, in which an index lies; None before all."""
+    place = bisect_right([partitions[n].first for n in numbers], index) - 1
+    return numbers[place] if place >= 0 else None
+
+
+class _Keys:
+    """The keys of partitions, each read once."""
+
+    def __init__(self, storage: Storage, offered: Catalogue):
+        self._storage, self._offered = storage, offered
+        self._known: dict[int, frozenset[str] | None] = {}
+
+    def of(self, number: int) -> frozenset[str] | None:
+        """None of a partition that is not made yet."""
+        if number not in self._known:
+            record = self._offered.ingested(self._offered.partitions[number].pid)
+            path = record.file.path if record is not None and record.files else ""
+            keys = read_table(self._storage, path, [KEY])[KEY].to_pylist() if path else None
+            self._known[number] = None if keys is None else frozenset(keys)
+        return self._known[number]
+
+    def holds(self, number: int | None, key: str) -> bool:
+        """Does a partition hold a key? One that is not made yet is taken to."""
+        return number is not None and ((keys := self.of(number)) is None or key in keys)
+
+    def places(self, keys: Iterable[str], first: Sequence[int]) -> dict[str, int]:
+        """Key -> the number of its partition, looked for in those that are named `first`."""
+        left, places = set(keys), dict[str, int]()
+        for number in dict.fromkeys([*first, *range(len(self._offered.partitions))]):
+            if not left:
+                break
+            here = left & (self.of(number) or frozenset())
+            places |= dict.fromkeys(here, number)
+            left -= here
+        return places
