@@ -18,6 +18,7 @@ from hyperloom.stages.data.portable import FileCell, PortableField
 from hyperloom.stages.data.tool_export import relative_name
 from hyperloom.stages.ingest.source import path_safe
 from hyperloom.stages.modality.sound_files import decode_sound
+from hyperloom.stages.remarks import remark
 
 MOST = 256 << 20
 """Bytes of a tar, after which a group goes on in another: whoever reads one of its samples holds it in memory."""
@@ -40,6 +41,8 @@ class Tars:
             self._close()
             self._group, self._sink = group, io.BytesIO()
             self._tar = tarfile.TarFile(fileobj=self._sink, mode="w")
+        if all(cell is None for cell in cells.values()):
+            remark("samples without any value have no file, and are in no tar")
         folder, slash, base = relative_name(key.removeprefix(f"{group}/")).rpartition("/")
         for column, cell in cells.items():
             if cell is None:

@@ -92,6 +92,8 @@ class CocoReader:
             if not name or number is None:
                 raise SourceError(f"{self.path}: a picture lacks its id or file_name: {one}. Next: export it again")
             picture = AnnotatedPicture(name, _side(one.get("width")), _side(one.get("height")), number)
+            labels = one.get("labels")  # COCO has no place for classes of whole pictures; our writer puts them here
+            picture.labels = [str(label) for label in labels] if isinstance(labels, list) else []
             if name in names:  # a project exported twice, or two files put together
                 self._counts["pictures stand twice"] += 1
                 if _id(names[name].number) != _id(number):

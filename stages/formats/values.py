@@ -52,6 +52,8 @@ def _listed(label: str, modality: Any) -> bool:
 
 def _label(picture: AnnotatedPicture, modality: Any) -> Any:
     labels = list(dict.fromkeys(picture.labels))
+    if len(labels) > 1:  # others may answer other questions
+        labels = [label for label in labels if label in modality.counted] or labels
     if len(labels) > 1:
         raise ValueError(f"it has the labels {', '.join(labels)}, and one is expected")
     return modality.fit(labels[0]) if labels else None

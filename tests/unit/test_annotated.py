@@ -390,3 +390,29 @@ def test_of_two_exports_of_label_studio_the_later_answers_count(tmp_path: Path) 
     assert sorted(rows["key"]) == ["b", "c", "day one/a"] and left_out(made, storage) == {}
     assert len(rows["objects@truth"][rows["key"].index("day one/a")]) == 1
     assert any("with other marks, and the later ones count" in text for text in remarks(made))
+
+
+@pytest.mark.parametrize("layout", ["coco", "coco-panoptic"])
+def test_classes_of_whole_pictures_come_back_from_coco(tmp_path: Path, layout: Any) -> None:
+    """They were written and never read: a category was missing, and a multilabel said no to all."""
+    known = {**KNOWN, **inline.modalities(road={"type": "multilabel", "classes": ["wet", "dark"]})}
+    marks = [[1, 0], [0, 1], [0, 0]]
+    rows = [
+        {"rgb@camera": known["rgb"].read(cv2.imencode(".png", np.full((*SIZE, 3), i, np.uint8))[1].tobytes(), "a.png"),
+         "things@truth": known["things"].fit([{"mask": square(1, 1), "class": "car"}]),
+         "weather@truth": np.int64(i % 2), "road@truth": np.array(mark, np.uint8)} for i, mark in enumerate(marks)
+    ]  # fmt: skip
+    storage, columns = Storage(str(tmp_path / "root")), list(rows[0])
+    frames = inline.ingested(storage, known, {"g": rows})
+    export(SampleReader(storage, "frames", frames, [frames], columns), known, Storage(str(tmp_path / "out")), layout)
+    path = tmp_path / "out" / {"coco": "annotations.json", "coco-panoptic": "panoptic.json"}[layout]
+    source = {"type": "annotated", "format": layout, "path": str(path), "images": str(tmp_path / "out/images")}
+    stage = load("stage", "ingest").model_validate({"stage": "ingest", "source": {**source, "columns": columns}})
+    again = Storage(str(tmp_path / "again"))
+    step = inline.step(stage, again, known)
+    step.fingerprint = fingerprint([step.fingerprint, stage.facts(Digests(again))])
+    made = inline.finish(step)
+    weather = inline.column(again, known, made, "weather@truth")
+    road = inline.column(again, known, made, "road@truth")
+    assert weather == {"g/000": 0, "g/001": 1, "g/002": 0}
+    assert [v.tolist() for v in road.values() if v is not None] == marks
