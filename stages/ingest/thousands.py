@@ -17,7 +17,6 @@ from hyperloom.stages.remarks import remark
 
 FEW = 3
 """Marked cells below which nothing is said."""
-SMALL = re.compile(r"[+-]?\d{1,3}")
 
 
 class MarkedNumbers:
@@ -34,18 +33,22 @@ class MarkedNumbers:
 
     def look(self, row: Mapping[str, Any], absent: Callable[[Cell, Any], bool]) -> None:
         """At the cells of a row; those of which `absent` is true say nothing."""
-        for name in tuple(self._open):
+        over = []
+        for name, counts in self._open.items():
             value = row.get(name)
             if value is None or value == "" or absent(self._cells[name], value):
                 continue
             text = value.strip() if isinstance(value, str) else ""
-            if self._marked.fullmatch(text):
-                self._open[name][0] += 1
+            digits = text.lstrip("+-")
+            if len(digits) <= 3 and digits.isdecimal():
+                counts[1] += 1
+            elif self._marked.fullmatch(text):
+                counts[0] += 1
                 self._first.setdefault(name, text)
-            elif SMALL.fullmatch(text):
-                self._open[name][1] += 1
             else:
-                del self._open[name]
+                over.append(name)
+        for name in over:
+            del self._open[name]
 
     def doubtful(self) -> dict[str, tuple[int, int]]:
         """The fields whose marks look like those of thousands: how many cells have one, and how many have none."""
