@@ -8,9 +8,9 @@ moved, boxes matched by their overlap, all others by how many samples differ.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,14 @@ OVERLAP = 0.5
 """IoU from which two boxes are one that moved."""
 GroupFiles = dict[str, list[tuple[str, str]]]
 """Group -> path and digest of each of its files, in order."""
+
+
+class OfferedFiles(NamedTuple):
+    """The partitions that a step offers, also those of which it has no file (where no person has answered), and that of
+    each file."""
+
+    partitions: set[str]
+    of: dict[str, str]
 
 
 @dataclass
@@ -93,9 +101,12 @@ def difference(
     mine = [k & set(only) if only else k for k in known]
     result = Difference(sorted(mine[1] - mine[0]), sorted(mine[0] - mine[1]))
     common = sorted(mine[0] & mine[1])
-    _samples(storage, sides[0], sides[1], common or sorted(known[0] | known[1]), result)
+    offered = [_offered(manifest) for manifest in (before, after)]
+    _samples(storage, sides, offered, common or sorted(known[0] | known[1]), result)
     for column in common:
-        result.columns.append(_of_column(storage, column, sides[0][column], sides[1][column], modalities, result.both))
+        one = _of_column(storage, column, sides[0][column], sides[1][column], modalities, result.both)
+        _without_file(storage, one, [side[column] for side in sides], offered)
+        result.columns.append(one)
     return result
 
 
@@ -122,25 +133,64 @@ def _files(manifest: Manifest) -> dict[str, GroupFiles]:
     return files
 
 
+def _offered(manifest: Manifest) -> OfferedFiles:
+    """Nothing of shards, whose files lack no sample."""
+    offered = OfferedFiles(set(), {})
+    if Shards.of(manifest) is None and (samples := Samples.of(manifest)):
+        known = catalogue([manifest])
+        for partition in known.partitions:
+            offered.partitions.add(partition.pid)
+            records = (known.record(column, partition.pid) for column in samples.columns)
+            offered.of.update((r.file.path, partition.pid) for r in records if r is not None and r.files)
+    return offered
+
+
 def _samples(
-    storage: Storage, a: dict[str, GroupFiles], b: dict[str, GroupFiles], columns: list[str], result: Difference
+    storage: Storage,
+    every: Sequence[dict[str, GroupFiles]],
+    offered: Sequence[OfferedFiles],
+    columns: list[str],
+    result: Difference,
 ) -> None:
-    """Count the samples of one and of both: those that have a file of any of the columns."""
-    groups = {g for side in (a, b) for c in columns for g in side.get(c, {})}
+    """Count the samples of one and of both: those that have a file of any of the columns, on this side or, where the
+    partition is offered here too, on the other."""
+    groups = {g for side in every for c in columns for g in side.get(c, {})}
     for group in sorted(groups):
-        sides = [{path: d for c in columns for path, d in side.get(c, {}).get(group, ())} for side in (a, b)]
+        sides = [{path: d for c in columns for path, d in side.get(c, {}).get(group, ())} for side in every]
         if set(sides[0].values()) == set(sides[1].values()) and sides[0]:
             keys = [_keys(storage, sides[0])] * 2
         else:
             keys = [_keys(storage, side) for side in sides]
-        went, came = [k for k in keys[0] if k not in keys[1]], [k for k in keys[1] if k not in keys[0]]
+        here = [
+            keys[i]
+            | {k: path for k, path in keys[1 - i].items() if offered[1 - i].of.get(path) in offered[i].partitions}
+            for i in (0, 1)
+        ]
+        went, came = [k for k in here[0] if k not in here[1]], [k for k in here[1] if k not in here[0]]
         result.went, result.came = result.went + len(went), result.came + len(came)
         result.examples = {n: [*result.examples[n], *rows][:SHOWN] for n, rows in (("came", came), ("went", went))}
-        result.both += sum(1 for key in keys[0] if key in keys[1])
+        result.both += sum(1 for key in here[0] if key in here[1])
 
 
-def _keys(storage: Storage, paths: Mapping[str, str]) -> dict[str, None]:
-    return {key: None for path in paths for key in read_table(storage, path, [KEY])[KEY].to_pylist()}
+def _keys(storage: Storage, paths: Mapping[str, str]) -> dict[str, str]:
+    """Key -> a file that holds it."""
+    return {key: path for path in paths for key in read_table(storage, path, [KEY])[KEY].to_pylist()}
+
+
+def _without_file(
+    storage: Storage, result: ColumnDifference, sides: Sequence[GroupFiles], offered: Sequence[OfferedFiles]
+) -> None:
+    """Count values of partitions that both offer and one has no file of: all of them came, or went."""
+    for mine, (side, other) in enumerate(((sides[0], sides[1]), (sides[1], sides[0]))):
+        theirs = {offered[1 - mine].of.get(path) for files in other.values() for path, _ in files}
+        for path in (path for files in side.values() for path, _ in files):
+            pid = offered[mine].of.get(path)
+            if pid not in theirs and pid in offered[1 - mine].partitions:
+                table = read_table(storage, path, [KEY, result.column])
+                valued = table.filter(table[result.column].is_valid())
+                result.gained += valued.num_rows * mine
+                result.lost += valued.num_rows * (1 - mine)
+                result.examples = (result.examples + valued[KEY].to_pylist())[:SHOWN]
 
 
 def _of_column(

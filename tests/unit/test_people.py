@@ -20,6 +20,7 @@ from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.plugins import load
 from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.consensus.stage import ConsensusStage
+from hyperloom.stages.data.difference import difference
 from hyperloom.stages.evaluate.grounds import untrue
 from hyperloom.stages.formats import brush
 from hyperloom.stages.lesson import truths
@@ -550,3 +551,18 @@ def test_answers_stay_with_samples_that_move(tmp_path: Path, source: dict[str, s
     said = {k[-1]: v for k, v in inline.column(storage, KNOWN, made, "weather@human").items() if v is not None}
     assert said == {name: ord(name) % 2 for name in "hijkl"}
     assert made.body["remarks"] == ["weather@human: 1 answer left out, of samples that are gone"]
+
+
+def test_two_versions_of_answers_differ_by_what_was_answered(root: Any) -> None:
+    """Of partitions in which nobody had answered the samples seemed to have come, and no value was gained."""
+    export, made = _send(root, "label-studio", "weather"), []
+    for keys in (["g0/000"], ["g0/001", "g1/002", "g1/003"]):
+        entries = [replace(e, digest=digest_of(np.int64(1))) for e in export.ledger.entries("exports") if e.key in keys]
+        export.ledger.add("imports", entries, [np.int64(1)] * len(entries), KNOWN["weather"])
+        made.append(inline.finish(_people(root, "weather")))
+    there = difference(root.storage, made[0], made[1], KNOWN).as_json()
+    assert (there["samples"]["came"], there["samples"]["went"], there["samples"]["both"]) == (0, 0, 4)
+    (column,) = there["columns"]
+    assert (column["gained"], column["lost"], column["differ"]) == (3, 0, 0)
+    (column,) = difference(root.storage, made[1], made[0], KNOWN).as_json()["columns"]
+    assert (column["gained"], column["lost"], column["examples"]) == (0, 3, ["g0/001", "g1/002", "g1/003"])
