@@ -14,7 +14,10 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import KEY, Partition
 from hyperloom.stages.catalogue import Catalogue
 from hyperloom.stages.people.ledger import PeopleEntry
-from hyperloom.stages.table import read_table
+from hyperloom.stages.table import open_table, whole
+
+_read: dict[str, frozenset[str]] = {}
+"""The keys in tables that this process has read: their names hold digests of what is in them."""
 
 
 class PlacedAnswers(NamedTuple):
@@ -44,8 +47,14 @@ def placed(storage: Storage, answers: Iterable[PeopleEntry], offered: Catalogue)
             gone += 1
         else:
             by_partition.setdefault(now, []).append(entry)
-    ordered = [(n, sorted(by_partition[n], key=lambda e: (e.index, e.key))) for n in sorted(by_partition)]
-    return PlacedAnswers([(offered.partitions[n], rows) for n, rows in ordered], gone)
+    ordered = [(offered.partitions[n], _by_sample(by_partition[n])) for n in sorted(by_partition)]
+    return PlacedAnswers(ordered, gone)
+
+
+def _by_sample(entries: Sequence[PeopleEntry]) -> list[PeopleEntry]:
+    """A sample's answers together, where it was when the last of them went out: it may have been elsewhere before."""
+    indices = {e.key: e.index for e in entries}
+    return sorted(entries, key=lambda e: (indices[e.key], e.key))
 
 
 def _by_index(partitions: Sequence[Partition], numbers: Sequence[int], index: int) -> int | None:
@@ -66,8 +75,7 @@ class _Keys:
         if number not in self._known:
             record = self._offered.ingested(self._offered.partitions[number].pid)
             path = record.file.path if record is not None and record.files else ""
-            keys = read_table(self._storage, path, [KEY])[KEY].to_pylist() if path else None
-            self._known[number] = None if keys is None else frozenset(keys)
+            self._known[number] = _keys_at(self._storage, path) if path else None
         return self._known[number]
 
     def holds(self, number: int | None, key: str) -> bool:
@@ -84,3 +92,13 @@ class _Keys:
             places |= dict.fromkeys(here, number)
             left -= here
         return places
+
+
+def _keys_at(storage: Storage, path: str) -> frozenset[str]:
+    """Planning asks for them, so the pages of this column are compared with their checksums, not the whole file with
+    its name. Raises IntegrityError."""
+    name = storage.full(path)
+    if name not in _read:
+        with open_table(storage, path, checked=True) as file, whole(storage, path):
+            _read[name] = frozenset(file.read(columns=[KEY], use_threads=False)[KEY].to_pylist())
+    return _read[name]

@@ -19,6 +19,8 @@ from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.plugins import load
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages import table
+from hyperloom.stages.catalogue import catalogue
 from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.data.difference import difference
 from hyperloom.stages.evaluate.grounds import untrue
@@ -29,6 +31,7 @@ from hyperloom.stages.people import markup
 from hyperloom.stages.people.export import Export, Sending, file_name
 from hyperloom.stages.people.importing import read_file, take
 from hyperloom.stages.people.ledger import PeopleEntry, PeopleLedger, digest_of, picture_digest
+from hyperloom.stages.people.placing import placed
 from hyperloom.stages.people.stage import People
 from hyperloom.stages.select.stage import Select
 from hyperloom.stages.table import read_table
@@ -485,9 +488,11 @@ def test_label_studios_own_export_of_uploaded_pictures(root: Any) -> None:
     assert sorted(e.key for e in export.ledger.answers().values()) == ["g1/000", "g1/001"]
 
 
+@pytest.mark.parametrize("index", [0, 5])
 @pytest.mark.parametrize("first", ["rgb@camera", "rgb@night"])
-def test_of_answers_to_two_pictures_of_a_sample_the_last_counts(tmp_path: Path, first: str) -> None:
-    """Which one did was chance (that of the pictures' digests), and both were counted: of one sample -1 was missing."""
+def test_of_answers_to_two_pictures_of_a_sample_the_last_counts(tmp_path: Path, first: str, index: int) -> None:
+    """Which one did was chance (that of the pictures' digests), and both were counted: of one sample -1 was missing.
+    Where earlier samples had gone in between, the first counted: its sample had stood at a higher `index`."""
     storage, pictures = Storage(str(tmp_path)), ["rgb@camera", "rgb@night"]
     one = {c: np.full((*SIZE, 3), i, np.uint8) for i, c in enumerate(pictures)}
     frames = inline.ingested(storage, KNOWN, {"g": [{**one, "weather@city": np.array(0)}]})
@@ -496,7 +501,7 @@ def test_of_answers_to_two_pictures_of_a_sample_the_last_counts(tmp_path: Path, 
         export = Export(storage, steps, KNOWN, Sending("weather@city", picture, "label-studio", again=True))
         export.write(Storage(str(tmp_path / "out")))
         entry = list(export.ledger.entries("exports"))[-1]
-        value = np.int64(said)
+        entry, value = replace(entry, index=0 if said else index), np.int64(said)
         export.ledger.add("imports", [replace(entry, who=picture, digest=digest_of(value))], [value], KNOWN["weather"])
     stage = People(stage="people", data=("frames",), columns=("weather@human",))
     made = inline.finish(inline.step(stage, storage, KNOWN, frames=frames))
@@ -566,3 +571,24 @@ def test_two_versions_of_answers_differ_by_what_was_answered(root: Any) -> None:
     assert (column["gained"], column["lost"], column["differ"]) == (3, 0, 0)
     (column,) = difference(root.storage, made[1], made[0], KNOWN).as_json()["columns"]
     assert (column["gained"], column["lost"], column["examples"]) == (0, 3, ["g0/001", "g1/002", "g1/003"])
+
+
+def test_a_sample_that_is_gone_is_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each plan compared all tables of samples with their names, whole, where one answer was of a sample gone."""
+    storage = Storage(str(tmp_path))
+    frames = _frames(storage)
+    ledger, value = PeopleLedger(storage, "weather@human"), np.int64(1)
+    seen = PeopleEntry("g0/gone", "g0", 1, "", "", "anna", "", digest_of(value), "", 0, "rgb@camera")
+    ledger.add("imports", [seen], [value], KNOWN["weather"])
+    opened: list[str] = []
+
+    def open_table(storage: Storage, path: str, **more: Any) -> Any:
+        opened.append(path)
+        return table.open_table(storage, path, **more)
+
+    monkeypatch.setattr("hyperloom.stages.people.placing.open_table", open_table)
+    monkeypatch.setattr(table, "_compare", lambda storage, path: opened.append(path) if "answers/" not in path else 0)
+    for _ in range(2):
+        places = placed(storage, ledger.answers().values(), catalogue([frames]))
+        assert (places.partitions, places.gone) == ([], 1)
+    assert sorted(opened) == sorted(record.file.path for record in frames.records)
