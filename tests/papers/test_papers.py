@@ -306,7 +306,7 @@ def test_only_the_place_of_a_change_loses_its_beginning() -> None:
 def test_what_several_papers_read_is_listed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
     find = filelist.find
-    monkeypatch.setattr(filelist, "find", lambda path: looked.append(path) or find(path))
+    monkeypatch.setattr(filelist, "find", lambda path, *root: looked.append(path) or find(path, *root))
     (folder / "many.txt").write_text("many")
     text = TINY.replace('call: "tiny_paper:samples"', 'call: "tiny_paper:samples", files: recipes/papers/tests/*.txt')
     (folder / "901-tiny.yaml").write_text(text)
