@@ -147,8 +147,9 @@ class Nights:
         away = self.folder / "away"
         if kind == "killed at":
             once = self.folder / f"once-{self.counts.ticks}"
-            yield {"HYPERLOOM_FAULT": f"{self.random.choice(POINTS)}=kill", "HYPERLOOM_FAULT_ONCE": str(once)}, None
-            self.counts.killed += once.exists()
+            point = self.random.choice(POINTS)
+            yield {"HYPERLOOM_FAULT": f"{point}=kill", "HYPERLOOM_FAULT_ONCE": str(once)}, None
+            self.counts.killed += Path(f"{once}.{point}").exists()
         elif kind == "killed after":
             yield {}, self.random.uniform(0.2, 4.0 if self.given.steps == "data" else 12.0)
         elif kind in ("not mounted", "vanishes"):

@@ -1,8 +1,8 @@
 """Named fault points: places where a test can kill or break the process that passes.
 
 `HYPERLOOM_FAULT="unit.written=kill"` kills with SIGKILL the first process that reaches the point; `=raise` raises
-instead. `HYPERLOOM_FAULT_ONCE=/path` makes it happen once over all processes and reruns (the file is created by
-whoever fires). With the variable unset a point costs one dict lookup.
+instead; several are parted by commas. `HYPERLOOM_FAULT_ONCE=/path` makes each happen once over all processes and reruns
+(whoever fires creates the file `/path.unit.written`). With the variable unset a point costs one dict lookup.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def point(name: str) -> None:
     setting = os.environ.get("HYPERLOOM_FAULT")
     if not setting:
         return
-    where, _, action = setting.partition("=")
-    if where != name:
+    action = dict(each.split("=", 1) for each in setting.split(",")).get(name)
+    if action is None:
         return
     once = os.environ.get("HYPERLOOM_FAULT_ONCE")
     if once:
         try:
-            os.close(os.open(once, os.O_CREAT | os.O_EXCL))
+            os.close(os.open(f"{once}.{name}", os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return
     if action == "raise":

@@ -2,7 +2,7 @@
 
 Tests that share something costly to start form a group, and a group stays in one process: all tests on the Ray cluster
 of tests/ray/conftest.py, all on the MLflow server of tests/tracking/conftest.py, else those of a file. Groups are
-handed out in the order of `FOLDERS`, the longest first, so that no process works alone for long at the end. (The marks
+handed out in the order of `ORDER`, the longest first, so that no process works alone for long at the end. (The marks
 that pytest-xdist itself offers for this have no effect with pytest 9.2.)
 """
 
@@ -12,12 +12,15 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-SHARED = ("tests/ray/", "tests/tracking/")
-"""Folders with one cluster or server for all of their tests."""
+SHARED = ("tests/ray/test_train_", "tests/ray/", "tests/tracking/")
+"""How the tests begin that share one cluster or server; trainings have a cluster of their own, since one for all would
+outlast the rest of the suite."""
 ALONE = ("autoscaling", "host_faults", "node_loss", "slurm", "training_hosts")
 APART = (*(f"tests/ray/test_{name}.py" for name in ALONE), "tests/tracking/test_team.py")
 """They start clusters or servers of their own."""
-FOLDERS = ("tests/ray/", "tests/real/", "tests/training/", "tests/tracking/", "tests/stores/", "tests/experts/")
+FIRST = ("tests/ray/test_training_hosts", "tests/ray/test_train_", "tests/ray/", "tests/real/", "tests/training/")
+ORDER = (*FIRST, "tests/tracking/", "tests/stores/", "tests/experts/")
+"""In which groups are handed out, by how they begin."""
 
 
 class Groups(LoadScopeScheduling):
@@ -47,12 +50,12 @@ class Groups(LoadScopeScheduling):
 
 
 def group(nodeid: str) -> str:
-    """The folder whose tests share a server, or the test's file."""
+    """How the tests begin that share a server with this one, or the test's file."""
     path = nodeid.partition("::")[0]
-    return next((folder for folder in SHARED if path.startswith(folder) and path not in APART), path)
+    return next((shared for shared in SHARED if path.startswith(shared) and path not in APART), path)
 
 
 def rank(item: Any) -> tuple[int, str]:
     """Sorts tests by group, in the order in which groups are handed out."""
     name = group(item.nodeid)
-    return next((at for at, folder in enumerate(FOLDERS) if name.startswith(folder)), len(FOLDERS)), name
+    return next((at for at, first in enumerate(ORDER) if name.startswith(first)), len(ORDER)), name

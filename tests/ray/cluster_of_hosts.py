@@ -13,9 +13,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.ray.conftest import BIN, HERE, end_processes
 from tests.ray.hosts import Hosts
@@ -23,7 +24,8 @@ from tests.ray.hosts import Hosts
 
 @dataclass
 class Cluster:
-    """Ray over hosts 1 (head), 2 and so on; `folder` has a short path, since Ray's sockets lie below it."""
+    """Ray over hosts 1 (head), 2 and so on; `folder` has a short path, since Ray's sockets lie below it. `env` is what
+    Ray and drivers are given beside what they need to reach each other."""
 
     hosts: Hosts
     folder: Path
@@ -36,7 +38,7 @@ class Cluster:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "HYPERLOOM_", "MLFLOW_"))}
         env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": str(HERE)}
         env |= {"PATH": f"{BIN}{os.pathsep}{env['PATH']}", "GLOO_SOCKET_IFNAME": "e0", "RAY_worker_niceness": "0"}
-        self.env = env
+        self.env = env | self.env
 
     @property
     def server(self) -> str:
@@ -89,12 +91,12 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster_of_hosts(count: int = 3) -> Iterator[Cluster]:
+def cluster_of_hosts(count: int = 3, env: Mapping[str, str] = MappingProxyType({})) -> Iterator[Cluster]:
     """Hosts with Ray on each; nothing is left of them afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="hl", dir="/tmp"))
     try:
         with Hosts(count) as hosts:
-            cluster = Cluster(hosts, folder)
+            cluster = Cluster(hosts, folder, dict(env))
             cluster.start()
             yield cluster
     finally:

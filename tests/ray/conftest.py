@@ -87,7 +87,7 @@ def free_port() -> int:
 
 
 def hyperloom(
-    *arguments: str, env: dict[str, str], timeout: float = 110, cwd: Path = HERE
+    *arguments: str, env: dict[str, str], timeout: float = 240, cwd: Path = HERE
 ) -> subprocess.CompletedProcess[str]:
     """The command as a user runs it."""
     command = [str(BIN / "hyperloom"), *arguments]

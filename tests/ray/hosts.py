@@ -27,6 +27,10 @@ def unavailable() -> str:
     return ""
 
 
+NOTICE = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "5000"}
+NOTICE |= {"RAY_health_check_failure_threshold": "3"}
+"""Environment of a head that takes a host for dead when it has been silent for 15 seconds; Ray's own patience is a
+minute."""
 _NUMBERS = itertools.count()
 """The kernel takes a while to forget a host's cable: the next hosts of this process have other names."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ steps:
   c: {{stage: "tests.toy:Numbers", units_: 5, start: 100}}
   e: {{stage: "tests.toy:Sum", data: [a, b, c]}}
 """
+pytestmark = pytest.mark.timeout(600)  # drivers start one after the other
 DRIVER = ("driver.entered", "step.started", "manifest.before", "manifest.after", "run.finished")
 WORKER = ("unit.started", "unit.written", "unit.recorded")
 
@@ -59,23 +61,40 @@ def undisturbed(ray_cluster: RayCluster, tmp_path_factory) -> dict[str, bytes]:
     return committed(folder / "root")
 
 
-@pytest.mark.parametrize("point", DRIVER + WORKER)
-def test_killed_at(point: str, ray_cluster: RayCluster, undisturbed: dict[str, bytes], tmp_path) -> None:
-    path = recipe(tmp_path, "root")
-    env = ray_cluster.env | {"HYPERLOOM_FAULT": f"{point}=kill", "HYPERLOOM_FAULT_ONCE": str(tmp_path / "fired")}
-    first = hyperloom("run", path, "--no-mlflow", env=env)
-    assert (tmp_path / "fired").exists()
-    if point in DRIVER:
-        assert first.returncode == -signal.SIGKILL
-        assert len(claims.cards(Storage(str(tmp_path / "root")))) == 1
-    else:  # a worker's death costs a repetition, not the run
-        assert first.returncode == 0, first.stdout + first.stderr
-        assert "infrastructure (attempt" in first.stdout
-    before = times(tmp_path / "root")
-    second = hyperloom("run", path, "--no-mlflow", env=env)
-    assert second.returncode == 0, second.stdout + second.stderr
+def kills(folder: Path, *points: str) -> dict[str, str]:
+    """The environment in which whoever reaches one of the points first is killed there."""
+    faults = ",".join(f"{point}=kill" for point in points)
+    return {"HYPERLOOM_FAULT": faults, "HYPERLOOM_FAULT_ONCE": str(folder / "fired")}
+
+
+def test_a_driver_killed_again_and_again(
+    ray_cluster: RayCluster, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Each driver goes on where the one before it was killed, and is killed a point later."""
+    path, storage = recipe(tmp_path, "root"), Storage(str(tmp_path / "root"))
+    before: dict[str, int] = {}
+    for point in DRIVER:
+        killed = hyperloom("run", path, "--no-mlflow", env=ray_cluster.env | kills(tmp_path, point))
+        assert (tmp_path / f"fired.{point}").exists()
+        assert killed.returncode == -signal.SIGKILL and len(claims.cards(storage)) == 1
+        now = times(tmp_path / "root")
+        assert before.items() <= now.items()  # nothing was made twice
+        before = now
+    last = hyperloom("run", path, "--no-mlflow", env=ray_cluster.env)
+    assert last.returncode == 0, last.stdout + last.stderr
     assert committed(tmp_path / "root") == undisturbed
-    assert before.items() <= times(tmp_path / "root").items()  # nothing was made twice
+    assert before.items() <= times(tmp_path / "root").items()
+    assert claims.cards(storage) == []
+
+
+def test_workers_killed_at_every_point(ray_cluster: RayCluster, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    """A worker's death costs a repetition, not the run."""
+    path = recipe(tmp_path, "root")
+    done = hyperloom("run", path, "--no-mlflow", env=ray_cluster.env | kills(tmp_path, *WORKER))
+    assert {p.name for p in tmp_path.glob("fired.*")} == {f"fired.{point}" for point in WORKER}
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "infrastructure (attempt" in done.stdout
+    assert committed(tmp_path / "root") == undisturbed
     assert claims.cards(Storage(str(tmp_path / "root"))) == []
 
 
@@ -95,7 +114,7 @@ def test_everything_killed_at_once(undisturbed: dict[str, bytes], tmp_path) -> N
         )
         storage = Storage(str(tmp_path / "root"))
         while process.poll() is None and sum("/units/" in p for p in storage.walk("")) < kept:
-            pass
+            time.sleep(0.05)
         children = all_below(process.pid)
         for pid in [process.pid, *children]:
             try:
@@ -130,7 +149,7 @@ def test_a_signal_half_way_says_how_to_go_on(
     )  # fmt: skip
     storage = Storage(str(tmp_path / "root"))
     while process.poll() is None and not any("/units/" in p for p in storage.walk("")):
-        pass
+        time.sleep(0.05)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
@@ -159,7 +178,7 @@ def test_a_step_that_hears_nothing_does_not_keep_the_run_from_ending(
     )  # fmt: skip
     storage = Storage(str(tmp_path / "root"))
     while process.poll() is None and not storage.names("steps"):
-        pass
+        time.sleep(0.05)
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors

@@ -13,7 +13,7 @@ from benchmarks.hosts import CLOSE, kill_job, lose
 from hyperloom.pipeline import recipe as recipes
 from hyperloom.pipeline.runner import run as run_here
 from tests.ray.cluster_of_hosts import HERE, Cluster, cluster_of_hosts
-from tests.ray.hosts import unavailable
+from tests.ray.hosts import NOTICE, unavailable
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def cluster() -> Iterator[Cluster]:
     if reason := unavailable():
         pytest.skip(reason)
-    with cluster_of_hosts() as cluster:
+    with cluster_of_hosts(env=NOTICE) as cluster:
         yield cluster
 
 

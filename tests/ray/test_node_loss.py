@@ -18,7 +18,7 @@ import pytest
 from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE, end_processes
 from tests.ray.flowing import RECIPE, notes
-from tests.ray.hosts import Hosts, unavailable
+from tests.ray.hosts import NOTICE, Hosts, unavailable
 
 PARTS = 24
 
@@ -53,7 +53,7 @@ def test_a_lost_node_costs_only_its_units_in_flight(hosts: Hosts, tmp_path: Path
     recipe.write_text(RECIPE.format(folder=tmp_path, seconds=0.7))
     folder = tempfile.mkdtemp(prefix="hl", dir="/tmp")  # short: Ray's sockets lie below it
     env = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "HYPERLOOM_FAULT", "MLFLOW_"))}
-    env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONPATH": str(HERE)}
+    env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONPATH": str(HERE), **NOTICE}
     try:
         start_ray(hosts, folder, env)
         line = hosts.command(1, str(BIN / "hyperloom"), "run", str(recipe), "--no-mlflow")

@@ -46,7 +46,7 @@ def test_a_killed_worker_costs_one_interval(
     ray_cluster: RayCluster, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     train(tmp_path, ray_cluster, "train.checkpoint=kill")
-    assert (tmp_path / "fired").exists()
+    assert (tmp_path / "fired.train.checkpoint").exists()
     assert files(tmp_path) == undisturbed
     storage = Storage(str(tmp_path / "root"))
     (run,) = storage.names("events")
@@ -62,12 +62,12 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_worker(ray_cluster: RayCluster, tmp_p
     assert before and checkpoints(tmp_path / "root") == before, "no worker goes on without its driver"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_workers_that_no_node_can_hold_are_refused(ray_cluster: RayCluster, tmp_path: Path) -> None:
     """Ray itself would wait for them."""
     wrong: list[tuple[dict[str, Any], str]] = [({"workers": 6}, "the cluster has 2"), ({"gpu": True}, "gpu: false")]
     for number, (fields, words) in enumerate(wrong):
         path = tmp_path / f"{number}.yaml"
-        path.write_text(recipe(tmp_path / str(number), **{**FIELDS, **fields}))
+        path.write_text(recipe(tmp_path / "root", **{**FIELDS, **fields}))
         done = hyperloom("run", str(path), "--no-mlflow", env=ray_cluster.env)
         assert done.returncode == 4 and words in done.stdout, done.stdout + done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,21 +14,31 @@ import pytest
 
 from hyperloom.pipeline import events
 from hyperloom.pipeline.storage import Storage
-from tests.ray.conftest import BIN, HERE, RayCluster, hyperloom
+from tests.ray.conftest import BIN, HERE, RayCluster
 from tests.ray.tiny import ENDS, checkpoints, ends_at_a_checkpoint, recipe
 
 FIELDS = {"updates": 8, "batch": 6, "checkpoint_every": 3, "log_every": 2}
 pytestmark = pytest.mark.timeout(400)
 
 
-def train(folder: Path, cluster: RayCluster, fault: str = "", **fields: Any) -> str:
-    """Run the recipe with its root below `folder`; what the command printed."""
+DRIVER = """\
+import sys
+from hyperloom.pipeline.cli import main
+code = main(["run", sys.argv[1], "--no-mlflow"])
+print("imported:", sorted({"torch", "onnx"} & set(sys.modules)))
+sys.exit(code)
+"""
+
+
+def train(folder: Path, cluster: RayCluster, fault: str = "", more: str = "", **fields: Any) -> str:
+    """Run the recipe, `more` steps at its end, with its root below `folder`; what the command printed."""
     path = folder / "tiny.yaml"
-    path.write_text(recipe(folder / "root", **{**FIELDS, **fields}))
+    path.write_text(recipe(folder / "root", **{**FIELDS, **fields}) + more)
     env = dict(cluster.env)
     if fault:
         env |= {"HYPERLOOM_FAULT": fault, "HYPERLOOM_FAULT_ONCE": str(folder / "fired")}
-    done = hyperloom("run", str(path), "--no-mlflow", env=env, timeout=300)
+    command = [sys.executable, "-c", DRIVER, str(path)]
+    done = subprocess.run(command, cwd=HERE, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -46,32 +57,47 @@ def curve(folder: Path) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def calm(ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a training that nothing disturbed, and what was printed; a student learns beside it."""
     folder = tmp_path_factory.mktemp("calm")
-    train(folder, ray_cluster)
-    return files(folder)
+    student = {"stage": "distill", "data": "shards", "in": "rgb@camera", "updates": 2, "batch": 6}
+    student |= {"targets": {"semantic": "semantic@truth"}, "model": {"trunk": {"type": "unet", "width": 2}}}
+    return folder, train(folder, ray_cluster, more=f"  student: {json.dumps(student)}\n")
 
 
-@pytest.mark.parametrize("point", ["train.step", "train.checkpoint", "unit.written"])
-def test_a_killed_slot_costs_one_interval(
-    point: str, ray_cluster: RayCluster, undisturbed: dict[str, bytes], tmp_path: Path
-) -> None:
-    printed = train(tmp_path, ray_cluster, f"{point}=kill")
-    assert (tmp_path / "fired").exists() and "infrastructure (attempt 1)" in printed
-    assert files(tmp_path) == undisturbed
+@pytest.fixture
+def shards(calm: tuple[Path, str], tmp_path: Path) -> None:
+    """All that comes before the training is in the root already."""
+    shutil.copytree(calm[0] / "root", tmp_path / "root", ignore=shutil.ignore_patterns("train", "distill", "events"))
+
+
+def test_the_driver_imports_no_torch(calm: tuple[Path, str]) -> None:
+    """Training, distilling and exporting are the slots' business."""
+    folder, printed = calm
+    assert printed.splitlines()[-1] == "imported: []"
+    assert len(list(folder.glob("root/distill/*/student.onnx"))) == 1
+
+
+def test_a_killed_slot_costs_one_interval(ray_cluster: RayCluster, calm: tuple[Path, str], tmp_path: Path) -> None:
+    """One is killed when it has written a unit's data, one in the middle of the training, one at a checkpoint."""
+    points = ("unit.written", "train.step", "train.checkpoint")
+    printed = train(tmp_path, ray_cluster, ",".join(f"{point}=kill" for point in points))
+    assert {p.name for p in tmp_path.glob("fired.*")} == {f"fired.{point}" for point in points}
+    assert printed.count("infrastructure (attempt 1)") == 2 and "infrastructure (attempt 2)" in printed
+    assert files(tmp_path) == files(calm[0])
     assert curve(tmp_path) == [2, 4, 6, 8]
 
 
 def test_a_driver_that_died_before_the_manifest_does_not_train_again(
-    ray_cluster: RayCluster, undisturbed: dict[str, bytes], tmp_path: Path
+    ray_cluster: RayCluster, calm: tuple[Path, str], tmp_path: Path
 ) -> None:
-    train(tmp_path, ray_cluster)
+    shutil.copytree(calm[0] / "root", tmp_path / "root")
     (manifest,) = (tmp_path / "root" / "train").rglob("manifest.json")
     before = manifest.with_name("trained.json").stat().st_mtime_ns
     manifest.unlink()
     train(tmp_path, ray_cluster)
     assert manifest.with_name("trained.json").stat().st_mtime_ns == before
-    assert files(tmp_path) == undisturbed
+    assert files(tmp_path) == files(calm[0])
 
 
 def test_a_slot_that_is_told_to_leave_goes_on_elsewhere(ray_cluster: RayCluster, tmp_path: Path) -> None:
@@ -91,6 +117,7 @@ def test_a_slot_that_is_told_to_leave_goes_on_elsewhere(ray_cluster: RayCluster,
     assert curve(tmp_path / "moved") == list(range(2, 61, 2))
 
 
+@pytest.mark.usefixtures("shards")
 @pytest.mark.parametrize(("number", "code"), ENDS)
 def test_a_driver_that_is_told_to_end_leaves_a_checkpoint(
     number: Any, code: int, ray_cluster: RayCluster, tmp_path: Path
@@ -98,6 +125,7 @@ def test_a_driver_that_is_told_to_end_leaves_a_checkpoint(
     ends_at_a_checkpoint(tmp_path, ray_cluster.env, number, code, **FIELDS)
 
 
+@pytest.mark.usefixtures("shards")
 def test_a_person_stops_a_training_by_a_file(ray_cluster: RayCluster, tmp_path: Path) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(recipe(tmp_path / "root", **{**FIELDS, "updates": 100000, "checkpoint_every": 3}))
@@ -118,24 +146,3 @@ def test_a_person_stops_a_training_by_a_file(ray_cluster: RayCluster, tmp_path: 
         driver.kill()
     assert driver.returncode == 143 and "stopped on notice, at a checkpoint. Next: " in said, said
     assert not (trainings[0] / "notice.json").exists()
-
-
-DRIVER = """\
-import sys
-from hyperloom.pipeline.cli import main
-code = main(["run", sys.argv[1], "--no-mlflow"])
-print(code, sorted({"torch", "onnx"} & set(sys.modules)))
-"""
-
-
-def test_the_driver_imports_no_torch(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    """Training, distilling and exporting are the slots' business."""
-    path = tmp_path / "tiny.yaml"
-    student = {"stage": "distill", "data": "shards", "in": "rgb@camera", "updates": 2, "batch": 6}
-    student |= {"targets": {"semantic": "semantic@truth"}, "model": {"trunk": {"type": "unet", "width": 2}}}
-    text = recipe(tmp_path / "root", **{**FIELDS, "updates": 2})
-    path.write_text(f"{text}  student: {json.dumps(student)}\n")
-    command = [sys.executable, "-c", DRIVER, str(path)]
-    done = subprocess.run(command, cwd=HERE, env=ray_cluster.env, capture_output=True, text=True, timeout=200)
-    assert done.stdout.splitlines()[-1] == "0 []", done.stdout + done.stderr
-    assert len(list(tmp_path.glob("root/distill/*/student.onnx"))) == 1

@@ -20,7 +20,7 @@ import pytest
 from hyperloom.pipeline import events, manifest
 from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE, end_processes
-from tests.ray.hosts import Hosts, unavailable
+from tests.ray.hosts import NOTICE, Hosts, unavailable
 from tests.ray.tiny import SIZE, checkpoints, recipe
 from tests.training.ledger import seen
 
@@ -53,7 +53,7 @@ def cluster() -> Iterator[tuple[Hosts, dict[str, str]]]:
     token.write_text(secrets.token_hex(32))
     env = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "HYPERLOOM_", "MLFLOW_"))}
     env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PATH": f"{BIN}{os.pathsep}{env['PATH']}"}
-    env |= {"PYTHONPATH": str(HERE), "GLOO_SOCKET_IFNAME": "e0", "RAY_worker_niceness": "0"}
+    env |= {"PYTHONPATH": str(HERE), "GLOO_SOCKET_IFNAME": "e0", "RAY_worker_niceness": "0", **NOTICE}
     try:
         with Hosts(2) as made:
             head = ["ray", "start", "--head", f"--node-ip-address={made.address(1)}", "--port=6379", "--num-cpus=1"]

@@ -22,10 +22,10 @@ from hyperloom.pipeline.storage import Storage
 from tests.ray.conftest import BIN, HERE
 from tests.real.test_street_experts import SHARED, pytestmark  # noqa: F401  skips where there is no data
 
-FRAMES = int(os.environ.get("HYPERLOOM_STREET_FRAMES", "24"))
+FRAMES = int(os.environ.get("HYPERLOOM_STREET_FRAMES", "16"))
 EVERY = 5.0
 """Seconds between two kills, at least: on a busy machine the next one waits until a unit more is committed."""
-MOST = 6 if FRAMES <= 100 else FRAMES
+MOST = 4 if FRAMES <= 100 else FRAMES
 """Kills: of more on so few frames, three may meet one sample, which is then rightly set aside."""
 
 
