@@ -5,29 +5,33 @@ polygons; keypoints: the one thing that has points (of several the largest), or 
 of which each stands once; segmentation: the class of each pixel, what lies in front as the format has it (else smaller
 things), unknown in crowds, in what is no class and in boxes of which nobody drew the pixels; elsewhere `background`
 where it is a class, or unknown where the background is marked itself or a map names every pixel; category, ordinal: the
-picture's one label; multilabel, tags: its labels, or else the classes of its things; text: what people say of it.
+picture's one label that is no class of another column alone; multilabel, tags: its labels, or else the classes of its
+things; text: what people say of it.
 Things of classes that the modality lacks are left out and said.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, within
 from hyperloom.stages.remarks import remark
 
 BACKGROUND = "background"
+LABELLED = ("category", "ordinal", "multilabel", "tags")
+"""Types whose values are labels of the whole picture."""
 TYPES = ("boxes", "instances", "keypoints", "segmentation", "category", "ordinal", "multilabel", "tags", "text")
 
 
-def value_of(picture: AnnotatedPicture, modality: Any, size: tuple[int, int]) -> Any:
+def value_of(picture: AnnotatedPicture, modality: Any, size: tuple[int, int], beside: Iterable[Any] = ()) -> Any:
     """The value of a picture of `size`, height and width in pixels, as `modality` holds it; None where nobody said
-    anything. Raises ValueError."""
+    anything. `beside` are modalities whose answers the same picture's labels hold. Raises ValueError."""
     if not picture.annotated:
         return None
-    if modality.type in ("category", "ordinal"):
-        return _label(picture, modality)
+    if takes_one_label(modality):
+        return _label(picture, modality, beside)
     if modality.type == "text":
         return modality.fit(picture.texts[0]) if picture.texts else None
     if modality.type == "keypoints":
@@ -43,6 +47,11 @@ def value_of(picture: AnnotatedPicture, modality: Any, size: tuple[int, int]) ->
     return modality.fit(_classes(picture.annotations, modality, size, bool(picture.map)))
 
 
+def takes_one_label(modality: Any) -> bool:
+    """Is a value the one label of a picture?"""
+    return modality.type in ("category", "ordinal")
+
+
 def _listed(label: str, modality: Any) -> bool:
     known = label in (modality.tags if modality.type == "tags" else modality.classes)
     if not known:
@@ -50,10 +59,12 @@ def _listed(label: str, modality: Any) -> bool:
     return known
 
 
-def _label(picture: AnnotatedPicture, modality: Any) -> Any:
-    labels = list(dict.fromkeys(picture.labels))
-    if len(labels) > 1:  # others may answer other questions
-        labels = [label for label in labels if label in modality.counted] or labels
+def _label(picture: AnnotatedPicture, modality: Any, beside: Iterable[Any]) -> Any:
+    every = dict.fromkeys(picture.labels)
+    labels = [label for label in every if label in modality.counted]  # others may answer other questions
+    if every and not labels:
+        elsewhere = {name for other in beside if other.type in LABELLED for name in other.counted}
+        labels = [label for label in every if label not in elsewhere]
     if len(labels) > 1:
         raise ValueError(f"it has the labels {', '.join(labels)}, and one is expected")
     return modality.fit(labels[0]) if labels else None

@@ -19,7 +19,7 @@ from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.formats.values import TYPES
+from hyperloom.stages.formats.values import TYPES, takes_one_label
 from hyperloom.stages.ingest.annotation_files import AnnotationFiles, ListedPicture
 from hyperloom.stages.ingest.parts import part_of
 from hyperloom.stages.ingest.sidefile import fetch
@@ -129,6 +129,10 @@ class Annotated(Source):
     def meaning(self, column: str) -> dict[str, Any]:
         """Which file says it is content of the samples."""
         return {"type": self.type, "revision": type(self).revision, "column": column}
+
+    def revised_for(self, column: str, modality: Any) -> dict[str, int]:
+        """Pictures with labels that answer other questions were in quarantine."""
+        return {"labels": 2} if takes_one_label(modality) else {}
 
     def _files(self, digests: Digests) -> AnnotationFiles:
         return AnnotationFiles(self.format, self.path, self.images, self.names, self.maps, digests)

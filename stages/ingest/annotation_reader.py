@@ -44,7 +44,10 @@ def values(item: Item, form: str, kinds: Mapping[str, Any], fetch: Fetch) -> Val
     read: Values = {}
     for column, modality in kinds.items():
         try:
-            read[column] = modality.read(data, item.path) if modality.rgb else value_of(picture, modality, size)
+            if modality.rgb:
+                read[column] = modality.read(data, item.path)
+            else:
+                read[column] = value_of(picture, modality, size, kinds.values())
         except ValueError as error:
             raise ValueError(f"{column}: {error}") from error
     return read

@@ -136,6 +136,10 @@ class Source(Plugin):
         """What makes a column what it is, apart from the files' content."""
         return {**payload(self), "column": column}
 
+    def revised_for(self, column: str, modality: Any) -> dict[str, int]:
+        """What of a column's meaning has changed for such a modality alone, as `Stage.revised_for` says it."""
+        return {}
+
 
 def group_pattern(value: str) -> str:
     """`value` as it is. Raises ValueError unless it is empty or a regular expression with `(?P<group>...)`."""

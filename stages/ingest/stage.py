@@ -71,6 +71,7 @@ class Ingest(Stage):
         sides = getattr(self.source, "columns", ())
         side = sides.get(column) if isinstance(sides, Mapping) else None
         moved = {"nearest": 2} if self.source.fits and modality.markup == "map" else {}
+        moved |= self.source.revised_for(column, modality)
         if side is None or not getattr(side, "shifted", False):
             return moved
         return moved | {"offset": 3 if side.path.endswith((".json", ".txt")) else 2}

@@ -26,7 +26,7 @@ from hyperloom.stages.ingest.cell import Cell, named
 from hyperloom.stages.ingest.declared import Declared
 from hyperloom.stages.ingest.excerpt import ExcerptReader, is_video
 from hyperloom.stages.ingest.film import installed
-from hyperloom.stages.ingest.numerals import Numerals, hint
+from hyperloom.stages.ingest.numerals import PLAIN, Numerals, hint
 from hyperloom.stages.ingest.parts import field_of, identity
 from hyperloom.stages.ingest.rows import NAMED, TABLES, Dialect, stored
 from hyperloom.stages.ingest.rowstore import TableRow, TableRows
@@ -88,8 +88,14 @@ class Table(Source):
         return self
 
     def revised(self) -> int:
-        """With a decimal comma, `missing: [-999]` means -999,0 too by now."""
-        return super().revised() + (self.decimal == "," and any(map(self._missing, self.columns.values())))
+        """With a decimal comma, `missing: [-999]` means -999,0 too by now, and parts of files have seconds with one."""
+        read = any(self._missing(c) or c.start or c.end or c.duration for c in self.columns.values())
+        return super().revised() + (self.decimal == "," and read)
+
+    def revised_for(self, column: str, modality: Any) -> dict[str, int]:
+        """Classes such as `1,5` were read as numbers."""
+        rewritten = any(PLAIN._replace(decimal=self.decimal).one(name) != name for name in modality.counted)
+        return {"classes": 2} if self.columns[column].field and rewritten else {}
 
     @property
     def numerals(self) -> Numerals:

@@ -416,3 +416,12 @@ def test_classes_of_whole_pictures_come_back_from_coco(tmp_path: Path, layout: A
     road = inline.column(again, known, made, "road@truth")
     assert weather == {"g/000": 0, "g/001": 1, "g/002": 0}
     assert [v.tolist() for v in road.values() if v is not None] == marks
+
+
+def test_pictures_with_answers_to_other_questions_leave_quarantine(tmp_path: Path) -> None:
+    """Their record stood, whatever was read by now: nothing in their identity had moved. Other columns stay."""
+    about = {"type": "annotated", "format": "cvat", "path": "a.xml", "images": "images"}
+    for column, moved in (("weather@truth", {"labels": 2}), ("objects@truth", {}), ("caption@truth", {})):
+        source = {**about, "columns": ["rgb@camera", column]}
+        stage = load("stage", "ingest").model_validate({"stage": "ingest", "source": source})
+        assert stage.revised_for(KNOWN) == moved

@@ -151,3 +151,24 @@ def test_labels_of_which_one_is_not_known_do_not_say_no() -> None:
     assert not picture.annotated and not picture.labels and "say no" in "".join(counts)
     whole = annotated("a", (4, 8), {"marks@truth": np.array([1, 0, 0], np.uint8)}, known)
     assert whole.annotated and whole.labels == ["wet"]
+
+
+@pytest.mark.parametrize(("labels", "weather", "kind"), [
+    (["sun", "кот"], 0, 1), (["кот"], None, 1), (["wet", "кот"], None, 1), (["wet", "dark"], None, None),
+    ([], None, None),
+])  # fmt: skip
+def test_labels_that_answer_other_questions_are_no_answer(labels: list[str], weather: Any, kind: Any) -> None:
+    """Of a sample without `weather` the class of `kind` was the answer to it, and the sample was in quarantine."""
+    known = inline.modalities(
+        weather={"type": "category", "classes": ["sun", "rain"]},
+        kind={"type": "ordinal", "levels": ["пёс", "кот"]},
+        road={"type": "multilabel", "classes": ["wet", "dark"]},
+    )
+    picture = AnnotatedPicture("a", 8, 4, labels=labels)
+    said = [value_of(picture, known[name], (4, 8), known.values()) for name in ("weather", "kind")]
+    assert said == [weather, kind]
+    for name in ("weather", "kind"):
+        with pytest.raises(ValueError, match="'fog'"):
+            value_of(AnnotatedPicture("a", 8, 4, labels=["fog", "wet"]), known[name], (4, 8), known.values())
+    with pytest.raises(ValueError, match="the labels fog, mist, and one is expected"):
+        value_of(AnnotatedPicture("a", 8, 4, labels=["fog", "mist"]), known["kind"], (4, 8), known.values())

@@ -235,6 +235,22 @@ def test_a_class_and_a_file_by_a_number_with_marks(tmp_path: Path) -> None:
     assert not reasons and taken["r0"][0] == pytest.approx(1000.5 * 20 / 1e6, rel=1e-3)
 
 
+def test_samples_that_a_decimal_comma_put_into_quarantine_are_made_anew() -> None:
+    """They stayed there: nothing in their identity said that such cells are read by now."""
+    known = inline.modalities(
+        kind={"type": "category", "classes": ["1,5", "2"]}, flag={"type": "category", "classes": ["no", "yes"]}
+    )
+
+    def moved(column: str, cell: Any, point: str) -> tuple[int, dict[str, int]]:
+        table = stage({"type": "table", "path": "t.csv", "decimal": point, "columns": {column: cell}})
+        return table.source.meaning(column)["revision"], table.revised_for(known)
+
+    part = {"file": "y", "start": "from", "duration": "s"}
+    assert [moved("sound@a", part, point) for point in ",."] == [(2, {}), (1, {})]
+    assert [moved("kind@a", "y", point) for point in ",."] == [(1, {"classes": 2}), (1, {})]
+    assert moved("flag@a", "y", ",") == moved("sound@a", {"file": "y"}, ",") == (1, {}), "what means the same stays"
+
+
 @pytest.mark.parametrize(
     ("cells", "doubtful"),
     [
