@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, PrivateAttr, field_validator
 
 from hyperloom.pipeline import filelist
 from hyperloom.pipeline.config import as_tuple, placement
@@ -49,7 +49,9 @@ class Generated(Source):
     """The columns that it makes."""
     options: dict[str, JsonValue] = {}
     files: tuple[str, ...] = placement(())
-    """Files, folders or patterns that it reads; their content belongs to the step's identity."""
+    """Files, folders or patterns that it reads; their content belongs to the step's identity. What lies below the root
+    is none of them."""
+    _root: str = PrivateAttr("")
 
     _dotted = field_validator("call")(usercode.dotted)
     _tuple = field_validator("out", "files", mode="before")(as_tuple)
@@ -69,7 +71,8 @@ class Generated(Source):
 
     def pieces(self, digests: Digests) -> list[Piece]:
         groups: dict[str, list[FileDigest]] = {}
-        for key, group, digest in _listing(self.model_dump_json(), json.dumps(self.facts(digests))):
+        facts = json.dumps(self.facts(digests))
+        for key, group, digest in _listing(self.model_dump_json(), str(digests.storage), facts):
             groups.setdefault(group, []).append(FileDigest("", key, 0, digest))
         return [Piece(group, group, tuple(samples)) for group, samples in sorted(groups.items())]
 
@@ -79,6 +82,11 @@ class Generated(Source):
     def meaning(self, column: str) -> dict[str, Any]:
         """Samples are known by what they hold, so the code that made them is left out here."""
         return {"type": self.type, "revision": type(self).revision, "column": column}
+
+    def beside(self, root: str) -> Generated:
+        source = self.model_copy()
+        source._root = root
+        return source
 
     def build(self, modalities: dict[str, Any]) -> Read:
         kept: dict[str, tuple[str, Mapping[str, Any]]] = {}
@@ -104,7 +112,7 @@ class Generated(Source):
         seen: set[str] = set()
         try:
             if "files" in inspect.signature(function).parameters:
-                given["files"] = [f.path for pattern in self.files for f in filelist.find(pattern).files]
+                given["files"] = [f.path for pattern in self.files for f in filelist.find(pattern, self._root).files]
             for sample in function(**given):
                 yield self._checked(sample, seen)
         except UNTOUCHED:
@@ -140,9 +148,9 @@ class Generated(Source):
 
 
 @lru_cache(maxsize=8)
-def _listing(source: str, facts: str) -> list[tuple[str, str, str]]:
+def _listing(source: str, root: str, facts: str) -> list[tuple[str, str, str]]:
     """Key, group and digest of each sample, in order; `facts` are in the cache's key alone."""
-    python = Generated.model_validate_json(source)
+    python = Generated.model_validate_json(source).beside(root)
     listing = [(key, group, _digest(values)) for key, group, values in python.samples()]
     if not listing:
         raise SourceError(f"{python.call} gives no sample. Next: check its options")

@@ -124,6 +124,10 @@ class Source(Plugin):
     def check(self, modalities: dict[str, Any]) -> None:
         """Raise RecipeError when the recipe's modalities are not what this source can fill."""
 
+    def beside(self, root: str) -> Source:
+        """The source for a worker of this root, where reading needs to know it; by default as it is."""
+        return self
+
     def build(self, modalities: dict[str, Any]) -> Read:
         """The function that decodes items of one piece, made once in a worker process."""
         raise TypeError(f"the source {self.type!r} has no build()")

@@ -128,7 +128,7 @@ class Ingest(Stage):
         many = {why: counted(len(names), "file") for why, names in others.items() if names}
         unused = [f"{files} left out, {why}: {_few(others[why])}" for why, files in many.items()]
         unused += [text if count == 1 else f"{counted(count, 'file')}: {text}" for text, count in texts.items()]
-        return units, {"ingest": IngestWorker(source, modalities)}, unused
+        return units, {"ingest": IngestWorker(source.beside(str(step.storage)), modalities)}, unused
 
     def forecast(self, step: StepRun) -> Forecast:
         """As far as names and containers tell: a sample that turns out not to be readable is counted here."""

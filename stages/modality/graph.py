@@ -25,6 +25,7 @@ class Graph(OffFrame, Ids):
     """
 
     defaults: ClassVar[Defaults] = Defaults("pair", "bce", "f1", "pairs")
+    readable_numbers: ClassVar[bool] = True
     nodes: int = Field(ge=1)
     """Nodes that one sample can have."""
     edges: int = Field(ge=1)

@@ -30,6 +30,7 @@ class Keypoints(Modality):
     """
 
     markup: ClassVar[str] = "points"
+    readable_numbers: ClassVar[bool] = True
     defaults: ClassVar[Defaults] = Defaults("regress", "keypoints", "pck", "points")
     points: tuple[str, ...] = Field(min_length=1)
     swap: tuple[tuple[str, str], ...] | None = None

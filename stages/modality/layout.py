@@ -37,6 +37,8 @@ class Layout:
 
     plain_numbers: ClassVar[bool] = False
     """Does a cell of a table hold numbers and nothing else?"""
+    readable_numbers: ClassVar[bool] = False
+    """Do the numbers of a value, as they are, say all of it to whoever reads them?"""
     textual: ClassVar[bool] = False
     """Is a value a text, which `words` gives back whole?"""
     voted: ClassVar[bool] = False

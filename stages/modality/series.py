@@ -25,6 +25,7 @@ class Series(SignedNumbers, Modality):
     """(steps, channels) float32: measurements at even times; a shorter series ends in rows of NaN."""
 
     defaults: ClassVar[Defaults] = Defaults("series", "huber", "mae")
+    readable_numbers: ClassVar[bool] = True
     steps: int = Field(ge=1)
     channels_: int = Field(1, alias="channels", ge=1)
     unit: str = ""

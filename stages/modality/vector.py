@@ -35,6 +35,7 @@ class Vector(SignedNumbers, Modality):
 
     defaults: ClassVar[Defaults] = Defaults("regress", "huber", "mae")
     plain_numbers: ClassVar[bool] = True
+    readable_numbers: ClassVar[bool] = True
     length: int = Field(ge=1)
     unit: str = ""
     range: tuple[float, float] | None = None

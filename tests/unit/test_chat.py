@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
 import pytest
 
 from hyperloom.pipeline import plugins
@@ -21,6 +20,13 @@ KNOWN: dict[str, Any] = inline.modalities(
     marks={"type": "multilabel", "classes": ["wet", "dark"]},
     text={"type": "text", "length": 20},
     depth={"type": "dense", "size": [2, 2]},
+    road={"type": "segmentation", "size": [2, 2], "classes": ["road", "sky"]},
+    things={"type": "instances", "size": [2, 2], "classes": ["car"], "most": 2},
+    noise={"type": "audio", "rate": 100, "seconds": 0.1},
+    film={"type": "clip", "size": [2, 2], "frames": 2},
+    joints={"type": "keypoints", "points": ["head", "foot"]},
+    track={"type": "series", "steps": 3},
+    edges={"type": "graph", "nodes": 3, "edges": 3},
 )
 
 
@@ -50,9 +56,17 @@ def test_texts_and_classes_are_said_as_they_are_called() -> None:
     assert asked(text="a day", kind="rain", marks=["wet", "dark"]) == ["a day", "rain", "wet, dark"]
 
 
-def test_a_chat_has_no_words_for_maps() -> None:
-    with pytest.raises(RecipeError, match="depth@a: a chat has no words for dense"):
-        asked(depth=np.zeros((2, 2, 1), np.float32))
+@pytest.mark.parametrize("name", ["depth", "road", "things", "noise", "film"])
+def test_a_chat_has_no_words_for_maps_masks_sounds_and_films(name: str) -> None:
+    """Of masks it was sent the bytes in which they are packed."""
+    with pytest.raises(RecipeError, match=f"{name}@a: a chat has no words for {KNOWN[name].type}. Next: in: with"):
+        Chat(chat(f"{name}@a"), KNOWN)
+
+
+def test_points_series_and_graphs_are_said_in_numbers() -> None:
+    joints, track, edges = asked(joints=[[0.5, 0.25, 1], [0, 0, 0]], track=[[1.5], [2]], edges=[[0, 2], [1, 2]])
+    assert json.loads(joints) == [[0.5, 0.25, 1], [0, 0, 0]]
+    assert json.loads(track) == [[1.5], [2], [None]] and json.loads(edges) == [[0, 2], [1, 2], [-1, -1]]
 
 
 def test_only_labels_of_numbers_and_boxes_are_made_anew() -> None:

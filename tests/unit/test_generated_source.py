@@ -118,6 +118,23 @@ def digits(lit):
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_what_lies_below_the_root_is_none_of_its_files(ingest: Any, tmp_path: Path) -> None:
+    """It is not in the identity: the function was given it, and a run after the next kept old samples."""
+    code = """
+def digits(files):
+    for i, file in enumerate(files):
+        yield f"d{i}", "g", {"word@file": open(file).read()}
+"""
+    (tmp_path / "word.txt").write_text("mine")
+    (tmp_path / "root1").mkdir()
+    (tmp_path / "root1/other.txt").write_text("run's")
+    step, manifest = ingest(code, files=f"{tmp_path}/**/*.txt", out=["word@file"])
+    assert str(step.storage) == f"{tmp_path}/root1" and manifest.rows == 1
+    file = next(record.files[0].path for record in step.records)
+    (word,) = read_table(step.storage, file, ["word@file"])["word@file"].to_pylist()
+    assert word == "mine"
+
+
 def test_the_step_follows_code_options_and_files(ingest: Any, tmp_path: Path) -> None:
     (tmp_path / "word.txt").write_text("hello")
 

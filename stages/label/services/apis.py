@@ -79,7 +79,7 @@ class Chat(Api):
         super().__init__(expert, modalities)
         for column in expert.in_:
             kind = self.modalities[column]
-            if not kind.rgb and (kind.height_width or hasattr(kind, "frames") or hasattr(kind, "rate")):
+            if not (kind.rgb or in_words(kind) or kind.markup == "boxes" or kind.readable_numbers):
                 raise RecipeError(f"{column}: a chat has no words for {kind.type}. Next: in: with another column")
 
     def phrase(self, column: str, value: np.ndarray) -> str:
