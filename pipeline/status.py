@@ -41,36 +41,45 @@ def rows(storage: Storage, steps: list[PlannedStep]) -> list[dict[str, Any]]:
 def work(storage: Storage, recipe: str, steps: list[PlannedStep]) -> dict[str, dict[str, Any]]:
     """How far the steps are that the recipe's last run began, where it has not ended: units done, in all, reused and
     failed, slots at work; of a training the last update, how many there will be, and its figures; of several seeds the
-    sums of these, and of each by itself as `trainings`. What a driver that died has left is in it too."""
+    sums of these, how many were `done_before`, and of each by itself as `trainings`. What a driver that died has left
+    is in it too."""
     begun: dict[str, dict[str, Any]] = {}
+    repeats = {step.name: step.stage.repeats for step in steps}
+    before: dict[str, int] = {}
     trained: dict[str, dict[str, dict[str, Any]]] = {}
     for event in _last_events(storage, recipe):
         name, kind = event.get("step", ""), event["kind"]
         if kind == "step_started":
             begun[name] = {"since": event["t"]}
             trained.pop(name, None)
+            before[name] = 0
         elif kind == "step_finished":
             begun.pop(name, None)
         elif kind == "progress" and name in begun:
             begun[name] |= {k: event[k] for k in ("done", "total", "reused", "failed", "workers") if k in event}
+            if event["total"] == repeats.get(name):  # its trainings; a step may have other units before and after
+                before[name] = max(before[name], event["reused"])
         elif kind == "metric" and event["at"] and event["values"] and name in begun:
             one = trained.setdefault(name, {}).setdefault(event.get("writer", ""), {})
             one |= {"update": event["at"], "figures": event["values"]}
             one |= {"updates": event["of"]} if event.get("of") else {}
-    for step in (s for s in steps if s.name in begun and s.name in trained):
-        begun[step.name] |= _together(list(trained[step.name].values()), step.stage.repeats)
+    for name in (n for n in repeats if n in begun and n in trained):
+        begun[name] |= _together(list(trained[name].values()), repeats[name], before[name])
     unfinished = {step.name for step in steps if step.manifest is None}
     return {name: about for name, about in begun.items() if name in unfinished}
 
 
-def _together(trainings: list[dict[str, Any]], count: int) -> dict[str, Any]:
-    """The trainings of a step that have begun, of so many in all, which are as long as each other."""
+def _together(trainings: list[dict[str, Any]], count: int, reused: int) -> dict[str, Any]:
+    """The trainings of a step that have begun, of so many in all, which are as long as each other; those that were done
+    before say nothing in this run."""
     if max(count, len(trainings)) == 1:
         return trainings[0]
     planned = [one["updates"] for one in trainings if "updates" in one]
-    whole = round(sum(planned) / len(planned) * max(count, len(trainings))) if len(planned) == len(trainings) else 0
+    length = sum(planned) / len(planned) if len(planned) == len(trainings) else 0
+    whole, earlier = round(length * max(count, len(trainings))), max(0, min(reused, count - len(trainings)))
     figures = {name: value for one in trainings for name, value in one["figures"].items()}
-    sums = {"update": sum(one["update"] for one in trainings), "figures": figures, "seeds": count}
+    update = sum(one["update"] for one in trainings) + round(length * earlier)
+    sums = {"update": update, "figures": figures, "seeds": count, "done_before": earlier}
     return sums | {"trainings": trainings} | ({"updates": whole} if whole else {})
 
 
@@ -90,7 +99,8 @@ def words(about: dict[str, Any]) -> str:
         each = about.get("trainings", [about])
         first = [next(iter(one["figures"].items())) for one in each]
         shown = ", ".join(f"{name} {value:.4g}" for name, value in first[:SEEDS]) + ", .." * (len(first) > SEEDS)
-        seeds = f" of {about['seeds']} seeds, {len(each)} at work or done" if "trainings" in about else ""
+        begun = len(each) + about.get("done_before", 0)
+        seeds = f" of {about['seeds']} seeds, {begun} at work or done" if "trainings" in about else ""
         return f"{about['update']:,}{of} updates{seeds}: {shown}"
     if about.get("total"):
         failed = f", {about['failed']} failed" if about["failed"] else ""

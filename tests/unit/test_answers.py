@@ -281,6 +281,11 @@ def test_status_of_several_seeds_is_that_of_all(tmp_path: Path, capsys: pytest.C
     work = next(s for s in json.loads(capsys.readouterr().out)["steps"] if s["step"] == "net")["work"]
     assert (work["update"], work["updates"]) == (200, 1200)
     assert [one["update"] for one in work["trainings"]] == [140, 60]
+    with Events(storage, run, "driver2") as events:
+        events.emit("progress", "net", done=1, total=3, reused=1, failed=0, workers=2)
+        events.emit("progress", "net", done=0, total=3, reused=0, failed=0, workers=2)  # of what follows the trainings
+    assert call("status", str(tmp_path / "busy.yaml")) == 0
+    assert "600/1,200 updates of 3 seeds, 3 at work or done: loss" in capsys.readouterr().out, "one was done before"
 
 
 def broken(folder: Path, name: str, frames: int, ends: bool) -> Path:

@@ -147,9 +147,11 @@ def test_a_mixture_is_as_long_as_the_series_that_counts_most() -> None:
 
 def test_only_mixtures_of_what_may_end_mean_something_else() -> None:
     known = {**KNOWN, **inline.modalities(track={"type": "series", "steps": 6})}
+    known |= inline.modalities(film={"type": "clip", "size": [4, 4], "frames": 2})
     for augment, column, changed in (
         (["mixup"], "track@a", True), ([{"type": "one-of", "of": ["cutmix", "mixup"]}], "depth@a", True),
-        (["mixup"], "rgb@a", False), (["cutmix"], "depth@a", False), ([], "track@a", False),
+        (["mixup"], "rgb@a", False), (["mixup"], "film@a", False),
+        (["cutmix"], "depth@a", False), ([], "track@a", False),
     ):  # fmt: skip
         fields = {"data": "shards", "in": column, "targets": {"weather": "weather@a"}, "augment": augment}
         stage = Train.model_validate({"stage": "train", "updates": 1, **fields})
