@@ -115,9 +115,9 @@ class Loader:
         self._take_only(only, modalities, split)
         rows = [int(sizes.sum()) for sizes in self._sets]
         self.rows = sum(rows)
-        self.shares = shards.sampler.shares(rows) if isinstance(shards, Mixture) and shuffle else (1.0,)
-        self._buffers = Buffers(_has_gpu() if pinned is None else pinned)
         self._expect_a_batch(split)
+        self.shares = shards.shares(rows) if isinstance(shards, Mixture) and shuffle else (1.0,)
+        self._buffers = Buffers(_has_gpu() if pinned is None else pinned)
 
     def _expect_a_batch(self, split: str) -> None:
         if not len(self):

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -37,8 +37,14 @@ SMALLEST_POOL = 4
 class Sampler(Plugin):
     """Base: how much each of several data sets gives."""
 
+    more: ClassVar[str] = "another sampler"
+    """What gives a data set more."""
+
+    def check(self, sets: int) -> None:
+        """Raise RecipeError where it cannot mix so many data sets, whatever their rows."""
+
     def shares(self, rows: Sequence[int]) -> tuple[float, ...]:
-        """The share of each set, all above 0, together 1, from the sets' rows. Raises RecipeError."""
+        """The share of each set, together 1, from the sets' rows, all above 0. Raises RecipeError."""
         raise TypeError(f"the sampler {self.type!r} has no shares()")
 
 
@@ -46,6 +52,7 @@ class Temperature(Sampler):
     """share ~ weight * rows ** (1 / temperature), as in multilingual training (Arivazhagan et al. 2019): 1 is in
     proportion to the sizes, large ones even the sets out. `weights` in the order of `data`, by default all 1."""
 
+    more: ClassVar[str] = "a higher temperature or a larger weight"
     temperature: float = Field(1.0, gt=0)
     weights: tuple[float, ...] = ()
 
@@ -56,22 +63,20 @@ class Temperature(Sampler):
             raise ValueError("a weight is a number above 0; leave a data set out instead")
         return value
 
+    def check(self, sets: int) -> None:
+        if self.weights and len(self.weights) != sets:
+            raise RecipeError(f"the sampler has {len(self.weights)} weights for {sets} data sets: give one for each")
+
     def shares(self, rows: Sequence[int]) -> tuple[float, ...]:
-        weights = self.weights or (1.0,) * len(rows)
-        if len(weights) != len(rows):
-            raise RecipeError(f"the sampler has {len(weights)} weights for {len(rows)} data sets: give one for each")
-        top = max(rows)
-        shares = _shares([w * (n / top) ** (1 / self.temperature) for w, n in zip(weights, rows, strict=True)])
-        if not min(shares) * sum(rows) > LEAST:
-            what = f"the sampler (temperature {self.temperature:g}) leaves nothing of a data set of"
-            few = rows[shares.index(min(shares))]
-            raise RecipeError(f"{what} {few} samples beside {top}. Next: a higher temperature, or leave it out")
-        return shares
+        self.check(len(rows))
+        weights, top = self.weights or (1.0,) * len(rows), max(rows)
+        return _shares([w * (n / top) ** (1 / self.temperature) for w, n in zip(weights, rows, strict=True)])
 
 
 class FixedShares(Sampler):
     """The shares themselves, in the order of `data`, whatever the sizes: `{type: shares, shares: [3, 1]}`."""
 
+    more: ClassVar[str] = "a larger share"
     requested: tuple[float, ...] = Field(alias="shares", min_length=1)
 
     @field_validator("requested")
@@ -81,10 +86,13 @@ class FixedShares(Sampler):
             raise ValueError("a share is a number above 0; leave a data set out instead")
         return value
 
-    def shares(self, rows: Sequence[int]) -> tuple[float, ...]:
-        if len(self.requested) != len(rows):
-            given = f"{len(self.requested)} shares for {len(rows)} data sets"
+    def check(self, sets: int) -> None:
+        if len(self.requested) != sets:
+            given = f"{len(self.requested)} shares for {sets} data sets"
             raise RecipeError(f"the sampler has {given}: give one for each")
+
+    def shares(self, rows: Sequence[int]) -> tuple[float, ...]:
+        self.check(len(rows))
         return _shares(self.requested)
 
 
@@ -95,6 +103,19 @@ class Mixture:
     sets: tuple[Manifest, ...]
     sampler: Sampler
     modalities: dict[str, Modality] = field(default_factory=dict)
+
+    def shares(self, rows: Sequence[int]) -> tuple[float, ...]:
+        """The share of each set, all above 0, by the `rows` of it that are there to be drawn from. Raises RecipeError
+        where there is none, or the sampler leaves nothing of a set."""
+        if 0 in rows:
+            where = f"data set {rows.index(0) + 1} of {len(rows)} (in the order of `data`)"
+            raise RecipeError(f"no sample of {where} is left to be drawn. Next: leave it out, or see its shard step")
+        shares = self.sampler.shares(rows)
+        least = shares.index(min(shares))
+        if not shares[least] * sum(rows) > LEAST:
+            what = f"the sampler leaves nothing of data set {least + 1} of {len(rows)}, of {rows[least]} samples beside"
+            raise RecipeError(f"{what} {sum(rows) - rows[least]}. Next: {self.sampler.more}, or leave it out of `data`")
+        return shares
 
     @cached_property
     def whole(self) -> Shards:

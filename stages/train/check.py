@@ -48,7 +48,7 @@ def checked(stage: Train, step: StepCheck) -> ModelSchema:
     _validation(stage, step, schemas)
     if len(data) > 1:
         try:
-            stage.sampler.shares([1] * len(data))
+            stage.sampler.check(len(data))
         except RecipeError as error:
             step.mistake(("sampler",), str(error))
     if not step.mistakes:

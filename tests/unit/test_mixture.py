@@ -97,10 +97,24 @@ def test_temperature_and_weights() -> None:
     assert plugins.parse("sampler", {"type": "shares", "shares": [3, 1]}).shares([1, 10]) == (0.75, 0.25)
     with pytest.raises(RecipeError, match="2 weights for 3 data sets"):
         Temperature(weights=[1, 3]).shares([1, 1, 1])
-    with pytest.raises(RecipeError, match="leaves nothing of a data set of 10 samples beside 1000000"):
-        Temperature(temperature=0.01).shares([10, 10**6])  # it was no number above 0, by which all were divided
     with pytest.raises(ValueError, match="above 0"):
         Temperature(weights=[1, 0])
+
+
+def test_a_sampler_that_leaves_nothing_of_a_set_is_refused() -> None:
+    """By the rows that are there, not by those that a recipe's check makes up; shares were not tried at all."""
+    faint = Temperature(weights=[1, 4e-7])
+    faint.check(2)
+    assert Mixture((), faint).shares([10**6, 10**8]) == pytest.approx((1 / 1.00004, 4e-5 / 1.00004))
+    with pytest.raises(RecipeError, match="nothing of data set 2 of 2, of 1 samples beside 1. Next: a higher temp"):
+        Mixture((), faint).shares([1, 1])
+    with pytest.raises(RecipeError, match="nothing of data set 1 of 2, of 10 samples beside 1000000"):
+        Mixture((), Temperature(temperature=0.01)).shares([10, 10**6])  # no number above 0, by which all were divided
+    with pytest.raises(RecipeError, match="nothing of data set 2 of 2, of 50 samples beside 90. Next: a larger share"):
+        Mixture((), FixedShares(shares=[1, 1e-20])).shares([90, 50])
+    for sampler in (Temperature(), FixedShares(shares=[1, 1, 1])):
+        with pytest.raises(RecipeError, match="no sample of data set 2 of 3 .in the order of `data`. is left"):
+            Mixture((), sampler).shares([4, 0, 3])
 
 
 def manifest(storage: Storage, sizes: list[int], columns: tuple[str, ...], split: str = "train") -> Manifest:
@@ -129,6 +143,13 @@ def test_a_set_without_a_column_has_no_value_of_it(mixture) -> None:
         assert 2 <= int(there.sum()) <= 4, "half of a batch is of each set, and a third of the first has no depth"
     with pytest.raises(RecipeError, match=r"no column rgb@x; there are: depth@test, id@test"):
         Loader(storage, both, KNOWN, (ID, "rgb@x"), batch=8)
+
+
+def test_a_mixture_of_empty_sets_has_no_batch(tmp_path) -> None:
+    """It was a division by zero."""
+    empty = manifest(Storage(str(tmp_path)), [0], (ID,))
+    with pytest.raises(RecipeError, match="the split 'train' has 0 samples, fewer than one batch of 4"):
+        Loader(Storage(str(tmp_path)), Mixture((empty, empty), Temperature()), KNOWN, (ID,), batch=4)
 
 
 def test_shares_of_a_mixture_are_those_of_what_is_chosen(mixture) -> None:
