@@ -44,7 +44,7 @@ KEYS = {
     "data head frames": [{"key", "group", "index"}],
     "data stats frames": [{"column", "type", "rows", "missing", "mean", "std", "min", "max", "classes"}],
     "data show frames --to x.png": {"path"},
-    "export frames --to out": {"files", "to", "remarks"},
+    "export frames --to out": {"files", "to", "others", "remarks"},
 }  # fmt: skip
 """Command -> keys of its JSON object, or of the objects of its list."""
 
