@@ -83,7 +83,9 @@ class LiveStep:
 
     @property
     def rate_text(self) -> str:
-        return f"{self.rate:.1f}/s" if self.rate else ""
+        spans = ((1, "s"), (60, "min"), (3600, "h"))
+        span, name = next((s for s in spans if self.rate * s[0] >= 0.1), spans[-1])
+        return f"{self.rate * span:.1f}/{name}" if self.rate else ""
 
     @property
     def units(self) -> str:

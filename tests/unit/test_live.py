@@ -105,7 +105,7 @@ def test_a_log_says_a_thing_once(monkeypatch: pytest.MonkeyPatch) -> None:
         "",
         *(f", still after {5 * n} min" for n in range(1, 12)),
     ]
-    assert [line.partition("units")[2] for line in lines[len(first) :]] == [", 0.0/s, 0:00:30 left"], lines
+    assert [line.partition("units")[2] for line in lines[len(first) :]] == [", 2.0/min, 0:00:30 left"], lines
 
 
 def test_rate_and_time_left_are_of_the_last_while(monkeypatch: pytest.MonkeyPatch) -> None:
