@@ -58,6 +58,7 @@ def categories(columns: Sequence[str], modalities: Mapping[str, Any]) -> list[Th
             for name, colour in zip(modality.classes, colours, strict=True):
                 known = names.setdefault(name, ThingClass(len(names) + 1, name, colour=colour, stuff=True))
                 known.stuff = known.stuff and modality.type == "segmentation"
+                known.colour = known.colour or colour
     return list(names.values())
 
 

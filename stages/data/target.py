@@ -10,16 +10,14 @@ class ExportTarget(Storage):
 
     def __init__(self, url: str):
         super().__init__(url)
-        self._names: dict[str, set[str]] = {}
+        self._written: set[str] = set()
 
     def write(self, path: str, data: bytes, durable: bool = True) -> None:
         super().write(path, data, durable)
-        folder, _, name = path.rpartition("/")
-        self._names.setdefault(folder, set()).add(name)
+        self._written.add(path)
 
     def others(self) -> list[str]:
-        """Files in the folders that were written to, which were not: of an earlier export with more or other samples,
-        by whose side whoever reads the folder takes them for part of this one."""
-        beside = ((folder, name) for folder, mine in sorted(self._names.items()) for name in self.sizes(folder)
-                  if name not in mine)  # fmt: skip
-        return sorted(f"{folder}/{name}" if folder else name for folder, name in beside)
+        """Files in the folder or below it that were not written: of an earlier export with more or other samples or
+        groups, by whose side whoever reads the folder takes them for part of this one. Hidden ones nobody reads."""
+        others = (path for path in self.walk("") if path not in self._written)
+        return [path for path in others if not any(part.startswith(".") for part in path.split("/"))]

@@ -47,12 +47,13 @@ def _picture(root: Element, picture: AnnotatedPicture, place: int) -> None:
     image = SubElement(root, "image", {"id": str(number), "name": picture.name, **sides})
     if picture.group:
         image.set("subset", picture.group)
+    lowest = min((a.layer for a in picture.annotations if "z_order" not in a.attributes), default=0)
     for annotation in picture.annotations:
         for tag, place_ in _shapes(annotation):
             shape = SubElement(image, tag, {"label": annotation.label, "source": _source(annotation), **place_})
             if annotation.id:
                 shape.set("id", str(annotation.id))
-            _details(shape, annotation)
+            _details(shape, annotation, max(0, -lowest))
     for label in picture.labels:
         SubElement(image, "tag", {"label": label, "source": "manual"})
 
@@ -61,14 +62,16 @@ def _source(annotation: Annotation) -> str:
     return str(annotation.attributes.get("source", "manual" if annotation.score is None else "auto"))
 
 
-def _details(shape: Element, annotation: Annotation) -> None:
+def _details(shape: Element, annotation: Annotation, raised: int) -> None:
+    """`raised` is by how much layers are, so that none is below 0."""
     if shape.tag == "skeleton":
         for name, (x, y, seen) in annotation.points.items():
             hidden = {"outside": str(int(seen == 0)), "occluded": str(int(seen == 1))}
             SubElement(shape, "points", {"label": name, "points": f"{x!r},{y!r}", **hidden})
     shape.set("occluded", str(annotation.attributes.get("occluded", "0")))
     if shape.tag != "skeleton":
-        shape.set("z_order", str(annotation.attributes.get("z_order", "0")))
+        own = annotation.attributes.get("z_order")
+        shape.set("z_order", str(annotation.layer + raised if own is None or raised else own))
     values = {k: v for k, v in annotation.attributes.items() if k not in ("occluded", "z_order", "source")}
     if annotation.score is not None:
         values["score"] = f"{annotation.score:.6g}"

@@ -11,6 +11,8 @@ FORMS = {"": "", ".": ".", ",": ",", " ": " \u00a0\u2009\u202f", "'": "'\u2019"}
 """A mark of thousands, and the letters in which it is written."""
 HEAD = r"[+-]?[1-9]\d{0,2}"
 """What stands before the first mark of thousands."""
+HOLE = r"[+-]?(?i:nan|inf(?:inity)?)"
+"""What stands among numbers where one is none, or has no end."""
 NOTHING = ("n/a", "na", "nan", "null", "none", "nil", "-", "?")
 """What people write where there is no value."""
 
@@ -31,7 +33,7 @@ class Numerals(NamedTuple):
             return text
         parts = re.split(r"\s*;\s*" if self.thousands == " " else r"[\s;]+", text.strip())
         marks = FORMS[self.thousands]
-        if not all(re.fullmatch(rf"[+-]?[\d.,{marks}]+{EXPONENT}", part) for part in parts):
+        if not all(re.fullmatch(rf"[+-]?[\d.,{marks}]+{EXPONENT}|{HOLE}", part) for part in parts):
             return text
         return " ".join(map(self._pointed, parts))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
 from hyperloom.pipeline.plan import PlannedStep
@@ -26,6 +26,16 @@ WIDEST = 1600
 PageQuestion = Mapping[str, str]
 
 
+class RootLook(NamedTuple):
+    """What one look at the root gave: changed together, and read together."""
+
+    look: int
+    """How often the root was looked at: rows and what they hold may be others by the next time."""
+    shelf: Shelf
+    order: Order
+    students: StudentAnswers
+
+
 class Viewer:
     """Of a recipe's modalities and root. `plan` plans anew; `only` are names of steps whose columns are shown first."""
 
@@ -40,9 +50,16 @@ class Viewer:
         self.name, self.storage, self.modalities, self._plan = name, storage, modalities, plan
         self._only = tuple(only)
         self._lock = threading.Lock()
-        self.look = 0
-        """How often the root was looked at: rows and what they hold may be others by the next time."""
+        self._looks = 0
         self._look()
+
+    @property
+    def shelf(self) -> Shelf:
+        return self.now.shelf
+
+    @property
+    def students(self) -> StudentAnswers:
+        return self.now.students
 
     def overview(self, _: PageQuestion) -> dict[str, Any]:
         """Columns with what they are, groups, splits, figures to sort by."""
@@ -58,7 +75,7 @@ class Viewer:
             "groups": groups[:MOST_GROUPS],
             "moreGroups": max(0, len(groups) - MOST_GROUPS),
             "splits": sorted(set(shelf.splits.values())),
-            "sorts": [{"name": f.name, "title": f.title, "worst": f.worst} for f in self.order.figures.values()],
+            "sorts": [{"name": f.name, "title": f.title, "worst": f.worst} for f in self.now.order.figures.values()],
         }
 
     def rows(self, question: PageQuestion) -> dict[str, Any]:
@@ -66,7 +83,7 @@ class Viewer:
         figure, start = question.get("sort", ""), max(0, int(question.get("start", 0)))
         count = min(MOST_ON_A_PAGE, max(1, int(question.get("count", 12))))
         chosen = Filter(question.get("group", ""), question.get("split", ""), question.get("quarantine") == "1")
-        look, order = self.look, self.order
+        look, _, order, _ = self.now
         rows, total = order.rows(figure, question.get("desc") == "1", chosen, start, count)
         errors = order.errors() if chosen.quarantine else {}
         cards = [sample.described(order.shelf, order, row, figure) for row in rows]
@@ -76,25 +93,24 @@ class Viewer:
 
     def sample(self, question: PageQuestion) -> dict[str, Any]:
         """What columns say of one sample; nothing where its number is of another `look` than the present one."""
-        row = int(question["row"])
-        if question.get("look", str(self.look)) != str(self.look):
-            return {"row": row, "look": self.look, "columns": {}}
-        if not 0 <= row < len(self.shelf):
-            raise IndexError(f"there is no sample {row}; there are {len(self.shelf)}")
-        names = [c for c in question.get("columns", "").split(",") if c in self._all()]
+        row, (look, shelf, _, students) = int(question["row"]), self.now
+        if question.get("look", str(look)) != str(look):
+            return {"row": row, "look": look, "columns": {}}
+        if not 0 <= row < len(shelf):
+            raise IndexError(f"there is no sample {row}; there are {len(shelf)}")
+        every = (*shelf.columns, *students.columns)
+        names = [c for c in question.get("columns", "").split(",") if c in every]
         widest = min(WIDEST, max(32, int(question.get("width", 320))))
-        columns = sample.columns(self.shelf, self.students, row, names, widest)
-        return {"row": row, "look": self.look, "columns": columns}
+        return {"row": row, "look": look, "columns": sample.columns(shelf, students, row, names, widest)}
 
     # -- inside --------------------------------------------------------------------------------------------------------
     def _look(self) -> None:
         steps = self._plan()
-        self.shelf = Shelf(self.storage, steps, self.modalities)
-        if not len(self.shelf):
+        shelf = Shelf(self.storage, steps, self.modalities)
+        if not len(shelf):
             raise RecipeError(f"there is no sample to look at under {self.storage}. Next: hyperloom run {self.name}")
-        self.order = Order(self.shelf)
-        self.look += 1
-        self.students = StudentAnswers(self.shelf, steps)
+        self._looks += 1
+        self.now = RootLook(self._looks, shelf, Order(shelf), StudentAnswers(shelf, steps))
         self._looked = time.monotonic()
         self._shown = self._first(steps)
 
@@ -103,7 +119,7 @@ class Viewer:
         with self._lock:
             if not self.shelf.running or time.monotonic() - self._looked < REFRESH_SECONDS:
                 return
-            before = self.order
+            before = self.now.order
             try:
                 self._look()
             except (HyperloomError, OSError):

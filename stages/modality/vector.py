@@ -108,7 +108,7 @@ class Vector(SignedNumbers, Modality):
         array = self._array(value, "float32")
         if array.shape != self.shape:
             raise ValueError(f"expected {self.length} numbers, got {array.size}")
-        say_what_is_lost(value, array)
+        say_what_is_lost(self._array(value, "float64") if isinstance(value, str) else value, array)
         return array
 
     def teaches(self, predicted: Modality) -> bool:

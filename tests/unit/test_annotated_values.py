@@ -21,7 +21,7 @@ from hyperloom.stages.formats import (
     polygon_files,
     yolo,
 )
-from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet
+from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, ThingClass
 from hyperloom.stages.formats.values import value_of
 from hyperloom.stages.people import markup
 from tests.unit import inline
@@ -172,3 +172,22 @@ def test_labels_that_answer_other_questions_are_no_answer(labels: list[str], wea
             value_of(AnnotatedPicture("a", 8, 4, labels=["fog", "wet"]), known[name], (4, 8), known.values())
     with pytest.raises(ValueError, match="the labels fog, mist, and one is expected"):
         value_of(AnnotatedPicture("a", 8, 4, labels=["fog", "mist"]), known["kind"], (4, 8), known.values())
+
+
+@pytest.mark.parametrize("order", [("things", "semantic"), ("semantic", "things")])
+def test_things_lie_before_the_map_in_cvat(order: tuple[str, str]) -> None:
+    """All had the order 0, and with the map last its road lay over the car."""
+    known = inline.modalities(
+        semantic={"type": "segmentation", "classes": ["road"], "size": [4, 8]},
+        things={"type": "instances", "classes": ["car"], "most": 2, "size": [4, 8]},
+    )
+    mask = np.zeros((4, 8), bool)
+    mask[1:3, 2:5] = True
+    whole = {"things@t": known["things"].fit([{"mask": mask, "class": "car"}]),
+             "semantic@t": np.zeros((4, 8), np.uint8)}  # fmt: skip
+    picture = annotated("a", (4, 8), {f"{name}@t": whole[f"{name}@t"] for name in order}, known)
+    data = cvat_writer.written(AnnotationSet(categories([f"{n}@t" for n in order], known), [picture]))
+    (back,) = cvat.parse(data, "a.xml").pictures
+    assert {a.label: a.layer for a in back.annotations} == {"car": 1, "road": 0}
+    again = cvat.parse(cvat_writer.written(AnnotationSet([ThingClass(1, "car"), ThingClass(2, "road")], [back])), "a")
+    assert [a.layer for a in again.pictures[0].annotations] == [a.layer for a in back.annotations]

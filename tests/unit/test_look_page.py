@@ -31,6 +31,7 @@ from hyperloom.stages.data import layer as layers
 from hyperloom.stages.data.look import head, statistics
 from hyperloom.stages.data.reader import SampleReader
 from hyperloom.stages.data.students import StudentAnswers
+from hyperloom.stages.data.target import ExportTarget
 from hyperloom.stages.look import sample as samples
 from hyperloom.stages.look.order import sort_figures, spread
 from hyperloom.stages.look.viewer import Viewer
@@ -249,13 +250,25 @@ def test_what_is_committed_of_a_running_step_is_shown(judged: Path, tmp_path: Pa
     assert view.overview({})["running"] == ["votes"] and sum("src" in s for s in seen) == 8
 
 
-def test_a_row_of_an_earlier_look_has_no_values(judged: Path) -> None:
+def test_a_row_of_an_earlier_look_has_no_values(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New samples come between the others, and their numbers move: no page shows one's values below another's key."""
+    seen: list[Any] = []
     view = viewer(judged)
     question = {"row": "0", "columns": "semantic@vote", "look": str(view.rows({})["look"])}
     assert list(view.sample(question)["columns"]) == ["semantic@vote"]
     view._look()
     assert view.sample(question) == {"row": 0, "look": 2, "columns": {}} and view.rows({})["look"] == 2
+
+    class Interrupted(dict[str, str]):
+        """A question amid whose answer the root is looked at again."""
+
+        def get(self, key: str, default: Any = None) -> Any:
+            view._look()
+            return super().get(key, default)
+
+    first, asked = view.shelf, Interrupted(question, look="2")
+    monkeypatch.setattr(type(first), "value", lambda self, column, row: seen.append(self))
+    assert view.sample(asked)["look"] == 2 and {*map(id, seen)} == {id(first)}, "all of it is of one look"
 
 
 def test_six_numbers_are_no_boxes_with_a_confidence() -> None:
@@ -427,6 +440,13 @@ def test_what_an_earlier_export_left_is_said(judged: Path, tmp_path: Path, capsy
     assert cli.main(export) == 0
     assert "1 file beside them did not come from this export, such as v2-0099.parquet" in capsys.readouterr().out
     assert old.exists(), "it may be somebody's own"
+    target = ExportTarget(str(tmp_path / "groups"))
+    for path in ("g1/0.npy", "g2/0.npy", "g2/deep/1.npy", ".git/config", "g1/.DS_Store"):
+        target.write(path, b"x")
+    assert target.others() == []
+    again = ExportTarget(str(tmp_path / "groups"))
+    again.write("g1/0.npy", b"y")
+    assert again.others() == ["g2/0.npy", "g2/deep/1.npy"], "of a group that does not go out any more"
 
 
 def test_samples_in_quarantine_are_shown_with_why(tmp_path: Path) -> None:

@@ -225,6 +225,10 @@ def test_a_class_and_a_file_by_a_number_with_marks(tmp_path: Path) -> None:
         "r0": 0,
         "r1": 1,
     }
+    cells = lines("1,234 nan 1,000.5 -inf", "1,234 nan 5", "20,000,000 1 2 3")
+    taken, reasons, _ = read(tmp_path, "s.jsonl", cells, "quad@a", **how)
+    assert taken == {"r2": [2e7, 1, 2, 3]} and "got 2 NaN or infinite of 4" in reasons["r0"], reasons
+    assert "expected 4 numbers, got 3" in reasons["r1"], "beside a hole the mark made two numbers of one"
     taken, reasons, _ = read(tmp_path, "u.jsonl", lines("1,0", "3"), "numeral@a", **how)
     assert taken == {"r1": 2} and "got '1,0'" in reasons["r0"]
     (tmp_path / "a.npy").write_bytes(npy(np.arange(2000 * 20, dtype=np.float32) / 1e6))
@@ -238,7 +242,11 @@ def test_a_class_and_a_file_by_a_number_with_marks(tmp_path: Path) -> None:
 def test_samples_that_a_decimal_comma_put_into_quarantine_are_made_anew() -> None:
     """They stayed there: nothing in their identity said that such cells are read by now."""
     known = inline.modalities(
-        kind={"type": "category", "classes": ["1,5", "2"]}, flag={"type": "category", "classes": ["no", "yes"]}
+        kind={"type": "category", "classes": ["1,5", "2"]},
+        flag={"type": "category", "classes": ["no", "yes"]},
+        quad={"type": "vector", "length": 4},
+        speed={"type": "scalar"},
+        sound={"type": "audio", "rate": 20, "seconds": 1},
     )
 
     def moved(column: str, cell: Any, point: str) -> tuple[int, dict[str, int]]:

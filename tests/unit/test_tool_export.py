@@ -14,6 +14,7 @@ import pytest
 
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.storage import Storage
+from hyperloom.stages.data.annotations import categories
 from hyperloom.stages.data.export import ExportLayout, export
 from hyperloom.stages.data.reader import SampleReader
 from hyperloom.stages.formats import label_studio, panoptic
@@ -170,6 +171,10 @@ def test_colours_are_those_of_the_recipe_and_no_two_the_same(tmp_path: Path) -> 
     colours = json.loads((tmp_path / "many/classes.json").read_text())
     assert len(colours) == 200 == len({tuple(rgb) for rgb in colours.values()}), "from 156 on two were the same"
     assert len({tuple(rgb) for rgb in palette(1728).tolist()}) == 1728
+    columns = ["things@truth", "semantic@truth"]
+    for order in (columns, columns[::-1]):  # where things came first, their class had no colour
+        colours = {c.name: c.colour for c in categories(order, KNOWN)}
+        assert {n: tuple(c or ()) for n, c in colours.items()} == {"road": (128, 64, 128), "car": (0, 0, 142)}
 
 
 def test_what_a_layout_does_not_keep_is_said(tmp_path: Path) -> None:
