@@ -95,6 +95,6 @@ def test_workers_killed_all_the_time_leave_the_same_columns(tmp_path: Path) -> N
     assert killed >= 3
     run(recipe(tmp_path, "killed"), kill=False)
     calm, after = columns(tmp_path / "calm"), columns(tmp_path / "killed")
-    assert sum("/units/" in p for p in calm) > 50
+    assert sum("/units/" in p for p in calm) > 40
     assert after.keys() == calm.keys()
     assert [p for p in calm if after[p] != calm[p]] == []
