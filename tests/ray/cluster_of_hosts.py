@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from tests.ray.conftest import BIN, HERE, end_processes
+from tests.ray.conftest import BIN, HERE, LEAN, end_processes
 from tests.ray.hosts import Hosts
 
 
@@ -59,7 +59,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start Ray on all hosts."""
-        self._ray(1, "--head", "--port=6379", f"--dashboard-host={self.hosts.address(1)}", "--disable-usage-stats")
+        self._ray(1, "--head", "--port=6379", f"--dashboard-host={self.hosts.address(1)}")
         for host in range(2, self.hosts.count + 1):
             self.join(host)
 
@@ -69,7 +69,7 @@ class Cluster:
 
     def _ray(self, host: int, *options: str) -> None:
         self.starts += 1
-        size = ("--num-cpus=1", "--object-store-memory=100000000", f"--temp-dir={self.folder}/r{self.starts}")
+        size = ("--num-cpus=1", "--object-store-memory=100000000", f"--temp-dir={self.folder}/r{self.starts}", *LEAN)
         self.on(host, "ray", "start", f"--node-ip-address={self.hosts.address(host)}", *size, *options)
 
     def renew(self, host: int) -> None:

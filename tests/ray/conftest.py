@@ -21,6 +21,8 @@ import pytest
 
 HERE = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+LEAN = ("--include-log-monitor=false", "--disable-usage-stats")
+"""Options of `ray start`: nobody is shown what workers print, and reading it took a tenth of a core."""
 
 
 @dataclass
@@ -45,7 +47,7 @@ def ray_cluster() -> Iterator[RayCluster]:
     command = [str(BIN / "ray"), "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2"]
     command += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     command += [f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}"]
-    command += [f"--temp-dir={folder}/r", "--object-store-memory=100000000", "--disable-usage-stats"]
+    command += [f"--temp-dir={folder}/r", "--object-store-memory=100000000", *LEAN]
     try:
         started = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
         assert started.returncode == 0, started.stdout + started.stderr

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from hyperloom.pipeline.storage import Storage
-from tests.ray.conftest import BIN, HERE, end_processes
+from tests.ray.conftest import BIN, HERE, LEAN, end_processes
 from tests.ray.flowing import RECIPE, notes
 from tests.ray.hosts import NOTICE, Hosts, unavailable
 
@@ -39,7 +39,7 @@ def start_ray(hosts: Hosts, folder: str, env: dict[str, str]) -> None:
     for host, arguments in ((1, head), (2, node), (3, node)):
         command = [*arguments, f"--node-ip-address={hosts.address(host)}", "--object-store-memory=80000000"]
         command += [f"--temp-dir={folder}/r{host}"]
-        line = hosts.command(host, str(BIN / "ray"), *command, "--disable-usage-stats")
+        line = hosts.command(host, str(BIN / "ray"), *command, *LEAN)
         done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
 

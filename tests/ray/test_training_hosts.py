@@ -19,7 +19,7 @@ import pytest
 
 from hyperloom.pipeline import events, manifest
 from hyperloom.pipeline.storage import Storage
-from tests.ray.conftest import BIN, HERE, end_processes
+from tests.ray.conftest import BIN, HERE, LEAN, end_processes
 from tests.ray.hosts import NOTICE, Hosts, unavailable
 from tests.ray.tiny import SIZE, checkpoints, recipe
 from tests.training.ledger import seen
@@ -40,7 +40,7 @@ def _join(hosts: Hosts, env: dict[str, str]) -> None:
     """Start Ray on the second host, with a temporary folder of its own, as on a machine of its own."""
     own = tempfile.mkdtemp(prefix="n", dir=Path(env["RAY_AUTH_TOKEN_PATH"]).parent)
     join = ("ray", "start", f"--address={env['RAY_ADDRESS']}", f"--node-ip-address={hosts.address(2)}", "--num-cpus=1")
-    _start(hosts, env, 2, *join, "--object-store-memory=100000000", f"--temp-dir={own}")
+    _start(hosts, env, 2, *join, "--object-store-memory=100000000", f"--temp-dir={own}", *LEAN)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def cluster() -> Iterator[tuple[Hosts, dict[str, str]]]:
     try:
         with Hosts(2) as made:
             head = ["ray", "start", "--head", f"--node-ip-address={made.address(1)}", "--port=6379", "--num-cpus=1"]
-            head += [f"--dashboard-host={made.address(1)}", f"--temp-dir={folder}/r", "--disable-usage-stats"]
+            head += [f"--dashboard-host={made.address(1)}", f"--temp-dir={folder}/r", *LEAN]
             head += ["--object-store-memory=100000000"]
             _start(made, env, 1, *head)
             env["RAY_ADDRESS"] = f"{made.address(1)}:6379"
