@@ -1,7 +1,7 @@
 # Sets itself up in .venv and runs. `make demo` and `make test` need Python >= 3.11, git and make, nothing else.
 #   make demo PYTHON=python3.12       choose the interpreter
 #   make demo RECIPE=recipes/video.yaml ROOT=/data/runs
-#   make test PROCESSES=4             processes that run the tests; those that start clusters have one more, as they wait
+#   make test PROCESSES=4             processes that run the tests
 SHELL  := /bin/bash
 VENV   ?= .venv
 S3     ?= .venv-s3
@@ -34,7 +34,7 @@ demo: setup
 test: setup-test check
 	$(SAY) "pytest: all tests (those that lack a program or data say why they skip)"
 	@$(RUN) pytest -q -n $(PROCESSES) tests/unit
-	@$(RUN) pytest -q -n $$(( $(PROCESSES) + 1 )) --dist loadgroup --no-loadscope-reorder --durations=30 --ignore=tests/unit
+	@$(RUN) pytest -q -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder --durations=30 --ignore=tests/unit
 
 check: setup-test lint types
 
