@@ -38,7 +38,7 @@ def point(name: str) -> None:
     setting = os.environ.get("HYPERLOOM_FAULT")
     if not setting:
         return
-    action = dict(each.split("=", 1) for each in setting.split(",")).get(name)
+    action = dict(each.partition("=")[::2] for each in setting.split(",")).get(name)
     if action is None:
         return
     once = os.environ.get("HYPERLOOM_FAULT_ONCE")

@@ -74,6 +74,7 @@ class Numerals(NamedTuple):
 
 
 PLAIN = Numerals()
+COMMAS_TOO = ' with decimal: ","'
 
 
 def hint(value: Any) -> str:
@@ -88,8 +89,5 @@ def hint(value: Any) -> str:
     for mark in ",.' ":
         for decimal in ".,":
             if mark != decimal and Numerals(decimal, mark)._grouped(text):
-                return f'. Marks of thousands? thousands: "{mark}"{DECIMAL if decimal == "," else ""} on the source'
+                return f'. Marks of thousands? thousands: "{mark}"{COMMAS_TOO if decimal == "," else ""} on the source'
     return ""
-
-
-DECIMAL = ' with decimal: ","'

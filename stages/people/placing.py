@@ -35,8 +35,9 @@ def placed(storage: Storage, answers: Iterable[PeopleEntry], offered: Catalogue)
     groups: dict[str, list[int]] = {}
     for number, partition in enumerate(offered.partitions):
         groups.setdefault(partition.group, []).append(number)
+    firsts = {group: [offered.partitions[n].first for n in numbers] for group, numbers in groups.items()}
     entries = list(answers)
-    places = [_by_index(offered.partitions, groups.get(e.group, ()), e.index) for e in entries]
+    places = [_by_index(groups.get(e.group, ()), firsts.get(e.group, ()), e.index) for e in entries]
     moved = {e.key: e.group for e, place in zip(entries, places, strict=True) if not keys.holds(place, e.key)}
     now_at = keys.places(moved, [n for group in dict.fromkeys(moved.values()) for n in groups.get(group, ())])
     by_partition: dict[int, list[PeopleEntry]] = {}
@@ -57,9 +58,9 @@ def _by_sample(entries: Sequence[PeopleEntry]) -> list[PeopleEntry]:
     return sorted(entries, key=lambda e: (indices[e.key], e.key))
 
 
-def _by_index(partitions: Sequence[Partition], numbers: Sequence[int], index: int) -> int | None:
-    """The one of a group's partitions, by number, in which an index lies; None before all."""
-    place = bisect_right([partitions[n].first for n in numbers], index) - 1
+def _by_index(numbers: Sequence[int], firsts: Sequence[int], index: int) -> int | None:
+    """The one of a group's partitions, given by number and first index, in which an index lies; None before all."""
+    place = bisect_right(firsts, index) - 1
     return numbers[place] if place >= 0 else None
 
 
