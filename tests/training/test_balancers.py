@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import inspect
 import io
-import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import multiprocessing, nn
+from torch import nn
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import plugins
 from hyperloom.stages.balance.aggregators import OPTIONS, PREFERRING
 from hyperloom.stages.world import World
+from tests.training import ranks
 
 TASKS = ("a", "b", "c")
 
@@ -58,10 +59,9 @@ def _train(balancer: Any, world: World, updates: int = 4, parts: int = 1, presen
     return torch.cat([p.detach().reshape(-1) for p in net.parameters()])
 
 
-def _worker(rank: int, port: int, balancers: list[Any], out: Any) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    out[rank] = [_train(b, World.current(), parts=2) for b in balancers]
+def _worker(rank: int, balancers: list[Any], folder: Path) -> None:
+    torch.distributed.init_process_group("gloo")
+    torch.save([_train(b, World.current(), parts=2) for b in balancers], folder / str(rank))
     torch.distributed.destroy_process_group()
 
 
@@ -73,7 +73,7 @@ def _available(name: str) -> bool:
     return True
 
 
-def test_two_workers_step_as_one() -> None:
+def test_two_workers_step_as_one(tmp_path: Path) -> None:
     """Gradients of tasks are summed over parts and ranks before they are aggregated, for every method."""
     names = [
         "static",
@@ -82,13 +82,8 @@ def test_two_workers_step_as_one() -> None:
         *({"type": "torchjd", "aggregator": n} for n in OPTIONS if _available(n)),
     ]
     assert {"type": "torchjd", "aggregator": "PCGrad"} in names
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with multiprocessing.Manager() as manager:
-        out = manager.dict()
-        multiprocessing.spawn(_worker, (port, names, out), nprocs=2)
-        first, second = out[0], out[1]
+    ranks.start(_worker, names, tmp_path)
+    first, second = (torch.load(tmp_path / str(rank)) for rank in (0, 1))
     plain = _train("static", World())
     for name, one, two in zip(names, first, second, strict=True):
         assert torch.equal(one, two), name
