@@ -4,7 +4,8 @@
 - `*` and `?` stay within a folder, `**` does not. A folder means all files below it.
 - Left out, with the reason: hidden files (`._IMG.jpg`, `.cache/`), names that are no UTF-8, broken links, links to what
   is listed anyway (so links in circles end). The markers that object stores keep for folders are no files.
-- Nor are files below the root of a run, whose pictures are no samples: unless the path itself leads into it.
+- Nor are files below the root of a run, whose pictures are no samples: unless the path itself leads into it. That of
+  another recipe is known by what every run leaves there, and said.
 - A file's `name` is relative to the fixed part of the path, in Unicode's normal form C, and belongs to its identity;
   `path` opens it.
 """
@@ -25,6 +26,9 @@ from hyperloom.pipeline.errors import SourceError
 
 EVERYTHING = "**"
 ROOT = "the root"
+OTHER = "the root of other runs: name it in the path if its files are meant"
+MARKS = ("claims", "events", "steps")
+"""Folders of every root that runs have used."""
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 
 
@@ -87,6 +91,9 @@ def find(path: str, root: str = "") -> FileList:
     for file, identity, fault in hits:
         if fault == ROOT:
             listed.passed_by = True
+            continue
+        if fault == OTHER:
+            listed.left_out[file.name] = fault
             continue
         if not matches(file.name):
             continue
@@ -174,7 +181,11 @@ def _walked(base: str, pattern: str, root: tuple[int, int] | None) -> Iterator[H
                     links.append((path, name))
                 elif not entry.folder:
                     yield Hit(ListedFile(path, name), entry.identity)
-                elif depth is None or name.count("/") + 1 < depth:
+                elif depth is not None and name.count("/") + 1 >= depth:
+                    continue
+                elif _is_root(path):
+                    yield Hit(ListedFile(path, name), fault=OTHER)
+                else:
                     seen.add(entry.identity)
                     folders.append((path, name))
             continue
@@ -187,9 +198,17 @@ def _walked(base: str, pattern: str, root: tuple[int, int] | None) -> Iterator[H
             yield Hit(ListedFile(path, name), fault=ROOT)
         elif _identity(path) in seen:
             yield Hit(ListedFile(path, name), fault="a link to a folder that is listed anyway")
-        elif depth is None or name.count("/") + 1 < depth:
+        elif depth is not None and name.count("/") + 1 >= depth:
+            continue
+        elif _is_root(path):
+            yield Hit(ListedFile(path, name), fault=OTHER)
+        else:
             seen.add(_identity(path))
             folders.append((path, name))
+
+
+def _is_root(folder: str) -> bool:
+    return all(os.path.isdir(os.path.join(folder, name)) for name in MARKS)
 
 
 class _Entry(NamedTuple):
@@ -232,13 +251,25 @@ def _remote(path: str, root: str) -> tuple[str, Iterator[Hit]]:
 def _objects(fs: Any, protocol: str, base: str, pattern: str, root: str) -> Iterator[Hit]:
     infos: dict[str, dict[str, Any]] = fs.find(base, maxdepth=_depth(pattern), detail=True)
     folders = {key.rpartition("/")[0] for key in infos}
+    roots = _roots([key[len(base) :].lstrip("/") for key in infos])
     for key, info in infos.items():
         name = key[len(base) :].lstrip("/")
         marker = key.endswith("/") or not name or (not info.get("size") and key in folders)
         if not marker and info.get("type") != "directory":
             file = ListedFile(f"{protocol}://{key.lstrip('/')}", name, mark(info))
-            own = bool(root) and file.path.startswith(root)
-            yield Hit(file, fault=ROOT if own else "hidden" if _hidden(pattern, name) else "")
+            other = next((r for r in roots if name.startswith(f"{r}/")), "")
+            if root and file.path.startswith(root):
+                yield Hit(file, fault=ROOT)
+            elif other:
+                yield Hit(ListedFile(file.path, other), fault=OTHER)
+            else:
+                yield Hit(file, fault="hidden" if _hidden(pattern, name) else "")
+
+
+def _roots(names: list[str]) -> set[str]:
+    """The folders below which objects of these names lie as in a root."""
+    below = [{name[:at] for name in names if (at := name.find(f"/{mark}/")) > 0} for mark in MARKS]
+    return set.intersection(*below)
 
 
 def mark(info: dict[str, Any]) -> tuple[int, str]:

@@ -72,6 +72,23 @@ def test_the_root_of_a_run_holds_no_samples(tmp_path: Path, remote: bool) -> Non
         assert "more/link/pilots/a/labels.png" not in [f.name for f in digests.files(place)]
 
 
+@pytest.mark.parametrize("remote", [False, True])
+def test_nor_does_that_of_another_recipe(tmp_path: Path, remote: bool) -> None:
+    place = f"memory://{uuid.uuid4().hex}" if remote else str(tmp_path)
+    for name in ("claims/x.json", "events/y.jsonl", "steps/demo/a.json", "pilots/a/labels.png"):
+        Storage(f"{place}/old/runs").write(name, b"1")
+    for name in ("a.png", "events/b.png", "steps/c.png"):  # two of the three are anybody's
+        Storage(place).write(name, name.encode())
+    samples = ["a.png", "events/b.png", "steps/c.png"]
+    for path in (place, f"{place}/**/*.png"):
+        listed = filelist.find(path, f"{place}/runs")
+        assert [f.name for f in listed.files] == samples
+        assert listed.left_out == {"old/runs": filelist.OTHER} and not listed.passed_by
+    assert filelist.find(f"{place}/*.png").left_out == filelist.find(f"{place}/*/*.png").left_out == {}, "too deep"
+    assert [f.name for f in filelist.find(f"{place}/old/runs/pilots").files] == ["a/labels.png"], "unless it is named"
+    assert "pilots/a/labels.png" in [f.name for f in filelist.find(f"{place}/old/runs").files]
+
+
 def test_a_name_that_is_no_text_is_left_out_by_itself(tmp_path: Path) -> None:
     touch(tmp_path, "ok.jpg")
     try:
