@@ -48,7 +48,7 @@ HELD: dict[str, tuple[str, ...]] = {
 }
 """The types of modalities that each layout has a place for."""
 WITH_CROWDS = ("coco", "coco-panoptic")
-UNSCORED = ("voc", "labelme", "colour-masks", "coco-panoptic")
+UNSCORED = ("voc", "yolo", "labelme", "colour-masks", "coco-panoptic")
 LISTS = ("coco", "cvat")
 UNLISTED = "those of which nothing is known are not in it"
 FOLDER = {"voc": "JPEGImages"}
@@ -112,6 +112,8 @@ def _say_what_is_lost(picture: AnnotatedPicture, layout: ToolLayout) -> None:
         remark(f"{layout} has no mark for a crowd, and would make it one thing: crowds are left out")
     if layout in UNSCORED and any(a.score is not None for a in picture.annotations):
         remark(f"{layout} has no place for scores: what an expert is unsure of goes out as if somebody had drawn it")
+    if layout == "label-studio" and any(a.score is not None for a in picture.annotations):
+        remark("label-studio takes what comes as annotations for what people drew: scores go along, and do not come back")
     if layout == "voc" and any(a.mask is not None for a in picture.annotations):
         remark("voc has no place for masks: the boxes around them go out")
 

@@ -4,7 +4,8 @@
 
 Boxes, polygons, masks, points, skeletons and tags; a turned box is the polygon of its corners. Of a video each frame
 that has something shown is a picture, and what belongs to one track has the track's id. Polylines, ellipses and cuboids
-are counted and left out. Attributes are kept as texts; `occluded`, `z_order` and `source` are among them.
+are counted and left out. Attributes are kept as texts; `occluded`, `z_order` and `source` are among them. What was not
+drawn by hand has its attribute `score` as its score.
 """
 
 from __future__ import annotations
@@ -140,6 +141,8 @@ def _add(picture: AnnotatedPicture, shape: Element, label: str, number: Any) -> 
         annotation.layer = _whole(shape.get("z_order"))
         annotation.attributes = {k: v for k in KEPT if (v := shape.get(k)) not in (None, "0", "manual")}
         annotation.attributes |= {str(a.get("name")): a.text or "" for a in shape.findall("attribute")}
+        if "source" in annotation.attributes and "score" in annotation.attributes:  # not drawn by hand
+            annotation.score = _finite("score", annotation.attributes.pop("score"))
         picture.annotations.append(annotation)
     except (ValueError, TypeError, KeyError) as error:
         picture.faults.append(f"{shape.tag} {number} ({label}): {error}")
@@ -219,9 +222,13 @@ def _pairs(shape: Element) -> list[tuple[float, float]]:
 
 
 def _number(shape: Element, name: str) -> float:
-    value = float(shape.get(name) or "nan")
+    return _finite(name, shape.get(name))
+
+
+def _finite(name: str, text: str | None) -> float:
+    value = float(text or "nan")
     if not math.isfinite(value):
-        raise ValueError(f"{name} is {shape.get(name)!r}, no number")
+        raise ValueError(f"{name} is {text!r}, no number")
     return value
 
 

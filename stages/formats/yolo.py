@@ -1,6 +1,6 @@
 """YOLO's text: a file a picture, a line a thing, in shares of the picture; a yaml file names the classes.
 
-    class x y width height [score]                       detect: the middle of a box
+    class x y width height [score]                       detect: the middle of a box; predictions have a score
     class x y x y x y ..                                 segment (and turned boxes): a polygon
     class x y width height  x y [visible] ..             pose: `kpt_shape` of the yaml file says how many points
 
@@ -143,7 +143,8 @@ def _seen(number: float) -> int:
 
 def written(picture: AnnotatedPicture, names: Sequence[str], points: Sequence[str] = ()) -> str:
     """The lines of one picture: a pose where `points` are named, else a polygon where there is a mask or are polygons
-    (a picture's parts become things of their own), else a box."""
+    (a picture's parts become things of their own), else a box. Scores are not written: trainings refuse a picture whose
+    labels have a sixth column."""
     from hyperloom.stages.formats.shapes import polygons_of
 
     lines = []
@@ -164,8 +165,6 @@ def written(picture: AnnotatedPicture, names: Sequence[str], points: Sequence[st
         for name in points:
             x, y, seen = annotation.points.get(name, (0.0, 0.0, 0))
             numbers += [x / sides[0], y / sides[1], seen]
-        if annotation.score is not None and not points:
-            numbers.append(annotation.score)
         lines.append(_line(kind, numbers))
     return "".join(lines)
 

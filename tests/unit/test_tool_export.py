@@ -17,7 +17,7 @@ from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.data.annotations import categories
 from hyperloom.stages.data.export import ExportLayout, export
 from hyperloom.stages.data.reader import SampleReader
-from hyperloom.stages.formats import label_studio, panoptic
+from hyperloom.stages.formats import cvat, label_studio, panoptic
 from hyperloom.stages.picture import palette
 from hyperloom.stages.remarks import collected
 from tests.unit import inline
@@ -185,6 +185,14 @@ def test_what_a_layout_does_not_keep_is_said(tmp_path: Path) -> None:
     said = " ".join(sent(tmp_path / "b", "voc", sample))
     assert "voc has no place for masks" in said and "voc has no place for scores" in said
     assert not sent(tmp_path / "c", "coco", sample)
+    box = of("objects@sam", [{"x0": 0.25, "y0": 0.25, "x1": 0.75, "y1": 0.5, "class": "car", "score": 0.5}])
+    for layout in ("yolo", "label-studio"):
+        assert any("scores" in text for text in sent(tmp_path / layout, layout, box))
+    lines = [p.read_text() for p in (tmp_path / "yolo/labels").rglob("*.txt")]
+    assert [len(line.split()) for line in lines] == [5], "trainings take a picture with a sixth column for a torn one"
+    assert not sent(tmp_path / "d", "cvat", box)
+    (back,) = cvat.parse((tmp_path / "d/annotations.xml").read_bytes(), "a").pictures[0].annotations
+    assert (back.score, back.attributes) == (0.5, {"source": "auto"}), "it came back as 1"
 
 
 def test_captions_are_a_file_that_pycocotools_opens(tmp_path: Path) -> None:
