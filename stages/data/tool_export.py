@@ -113,7 +113,7 @@ def _say_what_is_lost(picture: AnnotatedPicture, layout: ToolLayout) -> None:
     if layout in UNSCORED and any(a.score is not None for a in picture.annotations):
         remark(f"{layout} has no place for scores: what an expert is unsure of goes out as if somebody had drawn it")
     if layout == "label-studio" and any(a.score is not None for a in picture.annotations):
-        remark("label-studio takes what comes as annotations for what people drew: scores go along, and do not come back")
+        remark("label-studio takes annotations for what people drew: scores go along, and do not come back")
     if layout == "voc" and any(a.mask is not None for a in picture.annotations):
         remark("voc has no place for masks: the boxes around them go out")
 
