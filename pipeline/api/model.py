@@ -101,10 +101,13 @@ class TrainedModel(Model):
 
 
 class ReleasedModel(Model):
-    """Of a release: what users of the registered model get. It takes images, file names and encoded bytes too."""
+    """Of a release: the network that users of the registered model get, with answers as those of a step's model. It takes
+    images, file names and encoded bytes too."""
 
     def __init__(self, student: Any, column: str):
         self._student = student
+        kinds = {name: {k: v for k, v in task.items() if k != "output"} for name, task in student.about["tasks"].items()}
+        self._tasks = {name: plugins.parse("modality", kind) for name, kind in kinds.items()}
         self.inputs, self.tasks = (column,), tuple(student.about["tasks"])
         self.about: dict[str, Any] = student.about
 
@@ -116,8 +119,8 @@ class ReleasedModel(Model):
             given = inputs[self.inputs[0]]
         if isinstance(given, ColumnArray):
             given = given.values
-        answers: dict[str, np.ndarray] = self._student.predict(given)
-        return answers
+        told: dict[str, np.ndarray] = self._student.predict(given)  # ids of pixels, and what the network gives of others
+        return {name: self._tasks[name].answer(v) if v.dtype.kind == "f" else v for name, v in told.items()}
 
 
 def model_of(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,15 @@ import numpy as np
 import pytest
 
 import hyperloom
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.api.model import ReleasedModel, TrainedModel
+from hyperloom.stages.distill import export
+from hyperloom.stages.distill.hyperloom_student import Student
+from hyperloom.stages.release.network import describe
+from hyperloom.stages.results import Trained
+from tests.training import everything
 from tests.training.test_corruption import RECIPE, full
+from tests.unit import inline
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +94,28 @@ def test_student_and_release_predict_the_same(small: hyperloom.Pipeline, tmp_pat
     with pytest.raises(hyperloom.HyperloomError, match=r"answers alone.*recipe\[STEP\]"):
         release.probabilities(rgb)
     assert small.champion().predict(rgb.values)["depth"].shape == theirs["depth"].shape
+
+
+def test_a_release_answers_as_its_student_whatever_the_task(tmp_path: Path) -> None:
+    """Of whole pictures' classes and of points it gave what its network gives, probabilities."""
+    data = everything.shards(tmp_path)
+    tasks = [n for n in everything.KNOWN if n not in ("rgb", "film", "sound")]
+    model = {"trunk": {"type": "unet", "width": 4}}
+    fields = {"in": ["rgb@a"], "targets": {t: f"{t}@a" for t in tasks}, "model": model, "updates": 2}
+    made = inline.finish(everything.job(data, **fields))
+    trained = Trained.of(made)
+    predictor = plugins.parse("ensemble", "single").bind({}).predictor(data[0], trained.folders(made), trained.visible)
+    file = export.to_onnx(predictor.model)
+    about, _ = describe(file.data, replace(trained, onnx=file.about), everything.KNOWN)
+    (tmp_path / "student.onnx").write_bytes(file.data)
+    (tmp_path / "student.json").write_text(json.dumps(about))
+    images = np.random.default_rng(0).integers(0, 256, (5, *everything.SIZE, 3), dtype=np.uint8)
+    ours = TrainedModel(predictor, trained.visible).predict(images)
+    theirs = ReleasedModel(Student(str(tmp_path)), "rgb@a").predict(images)
+    assert {"weather", "traits", "level", "points", "semantic", "boxes", "caption"} <= ours.keys() == theirs.keys()
+    for task, answer in ours.items():
+        assert answer.shape == theirs[task].shape and answer.dtype == theirs[task].dtype, task
+        assert np.allclose(answer, theirs[task], atol=1e-3, equal_nan=True), task
 
 
 def test_what_is_no_input_is_refused(small: hyperloom.Pipeline) -> None:
