@@ -101,14 +101,15 @@ class TrainedModel(Model):
 
 
 class ReleasedModel(Model):
-    """Of a release: the network that users of the registered model get, with answers as those of a step's model. It takes
-    images, file names and encoded bytes too."""
+    """Of a release: the network that users of the registered model get, with answers as those of a step's model. It
+    takes images, file names and encoded bytes too."""
 
     def __init__(self, student: Any, column: str):
         self._student = student
-        kinds = {name: {k: v for k, v in task.items() if k != "output"} for name, task in student.about["tasks"].items()}
+        about = student.about["tasks"].items()
+        kinds = {name: {k: v for k, v in task.items() if k != "output"} for name, task in about}
         self._tasks = {name: plugins.parse("modality", kind) for name, kind in kinds.items()}
-        self.inputs, self.tasks = (column,), tuple(student.about["tasks"])
+        self.inputs, self.tasks = (column,), tuple(kinds)
         self.about: dict[str, Any] = student.about
 
     def predict(self, inputs: Inputs) -> dict[str, np.ndarray]:
@@ -119,7 +120,7 @@ class ReleasedModel(Model):
             given = inputs[self.inputs[0]]
         if isinstance(given, ColumnArray):
             given = given.values
-        told: dict[str, np.ndarray] = self._student.predict(given)  # ids of pixels, and what the network gives of others
+        told: dict[str, np.ndarray] = self._student.predict(given)  # ids of pixels, else what the network gives
         return {name: self._tasks[name].answer(v) if v.dtype.kind == "f" else v for name, v in told.items()}
 
 
