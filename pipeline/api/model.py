@@ -120,8 +120,8 @@ class ReleasedModel(Model):
             given = inputs[self.inputs[0]]
         if isinstance(given, ColumnArray):
             given = given.values
-        told: dict[str, np.ndarray] = self._student.predict(given)  # ids of pixels, else what the network gives
-        return {name: self._tasks[name].answer(v) if v.dtype.kind == "f" else v for name, v in told.items()}
+        answers: dict[str, np.ndarray] = self._student.predict(given)  # ids of pixels, else what the network gives
+        return {name: self._tasks[name].answer(v) if v.dtype.kind == "f" else v for name, v in answers.items()}
 
 
 def model_of(
