@@ -14,6 +14,7 @@ import numpy as np
 
 from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.units import Record
+from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.measure.scores import measures
 from hyperloom.stages.measure.sheet import read_sheet, total
 from hyperloom.stages.measure.sums import Sums, merged
@@ -26,6 +27,8 @@ PARTS = 4
 """Into so many parts of equal size samples go by how far members differ on them."""
 FEWEST = 5
 """Samples a part; of smaller ones a figure says nothing."""
+WORSE = 0.05
+"""The share of its first member's figure by which an ensemble is worse, and worth a word."""
 
 
 def sizes(members: int) -> tuple[int, ...]:
@@ -82,6 +85,22 @@ def short(row: Mapping[str, Any]) -> dict[str, Any]:
     ends |= {"where they agree": (row["by_spread"], 0), "where they differ": (row["by_spread"], -1)}
     figures = {name: pairs[at][1] if len(pairs) > 1 else None for name, (pairs, at) in ends.items()}
     return {"members": row["members"], "spread": row["spread"], "measure": row["measure"], **figures}
+
+
+def worse(who: str, modality: Modality, task: str, row: Mapping[str, Any]) -> str:
+    """What to say where all members together are clearly worse than the first alone, which of an ensemble of masks sees
+    all inputs; else empty. So it is where one input says nearly all of a task, and others are asked without it."""
+    pairs = row["by_members"]
+    if len(pairs) < 2:
+        return ""
+    (_, one), (members, all_) = pairs[0], pairs[-1]
+    lost = one - all_ if directions(modality)[row["measure"]] else all_ - one
+    if not lost > WORSE * abs(one):
+        return ""
+    return (
+        f"{who}: the ensemble makes {task} worse: {row['measure']} {all_:.4g} of {members} members, {one:.4g} of the "
+        f"first alone. Next: take {task} from a `model` without `ensemble`, also where it teaches"
+    )
 
 
 def _figure(modality: Modality, parts: Iterable[Sums]) -> float | None:

@@ -63,8 +63,8 @@ class Report:
         compared = self._compared(best, grounds)
         verdict.doubted(decided, grounds)
         models = verdict.sentences(decided, grounds, compared.get("differences", ()))
-        sentences = [*grounds.sentences(), *models, *compared.pop("said", [])]
-        sentences += self._lessons()
+        sentences = [*grounds.sentences(), *models, *compared.pop("said", []), *self._lessons()]
+        ensembles = self._ensembles(sentences)
         sliced = self._sliced(sentences, grounds.rehearsals)
         self._tell(rows, classes, decided, sentences, compared)
         return Judged(
@@ -90,7 +90,7 @@ class Report:
             remarks=self._remarks(),
             sheets=sheets,
             slices=sliced,
-            ensembles=self._ensembles() or None,
+            ensembles=ensembles or None,
         )
 
     def pictures(self, raw: Sequence[str]) -> None:
@@ -171,8 +171,9 @@ class Report:
             self.step.events.emit("table", self.step.name, name=SLICES, rows=rows)
         return rows
 
-    def _ensembles(self) -> dict[str, dict[str, Any]]:
-        """How the members of each ensemble differ, by subject and modality; a table in MLflow."""
+    def _ensembles(self, sentences: list[str]) -> dict[str, dict[str, Any]]:
+        """How the members of each ensemble differ, by subject and modality, a table in MLflow; of which it makes worse
+        goes to `sentences`."""
         described: dict[str, dict[str, Any]] = {}
         for who, cost in self.costs.items():
             for modality, kind in self.modalities.items() if cost.get("members", 1) > 1 else ():
@@ -180,6 +181,7 @@ class Report:
                 row = members.ensemble(self.step.storage, kind, modality, sums, records, cost["members"])
                 if row:
                     described.setdefault(who, {})[modality] = row
+                    sentences += [text] if (text := members.worse(who, kind, modality, row)) else []
         if described:
             each = [(who, m, row) for who, mine in described.items() for m, row in mine.items()]
             rows = [{"who": who, "modality": m, **members.short(row)} for who, m, row in each]

@@ -20,6 +20,7 @@ from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.pipeline.units import File
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.evaluate.members import worse
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.evaluate.subject import Subject, subjects
 from hyperloom.stages.evaluate.verdict import best, sentences, verdict
@@ -319,6 +320,9 @@ def test_a_model_is_asked_and_judged_like_everybody_else(tmp_path: Path) -> None
     assert [size for size, _ in row["by_members"]] == [1, 2, 4] and row["members"] == 4
     assert row["by_members"][0][1] == pytest.approx(body["figures"]["once"]["semantic.miou"]), "the first sees all"
     assert row["by_members"][2][1] == body["figures"]["often"]["semantic.miou"]
+    assert any("makes semantic worse" in said for said in body["said"]) is bool(
+        worse("often", SEMANTIC, "semantic", row)
+    )
     apart = [
         predictor(storage, trained, stage.models["often"].ensemble)(
             {**rows.values, "depth@far?": rows.valid["depth@far"]}

@@ -18,7 +18,10 @@ from hyperloom.stages.report.page import Chart, PageTable
 from hyperloom.stages.results import Judged
 from tests.unit.inline import modalities
 
-KNOWN = modalities(depth={"type": "dense", "unit": "m", "size": [4, 4]})
+KNOWN = modalities(
+    depth={"type": "dense", "unit": "m", "size": [4, 4]},
+    semantic={"type": "segmentation", "classes": ["a", "b"], "size": [4, 4]},
+)
 DEPTH = KNOWN["depth"]
 ONE = np.ones(1, bool)
 
@@ -68,6 +71,20 @@ def test_an_ensemble_that_errs_where_its_members_differ(tmp_path: Path) -> None:
         "depth.mae by members",
         "depth.mae by spread of the members",
     ]
+
+
+def test_an_ensemble_that_makes_a_task_worse_is_said(tmp_path: Path) -> None:
+    """Where one input says nearly all, members that do not see it take away from what the first one knows."""
+    storage = Storage(str(tmp_path))
+    row = judged(storage, record(storage, "a", [1.0, 2.0]))
+    assert row and members.worse("teacher", DEPTH, "depth", row) == "", "the first alone is twice as far off"
+    turned = {**row, "by_members": [[1, 5.778], [4, 7.0], [8, 9.353]]}
+    text = members.worse("teacher", DEPTH, "depth", turned)
+    assert text.startswith("teacher: the ensemble makes depth worse: mae 9.353 of 8 members, 5.778 of the first alone.")
+    assert members.worse("teacher", DEPTH, "depth", {**row, "by_members": [[1, 5.0], [8, 5.2]]}) == "", "hardly"
+    shares = {"measure": "miou", "by_members": [[1, 0.5], [8, 0.4]]}
+    assert "semantic worse: miou 0.4 of 8" in members.worse("t", KNOWN["semantic"], "semantic", shares)
+    assert members.worse("t", KNOWN["semantic"], "semantic", {**shares, "by_members": [[1, 0.4], [8, 0.5]]}) == ""
 
 
 def test_of_few_samples_of_old_records_and_of_unknown_truth_less_is_said(tmp_path: Path) -> None:
